@@ -1,0 +1,589 @@
+//! From files to settings: every error in every file, with place, cause and fix.
+
+use super::problem::{Problem, Problems, Source};
+use super::schema;
+use super::{Config, Limits, Media, Prefer, Trunk, TrunkUri, User, WebTls};
+use crate::codec::Codec;
+use crate::dialplan::{Attempt, Context, NextOn, Pattern, Plan, Route, Step, Target, default_next_on, is_country};
+use crate::sip::digest::Secret;
+use crate::sip::uri::{Scheme, Uri};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use toml::Spanned;
+
+/// Reads `path` and the `dialplans` folder beside it. Warnings come back with a sound configuration.
+///
+/// # Errors
+/// Everything that is wrong, at once. No port has been touched.
+pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
+    let mut check = Check::new(path.parent().unwrap_or(Path::new(".")).to_owned());
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let help = "write one with `webtrunk demo` as a model, or name it with -c FILE";
+        Problems(vec![Problem::plain("config::read", format!("{} cannot be read: {e}", path.display())).help(help)])
+    })?;
+    check.file(&path.display().to_string(), &text)
+}
+
+/// Checks a configuration given as text; dialplans come from `folder`/dialplans.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(name: &str, text: &str, folder: &Path) -> Result<(Config, Problems), Problems> {
+    Check::new(folder.to_owned()).file(name, text)
+}
+
+struct Check {
+    folder: PathBuf,
+    source: Source,
+    problems: Vec<Problem>,
+    prompts: BTreeMap<String, Arc<[i16]>>,
+}
+
+impl Check {
+    fn new(folder: PathBuf) -> Check {
+        let source = Source { name: String::new(), text: "".into() };
+        Check { folder, source, problems: Vec::new(), prompts: BTreeMap::new() }
+    }
+
+    fn error<T>(&mut self, at: &Spanned<T>, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem::at(&self.source, at.span(), code, message).help(help));
+    }
+
+    fn file(&mut self, name: &str, text: &str) -> Result<(Config, Problems), Problems> {
+        self.source = Source { name: name.to_owned(), text: text.into() };
+        let source = self.source.clone();
+        let file: Option<schema::File> = self.read(text);
+        let names = file.as_ref().map(|f| Names::of(f));
+        let plan = self.dialplans(names.as_ref());
+        self.source = source;
+        let config = file.and_then(|f| self.config(f, plan));
+        let problems = Problems(std::mem::take(&mut self.problems));
+        match config {
+            Some(config) if !problems.is_fatal() => Ok((config, problems)),
+            _ => Err(problems),
+        }
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&mut self, text: &str) -> Option<T> {
+        match toml::from_str(text) {
+            Ok(value) => Some(value),
+            Err(e) => {
+                // Only the message: a toml error's Debug prints the file, secrets included.
+                let message = e.message().trim().to_owned();
+                let span = e.span().unwrap_or(0..1);
+                self.problems.push(explain(&self.source, span, &message));
+                None
+            }
+        }
+    }
+
+    fn config(&mut self, f: schema::File, plan: Plan) -> Option<Config> {
+        let domain = match f.server.domain {
+            Some(domain) => domain.into_inner(),
+            None => {
+                self.problems.push(
+                    Problem::plain("config::domain", "server.domain is missing")
+                        .help("add [server] domain = \"calls.example.com\": the SIP domain users register in"),
+                );
+                String::new()
+            }
+        };
+        let public_ips = self.public_ip(f.server.public_ip.as_ref());
+        let web_listen = self.listen(f.web.listen.as_ref(), "web.listen").unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
+        let web_tls = self.tls(f.web.tls);
+        let media = self.media(f.media);
+        let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
+        let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
+        let limits = self.limits(f.limits, &media);
+        let drain_timeout = self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
+        let users: BTreeMap<_, _> = f.user.into_iter().filter_map(|(n, u)| Some((n.clone(), self.user(n, u, &plan)?))).collect();
+        let trunks: BTreeMap<_, _> = f.trunk.into_iter().filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?))).collect();
+        for trunk in trunks.values() {
+            if (if trunk.uri.tcp { tcp } else { udp }).is_none() {
+                let kind = if trunk.uri.tcp { "tcp" } else { "udp" };
+                let message = format!("trunk {} is reached over {kind}, but sip.{kind} is not set", trunk.name);
+                self.problems.push(Problem::plain("config::listener", message).help(format!("add [sip] {kind} = \":5060\"")));
+            }
+        }
+        Some(Config {
+            domain,
+            public_ips,
+            web_listen,
+            web_tls,
+            origins: f.web.origins.into_iter().map(Spanned::into_inner).collect(),
+            udp,
+            tcp,
+            media,
+            limits,
+            users,
+            trunks,
+            plan: Arc::new(plan),
+            prompts: std::mem::take(&mut self.prompts),
+            cdr_file: f.events.cdr.map(|c| self.folder.join(c.file)),
+            drain_timeout,
+            page_login: None,
+            allow_md5: f.sip.md5.unwrap_or(true),
+        })
+    }
+
+    fn public_ip(&mut self, text: Option<&Spanned<String>>) -> Vec<IpAddr> {
+        match text.map(|t| (t, t.as_ref().as_str())) {
+            None | Some((_, "auto")) => vec![own_address()],
+            Some((at, text)) => match text.parse() {
+                Ok(ip) => vec![ip],
+                Err(_) => {
+                    self.error(at, "config::address", format!("{text:?} is not an IP address"), "write \"auto\" or an address such as \"203.0.113.7\"");
+                    vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
+                }
+            },
+        }
+    }
+
+    fn listen(&mut self, text: Option<&Spanned<String>>, key: &str) -> Option<SocketAddr> {
+        let at = text?;
+        let text = at.as_ref();
+        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
+        let parsed = full.parse().ok();
+        if parsed.is_none() {
+            self.error(at, "config::address", format!("{key} = {text:?} is not an address"), "write \":5060\" or \"192.0.2.1:5060\"");
+        }
+        parsed
+    }
+
+    fn tls(&mut self, tls: Option<Spanned<schema::Tls>>) -> WebTls {
+        let Some(tls) = tls else { return WebTls::Off };
+        match tls.as_ref() {
+            schema::Tls::Word(word) if word == "off" => WebTls::Off,
+            schema::Tls::Word(word) if word == "local" => WebTls::Local(self.folder.join("local-ca")),
+            schema::Tls::Word(word) => {
+                let (word, help) = (word.clone(), "use \"off\", \"local\" (an own CA) or { cert = \"…\", key = \"…\" }");
+                self.error(&tls, "config::tls", format!("web.tls = {word:?} is not known"), help);
+                WebTls::Off
+            }
+            schema::Tls::Files { cert, key } => {
+                let (cert, key) = (self.folder.join(cert), self.folder.join(key));
+                for path in [&cert, &key] {
+                    if let Err(e) = std::fs::read(path) {
+                        self.error(&tls, "config::tls", format!("{} cannot be read: {e}", path.display()), "give a PEM file this user may read");
+                    }
+                }
+                WebTls::Files { cert, key }
+            }
+        }
+    }
+
+    fn media(&mut self, m: schema::Media) -> Media {
+        let ports = match &m.ports {
+            None => (20_000, 29_999),
+            Some(at) => match at.as_ref().split_once('-').map(|(a, b)| (a.trim().parse::<u16>(), b.trim().parse::<u16>())) {
+                Some((Ok(a), Ok(b))) if a >= 1_024 && b > a + 2 => (a, b),
+                _ => {
+                    let message = format!("media.ports = {:?} is not a range", at.as_ref());
+                    self.error(at, "config::ports", message, "write \"20000-29999\", from 1024 up");
+                    (20_000, 29_999)
+                }
+            },
+        };
+        if let Some(at) = m.complexity.as_ref().filter(|c| *c.as_ref() > 10) {
+            self.error(at, "config::complexity", "media.complexity goes from 0 to 10", "5 is a good middle; 0 costs least");
+        }
+        if let Some(at) = m.workers.as_ref().filter(|w| !(1..=64).contains(w.as_ref())) {
+            self.error(at, "config::workers", "media.workers goes from 1 to 64", "one per core is right");
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Media {
+            ports,
+            browser_port: m.browser_port.unwrap_or(8_088),
+            workers: m.workers.map_or(cores.min(8), Spanned::into_inner).clamp(1, 64),
+            codecs: self.codecs(&m.codecs, &Codec::ALL),
+            complexity: m.complexity.map_or(5, Spanned::into_inner),
+        }
+    }
+
+    fn codecs(&mut self, names: &[Spanned<String>], default: &[Codec]) -> Vec<Codec> {
+        if names.is_empty() {
+            return default.to_vec();
+        }
+        let mut codecs = Vec::new();
+        for name in names {
+            match Codec::from_config(name.as_ref()) {
+                Some(codec) => codecs.push(codec),
+                None => self.error(name, "config::codec", format!("{:?} is not a codec we speak", name.as_ref()), "known: opus, pcmu, pcma"),
+            }
+        }
+        codecs
+    }
+
+    fn limits(&mut self, l: schema::Limits, media: &Media) -> Limits {
+        let room = usize::from(media.ports.1 - media.ports.0 + 1) / 2;
+        if let Some(at) = l.calls.as_ref().filter(|c| *c.as_ref() > room) {
+            let (calls, high) = (*at.as_ref(), usize::from(media.ports.0) + 2 * at.as_ref() - 1);
+            let message = format!("the media ports are enough for {room} trunk calls, but limits.calls is {calls}");
+            let problem = Problem::at(&self.source, at.span(), "config::ports", message);
+            self.problems.push(problem.help(format!("set media.ports = \"{}-{high}\"", media.ports.0)).warning());
+        }
+        Limits {
+            calls: l.calls.map_or(500, Spanned::into_inner),
+            calls_per_user: l.calls_per_user.unwrap_or(4),
+            new_calls_per_second: l.new_calls_per_second.unwrap_or(20),
+            max_duration: self.duration(l.max_duration.as_ref()).unwrap_or(Duration::from_secs(4 * 3600)),
+        }
+    }
+
+    fn duration(&mut self, text: Option<&Spanned<String>>) -> Option<Duration> {
+        let at = text?;
+        let parsed = humantime::parse_duration(at.as_ref()).ok();
+        if parsed.is_none() {
+            self.error(at, "config::duration", format!("{:?} is not a duration", at.as_ref()), "write \"30s\", \"5m\" or \"1h 30m\"");
+        }
+        parsed
+    }
+
+    fn secret(&mut self, at: &Spanned<schema::SecretText>) -> Secret {
+        let text = match at.as_ref() {
+            schema::SecretText::Text(text) => Ok(text.clone()),
+            schema::SecretText::Env { env } => std::env::var(env).map_err(|_| format!("the environment has no {env}")),
+            schema::SecretText::File { file } => {
+                let read = std::fs::read_to_string(self.folder.join(file));
+                read.map(|t| t.trim_end().to_owned()).map_err(|e| format!("{file} cannot be read: {e}"))
+            }
+        };
+        let text = text.unwrap_or_else(|why| {
+            self.error(at, "config::secret", why, "set it before the start, or write the secret as a text");
+            String::new()
+        });
+        Secret::new(text)
+    }
+
+    fn user(&mut self, name: String, user: Spanned<schema::User>, plan: &Plan) -> Option<User> {
+        let span = user.span();
+        let user = user.into_inner();
+        let context = match &user.context {
+            Some(at) if plan.context(at.as_ref()).is_none() => {
+                self.no_context(at, plan);
+                return None;
+            }
+            Some(at) => at.as_ref().clone(),
+            None => "default".into(),
+        };
+        if user.context.is_none() && plan.context("default").is_none() {
+            let message = format!("user {name} has no context, and there is no dialplans/default.toml");
+            self.problems.push(Problem::at(&self.source, span.start..span.start + 1, "config::context", message).help("add context = \"…\" here, or write dialplans/default.toml").warning());
+        }
+        let password = self.secret(&user.password);
+        if password.reveal().is_empty() {
+            self.error(&user.password, "config::secret", format!("user {name} has an empty password"), "give a long random one: it guards your telephone bill");
+        }
+        Some(User { name, password, did: user.did.map(Spanned::into_inner), display_name: user.display_name, context })
+    }
+
+    fn no_context(&mut self, at: &Spanned<String>, plan: &Plan) {
+        let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
+        let message = format!("there is no dialplan context {:?}", at.as_ref());
+        let help = format!("{}contexts are the files in dialplans/: {}", suggestion(at.as_ref(), &names), names.join(", "));
+        self.error(at, "config::context", message, help);
+    }
+
+    fn nets(&mut self, list: &[Spanned<String>]) -> Vec<IpNet> {
+        let mut nets = Vec::new();
+        for at in list {
+            let text = at.as_ref();
+            match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(net) if net.prefix_len() == 0 => {
+                    self.error(at, "config::allow", format!("{text:?} lets everyone in"), "name the trunk's addresses; identity is by address");
+                }
+                Ok(net) => nets.push(net),
+                Err(_) => self.error(at, "config::allow", format!("{text:?} is not an address or network"), "write \"192.0.2.12/32\""),
+            }
+        }
+        nets
+    }
+
+    fn trunk(&mut self, name: String, trunk: Spanned<schema::Trunk>, plan: &Plan) -> Option<Trunk> {
+        let t = trunk.into_inner();
+        let uri = self.trunk_uri(&t.uri)?;
+        let mut allow = self.nets(&t.allow);
+        if allow.is_empty() && t.allow.is_empty() {
+            // A trunk given by address is known by it.
+            allow.extend(uri.host.parse::<IpAddr>().ok().map(IpNet::from));
+        }
+        if let Some(at) = t.context.as_ref().filter(|c| plan.context(c.as_ref()).is_none()) {
+            self.no_context(at, plan);
+        }
+        let prefer = match t.prefer.as_ref().map(|p| (p, p.as_ref().as_str())) {
+            None | Some((_, "opus")) => Prefer::Opus,
+            Some((_, "passthrough")) => Prefer::Passthrough,
+            Some((at, other)) => {
+                self.error(at, "config::prefer", format!("prefer = {other:?} is not known"), "use \"opus\" or \"passthrough\"");
+                Prefer::Opus
+            }
+        };
+        let password = t.password.as_ref().map(|p| self.secret(p));
+        if password.is_some() != t.username.is_some() {
+            self.error(&t.uri, "config::digest", format!("trunk {name} has only one of username and password"), "digest needs both");
+        }
+        Some(Trunk {
+            codecs: self.codecs(&t.codecs, &[Codec::Pcmu, Codec::Pcma]),
+            media: self.nets(&t.media),
+            name,
+            uri,
+            username: t.username,
+            password,
+            realm: t.realm,
+            prefer,
+            max_calls: t.max_calls,
+            allow,
+            context: t.context.map(Spanned::into_inner),
+            nat: t.nat,
+        })
+    }
+
+    fn trunk_uri(&mut self, at: &Spanned<String>) -> Option<TrunkUri> {
+        let text = at.as_ref();
+        let Ok(uri) = Uri::parse(text) else {
+            self.error(at, "config::uri", format!("{text:?} is not a SIP URI"), "write \"sip:192.0.2.20:5060\" or \"sip:host;transport=tcp\"");
+            return None;
+        };
+        let transport = uri.params.get("transport").unwrap_or("udp").to_ascii_lowercase();
+        if uri.scheme != Scheme::Sip || !matches!(transport.as_str(), "udp" | "tcp") {
+            self.error(at, "config::uri", "trunks are reached over UDP or TCP for now", "use sip: with transport=udp or tcp; TLS is not built yet");
+            return None;
+        }
+        Some(TrunkUri { host: uri.host.to_owned(), port: uri.port.unwrap_or(5060), tcp: transport == "tcp" })
+    }
+
+    fn dialplans(&mut self, names: Option<&Names>) -> Plan {
+        let folder = self.folder.join("dialplans");
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
+        files.sort();
+        let mut plan = Plan::default();
+        for path in files {
+            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            match std::fs::read_to_string(&path) {
+                Ok(text) => plan.contexts.extend(self.dialplan(&name, &path.display().to_string(), &text, names)),
+                Err(e) => self.problems.push(Problem::plain("dialplan::read", format!("{} cannot be read: {e}", path.display()))),
+            }
+        }
+        plan
+    }
+
+    fn dialplan(&mut self, name: &str, file: &str, text: &str, names: Option<&Names>) -> Option<Context> {
+        self.source = Source { name: file.to_owned(), text: text.into() };
+        let parsed: schema::Dialplan = self.read(text)?;
+        let country = parsed.country.and_then(|at| {
+            if is_country(at.as_ref()) {
+                return Some(at.into_inner());
+            }
+            self.error(&at, "dialplan::country", format!("{:?} is not a country", at.as_ref()), "use a two-letter code such as \"US\" or \"DE\"");
+            None
+        });
+        let mut context = Context { name: name.to_owned(), country, routes: Vec::new() };
+        for at in parsed.route {
+            let span = at.get_ref().patterns.span();
+            if let Some(route) = self.route(at.into_inner(), names) {
+                self.reachable(&context, &route, span);
+                context.routes.push(route);
+            }
+        }
+        self.cases(&context, parsed.case);
+        Some(context)
+    }
+
+    fn reachable(&mut self, context: &Context, route: &Route, span: std::ops::Range<usize>) {
+        for pattern in &route.patterns {
+            let earlier = context.routes.iter().find(|r| r.patterns.iter().any(|p| p.covers(pattern)));
+            if let Some(earlier) = earlier {
+                let message = format!("route {:?} can never be reached for {pattern}: {:?} takes these calls first", route.name, earlier.name);
+                let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message).label("never tried");
+                self.problems.push(problem.help("routes are read from the top; move the narrower one up").warning());
+            }
+        }
+    }
+
+    fn cases(&mut self, context: &Context, cases: Vec<Spanned<schema::Case>>) {
+        let plan = Plan { contexts: vec![context.clone()] };
+        for at in cases {
+            let case = at.get_ref();
+            let Some(verdict) = plan.route(&Attempt { context: &context.name, dialled: &case.dial }) else { continue };
+            let found = verdict.route.map(|r| r.name);
+            if found != case.route {
+                let say = |r: &Option<String>| r.as_ref().map_or("no route".to_owned(), |r| format!("{r:?}"));
+                let message = format!("{:?} takes {}, the case expects {}", case.dial, say(&found), say(&case.route));
+                self.error(&at, "dialplan::case", message, "mend the route or the case; routes are read from the top");
+            }
+            if let Some(number) = case.number.as_ref().filter(|n| **n != verdict.number) {
+                let message = format!("{:?} becomes {}, the case expects {number}", case.dial, verdict.number);
+                self.error(&at, "dialplan::case", message, "country decides how a number without + is read");
+            }
+        }
+    }
+
+    fn route(&mut self, r: schema::Route, names: Option<&Names>) -> Option<Route> {
+        let list = match r.patterns.as_ref() {
+            schema::OneOrMany::One(one) => vec![one.clone()],
+            schema::OneOrMany::Many(many) => many.clone(),
+        };
+        let mut patterns = Vec::new();
+        for text in list {
+            match Pattern::parse(&text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(why) => self.error(&r.patterns, "dialplan::pattern", format!("pattern {text:?}: {why}"), "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything"),
+            }
+        }
+        let next_on = match &r.next_on {
+            None => default_next_on(),
+            Some(list) => list.iter().filter_map(|at| self.next_on(at)).collect(),
+        };
+        if r.steps.is_empty() {
+            self.error(&r.name, "dialplan::do", format!("route {:?} does nothing", r.name.as_ref()), "add do = [{ dial = [\"trunk:…\"] }]");
+        }
+        Some(Route {
+            timeout: self.duration(r.timeout.as_ref()),
+            steps: r.steps.into_iter().filter_map(|s| self.step(s, r.name.as_ref(), names)).collect(),
+            name: r.name.into_inner(),
+            patterns,
+            caller_id: r.caller_id,
+            next_on,
+            ignore_limits: r.ignore_limits,
+        })
+    }
+
+    fn next_on(&mut self, at: &Spanned<String>) -> Option<NextOn> {
+        let text = at.as_ref().as_str();
+        let parsed = match text {
+            "4xx" | "5xx" | "6xx" => text[..1].parse().ok().map(NextOn::Class),
+            _ => match text.strip_prefix("silent:") {
+                Some(after) => humantime::parse_duration(after).ok().map(NextOn::Silent),
+                None => text.parse().ok().filter(|s| (300..700).contains(s)).map(NextOn::Status),
+            },
+        };
+        if parsed.is_none() {
+            self.error(at, "dialplan::next_on", format!("{text:?} is no reason to try the next trunk"), "use a status such as \"408\", a class \"5xx\", or \"silent:6s\"");
+        }
+        parsed
+    }
+
+    fn step(&mut self, at: Spanned<schema::Step>, route: &str, names: Option<&Names>) -> Option<Step> {
+        let s = at.get_ref();
+        let verbs = [s.dial.is_some(), s.ring.is_some(), s.play.is_some(), s.tone.is_some(), s.echo.is_some(), s.hangup.is_some(), s.answer.is_some()];
+        if verbs.iter().filter(|v| **v).count() != 1 {
+            self.error(&at, "dialplan::step", "a step has exactly one verb", "one of dial, ring, play, tone, echo, hangup, answer");
+            return None;
+        }
+        let s = at.into_inner();
+        let timeout = self.duration(s.timeout.as_ref());
+        if let Some(list) = s.dial {
+            let trunks = list.iter().filter_map(|t| self.named(t, "trunk:", route, names.map(|n| &n.trunks))).collect();
+            return Some(Step::Dial { trunks, to: s.to, timeout });
+        }
+        if let Some(list) = s.ring {
+            let targets = list.iter().filter_map(|t| match t.as_ref().strip_prefix("did:") {
+                Some(number) => Some(Target::Did(number.to_owned())),
+                None => self.named(t, "user:", route, names.map(|n| &n.users)).map(Target::User),
+            });
+            return Some(Step::Ring { targets: targets.collect(), timeout });
+        }
+        if let Some(play) = s.play {
+            self.prompt(&play);
+            return Some(Step::Play(play.into_inner()));
+        }
+        if let Some(hz) = s.tone {
+            if !(20..=3_400).contains(hz.as_ref()) {
+                self.error(&hz, "dialplan::tone", "a tone is 20 to 3400 Hz", "a telephone line carries no more");
+            }
+            return Some(Step::Tone(hz.into_inner()));
+        }
+        if let Some(echo) = s.echo {
+            let delay = match echo.as_ref() {
+                schema::Echo::Now(_) => Some(Duration::ZERO),
+                schema::Echo::After(text) => humantime::parse_duration(text).ok().filter(|d| *d <= Duration::from_secs(10)),
+            };
+            if delay.is_none() {
+                self.error(&echo, "dialplan::echo", "echo takes true or a delay up to 10 s", "write echo = true or echo = \"5s\"");
+            }
+            return delay.map(Step::Echo);
+        }
+        if let Some(status) = s.hangup {
+            if !(400..700).contains(status.as_ref()) {
+                self.error(&status, "dialplan::hangup", "hangup takes a status from 400 to 699", "603 declines, 480 is temporarily unavailable");
+            }
+            return Some(Step::Hangup(status.into_inner()));
+        }
+        Some(Step::Answer)
+    }
+
+    fn named(&mut self, at: &Spanned<String>, prefix: &str, route: &str, known: Option<&Vec<String>>) -> Option<String> {
+        let Some(name) = at.as_ref().strip_prefix(prefix) else {
+            let message = format!("{:?} is not a {}", at.as_ref(), prefix.trim_end_matches(':'));
+            self.error(at, "dialplan::target", message, format!("write \"{prefix}NAME\""));
+            return None;
+        };
+        let known = known?;
+        if known.iter().any(|k| k == name) {
+            return Some(name.to_owned());
+        }
+        let kind = prefix.trim_end_matches(':');
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let message = format!("route {route:?} names a {kind} that does not exist");
+        let problem = Problem::at(&self.source, at.span(), if kind == "trunk" { "dialplan::trunk" } else { "dialplan::user" }, message);
+        let all = if names.is_empty() { format!("there is no [{kind}.…] yet") } else { format!("known: {}", names.join(", ")) };
+        self.problems.push(problem.label(format!("no [{kind}] of this name")).help(format!("{}{all}", suggestion(name, &names))));
+        None
+    }
+
+    fn prompt(&mut self, at: &Spanned<String>) {
+        let name = at.as_ref();
+        if name.starts_with("builtin:") {
+            if name != "builtin:tune" && name != "builtin:ringback" {
+                self.error(at, "dialplan::play", format!("there is no {name:?}"), "builtin:tune and builtin:ringback exist");
+            }
+            return;
+        }
+        match super::wav::read(&self.folder.join(name)) {
+            Ok(samples) => drop(self.prompts.insert(name.clone(), samples)),
+            Err(why) => self.error(at, "dialplan::play", format!("{name}: {why}"), "paths are relative to the configuration file"),
+        }
+    }
+}
+
+struct Names {
+    users: Vec<String>,
+    trunks: Vec<String>,
+}
+
+impl Names {
+    fn of(file: &schema::File) -> Names {
+        Names { users: file.user.keys().cloned().collect(), trunks: file.trunk.keys().cloned().collect() }
+    }
+}
+
+fn suggestion(name: &str, known: &[&str]) -> String {
+    let close = known.iter().filter(|k| strsim::jaro_winkler(k, name) > 0.8);
+    let best = close.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    best.map(|b| format!("did you mean {b:?}? ")).unwrap_or_default()
+}
+
+/// serde's words in ours: what is unknown, what was meant, what there is.
+fn explain(source: &Source, span: std::ops::Range<usize>, message: &str) -> Problem {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), quoted.as_slice()) {
+        let help = format!("{}all keys here: {}", suggestion(unknown, known), known.join(", "));
+        return Problem::at(source, span, "config::key", format!("unknown key `{unknown}`")).help(help);
+    }
+    let help = if message.starts_with("missing field") { "add it; every other key has a default" } else { "see the examples in README" };
+    Problem::at(source, span, "config::syntax", message.lines().collect::<Vec<_>>().join("; ")).help(help)
+}
+
+/// The address the default route leaves by; no packet is sent to find it.
+fn own_address() -> IpAddr {
+    let probe = UdpSocket::bind("0.0.0.0:0").and_then(|s| {
+        s.connect("192.0.2.1:9")?;
+        s.local_addr()
+    });
+    probe.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |a| a.ip())
+}

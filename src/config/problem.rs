@@ -1,0 +1,102 @@
+//! A problem in a file: place, cause and fix, printed by miette.
+
+use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A file as read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: String,
+    pub text: Arc<str>,
+}
+
+/// One problem.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub code: &'static str,
+    pub message: String,
+    pub source: Option<Source>,
+    pub span: Option<(Range<usize>, String)>,
+    pub help: String,
+    pub warning: bool,
+}
+
+impl Problem {
+    /// An error at a place.
+    pub fn at(source: &Source, span: Range<usize>, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem {
+            code,
+            message: message.into(),
+            source: Some(source.clone()),
+            span: Some((span, "here".into())),
+            help: String::new(),
+            warning: false,
+        }
+    }
+
+    /// An error without a place, such as a file that cannot be read.
+    pub fn plain(code: &'static str, message: impl Into<String>) -> Problem {
+        Problem { code, message: message.into(), source: None, span: None, help: String::new(), warning: false }
+    }
+
+    /// Adds the fix.
+    pub fn help(mut self, help: impl Into<String>) -> Problem {
+        self.help = help.into();
+        self
+    }
+
+    /// What the place shows.
+    pub fn label(mut self, label: impl Into<String>) -> Problem {
+        if let Some(span) = &mut self.span {
+            span.1 = label.into();
+        }
+        self
+    }
+
+    /// Makes it a warning: it is printed, nothing stops.
+    pub fn warning(mut self) -> Problem {
+        self.warning = true;
+        self
+    }
+
+    /// Line number, from 1.
+    pub fn line(&self) -> Option<usize> {
+        let (source, (span, _)) = (self.source.as_ref()?, self.span.as_ref()?);
+        Some(source.text.get(..span.start).unwrap_or_default().matches('\n').count() + 1)
+    }
+
+    fn report(&self) -> Report {
+        let severity = if self.warning { Severity::Warning } else { Severity::Error };
+        let mut diagnostic = MietteDiagnostic::new(self.message.clone()).with_code(self.code).with_severity(severity);
+        if !self.help.is_empty() {
+            diagnostic = diagnostic.with_help(self.help.clone());
+        }
+        match (&self.source, &self.span) {
+            (Some(source), Some((span, label))) => {
+                let label = LabeledSpan::new(Some(label.clone()), span.start, span.len().max(1));
+                let named = NamedSource::new(&source.name, source.text.to_string());
+                Report::new(diagnostic.with_label(label)).with_source_code(named)
+            }
+            _ => Report::new(diagnostic),
+        }
+    }
+}
+
+/// All problems found, in one go.
+#[derive(Clone, Debug, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Whether any is more than a warning.
+    pub fn is_fatal(&self) -> bool {
+        self.0.iter().any(|p| !p.warning)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|p| writeln!(f, "{:?}", p.report()))
+    }
+}

@@ -1,0 +1,182 @@
+//! The files as written: serde shapes with spans, every key known, no meaning checked yet.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+type Text = Spanned<String>;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    pub server: Server,
+    pub web: Web,
+    pub sip: Sip,
+    pub media: Media,
+    pub limits: Limits,
+    pub events: Events,
+    pub user: BTreeMap<String, Spanned<User>>,
+    pub trunk: BTreeMap<String, Spanned<Trunk>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    pub domain: Option<Text>,
+    pub public_ip: Option<Text>,
+    pub drain_timeout: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Web {
+    pub listen: Option<Text>,
+    pub tls: Option<Spanned<Tls>>,
+    pub origins: Vec<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "\"off\", \"local\" or { cert = \"…\", key = \"…\" }")]
+pub enum Tls {
+    Word(String),
+    Files { cert: String, key: String },
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sip {
+    pub udp: Option<Text>,
+    pub tcp: Option<Text>,
+    pub md5: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    pub ports: Option<Text>,
+    pub browser_port: Option<u16>,
+    pub workers: Option<Spanned<usize>>,
+    pub codecs: Vec<Text>,
+    pub complexity: Option<Spanned<u8>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub calls: Option<Spanned<usize>>,
+    pub calls_per_user: Option<usize>,
+    pub new_calls_per_second: Option<u32>,
+    pub max_duration: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    pub cdr: Option<Cdr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cdr {
+    pub file: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a text, { env = \"NAME\" } or { file = \"path\" }")]
+pub enum SecretText {
+    Text(String),
+    Env { env: String },
+    File { file: String },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub password: Spanned<SecretText>,
+    pub did: Option<Text>,
+    pub display_name: Option<String>,
+    pub context: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trunk {
+    pub uri: Text,
+    pub username: Option<String>,
+    pub password: Option<Spanned<SecretText>>,
+    pub realm: Option<String>,
+    #[serde(default)]
+    pub codecs: Vec<Text>,
+    pub prefer: Option<Text>,
+    pub max_calls: Option<usize>,
+    #[serde(default)]
+    pub allow: Vec<Text>,
+    pub context: Option<Text>,
+    #[serde(default)]
+    pub nat: bool,
+    #[serde(default)]
+    pub media: Vec<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dialplan {
+    pub country: Option<Text>,
+    #[serde(default)]
+    pub route: Vec<Spanned<Route>>,
+    #[serde(default)]
+    pub case: Vec<Spanned<Case>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a pattern or a list of patterns")]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub name: Text,
+    #[serde(rename = "match")]
+    pub patterns: Spanned<OneOrMany>,
+    pub caller_id: Option<String>,
+    pub timeout: Option<Text>,
+    pub next_on: Option<Vec<Text>>,
+    #[serde(default)]
+    pub ignore_limits: bool,
+    #[serde(rename = "do")]
+    pub steps: Vec<Spanned<Step>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "true or a delay such as \"5s\"")]
+pub enum Echo {
+    Now(bool),
+    After(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    pub dial: Option<Vec<Text>>,
+    pub ring: Option<Vec<Text>>,
+    pub play: Option<Text>,
+    pub tone: Option<Spanned<u32>>,
+    pub echo: Option<Spanned<Echo>>,
+    pub hangup: Option<Spanned<u16>>,
+    pub answer: Option<bool>,
+    pub to: Option<String>,
+    pub timeout: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    pub dial: String,
+    /// Route expected; absent where none may match.
+    pub route: Option<String>,
+    /// Normalised number expected.
+    pub number: Option<String>,
+}

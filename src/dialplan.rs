@@ -1,0 +1,239 @@
+//! Dialplans: one attempt in, a verdict and the trace of routes considered out. Pure.
+//!
+//! Routes are read from the top; the first whose pattern matches the normalised number takes the call.
+//! Not here: files and their errors (`config`), who is registered, which trunk is up.
+
+pub mod pattern;
+
+pub use pattern::Pattern;
+
+use rlibphonenumber::{NumberLengthType, PhoneNumber, PhoneNumberFormat, Region};
+use std::fmt;
+use std::time::Duration;
+
+/// What to do with a call, in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// Trunks one after the other; `to` replaces the number sent.
+    Dial { trunks: Vec<String>, to: Option<String>, timeout: Option<Duration> },
+    /// Users together, on all their flows; `did:{number}` is the number's owner.
+    Ring { targets: Vec<Target>, timeout: Option<Duration> },
+    /// A WAV file, or `builtin:tune`; early media unless the call was answered.
+    Play(String),
+    /// A tone in Hz; answers.
+    Tone(u32),
+    /// What the caller says, back after this delay; answers.
+    Echo(Duration),
+    Answer,
+    Hangup(u16),
+}
+
+/// Whom `ring` rings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    User(String),
+    /// The user whose `did` is this number; `{number}` stands for the number called.
+    Did(String),
+}
+
+/// When the next trunk is tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NextOn {
+    Status(u16),
+    /// `5xx`: a whole class.
+    Class(u16),
+    /// No provisional response in this time.
+    Silent(Duration),
+}
+
+/// One route.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Route {
+    pub name: String,
+    pub patterns: Vec<Pattern>,
+    pub caller_id: Option<String>,
+    pub timeout: Option<Duration>,
+    pub next_on: Vec<NextOn>,
+    pub ignore_limits: bool,
+    pub steps: Vec<Step>,
+}
+
+/// The default of `next_on`: never after the person said no.
+pub fn default_next_on() -> Vec<NextOn> {
+    vec![NextOn::Status(408), NextOn::Class(5), NextOn::Silent(Duration::from_secs(6))]
+}
+
+impl Route {
+    /// Whether a final `status` from one trunk lets the next one be tried.
+    pub fn moves_on(&self, status: u16) -> bool {
+        self.next_on.iter().any(|n| match n {
+            NextOn::Status(s) => *s == status,
+            NextOn::Class(c) => *c == status / 100,
+            NextOn::Silent(_) => false,
+        })
+    }
+
+    /// How long a trunk may stay silent before the next is tried.
+    pub fn silent_after(&self) -> Option<Duration> {
+        self.next_on.iter().find_map(|n| match n {
+            NextOn::Silent(d) => Some(*d),
+            _ => None,
+        })
+    }
+}
+
+/// One context: a file of routes.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Context {
+    pub name: String,
+    pub country: Option<String>,
+    pub routes: Vec<Route>,
+}
+
+/// A call to be routed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attempt<'a> {
+    pub context: &'a str,
+    pub dialled: &'a str,
+}
+
+/// One route that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Considered {
+    pub route: String,
+    pub pattern: String,
+    /// Why not, or nothing where it matched.
+    pub why_not: Option<String>,
+}
+
+/// The outcome for one attempt.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Verdict {
+    /// The normalised number.
+    pub number: String,
+    pub route: Option<Route>,
+    pub trace: Vec<Considered>,
+}
+
+/// All contexts.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Plan {
+    pub contexts: Vec<Context>,
+}
+
+impl Plan {
+    /// The context called `name`.
+    pub fn context(&self, name: &str) -> Option<&Context> {
+        self.contexts.iter().find(|c| c.name == name)
+    }
+
+    /// Routes an attempt; nothing where the context does not exist.
+    pub fn route(&self, attempt: &Attempt<'_>) -> Option<Verdict> {
+        let context = self.context(attempt.context)?;
+        let number = normalise(attempt.dialled, context.country.as_deref());
+        let mut trace = Vec::new();
+        for route in &context.routes {
+            for pattern in &route.patterns {
+                let why_not = pattern.mismatch(&number);
+                let found = why_not.is_none();
+                trace.push(Considered { route: route.name.clone(), pattern: pattern.to_string(), why_not });
+                if found {
+                    return Some(Verdict { number, route: Some(route.clone()), trace });
+                }
+            }
+        }
+        Some(Verdict { number, route: None, trace })
+    }
+}
+
+/// Brings a dialled text to E.164 where `country` makes it a possible number; short codes and names stay.
+pub fn normalise(dialled: &str, country: Option<&str>) -> String {
+    let text = dialled.trim();
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    let is_number = digits > 0 && text.chars().all(|c| c.is_ascii_digit() || "+ -().\u{a0}/".contains(c));
+    if !is_number {
+        return text.to_owned();
+    }
+    let bare: String = text.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect();
+    let Some(region) = country.and_then(|c| c.parse::<Region>().ok()) else { return bare };
+    match PhoneNumber::parse(text, Some(region)) {
+        Ok(number) if number.is_possible_with_reason() == Ok(NumberLengthType::IsPossible) => {
+            number.format_as(PhoneNumberFormat::E164).into_owned()
+        }
+        _ => bare,
+    }
+}
+
+/// Whether `code` is a country the number metadata knows.
+pub fn is_country(code: &str) -> bool {
+    code.parse::<Region>().is_ok()
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::User(user) => write!(f, "user:{user}"),
+            Target::Did(number) => write!(f, "did:{number}"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Dial { trunks, to, .. } => {
+                let names: Vec<String> = trunks.iter().map(|t| format!("trunk:{t}")).collect();
+                write!(f, "dial  {}", names.join(", then "))?;
+                to.iter().try_for_each(|to| write!(f, " to {to}"))
+            }
+            Step::Ring { targets, timeout } => {
+                let names: Vec<String> = targets.iter().map(Target::to_string).collect();
+                write!(f, "ring  {}", names.join(" and "))?;
+                timeout.iter().try_for_each(|t| write!(f, " for {}", humantime::format_duration(*t)))
+            }
+            Step::Play(file) => write!(f, "play  {file}"),
+            Step::Tone(hz) => write!(f, "tone  {hz} Hz"),
+            Step::Echo(delay) if delay.is_zero() => write!(f, "echo"),
+            Step::Echo(delay) => write!(f, "echo  after {}", humantime::format_duration(*delay)),
+            Step::Answer => write!(f, "answer"),
+            Step::Hangup(status) => write!(f, "hangup {status} {}", crate::sip::status::reason_phrase(*status)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_e164_and_short_codes_stay() {
+        for (dialled, country, expected) in [
+            ("(206) 555-0123", Some("US"), "+12065550123"),
+            ("011 44 20 7946 0018", Some("US"), "+442079460018"),
+            ("+44 20 7946 0018", None, "+442079460018"),
+            ("0151 23456789", Some("DE"), "+4915123456789"),
+            ("911", Some("US"), "911"),
+            ("9196", Some("US"), "9196"),
+            ("sales", Some("US"), "sales"),
+            ("*72", Some("US"), "*72"),
+            ("", Some("US"), ""),
+        ] {
+            assert_eq!(normalise(dialled, country), expected, "{dialled}");
+        }
+    }
+
+    #[test]
+    fn the_default_rules_never_move_on_when_the_person_said_no() {
+        let route = Route {
+            name: "x".into(),
+            patterns: vec![],
+            caller_id: None,
+            timeout: None,
+            next_on: default_next_on(),
+            ignore_limits: false,
+            steps: vec![],
+        };
+        assert!([408, 500, 503, 504].iter().all(|s| route.moves_on(*s)));
+        assert!(![404, 480, 486, 487, 488, 600, 603].iter().any(|s| route.moves_on(*s)));
+    }
+}

@@ -1,0 +1,409 @@
+//! The DTLS handshake of one end, over `rtc-dtls`, with what that crate lacks (RFC 5764, RFC 6347).
+//!
+//! - A fragmented ClientHello is put together here, and given to the crate as one record.
+//! - Its `use_srtp` list chooses a GCM-only or CM-only configuration: GCM whenever it is offered.
+//! - Our last flight is kept and sent again on our own timer; the crate loses its own.
+//! - The peer's certificate is compared with the fingerprints of its description, in both roles.
+
+use crate::rtp::srtp::{Profile, Protect, Unprotect};
+use crate::sdp::description::Fingerprint;
+use aws_lc_rs::digest;
+use bytes::BytesMut;
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
+use rtc_dtls::crypto::Certificate;
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_shared::TransportProtocol;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use subtle::ConstantTimeEq;
+
+/// A handshake may take this long altogether.
+pub const BUDGET: Duration = Duration::from_secs(15);
+/// First retransmission; doubles up to one second.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// A finished handshake is kept this long to answer a repeated last flight.
+const LINGER: Duration = Duration::from_secs(5);
+/// Longest ClientHello put together from fragments, bytes.
+const MAX_HELLO: usize = 8 * 1024;
+
+/// The node's certificate and configurations, shared by all handshakes.
+pub struct Identity {
+    server_gcm: Arc<HandshakeConfig>,
+    server_cm: Arc<HandshakeConfig>,
+    client: Arc<HandshakeConfig>,
+    /// `AB:CD:…`, sha-256.
+    pub fingerprint: String,
+}
+
+impl Identity {
+    /// A fresh ECDSA P-256 certificate.
+    ///
+    /// # Errors
+    /// The crypto library refuses.
+    pub fn generate() -> Result<Identity, rtc_shared::error::Error> {
+        let provider = rtc_crypto::default_provider().map_err(|e| rtc_shared::error::Error::Other(e.to_string()))?;
+        let certificate = Certificate::generate_self_signed(vec!["webtrunk".to_owned()], provider.crypto())?;
+        let hash = digest::digest(&digest::SHA256, certificate.certificate[0].as_ref());
+        let fingerprint = hash.as_ref().iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":");
+        let build = |client: bool, profiles: Vec<SrtpProtectionProfile>| {
+            ConfigBuilder::default()
+                .with_crypto_provider(provider.clone())
+                .with_certificates(vec![certificate.clone()])
+                .with_srtp_protection_profiles(profiles)
+                .with_client_auth(ClientAuthType::RequireAnyClientCert)
+                .with_extended_master_secret(ExtendedMasterSecretType::Request)
+                // The certificate is judged by its fingerprint, below.
+                .with_insecure_skip_verify(true)
+                .build(client, None)
+                .map(Arc::new)
+        };
+        let (gcm, cm) = (SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80);
+        Ok(Identity {
+            server_gcm: build(false, vec![gcm])?,
+            server_cm: build(false, vec![cm])?,
+            client: build(true, vec![gcm, cm])?,
+            fingerprint,
+        })
+    }
+}
+
+/// A handshake that ended without keys.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Failed {
+    #[error("the DTLS certificate does not match the fingerprint in the SDP")]
+    Fingerprint,
+    #[error("the peer sent no DTLS certificate")]
+    NoCertificate,
+    #[error("the DTLS handshake did not finish within 15 s")]
+    TimedOut,
+    #[error("no SRTP profile in common")]
+    NoProfile,
+    #[error("DTLS: {0}")]
+    Protocol(String),
+    #[error("the peer closed DTLS")]
+    Closed,
+}
+
+/// The keys of a finished handshake.
+pub struct Keys {
+    pub profile: Profile,
+    pub protect: Protect,
+    pub unprotect: Unprotect,
+}
+
+enum State {
+    /// Server: collecting the ClientHello.
+    Listening(Hello),
+    Running(Box<Endpoint>),
+    /// Finished or failed.
+    Over,
+}
+
+/// The handshake machine of one end.
+pub struct Handshake {
+    identity: Arc<Identity>,
+    state: State,
+    fingerprints: Vec<Fingerprint>,
+    second_hello: Hello,
+    flight: Vec<BytesMut>,
+    retry_at: Option<Instant>,
+    interval: Duration,
+    deadline: Option<Instant>,
+    done: bool,
+}
+
+/// The crate keys associations by address; ours is found by ICE, so it sees one constant.
+fn peer() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 9))
+}
+
+impl Handshake {
+    /// Waits for a ClientHello (`active: false`) or will send one (`active: true`, see [`start`](Self::start)).
+    pub fn new(identity: Arc<Identity>, fingerprints: Vec<Fingerprint>) -> Handshake {
+        Handshake {
+            identity,
+            state: State::Listening(Hello::default()),
+            fingerprints,
+            second_hello: Hello::default(),
+            flight: Vec::new(),
+            retry_at: None,
+            interval: FIRST_RETRY,
+            deadline: None,
+            done: false,
+        }
+    }
+
+    /// The peer's fingerprints, once its description is known. Without any no handshake finishes.
+    pub fn expect(&mut self, fingerprints: &[Fingerprint]) {
+        self.fingerprints = fingerprints.to_vec();
+    }
+
+    /// Starts as client.
+    pub fn start(&mut self, now: Instant, send: &mut impl FnMut(&[u8])) {
+        if !matches!(self.state, State::Listening(_)) {
+            return;
+        }
+        let mut endpoint = Endpoint::new(peer(), TransportProtocol::UDP, None);
+        let started = endpoint.connect(now, peer(), self.identity.client.clone(), None);
+        debug_assert!(started.is_ok());
+        self.deadline = Some(now + BUDGET);
+        self.state = State::Running(Box::new(endpoint));
+        self.transmit(now, send);
+    }
+
+    /// Takes a datagram from a validated address.
+    ///
+    /// # Errors
+    /// The handshake is over without keys.
+    pub fn receive(&mut self, now: Instant, datagram: &[u8], send: &mut impl FnMut(&[u8])) -> Result<Option<Keys>, Failed> {
+        if let State::Listening(hello) = &mut self.state {
+            // A peer that has no fingerprint yet cannot be checked; its hello is repeated anyway.
+            if self.fingerprints.is_empty() {
+                return Ok(None);
+            }
+            let Some(whole) = hello.push(datagram) else { return Ok(None) };
+            let config = match whole.profiles() {
+                p if p.contains(&7) => self.identity.server_gcm.clone(),
+                p if p.contains(&1) => self.identity.server_cm.clone(),
+                _ => return Err(Failed::NoProfile),
+            };
+            let record = whole.record();
+            self.deadline.get_or_insert(now + BUDGET);
+            self.state = State::Running(Box::new(Endpoint::new(peer(), TransportProtocol::UDP, Some(config))));
+            return self.feed(now, &record, send);
+        }
+        let mut joined = None;
+        if !self.done && Fragment::parse(datagram).is_some_and(|f| f.is_partial()) {
+            // The second ClientHello (with the cookie) comes in pieces too.
+            let mut hello = std::mem::take(&mut self.second_hello);
+            joined = Some(hello.push(datagram));
+            self.second_hello = hello;
+        }
+        match joined {
+            Some(None) => Ok(None),
+            Some(Some(whole)) => {
+                self.second_hello = Hello::default();
+                self.feed(now, &whole.record(), send)
+            }
+            None => self.feed(now, datagram, send),
+        }
+    }
+
+    fn feed(&mut self, now: Instant, datagram: &[u8], send: &mut impl FnMut(&[u8])) -> Result<Option<Keys>, Failed> {
+        let State::Running(endpoint) = &mut self.state else { return Ok(None) };
+        let result = endpoint.read(now, peer(), None, BytesMut::from(datagram));
+        self.transmit(now, send);
+        let events = match result {
+            Ok(events) => events,
+            // A record that cannot be read is dropped (RFC 6347 §4.1.2.7); the retry timer mends the rest.
+            Err(_) if !self.done && !self.is_fatal(datagram) => return Ok(None),
+            Err(_) if self.done => return Ok(None),
+            Err(e) => return self.fail(Failed::Protocol(e.to_string())),
+        };
+        for event in events {
+            match event {
+                EndpointEvent::HandshakeComplete => return self.finish(now),
+                EndpointEvent::PeerClosed if !self.done => return self.fail(Failed::Closed),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// An alert record in clear before completion: the peer gave up.
+    fn is_fatal(&self, datagram: &[u8]) -> bool {
+        datagram.first() == Some(&21) && datagram.get(13) == Some(&2)
+    }
+
+    fn fail(&mut self, why: Failed) -> Result<Option<Keys>, Failed> {
+        self.state = State::Over;
+        self.retry_at = None;
+        self.deadline = None;
+        Err(why)
+    }
+
+    fn finish(&mut self, now: Instant) -> Result<Option<Keys>, Failed> {
+        let State::Running(endpoint) = &self.state else { return Ok(None) };
+        let Some(state) = endpoint.get_connection_state(peer()) else { return self.fail(Failed::Closed) };
+        let Some(certificate) = state.peer_certificates.first() else { return self.fail(Failed::NoCertificate) };
+        let hash = digest::digest(&digest::SHA256, certificate);
+        if !self.fingerprints.iter().any(|f| bool::from(f.ct_eq(hash.as_ref()))) {
+            return self.fail(Failed::Fingerprint);
+        }
+        let profile = match state.srtp_protection_profile() {
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => Profile::AeadAes128Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => Profile::Aes128CmHmacSha1_80,
+            _ => return self.fail(Failed::NoProfile),
+        };
+        let salt = profile.salt_len();
+        let material = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], 2 * (16 + salt));
+        let material = match material {
+            Ok(secret) => secret.into_bytes(),
+            Err(e) => return self.fail(Failed::Protocol(e.to_string())),
+        };
+        let (keys, salts) = material.split_at(32);
+        let side = |n: usize| (keys[16 * n..].first_chunk::<16>().copied().unwrap_or_default(), &salts[salt * n..salt * (n + 1)]);
+        let (ours, theirs) = if state.is_client() { (side(0), side(1)) } else { (side(1), side(0)) };
+        self.done = true;
+        self.retry_at = None;
+        self.deadline = Some(now + LINGER);
+        Ok(Some(Keys {
+            profile,
+            protect: Protect::new(profile, &ours.0, ours.1),
+            unprotect: Unprotect::new(profile, &theirs.0, theirs.1),
+        }))
+    }
+
+    fn transmit(&mut self, now: Instant, send: &mut impl FnMut(&[u8])) {
+        let State::Running(endpoint) = &mut self.state else { return };
+        let mut fresh = Vec::new();
+        while let Some(out) = endpoint.poll_transmit() {
+            send(&out.message);
+            fresh.push(out.message);
+        }
+        if !fresh.is_empty() {
+            self.flight = fresh;
+            self.interval = FIRST_RETRY;
+            self.retry_at = (!self.done).then(|| now + self.interval);
+        }
+    }
+
+    /// Retransmits or gives up, as `now` asks.
+    ///
+    /// # Errors
+    /// The budget is spent without keys.
+    pub fn fire(&mut self, now: Instant, send: &mut impl FnMut(&[u8])) -> Result<(), Failed> {
+        if self.deadline.is_some_and(|at| now >= at) {
+            self.deadline = None;
+            self.retry_at = None;
+            self.state = State::Over;
+            self.flight = Vec::new();
+            return if self.done { Ok(()) } else { Err(Failed::TimedOut) };
+        }
+        if self.retry_at.is_some_and(|at| now >= at) {
+            self.flight.iter().for_each(|datagram| send(datagram));
+            self.interval = (self.interval * 2).min(Duration::from_secs(1));
+            self.retry_at = Some(now + self.interval);
+        }
+        Ok(())
+    }
+
+    /// When [`fire`](Self::fire) is next due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        [self.retry_at, self.deadline].into_iter().flatten().min()
+    }
+
+    /// Whether keys were handed out.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether the handshake's memory is already given back.
+    pub fn is_freed(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+}
+
+/// A handshake fragment that is alone in its record.
+struct Fragment<'a> {
+    record: &'a [u8],
+    sequence: u16,
+    total: usize,
+    offset: usize,
+    body: &'a [u8],
+}
+
+impl<'a> Fragment<'a> {
+    /// Reads a datagram that is one plaintext ClientHello record.
+    fn parse(datagram: &'a [u8]) -> Option<Fragment<'a>> {
+        let header: &[u8; 25] = datagram.first_chunk()?;
+        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+        let number = |b: &[u8]| b.iter().fold(0usize, |n, b| (n << 8) | usize::from(*b));
+        // Content type 22 (handshake), epoch 0, message type 1 (ClientHello).
+        if header[0] != 22 || header[3..5] != [0, 0] || header[13] != 1 {
+            return None;
+        }
+        let (total, offset, len) = (number(&header[14..17]), number(&header[19..22]), number(&header[22..25]));
+        let body = datagram.get(25..13 + length).filter(|b| b.len() == len && offset + len <= total)?;
+        Some(Fragment { record: datagram, sequence: u16::from_be_bytes([header[17], header[18]]), total, offset, body })
+    }
+
+    fn is_partial(&self) -> bool {
+        self.body.len() < self.total
+    }
+}
+
+/// A ClientHello being put together.
+#[derive(Default)]
+struct Hello {
+    sequence: Option<u16>,
+    head: Vec<u8>,
+    body: Vec<u8>,
+    have: Vec<bool>,
+}
+
+impl Hello {
+    /// Adds a fragment; returns the message once it is whole.
+    fn push(&mut self, datagram: &[u8]) -> Option<Hello> {
+        let fragment = Fragment::parse(datagram)?;
+        if fragment.total > MAX_HELLO || fragment.total == 0 {
+            return None;
+        }
+        if self.sequence != Some(fragment.sequence) || self.body.len() != fragment.total {
+            *self = Hello {
+                sequence: Some(fragment.sequence),
+                head: Vec::new(),
+                body: vec![0; fragment.total],
+                have: vec![false; fragment.total],
+            };
+        }
+        // The newest record number is used, so that the crate's replay window accepts the joined record.
+        self.head = fragment.record[..13].to_vec();
+        let range = fragment.offset..fragment.offset + fragment.body.len();
+        self.body[range.clone()].copy_from_slice(fragment.body);
+        self.have[range].fill(true);
+        self.have.iter().all(|h| *h).then(|| std::mem::take(self))
+    }
+
+    /// The whole message as one record.
+    fn record(&self) -> Vec<u8> {
+        let total = (self.body.len() as u32).to_be_bytes();
+        let mut out = self.head.clone();
+        out[11..13].copy_from_slice(&((self.body.len() + 12) as u16).to_be_bytes());
+        out.push(1);
+        out.extend(&total[1..]);
+        out.extend(self.sequence.unwrap_or_default().to_be_bytes());
+        out.extend([0, 0, 0]);
+        out.extend(&total[1..]);
+        out.extend(&self.body);
+        out
+    }
+
+    /// The `use_srtp` profiles offered (RFC 5764 §4.1.1), empty where the extension is missing or broken.
+    fn profiles(&self) -> Vec<u16> {
+        self.find_profiles().unwrap_or_default()
+    }
+
+    fn find_profiles(&self) -> Option<Vec<u16>> {
+        let mut at = 34;
+        let byte = |at: usize| self.body.get(at).map(|b| usize::from(*b));
+        let word = |at: usize| Some((byte(at)? << 8) | byte(at + 1)?);
+        at += 1 + byte(at)?; // session id
+        at += 1 + byte(at)?; // cookie
+        at += 2 + word(at)?; // cipher suites
+        at += 1 + byte(at)?; // compression
+        let end = at + 2 + word(at)?;
+        at += 2;
+        while at + 4 <= end {
+            let (kind, len) = (word(at)?, word(at + 2)?);
+            if kind == 14 {
+                let count = word(at + 4)? / 2;
+                return (0..count.min(16)).map(|n| word(at + 6 + 2 * n).map(|w| w as u16)).collect();
+            }
+            at += 4 + len;
+        }
+        None
+    }
+}

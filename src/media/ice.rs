@@ -1,0 +1,170 @@
+//! An ICE-lite responder for one end (RFC 8445 §2.5): it answers authenticated checks and follows nomination.
+//!
+//! ```text
+//!   any address --authentic check--> validated --USE-CANDIDATE--> selected
+//! ```
+//! Only validated addresses may send DTLS or SRTP; media goes to the selected one. A check from a new
+//! address with USE-CANDIDATE moves the media at once, which is how a browser roams.
+
+use super::stun::BindingRequest;
+use crate::sdp::offer_answer::Ice;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Consent: no authentic check for this long and the path is gone (RFC 7675 §5.1).
+pub const CONSENT: Duration = Duration::from_secs(30);
+/// Addresses kept per end.
+const MAX_VALIDATED: usize = 8;
+
+/// The responder's state.
+#[derive(Debug)]
+pub struct Responder {
+    /// Our credentials, newest first; the older pair serves until the restart has settled.
+    local: Vec<Ice>,
+    remote: Option<Ice>,
+    validated: Vec<(SocketAddr, Instant)>,
+    selected: Option<SocketAddr>,
+    last_check: Option<Instant>,
+}
+
+/// What a check led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Not for us or not authentic: no reply.
+    Drop,
+    /// Send this back; `selected` tells whether the media address changed.
+    Reply { bytes: Vec<u8>, selected: bool },
+}
+
+impl Responder {
+    /// A responder with our credentials.
+    pub fn new(local: Ice) -> Responder {
+        Responder { local: vec![local], remote: None, validated: Vec::new(), selected: None, last_check: None }
+    }
+
+    /// New credentials of ours and the peer's (an answer, or a restart).
+    pub fn set(&mut self, local: &Ice, remote: &Ice) {
+        if self.local.first() != Some(local) {
+            self.local.insert(0, local.clone());
+            self.local.truncate(2);
+        }
+        self.remote = Some(remote.clone());
+    }
+
+    /// All our current ufrags, for the demultiplexer.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> {
+        self.local.iter().map(|i| i.ufrag.as_str())
+    }
+
+    /// Takes a binding request.
+    pub fn check(&mut self, now: Instant, from: SocketAddr, request: &BindingRequest<'_>) -> Checked {
+        let Some(ours) = self.local.iter().find(|i| i.ufrag == request.local_ufrag()) else { return Checked::Drop };
+        if !request.is_authentic(&ours.pwd) {
+            return Checked::Drop;
+        }
+        // Before the peer's description is known, our own password is proof enough (early checks).
+        let current = self.local.first().is_some_and(|i| i.ufrag == ours.ufrag);
+        if current && self.remote.as_ref().is_some_and(|r| r.ufrag != request.remote_ufrag()) {
+            return Checked::Drop;
+        }
+        if request.controlled {
+            return Checked::Reply { bytes: request.role_conflict(&ours.pwd), selected: false };
+        }
+        let bytes = request.success(from, &ours.pwd);
+        self.last_check = Some(now);
+        match self.validated.iter_mut().find(|(a, _)| *a == from) {
+            Some(entry) => entry.1 = now,
+            None => {
+                if self.validated.len() == MAX_VALIDATED {
+                    let oldest = (0..MAX_VALIDATED).min_by_key(|n| self.validated[*n].1).unwrap_or(0);
+                    self.validated.swap_remove(oldest);
+                }
+                self.validated.push((from, now));
+            }
+        }
+        let moved = (request.use_candidate || self.selected.is_none()) && self.selected != Some(from);
+        if moved {
+            self.selected = Some(from);
+        }
+        Checked::Reply { bytes, selected: moved }
+    }
+
+    /// Whether DTLS and SRTP from `from` may be looked at.
+    pub fn is_validated(&self, from: SocketAddr) -> bool {
+        self.validated.iter().any(|(a, _)| *a == from)
+    }
+
+    /// Where media goes.
+    pub fn selected(&self) -> Option<SocketAddr> {
+        self.selected
+    }
+
+    /// The validated addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.validated.iter().map(|(a, _)| *a)
+    }
+
+    /// When consent runs out, once any check has come.
+    pub fn consent_ends(&self) -> Option<Instant> {
+        self.last_check.map(|at| at + CONSENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::stun::binding_request;
+
+    fn ice(name: &str) -> Ice {
+        Ice { ufrag: name.into(), pwd: format!("{name}-password-of-22-chars") }
+    }
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn check(responder: &mut Responder, now: Instant, port: u16, bytes: &[u8]) -> Checked {
+        BindingRequest::parse(bytes).map_or(Checked::Drop, |r| responder.check(now, addr(port), &r))
+    }
+
+    #[test]
+    fn an_authentic_check_validates_and_nomination_selects_and_roams() {
+        let now = Instant::now();
+        let mut responder = Responder::new(ice("ours"));
+        responder.set(&ice("ours"), &ice("theirs"));
+        let make = |nominate| binding_request([7; 12], "ours:theirs", &ice("ours").pwd, nominate);
+        assert!(matches!(check(&mut responder, now, 1000, &make(false)), Checked::Reply { selected: true, .. }));
+        assert!(matches!(check(&mut responder, now, 2000, &make(false)), Checked::Reply { selected: false, .. }));
+        assert_eq!(responder.selected(), Some(addr(1000)));
+        assert!(matches!(check(&mut responder, now, 2000, &make(true)), Checked::Reply { selected: true, .. }));
+        assert_eq!(responder.selected(), Some(addr(2000)));
+        assert!(responder.is_validated(addr(1000)) && !responder.is_validated(addr(3000)));
+    }
+
+    #[test]
+    fn forged_checks_get_no_reply_and_move_nothing() {
+        let now = Instant::now();
+        let mut responder = Responder::new(ice("ours"));
+        responder.set(&ice("ours"), &ice("theirs"));
+        let good = binding_request([1; 12], "ours:theirs", &ice("ours").pwd, true);
+        let mut forged = vec![
+            binding_request([1; 12], "ours:theirs", "wrong-password", true),
+            binding_request([1; 12], "ours:others", &ice("ours").pwd, true),
+            binding_request([1; 12], "other:theirs", &ice("ours").pwd, true),
+            binding_request([1; 12], "", &ice("ours").pwd, true),
+            good[..good.len() - 1].to_vec(),
+            good[..20].to_vec(),
+            [&good[..], &[0, 0x25, 0, 0]].concat(),
+        ];
+        for at in [0usize, 2, 3, 5, 21, 30, good.len() - 3, good.len() - 20] {
+            let mut bent = good.clone();
+            bent[at] ^= 0x41;
+            forged.push(bent);
+        }
+        for bytes in &forged {
+            assert_eq!(check(&mut responder, now, 666, bytes), Checked::Drop, "{bytes:?}");
+        }
+        assert_eq!(responder.selected(), None);
+        assert!(!responder.is_validated(addr(666)));
+    }
+}

@@ -1,0 +1,688 @@
+//! A media session: ends and the packets between them, as one machine in virtual time.
+//!
+//! Media rules held here (each with a negative test in tests/media.rs):
+//! 1. From an address not validated by an authentic STUN check only STUN is looked at.
+//! 2. The SRTP tag is checked before any state changes.
+//! 3. No packet from an unverified source ends a call, gets an answer, or moves an address.
+//! 4. The DTLS fingerprint is always checked, in both roles.
+//! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP and locks; RTCP never teaches.
+
+use super::dtls::Handshake;
+use super::egress::{Egress, Numbers};
+use super::end::{Digit, Dropped, ECHO_LINE, End, EndId, Join, Kind, Learning, Path, Port, Settings, Srtp, Started, Statistics, Transport};
+use super::ice::{Checked, Responder};
+use super::ingress::{Ordered, Reorder, Transcoder};
+use super::player::{FRAME, Player, Source};
+use super::stun::BindingRequest;
+use crate::codec::{Codec, Encoder};
+use crate::rtp::event::TelephoneEvent;
+use crate::rtp::packet::{HEADER, Kind as PacketKind, Packet, write_header};
+use crate::rtp::report::{Reception, compose, read};
+use crate::rtp::srtp::Refused;
+use crate::sdp::offer_answer::Remote;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// What the session tells the call.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// ICE selected an address for the first time.
+    Connected { end: EndId },
+    /// DTLS finished: SRTP keys are in place.
+    Secured { end: EndId },
+    /// DTLS ended without keys.
+    DtlsFailed { end: EndId, why: String },
+    /// The first media packet came from this end's peer.
+    Flowing { end: EndId },
+    /// What was played has ended.
+    Played { end: EndId },
+    /// The browser has not confirmed consent for 30 s.
+    ConsentLost { end: EndId },
+    /// No end has received media for 30 s.
+    NoMedia,
+}
+
+/// Where a session's packets and events go. Packets are borrowed: nothing is allocated for them.
+pub trait Sink {
+    /// Sends a datagram.
+    fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]);
+    /// Tells the call.
+    fn event(&mut self, event: Event);
+}
+
+/// Interval of our RTCP reports.
+const REPORT: Duration = Duration::from_secs(5);
+/// No media from anyone for this long is reported.
+const SILENCE: Duration = Duration::from_secs(30);
+/// One frame of our own audio.
+const TICK: Duration = Duration::from_millis(20);
+/// Longest datagram we build.
+const MAX_DATAGRAM: usize = 1_500;
+/// Seconds from 1900 to 1970 (RFC 3550 §4).
+const NTP_EPOCH: u64 = 2_208_988_800;
+
+/// A session.
+pub struct Session {
+    ends: Vec<End>,
+    encoders: Vec<Option<(Codec, Encoder)>>,
+    started: Instant,
+    /// NTP time of `started`; only differences matter to peers.
+    ntp: u64,
+    silent_since: Instant,
+}
+
+impl Session {
+    /// An empty session; `unix` is the wall clock of `now`, for RTCP.
+    pub fn new(now: Instant, unix: Duration) -> Session {
+        let ntp = ((unix.as_secs() + NTP_EPOCH) << 32) | (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+        Session { ends: Vec::new(), encoders: Vec::new(), started: now, ntp, silent_since: now }
+    }
+
+    fn ntp(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.started);
+        self.ntp.wrapping_add(((elapsed.as_nanos() << 32) / 1_000_000_000) as u64)
+    }
+
+    fn index(&self, id: EndId) -> Option<usize> {
+        self.ends.iter().position(|e| e.id == id)
+    }
+
+    /// Adds an end; `seed` numbers its stream.
+    pub fn open(&mut self, id: EndId, kind: Kind, ssrc: u32, cname: &str, seed: u64) {
+        let transport = match kind {
+            Kind::Browser { identity, ice } => Transport::Browser {
+                ice: Box::new(Responder::new(ice)),
+                dtls: Box::new(Handshake::new(identity, Vec::new())),
+                srtp: None,
+            },
+            Kind::Trunk { nat } => {
+                let open = Learning::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+                Transport::Trunk { rtp: None, rtcp: None, learning: if nat { open } else { Learning::Strict } }
+            }
+        };
+        self.ends.push(End {
+            id,
+            transport,
+            settings: None,
+            egress: Egress::new(ssrc, seed as u16, (seed >> 16) as u32),
+            reception: None,
+            feedback: None,
+            join: Join::Nothing,
+            path: Path::Relay,
+            digits: Default::default(),
+            dropped: Dropped::default(),
+            received: 0,
+            lost_before: 0,
+            last_received: None,
+            next_report: None,
+            flowing: false,
+            connected: false,
+            event: None,
+            cname: cname.to_owned(),
+        });
+        self.encoders.push(None);
+    }
+
+    /// Removes an end; returns its figures.
+    pub fn close_end(&mut self, id: EndId) -> Option<Statistics> {
+        let at = self.index(id)?;
+        let end = self.ends.remove(at);
+        self.encoders.remove(at);
+        for other in &mut self.ends {
+            if matches!(other.join, Join::Bridge(peer) if peer == id) {
+                other.join = Join::Nothing;
+            }
+        }
+        Some(end.statistics())
+    }
+
+    /// The ends, for snapshots.
+    pub fn ends(&self) -> &[End] {
+        &self.ends
+    }
+
+    /// Applies what an exchange settled for an end.
+    pub fn configure(&mut self, now: Instant, id: EndId, settings: Settings, sink: &mut impl Sink) {
+        let Some(at) = self.index(id) else { return };
+        let target = self.ends[at].rtp_target().or(self.selected(at));
+        self.ends[at].configure(now, settings, &mut |bytes| {
+            if let Some(to) = target {
+                sink.send(Port::Browser, to, bytes);
+            }
+        });
+        self.ends[at].next_report.get_or_insert(now + REPORT);
+        self.silent_since = now;
+        (0..self.ends.len()).for_each(|n| self.plan(n));
+    }
+
+    fn selected(&self, at: usize) -> Option<SocketAddr> {
+        match &self.ends[at].transport {
+            Transport::Browser { ice, .. } => ice.selected(),
+            Transport::Trunk { .. } => None,
+        }
+    }
+
+    /// Joins two ends, both ways.
+    pub fn bridge(&mut self, a: EndId, b: EndId) {
+        for (from, to) in [(a, b), (b, a)] {
+            if let Some(at) = self.index(from) {
+                self.ends[at].join = Join::Bridge(to);
+            }
+        }
+        (0..self.ends.len()).for_each(|n| self.plan(n));
+    }
+
+    /// Sends what an end says back to it, later by `delay`.
+    pub fn echo(&mut self, id: EndId, delay: Duration) {
+        if let Some(at) = self.index(id) {
+            self.ends[at].join = Join::Echo { delay, line: Default::default() };
+        }
+    }
+
+    /// Plays to an end.
+    pub fn play(&mut self, now: Instant, id: EndId, source: Source) {
+        if let Some(at) = self.index(id) {
+            self.ends[at].join = Join::Play { player: Player::new(source), next: now, timestamp: None };
+        }
+    }
+
+    /// Stops whatever an end is joined to.
+    pub fn part(&mut self, id: EndId) {
+        if let Some(at) = self.index(id) {
+            self.ends[at].join = Join::Nothing;
+        }
+    }
+
+    /// Sends a digit out of an end as telephone-events.
+    pub fn digit(&mut self, id: EndId, event: u8, length: Duration) {
+        if let Some(at) = self.index(id)
+            && self.ends[at].digits.len() < 64
+        {
+            let length = length.clamp(Duration::from_millis(40), Duration::from_secs(6));
+            self.ends[at].digits.push_back(Digit { event, started: None, length });
+        }
+    }
+
+    /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else transcoded.
+    fn plan(&mut self, at: usize) {
+        let Join::Bridge(peer) = self.ends[at].join else { return };
+        let Some(peer) = self.index(peer) else { return };
+        let (Some(mine), Some(theirs)) = (&self.ends[at].settings, &self.ends[peer].settings) else { return };
+        let (from, to) = (mine.agreed.receive.first().map_or(mine.agreed.codec, |r| r.1), theirs.agreed.codec);
+        let from = if mine.agreed.receive.iter().any(|r| r.1 == mine.agreed.codec) { mine.agreed.codec } else { from };
+        let (ptime, complexity) = (theirs.agreed.ptime, theirs.complexity);
+        self.plan_from(at, from, to, ptime, complexity);
+    }
+
+    fn plan_from(&mut self, at: usize, from: Codec, to: Codec, ptime: u32, complexity: u8) {
+        let same = match &self.ends[at].path {
+            Path::Relay => from == to,
+            Path::Transcode(t) => t.1.fits(from, to, ptime),
+        };
+        if !same {
+            self.ends[at].path = if from == to {
+                Path::Relay
+            } else {
+                Path::Transcode(Box::new((Reorder::default(), Transcoder::new(from, to, ptime, complexity), None)))
+            };
+        }
+    }
+
+    /// Takes a datagram that came in by `port`. `datagram` is decrypted in place.
+    pub fn receive(&mut self, now: Instant, port: Port, end: EndId, from: SocketAddr, datagram: &mut [u8], sink: &mut impl Sink) {
+        let Some(at) = self.index(end) else { return };
+        match (port, PacketKind::of(datagram)) {
+            (Port::Browser, PacketKind::Stun) => self.stun(now, at, from, datagram, sink),
+            (Port::Browser, kind) => self.browser(now, at, from, kind, datagram, sink),
+            (Port::Rtp(_), PacketKind::Rtp) => self.trunk_rtp(now, at, from, datagram, sink),
+            (Port::Rtcp(_) | Port::Rtp(_), PacketKind::Rtcp) => self.trunk_rtcp(now, at, from, datagram),
+            _ => self.ends[at].dropped.malformed += 1,
+        }
+    }
+
+    fn stun(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        let Transport::Browser { ice, dtls, .. } = &mut end.transport else { return };
+        let Some(request) = BindingRequest::parse(datagram) else {
+            end.dropped.malformed += 1;
+            return;
+        };
+        let Checked::Reply { bytes, selected } = ice.check(now, from, &request) else {
+            end.dropped.unknown_source += 1;
+            return;
+        };
+        sink.send(Port::Browser, from, &bytes);
+        if !selected {
+            return;
+        }
+        if !std::mem::replace(&mut end.connected, true) {
+            sink.event(Event::Connected { end: end.id });
+        }
+        let active = end.settings.as_ref().is_some_and(|s| matches!(s.agreed.remote, Remote::Dtls { active: true, .. }));
+        if active {
+            dtls.start(now, &mut |bytes| sink.send(Port::Browser, from, bytes));
+        }
+    }
+
+    fn browser(&mut self, now: Instant, at: usize, from: SocketAddr, kind: PacketKind, datagram: &mut [u8], sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        let Transport::Browser { ice, dtls, srtp } = &mut end.transport else { return };
+        if !ice.is_validated(from) {
+            end.dropped.unknown_source += 1;
+            return;
+        }
+        match kind {
+            PacketKind::Dtls => match dtls.receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes)) {
+                Ok(Some(keys)) => {
+                    *srtp = Some(Box::new(Srtp { profile: keys.profile, protect: keys.protect, unprotect: keys.unprotect }));
+                    sink.event(Event::Secured { end: end.id });
+                }
+                Ok(None) => {}
+                Err(why) => sink.event(Event::DtlsFailed { end: end.id, why: why.to_string() }),
+            },
+            PacketKind::Rtp => {
+                let Some(srtp) = srtp else { return };
+                match srtp.unprotect.rtp(datagram) {
+                    Ok(len) => self.rtp(now, at, &datagram[..len], sink),
+                    Err(why) => count(&mut end.dropped, why),
+                }
+            }
+            PacketKind::Rtcp => {
+                let Some(srtp) = srtp else { return };
+                match srtp.unprotect.rtcp(datagram) {
+                    Ok(len) => self.rtcp(now, at, &datagram[..len]),
+                    Err(why) => count(&mut end.dropped, why),
+                }
+            }
+            PacketKind::Stun | PacketKind::Unknown => end.dropped.malformed += 1,
+        }
+    }
+
+    fn trunk_rtp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        let Transport::Trunk { rtp, learning, .. } = &mut end.transport else { return };
+        let Some(announced) = *rtp else {
+            end.dropped.unknown_source += 1;
+            return;
+        };
+        let Some(packet) = Packet::parse(datagram, true) else {
+            end.dropped.malformed += 1;
+            return;
+        };
+        if from != announced && !learning.observe(announced, from, packet.ssrc, packet.sequence) {
+            end.dropped.unknown_source += 1;
+            return;
+        }
+        if from == announced && *learning != Learning::Strict {
+            *learning = Learning::Locked;
+        }
+        *rtp = Some(from);
+        self.rtp(now, at, datagram, sink);
+    }
+
+    fn trunk_rtcp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &[u8]) {
+        let Transport::Trunk { rtp, rtcp, .. } = &self.ends[at].transport else { return };
+        let known = [*rtp, *rtcp].into_iter().flatten().any(|a| a.ip() == from.ip());
+        if known {
+            self.rtcp(now, at, datagram);
+        } else {
+            self.ends[at].dropped.unknown_source += 1;
+        }
+    }
+
+    fn rtcp(&mut self, now: Instant, at: usize, datagram: &[u8]) {
+        let ntp = self.ntp(now);
+        let end = &mut self.ends[at];
+        let Some(feedback) = read(now, ntp, datagram, end.egress.sent.ssrc, end.reception.as_mut()) else { return };
+        end.feedback = Some(feedback);
+        // The loss our peer sees steers the encoder that feeds it, which sits on the other end's path.
+        let id = end.id;
+        let percent = (feedback.fraction_lost * 100.0) as u8;
+        for other in &mut self.ends {
+            if let (Join::Bridge(peer), Path::Transcode(t)) = (&other.join, &mut other.path)
+                && *peer == id
+            {
+                t.1.expect_loss(percent);
+            }
+        }
+    }
+
+    /// A verified RTP packet of end `at`.
+    fn rtp(&mut self, now: Instant, at: usize, datagram: &[u8], sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        let Some(packet) = Packet::parse(datagram, true) else {
+            end.dropped.malformed += 1;
+            return;
+        };
+        let Some(settings) = &end.settings else { return };
+        let agreed = &settings.agreed;
+        let codec = agreed.receive.iter().find(|(pt, _)| *pt == packet.payload_type).map(|r| r.1);
+        let is_event = agreed.events.is_some_and(|e| e.receive == packet.payload_type);
+        if codec.is_none() && !is_event {
+            end.dropped.unknown_payload += 1;
+            return;
+        }
+        if end.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
+            end.lost_before += end.reception.map_or(0, |r| r.lost());
+            end.reception = Some(Reception::new(packet.ssrc));
+        }
+        let clock = agreed.codec.clock();
+        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64 * u64::from(clock) / 1_000_000) as u32;
+        if let Some(reception) = &mut end.reception {
+            reception.receive(&packet, arrival);
+        }
+        end.received += 1;
+        end.last_received = Some(now);
+        self.silent_since = now;
+        if !std::mem::replace(&mut end.flowing, true) {
+            sink.event(Event::Flowing { end: end.id });
+        }
+        if !agreed.direction.receives() {
+            end.dropped.not_expected += 1;
+            return;
+        }
+        if let (Some(codec), agreed_codec) = (codec, agreed.codec)
+            && codec != agreed_codec
+        {
+            self.replan(at, codec);
+        }
+        self.forward(now, at, packet, datagram, is_event, sink);
+    }
+
+    /// The peer switched to another codec of its description: the path follows, the other leg hears no jump.
+    fn replan(&mut self, at: usize, codec: Codec) {
+        let Join::Bridge(peer) = self.ends[at].join else { return };
+        let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else { return };
+        let (to, ptime, complexity) = (theirs.agreed.codec, theirs.agreed.ptime, theirs.complexity);
+        self.plan_from(at, codec, to, ptime, complexity);
+    }
+
+    fn forward(&mut self, now: Instant, at: usize, packet: Packet, datagram: &[u8], is_event: bool, sink: &mut impl Sink) {
+        if let Join::Bridge(peer) = self.ends[at].join {
+            let Some(to) = self.index(peer) else { return };
+            return if matches!(self.ends[at].path, Path::Relay) {
+                self.relay(now, at, to, packet, datagram, is_event, sink)
+            } else {
+                self.transcode(now, at, to, packet, datagram, sink)
+            };
+        }
+        match &mut self.ends[at].join {
+            Join::Echo { delay, line } if !delay.is_zero() => {
+                if line.len() < ECHO_LINE {
+                    line.push_back((now + *delay, datagram.to_vec()));
+                }
+            }
+            Join::Echo { .. } => self.relay(now, at, at, packet, datagram, is_event, sink),
+            Join::Nothing | Join::Bridge(_) | Join::Play { .. } => {}
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn relay(&mut self, now: Instant, from: usize, to: usize, packet: Packet, datagram: &[u8], is_event: bool, sink: &mut impl Sink) {
+        let source = self.ends[from].settings.as_ref().and_then(|s| s.agreed.events);
+        let origin = u64::from(self.ends[from].id.0);
+        let Some(target) = self.ends[to].settings.as_ref().map(|s| &s.agreed) else { return };
+        let (clock, events, codec_pt) = (target.codec.clock(), target.events, target.send);
+        let payload = packet.payload(datagram);
+        let Some(numbers) = self.ends[to].egress.relay(now, origin, &packet, clock) else { return };
+        if !is_event {
+            return self.send(to, codec_pt, numbers, payload, sink);
+        }
+        let (Some(source), Some(events)) = (source, events) else { return };
+        if let Some(event) = TelephoneEvent::parse(payload) {
+            self.send(to, events.send, numbers, &event.rescaled(source.clock, events.clock).to_bytes(), sink);
+        }
+    }
+
+    fn transcode(&mut self, now: Instant, from: usize, to: usize, packet: Packet, datagram: &[u8], sink: &mut impl Sink) {
+        let Path::Transcode(mut path) = std::mem::replace(&mut self.ends[from].path, Path::Relay) else { return };
+        let source = self.ends[from].settings.as_ref().and_then(|s| s.agreed.events);
+        let (reorder, transcoder, next) = &mut *path;
+        reorder.push(packet, datagram, |ordered| match ordered {
+            Ordered::Gap(packets) => transcoder.note_gap(packets),
+            Ordered::Packet(packet, bytes) if source.is_some_and(|e| e.receive == packet.payload_type) => {
+                let ends = source.map(|s| (s.clock, transcoder.to.clock()));
+                if let (Some(event), Some(clocks)) = (TelephoneEvent::parse(packet.payload(bytes)), ends) {
+                    self.translate_event(now, to, packet, event, clocks, next, sink);
+                }
+            }
+            Ordered::Packet(packet, bytes) => {
+                let clock = transcoder.to.clock();
+                transcoder.packet(packet.timestamp, packet.payload(bytes), |silence, frame, payload| {
+                    let fresh = next.is_none();
+                    let at = next.unwrap_or_else(|| self.ends[to].egress.resume_timestamp(now, clock));
+                    let timestamp = if fresh { at } else { at.wrapping_add(silence) };
+                    *next = Some(timestamp.wrapping_add(frame));
+                    let Some(pt) = self.ends[to].settings.as_ref().map(|s| s.agreed.send) else { return };
+                    let numbers = self.ends[to].egress.generate(now, timestamp, fresh || silence > 0);
+                    self.send(to, pt, numbers, payload, sink);
+                });
+            }
+        });
+        self.ends[from].path = Path::Transcode(path);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn translate_event(
+        &mut self, now: Instant, to: usize, packet: Packet, event: TelephoneEvent, clocks: (u32, u32), next: &mut Option<u32>,
+        sink: &mut impl Sink,
+    ) {
+        let Some(events) = self.ends[to].settings.as_ref().and_then(|s| s.agreed.events) else { return };
+        let start = match self.ends[to].event {
+            Some((input, output)) if input == packet.timestamp => output,
+            _ => {
+                let start = next.unwrap_or_else(|| self.ends[to].egress.resume_timestamp(now, clocks.1));
+                self.ends[to].event = Some((packet.timestamp, start));
+                start
+            }
+        };
+        let translated = event.rescaled(clocks.0, events.clock);
+        let numbers = self.ends[to].egress.generate(now, start, packet.marker);
+        self.send(to, events.send, numbers, &translated.to_bytes(), sink);
+    }
+
+    /// Sends one packet out of end `to`, protected where it must be.
+    fn send(&mut self, to: usize, payload_type: u8, numbers: Numbers, payload: &[u8], sink: &mut impl Sink) {
+        let end = &mut self.ends[to];
+        let Some(target) = end.rtp_target().filter(|_| end.may_send()) else { return };
+        let mut buf = [0u8; MAX_DATAGRAM];
+        let len = HEADER + payload.len();
+        let Some(body) = buf.get_mut(HEADER..len) else { return };
+        body.copy_from_slice(payload);
+        let head = buf.first_chunk_mut::<HEADER>().expect("buffer is longer");
+        write_header(head, numbers.marker, payload_type, numbers.sequence, numbers.timestamp, end.egress.sent.ssrc);
+        let (port, len) = match &mut end.transport {
+            Transport::Browser { srtp: Some(srtp), .. } => match srtp.protect.rtp(&mut buf, len) {
+                Some(len) => (Port::Browser, len),
+                None => return,
+            },
+            Transport::Browser { .. } => return,
+            Transport::Trunk { .. } => (Port::Rtp(end.id), len),
+        };
+        end.egress.count(payload.len());
+        sink.send(port, target, &buf[..len]);
+    }
+
+    /// Does what is due at `now`.
+    pub fn fire(&mut self, now: Instant, sink: &mut impl Sink) {
+        for at in 0..self.ends.len() {
+            self.fire_handshake(now, at, sink);
+            self.fire_consent(now, at, sink);
+            self.fire_report(now, at, sink);
+            self.fire_join(now, at, sink);
+            self.fire_digit(now, at, sink);
+        }
+        let talking = self.ends.iter().any(|e| e.settings.is_some());
+        if talking && now >= self.silent_since + SILENCE {
+            self.silent_since = now;
+            sink.event(Event::NoMedia);
+        }
+    }
+
+    fn fire_handshake(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        let Transport::Browser { ice, dtls, .. } = &mut end.transport else { return };
+        let to = ice.selected();
+        let result = dtls.fire(now, &mut |bytes| {
+            if let Some(to) = to {
+                sink.send(Port::Browser, to, bytes);
+            }
+        });
+        if let Err(why) = result {
+            sink.event(Event::DtlsFailed { end: end.id, why: why.to_string() });
+        }
+    }
+
+    fn fire_consent(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        let Transport::Browser { ice, .. } = &mut end.transport else { return };
+        if end.connected && ice.consent_ends().is_some_and(|ends| now >= ends) {
+            end.connected = false;
+            sink.event(Event::ConsentLost { end: end.id });
+        }
+    }
+
+    fn fire_report(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        let ntp = self.ntp(now);
+        let end = &mut self.ends[at];
+        if end.next_report.is_none_or(|due| now < due) {
+            return;
+        }
+        end.next_report = Some(now + REPORT);
+        let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
+        let bytes = compose(now, ntp, end.egress.report(now, clock), &end.cname, end.reception.as_mut());
+        match &mut end.transport {
+            Transport::Browser { ice, srtp: Some(srtp), .. } => {
+                if let Some(to) = ice.selected() {
+                    let sealed = srtp.protect.rtcp(&bytes);
+                    sink.send(Port::Browser, to, &sealed);
+                }
+            }
+            Transport::Browser { .. } => {}
+            Transport::Trunk { rtcp, .. } => {
+                if let Some(to) = rtcp.filter(|a| a.port() != 0 && !a.ip().is_unspecified()) {
+                    sink.send(Port::Rtcp(end.id), to, &bytes);
+                }
+            }
+        }
+    }
+
+    fn fire_join(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        loop {
+            match &mut self.ends[at].join {
+                Join::Echo { line, .. } if line.front().is_some_and(|(due, _)| now >= *due) => {
+                    let Some((_, bytes)) = line.pop_front() else { return };
+                    if let Some(packet) = Packet::parse(&bytes, true) {
+                        let events = self.ends[at].settings.as_ref().and_then(|s| s.agreed.events);
+                        let is_event = events.is_some_and(|e| e.receive == packet.payload_type);
+                        self.relay(now, at, at, packet, &bytes, is_event, sink);
+                    }
+                }
+                Join::Play { next, .. } if now >= *next => {
+                    // After a stall, time is skipped rather than sent as a burst.
+                    *next = if now > *next + 5 * TICK { now + TICK } else { *next + TICK };
+                    if !self.play_frame(now, at, sink) {
+                        self.ends[at].join = Join::Nothing;
+                        sink.event(Event::Played { end: self.ends[at].id });
+                        return;
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn play_frame(&mut self, now: Instant, at: usize, sink: &mut impl Sink) -> bool {
+        let Some(settings) = self.ends[at].settings.clone() else { return true };
+        if self.ends[at].rtp_target().is_none() {
+            return true;
+        }
+        let codec = settings.agreed.codec;
+        if self.encoders[at].as_ref().is_none_or(|(c, _)| *c != codec) {
+            self.encoders[at] = Some((codec, Encoder::new(codec, settings.complexity)));
+        }
+        let Join::Play { player, timestamp: continued, .. } = &mut self.ends[at].join else { return true };
+        let continued = continued.take();
+        let mut pcm = [0i16; FRAME];
+        let more = player.fill(&mut pcm);
+        let mut payload = [0u8; 400];
+        let n = self.encoders[at].as_mut().map_or(0, |(_, e)| e.encode(&pcm, &mut payload));
+        let first = self.ends[at].egress.sent.packets == 0;
+        let timestamp = continued.unwrap_or_else(|| self.ends[at].egress.resume_timestamp(now, codec.clock()));
+        if let Join::Play { timestamp: slot, .. } = &mut self.ends[at].join {
+            *slot = Some(timestamp.wrapping_add(codec.clock() / 50));
+        }
+        let numbers = self.ends[at].egress.generate(now, timestamp, first);
+        self.send(at, settings.agreed.send, numbers, &payload[..n], sink);
+        more
+    }
+
+    fn fire_digit(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        let Some(settings) = &self.ends[at].settings else { return };
+        let (Some(events), clock) = (settings.agreed.events, settings.agreed.codec.clock()) else {
+            self.ends[at].digits.clear();
+            return;
+        };
+        let Some(mut digit) = self.ends[at].digits.front().copied() else { return };
+        let started = digit.started.unwrap_or(Started {
+            at: now,
+            timestamp: self.ends[at].egress.resume_timestamp(now, clock),
+            ends_sent: 0,
+            next: now,
+        });
+        if now < started.next {
+            digit.started = Some(started);
+            self.ends[at].digits[0] = digit;
+            return;
+        }
+        let elapsed = now.saturating_duration_since(started.at) + TICK;
+        let end = elapsed >= digit.length;
+        let duration = (elapsed.min(digit.length).as_micros() as u64 * u64::from(events.clock) / 1_000_000).min(0xffff) as u16;
+        let report = TelephoneEvent { event: digit.event, end, volume: 10, duration };
+        let numbers = self.ends[at].egress.generate(now, started.timestamp, digit.started.is_none());
+        self.send(at, events.send, numbers, &report.to_bytes(), sink);
+        // RFC 4733 §2.5.1.4: the end is sent three times.
+        let ends_sent = started.ends_sent + u8::from(end);
+        digit.started = Some(Started { ends_sent, next: now + TICK, ..started });
+        if ends_sent >= 3 {
+            self.ends[at].digits.pop_front();
+        } else {
+            self.ends[at].digits[0] = digit;
+        }
+    }
+
+    /// When [`fire`](Self::fire) is next due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let of_end = |end: &End| {
+            let (handshake, consent) = match &end.transport {
+                Transport::Browser { ice, dtls, .. } => (dtls.next_timeout(), ice.consent_ends().filter(|_| end.connected)),
+                Transport::Trunk { .. } => (None, None),
+            };
+            let join = match &end.join {
+                Join::Echo { line, .. } => line.front().map(|(due, _)| *due),
+                Join::Play { next, .. } => Some(*next),
+                _ => None,
+            };
+            let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));
+            [handshake, consent, end.next_report, join, digit].into_iter().flatten().min()
+        };
+        let silence = self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);
+        self.ends.iter().filter_map(of_end).chain(silence).min()
+    }
+
+    /// The ufrags and validated addresses of an end, for the worker's demultiplexer.
+    pub fn routes(&self, id: EndId) -> (Vec<String>, Vec<SocketAddr>) {
+        match self.index(id).map(|at| &self.ends[at].transport) {
+            Some(Transport::Browser { ice, .. }) => (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect()),
+            _ => (Vec::new(), Vec::new()),
+        }
+    }
+}
+
+fn count(dropped: &mut Dropped, why: Refused) {
+    match why {
+        Refused::Malformed => dropped.malformed += 1,
+        Refused::BadTag | Refused::TooManySources => dropped.bad_tag += 1,
+        Refused::Replayed => dropped.replayed += 1,
+    }
+}

@@ -1,0 +1,159 @@
+//! STUN binding requests, read in place and answered (RFC 8489, RFC 8445 §7).
+//!
+//! Authentication is checked before anything is answered: no reply, no state to the rest.
+
+use aws_lc_rs::hmac;
+use std::net::{IpAddr, SocketAddr};
+use subtle::ConstantTimeEq;
+
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+const USERNAME: u16 = 0x0006;
+const MESSAGE_INTEGRITY: u16 = 0x0008;
+const ERROR_CODE: u16 = 0x0009;
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+const USE_CANDIDATE: u16 = 0x0025;
+const FINGERPRINT: u16 = 0x8028;
+const ICE_CONTROLLED: u16 = 0x8029;
+const FINGERPRINT_XOR: u32 = 0x5354_554e;
+
+/// A well-formed binding request whose integrity is not yet checked.
+#[derive(Clone, Copy, Debug)]
+pub struct BindingRequest<'a> {
+    bytes: &'a [u8],
+    /// `local-ufrag:remote-ufrag`, ours first.
+    pub username: &'a str,
+    pub use_candidate: bool,
+    /// The peer claims the controlled role, which is ours as a lite agent.
+    pub controlled: bool,
+    integrity_at: usize,
+}
+
+impl<'a> BindingRequest<'a> {
+    /// Reads a request; anything odd (lengths, missing USERNAME, MESSAGE-INTEGRITY or FINGERPRINT,
+    /// attributes after the integrity) is nothing.
+    pub fn parse(bytes: &'a [u8]) -> Option<BindingRequest<'a>> {
+        let head: &[u8; 20] = bytes.first_chunk()?;
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        if head[..2] != [0, 1] || head[4..8] != COOKIE || !length.is_multiple_of(4) || bytes.len() != 20 + length {
+            return None;
+        }
+        let (mut username, mut use_candidate, mut controlled) = (None, false, false);
+        let (mut integrity_at, mut fingerprint_ok) = (None, false);
+        let mut at = 20;
+        while at < bytes.len() {
+            let kind = u16::from_be_bytes(*bytes.get(at..at + 2)?.first_chunk()?);
+            let len = usize::from(u16::from_be_bytes(*bytes.get(at + 2..at + 4)?.first_chunk()?));
+            let value = bytes.get(at + 4..at + 4 + len)?;
+            let signed = integrity_at.is_none();
+            match kind {
+                FINGERPRINT => {
+                    let crc = crc32fast::hash(&bytes[..at]) ^ FINGERPRINT_XOR;
+                    fingerprint_ok = value == crc.to_be_bytes() && at + 8 == bytes.len();
+                }
+                // RFC 8489 §14.5: only FINGERPRINT may follow; the rest is unsigned and ignored.
+                _ if !signed => {}
+                USERNAME => username = std::str::from_utf8(value).ok().filter(|u| u.len() <= 513),
+                USE_CANDIDATE => use_candidate = true,
+                ICE_CONTROLLED => controlled = true,
+                MESSAGE_INTEGRITY if len == 20 => integrity_at = Some(at),
+                _ => {}
+            }
+            at += 4 + len.next_multiple_of(4);
+        }
+        let request = BindingRequest { bytes, username: username?, use_candidate, controlled, integrity_at: integrity_at? };
+        fingerprint_ok.then_some(request)
+    }
+
+    /// Our ufrag in the username.
+    pub fn local_ufrag(&self) -> &'a str {
+        self.username.split(':').next().unwrap_or_default()
+    }
+
+    /// The peer's ufrag in the username.
+    pub fn remote_ufrag(&self) -> &'a str {
+        self.username.split_once(':').map_or("", |(_, r)| r)
+    }
+
+    /// Whether MESSAGE-INTEGRITY was made with `password`.
+    pub fn is_authentic(&self, password: &str) -> bool {
+        let tag = self.bytes.get(self.integrity_at + 4..self.integrity_at + 24).unwrap_or_default();
+        let expected = integrity(&self.bytes[..self.integrity_at], password);
+        expected.ct_eq(tag).into()
+    }
+
+    fn transaction(&self) -> [u8; 12] {
+        *self.bytes[8..].first_chunk().expect("the head is 20 bytes")
+    }
+
+    /// The success response that tells the peer its address.
+    pub fn success(&self, from: SocketAddr, password: &str) -> Vec<u8> {
+        let mut value = vec![0, if from.is_ipv4() { 1 } else { 2 }];
+        value.extend((from.port() ^ 0x2112).to_be_bytes());
+        let mask: Vec<u8> = COOKIE.into_iter().chain(self.transaction()).collect();
+        let octets = match from.ip() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        value.extend(octets.iter().zip(&mask).map(|(a, b)| a ^ b));
+        self.response(0x0101, XOR_MAPPED_ADDRESS, &value, password)
+    }
+
+    /// 487 Role Conflict: a lite agent is always controlled (RFC 8445 §7.3.1.1).
+    pub fn role_conflict(&self, password: &str) -> Vec<u8> {
+        let value = [&[0u8, 0, 4, 87][..], b"Role Conflict"].concat();
+        self.response(0x0111, ERROR_CODE, &value, password)
+    }
+
+    fn response(&self, kind: u16, attribute: u16, value: &[u8], password: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(80);
+        out.extend(kind.to_be_bytes());
+        out.extend([0, 0]);
+        out.extend(COOKIE);
+        out.extend(self.transaction());
+        put(&mut out, attribute, value);
+        let tag = integrity(&out, password);
+        put(&mut out, MESSAGE_INTEGRITY, &tag);
+        let length = (out.len() - 20 + 8) as u16;
+        out[2..4].copy_from_slice(&length.to_be_bytes());
+        let crc = crc32fast::hash(&out) ^ FINGERPRINT_XOR;
+        put(&mut out, FINGERPRINT, &crc.to_be_bytes());
+        out
+    }
+}
+
+fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    out.extend(kind.to_be_bytes());
+    out.extend((value.len() as u16).to_be_bytes());
+    out.extend(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// HMAC-SHA1 over `head` as if the message ended right after the integrity attribute (RFC 8489 §14.5).
+fn integrity(head: &[u8], password: &str) -> [u8; 20] {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let mut context = hmac::Context::with_key(&key);
+    context.update(&head[..2]);
+    context.update(&((head.len() - 20 + 24) as u16).to_be_bytes());
+    context.update(&head[4..]);
+    *context.sign().as_ref().first_chunk().expect("SHA-1 gives 20 bytes")
+}
+
+/// Writes a binding request, as a controlling agent would (tests and our own test client).
+pub fn binding_request(transaction: [u8; 12], username: &str, password: &str, use_candidate: bool) -> Vec<u8> {
+    let mut out = vec![0, 1, 0, 0];
+    out.extend(COOKIE);
+    out.extend(transaction);
+    put(&mut out, USERNAME, username.as_bytes());
+    put(&mut out, 0x802a, &[0; 8]);
+    put(&mut out, 0x0024, &[0x6e, 0, 1, 0xff]);
+    if use_candidate {
+        put(&mut out, USE_CANDIDATE, &[]);
+    }
+    let tag = integrity(&out, password);
+    put(&mut out, MESSAGE_INTEGRITY, &tag);
+    let length = (out.len() - 20 + 8) as u16;
+    out[2..4].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32fast::hash(&out) ^ FINGERPRINT_XOR;
+    put(&mut out, FINGERPRINT, &crc.to_be_bytes());
+    out
+}

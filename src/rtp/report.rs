@@ -1,0 +1,152 @@
+//! RTCP sender and receiver reports (RFC 3550 §6), through the `rtc-rtcp` crate, and the statistics behind them.
+
+use super::packet::{Packet, Unwrapper};
+use rtc_rtcp::receiver_report::ReceiverReport;
+use rtc_rtcp::reception_report::ReceptionReport;
+use rtc_rtcp::sender_report::SenderReport;
+use rtc_rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
+use std::time::{Duration, Instant};
+
+/// What one received source has told us (RFC 3550 appendix A.1, A.3, A.8).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reception {
+    pub ssrc: u32,
+    pub packets: u64,
+    first: u64,
+    highest: u64,
+    unwrapper: Unwrapper,
+    /// Timestamp units, scaled by 16.
+    jitter: u32,
+    transit: Option<i32>,
+    expected_prior: u64,
+    received_prior: u64,
+    /// Middle 32 bits of the peer's last SR, and when it came.
+    last_sr: Option<(u32, Instant)>,
+}
+
+impl Reception {
+    /// Statistics of a new source.
+    pub fn new(ssrc: u32) -> Reception {
+        Reception { ssrc, ..Reception::default() }
+    }
+
+    /// Takes one packet; `arrival` is its arrival in timestamp units. Returns the extended sequence number.
+    pub fn receive(&mut self, packet: &Packet, arrival: u32) -> u64 {
+        let extended = self.unwrapper.extend(packet.sequence);
+        if self.packets == 0 {
+            self.first = extended;
+        }
+        self.packets += 1;
+        self.highest = self.highest.max(extended);
+        let transit = arrival.wrapping_sub(packet.timestamp) as i32;
+        if let Some(last) = self.transit.replace(transit) {
+            let d = transit.wrapping_sub(last).unsigned_abs().min(1 << 24);
+            self.jitter = self.jitter.wrapping_add(d).wrapping_sub((self.jitter + 8) >> 4);
+        }
+        extended
+    }
+
+    /// Packets that should have come so far.
+    pub fn expected(&self) -> u64 {
+        if self.packets == 0 { 0 } else { self.highest.saturating_sub(self.first) + 1 }
+    }
+
+    /// Packets lost so far; duplicates never make it negative.
+    pub fn lost(&self) -> u64 {
+        self.expected().saturating_sub(self.packets)
+    }
+
+    /// Interarrival jitter, in seconds of `clock`.
+    pub fn jitter(&self, clock: u32) -> Duration {
+        Duration::from_micros(u64::from(self.jitter >> 4) * 1_000_000 / u64::from(clock.max(1)))
+    }
+
+    fn report(&mut self, now: Instant) -> ReceptionReport {
+        let (expected, received) = (self.expected(), self.packets);
+        let expected_interval = expected - self.expected_prior.min(expected);
+        let lost_interval = expected_interval.saturating_sub(received - self.received_prior);
+        (self.expected_prior, self.received_prior) = (expected, received);
+        let fraction = if expected_interval == 0 { 0 } else { (lost_interval << 8) / expected_interval };
+        let delay = self.last_sr.map_or(0, |(_, at)| (now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000) as u32);
+        ReceptionReport {
+            ssrc: self.ssrc,
+            fraction_lost: fraction.min(255) as u8,
+            total_lost: self.lost().min(0x7f_ffff) as u32,
+            last_sequence_number: self.highest as u32,
+            jitter: self.jitter >> 4,
+            last_sender_report: self.last_sr.map_or(0, |(middle, _)| middle),
+            delay: if self.last_sr.is_some() { delay } else { 0 },
+        }
+    }
+}
+
+/// What we sent, for a sender report.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    pub ssrc: u32,
+    pub packets: u32,
+    pub octets: u32,
+    /// RTP timestamp that corresponds to the report's time.
+    pub timestamp: u32,
+}
+
+/// What a peer's report says of our stream.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Feedback {
+    /// 0 to 1.
+    pub fraction_lost: f32,
+    pub total_lost: u32,
+    pub round_trip: Option<Duration>,
+}
+
+/// An SR (or RR where nothing was sent) with SDES, as one compound packet.
+pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option<&mut Reception>) -> Vec<u8> {
+    let reports: Vec<ReceptionReport> = received.map(|r| r.report(now)).into_iter().collect();
+    let report: Box<dyn rtc_rtcp::packet::Packet> = if sent.packets > 0 {
+        Box::new(SenderReport {
+            ssrc: sent.ssrc,
+            ntp_time: ntp,
+            rtp_time: sent.timestamp,
+            packet_count: sent.packets,
+            octet_count: sent.octets,
+            reports,
+            ..SenderReport::default()
+        })
+    } else {
+        Box::new(ReceiverReport { ssrc: sent.ssrc, reports, ..ReceiverReport::default() })
+    };
+    let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: cname.to_owned().into() };
+    let names = SourceDescription { chunks: vec![SourceDescriptionChunk { source: sent.ssrc, items: vec![item] }] };
+    rtc_rtcp::packet::marshal(&[report, Box::new(names)]).map(|b| b.to_vec()).unwrap_or_default()
+}
+
+/// Reads a compound packet: remembers the peer's SR in `reception`, returns what it says of `ssrc`.
+/// Malformed input says nothing.
+pub fn read(now: Instant, ntp: u64, bytes: &[u8], ssrc: u32, reception: Option<&mut Reception>) -> Option<Feedback> {
+    let packets = rtc_rtcp::packet::unmarshal(&mut &bytes[..]).ok()?;
+    let (mut feedback, mut sender) = (None, None);
+    for packet in &packets {
+        let any = packet.as_any();
+        let reports = if let Some(sr) = any.downcast_ref::<SenderReport>() {
+            sender = Some((sr.ssrc, (sr.ntp_time >> 16) as u32));
+            &sr.reports
+        } else if let Some(rr) = any.downcast_ref::<ReceiverReport>() {
+            &rr.reports
+        } else {
+            continue;
+        };
+        if let Some(r) = reports.iter().find(|r| r.ssrc == ssrc) {
+            // RFC 3550 §6.4.1: A - LSR - DLSR, in units of 1/65536 s; meaningless without an LSR.
+            let units = ((ntp >> 16) as u32).wrapping_sub(r.last_sender_report).wrapping_sub(r.delay);
+            let round_trip = (r.last_sender_report != 0 && units < 10 * 65_536)
+                .then(|| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
+            feedback = Some(Feedback { fraction_lost: f32::from(r.fraction_lost) / 256.0, total_lost: r.total_lost, round_trip });
+        }
+    }
+    if let (Some(reception), Some((from, middle))) = (reception, sender)
+        && reception.ssrc == from
+    {
+        reception.last_sr = Some((middle, now));
+    }
+    feedback
+}

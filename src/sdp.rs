@@ -1,0 +1,8 @@
+//! Session descriptions (RFC 8866) and offer/answer (RFC 3264, 8829's parts that matter). Knows no SIP.
+
+pub mod description;
+pub mod offer_answer;
+pub mod print;
+
+pub use description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
+pub use offer_answer::{Agreed, Local, Negotiation, Side, SignalingState};

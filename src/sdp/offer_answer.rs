@@ -1,0 +1,337 @@
+//! Offer/answer for one leg (RFC 3264, RFC 8829 §5): each leg negotiates alone.
+//!
+//! ```text
+//!             offer()                       receive_offer()
+//!   Stable ------------> HaveLocalOffer   Stable ------------> HaveRemoteOffer
+//!      ^  receive_answer()  |                ^     answer()       |
+//!      +--------------------+                +--------------------+
+//! ```
+//! Not here: the other leg. What it can do arrives as an ordered list of codecs.
+
+use super::description::{Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup};
+use super::print::{Audio, Section, print};
+use crate::codec::Codec;
+use std::net::SocketAddr;
+
+/// Which world a leg faces.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Side {
+    Browser,
+    Trunk,
+}
+
+/// RFC 8829's signaling states.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SignalingState {
+    Stable,
+    HaveLocalOffer,
+    HaveRemoteOffer,
+}
+
+/// ICE credentials.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ice {
+    pub ufrag: String,
+    pub pwd: String,
+}
+
+/// Our end of the leg: what every description of ours says.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub side: Side,
+    pub address: SocketAddr,
+    /// Further addresses to offer as candidates (browser side).
+    pub more_addresses: Vec<SocketAddr>,
+    pub ice: Option<Ice>,
+    /// `AB:CD:…` of our certificate.
+    pub fingerprint: String,
+    pub session_id: u64,
+    pub ssrc: u32,
+    pub cname: String,
+}
+
+/// Where RTP goes and how it is protected.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Remote {
+    /// Plain RTP.
+    Rtp { rtp: SocketAddr, rtcp: SocketAddr },
+    /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
+    Dtls { ice: Ice, local_ice: Ice, fingerprints: Vec<Fingerprint>, active: bool },
+}
+
+/// telephone-event as agreed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Events {
+    pub send: u8,
+    pub receive: u8,
+    pub clock: u32,
+}
+
+/// What one exchange settled for this leg.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agreed {
+    /// The codec we send, and its payload type.
+    pub codec: Codec,
+    pub send: u8,
+    /// Payload types the peer may send.
+    pub receive: Vec<(u8, Codec)>,
+    pub events: Option<Events>,
+    /// Ours: whether we send, whether we receive.
+    pub direction: Direction,
+    pub remote: Remote,
+    /// Milliseconds per packet we send, 10 to 60.
+    pub ptime: u32,
+}
+
+/// The state of one leg's negotiation.
+#[derive(Clone, Debug)]
+pub struct Negotiation {
+    pub local: Local,
+    state: SignalingState,
+    version: u64,
+    offered: Vec<Format>,
+    remote_offer: Option<Description>,
+    /// The last answer we gave, and the `o=` version of the offer it answered.
+    last_answer: Option<(String, String, String)>,
+    agreed: Option<Agreed>,
+}
+
+impl Negotiation {
+    /// A leg with nothing agreed.
+    pub fn new(local: Local) -> Negotiation {
+        Negotiation {
+            local,
+            state: SignalingState::Stable,
+            version: 0,
+            offered: Vec::new(),
+            remote_offer: None,
+            last_answer: None,
+            agreed: None,
+        }
+    }
+
+    /// Where the exchange stands.
+    pub fn state(&self) -> SignalingState {
+        self.state
+    }
+
+    /// What the last completed exchange settled.
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.agreed.as_ref()
+    }
+
+    /// Our offer of `codecs` in this order.
+    pub fn offer(&mut self, codecs: &[Codec]) -> String {
+        self.state = SignalingState::HaveLocalOffer;
+        self.version += 1;
+        self.offered = offered_formats(codecs);
+        let browser = self.local.side == Side::Browser;
+        let audio = Audio {
+            formats: &self.offered,
+            direction: Direction::SendRecv,
+            proto: if browser { "UDP/TLS/RTP/SAVPF" } else { "RTP/AVP" },
+            mid: browser.then_some("0"),
+            setup: Setup::Actpass,
+            rtcp_mux: browser,
+            bundle: browser,
+            ptime: (!browser).then_some(20),
+        };
+        print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)])
+    }
+
+    /// The peer's answer to our offer.
+    ///
+    /// # Errors
+    /// No audio, no codec of ours, or a transport that differs from what we offered.
+    pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Agreed, SdpError> {
+        let answer = Description::parse(body)?;
+        let (_, audio) = answer.audio().ok_or_else(|| SdpError::new(304, "the answer refuses audio"))?;
+        let ours = |f: &&Format| f.codec().is_some() && self.offered.iter().any(|o| o.codec() == f.codec());
+        let first = audio.formats.iter().find(ours);
+        let first = first.ok_or_else(|| SdpError::new(305, no_common(audio, &self.offered)))?;
+        let codec = first.codec().expect("filtered by codec");
+        let event = |f: &&Format| f.is_telephone_event() && self.offered.iter().any(|o| o.is_telephone_event() && o.clock == f.clock);
+        // RFC 4733 §2.1: events share the audio's clock; take the matching one, else any.
+        let events = audio.formats.iter().filter(event).max_by_key(|f| f.clock == codec.clock());
+        let offered_pt = |clock| self.offered.iter().find(|o| o.is_telephone_event() && o.clock == clock).map(|o| o.payload_type);
+        let events = events.map(|f| Events { send: f.payload_type, receive: offered_pt(f.clock).unwrap_or(f.payload_type), clock: f.clock });
+        let mut receive: Vec<(u8, Codec)> = self.offered.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect();
+        receive.extend(audio.formats.iter().filter(ours).filter_map(|f| Some((f.payload_type, f.codec()?))));
+        receive.dedup();
+        let agreed = Agreed {
+            codec,
+            send: first.payload_type,
+            receive,
+            events,
+            direction: hold_aware(audio).reversed(),
+            // Our offer said actpass: an answer without setup is active (RFC 5763 §5).
+            remote: self.remote(audio, audio.setup == Some(Setup::Passive))?,
+            ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
+        };
+        self.state = SignalingState::Stable;
+        Ok(self.agreed.insert(agreed))
+    }
+
+    /// The peer's offer; its audio is checked, nothing is settled yet.
+    ///
+    /// # Errors
+    /// What a 488 says.
+    pub fn receive_offer(&mut self, body: &[u8]) -> Result<&MediaDescription, SdpError> {
+        let offer = Description::parse(body)?;
+        let (n, audio) = offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
+        if !audio.formats.iter().any(|f| f.codec().is_some()) {
+            return Err(SdpError::new(305, no_common(audio, &offered_formats(&Codec::ALL))));
+        }
+        self.remote(audio, false)?;
+        self.state = SignalingState::HaveRemoteOffer;
+        let offer = self.remote_offer.insert(offer);
+        Ok(&offer.media[n])
+    }
+
+    /// Codecs of the offer waiting for an answer, the peer's order.
+    pub fn offered_codecs(&self) -> Vec<Codec> {
+        let audio = self.remote_offer.as_ref().and_then(Description::audio);
+        let mut codecs: Vec<Codec> = audio.iter().flat_map(|(_, m)| m.formats.iter().filter_map(Format::codec)).collect();
+        codecs.dedup();
+        codecs
+    }
+
+    /// Whether the waiting offer restarts ICE (RFC 8839 §4.4.1.1.1).
+    pub fn restarts_ice(&self) -> bool {
+        let offered = self.remote_offer.as_ref().and_then(Description::audio).and_then(|(_, m)| m.ice_ufrag.clone());
+        match self.agreed.as_ref().map(|a| &a.remote) {
+            Some(Remote::Dtls { ice, .. }) => offered.is_some_and(|u| u != ice.ufrag),
+            _ => false,
+        }
+    }
+
+    /// Whether the waiting offer repeats the one already answered (a session refresh).
+    pub fn is_refresh(&self) -> bool {
+        let offer = self.remote_offer.as_ref();
+        offer.zip(self.last_answer.as_ref()).is_some_and(|(o, (id, version, _))| o.session_id == *id && o.version == *version)
+    }
+
+    /// Answers the waiting offer with the first of `prefer` it holds; `allow` limits our direction.
+    ///
+    /// # Errors
+    /// No codec of `prefer` was offered, or there is no offer waiting.
+    pub fn answer(&mut self, prefer: &[Codec], allow: Direction) -> Result<(String, Agreed), SdpError> {
+        let offer = self.remote_offer.clone().ok_or_else(|| SdpError::new(399, "there is no offer to answer"))?;
+        if self.is_refresh()
+            && let (Some((_, _, text)), Some(agreed)) = (&self.last_answer, &self.agreed)
+        {
+            self.state = SignalingState::Stable;
+            return Ok((text.clone(), agreed.clone()));
+        }
+        let (at, audio) = offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
+        let find = |c: &Codec| audio.formats.iter().find(|f| f.codec() == Some(*c)).map(|f| (*c, f));
+        let (codec, format) = prefer.iter().find_map(find).ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer))))?;
+        let events = audio.formats.iter().filter(|f| f.is_telephone_event()).max_by_key(|f| f.clock == codec.clock());
+        let events = events.filter(|f| f.clock == codec.clock());
+        let active = audio.setup == Some(Setup::Passive);
+        let direction = hold_aware(audio).reversed().and(allow);
+        let agreed = Agreed {
+            codec,
+            send: format.payload_type,
+            receive: vec![(format.payload_type, codec)],
+            events: events.map(|f| Events { send: f.payload_type, receive: f.payload_type, clock: f.clock }),
+            direction,
+            remote: self.remote(audio, active)?,
+            ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
+        };
+        let mut formats = vec![ours_of(format, codec)];
+        formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));
+        let sections: Vec<Section<'_>> = offer.media.iter().enumerate().map(|(n, m)| {
+            if n != at {
+                return Section::Refused(m);
+            }
+            let mid = m.mid.as_deref();
+            Section::Audio(Audio {
+                formats: &formats,
+                direction,
+                proto: &m.proto,
+                mid,
+                setup: if active { Setup::Active } else { Setup::Passive },
+                rtcp_mux: m.rtcp_mux,
+                bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
+                ptime: (self.local.side == Side::Trunk).then_some(agreed.ptime),
+            })
+        }).collect();
+        self.version += 1;
+        let text = print(&self.local, self.local.ice.as_ref().filter(|_| audio.is_dtls()), self.version, &sections);
+        self.last_answer = Some((offer.session_id.clone(), offer.version.clone(), text.clone()));
+        self.state = SignalingState::Stable;
+        self.agreed = Some(agreed.clone());
+        Ok((text, agreed))
+    }
+
+    /// Drops a waiting offer after it was refused; what was agreed stays (RFC 3261 §14.2).
+    pub fn reject_offer(&mut self) {
+        self.state = SignalingState::Stable;
+        self.remote_offer = None;
+    }
+
+    fn remote(&self, audio: &MediaDescription, active: bool) -> Result<Remote, SdpError> {
+        if self.local.side == Side::Browser {
+            if !audio.is_dtls() {
+                return Err(SdpError::new(302, "a browser must offer DTLS-SRTP (UDP/TLS/RTP/SAVPF with a fingerprint)"));
+            }
+            if audio.fingerprints.is_empty() {
+                return Err(SdpError::new(399, "no sha-256 fingerprint: the DTLS certificate could not be checked"));
+            }
+            if !audio.rtcp_mux {
+                return Err(SdpError::new(399, "rtcp-mux is required towards browsers"));
+            }
+            let (Some(ufrag), Some(pwd)) = (audio.ice_ufrag.clone(), audio.ice_pwd.clone()) else {
+                return Err(SdpError::new(399, "no ICE credentials: media could not be authenticated"));
+            };
+            let local_ice = self.local.ice.clone().unwrap_or_default();
+            return Ok(Remote::Dtls { ice: Ice { ufrag, pwd }, local_ice, fingerprints: audio.fingerprints.clone(), active });
+        }
+        if audio.is_dtls() || audio.proto.contains("SAVP") {
+            return Err(SdpError::new(302, format!("{} is not spoken on this trunk: offer RTP/AVP", audio.proto)));
+        }
+        let ip = audio.address.ok_or_else(|| SdpError::new(399, "no c= line with an IP address"))?;
+        let rtp = SocketAddr::new(ip, audio.port);
+        let rtcp = audio.rtcp.unwrap_or(SocketAddr::new(ip, audio.port.wrapping_add(1)));
+        Ok(Remote::Rtp { rtp, rtcp })
+    }
+}
+
+/// The describer's direction, with the old hold (`c=0.0.0.0`, RFC 3264 §8.4) read as not receiving.
+fn hold_aware(audio: &MediaDescription) -> Direction {
+    match audio.address {
+        Some(ip) if ip.is_unspecified() && !audio.is_dtls() => audio.direction.and(Direction::SendOnly),
+        _ => audio.direction,
+    }
+}
+
+fn ours_of(format: &Format, codec: Codec) -> Format {
+    let fmtp = if codec == Codec::Opus { "minptime=10;useinbandfec=1" } else { "" };
+    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), fmtp: fmtp.into() }
+}
+
+fn offered_formats(codecs: &[Codec]) -> Vec<Format> {
+    let mut formats: Vec<Format> = Vec::new();
+    for &codec in codecs {
+        let template = Format { payload_type: codec.default_payload_type(), name: String::new(), clock: 0, fmtp: String::new() };
+        formats.push(ours_of(&template, codec));
+    }
+    let mut clocks: Vec<u32> = codecs.iter().map(|c| c.clock()).collect();
+    clocks.dedup();
+    clocks.sort_unstable();
+    clocks.dedup();
+    for clock in clocks {
+        let payload_type = if clock == 8_000 { 101 } else { 110 };
+        formats.push(Format { payload_type, name: "telephone-event".into(), clock, fmtp: "0-16".into() });
+    }
+    formats
+}
+
+fn no_common(audio: &MediaDescription, ours: &[Format]) -> String {
+    let names = |f: &[Format]| {
+        let names: Vec<String> = f.iter().filter(|f| !f.is_telephone_event()).map(|f| format!("{}/{}", f.name, f.clock)).collect();
+        names.join(", ")
+    };
+    format!("no common audio codec: the peer has {}, this leg has {}", names(&audio.formats), names(ours))
+}

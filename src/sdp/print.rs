@@ -1,0 +1,97 @@
+//! Writing descriptions: always ours, line by line, never a copy of what was received.
+
+use super::description::{Direction, Format, MediaDescription, Setup};
+use super::offer_answer::{Ice, Local, Side};
+use std::fmt::Write as _;
+
+/// What goes into the audio section.
+pub(super) struct Audio<'a> {
+    pub formats: &'a [Format],
+    pub direction: Direction,
+    pub proto: &'a str,
+    pub mid: Option<&'a str>,
+    pub setup: Setup,
+    pub rtcp_mux: bool,
+    pub bundle: bool,
+    pub ptime: Option<u32>,
+}
+
+/// One section of the description to write.
+pub(super) enum Section<'a> {
+    Audio(Audio<'a>),
+    /// Port 0, with the offer's own words (RFC 3264 §6).
+    Refused(&'a MediaDescription),
+}
+
+/// Prints a whole description.
+pub(super) fn print(local: &Local, ice: Option<&Ice>, version: u64, sections: &[Section<'_>]) -> String {
+    let mut out = String::with_capacity(1024);
+    let family = if local.address.is_ipv4() { "IP4" } else { "IP6" };
+    let ip = local.address.ip();
+    let _ = write!(out, "v=0\r\no=- {} {version} IN {family} {ip}\r\ns=webtrunk\r\n", local.session_id);
+    let _ = write!(out, "c=IN {family} {ip}\r\nt=0 0\r\n");
+    if local.side == Side::Browser {
+        out.push_str("a=ice-lite\r\n");
+        let mids = sections.iter().filter_map(|s| match s {
+            Section::Audio(a) if a.bundle => a.mid,
+            _ => None,
+        });
+        let mids: Vec<&str> = mids.collect();
+        if !mids.is_empty() {
+            let _ = write!(out, "a=group:BUNDLE {}\r\n", mids.join(" "));
+        }
+    }
+    for section in sections {
+        match section {
+            Section::Audio(a) => audio(&mut out, local, ice, a),
+            Section::Refused(m) => {
+                let _ = write!(out, "m={} 0 {} {}\r\n", m.kind, m.proto, m.fmt.join(" "));
+                if let Some(mid) = &m.mid {
+                    let _ = write!(out, "a=mid:{mid}\r\n");
+                }
+            }
+        }
+    }
+    out
+}
+
+fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {
+    let _ = write!(out, "m=audio {} {}", local.address.port(), a.proto);
+    for f in a.formats {
+        let _ = write!(out, " {}", f.payload_type);
+    }
+    out.push_str("\r\n");
+    if let Some(mid) = a.mid {
+        let _ = write!(out, "a=mid:{mid}\r\n");
+    }
+    for f in a.formats {
+        let channels = if f.name == "opus" { "/2" } else { "" };
+        let _ = write!(out, "a=rtpmap:{} {}/{}{channels}\r\n", f.payload_type, f.name, f.clock);
+        if !f.fmtp.is_empty() {
+            let _ = write!(out, "a=fmtp:{} {}\r\n", f.payload_type, f.fmtp);
+        }
+    }
+    if let Some(ptime) = a.ptime {
+        let _ = write!(out, "a=ptime:{ptime}\r\n");
+    }
+    let _ = write!(out, "a={}\r\n", a.direction.as_str());
+    if a.rtcp_mux {
+        out.push_str("a=rtcp-mux\r\n");
+    }
+    let Some(ice) = ice else { return };
+    let setup = match a.setup {
+        Setup::Active => "active",
+        Setup::Passive => "passive",
+        Setup::Actpass => "actpass",
+    };
+    let _ = write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag, ice.pwd);
+    let _ = write!(out, "a=fingerprint:sha-256 {}\r\na=setup:{setup}\r\n", local.fingerprint);
+    let _ = write!(out, "a=msid:webtrunk audio\r\na=ssrc:{} cname:{}\r\n", local.ssrc, local.cname);
+    for (n, address) in std::iter::once(&local.address).chain(&local.more_addresses).enumerate() {
+        let (ip, port) = (address.ip(), address.port());
+        // RFC 8445 §5.1.2.1: type preference 126 for host, then one step down per address.
+        let priority = (126u32 << 24) | ((65_535 - n as u32) << 8) | 255;
+        let _ = write!(out, "a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", n + 1);
+    }
+    out.push_str("a=end-of-candidates\r\n");
+}

@@ -1,0 +1,19 @@
+//! SIP: messages, transactions, dialogs, digest. A body is bytes; calls, users and sockets are unknown here.
+
+pub mod build;
+pub mod dialog;
+pub mod digest;
+pub mod header;
+pub mod message;
+pub mod parse;
+pub mod status;
+pub mod stream;
+pub mod transaction;
+pub mod uri;
+pub mod vocabulary;
+
+pub use build::Writer;
+pub use message::Message;
+pub use parse::{HeaderName, ParseError};
+pub use status::{Method, Reject};
+pub use uri::Uri;

@@ -1,0 +1,132 @@
+//! Writing messages from typed fields. Received headers are never copied as lines.
+//!
+//! A value is written through one sieve that lets no CR, LF, NUL or other control character out,
+//! so whatever a caller passes, the number and names of the headers are ours (SECURITY P6).
+
+use super::message::Message;
+use super::parse::HeaderName;
+use super::status::{Method, Reject, reason_phrase};
+use bytes::Bytes;
+use std::fmt::{self, Display, Write as _};
+
+/// A message under construction.
+#[derive(Debug)]
+pub struct Writer {
+    buf: String,
+}
+
+struct Sieve<'a>(&'a mut String);
+
+impl fmt::Write for Sieve<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        if s.bytes().any(|b| b < 0x20 || b == 0x7f) {
+            self.0.extend(s.chars().filter(|c| !c.is_control()));
+        } else {
+            self.0.push_str(s);
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Starts a request.
+    pub fn request(method: Method, uri: &str) -> Writer {
+        let mut writer = Writer { buf: String::with_capacity(1024) };
+        writer.buf.push_str(method.as_str());
+        writer.buf.push(' ');
+        let _ = write!(Sieve(&mut writer.buf), "{}", uri.replace(' ', "%20"));
+        writer.buf.push_str(" SIP/2.0\r\n");
+        writer
+    }
+
+    /// Starts a response to `request`: Via, From, To (with `tag` where it has none), Call-ID, CSeq
+    /// (RFC 3261 §8.2.6.2). `source` fills `received` and `rport` (§18.2.1, RFC 3581).
+    pub fn response(request: &Message, status: u16, tag: Option<&str>) -> Writer {
+        let mut writer = Writer { buf: String::with_capacity(768) };
+        let _ = write!(writer.buf, "SIP/2.0 {status} {}\r\n", reason_phrase(status));
+        for via in request.values(HeaderName::Via) {
+            writer.put(HeaderName::Via, via);
+        }
+        for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
+            let value = request.header(name).unwrap_or_default();
+            match tag {
+                Some(tag) if name == HeaderName::To && request.to().is_some_and(|t| t.tag().is_none()) => {
+                    writer.put(name, format_args!("{value};tag={tag}"));
+                }
+                _ => writer.put(name, value),
+            }
+        }
+        if status == 100
+            && let Some(timestamp) = request.header(HeaderName::Timestamp)
+        {
+            writer.put(HeaderName::Timestamp, timestamp);
+        }
+        writer
+    }
+
+    /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33, §20.43).
+    pub fn refusal(request: &Message, reject: &Reject, tag: &str, host: &str) -> Writer {
+        let mut writer = Writer::response(request, reject.status, Some(tag));
+        writer.reason(reject.status, &reject.why);
+        if let Some(seconds) = reject.retry_after {
+            writer.put(HeaderName::RetryAfter, seconds);
+        }
+        if let Some((code, text)) = &reject.warning {
+            writer.put(HeaderName::Warning, format_args!("{code} {host} {}", quoted(text)));
+        }
+        if reject.status == 405 {
+            writer.put(HeaderName::Allow, super::status::ALLOW);
+        }
+        writer
+    }
+
+    /// `Reason: SIP ;cause=… ;text="…"` (RFC 3326).
+    pub fn reason(&mut self, cause: u16, text: &str) {
+        self.put(HeaderName::Reason, format_args!("SIP;cause={cause};text={}", quoted(text)));
+    }
+
+    /// Adds one header line.
+    pub fn put(&mut self, name: HeaderName, value: impl Display) {
+        self.buf.push_str(name.as_str());
+        self.buf.push_str(": ");
+        let _ = write!(Sieve(&mut self.buf), "{value}");
+        self.buf.push_str("\r\n");
+    }
+
+    /// Ends the message, without a body.
+    pub fn end(self) -> Bytes {
+        self.end_with("", &[])
+    }
+
+    /// Ends the message with `body` of type `kind`.
+    pub fn end_with(mut self, kind: &str, body: &[u8]) -> Bytes {
+        if !body.is_empty() {
+            self.put(HeaderName::ContentType, kind);
+        }
+        self.put(HeaderName::ContentLength, body.len());
+        self.buf.push_str("\r\n");
+        let mut bytes = self.buf.into_bytes();
+        bytes.extend_from_slice(body);
+        Bytes::from(bytes)
+    }
+}
+
+/// A quoted string with `"` and `\` escaped (RFC 3261 §25.1).
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+/// `"display" <uri>` with the display name left out where it is empty.
+pub fn name_addr(display: &str, uri: &str) -> String {
+    let uri: String = uri.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>' | '"' | ' ')).collect();
+    if display.is_empty() { format!("<{uri}>") } else { format!("{} <{uri}>", quoted(display)) }
+}

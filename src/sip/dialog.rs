@@ -1,0 +1,162 @@
+//! A dialog's state (RFC 3261 §12): identifiers, sequence numbers, route set, remote target.
+//!
+//! Not here: which call it serves, what travels in it, when its 2xx is acknowledged.
+
+use super::build::Writer;
+use super::header::NameAddr;
+use super::message::Message;
+use super::parse::HeaderName;
+use super::status::Method;
+use super::transaction::Hop;
+use super::uri::Uri;
+use std::fmt;
+
+/// Call-ID and both tags, ours first.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DialogId {
+    pub call_id: String,
+    pub local_tag: String,
+    pub remote_tag: String,
+}
+
+/// A request within the dialog that may not be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OutOfOrder {
+    /// CSeq lower than one already seen: 500 (§12.2.2).
+    Stale,
+}
+
+/// One dialog, early or confirmed.
+#[derive(Clone, Debug)]
+pub struct Dialog {
+    pub id: DialogId,
+    /// Our address header value, tag included.
+    pub local: String,
+    /// The peer's address header value, tag included.
+    pub remote: String,
+    pub remote_target: String,
+    pub route_set: Vec<String>,
+    pub local_cseq: u32,
+    pub remote_cseq: Option<u32>,
+    /// Where requests go: the flow, or the trunk's address.
+    pub hop: Hop,
+}
+
+impl Dialog {
+    /// The callee's dialog from the INVITE it received (§12.1.1); nothing if the INVITE lacks what a dialog needs.
+    pub fn uas(invite: &Message, local_tag: &str, hop: Hop, first_cseq: u32) -> Option<Dialog> {
+        let (from, contact) = (invite.from()?, invite.contact()?);
+        let local = with_tag(invite.header(HeaderName::To)?, local_tag);
+        Some(Dialog {
+            id: DialogId {
+                call_id: invite.call_id().to_owned(),
+                local_tag: local_tag.to_owned(),
+                remote_tag: from.tag().unwrap_or_default().to_owned(),
+            },
+            local,
+            remote: invite.header(HeaderName::From)?.to_owned(),
+            remote_target: contact.uri.text.to_owned(),
+            route_set: invite.values(HeaderName::RecordRoute).map(str::to_owned).collect(),
+            local_cseq: first_cseq,
+            remote_cseq: invite.cseq().map(|c| c.number),
+            hop,
+        })
+    }
+
+    /// The caller's dialog from a response to the INVITE we sent (§12.1.2).
+    pub fn uac(response: &Message, hop: Hop) -> Option<Dialog> {
+        let (from, to) = (response.from()?, response.to()?);
+        let mut route_set: Vec<String> = response.values(HeaderName::RecordRoute).map(str::to_owned).collect();
+        route_set.reverse();
+        Some(Dialog {
+            id: DialogId {
+                call_id: response.call_id().to_owned(),
+                local_tag: from.tag()?.to_owned(),
+                remote_tag: to.tag().unwrap_or_default().to_owned(),
+            },
+            local: response.header(HeaderName::From)?.to_owned(),
+            remote: response.header(HeaderName::To)?.to_owned(),
+            remote_target: response.contact().map_or(to.uri.text, |c| c.uri.text).to_owned(),
+            route_set,
+            local_cseq: response.cseq()?.number,
+            remote_cseq: None,
+            hop,
+        })
+    }
+
+    /// Whether an in-dialog message from the peer names this dialog.
+    pub fn matches(&self, message: &Message) -> bool {
+        let tag = |a: Option<NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or_default().to_owned();
+        self.id.call_id == message.call_id()
+            && self.id.local_tag == tag(message.to())
+            && self.id.remote_tag == tag(message.from())
+    }
+
+    /// Takes the CSeq of a request from the peer (§12.2.2).
+    ///
+    /// # Errors
+    /// The number is lower than one already seen.
+    pub fn accept(&mut self, request: &Message) -> Result<(), OutOfOrder> {
+        let number = request.cseq().map_or(0, |c| c.number);
+        if self.remote_cseq.is_some_and(|seen| number < seen) {
+            return Err(OutOfOrder::Stale);
+        }
+        if request.method() != Method::Ack {
+            self.remote_cseq = Some(number);
+        }
+        Ok(())
+    }
+
+    /// Refreshes the target from a request or 2xx that carries a Contact (§12.2.1.2).
+    pub fn refresh_target(&mut self, message: &Message) {
+        if let Some(contact) = message.contact() {
+            self.remote_target = contact.uri.text.to_owned();
+        }
+    }
+
+    /// Starts an in-dialog request with a new CSeq; the caller adds Contact and ends it.
+    pub fn request(&mut self, method: Method, via: &str) -> Writer {
+        self.local_cseq += 1;
+        self.request_with(method, self.local_cseq, via)
+    }
+
+    /// Starts an in-dialog request with the CSeq of an earlier one (ACK for a 2xx).
+    pub fn request_with(&self, method: Method, cseq: u32, via: &str) -> Writer {
+        // A strict router's URI leads the route set; §12.2.1.1 then swaps it with the target.
+        let strict = self.route_set.first().and_then(|r| NameAddr::parse(r).ok()).filter(|r| !r.uri.params.has("lr"));
+        let target = strict.map_or(self.remote_target.as_str(), |r| r.uri.text);
+        let mut request = Writer::request(method, target);
+        request.put(HeaderName::Via, via);
+        self.route_set.iter().skip(usize::from(strict.is_some())).for_each(|r| request.put(HeaderName::Route, r));
+        if strict.is_some() {
+            request.put(HeaderName::Route, format_args!("<{}>", self.remote_target));
+        }
+        request.put(HeaderName::MaxForwards, 70);
+        request.put(HeaderName::From, &self.local);
+        request.put(HeaderName::To, &self.remote);
+        request.put(HeaderName::CallId, &self.id.call_id);
+        request.put(HeaderName::CSeq, format_args!("{cseq} {method}"));
+        request
+    }
+
+    /// The first host a request must visit, where the route set or target names an address.
+    pub fn next_hop_uri(&self) -> Option<String> {
+        match self.route_set.first() {
+            Some(route) => NameAddr::parse(route).ok().map(|r| r.uri.text.to_owned()),
+            None => Uri::parse(&self.remote_target).ok().map(|u| u.text.to_owned()),
+        }
+    }
+}
+
+fn with_tag(value: &str, tag: &str) -> String {
+    match NameAddr::parse(value) {
+        Ok(addr) if addr.tag().is_some() => value.to_owned(),
+        _ => format!("{value};tag={tag}"),
+    }
+}
+
+impl fmt::Display for Dialog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} local={} remote={}", self.id.call_id, self.id.local_tag, self.id.remote_tag)
+    }
+}

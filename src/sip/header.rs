@@ -1,0 +1,183 @@
+//! Typed header values, borrowed from the message (RFC 3261 §20).
+
+use super::parse::{ParseError, is_token};
+use super::uri::{Params, Uri, host_port, split_outside_quotes};
+use std::borrow::Cow;
+
+fn err(what: &'static str) -> ParseError {
+    ParseError::new(what, 0)
+}
+
+/// `"display" <uri>;params` or `uri;params` (RFC 3261 §20.10: without brackets, parameters are the header's).
+#[derive(Clone, Copy, Debug)]
+pub struct NameAddr<'a> {
+    /// The display name as written, with its quotes.
+    pub display: &'a str,
+    pub uri: Uri<'a>,
+    pub params: Params<'a>,
+}
+
+impl<'a> NameAddr<'a> {
+    /// Reads one value.
+    ///
+    /// # Errors
+    /// Unbalanced quotes or brackets, a malformed URI or parameter.
+    pub fn parse(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
+        let text = text.trim();
+        let Some(open) = find_outside_quotes(text, b'<')? else {
+            let (uri, params) = text.split_once(';').unwrap_or((text, ""));
+            if uri.contains(['?', ',']) {
+                return Err(err("a URI with ? or , needs angle brackets"));
+            }
+            let (uri, params) = (Uri::parse(uri.trim_end())?, Params::parse(params)?);
+            return Ok(NameAddr { display: "", uri, params });
+        };
+        let close = text[open..].find('>').map(|n| n + open).ok_or(err("angle bracket is not closed"))?;
+        let display = text[..open].trim();
+        if !display.starts_with('"') && !display.bytes().all(|b| is_token(b) || matches!(b, b' ' | b'\t') || b >= 0x80) {
+            return Err(err("display name needs quotes"));
+        }
+        let after = text[close + 1..].trim_start();
+        let params = match after.strip_prefix(';') {
+            Some(params) => params,
+            None if after.is_empty() => "",
+            None => return Err(err("text after an address")),
+        };
+        Ok(NameAddr { display, uri: Uri::parse(&text[open + 1..close])?, params: Params::parse(params)? })
+    }
+
+    /// The tag parameter.
+    pub fn tag(&self) -> Option<&'a str> {
+        self.params.get("tag").filter(|t| !t.is_empty())
+    }
+
+    /// The display name without quotes and escapes.
+    pub fn display_name(&self) -> Cow<'a, str> {
+        let inner = super::uri::unquote(self.display);
+        if !inner.contains('\\') {
+            return Cow::Borrowed(inner);
+        }
+        let mut out = String::with_capacity(inner.len());
+        let mut chars = inner.chars();
+        while let Some(c) = chars.next() {
+            out.push(if c == '\\' { chars.next().unwrap_or('\\') } else { c });
+        }
+        Cow::Owned(out)
+    }
+}
+
+fn find_outside_quotes(text: &str, wanted: u8) -> Result<Option<usize>, ParseError> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (n, b) in text.bytes().enumerate() {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if b == wanted && !quoted => return Ok(Some(n)),
+            _ => {}
+        }
+    }
+    if quoted { Err(err("quoted string does not end")) } else { Ok(None) }
+}
+
+/// Splits a header value at commas outside quotes and brackets; empty pieces are dropped.
+pub fn comma_list(text: &str) -> impl Iterator<Item = &str> {
+    split_outside_quotes(text, b',').map(str::trim).filter(|p| !p.is_empty())
+}
+
+/// One Via value (RFC 3261 §20.42).
+#[derive(Clone, Copy, Debug)]
+pub struct Via<'a> {
+    /// `UDP`, `TCP`, `WS`, …
+    pub transport: &'a str,
+    pub host: &'a str,
+    pub port: Option<u16>,
+    pub params: Params<'a>,
+}
+
+impl<'a> Via<'a> {
+    /// Reads one value; white space round the slashes and before the host is allowed (§25.1 SLASH, LWS).
+    ///
+    /// # Errors
+    /// Not SIP/2.0, no transport, malformed host or parameters.
+    pub fn parse(text: &'a str) -> Result<Via<'a>, ParseError> {
+        let (name, rest) = text.split_once('/').ok_or(err("Via has no protocol"))?;
+        let (version, rest) = rest.split_once('/').ok_or(err("Via has no transport"))?;
+        if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
+            return Err(err("Via is not SIP/2.0"));
+        }
+        let rest = rest.trim_start();
+        let space = rest.find([' ', '\t']).ok_or(err("Via has no sent-by"))?;
+        let (transport, rest) = rest.split_at(space);
+        if transport.is_empty() || !transport.bytes().all(is_token) {
+            return Err(err("Via transport is not a token"));
+        }
+        let (sent_by, params) = rest.split_once(';').unwrap_or((rest, ""));
+        let sent_by = sent_by.trim();
+        // RFC 3261 §25.1 lets white space surround the colon of sent-by (4475 §3.1.1.1).
+        let (host, port) = match sent_by.split_once(':') {
+            Some((h, p)) if !sent_by.starts_with('[') && h.ends_with([' ', '\t']) | p.starts_with([' ', '\t']) => {
+                let (host, _) = host_port(h.trim())?;
+                (host, Some(p.trim().parse::<u16>().map_err(|_| err("Via port is malformed"))?))
+            }
+            _ => host_port(sent_by)?,
+        };
+        Ok(Via { transport, host, port, params: Params::parse(params)? })
+    }
+
+    /// The branch parameter.
+    pub fn branch(&self) -> Option<&'a str> {
+        self.params.get("branch").filter(|b| !b.is_empty())
+    }
+}
+
+/// CSeq: a number below 2^31 and a method token (RFC 3261 §8.1.1.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CSeq<'a> {
+    pub number: u32,
+    pub method: &'a str,
+}
+
+impl<'a> CSeq<'a> {
+    /// Reads the header value.
+    ///
+    /// # Errors
+    /// No number, 2^31 or more, or no method.
+    pub fn parse(text: &'a str) -> Result<CSeq<'a>, ParseError> {
+        let (number, method) = text.split_once([' ', '\t']).ok_or(err("CSeq has no method"))?;
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let number = number.parse::<u32>().ok().filter(|&n| digits && n < 1 << 31);
+        let method = method.trim();
+        if method.is_empty() || !method.bytes().all(is_token) {
+            return Err(err("CSeq method is not a token"));
+        }
+        Ok(CSeq { number: number.ok_or(err("CSeq number is not below 2^31"))?, method })
+    }
+}
+
+/// `Digest name=value, …`, read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct DigestParams<'a>(&'a str);
+
+impl<'a> DigestParams<'a> {
+    /// The parameters of a challenge or credentials, if the scheme is Digest.
+    pub fn parse(text: &'a str) -> Option<DigestParams<'a>> {
+        let (scheme, rest) = text.split_once([' ', '\t'])?;
+        scheme.eq_ignore_ascii_case("Digest").then_some(DigestParams(rest))
+    }
+
+    /// The value of `name` without quotes.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        comma_list(self.0).find_map(|piece| {
+            let (n, v) = piece.split_once('=')?;
+            n.trim().eq_ignore_ascii_case(name).then(|| super::uri::unquote(v.trim()))
+        })
+    }
+}
+
+/// Digits of a seconds value such as Expires; anything above 2^32-1 saturates (RFC 3261 §20.19).
+pub fn delta_seconds(text: &str) -> Option<u32> {
+    let digits = text.split([';', ' ', '(']).next()?.trim();
+    let sound = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    sound.then(|| digits.parse().unwrap_or(u32::MAX))
+}

@@ -1,0 +1,340 @@
+//! The wire parser: one pass over a message's head, spans into the caller's buffer, no allocation.
+//!
+//! RFC 3261 §7 and §25; limits as in our security catalogue (P4). The same pass frames streams
+//! (`sip::stream`), so framing and parsing cannot disagree about where a message ends.
+//! Not here: the meaning of header values (`sip::header`), mandatory headers (`Message::check`).
+
+use super::status::Method;
+use std::fmt;
+
+/// Longest message we read, bytes. Spans are 16-bit because of it.
+pub const MAX_MESSAGE: usize = 65_535;
+/// Longest start line, bytes.
+pub const MAX_START_LINE: usize = 2_048;
+/// Longest header line after unfolding, bytes.
+pub const MAX_HEADER_LINE: usize = 8_192;
+/// Most header lines.
+pub const MAX_HEADERS: usize = 128;
+
+/// Malformed input: what, and at which byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what} at byte {at}")]
+pub struct ParseError {
+    pub what: &'static str,
+    pub at: usize,
+    /// The status a request with this defect is answered with.
+    pub status: u16,
+}
+
+impl ParseError {
+    pub(crate) const fn new(what: &'static str, at: usize) -> ParseError {
+        ParseError { what, at, status: 400 }
+    }
+    pub(crate) const fn status(what: &'static str, at: usize, status: u16) -> ParseError {
+        ParseError { what, at, status }
+    }
+}
+
+macro_rules! header_names {
+    ($($variant:ident = $name:literal $(/ $compact:literal)?),* $(,)?) => {
+        /// A header's identity; unknown headers are `Other` and keep their name in the message.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u8)]
+        pub enum HeaderName { $($variant),*, Other }
+
+        impl HeaderName {
+            /// The full name on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(HeaderName::$variant => $name),*, HeaderName::Other => "X-Unknown" }
+            }
+
+            /// The header called `name`, long or compact form, any case (RFC 3261 §7.3.1, §7.3.3).
+            pub fn from_token(name: &[u8]) -> HeaderName {
+                match (name.len(), name.first().map_or(0, u8::to_ascii_lowercase)) {
+                    $((len, first) if len == $name.len()
+                        && first == $name.as_bytes()[0].to_ascii_lowercase()
+                        && name.eq_ignore_ascii_case($name.as_bytes()) => HeaderName::$variant,)*
+                    $($((1, $compact) => HeaderName::$variant,)?)*
+                    _ => HeaderName::Other,
+                }
+            }
+        }
+    };
+}
+
+header_names! {
+    Via = "Via" / b'v', From = "From" / b'f', To = "To" / b't', CallId = "Call-ID" / b'i', CSeq = "CSeq",
+    Contact = "Contact" / b'm', MaxForwards = "Max-Forwards", ContentLength = "Content-Length" / b'l',
+    ContentType = "Content-Type" / b'c', ContentEncoding = "Content-Encoding" / b'e',
+    Route = "Route", RecordRoute = "Record-Route", Expires = "Expires", Authorization = "Authorization",
+    ProxyAuthorization = "Proxy-Authorization", WwwAuthenticate = "WWW-Authenticate",
+    ProxyAuthenticate = "Proxy-Authenticate", Require = "Require", ProxyRequire = "Proxy-Require",
+    Supported = "Supported" / b'k', Unsupported = "Unsupported", Allow = "Allow", UserAgent = "User-Agent",
+    Server = "Server", Reason = "Reason", RetryAfter = "Retry-After", Warning = "Warning",
+    MinExpires = "Min-Expires", Accept = "Accept", Subject = "Subject" / b's', Date = "Date",
+    Timestamp = "Timestamp", Path = "Path", SessionExpires = "Session-Expires" / b'x', MinSe = "Min-SE",
+    ReferTo = "Refer-To" / b'r', ReferredBy = "Referred-By" / b'b', Replaces = "Replaces",
+    Event = "Event" / b'o', Allowed = "Allow-Events" / b'u', FlowTimer = "Flow-Timer",
+    PAssertedIdentity = "P-Asserted-Identity", Privacy = "Privacy", RSeq = "RSeq", RAck = "RAck",
+    Identity = "Identity" / b'y', ErrorInfo = "Error-Info", Organization = "Organization",
+    ContentDisposition = "Content-Disposition", MimeVersion = "MIME-Version",
+}
+
+/// A byte range of the message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    pub start: u16,
+    pub end: u16,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Span {
+        Span { start: start as u16, end: end as u16 }
+    }
+    /// The bytes this span names.
+    pub fn of(self, buf: &[u8]) -> &[u8] {
+        buf.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// One header line.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    pub name: HeaderName,
+    pub raw_name: Span,
+    pub value: Span,
+}
+
+/// The start line's parts.
+#[derive(Clone, Copy, Debug)]
+pub enum StartLine {
+    Request { method: Method, token: Span, uri: Span },
+    Response { status: u16, reason: Span },
+}
+
+/// How the transport delimits messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// UDP: the datagram's end bounds the body; a shorter Content-Length cuts it.
+    Datagram,
+    /// TCP, TLS: Content-Length is mandatory (RFC 3261 §20.14).
+    Stream,
+    /// One message a WebSocket frame (RFC 7118 §5); Content-Length may be absent.
+    WebSocket,
+}
+
+/// Where everything is in a message.
+#[derive(Clone, Debug)]
+pub struct Index {
+    pub start: StartLine,
+    fields: [Field; MAX_HEADERS],
+    count: u8,
+    /// First byte of the body.
+    pub body_start: usize,
+    /// Value of Content-Length where present and sound.
+    pub content_length: Option<usize>,
+    /// The first defect that still allowed the head to be read, so that a 400 can be addressed.
+    pub defect: Option<ParseError>,
+}
+
+impl Index {
+    /// The header lines in order.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields[..self.count as usize]
+    }
+
+    /// Reads the head of `buf`; folded lines are unfolded in place (CRLF becomes SP SP).
+    ///
+    /// # Errors
+    /// The start line cannot be read, or no blank line ends the head: nothing can be answered.
+    pub fn parse(buf: &mut [u8]) -> Result<Index, ParseError> {
+        if buf.len() > MAX_MESSAGE {
+            return Err(ParseError::status("message longer than 65535 bytes", MAX_MESSAGE, 513));
+        }
+        let head_end = head_end(buf, 0).ok_or(ParseError::new("no blank line ends the head", buf.len()))?;
+        unfold(&mut buf[..head_end]);
+        let head = &buf[..head_end];
+        let (line_end, mut at) = line(head, 0);
+        if line_end > MAX_START_LINE {
+            return Err(ParseError::status("start line longer than 2048 bytes", line_end, 414));
+        }
+        let (start, mut defect) = start_line(head, line_end)?;
+        let empty = Field { name: HeaderName::Other, raw_name: Span::default(), value: Span::default() };
+        let mut index =
+            Index { start, fields: [empty; MAX_HEADERS], count: 0, body_start: head_end, content_length: None, defect: None };
+        while at < head_end {
+            let (end, next) = line(head, at);
+            if end == at {
+                break;
+            }
+            match field(head, at, end) {
+                Ok(_) if index.count as usize == MAX_HEADERS => {
+                    note(&mut defect, ParseError::status("more than 128 header lines", at, 513));
+                    break;
+                }
+                Ok(found) => {
+                    index.fields[index.count as usize] = found;
+                    index.count += 1;
+                    if found.name == HeaderName::ContentLength {
+                        match content_length(found.value.of(head), at, index.content_length) {
+                            Ok(n) => index.content_length = Some(n),
+                            Err(e) => note(&mut defect, e),
+                        }
+                    }
+                }
+                Err(e) => note(&mut defect, e),
+            }
+            at = next;
+        }
+        if let Err(e) = std::str::from_utf8(head) {
+            // Everything after this hands out `&str`; a head that is not UTF-8 is not SIP (§7).
+            return Err(ParseError::new("head is not UTF-8", e.valid_up_to()));
+        }
+        index.defect = defect;
+        Ok(index)
+    }
+
+    /// The body's length, given how many bytes follow the head.
+    ///
+    /// # Errors
+    /// Content-Length is missing on a stream, or claims more than there is.
+    pub fn body_length(&self, available: usize, framing: Framing) -> Result<usize, ParseError> {
+        match (self.content_length, framing) {
+            (Some(n), Framing::Datagram) if n <= available => Ok(n),
+            // RFC 7118 §5: exactly one message a frame, so anything else is a smuggling attempt.
+            (Some(n), Framing::WebSocket) if n == available => Ok(n),
+            (Some(n), Framing::Stream) => Ok(n),
+            (Some(_), _) => Err(ParseError::new("Content-Length does not match the body", self.body_start)),
+            (None, Framing::Stream) => Err(ParseError::new("no Content-Length on a stream", self.body_start)),
+            (None, _) => Ok(available),
+        }
+    }
+}
+
+fn note(defect: &mut Option<ParseError>, error: ParseError) {
+    defect.get_or_insert(error);
+}
+
+/// The offset just past the blank line that ends the head, searching from `from`.
+pub(crate) fn head_end(buf: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(lf) = memchr::memchr(b'\n', &buf[at..]) {
+        let next = at + lf + 1;
+        match buf.get(next..) {
+            Some([b'\r', b'\n', ..]) => return Some(next + 2),
+            Some([b'\n', ..]) => return Some(next + 1),
+            Some(_) => at = next,
+            None => return None,
+        }
+    }
+    None
+}
+
+fn unfold(head: &mut [u8]) {
+    let mut at = 0;
+    while let Some(lf) = memchr::memchr(b'\n', &head[at..]).map(|n| n + at) {
+        if matches!(head.get(lf + 1), Some(b' ' | b'\t')) && lf + 1 < head.len() {
+            head[lf] = b' ';
+            if lf > 0 && head[lf - 1] == b'\r' {
+                head[lf - 1] = b' ';
+            }
+        }
+        at = lf + 1;
+    }
+}
+
+/// End of the line at `at` without its CR LF, and the start of the next one.
+fn line(head: &[u8], at: usize) -> (usize, usize) {
+    let lf = memchr::memchr(b'\n', &head[at..]).map_or(head.len(), |n| n + at);
+    let end = if lf > at && head[lf - 1] == b'\r' { lf - 1 } else { lf };
+    (end, (lf + 1).min(head.len()))
+}
+
+fn start_line(head: &[u8], end: usize) -> Result<(StartLine, Option<ParseError>), ParseError> {
+    let text = &head[..end];
+    if let Some(control) = text.iter().position(|&b| b < 0x20 || b == 0x7f) {
+        return Err(ParseError::new("control character in the start line", control));
+    }
+    let first = memchr::memchr(b' ', text).ok_or(ParseError::new("start line has no space", end))?;
+    if text[..first].eq_ignore_ascii_case(b"SIP/2.0") {
+        return status_line(text, first, end).map(|start| (start, None));
+    }
+    if first == 0 || !text[..first].iter().all(|&b| is_token(b)) {
+        return Err(ParseError::new("method is not a token", 0));
+    }
+    let last = memchr::memrchr(b' ', text).filter(|&l| l > first).ok_or(ParseError::new("request line has no version", end))?;
+    let method = Method::from_token(std::str::from_utf8(&text[..first]).unwrap_or_default());
+    let uri = &text[first + 1..last];
+    let version = &text[last + 1..];
+    let mut defect = None;
+    if version.len() < 7 || !version[..4].eq_ignore_ascii_case(b"SIP/") {
+        if version.is_empty() && text.len() > 8 {
+            defect = Some(ParseError::new("white space after the version", end));
+        } else {
+            return Err(ParseError::new("request line does not end in SIP/2.0", last));
+        }
+    } else if !version.eq_ignore_ascii_case(b"SIP/2.0") {
+        defect = Some(ParseError::status("only SIP/2.0 is spoken here", last, 505));
+    } else if uri.is_empty() || uri.contains(&b' ') {
+        defect = Some(ParseError::new("white space in the Request-URI", first));
+    }
+    let start = StartLine::Request { method, token: Span::new(0, first), uri: Span::new(first + 1, last) };
+    Ok((start, defect))
+}
+
+fn status_line(text: &[u8], first: usize, end: usize) -> Result<StartLine, ParseError> {
+    let code = text.get(first + 1..first + 4).ok_or(ParseError::new("status line has no code", end))?;
+    let sound = code.iter().all(u8::is_ascii_digit) && matches!(text.get(first + 4), None | Some(b' '));
+    let status = code.iter().fold(0u16, |n, &b| n.wrapping_mul(10).wrapping_add(u16::from(b.wrapping_sub(b'0'))));
+    if !sound || !(100..700).contains(&status) {
+        return Err(ParseError::new("status code is not 100 to 699", first));
+    }
+    Ok(StartLine::Response { status, reason: Span::new((first + 5).min(end), end) })
+}
+
+fn field(head: &[u8], at: usize, end: usize) -> Result<Field, ParseError> {
+    let text = &head[at..end];
+    if text.len() > MAX_HEADER_LINE {
+        return Err(ParseError::status("header line longer than 8192 bytes", at, 513));
+    }
+    let colon = memchr::memchr(b':', text).ok_or(ParseError::new("header line has no colon", at))?;
+    let name_end = text[..colon].iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(0, |n| n + 1);
+    if name_end == 0 || !text[..name_end].iter().all(|&b| is_token(b)) {
+        return Err(ParseError::new("header name is not a token", at));
+    }
+    let value = &text[colon + 1..];
+    if let Some(bad) = value.iter().position(|&b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+        return Err(ParseError::new("control character in a header", at + colon + 1 + bad));
+    }
+    let lead = value.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(value.len());
+    let trail = value.iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(lead, |n| n + 1);
+    let base = at + colon + 1;
+    Ok(Field {
+        name: HeaderName::from_token(&text[..name_end]),
+        raw_name: Span::new(at, at + name_end),
+        value: Span::new(base + lead, base + trail),
+    })
+}
+
+fn content_length(value: &[u8], at: usize, earlier: Option<usize>) -> Result<usize, ParseError> {
+    if value.is_empty() || value.len() > 10 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(ParseError::new("Content-Length is not a number", at));
+    }
+    let n = value.iter().fold(0u64, |n, &b| n * 10 + u64::from(b - b'0'));
+    match earlier {
+        Some(e) if e as u64 != n => Err(ParseError::new("two Content-Lengths disagree", at)),
+        _ if n > MAX_MESSAGE as u64 => Err(ParseError::status("Content-Length over 65535", at, 513)),
+        _ => Ok(n as usize),
+    }
+}
+
+/// RFC 3261 §25.1 token.
+pub(crate) fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+}
+
+impl fmt::Display for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,172 @@
+//! Methods, reason phrases and refusals (RFC 3261 §21).
+
+use std::fmt;
+
+/// A request method; unknown ones keep their text in the message itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Method {
+    Invite,
+    Ack,
+    Bye,
+    Cancel,
+    Register,
+    Options,
+    Info,
+    Prack,
+    Update,
+    Message,
+    Subscribe,
+    Notify,
+    Refer,
+    Publish,
+    Other,
+}
+
+impl Method {
+    /// The method named by `text`; names are case-sensitive (RFC 3261 §7.1).
+    pub fn from_token(text: &str) -> Method {
+        match text {
+            "INVITE" => Method::Invite,
+            "ACK" => Method::Ack,
+            "BYE" => Method::Bye,
+            "CANCEL" => Method::Cancel,
+            "REGISTER" => Method::Register,
+            "OPTIONS" => Method::Options,
+            "INFO" => Method::Info,
+            "PRACK" => Method::Prack,
+            "UPDATE" => Method::Update,
+            "MESSAGE" => Method::Message,
+            "SUBSCRIBE" => Method::Subscribe,
+            "NOTIFY" => Method::Notify,
+            "REFER" => Method::Refer,
+            "PUBLISH" => Method::Publish,
+            _ => Method::Other,
+        }
+    }
+
+    /// The method's name on the wire; `Other` has none of its own.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Invite => "INVITE",
+            Method::Ack => "ACK",
+            Method::Bye => "BYE",
+            Method::Cancel => "CANCEL",
+            Method::Register => "REGISTER",
+            Method::Options => "OPTIONS",
+            Method::Info => "INFO",
+            Method::Prack => "PRACK",
+            Method::Update => "UPDATE",
+            Method::Message => "MESSAGE",
+            Method::Subscribe => "SUBSCRIBE",
+            Method::Notify => "NOTIFY",
+            Method::Refer => "REFER",
+            Method::Publish => "PUBLISH",
+            Method::Other => "UNKNOWN",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The methods we serve, for `Allow`.
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER";
+
+/// The reason phrase of a status (RFC 3261 §21 and later registrations).
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        183 => "Session Progress",
+        200 => "OK",
+        202 => "Accepted",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Request Entity Too Large",
+        414 => "Request-URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        423 => "Interval Too Brief",
+        430 => "Flow Failed",
+        439 => "First Hop Lacks Outbound Support",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        485 => "Ambiguous",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        491 => "Request Pending",
+        493 => "Undecipherable",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Server Time-out",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        _ => match status / 100 {
+            1 => "Progress",
+            2 => "Success",
+            3 => "Redirected",
+            4 => "Request Failed",
+            5 => "Server Failed",
+            _ => "Declined",
+        },
+    }
+}
+
+/// A refusal: always becomes a response, with its cause in a Reason header (RFC 3326).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reject {
+    pub status: u16,
+    /// A sentence for a person: what was wrong and, where we know it, the fix.
+    pub why: String,
+    /// Seconds for Retry-After.
+    pub retry_after: Option<u32>,
+    /// Text of a Warning header (RFC 3261 §20.43), code 399 or an SDP code 3xx.
+    pub warning: Option<(u16, String)>,
+}
+
+impl Reject {
+    /// A refusal with `status` and a sentence saying why.
+    pub fn new(status: u16, why: impl Into<String>) -> Reject {
+        Reject { status, why: why.into(), retry_after: None, warning: None }
+    }
+
+    /// Adds Retry-After, in seconds.
+    pub fn retry_after(mut self, seconds: u32) -> Reject {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Adds a Warning with `code`.
+    pub fn warning(mut self, code: u16, text: impl Into<String>) -> Reject {
+        self.warning = Some((code, text.into()));
+        self
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status, reason_phrase(self.status), self.why)
+    }
+}

@@ -1,0 +1,126 @@
+//! Messages out of a byte stream (RFC 3261 §18.3), with the same parser that reads them.
+
+use super::message::Message;
+use super::parse::{Framing, Index, MAX_MESSAGE, ParseError, head_end};
+
+/// What the next bytes of a stream are.
+#[derive(Debug)]
+pub enum Frame {
+    Message(Message),
+    /// CRLFCRLF: the peer wants a CRLF back (RFC 5626 §3.5.1).
+    Ping,
+    /// A lone CRLF: an answer to our ping.
+    Pong,
+}
+
+/// Collects bytes until a message is whole. Remembers how far it searched, so a slow drip costs no more.
+#[derive(Debug, Default)]
+pub struct Framer {
+    buf: Vec<u8>,
+    searched: usize,
+}
+
+impl Framer {
+    /// Adds received bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// Whether a message has begun but not ended.
+    pub fn is_partial(&self) -> bool {
+        !self.buf.is_empty()
+    }
+
+    /// The next whole frame.
+    ///
+    /// # Errors
+    /// The stream cannot be framed any more and must be closed. `Some(message)` is the head that
+    /// broke it, if it can still be answered.
+    pub fn next(&mut self) -> Result<Option<Frame>, (ParseError, Option<Message>)> {
+        match self.buf.as_slice() {
+            [b'\r', b'\n', b'\r', b'\n', ..] => {
+                self.take(4);
+                return Ok(Some(Frame::Ping));
+            }
+            [b'\r', b'\n', b'\r'] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => {
+                self.take(2);
+                return Ok(Some(Frame::Pong));
+            }
+            [] => return Ok(None),
+            _ => {}
+        }
+        let Some(end) = head_end(&self.buf, self.searched) else {
+            if self.buf.len() > MAX_MESSAGE {
+                return Err((ParseError::status("head longer than 65535 bytes", MAX_MESSAGE, 513), None));
+            }
+            self.searched = self.buf.len().saturating_sub(3);
+            return Ok(None);
+        };
+        let mut head = self.buf[..end].to_vec();
+        let index = Index::parse(&mut head).map_err(|e| (e, None))?;
+        let length = match index.body_length(0, Framing::Stream) {
+            Ok(length) => length,
+            Err(e) => return Err((e, Some(Message::framed(head, index, 0)))),
+        };
+        if end + length > MAX_MESSAGE {
+            let error = ParseError::status("message longer than 65535 bytes", MAX_MESSAGE, 513);
+            return Err((error, Some(Message::framed(head, index, 0))));
+        }
+        if self.buf.len() < end + length {
+            return Ok(None);
+        }
+        head.extend_from_slice(&self.buf[end..end + length]);
+        self.take(end + length);
+        Ok(Some(Frame::Message(Message::framed(head, index, length))))
+    }
+
+    fn take(&mut self, n: usize) {
+        self.buf.drain(..n);
+        self.searched = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: &str = "OPTIONS sip:a@b SIP/2.0\r\nContent-Length : 4\r\n\r\nBYE ";
+
+    #[test]
+    fn a_stream_dripped_byte_by_byte_frames_like_one_write() {
+        let mut framer = Framer::default();
+        let mut seen = Vec::new();
+        let all = format!("\r\n\r\n{OPTIONS}\r\n\r\n{OPTIONS}");
+        for b in all.bytes() {
+            framer.push(&[b]);
+            while let Some(frame) = framer.next().expect("sound stream") {
+                seen.push(match frame {
+                    Frame::Message(m) => format!("{m} {:?}", std::str::from_utf8(m.body()).unwrap()),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        let options = "OPTIONS sip:a@b \"BYE \"";
+        assert_eq!(seen, ["Ping", options, "Ping", options]);
+        assert!(!framer.is_partial());
+    }
+
+    #[test]
+    fn a_stream_without_content_length_is_closed_with_the_head_to_answer() {
+        let mut framer = Framer::default();
+        framer.push(b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\n\r\nBYE sip:x SIP/2.0\r\n\r\n");
+        let (error, head) = framer.next().expect_err("no length");
+        assert_eq!(error.what, "no Content-Length on a stream");
+        assert!(head.is_some());
+    }
+
+    #[test]
+    fn hostile_lengths_never_smuggle() {
+        for length in ["-1", "4294967328", "18446744073709551617", "0x10", "4, 4", " ", "1e1"] {
+            let mut framer = Framer::default();
+            framer.push(format!("OPTIONS sip:a@b SIP/2.0\r\nContent-Length: {length}\r\n\r\nabcd").as_bytes());
+            assert!(framer.next().is_err(), "{length}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The transaction layer: four machines (RFC 3261 §17, RFC 6026, RFC 4320) behind one table.
+//!
+//! Requests and responses go in, `Event`s for the transaction user and bytes to send come out.
+//! Not here: dialogs, the 2xx's retransmission and its ACK (the user owns them, §13.3.1.4).
+
+pub mod client;
+pub mod invite_client;
+pub mod invite_server;
+pub mod server;
+
+use super::message::Message;
+use super::status::Method;
+use crate::timers::Timers;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Round-trip estimate (RFC 3261 §17.1.1.1).
+pub const T1: Duration = Duration::from_millis(500);
+/// Longest retransmit interval of non-INVITE requests and INVITE responses.
+pub const T2: Duration = Duration::from_secs(4);
+/// Longest a message stays in the network.
+pub const T4: Duration = Duration::from_secs(5);
+/// 64*T1: timers B, F, H, J, L, M.
+pub const T1X64: Duration = Duration::from_secs(32);
+/// Timer D over UDP.
+pub const TIMER_D: Duration = Duration::from_secs(32);
+/// A client INVITE that has a provisional response but no final one (timer C, §16.6 step 11).
+pub const TIMER_C: Duration = Duration::from_secs(181);
+
+/// One transport association (RFC 5626): a WebSocket or an accepted TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Flow(pub u64);
+
+/// Where a message goes to, or came from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Hop {
+    Flow(Flow),
+    Udp(SocketAddr),
+    /// A TCP connection to be opened, or reused, to this address.
+    Tcp(SocketAddr),
+}
+
+impl Hop {
+    /// Whether the transport retransmits for us.
+    pub fn is_reliable(self) -> bool {
+        !matches!(self, Hop::Udp(_))
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hop::Flow(flow) => write!(f, "flow {}", flow.0),
+            Hop::Udp(addr) => write!(f, "udp {addr}"),
+            Hop::Tcp(addr) => write!(f, "tcp {addr}"),
+        }
+    }
+}
+
+/// The RFC's timer letters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Timer {
+    A,
+    B,
+    C,
+    D,
+    E,
+    F,
+    G,
+    H,
+    I,
+    J,
+    K,
+    L,
+    M,
+}
+
+/// What a machine asks of the layer.
+#[derive(Debug)]
+pub enum Effect {
+    Send(Bytes),
+    Set(Timer, Duration),
+    Clear(Timer),
+    /// Give this response to the transaction user.
+    Deliver(Message),
+    TimedOut,
+    /// The machine is in Terminated: forget it.
+    Done,
+}
+
+/// A client transaction of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ClientId(pub u64);
+/// A server transaction of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ServerId(pub u64);
+
+/// What the transaction user learns.
+#[derive(Debug)]
+pub enum Event {
+    /// A new request. For CANCEL, `target` is the INVITE it is for.
+    Request { id: ServerId, hop: Hop, message: Message, target: Option<ServerId> },
+    /// An ACK that belongs to a 2xx.
+    Ack { hop: Hop, message: Message },
+    /// A response; a 2xx to INVITE comes once per retransmission and per fork (RFC 6026 §7.2).
+    Response { id: ClientId, message: Message },
+    /// No final response in time (timers B, C, F).
+    Timeout { id: ClientId },
+    /// A response that belongs to no transaction.
+    Stray { hop: Hop, message: Message },
+}
+
+/// Something to put on the wire.
+#[derive(Debug, Clone)]
+pub struct Transmit {
+    pub hop: Hop,
+    pub bytes: Bytes,
+}
+
+enum Machine {
+    InviteClient(invite_client::InviteClient),
+    Client(client::Client),
+    InviteServer(invite_server::InviteServer),
+    Server(server::Server),
+}
+
+struct Entry {
+    machine: Machine,
+    hop: Hop,
+    key: String,
+}
+
+/// Bound on live transactions; beyond it new requests are dropped and counted by the caller.
+const MAX_TRANSACTIONS: usize = 200_000;
+
+/// All transactions of a node.
+#[derive(Default)]
+pub struct Transactions {
+    entries: HashMap<u64, Entry>,
+    keys: HashMap<String, u64>,
+    timers: Timers<(u64, Timer)>,
+    next: u64,
+}
+
+impl Transactions {
+    /// Starts a client transaction; `bytes` is the whole request and its top branch is `branch`.
+    pub fn request(
+        &mut self, now: Instant, method: Method, branch: &str, hop: Hop, bytes: Bytes, out: &mut Vec<Transmit>,
+    ) -> ClientId {
+        let reliable = hop.is_reliable();
+        let mut effects = Vec::new();
+        let machine = match method {
+            Method::Invite => Machine::InviteClient(invite_client::InviteClient::start(bytes, reliable, &mut effects)),
+            _ => Machine::Client(client::Client::start(bytes, reliable, &mut effects)),
+        };
+        let key = format!("c{branch} {method}");
+        let id = self.insert(key, Entry { machine, hop, key: String::new() });
+        self.apply(now, id, effects, out, &mut Vec::new());
+        ClientId(id)
+    }
+
+    fn insert(&mut self, key: String, mut entry: Entry) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        entry.key = key.clone();
+        self.entries.insert(id, entry);
+        self.keys.insert(key, id);
+        id
+    }
+
+    /// Sends a response through a server transaction. A 2xx to INVITE may be passed again and again.
+    pub fn respond(&mut self, now: Instant, id: ServerId, status: u16, bytes: Bytes, out: &mut Vec<Transmit>) {
+        let Some(entry) = self.entries.get_mut(&id.0) else { return };
+        let (reliable, mut effects) = (entry.hop.is_reliable(), Vec::new());
+        match &mut entry.machine {
+            Machine::InviteServer(machine) => machine.respond(status, bytes, reliable, &mut effects),
+            Machine::Server(machine) => machine.respond(status, bytes, reliable, &mut effects),
+            Machine::InviteClient(_) | Machine::Client(_) => {}
+        }
+        self.apply(now, id.0, effects, out, &mut Vec::new());
+    }
+
+    /// Whether this server transaction still waits for a final response.
+    pub fn is_pending(&self, id: ServerId) -> bool {
+        self.entries.get(&id.0).is_some_and(|e| match &e.machine {
+            Machine::InviteServer(m) => m.is_pending(),
+            Machine::Server(m) => m.is_pending(),
+            _ => false,
+        })
+    }
+
+    /// Takes a message from the wire.
+    pub fn receive(
+        &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+    ) {
+        if message.is_request() {
+            self.receive_request(now, hop, message, out, events);
+        } else {
+            self.receive_response(now, hop, message, out, events);
+        }
+    }
+
+    fn receive_response(
+        &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+    ) {
+        let branch = message.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
+        // RFC 3261 §17.1.3: branch of the top Via and method of the CSeq.
+        let key = format!("c{branch} {}", message.method());
+        let Some(&id) = self.keys.get(&key) else {
+            events.push(Event::Stray { hop, message });
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let mut effects = Vec::new();
+        match &mut entry.machine {
+            Machine::InviteClient(machine) => machine.receive(message, &mut effects),
+            Machine::Client(machine) => machine.receive(message, &mut effects),
+            _ => {}
+        }
+        self.apply(now, id, effects, out, events);
+    }
+
+    fn receive_request(
+        &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+    ) {
+        let method = message.method();
+        let key = server_key(&message, if method == Method::Ack { "INVITE" } else { message.method_token() });
+        if let Some(&id) = self.keys.get(&key) {
+            let mut effects = Vec::new();
+            let entry = self.entries.get_mut(&id).expect("keys and entries are changed together");
+            let taken = match &mut entry.machine {
+                Machine::InviteServer(m) if method == Method::Ack => m.receive_ack(&mut effects),
+                Machine::InviteServer(m) => m.receive_again(&mut effects),
+                Machine::Server(m) => m.receive_again(&mut effects),
+                _ => false,
+            };
+            self.apply(now, id, effects, out, events);
+            if !taken {
+                events.push(Event::Ack { hop, message });
+            }
+            return;
+        }
+        if method == Method::Ack {
+            events.push(Event::Ack { hop, message });
+            return;
+        }
+        if self.entries.len() >= MAX_TRANSACTIONS {
+            return;
+        }
+        let target = (method == Method::Cancel).then(|| self.keys.get(&server_key(&message, "INVITE"))).flatten();
+        let target = target.copied().map(ServerId);
+        let machine = match method {
+            Method::Invite => Machine::InviteServer(invite_server::InviteServer::start()),
+            _ => Machine::Server(server::Server::start()),
+        };
+        let id = self.insert(key, Entry { machine, hop, key: String::new() });
+        events.push(Event::Request { id: ServerId(id), hop, message, target });
+    }
+
+    /// Whether a request belongs to a transaction already known, so that admission may let it pass.
+    pub fn knows(&self, message: &Message) -> bool {
+        let token = if message.method() == Method::Ack { "INVITE" } else { message.method_token() };
+        self.keys.contains_key(&server_key(message, token))
+    }
+
+    /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones end.
+    pub fn hop_failed(&mut self, hop: Hop, events: &mut Vec<Event>) {
+        let dead: Vec<u64> = self.entries.iter().filter(|(_, e)| e.hop == hop).map(|(id, _)| *id).collect();
+        for id in dead {
+            let pending = match &self.entries[&id].machine {
+                Machine::InviteClient(m) => m.is_pending(),
+                Machine::Client(m) => m.is_pending(),
+                _ => false,
+            };
+            if pending {
+                events.push(Event::Timeout { id: ClientId(id) });
+            }
+            self.remove(id);
+        }
+    }
+
+    /// Stops a client transaction without an event (its user gave up on it).
+    pub fn forget(&mut self, id: ClientId) {
+        self.remove(id.0);
+    }
+
+    /// Arms timer C again: a provisional response shows the callee is alive (§16.7 step 2).
+    pub fn fire(&mut self, now: Instant, out: &mut Vec<Transmit>, events: &mut Vec<Event>) {
+        while let Some((id, timer)) = self.timers.pop(now) {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let mut effects = Vec::new();
+            match &mut entry.machine {
+                Machine::InviteClient(m) => m.fire(timer, &mut effects),
+                Machine::Client(m) => m.fire(timer, &mut effects),
+                Machine::InviteServer(m) => m.fire(timer, &mut effects),
+                Machine::Server(m) => m.fire(timer, &mut effects),
+            }
+            self.apply(now, id, effects, out, events);
+        }
+    }
+
+    fn apply(
+        &mut self, now: Instant, id: u64, effects: Vec<Effect>, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+    ) {
+        for effect in effects {
+            match effect {
+                Effect::Send(bytes) => {
+                    if let Some(entry) = self.entries.get(&id) {
+                        out.push(Transmit { hop: entry.hop, bytes });
+                    }
+                }
+                Effect::Set(timer, after) => self.timers.set((id, timer), now + after),
+                Effect::Clear(timer) => self.timers.clear(&(id, timer)),
+                Effect::Deliver(message) => events.push(Event::Response { id: ClientId(id), message }),
+                Effect::TimedOut => events.push(Event::Timeout { id: ClientId(id) }),
+                Effect::Done => self.remove(id),
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        const ALL: [Timer; 13] = [
+            Timer::A, Timer::B, Timer::C, Timer::D, Timer::E, Timer::F, Timer::G, Timer::H, Timer::I, Timer::J,
+            Timer::K, Timer::L, Timer::M,
+        ];
+        if let Some(entry) = self.entries.remove(&id) {
+            self.keys.remove(&entry.key);
+            ALL.iter().for_each(|t| self.timers.clear(&(id, *t)));
+        }
+    }
+
+    /// The earliest deadline of any timer.
+    pub fn next_timeout(&mut self) -> Option<Instant> {
+        self.timers.next_timeout()
+    }
+
+    /// How many transactions live.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none lives.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// RFC 3261 §17.2.3: branch, sent-by and method; without the magic cookie the RFC 2543 fields.
+fn server_key(message: &Message, method: &str) -> String {
+    let Some(via) = message.via() else { return String::new() };
+    match via.branch() {
+        Some(branch) if branch.len() > 7 && branch[..7].eq_ignore_ascii_case("z9hG4bK") => {
+            let port = via.port.unwrap_or(5060);
+            format!("s{branch} {}:{port} {method}", via.host.to_ascii_lowercase())
+        }
+        _ => {
+            let tag = |a: Option<super::header::NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or_default().to_owned();
+            let cseq = message.cseq().map_or(0, |c| c.number);
+            let via = message.values(super::HeaderName::Via).next().unwrap_or_default();
+            // The To tag is left out: an ACK carries ours, the INVITE none.
+            format!("o{} {} {} {cseq} {via} {method}", message.request_uri(), tag(message.from()), message.call_id())
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Non-INVITE client transaction (RFC 3261 §17.1.2).
+//!
+//! ```text
+//!   Trying --1xx--> Proceeding --200-699--> Completed --K--> Terminated
+//!     |--200-699--> Completed      F in Trying, Proceeding --> Terminated
+//! ```
+
+use super::{Effect, T1, T1X64, T2, T4, Timer};
+use crate::sip::message::Message;
+use bytes::Bytes;
+use std::time::Duration;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Trying,
+    Proceeding,
+    Completed,
+}
+
+/// One non-INVITE request of ours.
+#[derive(Debug)]
+pub struct Client {
+    state: State,
+    request: Bytes,
+    reliable: bool,
+    interval: Duration,
+}
+
+impl Client {
+    /// Sends `request` and enters Trying.
+    pub fn start(request: Bytes, reliable: bool, out: &mut Vec<Effect>) -> Client {
+        out.push(Effect::Send(request.clone()));
+        if !reliable {
+            out.push(Effect::Set(Timer::E, T1));
+        }
+        out.push(Effect::Set(Timer::F, T1X64));
+        Client { state: State::Trying, request, reliable, interval: T1 }
+    }
+
+    /// Whether no final response has come.
+    pub fn is_pending(&self) -> bool {
+        self.state != State::Completed
+    }
+
+    /// A response matched to this transaction.
+    pub fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
+        match (self.state, message.status()) {
+            (State::Completed, _) => {}
+            (_, 100..=199) => {
+                self.state = State::Proceeding;
+                out.push(Effect::Deliver(message));
+            }
+            (_, _) => {
+                self.state = State::Completed;
+                let wait = if self.reliable { Duration::ZERO } else { T4 };
+                out.extend([Effect::Clear(Timer::E), Effect::Clear(Timer::F), Effect::Set(Timer::K, wait)]);
+                out.push(Effect::Deliver(message));
+            }
+        }
+    }
+
+    /// A timer fired.
+    pub fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+        match (self.state, timer) {
+            (State::Trying | State::Proceeding, Timer::E) => {
+                self.interval = if self.state == State::Proceeding { T2 } else { (self.interval * 2).min(T2) };
+                out.extend([Effect::Send(self.request.clone()), Effect::Set(Timer::E, self.interval)]);
+            }
+            (State::Trying | State::Proceeding, Timer::F) => out.extend([Effect::TimedOut, Effect::Done]),
+            (State::Completed, Timer::K) => out.push(Effect::Done),
+            _ => {}
+        }
+    }
+}

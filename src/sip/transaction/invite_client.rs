@@ -1,0 +1,114 @@
+//! INVITE client transaction (RFC 3261 §17.1.1 with RFC 6026 §7.2).
+//!
+//! ```text
+//!   Calling --1xx--> Proceeding --300-699--> Completed --D--> Terminated
+//!      |  \--2xx--> Accepted --M--> Terminated      ^
+//!      |B          Proceeding --2xx--> Accepted     |
+//!      v                                    300-699 from Calling too
+//!   Terminated
+//! ```
+
+use super::{Effect, T1, T1X64, TIMER_C, TIMER_D, Timer};
+use crate::sip::build::Writer;
+use crate::sip::header::Via;
+use crate::sip::message::Message;
+use crate::sip::parse::{Framing, HeaderName};
+use crate::sip::status::Method;
+use bytes::Bytes;
+use std::time::Duration;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Calling,
+    Proceeding,
+    Accepted,
+    Completed,
+}
+
+/// One INVITE of ours.
+#[derive(Debug)]
+pub struct InviteClient {
+    state: State,
+    request: Bytes,
+    ack: Option<Bytes>,
+    reliable: bool,
+    interval: Duration,
+}
+
+impl InviteClient {
+    /// Sends `request` and enters Calling.
+    pub fn start(request: Bytes, reliable: bool, out: &mut Vec<Effect>) -> InviteClient {
+        out.push(Effect::Send(request.clone()));
+        if !reliable {
+            out.push(Effect::Set(Timer::A, T1));
+        }
+        out.push(Effect::Set(Timer::B, T1X64));
+        InviteClient { state: State::Calling, request, ack: None, reliable, interval: T1 }
+    }
+
+    /// Whether no final response has come.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.state, State::Calling | State::Proceeding)
+    }
+
+    /// A response matched to this transaction.
+    pub fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
+        match (self.state, message.status()) {
+            (State::Calling | State::Proceeding, 100..=199) => {
+                if self.state == State::Calling {
+                    out.extend([Effect::Clear(Timer::A), Effect::Clear(Timer::B)]);
+                }
+                self.state = State::Proceeding;
+                out.extend([Effect::Set(Timer::C, TIMER_C), Effect::Deliver(message)]);
+            }
+            (State::Calling | State::Proceeding, 200..=299) => {
+                self.state = State::Accepted;
+                out.extend([Effect::Clear(Timer::A), Effect::Clear(Timer::B), Effect::Clear(Timer::C)]);
+                out.extend([Effect::Set(Timer::M, T1X64), Effect::Deliver(message)]);
+            }
+            (State::Accepted, 200..=299) => out.push(Effect::Deliver(message)),
+            (State::Calling | State::Proceeding, 300..=699) => {
+                let ack = self.ack_for(&message);
+                self.state = State::Completed;
+                self.ack = Some(ack.clone());
+                out.extend([Effect::Clear(Timer::A), Effect::Clear(Timer::B), Effect::Clear(Timer::C)]);
+                out.extend([Effect::Send(ack), Effect::Deliver(message)]);
+                let wait = if self.reliable { Duration::ZERO } else { TIMER_D };
+                out.push(Effect::Set(Timer::D, wait));
+            }
+            (State::Completed, 300..=699) => out.extend(self.ack.clone().map(Effect::Send)),
+            _ => {}
+        }
+    }
+
+    /// The ACK for a non-2xx: the INVITE's URI, From, Call-ID, top Via and Route; the response's To (§17.1.1.3).
+    fn ack_for(&self, response: &Message) -> Bytes {
+        let Ok(invite) = Message::parse(self.request.to_vec(), Framing::WebSocket) else { return Bytes::new() };
+        let mut ack = Writer::request(Method::Ack, invite.request_uri());
+        let via = invite.values(HeaderName::Via).next().unwrap_or_default();
+        debug_assert!(Via::parse(via).is_ok());
+        ack.put(HeaderName::Via, via);
+        invite.all(HeaderName::Route).for_each(|r| ack.put(HeaderName::Route, r));
+        ack.put(HeaderName::MaxForwards, 70);
+        ack.put(HeaderName::From, invite.header(HeaderName::From).unwrap_or_default());
+        ack.put(HeaderName::To, response.header(HeaderName::To).unwrap_or_default());
+        ack.put(HeaderName::CallId, invite.call_id());
+        ack.put(HeaderName::CSeq, format_args!("{} ACK", invite.cseq().map_or(0, |c| c.number)));
+        ack.end()
+    }
+
+    /// A timer fired.
+    pub fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+        match (self.state, timer) {
+            (State::Calling, Timer::A) => {
+                self.interval *= 2;
+                out.extend([Effect::Send(self.request.clone()), Effect::Set(Timer::A, self.interval)]);
+            }
+            (State::Calling, Timer::B) => out.extend([Effect::TimedOut, Effect::Done]),
+            // The user cancels on this; the transaction stays for the 487 (§16.8).
+            (State::Proceeding, Timer::C) => out.extend([Effect::TimedOut, Effect::Set(Timer::M, T1X64)]),
+            (_, Timer::M) | (State::Completed, Timer::D) => out.push(Effect::Done),
+            _ => {}
+        }
+    }
+}

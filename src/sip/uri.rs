@@ -1,0 +1,289 @@
+//! SIP URIs, borrowed from the message (RFC 3261 §19.1, RFC 5118 for IPv6, RFC 3966 for tel).
+
+use super::parse::ParseError;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Longest URI we read, bytes.
+pub const MAX_URI: usize = 1_024;
+/// Most parameters of a URI or header value.
+pub const MAX_PARAMS: usize = 32;
+
+/// The scheme of a URI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheme {
+    Sip,
+    Sips,
+    Tel,
+    /// Anything else: kept, never routed to.
+    Other,
+}
+
+/// A parsed URI; every part is a slice of the text it came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Uri<'a> {
+    pub text: &'a str,
+    pub scheme: Scheme,
+    /// Still escaped; see [`unescape`].
+    pub user: Option<&'a str>,
+    /// Host without brackets; for tel the number.
+    pub host: &'a str,
+    pub port: Option<u16>,
+    pub params: Params<'a>,
+    /// Text after `?`.
+    pub headers: Option<&'a str>,
+}
+
+impl<'a> Uri<'a> {
+    /// Reads one URI that fills `text`.
+    ///
+    /// # Errors
+    /// Not a URI by RFC 3261 §25.1, longer than 1024 bytes, or more than 32 parameters.
+    pub fn parse(text: &'a str) -> Result<Uri<'a>, ParseError> {
+        let err = |what| ParseError::new(what, 0);
+        if text.len() > MAX_URI {
+            return Err(ParseError::status("URI longer than 1024 bytes", MAX_URI, 414));
+        }
+        if let Some(at) = text.bytes().position(|b| b <= 0x20 || b == 0x7f || matches!(b, b'<' | b'>' | b'"')) {
+            return Err(ParseError::new("URI holds a character it may not", at));
+        }
+        let (scheme_text, rest) = text.split_once(':').ok_or(err("URI has no scheme"))?;
+        let sound = scheme_text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme_text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+        if !sound {
+            return Err(err("URI scheme is malformed"));
+        }
+        let scheme = match () {
+            () if scheme_text.eq_ignore_ascii_case("sip") => Scheme::Sip,
+            () if scheme_text.eq_ignore_ascii_case("sips") => Scheme::Sips,
+            () if scheme_text.eq_ignore_ascii_case("tel") => Scheme::Tel,
+            () => Scheme::Other,
+        };
+        match scheme {
+            Scheme::Sip | Scheme::Sips => Uri::sip(text, scheme, rest),
+            Scheme::Tel => {
+                let (number, params) = rest.split_once(';').unwrap_or((rest, ""));
+                if number.is_empty() || number.contains('@') {
+                    return Err(err("tel URI has no number"));
+                }
+                let params = Params::parse(params)?;
+                Ok(Uri { text, scheme, user: Some(number), host: "", port: None, params, headers: None })
+            }
+            Scheme::Other => {
+                Ok(Uri { text, scheme, user: None, host: rest, port: None, params: Params(""), headers: None })
+            }
+        }
+    }
+
+    fn sip(text: &'a str, scheme: Scheme, rest: &'a str) -> Result<Uri<'a>, ParseError> {
+        let err = |what| ParseError::new(what, 0);
+        // `@` may not stand raw after the user part except in headers, so the first one ends it.
+        let (user, hostpart) = match rest.split_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, rest),
+        };
+        if user.is_some_and(|u| u.is_empty() || u.starts_with(':')) {
+            return Err(err("URI user is empty"));
+        }
+        let user = user.map(|u| u.split_once(':').map_or(u, |(name, _)| name));
+        if user.is_some_and(|u| !escapes_sound(u)) {
+            return Err(err("URI user has a broken escape"));
+        }
+        let (hostpart, headers) = match hostpart.split_once('?') {
+            Some((host, headers)) => (host, Some(headers)),
+            None => (hostpart, None),
+        };
+        let (hostport, params) = match hostpart.split_once(';') {
+            Some((host, params)) => (host, params),
+            None => (hostpart, ""),
+        };
+        let (host, port) = host_port(hostport)?;
+        Ok(Uri { text, scheme, user, host, port, params: Params::parse(params)?, headers })
+    }
+
+    /// The user part with escapes resolved; empty where there is none.
+    pub fn user_unescaped(&self) -> Cow<'a, str> {
+        unescape(self.user.unwrap_or_default())
+    }
+
+    /// The host as an address, where it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// Whether both name the same resource for our purposes: scheme, user, host, port.
+    ///
+    /// Deviation from RFC 3261 §19.1.4: parameters are not compared, because registrar and dialog
+    /// keys never depend on them.
+    pub fn same_address(&self, other: &Uri<'_>) -> bool {
+        self.scheme == other.scheme
+            && self.user_unescaped() == other.user_unescaped()
+            && self.host.eq_ignore_ascii_case(other.host)
+            && self.port == other.port
+    }
+}
+
+/// Splits `host[:port]`, with brackets round IPv6.
+///
+/// # Errors
+/// Empty or malformed host, port not 1 to 65535.
+pub fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
+    let err = |what| ParseError::new(what, 0);
+    let (host, port) = if let Some(inner) = text.strip_prefix('[') {
+        let (host, rest) = inner.split_once(']').ok_or(err("IPv6 address has no closing bracket"))?;
+        host.parse::<Ipv6Addr>().map_err(|_| err("IPv6 address is malformed"))?;
+        match rest.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None if rest.is_empty() => (host, None),
+            None => return Err(err("text after an IPv6 address")),
+        }
+    } else {
+        let (host, port) = text.split_once(':').map_or((text, None), |(h, p)| (h, Some(p)));
+        let sound = !host.is_empty()
+            && host.len() <= 253
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        if !sound {
+            return Err(err("host is malformed"));
+        }
+        (host, port)
+    };
+    let port = match port {
+        None => None,
+        Some(p) if p.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(p.parse::<u16>().ok().filter(|&n| n > 0).ok_or(err("port is not 1 to 65535"))?)
+        }
+        Some(_) => return Err(err("port is not a number")),
+    };
+    Ok((host, port))
+}
+
+fn escapes_sound(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(n, _)| {
+        bytes.get(n + 1..n + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+/// Resolves %-escapes; a text that is not UTF-8 afterwards is returned as it was.
+pub fn unescape(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok());
+        match (bytes[at], hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
+            (b'%', Some(b)) => {
+                out.push(b);
+                at += 3;
+            }
+            (b, _) => {
+                out.push(b);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// Escapes a text for the user part of a URI (RFC 3261 §25.1 `user`).
+pub fn escape_user(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        let plain = b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
+        if plain {
+            out.push(b as char);
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+/// `;name=value` parameters, read in place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Params<'a>(&'a str);
+
+impl<'a> Params<'a> {
+    /// Checks and wraps a parameter list without its leading `;`.
+    ///
+    /// # Errors
+    /// More than 32 parameters, an empty name, or an unterminated quoted value.
+    pub fn parse(text: &'a str) -> Result<Params<'a>, ParseError> {
+        let params = Params(text.trim());
+        if params.0.is_empty() {
+            return Ok(params);
+        }
+        let mut count = 0;
+        for piece in split_outside_quotes(params.0, b';') {
+            let name = piece.split_once('=').map_or(piece, |(n, _)| n).trim();
+            count += 1;
+            if count > MAX_PARAMS {
+                return Err(ParseError::new("more than 32 parameters", 0));
+            }
+            if name.is_empty() {
+                return Err(ParseError::new("parameter has no name", 0));
+            }
+            if piece.bytes().filter(|&b| b == b'"').count() == 1 {
+                return Err(ParseError::new("quoted value does not end", 0));
+            }
+        }
+        Ok(params)
+    }
+
+    /// Name and value pairs; a quoted value is returned without its quotes.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let text = self.0;
+        split_outside_quotes(text, b';').filter(|p| !p.trim().is_empty()).map(|piece| match piece.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(unquote(value.trim()))),
+            None => (piece.trim(), None),
+        })
+    }
+
+    /// The value of `name` (empty for a flag), any case.
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.unwrap_or_default())
+    }
+
+    /// Whether `name` stands here, with or without a value.
+    pub fn has(self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// The text as it was.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// The inside of a quoted string, or the text itself; escapes stay.
+pub fn unquote(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+}
+
+/// Splits at `separator` outside quotes and angle brackets.
+pub fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let current = rest?;
+        let (mut quoted, mut escaped, mut angle) = (false, false, false);
+        for (n, b) in current.bytes().enumerate() {
+            match b {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b'<' if !quoted => angle = true,
+                b'>' if !quoted => angle = false,
+                _ if b == separator && !quoted && !angle => {
+                    rest = Some(&current[n + 1..]);
+                    return Some(&current[..n]);
+                }
+                _ => {}
+            }
+        }
+        rest = None;
+        Some(current)
+    })
+}
