@@ -11,3 +11,17 @@ pub mod dialplan;
 pub mod media;
 
 pub mod config;
+
+pub mod registrar;
+pub mod worker;
+
+pub mod call;
+pub mod gateway;
+
+pub mod observe;
+
+pub mod journal;
+pub mod transport;
+pub mod web;
+
+pub mod node;

@@ -33,6 +33,13 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         self.armed.insert(key, (at, serial));
     }
 
+    /// Arms `key` for `at` unless it fires earlier already; saves work where deadlines only move later.
+    pub fn set_if_earlier(&mut self, key: K, at: Instant) {
+        if self.armed.get(&key).is_none_or(|(armed, _)| at < *armed) {
+            self.set(key, at);
+        }
+    }
+
     /// Disarms `key`; nothing happens where it was not armed.
     pub fn clear(&mut self, key: &K) {
         if let Some((_, serial)) = self.armed.remove(key) {

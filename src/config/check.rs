@@ -36,7 +36,18 @@ pub fn parse(name: &str, text: &str, folder: &Path) -> Result<(Config, Problems)
     Check::new(folder.to_owned()).file(name, text)
 }
 
+/// As [`parse`], with the dialplans given as (context, text) too: the demo has no folder.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse_embedded(text: &str, dialplans: &[(&str, &str)]) -> Result<(Config, Problems), Problems> {
+    let mut check = Check::new(PathBuf::from("."));
+    check.embedded = Some(dialplans.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect());
+    check.file("built-in", text)
+}
+
 struct Check {
+    embedded: Option<Vec<(String, String)>>,
     folder: PathBuf,
     source: Source,
     problems: Vec<Problem>,
@@ -46,7 +57,7 @@ struct Check {
 impl Check {
     fn new(folder: PathBuf) -> Check {
         let source = Source { name: String::new(), text: "".into() };
-        Check { folder, source, problems: Vec::new(), prompts: BTreeMap::new() }
+        Check { embedded: None, folder, source, problems: Vec::new(), prompts: BTreeMap::new() }
     }
 
     fn error<T>(&mut self, at: &Spanned<T>, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
@@ -57,7 +68,7 @@ impl Check {
         self.source = Source { name: name.to_owned(), text: text.into() };
         let source = self.source.clone();
         let file: Option<schema::File> = self.read(text);
-        let names = file.as_ref().map(|f| Names::of(f));
+        let names = file.as_ref().map(Names::of);
         let plan = self.dialplans(names.as_ref());
         self.source = source;
         let config = file.and_then(|f| self.config(f, plan));
@@ -357,11 +368,17 @@ impl Check {
     }
 
     fn dialplans(&mut self, names: Option<&Names>) -> Plan {
+        let mut plan = Plan::default();
+        if let Some(embedded) = self.embedded.take() {
+            for (name, text) in embedded {
+                plan.contexts.extend(self.dialplan(&name, &format!("built-in {name}.toml"), &text, names));
+            }
+            return plan;
+        }
         let folder = self.folder.join("dialplans");
         let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
         files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
         files.sort();
-        let mut plan = Plan::default();
         for path in files {
             let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             match std::fs::read_to_string(&path) {
@@ -539,8 +556,8 @@ impl Check {
     fn prompt(&mut self, at: &Spanned<String>) {
         let name = at.as_ref();
         if name.starts_with("builtin:") {
-            if name != "builtin:tune" && name != "builtin:ringback" {
-                self.error(at, "dialplan::play", format!("there is no {name:?}"), "builtin:tune and builtin:ringback exist");
+            if !["builtin:tune", "builtin:ringback", "builtin:chime"].contains(&name.as_str()) {
+                self.error(at, "dialplan::play", format!("there is no {name:?}"), "builtin:tune, builtin:chime and builtin:ringback exist");
             }
             return;
         }

@@ -81,3 +81,15 @@ impl Player {
         }
     }
 }
+
+/// The tune's first four bars, once.
+pub fn chime() -> Arc<[i16]> {
+    let mut player = Player::new(Source::Tune);
+    let mut samples = Vec::new();
+    let mut frame = [0; FRAME];
+    for _ in 0..4 * 50 {
+        player.fill(&mut frame);
+        samples.extend_from_slice(&frame);
+    }
+    samples.into()
+}

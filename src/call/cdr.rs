@@ -1,0 +1,101 @@
+//! One record per call, whatever way it ended.
+
+use super::{CALLER_END, CallId};
+use crate::media::{EndId, Statistics};
+use crate::sip::status::Reject;
+use std::time::Instant;
+
+/// Who ended the call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HangupBy {
+    Caller,
+    Callee,
+    /// A limit, a drain, a refusal of ours.
+    Us,
+    /// Media died.
+    Media,
+}
+
+impl HangupBy {
+    /// The word in the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HangupBy::Caller => "caller",
+            HangupBy::Callee => "callee",
+            HangupBy::Us => "webtrunk",
+            HangupBy::Media => "media",
+        }
+    }
+}
+
+/// One try at a trunk or a user's flow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tried {
+    pub target: String,
+    /// Final status, 0 where it was given up.
+    pub status: u16,
+    pub ms: u64,
+}
+
+/// The record, in monotonic time; the shell adds the wall clock.
+#[derive(Clone, Debug)]
+pub struct Cdr {
+    pub call: CallId,
+    pub start: Instant,
+    pub ringing: Option<Instant>,
+    pub answered: Option<Instant>,
+    pub end: Option<Instant>,
+    pub inbound: bool,
+    pub context: String,
+    pub route: Option<String>,
+    pub from: String,
+    pub from_shown: String,
+    pub user_agent: String,
+    pub dialled: String,
+    pub number: String,
+    pub status: u16,
+    pub why: String,
+    pub by: Option<HangupBy>,
+    pub tried: Vec<Tried>,
+    pub answered_by: Option<String>,
+    pub a_call_id: String,
+    pub b_call_id: Option<String>,
+    pub b_end: Option<EndId>,
+    pub a: Option<Statistics>,
+    pub b: Option<Statistics>,
+    pub media_problem: Option<String>,
+}
+
+impl Cdr {
+    /// The call is over; its first end counts.
+    pub fn ended(&mut self, now: Instant, by: HangupBy, why: &Reject) {
+        if self.end.is_none() {
+            self.end = Some(now);
+            self.by = Some(by);
+            // An answered call was a success whatever ended it.
+            self.status = if self.answered.is_some() { 200 } else { why.status };
+            self.why = why.why.clone();
+        }
+    }
+
+    /// Media gave an end's figures.
+    pub fn end_closed(&mut self, end: EndId, statistics: Statistics) {
+        if end == CALLER_END {
+            self.a = Some(statistics);
+        } else if self.b_end == Some(end) {
+            self.b = Some(statistics);
+        }
+    }
+
+    /// `success`, `client_error`, `server_error`: who is to blame, coarsely.
+    pub fn outcome(&self) -> &'static str {
+        match self.status {
+            200 => "success",
+            487 => "cancelled",
+            486 | 600 => "busy",
+            408 | 480 => "no_answer",
+            500..=599 => "server_error",
+            _ => "refused",
+        }
+    }
+}

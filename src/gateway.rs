@@ -1,0 +1,333 @@
+//! The core: transactions, registrar and calls as one machine in virtual time.
+//!
+//! `handle(now, input, out)` and `next_timeout()`; no clock, socket, file or random source of its own.
+
+pub mod admission;
+mod dispatch;
+
+use crate::call::desk::{Identity, Ticket};
+use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
+use crate::config::Config;
+use crate::media::EndId;
+use crate::observe::Note;
+use crate::registrar::Registrar;
+use crate::sip::digest::{Algorithm, Authenticator};
+use crate::sip::message::Message;
+use crate::sip::status::Reject;
+use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions};
+use crate::timers::Timers;
+use crate::worker::Notice;
+use admission::{Admission, FlowState};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What kind of association a flow is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowKind {
+    /// A browser.
+    WebSocket,
+    /// An accepted TCP connection, which must come from a trunk.
+    Tcp,
+}
+
+/// What the world tells the core.
+#[derive(Debug)]
+pub enum Input {
+    FlowOpened { flow: Flow, kind: FlowKind, remote: SocketAddr },
+    FlowClosed { flow: Flow },
+    Received { hop: Hop, remote: SocketAddr, message: Message },
+    /// Nothing can be sent this way (connection refused, ICMP error).
+    Unreachable { hop: Hop },
+    Media { session: u64, notice: Notice },
+    Resolved { ticket: Ticket, addresses: Result<Vec<SocketAddr>, String> },
+    /// No new calls from now on.
+    Drain,
+    /// End every call with BYE.
+    HangUpAll,
+    /// Time has passed.
+    Tick,
+}
+
+/// How long a leg whose WebSocket is gone waits for the same browser.
+const FLOW_GRACE: Duration = Duration::from_secs(30);
+
+struct Live {
+    call: Call,
+    media_closed: bool,
+    counted: Vec<String>,
+}
+
+/// The core of a node.
+pub struct Gateway {
+    config: Arc<Config>,
+    identity: Identity,
+    transactions: Transactions,
+    registrar: Registrar,
+    admission: Admission,
+    flows: HashMap<Flow, FlowState>,
+    calls: HashMap<CallId, Live>,
+    servers: HashMap<ServerId, CallId>,
+    clients: HashMap<ClientId, (CallId, u16)>,
+    dialogs: HashMap<String, (CallId, EndId)>,
+    tickets: HashMap<Ticket, (CallId, u16)>,
+    timers: Timers<(CallId, CallTimer)>,
+    trunk_calls: HashMap<String, usize>,
+    random: ChaCha20Rng,
+    next_worker: usize,
+    draining: bool,
+    dropped: u64,
+}
+
+impl Gateway {
+    /// A core for `config`; `seed` is all the chance it will ever have.
+    pub fn new(now: Instant, config: Arc<Config>, identity: Identity, seed: [u8; 32]) -> Gateway {
+        let mut random = ChaCha20Rng::from_seed(seed);
+        let mut key = [0u8; 32];
+        random.fill_bytes(&mut key);
+        let node = random.next_u32();
+        let both = [Algorithm::Sha256, Algorithm::Md5];
+        let algorithms = if config.allow_md5 { &both[..] } else { &both[..1] };
+        let authenticator = Authenticator::new(&config.domain, node, &key, algorithms);
+        Gateway {
+            admission: Admission::new(now, authenticator),
+            config,
+            identity,
+            transactions: Transactions::default(),
+            registrar: Registrar::default(),
+            flows: HashMap::new(),
+            calls: HashMap::new(),
+            servers: HashMap::new(),
+            clients: HashMap::new(),
+            dialogs: HashMap::new(),
+            tickets: HashMap::new(),
+            timers: Timers::default(),
+            trunk_calls: HashMap::new(),
+            random,
+            next_worker: 0,
+            draining: false,
+
+            dropped: 0,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
+        self.fire(now, out);
+        match input {
+            Input::FlowOpened { flow, kind, remote } => self.flow_opened(flow, kind, remote, out),
+            Input::FlowClosed { flow } => self.flow_closed(now, flow, out),
+            Input::Received { hop, remote, message } => self.received(now, hop, remote, message, out),
+            Input::Unreachable { hop } => self.unreachable(now, hop, out),
+            Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
+            Input::Resolved { ticket, addresses } => {
+                if let Some((call, branch)) = self.tickets.remove(&ticket) {
+                    self.with_call(now, call, out, |call, desk| call.resolved(desk, branch, addresses));
+                }
+            }
+            Input::Drain => {
+                self.draining = true;
+                out.push(Output::Note(Note::Draining { calls: self.calls.len() }));
+            }
+            Input::HangUpAll => {
+                for id in self.calls.keys().copied().collect::<Vec<_>>() {
+                    let why = Reject::new(503, "the gateway is shutting down").retry_after(5);
+                    self.with_call(now, id, out, |call, desk| call.finish(desk, HangupBy::Us, why));
+                }
+            }
+            Input::Tick => {}
+        }
+        self.sweep(out);
+    }
+
+    fn fire(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let (mut sends, mut events) = (Vec::new(), Vec::new());
+        self.transactions.fire(now, &mut sends, &mut events);
+        out.extend(sends.into_iter().map(Output::Send));
+        self.dispatch(now, events, out);
+        while let Some((id, timer)) = self.timers.pop(now) {
+            self.with_call(now, id, out, |call, desk| call.fire(desk, timer));
+        }
+    }
+
+    /// The earliest moment [`handle`](Self::handle) must be called again.
+    pub fn next_timeout(&mut self) -> Option<Instant> {
+        [self.transactions.next_timeout(), self.timers.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// Runs `work` on a call with a desk of the node's parts.
+    fn with_call<R>(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>, work: impl FnOnce(&mut Call, &mut Desk<'_>) -> R) -> Option<R> {
+        let live = self.calls.get_mut(&id)?;
+        let mut desk = Desk {
+            now,
+            config: &self.config,
+            identity: &self.identity,
+            transactions: &mut self.transactions,
+            registrar: &self.registrar,
+            timers: &mut self.timers,
+            clients: &mut self.clients,
+            dialogs: &mut self.dialogs,
+            tickets: &mut self.tickets,
+            trunk_calls: &self.trunk_calls,
+            random: &mut self.random,
+            out,
+        };
+        let result = work(&mut live.call, &mut desk);
+        self.recount(id);
+        Some(result)
+    }
+
+    /// Keeps the number of calls per trunk true: legs that are trying or talking count.
+    fn recount(&mut self, id: CallId) {
+        let Some(live) = self.calls.get_mut(&id) else { return };
+        let now_on = live.call.trunks_in_use();
+        if now_on == live.counted {
+            return;
+        }
+        for name in &live.counted {
+            if let Some(n) = self.trunk_calls.get_mut(name) {
+                *n -= 1;
+            }
+        }
+        self.trunk_calls.retain(|_, n| *n > 0);
+        for name in &now_on {
+            *self.trunk_calls.entry(name.clone()).or_default() += 1;
+        }
+        live.counted = now_on;
+    }
+
+    fn media(&mut self, now: Instant, id: CallId, notice: Notice, out: &mut Vec<Output>) {
+        if let Notice::Closed { statistics } = notice {
+            if let Some(live) = self.calls.get_mut(&id) {
+                statistics.into_iter().for_each(|(end, s)| live.call.cdr.end_closed(end, s));
+                live.media_closed = true;
+            }
+            return;
+        }
+        if matches!(notice, Notice::Panicked) {
+            out.push(Output::Note(Note::MediaPanicked { call: id }));
+        }
+        self.with_call(now, id, out, |call, desk| call.media(desk, notice));
+    }
+
+    /// Forgets calls that are over, and writes their records.
+    fn sweep(&mut self, out: &mut Vec<Output>) {
+        out.retain(|o| !matches!(o, Output::CallOver(_)));
+        let done: Vec<CallId> = self.calls.iter().filter(|(_, l)| l.media_closed && l.call.is_done()).map(|(id, _)| *id).collect();
+        for id in done {
+            let Some(live) = self.calls.remove(&id) else { continue };
+            self.servers.retain(|_, c| *c != id);
+            self.clients.retain(|_, (c, _)| *c != id);
+            self.dialogs.retain(|_, (c, _)| *c != id);
+            self.tickets.retain(|_, (c, _)| *c != id);
+            self.timers.clear_where(|(c, _)| *c == id);
+            for name in &live.counted {
+                if let Some(n) = self.trunk_calls.get_mut(name) {
+                    *n -= 1;
+                }
+            }
+            self.trunk_calls.retain(|_, n| *n > 0);
+            out.push(Output::Note(Note::CallEnded(Box::new(live.call.cdr))));
+        }
+    }
+
+    fn flow_opened(&mut self, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
+        let known = self.config.trunks.values().any(|t| t.allow.iter().any(|n| n.contains(&remote.ip())));
+        if kind == FlowKind::Tcp && !known {
+            self.dropped += 1;
+            out.push(Output::Note(Note::Dropped { why: "TCP from an address of no trunk", remote: Some(remote) }));
+            out.push(Output::CloseFlow(flow));
+            return;
+        }
+        self.flows.insert(flow, FlowState { kind, remote, user: None });
+    }
+
+    fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
+        self.flows.remove(&flow);
+        for user in self.registrar.flow_closed(flow) {
+            out.push(Output::Note(Note::Unregistered { user, why: "its connection closed" }));
+        }
+        let mut events = Vec::new();
+        self.transactions.hop_failed(Hop::Flow(flow), &mut events);
+        self.dispatch(now, events, out);
+        for (id, end) in self.legs_on(Hop::Flow(flow)) {
+            self.with_call(now, id, out, |call, desk| {
+                if let Some(leg) = call.leg_mut(end) {
+                    leg.flow_lost = true;
+                }
+                call.flow_changed(desk, end, Some(FLOW_GRACE));
+            });
+        }
+    }
+
+    /// A browser is back on a new flow: its calls go on over it (a dialog is not a flow).
+    fn flow_resumed(&mut self, now: Instant, user: &str, instance: &str, flow: Flow, out: &mut Vec<Output>) {
+        let lost: Vec<(CallId, EndId)> = self.calls.iter().flat_map(|(id, l)| l.call.lost_legs(user, instance).into_iter().map(|e| (*id, e))).collect();
+        for (id, end) in lost {
+            self.with_call(now, id, out, |call, desk| {
+                if let Some(leg) = call.leg_mut(end) {
+                    leg.flow_lost = false;
+                    leg.hop = Hop::Flow(flow);
+                    if let Some(dialog) = &mut leg.dialog {
+                        dialog.hop = Hop::Flow(flow);
+                    }
+                }
+                call.flow_changed(desk, end, None);
+            });
+        }
+    }
+
+    fn legs_on(&self, hop: Hop) -> Vec<(CallId, EndId)> {
+        self.calls.iter().flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e))).collect()
+    }
+
+    fn unreachable(&mut self, now: Instant, hop: Hop, out: &mut Vec<Output>) {
+        let mut events = Vec::new();
+        self.transactions.hop_failed(hop, &mut events);
+        self.dispatch(now, events, out);
+    }
+
+    /// What is alive, for `/readyz`, drains and tests.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            calls: self.calls.len(),
+            transactions: self.transactions.len(),
+            timers: self.timers.len(),
+            dialogs: self.dialogs.len(),
+            bindings: self.registrar.len(),
+            flows: self.flows.len(),
+            tickets: self.tickets.len(),
+            dropped: self.dropped,
+            draining: self.draining,
+        }
+    }
+
+    /// The calls as text.
+    pub fn snapshot(&self) -> Vec<String> {
+        self.calls.values().map(|l| l.call.to_string()).collect()
+    }
+}
+
+/// Counts of what lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gauges {
+    pub calls: usize,
+    pub transactions: usize,
+    pub timers: usize,
+    pub dialogs: usize,
+    pub bindings: usize,
+    pub flows: usize,
+    pub tickets: usize,
+    pub dropped: u64,
+    pub draining: bool,
+}
+
+impl Gauges {
+    /// Whether no call has left anything behind.
+    pub fn is_idle(&self) -> bool {
+        self.calls + self.transactions + self.timers + self.dialogs + self.tickets == 0
+    }
+}

@@ -1,0 +1,116 @@
+//! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave nothing behind.
+
+use crate::config::Config;
+use crate::gateway::FlowKind;
+use crate::sip::digest::{Authenticator, Refused, Secret};
+use crate::sip::message::Message;
+use crate::sip::status::Reject;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// What is known of a flow.
+#[derive(Clone, Debug)]
+pub struct FlowState {
+    pub kind: FlowKind,
+    pub remote: SocketAddr,
+    /// The user this flow has proved to be (RFC 5626: the flow carries the identity from then on).
+    pub user: Option<String>,
+}
+
+/// Guesses a source may make per minute, and all sources may make at one user.
+const GUESSES_PER_SOURCE: u32 = 20;
+const GUESSES_PER_USER: u32 = 5;
+/// Sources and users remembered; when full, the table starts over.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// The outcome for a request from a browser.
+#[derive(Debug)]
+pub enum Admitted {
+    User(String),
+    /// Ask for credentials.
+    Challenge { stale: bool },
+    Refused(Reject),
+}
+
+/// Digest, and the brakes on it.
+pub struct Admission {
+    authenticator: Authenticator,
+    started: Instant,
+    minute: u64,
+    by_source: HashMap<IpAddr, u32>,
+    by_user: HashMap<String, u32>,
+    second: u64,
+    new_calls: u32,
+}
+
+impl Admission {
+    /// Fresh brakes round `authenticator`.
+    pub fn new(now: Instant, authenticator: Authenticator) -> Admission {
+        Admission {
+            authenticator,
+            started: now,
+            minute: 0,
+            by_source: HashMap::new(),
+            by_user: HashMap::new(),
+            second: 0,
+            new_calls: 0,
+        }
+    }
+
+    /// Seconds of the nonce clock: monotonic, one hour ahead so that it never underflows.
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_secs() + 3_600
+    }
+
+    /// The WWW-Authenticate values of one challenge.
+    pub fn challenges(&self, now: Instant, random: u64, stale: bool) -> Vec<String> {
+        self.authenticator.challenges(self.seconds(now), random, stale)
+    }
+
+    /// Judges a request's credentials.
+    pub fn judge(&mut self, now: Instant, config: &Config, source: IpAddr, request: &Message) -> Admitted {
+        let seconds = self.seconds(now);
+        if seconds / 60 != self.minute || self.by_source.len() > MAX_REMEMBERED || self.by_user.len() > MAX_REMEMBERED {
+            self.minute = seconds / 60;
+            self.by_source.clear();
+            self.by_user.clear();
+        }
+        if self.by_source.get(&source).is_some_and(|n| *n >= GUESSES_PER_SOURCE) {
+            return Admitted::Refused(Reject::new(403, "too many wrong passwords from this address").retry_after(60));
+        }
+        let by_user = &self.by_user;
+        let secret_of = |name: &str| {
+            let braked = by_user.get(name).is_some_and(|n| *n >= GUESSES_PER_USER);
+            config.users.get(name).filter(|_| !braked).map(|u| Secret::clone(&u.password))
+        };
+        match self.authenticator.verify(seconds, request, secret_of) {
+            Ok(user) => Admitted::User(user.to_owned()),
+            Err(Refused::Missing) => Admitted::Challenge { stale: false },
+            Err(Refused::Stale) => Admitted::Challenge { stale: true },
+            Err(Refused::Wrong) => {
+                *self.by_source.entry(source).or_default() += 1;
+                let user = claimed_user(request);
+                *self.by_user.entry(user).or_default() += 1;
+                Admitted::Refused(Reject::new(403, "wrong user or password"))
+            }
+        }
+    }
+
+    /// Whether one more call may start this second.
+    pub fn take_call(&mut self, now: Instant, limit: u32) -> bool {
+        let second = self.seconds(now);
+        if second != self.second {
+            (self.second, self.new_calls) = (second, 0);
+        }
+        self.new_calls += 1;
+        self.new_calls <= limit
+    }
+}
+
+/// The user a request's credentials claim; cut, because it is a stranger's text.
+pub fn claimed_user(request: &Message) -> String {
+    let credentials = request.header(crate::sip::HeaderName::Authorization);
+    let user = credentials.and_then(crate::sip::header::DigestParams::parse).and_then(|d| d.get("username"));
+    user.unwrap_or("?").chars().take(64).collect()
+}

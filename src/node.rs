@@ -1,0 +1,286 @@
+//! A node: it binds the ports, runs the core, and carries its outputs out. Start, drain, stop.
+
+pub mod demo;
+
+use crate::call::desk::{Identity, Output, Question, Ticket};
+use crate::config::{Config, WebTls};
+use crate::gateway::{Gateway, Gauges, Input};
+use crate::journal::{Journal, WallClock};
+use crate::media::dtls;
+use crate::observe::Note;
+use crate::sip::transaction::{Flow, Hop};
+use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, tcp, tls, udp};
+use crate::web::{self, Web};
+use crate::worker::ports::PortRange;
+use crate::worker::{Notice, Worker};
+use anyhow::Context;
+use bytes::Bytes;
+use rand_core::{OsRng, TryRngCore};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
+
+/// Inputs that may wait for the core; shells wait when it is full.
+const CORE_QUEUE: usize = 8_192;
+/// Longest a name may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(2);
+
+/// A running node.
+pub struct Node {
+    inbox: Inbox,
+    gauges: watch::Receiver<Gauges>,
+    draining: Arc<AtomicBool>,
+    core: tokio::task::JoinHandle<()>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    pub web: SocketAddr,
+    pub udp: Option<SocketAddr>,
+    pub tcp: Option<SocketAddr>,
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    OsRng.try_fill_bytes(&mut bytes).context("the system gives no random bytes")?;
+    Ok(bytes)
+}
+
+impl Node {
+    /// Binds everything `config` names and starts serving.
+    ///
+    /// # Errors
+    /// A port that cannot be bound, a certificate that cannot be read: what, and which.
+    pub async fn start(config: Config) -> anyhow::Result<Node> {
+        // Another part of the process may have installed it already; either way it is in place.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let (core, arrivals) = mpsc::channel(CORE_QUEUE);
+        let inbox = Inbox::new(core);
+        let dtls = Arc::new(dtls::Identity::generate().context("no DTLS certificate could be made")?);
+        let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
+        let web_listener = listen_tcp(config.web_listen, "web.listen").await?;
+        let udp_socket = match config.udp {
+            Some(at) => Some(Arc::new(UdpSocket::bind(at).await.with_context(|| format!("sip.udp = {at} cannot be bound"))?)),
+            None => None,
+        };
+        let tcp_listener = match config.tcp {
+            Some(at) => Some(listen_tcp(at, "sip.tcp").await?),
+            None => None,
+        };
+        let workers = workers(&config, &dtls, &inbox)?;
+        let journal = match &config.cdr_file {
+            Some(path) => Some(Journal::open(path).with_context(|| format!("events.cdr file {} cannot be opened", path.display()))?),
+            None => None,
+        };
+        let (web_at, udp_at) = (web_listener.local_addr()?, udp_socket.as_ref().map(|s| s.local_addr()).transpose()?);
+        let tcp_at = tcp_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let identity = Identity {
+            fingerprint: dtls.fingerprint.clone(),
+            udp_port: udp_at.map_or(5060, |a| a.port()),
+            tcp_port: tcp_at.map_or(5060, |a| a.port()),
+            web_secure: config.web_tls != WebTls::Off,
+            workers: workers.len(),
+        };
+        let draining = Arc::new(AtomicBool::new(false));
+        let web_port =
+            Web::new(inbox.clone(), config.origins.clone(), config.domain.clone(), config.page_login.clone(), tls, draining.clone());
+        let gateway = Gateway::new(Instant::now(), Arc::new(config), identity, random()?);
+        let (tell_gauges, gauges) = watch::channel(gateway.gauges());
+        let core = Core {
+            gateway,
+            inbox: inbox.clone(),
+            workers,
+            udp: udp_socket.clone(),
+            flows: HashMap::new(),
+            connections: HashMap::new(),
+            journal,
+            clock: WallClock::now(),
+            tell_gauges,
+            malformed: 0,
+        };
+        let mut tasks = vec![tokio::spawn(web::serve(web_listener, Arc::new(web_port)))];
+        tasks.extend(udp_socket.map(|s| tokio::spawn(udp::serve(s, inbox.clone()))));
+        tasks.extend(tcp_listener.map(|l| tokio::spawn(tcp::serve(l, inbox.clone()))));
+        let core = tokio::spawn(core.run(arrivals));
+        Ok(Node { inbox, gauges, draining, core, tasks, web: web_at, udp: udp_at, tcp: tcp_at })
+    }
+
+    /// What is alive now.
+    pub fn gauges(&self) -> Gauges {
+        *self.gauges.borrow()
+    }
+
+    /// Waits until `wanted` holds of the gauges.
+    pub async fn until(&mut self, wanted: impl FnMut(&Gauges) -> bool) {
+        let _ = self.gauges.wait_for(wanted).await;
+    }
+
+    /// New calls get 503 from now on.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.inbox.input(Input::Drain).await;
+    }
+
+    /// Ends every call with BYE.
+    pub async fn hang_up_all(&self) {
+        self.inbox.input(Input::HangUpAll).await;
+    }
+
+    /// Stops at once; records already handed over are on disk when this returns.
+    pub async fn stop(self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        self.core.abort();
+        let _ = self.core.await;
+    }
+}
+
+async fn listen_tcp(at: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(at).await.with_context(|| format!("{key} = {at} cannot be bound: is another program using it?"))
+}
+
+fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox) -> anyhow::Result<Vec<Worker>> {
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let seed = u64::from_le_bytes(random()?);
+    let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
+    let one = |n: usize| {
+        // Port 0 asks the system for any; otherwise the workers take consecutive ports.
+        let port = if config.media.browser_port == 0 { 0 } else { config.media.browser_port + n as u16 };
+        let at = SocketAddr::new(any, port);
+        let core = inbox.core.clone();
+        let tell = move |session: u64, notice: Notice| {
+            let _ = core.blocking_send(Arrival::Input(Input::Media { session, notice }));
+        };
+        Worker::start(&format!("media-{n}"), at, ports.clone(), dtls.clone(), tell)
+            .with_context(|| format!("media.browser_port: UDP {at} cannot be bound"))
+    };
+    (0..config.media.workers).map(one).collect()
+}
+
+/// The core's task: the machine, and what its outputs need.
+struct Core {
+    gateway: Gateway,
+    inbox: Inbox,
+    workers: Vec<Worker>,
+    udp: Option<Arc<UdpSocket>>,
+    flows: HashMap<Flow, mpsc::Sender<Bytes>>,
+    connections: HashMap<SocketAddr, mpsc::Sender<Bytes>>,
+    journal: Option<Journal>,
+    clock: WallClock,
+    tell_gauges: watch::Sender<Gauges>,
+    malformed: u64,
+}
+
+impl Core {
+    async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>) {
+        let mut out = Vec::new();
+        loop {
+            let due = self.gateway.next_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+            let arrival = tokio::select! {
+                arrival = arrivals.recv() => match arrival {
+                    Some(arrival) => arrival,
+                    None => return,
+                },
+                () = sleep_until(due.into()) => Arrival::Input(Input::Tick),
+            };
+            self.take(arrival, &mut out);
+            // What is already there is taken in the same turn; gauges are told once.
+            for _ in 0..64 {
+                match arrivals.try_recv() {
+                    Ok(arrival) => self.take(arrival, &mut out),
+                    Err(_) => break,
+                }
+            }
+            self.tell_gauges.send_replace(self.gateway.gauges());
+        }
+    }
+
+    fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
+        let input = match arrival {
+            Arrival::Input(input) => input,
+            Arrival::Flow { flow, kind, remote, send } => {
+                self.flows.insert(flow, send);
+                Input::FlowOpened { flow, kind, remote }
+            }
+            Arrival::Connected { to, send } => {
+                self.connections.insert(to, send);
+                return;
+            }
+            Arrival::Disconnected { to } => {
+                self.connections.remove(&to);
+                return;
+            }
+            Arrival::Malformed { remote, why } => {
+                self.malformed += 1;
+                tracing::debug!("malformed message from {remote}: {why}");
+                return;
+            }
+        };
+        if let Input::FlowClosed { flow } = &input {
+            self.flows.remove(flow);
+        }
+        self.gateway.handle(Instant::now(), input, out);
+        for output in std::mem::take(out) {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Send(transmit) => self.send(transmit.hop, transmit.bytes),
+            // Dropping the sender ends the connection's task once what waits is written.
+            Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
+            Output::Media { worker, command } => {
+                if self.workers.get(worker).is_some_and(|w| !w.command(command)) {
+                    tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
+                }
+            }
+            Output::Ask(ticket, Question::Resolve { host, port }) => self.resolve(ticket, host, port),
+            Output::Note(note) => {
+                note.log();
+                if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
+                    journal.record(cdr, &self.clock);
+                }
+            }
+            Output::CallOver(_) => {}
+        }
+    }
+
+    fn send(&mut self, hop: Hop, bytes: Bytes) {
+        match hop {
+            // A full socket buffer loses the datagram, as the network might; the transaction repeats it.
+            Hop::Udp(to) => drop(self.udp.as_ref().map(|s| s.try_send_to(&bytes, to))),
+            Hop::Flow(flow) => {
+                // A peer that does not read loses its connection, and nobody else is held up.
+                if self.flows.get(&flow).is_some_and(|f| f.try_send(bytes).is_err()) {
+                    self.flows.remove(&flow);
+                }
+            }
+            Hop::Tcp(to) => {
+                let inbox = &self.inbox;
+                let connection = self.connections.entry(to).or_insert_with(|| {
+                    let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
+                    tcp::connect(to, outbox, inbox.clone());
+                    send
+                });
+                if connection.try_send(bytes).is_err() {
+                    self.connections.remove(&to);
+                }
+            }
+        }
+    }
+
+    fn resolve(&self, ticket: Ticket, host: String, port: u16) {
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let asked = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((host.as_str(), port))).await;
+            let addresses = match asked {
+                Ok(Ok(found)) => Ok(found.collect()),
+                Ok(Err(e)) => Err(format!("{host} cannot be resolved: {e}")),
+                Err(_) => Err(format!("{host} was not resolved within 2 s")),
+            };
+            inbox.input(Input::Resolved { ticket, addresses }).await;
+        });
+    }
+}

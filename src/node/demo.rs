@@ -1,0 +1,74 @@
+//! The demo: one node for the page, and a second one as a real SIP trunk on loopback with a far end of its own.
+
+use super::{Node, random};
+use crate::config::Config;
+use crate::config::check::parse_embedded;
+use anyhow::anyhow;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+const DIALPLAN: &str = include_str!("../../dialplans/demo.toml");
+const FAR_END: &str = include_str!("../../dialplans/far-end.toml");
+
+/// Both nodes of the demo.
+pub struct Demo {
+    pub phone: Node,
+    pub far_end: Node,
+}
+
+/// What the command line may change.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub listen: String,
+    pub port: u16,
+    /// A further address to offer to browsers, such as the host's in a container.
+    pub ip: Option<IpAddr>,
+    pub cdr_file: Option<std::path::PathBuf>,
+}
+
+fn checked(text: &str, dialplans: &[(&str, &str)]) -> anyhow::Result<Config> {
+    parse_embedded(text, dialplans).map(|(config, _)| config).map_err(|problems| anyhow!("{problems}"))
+}
+
+impl Demo {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start(options: &Options) -> anyhow::Result<Demo> {
+        let far_end = Node::start(far_end_config()?).await?;
+        let trunk = far_end.udp.ok_or_else(|| anyhow!("the far end has no UDP port"))?;
+        let password = random::<16>()?.iter().fold(String::new(), |mut text, b| {
+            let _ = write!(text, "{b:02x}");
+            text
+        });
+        let text = format!(
+            "[server]\ndomain = \"demo.invalid\"\npublic_ip = \"auto\"\n\
+             [web]\nlisten = \"{}:{}\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
+             [media]\nbrowser_port = {}\nworkers = 1\nports = \"20000-29999\"\n\
+             [limits]\ncalls_per_user = 10\n\
+             [user.demo]\npassword = \"{password}\"\ndid = \"+12065550100\"\ndisplay_name = \"Demo\"\ncontext = \"demo\"\n\
+             [trunk.loopback]\nuri = \"sip:{trunk}\"\ncodecs = [\"pcmu\", \"pcma\"]\ncontext = \"demo\"\n",
+            options.listen, options.port, options.port
+        );
+        let mut config = checked(&text, &[("demo", DIALPLAN)])?;
+        config.page_login = Some(("demo".into(), password));
+        config.cdr_file.clone_from(&options.cdr_file);
+        let found = std::mem::replace(&mut config.public_ips, vec![IpAddr::from([127, 0, 0, 1])]);
+        for ip in options.ip.into_iter().chain(found) {
+            if !config.public_ips.contains(&ip) {
+                config.public_ips.push(ip);
+            }
+        }
+        let phone = Node::start(config).await?;
+        Ok(Demo { phone, far_end })
+    }
+}
+
+fn far_end_config() -> anyhow::Result<Config> {
+    let text = "[server]\ndomain = \"far-end.invalid\"\npublic_ip = \"127.0.0.1\"\n\
+                [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
+                [media]\nbrowser_port = 0\nworkers = 1\nports = \"30000-39999\"\n\
+                [trunk.phone]\nuri = \"sip:127.0.0.1:5060\"\nallow = [\"127.0.0.1/32\"]\ncontext = \"far-end\"\n";
+    checked(text, &[("far-end", FAR_END)])
+}

@@ -1,0 +1,61 @@
+//! Shells between sockets and the core: bytes in, inputs out. No policy here.
+
+pub mod tcp;
+pub mod tls;
+pub mod udp;
+pub mod ws;
+
+use crate::gateway::{FlowKind, Input};
+use crate::sip::transaction::Flow;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+
+/// Messages that may wait for one connection; beyond it the connection is closed, others go on.
+pub const CONNECTION_QUEUE: usize = 128;
+/// A write that makes no progress for this long closes its connection.
+pub const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What shells send to the core's task.
+#[derive(Debug)]
+pub enum Arrival {
+    Input(Input),
+    /// A connection was accepted; `send` reaches its writer.
+    Flow { flow: Flow, kind: FlowKind, remote: SocketAddr, send: mpsc::Sender<Bytes> },
+    /// A connection we opened is ready, or is gone.
+    Connected { to: SocketAddr, send: mpsc::Sender<Bytes> },
+    Disconnected { to: SocketAddr },
+    /// A message could not even be framed.
+    Malformed { remote: SocketAddr, why: crate::sip::ParseError },
+}
+
+/// The way to the core, and the source of flow numbers.
+#[derive(Clone)]
+pub struct Inbox {
+    pub core: mpsc::Sender<Arrival>,
+    next_flow: Arc<AtomicU64>,
+}
+
+impl Inbox {
+    /// Shells share one.
+    pub fn new(core: mpsc::Sender<Arrival>) -> Inbox {
+        Inbox { core, next_flow: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// A number no flow of this node has had.
+    pub fn flow(&self) -> Flow {
+        Flow(self.next_flow.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Hands something to the core; waits while it is busy. False: the core has stopped.
+    pub async fn give(&self, arrival: Arrival) -> bool {
+        self.core.send(arrival).await.is_ok()
+    }
+
+    /// Hands an input to the core.
+    pub async fn input(&self, input: Input) -> bool {
+        self.give(Arrival::Input(input)).await
+    }
+}

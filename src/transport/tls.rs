@@ -1,0 +1,70 @@
+//! TLS for the web port: certificate files, or an own certificate authority for a laboratory.
+
+use crate::config::WebTls;
+use anyhow::{Context, anyhow};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The acceptor for `tls`, or nothing where it is off.
+///
+/// # Errors
+/// Files that cannot be read or do not fit together.
+pub fn acceptor(tls: &WebTls, domain: &str, ips: &[IpAddr]) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
+    let (chain, key) = match tls {
+        WebTls::Off => return Ok(None),
+        WebTls::Files { cert, key } => (read_chain(cert)?, read_key(key)?),
+        WebTls::Local(folder) => local(folder, domain, ips)?,
+    };
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    let mut config = config.context("certificate and key do not fit together")?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))))
+}
+
+fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).with_context(|| path.display().to_string())?.collect();
+    chain.map_err(|e| anyhow!("{}: {e}", path.display()))
+}
+
+fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| anyhow!("{}: {e}", path.display()))
+}
+
+/// A leaf for `domain` and `ips`, signed by a CA kept in `folder`; import its `ca.pem` into the browser.
+fn local(folder: &Path, domain: &str, ips: &[IpAddr]) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let (ca_file, key_file) = (folder.join("ca.pem"), folder.join("ca.key"));
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, "webtrunk local CA");
+    let key = if key_file.exists() {
+        KeyPair::from_pem(&std::fs::read_to_string(&key_file)?)?
+    } else {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let key = KeyPair::generate()?;
+        write_private(&key_file, &key.serialize_pem())?;
+        std::fs::write(&ca_file, params.self_signed(&key)?.pem())?;
+        key
+    };
+    let issuer = Issuer::new(params, key);
+    let mut names = vec![domain.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    names.extend(ips.iter().map(IpAddr::to_string));
+    names.dedup();
+    let leaf_key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(names)?.signed_by(&leaf_key, &issuer)?;
+    let key = PrivateKeyDer::try_from(leaf_key.serialize_der()).map_err(|e| anyhow!("{e}"))?;
+    Ok((vec![leaf.der().clone()], key))
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! SIP over WebSocket (RFC 7118): one message a frame, keep-alives answered here, never by the core.
+
+use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
+use crate::gateway::{FlowKind, Input};
+use crate::sip::message::Message;
+use crate::sip::parse::Framing;
+use crate::sip::transaction::{Flow, Hop};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+/// Interval of our pings; neither JsSIP nor SIP.js sends any.
+const PING: Duration = Duration::from_secs(25);
+/// A connection silent for this long after a ping is dead.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Small buffers: an idle browser costs a few kilobytes, not a quarter of a megabyte.
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(4_096)
+        .write_buffer_size(0)
+        .max_write_buffer_size(256 * 1024)
+        .max_message_size(Some(64 * 1024))
+        .max_frame_size(Some(64 * 1024))
+}
+
+/// Serves one upgraded connection until it ends.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, remote: SocketAddr, inbox: Inbox) {
+    let flow = inbox.flow();
+    let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
+    if !inbox.give(Arrival::Flow { flow, kind: FlowKind::WebSocket, remote, send }).await {
+        return;
+    }
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
+    run(socket, flow, remote, outbox, &inbox).await;
+    inbox.input(Input::FlowClosed { flow }).await;
+}
+
+async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<S>, flow: Flow, remote: SocketAddr, mut outbox: mpsc::Receiver<Bytes>, inbox: &Inbox,
+) {
+    let mut ping = interval_at(Instant::now() + PING, PING);
+    let mut heard = Instant::now();
+    loop {
+        let outgoing = tokio::select! {
+            message = outbox.recv() => match message {
+                Some(bytes) => frame(bytes),
+                None => {
+                    let _ = timeout(WRITE_STALL, socket.close(None)).await;
+                    return;
+                }
+            },
+            _ = ping.tick() => {
+                if heard.elapsed() > SILENCE {
+                    return;
+                }
+                Frame::Ping(Bytes::new())
+            }
+            incoming = socket.next() => {
+                let Some(Ok(incoming)) = incoming else { return };
+                heard = Instant::now();
+                match receive(incoming, flow, remote, inbox).await {
+                    Next::Nothing => continue,
+                    Next::Reply(frame) => frame,
+                    Next::Stop => return,
+                }
+            }
+        };
+        if !matches!(timeout(WRITE_STALL, socket.send(outgoing)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+enum Next {
+    Nothing,
+    Reply(Frame),
+    Stop,
+}
+
+async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox) -> Next {
+    let bytes = match incoming {
+        Frame::Text(text) => text.as_bytes().to_vec(),
+        Frame::Binary(bytes) => bytes.to_vec(),
+        Frame::Close(_) => return Next::Stop,
+        // tungstenite answers pings by itself.
+        _ => return Next::Nothing,
+    };
+    match bytes.as_slice() {
+        // RFC 5626 §3.5.1 over WebSocket (RFC 7118 §6): a double CRLF asks, a single one answers.
+        b"\r\n\r\n" => return Next::Reply(Frame::text("\r\n")),
+        b"\r\n" | b"" => return Next::Nothing,
+        _ => {}
+    }
+    let arrival = match Message::parse(bytes, Framing::WebSocket) {
+        Ok(message) => Arrival::Input(Input::Received { hop: Hop::Flow(flow), remote, message }),
+        // A bad message costs itself, not the connection.
+        Err(why) => Arrival::Malformed { remote, why },
+    };
+    if inbox.give(arrival).await { Next::Nothing } else { Next::Stop }
+}
+
+/// Text where it is UTF-8, as browsers expect; else binary.
+fn frame(bytes: Bytes) -> Frame {
+    match String::from_utf8(bytes.to_vec()) {
+        Ok(text) => Frame::text(text),
+        Err(_) => Frame::Binary(bytes),
+    }
+}

@@ -1,0 +1,210 @@
+//! The web port: the page, liveness, and the door to SIP over WebSocket. All files are in the binary.
+
+use crate::transport::{Inbox, ws};
+use base64::Engine as _;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Connections at once; each costs a few kilobytes.
+const MAX_CONNECTIONS: usize = 12_000;
+/// TLS handshakes at once: the rest waits, so that registered users are not starved.
+const MAX_HANDSHAKES: usize = 64;
+const TLS_DEADLINE: Duration = Duration::from_secs(5);
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; \
+                   frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// What the web port knows of the node.
+pub struct Web {
+    pub inbox: Inbox,
+    pub origins: Vec<String>,
+    pub domain: String,
+    /// The demo's login, given to pages of this machine only.
+    pub login: Option<(String, String)>,
+    pub draining: Arc<AtomicBool>,
+    pub tls: Option<tokio_rustls::TlsAcceptor>,
+    pub connections: AtomicUsize,
+    pub handshakes: Semaphore,
+}
+
+impl Web {
+    /// A web port with nothing connected.
+    pub fn new(
+        inbox: Inbox, origins: Vec<String>, domain: String, login: Option<(String, String)>, tls: Option<tokio_rustls::TlsAcceptor>,
+        draining: Arc<AtomicBool>,
+    ) -> Web {
+        let handshakes = Semaphore::new(MAX_HANDSHAKES);
+        Web { inbox, origins, domain, login, draining, tls, connections: AtomicUsize::new(0), handshakes }
+    }
+}
+
+/// Accepts until the task is dropped.
+pub async fn serve(listener: TcpListener, web: Arc<Web>) {
+    loop {
+        let Ok((stream, remote)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        if web.connections.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+            web.connections.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let _ = stream.set_nodelay(true);
+        let web = web.clone();
+        tokio::spawn(async move {
+            match &web.tls {
+                None => connection(stream, remote, web.clone()).await,
+                Some(tls) => {
+                    let permit = web.handshakes.acquire().await;
+                    let accepted = timeout(TLS_DEADLINE, tls.accept(stream)).await;
+                    drop(permit);
+                    if let Ok(Ok(stream)) = accepted {
+                        connection(stream, remote, web.clone()).await;
+                    }
+                }
+            }
+            web.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, remote: SocketAddr, web: Arc<Web>) {
+    let service = service_fn(move |request| {
+        let web = web.clone();
+        async move { Ok::<_, Infallible>(respond(request, remote, &web)) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_headers(64)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let _ = served.await;
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
+    file(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, CSP),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, web: &Arc<Web>) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+    }
+    match request.uri().path() {
+        "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
+        "/phone.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js")),
+        "/phone.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css")),
+        "/jssip.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/dist/jssip.js")),
+        "/settings.json" => settings(&request, remote, web),
+        "/livez" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if web.draining.load(Ordering::Relaxed) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" => text(StatusCode::OK, "ok\n"),
+        "/sip" => upgrade(request, remote, web),
+        _ => text(StatusCode::NOT_FOUND, "no such page\n"),
+    }
+}
+
+/// What the page needs to know; the demo's login goes to pages opened on this machine by its own name only.
+fn settings(request: &Request<hyper::body::Incoming>, remote: SocketAddr, web: &Web) -> Response<Full<Bytes>> {
+    let host = host_of(request).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+    // The name guards against a foreign page that rebinds its DNS name to this address.
+    let own = matches!(name, "localhost" | "127.0.0.1" | "[::1]") && remote.ip().to_canonical().is_loopback();
+    let login = web.login.as_ref().filter(|_| own).map(|(user, password)| serde_json::json!({ "user": user, "password": password }));
+    let body = serde_json::json!({ "domain": web.domain, "login": login, "version": env!("CARGO_PKG_VERSION") });
+    file(StatusCode::OK, "application/json", body.to_string())
+}
+
+fn host_of(request: &Request<hyper::body::Incoming>) -> Option<String> {
+    request.headers().get(header::HOST)?.to_str().ok().map(str::to_ascii_lowercase)
+}
+
+/// Exact scheme, host and port: the page's own, or one on the list. A client without Origin is no browser.
+fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let scheme = if web.tls.is_some() { "https" } else { "http" };
+    let own = host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
+    own || web.origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
+}
+
+/// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.
+fn upgrade(mut request: Request<hyper::body::Incoming>, remote: SocketAddr, web: &Arc<Web>) -> Response<Full<Bytes>> {
+    let lists = |name: header::HeaderName, wanted: &str| {
+        let values = request.headers().get_all(name);
+        let mut words = values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+        words.any(|w| w.trim().eq_ignore_ascii_case(wanted))
+    };
+    if !lists(header::UPGRADE, "websocket") || !lists(header::CONNECTION, "upgrade") {
+        return text(StatusCode::BAD_REQUEST, "this is the door for SIP over WebSocket\n");
+    }
+    if !lists(header::SEC_WEBSOCKET_VERSION, "13") {
+        let mut response = text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is spoken here\n");
+        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return response;
+    }
+    if !lists(header::SEC_WEBSOCKET_PROTOCOL, "sip") {
+        return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Protocol: sip is required (RFC 7118)\n");
+    }
+    if !origin_allowed(&request, web) {
+        return text(StatusCode::FORBIDDEN, "this origin is not in web.origins\n");
+    }
+    let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {
+        return text(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key\n");
+    };
+    let upgrading = hyper::upgrade::on(&mut request);
+    let inbox = web.inbox.clone();
+    tokio::spawn(async move {
+        if let Ok(Ok(upgraded)) = timeout(HEAD_DEADLINE, upgrading).await {
+            ws::serve(TokioIo::new(upgraded), remote, inbox).await;
+        }
+    });
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("sip"));
+    if let Ok(accept) = HeaderValue::from_str(&accept_key(key.as_bytes())) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+fn accept_key(key: &[u8]) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(key);
+    context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    base64::engine::general_purpose::STANDARD.encode(context.finish())
+}
