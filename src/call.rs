@@ -98,14 +98,15 @@ impl Call {
     pub fn start(&mut self, desk: &mut Desk<'_>) {
         let trying = Writer::response(&self.invite, 100, None).end();
         desk.respond(self.server, 100, trying);
-        let kind = self.a.open_kind(desk);
-        self.open_end(desk, CALLER_END, kind);
+        let (kind, local) = (self.a.open_kind(desk), self.a.negotiation.local.clone());
+        self.open_end(desk, CALLER_END, kind, &local);
         desk.arm(self.id, CallTimer::MaxDuration, desk.config.limits.max_duration);
     }
 
-    pub(crate) fn open_end(&self, desk: &mut Desk<'_>, end: EndId, kind: crate::worker::OpenKind) {
-        let (ssrc, seed) = (desk.random_u64() as u32, desk.random_u64());
-        let cname = format!("{}@webtrunk", self.id);
+    /// Opens a media end; its SSRC and CNAME are those its description names.
+    pub(crate) fn open_end(&self, desk: &mut Desk<'_>, end: EndId, kind: crate::worker::OpenKind, local: &crate::sdp::Local) {
+        let seed = desk.random_u64();
+        let (ssrc, cname) = (local.ssrc, local.cname.clone());
         desk.media(self.worker, Command::Open { session: self.id.0, end, kind, ssrc, cname, seed });
     }
 

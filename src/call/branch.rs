@@ -143,7 +143,7 @@ impl Call {
         self.next_branch += 1;
         let id = self.next_branch;
         let leg = Leg::new(desk, party, EndId(id), hop, ip);
-        let kind = leg.open_kind(desk);
+        let (kind, local) = (leg.open_kind(desk), leg.negotiation.local.clone());
         let call_id = desk.token();
         let cseq = (desk.random_u64() as u32 >> 8).max(1);
         self.branches.push(Branch {
@@ -162,7 +162,7 @@ impl Call {
             started: desk.now,
             acks: HashMap::new(),
         });
-        self.open_end(desk, EndId(id), kind);
+        self.open_end(desk, EndId(id), kind, &local);
     }
 
     /// Tries a trunk.
