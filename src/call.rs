@@ -218,7 +218,9 @@ impl Call {
         let answered = self.b;
         for branch in &mut self.branches {
             let hung_up_itself = by == HangupBy::Callee && Some(branch.id) == answered;
-            if !hung_up_itself {
+            if hung_up_itself {
+                branch.ended();
+            } else {
                 branch.abandon(desk, self.id, &why);
             }
         }

@@ -6,7 +6,7 @@ pub mod admission;
 mod dispatch;
 
 use crate::call::desk::{Identity, Ticket};
-use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
+use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output, State};
 use crate::config::Config;
 use crate::media::EndId;
 use crate::observe::Note;
@@ -58,6 +58,7 @@ const FLOW_GRACE: Duration = Duration::from_secs(30);
 struct Live {
     call: Call,
     media_closed: bool,
+    recorded: bool,
     counted: Vec<String>,
 }
 
@@ -80,6 +81,8 @@ pub struct Gateway {
     next_worker: usize,
     draining: bool,
     dropped: u64,
+    /// Calls that are over but not yet forgotten.
+    ending: usize,
 }
 
 impl Gateway {
@@ -111,6 +114,7 @@ impl Gateway {
             draining: false,
 
             dropped: 0,
+            ending: 0,
         }
     }
 
@@ -130,7 +134,7 @@ impl Gateway {
             }
             Input::Drain => {
                 self.draining = true;
-                out.push(Output::Note(Note::Draining { calls: self.calls.len() }));
+                out.push(Output::Note(Note::Draining { calls: self.gauges().calls }));
             }
             Input::HangUpAll => {
                 for id in self.calls.keys().copied().collect::<Vec<_>>() {
@@ -213,25 +217,43 @@ impl Gateway {
         self.with_call(now, id, out, |call, desk| call.media(desk, notice));
     }
 
-    /// Forgets calls that are over, and writes their records.
+    /// Records calls that have ended, and forgets them once no transaction of theirs can bring anything more.
     fn sweep(&mut self, out: &mut Vec<Output>) {
-        out.retain(|o| !matches!(o, Output::CallOver(_)));
-        let done: Vec<CallId> = self.calls.iter().filter(|(_, l)| l.media_closed && l.call.is_done()).map(|(id, _)| *id).collect();
-        for id in done {
-            let Some(live) = self.calls.remove(&id) else { continue };
-            self.servers.retain(|_, c| *c != id);
-            self.clients.retain(|_, (c, _)| *c != id);
-            self.dialogs.retain(|_, (c, _)| *c != id);
-            self.tickets.retain(|_, (c, _)| *c != id);
-            self.timers.clear_where(|(c, _)| *c == id);
-            for name in &live.counted {
-                if let Some(n) = self.trunk_calls.get_mut(name) {
-                    *n -= 1;
-                }
-            }
-            self.trunk_calls.retain(|_, n| *n > 0);
-            out.push(Output::Note(Note::CallEnded(Box::new(live.call.cdr))));
+        if !out.iter().any(|o| matches!(o, Output::CallOver(_))) && self.ending == 0 {
+            return;
         }
+        out.retain(|o| !matches!(o, Output::CallOver(_)));
+        let mut done = Vec::new();
+        self.ending = 0;
+        for (id, live) in &mut self.calls {
+            if live.call.state != State::Over {
+                continue;
+            }
+            if live.media_closed && !std::mem::replace(&mut live.recorded, true) {
+                out.push(Output::Note(Note::CallEnded(Box::new(live.call.cdr.clone()))));
+            }
+            if live.media_closed && live.call.is_done() {
+                done.push(*id);
+            } else {
+                self.ending += 1;
+            }
+        }
+        done.into_iter().for_each(|id| self.forget(id));
+    }
+
+    fn forget(&mut self, id: CallId) {
+        let Some(live) = self.calls.remove(&id) else { return };
+        self.servers.retain(|_, c| *c != id);
+        self.clients.retain(|_, (c, _)| *c != id);
+        self.dialogs.retain(|_, (c, _)| *c != id);
+        self.tickets.retain(|_, (c, _)| *c != id);
+        self.timers.clear_where(|(c, _)| *c == id);
+        for name in &live.counted {
+            if let Some(n) = self.trunk_calls.get_mut(name) {
+                *n -= 1;
+            }
+        }
+        self.trunk_calls.retain(|_, n| *n > 0);
     }
 
     fn flow_opened(&mut self, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
@@ -293,7 +315,8 @@ impl Gateway {
     /// What is alive, for `/readyz`, drains and tests.
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            calls: self.calls.len(),
+            calls: self.calls.values().filter(|l| !l.recorded).count(),
+            ending: self.calls.values().filter(|l| l.recorded).count(),
             transactions: self.transactions.len(),
             timers: self.timers.len(),
             dialogs: self.dialogs.len(),
@@ -314,7 +337,10 @@ impl Gateway {
 /// Counts of what lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Gauges {
+    /// Calls without a record yet.
     pub calls: usize,
+    /// Recorded calls that wait for a transaction to run out.
+    pub ending: usize,
     pub transactions: usize,
     pub timers: usize,
     pub dialogs: usize,
@@ -328,6 +354,6 @@ pub struct Gauges {
 impl Gauges {
     /// Whether no call has left anything behind.
     pub fn is_idle(&self) -> bool {
-        self.calls + self.transactions + self.timers + self.dialogs + self.tickets == 0
+        self.calls + self.ending + self.transactions + self.timers + self.dialogs + self.tickets == 0
     }
 }

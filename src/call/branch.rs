@@ -107,6 +107,11 @@ impl Branch {
         }
     }
 
+    /// The callee said goodbye itself.
+    pub fn ended(&mut self) {
+        self.over();
+    }
+
     fn over(&mut self) {
         self.state = BranchState::Over;
     }

@@ -85,7 +85,8 @@ function attach(connection) {
   connection.addEventListener("track", (event) => {
     const stream = event.streams[0] || new MediaStream([event.track]);
     $("remote").srcObject = stream;
-    if (!meter) watchLevel(stream);
+    if (meter) meter();
+    watchLevel(stream);
   });
 }
 
@@ -141,7 +142,9 @@ function call(number) {
 
 function press(digit) {
   if (session && session.isEstablished()) {
-    session.sendDTMF(digit, { transportType: "RFC2833" });
+    // In the first moments the browser has no media path yet; INFO always gets through.
+    const sender = session.connection.getSenders().find((s) => s.dtmf);
+    session.sendDTMF(digit, { transportType: sender && sender.dtmf.canInsertDTMF ? "RFC2833" : "INFO" });
   }
   $("number").value += digit;
 }
@@ -204,5 +207,5 @@ async function begin() {
 }
 
 // Tests look in here; nothing else does.
-window.webtrunkPhone = { get session() { return session; }, get ua() { return ua; }, call };
+window.webtrunkPhone = { get session() { return session; }, get ua() { return ua; }, options: OPTIONS, call };
 begin();

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# asterisk.sh start|cli COMMAND|stop: runs the chrooted Asterisk with the configuration in etc/.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root="${WEBTRUNK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/webtrunk}/asterisk-root"
+case "$1" in
+  start)
+    mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+    cp "$here"/etc/*.conf "$root/etc/asterisk/"
+    sed -i '/astmoddir/d' "$root/etc/asterisk/asterisk.conf"
+    grep -q '^entityid' "$root/etc/asterisk/asterisk.conf" || sed -i 's/^\[options\].*/[options]\nentityid = 02:00:00:00:00:01/' "$root/etc/asterisk/asterisk.conf"
+    rm -f "$root/var/run/asterisk/asterisk.ctl" "$root"/var/log/asterisk/messages* "$root"/tmp/wt-*
+    mkdir -p "$root/var/run/asterisk"
+    # It runs as root in its own folder; the package's user would own these.
+    chown -R root:root "$root"/var/{lib,log,spool,run}/asterisk
+    exec chroot "$root" /usr/sbin/asterisk -f ;;
+  cli) shift; exec chroot "$root" /usr/sbin/asterisk -rx "$*" ;;
+  stop) pkill -9 -f '^/usr/sbin/asterisk -f' || true; umount "$root/proc" 2>/dev/null || true ;;
+  root) echo "$root" ;;
+esac

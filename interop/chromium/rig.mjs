@@ -1,0 +1,187 @@
+// What every case uses: processes started and stopped by pid, pages, tones heard, records written.
+import { chromium } from "playwright-core";
+import { spawn, execFileSync } from "node:child_process";
+import { mkdtempSync, cpSync, readFileSync, existsSync, mkdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const HERE = dirname(fileURLToPath(import.meta.url));
+export const ROOT = join(HERE, "..", "..");
+export const SHOTS = join(ROOT, "target", "screenshots");
+mkdirSync(SHOTS, { recursive: true });
+export const work = mkdtempSync(join(tmpdir(), "wt-interop-"));
+const binary = process.env.WEBTRUNK_BIN || join(ROOT, "target", "debug", "webtrunk");
+const children = new Set();
+
+export function start(command, args, options = {}) {
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
+  child.output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => { child.output += data; });
+  children.add(child);
+  child.on("exit", (code) => { child.code = code; children.delete(child); });
+  return child;
+}
+
+export async function until(what, test, seconds = 10) {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const value = await test();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`not within ${seconds} s: ${what}`);
+    await new Promise((next) => setTimeout(next, 50));
+  }
+}
+
+export function stopAll() {
+  for (const child of children) child.kill("SIGKILL");
+  execFileSync(join(ROOT, "interop/asterisk/asterisk.sh"), ["stop"]);
+}
+
+export async function webtrunk(config = "webtrunk.toml") {
+  cpSync(join(HERE, config), join(work, config));
+  cpSync(join(HERE, "dialplans"), join(work, "dialplans"), { recursive: true });
+  const node = start(binary, ["serve", "-c", join(work, config), "--log", "text"]);
+  await until("webtrunk serves", () => { if (node.code !== undefined) throw new Error(node.output); return /serves the page/.test(node.output); });
+  return node;
+}
+
+export const asterisk = {
+  async start() {
+    const child = start(join(ROOT, "interop/asterisk/asterisk.sh"), ["start"]);
+    await until("Asterisk is up", () => { try { return /PJSIP|udp/.test(this.cli("pjsip show transports")); } catch { return false; } }, 30);
+    return child;
+  },
+  cli(command) { return execFileSync(join(ROOT, "interop/asterisk/asterisk.sh"), ["cli", command], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }); },
+  root: execFileSync(join(ROOT, "interop/asterisk/asterisk.sh"), ["root"], { encoding: "utf8" }).trim(),
+  log() {
+    const files = ["messages.log", "messages"].map((name) => join(this.root, "var/log/asterisk", name));
+    return readFileSync(files.find(existsSync), "utf8");
+  },
+  channels() { return Number(/(\d+) active channel/.exec(this.cli("core show channels"))[1]); },
+};
+
+export function cdrs() {
+  const file = join(work, "cdr.jsonl");
+  return existsSync(file) ? readFileSync(file, "utf8").trim().split("\n").filter(Boolean).map((line) => JSON.parse(line)) : [];
+}
+
+/** Runs `body` and returns the one record it led to. */
+export async function recordOf(body, count = 1) {
+  const before = cdrs().length;
+  await body();
+  await until("the call record", () => cdrs().length >= before + count);
+  return cdrs().slice(before);
+}
+
+export async function browser() {
+  const tone = join(work, "440.wav");
+  execFileSync("sox", ["-n", "-r", "48000", "-c", "1", "-b", "16", tone, "synth", "10", "sine", "440", "gain", "-6"]);
+  return chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    args: ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", `--use-file-for-fake-audio-capture=${tone}`,
+      "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync", "--no-first-run", "--allow-loopback-in-peer-connection", "--disable-quic"],
+  });
+}
+
+export async function phone(browser, { user = "alice", password = `${user}-secret`, url = "http://localhost:8090/", expectOnline = true, ...context } = {}) {
+  const own = await browser.newContext({ ignoreHTTPSErrors: true, ...context });
+  const page = await own.newPage();
+  page.problems = [];
+  page.on("pageerror", (error) => page.problems.push(error.message));
+  page.on("console", (message) => { if (message.type() === "error" && !/status of 503/.test(message.text())) page.problems.push(message.text()); });
+  await page.goto(url);
+  if (user) {
+    await page.fill("#user", user);
+    await page.fill("#password", password);
+    await page.click("#login button");
+  }
+  // A tone must reach the far end as it is.
+  await page.evaluate(() => Object.assign(webtrunkPhone.options.mediaConstraints, { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } }));
+  if (expectOnline) await page.waitForSelector("#line[data-state=online]", { timeout: 10_000 });
+  return page;
+}
+
+export async function dial(page, number) {
+  await page.fill("#number", number);
+  await page.click("#dial");
+}
+
+export const connected = (page) => page.waitForFunction(() => document.getElementById("state").textContent === "Connected", null, { timeout: 15_000 });
+export const over = (page) => page.waitForFunction(() => webtrunkPhone.session === null, null, { timeout: 15_000 });
+
+/** The loudest frequency heard in the next half second, Hz, and its level, dBFS; -200 is silence. */
+export function heard(page) {
+  return page.evaluate(async () => {
+    const stream = document.getElementById("remote").srcObject;
+    // Chromium takes the track away while the far end does not send.
+    if (!stream || stream.getAudioTracks().length === 0) return { hz: 0, db: -200 };
+    const context = new AudioContext({ sampleRate: 8000 });
+    const analyser = context.createAnalyser();
+    analyser.fftSize = 4096;
+    analyser.smoothingTimeConstant = 0;
+    context.createMediaStreamSource(stream).connect(analyser);
+    await new Promise((next) => setTimeout(next, 700));
+    const bins = new Float32Array(analyser.frequencyBinCount);
+    analyser.getFloatFrequencyData(bins);
+    let best = 4;
+    for (let n = 4; n < bins.length; n++) if (bins[n] > bins[best]) best = n;
+    await context.close();
+    return { hz: (best * 8000) / 4096, db: Number.isFinite(bins[best]) ? bins[best] : -200 };
+  });
+}
+
+export async function hears(page, hz, seconds = 8) {
+  let last;
+  await until(`hears ${hz} Hz`, async () => { last = await heard(page); return Math.abs(last.hz - hz) < 8 && last.db > -45; }, seconds)
+    .catch((error) => { throw new Error(`${error.message}; heard ${JSON.stringify(last)}`); });
+  return last;
+}
+
+export async function hearsNothing(page, seconds = 8) {
+  let last;
+  await until("silence", async () => { last = await heard(page); return last.db < -70; }, seconds)
+    .catch((error) => { throw new Error(`${error.message}; heard ${JSON.stringify(last)}`); });
+}
+
+export const stats = (page) => page.evaluate(async () => {
+  const all = {};
+  (await webtrunkPhone.session.connection.getStats()).forEach((s) => { (all[s.type] ||= []).push(s); });
+  return all;
+});
+
+/** The loudest frequency of a WAV file by sox's own analysis of its middle, and its RMS level in dB. */
+export function toneOf(file) {
+  const text = (effects) => execFileSync("sh", ["-c", `sox "${file}" -n ${effects} 2>&1`], { encoding: "utf8" });
+  const hz = Number(/Rough\s+frequency:\s+(\d+)/.exec(text("trim 1 2 stat"))[1]);
+  const db = Number(/RMS lev dB\s+(-?[\d.]+)/.exec(text("trim 1 2 stats"))[1]);
+  return { hz, db };
+}
+
+export function equal(actual, expected, what) {
+  if (actual !== expected) throw new Error(`${what}: ${JSON.stringify(actual)}, expected ${JSON.stringify(expected)}`);
+}
+
+const cases = [];
+export const test = (name, body) => cases.push({ name, body });
+
+export async function runAll(cleanUp) {
+  const only = process.argv[2];
+  let failed = 0, passed = 0;
+  for (const { name, body } of cases) {
+    if (only && !name.includes(only)) continue;
+    const began = Date.now();
+    try {
+      await body();
+      passed++;
+      console.log(`ok      ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+    } catch (error) {
+      failed++;
+      await cleanUp?.();
+      console.log(`FAILED  ${name}\n        ${error.stack.split("\n").slice(0, 6).join("\n        ")}`);
+    }
+  }
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed;
+}

@@ -1,0 +1,311 @@
+// Real Chromium with real JsSIP through webtrunk to real Asterisk and SIPp, judged by what is heard.
+import { readFileSync, rmSync, existsSync } from "node:fs";
+import { join } from "node:path";
+import { SHOTS, ROOT, asterisk, browser, cdrs, connected, dial, equal, heard, hears, hearsNothing, over, phone, recordOf, runAll, start, stats, stopAll, test, toneOf, until, webtrunk, work } from "./rig.mjs";
+
+let node, chrome, alice;
+const hangup = async (page) => { await page.click("#hangup"); await over(page); };
+
+test("a wrong password is refused in words and the right one registers", async () => {
+  const page = await phone(chrome, { password: "wrong", expectOnline: false });
+  await page.waitForFunction(() => document.getElementById("line").textContent === "Wrong user or password", null, { timeout: 5000 });
+  await page.context().close();
+});
+
+test("browser to Asterisk: 440 Hz goes out and comes back, transcoded both ways; the browser hangs up", async () => {
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "600");
+    await connected(alice);
+    await hears(alice, 440);
+    await alice.screenshot({ path: join(SHOTS, "in-call.png") });
+    await hangup(alice);
+  });
+  equal(cdr.hangup_by, "caller", "hung up by");
+  equal(cdr.outcome, "success", "outcome");
+  equal(cdr.legs.map((l) => l.codec).join(), "opus,PCMU", "codecs");
+  equal(cdr.legs[0].srtp, "AeadAes128Gcm", "SRTP profile");
+  equal(cdr.legs[0].packets_lost + cdr.legs[1].packets_lost, 0, "lost packets");
+  await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
+});
+
+test("Asterisk records what the browser says: 440 Hz at the level sent", async () => {
+  const file = join(asterisk.root, "tmp/wt-record.wav");
+  rmSync(file, { force: true });
+  await recordOf(async () => { await dial(alice, "608"); await connected(alice); await over(alice); });
+  const { hz, db } = toneOf(file);
+  if (Math.abs(hz - 440) > 6 || db < -14 || db > -6) throw new Error(`Asterisk recorded ${hz} Hz at ${db} dB`);
+});
+
+test("the trunk hangs up", async () => {
+  const [cdr] = await recordOf(async () => { await dial(alice, "605"); await connected(alice); await over(alice); });
+  equal(cdr.hangup_by, "callee", "hung up by");
+});
+
+test("trunk over TCP and A-law", async () => {
+  const [cdr] = await recordOf(async () => { await dial(alice, "1600"); await connected(alice); await hears(alice, 1004); await hangup(alice); });
+  equal(cdr.legs[1].codec, "PCMA", "trunk codec");
+});
+
+test("Asterisk calls the browser, which answers, hears 1004 Hz and hangs up", async () => {
+  const [cdr] = await recordOf(async () => {
+    asterisk.cli("channel originate PJSIP/+12065550111@webtrunk application Milliwatt");
+    await alice.waitForSelector("#answer:visible");
+    await alice.screenshot({ path: join(SHOTS, "incoming.png") });
+    await alice.click("#answer");
+    await connected(alice);
+    await hears(alice, 1004);
+    await hangup(alice);
+  });
+  equal(cdr.direction, "inbound", "direction");
+  equal(cdr.hangup_by, "callee", "hung up by");
+});
+
+test("Asterisk calls the browser and hangs up itself", async () => {
+  const [cdr] = await recordOf(async () => {
+    asterisk.cli("channel originate PJSIP/+12065550111@webtrunk application Wait 3");
+    await alice.waitForSelector("#answer:visible");
+    await alice.click("#answer");
+    await connected(alice);
+    await over(alice);
+  });
+  equal(cdr.hangup_by, "caller", "hung up by");
+});
+
+test("Asterisk Dial()s the browser and bridges it", async () => {
+  await recordOf(async () => {
+    asterisk.cli("channel originate Local/700@from-webtrunk application Milliwatt");
+    await alice.waitForSelector("#answer:visible");
+    await alice.click("#answer");
+    await connected(alice);
+    await hears(alice, 1004);
+    await hangup(alice);
+  });
+  await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
+});
+
+test("a declined call reaches Asterisk as a refusal", async () => {
+  const [cdr] = await recordOf(async () => {
+    asterisk.cli("channel originate PJSIP/+12065550111@webtrunk application Milliwatt");
+    await alice.waitForSelector("#answer:visible");
+    await alice.click("#hangup");
+    await over(alice);
+  });
+  equal(cdr.sip_code, 603, "status");
+});
+
+test("busy is told in words", async () => {
+  const [cdr] = await recordOf(async () => { await dial(alice, "602"); await over(alice); });
+  equal(cdr.sip_code, 486, "status");
+  const words = await alice.textContent("#verdict");
+  if (!/busy/i.test(words)) throw new Error(`the page says ${words}`);
+  await alice.screenshot({ path: join(SHOTS, "busy.png") });
+});
+
+test("no answer ends by the route's timeout, and Asterisk stops ringing", async () => {
+  const [cdr] = await recordOf(async () => { await dial(alice, "606"); await over(alice); });
+  equal(cdr.sip_code, 480, "status");
+  await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
+});
+
+test("cancel before answer", async () => {
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "606");
+    await alice.waitForFunction(() => /Ringing/.test(document.getElementById("state").textContent));
+    await hangup(alice);
+  });
+  equal(cdr.sip_code, 487, "status");
+  await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
+});
+
+test("early media is heard before the answer", async () => {
+  await recordOf(async () => {
+    await dial(alice, "603");
+    await alice.waitForFunction(() => /you hear the far end/.test(document.getElementById("state").textContent));
+    await hears(alice, 880, 4);
+    equal(await alice.evaluate(() => webtrunkPhone.session.isEstablished()), false, "answered already");
+    await connected(alice);
+    await hears(alice, 1004);
+    await hangup(alice);
+  });
+});
+
+test("hold silences both ways and resume brings both back", async () => {
+  await recordOf(async () => {
+    await dial(alice, "600");
+    await connected(alice);
+    await hears(alice, 440);
+    await alice.click("#hold");
+    await alice.waitForSelector("#hold[aria-pressed=true]");
+    await hearsNothing(alice);
+    await alice.click("#hold");
+    await alice.waitForSelector("#hold[aria-pressed=false]");
+    await hears(alice, 440);
+    await hangup(alice);
+  });
+});
+
+test("mute silences what the far end hears", async () => {
+  await recordOf(async () => {
+    await dial(alice, "600");
+    await connected(alice);
+    await hears(alice, 440);
+    await alice.click("#mute");
+    await hearsNothing(alice);
+    await hangup(alice);
+  });
+});
+
+for (const [how, transport] of [["telephone-events", "RFC2833"], ["INFO", "INFO"]]) {
+  test(`DTMF by ${how} from the browser is read back digit by digit in Asterisk`, async () => {
+    const before = asterisk.log().length;
+    await recordOf(async () => {
+      await dial(alice, "604");
+      await connected(alice);
+      await alice.waitForFunction(() => webtrunkPhone.session.connection.connectionState === "connected");
+      await alice.evaluate((transportType) => webtrunkPhone.session.sendDTMF("1590", { transportType, duration: 160, interToneGap: 100 }), transport);
+      await over(alice);
+    });
+    const read = /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before));
+    equal(read && read[1], "1590", "digits Asterisk read");
+  });
+}
+
+test("DTMF from Asterisk through webtrunk to another trunk leg", async () => {
+  const before = asterisk.log().length;
+  await recordOf(async () => asterisk.cli("channel originate PJSIP/+15550004@webtrunk application SendDTMF wwww2468wwww"));
+  const read = await until("Asterisk reads the digits", () => /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before)), 15);
+  equal(read[1], "2468", "digits Asterisk read");
+});
+
+test("an unknown number is told in words", async () => {
+  await dial(alice, "777");
+  await over(alice);
+  const words = await alice.textContent("#verdict");
+  if (!/no route/i.test(words)) throw new Error(`the page says ${words}`);
+});
+
+test("a dead first trunk does not matter when the second lives", async () => {
+  const [cdr] = await recordOf(async () => { await dial(alice, "3600"); await connected(alice); await hears(alice, 1004); await hangup(alice); });
+  equal(cdr.attempts.map((a) => a.target).join(), "trunk:dead,trunk:asterisk", "attempts");
+});
+
+test("PCMU end to end is not transcoded", async () => {
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "2600");
+    await connected(alice);
+    await hears(alice, 440);
+    const found = await stats(alice);
+    const inbound = found["inbound-rtp"][0];
+    const codec = found.codec.find((c) => c.id === inbound.codecId);
+    equal(codec.mimeType, "audio/PCMU", "codec the browser receives");
+    await hangup(alice);
+  });
+  equal(cdr.legs.map((l) => l.codec).join(), "PCMU,PCMU", "codecs");
+});
+
+test("hold and resume by re-INVITE from the trunk", async () => {
+  const sipp = start("sipp", ["-sf", join(ROOT, "interop/sipp/uas-hold.xml"), "-i", "127.0.0.1", "-p", "5090", "-m", "1", "-nostdin", "-rtp_echo", "-trace_err", "-error_file", join(work, "sipp-hold.err")], { cwd: work });
+  await until("SIPp listens", () => readFileSync("/proc/net/udp", "utf8").includes(":13E2 "));
+  await recordOf(async () => { await dial(alice, "4001"); await connected(alice); await over(alice); });
+  await until("SIPp has ended", () => sipp.code !== undefined);
+  equal(sipp.code, 0, `SIPp's exit code; ${existsSync(join(work, "sipp-hold.err")) ? readFileSync(join(work, "sipp-hold.err"), "utf8") : ""}`);
+});
+
+test("a lost WebSocket is replaced and the next call works", async () => {
+  await alice.evaluate(() => webtrunkPhone.ua._transport.socket._ws.close());
+  await alice.waitForSelector("#line[data-state=offline]");
+  await alice.waitForSelector("#line[data-state=online]", { timeout: 15_000 });
+  await recordOf(async () => { await dial(alice, "601"); await connected(alice); await hears(alice, 1004); await hangup(alice); });
+});
+
+test("two tabs of one user ring together; the first to answer wins, the other stops", async () => {
+  const [one, two] = [await phone(chrome, { user: "bob" }), await phone(chrome, { user: "bob" })];
+  await recordOf(async () => {
+    await dial(alice, "5000");
+    await Promise.all([one, two].map((p) => p.waitForSelector("#answer:visible")));
+    await two.click("#answer");
+    await connected(two);
+    await connected(alice);
+    await over(one);
+    await hears(two, 440);
+    await hears(alice, 440);
+    await hangup(two);
+    await over(alice);
+  });
+  await Promise.all([one, two].map((p) => p.context().close()));
+});
+
+test("five calls at once in one browser", async () => {
+  const pages = await Promise.all(Array.from({ length: 5 }, () => phone(chrome)));
+  await recordOf(async () => {
+    await Promise.all(pages.map(async (page) => { await dial(page, "600"); await connected(page); }));
+    await Promise.all(pages.map((page) => hears(page, 440, 12)));
+    await Promise.all(pages.map(hangup));
+  }, 5);
+  await Promise.all(pages.map((page) => page.context().close()));
+});
+
+test("over wss with an own certificate authority", async () => {
+  const secure = await webtrunk("webtrunk-tls.toml");
+  const page = await phone(chrome, { url: "https://localhost:8443/" });
+  await dial(page, "9196");
+  await connected(page);
+  await hears(page, 440);
+  await hangup(page);
+  equal(page.problems.join(), "", "problems on the page");
+  await page.context().close();
+  secure.kill("SIGTERM");
+  await until("the node has stopped", () => secure.code !== undefined);
+});
+
+test("the page is usable by keyboard, fits a telephone and reads in the dark", async () => {
+  const page = await phone(chrome, { viewport: { width: 360, height: 740 }, colorScheme: "dark" });
+  await page.focus("#number");
+  await page.keyboard.type("9197");
+  await page.keyboard.press("Enter");
+  await connected(page);
+  await hears(page, 1000);
+  equal(await page.evaluate(() => document.activeElement.id), "hangup", "focus while calling");
+  await page.screenshot({ path: join(SHOTS, "phone-dark.png"), fullPage: true });
+  equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "no sideways scrolling");
+  await page.keyboard.press("Enter");
+  await over(page);
+  const unnamed = await page.evaluate(() => [...document.querySelectorAll("button, input, meter")].filter((e) => !(e.textContent.trim() || e.labels?.length || e.ariaLabel)).map((e) => e.id));
+  equal(unnamed.join(), "", "controls without a name");
+  await page.context().close();
+});
+
+test("SIGTERM drains: new calls get 503, the call in progress goes on and ends with BYE at the second signal", async () => {
+  await dial(alice, "601");
+  await connected(alice);
+  node.kill("SIGTERM");
+  const other = await phone(chrome, { user: "bob" });
+  await until("not ready", async () => (await fetch("http://localhost:8090/readyz")).status === 503);
+  equal((await fetch("http://localhost:8090/livez")).status, 200, "livez");
+  await dial(other, "601");
+  await over(other);
+  const words = await other.textContent("#verdict");
+  if (!/no more calls/.test(words)) throw new Error(`the page says ${words}`);
+  await hears(alice, 1004);
+  equal(alice.problems.join(), "", "problems on the page");
+  node.kill("SIGTERM");
+  await over(alice);
+  await until("the node has stopped", () => node.code !== undefined);
+  equal(node.code, 0, "exit code");
+  if (/ ERROR /.test(node.output)) throw new Error(`the log holds an ERROR:\n${node.output}`);
+  await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
+});
+
+let failed = 1;
+try {
+  await asterisk.start();
+  node = await webtrunk();
+  chrome = await browser();
+  alice = await phone(chrome);
+  failed = await runAll(() => alice?.evaluate(() => webtrunkPhone.session?.terminate()).catch(() => {}));
+  if (failed) console.log(`--- webtrunk's log\n${node.output.split("\n").slice(-60).join("\n")}`);
+} finally {
+  await chrome?.close();
+  stopAll();
+}
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs the interop suites in a network namespace of their own: loopback and one veth address.
+# Arguments go to the suite: run.sh [PART OF A CASE'S NAME]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+if [ -z "${WEBTRUNK_NETNS:-}" ]; then
+  WEBTRUNK_NETNS=1 exec unshare --net --mount --pid --fork --mount-proc --kill-child "$0" "$@"
+fi
+ip link set lo up
+ip link add wt0 type veth peer name wt1
+ip address add 10.44.0.1/24 dev wt0
+ip link set wt0 up
+ip link set wt1 up
+cd "$here/chromium"
+exec node suite.mjs "$@"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# setup.sh build|test: installs what building, or testing, needs beyond Rust and a C compiler.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+have() { command -v "$1" > /dev/null; }
+
+missing=()
+pkg-config --exists opus 2> /dev/null || have cmake || missing+=(libopus-dev pkg-config)
+have cc || missing+=(gcc libc6-dev)
+if [ "$1" = test ]; then
+  have chromium || missing+=(chromium)
+  have sipp || missing+=(sip-tester)
+  have sox || missing+=(sox)
+  have debootstrap || missing+=(debootstrap)
+  have ip || missing+=(iproute2)
+  have pkill || missing+=(procps)
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && have apt-get; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" > /dev/null
+  else
+    echo "needed first:  sudo apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+have cargo || { echo "needed first: Rust 1.90 or later" >&2; exit 1; }
+if [ "$1" = test ]; then
+  (cd "$here/chromium" && npm ci --no-audit --no-fund --silent)
+  "$here/asterisk/install.sh" > "${TMPDIR:-/tmp}/webtrunk-asterisk-install.log" 2>&1 ||
+    { tail -n 20 "${TMPDIR:-/tmp}/webtrunk-asterisk-install.log"; exit 1; }
+fi
