@@ -1,0 +1,438 @@
+//! The laboratory: a gateway in virtual time, scripted peers, and the ladder of all that was said.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use webtrunk::call::desk::{Identity, Output};
+use webtrunk::config::check::parse_embedded;
+use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
+use webtrunk::media::Statistics;
+use webtrunk::observe::Note;
+use webtrunk::sip::digest;
+use webtrunk::sip::parse::{Framing, HeaderName};
+use webtrunk::sip::transaction::{Flow, Hop};
+use webtrunk::sip::{Message, Method};
+use webtrunk::worker::{Command, Notice};
+
+pub const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
+pub const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
+pub const TRUNK_SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\n\
+                             a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n";
+
+const CONFIG: &str = r#"
+[server]
+domain = "wt.test"
+public_ip = "127.0.0.1"
+[sip]
+udp = "127.0.0.1:5060"
+tcp = "127.0.0.1:5060"
+[limits]
+calls = 50
+calls_per_user = 4
+[user.alice]
+password = "secret-a"
+did = "+12065550111"
+context = "phones"
+[user.bob]
+password = "secret-b"
+did = "+12065550112"
+context = "phones"
+[trunk.t1]
+uri = "sip:127.0.0.10"
+username = "acme"
+password = "trunk-secret"
+realm = "carrier"
+context = "incoming"
+max_calls = 3
+[trunk.t2]
+uri = "sip:127.0.0.11"
+[trunk.t3]
+uri = "sip:127.0.0.12;transport=tcp"
+"#;
+
+const PHONES: &str = r#"
+[[route]]
+name = "One"
+match = "+1X."
+do = [{ dial = ["trunk:t1"], timeout = "20s" }]
+[[route]]
+name = "Two"
+match = "+2X."
+do = [{ dial = ["trunk:t1", "trunk:t2"] }]
+[[route]]
+name = "Tcp"
+match = "+3X."
+do = [{ dial = ["trunk:t3"] }]
+[[route]]
+name = "Bob, then the trunk"
+match = "200"
+do = [{ ring = ["user:bob"], timeout = "10s" }, { dial = ["trunk:t2"], to = "+4999" }]
+[[route]]
+name = "Bob"
+match = "201"
+do = [{ ring = ["user:bob"], timeout = "10s" }]
+[[route]]
+name = "Echo"
+match = "9196"
+do = [{ echo = true }]
+[[route]]
+name = "Announcement"
+match = "9198"
+do = [{ play = "builtin:chime" }, { hangup = 603 }]
+"#;
+
+const INCOMING: &str = r#"
+[[route]]
+name = "Owner"
+match = "+1206555011X"
+do = [{ ring = ["did:{number}"], timeout = "15s" }]
+"#;
+
+/// Who speaks with the gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peer {
+    Browser(&'static str, u64),
+    Trunk(&'static str, u8),
+}
+
+impl Peer {
+    pub fn hop(self) -> Hop {
+        match self {
+            Peer::Browser(_, flow) => Hop::Flow(Flow(flow)),
+            Peer::Trunk(_, n) => Hop::Udp(SocketAddr::from(([127, 0, 0, n], 5060))),
+        }
+    }
+    fn remote(self) -> SocketAddr {
+        match self {
+            Peer::Browser(..) => SocketAddr::from(([127, 0, 0, 20], 40_000)),
+            Peer::Trunk(_, n) => SocketAddr::from(([127, 0, 0, n], 5060)),
+        }
+    }
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Browser(name, _) | Peer::Trunk(name, _) => name,
+        }
+    }
+}
+
+pub const T1: Peer = Peer::Trunk("t1", 10);
+pub const T2: Peer = Peer::Trunk("t2", 11);
+pub const ALICE: Peer = Peer::Browser("alice", 1);
+pub const BOB: Peer = Peer::Browser("bob", 2);
+
+pub struct Lab {
+    pub gateway: Gateway,
+    start: Instant,
+    pub now: Instant,
+    ladder: String,
+    /// Sent by the gateway and not yet taken by a script.
+    pub inbox: VecDeque<(Hop, Message)>,
+    pub media: Vec<Command>,
+    pub notes: Vec<Note>,
+    pub closed_flows: Vec<Flow>,
+    /// Media answers at once, as a worker would.
+    pub media_answers: bool,
+    ports: u16,
+    ends: Vec<(u64, webtrunk::media::EndId)>,
+    next: u64,
+    quiet: bool,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        Lab::with(CONFIG)
+    }
+
+    pub fn with(config: &str) -> Lab {
+        let (config, _) = parse_embedded(config, &[("phones", PHONES), ("incoming", INCOMING)]).unwrap_or_else(|p| panic!("{p}"));
+        let now = Instant::now();
+        let identity = Identity { fingerprint: "AB:CD".into(), udp_port: 5060, tcp_port: 5060, web_secure: false, workers: 1 };
+        let gateway = Gateway::new(now, Arc::new(config), identity, [7; 32]);
+        let mut lab = Lab {
+            gateway,
+            start: now,
+            now,
+            ladder: String::new(),
+            inbox: VecDeque::new(),
+            media: Vec::new(),
+            notes: Vec::new(),
+            closed_flows: Vec::new(),
+            media_answers: true,
+            ports: 20_000,
+            ends: Vec::new(),
+            next: 0,
+            quiet: false,
+        };
+        // Past the first second, so that counters of "this second" start clean.
+        lab.advance(Duration::from_secs(2));
+        lab.start = lab.now;
+        lab
+    }
+
+    /// With alice and bob registered on flows 1 and 2.
+    pub fn with_phones() -> Lab {
+        let mut lab = Lab::new();
+        lab.log_in(ALICE, "secret-a", "uuid-a");
+        lab.log_in(BOB, "secret-b", "uuid-b");
+        lab.clear();
+        lab
+    }
+
+    pub fn clear(&mut self) {
+        self.ladder.clear();
+        self.notes.clear();
+        self.start = self.now;
+    }
+
+    pub fn handle(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.gateway.handle(self.now, input, &mut out);
+        let mut answers = Vec::new();
+        for output in out {
+            match output {
+                Output::Send(t) => {
+                    let message = Message::parse(t.bytes.to_vec(), Framing::WebSocket).expect("what we send can be read");
+                    message.check().unwrap_or_else(|e| panic!("what we send is sound: {e}\n{}", String::from_utf8_lossy(&t.bytes)));
+                    self.draw(t.hop, &message, false);
+                    self.inbox.push_back((t.hop, message));
+                }
+                Output::Media { command, .. } => {
+                    if self.media_answers {
+                        answers.extend(self.media_answer(&command));
+                    }
+                    self.media.push(command);
+                }
+                Output::CloseFlow(flow) => self.closed_flows.push(flow),
+                Output::Note(note) => self.notes.push(note),
+                Output::Ask(..) | Output::CallOver(_) => {}
+            }
+        }
+        for (session, notice) in answers {
+            self.handle(Input::Media { session, notice });
+        }
+    }
+
+    fn media_answer(&mut self, command: &Command) -> Vec<(u64, Notice)> {
+        match command {
+            Command::Open { session, end, .. } => {
+                self.ports += 2;
+                self.ends.push((*session, *end));
+                let address = SocketAddr::from(([0, 0, 0, 0], self.ports));
+                vec![(*session, Notice::Opened { end: *end, address })]
+            }
+            Command::CloseEnd { session, end } => {
+                self.ends.retain(|e| *e != (*session, *end));
+                vec![(*session, Notice::EndClosed { end: *end, statistics: Statistics::default() })]
+            }
+            Command::Close { session } => {
+                self.ends.retain(|e| e.0 != *session);
+                vec![(*session, Notice::Closed { statistics: Vec::new() })]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn draw(&mut self, hop: Hop, message: &Message, received: bool) {
+        if self.quiet {
+            return;
+        }
+        let name = match hop {
+            Hop::Flow(Flow(1)) => "alice".to_owned(),
+            Hop::Flow(Flow(2)) => "bob".to_owned(),
+            Hop::Flow(Flow(n)) => format!("flow {n}"),
+            Hop::Udp(a) | Hop::Tcp(a) if a.ip().to_string() == "127.0.0.10" => "t1".to_owned(),
+            Hop::Udp(a) | Hop::Tcp(a) if a.ip().to_string() == "127.0.0.11" => "t2".to_owned(),
+            Hop::Udp(a) | Hop::Tcp(a) => a.ip().to_string(),
+        };
+        let what = if message.is_request() { message.method_token().to_owned() } else { format!("{} {}", message.status(), message.method()) };
+        let sdp = if message.body_of("application/sdp").is_some() { " sdp" } else { "" };
+        let at = self.now.duration_since(self.start).as_secs_f32();
+        let arrow = if received { "→" } else { "←" };
+        let _ = writeln!(self.ladder, "{at:5.1}s {name} {arrow} {what}{sdp}");
+    }
+
+    /// Lets virtual time pass, timer by timer.
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(due) = self.gateway.next_timeout().filter(|d| *d <= end) {
+            self.now = due.max(self.now);
+            self.handle(Input::Tick);
+        }
+        self.now = end;
+        self.handle(Input::Tick);
+    }
+
+    pub fn says(&mut self, peer: Peer, text: &str) {
+        let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).unwrap_or_else(|e| panic!("{e}: {text}"));
+        self.draw(peer.hop(), &message, true);
+        self.handle(Input::Received { hop: peer.hop(), remote: peer.remote(), message });
+    }
+
+    /// The next message for `peer` that `wanted` takes; others for it are skipped.
+    pub fn take(&mut self, peer: Peer, what: &str) -> Message {
+        let fits = |m: &Message| {
+            if m.is_request() { m.method_token() == what } else { format!("{} {}", m.status(), m.method()) == what || m.status().to_string() == what }
+        };
+        let at = self.inbox.iter().position(|(hop, m)| *hop == peer.hop() && fits(m));
+        let at = at.unwrap_or_else(|| panic!("{peer:?} never got {what}\n{}", self.ladder));
+        self.inbox.remove(at).expect("position is valid").1
+    }
+
+    pub fn got(&self, peer: Peer, what: &str) -> bool {
+        self.inbox.iter().any(|(hop, m)| *hop == peer.hop() && (m.method_token() == what || m.status().to_string() == what))
+    }
+
+    pub fn token(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A request outside a dialog.
+    pub fn request(&mut self, peer: Peer, method: &str, uri: &str, extra: &str, body: &str) -> String {
+        let n = self.token();
+        let (via, contact) = match peer {
+            Peer::Browser(name, _) => ("WS x.invalid".to_owned(), format!("<sip:{name}@x.invalid;transport=ws>")),
+            Peer::Trunk(_, n) => (format!("UDP 127.0.0.{n}:5060"), format!("<sip:trunk@127.0.0.{n}>")),
+        };
+        let from = match peer {
+            Peer::Browser(name, _) => format!("<sip:{name}@wt.test>"),
+            Peer::Trunk(..) => "\"Anna\" <sip:+4930123456@carrier>".to_owned(),
+        };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let contact = if extra.contains("Contact:") { String::new() } else { format!("Contact: {contact}\r\n") };
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{via};branch=z9hG4bK-{n}\r\nMax-Forwards: 70\r\nFrom: {from};tag=f{n}\r\n\
+             To: <{uri}>\r\nCall-ID: c{n}@lab\r\nCSeq: {n} {method}\r\n{contact}{extra}{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    /// Opens a flow and registers with digest.
+    pub fn log_in(&mut self, peer: Peer, password: &str, instance: &str) {
+        let Peer::Browser(name, flow) = peer else { panic!("only browsers register") };
+        self.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote: peer.remote() });
+        let contact = format!("Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;+sip.instance=\"<urn:{instance}>\";expires=600\r\nSupported: outbound, path\r\n");
+        let first = self.request(peer, "REGISTER", "sip:wt.test", &contact, "");
+        let first = first.replace("To: <sip:wt.test>", &format!("To: <sip:{name}@wt.test>"));
+        self.says(peer, &first);
+        let challenge = self.take(peer, "401");
+        let answer = self.answer_challenge(&challenge, &first, name, password);
+        self.says(peer, &answer);
+        self.take(peer, "200");
+    }
+
+    /// The request again with credentials.
+    pub fn answer_challenge(&mut self, challenge: &Message, request: &str, user: &str, password: &str) -> String {
+        let message = Message::parse(request.as_bytes().to_vec(), Framing::WebSocket).expect("own request");
+        let method = Method::from_token(message.method_token());
+        let (name, value) = digest::answer(challenge, None, user, password, message.request_uri(), method, "cn0").expect("a challenge we can answer");
+        let n = self.token();
+        let branch = message.via().and_then(|v| v.branch().map(str::to_owned)).expect("own via");
+        request.replace(&branch, &format!("z9hG4bK-{n}")).replacen("Content-Length", &format!("{name}: {value}\r\nContent-Length"), 1)
+    }
+
+    /// A response of a peer to a request it got.
+    pub fn reply(&mut self, peer: Peer, request: &Message, status: u16, body: &str) {
+        self.reply_as(peer, request, status, body, "peer");
+    }
+
+    pub fn reply_as(&mut self, peer: Peer, request: &Message, status: u16, body: &str, tag: &str) {
+        self.reply_with(peer, request, status, body, tag, "");
+    }
+
+    pub fn reply_with(&mut self, peer: Peer, request: &Message, status: u16, body: &str, tag: &str, extra: &str) {
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        let to = header(HeaderName::To);
+        let to = if to.contains(";tag=") || status == 100 { to } else { format!("{to};tag={tag}") };
+        let contact = match peer {
+            Peer::Browser(name, _) => format!("<sip:{name}@x.invalid;transport=ws>"),
+            Peer::Trunk(_, n) => format!("<sip:far@127.0.0.{n}>"),
+        };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let text = format!(
+            "SIP/2.0 {status} X\r\nVia: {}\r\nFrom: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {contact}\r\n{extra}{kind}Content-Length: {}\r\n\r\n{body}",
+            header(HeaderName::Via), header(HeaderName::From), header(HeaderName::CallId), header(HeaderName::CSeq), body.len()
+        );
+        self.says(peer, &text);
+    }
+
+    /// A request of a peer within the dialog that `seen` belongs to: a request it received, or a response it got.
+    pub fn in_dialog(&mut self, peer: Peer, seen: &Message, method: &str, cseq: u32, tag: &str, body: &str) -> String {
+        let header = |name| seen.header(name).unwrap_or_default().to_owned();
+        let (from, to) = if seen.is_request() {
+            (format!("{};tag={tag}", header(HeaderName::To)), header(HeaderName::From))
+        } else {
+            (header(HeaderName::From), header(HeaderName::To))
+        };
+        let uri = seen.contact().map(|c| c.uri.text.to_owned()).unwrap_or_else(|| "sip:call@wt.test".into());
+        let n = self.token();
+        let via = match peer {
+            Peer::Browser(..) => "WS x.invalid".to_owned(),
+            Peer::Trunk(_, n) => format!("UDP 127.0.0.{n}:5060"),
+        };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{via};branch=z9hG4bK-d{n}\r\nMax-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {}\r\n\
+             CSeq: {cseq} {method}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            header(HeaderName::CallId), body.len()
+        )
+    }
+
+    /// Sends an INVITE of `peer`; returns it as text.
+    pub fn invite(&mut self, peer: Peer, number: &str, body: &str) -> String {
+        let host = if matches!(peer, Peer::Browser(..)) { "wt.test" } else { "127.0.0.1" };
+        let text = self.request(peer, "INVITE", &format!("sip:{number}@{host}"), "", body);
+        self.says(peer, &text);
+        text
+    }
+
+    pub fn ack(&mut self, peer: Peer, ok: &Message) {
+        let cseq = ok.cseq().expect("a 200 has a CSeq").number;
+        let text = self.in_dialog(peer, ok, "ACK", cseq, "", "");
+        self.says(peer, &text);
+    }
+
+    /// CANCEL for an INVITE sent as text.
+    pub fn cancel(&mut self, peer: Peer, invite: &str) {
+        let head = invite.split("\r\n\r\n").next().expect("a head");
+        let lines: Vec<&str> = head.lines().filter(|l| !["Content-Type", "Content-Length", "Contact"].iter().any(|p| l.starts_with(p))).collect();
+        let text = lines.join("\r\n").replacen("INVITE", "CANCEL", 1).replace(" INVITE", " CANCEL");
+        self.says(peer, &format!("{text}\r\nContent-Length: 0\r\n\r\n"));
+    }
+
+    /// A call of alice to a trunk, answered and acknowledged: her 200, and the trunk's INVITE.
+    pub fn talk(&mut self, number: &str) -> (Message, Message) {
+        self.invite(ALICE, number, OFFER);
+        let invite = self.take(T1, "INVITE");
+        self.reply(T1, &invite, 200, TRUNK_SDP);
+        let ok = self.take(ALICE, "200");
+        self.ack(ALICE, &ok);
+        self.take(T1, "ACK");
+        (ok, invite)
+    }
+
+    pub fn ladder(&self, expected: &str) {
+        let expected: Vec<&str> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let seen: Vec<&str> = self.ladder.lines().map(str::trim).collect();
+        assert_eq!(seen, expected, "\n{}", self.ladder);
+    }
+
+    pub fn picture(&self) -> &str {
+        &self.ladder
+    }
+
+    pub fn ended(&self) -> Vec<&webtrunk::call::Cdr> {
+        self.notes.iter().filter_map(|n| if let Note::CallEnded(cdr) = n { Some(&**cdr) } else { None }).collect()
+    }
+
+    /// After every timer has run out nothing is left: no call, transaction, timer, dialog, end.
+    pub fn expect_idle(&mut self) {
+        self.quiet = true;
+        self.advance(Duration::from_secs(200));
+        let gauges: Gauges = self.gateway.gauges();
+        assert!(gauges.is_idle(), "{gauges:?} {:?}\n{}", self.gateway.snapshot(), self.ladder);
+        assert!(self.ends.is_empty(), "media ends left: {:?}\n{}", self.ends, self.ladder);
+    }
+}

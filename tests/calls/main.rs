@@ -1,0 +1,8 @@
+//! Call flows as ladders in virtual time. `→` is said to the gateway, `←` by it.
+
+mod basic;
+mod lab;
+mod refusals;
+mod registration;
+mod renegotiation;
+mod trunks;

@@ -1,0 +1,150 @@
+//! Hold, resume, refresh, glare, delayed offers: each on its own leg.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::sdp::Direction;
+use webtrunk::worker::Command;
+
+fn body(message: &webtrunk::sip::Message) -> String {
+    String::from_utf8_lossy(message.body()).into_owned()
+}
+
+fn directions(lab: &Lab) -> Vec<Direction> {
+    lab.media.iter().filter_map(|c| if let Command::Configure { settings, .. } = c { Some(settings.agreed.direction) } else { None }).collect()
+}
+
+#[test]
+fn every_legal_direction_gets_its_legal_answer_and_the_other_leg_hears_nothing() {
+    for (offered, answered) in [("sendrecv", "sendrecv"), ("sendonly", "recvonly"), ("recvonly", "sendonly"), ("inactive", "inactive")] {
+        let mut lab = Lab::with_phones();
+        let (ok, _) = lab.talk("+12065550123");
+        let offer = OFFER.replace("a=sendrecv", &format!("a={offered}")).replacen(" 2 IN IP4", " 3 IN IP4", 1);
+        let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
+        lab.says(ALICE, &text);
+        let held = lab.take(ALICE, "200");
+        assert!(body(&held).contains(&format!("a={answered}\r\n")), "{offered}: {}", body(&held));
+        lab.ack(ALICE, &held);
+        assert!(!lab.got(T1, "INVITE"), "the trunk is not renegotiated");
+        assert_eq!(directions(&lab).last().map(|d| d.as_str()), Some(answered));
+        let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+        lab.says(ALICE, &bye);
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_trunk_holds_with_the_old_zero_address_and_resumes() {
+    let mut lab = Lab::with_phones();
+    let (_, invite) = lab.talk("+12065550123");
+    for (cseq, sdp, direction) in [(2, TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 0.0.0.0"), "recvonly"), (3, TRUNK_SDP.to_owned(), "sendrecv")] {
+        let sdp = sdp.replace("o=- 1 1", &format!("o=- 1 {cseq}"));
+        let text = lab.in_dialog(T1, &invite, "INVITE", cseq, "peer", &sdp);
+        lab.says(T1, &text);
+        let ok = lab.take(T1, "200 INVITE");
+        assert!(body(&ok).contains(&format!("a={direction}\r\n")), "{}", body(&ok));
+        lab.ack(T1, &ok);
+    }
+    assert!(!lab.got(ALICE, "INVITE"));
+    let bye = lab.in_dialog(T1, &invite, "BYE", 4, "peer", "");
+    lab.says(T1, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_session_refresh_is_answered_without_touching_media() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    let configured = directions(&lab).len();
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", OFFER);
+    lab.says(ALICE, &text);
+    let refreshed = lab.take(ALICE, "200");
+    lab.ack(ALICE, &refreshed);
+    assert_eq!(refreshed.body(), ok.body(), "the same answer");
+    assert_eq!(directions(&lab).len(), configured);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_reinvite_we_cannot_use_is_488_and_the_call_goes_on_as_it_was() {
+    let mut lab = Lab::with_phones();
+    let (_, invite) = lab.talk("+12065550123");
+    let g729 = TRUNK_SDP.replace("RTP/AVP 0 101", "RTP/AVP 18").replace("a=rtpmap:0 PCMU/8000\r\n", "").replace("o=- 1 1", "o=- 1 2");
+    let text = lab.in_dialog(T1, &invite, "INVITE", 2, "peer", &g729);
+    lab.says(T1, &text);
+    let refused = lab.take(T1, "488");
+    let warning = refused.header(webtrunk::sip::HeaderName::Warning).expect("a reason");
+    assert!(warning.starts_with("305 ") && warning.contains("G729"), "{warning}");
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    let bye = lab.in_dialog(T1, &invite, "BYE", 3, "peer", "");
+    lab.says(T1, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_reinvite_before_the_first_answer_is_491_and_one_before_the_ack_500() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "201", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 180, "");
+    lab.reply(BOB, &invite, 200, ANSWER);
+    let ok = lab.take(ALICE, "200");
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", OFFER);
+    lab.says(ALICE, &text);
+    let refused = lab.take(ALICE, "500");
+    assert!(refused.header(webtrunk::sip::HeaderName::RetryAfter).is_some());
+    lab.ack(ALICE, &ok);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 95, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_trunk_without_an_offer_gets_ours_in_the_200_and_answers_in_the_ack() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", "");
+    let invite = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &invite, 200, ANSWER);
+    let ok = lab.take(T1, "200");
+    assert!(body(&ok).contains("m=audio") && body(&ok).contains("RTP/AVP"), "{}", body(&ok));
+    let cseq = ok.cseq().unwrap().number;
+    let ack = lab.in_dialog(T1, &ok, "ACK", cseq, "", TRUNK_SDP);
+    lab.says(T1, &ack);
+    assert!(matches!(lab.media.last(), Some(Command::Bridge { .. })), "{:?}", lab.media.last());
+    let bye = lab.in_dialog(T1, &ok, "BYE", 90, "", "");
+    lab.says(T1, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_delayed_answer_that_is_unusable_ends_the_call_with_bye_to_both() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", "");
+    let invite = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &invite, 200, ANSWER);
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    lab.take(T1, "BYE");
+    lab.take(ALICE, "BYE");
+    lab.advance(Duration::from_secs(1));
+    lab.expect_idle();
+}
+
+#[test]
+fn an_ice_restart_gets_new_credentials() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    let value = |text: &str, key: &str| text.lines().find_map(|l| l.strip_prefix(key).map(str::to_owned)).expect("the line");
+    let old = value(&body(&ok), "a=ice-ufrag:");
+    let theirs = value(OFFER, "a=ice-ufrag:");
+    let offer = OFFER.replace(&theirs, "NEWU").replacen(" 2 IN IP4", " 3 IN IP4", 1);
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
+    lab.says(ALICE, &text);
+    let again = lab.take(ALICE, "200");
+    assert_ne!(value(&body(&again), "a=ice-ufrag:"), old);
+    lab.ack(ALICE, &again);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}

@@ -1,0 +1,205 @@
+//! Trunks: failover, digest, silence, retransmission.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::sip::HeaderName;
+
+const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n";
+
+#[test]
+fn a_503_moves_on_to_the_next_trunk() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+22065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 503, "");
+    let invite = lab.take(T2, "INVITE");
+    lab.reply(T2, &invite, 200, &TRUNK_SDP.replace("127.0.0.10", "127.0.0.11"));
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    let tried: Vec<(String, u16)> = lab.ended()[0].tried.iter().map(|t| (t.target.clone(), t.status)).collect();
+    assert_eq!(tried, [("trunk:t1".to_owned(), 503), ("trunk:t2".to_owned(), 200)]);
+    lab.expect_idle();
+}
+
+#[test]
+fn silence_moves_on_after_six_seconds_and_a_late_answer_is_hung_up() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+22065550123", OFFER);
+    let silent = lab.take(T1, "INVITE");
+    lab.advance(Duration::from_secs(7));
+    let second = lab.take(T2, "INVITE");
+    lab.reply(T2, &second, 180, "");
+    lab.ladder(
+        "0.0s alice → INVITE sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.5s t1 ← INVITE sdp
+         1.5s t1 ← INVITE sdp
+         3.5s t1 ← INVITE sdp
+         6.0s t2 ← INVITE sdp
+         6.5s t2 ← INVITE sdp
+         7.0s t2 → 180 INVITE
+         7.0s alice ← 180 INVITE",
+    );
+    lab.reply(T1, &silent, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    let bye = lab.take(T1, "BYE");
+    lab.reply(T1, &bye, 200, "");
+    lab.reply(T2, &second, 486, "");
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+}
+
+#[test]
+fn all_trunks_silent_gives_the_caller_480() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+22065550123", OFFER);
+    lab.advance(Duration::from_secs(13));
+    let refused = lab.take(ALICE, "480");
+    assert!(refused.header(HeaderName::Reason).unwrap().contains("no sign of life"));
+    lab.expect_idle();
+}
+
+#[test]
+fn busy_never_moves_on() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+22065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 486, "");
+    lab.take(ALICE, "486");
+    assert!(!lab.got(T2, "INVITE"));
+    lab.expect_idle();
+}
+
+#[test]
+fn the_trunks_challenge_is_answered_once() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let first = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &first, 401, "", "x", CHALLENGE);
+    let second = lab.take(T1, "INVITE");
+    let credentials = second.header(HeaderName::Authorization).expect("credentials");
+    assert!(credentials.contains("username=\"acme\"") && credentials.contains("nc=00000001"), "{credentials}");
+    assert!(!credentials.contains("trunk-secret"));
+    assert!(second.cseq().unwrap().number > first.cseq().unwrap().number);
+    assert_eq!(second.call_id(), first.call_id());
+    lab.reply_with(T1, &second, 401, "", "y", CHALLENGE);
+    assert!(!lab.got(T1, "INVITE"), "no third try");
+    lab.take(ALICE, "502");
+    lab.expect_idle();
+}
+
+#[test]
+fn digest_leak_another_realm_and_other_requests_get_no_credentials() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let first = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &first, 407, "", "x", "Proxy-Authenticate: Digest realm=\"evil\", nonce=\"n\", qop=\"auth\"\r\n");
+    assert!(!lab.got(T1, "INVITE"));
+    lab.take(ALICE, "502");
+    let (ok, _) = lab.talk("+12065550124");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    let bye = lab.take(T1, "BYE");
+    lab.reply_with(T1, &bye, 401, "", "peer", CHALLENGE);
+    let leaked = lab.inbox.iter().any(|(_, m)| m.header(HeaderName::Authorization).is_some());
+    assert!(!leaked, "a challenge to BYE is not answered");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_browser_that_challenges_us_gets_nothing() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "201", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply_with(BOB, &invite, 401, "", "x", CHALLENGE);
+    assert!(!lab.got(BOB, "INVITE"));
+    lab.expect_idle();
+}
+
+#[test]
+fn a_repeated_invite_over_udp_is_one_call() {
+    let mut lab = Lab::with_phones();
+    let text = lab.invite(T1, "+12065550111", TRUNK_SDP);
+    lab.says(T1, &text);
+    lab.says(T1, &text);
+    let invites = lab.inbox.iter().filter(|(h, m)| *h == ALICE.hop() && m.method_token() == "INVITE").count();
+    assert_eq!((invites, lab.gateway.gauges().calls), (1, 1));
+    lab.cancel(T1, &text);
+    lab.advance(Duration::from_secs(40));
+    lab.expect_idle();
+}
+
+#[test]
+fn a_refusal_over_udp_is_retransmitted_until_acked() {
+    let mut lab = Lab::with_phones();
+    let text = lab.invite(T1, "+15550000", TRUNK_SDP);
+    let refused = lab.take(T1, "404");
+    lab.advance(Duration::from_millis(3_600));
+    assert_eq!(lab.picture().matches("← 404").count(), 4, "0, 0.5, 1.5, 3.5 s");
+    let ack = text.split("Content-Type").next().unwrap().replacen("INVITE", "ACK", 1).replace(" INVITE", " ACK");
+    let ack = ack.replace("To: <sip:+15550000@127.0.0.1>", &format!("To: {}", refused.header(HeaderName::To).unwrap()));
+    lab.says(T1, &format!("{ack}Content-Length: 0\r\n\r\n"));
+    lab.advance(Duration::from_secs(20));
+    assert_eq!(lab.picture().matches("← 404").count(), 4);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_trunk_at_its_limit_is_skipped() {
+    let mut lab = Lab::with_phones();
+    for n in 0..3 {
+        lab.invite(ALICE, &format!("+1206555012{n}"), OFFER);
+        lab.take(T1, "INVITE");
+    }
+    lab.invite(BOB, "+12065550129", OFFER);
+    let refused = lab.take(BOB, "500");
+    assert!(refused.header(HeaderName::Reason).unwrap().contains("has its 3 calls"));
+    lab.advance(Duration::from_secs(40));
+    lab.expect_idle();
+}
+
+#[test]
+fn an_unreachable_trunk_fails_at_once_and_the_next_is_tried() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+32065550123", OFFER);
+    let hop = lab.inbox.back().expect("the INVITE").0;
+    lab.handle(webtrunk::gateway::Input::Unreachable { hop });
+    lab.take(ALICE, "480");
+    lab.expect_idle();
+}
+
+#[test]
+fn the_callers_number_and_name_are_ours_not_the_browsers() {
+    let mut lab = Lab::with_phones();
+    let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "P-Asserted-Identity: <sip:president@evil>\r\nX-Evil: 1\r\n", OFFER);
+    lab.says(ALICE, &text.replace("From: <", "From: \"Pres\\\"ident\" <"));
+    let invite = lab.take(T1, "INVITE");
+    assert_eq!(invite.from().unwrap().uri.user, Some("+12065550111"));
+    assert_eq!(invite.from().unwrap().display, "");
+    let names: Vec<&str> = invite.headers().map(|(_, n, _)| n).collect();
+    assert!(!names.iter().any(|n| n.starts_with("X-") || n.starts_with("P-")), "{names:?}");
+    lab.reply(T1, &invite, 486, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn forged_in_dialog_requests_from_elsewhere_change_nothing() {
+    let mut lab = Lab::with_phones();
+    let (ok, invite) = lab.talk("+12065550123");
+    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
+    let stranger = Peer::Trunk("stranger", 66);
+    lab.says(stranger, &bye);
+    assert!(!lab.got(stranger, "200") && !lab.got(stranger, "481"), "a stranger gets no answer at all");
+    lab.says(T2, &bye);
+    lab.take(T2, "481");
+    let foreign = lab.in_dialog(BOB, &ok, "BYE", 90, "", "");
+    lab.says(BOB, &foreign);
+    lab.take(BOB, "481");
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
+    lab.says(T1, &bye);
+    lab.expect_idle();
+}
