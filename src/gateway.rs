@@ -328,9 +328,9 @@ impl Gateway {
         }
     }
 
-    /// The calls as text.
+    /// Calls and transactions as text.
     pub fn snapshot(&self) -> Vec<String> {
-        self.calls.values().map(|l| l.call.to_string()).collect()
+        self.calls.values().map(|l| l.call.to_string()).chain(self.transactions.snapshot()).collect()
     }
 }
 

@@ -130,6 +130,9 @@ impl Branch {
         cancel.reason(why.status, &why.why);
         let branch = invite.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
         desk.request(Method::Cancel, &branch, self.leg.hop, cancel.end());
+        if let Some(client) = self.client {
+            desk.transactions.cancelled(desk.now, client);
+        }
     }
 
     /// Whether an INVITE of it may still get a response.
@@ -502,7 +505,7 @@ impl Call {
                 branch.challenged = false;
                 self.try_next_hop(desk, id);
             }
-            BranchState::Early => {
+            BranchState::Early if branch.client.is_some_and(|c| desk.transactions.awaits_final(c)) => {
                 // Timer C: alive but never final.
                 let why = Reject::new(408, "the callee never answered");
                 branch.abandon(desk, call, &why);
@@ -532,10 +535,16 @@ impl Call {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         let counts = branch.is_trying() || branch.state == BranchState::Answered;
-        if branch.state == BranchState::Answered {
-            branch.leg.bye(desk, call, &why);
+        let pending = branch.client.is_some_and(|c| desk.transactions.awaits_final(c));
+        match branch.state {
+            BranchState::Answered => {
+                branch.leg.bye(desk, call, &why);
+                branch.over();
+            }
+            // It failed on our side (its media did): the callee must be told to stop ringing.
+            _ if pending => branch.abandon(desk, call, &why),
+            _ => branch.over(),
         }
-        branch.over();
         if counts {
             self.step_failed(desk, id, why);
         }

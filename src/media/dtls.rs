@@ -174,8 +174,16 @@ impl Handshake {
             self.state = State::Running(Box::new(Endpoint::new(peer(), TransportProtocol::UDP, Some(config))));
             return self.feed(now, &record, send);
         }
+        if self.done {
+            // The peer repeats its last flight: ours was lost. The crate would drop a repeat with the
+            // same record numbers as a replay, and then never answer (RFC 6347 §4.2.4).
+            if matches!(datagram.first(), Some(20 | 22)) && !self.is_freed() {
+                self.flight.iter().for_each(|d| send(d));
+            }
+            return Ok(None);
+        }
         let mut joined = None;
-        if !self.done && Fragment::parse(datagram).is_some_and(|f| f.is_partial()) {
+        if Fragment::parse(datagram).is_some_and(|f| f.is_partial()) {
             // The second ClientHello (with the cookie) comes in pieces too.
             let mut hello = std::mem::take(&mut self.second_hello);
             joined = Some(hello.push(datagram));
@@ -198,23 +206,17 @@ impl Handshake {
         let events = match result {
             Ok(events) => events,
             // A record that cannot be read is dropped (RFC 6347 §4.1.2.7); the retry timer mends the rest.
-            Err(_) if !self.done && !self.is_fatal(datagram) => return Ok(None),
-            Err(_) if self.done => return Ok(None),
+            Err(_) if !is_fatal(datagram) => return Ok(None),
             Err(e) => return self.fail(Failed::Protocol(e.to_string())),
         };
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete => return self.finish(now),
-                EndpointEvent::PeerClosed if !self.done => return self.fail(Failed::Closed),
+                EndpointEvent::PeerClosed => return self.fail(Failed::Closed),
                 _ => {}
             }
         }
         Ok(None)
-    }
-
-    /// An alert record in clear before completion: the peer gave up.
-    fn is_fatal(&self, datagram: &[u8]) -> bool {
-        datagram.first() == Some(&21) && datagram.get(13) == Some(&2)
     }
 
     fn fail(&mut self, why: Failed) -> Result<Option<Keys>, Failed> {
@@ -304,6 +306,11 @@ impl Handshake {
     pub fn is_freed(&self) -> bool {
         matches!(self.state, State::Over)
     }
+}
+
+/// An alert record in clear, fatal: the peer gave up.
+fn is_fatal(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&21) && datagram.get(13) == Some(&2)
 }
 
 /// A handshake fragment that is alone in its record.

@@ -282,12 +282,20 @@ impl Transactions {
         }
     }
 
-    /// Stops a client transaction without an event (its user gave up on it).
-    pub fn forget(&mut self, id: ClientId) {
-        self.remove(id.0);
+    /// Whether this INVITE of ours still waits for a final response.
+    pub fn awaits_final(&self, id: ClientId) -> bool {
+        matches!(self.entries.get(&id.0).map(|e| &e.machine), Some(Machine::InviteClient(m)) if m.is_pending())
     }
 
-    /// Arms timer C again: a provisional response shows the callee is alive (§16.7 step 2).
+    /// CANCEL was sent for this INVITE: its final response is awaited for 64*T1, no longer (§9.1).
+    pub fn cancelled(&mut self, now: Instant, id: ClientId) {
+        let Some(Machine::InviteClient(machine)) = self.entries.get_mut(&id.0).map(|e| &mut e.machine) else { return };
+        let mut effects = Vec::new();
+        machine.cancel(&mut effects);
+        self.apply(now, id.0, effects, &mut Vec::new(), &mut Vec::new());
+    }
+
+    /// Fires the timers due at `now`.
     pub fn fire(&mut self, now: Instant, out: &mut Vec<Transmit>, events: &mut Vec<Event>) {
         while let Some((id, timer)) = self.timers.pop(now) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
@@ -335,6 +343,17 @@ impl Transactions {
     /// The earliest deadline of any timer.
     pub fn next_timeout(&mut self) -> Option<Instant> {
         self.timers.next_timeout()
+    }
+
+    /// The living transactions as text.
+    pub fn snapshot(&self) -> Vec<String> {
+        let kind = |m: &Machine| match m {
+            Machine::InviteClient(m) => format!("{m:?}"),
+            Machine::Client(m) => format!("{m:?}"),
+            Machine::InviteServer(m) => format!("{m:?}"),
+            Machine::Server(m) => format!("{m:?}"),
+        };
+        self.entries.values().map(|e| format!("{} by {}: {}", e.key, e.hop, kind(&e.machine))).collect()
     }
 
     /// How many transactions live.

@@ -2,6 +2,7 @@
 
 mod basic;
 mod lab;
+mod lives;
 mod refusals;
 mod registration;
 mod renegotiation;

@@ -33,6 +33,7 @@ pub struct InviteClient {
     ack: Option<Bytes>,
     reliable: bool,
     interval: Duration,
+    cancelled: bool,
 }
 
 impl InviteClient {
@@ -43,12 +44,20 @@ impl InviteClient {
             out.push(Effect::Set(Timer::A, T1));
         }
         out.push(Effect::Set(Timer::B, T1X64));
-        InviteClient { state: State::Calling, request, ack: None, reliable, interval: T1 }
+        InviteClient { state: State::Calling, request, ack: None, reliable, interval: T1, cancelled: false }
     }
 
     /// Whether no final response has come.
     pub fn is_pending(&self) -> bool {
         matches!(self.state, State::Calling | State::Proceeding)
+    }
+
+    /// CANCEL was sent: the final response is awaited for 64*T1, no longer (§9.1).
+    pub fn cancel(&mut self, out: &mut Vec<Effect>) {
+        if self.is_pending() {
+            self.cancelled = true;
+            out.extend([Effect::Clear(Timer::C), Effect::Set(Timer::M, T1X64)]);
+        }
     }
 
     /// A response matched to this transaction.
@@ -59,7 +68,10 @@ impl InviteClient {
                     out.extend([Effect::Clear(Timer::A), Effect::Clear(Timer::B)]);
                 }
                 self.state = State::Proceeding;
-                out.extend([Effect::Set(Timer::C, TIMER_C), Effect::Deliver(message)]);
+                if !self.cancelled {
+                    out.push(Effect::Set(Timer::C, TIMER_C));
+                }
+                out.push(Effect::Deliver(message));
             }
             (State::Calling | State::Proceeding, 200..=299) => {
                 self.state = State::Accepted;
@@ -107,6 +119,7 @@ impl InviteClient {
             (State::Calling, Timer::B) => out.extend([Effect::TimedOut, Effect::Done]),
             // The user cancels on this; the transaction stays for the 487 (§16.8).
             (State::Proceeding, Timer::C) => out.extend([Effect::TimedOut, Effect::Set(Timer::M, T1X64)]),
+            (State::Calling | State::Proceeding, Timer::M) => out.extend([Effect::TimedOut, Effect::Done]),
             (_, Timer::M) | (State::Completed, Timer::D) => out.push(Effect::Done),
             _ => {}
         }

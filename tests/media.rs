@@ -1,0 +1,637 @@
+//! Media in virtual time: the six media rules with a negative test each, the DTLS pitfalls, audio by tone and level.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME};
+use webtrunk::media::dtls::{Failed, Handshake, Identity, Keys};
+use webtrunk::media::end::Kind;
+use webtrunk::media::player::Source;
+use webtrunk::media::session::Event;
+use webtrunk::media::stun::binding_request;
+use webtrunk::media::{EndId, Port, Session, Settings, Sink};
+use webtrunk::rtp::Packet;
+use webtrunk::rtp::event::TelephoneEvent;
+use webtrunk::rtp::packet::write_header;
+use webtrunk::rtp::srtp::Profile;
+use webtrunk::sdp::Direction;
+use webtrunk::sdp::offer_answer::{Agreed, Events, Ice, Remote};
+
+const BROWSER: EndId = EndId(0);
+const TRUNK: EndId = EndId(1);
+
+fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
+    static BOTH: OnceLock<(Arc<Identity>, Arc<Identity>)> = OnceLock::new();
+    BOTH.get_or_init(|| {
+        let make = || Arc::new(Identity::generate().expect("a certificate"));
+        (make(), make())
+    })
+}
+
+fn fingerprint(identity: &Identity) -> [u8; 32] {
+    let bytes: Vec<u8> = identity.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
+    bytes.try_into().expect("sha-256")
+}
+
+fn addr(last: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, last], port))
+}
+
+/// xorshift, so that runs repeat.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+// ---- DTLS alone ----
+
+struct Wire {
+    datagrams: Vec<(bool, Vec<u8>)>,
+}
+
+/// Runs two handshakes against each other; `lost` decides per datagram. Returns the keys of both.
+fn shake(client: &mut Handshake, server: &mut Handshake, mut lost: impl FnMut() -> bool) -> (Option<Keys>, Option<Keys>, Option<Failed>) {
+    let mut now = Instant::now();
+    let mut wire = Wire { datagrams: Vec::new() };
+    client.start(now, &mut |d| wire.datagrams.push((true, d.to_vec())));
+    let (mut client_keys, mut server_keys, mut failed) = (None, None, None);
+    for _ in 0..2_000 {
+        while !wire.datagrams.is_empty() {
+            let (to_server, datagram) = wire.datagrams.remove(0);
+            if lost() {
+                continue;
+            }
+            let (machine, keys) = if to_server { (&mut *server, &mut server_keys) } else { (&mut *client, &mut client_keys) };
+            match machine.receive(now, &datagram, &mut |d| wire.datagrams.push((!to_server, d.to_vec()))) {
+                Ok(Some(found)) => *keys = Some(found),
+                Ok(None) => {}
+                Err(why) => failed = Some(why),
+            }
+        }
+        if (client_keys.is_some() && server_keys.is_some()) || failed.is_some() {
+            break;
+        }
+        let Some(due) = [client.next_timeout(), server.next_timeout()].into_iter().flatten().min() else { break };
+        now = due;
+        for (machine, to_server) in [(&mut *client, true), (&mut *server, false)] {
+            if let Err(why) = machine.fire(now, &mut |d| wire.datagrams.push((to_server, d.to_vec()))) {
+                failed = Some(why);
+            }
+        }
+    }
+    (client_keys, server_keys, failed)
+}
+
+fn pair() -> (Handshake, Handshake) {
+    let (ours, theirs) = identities();
+    (Handshake::new(theirs.clone(), vec![fingerprint(ours)]), Handshake::new(ours.clone(), vec![fingerprint(theirs)]))
+}
+
+#[test]
+fn three_hundred_handshakes_complete_with_a_tenth_of_their_packets_lost() {
+    let mut chance = Chance(0x5eed);
+    for n in 0..300 {
+        let (mut client, mut server) = pair();
+        let (a, b, failed) = shake(&mut client, &mut server, || chance.below(10) == 0);
+        assert!(a.is_some() && b.is_some(), "handshake {n}: {failed:?}");
+    }
+}
+
+#[test]
+fn gcm_is_chosen_and_both_sides_derive_the_same_keys() {
+    let (mut client, mut server) = pair();
+    let (client, server, _) = shake(&mut client, &mut server, || false);
+    let (mut client, mut server) = (client.expect("keys"), server.expect("keys"));
+    assert_eq!((client.profile, server.profile), (Profile::AeadAes128Gcm, Profile::AeadAes128Gcm));
+    let mut buf = [0u8; 100];
+    write_header(buf.first_chunk_mut().expect("room"), true, 0, 1, 2, 3);
+    let len = client.protect.rtp(&mut buf, 32).expect("protected");
+    assert_eq!(server.unprotect.rtp(&mut buf[..len]), Ok(32));
+}
+
+#[test]
+fn a_certificate_that_does_not_match_the_description_gives_no_keys_in_either_role() {
+    let (ours, theirs) = identities();
+    let wrong = vec![[7u8; 32]];
+    let mut server = Handshake::new(ours.clone(), wrong.clone());
+    let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
+    let (_, keys, failed) = shake(&mut client, &mut server, || false);
+    assert!(keys.is_none() && failed == Some(Failed::Fingerprint), "{failed:?}");
+    let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
+    let mut client = Handshake::new(theirs.clone(), wrong);
+    let (keys, _, failed) = shake(&mut client, &mut server, || false);
+    assert!(keys.is_none() && failed == Some(Failed::Fingerprint), "{failed:?}");
+    let mut good_among_two = Handshake::new(ours.clone(), vec![[7u8; 32], fingerprint(theirs)]);
+    let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
+    assert!(shake(&mut client, &mut good_among_two, || false).1.is_some(), "one of two fingerprints fits");
+}
+
+#[test]
+fn a_handshake_that_never_finishes_is_given_up_after_its_budget_and_a_finished_one_is_freed() {
+    let (mut client, mut server) = pair();
+    let (_, _, failed) = shake(&mut client, &mut server, || true);
+    assert_eq!(failed, Some(Failed::TimedOut));
+    let (mut client, mut server) = pair();
+    shake(&mut client, &mut server, || false);
+    assert!(server.is_done() && !server.is_freed());
+    let later = server.next_timeout().expect("it lingers");
+    server.fire(later, &mut |_| {}).expect("freed");
+    assert!(server.is_freed() && server.next_timeout().is_none());
+}
+
+#[test]
+fn chromiums_fragmented_client_hello_is_read_in_any_order_and_answered_once() {
+    let first: &[u8] = include_bytes!("corpus/dtls/01_chromium156_clienthello_frag1.bin");
+    let second: &[u8] = include_bytes!("corpus/dtls/02_chromium156_clienthello_frag2.bin");
+    for order in [vec![first, second], vec![second, first], vec![first, first, second], vec![first, second, first, second]] {
+        let (ours, theirs) = identities();
+        let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
+        let mut sent: Vec<Vec<u8>> = Vec::new();
+        let now = Instant::now();
+        for (n, fragment) in order.iter().enumerate() {
+            server.receive(now, fragment, &mut |d| sent.push(d.to_vec())).expect("no failure");
+            if n == 0 {
+                assert!(sent.is_empty(), "half a hello is not answered");
+            }
+        }
+        // Content type 22, message type 3: HelloVerifyRequest.
+        assert!(!sent.is_empty() && sent.iter().all(|d| d[0] == 22 && d[13] == 3), "{} answers", sent.len());
+        assert!(sent.len() <= order.len() / 2);
+    }
+}
+
+#[test]
+fn dtls_junk_changes_nothing() {
+    let (ours, theirs) = identities();
+    let mut chance = Chance(99);
+    let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
+    let now = Instant::now();
+    for _ in 0..5_000 {
+        let len = chance.below(200) as usize;
+        let mut junk: Vec<u8> = (0..len).map(|_| chance.below(256) as u8).collect();
+        if let Some(first) = junk.first_mut() {
+            *first = 20 + chance.below(44) as u8;
+        }
+        let result = server.receive(now, &junk, &mut |_| {});
+        assert!(matches!(result, Ok(None)), "junk gave {:?}", result.err());
+    }
+    let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
+    assert!(shake(&mut client, &mut server, || false).1.is_some(), "the real peer still gets through");
+}
+
+// ---- sessions ----
+
+#[derive(Default)]
+struct Log {
+    sent: Vec<(Port, SocketAddr, Vec<u8>)>,
+    events: Vec<Event>,
+}
+
+impl Sink for Log {
+    fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
+        self.sent.push((port, to, datagram.to_vec()));
+    }
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+fn ice(name: &str) -> Ice {
+    Ice { ufrag: name.into(), pwd: format!("{name}-password-of-22-chars") }
+}
+
+fn agreed(codec: Codec, remote: Remote) -> Agreed {
+    let opus = codec == Codec::Opus;
+    let events = Events { send: if opus { 110 } else { 101 }, receive: if opus { 110 } else { 101 }, clock: codec.clock() };
+    let pt = codec.default_payload_type();
+    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), direction: Direction::SendRecv, remote, ptime: 20 }
+}
+
+fn settings(codec: Codec, remote: Remote) -> Settings {
+    Settings { agreed: agreed(codec, remote), complexity: 5 }
+}
+
+/// A session with a browser end and a trunk end, bridged, and the browser's side of the crypto.
+struct Call {
+    session: Session,
+    log: Log,
+    now: Instant,
+    browser: SocketAddr,
+    keys: Option<Keys>,
+    client: Handshake,
+    sequence: u16,
+}
+
+const TRUNK_ADDRESS: (u8, u16) = (10, 4_000);
+
+fn trunk_remote() -> Remote {
+    let (last, port) = TRUNK_ADDRESS;
+    Remote::Rtp { rtp: addr(last, port), rtcp: addr(last, port + 1) }
+}
+
+fn dtls_remote() -> Remote {
+    Remote::Dtls { ice: ice("theirs"), local_ice: ice("ours"), fingerprints: vec![fingerprint(&identities().1)], active: false }
+}
+
+impl Call {
+    fn new(browser_codec: Codec, trunk_codec: Codec, nat: bool) -> Call {
+        let (ours, theirs) = identities();
+        let now = Instant::now();
+        let mut session = Session::new(now, Duration::from_secs(1_700_000_000));
+        let mut log = Log::default();
+        session.open(BROWSER, Kind::Browser { identity: ours.clone(), ice: ice("ours") }, 0x1111, "us", 7);
+        session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", 9);
+        session.configure(now, BROWSER, settings(browser_codec, dtls_remote()), &mut log);
+        session.configure(now, TRUNK, settings(trunk_codec, trunk_remote()), &mut log);
+        session.bridge(BROWSER, TRUNK);
+        let client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
+        Call { session, log, now, browser: addr(20, 5_000), keys: None, client, sequence: 100 }
+    }
+
+    fn connected(browser_codec: Codec, trunk_codec: Codec) -> Call {
+        let mut call = Call::new(browser_codec, trunk_codec, false);
+        call.check(call.browser, true);
+        call.secure();
+        call.log = Log::default();
+        call
+    }
+
+    fn check(&mut self, from: SocketAddr, nominate: bool) {
+        let mut request = binding_request([3; 12], "ours:theirs", &ice("ours").pwd, nominate);
+        self.session.receive(self.now, Port::Browser, BROWSER, from, &mut request, &mut self.log);
+    }
+
+    fn secure(&mut self) {
+        let mut to_server = Vec::new();
+        self.client.start(self.now, &mut |d| to_server.push(d.to_vec()));
+        for _ in 0..20 {
+            for mut datagram in std::mem::take(&mut to_server) {
+                self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
+            }
+            for (_, _, datagram) in std::mem::take(&mut self.log.sent) {
+                if (20..64).contains(&datagram[0])
+                    && let Some(keys) = self.client.receive(self.now, &datagram, &mut |d| to_server.push(d.to_vec())).expect("sound")
+                {
+                    self.keys = Some(keys);
+                }
+            }
+        }
+        assert!(self.keys.is_some() && self.log.events.contains(&Event::Secured { end: BROWSER }));
+    }
+
+    fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
+        let mut buf = vec![0u8; 12 + payload.len() + 32];
+        write_header(buf.first_chunk_mut().expect("room"), false, payload_type, self.sequence, timestamp, 77);
+        buf[12..12 + payload.len()].copy_from_slice(payload);
+        self.sequence = self.sequence.wrapping_add(1);
+        let len = self.keys.as_mut().expect("secured").protect.rtp(&mut buf, 12 + payload.len()).expect("room");
+        buf.truncate(len);
+        buf
+    }
+
+    fn from_browser(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
+        let mut datagram = self.sealed(payload_type, timestamp, payload);
+        self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
+    }
+
+    fn from_trunk(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
+        let mut datagram = vec![0u8; 12 + payload.len()];
+        write_header(datagram.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, 88);
+        datagram[12..].copy_from_slice(payload);
+        self.session.receive(self.now, Port::Rtp(TRUNK), TRUNK, from, &mut datagram, &mut self.log);
+    }
+
+    fn to_trunk(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
+        let sent = std::mem::take(&mut self.log.sent);
+        let rtp = sent.into_iter().filter(|(port, ..)| *port == Port::Rtp(TRUNK));
+        rtp.map(|(_, to, d)| (to, Packet::parse(&d, true).expect("RTP"), d[12..].to_vec())).collect()
+    }
+
+    fn to_browser(&mut self) -> Vec<(Packet, Vec<u8>)> {
+        let sent = std::mem::take(&mut self.log.sent);
+        let mut out = Vec::new();
+        for (port, _, mut datagram) in sent {
+            if port == Port::Browser && webtrunk::rtp::packet::Kind::of(&datagram) == webtrunk::rtp::packet::Kind::Rtp {
+                let len = self.keys.as_mut().expect("secured").unprotect.rtp(&mut datagram).expect("authentic");
+                out.push((Packet::parse(&datagram[..len], true).expect("RTP"), datagram[12..len].to_vec()));
+            }
+        }
+        out
+    }
+}
+
+/// Share of `hz` in a signal's power, 0 to 1, and the level in dBFS.
+fn tone(pcm: &[i16], hz: f32) -> (f32, f32) {
+    let (mut re, mut im, mut power) = (0.0f32, 0.0f32, 0.0f32);
+    for (n, s) in pcm.iter().enumerate() {
+        let x = f32::from(*s) / 32_768.0;
+        let phase = std::f32::consts::TAU * hz * n as f32 / 8_000.0;
+        re += x * phase.cos();
+        im += x * phase.sin();
+        power += x * x;
+    }
+    let n = pcm.len() as f32;
+    ((re * re + im * im) * 2.0 / n / power.max(1e-9), 10.0 * (power / n).log10())
+}
+
+fn sine(hz: f32, from: usize, samples: usize) -> Vec<i16> {
+    (from..from + samples).map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / 8_000.0).sin()) as i16).collect()
+}
+
+#[test]
+fn rule_1_before_an_authentic_check_only_stun_is_looked_at() {
+    let mut call = Call::new(Codec::Opus, Codec::Pcmu, false);
+    let mut hello = Vec::new();
+    call.client.start(call.now, &mut |d| hello.push(d.to_vec()));
+    for from in [call.browser, addr(66, 5_000)] {
+        for mut datagram in hello.clone() {
+            call.session.receive(call.now, Port::Browser, BROWSER, from, &mut datagram, &mut call.log);
+        }
+        let mut rtp = vec![0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3];
+        call.session.receive(call.now, Port::Browser, BROWSER, from, &mut rtp, &mut call.log);
+    }
+    let mut forged = binding_request([3; 12], "ours:theirs", "guess", true);
+    call.session.receive(call.now, Port::Browser, BROWSER, addr(66, 5_000), &mut forged, &mut call.log);
+    assert!(call.log.sent.is_empty() && call.log.events.is_empty(), "no reply, no event");
+}
+
+#[test]
+fn rule_1_dtls_and_srtp_come_from_any_validated_pair_not_only_the_nominated_one() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let other = addr(20, 6_000);
+    call.check(other, false);
+    let mut datagram = call.sealed(0, 160, &[0xff; 160]);
+    call.session.receive(call.now, Port::Browser, BROWSER, other, &mut datagram, &mut call.log);
+    assert_eq!(call.to_trunk().len(), 1);
+    let mut datagram = call.sealed(0, 320, &[0xff; 160]);
+    call.session.receive(call.now, Port::Browser, BROWSER, addr(20, 6_001), &mut datagram, &mut call.log);
+    assert!(call.to_trunk().is_empty(), "an unvalidated port of the same host");
+}
+
+#[test]
+fn rules_2_and_3_junk_forgeries_and_replays_end_nothing_and_move_nothing() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let good = call.sealed(0, 160, &[0x55; 160]);
+    call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut good.clone(), &mut call.log);
+    assert_eq!(call.to_trunk().len(), 1);
+    call.log = Log::default();
+    let mut chance = Chance(5);
+    for n in 0..10_000u32 {
+        let mut junk = match n % 4 {
+            0 => good.clone(),
+            1 => { let mut j = good.clone(); j[20] ^= 1; j }
+            2 => (0..13).map(|_| chance.below(256) as u8).collect(),
+            _ => { let mut j = good.clone(); j[8..12].copy_from_slice(&n.to_be_bytes()); j }
+        };
+        junk[0] = 0x80 | (junk[0] & 0x3f);
+        let from = if n % 2 == 0 { call.browser } else { addr(66, 7_000) };
+        call.session.receive(call.now, Port::Browser, BROWSER, from, &mut junk, &mut call.log);
+    }
+    assert!(call.log.sent.is_empty() && call.log.events.is_empty(), "{:?}", call.log.events);
+    call.from_browser(0, 320, &[0x66; 160]);
+    assert_eq!(call.to_trunk().len(), 1, "the call goes on");
+}
+
+#[test]
+fn rule_5_a_trunk_is_where_signalling_said_and_nowhere_else() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    for n in 0..100 {
+        call.from_trunk(addr(66, 4_000), n, &[1; 160]);
+        call.from_trunk(addr(10, 4_444), n, &[1; 160]);
+    }
+    let mut rtcp = vec![0x80, 201, 0, 1, 0, 0, 0, 88];
+    call.session.receive(call.now, Port::Rtcp(TRUNK), TRUNK, addr(66, 4_001), &mut rtcp, &mut call.log);
+    assert!(call.log.sent.is_empty(), "nothing of it reaches the browser");
+    call.from_browser(0, 160, &[0x55; 160]);
+    let sent = call.to_trunk();
+    assert_eq!(sent.iter().map(|s| s.0).collect::<Vec<_>>(), [addr(10, 4_000)]);
+}
+
+#[test]
+fn rule_5_nat_learns_a_port_within_the_announced_address_once_and_then_locks() {
+    let mut call = Call::new(Codec::Pcmu, Codec::Pcmu, true);
+    call.check(call.browser, true);
+    call.secure();
+    call.log = Log::default();
+    for n in 0..50 {
+        call.from_trunk(addr(66, 4_000), n, &[1; 160]);
+    }
+    let mut rtcp = vec![0x80, 201, 0, 1, 0, 0, 0, 88];
+    for _ in 0..10 {
+        call.session.receive(call.now, Port::Rtcp(TRUNK), TRUNK, addr(10, 9_999), &mut rtcp, &mut call.log);
+    }
+    call.from_browser(0, 160, &[0x55; 160]);
+    assert_eq!(call.to_trunk()[0].0, addr(10, 4_000), "another address and RTCP teach nothing");
+    for n in 0..5 {
+        call.from_trunk(addr(10, 4_444), 100 + n, &[2; 160]);
+    }
+    call.from_browser(0, 320, &[0x55; 160]);
+    assert_eq!(call.to_trunk()[0].0, addr(10, 4_444), "learned within five packets");
+    for n in 0..50 {
+        call.from_trunk(addr(10, 5_555), 200 + n, &[3; 160]);
+    }
+    call.from_browser(0, 480, &[0x55; 160]);
+    assert_eq!(call.to_trunk()[0].0, addr(10, 4_444), "locked: only signalling unlocks");
+}
+
+#[test]
+fn a_browser_roams_when_it_nominates_a_new_address() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let moved = addr(21, 6_000);
+    call.check(moved, true);
+    call.log = Log::default();
+    call.from_trunk(addr(10, 4_000), 1, &[0x55; 160]);
+    assert_eq!(call.log.sent[0].1, moved);
+}
+
+#[test]
+fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() {
+    for law in [Codec::Pcmu, Codec::Pcma] {
+        let mut call = Call::connected(Codec::Opus, law);
+        let mut encoder = Encoder::new(Codec::Opus, 5);
+        let mut decoder = Decoder::new(law);
+        let mut heard = Vec::new();
+        for n in 0..100usize {
+            let mut payload = [0u8; 400];
+            let len = encoder.encode(&sine(440.0, n * 160, 160), &mut payload);
+            call.from_browser(111, n as u32 * 960, &payload[..len]);
+            for (_, packet, payload) in call.to_trunk() {
+                assert_eq!((packet.payload_type, payload.len()), (law.default_payload_type(), 160));
+                let mut pcm = [0; MAX_FRAME];
+                let samples = decoder.decode(&payload, &mut pcm).expect("G.711");
+                heard.extend_from_slice(&pcm[..samples]);
+            }
+        }
+        assert_eq!(heard.len(), 100 * 160);
+        let (share, level) = tone(&heard[8_000..], 440.0);
+        assert!(share > 0.97 && (-16.5..-13.5).contains(&level), "{law}: {share} of the power, {level} dBFS");
+        let mut encoder = Encoder::new(law, 5);
+        let mut decoder = Decoder::new(Codec::Opus);
+        let mut heard = Vec::new();
+        for n in 0..100usize {
+            let mut payload = [0u8; 160];
+            encoder.encode(&sine(1_004.0, n * 160, 160), &mut payload);
+            let mut datagram = vec![0u8; 172];
+            write_header(datagram.first_chunk_mut().expect("room"), false, law.default_payload_type(), n as u16, n as u32 * 160, 88);
+            datagram[12..].copy_from_slice(&payload);
+            call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
+            for (packet, payload) in call.to_browser() {
+                assert_eq!(packet.ssrc, 0x1111);
+                let mut pcm = [0; MAX_FRAME];
+                let samples = decoder.decode(&payload, &mut pcm).expect("Opus");
+                heard.extend_from_slice(&pcm[..samples]);
+            }
+        }
+        let (share, level) = tone(&heard[8_000..], 1_004.0);
+        assert!(share > 0.95 && (-17.0..-13.0).contains(&level), "{law}: {share} of the power, {level} dBFS");
+    }
+}
+
+#[test]
+fn reordered_packets_are_put_in_order_and_lost_ones_are_concealed() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let mut encoder = Encoder::new(Codec::Opus, 5);
+    let packets: Vec<Vec<u8>> = (0..100usize).map(|n| {
+        let mut payload = [0u8; 400];
+        let len = encoder.encode(&sine(440.0, n * 160, 160), &mut payload);
+        call.sealed(111, n as u32 * 960, &payload[..len])
+    }).collect();
+    let mut order: Vec<usize> = (0..100).filter(|n| n % 20 != 10).collect();
+    order.swap(30, 31);
+    order.swap(50, 52);
+    let mut samples = 0;
+    let mut last: Option<u32> = None;
+    for n in order {
+        call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut packets[n].clone(), &mut call.log);
+        for (_, packet, payload) in call.to_trunk() {
+            if let Some(last) = last {
+                assert_eq!(packet.timestamp.wrapping_sub(last), 160, "a continuous stream");
+            }
+            last = Some(packet.timestamp);
+            samples += payload.len();
+        }
+    }
+    assert!(samples >= 98 * 160, "{samples} of {}", 100 * 160);
+}
+
+#[test]
+fn telephone_events_keep_digit_and_length_across_clocks() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let mut seen = Vec::new();
+    for (n, duration) in [960u16, 1_920, 2_880, 4_800, 4_800, 4_800].into_iter().enumerate() {
+        let event = TelephoneEvent { event: 7, end: n >= 3, volume: 10, duration };
+        call.from_browser(110, 48_000, &event.to_bytes());
+        seen.extend(call.to_trunk());
+    }
+    let events: Vec<TelephoneEvent> = seen.iter().map(|(_, _, p)| TelephoneEvent::parse(p).expect("an event")).collect();
+    assert_eq!(events.iter().map(|e| e.duration).collect::<Vec<_>>(), [160, 320, 480, 800, 800, 800]);
+    assert!(seen.iter().all(|(_, p, _)| p.payload_type == 101 && p.timestamp == seen[0].1.timestamp), "one timestamp an event");
+    assert_eq!(events.iter().filter(|e| e.end).count(), 3);
+}
+
+#[test]
+fn a_digit_of_ours_is_one_event_with_three_ends() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    call.session.digit(TRUNK, 5, Duration::from_millis(100));
+    let mut events = Vec::new();
+    while let Some(due) = call.session.next_timeout().filter(|d| *d < call.now + Duration::from_secs(1)) {
+        call.now = due.max(call.now);
+        call.session.fire(call.now, &mut call.log);
+        events.extend(call.to_trunk().into_iter().map(|(_, p, payload)| (p.marker, p.timestamp, TelephoneEvent::parse(&payload).expect("event"))));
+    }
+    assert_eq!(events.iter().filter(|e| e.2.end).count(), 3);
+    assert_eq!(events.iter().filter(|e| e.0).count(), 1, "one marker");
+    assert_eq!(events.last().map(|e| e.2.duration), Some(800));
+    assert!(events.iter().all(|e| e.1 == events[0].1));
+}
+
+#[test]
+fn a_hold_sends_nothing_and_resumes_without_a_jump_backwards() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    for n in 0..5 {
+        call.from_trunk(addr(10, 4_000), n, &[0x55; 160]);
+    }
+    let before = call.to_browser();
+    let mut held = settings(Codec::Pcmu, dtls_remote());
+    held.agreed.direction = Direction::RecvOnly;
+    call.session.configure(call.now, BROWSER, held, &mut call.log);
+    for n in 5..10 {
+        call.from_trunk(addr(10, 4_000), n, &[0x55; 160]);
+    }
+    assert!(call.to_browser().is_empty());
+    call.session.configure(call.now, BROWSER, settings(Codec::Pcmu, dtls_remote()), &mut call.log);
+    // The trunk restarts its stream meanwhile: other SSRC, other numbers.
+    call.now += Duration::from_secs(2_000);
+    let mut datagram = vec![0u8; 172];
+    write_header(datagram.first_chunk_mut().expect("room"), true, 0, 3, 5, 99);
+    call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
+    let after = call.to_browser();
+    assert_eq!(after.len(), 1, "SRTP accepts it");
+    let (old, new) = (before.last().expect("five").0, after[0].0);
+    assert_eq!(new.ssrc, old.ssrc);
+    assert!((new.sequence.wrapping_sub(old.sequence) as i16) > 0);
+    assert!((new.timestamp.wrapping_sub(old.timestamp) as i32) >= 2_000 * 8_000);
+}
+
+#[test]
+fn reports_go_out_on_both_legs_and_the_other_crate_reads_them() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    for n in 0..50 {
+        call.from_trunk(addr(10, 4_000), n + u16::from(n > 20), &[0x55; 160]);
+        call.from_browser(0, u32::from(n) * 160, &[0x66; 160]);
+    }
+    call.log = Log::default();
+    call.now += Duration::from_secs(6);
+    call.session.fire(call.now, &mut call.log);
+    let trunk = call.log.sent.iter().find(|(p, ..)| *p == Port::Rtcp(TRUNK)).expect("a report to the trunk").2.clone();
+    let packets = rtc_rtcp::packet::unmarshal(&mut &trunk[..]).expect("sound RTCP");
+    let report = packets[0].as_any().downcast_ref::<rtc_rtcp::sender_report::SenderReport>().expect("a sender report");
+    assert_eq!((report.ssrc, report.packet_count), (0x2222, 50));
+    assert_eq!((report.reports[0].ssrc, report.reports[0].total_lost), (88, 1));
+    let browser = call.log.sent.iter().find(|(p, ..)| *p == Port::Browser).expect("a report to the browser").2.clone();
+    let len = call.keys.as_mut().expect("keys").unprotect.rtcp(&mut browser.clone()).expect("authentic SRTCP");
+    assert!(len > 28);
+}
+
+#[test]
+fn a_browser_without_consent_for_thirty_seconds_is_reported_once() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let end = call.now + Duration::from_secs(120);
+    while let Some(due) = call.session.next_timeout().filter(|d| *d < end) {
+        call.now = due.max(call.now);
+        call.session.fire(call.now, &mut call.log);
+    }
+    let lost = call.log.events.iter().filter(|e| matches!(e, Event::ConsentLost { .. })).count();
+    assert_eq!(lost, 1);
+    assert!(call.log.events.contains(&Event::NoMedia));
+}
+
+#[test]
+fn a_tone_is_played_at_its_frequency_without_end_and_an_echo_comes_back_later() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    call.session.play(call.now, TRUNK, Source::Tone(1_000));
+    let mut pcm = Vec::new();
+    for _ in 0..100 {
+        call.now += Duration::from_millis(20);
+        call.session.fire(call.now, &mut call.log);
+        for (_, _, payload) in call.to_trunk() {
+            let mut out = [0; MAX_FRAME];
+            let n = Decoder::new(Codec::Pcmu).decode(&payload, &mut out).expect("G.711");
+            pcm.extend_from_slice(&out[..n]);
+        }
+    }
+    let (share, level) = tone(&pcm, 1_000.0);
+    assert!(share > 0.98 && (-14.0..-12.0).contains(&level), "{share}, {level}");
+    call.session.echo(TRUNK, Duration::from_secs(5));
+    call.from_trunk(addr(10, 4_000), 1, &[0x77; 160]);
+    assert!(call.to_trunk().is_empty());
+    call.now += Duration::from_secs(5);
+    call.session.fire(call.now, &mut call.log);
+    assert_eq!(call.to_trunk().iter().filter(|(_, _, p)| p == &vec![0x77; 160]).count(), 1);
+}
