@@ -1,0 +1,167 @@
+//! Properties: no input panics, what we write can be read, nothing is injected, and the crates we measure
+//! ourselves against agree.
+
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+use webtrunk::media::stun::BindingRequest;
+use webtrunk::rtp::Packet;
+use webtrunk::sdp::Description;
+use webtrunk::sip::build::{Writer, name_addr};
+use webtrunk::sip::parse::{Framing, HeaderName, Index};
+use webtrunk::sip::stream::{Frame, Framer};
+use webtrunk::sip::{Message, Method, Uri};
+
+fn exercise(message: &Message) {
+    let _ = (message.check(), message.via().map(|v| v.branch().map(str::to_owned)), message.from().map(|f| f.display_name().into_owned()));
+    let _ = (message.to().map(|t| t.tag().map(str::to_owned)), message.contact().is_some(), message.cseq(), message.max_forwards(), message.body().len());
+    let _ = message.headers().count();
+}
+
+fn corpus() -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut all = Vec::new();
+    for folder in fs::read_dir(root).expect("the corpus") {
+        let folder = folder.expect("a folder").path();
+        if folder.is_dir() {
+            let files = fs::read_dir(folder).expect("readable").map(|e| e.expect("a file").path());
+            let messages = files.filter(|p| p.extension().is_some_and(|e| e == "sip")).map(|p| fs::read(p).expect("readable"));
+            // Keep-alives were captured too; they are no messages.
+            all.extend(messages.filter(|m| m.len() > 4));
+        }
+    }
+    assert!(all.len() > 250, "{}", all.len());
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        if let Ok(message) = Message::parse(bytes.clone(), Framing::Datagram) {
+            exercise(&message);
+        }
+        let _ = Description::parse(&bytes);
+        let _ = BindingRequest::parse(&bytes).map(|r| r.is_authentic("x"));
+        let _ = Packet::parse(&bytes, true).map(|p| p.payload(&bytes).len());
+        let mut framer = Framer::default();
+        framer.push(&bytes);
+        while let Ok(Some(_)) = framer.next() {}
+    }
+
+    #[test]
+    fn a_bent_real_message_is_read_or_refused(at in any::<prop::sample::Index>(), where_ in any::<prop::sample::Index>(), with in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        let all = corpus();
+        let mut bytes = all[at.index(all.len())].clone();
+        let n = where_.index(bytes.len());
+        bytes[n] = with;
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        if let Ok(message) = Message::parse(bytes, Framing::WebSocket) {
+            exercise(&message);
+        }
+    }
+
+    #[test]
+    fn nothing_is_injected_through_any_field(value in "[\\x00-\\x7f]{0,40}|.{0,20}(\\r\\n|\\n|\\r|\\x00)Evil: 1(\\r\\n)?.{0,10}") {
+        let mut writer = Writer::request(Method::Options, &format!("sip:{value}@x"));
+        writer.put(HeaderName::Via, "SIP/2.0/UDP a;branch=z9hG4bK1");
+        writer.put(HeaderName::From, name_addr(&value, &format!("sip:{value}@x")));
+        writer.put(HeaderName::Subject, &value);
+        writer.reason(480, &value);
+        let bytes = writer.end_with("text/plain", value.as_bytes());
+        if let Ok(message) = Message::parse(bytes.to_vec(), Framing::WebSocket) {
+            let names: Vec<String> = message.headers().map(|(_, n, _)| n.to_owned()).collect();
+            let mut expected = vec!["Via", "From", "Subject", "Reason"];
+            if !value.is_empty() {
+                expected.push("Content-Type");
+            }
+            expected.push("Content-Length");
+            prop_assert_eq!(names, expected);
+            prop_assert_eq!(message.body(), value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_gives_the_same_frames(cuts in proptest::collection::vec(1usize..400, 1..20)) {
+        let all: Vec<Vec<u8>> = corpus().into_iter().filter(|m| m.windows(15).any(|w| w.eq_ignore_ascii_case(b"Content-Length:"))).take(20).collect();
+        let stream = all.concat();
+        let (mut framer, mut at, mut turn, mut seen) = (Framer::default(), 0, 0, 0);
+        while at < stream.len() {
+            let n = cuts[turn % cuts.len()].min(stream.len() - at);
+            framer.push(&stream[at..at + n]);
+            (at, turn) = (at + n, turn + 1);
+            while let Some(frame) = framer.next().expect("sound") {
+                if let Frame::Message(message) = frame {
+                    prop_assert_eq!(message.bytes(), &all[seen][..]);
+                    seen += 1;
+                }
+            }
+        }
+        prop_assert_eq!(seen, all.len());
+    }
+
+    #[test]
+    fn rtp_headers_are_read_as_the_rtp_crate_reads_them(head in proptest::collection::vec(any::<u8>(), 12..80)) {
+        use rtc_shared::marshal::Unmarshal;
+        let mut bytes = head;
+        bytes[0] = 0x80 | (bytes[0] & 0x2f);
+        let theirs = rtp::header::Header::unmarshal(&mut &bytes[..]);
+        if let (Ok(theirs), Some(ours)) = (theirs, Packet::parse(&bytes, false)) {
+            prop_assert_eq!((ours.marker, ours.payload_type, ours.sequence, ours.timestamp, ours.ssrc),
+                (theirs.marker, theirs.payload_type, theirs.sequence_number, theirs.timestamp, theirs.ssrc));
+        }
+    }
+}
+
+#[test]
+fn every_real_message_is_sound_and_survives_reading_and_writing_its_parts() {
+    for bytes in corpus() {
+        let message = Message::parse(bytes.clone(), Framing::Datagram).unwrap_or_else(|e| panic!("{e}\n{}", String::from_utf8_lossy(&bytes)));
+        message.check().unwrap_or_else(|e| panic!("{e}\n{}", String::from_utf8_lossy(&bytes)));
+        if message.is_request() {
+            let ok = Writer::response(&message, 200, Some("t")).end();
+            let ok = Message::parse(ok.to_vec(), Framing::WebSocket).expect("our response");
+            ok.check().expect("sound");
+            assert_eq!((ok.call_id(), ok.cseq()), (message.call_id(), message.cseq()));
+            assert_eq!(ok.via().map(|v| v.branch().map(str::to_owned)), message.via().map(|v| v.branch().map(str::to_owned)));
+            assert!(Uri::parse(message.request_uri()).is_ok());
+        }
+    }
+}
+
+#[test]
+fn reading_a_head_allocates_nothing_and_spans_stay_inside() {
+    for mut bytes in corpus() {
+        let index = Index::parse(&mut bytes).expect("sound");
+        for field in index.fields() {
+            assert!(field.value.start <= field.value.end && usize::from(field.value.end) <= index.body_start);
+        }
+    }
+}
+
+/// Where rsip reads a real message at all, it and we must agree; how often it does not is the README's evidence.
+#[test]
+fn rsip_agrees_wherever_it_can_read() {
+    use rsip::headers::UntypedHeader;
+    use rsip::message::HeadersExt;
+    let (mut read, mut refused) = (0, 0);
+    for bytes in corpus() {
+        let ours = Message::parse(bytes.clone(), Framing::Datagram).expect("sound");
+        let Ok(theirs) = rsip::SipMessage::try_from(bytes) else {
+            refused += 1;
+            continue;
+        };
+        read += 1;
+        let call_id = match &theirs {
+            rsip::SipMessage::Request(r) => r.call_id_header().map(|h| h.value().to_owned()),
+            rsip::SipMessage::Response(r) => r.call_id_header().map(|h| h.value().to_owned()),
+        };
+        assert_eq!(call_id.ok().as_deref(), Some(ours.call_id()));
+        if let rsip::SipMessage::Request(request) = &theirs {
+            assert_eq!(Method::from(&request.method), ours.method());
+        }
+    }
+    println!("rsip reads {read} of {} real messages", read + refused);
+    assert!(read > 0);
+}

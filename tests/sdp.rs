@@ -1,0 +1,139 @@
+//! Golden pairs: real offers (Chromium, JsSIP, Asterisk, SIPp) and the answers we give them.
+//! A line `# answer CODEC` in the golden file names the codec preferred. `WEBTRUNK_BLESS=1` rewrites the files:
+//! read the difference before you commit it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use webtrunk::codec::Codec;
+use webtrunk::sdp::offer_answer::{Ice, Local, Negotiation, Remote, Side};
+use webtrunk::sdp::{Description, Direction};
+
+fn local(side: Side) -> Local {
+    Local {
+        side,
+        address: "192.0.2.7:20000".parse().expect("an address"),
+        more_addresses: vec![],
+        ice: (side == Side::Browser).then(|| Ice { ufrag: "UFRAG".into(), pwd: "PWD".into() }),
+        fingerprint: "FINGERPRINT".into(),
+        session_id: 1,
+        ssrc: 42,
+        cname: "CNAME".into(),
+    }
+}
+
+fn corpus(folder: &str) -> Vec<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder);
+    let mut files: Vec<PathBuf> = fs::read_dir(path).expect("the corpus").map(|e| e.expect("a file").path()).filter(|p| p.extension().is_some_and(|e| e == "sdp")).collect();
+    files.sort();
+    files
+}
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdp").join(format!("{name}.answer"));
+    let text = text.replace("\r\n", "\n");
+    if std::env::var_os("WEBTRUNK_BLESS").is_some() {
+        fs::write(&path, &text).expect("written");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing: run with WEBTRUNK_BLESS=1", path.display()));
+    assert_eq!(text, expected, "{name}");
+}
+
+fn answer(side: Side, offer: &[u8], prefer: &[Codec]) -> String {
+    let mut leg = Negotiation::new(local(side));
+    match leg.receive_offer(offer).map(|_| ()).and_then(|()| leg.answer(prefer, Direction::SendRecv)) {
+        Ok((sdp, agreed)) => {
+            let answered = Description::parse(sdp.as_bytes()).expect("our own answer can be read");
+            let offered = Description::parse(offer).expect("it was read before");
+            assert_eq!(answered.media.len(), offered.media.len(), "RFC 3264: as many sections as the offer");
+            assert!(prefer.contains(&agreed.codec));
+            sdp
+        }
+        Err(e) => format!("488 Warning {} {}\n", e.warning, e.why),
+    }
+}
+
+#[test]
+fn chromium_offers_are_answered_as_recorded() {
+    for file in corpus("chromium") {
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        let offer = fs::read(&file).expect("readable");
+        let opus = answer(Side::Browser, &offer, &Codec::ALL);
+        let pcmu = answer(Side::Browser, &offer, &[Codec::Pcmu, Codec::Opus, Codec::Pcma]);
+        golden(&format!("chromium-{name}"), &format!("# answer opus\n{opus}# answer PCMU\n{pcmu}"));
+    }
+}
+
+#[test]
+fn trunk_offers_are_answered_as_recorded() {
+    for folder in ["trunk-asterisk-out", "trunk-asterisk-out-sdes-100rel", "trunk-sipp-default-uac-uas", "trunk-sipp-to-asterisk-echo", "trunk-sipp-to-asterisk-early", "trunk-sipp-to-asterisk-dtmf"] {
+        for file in corpus(folder) {
+            let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+            let offer = fs::read(&file).expect("readable");
+            golden(&format!("{folder}-{name}"), &format!("# answer PCMU\n{}", answer(Side::Trunk, &offer, &[Codec::Pcmu, Codec::Pcma])));
+        }
+    }
+}
+
+#[test]
+fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
+    let mut browser = Negotiation::new(local(Side::Browser));
+    golden("offer-browser", &browser.offer(&Codec::ALL));
+    for (file, codec) in [("answer-opus", Codec::Opus), ("answer-PCMU", Codec::Pcmu), ("answer-PCMA", Codec::Pcma), ("answer-default", Codec::Opus)] {
+        let mut leg = browser.clone();
+        let body = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/corpus/chromium/{file}.sdp"))).expect("readable");
+        let agreed = leg.receive_answer(&body).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert_eq!(agreed.codec, codec, "{file}");
+        assert!(matches!(&agreed.remote, Remote::Dtls { active: false, fingerprints, .. } if fingerprints.len() == 1));
+    }
+    let g722 = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/answer-G722.sdp")).expect("readable");
+    assert_eq!(browser.clone().receive_answer(&g722).map(|a| a.codec).map_err(|e| e.warning), Err(305));
+    let mut trunk = Negotiation::new(local(Side::Trunk));
+    golden("offer-trunk", &trunk.offer(&[Codec::Pcmu, Codec::Pcma]));
+    let asterisk = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/trunk-sipp-to-asterisk-echo/003_5080-5072_INVITE_200.sdp")).expect("readable");
+    assert_eq!(trunk.receive_answer(&asterisk).map(|a| a.codec), Ok(Codec::Pcmu));
+}
+
+#[test]
+fn an_answers_direction_is_legal_for_every_offer_and_every_wish() {
+    let offer = String::from_utf8(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/loop_audio_full.sdp")).expect("readable")).expect("text");
+    let all = [Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive];
+    for offered in all {
+        for allow in all {
+            let mut leg = Negotiation::new(local(Side::Browser));
+            leg.receive_offer(offer.replace("a=sendrecv", &format!("a={}", offered.as_str())).as_bytes()).expect("an offer");
+            let (_, agreed) = leg.answer(&Codec::ALL, allow).expect("an answer");
+            // RFC 3264 section 6.1: we send only where they receive, and receive only where they send.
+            assert!(!agreed.direction.sends() || (offered.receives() && allow.sends()), "{offered:?} {allow:?}");
+            assert!(!agreed.direction.receives() || (offered.sends() && allow.receives()), "{offered:?} {allow:?}");
+            assert_eq!(agreed.direction, offered.reversed().and(allow));
+        }
+    }
+}
+
+#[test]
+fn what_trunks_get_wrong_is_mended_and_what_is_hostile_is_refused() {
+    let plain = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    for (from, to) in [("s=-\r\n", ""), ("t=0 0\r\n", ""), ("o=- 1 1", "o=John Doe 1 1"), ("s=-\r\nc=IN IP4 192.0.2.1\r\n", "s=-\r\na=sendrecv\r\nc=IN IP4 192.0.2.1\r\n"),
+        ("o=- 1 1", "o=- 99999999999999999999999 99999999999999999999999"), ("\r\n", "\n"), ("t=0 0\r\n", "t=0 0\r\nX=unknown line\r\n"),
+        ("m=audio 4000 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 0\r\nm=application 0 TCP/WSS/BFCP *\r\n")] {
+        let sdp = plain.replace(from, to);
+        let read = Description::parse(sdp.as_bytes()).unwrap_or_else(|e| panic!("{from:?} -> {to:?}: {e}"));
+        assert_eq!(read.audio().map(|(_, m)| (m.port, m.formats[0].codec())), Some((4000, Some(Codec::Pcmu))), "{to}");
+    }
+    let many = |line: &str, n: usize| format!("{plain}{}", line.repeat(n));
+    for (what, sdp) in [
+        ("NUL", plain.replace("s=-", "s=a\0b")),
+        ("lone CR", plain.replace("s=-", "s=a\rb")),
+        ("payload type", plain.replace("AVP 0", "AVP 128")),
+        ("lines", many("a=x\r\n", 600)),
+        ("sections", many("m=audio 1 RTP/AVP 0\r\n", 9)),
+        ("bytes", many(&format!("a={}\r\n", "x".repeat(1_000)), 40)),
+        ("port", plain.replace("4000", "70000")),
+        ("not SDP", "hello".into()),
+        ("empty", String::new()),
+    ] {
+        assert!(Description::parse(sdp.as_bytes()).is_err(), "{what}");
+    }
+    let candidates = many("a=candidate:1 1 udp 1 127.0.0.99 9 typ host\r\n", 400);
+    assert_eq!(Description::parse(candidates.as_bytes()).expect("sound").media[0].candidates.len(), 20, "a flood is cut");
+}
