@@ -1,0 +1,98 @@
+//! The web port's door, over real sockets.
+
+use crate::{far_end, phone};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+async fn ask(web: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(web).await.expect("it listens");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut buf = vec![0; 65_536];
+    let mut text = String::new();
+    while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut buf)).await {
+        text.push_str(&String::from_utf8_lossy(&buf[..n]));
+        if n == 0 || text.contains("\r\n\r\n") {
+            break;
+        }
+    }
+    text
+}
+
+fn upgrade(web: SocketAddr, change: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "GET /sip HTTP/1.1\r\nHost: {web}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: sip\r\nOrigin: http://{web}\r\n\r\n"
+    );
+    for (from, to) in change {
+        text = text.replace(from, to);
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_door_opens_for_sip_from_allowed_origins_only() {
+    let far = far_end().await;
+    let node = phone(far.udp.expect("UDP")).await;
+    let web = node.web;
+    let own = format!("Origin: http://{web}");
+    for (change, status) in [
+        (vec![], "101"),
+        (vec![(own.as_str(), "Origin: https://shop.example")], "101"),
+        (vec![(own.as_str(), "Origin: https://evil.example")], "403"),
+        (vec![(own.as_str(), "Origin: null")], "403"),
+        (vec![(own.as_str(), "Origin: http://shop.example")], "403"),
+        (vec![(own.as_str(), "Origin: https://shop.example.evil")], "403"),
+        (vec![(own.as_str(), "X-None: 1")], "101"),
+        (vec![("Sec-WebSocket-Protocol: sip\r\n", "")], "400"),
+        (vec![("Sec-WebSocket-Protocol: sip\r\n", "Sec-WebSocket-Protocol: mqtt, sip\r\n")], "101"),
+        (vec![("Version: 13", "Version: 8")], "426"),
+        (vec![("Upgrade: websocket\r\n", "")], "400"),
+        (vec![("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "")], "400"),
+        (vec![("GET", "POST")], "405"),
+    ] {
+        let answer = ask(web, &upgrade(web, &change)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{change:?}: {answer}");
+        if status == "101" {
+            assert!(answer.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+        }
+    }
+    node.stop().await;
+    far.stop().await;
+}
+
+#[tokio::test]
+async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
+    let far = far_end().await;
+    let node = phone(far.udp.expect("UDP")).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    for path in ["/", "/phone.js", "/phone.css", "/jssip.js", "/livez", "/readyz"] {
+        let answer = ask(node.web, &get(path)).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("default-src 'self'"), "{path}");
+    }
+    assert!(ask(node.web, &get("/settings.json")).await.contains("\"login\":null"));
+    assert!(ask(node.web, &get("/../etc/passwd")).await.starts_with("HTTP/1.1 404"));
+    node.stop().await;
+    far.stop().await;
+}
+
+#[tokio::test]
+async fn a_trunks_socket_survives_junk_and_strangers_hear_nothing() {
+    let far = far_end().await;
+    let node = phone(far.udp.expect("UDP")).await;
+    let (to, stranger) = (node.udp.expect("UDP"), UdpSocket::bind("127.0.0.66:0").await.expect("a socket"));
+    for junk in [&b"\0\0\0\0"[..], b"GET / HTTP/1.1\r\n\r\n", b"INVITE", b"\xff\xfe\xfd\r\n\r\n", b"SIP/2.0 99999 x\r\n\r\n"] {
+        stranger.send_to(junk, to).await.expect("sent");
+    }
+    let options = "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.66;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+    stranger.send_to(options.as_bytes(), to).await.expect("sent");
+    let trunk = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    trunk.send_to(options.as_bytes(), to).await.expect("sent");
+    let mut buf = [0; 2_000];
+    let (n, _) = tokio::time::timeout(Duration::from_secs(5), trunk.recv_from(&mut buf)).await.expect("in time").expect("received");
+    assert!(buf[..n].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&buf[..n]));
+    assert!(stranger.try_recv(&mut buf).is_err(), "a stranger gets nothing");
+    node.stop().await;
+    far.stop().await;
+}
