@@ -14,8 +14,9 @@ const RESTART: i16 = 1_000;
 struct Mapping {
     origin: u64,
     ssrc: u32,
-    /// First and newest input sequence numbers; older ones are dropped rather than renumbered.
-    first: u16,
+    /// First input sequence number, until the newest has left it behind: packets before it are dropped
+    /// rather than renumbered.
+    first: Option<u16>,
     newest: u16,
     sequence_offset: u16,
     timestamp_offset: u32,
@@ -64,15 +65,13 @@ impl Egress {
         let mapping = known.unwrap_or_else(|| Mapping {
             origin,
             ssrc: packet.ssrc,
-            first: packet.sequence,
+            first: Some(packet.sequence),
             newest: packet.sequence,
             sequence_offset: self.next.wrapping_sub(packet.sequence),
             timestamp_offset: self.timestamp_at(now, clock).wrapping_sub(packet.timestamp),
         });
         let ahead = packet.sequence.wrapping_sub(mapping.newest) as i16 >= 0;
-        let before_start = (packet.sequence.wrapping_sub(mapping.first) as i16) < 0
-            && (mapping.newest.wrapping_sub(mapping.first) as i16) < RESTART;
-        if before_start {
+        if mapping.first.is_some_and(|first| (packet.sequence.wrapping_sub(first) as i16) < 0) {
             return None;
         }
         let mapping = self.mapping.insert(mapping);
@@ -80,6 +79,7 @@ impl Egress {
         let timestamp = packet.timestamp.wrapping_add(mapping.timestamp_offset);
         if ahead {
             mapping.newest = packet.sequence;
+            mapping.first = mapping.first.filter(|first| packet.sequence.wrapping_sub(*first) < RESTART.unsigned_abs());
             self.next = sequence.wrapping_add(1);
             self.timestamp = timestamp;
             self.last_at = Some(now);
@@ -121,6 +121,18 @@ mod tests {
 
     fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> Packet {
         Packet { marker: false, payload_type: 0, sequence, timestamp, ssrc, header_len: 12, padding: 0 }
+    }
+
+    #[test]
+    fn an_hour_of_packets_is_relayed_without_a_gap() {
+        let start = Instant::now();
+        let mut egress = Egress::new(1, 0x7ff0, 0);
+        let mut last = None;
+        for n in 0..180_000u32 {
+            let numbers = egress.relay(start, 1, &packet(9, n as u16, n * 160), 8_000).expect("every packet");
+            assert!(last.is_none_or(|l: u16| numbers.sequence == l.wrapping_add(1)), "packet {n}");
+            last = Some(numbers.sequence);
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub enum Refused {
     TooManySources,
 }
 
-/// Packets back from the newest that may still arrive; late ones beyond are replays.
+/// Packets remembered; the oldest word is cleared whole, so all but 64 of them may still arrive late.
 const WINDOW: u64 = 1024;
 /// Sources one context keeps: one audio stream, and a few for restarts.
 const MAX_SOURCES: usize = 4;
@@ -63,7 +63,7 @@ impl Window {
     }
     fn is_new(&self, index: u64) -> bool {
         index > self.highest
-            || (self.highest - index < WINDOW && self.bits[(index / 64 % (WINDOW / 64)) as usize] & (1 << (index % 64)) == 0)
+            || (self.highest - index < WINDOW - 64 && self.bits[(index / 64 % (WINDOW / 64)) as usize] & (1 << (index % 64)) == 0)
     }
     fn record(&mut self, index: u64) {
         if index > self.highest {
@@ -382,7 +382,7 @@ mod tests {
             Profile::Aes128CmHmacSha1_80 => rtc_srtp::protection_profile::ProtectionProfile::Aes128CmHmacSha1_80,
         };
         let provider = rtc_crypto::default_provider().expect("aws-lc-rs is built in");
-        rtc_srtp::context::Context::new_with_provider(key, salt, theirs, None, None, provider).expect("sound keys")
+        rtc_srtp::context::Context::new(key, salt, theirs, None, None, provider.crypto()).expect("sound keys")
     }
 
     const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80];

@@ -28,7 +28,8 @@ impl Framer {
 
     /// Whether a message has begun but not ended.
     pub fn is_partial(&self) -> bool {
-        !self.buf.is_empty()
+        // A lone CRLF is a whole answer to a ping, or half a ping: either may take its time.
+        !self.buf.is_empty() && self.buf != b"\r\n"
     }
 
     /// The next whole frame.
@@ -42,7 +43,7 @@ impl Framer {
                 self.take(4);
                 return Ok(Some(Frame::Ping));
             }
-            [b'\r', b'\n', b'\r'] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', b'\r'] | [b'\r', b'\n'] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => {
                 self.take(2);
                 return Ok(Some(Frame::Pong));

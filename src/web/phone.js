@@ -52,6 +52,7 @@ function show() {
   $("mute").hidden = $("hold").hidden = !session.isEstablished();
   $("mute").setAttribute("aria-pressed", String(session.isMuted().audio));
   $("hold").setAttribute("aria-pressed", String(session.isOnHold().local));
+  $("progress").hidden = ringing;
   $("hangup").textContent = ringing ? "Decline" : "Hang up";
   $("dial").hidden = active;
 }
@@ -198,6 +199,8 @@ async function begin() {
   const settings = await (await fetch("settings.json")).json();
   $("login").addEventListener("submit", (event) => { event.preventDefault(); start(settings, $("user").value, $("password").value); });
   if (settings.login) {
+    $("try").hidden = false;
+    $("hint").textContent = "Paste a number in any form, or dial 9196 to hear yourself.";
     start(settings, settings.login.user, settings.login.password);
   } else {
     line("offline", "Not logged in");

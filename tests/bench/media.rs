@@ -1,0 +1,105 @@
+//! Packets through `media::Session`, one core: relayed and transcoded, with the allocations of each counted.
+//! A plain report rather than criterion: the allocation counter must see nothing but the session.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use webtrunk::codec::{Codec, Encoder};
+use webtrunk::media::end::Kind;
+use webtrunk::media::session::Event;
+use webtrunk::media::{EndId, Port, Session, Settings, Sink};
+use webtrunk::rtp::packet::write_header;
+use webtrunk::sdp::Direction;
+use webtrunk::sdp::offer_answer::{Agreed, Remote};
+
+struct Counting;
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed to the system allocator unchanged; the counter touches no memory of the caller's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(at, layout) }
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counting = Counting;
+
+#[derive(Default)]
+struct Count(u64);
+
+impl Sink for Count {
+    fn send(&mut self, _: Port, _: SocketAddr, datagram: &[u8]) {
+        self.0 += u64::from(!datagram.is_empty());
+    }
+    fn event(&mut self, _: Event) {}
+}
+
+fn addr(n: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, n], 4_000))
+}
+
+fn settings(codec: Codec, n: u8) -> Settings {
+    let pt = codec.default_payload_type();
+    let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n) };
+    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, direction: Direction::SendRecv, remote, ptime: 20 };
+    Settings { agreed, complexity: 5 }
+}
+
+/// Seconds of one thread's CPU time are close to wall time here: nothing blocks.
+fn run(name: &str, from: Codec, to: Codec, packets: u32) {
+    let now = Instant::now();
+    let mut session = Session::new(now, Duration::from_secs(1));
+    let mut sink = Count::default();
+    for (n, codec) in [(1u16, from), (2, to)] {
+        session.open(EndId(n), Kind::Trunk { nat: false }, u32::from(n), "c", 1);
+        session.configure(now, EndId(n), settings(codec, n as u8), &mut sink);
+    }
+    session.bridge(EndId(1), EndId(2));
+    let mut encoder = Encoder::new(from, 5);
+    let frames: Vec<Vec<u8>> = (0..250usize).map(|f| {
+        let pcm: Vec<i16> = (0..160).map(|s| (6_000.0 * ((f * 160 + s) as f32 * 0.3).sin()) as i16).collect();
+        let mut payload = [0; 400];
+        let n = encoder.encode(&pcm, &mut payload);
+        payload[..n].to_vec()
+    }).collect();
+    let mut datagram = [0u8; 500];
+    let mut feed = |session: &mut Session, sink: &mut Count, n: u32| {
+        let payload = &frames[n as usize % frames.len()];
+        let step = from.clock() / 50;
+        write_header(datagram.first_chunk_mut().expect("room"), false, from.default_payload_type(), n as u16, n * step, 9);
+        datagram[12..12 + payload.len()].copy_from_slice(payload);
+        session.receive(now, Port::Rtp(EndId(1)), EndId(1), addr(1), &mut datagram[..12 + payload.len()], sink);
+    };
+    (0..500).for_each(|n| feed(&mut session, &mut sink, n));
+    sink.0 = 0;
+    let (before, start) = (ALLOCATIONS.load(Ordering::Relaxed), Instant::now());
+    (500..500 + packets).for_each(|n| feed(&mut session, &mut sink, n));
+    let (elapsed, allocated) = (start.elapsed(), ALLOCATIONS.load(Ordering::Relaxed) - before);
+    let each = elapsed / packets;
+    let rate = f64::from(packets) / elapsed.as_secs_f64();
+    println!("{name:<34} {each:>10.2?} a packet {rate:>12.0} packets/s a core {:>8.4} allocations a packet", allocated as f64 / f64::from(packets));
+    assert!(sink.0 >= u64::from(packets) - 5, "packets were lost");
+    if from == to {
+        assert_eq!(allocated, 0, "the relay path allocates");
+    }
+}
+
+fn main() {
+    // `cargo test` builds benches too and runs them with --test; measuring is for `cargo bench`.
+    let packets = if std::env::args().any(|a| a == "--bench") { 1 } else { 50 };
+    run("relay PCMU to PCMU", Codec::Pcmu, Codec::Pcmu, 2_000_000 / packets);
+    run("relay Opus to Opus", Codec::Opus, Codec::Opus, 2_000_000 / packets);
+    run("transcode PCMU to PCMA", Codec::Pcmu, Codec::Pcma, 500_000 / packets);
+    run("transcode Opus to PCMU (decode)", Codec::Opus, Codec::Pcmu, 50_000 / packets);
+    run("transcode PCMU to Opus (encode)", Codec::Pcmu, Codec::Opus, 50_000 / packets);
+}

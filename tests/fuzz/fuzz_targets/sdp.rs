@@ -1,0 +1,25 @@
+//! SDP: any offer is answered soundly or refused.
+#![no_main]
+use libfuzzer_sys::fuzz_target;
+use webtrunk::codec::Codec;
+use webtrunk::sdp::offer_answer::{Local, Negotiation, Side};
+use webtrunk::sdp::{Description, Direction};
+
+fuzz_target!(|bytes: &[u8]| {
+    let local = Local {
+        side: if bytes.len() % 2 == 0 { Side::Browser } else { Side::Trunk },
+        address: ([192, 0, 2, 1], 4000).into(),
+        more_addresses: vec![],
+        ice: Some(Default::default()),
+        fingerprint: "AB".into(),
+        session_id: 1,
+        ssrc: 1,
+        cname: "c".into(),
+    };
+    let mut leg = Negotiation::new(local);
+    if leg.receive_offer(bytes).is_ok()
+        && let Ok((answer, _)) = leg.answer(&Codec::ALL, Direction::SendRecv)
+    {
+        Description::parse(answer.as_bytes()).expect("our answer can be read");
+    }
+});
