@@ -166,7 +166,8 @@ pub fn normalise(dialled: &str, country: Option<&str>) -> String {
 
 /// Whether `code` is a country the number metadata knows.
 pub fn is_country(code: &str) -> bool {
-    code.parse::<Region>().is_ok()
+    // The metadata's own word for "unknown" parses too.
+    code != "ZZ" && code.parse::<Region>().is_ok()
 }
 
 impl fmt::Display for Target {

@@ -22,6 +22,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ struct Live {
     call: Call,
     media_closed: bool,
     recorded: bool,
+    /// Its handling panicked once.
+    lost: bool,
     counted: Vec<String>,
 }
 
@@ -162,7 +165,7 @@ impl Gateway {
         [self.transactions.next_timeout(), self.timers.next_timeout()].into_iter().flatten().min()
     }
 
-    /// Runs `work` on a call with a desk of the node's parts.
+    /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the node.
     fn with_call<R>(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>, work: impl FnOnce(&mut Call, &mut Desk<'_>) -> R) -> Option<R> {
         let live = self.calls.get_mut(&id)?;
         let mut desk = Desk {
@@ -179,9 +182,25 @@ impl Gateway {
             random: &mut self.random,
             out,
         };
-        let result = work(&mut live.call, &mut desk);
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut desk)));
+        let Ok(result) = result else {
+            self.lose(now, id, out);
+            return None;
+        };
         self.recount(id);
         Some(result)
+    }
+
+    /// Ends a call whose handling panicked: properly if that still works, else by forgetting it.
+    fn lose(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>) {
+        out.push(Output::Note(Note::CallPanicked { call: id }));
+        let Some(live) = self.calls.get_mut(&id) else { return };
+        if std::mem::replace(&mut live.lost, true) {
+            out.push(Output::Media { worker: live.call.worker, command: crate::worker::Command::Close { session: id.0 } });
+            return self.forget(id);
+        }
+        let why = Reject::new(500, "a bug in the gateway ended this call");
+        self.with_call(now, id, out, |call, desk| call.finish(desk, HangupBy::Us, why));
     }
 
     /// Keeps the number of calls per trunk true: legs that are trying or talking count.
@@ -355,5 +374,46 @@ impl Gauges {
     /// Whether no call has left anything behind.
     pub fn is_idle(&self) -> bool {
         self.calls + self.ending + self.transactions + self.timers + self.dialogs + self.tickets == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::parse_embedded;
+    use crate::sip::parse::Framing;
+
+    fn with_two_calls() -> (Gateway, Instant, Vec<CallId>) {
+        let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
+        let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
+        let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
+        let identity = Identity { fingerprint: "AB".into(), udp_port: 1, tcp_port: 1, web_secure: false, workers: 1 };
+        let now = Instant::now();
+        let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
+        let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
+        for n in 0..2 {
+            let text = format!(
+                "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\n\
+                 Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
+            );
+            let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
+            gateway.handle(now, Input::Received { hop: Hop::Udp(remote), remote, message }, &mut Vec::new());
+        }
+        let ids = gateway.calls.keys().copied().collect();
+        (gateway, now, ids)
+    }
+
+    #[test]
+    fn a_bug_in_one_call_ends_that_call_and_no_other() {
+        let (mut gateway, now, ids) = with_two_calls();
+        let mut out = Vec::new();
+        gateway.with_call(now, ids[0], &mut out, |_, _| panic!("a bug"));
+        let refused = out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
+        assert!(refused, "its caller is told");
+        assert_eq!(gateway.calls[&ids[0]].call.state, State::Over);
+        assert_eq!(gateway.calls[&ids[1]].call.state, State::Opening);
+        gateway.with_call(now, ids[0], &mut out, |_, _| panic!("again"));
+        assert!(!gateway.calls.contains_key(&ids[0]), "a second one is the end of it");
+        assert!(gateway.calls.contains_key(&ids[1]));
     }
 }

@@ -1,4 +1,4 @@
-//! webtrunk: a SIP-to-WebRTC gateway.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod timers;
 

@@ -19,6 +19,7 @@ pub enum Note {
     TrunkFull { call: CallId, trunk: String, limit: usize },
     EarlyMediaUnusable { call: CallId, why: String },
     MediaPanicked { call: CallId },
+    CallPanicked { call: CallId },
     Draining { calls: usize },
     Dropped { why: &'static str, remote: Option<SocketAddr> },
 }
@@ -48,6 +49,7 @@ impl Note {
             Note::TrunkFull { call, trunk, limit } => warn!(code = "WT-2110", "call {call} skips trunk {trunk}: it has its {limit} calls"),
             Note::EarlyMediaUnusable { call, why } => info!("call {call} early media cannot be used: {}", printable(why)),
             Note::MediaPanicked { call } => tracing::error!(code = "WT-9001", "call {call} lost its media to a bug; other calls go on"),
+            Note::CallPanicked { call } => tracing::error!(code = "WT-9004", "call {call} was ended by a bug; other calls go on"),
             Note::Draining { calls } => info!("draining: no new calls, {calls} in progress"),
             Note::Dropped { why, remote } => match remote {
                 Some(remote) => debug!("dropped from {remote}: {why}"),

@@ -165,3 +165,58 @@ fn rsip_agrees_wherever_it_can_read() {
     println!("rsip reads {read} of {} real messages", read + refused);
     assert!(read > 0);
 }
+
+/// The limits of the security catalogue, one below, at, and one above each.
+#[test]
+fn every_limit_holds_at_its_boundary() {
+    use webtrunk::sip::parse::{MAX_HEADER_LINE, MAX_HEADERS, MAX_START_LINE};
+    let message = |uri: &str, extra: &str| {
+        format!("OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n{extra}Content-Length: 0\r\n\r\n")
+    };
+    let verdict = |text: String| match Message::parse(text.into_bytes(), Framing::Datagram) {
+        Err(e) => e.status,
+        Ok(m) => m.check().map_or_else(|e| e.status, |()| 200),
+    };
+    let fill = |n: usize| "x".repeat(n);
+    for over in [0usize, 1] {
+        let refused = |status: u16| if over == 0 { 200 } else { status };
+        let uri = |n: usize| format!("sip:{}@b", fill(n - 6));
+        assert_eq!(verdict(message(&uri(1_024 + over), "")), refused(414), "URI");
+        let header = format!("X: {}\r\n", fill(MAX_HEADER_LINE - 3 + over));
+        assert_eq!(verdict(message("sip:x", &header)), refused(513), "header line");
+        let many = "X: 1\r\n".repeat(MAX_HEADERS - 6 + over);
+        assert_eq!(verdict(message("sip:x", &many)), refused(513), "header lines");
+        let vias = "Via: SIP/2.0/UDP a;branch=z9hG4bK2\r\n".repeat(63 + over);
+        assert_eq!(verdict(message("sip:x", &vias)), refused(400), "Via values");
+        let routes = "Route: <sip:a>\r\n".repeat(32 + over);
+        assert_eq!(verdict(message("sip:x", &routes)), refused(400), "Route values");
+        let params: String = (0..32 + over).map(|n| format!(";p{n}")).collect();
+        assert_eq!(verdict(message("sip:x", &format!("Contact: <sip:a@b>{params}\r\n"))), refused(400), "parameters");
+        for (name, from, to) in [("branch", "z9hG4bK1", 256), ("tag", "tag=1", 256), ("Call-ID", "Call-ID: 1", 256)] {
+            let bare = from.rsplit(['=', ' ']).next().unwrap();
+            let long = from.replace(bare, &fill(to + over));
+            assert_eq!(verdict(message("sip:x", "").replace(from, &long)), refused(400), "{name}");
+        }
+    }
+    assert_eq!(verdict(message(&format!("sip:{}", fill(MAX_START_LINE)), "")), 414, "start line");
+    assert_eq!(verdict(message("sip:x", &format!("X: {}\r\n", fill(66_000)))), 513, "message");
+}
+
+/// STUN, beside the rtc-stun crate: it accepts what we answer, and we accept what it asks.
+#[test]
+fn stun_agrees_with_rtc_stun() {
+    let request = webtrunk::media::stun::binding_request([5; 12], "ours:theirs", "a-password-of-22-chars", true);
+    let mut theirs = rtc_stun::message::Message::new();
+    theirs.raw = request.clone();
+    theirs.decode().expect("they read our request");
+    rtc_stun::fingerprint::FINGERPRINT.check(&theirs).expect("fingerprint");
+    let parsed = BindingRequest::parse(&request).expect("we read it too");
+    assert!(parsed.is_authentic("a-password-of-22-chars") && !parsed.is_authentic("another"));
+    let mut answer = rtc_stun::message::Message::new();
+    answer.raw = parsed.success("192.0.2.9:4321".parse().unwrap(), "a-password-of-22-chars");
+    answer.decode().expect("they read our answer");
+    rtc_stun::fingerprint::FINGERPRINT.check(&answer).expect("fingerprint");
+    let mut mapped = rtc_stun::xoraddr::XorMappedAddress::default();
+    rtc_stun::message::Getter::get_from(&mut mapped, &answer).expect("an address");
+    assert_eq!((mapped.ip.to_string(), mapped.port), ("192.0.2.9".to_owned(), 4321));
+}

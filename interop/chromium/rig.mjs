@@ -11,7 +11,7 @@ export const ROOT = join(HERE, "..", "..");
 export const SHOTS = join(ROOT, "target", "screenshots");
 mkdirSync(SHOTS, { recursive: true });
 export const work = mkdtempSync(join(tmpdir(), "wt-interop-"));
-const binary = process.env.WEBTRUNK_BIN || join(ROOT, "target", "debug", "webtrunk");
+export const binary = process.env.WEBTRUNK_BIN || join(ROOT, "target", "debug", "webtrunk");
 const children = new Set();
 
 export function start(command, args, options = {}) {

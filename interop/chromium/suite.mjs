@@ -1,7 +1,7 @@
 // Real Chromium with real JsSIP through webtrunk to real Asterisk and SIPp, judged by what is heard.
 import { readFileSync, rmSync, existsSync } from "node:fs";
 import { join } from "node:path";
-import { SHOTS, ROOT, asterisk, browser, cdrs, connected, dial, equal, heard, hears, hearsNothing, over, phone, recordOf, runAll, start, stats, stopAll, test, toneOf, until, webtrunk, work } from "./rig.mjs";
+import { SHOTS, ROOT, asterisk, binary, browser, cdrs, connected, dial, equal, heard, hears, hearsNothing, over, phone, recordOf, runAll, start, stats, stopAll, test, toneOf, until, webtrunk, work } from "./rig.mjs";
 
 let node, chrome, alice;
 const hangup = async (page) => { await page.click("#hangup"); await over(page); };
@@ -256,6 +256,43 @@ test("over wss with an own certificate authority", async () => {
   await page.context().close();
   secure.kill("SIGTERM");
   await until("the node has stopped", () => secure.code !== undefined);
+});
+
+test("the demo needs no configuration: echoes, tones, a tune, the trunk, another page, busy", async () => {
+  const demo = start(binary, ["demo", "--port", "8091", "--cdr", join(work, "cdr.jsonl")]);
+  await until("the demo serves", () => /localhost:8091/.test(demo.output));
+  const page = await phone(chrome, { url: "http://localhost:8091/", user: null, viewport: { width: 440, height: 760 } });
+  const hear = async (number, hz, seconds) => recordOf(async () => {
+    await page.click(`#numbers button:has-text("${number}")`);
+    await connected(page);
+    await hears(page, hz, seconds);
+    if (number.startsWith("+")) await page.screenshot({ path: join(SHOTS, "demo.png") });
+    await hangup(page);
+  });
+  await hear("9196", 440);
+  await hear("9195", 440, 12);
+  await hear("9197", 1000);
+  await hear("9198", 659);
+  const [cdr] = await hear("+12065550123", 440, 12);
+  equal(cdr.legs.map((l) => l.codec).join(), "opus,PCMU", "codecs through the demo's trunk");
+  const other = await phone(chrome, { url: "http://localhost:8091/", user: null });
+  await recordOf(async () => {
+    await page.click('#numbers button:has-text("9101")');
+    await other.waitForSelector("#answer:visible");
+    await other.click("#answer");
+    await connected(page);
+    await hears(other, 440);
+    await hangup(other);
+    await over(page);
+  });
+  await dial(page, "(206) 555-0199");
+  await over(page);
+  if (!/busy/i.test(await page.textContent("#verdict"))) throw new Error("busy is not told");
+  equal([...page.problems, ...other.problems].join(), "", "problems on the pages");
+  await Promise.all([page, other].map((p) => p.context().close()));
+  demo.kill("SIGINT");
+  await until("the demo has stopped", () => demo.code !== undefined);
+  equal(demo.code, 0, "exit code");
 });
 
 test("the page is usable by keyboard, fits a telephone and reads in the dark", async () => {

@@ -23,7 +23,9 @@ impl Call {
         let trying = crate::sip::build::Writer::response(message, 100, None).end();
         desk.respond(server, 100, trying);
         if let Err(why) = self.take_reinvite(desk, end, server, message) {
-            if let Some(leg) = self.leg_mut(end) {
+            // Before the call talks, the offer that waits is the first INVITE's own: it must survive.
+            let talking = self.state == State::Talking;
+            if let Some(leg) = self.leg_mut(end).filter(|_| talking) {
                 leg.negotiation.reject_offer();
             }
             desk.refuse(server, message, &why);

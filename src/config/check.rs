@@ -111,7 +111,7 @@ impl Check {
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
         let limits = self.limits(f.limits, &media);
         let drain_timeout = self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
-        let users: BTreeMap<_, _> = f.user.into_iter().filter_map(|(n, u)| Some((n.clone(), self.user(n, u, &plan)?))).collect();
+        let users: BTreeMap<_, _> = f.user.into_iter().map(|(n, u)| (n.clone(), self.user(n, u, &plan))).collect();
         let trunks: BTreeMap<_, _> = f.trunk.into_iter().filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?))).collect();
         for trunk in trunks.values() {
             if (if trunk.uri.tcp { tcp } else { udp }).is_none() {
@@ -270,15 +270,16 @@ impl Check {
         Secret::new(text)
     }
 
-    fn user(&mut self, name: String, user: Spanned<schema::User>, plan: &Plan) -> Option<User> {
+    fn user(&mut self, name: String, user: Spanned<schema::User>, plan: &Plan) -> User {
         let span = user.span();
         let user = user.into_inner();
         let context = match &user.context {
-            Some(at) if plan.context(at.as_ref()).is_none() => {
-                self.no_context(at, plan);
-                return None;
+            Some(at) => {
+                if plan.context(at.as_ref()).is_none() {
+                    self.no_context(at, plan);
+                }
+                at.as_ref().clone()
             }
-            Some(at) => at.as_ref().clone(),
             None => "default".into(),
         };
         if user.context.is_none() && plan.context("default").is_none() {
@@ -289,7 +290,7 @@ impl Check {
         if password.reveal().is_empty() {
             self.error(&user.password, "config::secret", format!("user {name} has an empty password"), "give a long random one: it guards your telephone bill");
         }
-        Some(User { name, password, did: user.did.map(Spanned::into_inner), display_name: user.display_name, context })
+        User { name, password, did: user.did.map(Spanned::into_inner), display_name: user.display_name, context }
     }
 
     fn no_context(&mut self, at: &Spanned<String>, plan: &Plan) {
@@ -579,9 +580,10 @@ impl Names {
     }
 }
 
+/// What was probably meant: at most two slips away, and not a wholly different word.
 fn suggestion(name: &str, known: &[&str]) -> String {
-    let close = known.iter().filter(|k| strsim::jaro_winkler(k, name) > 0.8);
-    let best = close.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    let slips = |k: &&&str| strsim::osa_distance(k, name);
+    let best = known.iter().min_by_key(slips).filter(|k| slips(k) <= 2 && slips(k) < name.len().max(2) - 1);
     best.map(|b| format!("did you mean {b:?}? ")).unwrap_or_default()
 }
 

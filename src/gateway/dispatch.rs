@@ -319,7 +319,7 @@ impl Gateway {
                 let note = Note::CallStarted { call: call_id, from, number: call.number.clone(), route };
                 out.push(Output::Note(note));
                 self.servers.insert(id, call_id);
-                self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, counted: Vec::new() });
+                self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new() });
                 self.with_call(now, call_id, out, |call, desk| call.start(desk));
             }
             Err(why) => {

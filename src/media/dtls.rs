@@ -414,3 +414,20 @@ impl Hello {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chromium_lists_cm_before_gcm_and_gcm_is_seen_all_the_same() {
+        let first: &[u8] = include_bytes!("../../tests/corpus/dtls/01_chromium156_clienthello_frag1.bin");
+        let second: &[u8] = include_bytes!("../../tests/corpus/dtls/02_chromium156_clienthello_frag2.bin");
+        let mut hello = Hello::default();
+        assert!(hello.push(first).is_none());
+        let whole = hello.push(second).expect("both fragments");
+        let profiles = whole.profiles();
+        assert_eq!(profiles.first(), Some(&1), "AES_CM_128_HMAC_SHA1_80 comes first");
+        assert!(profiles.contains(&7), "AEAD_AES_128_GCM is among them: {profiles:?}");
+    }
+}

@@ -88,6 +88,10 @@ fn a_reinvite_before_the_first_answer_is_491_and_one_before_the_ack_500() {
     lab.invite(ALICE, "201", OFFER);
     let invite = lab.take(BOB, "INVITE");
     lab.reply(BOB, &invite, 180, "");
+    let ringing = lab.take(ALICE, "180");
+    let early = lab.in_dialog(ALICE, &ringing, "INVITE", 90, "", OFFER);
+    lab.says(ALICE, &early);
+    lab.take(ALICE, "491");
     lab.reply(BOB, &invite, 200, ANSWER);
     let ok = lab.take(ALICE, "200");
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", OFFER);

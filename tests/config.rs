@@ -1,0 +1,89 @@
+//! Configuration errors name file, line, cause and fix, all at once; and what README and the folders show is sound.
+
+use std::fs;
+use std::path::Path;
+use webtrunk::config::check::{load, parse_embedded};
+use webtrunk::config::{Config, Problem, Problems};
+
+const GOOD: &str = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"p\"\ncontext = \"phones\"\n[trunk.far]\nuri = \"sip:192.0.2.1\"\n";
+const PLAN: &str = "country = \"US\"\n[[route]]\nname = \"A\"\nmatch = \"+1X.\"\ndo = [{ dial = [\"trunk:far\"] }]\n";
+
+fn problems(config: &str, plan: &str) -> Vec<Problem> {
+    let result: Result<(Config, Problems), Problems> = parse_embedded(config, &[("phones", plan)]);
+    result.map_or_else(|p| p.0, |(_, warnings)| warnings.0)
+}
+
+#[test]
+fn each_mistake_names_its_line_its_cause_and_its_fix() {
+    assert!(problems(GOOD, PLAN).is_empty());
+    for (from, to, code, line, fix) in [
+        ("uri = ", "urii = ", "config::key", 9, "did you mean \"uri\"?"),
+        ("domain = \"x\"", "domain = 5", "config::syntax", 2, "README"),
+        ("\":5060\"", "\"five\"", "config::address", 4, "write \":5060\""),
+        ("password = \"p\"", "password = { env = \"NOT_SET_X\" }", "config::secret", 6, "set it before the start"),
+        ("password = \"p\"", "password = \"\"", "config::secret", 6, "guards your telephone bill"),
+        ("context = \"phones\"", "context = \"phone\"", "config::context", 7, "did you mean \"phones\"?"),
+        ("sip:192.0.2.1", "sips:192.0.2.1", "config::uri", 9, "use sip:"),
+        ("sip:192.0.2.1", "http//x", "config::uri", 9, "write \"sip:"),
+        ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\ncodecs = [\"g729\"]", "config::codec", 10, "known: opus, pcmu, pcma"),
+        ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nallow = [\"0.0.0.0/0\"]", "config::allow", 10, "name the trunk's addresses"),
+        ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nusername = \"u\"", "config::digest", 9, "digest needs both"),
+        ("[sip]", "[media]\nports = \"9-8\"\n[sip]", "config::ports", 4, "write \"20000-29999\""),
+        ("[sip]", "[limits]\nmax_duration = \"long\"\n[sip]", "config::duration", 4, "write \"30s\""),
+    ] {
+        let found = problems(&GOOD.replace(from, to), PLAN);
+        let hit = found.iter().find(|p| p.code == code).unwrap_or_else(|| panic!("{to}: {found:?}"));
+        assert_eq!(hit.line(), Some(line), "{to}: {hit:?}");
+        assert!(hit.help.contains(fix), "{to}: {}", hit.help);
+        assert!(Problems(vec![hit.clone()]).to_string().contains("built-in"), "the file is named");
+    }
+    for (from, to, code, line, fix) in [
+        ("trunk:far", "trunk:fra", "dialplan::trunk", 5, "did you mean \"far\"?"),
+        ("trunk:far", "far", "dialplan::target", 5, "write \"trunk:NAME\""),
+        ("+1X.", "+1.X", "dialplan::pattern", 4, "X is 0-9"),
+        ("\"US\"", "\"USA\"", "dialplan::country", 1, "two-letter"),
+        ("dial = [\"trunk:far\"]", "dial = [\"trunk:far\"], hangup = 603", "dialplan::step", 5, "one of dial"),
+        ("dial = [\"trunk:far\"]", "hangup = 200", "dialplan::hangup", 5, "603 declines"),
+        ("dial = [\"trunk:far\"]", "play = \"nope.wav\"", "dialplan::play", 5, "relative"),
+        ("do = ", "next_on = [\"sometimes\"]\ndo = ", "dialplan::next_on", 5, "silent:6s"),
+        ("country", "[[case]]\ndial = \"911\"\nroute = \"A\"\n#", "dialplan::case", 1, "top to bottom"),
+    ] {
+        let plan = if code == "dialplan::case" { format!("{PLAN}[[case]]\ndial = \"911\"\nroute = \"A\"\n") } else { PLAN.replace(from, to) };
+        let found = problems(GOOD, &plan);
+        let hit = found.iter().find(|p| p.code == code).unwrap_or_else(|| panic!("{to}: {found:?}"));
+        let (line, fix) = if code == "dialplan::case" { (6, "read from the top") } else { (line, fix) };
+        assert_eq!(hit.line(), Some(line), "{to}: {hit:?}");
+        assert!(hit.help.contains(fix), "{to}: {}", hit.help);
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_secrets_are_not() {
+    let bad = GOOD.replace("\":5060\"", "\"five\"").replace("context = \"phones\"", "context = \"none\"").replace("\"p\"", "\"hunter2\"").replace("sip:192.0.2.1", "nothing");
+    let found = problems(&bad, &PLAN.replace("trunk:far", "trunk:x").replace("US", "ZZ"));
+    let mut codes: Vec<&str> = found.iter().map(|p| p.code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["config::address", "config::context", "config::uri", "dialplan::country", "dialplan::trunk"]);
+    assert!(!format!("{:?}", found.iter().map(|p| (&p.message, &p.help)).collect::<Vec<_>>()).contains("hunter2"));
+}
+
+#[test]
+fn a_route_that_can_never_be_reached_is_a_warning() {
+    let found = problems(GOOD, &format!("{PLAN}[[route]]\nname = \"B\"\nmatch = \"+1900X.\"\ndo = [{{ hangup = 603 }}]\n"));
+    assert!(found.len() == 1 && found[0].warning && found[0].code == "dialplan::unreachable", "{found:?}");
+}
+
+#[test]
+fn the_examples_in_readme_and_in_the_folders_are_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("README");
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).map(|b| b.split("```").next().expect("it ends")).collect();
+    let [config, outbound, inbound] = blocks.as_slice() else { panic!("three TOML blocks, not {}", blocks.len()) };
+    let config = config.replace("{ cert = \"fullchain.pem\", key = \"privkey.pem\" }", "\"off\"").replace("{ env = \"ALICE_PASSWORD\" }", "\"a\"").replace("{ env = \"CARRIER_PASSWORD\" }", "\"b\"");
+    let (_, warnings) = parse_embedded(&config, &[("us-outbound", outbound), ("from-carrier", inbound)]).unwrap_or_else(|p| panic!("{p}"));
+    assert!(warnings.0.is_empty(), "{warnings}");
+    for file in ["interop/chromium/webtrunk.toml", "interop/chromium/webtrunk-tls.toml", "interop/docker/webtrunk.toml"] {
+        let (_, warnings) = load(&root.join(file)).unwrap_or_else(|p| panic!("{p}"));
+        assert!(warnings.0.is_empty(), "{warnings}");
+    }
+}
