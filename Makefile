@@ -9,7 +9,6 @@ demo: setup-build
 # Rust's own tests, the page's bundle byte for byte, then real Chromium, Asterisk and SIPp.
 test: setup
 	cargo test --locked
-	cargo build --locked
 	interop/check-page.sh
 	interop/run.sh
 

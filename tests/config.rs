@@ -82,6 +82,16 @@ fn the_examples_in_readme_and_in_the_folders_are_sound() {
     let config = config.replace("{ cert = \"fullchain.pem\", key = \"privkey.pem\" }", "\"off\"").replace("{ env = \"ALICE_PASSWORD\" }", "\"a\"").replace("{ env = \"CARRIER_PASSWORD\" }", "\"b\"");
     let (_, warnings) = parse_embedded(&config, &[("us-outbound", outbound), ("from-carrier", inbound)]).unwrap_or_else(|p| panic!("{p}"));
     assert!(warnings.0.is_empty(), "{warnings}");
+    let example = |name: &str| fs::read_to_string(root.join("dialplans").join(name)).expect("an example");
+    let around = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"p\"\ncontext = \"us-outbound\"\n[user.bob]\npassword = \"p\"\ncontext = \"us-outbound\"\n\
+                  [user.demo]\npassword = \"p\"\ncontext = \"demo\"\n[trunk.carrier]\nuri = \"sip:192.0.2.1\"\ncontext = \"from-carrier\"\n[trunk.fallback]\nuri = \"sip:192.0.2.2\"\n\
+                  [trunk.loopback]\nuri = \"sip:127.0.0.1\"\ncontext = \"far-end\"\n";
+    let names = ["us-outbound", "from-carrier", "demo", "far-end"];
+    let texts: Vec<String> = names.iter().map(|n| example(&format!("{n}.toml"))).collect();
+    let all: Vec<(&str, &str)> = names.iter().copied().zip(texts.iter().map(String::as_str)).collect();
+    let (_, warnings) = parse_embedded(around, &all).unwrap_or_else(|p| panic!("{p}"));
+    assert!(warnings.0.is_empty(), "{warnings}");
+    assert!(texts.iter().all(|t| t.contains("[[case]]")), "each example has its own cases");
     for file in ["interop/chromium/webtrunk.toml", "interop/chromium/webtrunk-tls.toml", "interop/docker/webtrunk.toml"] {
         let (_, warnings) = load(&root.join(file)).unwrap_or_else(|p| panic!("{p}"));
         assert!(warnings.0.is_empty(), "{warnings}");

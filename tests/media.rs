@@ -167,6 +167,21 @@ fn chromiums_fragmented_client_hello_is_read_in_any_order_and_answered_once() {
 }
 
 #[test]
+fn an_alert_in_clear_does_not_end_a_handshake() {
+    let (mut client, mut server) = pair();
+    let alert = [21u8, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
+    let now = Instant::now();
+    client.start(now, &mut |_| {});
+    for machine in [&mut client, &mut server] {
+        assert!(matches!(machine.receive(now, &alert, &mut |_| panic!("an answer")), Ok(None)));
+    }
+    let later = now + Duration::from_millis(60);
+    let mut hello = Vec::new();
+    client.fire(later, &mut |d| hello.push(d.to_vec())).expect("it goes on");
+    assert_eq!(hello.len(), 1, "the flight is repeated");
+}
+
+#[test]
 fn dtls_junk_changes_nothing() {
     let (ours, theirs) = identities();
     let mut chance = Chance(99);

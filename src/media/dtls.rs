@@ -174,6 +174,11 @@ impl Handshake {
             self.state = State::Running(Box::new(Endpoint::new(peer(), TransportProtocol::UDP, Some(config))));
             return self.feed(now, &record, send);
         }
+        if matches!(datagram, [21, _, _, 0, 0, ..]) {
+            // An alert in clear proves nothing: anyone who can write the peer's address could end the
+            // handshake with it. A peer that really gave up is found by the budget.
+            return Ok(None);
+        }
         if self.done {
             // The peer repeats its last flight: ours was lost. The crate would drop a repeat with the
             // same record numbers as a replay, and then never answer (RFC 6347 §4.2.4).
@@ -206,8 +211,7 @@ impl Handshake {
         let events = match result {
             Ok(events) => events,
             // A record that cannot be read is dropped (RFC 6347 §4.1.2.7); the retry timer mends the rest.
-            Err(_) if !is_fatal(datagram) => return Ok(None),
-            Err(e) => return self.fail(Failed::Protocol(e.to_string())),
+            Err(_) => return Ok(None),
         };
         for event in events {
             match event {
@@ -306,11 +310,6 @@ impl Handshake {
     pub fn is_freed(&self) -> bool {
         matches!(self.state, State::Over)
     }
-}
-
-/// An alert record in clear, fatal: the peer gave up.
-fn is_fatal(datagram: &[u8]) -> bool {
-    datagram.first() == Some(&21) && datagram.get(13) == Some(&2)
 }
 
 /// A handshake fragment that is alone in its record.
