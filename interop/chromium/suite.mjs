@@ -259,9 +259,9 @@ test("over wss with an own certificate authority", async () => {
 });
 
 test("the demo needs no configuration: echoes, tones, a tune, the trunk, another page, busy", async () => {
-  const demo = start(binary, ["demo", "--port", "8091", "--cdr", join(work, "cdr.jsonl")]);
-  await until("the demo serves", () => /localhost:8091/.test(demo.output));
-  const page = await phone(chrome, { url: "http://localhost:8091/", user: null, viewport: { width: 440, height: 760 } });
+  const demo = start(binary, ["demo", "--port", "8095", "--cdr", join(work, "cdr.jsonl")]);
+  await until("the demo serves", () => /localhost:8095/.test(demo.output));
+  const page = await phone(chrome, { url: "http://localhost:8095/", user: null, viewport: { width: 440, height: 760 } });
   const hear = async (number, hz, seconds) => recordOf(async () => {
     await page.click(`#numbers button:has-text("${number}")`);
     await connected(page);
@@ -275,7 +275,7 @@ test("the demo needs no configuration: echoes, tones, a tune, the trunk, another
   await hear("9198", 659);
   const [cdr] = await hear("+12065550123", 440, 12);
   equal(cdr.legs.map((l) => l.codec).join(), "opus,PCMU", "codecs through the demo's trunk");
-  const other = await phone(chrome, { url: "http://localhost:8091/", user: null });
+  const other = await phone(chrome, { url: "http://localhost:8095/", user: null });
   await recordOf(async () => {
     await page.click('#numbers button:has-text("9101")');
     await other.waitForSelector("#answer:visible");
