@@ -53,6 +53,8 @@ pub enum Input {
     Tick,
 }
 
+/// A WebSocket that has not proved who it is after this long is closed.
+const FIRST_AUTHENTICATION: Duration = Duration::from_secs(30);
 /// How long a leg whose WebSocket is gone waits for the same browser.
 const FLOW_GRACE: Duration = Duration::from_secs(30);
 
@@ -79,6 +81,7 @@ pub struct Gateway {
     dialogs: HashMap<String, (CallId, EndId)>,
     tickets: HashMap<Ticket, (CallId, u16)>,
     timers: Timers<(CallId, CallTimer)>,
+    unproved: Timers<Flow>,
     trunk_calls: HashMap<String, usize>,
     random: ChaCha20Rng,
     next_worker: usize,
@@ -111,6 +114,7 @@ impl Gateway {
             dialogs: HashMap::new(),
             tickets: HashMap::new(),
             timers: Timers::default(),
+            unproved: Timers::default(),
             trunk_calls: HashMap::new(),
             random,
             next_worker: 0,
@@ -125,7 +129,7 @@ impl Gateway {
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
         self.fire(now, out);
         match input {
-            Input::FlowOpened { flow, kind, remote } => self.flow_opened(flow, kind, remote, out),
+            Input::FlowOpened { flow, kind, remote } => self.flow_opened(now, flow, kind, remote, out),
             Input::FlowClosed { flow } => self.flow_closed(now, flow, out),
             Input::Received { hop, remote, message } => self.received(now, hop, remote, message, out),
             Input::Unreachable { hop } => self.unreachable(now, hop, out),
@@ -155,6 +159,11 @@ impl Gateway {
         self.transactions.fire(now, &mut sends, &mut events);
         out.extend(sends.into_iter().map(Output::Send));
         self.dispatch(now, events, out);
+        while let Some(flow) = self.unproved.pop(now) {
+            if self.flows.get(&flow).is_some_and(|f| f.user.is_none()) {
+                out.push(Output::CloseFlow(flow));
+            }
+        }
         while let Some((id, timer)) = self.timers.pop(now) {
             self.with_call(now, id, out, |call, desk| call.fire(desk, timer));
         }
@@ -162,7 +171,7 @@ impl Gateway {
 
     /// The earliest moment [`handle`](Self::handle) must be called again.
     pub fn next_timeout(&mut self) -> Option<Instant> {
-        [self.transactions.next_timeout(), self.timers.next_timeout()].into_iter().flatten().min()
+        [self.transactions.next_timeout(), self.timers.next_timeout(), self.unproved.next_timeout()].into_iter().flatten().min()
     }
 
     /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the node.
@@ -275,7 +284,7 @@ impl Gateway {
         self.trunk_calls.retain(|_, n| *n > 0);
     }
 
-    fn flow_opened(&mut self, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
+    fn flow_opened(&mut self, now: Instant, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
         let known = self.config.trunks.values().any(|t| t.allow.iter().any(|n| n.contains(&remote.ip())));
         if kind == FlowKind::Tcp && !known {
             self.dropped += 1;
@@ -284,10 +293,14 @@ impl Gateway {
             return;
         }
         self.flows.insert(flow, FlowState { kind, remote, user: None });
+        if kind == FlowKind::WebSocket {
+            self.unproved.set(flow, now + FIRST_AUTHENTICATION);
+        }
     }
 
     fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
         self.flows.remove(&flow);
+        self.unproved.clear(&flow);
         for user in self.registrar.flow_closed(flow) {
             out.push(Output::Note(Note::Unregistered { user, why: "its connection closed" }));
         }

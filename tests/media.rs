@@ -310,25 +310,25 @@ impl Call {
         buf
     }
 
-    fn from_browser(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
+    fn browser_sends(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
         let mut datagram = self.sealed(payload_type, timestamp, payload);
         self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
     }
 
-    fn from_trunk(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
+    fn trunk_sends(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
         let mut datagram = vec![0u8; 12 + payload.len()];
         write_header(datagram.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, 88);
         datagram[12..].copy_from_slice(payload);
         self.session.receive(self.now, Port::Rtp(TRUNK), TRUNK, from, &mut datagram, &mut self.log);
     }
 
-    fn to_trunk(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
+    fn trunk_gets(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
         let sent = std::mem::take(&mut self.log.sent);
         let rtp = sent.into_iter().filter(|(port, ..)| *port == Port::Rtp(TRUNK));
         rtp.map(|(_, to, d)| (to, Packet::parse(&d, true).expect("RTP"), d[12..].to_vec())).collect()
     }
 
-    fn to_browser(&mut self) -> Vec<(Packet, Vec<u8>)> {
+    fn browser_gets(&mut self) -> Vec<(Packet, Vec<u8>)> {
         let sent = std::mem::take(&mut self.log.sent);
         let mut out = Vec::new();
         for (port, _, mut datagram) in sent {
@@ -360,6 +360,34 @@ fn sine(hz: f32, from: usize, samples: usize) -> Vec<i16> {
 }
 
 #[test]
+fn a_browser_that_waits_for_our_client_hello_gets_it_once_ice_has_an_address() {
+    let (ours, theirs) = identities();
+    let mut call = Call::new(Codec::Pcmu, Codec::Pcmu, false);
+    let mut active = settings(Codec::Pcmu, dtls_remote());
+    if let Remote::Dtls { active, .. } = &mut active.agreed.remote {
+        *active = true;
+    }
+    call.session.configure(call.now, BROWSER, active, &mut call.log);
+    assert!(call.log.sent.is_empty(), "no DTLS before ICE");
+    call.check(call.browser, true);
+    let mut server = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
+    let mut keys = None;
+    for _ in 0..20 {
+        let mut back = Vec::new();
+        for (_, to, datagram) in std::mem::take(&mut call.log.sent) {
+            assert_eq!(to, call.browser);
+            if (20..64).contains(&datagram[0]) {
+                keys = server.receive(call.now, &datagram, &mut |d| back.push(d.to_vec())).expect("sound").or(keys);
+            }
+        }
+        for mut datagram in back {
+            call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut datagram, &mut call.log);
+        }
+    }
+    assert!(keys.is_some() && call.log.events.contains(&Event::Secured { end: BROWSER }));
+}
+
+#[test]
 fn rule_1_before_an_authentic_check_only_stun_is_looked_at() {
     let mut call = Call::new(Codec::Opus, Codec::Pcmu, false);
     let mut hello = Vec::new();
@@ -383,10 +411,10 @@ fn rule_1_dtls_and_srtp_come_from_any_validated_pair_not_only_the_nominated_one(
     call.check(other, false);
     let mut datagram = call.sealed(0, 160, &[0xff; 160]);
     call.session.receive(call.now, Port::Browser, BROWSER, other, &mut datagram, &mut call.log);
-    assert_eq!(call.to_trunk().len(), 1);
+    assert_eq!(call.trunk_gets().len(), 1);
     let mut datagram = call.sealed(0, 320, &[0xff; 160]);
     call.session.receive(call.now, Port::Browser, BROWSER, addr(20, 6_001), &mut datagram, &mut call.log);
-    assert!(call.to_trunk().is_empty(), "an unvalidated port of the same host");
+    assert!(call.trunk_gets().is_empty(), "an unvalidated port of the same host");
 }
 
 #[test]
@@ -394,7 +422,7 @@ fn rules_2_and_3_junk_forgeries_and_replays_end_nothing_and_move_nothing() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     let good = call.sealed(0, 160, &[0x55; 160]);
     call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut good.clone(), &mut call.log);
-    assert_eq!(call.to_trunk().len(), 1);
+    assert_eq!(call.trunk_gets().len(), 1);
     call.log = Log::default();
     let mut chance = Chance(5);
     for n in 0..10_000u32 {
@@ -409,22 +437,22 @@ fn rules_2_and_3_junk_forgeries_and_replays_end_nothing_and_move_nothing() {
         call.session.receive(call.now, Port::Browser, BROWSER, from, &mut junk, &mut call.log);
     }
     assert!(call.log.sent.is_empty() && call.log.events.is_empty(), "{:?}", call.log.events);
-    call.from_browser(0, 320, &[0x66; 160]);
-    assert_eq!(call.to_trunk().len(), 1, "the call goes on");
+    call.browser_sends(0, 320, &[0x66; 160]);
+    assert_eq!(call.trunk_gets().len(), 1, "the call goes on");
 }
 
 #[test]
 fn rule_5_a_trunk_is_where_signalling_said_and_nowhere_else() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     for n in 0..100 {
-        call.from_trunk(addr(66, 4_000), n, &[1; 160]);
-        call.from_trunk(addr(10, 4_444), n, &[1; 160]);
+        call.trunk_sends(addr(66, 4_000), n, &[1; 160]);
+        call.trunk_sends(addr(10, 4_444), n, &[1; 160]);
     }
     let mut rtcp = vec![0x80, 201, 0, 1, 0, 0, 0, 88];
     call.session.receive(call.now, Port::Rtcp(TRUNK), TRUNK, addr(66, 4_001), &mut rtcp, &mut call.log);
     assert!(call.log.sent.is_empty(), "nothing of it reaches the browser");
-    call.from_browser(0, 160, &[0x55; 160]);
-    let sent = call.to_trunk();
+    call.browser_sends(0, 160, &[0x55; 160]);
+    let sent = call.trunk_gets();
     assert_eq!(sent.iter().map(|s| s.0).collect::<Vec<_>>(), [addr(10, 4_000)]);
 }
 
@@ -435,24 +463,24 @@ fn rule_5_nat_learns_a_port_within_the_announced_address_once_and_then_locks() {
     call.secure();
     call.log = Log::default();
     for n in 0..50 {
-        call.from_trunk(addr(66, 4_000), n, &[1; 160]);
+        call.trunk_sends(addr(66, 4_000), n, &[1; 160]);
     }
     let mut rtcp = vec![0x80, 201, 0, 1, 0, 0, 0, 88];
     for _ in 0..10 {
         call.session.receive(call.now, Port::Rtcp(TRUNK), TRUNK, addr(10, 9_999), &mut rtcp, &mut call.log);
     }
-    call.from_browser(0, 160, &[0x55; 160]);
-    assert_eq!(call.to_trunk()[0].0, addr(10, 4_000), "another address and RTCP teach nothing");
+    call.browser_sends(0, 160, &[0x55; 160]);
+    assert_eq!(call.trunk_gets()[0].0, addr(10, 4_000), "another address and RTCP teach nothing");
     for n in 0..5 {
-        call.from_trunk(addr(10, 4_444), 100 + n, &[2; 160]);
+        call.trunk_sends(addr(10, 4_444), 100 + n, &[2; 160]);
     }
-    call.from_browser(0, 320, &[0x55; 160]);
-    assert_eq!(call.to_trunk()[0].0, addr(10, 4_444), "learned within five packets");
+    call.browser_sends(0, 320, &[0x55; 160]);
+    assert_eq!(call.trunk_gets()[0].0, addr(10, 4_444), "learned within five packets");
     for n in 0..50 {
-        call.from_trunk(addr(10, 5_555), 200 + n, &[3; 160]);
+        call.trunk_sends(addr(10, 5_555), 200 + n, &[3; 160]);
     }
-    call.from_browser(0, 480, &[0x55; 160]);
-    assert_eq!(call.to_trunk()[0].0, addr(10, 4_444), "locked: only signalling unlocks");
+    call.browser_sends(0, 480, &[0x55; 160]);
+    assert_eq!(call.trunk_gets()[0].0, addr(10, 4_444), "locked: only signalling unlocks");
 }
 
 #[test]
@@ -461,7 +489,7 @@ fn a_browser_roams_when_it_nominates_a_new_address() {
     let moved = addr(21, 6_000);
     call.check(moved, true);
     call.log = Log::default();
-    call.from_trunk(addr(10, 4_000), 1, &[0x55; 160]);
+    call.trunk_sends(addr(10, 4_000), 1, &[0x55; 160]);
     assert_eq!(call.log.sent[0].1, moved);
 }
 
@@ -475,8 +503,8 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
         for n in 0..100usize {
             let mut payload = [0u8; 400];
             let len = encoder.encode(&sine(440.0, n * 160, 160), &mut payload);
-            call.from_browser(111, n as u32 * 960, &payload[..len]);
-            for (_, packet, payload) in call.to_trunk() {
+            call.browser_sends(111, n as u32 * 960, &payload[..len]);
+            for (_, packet, payload) in call.trunk_gets() {
                 assert_eq!((packet.payload_type, payload.len()), (law.default_payload_type(), 160));
                 let mut pcm = [0; MAX_FRAME];
                 let samples = decoder.decode(&payload, &mut pcm).expect("G.711");
@@ -496,7 +524,7 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
             write_header(datagram.first_chunk_mut().expect("room"), false, law.default_payload_type(), n as u16, n as u32 * 160, 88);
             datagram[12..].copy_from_slice(&payload);
             call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
-            for (packet, payload) in call.to_browser() {
+            for (packet, payload) in call.browser_gets() {
                 assert_eq!(packet.ssrc, 0x1111);
                 let mut pcm = [0; MAX_FRAME];
                 let samples = decoder.decode(&payload, &mut pcm).expect("Opus");
@@ -524,7 +552,7 @@ fn reordered_packets_are_put_in_order_and_lost_ones_are_concealed() {
     let mut last: Option<u32> = None;
     for n in order {
         call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut packets[n].clone(), &mut call.log);
-        for (_, packet, payload) in call.to_trunk() {
+        for (_, packet, payload) in call.trunk_gets() {
             if let Some(last) = last {
                 assert_eq!(packet.timestamp.wrapping_sub(last), 160, "a continuous stream");
             }
@@ -541,8 +569,8 @@ fn telephone_events_keep_digit_and_length_across_clocks() {
     let mut seen = Vec::new();
     for (n, duration) in [960u16, 1_920, 2_880, 4_800, 4_800, 4_800].into_iter().enumerate() {
         let event = TelephoneEvent { event: 7, end: n >= 3, volume: 10, duration };
-        call.from_browser(110, 48_000, &event.to_bytes());
-        seen.extend(call.to_trunk());
+        call.browser_sends(110, 48_000, &event.to_bytes());
+        seen.extend(call.trunk_gets());
     }
     let events: Vec<TelephoneEvent> = seen.iter().map(|(_, _, p)| TelephoneEvent::parse(p).expect("an event")).collect();
     assert_eq!(events.iter().map(|e| e.duration).collect::<Vec<_>>(), [160, 320, 480, 800, 800, 800]);
@@ -558,7 +586,7 @@ fn a_digit_of_ours_is_one_event_with_three_ends() {
     while let Some(due) = call.session.next_timeout().filter(|d| *d < call.now + Duration::from_secs(1)) {
         call.now = due.max(call.now);
         call.session.fire(call.now, &mut call.log);
-        events.extend(call.to_trunk().into_iter().map(|(_, p, payload)| (p.marker, p.timestamp, TelephoneEvent::parse(&payload).expect("event"))));
+        events.extend(call.trunk_gets().into_iter().map(|(_, p, payload)| (p.marker, p.timestamp, TelephoneEvent::parse(&payload).expect("event"))));
     }
     assert_eq!(events.iter().filter(|e| e.2.end).count(), 3);
     assert_eq!(events.iter().filter(|e| e.0).count(), 1, "one marker");
@@ -570,23 +598,23 @@ fn a_digit_of_ours_is_one_event_with_three_ends() {
 fn a_hold_sends_nothing_and_resumes_without_a_jump_backwards() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     for n in 0..5 {
-        call.from_trunk(addr(10, 4_000), n, &[0x55; 160]);
+        call.trunk_sends(addr(10, 4_000), n, &[0x55; 160]);
     }
-    let before = call.to_browser();
+    let before = call.browser_gets();
     let mut held = settings(Codec::Pcmu, dtls_remote());
     held.agreed.direction = Direction::RecvOnly;
     call.session.configure(call.now, BROWSER, held, &mut call.log);
     for n in 5..10 {
-        call.from_trunk(addr(10, 4_000), n, &[0x55; 160]);
+        call.trunk_sends(addr(10, 4_000), n, &[0x55; 160]);
     }
-    assert!(call.to_browser().is_empty());
+    assert!(call.browser_gets().is_empty());
     call.session.configure(call.now, BROWSER, settings(Codec::Pcmu, dtls_remote()), &mut call.log);
     // The trunk restarts its stream meanwhile: other SSRC, other numbers.
     call.now += Duration::from_secs(2_000);
     let mut datagram = vec![0u8; 172];
     write_header(datagram.first_chunk_mut().expect("room"), true, 0, 3, 5, 99);
     call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
-    let after = call.to_browser();
+    let after = call.browser_gets();
     assert_eq!(after.len(), 1, "SRTP accepts it");
     let (old, new) = (before.last().expect("five").0, after[0].0);
     assert_eq!(new.ssrc, old.ssrc);
@@ -598,8 +626,8 @@ fn a_hold_sends_nothing_and_resumes_without_a_jump_backwards() {
 fn reports_go_out_on_both_legs_and_the_other_crate_reads_them() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     for n in 0..50 {
-        call.from_trunk(addr(10, 4_000), n + u16::from(n > 20), &[0x55; 160]);
-        call.from_browser(0, u32::from(n) * 160, &[0x66; 160]);
+        call.trunk_sends(addr(10, 4_000), n + u16::from(n > 20), &[0x55; 160]);
+        call.browser_sends(0, u32::from(n) * 160, &[0x66; 160]);
     }
     call.log = Log::default();
     call.now += Duration::from_secs(6);
@@ -635,7 +663,7 @@ fn a_tone_is_played_at_its_frequency_without_end_and_an_echo_comes_back_later() 
     for _ in 0..100 {
         call.now += Duration::from_millis(20);
         call.session.fire(call.now, &mut call.log);
-        for (_, _, payload) in call.to_trunk() {
+        for (_, _, payload) in call.trunk_gets() {
             let mut out = [0; MAX_FRAME];
             let n = Decoder::new(Codec::Pcmu).decode(&payload, &mut out).expect("G.711");
             pcm.extend_from_slice(&out[..n]);
@@ -644,9 +672,9 @@ fn a_tone_is_played_at_its_frequency_without_end_and_an_echo_comes_back_later() 
     let (share, level) = tone(&pcm, 1_000.0);
     assert!(share > 0.98 && (-14.0..-12.0).contains(&level), "{share}, {level}");
     call.session.echo(TRUNK, Duration::from_secs(5));
-    call.from_trunk(addr(10, 4_000), 1, &[0x77; 160]);
-    assert!(call.to_trunk().is_empty());
+    call.trunk_sends(addr(10, 4_000), 1, &[0x77; 160]);
+    assert!(call.trunk_gets().is_empty());
     call.now += Duration::from_secs(5);
     call.session.fire(call.now, &mut call.log);
-    assert_eq!(call.to_trunk().iter().filter(|(_, _, p)| p == &vec![0x77; 160]).count(), 1);
+    assert_eq!(call.trunk_gets().iter().filter(|(_, _, p)| p == &vec![0x77; 160]).count(), 1);
 }

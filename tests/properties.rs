@@ -47,7 +47,7 @@ proptest! {
         let _ = Packet::parse(&bytes, true).map(|p| p.payload(&bytes).len());
         let mut framer = Framer::default();
         framer.push(&bytes);
-        while let Ok(Some(_)) = framer.next() {}
+        while let Ok(Some(_)) = framer.next_frame() {}
     }
 
     #[test]
@@ -91,7 +91,7 @@ proptest! {
             let n = cuts[turn % cuts.len()].min(stream.len() - at);
             framer.push(&stream[at..at + n]);
             (at, turn) = (at + n, turn + 1);
-            while let Some(frame) = framer.next().expect("sound") {
+            while let Some(frame) = framer.next_frame().expect("sound") {
                 if let Frame::Message(message) = frame {
                     prop_assert_eq!(message.bytes(), &all[seen][..]);
                     seen += 1;

@@ -98,7 +98,7 @@ impl Call {
         }
         let signalling = signalling_ip(leg.hop);
         let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
-        let settled = leg.negotiation.receive_answer(&body).map(Clone::clone).map_err(not_acceptable);
+        let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
         match settled.and_then(|agreed| translate::check_media_address(desk.config, leg, signalling, &agreed).map(|()| agreed)) {
             Ok(agreed) => {
                 leg.configure(desk, call, worker, &agreed);

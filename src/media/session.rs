@@ -74,7 +74,8 @@ pub struct Session {
 impl Session {
     /// An empty session; `unix` is the wall clock of `now`, for RTCP.
     pub fn new(now: Instant, unix: Duration) -> Session {
-        let ntp = ((unix.as_secs() + NTP_EPOCH) << 32) | (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+        let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+        let ntp = ((unix.as_secs() + NTP_EPOCH) << 32) | fraction;
         Session { ends: Vec::new(), encoders: Vec::new(), started: now, ntp, silent_since: now }
     }
 

@@ -66,7 +66,7 @@ impl Reception {
         let expected_interval = expected - self.expected_prior.min(expected);
         let lost_interval = expected_interval.saturating_sub(received - self.received_prior);
         (self.expected_prior, self.received_prior) = (expected, received);
-        let fraction = if expected_interval == 0 { 0 } else { (lost_interval << 8) / expected_interval };
+        let fraction = (lost_interval << 8).checked_div(expected_interval).unwrap_or(0);
         let delay = self.last_sr.map_or(0, |(_, at)| (now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000) as u32);
         ReceptionReport {
             ssrc: self.ssrc,

@@ -77,6 +77,8 @@ impl Window {
     }
 }
 
+// One per leg and direction, boxed with its context: the sizes do not matter.
+#[allow(clippy::large_enum_variant)]
 enum Keys {
     Gcm { rtp: LessSafeKey, rtcp: LessSafeKey, rtp_salt: [u8; 12], rtcp_salt: [u8; 12] },
     Cm { rtp: EncryptingKey, rtcp: EncryptingKey, rtp_auth: hmac::Key, rtcp_auth: hmac::Key, rtp_salt: [u8; 14], rtcp_salt: [u8; 14] },

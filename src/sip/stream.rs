@@ -37,7 +37,7 @@ impl Framer {
     /// # Errors
     /// The stream cannot be framed any more and must be closed. `Some(message)` is the head that
     /// broke it, if it can still be answered.
-    pub fn next(&mut self) -> Result<Option<Frame>, (ParseError, Option<Message>)> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, (ParseError, Option<Message>)> {
         match self.buf.as_slice() {
             [b'\r', b'\n', b'\r', b'\n', ..] => {
                 self.take(4);
@@ -95,7 +95,7 @@ mod tests {
         let all = format!("\r\n\r\n{OPTIONS}\r\n\r\n{OPTIONS}");
         for b in all.bytes() {
             framer.push(&[b]);
-            while let Some(frame) = framer.next().expect("sound stream") {
+            while let Some(frame) = framer.next_frame().expect("sound stream") {
                 seen.push(match frame {
                     Frame::Message(m) => format!("{m} {:?}", std::str::from_utf8(m.body()).unwrap()),
                     other => format!("{other:?}"),
@@ -111,7 +111,7 @@ mod tests {
     fn a_stream_without_content_length_is_closed_with_the_head_to_answer() {
         let mut framer = Framer::default();
         framer.push(b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\n\r\nBYE sip:x SIP/2.0\r\n\r\n");
-        let (error, head) = framer.next().expect_err("no length");
+        let (error, head) = framer.next_frame().expect_err("no length");
         assert_eq!(error.what, "no Content-Length on a stream");
         assert!(head.is_some());
     }
@@ -121,7 +121,7 @@ mod tests {
         for length in ["-1", "4294967328", "18446744073709551617", "0x10", "4, 4", " ", "1e1"] {
             let mut framer = Framer::default();
             framer.push(format!("OPTIONS sip:a@b SIP/2.0\r\nContent-Length: {length}\r\n\r\nabcd").as_bytes());
-            assert!(framer.next().is_err(), "{length}");
+            assert!(framer.next_frame().is_err(), "{length}");
         }
     }
 }

@@ -74,7 +74,7 @@ async fn run(stream: TcpStream, hop: Hop, remote: SocketAddr, mut outbox: mpsc::
         };
         framer.push(&buf[..bytes]);
         loop {
-            match framer.next() {
+            match framer.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
                     if !inbox.input(Input::Received { hop, remote, message }).await {
                         return;

@@ -110,11 +110,6 @@ impl Peer {
             Peer::Trunk(_, n) => SocketAddr::from(([127, 0, 0, n], 5060)),
         }
     }
-    fn name(self) -> &'static str {
-        match self {
-            Peer::Browser(name, _) | Peer::Trunk(name, _) => name,
-        }
-    }
 }
 
 pub const T1: Peer = Peer::Trunk("t1", 10);

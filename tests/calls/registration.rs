@@ -168,3 +168,15 @@ fn a_contact_elsewhere_is_never_dialled() {
     lab.take(peer, "INVITE");
     assert!(lab.inbox.iter().all(|(hop, _)| *hop == peer.hop() || *hop == T1.hop()), "only the flow and the trunk");
 }
+
+#[test]
+fn a_websocket_that_never_proves_who_it_is_is_closed_after_thirty_seconds() {
+    let mut lab = Lab::new();
+    let peer = open(&mut lab, 1);
+    open(&mut lab, 2);
+    register(&mut lab, peer, &contact("a", 1, 600));
+    lab.advance(Duration::from_secs(29));
+    assert!(lab.closed_flows.is_empty());
+    lab.advance(Duration::from_secs(2));
+    assert_eq!(lab.closed_flows, [Flow(2)]);
+}

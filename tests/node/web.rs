@@ -96,3 +96,35 @@ async fn a_trunks_socket_survives_junk_and_strangers_hear_nothing() {
     node.stop().await;
     far.stop().await;
 }
+
+#[tokio::test]
+async fn a_websocket_survives_bad_messages_and_keep_alives_are_answered() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message as Frame;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let far = far_end().await;
+    let node = phone(far.udp.expect("UDP")).await;
+    let mut request = format!("ws://{}/sip", node.web).into_client_request().expect("a URL");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse().expect("a token"));
+    let stream = TcpStream::connect(node.web).await.expect("it listens");
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("the upgrade");
+    let message = |extra: &str| {
+        format!("OPTIONS sip:wt.test SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n{extra}\r\n")
+    };
+    socket.send(Frame::text("hello")).await.expect("sent");
+    socket.send(Frame::Binary(vec![0xff, 0xfe, 0x0d, 0x0a, 0x0d, 0x0a].into())).await.expect("sent");
+    socket.send(Frame::text("\r\n\r\n")).await.expect("sent");
+    socket.send(Frame::text(message("Content-Length: 5\r\n"))).await.expect("sent");
+    socket.send(Frame::text(message("no colon here\r\n"))).await.expect("sent");
+    socket.send(Frame::text(message("Content-Length: 0\r\n"))).await.expect("sent");
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        let frame = tokio::time::timeout(Duration::from_secs(5), socket.next()).await.expect("in time").expect("open").expect("sound");
+        if let Frame::Text(text) = frame {
+            heard.push(text.chars().take(11).collect::<String>());
+        }
+    }
+    assert_eq!(heard, ["\r\n", "SIP/2.0 400", "SIP/2.0 400", "SIP/2.0 401"]);
+    node.stop().await;
+    far.stop().await;
+}

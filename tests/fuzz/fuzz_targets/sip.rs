@@ -18,5 +18,5 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let mut framer = Framer::default();
     framer.push(bytes);
-    while let Ok(Some(_)) = framer.next() {}
+    while let Ok(Some(_)) = framer.next_frame() {}
 });
