@@ -11,7 +11,9 @@
 pub mod branch;
 pub mod cdr;
 pub mod desk;
+mod invite;
 pub mod leg;
+mod queries;
 pub mod reinvite;
 pub mod steps;
 pub mod translate;

@@ -2,8 +2,30 @@
 //!
 //! `handle(now, input, out)` and `next_timeout()`; no clock, socket, file or random source of its own.
 
+/// The node's parts, lent to one call; a macro, because the calls themselves stay borrowed meanwhile.
+macro_rules! desk {
+    ($gateway:expr, $now:expr, $out:expr) => {
+        $crate::call::Desk {
+            now: $now,
+            config: &$gateway.config,
+            identity: &$gateway.identity,
+            transactions: &mut $gateway.transactions,
+            registrar: &$gateway.registrar,
+            timers: &mut $gateway.timers,
+            clients: &mut $gateway.clients,
+            dialogs: &mut $gateway.dialogs,
+            tickets: &mut $gateway.tickets,
+            trunk_calls: &$gateway.trunk_calls,
+            random: &mut $gateway.random,
+            out: $out,
+        }
+    };
+}
+use desk;
+
 pub mod admission;
 mod dispatch;
+mod place;
 
 use crate::call::desk::{Identity, Ticket};
 use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output, State};
@@ -177,20 +199,7 @@ impl Gateway {
     /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the node.
     fn with_call<R>(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>, work: impl FnOnce(&mut Call, &mut Desk<'_>) -> R) -> Option<R> {
         let live = self.calls.get_mut(&id)?;
-        let mut desk = Desk {
-            now,
-            config: &self.config,
-            identity: &self.identity,
-            transactions: &mut self.transactions,
-            registrar: &self.registrar,
-            timers: &mut self.timers,
-            clients: &mut self.clients,
-            dialogs: &mut self.dialogs,
-            tickets: &mut self.tickets,
-            trunk_calls: &self.trunk_calls,
-            random: &mut self.random,
-            out,
-        };
+        let mut desk = desk!(self, now, out);
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut desk)));
         let Ok(result) = result else {
             self.lose(now, id, out);

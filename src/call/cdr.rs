@@ -2,6 +2,8 @@
 
 use super::{CALLER_END, CallId};
 use crate::media::{EndId, Statistics};
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
 use std::time::Instant;
 
@@ -67,6 +69,36 @@ pub struct Cdr {
 }
 
 impl Cdr {
+    /// The record of a call that begins with `invite`.
+    pub fn new(call: CallId, now: Instant, invite: &Message) -> Cdr {
+        Cdr {
+            call,
+            start: now,
+            ringing: None,
+            answered: None,
+            end: None,
+            inbound: false,
+            context: String::new(),
+            route: None,
+            from: String::new(),
+            from_shown: invite.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default(),
+            user_agent: invite.header(HeaderName::UserAgent).unwrap_or_default().chars().take(80).collect(),
+            dialled: String::new(),
+            number: String::new(),
+            status: 0,
+            why: String::new(),
+            by: None,
+            tried: Vec::new(),
+            answered_by: None,
+            a_call_id: invite.call_id().to_owned(),
+            b_call_id: None,
+            b_end: None,
+            a: None,
+            b: None,
+            media_problem: None,
+        }
+    }
+
     /// The call is over; its first end counts.
     pub fn ended(&mut self, now: Instant, by: HangupBy, why: &Reject) {
         if self.end.is_none() {

@@ -1,12 +1,10 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::admission::{Admitted, claimed_user};
-use super::{FlowKind, Gateway, Live};
-use crate::call::cdr::Cdr;
+use super::{FlowKind, Gateway};
 use crate::call::desk::Output;
-use crate::call::leg::{Leg, Party};
-use crate::call::{Branch, CALLER_END, Call, CallId, Desk, State};
-use crate::dialplan::Attempt;
+use crate::call::leg::Party;
+use crate::call::CallId;
 use crate::media::EndId;
 use crate::observe::Note;
 use crate::registrar::{FLOW_TIMER, MIN_EXPIRES};
@@ -15,15 +13,13 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ALLOW, Method, Reject};
 use crate::sip::transaction::{Event, Flow, Hop, ServerId, Transmit};
-use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Who sent a request.
 #[derive(Clone, Debug, PartialEq)]
-enum Sender {
+pub(super) enum Sender {
     User(String, Flow),
     Trunk(String),
 }
@@ -153,7 +149,7 @@ impl Gateway {
         }
     }
 
-    fn refuse(&mut self, now: Instant, id: ServerId, message: &Message, why: &Reject, out: &mut Vec<Output>) {
+    pub(super) fn refuse(&mut self, now: Instant, id: ServerId, message: &Message, why: &Reject, out: &mut Vec<Output>) {
         let tag = format!("{:032x}", u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64()));
         let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
         match why.status {
@@ -307,196 +303,6 @@ impl Gateway {
             out.push(Output::Note(Note::Unregistered { user: user.to_owned(), why: "it asked for it" }));
         }
     }
-
-    fn invite(&mut self, now: Instant, id: ServerId, hop: Hop, message: Message, sender: Sender, out: &mut Vec<Output>) {
-        let from = match &sender {
-            Sender::User(user, _) => user.clone(),
-            Sender::Trunk(name) => format!("trunk {name}"),
-        };
-        match self.place(now, id, hop, &message, sender) {
-            Ok((call, route)) => {
-                let call_id = call.id;
-                let note = Note::CallStarted { call: call_id, from, number: call.number.clone(), route };
-                out.push(Output::Note(note));
-                self.servers.insert(id, call_id);
-                self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new() });
-                self.with_call(now, call_id, out, |call, desk| call.start(desk));
-            }
-            Err(why) => {
-                let to = message.request_uri().to_owned();
-                out.push(Output::Note(Note::CallRefused { from, to, status: why.status, why: why.why.clone() }));
-                self.refuse(now, id, &message, &why, out);
-            }
-        }
-    }
-
-    fn context_of(&self, sender: &Sender) -> Result<String, Reject> {
-        match sender {
-            Sender::User(user, _) => {
-                let context = self.config.users.get(user).map(|u| u.context.clone());
-                context.ok_or_else(|| Reject::new(403, "the user is not configured any more"))
-            }
-            Sender::Trunk(name) => {
-                let context = self.config.trunks.get(name).and_then(|t| t.context.clone());
-                context.ok_or_else(|| Reject::new(403, format!("trunk {name} has no context for incoming calls")))
-            }
-        }
-    }
-
-    /// Everything that can refuse a call before it costs anything.
-    fn place(&mut self, now: Instant, server: ServerId, hop: Hop, message: &Message, sender: Sender) -> Result<(Call, String), Reject> {
-        let max_forwards = message.max_forwards();
-        if max_forwards == 0 {
-            return Err(Reject::new(483, "Max-Forwards is used up: a loop?"));
-        }
-        if message.contact().is_none() {
-            return Err(Reject::new(400, "an INVITE needs a Contact"));
-        }
-        self.merged(message)?;
-        let uri = Uri::parse(message.request_uri()).map_err(|e| Reject::new(400, e.to_string()))?;
-        if uri.scheme == Scheme::Other {
-            return Err(Reject::new(416, "only sip, sips and tel URIs are routed"));
-        }
-        let context = self.context_of(&sender)?;
-        let dialled = uri.user_unescaped().into_owned();
-        let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled });
-        let verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
-        let route = verdict.route.ok_or_else(|| Reject::new(404, format!("no route for {} in context {context}", verdict.number)))?;
-        self.within_limits(now, &sender, route.ignore_limits)?;
-        let id = CallId(self.random.next_u64());
-        let worker = self.next_worker % self.identity.workers.max(1);
-        self.next_worker += 1;
-        let mut call = self.new_call(now, id, server, hop, message, &sender, worker);
-        call.take_offer(&self.config)?;
-        call.cdr.context = context;
-        call.cdr.route = Some(route.name.clone());
-        call.cdr.dialled = dialled;
-        call.cdr.number = verdict.number.clone();
-        call.number = verdict.number;
-        call.max_forwards = max_forwards - 1;
-        call.steps = VecDeque::from(route.steps.clone());
-        let name = route.name.clone();
-        call.route = Some(route);
-        Ok((call, name))
-    }
-
-    /// RFC 3261 §8.2.2.2: the same request by two paths.
-    fn merged(&self, message: &Message) -> Result<(), Reject> {
-        let key = |m: &Message| (m.call_id().to_owned(), m.from().and_then(|f| f.tag().map(str::to_owned)), m.cseq().map(|c| c.number));
-        let ours = key(message);
-        if self.calls.values().any(|l| l.call.state != State::Over && key(&l.call.invite) == ours) {
-            return Err(Reject::new(482, "this INVITE is already being handled: it came by two paths"));
-        }
-        Ok(())
-    }
-
-    fn within_limits(&mut self, now: Instant, sender: &Sender, ignore: bool) -> Result<(), Reject> {
-        if ignore {
-            return Ok(());
-        }
-        let limits = &self.config.limits;
-        if self.draining {
-            return Err(Reject::new(503, "the gateway is draining: it takes no new calls").retry_after(10));
-        }
-        let live = self.calls.values().filter(|l| l.call.state != State::Over);
-        if live.clone().count() >= limits.calls {
-            return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls)).retry_after(10));
-        }
-        if let Sender::User(user, _) = sender {
-            let own = live.filter(|l| matches!(&l.call.a.party, Party::User { name, .. } if name == user)).count();
-            if own >= limits.calls_per_user {
-                return Err(Reject::new(486, format!("limits.calls_per_user = {} is reached", limits.calls_per_user)));
-            }
-        }
-        let limit = limits.new_calls_per_second;
-        if !self.admission.take_call(now, limit) {
-            return Err(Reject::new(503, format!("limits.new_calls_per_second = {limit} is reached")).retry_after(2));
-        }
-        Ok(())
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn new_call(&mut self, now: Instant, id: CallId, server: ServerId, hop: Hop, message: &Message, sender: &Sender, worker: usize) -> Call {
-        let instance = |flow: Flow, user: &str| {
-            let bindings = self.registrar.bindings(now, user);
-            bindings.into_iter().find(|b| b.flow == flow).and_then(|b| b.instance).map(|i| i.0)
-        };
-        let (party, from) = match sender {
-            Sender::User(user, flow) => (Party::User { name: user.clone(), instance: instance(*flow, user) }, user.clone()),
-            Sender::Trunk(name) => (Party::Trunk(name.clone()), format!("trunk:{name}")),
-        };
-        let remote = match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote),
-            Hop::Udp(a) | Hop::Tcp(a) => Some(a),
-        };
-        let shown = message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
-        let cdr = Cdr {
-            call: id,
-            start: now,
-            ringing: None,
-            answered: None,
-            end: None,
-            inbound: matches!(sender, Sender::Trunk(_)),
-            context: String::new(),
-            route: None,
-            from,
-            from_shown: shown,
-            user_agent: message.header(HeaderName::UserAgent).unwrap_or_default().chars().take(80).collect(),
-            dialled: String::new(),
-            number: String::new(),
-            status: 0,
-            why: String::new(),
-            by: None,
-            tried: Vec::new(),
-            answered_by: None,
-            a_call_id: message.call_id().to_owned(),
-            b_call_id: None,
-            b_end: None,
-            a: None,
-            b: None,
-            media_problem: None,
-        };
-        let mut desk = Desk {
-            now,
-            config: &self.config,
-            identity: &self.identity,
-            transactions: &mut self.transactions,
-            registrar: &self.registrar,
-            timers: &mut self.timers,
-            clients: &mut self.clients,
-            dialogs: &mut self.dialogs,
-            tickets: &mut self.tickets,
-            trunk_calls: &self.trunk_calls,
-            random: &mut self.random,
-            out: &mut Vec::new(),
-        };
-        let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
-        let a = Leg::new(&mut desk, party, CALLER_END, hop, ip);
-        Call {
-            id,
-            state: State::Opening,
-            a,
-            invite: message.clone(),
-            server,
-            a_final: false,
-            offerless: false,
-            branches: Vec::<Branch>::new(),
-            b: None,
-            heard: None,
-            next_branch: 0,
-            steps: VecDeque::new(),
-            route: None,
-            number: String::new(),
-            trunks_left: VecDeque::new(),
-            dial_to: None,
-            step_timeout: None,
-            playing: false,
-            refusal: None,
-            worker,
-            max_forwards: 70,
-            cdr,
-        }
-    }
 }
 
 /// Extensions we understand when a peer requires them.
@@ -523,59 +329,3 @@ fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
         Hop::Udp(a) | Hop::Tcp(a) => a.ip() == remote.ip(),
     }
 }
-
-impl Call {
-    /// Whether nothing of it needs to be remembered any longer.
-    pub fn is_done(&self) -> bool {
-        self.state == State::Over && self.branches.iter().all(|b| b.state == crate::call::branch::BranchState::Over || !b.has_transaction())
-    }
-
-    /// Trunks with a leg of this call that is trying or talking, sorted.
-    pub fn trunks_in_use(&self) -> Vec<String> {
-        if self.state == State::Over {
-            return Vec::new();
-        }
-        let live = self.branches.iter().filter(|b| b.is_trying() || Some(b.id) == self.b).map(|b| &b.leg.party);
-        let mut names: Vec<String> = live.chain([&self.a.party]).filter_map(|p| match p {
-            Party::Trunk(name) => Some(name.clone()),
-            Party::User { .. } => None,
-        }).collect();
-        names.sort();
-        names
-    }
-
-    fn legs(&self) -> impl Iterator<Item = &Leg> {
-        std::iter::once(&self.a).chain(self.branches.iter().map(|b| &b.leg))
-    }
-
-    /// Ends whose messages go by `hop`.
-    pub fn ends_on(&self, hop: Hop) -> Vec<EndId> {
-        self.legs().filter(|l| l.hop == hop && l.dialog.is_some()).map(|l| l.end).collect()
-    }
-
-    /// Ends of this user and browser instance that wait for it to come back.
-    pub fn lost_legs(&self, user: &str, instance: &str) -> Vec<EndId> {
-        let same = |l: &&Leg| l.flow_lost && matches!(&l.party, Party::User { name, instance: Some(i) } if name == user && i == instance);
-        self.legs().filter(same).map(|l| l.end).collect()
-    }
-
-    fn leg_of(&self, end: EndId) -> Option<&Leg> {
-        self.legs().find(|l| l.end == end)
-    }
-
-    /// Where an end's messages go.
-    pub fn hop_of(&self, end: EndId) -> Option<Hop> {
-        self.leg_of(end).map(|l| l.hop)
-    }
-
-    /// An end's dialog.
-    pub fn dialog_of(&self, end: EndId) -> Option<&crate::sip::dialog::Dialog> {
-        self.leg_of(end).and_then(|l| l.dialog.as_ref())
-    }
-
-    /// Who is at an end.
-    pub fn party_of(&self, end: EndId) -> Option<&Party> {
-        self.leg_of(end).map(|l| &l.party)
-    }
-}
-

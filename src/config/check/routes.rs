@@ -1,0 +1,211 @@
+//! The dialplan files: routes, steps, cases.
+
+use super::{Check, Names, suggestion};
+use crate::config::problem::{Problem, Source};
+use crate::config::{schema, wav};
+use crate::dialplan::{Attempt, Context, NextOn, Pattern, Plan, Route, Step, Target, default_next_on, is_country};
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+
+impl Check {
+    pub(super) fn dialplans(&mut self, names: Option<&Names>) -> Plan {
+        let mut plan = Plan::default();
+        if let Some(embedded) = self.embedded.take() {
+            for (name, text) in embedded {
+                plan.contexts.extend(self.dialplan(&name, &format!("built-in {name}.toml"), &text, names));
+            }
+            return plan;
+        }
+        let folder = self.folder.join("dialplans");
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
+        files.sort();
+        for path in files {
+            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            match std::fs::read_to_string(&path) {
+                Ok(text) => plan.contexts.extend(self.dialplan(&name, &path.display().to_string(), &text, names)),
+                Err(e) => self.problems.push(Problem::plain("dialplan::read", format!("{} cannot be read: {e}", path.display()))),
+            }
+        }
+        plan
+    }
+
+    fn dialplan(&mut self, name: &str, file: &str, text: &str, names: Option<&Names>) -> Option<Context> {
+        self.source = Source { name: file.to_owned(), text: text.into() };
+        let parsed: schema::Dialplan = self.read(text)?;
+        let country = parsed.country.and_then(|at| {
+            if is_country(at.as_ref()) {
+                return Some(at.into_inner());
+            }
+            self.error(&at, "dialplan::country", format!("{:?} is not a country", at.as_ref()), "use a two-letter code such as \"US\" or \"DE\"");
+            None
+        });
+        let mut context = Context { name: name.to_owned(), country, routes: Vec::new() };
+        for at in parsed.route {
+            let span = at.get_ref().patterns.span();
+            if let Some(route) = self.route(at.into_inner(), names) {
+                self.reachable(&context, &route, span);
+                context.routes.push(route);
+            }
+        }
+        self.cases(&context, parsed.case);
+        Some(context)
+    }
+
+    fn reachable(&mut self, context: &Context, route: &Route, span: std::ops::Range<usize>) {
+        for pattern in &route.patterns {
+            let earlier = context.routes.iter().find(|r| r.patterns.iter().any(|p| p.covers(pattern)));
+            if let Some(earlier) = earlier {
+                let message = format!("route {:?} can never be reached for {pattern}: {:?} takes these calls first", route.name, earlier.name);
+                let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message).label("never tried");
+                self.problems.push(problem.help("routes are read from the top; move the narrower one up").warning());
+            }
+        }
+    }
+
+    fn cases(&mut self, context: &Context, cases: Vec<Spanned<schema::Case>>) {
+        let plan = Plan { contexts: vec![context.clone()] };
+        for at in cases {
+            let case = at.get_ref();
+            let Some(verdict) = plan.route(&Attempt { context: &context.name, dialled: &case.dial }) else { continue };
+            let found = verdict.route.map(|r| r.name);
+            if found != case.route {
+                let say = |r: &Option<String>| r.as_ref().map_or("no route".to_owned(), |r| format!("{r:?}"));
+                let message = format!("{:?} takes {}, the case expects {}", case.dial, say(&found), say(&case.route));
+                self.error(&at, "dialplan::case", message, "mend the route or the case; routes are read from the top");
+            }
+            if let Some(number) = case.number.as_ref().filter(|n| **n != verdict.number) {
+                let message = format!("{:?} becomes {}, the case expects {number}", case.dial, verdict.number);
+                self.error(&at, "dialplan::case", message, "country decides how a number without + is read");
+            }
+        }
+    }
+
+    fn route(&mut self, r: schema::Route, names: Option<&Names>) -> Option<Route> {
+        let list = match r.patterns.as_ref() {
+            schema::OneOrMany::One(one) => vec![one.clone()],
+            schema::OneOrMany::Many(many) => many.clone(),
+        };
+        let mut patterns = Vec::new();
+        for text in list {
+            match Pattern::parse(&text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(why) => self.error(&r.patterns, "dialplan::pattern", format!("pattern {text:?}: {why}"), "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything"),
+            }
+        }
+        let next_on = match &r.next_on {
+            None => default_next_on(),
+            Some(list) => list.iter().filter_map(|at| self.next_on(at)).collect(),
+        };
+        if r.steps.is_empty() {
+            self.error(&r.name, "dialplan::do", format!("route {:?} does nothing", r.name.as_ref()), "add do = [{ dial = [\"trunk:…\"] }]");
+        }
+        Some(Route {
+            timeout: self.duration(r.timeout.as_ref()),
+            steps: r.steps.into_iter().filter_map(|s| self.step(s, r.name.as_ref(), names)).collect(),
+            name: r.name.into_inner(),
+            patterns,
+            caller_id: r.caller_id,
+            next_on,
+            ignore_limits: r.ignore_limits,
+        })
+    }
+
+    fn next_on(&mut self, at: &Spanned<String>) -> Option<NextOn> {
+        let text = at.as_ref().as_str();
+        let parsed = match text {
+            "4xx" | "5xx" | "6xx" => text[..1].parse().ok().map(NextOn::Class),
+            _ => match text.strip_prefix("silent:") {
+                Some(after) => humantime::parse_duration(after).ok().map(NextOn::Silent),
+                None => text.parse().ok().filter(|s| (300..700).contains(s)).map(NextOn::Status),
+            },
+        };
+        if parsed.is_none() {
+            self.error(at, "dialplan::next_on", format!("{text:?} is no reason to try the next trunk"), "use a status such as \"408\", a class \"5xx\", or \"silent:6s\"");
+        }
+        parsed
+    }
+
+    fn step(&mut self, at: Spanned<schema::Step>, route: &str, names: Option<&Names>) -> Option<Step> {
+        let s = at.get_ref();
+        let verbs = [s.dial.is_some(), s.ring.is_some(), s.play.is_some(), s.tone.is_some(), s.echo.is_some(), s.hangup.is_some(), s.answer.is_some()];
+        if verbs.iter().filter(|v| **v).count() != 1 {
+            self.error(&at, "dialplan::step", "a step has exactly one verb", "one of dial, ring, play, tone, echo, hangup, answer");
+            return None;
+        }
+        let s = at.into_inner();
+        let timeout = self.duration(s.timeout.as_ref());
+        if let Some(list) = s.dial {
+            let trunks = list.iter().filter_map(|t| self.named(t, "trunk:", route, names.map(|n| &n.trunks))).collect();
+            return Some(Step::Dial { trunks, to: s.to, timeout });
+        }
+        if let Some(list) = s.ring {
+            let targets = list.iter().filter_map(|t| match t.as_ref().strip_prefix("did:") {
+                Some(number) => Some(Target::Did(number.to_owned())),
+                None => self.named(t, "user:", route, names.map(|n| &n.users)).map(Target::User),
+            });
+            return Some(Step::Ring { targets: targets.collect(), timeout });
+        }
+        if let Some(play) = s.play {
+            self.prompt(&play);
+            return Some(Step::Play(play.into_inner()));
+        }
+        if let Some(hz) = s.tone {
+            if !(20..=3_400).contains(hz.as_ref()) {
+                self.error(&hz, "dialplan::tone", "a tone is 20 to 3400 Hz", "a telephone line carries no more");
+            }
+            return Some(Step::Tone(hz.into_inner()));
+        }
+        if let Some(echo) = s.echo {
+            let delay = match echo.as_ref() {
+                schema::Echo::Now(_) => Some(Duration::ZERO),
+                schema::Echo::After(text) => humantime::parse_duration(text).ok().filter(|d| *d <= Duration::from_secs(10)),
+            };
+            if delay.is_none() {
+                self.error(&echo, "dialplan::echo", "echo takes true or a delay up to 10 s", "write echo = true or echo = \"5s\"");
+            }
+            return delay.map(Step::Echo);
+        }
+        if let Some(status) = s.hangup {
+            if !(400..700).contains(status.as_ref()) {
+                self.error(&status, "dialplan::hangup", "hangup takes a status from 400 to 699", "603 declines, 480 is temporarily unavailable");
+            }
+            return Some(Step::Hangup(status.into_inner()));
+        }
+        Some(Step::Answer)
+    }
+
+    fn named(&mut self, at: &Spanned<String>, prefix: &str, route: &str, known: Option<&Vec<String>>) -> Option<String> {
+        let Some(name) = at.as_ref().strip_prefix(prefix) else {
+            let message = format!("{:?} is not a {}", at.as_ref(), prefix.trim_end_matches(':'));
+            self.error(at, "dialplan::target", message, format!("write \"{prefix}NAME\""));
+            return None;
+        };
+        let known = known?;
+        if known.iter().any(|k| k == name) {
+            return Some(name.to_owned());
+        }
+        let kind = prefix.trim_end_matches(':');
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let message = format!("route {route:?} names a {kind} that does not exist");
+        let problem = Problem::at(&self.source, at.span(), if kind == "trunk" { "dialplan::trunk" } else { "dialplan::user" }, message);
+        let all = if names.is_empty() { format!("there is no [{kind}.…] yet") } else { format!("known: {}", names.join(", ")) };
+        self.problems.push(problem.label(format!("no [{kind}] of this name")).help(format!("{}{all}", suggestion(name, &names))));
+        None
+    }
+
+    fn prompt(&mut self, at: &Spanned<String>) {
+        let name = at.as_ref();
+        if name.starts_with("builtin:") {
+            if !["builtin:tune", "builtin:ringback", "builtin:chime"].contains(&name.as_str()) {
+                self.error(at, "dialplan::play", format!("there is no {name:?}"), "builtin:tune, builtin:chime and builtin:ringback exist");
+            }
+            return;
+        }
+        match wav::read(&self.folder.join(name)) {
+            Ok(samples) => drop(self.prompts.insert(name.clone(), samples)),
+            Err(why) => self.error(at, "dialplan::play", format!("{name}: {why}"), "paths are relative to the configuration file"),
+        }
+    }
+}
