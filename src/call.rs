@@ -30,7 +30,7 @@ use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Reject};
-use crate::sip::transaction::ServerId;
+use crate::sip::transaction::{Hop, ServerId};
 use crate::worker::{Command, Notice};
 use std::collections::VecDeque;
 use std::fmt;
@@ -338,6 +338,19 @@ impl Call {
         match grace {
             Some(grace) => desk.arm(self.id, CallTimer::FlowGrace(end), grace),
             None => desk.disarm(self.id, CallTimer::FlowGrace(end)),
+        }
+    }
+
+    /// A trunk closed the connection its call came by: from now on we open one to it when we must speak.
+    pub fn reconnect_trunk(&mut self, desk: &mut Desk<'_>, end: EndId, remote: std::net::SocketAddr) {
+        let Some(leg) = self.leg_mut(end) else { return };
+        let port = match &leg.party {
+            Party::Trunk(name) => desk.config.trunks.get(name).map_or(5060, |t| t.uri.port),
+            Party::User { .. } => return,
+        };
+        leg.hop = Hop::Tcp(std::net::SocketAddr::new(remote.ip(), port));
+        if let Some(dialog) = &mut leg.dialog {
+            dialog.hop = leg.hop;
         }
     }
 

@@ -308,7 +308,7 @@ impl Gateway {
     }
 
     fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
-        self.flows.remove(&flow);
+        let state = self.flows.remove(&flow);
         self.unproved.clear(&flow);
         for user in self.registrar.flow_closed(flow) {
             out.push(Output::Note(Note::Unregistered { user, why: "its connection closed" }));
@@ -316,8 +316,12 @@ impl Gateway {
         let mut events = Vec::new();
         self.transactions.hop_failed(Hop::Flow(flow), &mut events);
         self.dispatch(now, events, out);
+        let trunk = state.filter(|s| s.kind == FlowKind::Tcp).map(|s| s.remote);
         for (id, end) in self.legs_on(Hop::Flow(flow)) {
             self.with_call(now, id, out, |call, desk| {
+                if let Some(remote) = trunk {
+                    return call.reconnect_trunk(desk, end, remote);
+                }
                 if let Some(leg) = call.leg_mut(end) {
                     leg.flow_lost = true;
                 }

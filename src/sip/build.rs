@@ -40,11 +40,11 @@ impl Writer {
     }
 
     /// Starts a response to `request`: Via, From, To (with `tag` where it has none), Call-ID, CSeq
-    /// (RFC 3261 §8.2.6.2). `source` fills `received` and `rport` (§18.2.1, RFC 3581).
+    /// (RFC 3261 §8.2.6.2).
     pub fn response(request: &Message, status: u16, tag: Option<&str>) -> Writer {
         let mut writer = Writer { buf: String::with_capacity(768) };
         let _ = write!(writer.buf, "SIP/2.0 {status} {}\r\n", reason_phrase(status));
-        for via in request.values(HeaderName::Via) {
+        for via in request.response_vias() {
             writer.put(HeaderName::Via, via);
         }
         for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {

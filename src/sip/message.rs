@@ -5,7 +5,9 @@ use super::parse::{Field, Framing, HeaderName, Index, ParseError, StartLine};
 use super::status::Method;
 use super::uri::Uri;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A framed message; cheap to clone. Header values are read on demand.
@@ -14,6 +16,8 @@ pub struct Message {
     bytes: Bytes,
     index: Arc<Index>,
     body_end: usize,
+    /// Where a datagram came from; its response says so (RFC 3261 §18.2.1, RFC 3581 §4).
+    source: Option<SocketAddr>,
 }
 
 /// Longest tag, branch or Call-ID, bytes (our bound; SECURITY P4).
@@ -36,7 +40,22 @@ impl Message {
 
     pub(crate) fn framed(bytes: Vec<u8>, index: Index, body: usize) -> Message {
         let body_end = (index.body_start + body).min(bytes.len());
-        Message { bytes: Bytes::from(bytes), index: Arc::new(index), body_end }
+        Message { bytes: Bytes::from(bytes), index: Arc::new(index), body_end, source: None }
+    }
+
+    /// Notes the datagram's source.
+    pub fn with_source(mut self, source: SocketAddr) -> Message {
+        self.source = Some(source);
+        self
+    }
+
+    /// The Via values of a response: the top one with `received` and `rport` filled in.
+    pub fn response_vias(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let source = self.source;
+        self.values(HeaderName::Via).enumerate().map(move |(n, via)| match source {
+            Some(source) if n == 0 => Cow::Owned(received(via, source)),
+            _ => Cow::Borrowed(via),
+        })
     }
 
     fn text(&self, span: super::parse::Span) -> &str {
@@ -254,6 +273,31 @@ const SINGLE: [(HeaderName, &str); 6] = [
     (HeaderName::MaxForwards, "more than one Max-Forwards"),
     (HeaderName::ContentType, "more than one Content-Type"),
 ];
+
+/// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is added
+/// where the sender's own name for itself differs.
+fn received(via: &str, source: SocketAddr) -> String {
+    let Ok(parsed) = Via::parse(via) else { return via.to_owned() };
+    let asked = parsed.params.iter().any(|(n, v)| n.eq_ignore_ascii_case("rport") && v.is_none());
+    let kept = |(n, _): &(&str, Option<&str>)| !n.eq_ignore_ascii_case("received") && !(asked && n.eq_ignore_ascii_case("rport"));
+    let head = via.split(';').next().unwrap_or_default().trim_end();
+    let mut out = head.to_owned();
+    for (name, value) in parsed.params.iter().filter(kept) {
+        out.push(';');
+        out.push_str(name);
+        if let Some(value) = value {
+            out.push('=');
+            out.push_str(value);
+        }
+    }
+    if asked {
+        out.push_str(&format!(";rport={}", source.port()));
+    }
+    if asked || parsed.host.parse() != Ok(source.ip()) {
+        out.push_str(&format!(";received={}", source.ip()));
+    }
+    out
+}
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

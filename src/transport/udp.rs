@@ -18,7 +18,10 @@ pub async fn serve(socket: Arc<UdpSocket>, inbox: Inbox) {
             continue;
         }
         let arrival = match Message::parse(buf[..len].to_vec(), Framing::Datagram) {
-            Ok(message) => Arrival::Input(Input::Received { hop: Hop::Udp(remote), remote, message }),
+            Ok(message) => {
+                let message = message.with_source(remote);
+                Arrival::Input(Input::Received { hop: Hop::Udp(remote), remote, message })
+            }
             Err(why) => Arrival::Malformed { remote, why },
         };
         if !inbox.give(arrival).await {

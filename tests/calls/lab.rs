@@ -262,6 +262,7 @@ impl Lab {
     pub fn says(&mut self, peer: Peer, text: &str) {
         let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).unwrap_or_else(|e| panic!("{e}: {text}"));
         self.draw(peer.hop(), &message, true);
+        let message = if matches!(peer.hop(), Hop::Udp(_)) { message.with_source(peer.remote()) } else { message };
         self.handle(Input::Received { hop: peer.hop(), remote: peer.remote(), message });
     }
 

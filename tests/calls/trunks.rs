@@ -203,3 +203,51 @@ fn forged_in_dialog_requests_from_elsewhere_change_nothing() {
     lab.says(T1, &bye);
     lab.expect_idle();
 }
+
+#[test]
+fn a_response_over_udp_says_where_the_request_came_from() {
+    let mut lab = Lab::with_phones();
+    for (via, expected) in [
+        ("127.0.0.10:5060;branch=z9hG4bK-a;rport", ";rport=5060;received=127.0.0.10"),
+        ("pbx.internal;branch=z9hG4bK-b", ";received=127.0.0.10"),
+        ("127.0.0.10;branch=z9hG4bK-c", "z9hG4bK-c"),
+        ("10.1.1.1;rport;received=9.9.9.9;branch=z9hG4bK-d", "branch=z9hG4bK-d;rport=5060;received=127.0.0.10"),
+    ] {
+        let text = lab.request(T1, "OPTIONS", "sip:wt.test", "", "");
+        let own = text.lines().find(|l| l.starts_with("Via:")).expect("a Via").to_owned();
+        lab.says(T1, &text.replace(&own, &format!("Via: SIP/2.0/UDP {via}")));
+        let ok = lab.take(T1, "200");
+        let answered = ok.header(HeaderName::Via).expect("a Via");
+        assert!(answered.ends_with(expected), "{via}: {answered}");
+    }
+}
+
+#[test]
+fn a_trunk_that_closes_its_tcp_connection_in_mid_call_is_called_back_for_the_bye() {
+    use webtrunk::gateway::{FlowKind, Input};
+    use webtrunk::sip::transaction::{Flow, Hop};
+    let mut lab = Lab::with_phones();
+    let remote = std::net::SocketAddr::from(([127, 0, 0, 10], 41_000));
+    lab.handle(Input::FlowOpened { flow: Flow(9), kind: FlowKind::Tcp, remote });
+    let hop = Hop::Flow(Flow(9));
+    let receive = |lab: &mut Lab, text: String| {
+        let message = webtrunk::sip::Message::parse(text.into_bytes(), webtrunk::sip::parse::Framing::WebSocket).expect("sound");
+        lab.handle(Input::Received { hop, remote, message });
+    };
+    let invite = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
+    receive(&mut lab, invite);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    let at = lab.inbox.iter().position(|(h, m)| *h == hop && m.status() == 200).expect("the 200");
+    let ok = lab.inbox.remove(at).expect("valid").1;
+    let ack = lab.in_dialog(T1, &ok, "ACK", ok.cseq().unwrap().number, "", "");
+    receive(&mut lab, ack);
+    lab.handle(Input::FlowClosed { flow: Flow(9) });
+    lab.advance(Duration::from_secs(60));
+    assert_eq!(lab.gateway.gauges().calls, 1, "the call goes on");
+    let bye = lab.in_dialog(ALICE, &ringing, "BYE", 5, "peer", "");
+    lab.says(ALICE, &bye);
+    let bye = lab.inbox.iter().find(|(_, m)| m.method_token() == "BYE").expect("a BYE");
+    assert_eq!(bye.0, Hop::Tcp(std::net::SocketAddr::from(([127, 0, 0, 10], 5060))));
+    lab.expect_idle();
+}
