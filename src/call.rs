@@ -54,7 +54,7 @@ pub const CALLER_END: EndId = EndId(0);
 pub enum State {
     /// The caller's media end is being opened.
     Opening,
-    /// A step of the route is under way.
+    /// A step of the route is under way; the caller may have been answered already (`answer`).
     Routing,
     /// Both legs talk, or the caller talks to a built-in far end.
     Talking,

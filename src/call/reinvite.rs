@@ -23,9 +23,9 @@ impl Call {
         let trying = crate::sip::build::Writer::response(message, 100, None).end();
         desk.respond(server, 100, trying);
         if let Err(why) = self.take_reinvite(desk, end, server, message) {
-            // Before the call talks, the offer that waits is the first INVITE's own: it must survive.
-            let talking = self.state == State::Talking;
-            if let Some(leg) = self.leg_mut(end).filter(|_| talking) {
+            // Before the caller is answered, the offer that waits is the first INVITE's own: it must survive.
+            let answered = self.a_final;
+            if let Some(leg) = self.leg_mut(end).filter(|_| answered) {
                 leg.negotiation.reject_offer();
             }
             desk.refuse(server, message, &why);
@@ -33,7 +33,7 @@ impl Call {
     }
 
     fn take_reinvite(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) -> Result<(), Reject> {
-        if self.state != State::Talking {
+        if !self.a_final || self.state == State::Over {
             // RFC 3261 §14.2: an offer of ours, or the first INVITE, is still open.
             return Err(Reject::new(491, "the call's first INVITE is still open"));
         }

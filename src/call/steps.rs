@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long a step rings unless the dialplan says otherwise.
 const RING: Duration = Duration::from_secs(60);
+/// Longest an unanswered caller is played to.
+const EARLY_PROMPT: Duration = Duration::from_secs(180);
 /// Widest fork.
 const MAX_FORKS: usize = 10;
 
@@ -116,6 +118,7 @@ impl Call {
         }
         closed.into_iter().for_each(|end| desk.media(self.worker, Command::CloseEnd { session: call.0, end }));
         self.heard = None;
+        self.playing = false;
         self.refusal.get_or_insert(why);
         self.next_step(desk);
     }
@@ -124,6 +127,7 @@ impl Call {
     fn builtin(&mut self, desk: &mut Desk<'_>, command: impl FnOnce(u64, crate::media::EndId) -> Command) {
         self.answer_caller(desk, None);
         if self.state != State::Over {
+            self.state = State::Talking;
             desk.media(self.worker, command(self.id.0, CALLER_END));
         }
     }
@@ -136,7 +140,13 @@ impl Call {
             _ => desk.config.prompts.get(name).map(|p| Source::Clip(p.clone())),
         };
         let Some(source) = source else { return self.next_step(desk) };
-        if !self.a_final && !self.offerless {
+        if !self.a_final {
+            if self.offerless {
+                // There is no offer to answer, so nothing can be heard before the call is.
+                return self.next_step(desk);
+            }
+            // A caller whose media never comes up must not wait for the prompt's end for ever.
+            desk.arm(self.id, CallTimer::Ring, EARLY_PROMPT);
             match self.answer_caller_sdp(desk, None) {
                 Ok(sdp) => self.provisional_to_caller(desk, 183, Some(&sdp)),
                 Err(why) => return self.finish(desk, HangupBy::Us, why),
@@ -185,6 +195,9 @@ impl Call {
 
     /// 200 to the caller: with the answer, or with our offer where the INVITE had none.
     pub(super) fn answer_caller(&mut self, desk: &mut Desk<'_>, branch: Option<u16>) {
+        if branch.is_some() {
+            self.state = State::Talking;
+        }
         if self.a_final {
             return;
         }
@@ -202,7 +215,6 @@ impl Call {
         };
         self.enter_caller_dialog(desk);
         self.a_final = true;
-        self.state = State::Talking;
         let (invite, server, call) = (self.invite.clone(), self.server, self.id);
         let expects_answer = self.offerless;
         self.a.accept(desk, call, server, &invite, &sdp, expects_answer);

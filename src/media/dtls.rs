@@ -43,6 +43,12 @@ impl Identity {
     /// # Errors
     /// The crypto library refuses.
     pub fn generate() -> Result<Identity, rtc_shared::error::Error> {
+        let (gcm, cm) = (SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80);
+        Identity::offering(vec![gcm, cm])
+    }
+
+    /// As client it offers `profiles`, best first.
+    fn offering(profiles: Vec<SrtpProtectionProfile>) -> Result<Identity, rtc_shared::error::Error> {
         let provider = rtc_crypto::default_provider().map_err(|e| rtc_shared::error::Error::Other(e.to_string()))?;
         let certificate = Certificate::generate_self_signed(vec!["webtrunk".to_owned()], provider.crypto())?;
         let hash = digest::digest(&digest::SHA256, certificate.certificate[0].as_ref());
@@ -63,7 +69,7 @@ impl Identity {
         Ok(Identity {
             server_gcm: build(false, vec![gcm])?,
             server_cm: build(false, vec![cm])?,
-            client: build(true, vec![gcm, cm])?,
+            client: build(true, profiles)?,
             fingerprint,
         })
     }
@@ -417,6 +423,30 @@ impl Hello {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_knows_only_aes_cm_is_served_with_it() {
+        let server = Arc::new(Identity::generate().expect("a certificate"));
+        let client = Arc::new(Identity::offering(vec![SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80]).expect("a certificate"));
+        let print = |i: &Identity| -> Fingerprint {
+            let bytes: Vec<u8> = i.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
+            bytes.try_into().expect("sha-256")
+        };
+        let mut ours = Handshake::new(server.clone(), vec![print(&client)]);
+        let mut theirs = Handshake::new(client.clone(), vec![print(&server)]);
+        let now = Instant::now();
+        let (mut up, mut down, mut chosen) = (Vec::new(), Vec::new(), None);
+        theirs.start(now, &mut |d| up.push(d.to_vec()));
+        for _ in 0..10 {
+            for d in std::mem::take(&mut up) {
+                chosen = ours.receive(now, &d, &mut |d| down.push(d.to_vec())).expect("sound").map(|k| k.profile).or(chosen);
+            }
+            for d in std::mem::take(&mut down) {
+                theirs.receive(now, &d, &mut |d| up.push(d.to_vec())).expect("sound");
+            }
+        }
+        assert_eq!(chosen, Some(Profile::Aes128CmHmacSha1_80));
+    }
 
     #[test]
     fn chromium_lists_cm_before_gcm_and_gcm_is_seen_all_the_same() {

@@ -320,3 +320,50 @@ fn a_bug_in_media_costs_this_call_only() {
     lab.says(BOB, &bye);
     lab.expect_idle();
 }
+
+#[test]
+fn a_caller_answered_first_is_bridged_when_the_trunk_answers() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "300", OFFER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    assert!(!lab.got(T1, "BYE") && !lab.got(ALICE, "200"), "{}", lab.picture());
+    assert!(lab.media.iter().any(|c| matches!(c, webtrunk::worker::Command::Bridge { .. })));
+    let hold = OFFER.replace("a=sendrecv", "a=sendonly").replacen(" 2 IN IP4", " 3 IN IP4", 1);
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &hold);
+    lab.says(ALICE, &text);
+    let held = lab.take(ALICE, "200");
+    lab.ack(ALICE, &held);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+    lab.says(ALICE, &bye);
+    lab.take(T1, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_caller_answered_first_hears_goodbye_when_the_trunk_refuses() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "300", OFFER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 486, "");
+    let bye = lab.take(ALICE, "BYE");
+    assert!(bye.header(webtrunk::sip::HeaderName::Reason).unwrap().contains("486"));
+    lab.reply(ALICE, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_prompt_whose_media_never_comes_up_ends_by_itself() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "9198", OFFER);
+    lab.take(ALICE, "183");
+    lab.advance(Duration::from_secs(181));
+    lab.take(ALICE, "603");
+    lab.expect_idle();
+}

@@ -78,6 +78,10 @@ name = "Echo"
 match = "9196"
 do = [{ echo = true }]
 [[route]]
+name = "Answered first"
+match = "300"
+do = [{ answer = true }, { dial = ["trunk:t1"], to = "+1777" }, { hangup = 480 }]
+[[route]]
 name = "Announcement"
 match = "9198"
 do = [{ play = "builtin:chime" }, { hangup = 603 }]
