@@ -8,9 +8,10 @@ use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +21,8 @@ use tokio::time::timeout;
 
 /// Connections at once; each costs a few kilobytes.
 const MAX_CONNECTIONS: usize = 12_000;
+/// Connections of one address at once. This machine itself is excepted: a proxy in front of us is one address.
+const MAX_PER_SOURCE: usize = 100;
 /// TLS handshakes at once: the rest waits, so that registered users are not starved.
 const MAX_HANDSHAKES: usize = 64;
 const TLS_DEADLINE: Duration = Duration::from_secs(5);
@@ -38,6 +41,7 @@ pub struct Web {
     pub draining: Arc<AtomicBool>,
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     pub connections: AtomicUsize,
+    pub sources: Mutex<HashMap<IpAddr, usize>>,
     pub handshakes: Semaphore,
 }
 
@@ -48,7 +52,42 @@ impl Web {
         draining: Arc<AtomicBool>,
     ) -> Web {
         let handshakes = Semaphore::new(MAX_HANDSHAKES);
-        Web { inbox, origins, domain, login, draining, tls, connections: AtomicUsize::new(0), handshakes }
+        Web { inbox, origins, domain, login, draining, tls, connections: AtomicUsize::new(0), sources: Mutex::default(), handshakes }
+    }
+
+    /// Counts a connection in; false where it is one too many, and then nothing is counted.
+    fn enter(&self, source: IpAddr) -> bool {
+        // The counts are sound after every statement, so a panic elsewhere does not spoil them.
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = sources.get(&source).copied().unwrap_or(0);
+        let full = self.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS;
+        if full || (own >= MAX_PER_SOURCE && !source.is_loopback()) {
+            return false;
+        }
+        sources.insert(source, own + 1);
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    fn leave(&self, source: IpAddr) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        match sources.get_mut(&source) {
+            Some(n) if *n > 1 => *n -= 1,
+            _ => drop(sources.remove(&source)),
+        }
+    }
+}
+
+/// A counted connection; it is given back when the last who holds it lets go.
+struct Seat {
+    web: Arc<Web>,
+    source: IpAddr,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.web.leave(self.source);
     }
 }
 
@@ -59,33 +98,33 @@ pub async fn serve(listener: TcpListener, web: Arc<Web>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        if web.connections.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-            web.connections.fetch_sub(1, Ordering::Relaxed);
+        let source = remote.ip().to_canonical();
+        if !web.enter(source) {
             continue;
         }
+        let seat = Arc::new(Seat { web: web.clone(), source });
         let _ = stream.set_nodelay(true);
         let web = web.clone();
         tokio::spawn(async move {
             match &web.tls {
-                None => connection(stream, remote, web.clone()).await,
+                None => connection(stream, remote, seat).await,
                 Some(tls) => {
                     let permit = web.handshakes.acquire().await;
                     let accepted = timeout(TLS_DEADLINE, tls.accept(stream)).await;
                     drop(permit);
                     if let Ok(Ok(stream)) = accepted {
-                        connection(stream, remote, web.clone()).await;
+                        connection(stream, remote, seat).await;
                     }
                 }
             }
-            web.connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, remote: SocketAddr, web: Arc<Web>) {
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, remote: SocketAddr, seat: Arc<Seat>) {
     let service = service_fn(move |request| {
-        let web = web.clone();
-        async move { Ok::<_, Infallible>(respond(request, remote, &web)) }
+        let seat = seat.clone();
+        async move { Ok::<_, Infallible>(respond(request, remote, &seat)) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -117,7 +156,8 @@ fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
-fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, web: &Arc<Web>) -> Response<Full<Bytes>> {
+fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &Arc<Seat>) -> Response<Full<Bytes>> {
+    let web = &seat.web;
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
@@ -130,7 +170,7 @@ fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, web: &Ar
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.draining.load(Ordering::Relaxed) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => text(StatusCode::OK, "ok\n"),
-        "/sip" => upgrade(request, remote, web),
+        "/sip" => upgrade(request, remote, seat),
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     }
 }
@@ -160,7 +200,8 @@ fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.
-fn upgrade(mut request: Request<hyper::body::Incoming>, remote: SocketAddr, web: &Arc<Web>) -> Response<Full<Bytes>> {
+fn upgrade(mut request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &Arc<Seat>) -> Response<Full<Bytes>> {
+    let web = &seat.web;
     let lists = |name: header::HeaderName, wanted: &str| {
         let values = request.headers().get_all(name);
         let mut words = values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
@@ -184,8 +225,10 @@ fn upgrade(mut request: Request<hyper::body::Incoming>, remote: SocketAddr, web:
         return text(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key\n");
     };
     let upgrading = hyper::upgrade::on(&mut request);
-    let inbox = web.inbox.clone();
+    let (inbox, seat) = (web.inbox.clone(), seat.clone());
     tokio::spawn(async move {
+        // The seat is held until the WebSocket ends, not only its handshake.
+        let _seat = seat;
         if let Ok(Ok(upgraded)) = timeout(HEAD_DEADLINE, upgrading).await {
             ws::serve(TokioIo::new(upgraded), remote, inbox).await;
         }
@@ -207,4 +250,22 @@ fn accept_key(key: &[u8]) -> String {
     context.update(key);
     context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     base64::engine::general_purpose::STANDARD.encode(context.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_holds_a_hundred_connections_and_gives_them_back() {
+        let (core, _inbox) = tokio::sync::mpsc::channel(1);
+        let web = Web::new(Inbox::new(core), Vec::new(), String::new(), None, None, Arc::default());
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        assert_eq!((0..150).filter(|_| web.enter(one)).count(), 100);
+        assert!(web.enter(other));
+        (0..100).for_each(|_| web.leave(one));
+        web.leave(other);
+        assert!(web.sources.lock().expect("sound").is_empty());
+        assert_eq!(web.connections.load(Ordering::Relaxed), 0);
+    }
 }
