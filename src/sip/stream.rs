@@ -18,6 +18,8 @@ pub enum Frame {
 pub struct Framer {
     buf: Vec<u8>,
     searched: usize,
+    /// Length of the message under way, once its head was read: a dripped body is not read again and again.
+    needed: usize,
 }
 
 impl Framer {
@@ -49,6 +51,7 @@ impl Framer {
                 return Ok(Some(Frame::Pong));
             }
             [] => return Ok(None),
+            _ if self.buf.len() < self.needed => return Ok(None),
             _ => {}
         }
         let Some(end) = head_end(&self.buf, self.searched) else {
@@ -69,6 +72,7 @@ impl Framer {
             return Err((error, Some(Message::framed(head, index, 0))));
         }
         if self.buf.len() < end + length {
+            self.needed = end + length;
             return Ok(None);
         }
         head.extend_from_slice(&self.buf[end..end + length]);
@@ -78,7 +82,7 @@ impl Framer {
 
     fn take(&mut self, n: usize) {
         self.buf.drain(..n);
-        self.searched = 0;
+        (self.searched, self.needed) = (0, 0);
     }
 }
 

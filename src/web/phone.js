@@ -153,7 +153,7 @@ function press(digit) {
 function start(settings, user, password) {
   const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/sip`;
   const socket = new JsSIP.WebSocketInterface(url);
-  ua = new JsSIP.UA({ sockets: [socket], uri: `sip:${user}@${settings.domain}`, password, display_name: user, register_expires: 600, session_timers: false });
+  ua = new JsSIP.UA({ sockets: [socket], uri: `sip:${user}@${settings.domain}`, password, display_name: user, register_expires: 600 });
   ua.on("connecting", () => line("offline", "Connecting…"));
   ua.on("disconnected", () => { line("offline", "No connection; trying again"); show(); });
   ua.on("registered", () => { line("online", `Ready as ${user}`); $("login").hidden = true; $("phone").hidden = false; show(); });
