@@ -330,9 +330,10 @@ impl Gateway {
         }
     }
 
-    /// A browser is back on a new flow: its calls go on over it (a dialog is not a flow).
-    fn flow_resumed(&mut self, now: Instant, user: &str, instance: &str, flow: Flow, out: &mut Vec<Output>) {
-        let lost: Vec<(CallId, EndId)> = self.calls.iter().flat_map(|(id, l)| l.call.lost_legs(user, instance).into_iter().map(|e| (*id, e))).collect();
+    /// A browser is back on a new flow: its calls go on over it (a dialog is not a flow), whether the old
+    /// flow is known to be dead or was `replaced` before anyone noticed.
+    fn flow_resumed(&mut self, now: Instant, user: &str, instance: &str, flow: Flow, replaced: &[Flow], out: &mut Vec<Output>) {
+        let lost: Vec<(CallId, EndId)> = self.calls.iter().flat_map(|(id, l)| l.call.lost_legs(user, instance, replaced).into_iter().map(|e| (*id, e))).collect();
         for (id, end) in lost {
             self.with_call(now, id, out, |call, desk| {
                 if let Some(leg) = call.leg_mut(end) {

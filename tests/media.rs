@@ -537,6 +537,32 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
 }
 
 #[test]
+fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let mut both = settings(Codec::Pcmu, trunk_remote());
+    both.agreed.receive = vec![(0, Codec::Pcmu), (8, Codec::Pcma)];
+    call.session.configure(call.now, TRUNK, both, &mut call.log);
+    let mut heard = Vec::new();
+    for n in 0..150usize {
+        let codec = if (50..100).contains(&n) { Codec::Pcma } else { Codec::Pcmu };
+        let mut datagram = vec![0u8; 172];
+        write_header(datagram.first_chunk_mut().expect("room"), false, codec.default_payload_type(), n as u16, n as u32 * 160, 88);
+        Encoder::new(codec, 5).encode(&sine(1_000.0, n * 160, 160), &mut datagram[12..]);
+        call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
+        for (packet, payload) in call.browser_gets() {
+            assert_eq!(packet.payload_type, 0);
+            let mut pcm = [0; MAX_FRAME];
+            let samples = Decoder::new(Codec::Pcmu).decode(&payload, &mut pcm).expect("G.711");
+            heard.extend_from_slice(&pcm[..samples]);
+        }
+    }
+    assert_eq!(heard.len(), 150 * 160);
+    for third in heard.chunks(50 * 160) {
+        assert!(tone(third, 1_000.0).0 > 0.98, "{}", tone(third, 1_000.0).0);
+    }
+}
+
+#[test]
 fn reordered_packets_are_put_in_order_and_lost_ones_are_concealed() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
     let mut encoder = Encoder::new(Codec::Opus, 5);

@@ -5,7 +5,7 @@ use super::leg::{Leg, Party};
 use super::{Call, State};
 use crate::media::EndId;
 use crate::sip::dialog::Dialog;
-use crate::sip::transaction::Hop;
+use crate::sip::transaction::{Flow, Hop};
 
 impl Call {
     /// Whether nothing of it needs to be remembered any longer.
@@ -36,9 +36,10 @@ impl Call {
         self.legs().filter(|l| l.hop == hop && l.dialog.is_some()).map(|l| l.end).collect()
     }
 
-    /// Ends of this user and browser instance that wait for it to come back.
-    pub fn lost_legs(&self, user: &str, instance: &str) -> Vec<EndId> {
-        let same = |l: &&Leg| l.flow_lost && matches!(&l.party, Party::User { name, instance: Some(i) } if name == user && i == instance);
+    /// Ends of this user and browser instance whose flow is lost, or among the `replaced`.
+    pub fn lost_legs(&self, user: &str, instance: &str, replaced: &[Flow]) -> Vec<EndId> {
+        let gone = |l: &Leg| l.flow_lost || matches!(l.hop, Hop::Flow(f) if replaced.contains(&f));
+        let same = |l: &&Leg| gone(l) && matches!(&l.party, Party::User { name, instance: Some(i) } if name == user && i == instance);
         self.legs().filter(same).map(|l| l.end).collect()
     }
 

@@ -290,7 +290,7 @@ impl Gateway {
             response.put(HeaderName::FlowTimer, FLOW_TIMER);
         }
         self.respond(now, id, 200, response, out);
-        for old in done.replaced {
+        for old in done.replaced.iter().copied() {
             // RFC 5626 §4.2.1: the same instance and reg-id replaces the flow at once.
             out.push(Output::CloseFlow(old));
         }
@@ -298,7 +298,7 @@ impl Gateway {
             let user_agent = message.header(HeaderName::UserAgent).unwrap_or_default().to_owned();
             out.push(Output::Note(Note::Registered { user: user.to_owned(), flows: done.bindings.len(), user_agent }));
             let instances: Vec<String> = done.bindings.iter().filter(|b| b.flow == flow).filter_map(|b| Some(b.instance.clone()?.0)).collect();
-            instances.iter().for_each(|i| self.flow_resumed(now, user, i, flow, out));
+            instances.iter().for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
         } else if done.removed {
             out.push(Output::Note(Note::Unregistered { user: user.to_owned(), why: "it asked for it" }));
         }

@@ -208,16 +208,17 @@ impl Session {
 
     /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else transcoded.
     fn plan(&mut self, at: usize) {
-        let Join::Bridge(peer) = self.ends[at].join else { return };
-        let Some(peer) = self.index(peer) else { return };
-        let (Some(mine), Some(theirs)) = (&self.ends[at].settings, &self.ends[peer].settings) else { return };
-        let (from, to) = (mine.agreed.receive.first().map_or(mine.agreed.codec, |r| r.1), theirs.agreed.codec);
-        let from = if mine.agreed.receive.iter().any(|r| r.1 == mine.agreed.codec) { mine.agreed.codec } else { from };
-        let (ptime, complexity) = (theirs.agreed.ptime, theirs.complexity);
-        self.plan_from(at, from, to, ptime, complexity);
+        if let Some(mine) = &self.ends[at].settings {
+            self.plan_from(at, mine.agreed.codec);
+        }
     }
 
-    fn plan_from(&mut self, at: usize, from: Codec, to: Codec, ptime: u32, complexity: u8) {
+    /// As [`plan`](Self::plan), for the codec the peer really sends: it may switch within its description,
+    /// and back; the other leg hears no jump.
+    fn plan_from(&mut self, at: usize, from: Codec) {
+        let Join::Bridge(peer) = self.ends[at].join else { return };
+        let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else { return };
+        let (to, ptime, complexity) = (theirs.agreed.codec, theirs.agreed.ptime, theirs.complexity);
         let same = match &self.ends[at].path {
             Path::Relay => from == to,
             Path::Transcode(t) => t.1.fits(from, to, ptime),
@@ -384,10 +385,8 @@ impl Session {
             end.dropped.not_expected += 1;
             return;
         }
-        if let (Some(codec), agreed_codec) = (codec, agreed.codec)
-            && codec != agreed_codec
-        {
-            self.replan(at, codec);
+        if let Some(codec) = codec {
+            self.plan_from(at, codec);
         }
         self.forward(now, at, packet, datagram, is_event, sink);
     }

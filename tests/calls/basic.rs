@@ -279,6 +279,23 @@ fn a_lost_websocket_does_not_end_the_call_and_the_same_browser_takes_it_up_again
 }
 
 #[test]
+fn a_browser_back_before_its_old_flow_is_noticed_dead_keeps_its_call() {
+    let mut lab = Lab::with_phones();
+    let (_, invite) = lab.talk("+12065550123");
+    let again = Peer::Browser("alice", 7);
+    lab.log_in(again, "secret-a", "uuid-a");
+    assert_eq!(lab.closed_flows, [webtrunk::sip::transaction::Flow(1)]);
+    lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(1) });
+    lab.advance(Duration::from_secs(60));
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(again, "BYE");
+    lab.reply(again, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
 fn a_browser_that_never_comes_back_loses_its_call_after_the_grace_time() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");

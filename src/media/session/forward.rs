@@ -1,7 +1,6 @@
 //! From one end to the other: relayed where the codecs agree, else transcoded; events translated either way.
 
 use super::{MAX_DATAGRAM, Session, Sink};
-use crate::codec::Codec;
 use crate::media::egress::Numbers;
 use crate::media::end::{ECHO_LINE, Join, Path, Port, Transport};
 use crate::media::ingress::Ordered;
@@ -10,14 +9,6 @@ use crate::rtp::packet::{HEADER, Packet, write_header};
 use std::time::Instant;
 
 impl Session {
-    /// The peer switched to another codec of its description: the path follows, the other leg hears no jump.
-    pub(super) fn replan(&mut self, at: usize, codec: Codec) {
-        let Join::Bridge(peer) = self.ends[at].join else { return };
-        let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else { return };
-        let (to, ptime, complexity) = (theirs.agreed.codec, theirs.agreed.ptime, theirs.complexity);
-        self.plan_from(at, codec, to, ptime, complexity);
-    }
-
     pub(super) fn forward(&mut self, now: Instant, at: usize, packet: Packet, datagram: &[u8], is_event: bool, sink: &mut impl Sink) {
         if let Join::Bridge(peer) = self.ends[at].join {
             let Some(to) = self.index(peer) else { return };
