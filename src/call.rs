@@ -34,7 +34,7 @@ use crate::sip::transaction::{Hop, ServerId};
 use crate::worker::{Command, Notice};
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A call of this node; shown as 8 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -221,7 +221,7 @@ impl Call {
         for branch in &mut self.branches {
             let hung_up_itself = by == HangupBy::Callee && Some(branch.id) == answered;
             if hung_up_itself {
-                branch.ended();
+                branch.over(); // the callee said goodbye itself
             } else {
                 branch.abandon(desk, self.id, &why);
             }
@@ -352,11 +352,6 @@ impl Call {
         if let Some(dialog) = &mut leg.dialog {
             dialog.hop = leg.hop;
         }
-    }
-
-    /// How long the call has talked.
-    pub fn talked(&self, now: Instant) -> Option<Duration> {
-        self.cdr.answered.map(|at| now.saturating_duration_since(at))
     }
 }
 

@@ -7,7 +7,6 @@ pub mod g711;
 pub mod opus;
 
 use std::fmt;
-use std::time::Duration;
 
 /// Samples a second of every PCM buffer on the call path.
 pub const PCM_RATE: u32 = 8_000;
@@ -162,9 +161,4 @@ impl Encoder {
             encoder.expect_loss(percent);
         }
     }
-}
-
-/// The samples of `duration` at [`PCM_RATE`].
-pub fn samples_of(duration: Duration) -> usize {
-    (duration.as_micros() as usize * PCM_RATE as usize) / 1_000_000
 }

@@ -141,7 +141,6 @@ impl Gateway {
             random,
             next_worker: 0,
             draining: false,
-
             dropped: 0,
             ending: 0,
         }
@@ -228,16 +227,20 @@ impl Gateway {
         if now_on == live.counted {
             return;
         }
-        for name in &live.counted {
+        for name in &now_on {
+            *self.trunk_calls.entry(name.clone()).or_default() += 1;
+        }
+        let before = std::mem::replace(&mut live.counted, now_on);
+        self.release(&before);
+    }
+
+    fn release(&mut self, counted: &[String]) {
+        for name in counted {
             if let Some(n) = self.trunk_calls.get_mut(name) {
                 *n -= 1;
             }
         }
         self.trunk_calls.retain(|_, n| *n > 0);
-        for name in &now_on {
-            *self.trunk_calls.entry(name.clone()).or_default() += 1;
-        }
-        live.counted = now_on;
     }
 
     fn media(&mut self, now: Instant, id: CallId, notice: Notice, out: &mut Vec<Output>) {
@@ -285,17 +288,11 @@ impl Gateway {
         self.dialogs.retain(|_, (c, _)| *c != id);
         self.tickets.retain(|_, (c, _)| *c != id);
         self.timers.clear_where(|(c, _)| *c == id);
-        for name in &live.counted {
-            if let Some(n) = self.trunk_calls.get_mut(name) {
-                *n -= 1;
-            }
-        }
-        self.trunk_calls.retain(|_, n| *n > 0);
+        self.release(&live.counted);
     }
 
     fn flow_opened(&mut self, now: Instant, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
-        let known = self.config.trunks.values().any(|t| t.allow.iter().any(|n| n.contains(&remote.ip())));
-        if kind == FlowKind::Tcp && !known {
+        if kind == FlowKind::Tcp && self.trunk_of(remote).is_none() {
             self.dropped += 1;
             out.push(Output::Note(Note::Dropped { why: "TCP from an address of no trunk", remote: Some(remote) }));
             out.push(Output::CloseFlow(flow));

@@ -203,10 +203,6 @@ impl Core {
                 self.flows.insert(flow, send);
                 Input::FlowOpened { flow, kind, remote }
             }
-            Arrival::Connected { to, send } => {
-                self.connections.insert(to, send);
-                return;
-            }
             Arrival::Disconnected { to } => {
                 self.connections.remove(&to);
                 return;

@@ -84,11 +84,6 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         None
     }
 
-    /// Whether `key` is armed.
-    pub fn is_set(&self, key: &K) -> bool {
-        self.armed.contains_key(key)
-    }
-
     /// How many keys are armed.
     pub fn len(&self) -> usize {
         self.armed.len()

@@ -24,8 +24,7 @@ pub enum Arrival {
     Input(Input),
     /// A connection was accepted; `send` reaches its writer.
     Flow { flow: Flow, kind: FlowKind, remote: SocketAddr, send: mpsc::Sender<Bytes> },
-    /// A connection we opened is ready, or is gone.
-    Connected { to: SocketAddr, send: mpsc::Sender<Bytes> },
+    /// A connection we opened is gone.
     Disconnected { to: SocketAddr },
     /// A message could not even be framed.
     Malformed { remote: SocketAddr, why: crate::sip::ParseError },

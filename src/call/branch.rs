@@ -12,6 +12,7 @@ use super::cdr::Tried;
 use super::leg::{Leg, Party};
 use super::{Call, CallId, CallTimer, Desk, HangupBy, Question, State, translate};
 use crate::call::desk::Ticket;
+use crate::codec::Codec;
 use crate::media::EndId;
 use crate::registrar::Binding;
 use crate::sip::build::Writer;
@@ -106,12 +107,8 @@ impl Branch {
         }
     }
 
-    /// The callee said goodbye itself.
-    pub fn ended(&mut self) {
-        self.over();
-    }
-
-    fn over(&mut self) {
+    /// Nothing more is expected of it or owed to it.
+    pub(super) fn over(&mut self) {
         self.state = BranchState::Over;
     }
 
@@ -249,7 +246,7 @@ impl Call {
     /// A response to a branch's INVITE.
     pub fn response(&mut self, desk: &mut Desk<'_>, id: u16, message: &Message) {
         match message.status() {
-            100 => self.alive(desk, id, message),
+            100 => self.alive(desk, id),
             101..=199 => self.provisional(desk, id, message),
             200..=299 => self.accepted(desk, id, message),
             401 | 407 => self.challenged(desk, id, message),
@@ -257,23 +254,21 @@ impl Call {
         }
     }
 
-    fn alive(&mut self, desk: &mut Desk<'_>, id: u16, message: &Message) {
+    fn alive(&mut self, desk: &mut Desk<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branch_mut(id) else { return };
         if branch.state == BranchState::Calling {
             branch.state = BranchState::Early;
         }
-        // A 100 is a sign of life from the next hop, not from the callee's network: it stops the clock all the same.
-        if message.status() >= 100 {
-            desk.disarm(call, CallTimer::Silent(id));
-        }
+        // Even a 100, a sign of life from the next hop only, stops the clock.
+        desk.disarm(call, CallTimer::Silent(id));
         if branch.state == BranchState::Cancelling && std::mem::take(&mut branch.cancel_when_possible) {
             branch.cancel(desk, &Reject::new(487, "given up before the answer"));
         }
     }
 
     fn provisional(&mut self, desk: &mut Desk<'_>, id: u16, message: &Message) {
-        self.alive(desk, id, message);
+        self.alive(desk, id);
         if self.state != State::Routing || self.a_final {
             return;
         }
@@ -296,21 +291,22 @@ impl Call {
     fn settle(&mut self, desk: &mut Desk<'_>, id: u16, body: &[u8]) -> Result<(), Reject> {
         let (call, worker) = (self.id, self.worker);
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return Ok(()) };
-        let signalling = match branch.leg.hop {
-            Hop::Udp(a) | Hop::Tcp(a) => a.ip(),
-            Hop::Flow(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        };
         let agreed = branch.leg.negotiation.receive_answer(body).map_err(|e| Reject::new(488, format!("the callee's answer: {}", e.why)))?.clone();
-        translate::check_media_address(desk.config, &branch.leg, signalling, &agreed)?;
+        translate::check_media_address(desk.config, &branch.leg, &agreed)?;
         branch.leg.configure(desk, call, worker, &agreed);
         desk.media(worker, Command::Bridge { session: call.0, a: super::CALLER_END, b: branch.leg.end });
         Ok(())
     }
 
     fn caller_answer(&mut self, desk: &mut Desk<'_>, id: u16) -> Result<String, Reject> {
-        let branch = self.branches.iter().find(|b| b.id == id);
-        let other = branch.and_then(|b| Some((b.leg.party.clone(), b.leg.negotiation.agreed()?.codec)));
+        let other = self.settled_with(id);
         self.answer_caller_sdp(desk, other)
+    }
+
+    /// Who a branch reached, and the codec settled with it.
+    pub(super) fn settled_with(&self, id: u16) -> Option<(Party, Codec)> {
+        let branch = self.branches.iter().find(|b| b.id == id)?;
+        Some((branch.leg.party.clone(), branch.leg.negotiation.agreed()?.codec))
     }
 
     fn accepted(&mut self, desk: &mut Desk<'_>, id: u16, message: &Message) {

@@ -9,9 +9,8 @@ use crate::sdp::{Direction, SdpError};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
-use crate::sip::transaction::{Hop, ServerId};
+use crate::sip::transaction::ServerId;
 use crate::worker::Command;
-use std::net::{IpAddr, Ipv4Addr};
 
 fn not_acceptable(e: SdpError) -> Reject {
     Reject::new(488, e.why.clone()).warning(e.warning, e.why)
@@ -70,8 +69,7 @@ impl Call {
         let refresh = leg.negotiation.is_refresh();
         let before = leg.negotiation.clone();
         let (sdp, agreed) = leg.negotiation.answer(&codecs, Direction::SendRecv).map_err(not_acceptable)?;
-        let signalling = signalling_ip(leg.hop);
-        if let Err(why) = translate::check_media_address(desk.config, leg, signalling, &agreed) {
+        if let Err(why) = translate::check_media_address(desk.config, leg, &agreed) {
             leg.negotiation = before;
             return Err(why);
         }
@@ -96,10 +94,9 @@ impl Call {
         if !expects_answer {
             return;
         }
-        let signalling = signalling_ip(leg.hop);
         let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
-        match settled.and_then(|agreed| translate::check_media_address(desk.config, leg, signalling, &agreed).map(|()| agreed)) {
+        match settled.and_then(|agreed| translate::check_media_address(desk.config, leg, &agreed).map(|()| agreed)) {
             Ok(agreed) => {
                 leg.configure(desk, call, worker, &agreed);
                 if let Some(other) = self.opposite(CALLER_END) {
@@ -108,13 +105,6 @@ impl Call {
             }
             Err(why) => self.finish(desk, HangupBy::Us, why),
         }
-    }
-}
-
-fn signalling_ip(hop: Hop) -> IpAddr {
-    match hop {
-        Hop::Udp(a) | Hop::Tcp(a) => a.ip(),
-        Hop::Flow(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     }
 }
 
@@ -138,6 +128,6 @@ impl Call {
         // A dry run on a copy finds what the answer would refuse: codecs, and the address named.
         let codecs = translate::answer(config, &self.a.party, None);
         let (_, agreed) = self.a.negotiation.clone().answer(&codecs, Direction::SendRecv).map_err(not_acceptable)?;
-        translate::check_media_address(config, &self.a, signalling_ip(self.a.hop), &agreed)
+        translate::check_media_address(config, &self.a, &agreed)
     }
 }

@@ -201,8 +201,7 @@ impl Call {
         if self.a_final {
             return;
         }
-        let found = branch.and_then(|id| self.branches.iter().find(|b| b.id == id));
-        let other = found.and_then(|b| Some((b.leg.party.clone(), b.leg.negotiation.agreed()?.codec)));
+        let other = branch.and_then(|id| self.settled_with(id));
         let sdp = if self.offerless {
             let codecs = translate::answer(desk.config, &self.a.party, other.as_ref().map(|(p, c)| (p, *c)));
             Ok(self.a.negotiation.offer(&codecs))

@@ -9,7 +9,7 @@ use crate::config::{Config, Prefer};
 use crate::sdp::offer_answer::{Agreed, Remote};
 use crate::sip::status::Reject;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 fn allowed(config: &Config, party: &Party) -> Vec<Codec> {
     match party {
@@ -52,7 +52,7 @@ pub fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> V
 ///
 /// # Errors
 /// The 488 that says why.
-pub fn check_media_address(config: &Config, leg: &Leg, signalling: IpAddr, agreed: &Agreed) -> Result<(), Reject> {
+pub fn check_media_address(config: &Config, leg: &Leg, agreed: &Agreed) -> Result<(), Reject> {
     let Remote::Rtp { rtp, .. } = &agreed.remote else { return Ok(()) };
     let ip = rtp.ip().to_canonical();
     if ip.is_unspecified() {
@@ -69,6 +69,7 @@ pub fn check_media_address(config: &Config, leg: &Leg, signalling: IpAddr, agree
     }
     let Party::Trunk(name) = &leg.party else { return Ok(()) };
     let listed = |net: &IpNet| net.contains(&ip);
+    let signalling = leg.hop.address().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
     let known = config.trunks.get(name).is_some_and(|t| t.media.iter().any(listed) || t.allow.iter().any(listed));
     if known || ip == signalling.to_canonical() || is_public(ip) || (is_private(ip) && is_private(signalling)) {
         return Ok(());

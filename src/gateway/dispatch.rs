@@ -113,9 +113,17 @@ impl Gateway {
     }
 
     /// The trunk whose allow-list holds `remote`.
-    fn trunk_of(&self, remote: SocketAddr) -> Option<String> {
+    pub(super) fn trunk_of(&self, remote: SocketAddr) -> Option<String> {
         let ip = remote.ip().to_canonical();
         self.config.trunks.values().find(|t| t.allow.iter().any(|n| n.contains(&ip))).map(|t| t.name.clone())
+    }
+
+    /// The address at the other end of a hop.
+    pub(super) fn remote_of(&self, hop: Hop) -> Option<SocketAddr> {
+        match hop {
+            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote),
+            _ => hop.address(),
+        }
     }
 
     /// A trunk known by name only: its address counts while we have a dialog with it.
@@ -161,9 +169,7 @@ impl Gateway {
             415 => response.put(HeaderName::Accept, "application/sdp"),
             _ => {}
         }
-        let mut sends = Vec::new();
-        self.transactions.respond(now, id, why.status, response.end(), &mut sends);
-        out.extend(sends.into_iter().map(Output::Send));
+        self.respond(now, id, why.status, response, out);
     }
 
     fn respond(&mut self, now: Instant, id: ServerId, status: u16, response: Writer, out: &mut Vec<Output>) {
@@ -242,10 +248,7 @@ impl Gateway {
         let (call, end) = *self.dialogs.get(&tag)?;
         let live = &self.calls.get(&call)?.call;
         let dialog = live.dialog_of(end)?;
-        let remote = match hop {
-            Hop::Flow(f) => self.flows.get(&f)?.remote,
-            Hop::Udp(a) | Hop::Tcp(a) => a,
-        };
+        let remote = self.remote_of(hop)?;
         let same_trunk = match live.party_of(end) {
             Some(Party::Trunk(name)) => self.trunk_of(remote).as_deref() == Some(name.as_str()),
             _ => false,

@@ -134,10 +134,7 @@ impl Gateway {
             Sender::User(user, flow) => (Party::User { name: user.clone(), instance: instance(*flow, user) }, user.clone()),
             Sender::Trunk(name) => (Party::Trunk(name.clone()), format!("trunk:{name}")),
         };
-        let remote = match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote),
-            Hop::Udp(a) | Hop::Tcp(a) => Some(a),
-        };
+        let remote = self.remote_of(hop);
         let mut cdr = Cdr::new(id, now, message);
         cdr.inbound = matches!(sender, Sender::Trunk(_));
         cdr.from = from;

@@ -164,7 +164,6 @@ pub struct End {
     pub(super) dropped: Dropped,
     pub(super) received: u64,
     pub(super) lost_before: u64,
-    pub(super) last_received: Option<Instant>,
     pub(super) next_report: Option<Instant>,
     pub(super) flowing: bool,
     pub(super) connected: bool,

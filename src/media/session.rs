@@ -116,7 +116,6 @@ impl Session {
             dropped: Dropped::default(),
             received: 0,
             lost_before: 0,
-            last_received: None,
             next_report: None,
             flowing: false,
             connected: false,
@@ -186,13 +185,6 @@ impl Session {
     pub fn play(&mut self, now: Instant, id: EndId, source: Source) {
         if let Some(at) = self.index(id) {
             self.ends[at].join = Join::Play { player: Player::new(source), next: now, timestamp: None };
-        }
-    }
-
-    /// Stops whatever an end is joined to.
-    pub fn part(&mut self, id: EndId) {
-        if let Some(at) = self.index(id) {
-            self.ends[at].join = Join::Nothing;
         }
     }
 
@@ -376,7 +368,6 @@ impl Session {
             reception.receive(&packet, arrival);
         }
         end.received += 1;
-        end.last_received = Some(now);
         self.silent_since = now;
         if !std::mem::replace(&mut end.flowing, true) {
             sink.event(Event::Flowing { end: end.id });

@@ -24,13 +24,6 @@ impl Profile {
             Profile::AeadAes128Gcm => 12,
         }
     }
-    /// Bytes an RTP packet grows by.
-    pub fn overhead(self) -> usize {
-        match self {
-            Profile::Aes128CmHmacSha1_80 => 10,
-            Profile::AeadAes128Gcm => 16,
-        }
-    }
 }
 
 /// Why a packet was not accepted. It is dropped and counted; nothing else happens.

@@ -8,7 +8,6 @@ use super::message::Message;
 use super::parse::HeaderName;
 use super::status::Method;
 use super::transaction::Hop;
-use super::uri::Uri;
 use std::fmt;
 
 /// Call-ID and both tags, ours first.
@@ -137,14 +136,6 @@ impl Dialog {
         request.put(HeaderName::CallId, &self.id.call_id);
         request.put(HeaderName::CSeq, format_args!("{cseq} {method}"));
         request
-    }
-
-    /// The first host a request must visit, where the route set or target names an address.
-    pub fn next_hop_uri(&self) -> Option<String> {
-        match self.route_set.first() {
-            Some(route) => NameAddr::parse(route).ok().map(|r| r.uri.text.to_owned()),
-            None => Uri::parse(&self.remote_target).ok().map(|u| u.text.to_owned()),
-        }
     }
 }
 

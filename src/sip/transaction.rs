@@ -44,6 +44,14 @@ pub enum Hop {
 }
 
 impl Hop {
+    /// The peer's address; none for a flow, whose address is the transport's matter.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Hop::Udp(address) | Hop::Tcp(address) => Some(address),
+            Hop::Flow(_) => None,
+        }
+    }
+
     /// Whether the transport retransmits for us.
     pub fn is_reliable(self) -> bool {
         !matches!(self, Hop::Udp(_))
