@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   Opening --media opened--> Routing --answered--> Talking --BYE--> Over
-//!                               |  ^ next step          (either side)
-//!                               v  |
+//!                               |  ^ next step          |  ^        (either side)
+//!                               v  |                    v  | REFER: the other party is routed anew
 //!                             branches: Opening -> Resolving -> Calling -> Early -> Answered
 //! ```
 //! The call knows neither other calls nor sockets; what it asks of the node it asks through [`Desk`].
@@ -11,11 +11,20 @@
 pub mod branch;
 pub mod cdr;
 pub mod desk;
+mod failure;
+pub mod identity;
+mod inside;
 mod invite;
 pub mod leg;
+mod link;
+mod outgoing;
+mod progress;
+mod provisional;
 mod queries;
+mod refresh;
 pub mod reinvite;
 pub mod steps;
+pub mod transfer;
 pub mod translate;
 
 pub use branch::{Branch, BranchTarget};
@@ -28,13 +37,16 @@ use crate::media::EndId;
 use crate::media::session::Event as MediaEvent;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject};
+use crate::sip::status::Reject;
 use crate::sip::transaction::{Hop, ServerId};
 use crate::worker::{Command, Notice};
+use link::Link;
+use provisional::Reliable;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
+use steps::Phone;
+use transfer::{Replaces, Transfer};
 
 /// A call of this node; shown as 8 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -46,15 +58,17 @@ impl fmt::Display for CallId {
     }
 }
 
-/// The caller's end of the media session.
+/// The first caller's end of the media session.
 pub const CALLER_END: EndId = EndId(0);
+/// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
+pub const MAX_BREADTH: u32 = 60;
 
 /// Where the call stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// The caller's media end is being opened.
     Opening,
-    /// A step of the route is under way; the caller may have been answered already (`answer`).
+    /// A step of the route is under way; the caller may have been answered already (`answer`, a transfer).
     Routing,
     /// Both legs talk, or the caller talks to a built-in far end.
     Talking,
@@ -66,6 +80,7 @@ pub enum State {
 pub struct Call {
     pub id: CallId,
     pub state: State,
+    /// The party that is connected: the caller, or after a transfer whoever was handed over.
     pub a: Leg,
     /// The INVITE that began it, and its transaction.
     pub invite: Message,
@@ -73,25 +88,47 @@ pub struct Call {
     /// Final response to the caller's INVITE was sent.
     pub a_final: bool,
     pub offerless: bool,
+    pub reliable: Reliable,
     pub branches: Vec<Branch>,
     /// The branch that answered.
     pub b: Option<u16>,
-    /// The branch whose early media the caller hears.
-    pub heard: Option<u16>,
+    /// The branch, and the fork of it, whose early media the caller hears.
+    pub heard: Option<(u16, String)>,
+    /// An answered caller is played ringing.
+    pub ringback: bool,
     pub next_branch: u16,
-    pub steps: VecDeque<Step>,
+    /// Steps to come, with the number each is for where it is not the call's.
+    pub steps: VecDeque<(Step, Option<String>)>,
     pub route: Option<Route>,
     pub number: String,
     /// Trunks of the current dial step not yet tried, and the number to send.
     pub trunks_left: VecDeque<String>,
     pub dial_to: Option<String>,
     pub step_timeout: Option<Duration>,
+    /// Groups of phones still to ring in this step.
+    pub ring_queue: VecDeque<Vec<Phone>>,
+    /// The caller asked for one phone by its GRUU.
+    pub wanted_instance: Option<String>,
+    /// Numbers that redirected the call, and why, oldest first.
+    pub diversions: Vec<(String, String)>,
     /// A prompt or tone is what the caller hears.
     pub playing: bool,
     /// The best refusal seen so far (RFC 3261 §16.7 step 6).
     pub refusal: Option<Reject>,
     pub worker: usize,
     pub max_forwards: u32,
+    pub max_breadth: u32,
+    pub transfer: Option<Transfer>,
+    /// The answered branch whose party handed the call over and has not hung up.
+    pub parked: Option<Branch>,
+    /// The user a transfer was made for, and the number the party handed over is known by.
+    pub on_behalf: Option<String>,
+    pub shown: Option<String>,
+    pub link: Option<Link>,
+    /// Tags and Call-IDs of legs that have left.
+    pub spent: Vec<String>,
+    /// The dialog this call takes the place of (RFC 3891).
+    pub replaces: Option<(CallId, EndId, Replaces)>,
     pub cdr: Cdr,
 }
 
@@ -100,8 +137,12 @@ impl Call {
     pub fn start(&mut self, desk: &mut Desk<'_>) {
         let trying = Writer::response(&self.invite, 100, None).end();
         desk.respond(self.server, 100, trying);
+        self.a.peer.learn(&self.invite);
+        if let Party::Trunk(name) = &self.a.party {
+            self.reliable.policy = desk.config.trunks.get(name).map(|t| t.reliable);
+        }
         let (kind, local) = (self.a.open_kind(desk), self.a.negotiation.local.clone());
-        self.open_end(desk, CALLER_END, kind, &local);
+        self.open_end(desk, self.a.end, kind, &local);
         desk.arm(self.id, CallTimer::MaxDuration, desk.config.limits.max_duration);
     }
 
@@ -112,14 +153,6 @@ impl Call {
         desk.media(self.worker, Command::Open { session: self.id.0, end, kind, ssrc, cname, seed });
     }
 
-    /// The leg of an end.
-    pub fn leg_mut(&mut self, end: EndId) -> Option<&mut Leg> {
-        if end == CALLER_END {
-            return Some(&mut self.a);
-        }
-        self.branches.iter_mut().find(|b| b.leg.end == end).map(|b| &mut b.leg)
-    }
-
     /// The branch called `id`.
     pub fn branch_mut(&mut self, id: u16) -> Option<&mut Branch> {
         self.branches.iter_mut().find(|b| b.id == id)
@@ -128,14 +161,18 @@ impl Call {
     /// The leg opposite to `end`, once both talk.
     pub fn opposite(&self, end: EndId) -> Option<EndId> {
         let b = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| b.leg.end)?;
-        Some(if end == CALLER_END { b } else { CALLER_END })
+        match end {
+            end if end == self.a.end => Some(b),
+            end if end == b => Some(self.a.end),
+            _ => None,
+        }
     }
 
     /// Media's news about this call's session.
     pub fn media(&mut self, desk: &mut Desk<'_>, notice: Notice) {
         match notice {
             Notice::Opened { end, address } => self.opened(desk, end, address),
-            Notice::OpenFailed { end, why } if end == CALLER_END => {
+            Notice::OpenFailed { end, why } if end == self.a.end || self.link.is_some_and(|l| l.end == end) => {
                 self.finish(desk, HangupBy::Us, Reject::new(503, why).retry_after(5));
             }
             Notice::OpenFailed { end, why } => {
@@ -154,13 +191,26 @@ impl Call {
         if let Some(leg) = self.leg_mut(end) {
             leg.opened(address);
         }
-        if end == CALLER_END {
+        if self.link.is_some_and(|l| l.end == end) {
+            self.link_opened(desk, address.port());
+        } else if end == self.a.end {
             if self.state == State::Opening {
                 self.state = State::Routing;
-                self.next_step(desk);
+                self.begin(desk);
             }
         } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
             self.branch_opened(desk, id);
+        }
+    }
+
+    /// The first step; or, for an INVITE with Replaces, the answer and the place of the dialog it names.
+    fn begin(&mut self, desk: &mut Desk<'_>) {
+        let Some((there, drop_there, replaces)) = self.replaces.take() else { return self.next_step(desk) };
+        self.answer_caller(desk, None);
+        if self.state != State::Over {
+            self.state = State::Talking;
+            let join = desk::Linked::Join { here: self.id, drop_here: None, there, drop_there, replaces };
+            desk.out.push(Output::Linked(join));
         }
     }
 
@@ -172,36 +222,38 @@ impl Call {
             }
             MediaEvent::DtlsFailed { end, why } => {
                 self.cdr.media_problem = Some(why.clone());
-                if Some(end) == self.b_end() || end == CALLER_END {
+                if Some(end) == self.b_end() || end == self.a.end {
                     self.finish(desk, HangupBy::Us, Reject::new(488, why));
                 } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
                     self.branch_failed(desk, id, Reject::new(488, why));
                 }
             }
-            MediaEvent::ConsentLost { end } if Some(end) == self.b_end() || end == CALLER_END => {
+            MediaEvent::ConsentLost { end } if Some(end) == self.b_end() || end == self.a.end => {
                 self.finish(desk, HangupBy::Media, Reject::new(480, "the browser has been unreachable for 30 s (ICE consent lost)"));
             }
             MediaEvent::NoMedia if self.state == State::Talking && !self.is_held() => {
                 self.finish(desk, HangupBy::Media, Reject::new(480, "no media from either side for 30 s"));
             }
+            MediaEvent::Digit { end, event, length } => self.send_digit(desk, end, event, length),
             _ => {}
         }
     }
 
     fn b_end(&self) -> Option<EndId> {
-        self.opposite(CALLER_END)
+        self.opposite(self.a.end)
     }
 
     /// Whether some leg is on hold, so that silence is no fault.
     fn is_held(&self) -> bool {
-        let full = |l: &Leg| l.negotiation.agreed().is_none_or(|a| a.direction == crate::sdp::Direction::SendRecv);
-        !full(&self.a) || self.branches.iter().any(|b| Some(b.id) == self.b && !full(&b.leg))
+        let full = |l: &Leg| l.is_internal() || l.negotiation.agreed().is_none_or(|a| a.direction == crate::sdp::Direction::SendRecv);
+        // A joined half is silent for as long as its other half is held.
+        self.link.is_some() || !full(&self.a) || self.branches.iter().any(|b| Some(b.id) == self.b && !full(&b.leg))
     }
 
     /// The caller sent CANCEL.
-    pub fn cancelled(&mut self, desk: &mut Desk<'_>) {
+    pub fn cancelled(&mut self, desk: &mut Desk<'_>, why: Reject) {
         if !self.a_final {
-            self.finish(desk, HangupBy::Caller, Reject::new(487, "the caller hung up before the answer"));
+            self.finish(desk, HangupBy::Caller, why);
         }
     }
 
@@ -211,39 +263,25 @@ impl Call {
         if self.state == State::Over {
             return;
         }
+        self.unlink(desk, by, &why);
+        self.leave(desk);
         self.state = State::Over;
         if !self.a_final {
             self.refuse_caller(desk, &why);
-        } else if by != HangupBy::Caller {
+        } else {
+            // A leg that said goodbye itself has no dialog any more, and gets none.
             self.a.bye(desk, self.id, &why);
         }
-        let answered = self.b;
         for branch in &mut self.branches {
-            let hung_up_itself = by == HangupBy::Callee && Some(branch.id) == answered;
-            if hung_up_itself {
-                branch.over(); // the callee said goodbye itself
-            } else {
-                branch.abandon(desk, self.id, &why);
-            }
+            branch.leg.quiet(desk, self.id);
+            branch.abandon(desk, self.id, &why);
         }
         self.cdr.ended(desk.now, by, &why);
         desk.media(self.worker, Command::Close { session: self.id.0 });
         for timer in CallTimer::OF_CALL {
             desk.disarm(self.id, timer);
         }
-        desk.disarm(self.id, CallTimer::Ack(CALLER_END));
-        self.branches.iter().for_each(|b| desk.disarm(self.id, CallTimer::Ack(b.leg.end)));
         desk.out.push(Output::CallOver(self.id));
-    }
-
-    fn refuse_caller(&mut self, desk: &mut Desk<'_>, why: &Reject) {
-        self.a_final = true;
-        let host = desk.config.domain.clone();
-        let mut response = Writer::refusal(&self.invite, why, &self.a.local_tag, &host);
-        if why.status == 415 {
-            response.put(HeaderName::Accept, "application/sdp");
-        }
-        desk.respond(self.server, why.status, response.end());
     }
 
     /// A timer of this call fired.
@@ -255,9 +293,13 @@ impl Call {
                 self.finish(desk, HangupBy::Us, Reject::new(480, "the call reached limits.max_duration"));
             }
             CallTimer::Ack(end) => self.retransmit_2xx(desk, end),
+            CallTimer::Session(end) => self.session_due(desk, end),
+            CallTimer::Glare(end) => self.glare_over(desk, end),
+            CallTimer::Reliable => self.reliable_timeout(desk),
+            CallTimer::Transferred => self.leave(desk),
             CallTimer::FlowGrace(end) => {
-                if self.leg_mut(end).is_some_and(|l| l.flow_lost) {
-                    let by = if end == CALLER_END { HangupBy::Caller } else { HangupBy::Callee };
+                if self.leg_of(end).is_some_and(|l| l.flow_lost) && !self.guest_left(desk, end) {
+                    let by = if end == self.a.end { HangupBy::Caller } else { HangupBy::Callee };
                     self.finish(desk, by, Reject::new(480, "the browser's connection was lost and did not come back"));
                 }
             }
@@ -277,78 +319,25 @@ impl Call {
         desk.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
     }
 
-    /// A request within one of the call's dialogs.
-    pub fn request(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
-        let method = message.method();
-        let Some(leg) = self.leg_mut(end) else { return };
-        let Some(dialog) = &mut leg.dialog else { return };
-        if dialog.accept(message).is_err() {
-            return desk.refuse(server, message, &Reject::new(500, "CSeq is lower than one already seen"));
-        }
-        match method {
-            Method::Bye => self.bye_received(desk, end, server, message),
-            Method::Invite => self.reinvite(desk, end, server, message),
-            Method::Info => self.info(desk, end, server, message),
-            Method::Options => {
-                let mut response = Writer::response(message, 200, None);
-                response.put(HeaderName::Allow, crate::sip::status::ALLOW);
-                response.put(HeaderName::Accept, "application/sdp");
-                desk.respond(server, 200, response.end());
-            }
-            _ => desk.refuse(server, message, &Reject::new(405, format!("{} is not served in a call yet", message.method_token()))),
-        }
-    }
-
-    fn bye_received(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
-        desk.respond(server, 200, Writer::response(message, 200, None).end());
-        let by = if end == CALLER_END { HangupBy::Caller } else { HangupBy::Callee };
-        if end != CALLER_END && self.opposite(CALLER_END) != Some(end) {
-            // A branch that lost the race says goodbye after our BYE crossed it.
-            return;
-        }
-        if end == CALLER_END && !self.a_final {
-            // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
-            return self.finish(desk, by, Reject::new(487, "the caller hung up before the answer"));
-        }
-        self.finish(desk, by, Reject::new(200, "normal call clearing"));
-    }
-
-    /// DTMF by INFO (`application/dtmf-relay`), as JsSIP sends it: passed on as telephone-event.
-    fn info(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
-        let Some(body) = message.body_of("application/dtmf-relay") else {
-            return desk.refuse(server, message, &Reject::new(415, "INFO is taken for application/dtmf-relay only"));
-        };
-        let text = String::from_utf8_lossy(body);
-        let value = |name: &str| {
-            text.lines().filter_map(|l| l.split_once('=')).find(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned())
-        };
-        let digit = value("Signal").and_then(|s| s.chars().next()).and_then(crate::rtp::event::event_of);
-        let Some(event) = digit else {
-            return desk.refuse(server, message, &Reject::new(400, "no Signal=digit in the INFO body"));
-        };
-        let length = value("Duration").and_then(|d| d.parse().ok()).unwrap_or(160u64).clamp(40, 6_000);
-        desk.respond(server, 200, Writer::response(message, 200, None).end());
-        if let Some(to) = self.opposite(end) {
-            desk.media(self.worker, Command::Digit { session: self.id.0, end: to, event, length: Duration::from_millis(length) });
-        }
-    }
-
     /// Flow changes: lost (the leg waits for it), or back under a new number.
     pub fn flow_changed(&mut self, desk: &mut Desk<'_>, end: EndId, grace: Option<Duration>) {
         match grace {
             Some(grace) => desk.arm(self.id, CallTimer::FlowGrace(end), grace),
-            None => desk.disarm(self.id, CallTimer::FlowGrace(end)),
+            None => {
+                desk.disarm(self.id, CallTimer::FlowGrace(end));
+                self.probe(desk, end);
+            }
         }
     }
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must speak.
-    pub fn reconnect_trunk(&mut self, desk: &mut Desk<'_>, end: EndId, remote: std::net::SocketAddr) {
+    pub fn reconnect_trunk(&mut self, desk: &mut Desk<'_>, end: EndId, remote: std::net::SocketAddr, secure: bool) {
         let Some(leg) = self.leg_mut(end) else { return };
-        let port = match &leg.party {
-            Party::Trunk(name) => desk.config.trunks.get(name).map_or(5060, |t| t.uri.port),
-            Party::User { .. } => return,
-        };
-        leg.hop = Hop::Tcp(std::net::SocketAddr::new(remote.ip(), port));
+        let Party::Trunk(name) = &leg.party else { return };
+        let Some(trunk) = desk.config.trunks.get(name) else { return };
+        let port = trunk.uri.as_ref().and_then(|u| u.port).unwrap_or(if secure { 5061 } else { 5060 });
+        let to = std::net::SocketAddr::new(remote.ip(), port);
+        leg.hop = if secure { Hop::Tls(to, trunk.number) } else { Hop::Tcp(to) };
         if let Some(dialog) = &mut leg.dialog {
             dialog.hop = leg.hop;
         }

@@ -11,6 +11,8 @@ pub use problem::{Problem, Problems};
 use crate::codec::Codec;
 use crate::dialplan::Plan;
 use crate::sip::digest::Secret;
+use crate::sip::transaction::TrunkNumber;
+use crate::sip::uri::Transport;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,29 +38,122 @@ pub enum Prefer {
     Passthrough,
 }
 
+/// How digits reach a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtmfMode {
+    /// telephone-events in RTP (RFC 4733).
+    Rtp,
+    /// `application/dtmf-relay` in INFO.
+    Info,
+}
+
+/// Reliable provisional responses (RFC 3262).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reliable {
+    Off,
+    Supported,
+    Required,
+}
+
+/// What becomes of a party's REFER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refer {
+    Refuse,
+    /// The gateway makes the new call, under the rules of one the party makes itself.
+    Execute,
+    /// The other party's trunk is asked to do it.
+    Pass,
+}
+
 /// A user who registers.
 #[derive(Clone, Debug)]
 pub struct User {
     pub name: String,
     pub password: Secret,
     pub did: Option<String>,
+    /// Caller ids the user may choose from by P-Preferred-Identity; the did is always one.
+    pub numbers: Vec<String>,
     pub display_name: Option<String>,
     pub context: String,
+    pub max_calls: Option<usize>,
+    pub calls_per_second: Option<u32>,
+    pub refer: bool,
 }
 
 /// Where a trunk is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrunkUri {
     pub host: String,
-    pub port: u16,
-    pub tcp: bool,
+    pub port: Option<u16>,
+    /// Nothing: DNS chooses (RFC 3263 §4.1).
+    pub transport: Option<Transport>,
+    /// A `sips:` URI: TLS, whatever DNS offers.
+    pub secure: bool,
+}
+
+impl TrunkUri {
+    /// `host[:port]` with brackets where needed.
+    pub fn host_port(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
+    }
+
+    /// `host[:port][;transport=…]`.
+    pub fn address(&self) -> String {
+        let transport = self.transport.filter(|t| *t != Transport::Udp).map(|t| format!(";transport={}", t.as_str()));
+        format!("{}{}", self.host_port(), transport.unwrap_or_default())
+    }
+}
+
+/// How a trunk's TLS certificate is judged, and what we show.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TrunkTls {
+    /// PEM file of trusted authorities; nothing: the system's.
+    pub ca: Option<PathBuf>,
+    /// The name the certificate must have; nothing: the URI's host (RFC 5922 §4).
+    pub name: Option<String>,
+    pub cert: Option<(PathBuf, PathBuf)>,
+}
+
+/// The caller's identity as a trunk sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Write P-Asserted-Identity (RFC 3325); a trusted trunk gets it even where the caller is anonymous.
+    pub asserted: bool,
+    /// User part of From; nothing: the caller's number.
+    pub from_user: Option<String>,
+    pub from_domain: Option<String>,
+    /// Display name; nothing: the caller's, empty: none.
+    pub display_name: Option<String>,
 }
 
 /// A trunk.
 #[derive(Clone, Debug)]
 pub struct Trunk {
     pub name: String,
-    pub uri: TrunkUri,
+    /// Its place among the trunks, by name.
+    pub number: TrunkNumber,
+    /// Nothing: it is where it registered from.
+    pub uri: Option<TrunkUri>,
+    /// Registrars we register with.
+    pub registrars: Vec<TrunkUri>,
+    pub register_expires: u32,
+    /// It may register with us, with its username and password.
+    pub accepts_registration: bool,
+    pub tls: TrunkTls,
+    /// Interval of OPTIONS probes.
+    pub probe: Option<Duration>,
+    pub calls_per_second: Option<u32>,
+    /// Its P-Asserted-Identity, Diversion and History-Info are believed, and it is given ours (RFC 3324).
+    pub trusted: bool,
+    pub identity: Identity,
+    /// Seconds of the session timer we ask for.
+    pub session_timer: Option<u32>,
+    pub reliable: Reliable,
+    pub delayed_offer: bool,
+    pub dtmf: DtmfMode,
+    pub refer: Refer,
+    pub messages: bool,
     pub username: Option<String>,
     pub password: Option<Secret>,
     pub realm: Option<String>,
@@ -83,6 +178,20 @@ pub struct Limits {
     pub max_duration: Duration,
 }
 
+/// Signalling's own settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipSettings {
+    pub tls: Option<SocketAddr>,
+    /// Certificate and key of the TLS listener.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// PEM file of authorities whose certificates clients of the TLS listener must have.
+    pub client_ca: Option<PathBuf>,
+    /// Seconds of the session timer asked for from browsers.
+    pub session_timer: Option<u32>,
+    /// How long a call waits for a browser whose connection is gone.
+    pub flow_grace: Duration,
+}
+
 /// Media addresses and policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Media {
@@ -105,6 +214,7 @@ pub struct Config {
     pub origins: Vec<String>,
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
+    pub sip: SipSettings,
     pub media: Media,
     pub limits: Limits,
     pub users: BTreeMap<String, User>,

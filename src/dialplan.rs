@@ -16,8 +16,8 @@ use std::time::Duration;
 pub enum Step {
     /// Trunks one after the other; `to` replaces the number sent.
     Dial { trunks: Vec<String>, to: Option<String>, timeout: Option<Duration> },
-    /// Users together, on all their flows; `did:{number}` is the number's owner.
-    Ring { targets: Vec<Target>, timeout: Option<Duration> },
+    /// Users, on all their phones; `did:{number}` is the number's owner.
+    Ring { targets: Vec<Target>, timeout: Option<Duration>, order: Order },
     /// A WAV file, or `builtin:tune`; early media unless the call was answered.
     Play(String),
     /// A tone in Hz; answers.
@@ -26,6 +26,14 @@ pub enum Step {
     Echo(Duration),
     Answer,
     Hangup(u16),
+}
+
+/// How several targets ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    Together,
+    /// One after the other; each has the step's timeout.
+    InTurn,
 }
 
 /// Whom `ring` rings.
@@ -55,6 +63,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     pub next_on: Vec<NextOn>,
     pub ignore_limits: bool,
+    /// A callee's 3xx is followed, through the caller's own dialplan.
+    pub redirect: bool,
     pub steps: Vec<Step>,
 }
 
@@ -187,9 +197,9 @@ impl fmt::Display for Step {
                 write!(f, "dial  {}", names.join(", then "))?;
                 to.iter().try_for_each(|to| write!(f, " to {to}"))
             }
-            Step::Ring { targets, timeout } => {
+            Step::Ring { targets, timeout, order } => {
                 let names: Vec<String> = targets.iter().map(Target::to_string).collect();
-                write!(f, "ring  {}", names.join(" and "))?;
+                write!(f, "ring  {}", names.join(if *order == Order::Together { " and " } else { ", then " }))?;
                 timeout.iter().try_for_each(|t| write!(f, " for {}", humantime::format_duration(*t)))
             }
             Step::Play(file) => write!(f, "play  {file}"),
@@ -232,6 +242,7 @@ mod tests {
             timeout: None,
             next_on: default_next_on(),
             ignore_limits: false,
+            redirect: false,
             steps: vec![],
         };
         assert!([408, 500, 503, 504].iter().all(|s| route.moves_on(*s)));

@@ -14,7 +14,12 @@ macro_rules! desk {
             timers: &mut $gateway.timers,
             clients: &mut $gateway.clients,
             dialogs: &mut $gateway.dialogs,
-            tickets: &mut $gateway.tickets,
+            locator: &mut $gateway.locator,
+            lookups: &mut $gateway.lookups,
+            flows: &$gateway.flows,
+            aliases: &$gateway.aliases,
+            trunks: &mut $gateway.trunks,
+            own_call_ids: &mut $gateway.own_call_ids,
             trunk_calls: &$gateway.trunk_calls,
             random: &mut $gateway.random,
             out: $out,
@@ -24,12 +29,17 @@ macro_rules! desk {
 use desk;
 
 pub mod admission;
+mod carriers;
 mod dispatch;
+mod joins;
+mod outside;
 mod place;
+mod registering;
 
-use crate::call::desk::{Identity, Ticket};
-use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output, State};
+use crate::call::desk::{Identity, Waiter, Waiting};
+use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
 use crate::config::Config;
+use crate::locate::{Answer, Locator, Query};
 use crate::media::EndId;
 use crate::observe::Note;
 use crate::registrar::Registrar;
@@ -38,11 +48,13 @@ use crate::sip::message::Message;
 use crate::sip::status::Reject;
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions};
 use crate::timers::Timers;
+use crate::trunk::{Pace, Trunks};
 use crate::worker::Notice;
 use admission::{Admission, FlowState};
+use outside::Outside;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -55,6 +67,8 @@ pub enum FlowKind {
     WebSocket,
     /// An accepted TCP connection, which must come from a trunk.
     Tcp,
+    /// An accepted TLS connection, likewise.
+    Tls,
 }
 
 /// What the world tells the core.
@@ -66,7 +80,8 @@ pub enum Input {
     /// Nothing can be sent this way (connection refused, ICMP error).
     Unreachable { hop: Hop },
     Media { session: u64, notice: Notice },
-    Resolved { ticket: Ticket, addresses: Result<Vec<SocketAddr>, String> },
+    /// DNS answered.
+    Dns { query: Query, answer: Answer },
     /// No new calls from now on.
     Drain,
     /// End every call with BYE.
@@ -77,8 +92,6 @@ pub enum Input {
 
 /// A WebSocket that has not proved who it is after this long is closed.
 const FIRST_AUTHENTICATION: Duration = Duration::from_secs(30);
-/// How long a leg whose WebSocket is gone waits for the same browser.
-const FLOW_GRACE: Duration = Duration::from_secs(30);
 
 struct Live {
     call: Call,
@@ -87,6 +100,8 @@ struct Live {
     /// Its handling panicked once.
     lost: bool,
     counted: Vec<String>,
+    /// The user whose calls it counts among.
+    user: Option<String>,
 }
 
 /// The core of a node.
@@ -99,9 +114,20 @@ pub struct Gateway {
     flows: HashMap<Flow, FlowState>,
     calls: HashMap<CallId, Live>,
     servers: HashMap<ServerId, CallId>,
-    clients: HashMap<ClientId, (CallId, u16)>,
+    /// Initial INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
+    invites: HashMap<String, CallId>,
+    clients: HashMap<ClientId, Waiting>,
     dialogs: HashMap<String, (CallId, EndId)>,
-    tickets: HashMap<Ticket, (CallId, u16)>,
+    locator: Locator,
+    lookups: HashMap<Query, Vec<Waiter>>,
+    trunks: Trunks,
+    /// Listening addresses of trunks, to the connection they offered (RFC 5923).
+    aliases: HashMap<SocketAddr, Flow>,
+    own_call_ids: HashMap<String, CallId>,
+    outside: Outside,
+    live: usize,
+    user_calls: HashMap<String, usize>,
+    user_pace: HashMap<String, Pace>,
     timers: Timers<(CallId, CallTimer)>,
     unproved: Timers<Flow>,
     trunk_calls: HashMap<String, usize>,
@@ -110,7 +136,7 @@ pub struct Gateway {
     draining: bool,
     dropped: u64,
     /// Calls that are over but not yet forgotten.
-    ending: usize,
+    ending: BTreeSet<CallId>,
 }
 
 impl Gateway {
@@ -125,6 +151,8 @@ impl Gateway {
         let authenticator = Authenticator::new(&config.domain, node, &key, algorithms);
         Gateway {
             admission: Admission::new(now, authenticator),
+            trunks: Trunks::new(now, &config),
+            locator: Locator::new(config.udp.is_some_and(|a| a.is_ipv6())),
             config,
             identity,
             transactions: Transactions::default(),
@@ -132,9 +160,16 @@ impl Gateway {
             flows: HashMap::new(),
             calls: HashMap::new(),
             servers: HashMap::new(),
+            invites: HashMap::new(),
             clients: HashMap::new(),
             dialogs: HashMap::new(),
-            tickets: HashMap::new(),
+            lookups: HashMap::new(),
+            aliases: HashMap::new(),
+            own_call_ids: HashMap::new(),
+            outside: Outside::default(),
+            live: 0,
+            user_calls: HashMap::new(),
+            user_pace: HashMap::new(),
             timers: Timers::default(),
             unproved: Timers::default(),
             trunk_calls: HashMap::new(),
@@ -142,7 +177,7 @@ impl Gateway {
             next_worker: 0,
             draining: false,
             dropped: 0,
-            ending: 0,
+            ending: BTreeSet::new(),
         }
     }
 
@@ -155,11 +190,7 @@ impl Gateway {
             Input::Received { hop, remote, message } => self.received(now, hop, remote, message, out),
             Input::Unreachable { hop } => self.unreachable(now, hop, out),
             Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
-            Input::Resolved { ticket, addresses } => {
-                if let Some((call, branch)) = self.tickets.remove(&ticket) {
-                    self.with_call(now, call, out, |call, desk| call.resolved(desk, branch, addresses));
-                }
-            }
+            Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),
             Input::Drain => {
                 self.draining = true;
                 out.push(Output::Note(Note::Draining { calls: self.gauges().calls }));
@@ -172,6 +203,7 @@ impl Gateway {
             }
             Input::Tick => {}
         }
+        self.settle_links(now, out);
         self.sweep(out);
     }
 
@@ -185,6 +217,12 @@ impl Gateway {
                 out.push(Output::CloseFlow(flow));
             }
         }
+        self.carriers_due(now, out);
+        self.outside_due(now, out);
+        for user in self.registrar.due(now) {
+            self.registration_changed(now, &user, out);
+            out.push(Output::Note(Note::Unregistered { user, why: "its registration ran out" }));
+        }
         while let Some((id, timer)) = self.timers.pop(now) {
             self.with_call(now, id, out, |call, desk| call.fire(desk, timer));
         }
@@ -192,7 +230,8 @@ impl Gateway {
 
     /// The earliest moment [`handle`](Self::handle) must be called again.
     pub fn next_timeout(&mut self) -> Option<Instant> {
-        [self.transactions.next_timeout(), self.timers.next_timeout(), self.unproved.next_timeout()].into_iter().flatten().min()
+        let own = [self.transactions.next_timeout(), self.timers.next_timeout(), self.unproved.next_timeout()];
+        own.into_iter().chain([self.trunks.next_timeout(), self.outside.next_timeout(), self.registrar.next_timeout()]).flatten().min()
     }
 
     /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the node.
@@ -259,47 +298,64 @@ impl Gateway {
 
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring anything more.
     fn sweep(&mut self, out: &mut Vec<Output>) {
-        if !out.iter().any(|o| matches!(o, Output::CallOver(_))) && self.ending == 0 {
-            return;
-        }
-        out.retain(|o| !matches!(o, Output::CallOver(_)));
-        let mut done = Vec::new();
-        self.ending = 0;
-        for (id, live) in &mut self.calls {
-            if live.call.state != State::Over {
-                continue;
+        let mut over = Vec::new();
+        out.retain(|o| if let Output::CallOver(id) = o { over.push(*id); false } else { true });
+        for id in over {
+            if self.ending.insert(id) {
+                self.uncount(id);
             }
+        }
+        let mut done = Vec::new();
+        for id in &self.ending {
+            let Some(live) = self.calls.get_mut(id) else { continue };
             if live.media_closed && !std::mem::replace(&mut live.recorded, true) {
                 out.push(Output::Note(Note::CallEnded(Box::new(live.call.cdr.clone()))));
             }
             if live.media_closed && live.call.is_done() {
                 done.push(*id);
-            } else {
-                self.ending += 1;
             }
         }
         done.into_iter().for_each(|id| self.forget(id));
     }
 
+    /// A call that is over counts no longer against anyone's limit.
+    fn uncount(&mut self, id: CallId) {
+        let Some(live) = self.calls.get_mut(&id) else { return };
+        self.live -= 1;
+        if let Some(user) = live.user.take()
+            && let Some(n) = self.user_calls.get_mut(&user)
+        {
+            *n -= 1;
+            if *n == 0 {
+                self.user_calls.remove(&user);
+            }
+        }
+    }
+
     fn forget(&mut self, id: CallId) {
+        if !self.ending.remove(&id) {
+            self.uncount(id);
+        }
         let Some(live) = self.calls.remove(&id) else { return };
-        self.servers.retain(|_, c| *c != id);
-        self.clients.retain(|_, (c, _)| *c != id);
-        self.dialogs.retain(|_, (c, _)| *c != id);
-        self.tickets.retain(|_, (c, _)| *c != id);
-        self.timers.clear_where(|(c, _)| *c == id);
+        self.servers.remove(&live.call.server);
+        self.invites.remove(&place::invite_key(&live.call.invite));
+        for name in live.call.names() {
+            self.dialogs.remove(name);
+            self.own_call_ids.remove(name);
+        }
+        live.call.timers().into_iter().for_each(|t| self.timers.clear(&(id, t)));
         self.release(&live.counted);
     }
 
     fn flow_opened(&mut self, now: Instant, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
-        if kind == FlowKind::Tcp && self.trunk_of(remote).is_none() {
+        if kind != FlowKind::WebSocket && self.trunk_of(remote).is_none() && !self.accepts_strangers() {
             self.dropped += 1;
-            out.push(Output::Note(Note::Dropped { why: "TCP from an address of no trunk", remote: Some(remote) }));
+            out.push(Output::Note(Note::Dropped { why: "a connection from an address of no trunk", remote: Some(remote) }));
             out.push(Output::CloseFlow(flow));
             return;
         }
         self.flows.insert(flow, FlowState { kind, remote, user: None });
-        if kind == FlowKind::WebSocket {
+        if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
             self.unproved.set(flow, now + FIRST_AUTHENTICATION);
         }
     }
@@ -307,22 +363,26 @@ impl Gateway {
     fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
         let state = self.flows.remove(&flow);
         self.unproved.clear(&flow);
+        self.aliases.retain(|_, f| *f != flow);
         for user in self.registrar.flow_closed(flow) {
+            self.registration_changed(now, &user, out);
             out.push(Output::Note(Note::Unregistered { user, why: "its connection closed" }));
         }
+        self.trunk_flow_closed(flow, out);
         let mut events = Vec::new();
         self.transactions.hop_failed(Hop::Flow(flow), &mut events);
         self.dispatch(now, events, out);
-        let trunk = state.filter(|s| s.kind == FlowKind::Tcp).map(|s| s.remote);
+        let trunk = state.filter(|s| s.kind != FlowKind::WebSocket).map(|s| (s.remote, s.kind == FlowKind::Tls));
+        let grace = self.config.sip.flow_grace;
         for (id, end) in self.legs_on(Hop::Flow(flow)) {
             self.with_call(now, id, out, |call, desk| {
-                if let Some(remote) = trunk {
-                    return call.reconnect_trunk(desk, end, remote);
+                if let Some((remote, secure)) = trunk {
+                    return call.reconnect_trunk(desk, end, remote, secure);
                 }
                 if let Some(leg) = call.leg_mut(end) {
                     leg.flow_lost = true;
                 }
-                call.flow_changed(desk, end, Some(FLOW_GRACE));
+                call.flow_changed(desk, end, Some(grace));
             });
         }
     }
@@ -350,6 +410,7 @@ impl Gateway {
     }
 
     fn unreachable(&mut self, now: Instant, hop: Hop, out: &mut Vec<Output>) {
+        self.locator.failed(now, hop);
         let mut events = Vec::new();
         self.transactions.hop_failed(hop, &mut events);
         self.dispatch(now, events, out);
@@ -358,14 +419,15 @@ impl Gateway {
     /// What is alive, for `/readyz`, drains and tests.
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            calls: self.calls.values().filter(|l| !l.recorded).count(),
-            ending: self.calls.values().filter(|l| l.recorded).count(),
+            calls: self.calls.len() - self.ending.iter().filter(|id| self.calls.get(id).is_some_and(|l| l.recorded)).count(),
+            ending: self.ending.iter().filter(|id| self.calls.get(id).is_some_and(|l| l.recorded)).count(),
             transactions: self.transactions.len(),
             timers: self.timers.len(),
             dialogs: self.dialogs.len(),
             bindings: self.registrar.len(),
             flows: self.flows.len(),
-            tickets: self.tickets.len(),
+            lookups: self.lookups.len(),
+            subscriptions: self.outside.subscriptions(),
             dropped: self.dropped,
             draining: self.draining,
         }
@@ -389,7 +451,9 @@ pub struct Gauges {
     pub dialogs: usize,
     pub bindings: usize,
     pub flows: usize,
-    pub tickets: usize,
+    /// Questions to DNS that are open.
+    pub lookups: usize,
+    pub subscriptions: usize,
     pub dropped: u64,
     pub draining: bool,
 }
@@ -397,13 +461,14 @@ pub struct Gauges {
 impl Gauges {
     /// Whether no call has left anything behind.
     pub fn is_idle(&self) -> bool {
-        self.calls + self.ending + self.transactions + self.timers + self.dialogs + self.tickets == 0
+        self.calls + self.ending + self.transactions + self.timers + self.dialogs + self.lookups == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::State;
     use crate::config::check::parse_embedded;
     use crate::sip::parse::Framing;
 
@@ -411,7 +476,7 @@ mod tests {
         let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity { fingerprint: "AB".into(), udp_port: 1, tcp_port: 1, web_secure: false, workers: 1 };
+        let identity = Identity { fingerprint: "AB".into(), udp_port: 1, tcp_port: 1, tls_port: 1, web_secure: false, workers: 1 };
         let now = Instant::now();
         let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
         let remote = SocketAddr::from(([127, 0, 0, 10], 5060));

@@ -12,7 +12,9 @@ pub mod media;
 
 pub mod config;
 
+pub mod locate;
 pub mod registrar;
+pub mod trunk;
 pub mod worker;
 
 pub mod call;

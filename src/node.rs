@@ -2,14 +2,18 @@
 
 pub mod demo;
 
-use crate::call::desk::{Identity, Output, Question, Ticket};
+use crate::call::desk::{Identity, Output, Question};
 use crate::config::{Config, WebTls};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::journal::{Journal, WallClock};
 use crate::media::dtls;
 use crate::observe::Note;
 use crate::sip::transaction::{Flow, Hop};
-use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, tcp, tls, udp};
+use crate::sip::uri::Transport;
+use crate::sip::transaction::TrunkNumber;
+use crate::transport::dns::Dns;
+use crate::transport::tcp::Secure;
+use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, for_socket, tcp, tls, udp};
 use crate::web::{self, Web};
 use crate::worker::ports::PortRange;
 use crate::worker::{Notice, Worker};
@@ -17,7 +21,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use rand_core::{OsRng, TryRngCore};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +31,6 @@ use tokio::time::sleep_until;
 
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
-/// Longest a name may take to resolve.
-const RESOLVE: Duration = Duration::from_secs(2);
 
 /// A running node.
 pub struct Node {
@@ -40,6 +42,7 @@ pub struct Node {
     pub web: SocketAddr,
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
+    pub tls: Option<SocketAddr>,
 }
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
@@ -69,6 +72,7 @@ impl Node {
             Some(at) => Some(listen_tcp(at, "sip.tcp").await?),
             None => None,
         };
+        let (tls_listener, tls_trunks) = (listen_tls(&config).await?, tls_trunks(&config)?);
         let workers = workers(&config, &dtls, &inbox)?;
         let journal = match &config.cdr_file {
             Some(path) => Some(Journal::open(path).with_context(|| format!("events.cdr file {} cannot be opened", path.display()))?),
@@ -80,6 +84,7 @@ impl Node {
             fingerprint: dtls.fingerprint.clone(),
             udp_port: udp_at.map_or(5060, |a| a.port()),
             tcp_port: tcp_at.map_or(5060, |a| a.port()),
+            tls_port: tls_listener.as_ref().map_or(Ok(5061), |(l, _)| l.local_addr().map(|a| a.port()))?,
             web_secure: config.web_tls != WebTls::Off,
             workers: workers.len(),
         };
@@ -93,8 +98,11 @@ impl Node {
             inbox: inbox.clone(),
             workers,
             udp: udp_socket.clone(),
+            udp_is_ipv6: udp_at.is_some_and(|a| a.is_ipv6()),
             flows: HashMap::new(),
             connections: HashMap::new(),
+            tls_trunks,
+            dns: Dns::new(),
             journal,
             clock: WallClock::now(),
             tell_gauges,
@@ -102,9 +110,11 @@ impl Node {
         };
         let mut tasks = vec![tokio::spawn(web::serve(web_listener, Arc::new(web_port)))];
         tasks.extend(udp_socket.map(|s| tokio::spawn(udp::serve(s, inbox.clone()))));
-        tasks.extend(tcp_listener.map(|l| tokio::spawn(tcp::serve(l, inbox.clone()))));
+        tasks.extend(tcp_listener.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
+        let tls_at = tls_listener.as_ref().map(|(l, _)| l.local_addr()).transpose()?;
+        tasks.extend(tls_listener.map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))));
         let core = tokio::spawn(core.run(arrivals));
-        Ok(Node { inbox, gauges, draining, core, tasks, web: web_at, udp: udp_at, tcp: tcp_at })
+        Ok(Node { inbox, gauges, draining, core, tasks, web: web_at, udp: udp_at, tcp: tcp_at, tls: tls_at })
     }
 
     /// What is alive now.
@@ -140,8 +150,28 @@ async fn listen_tcp(at: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(at).await.with_context(|| format!("{key} = {at} cannot be bound: is another program using it?"))
 }
 
+/// The listener of `sip.tls` and what it shows.
+async fn listen_tls(config: &Config) -> anyhow::Result<Option<(TcpListener, tokio_rustls::TlsAcceptor)>> {
+    let (Some(at), Some((cert, key))) = (config.sip.tls, &config.sip.certificate) else { return Ok(None) };
+    let acceptor = tls::sip_acceptor(cert, key, config.sip.client_ca.as_deref())?;
+    Ok(Some((listen_tcp(at, "sip.tls").await?, acceptor)))
+}
+
+/// What each trunk that may be reached over TLS is verified by.
+fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
+    let mut found = HashMap::new();
+    for trunk in config.trunks.values() {
+        let uris = trunk.uri.iter().chain(&trunk.registrars);
+        let Some(host) = uris.filter(|u| matches!(u.transport, None | Some(Transport::Tls))).map(|u| &u.host).next() else { continue };
+        found.insert(trunk.number, tls::for_trunk(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?);
+    }
+    Ok(found)
+}
+
 fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox) -> anyhow::Result<Vec<Worker>> {
-    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    // Where IPv6 is spoken, one socket serves both families.
+    let listens = [config.udp, config.tcp, config.sip.tls].into_iter().flatten().any(|a| a.is_ipv6());
+    let any = if listens || config.public_ips.iter().any(IpAddr::is_ipv6) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let seed = u64::from_le_bytes(random()?);
     let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
     let one = |n: usize| {
@@ -164,8 +194,11 @@ struct Core {
     inbox: Inbox,
     workers: Vec<Worker>,
     udp: Option<Arc<UdpSocket>>,
+    udp_is_ipv6: bool,
     flows: HashMap<Flow, mpsc::Sender<Bytes>>,
-    connections: HashMap<SocketAddr, mpsc::Sender<Bytes>>,
+    connections: HashMap<Hop, mpsc::Sender<Bytes>>,
+    tls_trunks: HashMap<TrunkNumber, Secure>,
+    dns: Dns,
     journal: Option<Journal>,
     clock: WallClock,
     tell_gauges: watch::Sender<Gauges>,
@@ -203,8 +236,11 @@ impl Core {
                 self.flows.insert(flow, send);
                 Input::FlowOpened { flow, kind, remote }
             }
-            Arrival::Disconnected { to } => {
-                self.connections.remove(&to);
+            Arrival::Disconnected { hop } => {
+                // Unless another was opened in its place already.
+                if self.connections.get(&hop).is_some_and(mpsc::Sender::is_closed) {
+                    self.connections.remove(&hop);
+                }
                 return;
             }
             Arrival::Malformed { remote, why } => {
@@ -232,51 +268,59 @@ impl Core {
                     tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
                 }
             }
-            Output::Ask(ticket, Question::Resolve { host, port }) => self.resolve(ticket, host, port),
+            Output::Ask(Question::Dns(query)) => {
+                let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
+                tokio::spawn(async move {
+                    let answer = dns.ask(&query).await;
+                    inbox.input(Input::Dns { query, answer }).await;
+                });
+            }
+            Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
+            Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Note(note) => {
                 note.log();
                 if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
                     journal.record(cdr, &self.clock);
                 }
             }
-            Output::CallOver(_) => {}
+            Output::CallOver(_) | Output::Linked(_) => {}
         }
     }
 
     fn send(&mut self, hop: Hop, bytes: Bytes) {
         match hop {
             // A full socket buffer loses the datagram, as the network might; the transaction repeats it.
-            Hop::Udp(to) => drop(self.udp.as_ref().map(|s| s.try_send_to(&bytes, to))),
+            Hop::Udp(to) => {
+                if let Some(socket) = &self.udp {
+                    let _ = socket.try_send_to(&bytes, for_socket(self.udp_is_ipv6, to));
+                }
+            }
             Hop::Flow(flow) => {
                 // A peer that does not read loses its connection, and nobody else is held up.
                 if self.flows.get(&flow).is_some_and(|f| f.try_send(bytes).is_err()) {
                     self.flows.remove(&flow);
                 }
             }
-            Hop::Tcp(to) => {
-                let inbox = &self.inbox;
-                let connection = self.connections.entry(to).or_insert_with(|| {
-                    let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
-                    tcp::connect(to, outbox, inbox.clone());
-                    send
-                });
-                if connection.try_send(bytes).is_err() {
-                    self.connections.remove(&to);
-                }
+            Hop::Tcp(to) => self.send_connected(hop, to, None, bytes),
+            Hop::Tls(to, number) => {
+                let secure = self.tls_trunks.get(&number).cloned();
+                self.send_connected(hop, to, secure, bytes);
             }
         }
     }
 
-    fn resolve(&self, ticket: Ticket, host: String, port: u16) {
-        let inbox = self.inbox.clone();
-        tokio::spawn(async move {
-            let asked = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((host.as_str(), port))).await;
-            let addresses = match asked {
-                Ok(Ok(found)) => Ok(found.collect()),
-                Ok(Err(e)) => Err(format!("{host} cannot be resolved: {e}")),
-                Err(_) => Err(format!("{host} was not resolved within 2 s")),
-            };
-            inbox.input(Input::Resolved { ticket, addresses }).await;
+    fn send_connected(&mut self, hop: Hop, to: SocketAddr, secure: Option<Secure>, bytes: Bytes) {
+        let inbox = &self.inbox;
+        if self.connections.get(&hop).is_some_and(mpsc::Sender::is_closed) {
+            self.connections.remove(&hop);
+        }
+        let connection = self.connections.entry(hop).or_insert_with(|| {
+            let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
+            tcp::connect(hop, to, secure, outbox, inbox.clone());
+            send
         });
+        if connection.try_send(bytes).is_err() {
+            self.connections.remove(&hop);
+        }
     }
 }

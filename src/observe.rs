@@ -16,6 +16,16 @@ pub enum Note {
     CallAnswered { call: CallId, by: String, after: Duration, codecs: (&'static str, &'static str) },
     CallEnded(Box<Cdr>),
     BranchFailed { call: CallId, target: String, status: u16, why: String },
+    Redirected { call: CallId, by: String, to: String },
+    Transferring { call: CallId, by: String, to: String },
+    TransferFailed { call: CallId, status: u16, why: String },
+    TrunkUp { trunk: String, after: Option<Duration> },
+    TrunkDown { trunk: String, why: String },
+    TrunkRegistered { trunk: String, registrar: String, expires: u32 },
+    TrunkNotRegistered { trunk: String, why: String, again_in: Duration },
+    TrunkArrived { trunk: String, remote: SocketAddr, expires: u32 },
+    TrunkGone { trunk: String },
+    Wedged { trunk: String, hop: String },
     TrunkFull { call: CallId, trunk: String, limit: usize },
     EarlyMediaUnusable { call: CallId, why: String },
     MediaPanicked { call: CallId },
@@ -46,6 +56,19 @@ impl Note {
             Note::BranchFailed { call, target, status, why } => {
                 info!(code = "WT-2100", "call {call} {target} failed with {status}: {}", printable(why));
             }
+            Note::Redirected { call, by, to } => info!("call {call} {by} redirected it to {}", printable(to)),
+            Note::Transferring { call, by, to } => info!("call {call} {by} transfers it to {}", printable(to)),
+            Note::TransferFailed { call, status, why } => info!(code = "WT-2200", "call {call} transfer failed with {status}, the call goes on: {}", printable(why)),
+            Note::TrunkUp { trunk, after: None } => info!("trunk {trunk} up"),
+            Note::TrunkUp { trunk, after: Some(after) } => info!("trunk {trunk} up again after {} s", after.as_secs()),
+            Note::TrunkDown { trunk, why } => warn!(code = "WT-2101", "trunk {trunk} down, its calls go to the next: {}", printable(why)),
+            Note::TrunkRegistered { trunk, registrar, expires } => info!("trunk {trunk} registered with {registrar} for {expires} s"),
+            Note::TrunkNotRegistered { trunk, why, again_in } => {
+                warn!(code = "WT-2102", "trunk {trunk} is not registered, next try in {} s: {}", again_in.as_secs(), printable(why));
+            }
+            Note::TrunkArrived { trunk, remote, expires } => info!("trunk {trunk} registered here from {remote} for {expires} s"),
+            Note::TrunkGone { trunk } => info!("trunk {trunk} unregistered"),
+            Note::Wedged { trunk, hop } => warn!(code = "WT-2103", "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"),
             Note::TrunkFull { call, trunk, limit } => warn!(code = "WT-2110", "call {call} skips trunk {trunk}: it has its {limit} calls"),
             Note::EarlyMediaUnusable { call, why } => info!("call {call} early media cannot be used: {}", printable(why)),
             Note::MediaPanicked { call } => tracing::error!(code = "WT-9001", "call {call} lost its media to a bug; other calls go on"),

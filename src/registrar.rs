@@ -1,6 +1,7 @@
-//! The registrar: who is reachable over which flow (RFC 3261 §10, RFC 5626).
+//! The registrar: who is reachable over which flow (RFC 3261 §10, RFC 5626, RFC 5627, RFC 3327).
 //!
-//! A binding lives and dies with its flow; the Contact's host is never dialled.
+//! A binding lives and dies with its flow; the Contact's host is never dialled. A phone is a user's
+//! `+sip.instance`; it may have several flows (`reg-id`), of which one at a time is rung.
 //! Not here: authentication, sockets.
 
 use crate::sip::header::{NameAddr, delta_seconds};
@@ -8,6 +9,7 @@ use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
 use crate::sip::transaction::Flow;
 use crate::sip::{Message, Uri};
+use crate::timers::Timers;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,10 @@ pub const MAX_EXPIRES: u32 = 3_600;
 pub const MAX_BINDINGS: usize = 10;
 /// Seconds a client may be silent (RFC 5626 §4.4.1 Flow-Timer).
 pub const FLOW_TIMER: u32 = 120;
+/// Temporary GRUUs of one phone that stay valid (RFC 5627 §5.4: as many as one registration's life needs).
+const MAX_TEMPORARY: usize = 64;
+/// Most proxies between a browser and us.
+const MAX_PATH: usize = 8;
 
 /// One way to reach a user.
 #[derive(Clone, Debug)]
@@ -31,6 +37,10 @@ pub struct Binding {
     pub cseq: u32,
     pub expires: Instant,
     pub q: u16,
+    /// Route values towards it (RFC 3327).
+    pub path: Vec<String>,
+    /// The newest temporary GRUU's user part.
+    pub temporary: Option<String>,
 }
 
 /// What a REGISTER led to.
@@ -51,19 +61,33 @@ pub struct Registered {
 pub struct Registrar {
     users: HashMap<String, Vec<Binding>>,
     flows: HashMap<Flow, Vec<String>>,
+    /// User part of a temporary GRUU, to user and instance.
+    temporary: HashMap<String, (String, String)>,
+    /// By user and instance, the oldest first.
+    issued: HashMap<(String, String), Vec<String>>,
+    /// By user, the first of its bindings to run out.
+    timers: Timers<String>,
+}
+
+/// What a REGISTER is judged by besides itself.
+pub struct Circumstances {
+    pub flow: Flow,
+    /// 0 to 255: shortens the granted time by up to a fifth, so that a fleet that registered together does
+    /// not come back together.
+    pub chance: u8,
+    /// A new temporary GRUU's user part, unguessable.
+    pub token: String,
 }
 
 impl Registrar {
-    /// Applies an authenticated REGISTER. `chance` (0 to 255) shortens the granted time by up to a fifth,
-    /// so that a fleet that registered together does not come back together.
+    /// Applies an authenticated REGISTER.
     ///
     /// # Errors
     /// The refusal to send.
-    pub fn register(&mut self, now: Instant, user: &str, flow: Flow, request: &Message, chance: u8) -> Result<Registered, Reject> {
-        self.expire(now);
+    pub fn register(&mut self, now: Instant, user: &str, request: &Message, by: &Circumstances) -> Result<Registered, Reject> {
+        let flow = by.flow;
         let header_expires = request.header(HeaderName::Expires).and_then(delta_seconds);
         let contacts: Vec<&str> = request.values(HeaderName::Contact).collect();
-        let cseq = request.cseq().map_or(0, |c| c.number);
         let mut done = Registered { outbound: request.lists(HeaderName::Supported, "outbound"), ..Registered::default() };
         if contacts.contains(&"*") {
             if contacts.len() > 1 || header_expires != Some(0) {
@@ -74,9 +98,10 @@ impl Registrar {
         }
         let mut wanted = Vec::new();
         for value in contacts {
-            wanted.push(self.wish(now, user, flow, request, value, header_expires, chance, cseq)?);
+            wanted.push(self.wish(now, user, request, value, header_expires, by)?);
         }
-        for (binding, expires) in wanted {
+        for (mut binding, expires) in wanted {
+            let temporary = self.temporary_for(user, &binding, request, &by.token);
             let bindings = self.users.entry(user.to_owned()).or_default();
             let same = |b: &Binding| same_binding(b, &binding);
             done.replaced.extend(bindings.iter().filter(|b| same(b) && b.flow != flow).map(|b| b.flow));
@@ -88,6 +113,7 @@ impl Registrar {
             if bindings.len() >= MAX_BINDINGS {
                 return Err(Reject::new(403, format!("{user} has {MAX_BINDINGS} registrations already")));
             }
+            binding.temporary = temporary;
             bindings.push(binding);
             let of_flow = self.flows.entry(flow).or_default();
             if !of_flow.iter().any(|u| u == user) {
@@ -95,13 +121,16 @@ impl Registrar {
             }
             done.added = true;
         }
+        if self.users.get(user).is_some_and(Vec::is_empty) {
+            self.users.remove(user);
+        }
+        self.watch(user);
         done.bindings = self.bindings(now, user);
         Ok(done)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn wish(
-        &self, now: Instant, user: &str, flow: Flow, request: &Message, value: &str, header: Option<u32>, chance: u8, cseq: u32,
+        &self, now: Instant, user: &str, request: &Message, value: &str, header: Option<u32>, by: &Circumstances,
     ) -> Result<(Binding, u32), Reject> {
         let contact = NameAddr::parse(value).map_err(|e| Reject::new(400, format!("Contact: {e}")))?;
         let asked = contact.params.get("expires").and_then(delta_seconds).or(header).unwrap_or(MAX_EXPIRES);
@@ -109,25 +138,54 @@ impl Registrar {
             return Err(Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")));
         }
         let longest = asked.min(MAX_EXPIRES);
-        let granted = (longest - longest / 5 * u32::from(chance) / 255).max(MIN_EXPIRES.min(asked));
-        let instance = contact.params.get("+sip.instance").filter(|i| !i.is_empty());
+        let granted = (longest - longest / 5 * u32::from(by.chance) / 255).max(MIN_EXPIRES.min(asked));
+        let instance = contact.params.get("+sip.instance").filter(|i| !i.is_empty() && i.len() <= 256);
         let reg_id = contact.params.get("reg-id").and_then(|r| r.parse().ok());
         let q = contact.params.get("q").and_then(|q| q.parse::<f32>().ok()).map_or(1000, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16);
+        let cseq = request.cseq().map_or(0, |c| c.number);
+        let path: Vec<String> = request.values(HeaderName::Path).take(MAX_PATH + 1).map(str::to_owned).collect();
+        if path.len() > MAX_PATH || path.iter().any(|p| NameAddr::parse(p).is_err()) {
+            return Err(Reject::new(400, format!("Path cannot be read, or has more than {MAX_PATH} values")));
+        }
         let binding = Binding {
-            flow,
+            flow: by.flow,
             contact: contact.uri.text.to_owned(),
             instance: instance.map(|i| (i.to_owned(), reg_id.unwrap_or(1))),
             call_id: request.call_id().to_owned(),
             cseq,
             expires: now + Duration::from_secs(u64::from(granted)),
             q,
+            path,
+            temporary: None,
         };
         // RFC 3261 §10.3 step 7: an old request of the same client may not undo a newer one.
-        let stale = |b: &&Binding| same_binding(b, &binding) && b.call_id == binding.call_id && b.cseq >= cseq && b.flow == flow;
+        let stale = |b: &&Binding| same_binding(b, &binding) && b.call_id == binding.call_id && b.cseq >= cseq && b.flow == by.flow;
         if self.users.get(user).is_some_and(|all| all.iter().find(stale).is_some()) {
             return Err(Reject::new(500, "REGISTER out of order"));
         }
         Ok((binding, if asked == 0 { 0 } else { granted }))
+    }
+
+    /// A new temporary GRUU at each registration of the same Call-ID; another Call-ID ends the old ones
+    /// (RFC 5627 §5.4).
+    fn temporary_for(&mut self, user: &str, binding: &Binding, request: &Message, token: &str) -> Option<String> {
+        let (instance, _) = binding.instance.as_ref().filter(|_| request.lists(HeaderName::Supported, "gruu"))?;
+        let key = (user.to_owned(), instance.clone());
+        let other_call = |b: &Binding| b.instance.as_ref().is_some_and(|i| i.0 == *instance) && b.call_id != binding.call_id;
+        let restarted = self.users.get(user).is_some_and(|all| all.iter().any(other_call));
+        let issued = self.issued.entry(key).or_default();
+        let surplus = if restarted { issued.len() } else { (issued.len() + 1).saturating_sub(MAX_TEMPORARY) };
+        for old in issued.drain(..surplus) {
+            self.temporary.remove(&old);
+        }
+        issued.push(token.to_owned());
+        self.temporary.insert(token.to_owned(), (user.to_owned(), instance.clone()));
+        Some(token.to_owned())
+    }
+
+    /// Whom the user part of a temporary GRUU names: user and instance.
+    pub fn temporary(&self, user_part: &str) -> Option<&(String, String)> {
+        self.temporary.get(user_part)
     }
 
     /// The user's living bindings, highest q first.
@@ -155,15 +213,44 @@ impl Registrar {
         if bindings.is_empty() {
             self.users.remove(user);
         }
+        self.forget_temporary(user);
+        self.watch(user);
         removed
     }
 
-    /// Forgets bindings whose time is over.
-    pub fn expire(&mut self, now: Instant) {
-        self.users.retain(|_, bindings| {
-            bindings.retain(|b| b.expires > now);
-            !bindings.is_empty()
-        });
+    /// Temporary GRUUs live as long as their phone is registered (RFC 5627 §3.1).
+    fn forget_temporary(&mut self, user: &str) {
+        let alive = |instance: &str| self.users.get(user).is_some_and(|all| all.iter().any(|b| b.instance.as_ref().is_some_and(|i| i.0 == instance)));
+        let dead: Vec<_> = self.issued.keys().filter(|(u, i)| u == user && !alive(i)).cloned().collect();
+        for key in dead {
+            for token in self.issued.remove(&key).unwrap_or_default() {
+                self.temporary.remove(&token);
+            }
+        }
+    }
+
+    /// Forgets bindings whose time is over; returns the users they were of.
+    pub fn due(&mut self, now: Instant) -> Vec<String> {
+        let mut users = Vec::new();
+        while let Some(user) = self.timers.pop(now) {
+            if self.remove_where(&user, |b| b.expires <= now) > 0 {
+                users.push(user.clone());
+            }
+            self.watch(&user);
+        }
+        users
+    }
+
+    /// The earliest end of a registration.
+    pub fn next_timeout(&mut self) -> Option<Instant> {
+        self.timers.next_timeout()
+    }
+
+    fn watch(&mut self, user: &str) {
+        match self.users.get(user).and_then(|all| all.iter().map(|b| b.expires).min()) {
+            Some(first) => self.timers.set(user.to_owned(), first),
+            None => self.timers.clear(&user.to_owned()),
+        }
     }
 
     /// How many bindings live.
@@ -175,6 +262,30 @@ impl Registrar {
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
+
+    /// Temporary GRUUs that are valid.
+    pub fn temporaries(&self) -> usize {
+        self.temporary.len()
+    }
+}
+
+/// A user's phones with their q: the flows of one instance are one phone, the newest flow first.
+/// `wanted`: only the phone with this instance.
+pub fn phones(bindings: Vec<Binding>, wanted: Option<&str>) -> Vec<(u16, Vec<Binding>)> {
+    let mut phones: Vec<(u16, Vec<Binding>)> = Vec::new();
+    for binding in bindings {
+        let instance = binding.instance.as_ref().map(|i| i.0.clone());
+        if wanted.is_some() && instance.as_deref() != wanted {
+            continue;
+        }
+        let same = |p: &&mut (u16, Vec<Binding>)| instance.is_some() && p.1[0].instance.as_ref().map(|i| &i.0) == instance.as_ref();
+        match phones.iter_mut().find(same) {
+            Some((_, flows)) => flows.push(binding),
+            None => phones.push((binding.q, vec![binding])),
+        }
+    }
+    phones.iter_mut().for_each(|(_, flows)| flows.sort_by_key(|b| std::cmp::Reverse(b.expires)));
+    phones
 }
 
 fn same_binding(a: &Binding, b: &Binding) -> bool {

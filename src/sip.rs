@@ -1,11 +1,14 @@
 //! SIP: messages, transactions, dialogs, digest. A body is bytes; calls, users and sockets are unknown here.
 
 pub mod build;
+pub mod capabilities;
+pub mod cause;
 pub mod dialog;
 pub mod digest;
 pub mod header;
 pub mod message;
 pub mod parse;
+pub mod session_timer;
 pub mod status;
 pub mod stream;
 pub mod transaction;

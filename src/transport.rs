@@ -1,12 +1,13 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
+pub mod dns;
 pub mod tcp;
 pub mod tls;
 pub mod udp;
 pub mod ws;
 
 use crate::gateway::{FlowKind, Input};
-use crate::sip::transaction::Flow;
+use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,9 +26,22 @@ pub enum Arrival {
     /// A connection was accepted; `send` reaches its writer.
     Flow { flow: Flow, kind: FlowKind, remote: SocketAddr, send: mpsc::Sender<Bytes> },
     /// A connection we opened is gone.
-    Disconnected { to: SocketAddr },
+    Disconnected { hop: Hop },
     /// A message could not even be framed.
     Malformed { remote: SocketAddr, why: crate::sip::ParseError },
+}
+
+/// An IPv4 address that came in by an IPv6 socket, as itself.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// `to` as a socket bound like `own` must be told it.
+pub fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(v4) if own_is_ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        other => other,
+    }
 }
 
 /// The way to the core, and the source of flow numbers.

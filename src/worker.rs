@@ -38,6 +38,8 @@ pub enum Command {
     Open { session: u64, end: EndId, kind: OpenKind, ssrc: u32, cname: String, seed: u64 },
     Configure { session: u64, end: EndId, settings: Box<Settings> },
     Bridge { session: u64, a: EndId, b: EndId },
+    /// Nothing goes to this end, and nothing of it anywhere.
+    Part { session: u64, end: EndId },
     Play { session: u64, end: EndId, source: Source },
     Echo { session: u64, end: EndId, delay: Duration },
     Digit { session: u64, end: EndId, event: u8, length: Duration },
@@ -89,7 +91,7 @@ impl Worker {
             let mut worker = Running {
                 poll,
                 inbox,
-                io: Io { browser: socket, trunks: HashMap::new(), events: Vec::new() },
+                io: Io { browser: socket, ipv6: browser_address.is_ipv6(), trunks: HashMap::new(), events: Vec::new() },
                 browser_address,
                 tokens: HashMap::new(),
                 next_token: 2,
@@ -128,6 +130,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     // Room for a burst while the thread is busy; the kernel caps it at its own limit.
     let _ = socket.set_recv_buffer_size(1 << 20);
     socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -142,6 +147,8 @@ struct TrunkSockets {
 /// The sockets, as the sessions' sink.
 struct Io {
     browser: UdpSocket,
+    /// Its sockets serve both families: IPv4 addresses are told to them as mapped ones.
+    ipv6: bool,
     trunks: HashMap<(u64, EndId), TrunkSockets>,
     events: Vec<MediaEvent>,
 }
@@ -153,6 +160,10 @@ struct SessionSink<'a> {
 
 impl Sink for SessionSink<'_> {
     fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
+        let to = match to {
+            SocketAddr::V4(v4) if self.io.ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            other => other,
+        };
         // A full socket buffer or an ICMP error costs this packet, as the network would.
         let _ = match port {
             Port::Browser => self.io.browser.send_to(datagram, to),
@@ -224,6 +235,7 @@ impl Running {
                     self.refresh_routes(session, end);
                 }
                 Command::Bridge { session, a, b } => self.on_session(session, now, |s, _, _| s.bridge(a, b)),
+                Command::Part { session, end } => self.on_session(session, now, |s, _, _| s.part(end)),
                 Command::Play { session, end, source } => self.on_session(session, now, |s, now, _| s.play(now, end, source)),
                 Command::Echo { session, end, delay } => self.on_session(session, now, |s, _, _| s.echo(end, delay)),
                 Command::Digit { session, end, event, length } => {
@@ -338,6 +350,7 @@ impl Running {
 
     fn read_browser(&mut self, buf: &mut [u8]) {
         while let Ok((len, from)) = self.io.browser.recv_from(buf) {
+            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
             let datagram = &mut buf[..len];
             let is_stun = PacketKind::of(datagram) == PacketKind::Stun;
             let route = if is_stun {
@@ -364,6 +377,7 @@ impl Running {
             let socket = if matches!(port, Port::Rtp(_)) { &sockets.rtp } else { &sockets.rtcp };
             match socket.recv_from(buf) {
                 Ok((len, from)) => {
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                     let datagram = &mut buf[..len];
                     self.on_session(id, Instant::now(), |s, now, sink| s.receive(now, port, end, from, datagram, sink));
                 }

@@ -10,7 +10,7 @@ const GROUPS: [&[&str]; 8] = [
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["registrar", "worker"],
+    &["locate", "registrar", "trunk", "worker"],
     &["call", "gateway", "observe"],
     &["journal", "transport", "web"],
     &["node"],
@@ -20,7 +20,7 @@ const GROUPS: [&[&str]; 8] = [
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 11] = ["timers", "codec", "rtp", "sdp", "sip", "dialplan", "media", "registrar", "call", "gateway", "observe"];
+const PURE: [&str; 13] = ["timers", "codec", "rtp", "sdp", "sip", "dialplan", "media", "locate", "registrar", "trunk", "call", "gateway", "observe"];
 const BANNED: [&str; 12] = [
     "Instant::now", "SystemTime", "UdpSocket", "TcpStream", "TcpListener", "tokio::", "std::fs", "File::", "OsRng", "thread::", "rand::", "std::env",
 ];

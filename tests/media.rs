@@ -229,7 +229,7 @@ fn agreed(codec: Codec, remote: Remote) -> Agreed {
 }
 
 fn settings(codec: Codec, remote: Remote) -> Settings {
-    Settings { agreed: agreed(codec, remote), complexity: 5 }
+    Settings { agreed: agreed(codec, remote), complexity: 5, digits: false }
 }
 
 /// A session with a browser end and a trunk end, bridged, and the browser's side of the crypto.

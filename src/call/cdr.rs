@@ -66,6 +66,8 @@ pub struct Cdr {
     pub a: Option<Statistics>,
     pub b: Option<Statistics>,
     pub media_problem: Option<String>,
+    /// Where the call was handed to, in order.
+    pub transfers: Vec<String>,
 }
 
 impl Cdr {
@@ -96,6 +98,7 @@ impl Cdr {
             a: None,
             b: None,
             media_problem: None,
+            transfers: Vec::new(),
         }
     }
 

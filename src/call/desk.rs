@@ -4,12 +4,18 @@ use super::CallId;
 use crate::config::Config;
 use crate::media::EndId;
 use crate::observe::Note;
+use crate::gateway::FlowKind;
+use crate::gateway::admission::FlowState;
+use crate::locate::{Located, Locator, Query, Target};
 use crate::registrar::Registrar;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Reject};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions, Transmit};
+use crate::sip::uri::Transport;
 use crate::timers::Timers;
+use crate::trunk::Trunks;
 use crate::worker::Command;
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -30,23 +36,75 @@ pub enum CallTimer {
     Ack(EndId),
     /// A leg's WebSocket is gone.
     FlowGrace(EndId),
+    /// A session is to be refreshed, or its peer forgot to (RFC 4028 §10).
+    Session(EndId),
+    /// Our re-INVITE met the peer's: try again (RFC 3261 §14.1).
+    Glare(EndId),
+    /// A reliable provisional response waits for its PRACK (RFC 3262 §3).
+    Reliable,
+    /// Who handed the call over has not hung up.
+    Transferred,
 }
 
 impl CallTimer {
     /// Those that do not belong to one leg.
-    pub const OF_CALL: [CallTimer; 2] = [CallTimer::Ring, CallTimer::MaxDuration];
+    pub const OF_CALL: [CallTimer; 4] = [CallTimer::Ring, CallTimer::MaxDuration, CallTimer::Reliable, CallTimer::Transferred];
 }
 
 /// What is asked of the world and answered later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// The addresses of a host (RFC 3263's last step; NAPTR and SRV are not asked yet).
-    Resolve { host: String, port: u16 },
+    /// A name's records.
+    Dns(crate::locate::Query),
 }
 
-/// The number of a question; answers bring it back.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ticket(pub u64);
+/// What a request of ours within a dialog was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// A re-INVITE or UPDATE that keeps the session alive.
+    Refresh,
+    /// Whether the peer still knows the dialog.
+    Probe,
+    Prack,
+    Info,
+    Notify,
+    /// A transfer handed on to the peer.
+    Refer,
+}
+
+/// Who waits for the responses to a request of ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Waiting {
+    /// The INVITE of a branch.
+    Branch(CallId, u16),
+    /// A request within a leg's dialog.
+    Leg(CallId, EndId, Asked),
+    /// A trunk's REGISTER with the registrar of this number, or OPTIONS.
+    Trunk { name: String, registrar: Option<usize>, hop: Hop },
+    /// A request passed on outside a call.
+    Relay(u64),
+    /// A NOTIFY of a subscription.
+    Subscription(u64),
+}
+
+/// Two calls a transfer made one.
+#[derive(Clone, Debug)]
+pub enum Linked {
+    /// Keep the leg opposite to `drop` in each and join them.
+    Join { here: CallId, drop_here: Option<EndId>, there: CallId, drop_there: EndId, replaces: super::transfer::Replaces },
+    /// The other half of a joined call ended.
+    Over { call: CallId, why: Reject, by: super::HangupBy },
+    /// The half's internal end is open at this port.
+    Port { call: CallId, port: u16 },
+}
+
+/// Who waits for DNS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Waiter {
+    Branch(CallId, u16),
+    /// A probe or registration of a trunk.
+    Trunk(crate::trunk::Due),
+}
 
 /// What the core asks of the shells.
 #[derive(Debug)]
@@ -54,10 +112,14 @@ pub enum Output {
     Send(Transmit),
     CloseFlow(Flow),
     Media { worker: usize, command: Command },
-    Ask(Ticket, Question),
+    Ask(Question),
     Note(Note),
     /// For the gateway itself: the call can be forgotten once its media has closed.
     CallOver(CallId),
+    /// For the gateway itself: two calls become one, or end together.
+    Linked(Linked),
+    /// The connection of this hop answers nothing: close it, the next request opens another.
+    Disconnect(Hop),
 }
 
 /// The node as a call sees it.
@@ -68,10 +130,17 @@ pub struct Desk<'a> {
     pub transactions: &'a mut Transactions,
     pub registrar: &'a Registrar,
     pub timers: &'a mut Timers<(CallId, CallTimer)>,
-    pub clients: &'a mut HashMap<ClientId, (CallId, u16)>,
+    pub clients: &'a mut HashMap<ClientId, Waiting>,
     /// Local tag of every dialog, to its call and end.
     pub dialogs: &'a mut HashMap<String, (CallId, EndId)>,
-    pub tickets: &'a mut HashMap<Ticket, (CallId, u16)>,
+    pub locator: &'a mut Locator,
+    pub lookups: &'a mut HashMap<Query, Vec<Waiter>>,
+    pub flows: &'a HashMap<Flow, FlowState>,
+    /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
+    pub aliases: &'a HashMap<SocketAddr, Flow>,
+    pub trunks: &'a mut Trunks,
+    /// Call-IDs of our own INVITEs, to know one that comes back (RFC 5393).
+    pub own_call_ids: &'a mut HashMap<String, CallId>,
     pub trunk_calls: &'a HashMap<String, usize>,
     pub random: &'a mut ChaCha20Rng,
     pub out: &'a mut Vec<Output>,
@@ -85,6 +154,7 @@ pub struct Identity {
     /// Port of our UDP and TCP SIP listeners.
     pub udp_port: u16,
     pub tcp_port: u16,
+    pub tls_port: u16,
     pub web_secure: bool,
     pub workers: usize,
 }
@@ -110,6 +180,12 @@ impl Desk<'_> {
         self.timers.clear(&(call, timer));
     }
 
+    /// A duration between `from` and `to`, in steps of 10 ms.
+    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
+        let steps = (to.saturating_sub(from).as_millis() as u64 / 10).max(1);
+        from + Duration::from_millis(self.random.next_u64() % steps * 10)
+    }
+
     /// Commands a media worker.
     pub fn media(&mut self, worker: usize, command: Command) {
         self.out.push(Output::Media { worker, command });
@@ -133,6 +209,17 @@ impl Desk<'_> {
         self.respond(server, why.status, response.end());
     }
 
+    /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028 §6).
+    pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Reject) {
+        let mut response = Writer::refusal(request, why, "", &self.config.domain);
+        match why.status {
+            415 => response.put(HeaderName::Accept, "application/sdp"),
+            422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
+            _ => {}
+        }
+        self.respond(server, why.status, response.end());
+    }
+
     /// Starts a client transaction.
     pub fn request(&mut self, method: Method, branch: &str, hop: Hop, bytes: Bytes) -> ClientId {
         let mut sends = Vec::new();
@@ -148,8 +235,9 @@ impl Desk<'_> {
 
     /// Our address as a peer at `remote` reaches it.
     pub fn local_ip(&self, remote: IpAddr) -> IpAddr {
+        let remote = remote.to_canonical();
         if remote.is_loopback() {
-            return IpAddr::V4(Ipv4Addr::LOCALHOST);
+            return if remote.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
         }
         let same_family = self.config.public_ips.iter().find(|ip| ip.is_ipv4() == remote.is_ipv4() && !ip.is_loopback());
         same_family.or(self.config.public_ips.first()).copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
@@ -158,27 +246,89 @@ impl Desk<'_> {
     /// A new branch and the Via value that carries it, for `hop`.
     pub fn via(&mut self, hop: Hop) -> (String, String) {
         let branch = format!("z9hG4bK{}", self.token());
-        let via = match hop {
-            Hop::Flow(_) => {
-                let transport = if self.identity.web_secure { "WSS" } else { "WS" };
-                format!("SIP/2.0/{transport} {};branch={branch}", self.config.domain)
+        let domain = &self.config.domain;
+        let via = match self.kind_of(hop) {
+            Kind::WebSocket => format!("SIP/2.0/{} {domain};branch={branch}", if self.identity.web_secure { "WSS" } else { "WS" }),
+            Kind::Server(Transport::Udp, to) => format!("SIP/2.0/UDP {};rport;branch={branch}", self.sent_by(to, Transport::Udp)),
+            // RFC 5923 §5: the peer may send its own requests back over our connection.
+            Kind::Server(transport, to) => {
+                let name = if transport == Transport::Tcp { "TCP" } else { "TLS" };
+                format!("SIP/2.0/{name} {};rport;alias;branch={branch}", self.sent_by(to, transport))
             }
-            Hop::Udp(to) => format!("SIP/2.0/UDP {};rport;branch={branch}", self.sent_by(to, self.identity.udp_port)),
-            Hop::Tcp(to) => format!("SIP/2.0/TCP {};rport;branch={branch}", self.sent_by(to, self.identity.tcp_port)),
         };
         (branch, via)
     }
 
-    fn sent_by(&self, to: SocketAddr, port: u16) -> SocketAddr {
+    fn kind_of(&self, hop: Hop) -> Kind {
+        match hop {
+            Hop::Udp(to) => Kind::Server(Transport::Udp, to),
+            Hop::Tcp(to) => Kind::Server(Transport::Tcp, to),
+            Hop::Tls(to, _) => Kind::Server(Transport::Tls, to),
+            Hop::Flow(flow) => match self.flows.get(&flow) {
+                Some(f) if f.kind == FlowKind::Tcp => Kind::Server(Transport::Tcp, f.remote),
+                Some(f) if f.kind == FlowKind::Tls => Kind::Server(Transport::Tls, f.remote),
+                _ => Kind::WebSocket,
+            },
+        }
+    }
+
+    /// The address of a hop's peer, flows included.
+    pub fn remote_ip(&self, hop: Hop) -> Option<IpAddr> {
+        match hop {
+            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote.ip()),
+            _ => hop.address().map(|a| a.ip()),
+        }
+    }
+
+    /// The connection to use instead of opening one, where the peer offered it (RFC 5923).
+    pub fn alias_of(&self, hop: Hop) -> Hop {
+        match hop {
+            Hop::Tcp(to) | Hop::Tls(to, _) => {
+                let secure = matches!(hop, Hop::Tls(..));
+                let fits = |f: &&Flow| self.flows.get(f).is_some_and(|s| (s.kind == FlowKind::Tls) == secure);
+                self.aliases.get(&to).filter(fits).map_or(hop, |f| Hop::Flow(*f))
+            }
+            _ => hop,
+        }
+    }
+
+    /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears of it.
+    pub fn locate(&mut self, target: &Target, waiter: Waiter) -> Located {
+        let random = &mut *self.random;
+        let found = self.locator.locate(self.now, target, &mut || random.next_u64());
+        if let Located::Waiting(query) = &found {
+            let waiting = self.lookups.entry(query.clone()).or_default();
+            if waiting.is_empty() {
+                self.out.push(Output::Ask(Question::Dns(query.clone())));
+            }
+            if !waiting.contains(&waiter) {
+                waiting.push(waiter);
+            }
+        }
+        found
+    }
+
+    fn sent_by(&self, to: SocketAddr, transport: Transport) -> SocketAddr {
+        let port = match transport {
+            Transport::Udp => self.identity.udp_port,
+            Transport::Tcp => self.identity.tcp_port,
+            Transport::Tls => self.identity.tls_port,
+        };
         SocketAddr::new(self.local_ip(to.ip()), port)
     }
 
     /// Our Contact towards `hop`; `user` names the call.
     pub fn contact(&self, hop: Hop, user: &str) -> String {
-        match hop {
-            Hop::Flow(_) => format!("<sip:{user}@{};transport=ws>", self.config.domain),
-            Hop::Udp(to) => format!("<sip:{user}@{}>", self.sent_by(to, self.identity.udp_port)),
-            Hop::Tcp(to) => format!("<sip:{user}@{};transport=tcp>", self.sent_by(to, self.identity.tcp_port)),
+        match self.kind_of(hop) {
+            Kind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
+            Kind::Server(Transport::Udp, to) => format!("<sip:{user}@{}>", self.sent_by(to, Transport::Udp)),
+            Kind::Server(transport, to) => format!("<sip:{user}@{};transport={}>", self.sent_by(to, transport), transport.as_str()),
         }
     }
+}
+
+/// What a hop is, for Via and Contact.
+enum Kind {
+    WebSocket,
+    Server(Transport, SocketAddr),
 }

@@ -1,88 +1,151 @@
-//! The INVITE of a branch: its addresses, who the callee sees, credentials.
+//! The INVITE of a branch: its addresses, what it asks for, credentials.
 
 use super::branch::{BranchState, BranchTarget};
-use super::leg::Party;
-use super::{Call, CallTimer, Desk};
+use super::desk::Waiting;
+use super::identity::Caller;
+use super::outgoing::for_length;
+use super::{Call, Desk};
+use crate::config::{Reliable, Trunk};
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::parse::HeaderName;
-use crate::sip::status::Method;
+use crate::sip::session_timer::MIN_SE;
+use crate::sip::status::{ALLOW, Method};
 use crate::sip::transaction::Hop;
 use crate::sip::uri::escape_user;
 
 impl Call {
-    pub(super) fn send_invite(&mut self, desk: &mut Desk<'_>, id: u16, credentials: Option<(HeaderName, String)>) {
-        let (call, max_forwards) = (self.id, self.max_forwards);
-        let (from_display, from_user) = self.caller_identity(desk, id);
-        let silent = self.route.as_ref().and_then(|r| r.silent_after());
+    /// Sends the branch's INVITE to its current hop; with credentials once a challenge was taken.
+    pub(super) fn send_invite(&mut self, desk: &mut Desk<'_>, id: u16) {
+        let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
-        let hop = branch.leg.hop;
-        let (via_branch, via) = desk.via(hop);
-        let domain = desk.config.domain.clone();
-        let (uri, to) = match (&branch.target, hop) {
-            (BranchTarget::User { name, contact }, _) => (contact.clone(), format!("<sip:{}@{domain}>", escape_user(name))),
-            (BranchTarget::Trunk { name, number }, _) => {
-                let uri = desk.config.trunks.get(name).map(|t| (t.uri.host.clone(), t.uri.port, t.uri.tcp));
-                let (host, port, tcp) = uri.unwrap_or_default();
-                let host = if host.contains(':') { format!("[{host}]") } else { host };
-                let port = if port == 5060 { String::new() } else { format!(":{port}") };
-                let uri = format!("sip:{}@{host}{port}", escape_user(number));
-                (if tcp { format!("{uri};transport=tcp") } else { uri.clone() }, format!("<{uri}>"))
-            }
-        };
         branch.cseq += 1;
+        let hop = branch.leg.hop;
+        let (via, bytes) = self.compose_invite(desk, id, hop);
+        let trunk = self.branches.iter().find(|b| b.id == id).and_then(|b| match &b.target {
+            BranchTarget::Trunk { name, .. } => Some(name.clone()),
+            _ => None,
+        });
+        let better = for_length(desk, trunk.as_deref(), hop, bytes.len());
+        let (hop, via, bytes) = if better == hop {
+            (hop, via, bytes)
+        } else {
+            let (via, bytes) = self.compose_invite(desk, id, better);
+            (better, via, bytes)
+        };
+        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        if branch.leg.hop != hop {
+            // Where TCP is refused, the datagram is tried after all (§18.1.1).
+            branch.hops.push_front(branch.leg.hop);
+            branch.leg.hop = hop;
+        }
+        branch.invite = bytes.clone();
+        branch.state = BranchState::Calling;
+        let client = desk.request(Method::Invite, &via, hop, bytes);
+        if let Some(old) = branch.client.replace(client) {
+            desk.clients.remove(&old);
+        }
+        desk.clients.insert(client, Waiting::Branch(call, id));
+        desk.dialogs.insert(branch.leg.local_tag.clone(), (call, branch.leg.end));
+    }
+
+    /// The INVITE for `hop`: its branch and its bytes.
+    fn compose_invite(&mut self, desk: &mut Desk<'_>, id: u16, hop: Hop) -> (String, bytes::Bytes) {
+        let caller = self.caller(desk, id);
+        let cnonce = desk.token();
+        let (via_branch, via) = desk.via(hop);
+        let max_forwards = self.max_forwards;
+        let domain = desk.config.domain.clone();
+        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return (via_branch, bytes::Bytes::new()) };
+        let trunk = match &branch.target {
+            BranchTarget::Trunk { name, .. } => desk.config.trunks.get(name),
+            _ => None,
+        };
+        let (uri, to) = match &branch.target {
+            BranchTarget::User { name, contact, .. } => (contact.clone(), format!("<sip:{}@{domain}>", escape_user(name))),
+            BranchTarget::Trunk { number, .. } => request_uri(desk, trunk, number),
+            BranchTarget::Joined => (String::new(), String::new()),
+        };
         let mut invite = Writer::request(Method::Invite, &uri);
         invite.put(HeaderName::Via, via);
+        if let BranchTarget::User { path, .. } = &branch.target {
+            path.iter().for_each(|p| invite.put(HeaderName::Route, p));
+        }
+        if let Some(state) = trunk.and_then(|t| desk.trunks.get(&t.name)) {
+            // RFC 3608 §6.3: the route our registrar gave us.
+            state.registrations.iter().flat_map(|r| &r.service_route).for_each(|r| invite.put(HeaderName::Route, r));
+        }
         invite.put(HeaderName::MaxForwards, max_forwards);
-        let host = match hop {
-            Hop::Udp(to) | Hop::Tcp(to) => desk.local_ip(to.ip()).to_string(),
-            Hop::Flow(_) => domain,
+        invite.put(HeaderName::MaxBreadth, branch.breadth);
+        let own_host = match hop {
+            Hop::Flow(_) if trunk.is_none() => domain,
+            _ => desk.remote_ip(hop).map_or(domain, |ip| desk.local_ip(ip).to_string()),
         };
-        let from = name_addr(&from_display, &format!("sip:{}@{host}", escape_user(&from_user)));
-        invite.put(HeaderName::From, format_args!("{from};tag={}", branch.leg.local_tag));
+        invite.put(HeaderName::From, format_args!("{};tag={}", caller.from(&own_host, trunk), branch.leg.local_tag));
         invite.put(HeaderName::To, to);
         invite.put(HeaderName::CallId, &branch.call_id);
         invite.put(HeaderName::CSeq, format_args!("{} INVITE", branch.cseq));
         invite.put(HeaderName::Contact, desk.contact(hop, "call"));
-        invite.put(HeaderName::Allow, crate::sip::status::ALLOW);
+        invite.put(HeaderName::Allow, ALLOW);
         invite.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
-        if let Some((name, value)) = credentials {
+        extensions(&mut invite, trunk, branch.session_wish.or(branch.leg.session_wish(desk)));
+        if let (Some(name), true) = (&self.on_behalf, self.transfer.is_some()) {
+            // RFC 3892: on whose word this call is made.
+            let number = desk.config.users.get(name).and_then(|u| u.did.clone()).unwrap_or_else(|| name.clone());
+            invite.put(HeaderName::ReferredBy, name_addr("", &format!("sip:{}@{}", escape_user(&number), desk.config.domain)));
+        }
+        caller.assert(&mut invite, &own_host, trunk);
+        if let Some(trunk) = trunk
+            && let (Some(user), Some(password)) = (&trunk.username, &trunk.password)
+            && let Some((name, value)) = branch.answering.credentials(user, password.reveal(), &uri, Method::Invite, &cnonce)
+        {
             invite.put(name, value);
         }
-        branch.invite = invite.end_with("application/sdp", branch.offer.as_bytes());
-        branch.state = BranchState::Calling;
-        let client = desk.request(Method::Invite, &via_branch, hop, branch.invite.clone());
-        if let Some(old) = branch.client.replace(client) {
-            desk.clients.remove(&old);
+        let bytes = if branch.offer.is_empty() { invite.end() } else { invite.end_with("application/sdp", branch.offer.as_bytes()) };
+        (via_branch, bytes)
+    }
+}
+
+/// Request-URI and To towards a trunk.
+fn request_uri(desk: &Desk<'_>, trunk: Option<&Trunk>, number: &str) -> (String, String) {
+    let user = escape_user(number);
+    let Some(trunk) = trunk else { return (String::new(), String::new()) };
+    match &trunk.uri {
+        Some(uri) => {
+            let scheme = if uri.secure { "sips" } else { "sip" };
+            (format!("{scheme}:{user}@{}", uri.address()), format!("<{scheme}:{user}@{}>", uri.host_port()))
         }
-        desk.clients.insert(client, (call, id));
-        desk.dialogs.insert(branch.leg.local_tag.clone(), (call, branch.leg.end));
-        if let (BranchTarget::Trunk { .. }, Some(after)) = (&branch.target, silent) {
-            desk.arm(call, CallTimer::Silent(id), after);
+        None => {
+            // A trunk that registered is asked for at the Contact it gave, the number in place of its user.
+            let contact = desk.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.contact.clone()).unwrap_or_default();
+            let host = contact.split_once(':').map_or("", |(_, rest)| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
+            (format!("sip:{user}@{host}"), format!("<sip:{user}@{}>", desk.config.domain))
         }
     }
+}
 
-    /// Who the callee sees: the route's caller id towards a trunk, the caller's own name towards a user.
-    fn caller_identity(&self, desk: &Desk<'_>, id: u16) -> (String, String) {
-        let to_trunk = self.branches.iter().any(|b| b.id == id && matches!(b.target, BranchTarget::Trunk { .. }));
-        let user = match &self.a.party {
-            Party::User { name, .. } => desk.config.users.get(name),
-            Party::Trunk(_) => None,
-        };
-        let from = self.invite.from();
-        let own = from.as_ref().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
-        let display = match user {
-            Some(user) => user.display_name.clone().unwrap_or_default(),
-            None => from.map(|f| f.display_name().into_owned()).unwrap_or_default(),
-        };
-        if !to_trunk {
-            return (display, if own.is_empty() { "anonymous".into() } else { own });
-        }
-        let did = user.and_then(|u| u.did.clone());
-        let template = self.route.as_ref().and_then(|r| r.caller_id.clone());
-        let shown = match template {
-            Some(t) => t.replace("{user.did}", did.as_deref().unwrap_or("anonymous")).replace("{user.name}", &own),
-            None => did.unwrap_or(own),
-        };
-        (display, if shown.is_empty() { "anonymous".into() } else { shown })
+fn extensions(invite: &mut Writer, trunk: Option<&Trunk>, session: Option<u32>) {
+    let reliable = trunk.map_or(Reliable::Off, |t| t.reliable);
+    let mut supported = vec!["replaces", "norefersub"];
+    if reliable != Reliable::Off {
+        supported.insert(0, "100rel");
+    }
+    if let Some(seconds) = session {
+        supported.push("timer");
+        invite.put(HeaderName::SessionExpires, seconds);
+        invite.put(HeaderName::MinSe, MIN_SE);
+    }
+    invite.put(HeaderName::Supported, supported.join(", "));
+    if reliable == Reliable::Required {
+        invite.put(HeaderName::Require, "100rel");
+    }
+}
+
+impl Call {
+    pub(super) fn caller(&self, desk: &Desk<'_>, id: u16) -> Caller {
+        let to_trunk = self.branches.iter().find(|b| b.id == id).and_then(|b| match &b.target {
+            BranchTarget::Trunk { name, .. } => desk.config.trunks.get(name),
+            _ => None,
+        });
+        Caller::of(self, desk.config, to_trunk)
     }
 }

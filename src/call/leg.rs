@@ -1,15 +1,19 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
+use super::desk::{Asked, Waiting};
 use super::{CallId, CallTimer, Desk};
+use crate::config::DtmfMode;
 use crate::media::EndId;
 use crate::media::end::Settings;
 use crate::sdp::offer_answer::{Agreed, Ice, Local, Negotiation, Side};
 use crate::sip::build::Writer;
+use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
+use crate::sip::session_timer::{Granted, SessionTimer};
 use crate::sip::status::{Method, Reject};
-use crate::sip::transaction::{Hop, ServerId, T1, T1X64};
+use crate::sip::transaction::{ClientId, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
 use std::fmt;
@@ -21,6 +25,8 @@ use std::time::{Duration, Instant};
 pub enum Party {
     User { name: String, instance: Option<String> },
     Trunk(String),
+    /// The other half of two calls joined by a transfer.
+    Internal(CallId),
 }
 
 impl fmt::Display for Party {
@@ -28,6 +34,7 @@ impl fmt::Display for Party {
         match self {
             Party::User { name, .. } => f.write_str(name),
             Party::Trunk(name) => write!(f, "trunk {name}"),
+            Party::Internal(call) => write!(f, "call {call}"),
         }
     }
 }
@@ -44,17 +51,44 @@ pub struct AckWait {
     pub expects_answer: bool,
 }
 
+/// A re-INVITE or UPDATE of ours that is open.
+#[derive(Clone, Copy, Debug)]
+pub struct Open {
+    pub method: Method,
+    pub cseq: u32,
+    /// It carries an offer.
+    pub offers: bool,
+    /// Its challenge was answered.
+    pub challenged: bool,
+    pub client: ClientId,
+}
+
 /// A leg.
 pub struct Leg {
     pub party: Party,
     pub end: EndId,
     pub hop: Hop,
+    /// Where its signalling comes from, for legs whose hop is a connection.
+    pub signalling: Option<IpAddr>,
     pub local_tag: String,
     pub dialog: Option<Dialog>,
     pub negotiation: Negotiation,
     pub ack_wait: Option<AckWait>,
     /// Its WebSocket is gone; nothing can be sent until it is back.
     pub flow_lost: bool,
+    pub peer: Capabilities,
+    pub session: Option<SessionTimer>,
+    /// When the session ends unless it is refreshed.
+    pub session_ends: Option<Instant>,
+    pub open: Option<Open>,
+    /// We sent the INVITE that made the dialog, so the Call-ID is ours (RFC 3261 §14.1).
+    pub owns_call_id: bool,
+    /// The realm whose challenge we answered in this dialog; only there are later ones answered.
+    pub proved_realm: Option<String>,
+    /// For the next request, after a challenge within the dialog.
+    pub credentials: Option<(HeaderName, String)>,
+    /// The ACK of our last re-INVITE's 2xx, repeated when that is.
+    pub last_ack: Option<(u32, Bytes)>,
 }
 
 /// What a new leg's descriptions say of us; the port is filled in when media has opened.
@@ -83,7 +117,25 @@ impl Leg {
     pub fn new(desk: &mut Desk<'_>, party: Party, end: EndId, hop: Hop, remote_ip: IpAddr) -> Leg {
         let side = if matches!(party, Party::User { .. }) { Side::Browser } else { Side::Trunk };
         let negotiation = Negotiation::new(local(desk, side, remote_ip));
-        Leg { party, end, hop, local_tag: desk.token(), dialog: None, negotiation, ack_wait: None, flow_lost: false }
+        Leg {
+            party,
+            end,
+            hop,
+            signalling: desk.remote_ip(hop).or(Some(remote_ip)),
+            local_tag: desk.token(),
+            dialog: None,
+            negotiation,
+            ack_wait: None,
+            flow_lost: false,
+            peer: Capabilities::default(),
+            session: None,
+            session_ends: None,
+            open: None,
+            owns_call_id: false,
+            proved_realm: None,
+            credentials: None,
+            last_ack: None,
+        }
     }
 
     /// Which world it faces.
@@ -91,11 +143,34 @@ impl Leg {
         self.negotiation.local.side
     }
 
+    /// Whether it is half of two joined calls, with no signalling of its own.
+    pub fn is_internal(&self) -> bool {
+        matches!(self.party, Party::Internal(_))
+    }
+
     /// How media opens its end.
     pub fn open_kind(&self, desk: &Desk<'_>) -> OpenKind {
         match &self.party {
             Party::User { .. } => OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() },
             Party::Trunk(name) => OpenKind::Trunk { nat: desk.config.trunks.get(name).is_some_and(|t| t.nat) },
+            Party::Internal(_) => OpenKind::Trunk { nat: false },
+        }
+    }
+
+    /// Whether its peer is one that texts may be sent to.
+    pub fn takes_messages(&self, desk: &Desk<'_>) -> bool {
+        match &self.party {
+            Party::Trunk(name) => desk.config.trunks.get(name).is_some_and(|t| t.messages),
+            Party::User { .. } => true,
+            Party::Internal(_) => false,
+        }
+    }
+
+    /// How digits are told to this leg's peer.
+    pub fn dtmf(&self, desk: &Desk<'_>) -> DtmfMode {
+        match &self.party {
+            Party::Trunk(name) => desk.config.trunks.get(name).map_or(DtmfMode::Rtp, |t| t.dtmf),
+            _ => DtmfMode::Rtp,
         }
     }
 
@@ -108,36 +183,107 @@ impl Leg {
 
     /// Tells media what was agreed.
     pub fn configure(&self, desk: &mut Desk<'_>, call: CallId, worker: usize, agreed: &Agreed) {
-        let settings = Settings { agreed: agreed.clone(), complexity: desk.config.media.complexity };
+        let digits = self.dtmf(desk) == DtmfMode::Info;
+        let settings = Settings { agreed: agreed.clone(), complexity: desk.config.media.complexity, digits };
         desk.media(worker, Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) });
     }
 
-    /// Sends a 2xx and keeps it until its ACK comes.
-    pub fn accept(&mut self, desk: &mut Desk<'_>, call: CallId, server: ServerId, request: &Message, sdp: &str, expects_answer: bool) {
+    /// The seconds of the session timer we ask for on this leg.
+    pub fn session_wish(&self, desk: &Desk<'_>) -> Option<u32> {
+        match &self.party {
+            Party::Trunk(name) => desk.config.trunks.get(name).and_then(|t| t.session_timer),
+            Party::User { .. } => desk.config.sip.session_timer,
+            Party::Internal(_) => None,
+        }
+    }
+
+    /// Starts, or starts again, the session timer.
+    pub fn run_session(&mut self, desk: &mut Desk<'_>, call: CallId, timer: Option<SessionTimer>) {
+        self.session = timer;
+        match timer {
+            Some(timer) => {
+                self.session_ends = Some(desk.now + timer.expiry());
+                desk.arm(call, CallTimer::Session(self.end), timer.due());
+            }
+            None => {
+                self.session_ends = None;
+                desk.disarm(call, CallTimer::Session(self.end));
+            }
+        }
+    }
+
+    /// A 2xx to a request within the dialog, with what every one carries.
+    pub fn success(&self, desk: &Desk<'_>, request: &Message, granted: Option<&Granted>) -> Writer {
         let mut response = Writer::response(request, 200, Some(&self.local_tag));
-        request.values(HeaderName::RecordRoute).for_each(|r| response.put(HeaderName::RecordRoute, r));
+        if request.method() == Method::Invite {
+            request.values(HeaderName::RecordRoute).for_each(|r| response.put(HeaderName::RecordRoute, r));
+        }
         response.put(HeaderName::Contact, desk.contact(self.hop, "call"));
         response.put(HeaderName::Allow, crate::sip::status::ALLOW);
-        let bytes = response.end_with("application/sdp", sdp.as_bytes());
+        response.put(HeaderName::Supported, crate::sip::status::SUPPORTED);
+        if let Some(granted) = granted {
+            if granted.header.refresher_uac == Some(true) {
+                response.put(HeaderName::Require, "timer");
+            }
+            response.put(HeaderName::SessionExpires, granted.header);
+        }
+        response
+    }
+
+    /// Sends a 2xx to an INVITE and keeps it until its ACK comes.
+    #[allow(clippy::too_many_arguments)]
+    pub fn accept(
+        &mut self, desk: &mut Desk<'_>, call: CallId, server: ServerId, request: &Message, sdp: Option<&str>, expects_answer: bool, granted: Option<Granted>,
+    ) {
+        let response = self.success(desk, request, granted.as_ref());
+        let bytes = match sdp {
+            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
+            None => response.end(),
+        };
         desk.respond(server, 200, bytes.clone());
         let cseq = request.cseq().map_or(0, |c| c.number);
         self.ack_wait = Some(AckWait { server, bytes, cseq, interval: T1, deadline: desk.now + T1X64, expects_answer });
         desk.arm(call, CallTimer::Ack(self.end), T1);
+        self.run_session(desk, call, granted.map(|g| g.timer));
+    }
+
+    /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there is
+    /// no dialog, or no way to send.
+    pub fn begin(&mut self, desk: &mut Desk<'_>, method: Method) -> Option<(Writer, String, u32)> {
+        if self.flow_lost {
+            return None;
+        }
+        let hop = self.hop;
+        let dialog = self.dialog.as_mut()?;
+        let (branch, via) = desk.via(hop);
+        let request = dialog.request(method, &via);
+        Some((request, branch, dialog.local_cseq))
+    }
+
+    /// Sends a request begun with [`begin`](Self::begin); its response comes back as `asked`.
+    pub fn ask(&self, desk: &mut Desk<'_>, call: CallId, method: Method, branch: &str, bytes: Bytes, asked: Asked) -> ClientId {
+        let client = desk.request(method, branch, self.hop, bytes);
+        desk.clients.insert(client, Waiting::Leg(call, self.end, asked));
+        client
+    }
+
+    /// Stops everything that runs for this leg but its dialog.
+    pub fn quiet(&mut self, desk: &mut Desk<'_>, call: CallId) {
+        for timer in [CallTimer::Ack(self.end), CallTimer::Session(self.end), CallTimer::Glare(self.end), CallTimer::FlowGrace(self.end)] {
+            desk.disarm(call, timer);
+        }
+        self.ack_wait = None;
+        self.session = None;
     }
 
     /// Says goodbye, where there is a dialog and a way to send.
     pub fn bye(&mut self, desk: &mut Desk<'_>, call: CallId, why: &Reject) {
-        desk.disarm(call, CallTimer::Ack(self.end));
-        self.ack_wait = None;
-        if self.flow_lost {
-            return;
-        }
+        self.quiet(desk, call);
         let hop = self.hop;
-        let Some(dialog) = &mut self.dialog else { return };
-        let (branch, via) = desk.via(hop);
-        let mut bye = dialog.request(Method::Bye, &via);
-        bye.reason(why.status, &why.why);
-        desk.request(Method::Bye, &branch, hop, bye.end());
+        if let Some((mut bye, branch, _)) = self.begin(desk, Method::Bye) {
+            bye.reason(why);
+            desk.request(Method::Bye, &branch, hop, bye.end());
+        }
     }
 
     /// Remembers its dialog under our tag.

@@ -2,7 +2,7 @@
 
 use super::branch::BranchState;
 use super::leg::{Leg, Party};
-use super::{Call, State};
+use super::{Call, CallTimer, State};
 use crate::media::EndId;
 use crate::sip::dialog::Dialog;
 use crate::sip::transaction::{Flow, Hop};
@@ -21,14 +21,34 @@ impl Call {
         let live = self.branches.iter().filter(|b| b.is_trying() || Some(b.id) == self.b).map(|b| &b.leg.party);
         let mut names: Vec<String> = live.chain([&self.a.party]).filter_map(|p| match p {
             Party::Trunk(name) => Some(name.clone()),
-            Party::User { .. } => None,
+            Party::User { .. } | Party::Internal(_) => None,
         }).collect();
         names.sort();
         names
     }
 
+    /// Our tags and Call-IDs it is known by.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        let legs = self.legs().map(|l| &l.local_tag);
+        legs.chain(self.branches.iter().chain(&self.parked).map(|b| &b.call_id)).chain(&self.spent)
+    }
+
+    /// Every timer it may have armed.
+    pub fn timers(&self) -> Vec<CallTimer> {
+        let ends = (0..=self.next_branch).map(EndId);
+        let of_leg = ends.flat_map(|e| [CallTimer::Ack(e), CallTimer::FlowGrace(e), CallTimer::Session(e), CallTimer::Glare(e)]);
+        let of_branch = (1..=self.next_branch).map(CallTimer::Silent);
+        of_leg.chain(of_branch).chain(CallTimer::OF_CALL).collect()
+    }
+
     fn legs(&self) -> impl Iterator<Item = &Leg> {
-        std::iter::once(&self.a).chain(self.branches.iter().map(|b| &b.leg))
+        std::iter::once(&self.a).chain(self.branches.iter().chain(&self.parked).map(|b| &b.leg))
+    }
+
+    /// The leg of an end.
+    pub fn leg_mut(&mut self, end: EndId) -> Option<&mut Leg> {
+        let legs = std::iter::once(&mut self.a).chain(self.branches.iter_mut().chain(&mut self.parked).map(|b| &mut b.leg));
+        legs.into_iter().find(|l| l.end == end)
     }
 
     /// Ends whose messages go by `hop`.
@@ -43,8 +63,18 @@ impl Call {
         self.legs().filter(same).map(|l| l.end).collect()
     }
 
-    fn leg_of(&self, end: EndId) -> Option<&Leg> {
+    /// The leg of an end.
+    pub fn leg_of(&self, end: EndId) -> Option<&Leg> {
         self.legs().find(|l| l.end == end)
+    }
+
+    /// The trunk a branch tries, and its current hop.
+    pub fn trunk_of_branch(&self, id: u16) -> Option<(String, Hop)> {
+        let branch = self.branches.iter().find(|b| b.id == id)?;
+        match &branch.leg.party {
+            Party::Trunk(name) => Some((name.clone(), branch.leg.hop)),
+            _ => None,
+        }
     }
 
     /// Where an end's messages go.

@@ -1,14 +1,14 @@
-//! Renegotiation within a leg (RFC 3261 §14, RFC 3264 §8): hold, resume, refresh, ICE restart.
+//! Renegotiation within a leg (RFC 3261 §14, RFC 3264 §8, RFC 3311, RFC 6337): hold, resume, refresh, ICE restart.
 //!
 //! It stays on its leg. A hold on one side is answered here and never renegotiates the other side.
 
-use super::{CALLER_END, Call, Desk, HangupBy, State, translate};
+use super::{Call, Desk, HangupBy, State, translate};
 use crate::media::EndId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::Reject;
+use crate::sip::status::{Method, Reject};
 use crate::sip::transaction::ServerId;
 use crate::worker::Command;
 
@@ -22,68 +22,93 @@ impl Call {
         let trying = crate::sip::build::Writer::response(message, 100, None).end();
         desk.respond(server, 100, trying);
         if let Err(why) = self.take_reinvite(desk, end, server, message) {
-            // Before the caller is answered, the offer that waits is the first INVITE's own: it must survive.
-            let answered = self.a_final;
-            if let Some(leg) = self.leg_mut(end).filter(|_| answered) {
-                leg.negotiation.reject_offer();
-            }
-            desk.refuse(server, message, &why);
+            desk.refuse_with(server, message, &why);
         }
     }
 
     fn take_reinvite(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) -> Result<(), Reject> {
-        if !self.a_final || self.state == State::Over {
+        let first_open = if end == self.a.end { !self.a_final } else { self.leg_of(end).is_none_or(|l| l.dialog.is_none()) };
+        if first_open || self.state == State::Over {
             // RFC 3261 §14.2: an offer of ours, or the first INVITE, is still open.
             return Err(Reject::new(491, "the call's first INVITE is still open"));
         }
-        let (call, worker) = (self.id, self.worker);
-        let other = self.opposite(end).and_then(|o| {
-            let leg = self.leg_mut(o)?;
-            Some((leg.party.clone(), leg.negotiation.agreed()?.codec))
-        });
-        let fresh = Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() };
-        let Some(leg) = self.leg_mut(end) else { return Ok(()) };
+        let Some(leg) = self.leg_of(end) else { return Ok(()) };
         if leg.ack_wait.is_some() {
             // RFC 3261 §14.2: the previous 2xx is not acknowledged yet.
             return Err(Reject::new(500, "the previous INVITE is not acknowledged yet").retry_after(2));
         }
-        if leg.negotiation.state() != SignalingState::Stable {
-            return Err(Reject::new(491, "another offer is open"));
+        if leg.open.is_some_and(|o| o.method == Method::Invite) {
+            return Err(Reject::new(491, "a re-INVITE of ours is open"));
         }
-        if let Some(dialog) = &mut leg.dialog {
-            dialog.refresh_target(message);
+        let granted = self.grant(desk, leg, message)?;
+        let call = self.id;
+        if message.body().is_empty() {
+            let codecs = self.codecs_for(desk, end);
+            let Some(leg) = self.leg_mut(end) else { return Ok(()) };
+            let sdp = leg.negotiation.reoffer(&codecs);
+            leg.refresh_target(message);
+            leg.accept(desk, call, server, message, Some(&sdp), true, granted);
+            return Ok(());
         }
+        let body = message.body_of("application/sdp").ok_or_else(|| Reject::new(415, "only application/sdp is read"))?.to_vec();
+        let sdp = self.renegotiate(desk, end, &body)?;
+        let Some(leg) = self.leg_mut(end) else { return Ok(()) };
+        leg.refresh_target(message);
+        leg.accept(desk, call, server, message, Some(&sdp), false, granted);
+        Ok(())
+    }
+
+    /// The codecs to describe `end` with: the current one leads.
+    pub(super) fn codecs_for(&self, desk: &Desk<'_>, end: EndId) -> Vec<crate::codec::Codec> {
+        let other = self.opposite(end).and_then(|o| {
+            let leg = self.leg_of(o)?;
+            Some((leg.party.clone(), leg.negotiation.agreed()?.codec))
+        });
+        let Some(leg) = self.leg_of(end) else { return Vec::new() };
         let current = leg.negotiation.agreed().map(|a| a.codec);
         let mut codecs = translate::answer(desk.config, &leg.party, other.as_ref().map(|(p, c)| (p, *c)));
         codecs.sort_by_key(|c| Some(*c) != current);
-        if message.body().is_empty() {
-            let sdp = leg.negotiation.offer(&codecs);
-            leg.accept(desk, call, server, message, &sdp, true);
-            return Ok(());
+        codecs
+    }
+
+    /// Answers an offer of a re-INVITE, UPDATE or PRACK.
+    ///
+    /// # Errors
+    /// The refusal; what was agreed before stays.
+    pub(super) fn renegotiate(&mut self, desk: &mut Desk<'_>, end: EndId, body: &[u8]) -> Result<String, Reject> {
+        let (call, worker) = (self.id, self.worker);
+        let codecs = self.codecs_for(desk, end);
+        let fresh = Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() };
+        let Some(leg) = self.leg_mut(end) else { return Err(Reject::new(481, "there is no such leg")) };
+        match leg.negotiation.state() {
+            SignalingState::Stable => {}
+            // RFC 3311 §5.2: our offer is open, or theirs is.
+            SignalingState::HaveLocalOffer => return Err(Reject::new(491, "an offer of ours is open")),
+            SignalingState::HaveRemoteOffer => return Err(Reject::new(500, "the previous offer is not answered yet").retry_after(2)),
         }
-        let body = message.body_of("application/sdp").ok_or_else(|| Reject::new(415, "only application/sdp is read"))?;
-        leg.negotiation.receive_offer(body).map_err(not_acceptable)?;
-        if leg.negotiation.restarts_ice() {
-            leg.negotiation.local.ice = Some(fresh);
-        }
-        let refresh = leg.negotiation.is_refresh();
         let before = leg.negotiation.clone();
-        let (sdp, agreed) = leg.negotiation.answer(&codecs, Direction::SendRecv).map_err(not_acceptable)?;
-        if let Err(why) = translate::check_media_address(desk.config, leg, &agreed) {
-            leg.negotiation = before;
-            return Err(why);
+        let answered = leg.answer_offer(desk, body, &codecs, fresh);
+        let Some(leg) = self.leg_mut(end) else { return Err(Reject::new(481, "there is no such leg")) };
+        match answered {
+            Ok((sdp, agreed, refresh)) => {
+                // A session refresh is answered without touching media.
+                if !refresh {
+                    leg.configure(desk, call, worker, &agreed);
+                }
+                Ok(sdp)
+            }
+            Err(why) => {
+                leg.negotiation = before;
+                leg.negotiation.reject_offer();
+                Err(why)
+            }
         }
-        // A session refresh is answered without touching media.
-        if !refresh {
-            leg.configure(desk, call, worker, &agreed);
-        }
-        leg.accept(desk, call, server, message, &sdp, false);
-        Ok(())
     }
 
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
     pub fn acknowledged(&mut self, desk: &mut Desk<'_>, end: EndId, message: &Message) {
-        let (call, worker) = (self.id, self.worker);
+        let call = self.id;
+        let worker = self.worker;
         let Some(leg) = self.leg_mut(end) else { return };
         let cseq = message.cseq().map_or(0, |c| c.number);
         if leg.ack_wait.as_ref().is_none_or(|w| w.cseq != cseq) {
@@ -95,16 +120,49 @@ impl Call {
             return;
         }
         let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
+        let before = leg.negotiation.agreed().cloned();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
         match settled.and_then(|agreed| translate::check_media_address(desk.config, leg, &agreed).map(|()| agreed)) {
             Ok(agreed) => {
-                leg.configure(desk, call, worker, &agreed);
-                if let Some(other) = self.opposite(CALLER_END) {
-                    desk.media(worker, Command::Bridge { session: call.0, a: CALLER_END, b: other });
+                if before.as_ref() != Some(&agreed) {
+                    leg.configure(desk, call, worker, &agreed);
                 }
+                let a = self.a.end;
+                if let Some(other) = self.opposite(a) {
+                    desk.media(worker, Command::Bridge { session: call.0, a, b: other });
+                }
+            }
+            // RFC 6337 §3.1: a bad answer in a mid-call ACK leaves the session as it was.
+            Err(why) if before.is_some() => {
+                if let Some(leg) = self.leg_mut(end) {
+                    leg.negotiation.withdraw_offer();
+                }
+                desk.note(crate::observe::Note::EarlyMediaUnusable { call, why: why.why });
             }
             Err(why) => self.finish(desk, HangupBy::Us, why),
         }
+    }
+}
+
+impl super::Leg {
+    /// RFC 3261 §12.2.2: a target refresh request moves the remote target.
+    pub(super) fn refresh_target(&mut self, message: &Message) {
+        if let Some(dialog) = &mut self.dialog {
+            dialog.refresh_target(message);
+        }
+    }
+
+    fn answer_offer(
+        &mut self, desk: &Desk<'_>, body: &[u8], codecs: &[crate::codec::Codec], fresh: Ice,
+    ) -> Result<(String, crate::sdp::offer_answer::Agreed, bool), Reject> {
+        self.negotiation.receive_offer(body).map_err(not_acceptable)?;
+        if self.negotiation.restarts_ice() {
+            self.negotiation.local.ice = Some(fresh);
+        }
+        let refresh = self.negotiation.is_refresh();
+        let (sdp, agreed) = self.negotiation.answer(codecs, Direction::SendRecv).map_err(not_acceptable)?;
+        translate::check_media_address(desk.config, self, &agreed)?;
+        Ok((sdp, agreed, refresh))
     }
 }
 

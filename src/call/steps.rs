@@ -1,17 +1,14 @@
-//! The route's steps, one after the other, and what the caller is told on the way.
+//! The route's steps, one after the other.
 
-use super::branch::translate_refusal;
-use super::leg::Party;
-use super::{CALLER_END, Call, CallTimer, Desk, HangupBy, State, translate};
-use crate::codec::Codec;
-use crate::dialplan::{Step, Target};
+use super::failure::translate_refusal;
+use super::{Call, CallTimer, Desk, HangupBy, State};
+use crate::dialplan::{Order, Step, Target};
 use crate::media::player::{Source, chime};
 use crate::observe::Note;
-use crate::sdp::Direction;
-use crate::sip::build::Writer;
-use crate::sip::dialog::Dialog;
+use crate::registrar::{Binding, phones};
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
+use crate::sip::transaction::Hop;
 use crate::worker::Command;
 use std::time::Duration;
 
@@ -22,6 +19,9 @@ const EARLY_PROMPT: Duration = Duration::from_secs(180);
 /// Widest fork.
 const MAX_FORKS: usize = 10;
 
+/// A phone to ring: its user, and its ways, the best first.
+pub type Phone = (String, Vec<Binding>);
+
 impl Call {
     /// Starts the next step, or ends the call with the best refusal seen.
     pub(super) fn next_step(&mut self, desk: &mut Desk<'_>) {
@@ -29,11 +29,14 @@ impl Call {
         if self.state == State::Over {
             return;
         }
-        let Some(step) = self.steps.pop_front() else {
+        let Some((step, number)) = self.steps.pop_front() else {
             let why = self.refusal.take().map(translate_refusal);
             let why = why.unwrap_or_else(|| Reject::new(480, "the route ended without an answer"));
-            return self.finish(desk, HangupBy::Us, why);
+            return self.route_failed(desk, HangupBy::Us, why);
         };
+        if let Some(number) = number {
+            self.number = number;
+        }
         match step {
             Step::Dial { trunks, to, timeout } => {
                 self.trunks_left = trunks.into();
@@ -41,7 +44,7 @@ impl Call {
                 self.step_timeout = timeout;
                 self.next_trunk(desk);
             }
-            Step::Ring { targets, timeout } => self.ring(desk, &targets, timeout),
+            Step::Ring { targets, timeout, order } => self.ring(desk, &targets, timeout, order),
             Step::Play(name) => self.play(desk, &name),
             Step::Tone(hz) => self.builtin(desk, |session, end| Command::Play { session, end, source: Source::Tone(hz) }),
             Step::Echo(delay) => self.builtin(desk, move |session, end| Command::Echo { session, end, delay }),
@@ -51,7 +54,7 @@ impl Call {
             }
             Step::Hangup(status) => {
                 let by = format!("the dialplan hangs up with {status}");
-                self.finish(desk, HangupBy::Us, Reject::new(status, by));
+                self.route_failed(desk, HangupBy::Us, Reject::new(status, by));
             }
         }
     }
@@ -63,10 +66,8 @@ impl Call {
     /// Tries the next trunk of the dial step.
     pub(super) fn next_trunk(&mut self, desk: &mut Desk<'_>) {
         while let Some(name) = self.trunks_left.pop_front() {
-            let limit = desk.config.trunks.get(&name).and_then(|t| t.max_calls).unwrap_or(usize::MAX);
-            if desk.trunk_calls.get(&name).copied().unwrap_or(0) >= limit {
-                desk.note(Note::TrunkFull { call: self.id, trunk: name.clone(), limit });
-                self.refusal.get_or_insert_with(|| Reject::new(503, format!("trunk {name} has its {limit} calls")).retry_after(10));
+            if let Err(why) = self.may_dial(desk, &name) {
+                self.refusal.get_or_insert_with(|| Reject::new(503, format!("trunk {name} is skipped: {why}")).retry_after(10));
                 continue;
             }
             let number = self.dial_to.as_ref().map_or(self.number.clone(), |to| to.replace("{number}", &self.number));
@@ -77,30 +78,90 @@ impl Call {
         self.next_step(desk);
     }
 
-    fn ring(&mut self, desk: &mut Desk<'_>, targets: &[Target], timeout: Option<Duration>) {
-        let mut flows = Vec::new();
-        for target in targets {
-            let user = match target {
-                Target::User(name) => Some(name.clone()),
-                Target::Did(number) => {
-                    let number = number.replace("{number}", &self.number);
-                    desk.config.users.values().find(|u| u.did.as_deref() == Some(number.as_str())).map(|u| u.name.clone())
-                }
-            };
-            let Some(user) = user else { continue };
-            // A caller is not rung on the phone the call comes from.
-            let own = |b: &crate::registrar::Binding| self.a.hop == crate::sip::transaction::Hop::Flow(b.flow);
-            flows.extend(desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b)).map(|b| (user.clone(), b)));
+    /// Limits and health: our own refusals, which never count as the trunk's failures.
+    fn may_dial(&self, desk: &mut Desk<'_>, name: &str) -> Result<(), String> {
+        let Some(trunk) = desk.config.trunks.get(name) else { return Err("it is not configured any more".into()) };
+        if let Some(Err(why)) = desk.trunks.get(name).map(|t| t.usable(desk.now)) {
+            return Err(why);
         }
-        if flows.is_empty() {
+        let limit = trunk.max_calls.unwrap_or(usize::MAX);
+        if desk.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
+            desk.note(Note::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
+            return Err(format!("it has its {limit} calls"));
+        }
+        if !desk.trunks.take_call(desk.now, name, trunk.calls_per_second) {
+            return Err(format!("it has had its {} calls of this second", trunk.calls_per_second.unwrap_or(0)));
+        }
+        Ok(())
+    }
+
+    fn ring(&mut self, desk: &mut Desk<'_>, targets: &[Target], timeout: Option<Duration>, order: Order) {
+        let mut together: Vec<(u16, Phone)> = Vec::new();
+        self.ring_queue.clear();
+        for target in targets {
+            let Some(user) = self.user_of(desk, target) else { continue };
+            // A caller is not rung on the phone the call comes from.
+            let own = |b: &Binding| self.a.hop == Hop::Flow(b.flow);
+            let bindings: Vec<Binding> = desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b)).collect();
+            let wanted = phones(bindings, self.wanted_instance.as_deref()).into_iter().map(|(q, flows)| (q, (user.clone(), flows)));
+            if order == Order::InTurn {
+                self.ring_queue.extend(rounds(wanted.collect()));
+            } else {
+                together.extend(wanted);
+            }
+        }
+        self.ring_queue.extend(rounds(together));
+        self.dispose();
+        if self.ring_queue.is_empty() {
             let names: Vec<String> = targets.iter().map(Target::to_string).collect();
             self.refusal.get_or_insert_with(|| Reject::new(480, format!("nobody is registered for {}", names.join(", "))));
             return self.next_step(desk);
         }
-        let time = self.step_time(timeout);
+        self.step_timeout = timeout;
+        self.next_round(desk);
+    }
+
+    fn user_of(&self, desk: &Desk<'_>, target: &Target) -> Option<String> {
+        match target {
+            Target::User(name) => Some(name.clone()),
+            Target::Did(number) => {
+                let number = number.replace("{number}", &self.number);
+                let owns = |u: &&crate::config::User| u.did.as_deref() == Some(number.as_str()) || u.numbers.contains(&number);
+                desk.config.users.values().find(owns).map(|u| u.name.clone())
+            }
+        }
+    }
+
+    /// The caller's wishes about forking (RFC 3841 §9.1), as far as they cost nothing.
+    fn dispose(&mut self) {
+        let asks = |word: &str| self.invite.values(HeaderName::RequestDisposition).any(|d| d.eq_ignore_ascii_case(word));
+        let (no_fork, sequential, parallel) = (asks("no-fork"), asks("sequential"), asks("parallel"));
+        let all = || self.ring_queue.iter().flatten().cloned();
+        let rounds: Vec<Vec<Phone>> = match () {
+            () if no_fork => all().take(1).map(|p| vec![p]).collect(),
+            () if sequential => all().map(|p| vec![p]).collect(),
+            () if parallel => vec![all().collect()],
+            () => return,
+        };
+        self.ring_queue = rounds.into_iter().filter(|r| !r.is_empty()).collect();
+    }
+
+    /// Rings the next group of phones, or goes on with the route.
+    pub(super) fn next_round(&mut self, desk: &mut Desk<'_>) {
+        let Some(mut round) = self.ring_queue.pop_front() else { return self.next_step(desk) };
+        let width = MAX_FORKS.min(self.max_breadth as usize);
+        if width == 0 {
+            // RFC 5393 §5.3.3.
+            return self.route_failed(desk, HangupBy::Us, Reject::new(440, "Max-Breadth is used up: too many forks on the way here"));
+        }
+        if round.len() > width {
+            self.ring_queue.push_front(round.split_off(width));
+        }
+        let time = self.step_time(self.step_timeout);
         desk.arm(self.id, CallTimer::Ring, time);
-        for (user, binding) in flows.iter().take(MAX_FORKS) {
-            self.ring_flow(desk, user, binding);
+        let share = (self.max_breadth / round.len() as u32).max(1);
+        for (user, flows) in round {
+            self.ring_flow(desk, &user, &flows, share);
         }
     }
 
@@ -108,7 +169,7 @@ impl Call {
         if self.state != State::Routing || self.b.is_some() {
             return;
         }
-        let why = Reject::new(480, "nobody answered in time");
+        let why = Reject::new(480, "nobody answered in time").q850(Some(19));
         let call = self.id;
         let mut closed = Vec::new();
         for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {
@@ -120,7 +181,7 @@ impl Call {
         self.heard = None;
         self.playing = false;
         self.refusal.get_or_insert(why);
-        self.next_step(desk);
+        self.next_round(desk);
     }
 
     /// A far end of our own that answers at once.
@@ -128,7 +189,8 @@ impl Call {
         self.answer_caller(desk, None);
         if self.state != State::Over {
             self.state = State::Talking;
-            desk.media(self.worker, command(self.id.0, CALLER_END));
+            desk.media(self.worker, command(self.id.0, self.a.end));
+            self.transfer_answered(desk);
         }
     }
 
@@ -153,75 +215,19 @@ impl Call {
             }
         }
         self.playing = true;
-        desk.media(self.worker, Command::Play { session: self.id.0, end: CALLER_END, source });
+        desk.media(self.worker, Command::Play { session: self.id.0, end: self.a.end, source });
     }
+}
 
-    /// Passes a ringing indication on.
-    pub(super) fn tell_ringing(&mut self, desk: &mut Desk<'_>, status: u16) {
-        let status = if status == 183 { 180 } else { status };
-        self.provisional_to_caller(desk, status, None);
-    }
-
-    pub(super) fn provisional_to_caller(&mut self, desk: &mut Desk<'_>, status: u16, sdp: Option<&str>) {
-        self.enter_caller_dialog(desk);
-        let mut response = Writer::response(&self.invite, status, Some(&self.a.local_tag));
-        self.invite.values(HeaderName::RecordRoute).for_each(|r| response.put(HeaderName::RecordRoute, r));
-        response.put(HeaderName::Contact, desk.contact(self.a.hop, "call"));
-        let bytes = match sdp {
-            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
-            None => response.end(),
-        };
-        desk.respond(self.server, status, bytes);
-    }
-
-    fn enter_caller_dialog(&mut self, desk: &mut Desk<'_>) {
-        if self.a.dialog.is_none() {
-            let first = (desk.random_u64() as u32 >> 8).max(1);
-            if let Some(dialog) = Dialog::uas(&self.invite, &self.a.local_tag, self.a.hop, first) {
-                self.a.enter(desk, self.id, dialog);
-            }
+/// Phones of one q ring together, the highest q first (RFC 3261 §16.6 step 5).
+fn rounds(mut phones: Vec<(u16, Phone)>) -> Vec<Vec<Phone>> {
+    phones.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
+    let mut rounds: Vec<(u16, Vec<Phone>)> = Vec::new();
+    for (q, phone) in phones {
+        match rounds.last_mut() {
+            Some((last, round)) if *last == q => round.push(phone),
+            _ => rounds.push((q, vec![phone])),
         }
     }
-
-    /// The answer to the caller's offer; given once, the same on every later response.
-    pub(super) fn answer_caller_sdp(&mut self, desk: &mut Desk<'_>, other: Option<(Party, Codec)>) -> Result<String, Reject> {
-        let other = other.as_ref().map(|(p, c)| (p, *c));
-        let codecs = translate::answer(desk.config, &self.a.party, other);
-        let (sdp, agreed) =
-            self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| Reject::new(488, e.why.clone()).warning(e.warning, e.why))?;
-        self.a.configure(desk, self.id, self.worker, &agreed);
-        Ok(sdp)
-    }
-
-    /// 200 to the caller: with the answer, or with our offer where the INVITE had none.
-    pub(super) fn answer_caller(&mut self, desk: &mut Desk<'_>, branch: Option<u16>) {
-        if branch.is_some() {
-            self.state = State::Talking;
-        }
-        if self.a_final {
-            return;
-        }
-        let other = branch.and_then(|id| self.settled_with(id));
-        let sdp = if self.offerless {
-            let codecs = translate::answer(desk.config, &self.a.party, other.as_ref().map(|(p, c)| (p, *c)));
-            Ok(self.a.negotiation.offer(&codecs))
-        } else {
-            self.answer_caller_sdp(desk, other)
-        };
-        let sdp = match sdp {
-            Ok(sdp) => sdp,
-            Err(why) => return self.finish(desk, HangupBy::Us, why),
-        };
-        self.enter_caller_dialog(desk);
-        self.a_final = true;
-        let (invite, server, call) = (self.invite.clone(), self.server, self.id);
-        let expects_answer = self.offerless;
-        self.a.accept(desk, call, server, &invite, &sdp, expects_answer);
-        self.cdr.answered = Some(desk.now);
-        let by = self.cdr.answered_by.clone().unwrap_or_else(|| "a built-in far end".into());
-        let codec = |l: &super::Leg| l.negotiation.agreed().map_or("?", |a| a.codec.name());
-        let b = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map_or("-", |b| codec(&b.leg));
-        let after = desk.now.saturating_duration_since(self.cdr.start);
-        desk.note(Note::CallAnswered { call, by, after, codecs: (codec(&self.a), b) });
-    }
+    rounds.into_iter().map(|(_, round)| round).collect()
 }

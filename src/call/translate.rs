@@ -15,6 +15,7 @@ fn allowed(config: &Config, party: &Party) -> Vec<Codec> {
     match party {
         Party::User { .. } => config.media.codecs.clone(),
         Party::Trunk(name) => config.trunks.get(name).map(|t| t.codecs.clone()).unwrap_or_default(),
+        Party::Internal(_) => Codec::ALL.to_vec(),
     }
 }
 
@@ -26,7 +27,7 @@ fn first(mut codecs: Vec<Codec>, lead: &[Codec]) -> Vec<Codec> {
 fn prefers_passthrough(config: &Config, a: &Party, b: &Party) -> bool {
     [a, b].iter().all(|p| match p {
         Party::Trunk(name) => config.trunks.get(name).is_none_or(|t| t.prefer == Prefer::Passthrough),
-        Party::User { .. } => true,
+        Party::User { .. } | Party::Internal(_) => true,
     })
 }
 
@@ -53,6 +54,10 @@ pub fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> V
 /// # Errors
 /// The 488 that says why.
 pub fn check_media_address(config: &Config, leg: &Leg, agreed: &Agreed) -> Result<(), Reject> {
+    check_address(config, leg, agreed, leg.signalling)
+}
+
+fn check_address(config: &Config, leg: &Leg, agreed: &Agreed, signalling: Option<IpAddr>) -> Result<(), Reject> {
     let Remote::Rtp { rtp, .. } = &agreed.remote else { return Ok(()) };
     let ip = rtp.ip().to_canonical();
     if ip.is_unspecified() {
@@ -69,7 +74,7 @@ pub fn check_media_address(config: &Config, leg: &Leg, agreed: &Agreed) -> Resul
     }
     let Party::Trunk(name) = &leg.party else { return Ok(()) };
     let listed = |net: &IpNet| net.contains(&ip);
-    let signalling = leg.hop.address().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
+    let signalling = leg.hop.address().map(|a| a.ip()).or(signalling).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let known = config.trunks.get(name).is_some_and(|t| t.media.iter().any(listed) || t.allow.iter().any(listed));
     if known || ip == signalling.to_canonical() || is_public(ip) || (is_private(ip) && is_private(signalling)) {
         return Ok(());

@@ -1,14 +1,16 @@
 //! From files to settings: every error in every file, with place, cause and fix.
 
 mod routes;
+mod trunks;
 
 use super::problem::{Problem, Problems, Source};
 use super::schema;
-use super::{Config, Limits, Media, Prefer, Trunk, TrunkUri, User, WebTls};
+use super::{Config, Limits, Media, Trunk, User, WebTls};
 use crate::codec::Codec;
 use crate::dialplan::Plan;
 use crate::sip::digest::Secret;
-use crate::sip::uri::{Scheme, Uri};
+use crate::sip::transaction::TrunkNumber;
+use crate::sip::uri::Transport;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -111,13 +113,18 @@ impl Check {
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
+        let sip = self.sip_settings(&f.sip);
         let limits = self.limits(f.limits, &media);
         let drain_timeout = self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
         let users: BTreeMap<_, _> = f.user.into_iter().map(|(n, u)| (n.clone(), self.user(n, u, &plan))).collect();
         let trunks: BTreeMap<_, _> = f.trunk.into_iter().filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?))).collect();
+        let trunks = number(trunks);
         for trunk in trunks.values() {
-            if (if trunk.uri.tcp { tcp } else { udp }).is_none() {
-                let kind = if trunk.uri.tcp { "tcp" } else { "udp" };
+            let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
+            // A TLS connection of ours needs no listener; requests of the peer come back over it.
+            let wanted = trunk.uri.as_ref().and_then(|u| u.transport).unwrap_or(Transport::Udp);
+            if wanted != Transport::Tls && listeners.iter().any(|(t, at)| *t == wanted && at.is_none()) {
+                let kind = wanted.as_str();
                 let message = format!("trunk {} is reached over {kind}, but sip.{kind} is not set", trunk.name);
                 self.problems.push(Problem::plain("config::listener", message).help(format!("add [sip] {kind} = \":5060\"")));
             }
@@ -130,6 +137,7 @@ impl Check {
             origins: f.web.origins.into_iter().map(Spanned::into_inner).collect(),
             udp,
             tcp,
+            sip,
             media,
             limits,
             users,
@@ -292,7 +300,17 @@ impl Check {
         if password.reveal().is_empty() {
             self.error(&user.password, "config::secret", format!("user {name} has an empty password"), "give a long random one: it guards your telephone bill");
         }
-        User { name, password, did: user.did.map(Spanned::into_inner), display_name: user.display_name, context }
+        User {
+            name,
+            password,
+            did: user.did.map(Spanned::into_inner),
+            numbers: user.numbers.into_iter().map(Spanned::into_inner).collect(),
+            display_name: user.display_name,
+            context,
+            max_calls: user.max_calls,
+            calls_per_second: user.calls_per_second,
+            refer: user.refer.unwrap_or(true),
+        }
     }
 
     fn no_context(&mut self, at: &Spanned<String>, plan: &Plan) {
@@ -316,59 +334,6 @@ impl Check {
         }
         nets
     }
-
-    fn trunk(&mut self, name: String, trunk: Spanned<schema::Trunk>, plan: &Plan) -> Option<Trunk> {
-        let t = trunk.into_inner();
-        let uri = self.trunk_uri(&t.uri)?;
-        let mut allow = self.nets(&t.allow);
-        if allow.is_empty() && t.allow.is_empty() {
-            // A trunk given by address is known by it.
-            allow.extend(uri.host.parse::<IpAddr>().ok().map(IpNet::from));
-        }
-        if let Some(at) = t.context.as_ref().filter(|c| plan.context(c.as_ref()).is_none()) {
-            self.no_context(at, plan);
-        }
-        let prefer = match t.prefer.as_ref().map(|p| (p, p.as_ref().as_str())) {
-            None | Some((_, "opus")) => Prefer::Opus,
-            Some((_, "passthrough")) => Prefer::Passthrough,
-            Some((at, other)) => {
-                self.error(at, "config::prefer", format!("prefer = {other:?} is not known"), "use \"opus\" or \"passthrough\"");
-                Prefer::Opus
-            }
-        };
-        let password = t.password.as_ref().map(|p| self.secret(p));
-        if password.is_some() != t.username.is_some() {
-            self.error(&t.uri, "config::digest", format!("trunk {name} has only one of username and password"), "digest needs both");
-        }
-        Some(Trunk {
-            codecs: self.codecs(&t.codecs, &[Codec::Pcmu, Codec::Pcma]),
-            media: self.nets(&t.media),
-            name,
-            uri,
-            username: t.username,
-            password,
-            realm: t.realm,
-            prefer,
-            max_calls: t.max_calls,
-            allow,
-            context: t.context.map(Spanned::into_inner),
-            nat: t.nat,
-        })
-    }
-
-    fn trunk_uri(&mut self, at: &Spanned<String>) -> Option<TrunkUri> {
-        let text = at.as_ref();
-        let Ok(uri) = Uri::parse(text) else {
-            self.error(at, "config::uri", format!("{text:?} is not a SIP URI"), "write \"sip:192.0.2.20:5060\" or \"sip:host;transport=tcp\"");
-            return None;
-        };
-        let transport = uri.params.get("transport").unwrap_or("udp").to_ascii_lowercase();
-        if uri.scheme != Scheme::Sip || !matches!(transport.as_str(), "udp" | "tcp") {
-            self.error(at, "config::uri", "trunks are reached over UDP or TCP for now", "use sip: with transport=udp or tcp; TLS is not built yet");
-            return None;
-        }
-        Some(TrunkUri { host: uri.host.to_owned(), port: uri.port.unwrap_or(5060), tcp: transport == "tcp" })
-    }
 }
 
 struct Names {
@@ -380,6 +345,12 @@ impl Names {
     fn of(file: &schema::File) -> Names {
         Names { users: file.user.keys().cloned().collect(), trunks: file.trunk.keys().cloned().collect() }
     }
+}
+
+/// Numbers trunks by their names' order.
+fn number(mut trunks: BTreeMap<String, Trunk>) -> BTreeMap<String, Trunk> {
+    trunks.values_mut().enumerate().for_each(|(n, t)| t.number = TrunkNumber(n as u16));
+    trunks
 }
 
 /// What was probably meant: at most two slips away, and not a wholly different word.

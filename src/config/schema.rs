@@ -47,7 +47,35 @@ pub enum Tls {
 pub struct Sip {
     pub udp: Option<Text>,
     pub tcp: Option<Text>,
+    pub tls: Option<Text>,
+    pub certificate: Option<Spanned<Certificate>>,
+    pub client_ca: Option<Text>,
     pub md5: Option<bool>,
+    pub session_timer: Option<Text>,
+    pub flow_grace: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    pub cert: String,
+    pub key: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrunkTls {
+    pub ca: Option<String>,
+    pub name: Option<String>,
+    pub cert: Option<String>,
+    pub key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "true or a list of registrars such as [\"sip:reg.example\"]")]
+pub enum Register {
+    Own(bool),
+    With(Vec<String>),
 }
 
 #[derive(Deserialize, Default)]
@@ -94,14 +122,41 @@ pub enum SecretText {
 pub struct User {
     pub password: Spanned<SecretText>,
     pub did: Option<Text>,
+    #[serde(default)]
+    pub numbers: Vec<Text>,
     pub display_name: Option<String>,
     pub context: Option<Text>,
+    pub max_calls: Option<usize>,
+    pub calls_per_second: Option<u32>,
+    pub refer: Option<bool>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trunk {
-    pub uri: Text,
+    pub uri: Option<Text>,
+    pub register: Option<Spanned<Register>>,
+    pub register_expires: Option<Text>,
+    #[serde(default)]
+    pub accepts_registration: bool,
+    pub tls: Option<Spanned<TrunkTls>>,
+    pub probe: Option<Text>,
+    pub calls_per_second: Option<u32>,
+    #[serde(default)]
+    pub trusted: bool,
+    pub asserted_identity: Option<bool>,
+    pub from_user: Option<String>,
+    pub from_domain: Option<String>,
+    pub display_name: Option<String>,
+    pub session_timer: Option<Text>,
+    #[serde(rename = "100rel")]
+    pub reliable: Option<Text>,
+    #[serde(default)]
+    pub delayed_offer: bool,
+    pub dtmf: Option<Text>,
+    pub refer: Option<Text>,
+    #[serde(default)]
+    pub messages: bool,
     pub username: Option<String>,
     pub password: Option<Spanned<SecretText>>,
     pub realm: Option<String>,
@@ -146,6 +201,9 @@ pub struct Route {
     pub next_on: Option<Vec<Text>>,
     #[serde(default)]
     pub ignore_limits: bool,
+    /// Follow a callee's 3xx through this dialplan.
+    #[serde(default)]
+    pub redirect: bool,
     #[serde(rename = "do")]
     pub steps: Vec<Spanned<Step>>,
 }
@@ -169,6 +227,7 @@ pub struct Step {
     pub answer: Option<bool>,
     pub to: Option<String>,
     pub timeout: Option<Text>,
+    pub order: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,5 @@
 //! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave nothing behind.
 
-use crate::config::Config;
 use crate::gateway::FlowKind;
 use crate::sip::digest::{Authenticator, Refused, Secret};
 use crate::sip::message::Message;
@@ -68,8 +67,8 @@ impl Admission {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 
-    /// Judges a request's credentials.
-    pub fn judge(&mut self, now: Instant, config: &Config, source: IpAddr, request: &Message) -> Admitted {
+    /// Judges a request's credentials; `known` finds the password of a name.
+    pub fn judge(&mut self, now: Instant, source: IpAddr, request: &Message, known: impl Fn(&str) -> Option<Secret>) -> Admitted {
         let seconds = self.seconds(now);
         if seconds / 60 != self.minute || self.by_source.len() > MAX_REMEMBERED || self.by_user.len() > MAX_REMEMBERED {
             self.minute = seconds / 60;
@@ -82,7 +81,7 @@ impl Admission {
         let by_user = &self.by_user;
         let secret_of = |name: &str| {
             let braked = by_user.get(name).is_some_and(|n| *n >= GUESSES_PER_USER);
-            config.users.get(name).filter(|_| !braked).map(|u| Secret::clone(&u.password))
+            known(name).filter(|_| !braked)
         };
         match self.authenticator.verify(seconds, request, secret_of) {
             Ok(user) => Admitted::User(user.to_owned()),

@@ -7,15 +7,20 @@ use crate::call::leg::Party;
 use crate::call::CallId;
 use crate::media::EndId;
 use crate::observe::Note;
-use crate::registrar::{FLOW_TIMER, MIN_EXPIRES};
+use crate::call::desk::Waiting;
+use crate::registrar::MIN_EXPIRES;
+use crate::sip::cause::reasons;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Reject};
-use crate::sip::transaction::{Event, Flow, Hop, ServerId, Transmit};
+use crate::sip::status::{Method, Reject, SUPPORTED};
+use crate::sip::transaction::{ClientId, Event, Flow, Hop, ServerId, Transmit};
 use rand_core::RngCore;
 use std::net::SocketAddr;
 use std::time::Instant;
+
+/// Most connections remembered as offered.
+const MAX_ALIASES: usize = 4_096;
 
 /// Who sent a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +56,14 @@ impl Gateway {
     /// What may not even become a transaction: strangers get silence or a stateless answer.
     fn turn_away(&mut self, now: Instant, hop: Hop, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) -> Option<Reject> {
         let browser = matches!(hop, Hop::Flow(f) if self.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
-        if !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message) {
+        let stranger = !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
+        if !browser && message.method() == Method::Register && self.accepts_strangers() {
+            if let Err(e) = message.check() {
+                return Some(Reject::new(e.status, e.to_string()));
+            }
+            return if self.transactions.knows(message) { None } else { self.admit_trunk(now, hop, remote, message, out) };
+        }
+        if stranger {
             // A scanner learns nothing, not even that we are here.
             self.dropped += 1;
             out.push(Output::Note(Note::Dropped { why: "SIP from an address of no trunk", remote: Some(remote) }));
@@ -78,7 +90,8 @@ impl Gateway {
         if message.method() != Method::Register && proved.as_deref() == Some(claimed.as_str()) {
             return None;
         }
-        match self.admission.judge(now, &self.config, remote.ip(), message) {
+        let config = self.config.clone();
+        match self.admission.judge(now, remote.ip(), message, |name: &str| config.users.get(name).map(|u| u.password.clone())) {
             Admitted::User(user) if user == claimed => {
                 if let Some(state) = self.flows.get_mut(&flow) {
                     state.user = Some(user);
@@ -91,12 +104,8 @@ impl Gateway {
                 Some(why)
             }
             Admitted::Challenge { stale } => {
-                let random = self.random.next_u64();
-                let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
-                for value in self.admission.challenges(now, random, stale) {
-                    response.put(HeaderName::WwwAuthenticate, value);
-                }
-                out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes: response.end() }));
+                let bytes = self.challenge(now, message, stale);
+                out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
                 Some(Reject::new(0, ""))
             }
         }
@@ -112,10 +121,11 @@ impl Gateway {
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
     }
 
-    /// The trunk whose allow-list holds `remote`.
+    /// The trunk whose allow-list holds `remote`, or that registered from there.
     pub(super) fn trunk_of(&self, remote: SocketAddr) -> Option<String> {
         let ip = remote.ip().to_canonical();
-        self.config.trunks.values().find(|t| t.allow.iter().any(|n| n.contains(&ip))).map(|t| t.name.clone())
+        let listed = self.config.trunks.values().find(|t| t.allow.iter().any(|n| n.contains(&ip))).map(|t| t.name.as_str());
+        listed.or_else(|| self.trunks.bound_from(remote)).map(str::to_owned)
     }
 
     /// The address at the other end of a hop.
@@ -142,18 +152,41 @@ impl Gateway {
             match event {
                 Event::Request { id, hop, message, target } => self.request(now, id, hop, message, target, out),
                 Event::Ack { message, hop } => self.ack(now, hop, &message, out),
-                Event::Response { id, message } => {
-                    if let Some((call, branch)) = self.clients.get(&id).copied() {
-                        self.with_call(now, call, out, |call, desk| call.response(desk, branch, &message));
+                Event::Response { id, message } => self.came_back(now, id, Some(&message), out),
+                Event::Timeout { id } => self.came_back(now, id, None, out),
+                Event::Ended { id } => drop(self.clients.remove(&id)),
+                Event::Stray { .. } => self.dropped += 1,
+            }
+        }
+    }
+
+    /// A response to a request of ours, or none in time: to whoever waits for it.
+    fn came_back(&mut self, now: Instant, id: ClientId, message: Option<&Message>, out: &mut Vec<Output>) {
+        let status = message.map_or(408, Message::status);
+        match self.clients.get(&id).cloned() {
+            Some(Waiting::Branch(call, branch)) => {
+                let trunk = self.calls.get(&call).and_then(|l| l.call.trunk_of_branch(branch));
+                match message {
+                    Some(message) => {
+                        // A call that goes through says as much as a probe.
+                        if let Some((name, _)) = trunk.filter(|_| status != 503 && status != 408) {
+                            self.trunk_lives(now, &name, out);
+                        }
+                        self.with_call(now, call, out, |call, desk| call.response(desk, branch, message));
                     }
-                }
-                Event::Timeout { id } => {
-                    if let Some((call, branch)) = self.clients.get(&id).copied() {
+                    None => {
+                        if let Some((name, hop)) = trunk {
+                            self.wedged(&name, hop, out);
+                        }
                         self.with_call(now, call, out, |call, desk| call.branch_timeout(desk, branch));
                     }
                 }
-                Event::Stray { .. } => self.dropped += 1,
             }
+            Some(Waiting::Leg(call, end, asked)) => drop(self.with_call(now, call, out, |call, desk| call.asked(desk, end, asked, id, message))),
+            Some(Waiting::Trunk { name, registrar, hop }) => self.carrier_answered(now, &name, registrar, hop, message, out),
+            Some(Waiting::Relay(number)) => self.relayed(now, number, status, out),
+            Some(Waiting::Subscription(number)) => self.notify_answered(now, number, status, out),
+            None => {}
         }
     }
 
@@ -166,13 +199,15 @@ impl Gateway {
                 response.put(HeaderName::Unsupported, unknown.join(", "));
             }
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
+            422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
+            489 => response.put(HeaderName::Allowed, "reg, message-summary"),
             415 => response.put(HeaderName::Accept, "application/sdp"),
             _ => {}
         }
         self.respond(now, id, why.status, response, out);
     }
 
-    fn respond(&mut self, now: Instant, id: ServerId, status: u16, response: Writer, out: &mut Vec<Output>) {
+    pub(super) fn respond(&mut self, now: Instant, id: ServerId, status: u16, response: Writer, out: &mut Vec<Output>) {
         let mut sends = Vec::new();
         self.transactions.respond(now, id, status, response.end(), &mut sends);
         out.extend(sends.into_iter().map(Output::Send));
@@ -188,27 +223,39 @@ impl Gateway {
         if message.to().is_some_and(|t| t.tag().is_some()) {
             return self.in_dialog(now, id, hop, &message, out);
         }
+        if message.method() == Method::Register && self.kind_of(hop) != Some(FlowKind::WebSocket) {
+            let Some(remote) = self.remote_of(hop).filter(|_| self.accepts_strangers()) else {
+                return self.refuse(now, id, &message, &Reject::new(405, "no trunk registers here: accepts_registration = true allows it"), out);
+            };
+            return self.register_trunk(now, id, hop, remote, &message, out);
+        }
         let Some(sender) = self.sender(hop) else {
             return self.refuse(now, id, &message, &Reject::new(403, "unknown sender"), out);
         };
+        self.note_alias(hop, &message);
         match (message.method(), sender) {
             (Method::Register, Sender::User(user, flow)) => self.register(now, id, &message, &user, flow, out),
             (Method::Invite, sender) => self.invite(now, id, hop, message, sender, out),
-            (Method::Options, _) => {
-                let tag = format!("{:016x}", self.random.next_u64());
-                let mut response = Writer::response(&message, 200, Some(&tag));
-                response.put(HeaderName::Allow, ALLOW);
-                response.put(HeaderName::Accept, "application/sdp");
-                response.put(HeaderName::Supported, "outbound");
-                self.respond(now, id, 200, response, out);
-            }
-            (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
-                self.refuse(now, id, &message, &Reject::new(481, "there is no such call"), out);
-            }
-            _ => {
-                let why = Reject::new(405, format!("{} is not served here", message.method_token()));
-                self.refuse(now, id, &message, &why, out);
-            }
+            (_, sender) => self.outside(now, id, message, sender, out),
+        }
+    }
+
+    fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
+        match hop {
+            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.kind),
+            _ => None,
+        }
+    }
+
+    /// RFC 5923 §5: a trunk that puts `alias` into its Via listens at the address it names there, and lets
+    /// us send over this connection what we would send there.
+    fn note_alias(&mut self, hop: Hop, message: &Message) {
+        let Hop::Flow(flow) = hop else { return };
+        let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else { return };
+        let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
+        let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
+        if self.aliases.len() < MAX_ALIASES {
+            self.aliases.insert(SocketAddr::new(state.remote.ip(), port), flow);
         }
     }
 
@@ -218,10 +265,10 @@ impl Gateway {
                 let state = self.flows.get(&flow)?;
                 match state.kind {
                     FlowKind::WebSocket => Some(Sender::User(state.user.clone()?, flow)),
-                    FlowKind::Tcp => self.trunk_of(state.remote).map(Sender::Trunk),
+                    FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
                 }
             }
-            Hop::Udp(remote) | Hop::Tcp(remote) => self.trunk_of(remote).map(Sender::Trunk),
+            Hop::Udp(remote) | Hop::Tcp(remote) | Hop::Tls(remote, _) => self.trunk_of(remote).map(Sender::Trunk),
         }
     }
 
@@ -233,7 +280,11 @@ impl Gateway {
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag = self.calls.get(&call).map(|l| l.call.a.local_tag.clone()).unwrap_or_default();
         self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
-        self.with_call(now, call, out, |call, desk| call.cancelled(desk));
+        let said = reasons(message);
+        // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
+        let why = said.text.unwrap_or_else(|| "the caller hung up before the answer".into());
+        let why = Reject::new(487, why).q850(said.q850);
+        self.with_call(now, call, out, |call, desk| call.cancelled(desk, why));
     }
 
     fn ack(&mut self, now: Instant, hop: Hop, message: &Message, out: &mut Vec<Output>) {
@@ -247,13 +298,13 @@ impl Gateway {
         let tag = message.to()?.tag()?.to_owned();
         let (call, end) = *self.dialogs.get(&tag)?;
         let live = &self.calls.get(&call)?.call;
-        let dialog = live.dialog_of(end)?;
+        let dialog = live.dialog_for(end, message)?;
         let remote = self.remote_of(hop)?;
         let same_trunk = match live.party_of(end) {
             Some(Party::Trunk(name)) => self.trunk_of(remote).as_deref() == Some(name.as_str()),
             _ => false,
         };
-        (dialog.matches(message) && (same_source(dialog.hop, hop, remote) || same_trunk)).then_some((call, end))
+        (same_source(dialog.hop, hop, remote) || same_trunk).then_some((call, end))
     }
 
     fn in_dialog(&mut self, now: Instant, id: ServerId, hop: Hop, message: &Message, out: &mut Vec<Output>) {
@@ -261,56 +312,15 @@ impl Gateway {
             Some((call, end)) => {
                 self.with_call(now, call, out, |call, desk| call.request(desk, end, id, message));
             }
+            None if self.resubscribe(now, id, hop, message, out) => {}
             None => self.refuse(now, id, message, &Reject::new(481, "there is no such call"), out),
-        }
-    }
-
-    fn register(&mut self, now: Instant, id: ServerId, message: &Message, user: &str, flow: Flow, out: &mut Vec<Output>) {
-        let chance = self.random.next_u32() as u8;
-        // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
-        let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
-        let done = if own {
-            self.registrar.register(now, user, flow, message, chance)
-        } else {
-            Err(Reject::new(403, format!("{user} may register only itself")))
-        };
-        let done = match done {
-            Ok(done) => done,
-            Err(why) => return self.refuse(now, id, message, &why, out),
-        };
-        let tag = format!("{:016x}", self.random.next_u64());
-        let mut response = Writer::response(message, 200, Some(&tag));
-        for binding in &done.bindings {
-            let left = binding.expires.saturating_duration_since(now).as_secs();
-            let mut value = format!("<{}>;expires={left}", binding.contact);
-            if let Some((instance, reg_id)) = &binding.instance {
-                value.push_str(&format!(";+sip.instance=\"{instance}\";reg-id={reg_id}"));
-            }
-            response.put(HeaderName::Contact, value);
-        }
-        if done.outbound && done.added {
-            response.put(HeaderName::Require, "outbound");
-            response.put(HeaderName::FlowTimer, FLOW_TIMER);
-        }
-        self.respond(now, id, 200, response, out);
-        for old in done.replaced.iter().copied() {
-            // RFC 5626 §4.2.1: the same instance and reg-id replaces the flow at once.
-            out.push(Output::CloseFlow(old));
-        }
-        if done.added {
-            let user_agent = message.header(HeaderName::UserAgent).unwrap_or_default().to_owned();
-            out.push(Output::Note(Note::Registered { user: user.to_owned(), flows: done.bindings.len(), user_agent }));
-            let instances: Vec<String> = done.bindings.iter().filter(|b| b.flow == flow).filter_map(|b| Some(b.instance.clone()?.0)).collect();
-            instances.iter().for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
-        } else if done.removed {
-            out.push(Output::Note(Note::Unregistered { user: user.to_owned(), why: "it asked for it" }));
         }
     }
 }
 
 /// Extensions we understand when a peer requires them.
 fn understood(option: &str) -> bool {
-    ["outbound"].iter().any(|o| o.eq_ignore_ascii_case(option))
+    SUPPORTED.split(", ").collect::<Vec<_>>().iter().any(|o| o.eq_ignore_ascii_case(option))
 }
 
 /// Refusals that need no state (RFC 3261 §8.2.1 to §8.2.3).
@@ -329,6 +339,6 @@ fn unfit(message: &Message) -> Option<Reject> {
 fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
     match expected {
         Hop::Flow(_) => expected == hop,
-        Hop::Udp(a) | Hop::Tcp(a) => a.ip() == remote.ip(),
+        Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),
     }
 }

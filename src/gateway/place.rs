@@ -1,14 +1,19 @@
 //! Placing a new call: everything that can refuse it before it costs anything.
 
 use super::dispatch::Sender;
+use super::registering::TEMPORARY;
 use super::{Gateway, Live};
 use crate::call::cdr::Cdr;
 use crate::call::desk::Output;
 use crate::call::leg::{Leg, Party};
-use crate::call::{Branch, CALLER_END, Call, CallId, State};
+use crate::call::transfer::Replaces;
+use crate::call::{Branch, CALLER_END, Call, CallId, MAX_BREADTH, State};
 use crate::dialplan::Attempt;
+use crate::media::EndId;
 use crate::observe::Note;
+use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
@@ -28,7 +33,14 @@ impl Gateway {
                 let note = Note::CallStarted { call: call_id, from, number: call.number.clone(), route };
                 out.push(Output::Note(note));
                 self.servers.insert(id, call_id);
-                self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new() });
+                self.invites.insert(invite_key(&message), call_id);
+                let user = match &call.a.party {
+                    Party::User { name, .. } => Some(name.clone()),
+                    _ => None,
+                };
+                self.live += 1;
+                user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
+                self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user });
                 self.with_call(now, call_id, out, |call, desk| call.start(desk));
             }
             Err(why) => {
@@ -62,39 +74,77 @@ impl Gateway {
             return Err(Reject::new(400, "an INVITE needs a Contact"));
         }
         self.merged(message)?;
+        let max_breadth = message.header(HeaderName::MaxBreadth).and_then(delta_seconds).unwrap_or(MAX_BREADTH).min(MAX_BREADTH);
         let uri = Uri::parse(message.request_uri()).map_err(|e| Reject::new(400, e.to_string()))?;
         if uri.scheme == Scheme::Other {
             return Err(Reject::new(416, "only sip, sips and tel URIs are routed"));
         }
+        let replaces = self.replaced(message)?;
         let context = self.context_of(&sender)?;
-        let dialled = uri.user_unescaped().into_owned();
+        let (dialled, wanted_instance) = self.gruu(&uri)?;
         let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled });
         let verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
-        let route = verdict.route.ok_or_else(|| Reject::new(404, format!("no route for {} in context {context}", verdict.number)))?;
-        self.within_limits(now, &sender, route.ignore_limits)?;
+        let number = verdict.number;
+        // Who takes the place of a call that goes on needs no route: it was let in already.
+        let route = match (&replaces, verdict.route) {
+            (_, Some(route)) => Some(route),
+            (Some(_), None) => None,
+            (None, None) => return Err(Reject::new(404, format!("no route for {number} in context {context}"))),
+        };
+        self.within_limits(now, &sender, route.as_ref().is_some_and(|r| r.ignore_limits))?;
         let id = CallId(self.random.next_u64());
         let worker = self.next_worker % self.identity.workers.max(1);
         self.next_worker += 1;
         let mut call = self.new_call(now, id, server, hop, message, &sender, worker);
         call.take_offer(&self.config)?;
+        call.grant_first()?;
+        let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
         call.cdr.context = context;
-        call.cdr.route = Some(route.name.clone());
+        call.cdr.route = Some(name.clone());
         call.cdr.dialled = dialled;
-        call.cdr.number = verdict.number.clone();
-        call.number = verdict.number;
+        call.cdr.number.clone_from(&number);
+        call.number = number;
         call.max_forwards = max_forwards - 1;
-        call.steps = VecDeque::from(route.steps.clone());
-        let name = route.name.clone();
-        call.route = Some(route);
+        call.max_breadth = max_breadth;
+        call.wanted_instance = wanted_instance;
+        call.replaces = replaces;
+        call.steps = route.iter().flat_map(|r| &r.steps).map(|s| (s.clone(), None)).collect();
+        call.route = route;
         Ok((call, name))
     }
 
-    /// RFC 3261 §8.2.2.2: the same request by two paths.
+    /// The dialog an INVITE's Replaces names (RFC 3891 §3); whether it may take its place is judged once
+    /// its media is open.
+    fn replaced(&self, message: &Message) -> Result<Option<(CallId, EndId, Replaces)>, Reject> {
+        let mut values = message.all(HeaderName::Replaces);
+        let Some(value) = values.next() else { return Ok(None) };
+        let replaces = Replaces::parse(value).filter(|_| values.next().is_none()).ok_or_else(|| Reject::new(400, "Replaces cannot be read"))?;
+        let found = [&replaces.to_tag, &replaces.from_tag].into_iter().find_map(|t| self.dialogs.get(t).copied());
+        let (call, end) = found.ok_or_else(|| Reject::new(481, "Replaces names no dialog of this gateway"))?;
+        Ok(Some((call, end, replaces)))
+    }
+
+    /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).
+    fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Reject> {
+        let user = uri.user_unescaped().into_owned();
+        let Some(gr) = uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain)) else { return Ok((user, None)) };
+        if let Some(token) = user.strip_prefix(TEMPORARY) {
+            let found = self.registrar.temporary(token).cloned();
+            let (user, instance) = found.ok_or_else(|| Reject::new(404, "this temporary GRUU is not valid any more"))?;
+            return Ok((user, Some(instance)));
+        }
+        Ok((user, (!gr.is_empty()).then(|| format!("<{gr}>"))))
+    }
+
+    /// RFC 3261 §8.2.2.2: the same request by two paths; RFC 5393: our own request, come back.
     fn merged(&self, message: &Message) -> Result<(), Reject> {
-        let key = |m: &Message| (m.call_id().to_owned(), m.from().and_then(|f| f.tag().map(str::to_owned)), m.cseq().map(|c| c.number));
-        let ours = key(message);
-        if self.calls.values().any(|l| l.call.state != State::Over && key(&l.call.invite) == ours) {
+        if let Some(id) = self.invites.get(&invite_key(message))
+            && self.calls.get(id).is_some_and(|l| l.call.state != State::Over)
+        {
             return Err(Reject::new(482, "this INVITE is already being handled: it came by two paths"));
+        }
+        if self.own_call_ids.contains_key(message.call_id()) {
+            return Err(Reject::new(482, "this INVITE is our own, come back: a loop"));
         }
         Ok(())
     }
@@ -107,14 +157,31 @@ impl Gateway {
         if self.draining {
             return Err(Reject::new(503, "the gateway is draining: it takes no new calls").retry_after(10));
         }
-        let live = self.calls.values().filter(|l| l.call.state != State::Over);
-        if live.clone().count() >= limits.calls {
+        if self.live >= limits.calls {
             return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls)).retry_after(10));
         }
-        if let Sender::User(user, _) = sender {
-            let own = live.filter(|l| matches!(&l.call.a.party, Party::User { name, .. } if name == user)).count();
-            if own >= limits.calls_per_user {
-                return Err(Reject::new(486, format!("limits.calls_per_user = {} is reached", limits.calls_per_user)));
+        match sender {
+            Sender::User(name, _) => {
+                let user = self.config.users.get(name);
+                let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
+                if self.user_calls.get(name).copied().unwrap_or(0) >= most {
+                    return Err(Reject::new(486, format!("{name} has its calls: {} = {most} is reached", if user.is_some_and(|u| u.max_calls.is_some()) { "max_calls" } else { "limits.calls_per_user" })));
+                }
+                let pace = user.and_then(|u| u.calls_per_second);
+                if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
+                    return Err(Reject::new(503, format!("{name} has made its {} calls of this second", pace.unwrap_or(0))).retry_after(2));
+                }
+            }
+            Sender::Trunk(name) => {
+                let trunk = self.config.trunks.get(name);
+                let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
+                if self.trunk_calls.get(name).copied().unwrap_or(0) >= most {
+                    return Err(Reject::new(503, format!("trunk {name} has its {most} calls")).retry_after(10));
+                }
+                let pace = trunk.and_then(|t| t.calls_per_second);
+                if !self.trunks.take_call(now, name, pace) {
+                    return Err(Reject::new(503, format!("trunk {name} has made its {} calls of this second", pace.unwrap_or(0))).retry_after(2));
+                }
             }
         }
         let limit = limits.new_calls_per_second;
@@ -150,9 +217,11 @@ impl Gateway {
             server,
             a_final: false,
             offerless: false,
+            reliable: Default::default(),
             branches: Vec::<Branch>::new(),
             b: None,
             heard: None,
+            ringback: false,
             next_branch: 0,
             steps: VecDeque::new(),
             route: None,
@@ -160,11 +229,28 @@ impl Gateway {
             trunks_left: VecDeque::new(),
             dial_to: None,
             step_timeout: None,
+            ring_queue: VecDeque::new(),
+            wanted_instance: None,
+            diversions: Vec::new(),
             playing: false,
             refusal: None,
             worker,
             max_forwards: 70,
+            max_breadth: MAX_BREADTH,
+            transfer: None,
+            parked: None,
+            on_behalf: None,
+            shown: None,
+            link: None,
+            spent: Vec::new(),
+            replaces: None,
             cdr,
         }
     }
+}
+
+/// What makes an INVITE the same request by another path: Call-ID, From tag, CSeq.
+pub(super) fn invite_key(message: &Message) -> String {
+    let tag = message.from().and_then(|f| f.tag().map(str::to_owned)).unwrap_or_default();
+    format!("{} {tag} {}", message.call_id(), message.cseq().map_or(0, |c| c.number))
 }

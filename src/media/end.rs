@@ -40,6 +40,17 @@ pub struct Settings {
     pub agreed: Agreed,
     /// libopus complexity for frames we encode towards this end.
     pub complexity: u8,
+    /// Its peer takes digits by signalling: they are told to the call, not sent.
+    pub digits: bool,
+}
+
+/// A telephone-event that is being received, for those who want digits by signalling.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pressed {
+    pub timestamp: u32,
+    pub event: u8,
+    pub duration: u16,
+    pub told: bool,
 }
 
 /// Keys of a browser's finished handshake.
@@ -161,6 +172,7 @@ pub struct End {
     pub(super) join: Join,
     pub(super) path: Path,
     pub(super) digits: VecDeque<Digit>,
+    pub(super) pressed: Option<Pressed>,
     pub(super) dropped: Dropped,
     pub(super) received: u64,
     pub(super) lost_before: u64,

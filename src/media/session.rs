@@ -36,6 +36,8 @@ pub enum Event {
     DtlsFailed { end: EndId, why: String },
     /// The first media packet came from this end's peer.
     Flowing { end: EndId },
+    /// A digit for this end, whose peer takes digits by signalling.
+    Digit { end: EndId, event: u8, length: Duration },
     /// What was played has ended.
     Played { end: EndId },
     /// The browser has not confirmed consent for 30 s.
@@ -113,6 +115,7 @@ impl Session {
             join: Join::Nothing,
             path: Path::Relay,
             digits: Default::default(),
+            pressed: None,
             dropped: Dropped::default(),
             received: 0,
             lost_before: 0,
@@ -172,6 +175,15 @@ impl Session {
             }
         }
         (0..self.ends.len()).for_each(|n| self.plan(n));
+    }
+
+    /// Leaves an end alone: nothing is sent to it, and nothing of it goes anywhere.
+    pub fn part(&mut self, id: EndId) {
+        for end in &mut self.ends {
+            if end.id == id || matches!(end.join, Join::Bridge(peer) if peer == id) {
+                end.join = Join::Nothing;
+            }
+        }
     }
 
     /// Sends what an end says back to it, later by `delay`.
@@ -378,6 +390,9 @@ impl Session {
         }
         if let Some(codec) = codec {
             self.plan_from(at, codec);
+        }
+        if self.tells_digits(at, &packet, datagram, is_event, sink) {
+            return;
         }
         self.forward(now, at, packet, datagram, is_event, sink);
     }

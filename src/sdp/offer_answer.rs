@@ -93,6 +93,8 @@ pub struct Negotiation {
     remote_offer: Option<Description>,
     /// The last answer we gave, and the `o=` version of the offer it answered.
     last_answer: Option<(String, String, String)>,
+    /// The text of our last description, so that a repeat of it is known as one (RFC 4028 §7.4).
+    described: String,
     agreed: Option<Agreed>,
 }
 
@@ -106,6 +108,7 @@ impl Negotiation {
             offered: Vec::new(),
             remote_offer: None,
             last_answer: None,
+            described: String::new(),
             agreed: None,
         }
     }
@@ -136,7 +139,29 @@ impl Negotiation {
             bundle: browser,
             ptime: (!browser).then_some(20),
         };
-        print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)])
+        self.described = print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
+        self.described.clone()
+    }
+
+    /// Our offer once more, in mid call: the agreed codec leads, and an unchanged text keeps its version.
+    pub fn reoffer(&mut self, codecs: &[Codec]) -> String {
+        let mut codecs = codecs.to_vec();
+        let current = self.agreed.as_ref().map(|a| a.codec);
+        codecs.sort_by_key(|c| Some(*c) != current);
+        let (before, version) = (self.described.clone(), self.version);
+        self.version = version.saturating_sub(1);
+        if self.offer(&codecs) != before {
+            self.version = version;
+            return self.offer(&codecs);
+        }
+        before
+    }
+
+    /// The peer refused our offer, or it cannot be sent: what was agreed stays (RFC 3261 §14.1).
+    pub fn withdraw_offer(&mut self) {
+        if self.state == SignalingState::HaveLocalOffer {
+            self.state = SignalingState::Stable;
+        }
     }
 
     /// The peer's answer to our offer.
@@ -260,6 +285,7 @@ impl Negotiation {
         self.version += 1;
         let text = print(&self.local, self.local.ice.as_ref().filter(|_| audio.is_dtls()), self.version, &sections);
         self.last_answer = Some((offer.session_id.clone(), offer.version.clone(), text.clone()));
+        self.described.clone_from(&text);
         self.state = SignalingState::Stable;
         self.agreed = Some(agreed.clone());
         Ok((text, agreed))

@@ -3,6 +3,7 @@
 //! A value is written through one sieve that lets no CR, LF, NUL or other control character out,
 //! so whatever a caller passes, the number and names of the headers are ours (SECURITY P6).
 
+use super::cause::{cause_of, name_of};
 use super::message::Message;
 use super::parse::HeaderName;
 use super::status::{Method, Reject, reason_phrase};
@@ -67,7 +68,7 @@ impl Writer {
     /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33, §20.43).
     pub fn refusal(request: &Message, reject: &Reject, tag: &str, host: &str) -> Writer {
         let mut writer = Writer::response(request, reject.status, Some(tag));
-        writer.reason(reject.status, &reject.why);
+        writer.reason(reject);
         if let Some(seconds) = reject.retry_after {
             writer.put(HeaderName::RetryAfter, seconds);
         }
@@ -80,9 +81,11 @@ impl Writer {
         writer
     }
 
-    /// `Reason: SIP ;cause=… ;text="…"` (RFC 3326).
-    pub fn reason(&mut self, cause: u16, text: &str) {
-        self.put(HeaderName::Reason, format_args!("SIP;cause={cause};text={}", quoted(text)));
+    /// Why, in SIP's words and in Q.850's (RFC 3326 §2, RFC 6432).
+    pub fn reason(&mut self, why: &Reject) {
+        self.put(HeaderName::Reason, format_args!("SIP;cause={};text={}", why.status, quoted(&why.why)));
+        let cause = why.q850.unwrap_or_else(|| cause_of(why.status));
+        self.put(HeaderName::Reason, format_args!("Q.850;cause={cause};text={}", quoted(name_of(cause))));
     }
 
     /// Adds one header line.

@@ -113,6 +113,12 @@ impl Dialog {
         }
     }
 
+    /// The Request-URI of our requests (§12.2.1.1): the target, or a strict router that leads the route set.
+    pub fn target(&self) -> String {
+        let strict = self.route_set.first().and_then(|r| NameAddr::parse(r).ok()).filter(|r| !r.uri.params.has("lr"));
+        strict.map_or(self.remote_target.as_str(), |r| r.uri.text).to_owned()
+    }
+
     /// Starts an in-dialog request with a new CSeq; the caller adds Contact and ends it.
     pub fn request(&mut self, method: Method, via: &str) -> Writer {
         self.local_cseq += 1;

@@ -216,6 +216,116 @@ impl Authenticator {
     }
 }
 
+/// A challenge of ours to answer, kept over the requests that use its nonce.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Challenge {
+    header: HeaderName,
+    realm: String,
+    nonce: String,
+    opaque: Option<String>,
+    qop: bool,
+    algorithm: Algorithm,
+}
+
+impl Challenge {
+    /// The first challenge of a 401 or 407 we understand: the one the server prefers (RFC 8760 §2.4).
+    fn of(response: &Message, realm: Option<&str>) -> Option<(Challenge, bool)> {
+        let (from, to) = match response.status() {
+            401 => (HeaderName::WwwAuthenticate, HeaderName::Authorization),
+            407 => (HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization),
+            _ => return None,
+        };
+        let usable = |d: &DigestParams<'_>| {
+            let asked = d.get("realm").unwrap_or_default();
+            let qop_fits = d.get("qop").is_none_or(|q| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth")));
+            realm.is_none_or(|r| r == asked) && qop_fits && Algorithm::from_token(d.get("algorithm")).is_some()
+        };
+        let d = response.all(from).filter_map(DigestParams::parse).find(usable)?;
+        let stale = d.get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true"));
+        let challenge = Challenge {
+            header: to,
+            realm: d.get("realm")?.to_owned(),
+            nonce: d.get("nonce")?.to_owned(),
+            opaque: d.get("opaque").map(str::to_owned),
+            qop: d.get("qop").is_some(),
+            algorithm: Algorithm::from_token(d.get("algorithm"))?,
+        };
+        Some((challenge, stale))
+    }
+
+    fn answer(&self, count: u32, user: &str, password: &str, uri: &str, method: Method, cnonce: &str) -> String {
+        let Challenge { realm, nonce, algorithm, .. } = self;
+        let ha1 = algorithm.hash(&[user, realm, password]);
+        let ha2 = algorithm.hash(&[method.as_str(), uri]);
+        let nc = format!("{count:08x}");
+        let response = if self.qop {
+            algorithm.hash(&[&ha1, nonce, &nc, cnonce, "auth", &ha2])
+        } else {
+            algorithm.hash(&[&ha1, nonce, &ha2])
+        };
+        // Realm, nonce and opaque are echoed as received: their escapes must not be doubled.
+        let mut value = format!(
+            "Digest username={}, realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm={}",
+            quoted(user),
+            algorithm.as_str()
+        );
+        if self.qop {
+            let _ = write!(value, ", qop=auth, nc={nc}, cnonce=\"{cnonce}\"");
+        }
+        if let Some(opaque) = &self.opaque {
+            let _ = write!(value, ", opaque=\"{opaque}\"");
+        }
+        value
+    }
+}
+
+/// Credentials that go on with a nonce (RFC 7616 §3.4: nc counts its uses), towards one server.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Answering {
+    challenge: Option<Challenge>,
+    count: u32,
+    /// Challenges in a row without a success in between.
+    tries: u32,
+    realm: Option<String>,
+}
+
+impl Answering {
+    /// Answers challenges for `realm` only, or for any.
+    pub fn for_realm(realm: Option<&str>) -> Answering {
+        Answering { realm: realm.map(str::to_owned), ..Answering::default() }
+    }
+
+    /// Takes a challenge. False: it must not, or cannot, be answered: another realm, no algorithm of
+    /// ours, or our credentials were refused already (a new nonce marked stale is no refusal).
+    pub fn take(&mut self, response: &Message) -> bool {
+        let Some((challenge, stale)) = Challenge::of(response, self.realm.as_deref()) else { return false };
+        let refused = self.tries > 0 && !stale;
+        self.tries += 1;
+        if refused || self.tries > 3 {
+            return false;
+        }
+        (self.challenge, self.count) = (Some(challenge), 0);
+        true
+    }
+
+    /// The last request was accepted: the next challenge is a new one.
+    pub fn accepted(&mut self) {
+        self.tries = 0;
+    }
+
+    /// Starts over.
+    pub fn forget(&mut self) {
+        *self = Answering { realm: self.realm.take(), ..Answering::default() };
+    }
+
+    /// The header for the next request, where a challenge is known.
+    pub fn credentials(&mut self, user: &str, password: &str, uri: &str, method: Method, cnonce: &str) -> Option<(HeaderName, String)> {
+        let challenge = self.challenge.as_ref()?;
+        self.count += 1;
+        Some((challenge.header, challenge.answer(self.count, user, password, uri, method, cnonce)))
+    }
+}
+
 /// Our answer to a trunk's challenge.
 ///
 /// Returns the header to add, or nothing where the challenge is not for `realm` (when given), or
@@ -223,41 +333,8 @@ impl Authenticator {
 pub fn answer(
     challenge: &Message, realm: Option<&str>, user: &str, password: &str, uri: &str, method: Method, cnonce: &str,
 ) -> Option<(HeaderName, String)> {
-    let (from, to) = match challenge.status() {
-        401 => (HeaderName::WwwAuthenticate, HeaderName::Authorization),
-        407 => (HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization),
-        _ => return None,
-    };
-    let usable = |d: &DigestParams<'_>| {
-        let asked = d.get("realm").unwrap_or_default();
-        let qop_fits = d.get("qop").is_none_or(|q| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth")));
-        realm.is_none_or(|r| r == asked) && qop_fits && Algorithm::from_token(d.get("algorithm")).is_some()
-    };
-    // RFC 8760 §2.4: the first challenge we understand is the one the server prefers.
-    let d = challenge.all(from).filter_map(DigestParams::parse).find(usable)?;
-    let algorithm = Algorithm::from_token(d.get("algorithm"))?;
-    let (realm, nonce) = (d.get("realm")?, d.get("nonce")?);
-    let ha1 = algorithm.hash(&[user, realm, password]);
-    let ha2 = algorithm.hash(&[method.as_str(), uri]);
-    let qop = d.get("qop").is_some();
-    let response = if qop {
-        algorithm.hash(&[&ha1, nonce, "00000001", cnonce, "auth", &ha2])
-    } else {
-        algorithm.hash(&[&ha1, nonce, &ha2])
-    };
-    // Realm, nonce and opaque are echoed as received: their escapes must not be doubled.
-    let mut value = format!(
-        "Digest username={}, realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm={}",
-        quoted(user),
-        algorithm.as_str()
-    );
-    if qop {
-        let _ = write!(value, ", qop=auth, nc=00000001, cnonce=\"{cnonce}\"");
-    }
-    if let Some(opaque) = d.get("opaque") {
-        let _ = write!(value, ", opaque=\"{opaque}\"");
-    }
-    Some((to, value))
+    let (challenge, _) = Challenge::of(challenge, realm)?;
+    Some((challenge.header, challenge.answer(1, user, password, uri, method, cnonce)))
 }
 
 use super::status::Method;

@@ -77,7 +77,12 @@ header_names! {
     Event = "Event" / b'o', Allowed = "Allow-Events" / b'u', FlowTimer = "Flow-Timer",
     PAssertedIdentity = "P-Asserted-Identity", Privacy = "Privacy", RSeq = "RSeq", RAck = "RAck",
     Identity = "Identity" / b'y', ErrorInfo = "Error-Info", Organization = "Organization",
-    ContentDisposition = "Content-Disposition", MimeVersion = "MIME-Version",
+    ContentDisposition = "Content-Disposition", MimeVersion = "MIME-Version", Diversion = "Diversion",
+    HistoryInfo = "History-Info", PPreferredIdentity = "P-Preferred-Identity", ServiceRoute = "Service-Route",
+    MaxBreadth = "Max-Breadth", RecvInfo = "Recv-Info", InfoPackage = "Info-Package", ReferSub = "Refer-Sub",
+    SubscriptionState = "Subscription-State", RequestDisposition = "Request-Disposition" / b'd',
+    AcceptContact = "Accept-Contact" / b'a', RejectContact = "Reject-Contact" / b'j', TargetDialog = "Target-Dialog",
+    InReplyTo = "In-Reply-To", SipEtag = "SIP-ETag", SipIfMatch = "SIP-If-Match",
 }
 
 /// A byte range of the message.

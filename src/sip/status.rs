@@ -73,7 +73,10 @@ impl fmt::Display for Method {
 }
 
 /// The methods we serve, for `Allow`.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY, MESSAGE, SUBSCRIBE, REGISTER";
+
+/// The extensions we serve, for `Supported` and `Require`.
+pub const SUPPORTED: &str = "100rel, timer, replaces, norefersub, gruu, outbound, path";
 
 /// The reason phrase of a status (RFC 3261 §21 and later registrations).
 pub fn reason_phrase(status: u16) -> &'static str {
@@ -84,6 +87,12 @@ pub fn reason_phrase(status: u16) -> &'static str {
         183 => "Session Progress",
         200 => "OK",
         202 => "Accepted",
+        204 => "No Notification",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        305 => "Use Proxy",
+        380 => "Alternative Service",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -98,9 +107,15 @@ pub fn reason_phrase(status: u16) -> &'static str {
         415 => "Unsupported Media Type",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
+        421 => "Extension Required",
+        422 => "Session Interval Too Small",
         423 => "Interval Too Brief",
         430 => "Flow Failed",
+        433 => "Anonymity Disallowed",
+        436 => "Bad Identity-Info",
         439 => "First Hop Lacks Outbound Support",
+        440 => "Max-Breadth Exceeded",
+        469 => "Bad Info Package",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
         482 => "Loop Detected",
@@ -110,6 +125,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         486 => "Busy Here",
         487 => "Request Terminated",
         488 => "Not Acceptable Here",
+        489 => "Bad Event",
         491 => "Request Pending",
         493 => "Undecipherable",
         500 => "Server Internal Error",
@@ -119,6 +135,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
         504 => "Server Time-out",
         505 => "Version Not Supported",
         513 => "Message Too Large",
+        555 => "Push Notification Service Not Supported",
+        580 => "Precondition Failure",
         600 => "Busy Everywhere",
         603 => "Decline",
         604 => "Does Not Exist Anywhere",
@@ -144,17 +162,25 @@ pub struct Reject {
     pub retry_after: Option<u32>,
     /// Text of a Warning header (RFC 3261 §20.43), code 399 or an SDP code 3xx.
     pub warning: Option<(u16, String)>,
+    /// The peer's own Q.850 cause, carried across; otherwise the status is mapped (RFC 3398).
+    pub q850: Option<u8>,
 }
 
 impl Reject {
     /// A refusal with `status` and a sentence saying why.
     pub fn new(status: u16, why: impl Into<String>) -> Reject {
-        Reject { status, why: why.into(), retry_after: None, warning: None }
+        Reject { status, why: why.into(), retry_after: None, warning: None, q850: None }
     }
 
     /// Adds Retry-After, in seconds.
     pub fn retry_after(mut self, seconds: u32) -> Reject {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Carries a peer's Q.850 cause.
+    pub fn q850(mut self, cause: Option<u8>) -> Reject {
+        self.q850 = cause;
         self
     }
 

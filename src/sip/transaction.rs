@@ -41,13 +41,19 @@ pub enum Hop {
     Udp(SocketAddr),
     /// A TCP connection to be opened, or reused, to this address.
     Tcp(SocketAddr),
+    /// A TLS connection, likewise; its certificate must be this trunk's (by its place in the configuration).
+    Tls(SocketAddr, TrunkNumber),
 }
+
+/// A trunk by its place among the configured ones, in order of names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TrunkNumber(pub u16);
 
 impl Hop {
     /// The peer's address; none for a flow, whose address is the transport's matter.
     pub fn address(self) -> Option<SocketAddr> {
         match self {
-            Hop::Udp(address) | Hop::Tcp(address) => Some(address),
+            Hop::Udp(address) | Hop::Tcp(address) | Hop::Tls(address, _) => Some(address),
             Hop::Flow(_) => None,
         }
     }
@@ -64,6 +70,7 @@ impl fmt::Display for Hop {
             Hop::Flow(flow) => write!(f, "flow {}", flow.0),
             Hop::Udp(addr) => write!(f, "udp {addr}"),
             Hop::Tcp(addr) => write!(f, "tcp {addr}"),
+            Hop::Tls(addr, _) => write!(f, "tls {addr}"),
         }
     }
 }
@@ -117,6 +124,8 @@ pub enum Event {
     Response { id: ClientId, message: Message },
     /// No final response in time (timers B, C, F).
     Timeout { id: ClientId },
+    /// A client transaction is forgotten: nothing more comes of it.
+    Ended { id: ClientId },
     /// A response that belongs to no transaction.
     Stray { hop: Hop, message: Message },
 }
@@ -286,7 +295,7 @@ impl Transactions {
             if pending {
                 events.push(Event::Timeout { id: ClientId(id) });
             }
-            self.remove(id);
+            self.remove(id, events);
         }
     }
 
@@ -332,18 +341,21 @@ impl Transactions {
                 Effect::Clear(timer) => self.timers.clear(&(id, timer)),
                 Effect::Deliver(message) => events.push(Event::Response { id: ClientId(id), message }),
                 Effect::TimedOut => events.push(Event::Timeout { id: ClientId(id) }),
-                Effect::Done => self.remove(id),
+                Effect::Done => self.remove(id, events),
             }
         }
     }
 
-    fn remove(&mut self, id: u64) {
+    fn remove(&mut self, id: u64, events: &mut Vec<Event>) {
         const ALL: [Timer; 13] = [
             Timer::A, Timer::B, Timer::C, Timer::D, Timer::E, Timer::F, Timer::G, Timer::H, Timer::I, Timer::J,
             Timer::K, Timer::L, Timer::M,
         ];
         if let Some(entry) = self.entries.remove(&id) {
             self.keys.remove(&entry.key);
+            if matches!(entry.machine, Machine::InviteClient(_) | Machine::Client(_)) {
+                events.push(Event::Ended { id: ClientId(id) });
+            }
             ALL.iter().for_each(|t| self.timers.clear(&(id, *t)));
         }
     }

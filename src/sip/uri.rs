@@ -19,6 +19,35 @@ pub enum Scheme {
     Other,
 }
 
+/// What carries a request to a server (RFC 3261 §18, RFC 3263 §4.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+impl Transport {
+    /// The transport a URI's parameter names.
+    pub fn from_param(text: &str) -> Option<Transport> {
+        [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().find(|t| t.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// Its name in a URI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        }
+    }
+
+    /// The port where a URI names none (RFC 3261 §19.1.2).
+    pub fn default_port(self) -> u16 {
+        if self == Transport::Tls { 5061 } else { 5060 }
+    }
+}
+
 /// A parsed URI; every part is a slice of the text it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Uri<'a> {

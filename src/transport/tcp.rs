@@ -1,4 +1,4 @@
-//! SIP over TCP: accepted connections are flows, opened ones are named by their address (RFC 3261 §18).
+//! SIP over TCP and TLS: accepted connections are flows, opened ones are named by their address (RFC 3261 §18).
 
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
 use crate::gateway::{FlowKind, Input};
@@ -6,12 +6,15 @@ use crate::sip::build::Writer;
 use crate::sip::stream::{Frame, Framer};
 use crate::sip::transaction::Hop;
 use bytes::Bytes;
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A message must be whole this long after its first byte.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
@@ -19,53 +22,108 @@ const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(900);
 /// A connection is given up after this long.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Sent data that is not acknowledged for this long ends a connection: its peer is gone.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+/// Handshakes of accepted TLS connections at once.
+const MAX_HANDSHAKES: usize = 64;
 
-/// Accepts until the core stops.
-pub async fn serve(listener: TcpListener, inbox: Inbox) {
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}
+
+/// Accepts until the core stops; with `tls`, connections are TLS.
+pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox) {
+    let handshakes = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             // Out of descriptors: wait for some to come back.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let flow = inbox.flow();
-        let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
-        if !inbox.give(Arrival::Flow { flow, kind: FlowKind::Tcp, remote, send }).await {
-            return;
-        }
-        let inbox = inbox.clone();
+        let remote = super::canonical(remote);
+        tune(&stream);
+        let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {
-            run(stream, Hop::Flow(flow), remote, outbox, &inbox).await;
-            inbox.input(Input::FlowClosed { flow }).await;
+            let Some(tls) = tls else { return accepted(stream, FlowKind::Tcp, remote, &inbox).await };
+            let permit = handshakes.acquire().await;
+            let accepting = timeout(CONNECT, tls.accept(stream)).await;
+            drop(permit);
+            match accepting {
+                Ok(Ok(stream)) => accepted(stream, FlowKind::Tls, remote, &inbox).await,
+                Ok(Err(e)) => tracing::debug!("TLS with {remote} failed: {e}"),
+                Err(_) => {}
+            }
         });
     }
 }
 
-/// Opens a connection to `to`; what waits in `outbox` is sent once it stands.
-pub fn connect(to: SocketAddr, outbox: mpsc::Receiver<Bytes>, inbox: Inbox) {
+async fn accepted<S: AsyncRead + AsyncWrite + Unpin>(stream: S, kind: FlowKind, remote: SocketAddr, inbox: &Inbox) {
+    let flow = inbox.flow();
+    let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
+    if !inbox.give(Arrival::Flow { flow, kind, remote, send }).await {
+        return;
+    }
+    run(stream, Hop::Flow(flow), remote, outbox, inbox).await;
+    inbox.input(Input::FlowClosed { flow }).await;
+}
+
+/// How a TLS connection of ours proves the peer.
+#[derive(Clone)]
+pub struct Secure {
+    pub connector: TlsConnector,
+    /// The name its certificate must have.
+    pub name: ServerName<'static>,
+}
+
+/// Opens the connection of `hop`; what waits in `outbox` is sent once it stands.
+pub fn connect(hop: Hop, to: SocketAddr, secure: Option<Secure>, outbox: mpsc::Receiver<Bytes>, inbox: Inbox) {
     tokio::spawn(async move {
-        if let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(to)).await {
-            run(stream, Hop::Tcp(to), to, outbox, &inbox).await;
+        let opened = timeout(CONNECT, async {
+            let stream = TcpStream::connect(to).await?;
+            tune(&stream);
+            Ok::<_, std::io::Error>(stream)
+        });
+        let failed = match (opened.await, secure) {
+            (Ok(Ok(stream)), None) => {
+                run(stream, hop, to, outbox, &inbox).await;
+                None
+            }
+            (Ok(Ok(stream)), Some(secure)) => match timeout(CONNECT, secure.connector.connect(secure.name.clone(), stream)).await {
+                Ok(Ok(stream)) => {
+                    run(stream, hop, to, outbox, &inbox).await;
+                    None
+                }
+                Ok(Err(e)) => Some(format!("TLS with {to} failed: {e}")),
+                Err(_) => Some(format!("TLS with {to} was not done within 5 s")),
+            },
+            (Ok(Err(e)), _) => Some(format!("no connection to {to}: {e}")),
+            (Err(_), _) => Some(format!("no connection to {to} within 5 s")),
+        };
+        if let Some(why) = failed {
+            tracing::warn!(code = "WT-2104", "{why}");
         }
-        inbox.give(Arrival::Disconnected { to }).await;
-        inbox.input(Input::Unreachable { hop: Hop::Tcp(to) }).await;
+        inbox.give(Arrival::Disconnected { hop }).await;
+        inbox.input(Input::Unreachable { hop }).await;
     });
 }
 
-async fn run(stream: TcpStream, hop: Hop, remote: SocketAddr, mut outbox: mpsc::Receiver<Bytes>, inbox: &Inbox) {
-    let _ = stream.set_nodelay(true);
-    let (mut read, mut write) = stream.into_split();
+async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, hop: Hop, remote: SocketAddr, mut outbox: mpsc::Receiver<Bytes>, inbox: &Inbox) {
+    let (mut read, mut write) = tokio::io::split(stream);
     let mut framer = Framer::default();
     let mut buf = vec![0u8; 8_192];
     let mut deadline = Instant::now() + IDLE;
     loop {
         let bytes = tokio::select! {
             outgoing = outbox.recv() => match outgoing {
-                Some(bytes) => match timeout(WRITE_STALL, write.write_all(&bytes)).await {
+                Some(bytes) => match timeout(WRITE_STALL, async { write.write_all(&bytes).await?; write.flush().await }).await {
                     Ok(Ok(())) => continue,
                     _ => return,
                 },
-                None => return,
+                None => {
+                    let _ = timeout(WRITE_STALL, write.shutdown()).await;
+                    return;
+                }
             },
             read = timeout_at(deadline, read.read(&mut buf)) => match read {
                 Ok(Ok(n)) if n > 0 => n,
@@ -80,7 +138,7 @@ async fn run(stream: TcpStream, hop: Hop, remote: SocketAddr, mut outbox: mpsc::
                         return;
                     }
                 }
-                Ok(Some(Frame::Ping)) => drop(timeout(WRITE_STALL, write.write_all(b"\r\n")).await),
+                Ok(Some(Frame::Ping)) => drop(timeout(WRITE_STALL, async { write.write_all(b"\r\n").await?; write.flush().await }).await),
                 Ok(Some(Frame::Pong)) => {}
                 Ok(None) => break,
                 Err((why, head)) => {
@@ -88,7 +146,7 @@ async fn run(stream: TcpStream, hop: Hop, remote: SocketAddr, mut outbox: mpsc::
                     if let Some(head) = head.filter(|h| h.is_request() && h.via().is_some()) {
                         let reject = crate::sip::Reject::new(why.status, why.to_string());
                         let response = Writer::refusal(&head, &reject, "framing", "webtrunk").end();
-                        let _ = timeout(WRITE_STALL, write.write_all(&response)).await;
+                        let _ = timeout(WRITE_STALL, async { write.write_all(&response).await?; write.flush().await }).await;
                     }
                     inbox.give(Arrival::Malformed { remote, why }).await;
                     return;

@@ -35,6 +35,51 @@ fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
+/// The acceptor of the SIP listener; with `client_ca`, peers must show a certificate of it.
+///
+/// # Errors
+/// Files that cannot be read or do not fit together.
+pub fn sip_acceptor(cert: &Path, key: &Path, client_ca: Option<&Path>) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
+    let builder = match client_ca {
+        None => ServerConfig::builder().with_no_client_auth(),
+        Some(ca) => {
+            let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots(Some(ca))?)).build();
+            ServerConfig::builder().with_client_cert_verifier(verifier.context("sip.client_ca")?)
+        }
+    };
+    let config = builder.with_single_cert(read_chain(cert)?, read_key(key)?).context("certificate and key do not fit together")?;
+    Ok(tokio_rustls::TlsAcceptor::from(Arc::new(config)))
+}
+
+/// The authorities of a file, or the system's.
+fn roots(ca: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
+    let mut roots = rustls::RootCertStore::empty();
+    match ca {
+        Some(ca) => {
+            for certificate in read_chain(ca)? {
+                roots.add(certificate).with_context(|| ca.display().to_string())?;
+            }
+        }
+        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+    }
+    Ok(roots)
+}
+
+/// How connections to a trunk at `host` are secured: chain and name are always verified (RFC 5922).
+///
+/// # Errors
+/// Files that cannot be read, a name that is none.
+pub fn for_trunk(settings: &crate::config::TrunkTls, host: &str) -> anyhow::Result<super::tcp::Secure> {
+    let builder = rustls::ClientConfig::builder().with_root_certificates(roots(settings.ca.as_deref())?);
+    let config = match &settings.cert {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => builder.with_client_auth_cert(read_chain(cert)?, read_key(key)?).context("client certificate and key do not fit together")?,
+    };
+    let name = settings.name.clone().unwrap_or_else(|| host.to_owned());
+    let name = rustls::pki_types::ServerName::try_from(name.clone()).with_context(|| format!("{name:?} is no name a certificate can have"))?;
+    Ok(super::tcp::Secure { connector: tokio_rustls::TlsConnector::from(Arc::new(config)), name })
+}
+
 /// A leaf for `domain` and `ips`, signed by a CA kept in `folder`; import its `ca.pem` into the browser.
 fn local(folder: &Path, domain: &str, ips: &[IpAddr]) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let (ca_file, key_file) = (folder.join("ca.pem"), folder.join("ca.key"));

@@ -13,6 +13,7 @@ pub async fn serve(socket: Arc<UdpSocket>, inbox: Inbox) {
     let mut buf = vec![0u8; 65_536];
     loop {
         let Ok((len, remote)) = socket.recv_from(&mut buf).await else { continue };
+        let remote = super::canonical(remote);
         // Keep-alives: a lone CRLF, or zeros some NAT-minded devices send.
         if buf[..len].iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
             continue;

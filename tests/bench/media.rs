@@ -52,7 +52,7 @@ fn settings(codec: Codec, n: u8) -> Settings {
     let pt = codec.default_payload_type();
     let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n) };
     let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, direction: Direction::SendRecv, remote, ptime: 20 };
-    Settings { agreed, complexity: 5 }
+    Settings { agreed, complexity: 5, digits: false }
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.

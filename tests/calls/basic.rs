@@ -269,6 +269,8 @@ fn a_lost_websocket_does_not_end_the_call_and_the_same_browser_takes_it_up_again
     assert_eq!(lab.gateway.gauges().calls, 1);
     let again = Peer::Browser("alice", 7);
     lab.log_in(again, "secret-a", "uuid-a");
+    let probe = lab.take(again, "OPTIONS");
+    lab.reply(again, &probe, 200, "");
     lab.advance(Duration::from_secs(60));
     assert_eq!(lab.gateway.gauges().calls, 1, "the grace timer was stopped");
     let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
@@ -284,6 +286,8 @@ fn a_browser_back_before_its_old_flow_is_noticed_dead_keeps_its_call() {
     let (_, invite) = lab.talk("+12065550123");
     let again = Peer::Browser("alice", 7);
     lab.log_in(again, "secret-a", "uuid-a");
+    let probe = lab.take(again, "OPTIONS");
+    lab.reply(again, &probe, 200, "");
     assert_eq!(lab.closed_flows, [webtrunk::sip::transaction::Flow(1)]);
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(1) });
     lab.advance(Duration::from_secs(60));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use webtrunk::call::desk::{Identity, Output};
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
+use webtrunk::locate::{Answer, Query};
 use webtrunk::media::Statistics;
 use webtrunk::observe::Note;
 use webtrunk::sip::digest;
@@ -131,6 +132,10 @@ pub struct Lab {
     pub media: Vec<Command>,
     pub notes: Vec<Note>,
     pub closed_flows: Vec<Flow>,
+    /// Questions to DNS nobody has answered, where there is no zone.
+    pub asked: Vec<Query>,
+    pub zone: Option<fn(&Query) -> Answer>,
+    pub disconnected: Vec<Hop>,
     /// Media answers at once, as a worker would.
     pub media_answers: bool,
     ports: u16,
@@ -145,9 +150,13 @@ impl Lab {
     }
 
     pub fn with(config: &str) -> Lab {
-        let (config, _) = parse_embedded(config, &[("phones", PHONES), ("incoming", INCOMING)]).unwrap_or_else(|p| panic!("{p}"));
+        Lab::started(config, PHONES)
+    }
+
+    fn started(config: &str, phones: &str) -> Lab {
+        let (config, _) = parse_embedded(config, &[("phones", phones), ("incoming", INCOMING)]).unwrap_or_else(|p| panic!("{p}"));
         let now = Instant::now();
-        let identity = Identity { fingerprint: "AB:CD".into(), udp_port: 5060, tcp_port: 5060, web_secure: false, workers: 1 };
+        let identity = Identity { fingerprint: "AB:CD".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1 };
         let gateway = Gateway::new(now, Arc::new(config), identity, [7; 32]);
         let mut lab = Lab {
             gateway,
@@ -158,6 +167,9 @@ impl Lab {
             media: Vec::new(),
             notes: Vec::new(),
             closed_flows: Vec::new(),
+            asked: Vec::new(),
+            zone: None,
+            disconnected: Vec::new(),
             media_answers: true,
             ports: 20_000,
             ends: Vec::new(),
@@ -170,9 +182,22 @@ impl Lab {
         lab
     }
 
+    /// With alice and bob registered, and the configuration and dialplan changed: texts replaced, routes added.
+    pub fn changed(changes: &[(&str, &str)], routes: &str) -> Lab {
+        let config = changes.iter().fold(CONFIG.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from} is not in the configuration");
+            text.replacen(from, to, 1)
+        });
+        Lab::started(&config, &format!("{routes}{PHONES}")).logged_in()
+    }
+
     /// With alice and bob registered on flows 1 and 2.
     pub fn with_phones() -> Lab {
-        let mut lab = Lab::new();
+        Lab::new().logged_in()
+    }
+
+    fn logged_in(self) -> Lab {
+        let mut lab = self;
         lab.log_in(ALICE, "secret-a", "uuid-a");
         lab.log_in(BOB, "secret-b", "uuid-b");
         lab.clear();
@@ -188,7 +213,7 @@ impl Lab {
     pub fn handle(&mut self, input: Input) {
         let mut out = Vec::new();
         self.gateway.handle(self.now, input, &mut out);
-        let mut answers = Vec::new();
+        let (mut answers, mut lookups) = (Vec::new(), Vec::new());
         for output in out {
             match output {
                 Output::Send(t) => {
@@ -205,11 +230,23 @@ impl Lab {
                 }
                 Output::CloseFlow(flow) => self.closed_flows.push(flow),
                 Output::Note(note) => self.notes.push(note),
-                Output::Ask(..) | Output::CallOver(_) => {}
+                Output::Ask(webtrunk::call::Question::Dns(query)) => {
+                    if let Some(zone) = &self.zone {
+                        let answer = zone(&query);
+                        lookups.push((query, answer));
+                    } else {
+                        self.asked.push(query);
+                    }
+                }
+                Output::Disconnect(hop) => self.disconnected.push(hop),
+                Output::Linked(_) | Output::CallOver(_) => panic!("meant for the gateway itself"),
             }
         }
         for (session, notice) in answers {
             self.handle(Input::Media { session, notice });
+        }
+        for (query, answer) in lookups {
+            self.handle(Input::Dns { query, answer });
         }
     }
 
@@ -241,9 +278,9 @@ impl Lab {
             Hop::Flow(Flow(1)) => "alice".to_owned(),
             Hop::Flow(Flow(2)) => "bob".to_owned(),
             Hop::Flow(Flow(n)) => format!("flow {n}"),
-            Hop::Udp(a) | Hop::Tcp(a) if a.ip().to_string() == "127.0.0.10" => "t1".to_owned(),
-            Hop::Udp(a) | Hop::Tcp(a) if a.ip().to_string() == "127.0.0.11" => "t2".to_owned(),
-            Hop::Udp(a) | Hop::Tcp(a) => a.ip().to_string(),
+            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.10" => "t1".to_owned(),
+            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.11" => "t2".to_owned(),
+            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip().to_string(),
         };
         let what = if message.is_request() { message.method_token().to_owned() } else { format!("{} {}", message.status(), message.method()) };
         let sdp = if message.body_of("application/sdp").is_some() { " sdp" } else { "" };
@@ -278,6 +315,17 @@ impl Lab {
         let at = self.inbox.iter().position(|(hop, m)| *hop == peer.hop() && fits(m));
         let at = at.unwrap_or_else(|| panic!("{peer:?} never got {what}\n{}", self.ladder));
         self.inbox.remove(at).expect("position is valid").1
+    }
+
+    /// The header of a message, which must have it.
+    pub fn header(message: &Message, name: HeaderName) -> &str {
+        message.header(name).unwrap_or_else(|| panic!("{name} is missing in {}", String::from_utf8_lossy(message.bytes())))
+    }
+
+    /// As [`in_dialog`](Self::in_dialog), with more header lines.
+    pub fn in_dialog_with(&mut self, peer: Peer, seen: &Message, method: &str, cseq: u32, extra: &str, body: &str) -> String {
+        let text = self.in_dialog(peer, seen, method, cseq, "peer", body);
+        text.replacen("Max-Forwards", &format!("{extra}Max-Forwards"), 1)
     }
 
     pub fn got(&self, peer: Peer, what: &str) -> bool {

@@ -25,7 +25,7 @@ fn each_unfit_invite_gets_its_own_status() {
         ("Max-Forwards: 70", "Max-Forwards: 0", "483"),
         ("Content-Type: application/sdp", "Content-Type: text/plain", "415"),
         ("Content-Type: application/sdp", "Content-Type: application/sdp\r\nContent-Encoding: gzip", "415"),
-        ("Max-Forwards: 70", "Max-Forwards: 70\r\nRequire: 100rel, magic", "420"),
+        ("Max-Forwards: 70", "Max-Forwards: 70\r\nRequire: 100rel, magic, wand", "420"),
         ("INVITE sip:+12065550123@wt.test", "INVITE sip:7777@wt.test", "404"),
         ("INVITE sip:+12065550123@wt.test", "INVITE mailto:a@b", "416"),
         ("SIP/2.0\r\nVia", "SIP/3.0\r\nVia", "505"),
@@ -37,7 +37,7 @@ fn each_unfit_invite_gets_its_own_status() {
         lab.says(ALICE, &text);
         let response = lab.take(ALICE, status);
         match status {
-            "420" => assert_eq!(response.header(HeaderName::Unsupported), Some("100rel, magic")),
+            "420" => assert_eq!(response.header(HeaderName::Unsupported), Some("magic, wand")),
             "415" => assert_eq!(response.header(HeaderName::Accept), Some("application/sdp")),
             _ => {}
         }
@@ -69,10 +69,12 @@ fn an_offer_we_cannot_use_is_488_with_a_warning_that_says_why() {
 #[test]
 fn methods_we_do_not_serve_are_405_with_allow_and_strangers_dialogs_481() {
     let mut lab = Lab::with_phones();
-    for method in ["MESSAGE", "SUBSCRIBE", "PUBLISH", "REFER", "NEWMETHOD"] {
+    let text = lab.request(ALICE, "NEWMETHOD", "sip:bob@wt.test", "", "");
+    let response = refused(&mut lab, ALICE, &text, "405");
+    assert!(response.header(HeaderName::Allow).unwrap().contains("INVITE"));
+    for (method, status) in [("SUBSCRIBE", "489"), ("PUBLISH", "489"), ("REFER", "403"), ("NOTIFY", "481"), ("PRACK", "481")] {
         let text = lab.request(ALICE, method, "sip:bob@wt.test", "", "");
-        let response = refused(&mut lab, ALICE, &text, "405");
-        assert!(response.header(HeaderName::Allow).unwrap().contains("INVITE"));
+        refused(&mut lab, ALICE, &text, status);
     }
     for method in ["BYE", "INFO", "UPDATE"] {
         let text = lab.request(ALICE, method, "sip:bob@wt.test", "", "");

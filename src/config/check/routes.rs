@@ -3,7 +3,7 @@
 use super::{Check, Names, suggestion};
 use crate::config::problem::{Problem, Source};
 use crate::config::{schema, wav};
-use crate::dialplan::{Attempt, Context, NextOn, Pattern, Plan, Route, Step, Target, default_next_on, is_country};
+use crate::dialplan::{Attempt, Context, NextOn, Order, Pattern, Plan, Route, Step, Target, default_next_on, is_country};
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
@@ -109,6 +109,7 @@ impl Check {
             caller_id: r.caller_id,
             next_on,
             ignore_limits: r.ignore_limits,
+            redirect: r.redirect,
         })
     }
 
@@ -136,6 +137,15 @@ impl Check {
         }
         let s = at.into_inner();
         let timeout = self.duration(s.timeout.as_ref());
+        let order = match s.order.as_ref().map(|o| o.as_ref().as_str()) {
+            None | Some("together") => Order::Together,
+            Some("in-turn") => Order::InTurn,
+            Some(other) => {
+                let message = format!("order = {other:?} is not known");
+                s.order.as_ref().into_iter().for_each(|at| self.error(at, "dialplan::order", &message, "use \"together\" or \"in-turn\""));
+                Order::Together
+            }
+        };
         if let Some(list) = s.dial {
             let trunks = list.iter().filter_map(|t| self.named(t, "trunk:", route, names.map(|n| &n.trunks))).collect();
             return Some(Step::Dial { trunks, to: s.to, timeout });
@@ -145,7 +155,7 @@ impl Check {
                 Some(number) => Some(Target::Did(number.to_owned())),
                 None => self.named(t, "user:", route, names.map(|n| &n.users)).map(Target::User),
             });
-            return Some(Step::Ring { targets: targets.collect(), timeout });
+            return Some(Step::Ring { targets: targets.collect(), timeout, order });
         }
         if let Some(play) = s.play {
             self.prompt(&play);

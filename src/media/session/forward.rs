@@ -1,12 +1,12 @@
 //! From one end to the other: relayed where the codecs agree, else transcoded; events translated either way.
 
-use super::{MAX_DATAGRAM, Session, Sink};
+use super::{Event, MAX_DATAGRAM, Session, Sink};
 use crate::media::egress::Numbers;
-use crate::media::end::{ECHO_LINE, Join, Path, Port, Transport};
+use crate::media::end::{ECHO_LINE, Join, Path, Port, Pressed, Transport};
 use crate::media::ingress::Ordered;
 use crate::rtp::event::TelephoneEvent;
 use crate::rtp::packet::{HEADER, Packet, write_header};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Session {
     pub(super) fn forward(&mut self, now: Instant, at: usize, packet: Packet, datagram: &[u8], is_event: bool, sink: &mut impl Sink) {
@@ -27,6 +27,39 @@ impl Session {
             Join::Echo { .. } => self.relay(now, at, at, packet, datagram, is_event, sink),
             Join::Nothing | Join::Bridge(_) | Join::Play { .. } => {}
         }
+    }
+
+    /// Digits for a peer that takes them by signalling: told once each, when the event ends, or when the
+    /// next packet shows that its end was lost. True: this packet was one of them and is done with.
+    pub(super) fn tells_digits(&mut self, at: usize, packet: &Packet, datagram: &[u8], is_event: bool, sink: &mut impl Sink) -> bool {
+        let Join::Bridge(peer) = self.ends[at].join else { return false };
+        if !self.index(peer).and_then(|p| self.ends[p].settings.as_ref()).is_some_and(|s| s.digits) {
+            return false;
+        }
+        let clock = self.ends[at].settings.as_ref().and_then(|s| s.agreed.events).map_or(8_000, |e| e.clock);
+        let event = is_event.then(|| TelephoneEvent::parse(packet.payload(datagram))).flatten();
+        let mut tell = |pressed: &mut Pressed| {
+            if !std::mem::replace(&mut pressed.told, true) {
+                let length = Duration::from_millis(u64::from(pressed.duration) * 1_000 / u64::from(clock)).max(Duration::from_millis(40));
+                sink.event(Event::Digit { end: peer, event: pressed.event, length });
+            }
+        };
+        let pressed = &mut self.ends[at].pressed;
+        // Late packets of an event that was told already change nothing.
+        if let Some(old) = pressed.as_mut().filter(|p| p.timestamp != packet.timestamp && packet.timestamp.wrapping_sub(p.timestamp) < 1 << 31) {
+            tell(old);
+        }
+        let Some(event) = event else { return is_event };
+        if pressed.is_none_or(|p| packet.timestamp != p.timestamp && packet.timestamp.wrapping_sub(p.timestamp) < 1 << 31) {
+            *pressed = Some(Pressed { timestamp: packet.timestamp, event: event.event, duration: 0, told: false });
+        }
+        if let Some(pressed) = pressed.as_mut().filter(|p| p.timestamp == packet.timestamp) {
+            pressed.duration = pressed.duration.max(event.duration);
+            if event.end {
+                tell(pressed);
+            }
+        }
+        true
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -1,0 +1,139 @@
+//! A branch that did not lead to an answer: the next address, trunk, phone or step, or the caller's refusal.
+
+use super::branch::{Branch, BranchState, BranchTarget};
+use super::cdr::Tried;
+use super::{Call, CallTimer, Desk, HangupBy, State};
+use crate::observe::Note;
+use crate::sip::status::Reject;
+
+impl Call {
+    /// The INVITE's transaction timed out, or its transport failed.
+    pub fn branch_timeout(&mut self, desk: &mut Desk<'_>, id: u16) {
+        let call = self.id;
+        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        desk.locator.failed(desk.now, branch.leg.hop);
+        match branch.state {
+            BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(desk, id),
+            BranchState::Early if branch.client.is_some_and(|c| desk.transactions.awaits_final(c)) => {
+                // Timer C: alive but never final.
+                let why = Reject::new(408, "the callee never answered");
+                branch.abandon(desk, call, &why);
+                self.step_failed(desk, id, why);
+            }
+            _ => {
+                let target = branch.target.to_string();
+                self.branch_failed(desk, id, Reject::new(408, format!("{target} did not respond: is it reachable from here?")));
+            }
+        }
+    }
+
+    pub(super) fn silent_timeout(&mut self, desk: &mut Desk<'_>, id: u16) {
+        let call = self.id;
+        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Calling) else { return };
+        desk.locator.failed(desk.now, branch.leg.hop);
+        if !branch.hops.is_empty() {
+            return self.try_next_hop(desk, id);
+        }
+        let why = Reject::new(408, format!("{} gave no sign of life", branch.target));
+        branch.abandon(desk, call, &why);
+        self.step_failed(desk, id, why);
+    }
+
+    /// A branch ended without an answer: what was tried is noted, then the next trunk, step, or the end.
+    pub(super) fn branch_failed(&mut self, desk: &mut Desk<'_>, id: u16, why: Reject) {
+        let call = self.id;
+        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        let counts = branch.is_trying() || branch.state == BranchState::Answered;
+        let pending = branch.client.is_some_and(|c| desk.transactions.awaits_final(c));
+        match branch.state {
+            BranchState::Answered => {
+                branch.leg.bye(desk, call, &why);
+                branch.over();
+            }
+            // It failed on our side (its media did): the callee must be told to stop ringing.
+            _ if pending => branch.abandon(desk, call, &why),
+            _ => branch.over(),
+        }
+        if counts {
+            self.step_failed(desk, id, why);
+        }
+    }
+
+    pub(super) fn step_failed(&mut self, desk: &mut Desk<'_>, id: u16, why: Reject) {
+        let call = self.id;
+        desk.disarm(call, CallTimer::Silent(id));
+        let Some(branch) = self.branches.iter().find(|b| b.id == id) else { return };
+        let ms = desk.now.saturating_duration_since(branch.started).as_millis() as u64;
+        let target = branch.target.clone();
+        self.cdr.tried.push(Tried { target: target.to_string(), status: why.status, ms });
+        if self.heard.as_ref().is_some_and(|h| h.0 == id) {
+            self.heard = None;
+        }
+        self.close_branch_end(desk, id);
+        if self.state == State::Routing {
+            desk.note(Note::BranchFailed { call, target: target.to_string(), status: why.status, why: why.why.clone() });
+            self.after_failure(desk, id, &target, why);
+        }
+    }
+
+    fn after_failure(&mut self, desk: &mut Desk<'_>, id: u16, target: &BranchTarget, why: Reject) {
+        if let BranchTarget::User { name, .. } = target
+            && matches!(why.status, 408 | 430 | 503)
+        {
+            // RFC 5626 §5.3: this flow is dead; the same phone may have another.
+            let Some(branch) = self.branch_mut(id) else { return };
+            let (others, breadth) = (std::mem::take(&mut branch.alternates), branch.breadth);
+            if !others.is_empty() {
+                return self.ring_flow(desk, name, &others, breadth);
+            }
+        }
+        self.keep_best(why.clone());
+        if self.branches.iter().any(Branch::is_trying) {
+            return;
+        }
+        let redirected = (300..400).contains(&why.status) && !self.steps.is_empty();
+        if matches!(target, BranchTarget::Trunk { .. }) && !redirected {
+            let moves_on = self.route.as_ref().is_some_and(|r| r.moves_on(why.status)) || why.status == 401 || why.status == 407;
+            if !moves_on {
+                let why = self.refusal.take().unwrap_or(why);
+                return self.route_failed(desk, HangupBy::Callee, translate_refusal(why));
+            }
+            return self.next_trunk(desk);
+        }
+        self.next_round(desk);
+    }
+
+    /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call goes on.
+    pub(super) fn route_failed(&mut self, desk: &mut Desk<'_>, by: HangupBy, why: Reject) {
+        if self.transfer.is_some() {
+            return self.transfer_failed(desk, why);
+        }
+        self.finish(desk, by, why);
+    }
+
+    /// RFC 3261 §16.7 step 6, briefly: 6xx wins, then what says most to the caller.
+    fn keep_best(&mut self, why: Reject) {
+        let rank = |s: u16| match s {
+            600..=699 => 0,
+            486 => 1,
+            400..=407 | 409..=479 | 481..=499 => 2,
+            480 | 408 => 3,
+            _ => 4,
+        };
+        if self.refusal.as_ref().is_none_or(|best| rank(why.status) < rank(best.status)) {
+            self.refusal = Some(why);
+        }
+    }
+}
+
+/// What the caller is told: a trunk's own troubles are not the caller's (503 would stop its client for good).
+pub(super) fn translate_refusal(mut why: Reject) -> Reject {
+    why.status = match why.status {
+        300..=399 => 480,
+        401 | 407 => 502,
+        408 | 430 => 480,
+        503 => 500,
+        s => s,
+    };
+    why
+}

@@ -1,0 +1,169 @@
+//! From a target to the INVITE's first try: media end, address, the hops one after the other.
+
+use super::branch::{Branch, BranchState, BranchTarget};
+use super::desk::Waiter;
+use super::leg::{Leg, Party};
+use super::{Call, CallTimer, Desk, translate};
+use crate::locate::{Located, Target};
+use crate::media::EndId;
+use crate::registrar::Binding;
+use crate::sip::digest::Answering;
+use crate::sip::status::Reject;
+use crate::sip::transaction::{Hop, T1X64};
+use crate::sip::uri::Transport;
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Least time a hop gets before the next is tried.
+const HOP_TIME: Duration = Duration::from_secs(2);
+
+impl Call {
+    fn add_branch(&mut self, desk: &mut Desk<'_>, target: BranchTarget, party: Party, hop: Hop, ip: IpAddr, breadth: u32) -> u16 {
+        self.next_branch += 1;
+        let id = self.next_branch;
+        let mut leg = Leg::new(desk, party, EndId(id), hop, ip);
+        leg.owns_call_id = true;
+        let (kind, local) = (leg.open_kind(desk), leg.negotiation.local.clone());
+        let call_id = desk.token();
+        desk.own_call_ids.insert(call_id.clone(), self.id);
+        let cseq = (desk.random_u64() as u32 >> 8).max(1);
+        let realm = match &target {
+            BranchTarget::Trunk { name, .. } => desk.config.trunks.get(name).and_then(|t| t.realm.clone()),
+            _ => None,
+        };
+        self.branches.push(Branch {
+            id,
+            target,
+            state: BranchState::Opening,
+            leg,
+            hops: VecDeque::new(),
+            hops_found: 1,
+            call_id,
+            cseq,
+            client: None,
+            invite: Bytes::new(),
+            offer: String::new(),
+            late_answer: None,
+            answering: Answering::for_realm(realm.as_deref()),
+            session_wish: None,
+            cancel_when_possible: false,
+            started: desk.now,
+            forks: Vec::new(),
+            acks: HashMap::new(),
+            alternates: Vec::new(),
+            breadth,
+        });
+        self.open_end(desk, EndId(id), kind, &local);
+        id
+    }
+
+    /// Tries a trunk.
+    pub(super) fn dial_trunk(&mut self, desk: &mut Desk<'_>, name: &str, number: String) {
+        let Some(trunk) = desk.config.trunks.get(name) else { return };
+        let ip = trunk.uri.as_ref().and_then(|u| u.host.parse().ok()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let hop = Hop::Udp(SocketAddr::new(ip, 5060));
+        let target = BranchTarget::Trunk { name: name.to_owned(), number };
+        self.add_branch(desk, target, Party::Trunk(name.to_owned()), hop, ip, self.max_breadth);
+    }
+
+    /// Rings one phone of a user; `flows` are its ways, the best first.
+    pub(super) fn ring_flow(&mut self, desk: &mut Desk<'_>, user: &str, flows: &[Binding], breadth: u32) {
+        let Some((binding, others)) = flows.split_first() else { return };
+        let target = BranchTarget::User { name: user.to_owned(), contact: binding.contact.clone(), path: binding.path.clone() };
+        let party = Party::User { name: user.to_owned(), instance: binding.instance.as_ref().map(|i| i.0.clone()) };
+        let id = self.add_branch(desk, target, party, Hop::Flow(binding.flow), IpAddr::V4(Ipv4Addr::UNSPECIFIED), breadth);
+        if let Some(branch) = self.branch_mut(id) {
+            branch.alternates = others.to_vec();
+        }
+    }
+
+    /// The branch's media end is open: find where to send.
+    pub(super) fn branch_opened(&mut self, desk: &mut Desk<'_>, id: u16) {
+        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Opening) else { return };
+        branch.state = BranchState::Resolving;
+        match &branch.target {
+            BranchTarget::User { .. } => {
+                branch.hops.push_back(branch.leg.hop);
+                self.try_next_hop(desk, id);
+            }
+            BranchTarget::Trunk { .. } => self.locate(desk, id),
+            BranchTarget::Joined => {}
+        }
+    }
+
+    /// Goes on looking for the trunk's addresses.
+    pub fn locate(&mut self, desk: &mut Desk<'_>, id: u16) {
+        let call = self.id;
+        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Resolving) else { return };
+        let BranchTarget::Trunk { name, .. } = &branch.target else { return };
+        let Some(trunk) = desk.config.trunks.get(name) else { return };
+        let bound = desk.trunks.get(name).and_then(|t| t.bound.as_ref()).filter(|b| b.expires > desk.now).map(|b| b.hop);
+        let found = match (bound, &trunk.uri) {
+            (Some(hop), _) => Located::Ready(vec![hop]),
+            (None, None) => Located::Failed(format!("trunk {name} is not registered")),
+            (None, Some(uri)) => {
+                let target = Target { host: uri.host.clone(), port: uri.port, transport: uri.transport, secure: uri.secure, trunk: trunk.number };
+                desk.locate(&target, Waiter::Branch(call, id))
+            }
+        };
+        match found {
+            Located::Ready(hops) => {
+                branch.hops_found = hops.len() as u32;
+                branch.hops = hops.into();
+                self.try_next_hop(desk, id);
+            }
+            Located::Failed(why) => self.branch_failed(desk, id, Reject::new(503, why)),
+            Located::Waiting(_) => {}
+        }
+    }
+
+    pub(super) fn try_next_hop(&mut self, desk: &mut Desk<'_>, id: u16) {
+        let known = self.a.negotiation.offered_codecs();
+        let caller = self.a.party.clone();
+        let Some(branch) = self.branch_mut(id) else { return };
+        let Some(hop) = branch.hops.pop_front() else {
+            return self.branch_failed(desk, id, Reject::new(503, "no address of the trunk answered"));
+        };
+        branch.leg.hop = desk.alias_of(hop);
+        branch.forks.clear();
+        if !matches!(branch.target, BranchTarget::User { .. })
+            && let Some(ip) = desk.remote_ip(hop)
+        {
+            branch.leg.negotiation.local.address.set_ip(desk.local_ip(ip));
+        }
+        let delayed = matches!(&branch.leg.party, Party::Trunk(name) if desk.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
+        if branch.offer.is_empty() && !delayed {
+            let codecs = translate::offer(desk.config, &caller, &branch.leg.party, &known);
+            branch.offer = branch.leg.negotiation.offer(&codecs);
+        }
+        self.send_invite(desk, id);
+        self.watch_hop(desk, id);
+    }
+
+    /// How long this hop may be silent: a share of one transaction's time where there are more
+    /// (RFC 3263 §4.3), and what the route says before the next trunk is tried.
+    fn watch_hop(&mut self, desk: &mut Desk<'_>, id: u16) {
+        let call = self.id;
+        let silent = self.route.as_ref().and_then(|r| r.silent_after());
+        let Some(branch) = self.branch_mut(id).filter(|b| matches!(b.target, BranchTarget::Trunk { .. })) else { return };
+        let share = (!branch.hops.is_empty()).then(|| (T1X64 / branch.hops_found.max(1)).max(HOP_TIME));
+        if let Some(after) = silent.into_iter().chain(share).min() {
+            desk.arm(call, CallTimer::Silent(id), after);
+        }
+    }
+}
+
+/// A request too long for one datagram goes by TCP, where the trunk's transport is not fixed
+/// (RFC 3261 §18.1.1): 200 bytes under a path MTU of 1500.
+pub(super) const MAX_DATAGRAM: usize = 1_300;
+
+/// The same peer over TCP, for a request of `length` bytes.
+pub(super) fn for_length(desk: &Desk<'_>, trunk: Option<&str>, hop: Hop, length: usize) -> Hop {
+    let fixed = trunk.and_then(|t| desk.config.trunks.get(t)).and_then(|t| t.uri.as_ref()).is_none_or(|u| u.transport == Some(Transport::Udp));
+    match hop {
+        Hop::Udp(to) if length > MAX_DATAGRAM && !fixed && desk.config.tcp.is_some() => Hop::Tcp(to),
+        other => other,
+    }
+}

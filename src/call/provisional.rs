@@ -1,0 +1,278 @@
+//! What the caller is told before and at the answer: 180, 183, reliably where it wants (RFC 3262), 200.
+//!
+//! One reliable response is open at a time; what comes after it waits for its PRACK, and so does a 200
+//! while an open one carries SDP (§3).
+
+use super::leg::Party;
+use super::{Call, CallTimer, Desk, HangupBy, State, translate};
+use crate::codec::Codec;
+use crate::config::Reliable as Policy;
+use crate::observe::Note;
+use crate::sdp::Direction;
+use crate::sip::build::Writer;
+use crate::sip::dialog::Dialog;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::session_timer::{Granted, MIN_SE, TooBrief, grant};
+use crate::sip::status::{ALLOW, Reject, SUPPORTED};
+use crate::sip::transaction::{ServerId, T1, T1X64};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+struct Unacknowledged {
+    rseq: u32,
+    status: u16,
+    bytes: Bytes,
+    has_sdp: bool,
+    interval: Duration,
+    deadline: Instant,
+}
+
+/// Reliable provisional responses towards the caller.
+#[derive(Default)]
+pub struct Reliable {
+    pub policy: Option<Policy>,
+    last: u32,
+    open: Option<Unacknowledged>,
+    waiting: VecDeque<(u16, Option<String>)>,
+    /// The answer waits for a PRACK: the branch that answered.
+    answer_waits: Option<Option<u16>>,
+    /// Our offer went out in a reliable response: its PRACK brings the answer.
+    offered: bool,
+    /// An answer to the offer of a PRACK.
+    pub settled: bool,
+}
+
+impl Reliable {
+    /// Whether the caller's INVITE lets, or makes, us send them.
+    pub fn is_wanted(&self, invite: &Message) -> bool {
+        invite.lists(HeaderName::Require, "100rel") || (self.policy != Some(Policy::Off) && invite.lists(HeaderName::Supported, "100rel"))
+    }
+}
+
+impl Call {
+    /// Passes a ringing indication on.
+    pub(super) fn tell_ringing(&mut self, desk: &mut Desk<'_>, status: u16) {
+        let status = if status == 183 { 180 } else { status };
+        self.provisional_to_caller(desk, status, None);
+    }
+
+    pub(super) fn provisional_to_caller(&mut self, desk: &mut Desk<'_>, status: u16, sdp: Option<&str>) {
+        if self.a_final {
+            return;
+        }
+        self.enter_caller_dialog(desk);
+        let required = self.invite.lists(HeaderName::Require, "100rel");
+        // Where it is a matter of choice, what carries SDP is worth a PRACK.
+        let reliably = required || (sdp.is_some() && self.reliable.is_wanted(&self.invite));
+        if reliably && self.reliable.open.is_some() {
+            let same = self.reliable.waiting.back().is_some_and(|(s, _)| *s == status && sdp.is_none());
+            if !same && self.reliable.waiting.len() < 8 {
+                self.reliable.waiting.push_back((status, sdp.map(str::to_owned)));
+            }
+            return;
+        }
+        let mut response = Writer::response(&self.invite, status, Some(&self.a.local_tag));
+        self.invite.values(HeaderName::RecordRoute).for_each(|r| response.put(HeaderName::RecordRoute, r));
+        response.put(HeaderName::Contact, desk.contact(self.a.hop, "call"));
+        response.put(HeaderName::Allow, ALLOW);
+        if reliably {
+            if self.reliable.last == 0 {
+                // §3: the first is chosen below 2^31.
+                self.reliable.last = (desk.random_u64() as u32 >> 2).max(1);
+            } else {
+                self.reliable.last += 1;
+            }
+            response.put(HeaderName::Require, "100rel");
+            response.put(HeaderName::RSeq, self.reliable.last);
+        }
+        let bytes = match sdp {
+            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
+            None => response.end(),
+        };
+        desk.respond(self.server, status, bytes.clone());
+        if reliably {
+            let (rseq, deadline) = (self.reliable.last, desk.now + T1X64);
+            self.reliable.open = Some(Unacknowledged { rseq, status, bytes, has_sdp: sdp.is_some(), interval: T1, deadline });
+            desk.arm(self.id, CallTimer::Reliable, T1);
+        }
+    }
+
+    /// A reliable response was not acknowledged: again, or the call has failed (§3).
+    pub(super) fn reliable_timeout(&mut self, desk: &mut Desk<'_>) {
+        let Some(open) = &mut self.reliable.open else { return };
+        if desk.now >= open.deadline {
+            self.reliable.open = None;
+            return self.finish(desk, HangupBy::Us, Reject::new(504, "a reliable provisional response was never acknowledged (no PRACK for 32 s)"));
+        }
+        open.interval *= 2;
+        let (status, bytes, interval) = (open.status, open.bytes.clone(), open.interval);
+        let left = open.deadline.saturating_duration_since(desk.now);
+        desk.respond(self.server, status, bytes);
+        desk.arm(self.id, CallTimer::Reliable, interval.min(left));
+    }
+
+    /// PRACK of the caller.
+    pub(super) fn prack(&mut self, desk: &mut Desk<'_>, server: ServerId, message: &Message) {
+        let acknowledged = rack(message);
+        let expected = self.reliable.open.as_ref().map(|o| (o.rseq, self.invite.cseq().map_or(0, |c| c.number)));
+        if acknowledged.is_none() || acknowledged != expected {
+            return desk.refuse(server, message, &Reject::new(481, "PRACK for no reliable response of ours"));
+        }
+        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
+        let answered = match (body, std::mem::take(&mut self.reliable.offered)) {
+            (Some(body), true) => self.answer_of_caller(desk, &body).map(|()| None),
+            (None, true) => Err(Reject::new(488, "the PRACK brings no answer to our offer")),
+            (Some(body), false) => self.renegotiate(desk, self.a.end, &body).map(Some),
+            (None, false) => Ok(None),
+        };
+        let sdp = match answered {
+            Ok(sdp) => sdp,
+            Err(why) => return desk.refuse(server, message, &why),
+        };
+        // RFC 3261 §13.2.1: an exchange that is done is not repeated in the 2xx.
+        self.reliable.settled |= self.reliable.open.take().is_some_and(|o| o.has_sdp);
+        desk.disarm(self.id, CallTimer::Reliable);
+        let response = self.a.success(desk, message, None);
+        let response = match sdp {
+            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
+            None => response.end(),
+        };
+        desk.respond(server, 200, response);
+        if let Some((status, sdp)) = self.reliable.waiting.pop_front() {
+            self.provisional_to_caller(desk, status, sdp.as_deref());
+        }
+        if self.may_answer()
+            && let Some(branch) = self.reliable.answer_waits.take()
+        {
+            self.answer_caller(desk, branch);
+        }
+    }
+
+    fn may_answer(&self) -> bool {
+        self.reliable.open.as_ref().is_none_or(|o| !o.has_sdp) && self.reliable.waiting.iter().all(|(_, sdp)| sdp.is_none())
+    }
+
+    fn enter_caller_dialog(&mut self, desk: &mut Desk<'_>) {
+        if self.a.dialog.is_none() {
+            let first = (desk.random_u64() as u32 >> 8).max(1);
+            if let Some(dialog) = Dialog::uas(&self.invite, &self.a.local_tag, self.a.hop, first) {
+                self.a.enter(desk, self.id, dialog);
+            }
+        }
+    }
+
+    /// The answer to the caller's offer; given once, the same on every later response.
+    pub(super) fn answer_caller_sdp(&mut self, desk: &mut Desk<'_>, other: Option<(Party, Codec)>) -> Result<String, Reject> {
+        let other = other.as_ref().map(|(p, c)| (p, *c));
+        let codecs = translate::answer(desk.config, &self.a.party, other);
+        let (sdp, agreed) =
+            self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| Reject::new(488, e.why.clone()).warning(e.warning, e.why))?;
+        self.a.configure(desk, self.id, self.worker, &agreed);
+        Ok(sdp)
+    }
+
+    /// Our offer to a caller whose INVITE had none, in a reliable 183: made once.
+    pub(super) fn offer_to_caller(&mut self, desk: &mut Desk<'_>, other: Option<(Party, Codec)>) -> String {
+        let codecs = translate::answer(desk.config, &self.a.party, other.as_ref().map(|(p, c)| (p, *c)));
+        self.reliable.offered = true;
+        self.a.negotiation.offer(&codecs)
+    }
+
+    /// The caller's answer to our offer, from its ACK or PRACK.
+    pub(super) fn answer_of_caller(&mut self, desk: &mut Desk<'_>, body: &[u8]) -> Result<(), Reject> {
+        let refused = |e: crate::sdp::SdpError| Reject::new(488, e.why.clone()).warning(e.warning, e.why);
+        let agreed = self.a.negotiation.receive_answer(body).map_err(refused)?.clone();
+        translate::check_media_address(desk.config, &self.a, &agreed)?;
+        self.a.configure(desk, self.id, self.worker, &agreed);
+        self.reliable.settled = true;
+        if let Some((branch, _)) = self.heard.clone() {
+            let b = crate::media::EndId(branch);
+            desk.media(self.worker, crate::worker::Command::Bridge { session: self.id.0, a: self.a.end, b });
+        }
+        Ok(())
+    }
+
+    /// The session timer of a 2xx to `request`.
+    ///
+    /// # Errors
+    /// 422 (RFC 4028 §9).
+    pub(super) fn grant(&self, desk: &Desk<'_>, leg: &super::Leg, request: &Message) -> Result<Option<Granted>, Reject> {
+        let wish = leg.session_wish(desk).filter(|_| matches!(leg.party, Party::Trunk(_)) || request.lists(HeaderName::Supported, "timer"));
+        grant(request, wish).map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
+    }
+
+    /// Whether the first INVITE's session timer can be granted; asked before anything is spent on it.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn grant_first(&self) -> Result<(), Reject> {
+        grant(&self.invite, None).map(drop).map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
+    }
+
+    /// 200 to the caller: with the answer, or with our offer where the INVITE had none.
+    pub(super) fn answer_caller(&mut self, desk: &mut Desk<'_>, branch: Option<u16>) {
+        if branch.is_some() {
+            self.state = State::Talking;
+        }
+        if self.a_final {
+            return;
+        }
+        if !self.may_answer() {
+            self.reliable.answer_waits = Some(branch);
+            return;
+        }
+        let other = branch.and_then(|id| self.settled_with(id));
+        let offers = self.offerless && !self.reliable.settled;
+        let sdp = match (offers, self.reliable.settled) {
+            (true, _) => {
+                let codecs = translate::answer(desk.config, &self.a.party, other.as_ref().map(|(p, c)| (p, *c)));
+                Ok(Some(self.a.negotiation.offer(&codecs)))
+            }
+            // The exchange is done already, in a reliable 183 and its PRACK: the 200 carries nothing.
+            (false, true) => Ok(None),
+            (false, false) => self.answer_caller_sdp(desk, other).map(Some),
+        };
+        let sdp = match sdp {
+            Ok(sdp) => sdp,
+            Err(why) => return self.finish(desk, HangupBy::Us, why),
+        };
+        self.enter_caller_dialog(desk);
+        self.a_final = true;
+        self.reliable.open = None;
+        self.reliable.waiting.clear();
+        desk.disarm(self.id, CallTimer::Reliable);
+        let (invite, server, call) = (self.invite.clone(), self.server, self.id);
+        // The interval was judged when the call was placed.
+        let granted = self.grant(desk, &self.a, &invite).unwrap_or_default();
+        self.a.accept(desk, call, server, &invite, sdp.as_deref(), offers, granted);
+        self.cdr.answered = Some(desk.now);
+        let by = self.cdr.answered_by.clone().unwrap_or_else(|| "a built-in far end".into());
+        let codec = |l: &super::Leg| l.negotiation.agreed().map_or("?", |a| a.codec.name());
+        let b = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map_or("-", |b| codec(&b.leg));
+        let after = desk.now.saturating_duration_since(self.cdr.start);
+        desk.note(Note::CallAnswered { call, by, after, codecs: (codec(&self.a), b) });
+    }
+
+    pub(super) fn refuse_caller(&mut self, desk: &mut Desk<'_>, why: &Reject) {
+        self.a_final = true;
+        desk.disarm(self.id, CallTimer::Reliable);
+        let host = desk.config.domain.clone();
+        let mut response = Writer::refusal(&self.invite, why, &self.a.local_tag, &host);
+        match why.status {
+            415 => response.put(HeaderName::Accept, "application/sdp"),
+            422 => response.put(HeaderName::MinSe, MIN_SE),
+            _ => {}
+        }
+        response.put(HeaderName::Supported, SUPPORTED);
+        desk.respond(self.server, why.status, response.end());
+    }
+}
+
+/// RAck: RSeq and CSeq of what is acknowledged, where it was an INVITE's (RFC 3262 §7.2).
+fn rack(message: &Message) -> Option<(u32, u32)> {
+    let mut parts = message.header(HeaderName::RAck)?.split_ascii_whitespace();
+    let numbers = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (parts.next()? == "INVITE" && parts.next().is_none()).then_some(numbers)
+}

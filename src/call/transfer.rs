@@ -1,0 +1,406 @@
+//! Transfers (RFC 3515, RFC 3892, RFC 4488, RFC 3891, RFC 5589): one party hands the other over.
+//!
+//! ```text
+//!   Talking --REFER--> Routing: the other party is connected by the referrer's own dialplan
+//!      ^                  | answered: NOTIFY 200, the referrer leaves
+//!      +------ failed: NOTIFY 4xx, the old call goes on
+//! ```
+//! The gateway makes the new call itself, under the rules of one the referrer makes; the party handed over
+//! notices nothing but another voice. While it is under way the referrer's leg is *parked*. A trunk with
+//! `refer = "pass"` is asked to do it instead. Two answered calls are joined by `link.rs`.
+
+use super::branch::{BranchState, BranchTarget};
+use super::desk::{Asked, Linked};
+use super::leg::Party;
+use super::{Call, CallId, CallTimer, Desk, HangupBy, Output, State};
+use crate::config::Refer;
+use crate::dialplan::Attempt;
+use crate::media::EndId;
+use crate::observe::Note;
+use crate::sip::build::{Writer, name_addr};
+use crate::sip::header::{NameAddr, delta_seconds};
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::{Method, Reject, reason_phrase};
+use crate::sip::transaction::ServerId;
+use crate::sip::uri::{Params, Scheme, escape_user, unescape};
+use crate::worker::Command;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long who handed a call over may take to hang up.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Transfers of one call.
+const MAX_TRANSFERS: usize = 20;
+
+/// Who is told how a transfer goes (RFC 3515 §2.4.4).
+#[derive(Clone, Copy, Debug)]
+pub struct Watcher {
+    pub end: EndId,
+    /// CSeq of the REFER, named where a dialog has seen more than one (§2.4.6).
+    id: Option<u32>,
+    /// False where the REFER said `Refer-Sub: false` (RFC 4488).
+    wanted: bool,
+}
+
+/// A transfer under way.
+pub struct Transfer {
+    pub watcher: Watcher,
+    /// A trunk does it; we only tell.
+    passed: bool,
+    told: u16,
+}
+
+/// A dialog as a Replaces header names it (RFC 3891 §6.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replaces {
+    pub call_id: String,
+    pub to_tag: String,
+    pub from_tag: String,
+    pub early_only: bool,
+}
+
+impl Replaces {
+    /// Reads a header value, or the unescaped one of a URI.
+    pub fn parse(text: &str) -> Option<Replaces> {
+        let (call_id, params) = text.split_once(';')?;
+        let params = Params::parse(params).ok()?;
+        Some(Replaces {
+            call_id: call_id.trim().to_owned(),
+            to_tag: params.get("to-tag")?.to_owned(),
+            from_tag: params.get("from-tag")?.to_owned(),
+            early_only: params.has("early-only"),
+        })
+    }
+}
+
+impl Call {
+    /// A REFER within the call.
+    pub(super) fn refer(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+        match self.judge_refer(desk, end, message) {
+            Err(why) => desk.refuse_with(server, message, &why),
+            Ok(wish) => self.take_refer(desk, end, server, message, wish),
+        }
+    }
+
+    fn judge_refer(&self, desk: &Desk<'_>, end: EndId, message: &Message) -> Result<Wish, Reject> {
+        let other = self.opposite(end).filter(|_| self.state == State::Talking && self.a_final && self.transfer.is_none());
+        let Some(other) = other else {
+            return Err(Reject::new(491, "there are no two parties that talk, or a transfer is under way"));
+        };
+        let party = &self.leg_of(end).ok_or_else(|| Reject::new(481, "there is no such leg"))?.party;
+        let allowed = match party {
+            Party::User { name, .. } => desk.config.users.get(name).is_some_and(|u| u.refer),
+            Party::Trunk(name) => desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute),
+            Party::Internal(_) => false,
+        };
+        if !allowed {
+            return Err(Reject::new(403, format!("{party} may not transfer calls: refer = … decides")));
+        }
+        if self.cdr.transfers.len() >= MAX_TRANSFERS {
+            return Err(Reject::new(403, format!("this call was transferred {MAX_TRANSFERS} times already")));
+        }
+        let mut targets = message.values(HeaderName::ReferTo);
+        let (Some(target), None) = (targets.next(), targets.next()) else {
+            return Err(Reject::new(400, "REFER needs exactly one Refer-To"));
+        };
+        let target = NameAddr::parse(target).map_err(|e| Reject::new(400, format!("Refer-To: {e}")))?;
+        if target.uri.scheme == Scheme::Other {
+            return Err(Reject::new(416, "only sip, sips and tel can be called"));
+        }
+        if target.uri.params.get("method").is_some_and(|m| !m.eq_ignore_ascii_case("INVITE")) {
+            return Err(Reject::new(403, "only INVITE is done on someone's behalf"));
+        }
+        // Of the URI's headers only Replaces counts; anything else embedded there is ignored.
+        let embedded = target.uri.headers.into_iter().flat_map(|h| h.split('&')).filter_map(|h| h.split_once('='));
+        let replaces = embedded.filter(|(n, _)| n.eq_ignore_ascii_case("Replaces")).map(|(_, v)| unescape(v).into_owned()).next();
+        let replaces = replaces.map(|r| Replaces::parse(&r).ok_or_else(|| Reject::new(400, "Replaces in Refer-To cannot be read"))).transpose()?;
+        let number = target.uri.user_unescaped().into_owned();
+        let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
+        Ok(Wish { number, replaces, passes })
+    }
+
+    fn take_refer(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message, wish: Wish) {
+        let wanted = !message.header(HeaderName::ReferSub).is_some_and(|v| v.trim().eq_ignore_ascii_case("false"));
+        let id = (!self.cdr.transfers.is_empty()).then(|| message.cseq().map_or(0, |c| c.number));
+        let transfer = Transfer { watcher: Watcher { end, id, wanted }, passed: wish.passes, told: 0 };
+        if let Some(replaces) = wish.replaces {
+            let ends = [&replaces.to_tag, &replaces.from_tag].into_iter().find_map(|t| desk.dialogs.get(t).copied());
+            let Some((there, drop_there)) = ends.filter(|(call, _)| *call != self.id) else {
+                return desk.refuse_with(server, message, &Reject::new(481, "Replaces names no dialog of this gateway"));
+            };
+            self.accept_refer(desk, server, message, wanted);
+            self.transfer = Some(transfer);
+            let join = Linked::Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
+            return desk.out.push(Output::Linked(join));
+        }
+        if wish.passes {
+            self.accept_refer(desk, server, message, wanted);
+            self.transfer = Some(transfer);
+            return self.pass_refer(desk, end, &wish.number, None);
+        }
+        let route = match self.route_for(desk, end, &wish.number) {
+            Ok(found) => found,
+            Err(why) => return desk.refuse_with(server, message, &why),
+        };
+        self.accept_refer(desk, server, message, wanted);
+        let (context, route, number) = route;
+        desk.note(Note::Transferring { call: self.id, by: self.leg_of(end).map(|l| l.party.to_string()).unwrap_or_default(), to: number.clone() });
+        self.cdr.transfers.push(number.clone());
+        self.park(desk, end);
+        self.transfer = Some(transfer);
+        self.tell_referrer(desk, 100);
+        self.cdr.context = context;
+        self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
+        self.route = Some(route);
+        self.number = number;
+        self.max_forwards = self.max_forwards.saturating_sub(1);
+        self.state = State::Routing;
+        self.next_step(desk);
+    }
+
+    fn accept_refer(&self, desk: &mut Desk<'_>, server: ServerId, message: &Message, wanted: bool) {
+        let mut response = Writer::response(message, 202, None);
+        if !wanted {
+            response.put(HeaderName::ReferSub, "false");
+        }
+        desk.respond(server, 202, response.end());
+    }
+
+    /// The same policy as for a new call of the referrer.
+    fn route_for(&self, desk: &Desk<'_>, end: EndId, dialled: &str) -> Result<(String, crate::dialplan::Route, String), Reject> {
+        let context = match self.leg_of(end).map(|l| &l.party) {
+            Some(Party::User { name, .. }) => desk.config.users.get(name).map(|u| u.context.clone()),
+            Some(Party::Trunk(name)) => desk.config.trunks.get(name).and_then(|t| t.context.clone()),
+            _ => None,
+        };
+        let context = context.ok_or_else(|| Reject::new(403, "who transfers has no dialplan"))?;
+        let verdict = desk.config.plan.route(&Attempt { context: &context, dialled }).ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
+        let route = verdict.route.ok_or_else(|| Reject::new(404, format!("no route for {} in context {context}", verdict.number)))?;
+        Ok((context, route, verdict.number))
+    }
+
+    /// Puts the leg of `end` aside; the other party becomes the one who is connected.
+    pub(super) fn park(&mut self, desk: &mut Desk<'_>, end: EndId) {
+        self.leave(desk);
+        let Some(at) = self.branches.iter().position(|b| Some(b.id) == self.b) else { return };
+        let mut branch = self.branches.remove(at);
+        self.on_behalf = match self.leg_of(end).or(Some(&branch.leg)).map(|l| &l.party) {
+            Some(Party::User { name, .. }) => Some(name.clone()),
+            _ => None,
+        };
+        if branch.leg.end != end {
+            // The caller hands over: its callee is now the party to connect.
+            std::mem::swap(&mut self.a, &mut branch.leg);
+            self.shown = Some(match &branch.target {
+                BranchTarget::Trunk { number, .. } => number.clone(),
+                BranchTarget::User { name, .. } => name.clone(),
+                BranchTarget::Joined => String::new(),
+            });
+        }
+        self.parked = Some(branch);
+        self.b = None;
+        self.heard = None;
+        self.refusal = None;
+        self.ringback = false;
+        for end in [Some(self.a.end), self.parked.as_ref().map(|p| p.leg.end)].into_iter().flatten() {
+            desk.media(self.worker, Command::Part { session: self.id.0, end });
+        }
+    }
+
+    /// Says goodbye to whoever is still parked.
+    pub(super) fn leave(&mut self, desk: &mut Desk<'_>) {
+        desk.disarm(self.id, CallTimer::Transferred);
+        if let Some(mut parked) = self.parked.take() {
+            parked.leg.bye(desk, self.id, &Reject::new(200, "the call was transferred"));
+            self.spent.extend([parked.leg.local_tag.clone(), parked.call_id.clone()]);
+            self.close_end(desk, parked.leg.end);
+        }
+    }
+
+    fn close_end(&self, desk: &mut Desk<'_>, end: EndId) {
+        if self.state != State::Over {
+            desk.media(self.worker, Command::CloseEnd { session: self.id.0, end });
+        }
+    }
+
+    /// A parked leg is gone. False: the end is not a parked one.
+    pub(super) fn guest_left(&mut self, desk: &mut Desk<'_>, end: EndId) -> bool {
+        let Some(mut parked) = self.parked.take_if(|p| p.leg.end == end) else { return false };
+        parked.leg.quiet(desk, self.id);
+        self.spent.extend([parked.leg.local_tag.clone(), parked.call_id.clone()]);
+        desk.disarm(self.id, CallTimer::Transferred);
+        self.close_end(desk, end);
+        true
+    }
+
+    /// NOTIFY with the state of the transfer as a sipfrag (RFC 3515 §2.4.5); a final status ends the subscription.
+    fn tell_referrer(&mut self, desk: &mut Desk<'_>, status: u16) {
+        let call = self.id;
+        let Some(transfer) = self.transfer.as_mut().filter(|t| t.watcher.wanted && t.told != status) else { return };
+        transfer.told = status;
+        let watcher = transfer.watcher;
+        let Some(leg) = self.leg_mut(watcher.end) else { return };
+        let hop = leg.hop;
+        let Some((mut notify, branch, _)) = leg.begin(desk, Method::Notify) else { return };
+        notify.put(HeaderName::Contact, desk.contact(hop, "call"));
+        match watcher.id {
+            Some(id) => notify.put(HeaderName::Event, format_args!("refer;id={id}")),
+            None => notify.put(HeaderName::Event, "refer"),
+        }
+        let state = if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" };
+        notify.put(HeaderName::SubscriptionState, state);
+        let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
+        leg.ask(desk, call, Method::Notify, &branch, notify.end_with("message/sipfrag;version=2.0", body.as_bytes()), Asked::Notify);
+    }
+
+    /// The new party rings.
+    pub(super) fn transfer_progress(&mut self, desk: &mut Desk<'_>, status: u16) {
+        self.tell_referrer(desk, status);
+    }
+
+    /// The new party answered: the referrer is done.
+    pub(super) fn transfer_answered(&mut self, desk: &mut Desk<'_>) {
+        if self.transfer.is_none() || self.state == State::Over {
+            return;
+        }
+        self.tell_referrer(desk, 200);
+        self.transfer = None;
+        if self.parked.is_some() {
+            // RFC 5589 §6.1: the referrer hangs up itself; one that does not is helped.
+            desk.arm(self.id, CallTimer::Transferred, LEAVE);
+        }
+    }
+
+    /// The new party cannot be had: the old call goes on, if the referrer is still there.
+    pub(super) fn transfer_failed(&mut self, desk: &mut Desk<'_>, why: Reject) {
+        self.tell_referrer(desk, why.status.max(400));
+        self.transfer = None;
+        let Some(mut parked) = self.parked.take() else {
+            return self.finish(desk, HangupBy::Us, why);
+        };
+        desk.note(Note::TransferFailed { call: self.id, status: why.status, why: why.why });
+        parked.state = BranchState::Answered;
+        let (id, end) = (parked.id, parked.leg.end);
+        self.branches.push(parked);
+        self.b = Some(id);
+        self.state = State::Talking;
+        self.playing = false;
+        self.shown = None;
+        desk.media(self.worker, Command::Bridge { session: self.id.0, a: self.a.end, b: end });
+    }
+
+    /// Hands the transfer on to the trunk opposite to the referrer.
+    pub fn pass_refer(&mut self, desk: &mut Desk<'_>, referrer: EndId, number: &str, replaces: Option<&Replaces>) {
+        let call = self.id;
+        let by = match self.leg_of(referrer).map(|l| &l.party) {
+            Some(Party::User { name, .. }) => desk.config.users.get(name).and_then(|u| u.did.clone()).unwrap_or_else(|| name.clone()),
+            _ => "anonymous".into(),
+        };
+        let domain = desk.config.domain.clone();
+        let Some(leg) = self.opposite(referrer).and_then(|e| self.leg_mut(e)) else { return };
+        let Party::Trunk(name) = &leg.party else { return };
+        let host = desk.config.trunks.get(name).and_then(|t| t.uri.as_ref()).map_or(domain.clone(), |u| u.address());
+        let embedded = replaces.map(|r| format!("?Replaces={}", escape_header(&format!("{};to-tag={};from-tag={}", r.call_id, r.to_tag, r.from_tag))));
+        let target = format!("sip:{}@{host}{}", escape_user(number), embedded.unwrap_or_default());
+        let hop = leg.hop;
+        let Some((mut refer, branch, _)) = leg.begin(desk, Method::Refer) else { return };
+        refer.put(HeaderName::Contact, desk.contact(hop, "call"));
+        refer.put(HeaderName::ReferTo, name_addr("", &target));
+        refer.put(HeaderName::ReferredBy, name_addr("", &format!("sip:{}@{domain}", escape_user(&by))));
+        leg.ask(desk, call, Method::Refer, &branch, refer.end(), Asked::Refer);
+        self.tell_referrer(desk, 100);
+    }
+
+    /// The trunk took, or refused, the transfer.
+    pub(super) fn pass_answered(&mut self, desk: &mut Desk<'_>, _end: EndId, status: u16, _message: Option<&Message>) {
+        if status >= 300 {
+            self.tell_referrer(desk, status);
+            self.transfer = None;
+        }
+    }
+
+    /// NOTIFY of a trunk that executes a transfer: its progress is told to the referrer.
+    pub(super) fn notified(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+        let event = message.header(HeaderName::Event).map(|e| e.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let ours = event.as_deref() == Some("refer") && self.transfer.as_ref().is_some_and(|t| t.passed && t.watcher.end != end);
+        if !ours {
+            let status = if event.as_deref() == Some("refer") { 481 } else { 489 };
+            return desk.refuse(server, message, &Reject::new(status, "there is no such subscription"));
+        }
+        desk.respond(server, 200, Writer::response(message, 200, None).end());
+        let said = message.body_of("message/sipfrag").and_then(sipfrag_status);
+        let ended = message.header(HeaderName::SubscriptionState).is_some_and(|s| s.trim_start().starts_with("terminated"));
+        let Some(status) = said.or(ended.then_some(200)) else { return };
+        self.tell_referrer(desk, status);
+        if (200..300).contains(&status) {
+            self.transfer = None;
+            self.cdr.transfers.push("by the trunk".into());
+            self.finish(desk, HangupBy::Us, Reject::new(200, "the trunk has taken the call over"));
+        } else if status >= 300 {
+            self.transfer = None;
+        }
+    }
+
+    /// The gateway joined this call with another, or could not.
+    pub fn joined(&mut self, desk: &mut Desk<'_>, outcome: Result<CallId, Reject>) {
+        match outcome {
+            Ok(other) => {
+                self.cdr.transfers.push(format!("joined with call {other}"));
+                self.tell_referrer(desk, 200);
+            }
+            Err(why) => self.tell_referrer(desk, why.status),
+        }
+        self.transfer = None;
+        if self.parked.is_some() {
+            desk.arm(self.id, CallTimer::Transferred, LEAVE);
+        }
+    }
+}
+
+/// What a REFER asks for.
+struct Wish {
+    number: String,
+    replaces: Option<Replaces>,
+    passes: bool,
+}
+
+/// The status of a sipfrag's start line (RFC 3420).
+fn sipfrag_status(body: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(body).ok()?;
+    let rest = text.trim_start().strip_prefix("SIP/2.0 ")?;
+    rest.get(..3).and_then(delta_seconds).map(|n| n as u16).filter(|n| (100..700).contains(n))
+}
+
+/// Escapes a text for a header within a URI (RFC 3261 §19.1.1 `hvalue`).
+fn escape_header(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, b| {
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()[]/?:+$".contains(&b) {
+            out.push(b as char);
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sipfrag_is_its_status() {
+        assert_eq!(sipfrag_status(b"SIP/2.0 180 Ringing\r\n"), Some(180));
+        for bad in ["", "SIP/2.0", "SIP/2.0 99x", "HTTP/1.1 200 OK", "SIP/2.0 999 No"] {
+            assert_eq!(sipfrag_status(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn replaces_is_read_and_escaped() {
+        let replaces = Replaces::parse("a@b;from-tag=1;to-tag=2;early-only").expect("sound");
+        assert_eq!((replaces.call_id.as_str(), replaces.to_tag.as_str(), replaces.from_tag.as_str(), replaces.early_only), ("a@b", "2", "1", true));
+        assert_eq!(Replaces::parse("a@b;from-tag=1"), None);
+        assert_eq!(unescape(&escape_header("a@b;to-tag=1&x=\"")), "a@b;to-tag=1&x=\"");
+    }
+}

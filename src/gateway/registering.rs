@@ -1,0 +1,178 @@
+//! REGISTER: browsers over their flows, and trunks that come to us from addresses we cannot know.
+
+use super::Gateway;
+use super::admission::Admitted;
+use crate::call::Output;
+use crate::observe::Note;
+use crate::registrar::{Binding, Circumstances, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES};
+use crate::sip::build::Writer;
+use crate::sip::digest::Secret;
+use crate::sip::header::delta_seconds;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::Reject;
+use crate::sip::transaction::{Flow, Hop, ServerId, Transmit};
+use crate::trunk::Bound;
+use rand_core::RngCore;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// What the user part of a temporary GRUU begins with.
+pub(super) const TEMPORARY: &str = "tgruu.";
+
+impl Gateway {
+    pub(super) fn register(&mut self, now: Instant, id: ServerId, message: &Message, user: &str, flow: Flow, out: &mut Vec<Output>) {
+        let token = format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64());
+        let by = Circumstances { flow, chance: self.random.next_u32() as u8, token };
+        // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
+        let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
+        let done = if own {
+            self.registrar.register(now, user, message, &by)
+        } else {
+            Err(Reject::new(403, format!("{user} may register only itself")))
+        };
+        let done = match done {
+            Ok(done) => done,
+            Err(why) => return self.refuse(now, id, message, &why, out),
+        };
+        let tag = format!("{:016x}", self.random.next_u64());
+        let mut response = Writer::response(message, 200, Some(&tag));
+        let gruu = message.lists(HeaderName::Supported, "gruu");
+        for binding in &done.bindings {
+            response.put(HeaderName::Contact, self.contact_value(now, user, binding, gruu));
+        }
+        if message.lists(HeaderName::Supported, "path") {
+            // RFC 3327 §5.3.
+            message.values(HeaderName::Path).take(8).for_each(|p| response.put(HeaderName::Path, p));
+        }
+        if done.outbound && done.added {
+            response.put(HeaderName::Require, "outbound");
+            response.put(HeaderName::FlowTimer, FLOW_TIMER);
+        }
+        self.respond(now, id, 200, response, out);
+        for old in done.replaced.iter().copied() {
+            // RFC 5626 §4.2.1: the same instance and reg-id replaces the flow at once.
+            out.push(Output::CloseFlow(old));
+        }
+        if done.added || done.removed {
+            self.registration_changed(now, user, out);
+        }
+        if done.added {
+            let user_agent = message.header(HeaderName::UserAgent).unwrap_or_default().to_owned();
+            out.push(Output::Note(Note::Registered { user: user.to_owned(), flows: done.bindings.len(), user_agent }));
+            let instances: Vec<String> = done.bindings.iter().filter(|b| b.flow == flow).filter_map(|b| Some(b.instance.clone()?.0)).collect();
+            instances.iter().for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
+        } else if done.removed {
+            out.push(Output::Note(Note::Unregistered { user: user.to_owned(), why: "it asked for it" }));
+        }
+    }
+
+    fn contact_value(&self, now: Instant, user: &str, binding: &Binding, gruu: bool) -> String {
+        let left = binding.expires.saturating_duration_since(now).as_secs();
+        let mut value = format!("<{}>;expires={left}", binding.contact);
+        if let Some((instance, reg_id)) = &binding.instance {
+            value.push_str(&format!(";+sip.instance=\"{instance}\";reg-id={reg_id}"));
+            if gruu {
+                // RFC 5627 §5.3 and §3.2.
+                let urn = instance.trim_matches(['<', '>']);
+                let (user, domain) = (crate::sip::uri::escape_user(user), &self.config.domain);
+                value.push_str(&format!(";pub-gruu=\"sip:{user}@{domain};gr={urn}\""));
+                if let Some(token) = &binding.temporary {
+                    value.push_str(&format!(";temp-gruu=\"sip:{TEMPORARY}{token}@{domain};gr\""));
+                }
+            }
+        }
+        value
+    }
+
+    /// Whether some trunk may register from anywhere, so that strangers are asked for credentials.
+    pub(super) fn accepts_strangers(&self) -> bool {
+        self.config.trunks.values().any(|t| t.accepts_registration)
+    }
+
+    /// REGISTER of a trunk from an address that says nothing: digest decides. The 401 is stateless.
+    pub(super) fn admit_trunk(&mut self, now: Instant, hop: Hop, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) -> Option<Reject> {
+        let config = self.config.clone();
+        let secret = |name: &str| {
+            let trunk = config.trunks.values().find(|t| t.accepts_registration && t.username.as_deref() == Some(name));
+            trunk.and_then(|t| t.password.clone())
+        };
+        let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
+        match self.admission.judge(now, remote.ip(), message, |name: &str| -> Option<Secret> { secret(name) }) {
+            Admitted::User(user) if user == claimed => None,
+            Admitted::User(user) => Some(Reject::new(403, format!("{user} may not register another name"))),
+            Admitted::Refused(why) => {
+                out.push(Output::Note(Note::LoginRefused { user: super::admission::claimed_user(message), remote }));
+                Some(why)
+            }
+            Admitted::Challenge { stale } => {
+                let bytes = self.challenge(now, message, stale);
+                out.push(Output::Send(Transmit { hop, bytes }));
+                Some(Reject::new(0, ""))
+            }
+        }
+    }
+
+    /// A 401 with our challenges.
+    pub(super) fn challenge(&mut self, now: Instant, message: &Message, stale: bool) -> bytes::Bytes {
+        let random = self.random.next_u64();
+        let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
+        for value in self.admission.challenges(now, random, stale) {
+            response.put(HeaderName::WwwAuthenticate, value);
+        }
+        response.end()
+    }
+
+    /// A proved trunk registers: it is where it came from, whatever its Contact says.
+    pub(super) fn register_trunk(&mut self, now: Instant, id: ServerId, hop: Hop, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) {
+        let user = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
+        let name = self.config.trunks.values().find(|t| t.accepts_registration && t.username.as_deref() == Some(&user)).map(|t| t.name.clone());
+        let Some(name) = name else { return self.refuse(now, id, message, &Reject::new(403, "no trunk registers by this name"), out) };
+        let header = message.header(HeaderName::Expires).and_then(delta_seconds);
+        let contact = message.contact();
+        let asked = contact.as_ref().and_then(|c| c.params.get("expires").and_then(delta_seconds)).or(header).unwrap_or(MAX_EXPIRES);
+        if asked > 0 && asked < MIN_EXPIRES {
+            return self.refuse(now, id, message, &Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")), out);
+        }
+        let star = message.header(HeaderName::Contact) == Some("*");
+        let granted = asked.min(MAX_EXPIRES);
+        let Some(state) = self.trunks.get_mut(&name) else { return };
+        let known = state.bound.is_some();
+        match contact.map(|c| c.uri.text.to_owned()) {
+            Some(contact) if granted > 0 && !star => {
+                state.bound = Some(Bound { hop, remote, contact, expires: now + Duration::from_secs(u64::from(granted)) });
+                if !known {
+                    out.push(Output::Note(Note::TrunkArrived { trunk: name.clone(), remote, expires: granted }));
+                }
+            }
+            None if !star => {}
+            _ => {
+                if state.bound.take().is_some() {
+                    out.push(Output::Note(Note::TrunkGone { trunk: name.clone() }));
+                }
+            }
+        }
+        let tag = format!("{:016x}", self.random.next_u64());
+        let mut response = Writer::response(message, 200, Some(&tag));
+        if let Some(bound) = self.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
+            let left = bound.expires.saturating_duration_since(now).as_secs();
+            response.put(HeaderName::Contact, format_args!("<{}>;expires={left}", bound.contact));
+        }
+        self.respond(now, id, 200, response, out);
+        if let Hop::Flow(flow) = hop {
+            self.unproved.clear(&flow);
+        }
+        self.trunk_lives(now, &name, out);
+    }
+
+    /// The connection a trunk registered over is gone.
+    pub(super) fn trunk_flow_closed(&mut self, flow: Flow, out: &mut Vec<Output>) {
+        let names: Vec<String> = self.trunks.iter().filter(|(_, s)| s.bound.as_ref().is_some_and(|b| b.hop == Hop::Flow(flow))).map(|(n, _)| n.clone()).collect();
+        for name in names {
+            if let Some(state) = self.trunks.get_mut(&name) {
+                state.bound = None;
+            }
+            out.push(Output::Note(Note::TrunkGone { trunk: name }));
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What is known of each trunk beyond its configuration: health, registrations both ways, its pace.
+//!
+//! Not here: sending. The gateway sends what these machines ask for and brings back what came of it.
+
+pub mod registration;
+
+use crate::config::{Config, Trunk};
+use crate::sip::transaction::Hop;
+use registration::Registration;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Probes missed before a trunk is down, and answered before it is up again.
+const MISSES: u32 = 3;
+const RECOVERIES: u32 = 2;
+/// While down, it is probed at least this often.
+const DOWN_PROBE: Duration = Duration::from_secs(10);
+
+/// Whether a trunk takes calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Health {
+    /// Never heard of since the start: tried.
+    #[default]
+    Unknown,
+    Up,
+    Down,
+}
+
+/// Where a trunk registered from, until when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bound {
+    pub hop: Hop,
+    pub remote: SocketAddr,
+    pub contact: String,
+    pub expires: Instant,
+}
+
+/// One trunk.
+#[derive(Debug, Default)]
+pub struct TrunkState {
+    pub health: Health,
+    pub since: Option<Instant>,
+    misses: u32,
+    answers: u32,
+    /// Timeouts in a row on one connection.
+    wedged: u32,
+    pub last_failure: Option<String>,
+    pub round_trip: Option<Duration>,
+    probe_sent: Option<Instant>,
+    next_probe: Option<Instant>,
+    /// A 503 with Retry-After: nothing is sent before this.
+    pub paused_until: Option<Instant>,
+    pub registrations: Vec<Registration>,
+    pub bound: Option<Bound>,
+    pace: Pace,
+}
+
+/// Calls in the current second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    second: Option<Instant>,
+    calls: u32,
+}
+
+impl Pace {
+    /// Whether one more call may begin; it is counted if so.
+    pub fn take(&mut self, now: Instant, limit: Option<u32>) -> bool {
+        if self.second.is_none_or(|s| now.saturating_duration_since(s) >= Duration::from_secs(1)) {
+            *self = Pace { second: Some(now), calls: 0 };
+        }
+        if limit.is_some_and(|limit| self.calls >= limit) {
+            return false;
+        }
+        self.calls += 1;
+        true
+    }
+}
+
+/// A change worth a line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    Up { was_down_for: Option<Duration> },
+    Down { why: String },
+}
+
+impl TrunkState {
+    /// A probe, or a call's request, was answered.
+    pub fn answered(&mut self, now: Instant) -> Option<Change> {
+        self.misses = 0;
+        self.wedged = 0;
+        if let Some(sent) = self.probe_sent.take() {
+            self.round_trip = Some(now.saturating_duration_since(sent));
+        }
+        self.answers += 1;
+        let needed = if self.health == Health::Down { RECOVERIES } else { 1 };
+        if self.health == Health::Up || self.answers < needed {
+            return None;
+        }
+        let since = self.since.replace(now).filter(|_| self.health == Health::Down);
+        self.health = Health::Up;
+        Some(Change::Up { was_down_for: since.map(|s| now.saturating_duration_since(s)) })
+    }
+
+    /// A probe was not answered, or answered with a sign of sickness.
+    pub fn missed(&mut self, now: Instant, why: String) -> Option<Change> {
+        self.answers = 0;
+        self.misses += 1;
+        self.probe_sent = None;
+        self.last_failure = Some(why.clone());
+        if self.health == Health::Down || self.misses < MISSES {
+            return None;
+        }
+        self.health = Health::Down;
+        self.since = Some(now);
+        Some(Change::Down { why })
+    }
+
+    /// A request over a connection timed out; true when the connection must be taken for wedged.
+    pub fn timed_out(&mut self) -> bool {
+        self.wedged += 1;
+        self.wedged >= 2 && {
+            self.wedged = 0;
+            true
+        }
+    }
+
+    /// A probe goes out now.
+    pub fn probing(&mut self, now: Instant, interval: Duration) {
+        self.probe_sent = Some(now);
+        let interval = if self.health == Health::Down { interval.min(DOWN_PROBE) } else { interval };
+        self.next_probe = Some(now + interval);
+    }
+
+    /// Whether calls may be sent to it now, or why not.
+    pub fn usable(&self, now: Instant) -> Result<(), String> {
+        if self.health == Health::Down {
+            return Err(format!("it is down: {}", self.last_failure.as_deref().unwrap_or("no answer to OPTIONS")));
+        }
+        match self.paused_until.filter(|until| *until > now) {
+            Some(until) => Err(format!("it asked for {} s of rest", until.saturating_duration_since(now).as_secs().max(1))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What falls due.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Due {
+    Probe(String),
+    Register(String, usize),
+}
+
+/// All trunks.
+#[derive(Debug, Default)]
+pub struct Trunks {
+    states: BTreeMap<String, TrunkState>,
+}
+
+impl Trunks {
+    /// The trunks of `config`; the first probes and registrations are due at once.
+    pub fn new(now: Instant, config: &Config) -> Trunks {
+        let state = |t: &Trunk| TrunkState {
+            next_probe: t.probe.map(|_| now),
+            registrations: t.registrars.iter().map(|r| Registration::new(now, r.clone(), t.register_expires)).collect(),
+            ..TrunkState::default()
+        };
+        Trunks { states: config.trunks.values().map(|t| (t.name.clone(), state(t))).collect() }
+    }
+
+    /// One trunk's state.
+    pub fn get(&self, name: &str) -> Option<&TrunkState> {
+        self.states.get(name)
+    }
+
+    /// One trunk's state, to change.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut TrunkState> {
+        self.states.get_mut(name)
+    }
+
+    /// All, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &TrunkState)> {
+        self.states.iter()
+    }
+
+    /// Whether one more call to or from this trunk may begin in this second.
+    pub fn take_call(&mut self, now: Instant, name: &str, limit: Option<u32>) -> bool {
+        self.states.get_mut(name).is_none_or(|t| t.pace.take(now, limit))
+    }
+
+    /// What falls due at `now`; each is said once, the caller acts on it.
+    pub fn due(&mut self, now: Instant) -> Vec<Due> {
+        let mut due = Vec::new();
+        for (name, state) in &mut self.states {
+            if state.next_probe.is_some_and(|at| at <= now) {
+                state.next_probe = None;
+                due.push(Due::Probe(name.clone()));
+            }
+            for (n, registration) in state.registrations.iter_mut().enumerate() {
+                if registration.is_due(now) {
+                    due.push(Due::Register(name.clone(), n));
+                }
+            }
+            if state.bound.as_ref().is_some_and(|b| b.expires <= now) {
+                state.bound = None;
+            }
+        }
+        due
+    }
+
+    /// The earliest moment something falls due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let of = |s: &TrunkState| {
+            let registrations = s.registrations.iter().filter_map(Registration::next_timeout);
+            registrations.chain(s.next_probe).chain(s.bound.as_ref().map(|b| b.expires)).min()
+        };
+        self.states.values().filter_map(of).min()
+    }
+
+    /// The trunk that registered from `remote`.
+    pub fn bound_from(&self, remote: SocketAddr) -> Option<&str> {
+        let same = |s: &TrunkState| s.bound.as_ref().is_some_and(|b| b.remote == remote);
+        self.states.iter().find(|(_, s)| same(s)).map(|(name, _)| name.as_str())
+    }
+}
+
+impl fmt::Display for TrunkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.health)?;
+        self.registrations.iter().try_for_each(|r| write!(f, "; {r}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_misses_take_it_out_and_two_answers_bring_it_back() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut trunk = TrunkState::default();
+        assert_eq!(trunk.answered(at(0)), Some(Change::Up { was_down_for: None }));
+        for n in 1..3 {
+            assert_eq!(trunk.missed(at(n), "silence".into()), None);
+        }
+        trunk.answered(at(3));
+        assert!((4..6).all(|n| trunk.missed(at(n), "silence".into()).is_none()), "counting began again");
+        assert_eq!(trunk.missed(at(6), "silence".into()), Some(Change::Down { why: "silence".into() }));
+        assert!(trunk.usable(at(6)).is_err());
+        assert_eq!(trunk.missed(at(7), "silence".into()), None, "said once");
+        assert_eq!(trunk.answered(at(8)), None, "one answer is no recovery");
+        assert_eq!(trunk.answered(at(9)), Some(Change::Up { was_down_for: Some(Duration::from_secs(3)) }));
+        assert!(trunk.usable(at(9)).is_ok());
+    }
+
+    #[test]
+    fn the_pace_is_kept_by_the_second() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        assert_eq!((0..5).filter(|_| pace.take(now, Some(2))).count(), 2);
+        assert!(pace.take(now + Duration::from_secs(1), Some(2)));
+        assert!((0..1_000).all(|_| pace.take(now, None)));
+    }
+}

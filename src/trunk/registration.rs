@@ -1,0 +1,163 @@
+//! Our registration with a carrier (RFC 3261 §10.2, RFC 3608): when to register, refresh, back off.
+//!
+//! ```text
+//!   Idle --due--> Trying --200--> Registered --due--> Trying
+//!                   | --401/407--> Trying (digest; once, or again where stale)
+//!                   | --423--> Trying (longer) ; other --> Waiting --due--> Trying
+//! ```
+
+use crate::config::TrunkUri;
+use crate::sip::digest::Answering;
+use crate::sip::header::{NameAddr, delta_seconds};
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::uri::Uri;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// First pause after a failure, and the longest (RFC 5626 §4.5's figures).
+const BACK_OFF: Duration = Duration::from_secs(30);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(1_800);
+/// A refusal of our credentials is not tried again soon: it would lock the account.
+const REFUSED: Duration = Duration::from_secs(600);
+
+/// Where it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    Idle,
+    Trying,
+    Registered { until: Instant },
+    Waiting { why: String },
+}
+
+/// One registrar of one trunk.
+#[derive(Debug)]
+pub struct Registration {
+    pub registrar: TrunkUri,
+    pub state: State,
+    expires: u32,
+    next: Option<Instant>,
+    failures: u32,
+    /// The same for all its REGISTERs (§10.2): Call-ID, and a CSeq that grows.
+    pub call_id: String,
+    pub cseq: u32,
+    pub answering: Answering,
+    /// RFC 3608: the route of requests to this carrier.
+    pub service_route: Vec<String>,
+}
+
+/// What a response asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Nothing until it falls due again.
+    Nothing,
+    /// Send again at once: with credentials, or a longer time.
+    Again,
+    Registered { expires: u32, first: bool },
+    Failed { why: String, again_in: Duration },
+}
+
+impl Registration {
+    /// Due at once.
+    pub fn new(now: Instant, registrar: TrunkUri, expires: u32) -> Registration {
+        let answering = Answering::default();
+        Registration { registrar, state: State::Idle, expires, next: Some(now), failures: 0, call_id: String::new(), cseq: 0, answering, service_route: Vec::new() }
+    }
+
+    /// Whether it must be sent now; said once.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.next.is_some_and(|at| at <= now);
+        if due {
+            self.next = None;
+        }
+        due
+    }
+
+    /// When it falls due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// A REGISTER is about to be sent: its CSeq and the seconds asked for.
+    pub fn sending(&mut self) -> (u32, u32) {
+        if !matches!(self.state, State::Registered { .. }) {
+            self.state = State::Trying;
+        }
+        self.cseq += 1;
+        (self.cseq, self.expires)
+    }
+
+    /// The registrar answered. `contact` is what we registered; `chance` (0 to 255) is the jitter.
+    pub fn answered(&mut self, now: Instant, response: &Message, contact: &str, chance: u8) -> Next {
+        match response.status() {
+            100..=199 => Next::Nothing,
+            200..=299 => self.registered(now, response, contact, chance),
+            401 | 407 if self.answering.take(response) => Next::Again,
+            401 | 403 | 407 => self.fail(now, format!("{} refuses our credentials ({})", self.registrar.host, response.status()), REFUSED),
+            423 => {
+                let longer = response.header(HeaderName::MinExpires).and_then(delta_seconds).filter(|m| *m > self.expires && *m <= 86_400);
+                match longer {
+                    Some(longer) => {
+                        self.expires = longer;
+                        Next::Again
+                    }
+                    None => self.failed(now, "423 without a usable Min-Expires".into(), chance),
+                }
+            }
+            status => {
+                let asked = response.header(HeaderName::RetryAfter).and_then(delta_seconds).map(|s| Duration::from_secs(u64::from(s.min(3_600))));
+                let why = format!("{} said {status} {}", self.registrar.host, response.reason_phrase());
+                match asked {
+                    Some(asked) => self.fail(now, why, asked.max(Duration::from_secs(1))),
+                    None => self.failed(now, why, chance),
+                }
+            }
+        }
+    }
+
+    /// Nothing came back, or nothing could be sent.
+    pub fn failed(&mut self, now: Instant, why: String, chance: u8) -> Next {
+        let longest = (BACK_OFF * 2u32.saturating_pow(self.failures.min(8))).min(LONGEST_BACK_OFF);
+        self.failures += 1;
+        // RFC 5626 §4.5: between half and the whole of it, so that a fleet does not come back together.
+        self.fail(now, why, longest / 2 + longest / 2 * u32::from(chance) / 255)
+    }
+
+    fn fail(&mut self, now: Instant, why: String, again_in: Duration) -> Next {
+        self.answering.forget();
+        self.next = Some(now + again_in);
+        self.service_route.clear();
+        self.state = State::Waiting { why: why.clone() };
+        Next::Failed { why, again_in }
+    }
+
+    fn registered(&mut self, now: Instant, response: &Message, contact: &str, chance: u8) -> Next {
+        let ours = |value: &&str| match (NameAddr::parse(value), Uri::parse(contact)) {
+            (Ok(said), Ok(ours)) => said.uri.user == ours.user && said.uri.host.eq_ignore_ascii_case(ours.host) && said.uri.port == ours.port,
+            _ => false,
+        };
+        let own = response.values(HeaderName::Contact).find(ours).and_then(|v| NameAddr::parse(v).ok());
+        let granted = own.and_then(|c| c.params.get("expires").and_then(delta_seconds));
+        let granted = granted.or_else(|| response.header(HeaderName::Expires).and_then(delta_seconds)).unwrap_or(self.expires).max(10);
+        let first = !matches!(self.state, State::Registered { .. });
+        self.failures = 0;
+        self.answering.accepted();
+        self.state = State::Registered { until: now + Duration::from_secs(u64::from(granted)) };
+        self.service_route = response.values(HeaderName::ServiceRoute).take(8).map(str::to_owned).collect();
+        // Between 80 and 90 % of the time, and never later than 5 s before its end.
+        let after = granted * 8 / 10 + granted / 10 * u32::from(chance) / 255;
+        self.next = Some(now + Duration::from_secs(u64::from(after.min(granted.saturating_sub(5)).max(5))));
+        Next::Registered { expires: granted, first }
+    }
+}
+
+impl fmt::Display for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = &self.registrar.host;
+        match &self.state {
+            State::Idle | State::Trying => write!(f, "registering with {host}"),
+            State::Registered { .. } => write!(f, "registered with {host}"),
+            State::Waiting { why } => write!(f, "not registered with {host}: {why}"),
+        }
+    }
+}
