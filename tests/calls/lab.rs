@@ -359,16 +359,22 @@ impl Lab {
 
     /// Opens a flow and registers with digest.
     pub fn log_in(&mut self, peer: Peer, password: &str, instance: &str) {
+        let Peer::Browser(name, _) = peer else { panic!("only browsers register") };
+        let contact = format!("Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;+sip.instance=\"<urn:{instance}>\";expires=600\r\nSupported: outbound, path\r\n");
+        self.log_in_with(peer, password, &contact);
+    }
+
+    /// As [`log_in`](Self::log_in) with the REGISTER's lines given, Contact among them; the 200.
+    pub fn log_in_with(&mut self, peer: Peer, password: &str, contact: &str) -> Message {
         let Peer::Browser(name, flow) = peer else { panic!("only browsers register") };
         self.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote: peer.remote() });
-        let contact = format!("Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;+sip.instance=\"<urn:{instance}>\";expires=600\r\nSupported: outbound, path\r\n");
-        let first = self.request(peer, "REGISTER", "sip:wt.test", &contact, "");
+        let first = self.request(peer, "REGISTER", "sip:wt.test", contact, "");
         let first = first.replace("To: <sip:wt.test>", &format!("To: <sip:{name}@wt.test>"));
         self.says(peer, &first);
         let challenge = self.take(peer, "401");
         let answer = self.answer_challenge(&challenge, &first, name, password);
         self.says(peer, &answer);
-        self.take(peer, "200");
+        self.take(peer, "200")
     }
 
     /// The request again with credentials.

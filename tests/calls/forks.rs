@@ -1,0 +1,268 @@
+//! Forks on both sides of us: several early dialogs of one INVITE, several phones, redirections, loops, breadth.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::sip::HeaderName;
+use webtrunk::worker::Command;
+
+fn body(message: &webtrunk::sip::Message) -> Vec<u8> {
+    message.body().to_vec()
+}
+
+fn target_of_last_configure(lab: &Lab, end: u16) -> String {
+    let of = |c: &Command| match c {
+        Command::Configure { end: e, settings, .. } if e.0 == end => Some(format!("{:?}", settings.agreed.remote)),
+        _ => None,
+    };
+    lab.media.iter().rev().find_map(of).expect("configured")
+}
+
+#[test]
+fn early_media_of_several_forks_is_one_stable_answer_and_the_fork_that_answers_is_heard() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    let other = TRUNK_SDP.replace("audio 4000", "audio 5000");
+    lab.reply_as(T1, &invite, 183, TRUNK_SDP, "one");
+    let first = lab.take(ALICE, "183");
+    lab.reply_as(T1, &invite, 183, &other, "two");
+    assert!(target_of_last_configure(&lab, 1).contains("4000"), "the first fork stays the one heard");
+    lab.reply_as(T1, &invite, 200, &other, "two");
+    let ok = lab.take(ALICE, "200");
+    assert_eq!(body(&ok), body(&first), "the browser has one answer, whoever answers");
+    assert!(target_of_last_configure(&lab, 1).contains("5000"), "the fork that answered is the one that is heard");
+    let ack = lab.take(T1, "ACK");
+    assert!(ack.to().unwrap().tag() == Some("two"));
+    lab.ack(ALICE, &ok);
+    // The other fork answers too: acknowledged and hung up.
+    lab.reply_as(T1, &invite, 200, TRUNK_SDP, "one");
+    assert_eq!(lab.take(T1, "ACK").to().unwrap().tag(), Some("one"));
+    assert_eq!(lab.take(T1, "BYE").to().unwrap().tag(), Some("one"));
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    assert_eq!(lab.take(T1, "BYE").to().unwrap().tag(), Some("two"));
+    lab.expect_idle();
+}
+
+#[test]
+fn a_thousand_early_dialogs_of_one_invite_are_not_kept() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    for n in 0..1_000 {
+        lab.reply_with(T1, &invite, 180, "", &format!("f{n}"), "Require: 100rel\r\nRSeq: 1\r\n");
+    }
+    let pracks = lab.inbox.iter().filter(|(_, m)| m.method_token() == "PRACK").count();
+    assert_eq!(pracks, 16);
+    lab.reply_as(T1, &invite, 486, "", "f0");
+    lab.expect_idle();
+}
+
+const FOLLOW: &str = "[[route]]\nname = \"Follow\"\nmatch = \"+5X.\"\nredirect = true\ndo = [{ dial = [\"trunk:t1\", \"trunk:t2\"] }]\n";
+
+#[test]
+fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion() {
+    let mut lab = Lab::changed(&[], FOLLOW);
+    lab.invite(ALICE, "+5100", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:201@evil.example:6000>;q=0.5, <sip:777@nowhere>;q=0.9\r\n");
+    assert!(!lab.got(T2, "INVITE"), "the next trunk is not tried: the callee said where");
+    let ringing = lab.take(BOB, "INVITE");
+    assert!(ringing.header(HeaderName::Diversion).is_none(), "a browser is not told");
+    assert!(lab.inbox.iter().all(|(hop, _)| hop.address().is_none_or(|a| a.ip().is_loopback())), "never to a host a callee names");
+    lab.reply(BOB, &ringing, 486, "");
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+    let mut lab = Lab::changed(&[], FOLLOW);
+    lab.invite(ALICE, "+5100", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:+2999@whatever>\r\n");
+    let second = lab.take(T1, "INVITE");
+    assert!(second.request_uri().starts_with("sip:+2999@127.0.0.10"), "{}", second.request_uri());
+    assert_eq!(Lab::header(&second, HeaderName::Diversion), "<sip:+5100@127.0.0.1>;reason=unconditional");
+    lab.reply(T1, &second, 486, "");
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_redirection_is_not_followed_unless_the_route_says_so_and_a_circle_of_them_ends() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:+2999@whatever>\r\n");
+    lab.take(ALICE, "480");
+    lab.expect_idle();
+    let mut lab = Lab::changed(&[], FOLLOW);
+    lab.invite(ALICE, "+5100", OFFER);
+    let mut times = 0;
+    while lab.got(T1, "INVITE") {
+        let invite = lab.take(T1, "INVITE");
+        lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:+5100@whatever>\r\n");
+        times += 1;
+        assert!(times < 20, "no end");
+    }
+    assert_eq!(times, 6, "five redirections, then no more");
+    lab.take(ALICE, "480");
+    lab.expect_idle();
+}
+
+/// A further phone of bob with this q and reg-id.
+fn add_phone(lab: &mut Lab, flow: u64, instance: &str, q: &str, reg_id: u32) -> Peer {
+    let peer = Peer::Browser("bob", flow);
+    lab.log_in_with(peer, "secret-b", &format!("Contact: <sip:bob{flow}@x.invalid;transport=ws>;q={q};reg-id={reg_id};+sip.instance=\"<urn:{instance}>\"\r\nSupported: outbound, path\r\n"));
+    peer
+}
+
+#[test]
+fn phones_of_a_higher_q_ring_first_and_those_of_one_q_together() {
+    let mut lab = Lab::with_phones();
+    let low = add_phone(&mut lab, 5, "uuid-low", "0.2", 1);
+    let high = add_phone(&mut lab, 6, "uuid-high", "1.0", 1);
+    lab.invite(ALICE, "201", OFFER);
+    let (one, two) = (lab.take(BOB, "INVITE"), lab.take(high, "INVITE"));
+    assert!(!lab.got(low, "INVITE"));
+    lab.reply(BOB, &one, 486, "");
+    lab.reply(high, &two, 480, "");
+    let last = lab.take(low, "INVITE");
+    lab.reply(low, &last, 200, ANSWER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_phone_with_two_flows_rings_once_and_by_its_second_flow_when_the_first_is_dead() {
+    for dead in ["430", "closed"] {
+        let mut lab = Lab::with_phones();
+        let second = add_phone(&mut lab, 5, "uuid-b", "1.0", 2);
+        lab.invite(ALICE, "201", OFFER);
+        let (rung, other) = if lab.got(BOB, "INVITE") { (BOB, second) } else { (second, BOB) };
+        assert!(!lab.got(other, "INVITE"), "one phone rings once");
+        let invite = lab.take(rung, "INVITE");
+        match dead {
+            "430" => lab.reply(rung, &invite, 430, ""),
+            _ => {
+                let Peer::Browser(_, flow) = rung else { unreachable!() };
+                lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(flow) });
+            }
+        }
+        let invite = lab.take(other, "INVITE");
+        lab.reply(other, &invite, 200, ANSWER);
+        let ok = lab.take(ALICE, "200");
+        lab.ack(ALICE, &ok);
+        let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+        lab.says(ALICE, &bye);
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_request_disposition_is_honoured() {
+    for (wish, at_once) in [("no-fork", 1), ("sequential", 1), ("parallel", 2), ("queue", 1)] {
+        let mut lab = Lab::with_phones();
+        let other = add_phone(&mut lab, 5, "uuid-2", "0.3", 1);
+        let text = lab.request(ALICE, "INVITE", "sip:201@wt.test", &format!("Request-Disposition: {wish}\r\n"), OFFER);
+        lab.says(ALICE, &text);
+        let ringing = [BOB, other].into_iter().filter(|p| lab.got(*p, "INVITE")).count();
+        assert_eq!(ringing, at_once, "{wish}");
+        let first = lab.take(BOB, "INVITE");
+        lab.reply(BOB, &first, 480, "");
+        assert_eq!(lab.got(other, "INVITE"), wish != "no-fork", "{wish}");
+        lab.cancel(ALICE, &text);
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn users_in_turn_ring_one_after_the_other() {
+    let route = "[[route]]\nname = \"Turn\"\nmatch = \"400\"\ndo = [{ ring = [\"user:bob\", \"user:alice\"], order = \"in-turn\", timeout = \"5s\" }]\n";
+    let mut lab = Lab::changed(&[], route);
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    lab.take(ALICE, "INVITE");
+    let second = Peer::Browser("alice", 8);
+    lab.log_in(second, "secret-a", "uuid-a2");
+    lab.invite(ALICE, "400", OFFER);
+    lab.take(BOB, "INVITE");
+    assert!(!lab.got(second, "INVITE"));
+    lab.advance(Duration::from_secs(6));
+    lab.take(second, "INVITE");
+    lab.advance(Duration::from_secs(6));
+    lab.take(ALICE, "480");
+    lab.advance(Duration::from_secs(40));
+    lab.expect_idle();
+}
+
+#[test]
+fn max_breadth_limits_a_fork_and_is_shared_among_its_branches() {
+    let mut lab = Lab::with_phones();
+    let other = add_phone(&mut lab, 5, "uuid-2", "1.0", 1);
+    let invite = |lab: &mut Lab, breadth: &str| {
+        let text = lab.request(ALICE, "INVITE", "sip:201@wt.test", &format!("Max-Breadth: {breadth}\r\n"), OFFER);
+        lab.says(ALICE, &text);
+        text
+    };
+    let text = invite(&mut lab, "7");
+    for peer in [BOB, other] {
+        assert_eq!(Lab::header(&lab.take(peer, "INVITE"), HeaderName::MaxBreadth), "3");
+    }
+    lab.cancel(ALICE, &text);
+    lab.advance(Duration::from_secs(40));
+    let text = invite(&mut lab, "1");
+    let ringing: Vec<Peer> = [BOB, other].into_iter().filter(|p| lab.got(*p, "INVITE")).collect();
+    assert_eq!(ringing.len(), 1, "one branch at a time");
+    let first = lab.take(ringing[0], "INVITE");
+    lab.reply(ringing[0], &first, 486, "");
+    assert!([BOB, other].into_iter().any(|p| lab.got(p, "INVITE")), "then the next");
+    lab.cancel(ALICE, &text);
+    lab.advance(Duration::from_secs(40));
+    invite(&mut lab, "0");
+    lab.take(ALICE, "440");
+    lab.expect_idle();
+}
+
+#[test]
+fn our_own_invite_come_back_is_482() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let ours = lab.take(T1, "INVITE");
+    let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
+    let own = text.lines().find(|l| l.starts_with("Call-ID:")).unwrap().to_owned();
+    lab.says(T1, &text.replace(&own, &format!("Call-ID: {}", ours.call_id())));
+    assert!(Lab::header(&lab.take(T1, "482"), HeaderName::Reason).contains("loop"));
+    lab.reply(T1, &ours, 486, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn q850_says_more_than_a_500_and_is_carried_across() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 500, "", "x", "Reason: Q.850;cause=17;text=\"User busy\"\r\n");
+    let busy = lab.take(ALICE, "486");
+    let reasons: Vec<&str> = busy.all(HeaderName::Reason).collect();
+    assert!(reasons.iter().any(|r| r.starts_with("Q.850;cause=17")), "{reasons:?}");
+    lab.expect_idle();
+    let mut lab = Lab::with_phones();
+    let (ok, invite) = lab.talk("+12065550123");
+    let text = lab.in_dialog_with(T1, &invite, "BYE", 2, "Reason: Q.850;cause=34\r\n", "");
+    lab.says(T1, &text);
+    let bye = lab.take(ALICE, "BYE");
+    assert!(bye.all(HeaderName::Reason).any(|r| r.starts_with("Q.850;cause=34")), "{:?}", bye.all(HeaderName::Reason).collect::<Vec<_>>());
+    drop(ok);
+    lab.expect_idle();
+    let mut lab = Lab::with_phones();
+    let text = lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    let head = text.split("\r\n\r\n").next().unwrap();
+    let lines: Vec<&str> = head.lines().filter(|l| !["Content-Type", "Content-Length", "Contact"].iter().any(|p| l.starts_with(p))).collect();
+    let cancel = lines.join("\r\n").replacen("INVITE", "CANCEL", 1).replace(" INVITE", " CANCEL");
+    lab.says(ALICE, &format!("{cancel}\r\nReason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nContent-Length: 0\r\n\r\n"));
+    assert!(Lab::header(&lab.take(T1, "CANCEL"), HeaderName::Reason).contains("completed elsewhere"));
+    lab.expect_idle();
+}

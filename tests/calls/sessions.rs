@@ -1,0 +1,304 @@
+//! Session timers (RFC 4028), UPDATE (RFC 3311), and re-INVITEs of ours: refresh, glare, challenge.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::call::HangupBy;
+use webtrunk::sip::{HeaderName, Message};
+
+const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
+
+/// A call of alice over t1, whose 200 has these extra lines; the trunk's INVITE and alice's 200.
+fn talk_with(lab: &mut Lab, extra: &str) -> (Message, Message) {
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", extra);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.take(T1, "ACK");
+    (invite, ok)
+}
+
+fn hang_up(lab: &mut Lab, ok: &Message) {
+    let bye = lab.in_dialog(ALICE, ok, "BYE", 9_000, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn we_ask_for_a_session_timer_and_refresh_by_update_at_half_of_it() {
+    let mut lab = Lab::with_phones();
+    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE, UPDATE\r\n");
+    assert_eq!((Lab::header(&invite, HeaderName::SessionExpires), Lab::header(&invite, HeaderName::MinSe)), ("1800", "90"));
+    assert!(invite.lists(HeaderName::Supported, "timer"));
+    for _ in 0..3 {
+        lab.advance(Duration::from_secs(900));
+        let update = lab.take(T1, "UPDATE");
+        assert_eq!(Lab::header(&update, HeaderName::SessionExpires), "1800;refresher=uac");
+        assert!(update.body().is_empty());
+        lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 1800;refresher=uac\r\n");
+    }
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    hang_up(&mut lab, &ok);
+}
+
+#[test]
+fn without_update_the_refresh_is_a_reinvite_with_the_same_description() {
+    let mut lab = Lab::with_phones();
+    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE\r\n");
+    lab.advance(Duration::from_secs(900));
+    let again = lab.take(T1, "INVITE");
+    assert_eq!(again.body(), invite.body(), "o= keeps its version: a refresh, not a change (RFC 4028 section 7.4)");
+    let configured = lab.media.len();
+    lab.reply_with(T1, &again, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\n");
+    let ack = lab.take(T1, "ACK");
+    assert_eq!(ack.cseq().unwrap().number, again.cseq().unwrap().number);
+    assert_eq!(lab.media.len(), configured, "media is not touched");
+    // The 200 comes again: its ACK was lost.
+    lab.reply_with(T1, &again, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\n");
+    lab.take(T1, "ACK");
+    assert!(!lab.got(ALICE, "INVITE"));
+    hang_up(&mut lab, &ok);
+}
+
+#[test]
+fn a_peer_that_forgets_its_refresh_loses_the_session_before_it_expires() {
+    let mut lab = Lab::with_phones();
+    talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
+    lab.advance(Duration::from_secs(267));
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    lab.advance(Duration::from_secs(2));
+    lab.take(T1, "BYE");
+    lab.take(ALICE, "BYE");
+    assert!(lab.ended()[0].why.contains("let the session of 300 s expire"), "{}", lab.ended()[0].why);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_peers_refreshes_keep_the_session_by_reinvite_and_by_update() {
+    let mut lab = Lab::with_phones();
+    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
+    let refresh = "Session-Expires: 300;refresher=uac\r\nSupported: timer\r\n";
+    for (n, method) in ["UPDATE", "INVITE", "UPDATE", "INVITE"].into_iter().enumerate() {
+        lab.advance(Duration::from_secs(200));
+        let body = if method == "INVITE" { TRUNK_SDP } else { "" };
+        let text = lab.in_dialog_with(T1, &invite, method, 2 + n as u32, refresh, body).replace(";tag=peer", ";tag=far");
+        lab.says(T1, &text);
+        let granted = lab.take(T1, &format!("200 {method}"));
+        assert_eq!(Lab::header(&granted, HeaderName::SessionExpires), "300;refresher=uac");
+        assert!(granted.lists(HeaderName::Require, "timer"));
+        if method == "INVITE" {
+            lab.ack(T1, &granted);
+        }
+    }
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    hang_up(&mut lab, &ok);
+}
+
+#[test]
+fn a_422_is_answered_with_the_longer_interval_the_callee_wants() {
+    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let first = lab.take(T1, "INVITE");
+    assert_eq!(Lab::header(&first, HeaderName::SessionExpires), "90");
+    lab.reply_with(T1, &first, 422, "", "x", "Min-SE: 600\r\n");
+    let second = lab.take(T1, "INVITE");
+    assert_eq!(Lab::header(&second, HeaderName::SessionExpires), "600");
+    assert_eq!((second.call_id(), second.cseq().unwrap().number), (first.call_id(), first.cseq().unwrap().number + 1));
+    lab.reply_with(T1, &second, 422, "", "x", "Min-SE: 600\r\n");
+    lab.take(ALICE, "422");
+    lab.expect_idle();
+}
+
+#[test]
+fn our_own_422_names_the_least_and_an_absent_wish_gets_ours() {
+    let mut lab = Lab::with_phones();
+    let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "Supported: timer\r\nSession-Expires: 60\r\n", TRUNK_SDP);
+    lab.says(T1, &text);
+    assert_eq!(Lab::header(&lab.take(T1, "422"), HeaderName::MinSe), "90");
+    assert!(!lab.got(ALICE, "INVITE"));
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    let ok = lab.take(T1, "200");
+    assert_eq!(Lab::header(&ok, HeaderName::SessionExpires), "1800;refresher=uas", "we refresh for a peer that knows no timers");
+    assert!(!ok.lists(HeaderName::Require, "timer"));
+    lab.ack(T1, &ok);
+    lab.advance(Duration::from_secs(900));
+    let refresh = lab.take(T1, "INVITE");
+    lab.reply(T1, &refresh, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    let bye = lab.in_dialog(T1, &ok, "BYE", 90, "", "");
+    lab.says(T1, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_browser_without_timers_is_not_bothered_with_them() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "201", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 200, ANSWER);
+    let ok = lab.take(ALICE, "200");
+    assert!(ok.header(HeaderName::SessionExpires).is_none());
+    lab.ack(ALICE, &ok);
+    lab.advance(Duration::from_secs(3_600));
+    assert!(!lab.got(ALICE, "INVITE") && !lab.got(BOB, "INVITE"));
+    hang_up(&mut lab, &ok);
+}
+
+#[test]
+fn glare_491_is_waited_out_and_the_refresh_tried_again() {
+    let mut lab = Lab::with_phones();
+    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
+    lab.advance(Duration::from_secs(900));
+    let ours = lab.take(T1, "INVITE");
+    // Theirs crosses ours: 491 each way.
+    let theirs = lab.in_dialog(T1, &invite, "INVITE", 2, "far", TRUNK_SDP);
+    lab.says(T1, &theirs);
+    lab.take(T1, "491");
+    lab.reply_as(T1, &ours, 491, "", "far");
+    lab.take(T1, "ACK");
+    lab.advance(Duration::from_millis(2_050));
+    assert!(!lab.got(T1, "INVITE"), "the owner of the Call-ID waits at least 2.1 s");
+    lab.advance(Duration::from_millis(2_000));
+    let again = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &again, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\n");
+    lab.take(T1, "ACK");
+    hang_up(&mut lab, &ok);
+}
+
+#[test]
+fn a_challenge_to_our_reinvite_is_answered_only_where_the_first_invite_was_challenged_too() {
+    for proved in [true, false] {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let mut invite = lab.take(T1, "INVITE");
+        if proved {
+            lab.reply_with(T1, &invite, 401, "", "x", CHALLENGE);
+            invite = lab.take(T1, "INVITE");
+        }
+        lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
+        let ok = lab.take(ALICE, "200");
+        lab.ack(ALICE, &ok);
+        lab.advance(Duration::from_secs(900));
+        let refresh = lab.take(T1, "INVITE");
+        assert!(refresh.header(HeaderName::Authorization).is_none());
+        lab.reply_with(T1, &refresh, 401, "", "far", &CHALLENGE.replace("n1", "n2"));
+        if proved {
+            let again = lab.take(T1, "INVITE");
+            assert!(Lab::header(&again, HeaderName::Authorization).contains("nonce=\"n2\""));
+            lab.reply_with(T1, &again, 401, "", "far", &CHALLENGE.replace("n1", "n3"));
+            assert!(!lab.got(T1, "INVITE"), "once");
+        } else {
+            assert!(!lab.got(T1, "INVITE"), "a callee that challenges us out of the blue learns nothing");
+        }
+        hang_up(&mut lab, &ok);
+    }
+}
+
+#[test]
+fn a_refresh_that_finds_no_dialog_ends_the_call_on_both_sides() {
+    for status in [481, 408] {
+        let mut lab = Lab::with_phones();
+        talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
+        lab.advance(Duration::from_secs(900));
+        let refresh = lab.take(T1, "INVITE");
+        lab.reply_as(T1, &refresh, status, "", "far");
+        lab.take(ALICE, "BYE");
+        assert_eq!(lab.ended()[0].by, Some(HangupBy::Callee));
+        lab.expect_idle();
+    }
+    let mut lab = Lab::with_phones();
+    talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
+    lab.advance(Duration::from_secs(940));
+    lab.take(ALICE, "BYE");
+    assert!(lab.ended()[0].why.contains("does not know the call any more"), "{}", lab.ended()[0].why);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_refresh_refused_otherwise_is_tried_again_until_the_session_ends() {
+    let mut lab = Lab::with_phones();
+    talk_with(&mut lab, "Session-Expires: 200;refresher=uac\r\nRequire: timer\r\n");
+    lab.advance(Duration::from_secs(100));
+    for _ in 0..6 {
+        let refresh = lab.take(T1, "INVITE");
+        lab.reply_as(T1, &refresh, 500, "", "far");
+        lab.advance(Duration::from_secs(10));
+    }
+    lab.advance(Duration::from_secs(20));
+    lab.take(T1, "BYE");
+    lab.take(ALICE, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn an_update_with_an_offer_renegotiates_its_leg_and_one_with_a_bad_offer_changes_nothing() {
+    let mut lab = Lab::with_phones();
+    let (invite, ok) = talk_with(&mut lab, "");
+    let held = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2") + "a=sendonly\r\n";
+    let update = lab.in_dialog(T1, &invite, "UPDATE", 2, "far", &held);
+    lab.says(T1, &update);
+    let answer = String::from_utf8_lossy(lab.take(T1, "200 UPDATE").body()).into_owned();
+    assert!(answer.contains("a=recvonly"), "{answer}");
+    let bad = held.replace("o=- 1 2", "o=- 1 3").replace("RTP/AVP 0 101", "RTP/AVP 18").replace("PCMU", "G729").replace("rtpmap:0", "rtpmap:18");
+    let update = lab.in_dialog(T1, &invite, "UPDATE", 3, "far", &bad);
+    lab.says(T1, &update);
+    lab.take(T1, "488");
+    assert!(!lab.got(ALICE, "UPDATE") && !lab.got(ALICE, "INVITE"), "it stays on its leg");
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    hang_up(&mut lab, &ok);
+}
+
+#[test]
+fn an_update_in_an_early_dialog_is_served_on_either_side() {
+    // The callee's: its early media moves.
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 1\r\n");
+    let prack = lab.take(T1, "PRACK");
+    lab.reply(T1, &prack, 200, "");
+    let moved = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2").replace("audio 4000", "audio 4010");
+    let update = lab.in_dialog(T1, &invite, "UPDATE", 2, "far", &moved);
+    lab.says(T1, &update);
+    assert!(lab.take(T1, "200 UPDATE").body_of("application/sdp").is_some());
+    // The caller's: before its first offer is answered it must wait, afterwards it is served.
+    lab.take(ALICE, "183");
+    lab.reply_with(T1, &invite, 486, "", "far", "");
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "201", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 180, "");
+    let ringing = lab.take(ALICE, "180");
+    let update = lab.in_dialog(ALICE, &ringing, "UPDATE", 90, "", OFFER);
+    lab.says(ALICE, &update);
+    assert!(lab.take(ALICE, "500").header(HeaderName::RetryAfter).is_some(), "RFC 3311 section 5.2");
+    lab.reply(BOB, &invite, 183, ANSWER);
+    let early = lab.take(ALICE, "183");
+    let offer = OFFER.replacen(" 2 IN IP4", " 3 IN IP4", 1);
+    let update = lab.in_dialog(ALICE, &early, "UPDATE", 91, "", &offer);
+    lab.says(ALICE, &update);
+    assert!(lab.take(ALICE, "200 UPDATE").body_of("application/sdp").is_some());
+    lab.reply(BOB, &invite, 486, "");
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_reinvite_without_an_offer_gets_ours_and_a_bad_answer_leaves_the_session_as_it_was() {
+    let mut lab = Lab::with_phones();
+    let (invite, ok) = talk_with(&mut lab, "");
+    for (cseq, answer) in [(2, TRUNK_SDP.replace("o=- 1 1", "o=- 1 2")), (3, String::new())] {
+        let text = lab.in_dialog(T1, &invite, "INVITE", cseq, "far", "");
+        lab.says(T1, &text);
+        let offer = lab.take(T1, "200 INVITE");
+        assert!(offer.body_of("application/sdp").is_some());
+        let ack = lab.in_dialog(T1, &offer, "ACK", cseq, "", &answer);
+        lab.says(T1, &ack);
+        assert_eq!(lab.gateway.gauges().calls, 1);
+    }
+    hang_up(&mut lab, &ok);
+}
