@@ -91,6 +91,8 @@ pub struct Branch {
     pub(super) answering: Answering,
     /// Asked for after a 422 (RFC 4028 §7.4).
     pub(super) session_wish: Option<u32>,
+    /// It was moved to TCP for its length once already.
+    pub(super) moved_to_tcp: bool,
     pub(super) cancel_when_possible: bool,
     pub(super) started: Instant,
     pub(super) forks: Vec<Fork>,

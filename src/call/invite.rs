@@ -25,7 +25,8 @@ impl Call {
             BranchTarget::Trunk { name, .. } => Some(name.clone()),
             _ => None,
         });
-        let better = for_length(desk, trunk.as_deref(), hop, bytes.len());
+        let moved = self.branches.iter().any(|b| b.id == id && b.moved_to_tcp);
+        let better = if moved { hop } else { for_length(desk, trunk.as_deref(), hop, bytes.len()) };
         let (hop, via, bytes) = if better == hop {
             (hop, via, bytes)
         } else {
@@ -36,6 +37,7 @@ impl Call {
         if branch.leg.hop != hop {
             // Where TCP is refused, the datagram is tried after all (§18.1.1).
             branch.hops.push_front(branch.leg.hop);
+            branch.moved_to_tcp = true;
             branch.leg.hop = hop;
         }
         branch.invite = bytes.clone();

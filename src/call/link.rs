@@ -130,6 +130,7 @@ impl Branch {
             late_answer: None,
             answering: Default::default(),
             session_wish: None,
+            moved_to_tcp: false,
             cancel_when_possible: false,
             started: now,
             forks: Vec::new(),

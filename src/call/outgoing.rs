@@ -48,6 +48,7 @@ impl Call {
             late_answer: None,
             answering: Answering::for_realm(realm.as_deref()),
             session_wish: None,
+            moved_to_tcp: false,
             cancel_when_possible: false,
             started: desk.now,
             forks: Vec::new(),

@@ -1,12 +1,15 @@
 //! Call flows as ladders in virtual time. `→` is said to the gateway, `←` by it.
 
 mod basic;
+mod carriers;
 mod forks;
 mod lab;
 mod lives;
+mod outside;
 mod refusals;
 mod reliable;
 mod registration;
 mod renegotiation;
 mod sessions;
+mod transfers;
 mod trunks;

@@ -1,0 +1,387 @@
+//! Transfers: blind and attended, executed here or passed to the trunk; calls that take another's place.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::sip::{HeaderName, Message};
+use webtrunk::worker::Command;
+
+/// What a NOTIFY of a transfer says.
+fn progress(message: &Message) -> String {
+    assert!(Lab::header(message, HeaderName::Event).starts_with("refer"));
+    String::from_utf8_lossy(message.body()).trim().to_owned()
+}
+
+fn refer(lab: &mut Lab, peer: Peer, seen: &Message, cseq: u32, to: &str, extra: &str) {
+    let text = lab.in_dialog_with(peer, seen, "REFER", cseq, &format!("Refer-To: {to}\r\n{extra}"), "");
+    lab.says(peer, &text);
+}
+
+/// Takes the next NOTIFY, answers it, and returns what it says.
+fn told(lab: &mut Lab, peer: Peer) -> String {
+    let notify = lab.take(peer, "NOTIFY");
+    lab.reply(peer, &notify, 200, "");
+    progress(&notify)
+}
+
+/// The pairs joined by media, the last command last.
+fn bridges(lab: &Lab) -> Vec<(u64, u16, u16)> {
+    lab.media.iter().filter_map(|c| if let Command::Bridge { session, a, b } = c { Some((*session, a.0, b.0)) } else { None }).collect()
+}
+
+#[test]
+fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
+    let mut lab = Lab::with_phones();
+    let (ok, first) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
+    lab.take(ALICE, "202");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
+    let invite = lab.take(BOB, "INVITE");
+    assert_eq!(invite.from().unwrap().uri.user, Some("+12065550123"), "bob sees who is handed over");
+    assert!(Lab::header(&invite, HeaderName::ReferredBy).contains("+12065550111"));
+    lab.reply(BOB, &invite, 180, "");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 180 Ringing");
+    assert!(matches!(lab.media.last(), Some(Command::Play { .. })), "who waits hears ringing: {:?}", lab.media.last());
+    lab.reply(BOB, &invite, 200, ANSWER);
+    lab.take(BOB, "ACK");
+    let done = lab.take(ALICE, "NOTIFY");
+    assert_eq!(progress(&done), "SIP/2.0 200 OK");
+    assert!(Lab::header(&done, HeaderName::SubscriptionState).starts_with("terminated"));
+    lab.reply(ALICE, &done, 200, "");
+    assert_eq!(bridges(&lab).last().map(|b| (b.1, b.2)), Some((1, 2)), "the trunk and bob");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
+    lab.says(ALICE, &bye);
+    lab.take(ALICE, "200 BYE");
+    lab.advance(Duration::from_secs(30));
+    assert!(!lab.got(T1, "BYE") && !lab.got(BOB, "BYE"), "the two talk on");
+    let bye = lab.in_dialog(T1, &first, "BYE", 2, "peer", "");
+    lab.says(T1, &bye);
+    lab.take(BOB, "BYE");
+    assert_eq!(lab.ended()[0].transfers, ["201"]);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_callee_hands_its_caller_over_and_one_that_stays_on_the_line_is_helped_off_it() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    refer(&mut lab, ALICE, &ringing, 5, "<sip:201@wt.test>", "");
+    lab.take(ALICE, "202");
+    told(&mut lab, ALICE);
+    let invite = lab.take(BOB, "INVITE");
+    assert_eq!(invite.from().unwrap().uri.user, Some("+4930123456"), "the caller's own number");
+    lab.reply(BOB, &invite, 200, ANSWER);
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
+    lab.advance(Duration::from_secs(6));
+    let bye = lab.take(ALICE, "BYE");
+    lab.reply(ALICE, &bye, 200, "");
+    assert!(!lab.got(T1, "BYE") && !lab.got(BOB, "BYE"));
+    let bye = lab.in_dialog(BOB, &invite, "BYE", 2, "peer", "");
+    lab.says(BOB, &bye);
+    lab.take(T1, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_transfer_that_fails_leaves_the_old_call_as_it_was() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
+    lab.take(ALICE, "202");
+    told(&mut lab, ALICE);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 486, "");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 486 Busy Here");
+    assert_eq!(bridges(&lab).last().map(|b| (b.1, b.2)), Some((1, 0)), "alice and the trunk again");
+    // And once more, now with success: the second REFER is named in its NOTIFYs.
+    refer(&mut lab, ALICE, &ok, 92, "<sip:201@wt.test>", "");
+    lab.take(ALICE, "202");
+    let trying = lab.take(ALICE, "NOTIFY");
+    assert_eq!(Lab::header(&trying, HeaderName::Event), "refer;id=92");
+    lab.reply(ALICE, &trying, 200, "");
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 200, ANSWER);
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 93, "", "");
+    lab.says(ALICE, &bye);
+    let bye = lab.in_dialog(BOB, &invite, "BYE", 2, "peer", "");
+    lab.says(BOB, &bye);
+    lab.take(T1, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_referrer_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_call() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
+    lab.take(ALICE, "202");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
+    lab.says(ALICE, &bye);
+    lab.take(ALICE, "200 BYE");
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 180, "");
+    lab.reply(BOB, &invite, 603, "");
+    lab.take(T1, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn who_waits_may_hang_up_while_the_new_party_rings() {
+    let mut lab = Lab::with_phones();
+    let (ok, first) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 180, "");
+    let bye = lab.in_dialog(T1, &first, "BYE", 2, "peer", "");
+    lab.says(T1, &bye);
+    lab.take(BOB, "CANCEL");
+    lab.take(ALICE, "BYE");
+    lab.reply(BOB, &invite, 487, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_refer_is_judged_like_a_new_call_and_nothing_embedded_in_it_counts() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    for (n, (to, status)) in [
+        ("<sip:7777@wt.test>", "404"),
+        ("<mailto:a@b>", "416"),
+        ("<sip:201@wt.test;method=BYE>", "403"),
+        ("<sip:201@wt.test>, <sip:202@wt.test>", "400"),
+        ("<sip:201@wt.test?Replaces=nothing>", "400"),
+        ("<sip:201@wt.test?Replaces=a%3Bto-tag%3Db%3Bfrom-tag%3Dc>", "481"),
+        ("\"x", "400"),
+    ].into_iter().enumerate() {
+        refer(&mut lab, ALICE, &ok, 100 + n as u32, to, "");
+        lab.take(ALICE, status);
+    }
+    refer(&mut lab, ALICE, &ok, 120, "<sip:201@evil.example:9999;maddr=10.0.0.1?X-Evil=1&Route=%3Csip:evil%3E>", "");
+    lab.take(ALICE, "202");
+    let invite = lab.take(BOB, "INVITE");
+    assert!(!String::from_utf8_lossy(invite.bytes()).contains("vil"), "{}", String::from_utf8_lossy(invite.bytes()));
+    refer(&mut lab, ALICE, &ok, 121, "<sip:201@wt.test>", "");
+    lab.take(ALICE, "491");
+    lab.reply(BOB, &invite, 486, "");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 130, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_trunk_and_a_user_without_the_right_may_not_transfer() {
+    let mut lab = Lab::changed(&[("password = \"secret-a\"", "password = \"secret-a\"\nrefer = false")], "");
+    let (ok, invite) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
+    lab.take(ALICE, "403");
+    refer(&mut lab, T1, &invite, 2, "<sip:201@wt.test>", "");
+    lab.take(T1, "403");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_trunk_that_may_hands_the_browser_over() {
+    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"execute\"")], "");
+    let (ok, invite) = lab.talk("+12065550123");
+    refer(&mut lab, T1, &invite, 2, "<sip:+12065550112@127.0.0.1>", "");
+    lab.take(T1, "202");
+    assert_eq!(told(&mut lab, T1), "SIP/2.0 100 Trying");
+    let ringing = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &ringing, 200, ANSWER);
+    assert_eq!(told(&mut lab, T1), "SIP/2.0 200 OK");
+    let bye = lab.in_dialog(T1, &invite, "BYE", 3, "peer", "");
+    lab.says(T1, &bye);
+    lab.advance(Duration::from_secs(10));
+    assert!(!lab.got(ALICE, "BYE"));
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
+    lab.says(ALICE, &bye);
+    lab.take(BOB, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn refer_sub_false_asks_for_silence_and_gets_it() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "Refer-Sub: false\r\nSupported: norefersub\r\n");
+    assert_eq!(lab.take(ALICE, "202").header(HeaderName::ReferSub), Some("false"));
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 200, ANSWER);
+    assert!(!lab.got(ALICE, "NOTIFY"));
+    lab.advance(Duration::from_secs(6));
+    lab.take(ALICE, "BYE");
+    let bye = lab.in_dialog(BOB, &invite, "BYE", 2, "peer", "");
+    lab.says(BOB, &bye);
+    lab.take(T1, "BYE");
+    lab.expect_idle();
+}
+
+/// alice talks with t1 and, in a second call, with t2; her 200s and the trunks' INVITEs.
+fn two_calls(lab: &mut Lab) -> ((Message, Message), (Message, Message)) {
+    let one = lab.talk("+12065550123");
+    lab.invite(ALICE, "200", OFFER);
+    let ringing = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &ringing, 200, ANSWER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.take(BOB, "ACK");
+    (one, (ok, ringing))
+}
+
+fn replaces(ok: &Message) -> String {
+    let (ours, theirs) = (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
+    format!("{}%3Bto-tag%3D{ours}%3Bfrom-tag%3D{theirs}", ok.call_id())
+}
+
+#[test]
+fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
+    let mut lab = Lab::with_phones();
+    let ((ok1, invite1), (ok2, invite2)) = two_calls(&mut lab);
+    lab.media.clear();
+    refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:200@wt.test?Replaces={}>", replaces(&ok2)), "");
+    lab.take(ALICE, "202");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
+    let bye = lab.take(ALICE, "BYE");
+    assert_eq!(bye.call_id(), ok2.call_id(), "the call that was replaced ends at once");
+    lab.reply(ALICE, &bye, 200, "");
+    // Each session got an inner end, told where the other's is, and joined to who stays.
+    let opened: Vec<u64> = lab.media.iter().filter_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None }).collect();
+    assert_eq!(opened.len(), 2);
+    let joined = bridges(&lab);
+    assert_eq!(joined.len(), 2, "{joined:?}");
+    assert!(opened.iter().all(|s| joined.iter().any(|b| b.0 == *s)));
+    let bye = lab.in_dialog(ALICE, &ok1, "BYE", 91, "", "");
+    lab.says(ALICE, &bye);
+    lab.advance(Duration::from_secs(40));
+    assert!(!lab.got(T1, "BYE") && !lab.got(BOB, "BYE"), "the two talk on");
+    let bye = lab.in_dialog(BOB, &invite2, "BYE", 2, "peer", "");
+    lab.says(BOB, &bye);
+    let bye = lab.take(T1, "BYE");
+    lab.reply(T1, &bye, 200, "");
+    drop(invite1);
+    assert_eq!(lab.ended().len(), 2);
+    lab.expect_idle();
+}
+
+#[test]
+fn an_attended_transfer_of_anothers_call_is_403_and_of_one_that_rings_481() {
+    let mut lab = Lab::with_phones();
+    let (ok1, _) = lab.talk("+12065550123");
+    lab.invite(BOB, "+12065550124", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    let ringing = lab.take(BOB, "180");
+    refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:200@wt.test?Replaces={}>", replaces(&ringing)), "");
+    lab.take(ALICE, "202");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 481 Call/Transaction Does Not Exist");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    let ok2 = lab.take(BOB, "200");
+    lab.ack(BOB, &ok2);
+    refer(&mut lab, ALICE, &ok1, 91, &format!("<sip:200@wt.test?Replaces={}>", replaces(&ok2)), "");
+    lab.take(ALICE, "202");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 403 Forbidden");
+    assert_eq!(lab.gateway.gauges().calls, 2);
+    lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+}
+
+#[test]
+fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
+    let mut lab = Lab::with_phones();
+    let (ok, invite) = lab.talk("+12065550123");
+    let header = |to: &str, from: &str| format!("Replaces: {};to-tag={to};from-tag={from}\r\n", ok.call_id());
+    let (ours, theirs) = (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
+    for (sender, extra, status) in [
+        (BOB, header(&ours, &theirs), "403"),
+        (ALICE, header(&ours, "wrong"), "481"),
+        (ALICE, "Replaces: unreadable\r\n".to_owned(), "400"),
+        (ALICE, header(&ours, &theirs).replace("\r\n", ";early-only\r\n"), "486"),
+    ] {
+        let text = lab.request(sender, "INVITE", "sip:anyone@wt.test", &extra, OFFER);
+        lab.says(sender, &text);
+        if ["403", "481", "486"].contains(&status) && lab.got(sender, "200") {
+            // Judged when its media stood: answered, told why, and hung up.
+            lab.take(sender, "200");
+            lab.take(sender, "BYE");
+        } else {
+            lab.take(sender, status);
+        }
+    }
+    let second = Peer::Browser("alice", 9);
+    lab.log_in(second, "secret-a", "uuid-a2");
+    let text = lab.request(second, "INVITE", "sip:anyone@wt.test", &header(&ours, &theirs), OFFER);
+    lab.says(second, &text);
+    let answered = lab.take(second, "200");
+    lab.ack(second, &answered);
+    let bye = lab.take(ALICE, "BYE");
+    assert_eq!(bye.call_id(), ok.call_id());
+    lab.reply(ALICE, &bye, 200, "");
+    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
+    lab.says(T1, &bye);
+    lab.take(second, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
+    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
+    let (ok, _) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:+1777@wt.test>", "");
+    lab.take(ALICE, "202");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
+    let passed = lab.take(T1, "REFER");
+    assert_eq!(Lab::header(&passed, HeaderName::ReferTo), "<sip:+1777@127.0.0.10>");
+    assert!(Lab::header(&passed, HeaderName::ReferredBy).contains("+12065550111"));
+    lab.reply(T1, &passed, 202, "");
+    for (n, (frag, state, said)) in [("SIP/2.0 180 Ringing", "active", "SIP/2.0 180 Ringing"), ("SIP/2.0 200 OK", "terminated", "SIP/2.0 200 OK")].into_iter().enumerate() {
+        let extra = format!("Event: refer\r\nSubscription-State: {state}\r\n");
+        let text = lab.in_dialog_with(T1, &passed, "NOTIFY", 2 + n as u32, &extra, frag).replace("application/sdp", "message/sipfrag");
+        let text = text.replace(";tag=peer;tag=peer", ";tag=peer");
+        lab.says(T1, &text);
+        lab.take(T1, "200 NOTIFY");
+        assert_eq!(told(&mut lab, ALICE), said);
+    }
+    lab.take(T1, "BYE");
+    lab.take(ALICE, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn an_attended_transfer_within_one_trunk_is_passed_with_replaces() {
+    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
+    let (ok1, _) = lab.talk("+12065550123");
+    let (ok2, invite2) = lab.talk("+12065550124");
+    refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:x@wt.test?Replaces={}>", replaces(&ok2)), "");
+    lab.take(ALICE, "202");
+    let passed = lab.take(T1, "REFER");
+    let to = Lab::header(&passed, HeaderName::ReferTo).to_owned();
+    let own = invite2.from().unwrap().tag().unwrap().to_owned();
+    assert!(to.contains("+12065550124") && to.contains(&format!("to-tag%3Dpeer%3Bfrom-tag%3D{own}")), "{to}");
+    lab.reply(T1, &passed, 603, "");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 603 Decline");
+    assert_eq!(lab.gateway.gauges().calls, 2, "both calls go on");
+    lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+}
+
+#[test]
+fn the_third_party_may_be_a_built_in_one_and_be_transferred_to_again() {
+    let mut lab = Lab::with_phones();
+    let (ok, first) = lab.talk("+12065550123");
+    refer(&mut lab, ALICE, &ok, 90, "<sip:9196@wt.test>", "");
+    lab.take(ALICE, "202");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
+    assert!(lab.media.iter().any(|c| matches!(c, Command::Echo { .. })));
+    let bye = lab.in_dialog(T1, &first, "BYE", 2, "peer", "");
+    lab.says(T1, &bye);
+    lab.take(ALICE, "BYE");
+    lab.expect_idle();
+}
