@@ -274,6 +274,10 @@ impl Leg {
         }
         self.ack_wait = None;
         self.session = None;
+        if let Some(open) = self.open.take().filter(|o| o.method == Method::Invite) {
+            // Its final response matters no more; it is awaited for 64*T1 at most.
+            desk.transactions.cancelled(desk.now, open.client);
+        }
     }
 
     /// Says goodbye, where there is a dialog and a way to send.

@@ -1,9 +1,11 @@
 //! Random lives: both sides do anything at any time, and still nothing is left and nothing is said wrongly.
 
 use crate::lab::*;
+use std::collections::HashSet;
 use std::time::Duration;
 use webtrunk::gateway::Input;
 use webtrunk::media::session::Event;
+use webtrunk::observe::Note;
 use webtrunk::sip::Message;
 use webtrunk::sip::transaction::Flow;
 use webtrunk::worker::{Command, Notice};
@@ -32,6 +34,9 @@ struct Life {
     sent: Vec<(Peer, String)>,
     seen: Vec<(Peer, Message)>,
     cseq: u32,
+    /// Branches of the trunks' requests, each of which must get a final answer, and of the answers.
+    asked: HashSet<String>,
+    answered: HashSet<String>,
 }
 
 impl Life {
@@ -49,8 +54,19 @@ impl Life {
         }
     }
 
+    /// A request that must be answered: a trunk's, whose way back is always there.
+    fn asks(&mut self, peer: Peer, text: &str) {
+        if let (Peer::Trunk(..), Some(branch)) = (peer, text.split("branch=").nth(1)) {
+            self.asked.insert(branch.split("\r\n").next().unwrap_or_default().to_owned());
+        }
+        self.lab.says(peer, text);
+    }
+
     fn collect(&mut self) {
         for (hop, message) in self.lab.inbox.drain(..).collect::<Vec<_>>() {
+            if !message.is_request() && message.status() >= 200 {
+                self.answered.extend(message.via().and_then(|v| v.branch()).map(str::to_owned));
+            }
             if let Some(peer) = PEERS.into_iter().find(|p| p.hop() == hop) {
                 self.seen.push((peer, message));
             }
@@ -63,7 +79,10 @@ impl Life {
             0..=2 => {
                 let (peer, number) = (self.chance.pick(&PEERS), self.chance.pick(&NUMBERS));
                 let body = self.body(peer, true);
-                let text = self.lab.invite(peer, number, &body);
+                let host = if matches!(peer, Peer::Browser(..)) { "wt.test" } else { "127.0.0.1" };
+                let extra = self.chance.pick(&["", "", "Require: 100rel\r\n", "Supported: 100rel, timer\r\nSession-Expires: 120\r\n", "Request-Disposition: sequential\r\n"]);
+                let text = self.lab.request(peer, "INVITE", &format!("sip:{number}@{host}"), extra, &body);
+                self.asks(peer, &text);
                 self.sent.push((peer, text));
             }
             3..=11 => self.respond(),
@@ -99,7 +118,13 @@ impl Life {
         };
         let body = if request.method_token() == "INVITE" && (status == 183 || status == 200) { self.body(peer, false) } else { String::new() };
         let tag = self.chance.pick(&["peer", "peer", "peer", "fork"]);
-        self.lab.reply_as(peer, &request, status, &body, tag);
+        let extra = match (request.method_token(), status) {
+            ("INVITE", 101..=199) => self.chance.pick(&["", "Require: 100rel\r\nRSeq: 1\r\n", "Require: 100rel\r\nRSeq: 2\r\n"]),
+            ("INVITE", 200) => self.chance.pick(&["", "Session-Expires: 90;refresher=uac\r\nRequire: timer\r\n", "Session-Expires: 90;refresher=uas\r\nAllow: UPDATE, MESSAGE\r\n"]),
+            ("INVITE", 302) => "Contact: <sip:201@x>\r\n",
+            _ => "",
+        };
+        self.lab.reply_with(peer, &request, status, &body, tag, extra);
     }
 
     fn in_dialog(&mut self) {
@@ -113,15 +138,32 @@ impl Life {
             return;
         }
         let (peer, seen) = self.seen[self.chance.pick(&dialogs)].clone();
-        let method = self.chance.pick(&["ACK", "ACK", "ACK", "BYE", "INVITE", "INFO", "OPTIONS", "UPDATE"]);
+        let method = self.chance.pick(&["ACK", "ACK", "ACK", "BYE", "INVITE", "INFO", "OPTIONS", "UPDATE", "PRACK", "REFER", "REFER", "NOTIFY", "MESSAGE", "SUBSCRIBE"]);
         self.cseq += 1;
         let cseq = match method {
             "ACK" => seen.cseq().map_or(1, |c| c.number),
             _ => self.cseq + u32::from(self.chance.below(2) == 0) * 1_000,
         };
-        let body = if method == "INVITE" { self.body(peer, true) } else { String::new() };
-        let text = self.lab.in_dialog(peer, &seen, method, cseq, "peer", &body);
-        self.lab.says(peer, &text);
+        let body = if matches!(method, "INVITE" | "UPDATE" | "PRACK") { self.body(peer, true) } else { String::new() };
+        let extra = match method {
+            "PRACK" => format!("RAck: {} {} INVITE\r\n", seen.header(webtrunk::sip::HeaderName::RSeq).unwrap_or("1"), seen.cseq().map_or(1, |c| c.number)),
+            "REFER" => {
+                let (_, other) = &self.seen[self.chance.pick(&dialogs)];
+                let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or("none").to_owned();
+                let replaces = format!("{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}", other.call_id(), tag(other.to()), tag(other.from()));
+                let number = self.chance.pick(&NUMBERS);
+                let attended = self.chance.below(2) == 0;
+                format!("Refer-To: <sip:{number}@wt.test{}>\r\n", if attended { format!("?Replaces={replaces}") } else { String::new() })
+            }
+            "NOTIFY" => "Event: refer\r\nSubscription-State: terminated\r\n".to_owned(),
+            _ => String::new(),
+        };
+        let text = self.lab.in_dialog(peer, &seen, method, cseq, "peer", &body).replacen("Max-Forwards", &format!("{extra}Max-Forwards"), 1);
+        if method == "ACK" {
+            self.lab.says(peer, &text);
+        } else {
+            self.asks(peer, &text);
+        }
     }
 
     fn media(&mut self) {
@@ -150,18 +192,22 @@ impl Life {
 }
 
 fn live(seed: u64) {
-    let mut life = Life { lab: Lab::with_phones(), chance: Chance(seed | 1 << 60), sent: Vec::new(), seen: Vec::new(), cseq: 100_000 };
+    let mut life = Life { lab: Lab::with_phones(), chance: Chance(seed | 1 << 60), sent: Vec::new(), seen: Vec::new(), cseq: 100_000, asked: HashSet::new(), answered: HashSet::new() };
     for _ in 0..120 {
         life.step();
     }
     life.lab.handle(Input::HangUpAll);
     life.lab.expect_idle();
+    life.collect();
+    let silent: Vec<&String> = life.asked.difference(&life.answered).collect();
+    assert!(silent.is_empty(), "never answered: {silent:?}");
+    assert!(!life.lab.notes.iter().any(|n| matches!(n, Note::CallPanicked { .. })));
 }
 
 #[test]
 fn random_lives_leave_nothing_behind() {
     // WEBTRUNK_LIVES raises the number; two thousand passed when this was written.
-    let lives = std::env::var("WEBTRUNK_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(600u64);
+    let lives = std::env::var("WEBTRUNK_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000u64);
     for seed in 1..=lives {
         if let Err(cause) = std::panic::catch_unwind(|| live(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))) {
             eprintln!("seed {seed}");

@@ -13,3 +13,4 @@ mod renegotiation;
 mod sessions;
 mod transfers;
 mod trunks;
+mod wire;
