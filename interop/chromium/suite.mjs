@@ -204,7 +204,7 @@ test("PCMU end to end is not transcoded", async () => {
 });
 
 test("hold and resume by re-INVITE from the trunk", async () => {
-  const sipp = start("sipp", ["-sf", join(ROOT, "interop/sipp/uas-hold.xml"), "-i", "127.0.0.1", "-p", "5090", "-m", "1", "-nostdin", "-rtp_echo", "-trace_err", "-error_file", join(work, "sipp-hold.err")], { cwd: work });
+  const sipp = start("sipp", ["-sf", join(ROOT, "interop/chromium/uas-hold.xml"), "-i", "127.0.0.1", "-p", "5090", "-m", "1", "-nostdin", "-rtp_echo", "-trace_err", "-error_file", join(work, "sipp-hold.err")], { cwd: work });
   await until("SIPp listens", () => readFileSync("/proc/net/udp", "utf8").includes(":13E2 "));
   await recordOf(async () => { await dial(alice, "4001"); await connected(alice); await over(alice); });
   await until("SIPp has ended", () => sipp.code !== undefined);

@@ -1,6 +1,7 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
 use super::desk::{Asked, Waiting};
+use super::transfer::Watcher;
 use super::{CallId, CallTimer, Desk};
 use crate::config::DtmfMode;
 use crate::media::EndId;
@@ -16,6 +17,7 @@ use crate::sip::status::{Method, Reject};
 use crate::sip::transaction::{ClientId, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -85,6 +87,9 @@ pub struct Leg {
     pub owns_call_id: bool,
     /// The realm whose challenge we answered in this dialog; only there are later ones answered.
     pub proved_realm: Option<String>,
+    /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in order.
+    pub to_tell: VecDeque<(Watcher, u16)>,
+    pub notifying: bool,
     /// For the next request, after a challenge within the dialog.
     pub credentials: Option<(HeaderName, String)>,
     /// The ACK of our last re-INVITE's 2xx, repeated when that is.
@@ -133,6 +138,8 @@ impl Leg {
             open: None,
             owns_call_id: false,
             proved_realm: None,
+            to_tell: VecDeque::new(),
+            notifying: false,
             credentials: None,
             last_ack: None,
         }

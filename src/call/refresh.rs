@@ -105,13 +105,15 @@ impl Call {
         if asked == Asked::Refresh && self.refreshed(desk, end, client, message) {
             return;
         }
+        if asked == Asked::Notify {
+            return self.notify_done(desk, end);
+        }
         if asked == Asked::Refer {
             return self.pass_answered(desk, end, status, message);
         }
         // RFC 5057 §5.1: these say that the dialog, not only the request, is gone.
         let gone = match asked {
             Asked::Prack => false,
-            Asked::Notify => false,
             _ => matches!(status, 404 | 410 | 416 | 480 | 481 | 482 | 483 | 484 | 485 | 502 | 604) || (status == 408 && asked != Asked::Info),
         };
         let by = self.hangup_by(end);

@@ -240,18 +240,19 @@ impl Call {
         let Some(transfer) = self.transfer.as_mut().filter(|t| t.watcher.wanted && t.told != status) else { return };
         transfer.told = status;
         let watcher = transfer.watcher;
-        let Some(leg) = self.leg_mut(watcher.end) else { return };
-        let hop = leg.hop;
-        let Some((mut notify, branch, _)) = leg.begin(desk, Method::Notify) else { return };
-        notify.put(HeaderName::Contact, desk.contact(hop, "call"));
-        match watcher.id {
-            Some(id) => notify.put(HeaderName::Event, format_args!("refer;id={id}")),
-            None => notify.put(HeaderName::Event, "refer"),
+        if let Some(leg) = self.leg_mut(watcher.end) {
+            leg.to_tell.push_back((watcher, status));
+            leg.notify(desk, call);
         }
-        let state = if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" };
-        notify.put(HeaderName::SubscriptionState, state);
-        let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
-        leg.ask(desk, call, Method::Notify, &branch, notify.end_with("message/sipfrag;version=2.0", body.as_bytes()), Asked::Notify);
+    }
+
+    /// A NOTIFY was answered: the next may go.
+    pub(super) fn notify_done(&mut self, desk: &mut Desk<'_>, end: EndId) {
+        let call = self.id;
+        if let Some(leg) = self.leg_mut(end) {
+            leg.notifying = false;
+            leg.notify(desk, call);
+        }
     }
 
     /// The new party rings.
@@ -355,6 +356,28 @@ impl Call {
         if self.parked.is_some() {
             desk.arm(self.id, CallTimer::Transferred, LEAVE);
         }
+    }
+}
+
+impl super::Leg {
+    /// Sends the next NOTIFY of a transfer, unless one is open.
+    fn notify(&mut self, desk: &mut Desk<'_>, call: CallId) {
+        if self.notifying {
+            return;
+        }
+        let Some((watcher, status)) = self.to_tell.pop_front() else { return };
+        let hop = self.hop;
+        let Some((mut notify, branch, _)) = self.begin(desk, Method::Notify) else { return };
+        notify.put(HeaderName::Contact, desk.contact(hop, "call"));
+        match watcher.id {
+            Some(id) => notify.put(HeaderName::Event, format_args!("refer;id={id}")),
+            None => notify.put(HeaderName::Event, "refer"),
+        }
+        let state = if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" };
+        notify.put(HeaderName::SubscriptionState, state);
+        let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
+        self.ask(desk, call, Method::Notify, &branch, notify.end_with("message/sipfrag;version=2.0", body.as_bytes()), Asked::Notify);
+        self.notifying = true;
     }
 }
 

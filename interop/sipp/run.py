@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Runs the SIPp suite: run.py [--all] [--show] [part of a case's name]
+
+Each case has trunks of its own on addresses of 127.0.0.0/8, so all run at once against one webtrunk; over UDP and
+over TCP. The gateway must end with no call left and no ERROR logged; records are compared where a case says so.
+"""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from cases import CASES  # noqa: E402
+from words import scenario  # noqa: E402
+
+ROOT = HERE.parent.parent
+BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
+GATEWAY = "127.0.0.1"
+PORT = 5065
+
+
+def plan(everything, wanted):
+    """(case, transport, number) for all that is to run."""
+    runs, n = [], 0
+    for case in CASES.values():
+        for transport in ("udp", "tcp"):
+            skip = case["udp_only"] if transport == "tcp" else case["tcp_only"]
+            if skip or (case["slow"] and not everything) or (wanted and wanted not in case["name"]):
+                continue
+            n += 1
+            runs.append((case, transport, n))
+    return runs
+
+
+def address(side, n):
+    return f"127.{side}.{n // 250}.{n % 250 + 1}"
+
+
+def configure(runs, work):
+    config = [
+        f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"\n[sip]\nudp = "{GATEWAY}:{PORT}"\ntcp = "{GATEWAY}:{PORT}"',
+        '[media]\nbrowser_port = 8093\nworkers = 1\nports = "20000-24999"\n[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
+    ]
+    routes = ['[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]', '[[route]]\nname = "hangup"\nmatch = "hangup"\ndo = [{ hangup = 480 }]']
+    for case, transport, n in runs:
+        name = f"{case['name']}-{transport}"
+        caller, callee = address(1, n), address(2, n)
+        from_trunk = case["from_trunk"].replace("{name}", f"branch{n}")
+        if case["to"] == "register":
+            config.append(f'[trunk.from-{n}]\ncontext = "in"\n{from_trunk}')
+            continue
+        config.append(f'[trunk.from-{n}]\nuri = "sip:{caller}"\nallow = ["{caller}"]\ncontext = "in"\n{from_trunk}')
+        if case["callee"]:
+            suffix = ";transport=tcp" if transport == "tcp" else ""
+            config.append(f'[trunk.to-{n}]\nuri = "sip:{callee}:5060{suffix}"\nallow = ["{callee}"]\n{case["trunk"]}')
+            lines = [line for line in case["route"].splitlines() if not line.startswith("then")]
+            then = ", { echo = true }" if "then = echo" in case["route"] else ""
+            extra = "\n".join(lines)
+            routes.append(f'[[route]]\nname = "{name}"\nmatch = "7{n:04d}"\n{extra}\ndo = [{{ dial = ["trunk:to-{n}"] }}{then}]')
+    (work / "webtrunk.toml").write_text("\n".join(config) + "\n")
+    (work / "dialplans").mkdir()
+    (work / "dialplans/in.toml").write_text("\n".join(routes) + "\n")
+
+
+def sipp(work, name, file, own, transport, remote, calls, more):
+    args = ["sipp", "-sf", str(file), "-i", own, "-p", "5060", "-t", "t1" if transport == "tcp" else "u1", "-m", str(calls), "-l", "1", "-r", "1", "-nostdin", "-trace_err", "-error_file", str(work / f"{name}.err"),
+            "-trace_msg", "-message_file", str(work / f"{name}.msg"), "-timeout", "110", "-timeout_error", "-recv_timeout", "70000", "-mp", "6000", "-cid_str", f"%u-{name}@sipp", *more, *remote]
+    return subprocess.Popen(args, cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def bound(ip, transport):
+    """Whether a SIPp on `ip` listens: an unbound one would fail its first call."""
+    hexed = "".join(f"{int(b):02X}" for b in reversed(ip.split("."))) + ":13C4"
+    return hexed in pathlib.Path(f"/proc/net/{transport}").read_text()
+
+
+def run(work, case, transport, n):
+    name = f"{case['name']}-{transport}"
+    files = {}
+    for side in ("caller", "callee"):
+        if case[side]:
+            files[side] = work / f"{name}-{side}.xml"
+            files[side].write_text(scenario(name, case[side]))
+    callee = None
+    if case["callee"]:
+        callee = sipp(work, f"{name}-callee", files["callee"], address(2, n), transport, [], case["calls"], case["callee_args"])
+        deadline = time.time() + 10
+        while not bound(address(2, n), transport) and time.time() < deadline:
+            time.sleep(0.05)
+    dialled = {"callee": f"7{n:04d}", "register": f"branch{n}"}.get(case["to"], case["to"])
+    caller = sipp(work, f"{name}-caller", files["caller"], address(1, n), transport, ["-s", dialled, "-au", dialled, f"{GATEWAY}:{PORT}"], case["calls"], case["args"])
+    codes = [caller.wait()]
+    if callee:
+        try:
+            codes.append(callee.wait(timeout=20 if not case["slow"] else 60))
+        except subprocess.TimeoutExpired:
+            callee.kill()
+            codes.append("still waiting")
+    return name, codes, dialled
+
+
+def explain(work, name):
+    out = []
+    for side in ("caller", "callee"):
+        for kind in ("err", "msg"):
+            file = work / f"{name}-{side}.{kind}"
+            if file.exists():
+                out.append(f"--- {side} {kind}\n" + file.read_text(errors="replace")[-4000:])
+    return "\n".join(out)
+
+
+def judge(work, case, transport, n, records):
+    """Compares the call's record with what the case expects."""
+    if case["seen"]:
+        side, wanted, times = case["seen"]
+        text = (work / f"{case['name']}-{transport}-{side}.msg").read_text(errors="replace")
+        came = len(re.findall(r"received \[\d+\] bytes :\s+" + re.escape(wanted), text))
+        if came < times:
+            return f"{wanted} came {came} times, expected {times}"
+    if not case["record"]:
+        return None
+    found = [r for r in records if r["to"]["dialled"] in (f"7{n:04d}", "echo") and r["from"]["user"] == f"trunk:from-{n}"]
+    if len(found) != 1:
+        return f"{len(found)} records"
+    said = (found[0]["sip_code"], found[0]["hangup_by"])
+    return None if said == case["record"] else f"record says {said}, expected {case['record']}"
+
+
+def main():
+    arguments = sys.argv[1:]
+    everything, show = "--all" in arguments, "--show" in arguments
+    wanted = next((a for a in arguments if not a.startswith("--")), None)
+    runs = plan(everything, wanted)
+    work = pathlib.Path(tempfile.mkdtemp(prefix="wt-sipp-"))
+    configure(runs, work)
+    log = open(work / "webtrunk.log", "w")
+    node = subprocess.Popen([BINARY, "serve", "-c", str(work / "webtrunk.toml"), "--log", "text"], cwd=work, stdout=log, stderr=log)
+    deadline = time.time() + 15
+    while "serves the page" not in (work / "webtrunk.log").read_text():
+        if node.poll() is not None or time.time() > deadline:
+            print((work / "webtrunk.log").read_text())
+            return 1
+        time.sleep(0.1)
+    failed, outcomes, lock = [], {}, threading.Lock()
+    slow_first = sorted(runs, key=lambda r: not r[0]["slow"])
+    with concurrent.futures.ThreadPoolExecutor(max_workers=24) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(run, work, *r) for r in slow_first]):
+            name, codes, _ = future.result()
+            with lock:
+                outcomes[name] = codes
+                if any(code != 0 for code in codes):
+                    failed.append(name)
+                    print(f"FAILED  {name}: SIPp ended with {codes}")
+                    print(explain(work, name) if show else "        (--show prints its messages)")
+    node.terminate()
+    try:
+        node.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        failed.append("the gateway did not stop")
+    text = (work / "webtrunk.log").read_text()
+    if re.search(r"\bERROR\b", text):
+        failed.append("ERROR in the log")
+        print("\n".join(line for line in text.splitlines() if "ERROR" in line))
+    lines = (work / "cdr.jsonl").read_text().splitlines() if (work / "cdr.jsonl").exists() else []
+    records = [json.loads(line) for line in lines]
+    for case, transport, n in runs:
+        why = judge(work, case, transport, n, records)
+        if why:
+            failed.append(f"{case['name']}-{transport}")
+            print(f"FAILED  {case['name']}-{transport}: {why}")
+    cases = len({r[0]["name"] for r in runs})
+    print(f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, over UDP and TCP")
+    if failed and show:
+        print(text[-6000:])
+    if not failed:
+        shutil.rmtree(work)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
