@@ -228,4 +228,6 @@ pub struct Config {
     pub page_login: Option<(String, String)>,
     /// MD5 challenges are offered too: JsSIP knows nothing else.
     pub allow_md5: bool,
+    /// SHA-256 challenges are offered, first; some old clients read only the first challenge.
+    pub allow_sha256: bool,
 }

@@ -122,7 +122,7 @@ pub struct Gateway {
     lookups: HashMap<Query, Vec<Waiter>>,
     trunks: Trunks,
     /// Listening addresses of trunks, to the connection they offered (RFC 5923).
-    aliases: HashMap<SocketAddr, Flow>,
+    aliases: HashMap<(String, SocketAddr), Flow>,
     own_call_ids: HashMap<String, CallId>,
     outside: Outside,
     live: usize,
@@ -146,9 +146,9 @@ impl Gateway {
         let mut key = [0u8; 32];
         random.fill_bytes(&mut key);
         let node = random.next_u32();
-        let both = [Algorithm::Sha256, Algorithm::Md5];
-        let algorithms = if config.allow_md5 { &both[..] } else { &both[..1] };
-        let authenticator = Authenticator::new(&config.domain, node, &key, algorithms);
+        let allowed = [(Algorithm::Sha256, config.allow_sha256), (Algorithm::Md5, config.allow_md5)];
+        let algorithms: Vec<Algorithm> = allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
+        let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
         Gateway {
             admission: Admission::new(now, authenticator),
             trunks: Trunks::new(now, &config),

@@ -60,7 +60,7 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "why": cdr.why, "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by,
         "from": { "user": cdr.from, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
-        "attempts": tried, "media_problem": cdr.media_problem,
+        "attempts": tried, "transfers": cdr.transfers, "media_problem": cdr.media_problem,
         "legs": [leg("a", Some(&cdr.a_call_id), cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), cdr.b.as_ref())],
     })
 }

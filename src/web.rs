@@ -161,7 +161,10 @@ fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &A
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
+    let upgrades = request.headers().get(header::UPGRADE).is_some();
     match request.uri().path() {
+        // Clients that know no path ask at the root: baresip does.
+        "/" if upgrades => upgrade(request, remote, seat),
         "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
         "/phone.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js")),
         "/phone.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css")),

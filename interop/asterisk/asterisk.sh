@@ -9,12 +9,17 @@ case "$1" in
     cp "$here"/etc/*.conf "$root/etc/asterisk/"
     sed -i '/astmoddir/d' "$root/etc/asterisk/asterisk.conf"
     grep -q '^entityid' "$root/etc/asterisk/asterisk.conf" || sed -i 's/^\[options\].*/[options]\nentityid = 02:00:00:00:00:01/' "$root/etc/asterisk/asterisk.conf"
-    rm -f "$root/var/run/asterisk/asterisk.ctl" "$root"/var/log/asterisk/messages* "$root"/tmp/wt-*
+    rm -rf "$root/var/run/asterisk/asterisk.ctl" "$root"/var/log/asterisk/messages* "$root"/tmp/wt-*
     mkdir -p "$root/var/run/asterisk"
     # It runs as root in its own folder; the package's user would own these.
     chown -R root:root "$root"/var/{lib,log,spool,run}/asterisk
+    mkdir -p "$root/etc/asterisk/keys"
+    # WEBTRUNK_CERTS: where certificates.sh has put them.
+    cp "${WEBTRUNK_CERTS:?}"/{ca,asterisk}.pem "$WEBTRUNK_CERTS/asterisk.key" "$root/etc/asterisk/keys/"
     exec chroot "$root" /usr/sbin/asterisk -f ;;
   cli) shift; exec chroot "$root" /usr/sbin/asterisk -rx "$*" ;;
   stop) pkill -9 -f '^/usr/sbin/asterisk -f' || true; umount "$root/proc" 2>/dev/null || true ;;
   root) echo "$root" ;;
+  # baresip lives in the same folder: the host's own is too old for WebSocket.
+  baresip) shift; exec chroot "$root" /usr/bin/baresip "$@" ;;
 esac

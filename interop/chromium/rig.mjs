@@ -13,6 +13,8 @@ mkdirSync(SHOTS, { recursive: true });
 export const work = mkdtempSync(join(tmpdir(), "wt-interop-"));
 export const binary = process.env.WEBTRUNK_BIN || join(ROOT, "target", "debug", "webtrunk");
 const children = new Set();
+execFileSync(join(ROOT, "interop/certificates.sh"), [work]);
+process.env.WEBTRUNK_CERTS = work;
 
 export function start(command, args, options = {}) {
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], ...options });

@@ -2,6 +2,7 @@
 import { readFileSync, rmSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { SHOTS, ROOT, asterisk, binary, browser, cdrs, connected, dial, equal, heard, hears, hearsNothing, over, phone, recordOf, runAll, start, stats, stopAll, test, toneOf, until, webtrunk, work } from "./rig.mjs";
+import { signalling } from "./signalling.mjs";
 
 let node, chrome, alice;
 const hangup = async (page) => { await page.click("#hangup"); await over(page); };
@@ -244,6 +245,8 @@ test("five calls at once in one browser", async () => {
   }, 5);
   await Promise.all(pages.map((page) => page.context().close()));
 });
+
+signalling({ get alice() { return alice; }, get chrome() { return chrome; }, get node() { return node; } });
 
 test("over wss with an own certificate authority", async () => {
   const secure = await webtrunk("webtrunk-tls.toml");

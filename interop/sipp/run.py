@@ -47,7 +47,7 @@ def address(side, n):
 
 def configure(runs, work):
     config = [
-        f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"\n[sip]\nudp = "{GATEWAY}:{PORT}"\ntcp = "{GATEWAY}:{PORT}"',
+        f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"\n[sip]\nudp = "{GATEWAY}:{PORT}"\ntcp = "{GATEWAY}:{PORT}"\nsha256 = false',
         '[media]\nbrowser_port = 8093\nworkers = 1\nports = "20000-24999"\n[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
     ]
     routes = ['[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]', '[[route]]\nname = "hangup"\nmatch = "hangup"\ndo = [{ hangup = 480 }]']

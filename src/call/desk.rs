@@ -137,7 +137,7 @@ pub struct Desk<'a> {
     pub lookups: &'a mut HashMap<Query, Vec<Waiter>>,
     pub flows: &'a HashMap<Flow, FlowState>,
     /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
-    pub aliases: &'a HashMap<SocketAddr, Flow>,
+    pub aliases: &'a HashMap<(String, SocketAddr), Flow>,
     pub trunks: &'a mut Trunks,
     /// Call-IDs of our own INVITEs, to know one that comes back (RFC 5393).
     pub own_call_ids: &'a mut HashMap<String, CallId>,
@@ -280,16 +280,16 @@ impl Desk<'_> {
         }
     }
 
-    /// The connection to use instead of opening one, where the peer offered it (RFC 5923).
-    pub fn alias_of(&self, hop: Hop) -> Hop {
-        match hop {
-            Hop::Tcp(to) | Hop::Tls(to, _) => {
-                let secure = matches!(hop, Hop::Tls(..));
-                let fits = |f: &&Flow| self.flows.get(f).is_some_and(|s| (s.kind == FlowKind::Tls) == secure);
-                self.aliases.get(&to).filter(fits).map_or(hop, |f| Hop::Flow(*f))
-            }
-            _ => hop,
-        }
+    /// The connection to use instead of opening one, where this trunk offered it (RFC 5923). One over TLS
+    /// counts only where its certificate was checked too (§9.3): otherwise we verify by connecting.
+    pub fn alias_of(&self, trunk: &str, hop: Hop) -> Hop {
+        let (to, kind) = match hop {
+            Hop::Tcp(to) => (to, FlowKind::Tcp),
+            Hop::Tls(to, _) if self.config.sip.client_ca.is_some() => (to, FlowKind::Tls),
+            _ => return hop,
+        };
+        let fits = |f: &&Flow| self.flows.get(f).is_some_and(|s| s.kind == kind);
+        self.aliases.get(&(trunk.to_owned(), to)).filter(fits).map_or(hop, |f| Hop::Flow(*f))
     }
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears of it.

@@ -127,7 +127,10 @@ impl Call {
         let Some(hop) = branch.hops.pop_front() else {
             return self.branch_failed(desk, id, Reject::new(503, "no address of the trunk answered"));
         };
-        branch.leg.hop = desk.alias_of(hop);
+        branch.leg.hop = match &branch.target {
+            BranchTarget::Trunk { name, .. } => desk.alias_of(name, hop),
+            _ => hop,
+        };
         branch.forks.clear();
         if !matches!(branch.target, BranchTarget::User { .. })
             && let Some(ip) = desk.remote_ip(hop)

@@ -129,6 +129,9 @@ impl Check {
                 self.problems.push(Problem::plain("config::listener", message).help(format!("add [sip] {kind} = \":5060\"")));
             }
         }
+        if f.sip.md5 == Some(false) && f.sip.sha256 == Some(false) {
+            self.problems.push(Problem::plain("config::digest", "sip.md5 and sip.sha256 are both off: nobody could log in").help("leave at least one of them on"));
+        }
         Some(Config {
             domain,
             public_ips,
@@ -148,6 +151,7 @@ impl Check {
             drain_timeout,
             page_login: None,
             allow_md5: f.sip.md5.unwrap_or(true),
+            allow_sha256: f.sip.sha256.unwrap_or(true),
         })
     }
 

@@ -51,6 +51,7 @@ pub struct Sip {
     pub certificate: Option<Spanned<Certificate>>,
     pub client_ca: Option<Text>,
     pub md5: Option<bool>,
+    pub sha256: Option<bool>,
     pub session_timer: Option<Text>,
     pub flow_grace: Option<Text>,
 }

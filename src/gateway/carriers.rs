@@ -70,7 +70,7 @@ impl Gateway {
     fn send_probe(&mut self, now: Instant, trunk: &Trunk, hop: Hop, out: &mut Vec<Output>) {
         self.rearm_probe(now, trunk);
         let mut desk = super::desk!(self, now, out);
-        let hop = desk.alias_of(hop);
+        let hop = desk.alias_of(&trunk.name, hop);
         let (branch, via) = desk.via(hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let own = desk.remote_ip(hop).map_or(desk.config.domain.clone(), |ip| desk.local_ip(ip).to_string());

@@ -232,7 +232,9 @@ impl Gateway {
         let Some(sender) = self.sender(hop) else {
             return self.refuse(now, id, &message, &Reject::new(403, "unknown sender"), out);
         };
-        self.note_alias(hop, &message);
+        if let Sender::Trunk(name) = &sender {
+            self.note_alias(name, hop, &message);
+        }
         match (message.method(), sender) {
             (Method::Register, Sender::User(user, flow)) => self.register(now, id, &message, &user, flow, out),
             (Method::Invite, sender) => self.invite(now, id, hop, message, sender, out),
@@ -249,13 +251,13 @@ impl Gateway {
 
     /// RFC 5923 §5: a trunk that puts `alias` into its Via listens at the address it names there, and lets
     /// us send over this connection what we would send there.
-    fn note_alias(&mut self, hop: Hop, message: &Message) {
+    fn note_alias(&mut self, trunk: &str, hop: Hop, message: &Message) {
         let Hop::Flow(flow) = hop else { return };
         let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else { return };
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
         if self.aliases.len() < MAX_ALIASES {
-            self.aliases.insert(SocketAddr::new(state.remote.ip(), port), flow);
+            self.aliases.insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
         }
     }
 

@@ -17,6 +17,10 @@ use rand_core::RngCore;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+/// Clients that give up at a challenge they do not know, even where the next one is for them (seen with
+/// baresip 1.1.0: "Function not implemented"); RFC 8760 §2.4 would have them go on.
+const MD5_ONLY: [&str; 2] = ["baresip v1.", "baresip v0."];
+
 /// What the user part of a temporary GRUU begins with.
 pub(super) const TEMPORARY: &str = "tgruu.";
 
@@ -117,7 +121,9 @@ impl Gateway {
     pub(super) fn challenge(&mut self, now: Instant, message: &Message, stale: bool) -> bytes::Bytes {
         let random = self.random.next_u64();
         let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
-        for value in self.admission.challenges(now, random, stale) {
+        let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
+        let confused = MD5_ONLY.iter().any(|known| agent.starts_with(known)) && self.config.allow_md5;
+        for value in self.admission.challenges(now, random, stale).iter().filter(|c| !confused || c.contains("algorithm=MD5")) {
             response.put(HeaderName::WwwAuthenticate, value);
         }
         response.end()

@@ -1,0 +1,78 @@
+// A page of SIP.js 0.21.2, unmodified, with the few things the test asks of it.
+import { Inviter, Registerer, SessionState, UserAgent } from "sip.js";
+
+let agent, session;
+
+function attach(own) {
+  session = own;
+  own.stateChange.addListener((state) => {
+    if (state !== SessionState.Established) return;
+    const connection = own.sessionDescriptionHandler.peerConnection;
+    const tracks = connection.getReceivers().map((r) => r.track).filter(Boolean);
+    document.getElementById("remote").srcObject = new MediaStream(tracks);
+  });
+}
+
+const until = (what, test) => new Promise((done, failed) => {
+  const began = Date.now();
+  const timer = setInterval(() => {
+    if (test()) { clearInterval(timer); done(); }
+    if (Date.now() - began > 10_000) { clearInterval(timer); failed(new Error(what)); }
+  }, 50);
+});
+
+const constraints = { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false }, video: false };
+
+window.sipjs = {
+  async register(user, password) {
+    agent = new UserAgent({
+      uri: UserAgent.makeURI(`sip:${user}@wt.test`),
+      authorizationUsername: user,
+      authorizationPassword: password,
+      transportOptions: { server: "ws://localhost:8090/sip" },
+      sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] }, iceGatheringTimeout: 500 },
+      logLevel: "warn",
+      delegate: {
+        onInvite(invitation) {
+          attach(invitation);
+          invitation.accept({ sessionDescriptionHandlerOptions: { constraints } });
+        },
+      },
+    });
+    await agent.start();
+    const registerer = new Registerer(agent);
+    await registerer.register();
+    await until("registered", () => registerer.state === "Registered");
+    return registerer.state;
+  },
+  async call(number) {
+    const inviter = new Inviter(agent, UserAgent.makeURI(`sip:${number}@wt.test`), { sessionDescriptionHandlerOptions: { constraints } });
+    attach(inviter);
+    await inviter.invite();
+    await until("answered", () => inviter.state === SessionState.Established);
+  },
+  hold(on) {
+    return new Promise((done, failed) => {
+      session.sessionDescriptionHandlerOptionsReInvite = { hold: on };
+      session.invite({ sessionDescriptionHandlerModifiers: on ? [holdModifier] : [], requestDelegate: { onAccept: () => done(), onReject: () => failed(new Error("re-INVITE refused")) } });
+    });
+  },
+  refer(number) {
+    return new Promise((done) => {
+      const told = [];
+      const onNotify = (notification) => {
+        const status = Number(/SIP\/2.0 (\d+)/.exec(notification.request.body)?.[1]);
+        told.push(status);
+        notification.accept();
+        if (status >= 200) done(told);
+      };
+      session.refer(UserAgent.makeURI(`sip:${number}@wt.test`), { onNotify, requestDelegate: { onReject: (response) => done([response.message.statusCode]) } });
+    });
+  },
+  bye: () => session.bye(),
+};
+
+function holdModifier(description) {
+  description.sdp = description.sdp.replace(/a=sendrecv/g, "a=sendonly");
+  return Promise.resolve(description);
+}
