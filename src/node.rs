@@ -29,6 +29,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
+/// Most arrivals, and most datagrams, of one turn.
+const TURN: usize = 64;
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
 
@@ -109,7 +111,6 @@ impl Node {
             malformed: 0,
         };
         let mut tasks = vec![tokio::spawn(web::serve(web_listener, Arc::new(web_port)))];
-        tasks.extend(udp_socket.map(|s| tokio::spawn(udp::serve(s, inbox.clone()))));
         tasks.extend(tcp_listener.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
         let tls_at = tls_listener.as_ref().map(|(l, _)| l.local_addr()).transpose()?;
         tasks.extend(tls_listener.map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))));
@@ -188,6 +189,14 @@ fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox) -> anyhow
     (0..config.media.workers).map(one).collect()
 }
 
+/// Until the socket has a datagram; for ever where there is none.
+async fn readable(socket: Option<&UdpSocket>) {
+    match socket {
+        Some(socket) => drop(socket.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
 /// The core's task: the machine, and what its outputs need.
 struct Core {
     gateway: Gateway,
@@ -208,24 +217,42 @@ struct Core {
 impl Core {
     async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>) {
         let mut out = Vec::new();
+        let mut buf = vec![0u8; 65_536];
+        let socket = self.udp.clone();
+        let mut sleep = Box::pin(sleep_until(Instant::now().into()));
         loop {
             let due = self.gateway.next_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
-            let arrival = tokio::select! {
+            if sleep.deadline() != due.into() {
+                sleep.as_mut().reset(due.into());
+            }
+            tokio::select! {
+                biased;
                 arrival = arrivals.recv() => match arrival {
-                    Some(arrival) => arrival,
+                    Some(arrival) => self.take(arrival, &mut out),
                     None => return,
                 },
-                () = sleep_until(due.into()) => Arrival::Input(Input::Tick),
-            };
-            self.take(arrival, &mut out);
-            // What is already there is taken in the same turn; gauges are told once.
-            for _ in 0..64 {
-                match arrivals.try_recv() {
-                    Ok(arrival) => self.take(arrival, &mut out),
-                    Err(_) => break,
-                }
+                () = readable(socket.as_deref()) => {}
+                () = &mut sleep => self.take(Arrival::Input(Input::Tick), &mut out),
             }
-            self.tell_gauges.send_replace(self.gateway.gauges());
+            // What is already there is taken in the same turn; gauges are told once.
+            for _ in 0..TURN {
+                let Ok(arrival) = arrivals.try_recv() else { break };
+                self.take(arrival, &mut out);
+            }
+            self.take_datagrams(socket.as_deref(), &mut buf, &mut out);
+            let gauges = self.gateway.gauges();
+            self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
+        }
+    }
+
+    fn take_datagrams(&mut self, socket: Option<&UdpSocket>, buf: &mut [u8], out: &mut Vec<Output>) {
+        let Some(socket) = socket else { return };
+        for _ in 0..TURN {
+            match udp::take(socket, buf) {
+                Ok(Some(arrival)) => self.take(arrival, out),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
+                Ok(None) | Err(_) => {}
+            }
         }
     }
 

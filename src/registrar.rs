@@ -21,8 +21,8 @@ pub const MAX_EXPIRES: u32 = 3_600;
 pub const MAX_BINDINGS: usize = 10;
 /// Seconds a client may be silent (RFC 5626 §4.4.1 Flow-Timer).
 pub const FLOW_TIMER: u32 = 120;
-/// Temporary GRUUs of one phone that stay valid (RFC 5627 §5.4: as many as one registration's life needs).
-const MAX_TEMPORARY: usize = 64;
+/// Temporary GRUUs of one phone that stay valid: the newest (RFC 5627 §5.4 would keep all; memory is bounded).
+const MAX_TEMPORARY: usize = 8;
 /// Most proxies between a browser and us.
 const MAX_PATH: usize = 8;
 

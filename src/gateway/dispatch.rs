@@ -76,7 +76,17 @@ impl Gateway {
             return None;
         }
         let in_dialog = message.to().is_some_and(|t| t.tag().is_some());
-        if in_dialog || !browser {
+        if in_dialog {
+            return None;
+        }
+        if !browser {
+            if message.method() == Method::Options && message.header(HeaderName::Require).is_none() {
+                // RFC 3261 §8.2.7: a probe is answered and forgotten; sent again, it is answered again.
+                let response = self.options_response(message);
+                out.push(Output::Send(Transmit { hop, bytes: response.end() }));
+                self.note_probe(hop, message);
+                return Some(Reject::new(0, ""));
+            }
             return None;
         }
         let Hop::Flow(flow) = hop else { return None };
@@ -239,6 +249,12 @@ impl Gateway {
             (Method::Register, Sender::User(user, flow)) => self.register(now, id, &message, &user, flow, out),
             (Method::Invite, sender) => self.invite(now, id, hop, message, sender, out),
             (_, sender) => self.outside(now, id, message, sender, out),
+        }
+    }
+
+    fn note_probe(&mut self, hop: Hop, message: &Message) {
+        if let Some(Sender::Trunk(name)) = self.sender(hop) {
+            self.note_alias(&name, hop, message);
         }
     }
 

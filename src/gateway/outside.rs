@@ -100,13 +100,18 @@ impl Gateway {
     }
 
     fn options(&mut self, now: Instant, id: ServerId, message: &Message, out: &mut Vec<Output>) {
+        let response = self.options_response(message);
+        self.respond(now, id, 200, response, out);
+    }
+
+    pub(super) fn options_response(&mut self, message: &Message) -> Writer {
         let tag = format!("{:016x}", self.random.next_u64());
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Allow, ALLOW);
         response.put(HeaderName::Accept, "application/sdp");
         response.put(HeaderName::Supported, SUPPORTED);
-        response.put(HeaderName::Allowed, PACKAGES.join(", "));
-        self.respond(now, id, 200, response, out);
+        response.put(HeaderName::Allowed, "reg, message-summary");
+        response
     }
 
     // ---- texts

@@ -155,23 +155,34 @@ impl<'a> CSeq<'a> {
     }
 }
 
-/// `Digest name=value, …`, read in place.
+/// Most parameters of a challenge or of credentials that are read.
+const MAX_DIGEST: usize = 20;
+
+/// `Digest name=value, …`, read in place, once.
 #[derive(Clone, Copy, Debug)]
-pub struct DigestParams<'a>(&'a str);
+pub struct DigestParams<'a> {
+    pairs: [(&'a str, &'a str); MAX_DIGEST],
+    count: usize,
+}
 
 impl<'a> DigestParams<'a> {
     /// The parameters of a challenge or credentials, if the scheme is Digest.
     pub fn parse(text: &'a str) -> Option<DigestParams<'a>> {
         let (scheme, rest) = text.split_once([' ', '\t'])?;
-        scheme.eq_ignore_ascii_case("Digest").then_some(DigestParams(rest))
+        if !scheme.eq_ignore_ascii_case("Digest") {
+            return None;
+        }
+        let mut params = DigestParams { pairs: [("", ""); MAX_DIGEST], count: 0 };
+        for (name, value) in comma_list(rest).filter_map(|piece| piece.split_once('=')).take(MAX_DIGEST) {
+            params.pairs[params.count] = (name.trim(), super::uri::unquote(value.trim()));
+            params.count += 1;
+        }
+        Some(params)
     }
 
     /// The value of `name` without quotes.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        comma_list(self.0).find_map(|piece| {
-            let (n, v) = piece.split_once('=')?;
-            n.trim().eq_ignore_ascii_case(name).then(|| super::uri::unquote(v.trim()))
-        })
+        self.pairs[..self.count].iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 }
 

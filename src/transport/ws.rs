@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Small buffers: an idle browser costs a few kilobytes, not a quarter of a megabyte.
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(4_096)
+        .read_buffer_size(1_024)
         .write_buffer_size(0)
         .max_write_buffer_size(256 * 1024)
         .max_message_size(Some(64 * 1024))

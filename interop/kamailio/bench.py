@@ -1,0 +1,322 @@
+#!/usr/bin/env python3
+"""Signalling against Kamailio on the same machine, in one run, by the same SIPp: CPU per REGISTER, OPTIONS and call.
+
+Then webtrunk alone: memory of 10,000 registered browsers over ws and wss, and a flood of INVITEs nobody
+acknowledges. Prints tables; needs kamailio, sip-tester and a release build. Run by `make bench-sip`.
+"""
+
+import base64
+import hashlib
+import os
+import pathlib
+import re
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BINARY = str(ROOT / "target/release/webtrunk")
+TICK = os.sysconf("SC_CLK_TCK")
+
+REGISTER = """<?xml version="1.0"?><scenario name="register">
+<send retrans="500"><![CDATA[
+REGISTER sip:wt.test SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+Max-Forwards: 70
+From: <sip:branch@wt.test>;tag=[call_number]
+To: <sip:branch@wt.test>
+Call-ID: [call_id]
+CSeq: 1 REGISTER
+Contact: <sip:branch@[local_ip]:[local_port]>
+Expires: 300
+Content-Length: 0
+
+]]></send>
+<recv response="401" auth="true"/>
+<send retrans="500"><![CDATA[
+REGISTER sip:wt.test SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+Max-Forwards: 70
+From: <sip:branch@wt.test>;tag=[call_number]
+To: <sip:branch@wt.test>
+Call-ID: [call_id]
+CSeq: 2 REGISTER
+Contact: <sip:branch@[local_ip]:[local_port]>
+Expires: 300
+[authentication]
+Content-Length: 0
+
+]]></send>
+<recv response="200"/></scenario>"""
+
+OPTIONS = """<?xml version="1.0"?><scenario name="options">
+<send retrans="500"><![CDATA[
+OPTIONS sip:wt.test SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+Max-Forwards: 70
+From: <sip:probe@wt.test>;tag=[call_number]
+To: <sip:wt.test>
+Call-ID: [call_id]
+CSeq: 1 OPTIONS
+Contact: <sip:probe@[local_ip]:[local_port]>
+Content-Length: 0
+
+]]></send>
+<recv response="200"/></scenario>"""
+
+FLOOD = """<?xml version="1.0"?><scenario name="flood">
+<send><![CDATA[
+INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+Max-Forwards: 70
+From: <sip:flood@wt.test>;tag=[call_number]
+To: <sip:[service]@wt.test>
+Call-ID: [call_id]
+CSeq: 1 INVITE
+Contact: <sip:flood@[local_ip]:[local_port]>
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=f 1 1 IN IP4 [local_ip]
+s=-
+c=IN IP4 [local_ip]
+t=0 0
+m=audio 6000 RTP/AVP 0
+]]></send>
+<recv response="100" optional="true"/>
+<recv response="200"/></scenario>"""
+
+
+def family(pid):
+    """The process and its children."""
+    found = [pid]
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def cpu(pid):
+    """Seconds of CPU of a process and its children so far."""
+    total = 0
+    for one in family(pid):
+        try:
+            fields = pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+        except OSError:
+            pass
+    return total / TICK
+
+
+def memory(pid):
+    """Resident kB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+
+
+def sipp(work, name, text, remote, count, rate, more=()):
+    file = work / f"{name}.xml"
+    if text:
+        file.write_text(text)
+    scenario = ["-sf", str(file)] if text else ["-sn", name]
+    args = ["sipp", *scenario, "-i", "127.0.0.5", "-nostdin", "-m", str(count), "-r", str(rate), "-l", "20000", "-au", "branch", "-ap", "branch-secret", "-timeout", "60", "-s", "echo", *more, remote]
+    done = subprocess.run(args, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    failed = re.findall(r"Failed call\s*\|\s*\d+\s*\|\s*(\d+)", done.stdout)
+    return int(failed[-1]) if failed else -1
+
+
+def webtrunk(work, users=0, tls=False):
+    config = f"""[server]
+domain = "wt.test"
+public_ip = "127.0.0.1"
+[web]
+listen = "127.0.0.1:8094"
+{'tls = "local"' if tls else ''}
+[sip]
+udp = "127.0.0.1:5067"
+sha256 = false
+[media]
+browser_port = 8094
+workers = 1
+ports = "20000-59999"
+[limits]
+calls = 20000
+calls_per_user = 10
+new_calls_per_second = 100000
+[trunk.driver]
+uri = "sip:127.0.0.5"
+allow = ["127.0.0.5"]
+context = "in"
+[trunk.far]
+uri = "sip:127.0.0.1:5068"
+allow = ["127.0.0.6"]
+codecs = ["pcmu"]
+session_timer = "off"
+[trunk.branch]
+accepts_registration = true
+username = "branch"
+password = "branch-secret"
+"""
+    config += "".join(f'[user.u{n}]\npassword = "p{n}"\ncontext = "in"\n' for n in range(users))
+    (work / "webtrunk.toml").write_text(config)
+    (work / "dialplans").mkdir(exist_ok=True)
+    (work / "dialplans/in.toml").write_text('[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n')
+    log = open(work / "webtrunk.log", "w")
+    child = subprocess.Popen([BINARY, "serve", "-c", "webtrunk.toml", "--log", "text", "--log-level", "warn,webtrunk=warn"], cwd=work, stdout=log, stderr=log)
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", 8094), 0.2).close()
+            return child
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit((work / "webtrunk.log").read_text())
+
+
+def kamailio():
+    child = subprocess.Popen(["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "256", "-w", "/tmp"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(1.5)
+    return child
+
+
+def stop(child):
+    try:
+        os.killpg(child.pid, signal.SIGTERM) if child.args[0] == "kamailio" else child.terminate()
+        child.wait(10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def compare(work, seconds):
+    """CPU per transaction, each load in turn on both; the second round is the one that counts."""
+    rows = {}
+    for name, start, remote in (("kamailio", kamailio, "127.0.0.1:5066"), ("webtrunk", lambda: webtrunk(work), "127.0.0.1:5067")):
+        child = start()
+        far = subprocess.Popen(["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5068", "-nostdin"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.5)
+        loads = (("REGISTER with digest", "register", REGISTER, 1000, ()), ("OPTIONS", "options", OPTIONS, 2000, ()), ("call: INVITE, 180, 200, ACK, BYE", "uac", None, 300, ("-s", "far", "-mp", "6000")))
+        for label, kind, text, rate, more in loads:
+            sipp(work, kind, text, remote, rate, rate, more)
+            before, count = cpu(child.pid), rate * seconds
+            failed = sipp(work, kind, text, remote, count, rate, more)
+            rows.setdefault(label, {})[name] = ((cpu(child.pid) - before) * 1e6 / count, failed, count)
+        far.kill()
+        stop(child)
+    print("\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio |\n| --- | --- | --- | --- |")
+    for label, row in rows.items():
+        (theirs, bad, _), (ours, ill, _) = row["kamailio"], row["webtrunk"]
+        note = f" ({bad}/{ill} failed)" if bad or ill else ""
+        print(f"| {label}{note} | {theirs:.0f} | {ours:.0f} | {ours / theirs:.2f} |")
+
+
+# ---- browsers
+
+
+def digest(challenge, user, password, uri):
+    realm, nonce = re.search(r'realm="([^"]+)"', challenge)[1], re.search(r'nonce="([^"]+)"', challenge)[1]
+    md5 = lambda text: hashlib.md5(text.encode()).hexdigest()  # noqa: E731
+    response = md5(f"{md5(f'{user}:{realm}:{password}')}:{nonce}:00000001:c:auth:{md5(f'REGISTER:{uri}')}")
+    return f'Authorization: Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", response="{response}", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"\r\n'
+
+
+def frame(text):
+    data, mask = text.encode(), b"\0\0\0\0"
+    head = bytes([0x81, 0x80 | 126]) + len(data).to_bytes(2, "big") if len(data) > 125 else bytes([0x81, 0x80 | len(data)])
+    return head + mask + data
+
+
+def read_frame(stream):
+    head = stream.recv(2)
+    length = head[1] & 0x7F
+    if length == 126:
+        length = int.from_bytes(stream.recv(2), "big")
+    data = b""
+    while len(data) < length:
+        data += stream.recv(length - len(data))
+    return data.decode()
+
+
+def register(n, tls):
+    stream = socket.create_connection(("127.0.0.1", 8094), 10)
+    if tls:
+        stream = tls.wrap_socket(stream, server_hostname="wt.test")
+    stream.sendall(f"GET /sip HTTP/1.1\r\nHost: wt.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    while b"\r\n\r\n" not in stream.recv(4096):
+        pass
+    user, uri = f"u{n // 10}", "sip:wt.test"
+
+    def request(cseq, credentials=""):
+        return (f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{n}{cseq}\r\nMax-Forwards: 70\r\nFrom: <sip:{user}@wt.test>;tag=t{n}\r\nTo: <sip:{user}@wt.test>\r\nCall-ID: c{n}\r\nCSeq: {cseq} REGISTER\r\n"
+                f'Contact: <sip:{user}@x{n}.invalid;transport=ws>;+sip.instance="<urn:uuid:00000000-0000-0000-0000-{n:012d}>";reg-id=1;expires=600\r\nSupported: path, gruu, outbound\r\nUser-Agent: bench\r\n{credentials}Content-Length: 0\r\n\r\n')
+
+    stream.sendall(frame(request(1)))
+    challenge = read_frame(stream)
+    stream.sendall(frame(request(2, digest(challenge, user, f"p{n // 10}", uri))))
+    answer = read_frame(stream)
+    assert answer.startswith("SIP/2.0 200"), answer
+    return stream
+
+
+def idle(work, connections, tls):
+    child = webtrunk(work, users=connections // 10 + 1, tls=tls)
+    context = None
+    if tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    streams = [register(n, context) for n in range(100)]
+    before, began = memory(child.pid), cpu(child.pid)
+    streams += [register(n, context) for n in range(100, connections)]
+    spent = cpu(child.pid) - began
+    time.sleep(1)
+    each = (memory(child.pid) - before) / (connections - 100)
+    print(f"| {connections} registered browsers over {'wss' if tls else 'ws'} | {each:.1f} kB each, {spent * 1e6 / (connections - 100):.0f} µs CPU to connect and register |")
+    for stream in streams:
+        stream.close()
+    time.sleep(1)
+    stop(child)
+
+
+def flood(work, rate, seconds):
+    child = webtrunk(work)
+    # Once before, so that the allocator has its share.
+    sipp(work, "flood", FLOOD, "127.0.0.1:5067", rate, rate, ("-recv_timeout", "3000"))
+    time.sleep(75)
+    before = memory(child.pid)
+    start = cpu(child.pid)
+    began = time.time()
+    sipp(work, "flood", FLOOD, "127.0.0.1:5067", rate * seconds, rate, ("-recv_timeout", "3000"))
+    during = (cpu(child.pid) - start) / (time.time() - began)
+    peak = memory(child.pid)
+    time.sleep(75)
+    quiet = cpu(child.pid)
+    time.sleep(2)
+    after = (cpu(child.pid) - quiet) / 2
+    print(f"| {rate} un-ACKed INVITEs a second for {seconds} s | {during * 100:.0f} % of a core during, {after * 100:.1f} % 75 s later; memory {before // 1024} → {peak // 1024} → {memory(child.pid) // 1024} MB |")
+    stop(child)
+
+
+def main():
+    quick = "--quick" in sys.argv
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    work = pathlib.Path(tempfile.mkdtemp(prefix="wt-bench-"))
+    compare(work, 3 if quick else 10)
+    print("\n| webtrunk alone | |\n| --- | --- |")
+    connections = 2_000 if quick else 10_000
+    idle(work, connections, False)
+    idle(work, connections, True)
+    if not quick:
+        flood(work, 200, 15)
+
+
+main()
