@@ -1,16 +1,22 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: demo test setup setup-build fuzz bench page
+.PHONY: demo test test-all setup setup-build fuzz bench bench-sip page
 
 SHELL := /bin/bash
 
 demo: setup-build
 	cargo run --release --locked -- demo
 
-# Rust's own tests, the page's bundle byte for byte, then real Chromium, Asterisk and SIPp.
+# Rust's own tests, the page's bundle byte for byte, then real SIPp, Chromium, Asterisk and baresip.
 test: setup
 	cargo test --locked
 	interop/check-page.sh
 	interop/run.sh
+
+# With the cases that take a minute and more, and many more random lives.
+test-all: setup
+	WEBTRUNK_LIVES=5000 cargo test --locked
+	interop/check-page.sh
+	WEBTRUNK_SLOW=1 interop/run.sh
 
 # libopus is found by pkg-config, or built by cmake from the crate's own source.
 setup-build:
@@ -27,3 +33,9 @@ fuzz:
 
 bench:
 	cargo bench --locked
+
+# Signalling beside Kamailio, in one run; minutes long.
+bench-sip: setup-build
+	@interop/setup.sh bench
+	cargo build --release --locked
+	interop/run.sh bench-sip

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback and one veth address.
-# Arguments go to the suite: run.sh [PART OF A CASE'S NAME]
+#   run.sh [all|browser|sipp|bench-sip] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -11,5 +11,14 @@ ip link add wt0 type veth peer name wt1
 ip address add 10.44.0.1/24 dev wt0
 ip link set wt0 up
 ip link set wt1 up
-cd "$here/chromium"
-exec node suite.mjs "$@"
+suite="${1:-all}"
+case "$suite" in
+  all | browser | sipp | bench-sip) shift || true ;;
+  *) suite=browser ;;
+esac
+case "$suite" in
+  all) python3 "$here/sipp/run.py" ${WEBTRUNK_SLOW:+--all} && cd "$here/chromium" && exec node suite.mjs ;;
+  sipp) exec python3 "$here/sipp/run.py" "$@" ;;
+  browser) cd "$here/chromium" && exec node suite.mjs "$@" ;;
+  bench-sip) exec python3 "$here/kamailio/bench.py" "$@" ;;
+esac

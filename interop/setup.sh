@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh build|test: installs what building, or testing, needs beyond Rust and a C compiler.
+# setup.sh build|test|bench: installs what building, or testing, needs beyond Rust and a C compiler.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 have() { command -v "$1" > /dev/null; }
@@ -16,6 +16,12 @@ if [ "$1" = test ]; then
   have debootstrap || missing+=(debootstrap)
   have ip || missing+=(iproute2)
   have pkill || missing+=(procps)
+fi
+if [ "$1" = bench ]; then
+  have sipp || missing+=(sip-tester)
+  have kamailio || missing+=(kamailio)
+  have python3 || missing+=(python3)
+  have ip || missing+=(iproute2)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && have apt-get; then

@@ -302,3 +302,20 @@ fn a_reinvite_without_an_offer_gets_ours_and_a_bad_answer_leaves_the_session_as_
     }
     hang_up(&mut lab, &ok);
 }
+
+#[test]
+fn the_route_set_of_a_trunk_is_followed_loose_and_strict() {
+    for (record_route, uri, routes) in [
+        ("<sip:p1.carrier;lr>, <sip:p2.carrier;lr>", "sip:far@127.0.0.10", vec!["<sip:p2.carrier;lr>", "<sip:p1.carrier;lr>"]),
+        // RFC 3261 section 12.2.1.1: a strict router is asked itself, and the target goes last.
+        ("<sip:p1.carrier;lr>, <sip:p2.carrier>", "sip:p2.carrier", vec!["<sip:p1.carrier;lr>", "<sip:far@127.0.0.10>"]),
+    ] {
+        let mut lab = Lab::with_phones();
+        let (_, ok) = talk_with(&mut lab, &format!("Record-Route: {record_route}\r\n"));
+        let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+        lab.says(ALICE, &bye);
+        let bye = lab.take(T1, "BYE");
+        assert_eq!((bye.request_uri(), bye.all(HeaderName::Route).collect::<Vec<_>>()), (uri, routes));
+        lab.expect_idle();
+    }
+}
