@@ -202,6 +202,13 @@ pub struct Media {
     pub complexity: u8,
 }
 
+impl Config {
+    /// The user whose `did`, or one of whose `numbers`, this is.
+    pub fn owner_of(&self, number: &str) -> Option<&User> {
+        self.users.values().find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))
+    }
+}
+
 /// Everything, checked.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -426,6 +426,7 @@ impl Gateway {
             dialogs: self.dialogs.len(),
             bindings: self.registrar.len(),
             flows: self.flows.len(),
+            indexed: self.invites.len() + self.servers.len() + self.clients.len() + self.own_call_ids.len() + self.user_calls.len() + self.live,
             lookups: self.lookups.len(),
             subscriptions: self.outside.subscriptions(),
             dropped: self.dropped,
@@ -451,6 +452,8 @@ pub struct Gauges {
     pub dialogs: usize,
     pub bindings: usize,
     pub flows: usize,
+    /// Entries of the tables that lead to calls.
+    pub indexed: usize,
     /// Questions to DNS that are open.
     pub lookups: usize,
     pub subscriptions: usize,
@@ -461,7 +464,7 @@ pub struct Gauges {
 impl Gauges {
     /// Whether no call has left anything behind.
     pub fn is_idle(&self) -> bool {
-        self.calls + self.ending + self.transactions + self.timers + self.dialogs + self.lookups == 0
+        self.calls + self.ending + self.transactions + self.timers + self.dialogs + self.lookups + self.indexed == 0
     }
 }
 

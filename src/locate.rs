@@ -4,6 +4,7 @@
 //! So a lookup is `locate` again after each answer, and many waiters share one query.
 //! Not here: DNS itself, and who waits.
 
+use crate::config::TrunkUri;
 use crate::sip::transaction::{Hop, TrunkNumber};
 use crate::sip::uri::Transport;
 use std::collections::HashMap;
@@ -67,6 +68,13 @@ pub struct Target {
     pub secure: bool,
     /// Whose certificate a TLS connection must show.
     pub trunk: TrunkNumber,
+}
+
+impl Target {
+    /// The target a trunk's URI, or a registrar's, names.
+    pub fn of(uri: &TrunkUri, trunk: TrunkNumber) -> Target {
+        Target { host: uri.host.clone(), port: uri.port, transport: uri.transport, secure: uri.secure, trunk }
+    }
 }
 
 /// Where a lookup stands.

@@ -22,7 +22,7 @@ def case(name, caller, callee=None, to=None, calls=1, route="", trunk="", from_t
 
 
 # ---- calls and their ends
-case("bye-crossing-bye", [invite(), *answered(), request("BYE"), inside("BYE", 2, retrans=None), ok(), response(481, rrs=False)],
+case("bye-crossing-bye", [invite(), *answered(), request("BYE"), pause(200), inside("BYE", 2, retrans=None), ok(), response(481, rrs=False)],
      [*takes_call(), callee_inside("BYE", 2), response(200)], udp_only="one connection orders what crosses")
 case("call-answered-caller-hangs-up", [invite(), *answered(), pause(200), *hang_up()], [*takes_call(), *takes_bye()], record=(200, "caller"))
 case("call-answered-callee-hangs-up", [invite(), *answered(), request("BYE"), ok()], [*takes_call(), pause(200), callee_inside("BYE", 2), response(200)], record=(200, "callee"))
@@ -158,7 +158,7 @@ case("a-body-we-cannot-read-is-415", [send(f"INVITE {TO} SIP/2.0", caller_head("
 case("an-offer-without-our-codecs-is-488", [invite(body=sdp().replace("0 101", "18").replace("rtpmap:0 PCMU", "rtpmap:18 G729")), *refused(488, ("Warning", "305"))])
 case("an-offer-that-is-garbage-is-488", [invite(body="this is no sdp\n"), *refused(488)])
 case("an-offer-of-a-privileged-port-is-488", [invite(body=sdp().replace("[media_port]", "22")), *refused(488, ("Warning", "1024"))])
-case("an-offer-that-names-our-own-media-is-488", [invite(body=sdp().replace("[local_ip]", "127.0.0.1").replace("[media_port]", "20000")), *refused(488, ("Warning", "loop"))])
+case("an-offer-that-names-our-own-media-is-488", [invite(body=sdp().replace("[media_ip]", "127.0.0.1").replace("[media_port]", "50000")), *refused(488, ("Warning", "loop"))])
 case("no-contact-400", [send(f"INVITE {TO} SIP/2.0", caller_head("INVITE", 1, to_tag=False), sdp(), retrans=500), *refused(400)])
 case("two-max-forwards-are-400", [outside("OPTIONS", "Max-Forwards: 3"), response(400, rrs=False)])
 case("a-method-we-do-not-know-is-405", [outside("DANCE"), response(405, ("Allow", "INVITE"), rrs=False)])

@@ -26,14 +26,16 @@ ROOT = HERE.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 GATEWAY = "127.0.0.1"
 PORT = 5065
+# Cases run over IPv6 too; all on one address, each side at a port of its own.
+IPV6 = ["call-answered-caller-hangs-up", "call-answered-callee-hangs-up", "early-media-183", "prack-for-a-reliable-183", "hold-and-resume-by-the-caller", "cancel-while-ringing"]
 
 
 def plan(everything, wanted):
     """(case, transport, number) for all that is to run."""
     runs, n = [], 0
     for case in CASES.values():
-        for transport in ("udp", "tcp"):
-            skip = case["udp_only"] if transport == "tcp" else case["tcp_only"]
+        for transport in ("udp", "tcp", *(["udp6", "tcp6"] if case["name"] in IPV6 else [])):
+            skip = case["udp_only"] if transport.startswith("tcp") else case["tcp_only"]
             if skip or (case["slow"] and not everything) or (wanted and wanted not in case["name"]):
                 continue
             n += 1
@@ -41,27 +43,34 @@ def plan(everything, wanted):
     return runs
 
 
-def address(side, n):
-    return f"127.{side}.{n // 250}.{n % 250 + 1}"
+def address(side, n, transport="udp"):
+    """Address and port of a side's SIPp."""
+    if transport.endswith("6"):
+        return "::1", 6000 + 2 * n + side
+    return f"127.{side}.{n // 250}.{n % 250 + 1}", 5060
 
 
 def configure(runs, work):
     config = [
-        f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"\n[sip]\nudp = "{GATEWAY}:{PORT}"\ntcp = "{GATEWAY}:{PORT}"\nsha256 = false',
-        '[media]\nbrowser_port = 8093\nworkers = 1\nports = "20000-24999"\n[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
+        f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"\n[sip]\nudp = "[::]:{PORT}"\ntcp = "[::]:{PORT}"\nsha256 = false',
+        '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"\n[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
     ]
     routes = ['[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]', '[[route]]\nname = "hangup"\nmatch = "hangup"\ndo = [{ hangup = 480 }]']
     for case, transport, n in runs:
         name = f"{case['name']}-{transport}"
-        caller, callee = address(1, n), address(2, n)
+        (caller, own), (callee, port) = address(1, n, transport), address(2, n, transport)
+        host = f"[{callee}]" if ":" in callee else callee
         from_trunk = case["from_trunk"].replace("{name}", f"branch{n}")
         if case["to"] == "register":
             config.append(f'[trunk.from-{n}]\ncontext = "in"\n{from_trunk}')
             continue
-        config.append(f'[trunk.from-{n}]\nuri = "sip:{caller}"\nallow = ["{caller}"]\ncontext = "in"\n{from_trunk}')
+        if ":" not in caller or not any("allow = [\"::1\"]" in line for line in config):
+            at = f"[{caller}]:{own}" if ":" in caller else caller
+            config.append(f'[trunk.from-{n}]\nuri = "sip:{at}"\nallow = ["{caller}"]\ncontext = "in"\n{from_trunk}')
         if case["callee"]:
-            suffix = ";transport=tcp" if transport == "tcp" else ""
-            config.append(f'[trunk.to-{n}]\nuri = "sip:{callee}:5060{suffix}"\nallow = ["{callee}"]\n{case["trunk"]}')
+            suffix = ";transport=tcp" if transport.startswith("tcp") else ""
+            allow = "127.9.9.9" if ":" in callee else callee
+            config.append(f'[trunk.to-{n}]\nuri = "sip:{host}:{port}{suffix}"\nallow = ["{allow}"]\n{case["trunk"]}')
             lines = [line for line in case["route"].splitlines() if not line.startswith("then")]
             then = ", { echo = true }" if "then = echo" in case["route"] else ""
             extra = "\n".join(lines)
@@ -72,15 +81,16 @@ def configure(runs, work):
 
 
 def sipp(work, name, file, own, transport, remote, calls, more):
-    args = ["sipp", "-sf", str(file), "-i", own, "-p", "5060", "-t", "t1" if transport == "tcp" else "u1", "-m", str(calls), "-l", "1", "-r", "1", "-nostdin", "-trace_err", "-error_file", str(work / f"{name}.err"),
-            "-trace_msg", "-message_file", str(work / f"{name}.msg"), "-timeout", "110", "-timeout_error", "-recv_timeout", "70000", "-mp", "6000", "-cid_str", f"%u-{name}@sipp", *more, *remote]
+    args = ["sipp", "-sf", str(file), "-i", own[0], "-p", str(own[1]), "-t", "t1" if transport.startswith("tcp") else "u1", "-m", str(calls), "-l", "1", "-r", "1", "-nostdin", "-trace_err", "-error_file", str(work / f"{name}.err"),
+            "-trace_msg", "-message_file", str(work / f"{name}.msg"), "-timeout", "110", "-timeout_error", "-recv_timeout", "70000", "-mp", str(20_000 + 8 * (own[1] - 5_060)), "-cid_str", f"%u-{name}@sipp", *more, *remote]
     return subprocess.Popen(args, cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def bound(ip, transport):
-    """Whether a SIPp on `ip` listens: an unbound one would fail its first call."""
-    hexed = "".join(f"{int(b):02X}" for b in reversed(ip.split("."))) + ":13C4"
-    return hexed in pathlib.Path(f"/proc/net/{transport}").read_text()
+def bound(own, transport):
+    """Whether a SIPp at this address and port listens: an unbound one would fail its first call."""
+    ip, port = own
+    hexed = "" if ":" in ip else "".join(f"{int(b):02X}" for b in reversed(ip.split(".")))
+    return f"{hexed}:{port:04X} " in pathlib.Path(f"/proc/net/{transport}").read_text()
 
 
 def run(work, case, transport, n):
@@ -92,12 +102,12 @@ def run(work, case, transport, n):
             files[side].write_text(scenario(name, case[side]))
     callee = None
     if case["callee"]:
-        callee = sipp(work, f"{name}-callee", files["callee"], address(2, n), transport, [], case["calls"], case["callee_args"])
+        callee = sipp(work, f"{name}-callee", files["callee"], address(2, n, transport), transport, [], case["calls"], case["callee_args"])
         deadline = time.time() + 10
-        while not bound(address(2, n), transport) and time.time() < deadline:
+        while not bound(address(2, n, transport), transport) and time.time() < deadline:
             time.sleep(0.05)
     dialled = {"callee": f"7{n:04d}", "register": f"branch{n}"}.get(case["to"], case["to"])
-    caller = sipp(work, f"{name}-caller", files["caller"], address(1, n), transport, ["-s", dialled, "-au", dialled, f"{GATEWAY}:{PORT}"], case["calls"], case["args"])
+    caller = sipp(work, f"{name}-caller", files["caller"], address(1, n, transport), transport, ["-s", dialled, "-au", dialled, f"[::1]:{PORT}" if transport.endswith("6") else f"{GATEWAY}:{PORT}"], case["calls"], case["args"])
     codes = [caller.wait()]
     if callee:
         try:
@@ -128,7 +138,8 @@ def judge(work, case, transport, n, records):
             return f"{wanted} came {came} times, expected {times}"
     if not case["record"]:
         return None
-    found = [r for r in records if r["to"]["dialled"] in (f"7{n:04d}", "echo") and r["from"]["user"] == f"trunk:from-{n}"]
+    same = lambda r: r["from"]["user"] == f"trunk:from-{n}" or transport.endswith("6")  # noqa: E731
+    found = [r for r in records if r["to"]["dialled"] in (f"7{n:04d}", "echo") and same(r) and (r["to"]["dialled"] != "echo" or not transport.endswith("6"))]
     if len(found) != 1:
         return f"{len(found)} records"
     said = (found[0]["sip_code"], found[0]["hangup_by"])
@@ -179,7 +190,8 @@ def main():
             failed.append(f"{case['name']}-{transport}")
             print(f"FAILED  {case['name']}-{transport}: {why}")
     cases = len({r[0]["name"] for r in runs})
-    print(f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, over UDP and TCP")
+    failed = sorted(set(failed))
+    print(f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, over UDP and TCP, some over IPv6 too")
     if failed and show:
         print(text[-6000:])
     if not failed:

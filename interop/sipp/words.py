@@ -5,9 +5,9 @@ A caller's script speaks for a trunk that calls us; a callee's for one we call. 
 """
 
 SDP = """v=0
-o=sipp 1 {version} IN IP4 [local_ip]
+o=sipp 1 {version} IN IP[media_ip_type] [media_ip]
 s=-
-c=IN IP4 [local_ip]
+c=IN IP[media_ip_type] [media_ip]
 t=0 0
 m=audio [media_port] RTP/AVP 0 101
 a=rtpmap:0 PCMU/8000

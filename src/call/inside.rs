@@ -167,7 +167,7 @@ impl Call {
         let call = self.id;
         let to = self.opposite(end).and_then(|to| self.leg_mut(to));
         let known: Vec<String> = to.as_ref().map(|leg| leg.peer.info_packages.clone()).unwrap_or_default();
-        let kind: String = message.header(HeaderName::ContentType).unwrap_or_default().chars().filter(|c| !c.is_control()).take(80).collect();
+        let kind = message.content_type().unwrap_or_default();
         let Some(leg) = to.filter(|_| known.iter().any(|p| p.eq_ignore_ascii_case(package))) else {
             let mut response = Writer::refusal(message, &Reject::new(469, format!("nobody asked for the info package {package}")), "", &desk.config.domain);
             response.put(HeaderName::RecvInfo, known.join(", "));
@@ -184,7 +184,7 @@ impl Call {
     /// A text within the call is passed to the other side, where it takes texts.
     fn message(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
         let call = self.id;
-        let kind: String = message.header(HeaderName::ContentType).unwrap_or_default().chars().filter(|c| !c.is_control()).take(80).collect();
+        let kind = message.content_type().unwrap_or_default();
         let other = self.opposite(end).and_then(|to| self.leg_mut(to)).filter(|leg| leg.peer.message && leg.takes_messages(desk));
         let Some(leg) = other else {
             return desk.refuse(server, message, &Reject::new(405, "the other side takes no texts"));

@@ -11,7 +11,7 @@ use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::MIN_SE;
 use crate::sip::status::{ALLOW, Method};
 use crate::sip::transaction::Hop;
-use crate::sip::uri::escape_user;
+use crate::sip::uri::{escape_user, host_of};
 
 impl Call {
     /// Sends the branch's INVITE to its current hop; with credentials once a challenge was taken.
@@ -80,7 +80,7 @@ impl Call {
         invite.put(HeaderName::MaxBreadth, branch.breadth);
         let own_host = match hop {
             Hop::Flow(_) if trunk.is_none() => domain,
-            _ => desk.remote_ip(hop).map_or(domain, |ip| desk.local_ip(ip).to_string()),
+            _ => desk.remote_ip(hop).map_or(domain, |ip| host_of(desk.local_ip(ip))),
         };
         invite.put(HeaderName::From, format_args!("{};tag={}", caller.from(&own_host, trunk), branch.leg.local_tag));
         invite.put(HeaderName::To, to);

@@ -105,7 +105,7 @@ impl Call {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, None) => Located::Failed(format!("trunk {name} is not registered")),
             (None, Some(uri)) => {
-                let target = Target { host: uri.host.clone(), port: uri.port, transport: uri.transport, secure: uri.secure, trunk: trunk.number };
+                let target = Target::of(uri, trunk.number);
                 desk.locate(&target, Waiter::Branch(call, id))
             }
         };

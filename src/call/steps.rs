@@ -126,8 +126,7 @@ impl Call {
             Target::User(name) => Some(name.clone()),
             Target::Did(number) => {
                 let number = number.replace("{number}", &self.number);
-                let owns = |u: &&crate::config::User| u.did.as_deref() == Some(number.as_str()) || u.numbers.contains(&number);
-                desk.config.users.values().find(owns).map(|u| u.name.clone())
+                desk.config.owner_of(&number).map(|u| u.name.clone())
             }
         }
     }

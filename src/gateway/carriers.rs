@@ -3,23 +3,19 @@
 use super::Gateway;
 use crate::call::desk::{Waiter, Waiting};
 use crate::call::Output;
-use crate::config::{Trunk, TrunkUri};
+use crate::config::Trunk;
 use crate::locate::{Answer, Located, Query, Target};
 use crate::observe::Note;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ALLOW, Method};
-use crate::sip::transaction::{Hop, TrunkNumber};
-use crate::sip::uri::escape_user;
+use crate::sip::transaction::Hop;
+use crate::sip::uri::{escape_user, host_of};
 use crate::trunk::registration::Next;
 use crate::trunk::{Change, Due};
 use rand_core::RngCore;
 use std::time::Instant;
-
-fn target_of(uri: &TrunkUri, number: TrunkNumber) -> Target {
-    Target { host: uri.host.clone(), port: uri.port, transport: uri.transport, secure: uri.secure, trunk: number }
-}
 
 impl Gateway {
     pub(super) fn carriers_due(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -43,7 +39,7 @@ impl Gateway {
         let found = match (bound, uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
-                let target = target_of(&uri, trunk.number);
+                let target = Target::of(&uri, trunk.number);
                 super::desk!(self, now, out).locate(&target, Waiter::Trunk(due.clone()))
             }
             // It has not registered: nothing to probe yet.
@@ -73,7 +69,7 @@ impl Gateway {
         let hop = desk.alias_of(&trunk.name, hop);
         let (branch, via) = desk.via(hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
-        let own = desk.remote_ip(hop).map_or(desk.config.domain.clone(), |ip| desk.local_ip(ip).to_string());
+        let own = desk.remote_ip(hop).map_or(desk.config.domain.clone(), |ip| host_of(desk.local_ip(ip)));
         let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
         options.put(HeaderName::Via, via);
         options.put(HeaderName::MaxForwards, 70);

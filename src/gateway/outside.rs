@@ -126,7 +126,7 @@ impl Gateway {
             Sender::Trunk(_) => message.from().map(|f| (f.display_name().into_owned(), f.uri.user_unescaped().into_owned(), None)),
         };
         let Some((display, name, did)) = from else { return };
-        let kind: String = message.header(HeaderName::ContentType).unwrap_or("text/plain").chars().filter(|c| !c.is_control()).take(80).collect();
+        let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
         let number = self.outside.number();
         let open = targets.len();
         for target in targets {
@@ -160,7 +160,7 @@ impl Gateway {
             return Err(Reject::new(405, format!("trunk {name} sends no texts: messages = true allows them")));
         }
         let config = self.config.clone();
-        let user = config.users.get(&dialled).or_else(|| config.users.values().find(|u| u.did.as_deref() == Some(&dialled) || u.numbers.contains(&dialled)));
+        let user = config.users.get(&dialled).or_else(|| config.owner_of(&dialled));
         if let Some(user) = user {
             let all = phones(self.registrar.bindings(now, &user.name), None);
             let to = format!("sip:{}@{}", escape_user(&user.name), config.domain);
@@ -185,8 +185,7 @@ impl Gateway {
         let bound = self.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let located = trunk.uri.as_ref().map(|uri| {
-            let target = crate::locate::Target { host: uri.host.clone(), port: uri.port, transport: uri.transport, secure: uri.secure, trunk: trunk.number };
-            self.locator.locate(now, &target, &mut || 0)
+            self.locator.locate(now, &crate::locate::Target::of(uri, trunk.number), &mut || 0)
         });
         let hop = match (bound, located) {
             (Some(hop), _) => hop,
@@ -393,8 +392,7 @@ impl Gateway {
         let summary = message.header(HeaderName::Event).is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
         let body = message.body_of("application/simple-message-summary").filter(|_| summary).and_then(|b| std::str::from_utf8(b).ok());
         let dialled = Uri::parse(message.request_uri()).map(|u| u.user_unescaped().into_owned()).unwrap_or_default();
-        let owns = |u: &&crate::config::User| u.name == dialled || u.did.as_deref() == Some(&dialled) || u.numbers.contains(&dialled);
-        let user = self.config.users.values().find(owns).map(|u| u.name.clone());
+        let user = self.config.users.get(&dialled).or_else(|| self.config.owner_of(&dialled)).map(|u| u.name.clone());
         let (Some(body), Some(user)) = (body.filter(|b| b.len() <= 2_048), user) else {
             let status = if summary { 404 } else { 489 };
             return self.refuse(now, id, message, &Reject::new(status, "only message-summary of a user of ours is taken"), out);

@@ -173,6 +173,11 @@ impl Message {
         self.bytes.get(self.index.body_start..self.body_end).unwrap_or_default()
     }
 
+    /// Content-Type as it may be written again: cut, and without control characters.
+    pub fn content_type(&self) -> Option<String> {
+        Some(self.header(HeaderName::ContentType)?.chars().filter(|c| !c.is_control()).take(80).collect())
+    }
+
     /// The body if its type is `wanted`, parameters aside.
     pub fn body_of(&self, wanted: &str) -> Option<&[u8]> {
         let kind = self.header(HeaderName::ContentType)?;

@@ -152,6 +152,14 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// An address as a URI's host: IPv6 in brackets (RFC 3261 §25.1).
+pub fn host_of(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
 /// Splits `host[:port]`, with brackets round IPv6.
 ///
 /// # Errors

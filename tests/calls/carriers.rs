@@ -398,6 +398,21 @@ fn identity_is_written_by_us_and_privacy_is_kept_outside_the_trust_domain() {
 }
 
 #[test]
+fn a_trunk_at_an_ipv6_address_is_called_with_brackets_everywhere() {
+    let mut lab = Lab::changed(&[("uri = \"sip:127.0.0.11\"", "uri = \"sip:[::1]:5062\"\nprobe = \"30s\""), ("udp = \"127.0.0.1:5060\"", "udp = \"[::]:5060\"")], "[[route]]\nname = \"Six\"\nmatch = \"+6X.\"\ndo = [{ dial = [\"trunk:t2\"] }]\n");
+    lab.invite(ALICE, "+612", OFFER);
+    let six = Hop::Udp("[::1]:5062".parse().expect("an address"));
+    let sent: Vec<Message> = lab.inbox.iter().filter(|(h, _)| *h == six).map(|(_, m)| m.clone()).collect();
+    // The lab has checked that each can be read.
+    assert!(sent.iter().any(|m| m.method_token() == "OPTIONS"), "{sent:?}");
+    let invite = sent.iter().find(|m| m.method_token() == "INVITE").expect("an INVITE");
+    assert_eq!(invite.from().expect("a From").uri.host, "::1");
+    assert!(String::from_utf8_lossy(invite.body()).contains("c=IN IP6 ::1"));
+    lab.handle(Input::Unreachable { hop: six });
+    lab.take(ALICE, "480");
+}
+
+#[test]
 fn a_trunks_from_rules_are_followed() {
     let rules = "realm = \"carrier\"\nfrom_user = \"acme\"\nfrom_domain = \"acme.example\"\ndisplay_name = \"Acme\"\nasserted_identity = false";
     let mut lab = Lab::changed(&[(REALM, rules)], "");
