@@ -24,6 +24,8 @@ const IDLE: Duration = Duration::from_secs(900);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Sent data that is not acknowledged for this long ends a connection: its peer is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+/// Accepted connections at once; where trunks may register from anywhere, strangers hold one for 30 s.
+const MAX_CONNECTIONS: usize = 4_096;
 /// Handshakes of accepted TLS connections at once.
 const MAX_HANDSHAKES: usize = 64;
 
@@ -35,6 +37,7 @@ fn tune(stream: &TcpStream) {
 /// Accepts until the core stops; with `tls`, connections are TLS.
 pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox) {
     let handshakes = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
+    let seats = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             // Out of descriptors: wait for some to come back.
@@ -42,9 +45,11 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox
             continue;
         };
         let remote = super::canonical(remote);
+        let Ok(seat) = seats.clone().try_acquire_owned() else { continue };
         tune(&stream);
         let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {
+            let _seat = seat;
             let Some(tls) = tls else { return accepted(stream, FlowKind::Tcp, remote, &inbox).await };
             let permit = handshakes.acquire().await;
             let accepting = timeout(CONNECT, tls.accept(stream)).await;
