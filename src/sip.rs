@@ -8,6 +8,8 @@ pub mod digest;
 pub mod header;
 pub mod message;
 pub mod parse;
+mod parts;
+mod scan;
 pub mod session_timer;
 pub mod status;
 pub mod stream;

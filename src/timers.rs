@@ -2,7 +2,7 @@
 //!
 //! Not here: a clock. `now` is always an argument, so tests run hours in microseconds.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 use std::time::Instant;
@@ -10,27 +10,61 @@ use std::time::Instant;
 /// Timers by key; setting a key again replaces its deadline.
 #[derive(Debug)]
 pub struct Timers<K> {
-    heap: BinaryHeap<Reverse<(Instant, u64)>>,
+    heap: BinaryHeap<Entry<K>>,
+    /// The entry of the heap that counts, by its serial number.
     armed: HashMap<K, (Instant, u64)>,
-    keys: HashMap<u64, K>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Entry<K> {
+    at: Instant,
+    serial: u64,
+    key: K,
+}
+
+impl<K> Ord for Entry<K> {
+    /// The heap's top is its greatest: the earliest, and of those at one time the first that was armed.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.serial).cmp(&(self.at, self.serial))
+    }
+}
+
+impl<K> PartialOrd for Entry<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> PartialEq for Entry<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.serial == other.serial
+    }
+}
+
+impl<K> Eq for Entry<K> {}
+
+impl<K: Hash + Eq> Entry<K> {
+    /// Whether this is the one its key was last armed with.
+    fn counts(&self, armed: &HashMap<K, (Instant, u64)>) -> bool {
+        armed.get(&self.key).is_some_and(|(_, serial)| *serial == self.serial)
+    }
 }
 
 impl<K: Hash + Eq + Clone> Default for Timers<K> {
     fn default() -> Self {
-        Timers { heap: BinaryHeap::new(), armed: HashMap::new(), keys: HashMap::new(), next: 0 }
+        Timers { heap: BinaryHeap::new(), armed: HashMap::new(), next: 0 }
     }
 }
 
 impl<K: Hash + Eq + Clone> Timers<K> {
     /// Arms `key` for `at`, replacing an earlier deadline of the same key.
     pub fn set(&mut self, key: K, at: Instant) {
-        self.clear(&key);
         let serial = self.next;
         self.next += 1;
-        self.heap.push(Reverse((at, serial)));
-        self.keys.insert(serial, key.clone());
+        self.heap.push(Entry { at, serial, key: key.clone() });
         self.armed.insert(key, (at, serial));
+        self.compact();
     }
 
     /// Arms `key` for `at` unless it fires earlier already; saves work where deadlines only move later.
@@ -42,13 +76,16 @@ impl<K: Hash + Eq + Clone> Timers<K> {
 
     /// Disarms `key`; nothing happens where it was not armed.
     pub fn clear(&mut self, key: &K) {
-        if let Some((_, serial)) = self.armed.remove(key) {
-            self.keys.remove(&serial);
+        if self.armed.remove(key).is_some() {
+            self.compact();
         }
-        // The heap keeps a dead entry; compact before dead ones outnumber the living.
-        if self.heap.len() > 64 && self.heap.len() > 4 * self.keys.len() {
-            let keys = &self.keys;
-            self.heap.retain(|Reverse((_, serial))| keys.contains_key(serial));
+    }
+
+    /// The heap keeps an entry whose timer was disarmed or moved; too many of them are swept out.
+    fn compact(&mut self) {
+        if self.heap.len() > 64 && self.heap.len() > 4 * self.armed.len() {
+            let armed = &self.armed;
+            self.heap.retain(|entry| entry.counts(armed));
         }
     }
 
@@ -60,14 +97,11 @@ impl<K: Hash + Eq + Clone> Timers<K> {
 
     /// Takes one key whose deadline is at or before `now`, earliest first.
     pub fn pop(&mut self, now: Instant) -> Option<K> {
-        while let Some(Reverse((at, serial))) = self.heap.peek().copied() {
-            if at > now {
-                return None;
-            }
-            self.heap.pop();
-            if let Some(key) = self.keys.remove(&serial) {
-                self.armed.remove(&key);
-                return Some(key);
+        while self.heap.peek().is_some_and(|entry| entry.at <= now) {
+            let entry = self.heap.pop()?;
+            if entry.counts(&self.armed) {
+                self.armed.remove(&entry.key);
+                return Some(entry.key);
             }
         }
         None
@@ -75,9 +109,9 @@ impl<K: Hash + Eq + Clone> Timers<K> {
 
     /// The earliest armed deadline.
     pub fn next_timeout(&mut self) -> Option<Instant> {
-        while let Some(Reverse((at, serial))) = self.heap.peek().copied() {
-            if self.keys.contains_key(&serial) {
-                return Some(at);
+        while let Some(entry) = self.heap.peek() {
+            if entry.counts(&self.armed) {
+                return Some(entry.at);
             }
             self.heap.pop();
         }

@@ -93,7 +93,7 @@ proptest! {
             (at, turn) = (at + n, turn + 1);
             while let Some(frame) = framer.next_frame().expect("sound") {
                 if let Frame::Message(message) = frame {
-                    prop_assert_eq!(message.bytes(), &all[seen][..]);
+                    prop_assert_eq!(message.to_bytes(), &all[seen][..]);
                     seen += 1;
                 }
             }

@@ -2,7 +2,8 @@
 
 use super::message::Message;
 use super::parse::HeaderName;
-use super::uri::{Params, split_outside_quotes, unquote};
+use super::scan::split_outside_quotes;
+use super::uri::{Params, unquote};
 
 /// The Q.850 cause that says what `status` says.
 pub fn cause_of(status: u16) -> u8 {

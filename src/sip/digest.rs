@@ -38,17 +38,26 @@ impl Algorithm {
 
     /// Lower-case hex of the hash over the parts joined by `:`.
     fn hash(self, parts: &[&str]) -> String {
-        let text = parts.join(":");
+        let pieces = parts.iter().enumerate().flat_map(|(n, part)| [if n == 0 { "" } else { ":" }, part]);
         match self {
-            Algorithm::Md5 => hex(&Md5::digest(text.as_bytes())),
-            Algorithm::Sha256 => hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref()),
+            Algorithm::Md5 => hex(&pieces.fold(Md5::new(), |hash, piece| hash.chain_update(piece)).finalize()),
+            Algorithm::Sha256 => {
+                let mut hash = digest::Context::new(&digest::SHA256);
+                pieces.for_each(|piece| hash.update(piece.as_bytes()));
+                hex(hash.finish().as_ref())
+            }
         }
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);
-    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 0xf)]).collect()
+    let mut out = String::with_capacity(2 * bytes.len());
+    for b in bytes {
+        out.push(digit(b >> 4));
+        out.push(digit(b & 0xf));
+    }
+    out
 }
 
 fn response(algorithm: Algorithm, ha1: &str, method: &str, d: &DigestParams<'_>) -> Option<String> {
@@ -124,16 +133,22 @@ impl Authenticator {
     }
 
     fn sign(&self, now: u64, random: u64) -> String {
-        let head = format!("{now:010x}{:08x}{random:016x}", self.node);
-        let tag = hmac::sign(&self.key, format!("{head}:{}", self.realm).as_bytes());
-        format!("{head}{}", hex(&tag.as_ref()[..16]))
+        let mut nonce = format!("{now:010x}{:08x}{random:016x}", self.node);
+        nonce.push_str(&self.tag(&nonce));
+        nonce
+    }
+
+    /// What proves that `head` was written here.
+    fn tag(&self, head: &str) -> String {
+        let mut tag = hmac::Context::with_key(&self.key);
+        [head, ":", &self.realm].iter().for_each(|piece| tag.update(piece.as_bytes()));
+        hex(&tag.sign().as_ref()[..16])
     }
 
     fn issued(&self, nonce: &str) -> Option<u64> {
         let (head, tag) = nonce.split_at_checked(34)?;
         let node = u32::from_str_radix(head.get(10..18)?, 16).ok()?;
-        let expected = hmac::sign(&self.key, format!("{head}:{}", self.realm).as_bytes());
-        let same: bool = hex(&expected.as_ref()[..16]).as_bytes().ct_eq(tag.as_bytes()).into();
+        let same: bool = self.tag(head).as_bytes().ct_eq(tag.as_bytes()).into();
         (same && node == self.node).then(|| u64::from_str_radix(&head[..10], 16).ok()).flatten()
     }
 

@@ -1,7 +1,8 @@
 //! Typed header values, borrowed from the message (RFC 3261 §20).
 
-use super::parse::{ParseError, is_token};
-use super::uri::{Params, Uri, host_port, split_outside_quotes};
+use super::parse::ParseError;
+use super::scan::{DISPLAY, TOKEN, cut, cut_blank, find_outside_quotes, split_outside_quotes, trim};
+use super::uri::{Params, Uri, host_port};
 use std::borrow::Cow;
 
 fn err(what: &'static str) -> ParseError {
@@ -23,21 +24,22 @@ impl<'a> NameAddr<'a> {
     /// # Errors
     /// Unbalanced quotes or brackets, a malformed URI or parameter.
     pub fn parse(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
-        let text = text.trim();
-        let Some(open) = find_outside_quotes(text, b'<')? else {
-            let (uri, params) = text.split_once(';').unwrap_or((text, ""));
-            if uri.contains(['?', ',']) {
+        let text = trim(text);
+        let open = find_outside_quotes(text, b'<').map_err(|()| err("quoted string does not end"))?;
+        let Some(open) = open else {
+            let (uri, params) = cut(text, b';').unwrap_or((text, ""));
+            if memchr::memchr2(b'?', b',', uri.as_bytes()).is_some() {
                 return Err(err("a URI with ? or , needs angle brackets"));
             }
             let (uri, params) = (Uri::parse(uri.trim_end())?, Params::parse(params)?);
             return Ok(NameAddr { display: "", uri, params });
         };
-        let close = text[open..].find('>').map(|n| n + open).ok_or(err("angle bracket is not closed"))?;
-        let display = text[..open].trim();
-        if !display.starts_with('"') && !display.bytes().all(|b| is_token(b) || matches!(b, b' ' | b'\t') || b >= 0x80) {
+        let close = memchr::memchr(b'>', &text.as_bytes()[open..]).map(|n| n + open).ok_or(err("angle bracket is not closed"))?;
+        let display = trim(&text[..open]);
+        if !display.starts_with('"') && !DISPLAY.holds(display.as_bytes()) {
             return Err(err("display name needs quotes"));
         }
-        let after = text[close + 1..].trim_start();
+        let after = text[close + 1..].trim_ascii_start();
         let params = match after.strip_prefix(';') {
             Some(params) => params,
             None if after.is_empty() => "",
@@ -66,23 +68,9 @@ impl<'a> NameAddr<'a> {
     }
 }
 
-fn find_outside_quotes(text: &str, wanted: u8) -> Result<Option<usize>, ParseError> {
-    let (mut quoted, mut escaped) = (false, false);
-    for (n, b) in text.bytes().enumerate() {
-        match b {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            _ if b == wanted && !quoted => return Ok(Some(n)),
-            _ => {}
-        }
-    }
-    if quoted { Err(err("quoted string does not end")) } else { Ok(None) }
-}
-
 /// Splits a header value at commas outside quotes and brackets; empty pieces are dropped.
 pub fn comma_list(text: &str) -> impl Iterator<Item = &str> {
-    split_outside_quotes(text, b',').map(str::trim).filter(|p| !p.is_empty())
+    split_outside_quotes(text, b',').map(trim).filter(|p| !p.is_empty())
 }
 
 /// One Via value (RFC 3261 §20.42).
@@ -101,21 +89,19 @@ impl<'a> Via<'a> {
     /// # Errors
     /// Not SIP/2.0, no transport, malformed host or parameters.
     pub fn parse(text: &'a str) -> Result<Via<'a>, ParseError> {
-        let (name, rest) = text.split_once('/').ok_or(err("Via has no protocol"))?;
-        let (version, rest) = rest.split_once('/').ok_or(err("Via has no transport"))?;
-        if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
+        let (name, rest) = cut(text, b'/').ok_or(err("Via has no protocol"))?;
+        let (version, rest) = cut(rest, b'/').ok_or(err("Via has no transport"))?;
+        if !trim(name).eq_ignore_ascii_case("SIP") || trim(version) != "2.0" {
             return Err(err("Via is not SIP/2.0"));
         }
-        let rest = rest.trim_start();
-        let space = rest.find([' ', '\t']).ok_or(err("Via has no sent-by"))?;
-        let (transport, rest) = rest.split_at(space);
-        if transport.is_empty() || !transport.bytes().all(is_token) {
+        let (transport, rest) = cut_blank(rest.trim_ascii_start()).ok_or(err("Via has no sent-by"))?;
+        if transport.is_empty() || !TOKEN.holds(transport.as_bytes()) {
             return Err(err("Via transport is not a token"));
         }
-        let (sent_by, params) = rest.split_once(';').unwrap_or((rest, ""));
-        let sent_by = sent_by.trim();
+        let (sent_by, params) = cut(rest, b';').unwrap_or((rest, ""));
+        let sent_by = trim(sent_by);
         // RFC 3261 §25.1 lets white space surround the colon of sent-by (4475 §3.1.1.1).
-        let (host, port) = match sent_by.split_once(':') {
+        let (host, port) = match cut(sent_by, b':') {
             Some((h, p)) if !sent_by.starts_with('[') && h.ends_with([' ', '\t']) | p.starts_with([' ', '\t']) => {
                 let (host, _) = host_port(h.trim())?;
                 (host, Some(p.trim().parse::<u16>().map_err(|_| err("Via port is malformed"))?))
@@ -144,11 +130,11 @@ impl<'a> CSeq<'a> {
     /// # Errors
     /// No number, 2^31 or more, or no method.
     pub fn parse(text: &'a str) -> Result<CSeq<'a>, ParseError> {
-        let (number, method) = text.split_once([' ', '\t']).ok_or(err("CSeq has no method"))?;
+        let (number, method) = cut_blank(text).ok_or(err("CSeq has no method"))?;
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
         let number = number.parse::<u32>().ok().filter(|&n| digits && n < 1 << 31);
-        let method = method.trim();
-        if method.is_empty() || !method.bytes().all(is_token) {
+        let method = trim(method);
+        if method.is_empty() || !TOKEN.holds(method.as_bytes()) {
             return Err(err("CSeq method is not a token"));
         }
         Ok(CSeq { number: number.ok_or(err("CSeq number is not below 2^31"))?, method })
@@ -168,13 +154,13 @@ pub struct DigestParams<'a> {
 impl<'a> DigestParams<'a> {
     /// The parameters of a challenge or credentials, if the scheme is Digest.
     pub fn parse(text: &'a str) -> Option<DigestParams<'a>> {
-        let (scheme, rest) = text.split_once([' ', '\t'])?;
+        let (scheme, rest) = cut_blank(text)?;
         if !scheme.eq_ignore_ascii_case("Digest") {
             return None;
         }
         let mut params = DigestParams { pairs: [("", ""); MAX_DIGEST], count: 0 };
-        for (name, value) in comma_list(rest).filter_map(|piece| piece.split_once('=')).take(MAX_DIGEST) {
-            params.pairs[params.count] = (name.trim(), super::uri::unquote(value.trim()));
+        for (name, value) in comma_list(rest).filter_map(|piece| cut(piece, b'=')).take(MAX_DIGEST) {
+            params.pairs[params.count] = (trim(name), super::uri::unquote(trim(value)));
             params.count += 1;
         }
         Some(params)

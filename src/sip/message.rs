@@ -2,22 +2,29 @@
 
 use super::header::{CSeq, NameAddr, Via, comma_list, delta_seconds};
 use super::parse::{Field, Framing, HeaderName, Index, ParseError, StartLine};
+use super::parts::{AddressAt, CSeqAt, Part, Parts, ViaAt, at};
+use super::scan::cut;
 use super::status::Method;
 use super::uri::Uri;
-use bytes::Bytes;
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A framed message; cheap to clone. Header values are read on demand.
 #[derive(Clone)]
 pub struct Message {
-    bytes: Bytes,
-    index: Arc<Index>,
-    body_end: usize,
+    read: Arc<Read>,
     /// Where a datagram came from; its response says so (RFC 3261 §18.2.1, RFC 3581 §4).
     source: Option<SocketAddr>,
+}
+
+/// What was read: the head as text (lines unfolded), where everything is in it, and the body.
+struct Read {
+    head: String,
+    index: Index,
+    body: Vec<u8>,
+    parts: OnceLock<Parts>,
 }
 
 /// Longest tag, branch or Call-ID, bytes (our bound; SECURITY P4).
@@ -38,9 +45,13 @@ impl Message {
         Ok(Message::framed(bytes, index, length))
     }
 
-    pub(crate) fn framed(bytes: Vec<u8>, index: Index, body: usize) -> Message {
-        let body_end = (index.body_start + body).min(bytes.len());
-        Message { bytes: Bytes::from(bytes), index: Arc::new(index), body_end, source: None }
+    /// `bytes` is what `index` was read from, and goes on with `length` bytes of body.
+    pub(crate) fn framed(mut bytes: Vec<u8>, index: Index, length: usize) -> Message {
+        let mut body = bytes.split_off(index.body_start);
+        body.truncate(length);
+        // `Index::parse` has checked that the head is UTF-8; another head reads as an empty one.
+        let head = String::from_utf8(bytes).unwrap_or_default();
+        Message { read: Arc::new(Read { head, index, body, parts: OnceLock::new() }), source: None }
     }
 
     /// Notes the datagram's source.
@@ -51,26 +62,40 @@ impl Message {
 
     /// The Via values of a response: the top one with `received` and `rport` filled in.
     pub fn response_vias(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        let source = self.source;
-        self.values(HeaderName::Via).enumerate().map(move |(n, via)| match source {
-            Some(source) if n == 0 => Cow::Owned(received(via, source)),
-            _ => Cow::Borrowed(via),
+        let top = self.source.zip(self.via());
+        self.values(HeaderName::Via).enumerate().map(move |(n, text)| match &top {
+            Some((source, via)) if n == 0 => Cow::Owned(received(text, via, *source)),
+            _ => Cow::Borrowed(text),
         })
     }
 
     fn text(&self, span: super::parse::Span) -> &str {
-        // `Index::parse` has checked that the head is UTF-8 and spans lie on ASCII delimiters.
-        std::str::from_utf8(span.of(&self.bytes)).unwrap_or_default()
+        at(&self.read.head, span)
+    }
+
+    fn parts(&self) -> &Parts {
+        let head = self.read.head.as_str();
+        self.read.parts.get_or_init(|| Parts {
+            via: self.values(HeaderName::Via).next().map(|v| ViaAt::read(head, v)),
+            from: self.header(HeaderName::From).map(|v| AddressAt::read(head, v)),
+            to: self.header(HeaderName::To).map(|v| AddressAt::read(head, v)),
+            contact: self.values(HeaderName::Contact).next().filter(|v| *v != "*").map(|v| AddressAt::read(head, v)),
+            cseq: self.header(HeaderName::CSeq).map(|v| CSeqAt::read(head, v)),
+        })
+    }
+
+    fn address(&self, part: &Part<AddressAt>) -> Option<NameAddr<'_>> {
+        part.and_then(Result::ok).map(|a| a.of(&self.read.head))
     }
 
     /// Whether this is a request.
     pub fn is_request(&self) -> bool {
-        matches!(self.index.start, StartLine::Request { .. })
+        matches!(self.read.index.start, StartLine::Request { .. })
     }
 
     /// The request method; for a response the CSeq's method.
     pub fn method(&self) -> Method {
-        match self.index.start {
+        match self.read.index.start {
             StartLine::Request { method, .. } => method,
             StartLine::Response { .. } => self.cseq().map_or(Method::Other, |c| Method::from_token(c.method)),
         }
@@ -78,7 +103,7 @@ impl Message {
 
     /// The method as written; empty for a response.
     pub fn method_token(&self) -> &str {
-        match self.index.start {
+        match self.read.index.start {
             StartLine::Request { token, .. } => self.text(token),
             StartLine::Response { .. } => "",
         }
@@ -86,7 +111,7 @@ impl Message {
 
     /// The Request-URI as written; empty for a response.
     pub fn request_uri(&self) -> &str {
-        match self.index.start {
+        match self.read.index.start {
             StartLine::Request { uri, .. } => self.text(uri),
             StartLine::Response { .. } => "",
         }
@@ -94,7 +119,7 @@ impl Message {
 
     /// The status code; 0 for a request.
     pub fn status(&self) -> u16 {
-        match self.index.start {
+        match self.read.index.start {
             StartLine::Response { status, .. } => status,
             StartLine::Request { .. } => 0,
         }
@@ -102,7 +127,7 @@ impl Message {
 
     /// The reason phrase of a response.
     pub fn reason_phrase(&self) -> &str {
-        match self.index.start {
+        match self.read.index.start {
             StartLine::Response { reason, .. } => self.text(reason),
             StartLine::Request { .. } => "",
         }
@@ -110,12 +135,12 @@ impl Message {
 
     /// All header lines in order: identity, name as written, value.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, &str, &str)> {
-        self.index.fields().iter().map(|f| (f.name, self.text(f.raw_name), self.text(f.value)))
+        self.read.index.fields().iter().map(|f| (f.name, self.text(f.raw_name), self.text(f.value)))
     }
 
     /// The values of every line called `name`.
     pub fn all(&self, name: HeaderName) -> impl Iterator<Item = &str> {
-        self.index.fields().iter().filter(move |f: &&Field| f.name == name).map(|f| self.text(f.value))
+        self.read.index.fields().iter().filter(move |f: &&Field| f.name == name).map(|f| self.text(f.value))
     }
 
     /// The first line called `name`.
@@ -135,22 +160,22 @@ impl Message {
 
     /// The topmost Via.
     pub fn via(&self) -> Option<Via<'_>> {
-        self.values(HeaderName::Via).next().and_then(|v| Via::parse(v).ok())
+        self.parts().via.and_then(Result::ok).map(|v| v.of(&self.read.head))
     }
 
     /// From.
     pub fn from(&self) -> Option<NameAddr<'_>> {
-        NameAddr::parse(self.header(HeaderName::From)?).ok()
+        self.address(&self.parts().from)
     }
 
     /// To.
     pub fn to(&self) -> Option<NameAddr<'_>> {
-        NameAddr::parse(self.header(HeaderName::To)?).ok()
+        self.address(&self.parts().to)
     }
 
     /// The first Contact, `*` excepted.
     pub fn contact(&self) -> Option<NameAddr<'_>> {
-        NameAddr::parse(self.values(HeaderName::Contact).next()?).ok()
+        self.address(&self.parts().contact)
     }
 
     /// Call-ID; empty where missing.
@@ -160,7 +185,7 @@ impl Message {
 
     /// CSeq.
     pub fn cseq(&self) -> Option<CSeq<'_>> {
-        CSeq::parse(self.header(HeaderName::CSeq)?).ok()
+        self.parts().cseq.and_then(Result::ok).map(|c| c.of(&self.read.head))
     }
 
     /// Max-Forwards; missing is 70, more than 70 is 70 (RFC 3261 §8.1.1.6, §16.3).
@@ -170,7 +195,7 @@ impl Message {
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        self.bytes.get(self.index.body_start..self.body_end).unwrap_or_default()
+        &self.read.body
     }
 
     /// Content-Type as it may be written again: cut, and without control characters.
@@ -186,8 +211,8 @@ impl Message {
     }
 
     /// The whole message as received (folded lines unfolded).
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.body_end]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [self.read.head.as_bytes(), &self.read.body].concat()
     }
 
     /// Checks what every message must have (RFC 3261 §8.1.1, §8.2, §18.3).
@@ -195,27 +220,27 @@ impl Message {
     /// # Errors
     /// The first defect, with the status a request is refused with.
     pub fn check(&self) -> Result<(), ParseError> {
-        if let Some(defect) = self.index.defect {
+        if let Some(defect) = self.read.index.defect {
             return Err(defect);
         }
         let err = |what| Err(ParseError::new(what, 0));
-        for (name, what) in SINGLE {
-            if self.all(name).count() > 1 {
-                return err(what);
+        if let Some(what) = self.repeated() {
+            return err(what);
+        }
+        let (head, parts) = (&self.read.head, self.parts());
+        let Some(top) = parts.via else { return err("no Via") };
+        if top?.of(head).branch().is_some_and(|b| b.len() > MAX_ID) {
+            return err("branch longer than 256 bytes");
+        }
+        for (n, value) in self.values(HeaderName::Via).enumerate().skip(1) {
+            if n == 64 {
+                return err("more than 64 Via values");
             }
+            Via::parse(value)?;
         }
-        for value in self.values(HeaderName::Via) {
-            let via = Via::parse(value)?;
-            if via.branch().is_some_and(|b| b.len() > MAX_ID) {
-                return err("branch longer than 256 bytes");
-            }
-        }
-        if self.via().is_none() {
-            return err("no Via");
-        }
-        for (name, what) in [(HeaderName::From, "no From"), (HeaderName::To, "no To")] {
-            let Some(value) = self.header(name) else { return err(what) };
-            let addr = NameAddr::parse(value)?;
+        for (part, what) in [(parts.from, "no From"), (parts.to, "no To")] {
+            let Some(part) = part else { return err(what) };
+            let addr = part?.of(head);
             if addr.tag().is_some_and(|t| t.len() > MAX_ID) {
                 return err("tag longer than 256 bytes");
             }
@@ -226,12 +251,21 @@ impl Message {
             id if id.contains([' ', '\t']) => return err("white space in Call-ID"),
             _ => {}
         }
-        let Some(cseq) = self.header(HeaderName::CSeq) else { return err("no CSeq") };
-        let cseq = CSeq::parse(cseq)?;
+        let Some(cseq) = parts.cseq else { return err("no CSeq") };
+        let cseq = cseq?.of(head);
         if self.is_request() {
             self.check_request(cseq)?;
         }
         Ok(())
+    }
+
+    /// The first header that may stand once and does not.
+    fn repeated(&self) -> Option<&'static str> {
+        let mut seen = [false; SINGLE.len()];
+        self.read.index.fields().iter().find_map(|field| {
+            let n = SINGLE.iter().position(|(name, _)| *name == field.name)?;
+            std::mem::replace(&mut seen[n], true).then_some(SINGLE[n].1)
+        })
     }
 
     fn check_request(&self, cseq: CSeq<'_>) -> Result<(), ParseError> {
@@ -248,11 +282,9 @@ impl Message {
             return err("Request-URI stands in angle brackets");
         }
         Uri::parse(self.request_uri())?;
-        if self.values(HeaderName::Via).count() > 64 {
-            return err("more than 64 Via values");
-        }
-        for name in [HeaderName::Contact, HeaderName::Route, HeaderName::RecordRoute] {
-            for (n, value) in self.values(name).enumerate() {
+        self.parts().contact.transpose()?;
+        for (name, read) in [(HeaderName::Contact, 1), (HeaderName::Route, 0), (HeaderName::RecordRoute, 0)] {
+            for (n, value) in self.values(name).enumerate().skip(read) {
                 if n == 32 {
                     return err("more than 32 values in one header");
                 }
@@ -281,13 +313,19 @@ const SINGLE: [(HeaderName, &str); 6] = [
 
 /// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is added
 /// where the sender's own name for itself differs.
-fn received(via: &str, source: SocketAddr) -> String {
-    let Ok(parsed) = Via::parse(via) else { return via.to_owned() };
-    let asked = parsed.params.iter().any(|(n, v)| n.eq_ignore_ascii_case("rport") && v.is_none());
-    let kept = |(n, _): &(&str, Option<&str>)| !n.eq_ignore_ascii_case("received") && !(asked && n.eq_ignore_ascii_case("rport"));
-    let head = via.split(';').next().unwrap_or_default().trim_end();
-    let mut out = head.to_owned();
-    for (name, value) in parsed.params.iter().filter(kept) {
+fn received(text: &str, via: &Via<'_>, source: SocketAddr) -> String {
+    let head = cut(text, b';').map_or(text, |(head, _)| head).trim_ascii_end();
+    let mut out = String::with_capacity(text.len() + 64);
+    out.push_str(head);
+    let mut asked = false;
+    for (name, value) in via.params.iter() {
+        if name.eq_ignore_ascii_case("received") {
+            continue;
+        }
+        if value.is_none() && name.eq_ignore_ascii_case("rport") {
+            asked = true;
+            continue;
+        }
         out.push(';');
         out.push_str(name);
         if let Some(value) = value {
@@ -296,10 +334,10 @@ fn received(via: &str, source: SocketAddr) -> String {
         }
     }
     if asked {
-        out.push_str(&format!(";rport={}", source.port()));
+        let _ = write!(out, ";rport={}", source.port());
     }
-    if asked || parsed.host.parse() != Ok(source.ip()) {
-        out.push_str(&format!(";received={}", source.ip()));
+    if asked || via.host.parse() != Ok(source.ip()) {
+        let _ = write!(out, ";received={}", source.ip());
     }
     out
 }

@@ -1,10 +1,12 @@
-//! The wire parser: one pass over a message's head, spans into the caller's buffer, no allocation.
+//! The wire parser: one pass over a message's head, spans into the caller's buffer; it allocates only beyond 32 lines.
 //!
 //! RFC 3261 §7 and §25; limits as in our security catalogue (P4). The same pass frames streams
 //! (`sip::stream`), so framing and parsing cannot disagree about where a message ends.
 //! Not here: the meaning of header values (`sip::header`), mandatory headers (`Message::check`).
 
+use super::scan::{TOKEN, has_control};
 use super::status::Method;
+use smallvec::SmallVec;
 use std::fmt;
 
 /// Longest message we read, bytes. Spans are 16-bit because of it.
@@ -15,6 +17,8 @@ pub const MAX_START_LINE: usize = 2_048;
 pub const MAX_HEADER_LINE: usize = 8_192;
 /// Most header lines.
 pub const MAX_HEADERS: usize = 128;
+/// Header lines that cost no allocation: nearly every message has fewer.
+const USUAL_HEADERS: usize = 32;
 
 /// Malformed input: what, and at which byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -93,7 +97,7 @@ pub struct Span {
 }
 
 impl Span {
-    fn new(start: usize, end: usize) -> Span {
+    pub(super) fn new(start: usize, end: usize) -> Span {
         Span { start: start as u16, end: end as u16 }
     }
     /// The bytes this span names.
@@ -132,8 +136,7 @@ pub enum Framing {
 #[derive(Clone, Debug)]
 pub struct Index {
     pub start: StartLine,
-    fields: [Field; MAX_HEADERS],
-    count: u8,
+    fields: SmallVec<[Field; USUAL_HEADERS]>,
     /// First byte of the body.
     pub body_start: usize,
     /// Value of Content-Length where present and sound.
@@ -145,7 +148,7 @@ pub struct Index {
 impl Index {
     /// The header lines in order.
     pub fn fields(&self) -> &[Field] {
-        &self.fields[..self.count as usize]
+        &self.fields
     }
 
     /// Reads the head of `buf`; folded lines are unfolded in place (CRLF becomes SP SP).
@@ -164,22 +167,19 @@ impl Index {
             return Err(ParseError::status("start line longer than 2048 bytes", line_end, 414));
         }
         let (start, mut defect) = start_line(head, line_end)?;
-        let empty = Field { name: HeaderName::Other, raw_name: Span::default(), value: Span::default() };
-        let mut index =
-            Index { start, fields: [empty; MAX_HEADERS], count: 0, body_start: head_end, content_length: None, defect: None };
+        let mut index = Index { start, fields: SmallVec::new(), body_start: head_end, content_length: None, defect: None };
         while at < head_end {
             let (end, next) = line(head, at);
             if end == at {
                 break;
             }
             match field(head, at, end) {
-                Ok(_) if index.count as usize == MAX_HEADERS => {
+                Ok(_) if index.fields.len() == MAX_HEADERS => {
                     note(&mut defect, ParseError::status("more than 128 header lines", at, 513));
                     break;
                 }
                 Ok(found) => {
-                    index.fields[index.count as usize] = found;
-                    index.count += 1;
+                    index.fields.push(found);
                     if found.name == HeaderName::ContentLength {
                         match content_length(found.value.of(head), at, index.content_length) {
                             Ok(n) => index.content_length = Some(n),
@@ -257,14 +257,14 @@ fn line(head: &[u8], at: usize) -> (usize, usize) {
 
 fn start_line(head: &[u8], end: usize) -> Result<(StartLine, Option<ParseError>), ParseError> {
     let text = &head[..end];
-    if let Some(control) = text.iter().position(|&b| b < 0x20 || b == 0x7f) {
+    if let Some(control) = text.iter().position(u8::is_ascii_control) {
         return Err(ParseError::new("control character in the start line", control));
     }
     let first = memchr::memchr(b' ', text).ok_or(ParseError::new("start line has no space", end))?;
     if text[..first].eq_ignore_ascii_case(b"SIP/2.0") {
         return status_line(text, first, end).map(|start| (start, None));
     }
-    if first == 0 || !text[..first].iter().all(|&b| is_token(b)) {
+    if first == 0 || !TOKEN.holds(&text[..first]) {
         return Err(ParseError::new("method is not a token", 0));
     }
     let last = memchr::memrchr(b' ', text).filter(|&l| l > first).ok_or(ParseError::new("request line has no version", end))?;
@@ -304,11 +304,12 @@ fn field(head: &[u8], at: usize, end: usize) -> Result<Field, ParseError> {
     }
     let colon = memchr::memchr(b':', text).ok_or(ParseError::new("header line has no colon", at))?;
     let name_end = text[..colon].iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(0, |n| n + 1);
-    if name_end == 0 || !text[..name_end].iter().all(|&b| is_token(b)) {
+    if name_end == 0 || !TOKEN.holds(&text[..name_end]) {
         return Err(ParseError::new("header name is not a token", at));
     }
     let value = &text[colon + 1..];
-    if let Some(bad) = value.iter().position(|&b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+    if has_control(value) {
+        let bad = value.iter().position(|&b| b.is_ascii_control() && b != b'\t').unwrap_or_default();
         return Err(ParseError::new("control character in a header", at + colon + 1 + bad));
     }
     let lead = value.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(value.len());
@@ -331,11 +332,6 @@ fn content_length(value: &[u8], at: usize, earlier: Option<usize>) -> Result<usi
         _ if n > MAX_MESSAGE as u64 => Err(ParseError::status("Content-Length over 65535", at, 513)),
         _ => Ok(n as usize),
     }
-}
-
-/// RFC 3261 §25.1 token.
-pub(crate) fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 impl fmt::Display for HeaderName {

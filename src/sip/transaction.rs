@@ -15,6 +15,7 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Round-trip estimate (RFC 3261 §17.1.1.1).
@@ -93,6 +94,11 @@ pub enum Timer {
     M,
 }
 
+const TIMERS: [Timer; 13] = [
+    Timer::A, Timer::B, Timer::C, Timer::D, Timer::E, Timer::F, Timer::G, Timer::H, Timer::I, Timer::J, Timer::K,
+    Timer::L, Timer::M,
+];
+
 /// What a machine asks of the layer.
 #[derive(Debug)]
 pub enum Effect {
@@ -147,7 +153,9 @@ enum Machine {
 struct Entry {
     machine: Machine,
     hop: Hop,
-    key: String,
+    key: Arc<str>,
+    /// The timers that may be armed, a bit each, in the order of their letters.
+    timers: u16,
 }
 
 /// Bound on live transactions; beyond it new requests are dropped and counted by the caller.
@@ -157,7 +165,7 @@ const MAX_TRANSACTIONS: usize = 200_000;
 #[derive(Default)]
 pub struct Transactions {
     entries: HashMap<u64, Entry>,
-    keys: HashMap<String, u64>,
+    keys: HashMap<Arc<str>, u64>,
     timers: Timers<(u64, Timer)>,
     next: u64,
 }
@@ -174,17 +182,17 @@ impl Transactions {
             _ => Machine::Client(client::Client::start(bytes, reliable, &mut effects)),
         };
         let key = format!("c{branch} {method}");
-        let id = self.insert(key, Entry { machine, hop, key: String::new() });
+        let id = self.insert(key, machine, hop);
         self.apply(now, id, effects, out, &mut Vec::new());
         ClientId(id)
     }
 
-    fn insert(&mut self, key: String, mut entry: Entry) -> u64 {
+    fn insert(&mut self, key: String, machine: Machine, hop: Hop) -> u64 {
         let id = self.next;
         self.next += 1;
-        entry.key = key.clone();
-        self.entries.insert(id, entry);
-        self.keys.insert(key, id);
+        let key: Arc<str> = key.into();
+        self.keys.insert(key.clone(), id);
+        self.entries.insert(id, Entry { machine, hop, key, timers: 0 });
         id
     }
 
@@ -226,7 +234,7 @@ impl Transactions {
         let branch = message.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
         // RFC 3261 §17.1.3: branch of the top Via and method of the CSeq.
         let key = format!("c{branch} {}", message.method());
-        let Some(&id) = self.keys.get(&key) else {
+        let Some(&id) = self.keys.get(key.as_str()) else {
             events.push(Event::Stray { hop, message });
             return;
         };
@@ -245,7 +253,7 @@ impl Transactions {
     ) {
         let method = message.method();
         let key = server_key(&message, if method == Method::Ack { "INVITE" } else { message.method_token() });
-        if let Some(&id) = self.keys.get(&key) {
+        if let Some(&id) = self.keys.get(key.as_str()) {
             let mut effects = Vec::new();
             let entry = self.entries.get_mut(&id).expect("keys and entries are changed together");
             let taken = match &mut entry.machine {
@@ -267,20 +275,20 @@ impl Transactions {
         if self.entries.len() >= MAX_TRANSACTIONS {
             return;
         }
-        let target = (method == Method::Cancel).then(|| self.keys.get(&server_key(&message, "INVITE"))).flatten();
+        let target = (method == Method::Cancel).then(|| self.keys.get(server_key(&message, "INVITE").as_str())).flatten();
         let target = target.copied().map(ServerId);
         let machine = match method {
             Method::Invite => Machine::InviteServer(invite_server::InviteServer::start()),
             _ => Machine::Server(server::Server::start()),
         };
-        let id = self.insert(key, Entry { machine, hop, key: String::new() });
+        let id = self.insert(key, machine, hop);
         events.push(Event::Request { id: ServerId(id), hop, message, target });
     }
 
     /// Whether a request belongs to a transaction already known, so that admission may let it pass.
     pub fn knows(&self, message: &Message) -> bool {
         let token = if message.method() == Method::Ack { "INVITE" } else { message.method_token() };
-        self.keys.contains_key(&server_key(message, token))
+        self.keys.contains_key(server_key(message, token).as_str())
     }
 
     /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones end.
@@ -337,7 +345,12 @@ impl Transactions {
                         out.push(Transmit { hop: entry.hop, bytes });
                     }
                 }
-                Effect::Set(timer, after) => self.timers.set((id, timer), now + after),
+                Effect::Set(timer, after) => {
+                    if let Some(entry) = self.entries.get_mut(&id) {
+                        entry.timers |= 1 << timer as u16;
+                        self.timers.set((id, timer), now + after);
+                    }
+                }
                 Effect::Clear(timer) => self.timers.clear(&(id, timer)),
                 Effect::Deliver(message) => events.push(Event::Response { id: ClientId(id), message }),
                 Effect::TimedOut => events.push(Event::Timeout { id: ClientId(id) }),
@@ -347,16 +360,13 @@ impl Transactions {
     }
 
     fn remove(&mut self, id: u64, events: &mut Vec<Event>) {
-        const ALL: [Timer; 13] = [
-            Timer::A, Timer::B, Timer::C, Timer::D, Timer::E, Timer::F, Timer::G, Timer::H, Timer::I, Timer::J,
-            Timer::K, Timer::L, Timer::M,
-        ];
         if let Some(entry) = self.entries.remove(&id) {
             self.keys.remove(&entry.key);
             if matches!(entry.machine, Machine::InviteClient(_) | Machine::Client(_)) {
                 events.push(Event::Ended { id: ClientId(id) });
             }
-            ALL.iter().for_each(|t| self.timers.clear(&(id, *t)));
+            let armed = TIMERS.iter().filter(|t| entry.timers & 1 << **t as u16 != 0);
+            armed.for_each(|t| self.timers.clear(&(id, *t)));
         }
     }
 

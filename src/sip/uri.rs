@@ -1,6 +1,7 @@
 //! SIP URIs, borrowed from the message (RFC 3261 §19.1, RFC 5118 for IPv6, RFC 3966 for tel).
 
 use super::parse::ParseError;
+use super::scan::{HOST, NOT_URI, cut, split_outside_quotes, trim};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -73,10 +74,10 @@ impl<'a> Uri<'a> {
         if text.len() > MAX_URI {
             return Err(ParseError::status("URI longer than 1024 bytes", MAX_URI, 414));
         }
-        if let Some(at) = text.bytes().position(|b| b <= 0x20 || b == 0x7f || matches!(b, b'<' | b'>' | b'"')) {
+        if let Some(at) = NOT_URI.find(text.as_bytes()) {
             return Err(ParseError::new("URI holds a character it may not", at));
         }
-        let (scheme_text, rest) = text.split_once(':').ok_or(err("URI has no scheme"))?;
+        let (scheme_text, rest) = cut(text, b':').ok_or(err("URI has no scheme"))?;
         let sound = scheme_text.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme_text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
         if !sound {
@@ -91,7 +92,7 @@ impl<'a> Uri<'a> {
         match scheme {
             Scheme::Sip | Scheme::Sips => Uri::sip(text, scheme, rest),
             Scheme::Tel => {
-                let (number, params) = rest.split_once(';').unwrap_or((rest, ""));
+                let (number, params) = cut(rest, b';').unwrap_or((rest, ""));
                 if number.is_empty() || number.contains('@') {
                     return Err(err("tel URI has no number"));
                 }
@@ -107,22 +108,22 @@ impl<'a> Uri<'a> {
     fn sip(text: &'a str, scheme: Scheme, rest: &'a str) -> Result<Uri<'a>, ParseError> {
         let err = |what| ParseError::new(what, 0);
         // `@` may not stand raw after the user part except in headers, so the first one ends it.
-        let (user, hostpart) = match rest.split_once('@') {
+        let (user, hostpart) = match cut(rest, b'@') {
             Some((user, host)) => (Some(user), host),
             None => (None, rest),
         };
         if user.is_some_and(|u| u.is_empty() || u.starts_with(':')) {
             return Err(err("URI user is empty"));
         }
-        let user = user.map(|u| u.split_once(':').map_or(u, |(name, _)| name));
+        let user = user.map(|u| cut(u, b':').map_or(u, |(name, _)| name));
         if user.is_some_and(|u| !escapes_sound(u)) {
             return Err(err("URI user has a broken escape"));
         }
-        let (hostpart, headers) = match hostpart.split_once('?') {
+        let (hostpart, headers) = match cut(hostpart, b'?') {
             Some((host, headers)) => (host, Some(headers)),
             None => (hostpart, None),
         };
-        let (hostport, params) = match hostpart.split_once(';') {
+        let (hostport, params) = match cut(hostpart, b';') {
             Some((host, params)) => (host, params),
             None => (hostpart, ""),
         };
@@ -167,7 +168,7 @@ pub fn host_of(ip: IpAddr) -> String {
 pub fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
     let err = |what| ParseError::new(what, 0);
     let (host, port) = if let Some(inner) = text.strip_prefix('[') {
-        let (host, rest) = inner.split_once(']').ok_or(err("IPv6 address has no closing bracket"))?;
+        let (host, rest) = cut(inner, b']').ok_or(err("IPv6 address has no closing bracket"))?;
         host.parse::<Ipv6Addr>().map_err(|_| err("IPv6 address is malformed"))?;
         match rest.strip_prefix(':') {
             Some(port) => (host, Some(port)),
@@ -175,10 +176,8 @@ pub fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
             None => return Err(err("text after an IPv6 address")),
         }
     } else {
-        let (host, port) = text.split_once(':').map_or((text, None), |(h, p)| (h, Some(p)));
-        let sound = !host.is_empty()
-            && host.len() <= 253
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        let (host, port) = cut(text, b':').map_or((text, None), |(h, p)| (h, Some(p)));
+        let sound = !host.is_empty() && host.len() <= 253 && HOST.holds(host.as_bytes());
         if !sound {
             return Err(err("host is malformed"));
         }
@@ -196,14 +195,13 @@ pub fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
 
 fn escapes_sound(text: &str) -> bool {
     let bytes = text.as_bytes();
-    bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(n, _)| {
-        bytes.get(n + 1..n + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    })
+    memchr::memchr_iter(b'%', bytes)
+        .all(|n| bytes.get(n + 1..n + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// Resolves %-escapes; a text that is not UTF-8 afterwards is returned as it was.
 pub fn unescape(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
+    if memchr::memchr(b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();
@@ -249,13 +247,14 @@ impl<'a> Params<'a> {
     /// # Errors
     /// More than 32 parameters, an empty name, or an unterminated quoted value.
     pub fn parse(text: &'a str) -> Result<Params<'a>, ParseError> {
-        let params = Params(text.trim());
+        let params = Params(trim(text));
         if params.0.is_empty() {
             return Ok(params);
         }
+        let quotes = memchr::memchr(b'"', text.as_bytes()).is_some();
         let mut count = 0;
         for piece in split_outside_quotes(params.0, b';') {
-            let name = piece.split_once('=').map_or(piece, |(n, _)| n).trim();
+            let name = trim(cut(piece, b'=').map_or(piece, |(n, _)| n));
             count += 1;
             if count > MAX_PARAMS {
                 return Err(ParseError::new("more than 32 parameters", 0));
@@ -263,19 +262,24 @@ impl<'a> Params<'a> {
             if name.is_empty() {
                 return Err(ParseError::new("parameter has no name", 0));
             }
-            if piece.bytes().filter(|&b| b == b'"').count() == 1 {
+            if quotes && piece.bytes().filter(|&b| b == b'"').count() == 1 {
                 return Err(ParseError::new("quoted value does not end", 0));
             }
         }
         Ok(params)
     }
 
+    /// Wraps a list that was checked before.
+    pub(super) fn checked(text: &'a str) -> Params<'a> {
+        Params(text)
+    }
+
     /// Name and value pairs; a quoted value is returned without its quotes.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         let text = self.0;
-        split_outside_quotes(text, b';').filter(|p| !p.trim().is_empty()).map(|piece| match piece.split_once('=') {
-            Some((name, value)) => (name.trim(), Some(unquote(value.trim()))),
-            None => (piece.trim(), None),
+        split_outside_quotes(text, b';').map(trim).filter(|p| !p.is_empty()).map(|piece| match cut(piece, b'=') {
+            Some((name, value)) => (trim(name), Some(unquote(trim(value)))),
+            None => (piece, None),
         })
     }
 
@@ -298,29 +302,4 @@ impl<'a> Params<'a> {
 /// The inside of a quoted string, or the text itself; escapes stay.
 pub fn unquote(text: &str) -> &str {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
-}
-
-/// Splits at `separator` outside quotes and angle brackets.
-pub fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let current = rest?;
-        let (mut quoted, mut escaped, mut angle) = (false, false, false);
-        for (n, b) in current.bytes().enumerate() {
-            match b {
-                _ if escaped => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'"' => quoted = !quoted,
-                b'<' if !quoted => angle = true,
-                b'>' if !quoted => angle = false,
-                _ if b == separator && !quoted && !angle => {
-                    rest = Some(&current[n + 1..]);
-                    return Some(&current[..n]);
-                }
-                _ => {}
-            }
-        }
-        rest = None;
-        Some(current)
-    })
 }

@@ -307,10 +307,10 @@ fn an_invite_too_long_for_a_datagram_goes_by_tcp_and_back_to_udp_where_tcp_is_re
     let tcp = Hop::Tcp(SocketAddr::from(([127, 0, 0, 10], 5060)));
     let (hop, invite) = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
     assert_eq!(hop, tcp);
-    assert!(invite.bytes().len() > 1_300 && invite.via().unwrap().transport == "TCP");
+    assert!(invite.to_bytes().len() > 1_300 && invite.via().unwrap().transport == "TCP");
     lab.handle(Input::Unreachable { hop: tcp });
     let invite = lab.take(T1, "INVITE");
-    assert!(invite.bytes().len() > 1_300 && invite.via().unwrap().transport == "UDP", "the datagram after all");
+    assert!(invite.to_bytes().len() > 1_300 && invite.via().unwrap().transport == "UDP", "the datagram after all");
     lab.reply(T1, &invite, 486, "");
     lab.expect_idle();
     let fixed = [("password = \"secret-a\"", format!("password = \"secret-a\"\ndisplay_name = \"{long}\"")), ("uri = \"sip:127.0.0.10\"", "uri = \"sip:127.0.0.10;transport=udp\"".to_owned())];

@@ -202,7 +202,7 @@ impl Lab {
         lab.log_in(BOB, "secret-b", "uuid-b");
         // What was repeated while the lab came up counts once.
         let mut seen = std::collections::HashSet::new();
-        lab.inbox.retain(|(_, m)| seen.insert(m.bytes().to_vec()));
+        lab.inbox.retain(|(_, m)| seen.insert(m.to_bytes()));
         lab.clear();
         lab
     }
@@ -322,7 +322,7 @@ impl Lab {
 
     /// The header of a message, which must have it.
     pub fn header(message: &Message, name: HeaderName) -> &str {
-        message.header(name).unwrap_or_else(|| panic!("{name} is missing in {}", String::from_utf8_lossy(message.bytes())))
+        message.header(name).unwrap_or_else(|| panic!("{name} is missing in {}", String::from_utf8_lossy(&message.to_bytes())))
     }
 
     /// As [`in_dialog`](Self::in_dialog), with more header lines.

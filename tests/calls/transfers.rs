@@ -163,7 +163,7 @@ fn a_refer_is_judged_like_a_new_call_and_nothing_embedded_in_it_counts() {
     refer(&mut lab, ALICE, &ok, 120, "<sip:201@evil.example:9999;maddr=10.0.0.1?X-Evil=1&Route=%3Csip:evil%3E>", "");
     lab.take(ALICE, "202");
     let invite = lab.take(BOB, "INVITE");
-    assert!(!String::from_utf8_lossy(invite.bytes()).contains("vil"), "{}", String::from_utf8_lossy(invite.bytes()));
+    assert!(!String::from_utf8_lossy(&invite.to_bytes()).contains("vil"), "{}", String::from_utf8_lossy(&invite.to_bytes()));
     refer(&mut lab, ALICE, &ok, 121, "<sip:201@wt.test>", "");
     lab.take(ALICE, "491");
     lab.reply(BOB, &invite, 486, "");
