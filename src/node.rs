@@ -16,7 +16,7 @@ use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, for_socket, tcp, tls, udp};
 use crate::web::{self, Web};
 use crate::worker::ports::PortRange;
-use crate::worker::{Notice, Worker};
+use crate::worker::{Behind, Command, Notice, Worker};
 use anyhow::Context;
 use bytes::Bytes;
 use rand_core::{OsRng, TryRngCore};
@@ -240,6 +240,7 @@ impl Core {
                 self.take(arrival, &mut out);
             }
             self.take_datagrams(socket.as_deref(), &mut buf, &mut out);
+            self.workers.iter().for_each(Worker::wake);
             let gauges = self.gateway.gauges();
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
         }
@@ -280,19 +281,30 @@ impl Core {
             self.flows.remove(flow);
         }
         self.gateway.handle(Instant::now(), input, out);
-        for output in std::mem::take(out) {
-            self.perform(output);
+        // What a worker says at once is an input again.
+        while !out.is_empty() {
+            let mut notices = Vec::new();
+            out.drain(..).for_each(|output| notices.extend(self.perform(output)));
+            for (session, notice) in notices {
+                self.gateway.handle(Instant::now(), Input::Media { session, notice }, out);
+            }
         }
     }
 
-    fn perform(&mut self, output: Output) {
+    fn perform(&mut self, output: Output) -> Option<(u64, Notice)> {
         match output {
             Output::Send(transmit) => self.send(transmit.hop, transmit.bytes),
             // Dropping the sender ends the connection's task once what waits is written.
             Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
             Output::Media { worker, command } => {
-                if self.workers.get(worker).is_some_and(|w| !w.command(command)) {
-                    tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
+                let opens = if let Command::Open { session, end, .. } = &command { Some((*session, *end)) } else { None };
+                match self.workers.get(worker).map(|w| w.command(command)) {
+                    Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
+                    Some(Err(Behind)) => {
+                        tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
+                        return opens.map(|(session, end)| (session, Notice::OpenFailed { end, why: "the media worker does not keep up".into() }));
+                    }
+                    None => {}
                 }
             }
             Output::Ask(Question::Dns(query)) => {
@@ -312,6 +324,7 @@ impl Core {
             }
             Output::CallOver(_) | Output::Linked(_) => {}
         }
+        None
     }
 
     fn send(&mut self, hop: Hop, bytes: Bytes) {

@@ -37,31 +37,46 @@ fn every_port_comes_back_and_a_full_range_is_told() {
     let (worker, told) = start(&ports);
     let mut taken = Vec::new();
     for session in 0..10 {
-        assert!(worker.command(open(session)));
-        match next(&told) {
-            (s, Notice::Opened { address, .. }) if s == session => taken.push(address.port()),
+        match worker.command(open(session)).expect("it keeps up") {
+            Some(Notice::Opened { address, .. }) => taken.push(address.port()),
             other => panic!("{other:?}"),
         }
     }
     assert!(taken.iter().all(|p| p % 2 == 0) && taken.windows(2).any(|w| w[1] != w[0] + 2), "even, and not in order: {taken:?}");
-    assert!(worker.command(open(99)));
-    assert!(matches!(next(&told), (99, Notice::OpenFailed { .. })), "the eleventh is refused");
+    assert!(matches!(worker.command(open(99)), Ok(Some(Notice::OpenFailed { .. }))), "the eleventh is refused");
     for session in 0..10 {
-        assert!(worker.command(Command::Close { session }));
+        assert!(matches!(worker.command(Command::Close { session }), Ok(None)));
+        worker.wake();
         assert!(matches!(next(&told), (_, Notice::Closed { .. })));
     }
     assert_eq!(ports.free(), all, "all ports are back");
-    for port in taken {
-        UdpSocket::bind(SocketAddr::new(ANY, port)).expect("the socket is closed");
-    }
-    assert!(ports.take().is_err(), "but they rest first, so that no stale packet is heard in the next call");
+    assert!(ports.take(Instant::now()).is_err(), "but they rest first, so that no stale packet is heard in the next call");
 }
 
 #[test]
-fn a_resting_port_serves_again_after_its_quarantine() {
+fn a_rested_pair_serves_again_and_has_forgotten_its_last_call() {
     let ports = PortRange::new(ANY, (24_100, 24_101), 7);
-    let (port, rtp, rtcp) = ports.take().expect("free");
-    drop((rtp, rtcp));
-    ports.give_back(port, Instant::now() - QUARANTINE);
-    assert_eq!(ports.take().expect("rested").0, port);
+    let pair = ports.take(Instant::now()).expect("free");
+    let (port, now) = (pair.port, Instant::now());
+    let old_peer = UdpSocket::bind((ANY, 0)).expect("a port");
+    old_peer.send_to(b"stale", (ANY, port)).expect("sent");
+    ports.give_back(pair, now);
+    assert!(ports.take(now).is_err(), "it rests");
+    let pair = ports.take(now + QUARANTINE).expect("rested");
+    assert_eq!(pair.port, port);
+    assert!(pair.rtp.recv_from(&mut [0; 8]).is_err(), "nothing of the last call is left in it");
+    drop(pair);
+    UdpSocket::bind((ANY, port)).expect("a pair that is dropped is closed");
+}
+
+#[test]
+fn a_pair_whose_old_peer_does_not_stop_is_bound_anew() {
+    let ports = PortRange::new(ANY, (24_200, 24_201), 7);
+    let pair = ports.take(Instant::now()).expect("free");
+    let (port, now) = (pair.port, Instant::now());
+    let old_peer = UdpSocket::bind((ANY, 0)).expect("a port");
+    (0..100).for_each(|_| drop(old_peer.send_to(b"stale", (ANY, port))));
+    ports.give_back(pair, now);
+    let pair = ports.take(now + QUARANTINE).expect("bound anew");
+    assert_eq!((pair.port, pair.rtp.recv_from(&mut [0; 8]).is_err()), (port, true));
 }

@@ -1,6 +1,7 @@
-//! The trunk side's port range: pairs taken in random order, quarantined after use.
+//! The trunk side's port range: pairs taken in random order, quarantined after use, and kept open meanwhile.
 //!
-//! Quarantine keeps a peer that still sends from being heard in the next call on the same port.
+//! Quarantine keeps a peer that still sends from being heard in the next call on the same port. A pair that has
+//! rested is served again with the sockets it has: binding and closing them would cost thirty system calls a call.
 
 use super::bind;
 use std::collections::VecDeque;
@@ -11,14 +12,31 @@ use std::time::{Duration, Instant};
 
 /// How long a pair rests.
 pub const QUARANTINE: Duration = Duration::from_secs(3);
+/// Open pairs kept for the next calls; what exceeds them is closed and bound again when needed.
+const MAX_OPEN: usize = 2_048;
+/// Datagrams read off a rested socket before it serves. More than these, and its old peer has not stopped.
+const MAX_STALE: usize = 64;
+
+/// Two bound sockets: an even RTP port and the odd one above it for RTCP.
+#[derive(Debug)]
+pub struct Pair {
+    pub port: u16,
+    pub rtp: UdpSocket,
+    pub rtcp: UdpSocket,
+}
 
 struct State {
-    free: Vec<u16>,
-    resting: VecDeque<(Instant, u16)>,
+    /// Ports with no socket.
+    closed: Vec<u16>,
+    /// Rested pairs with their sockets.
+    open: Vec<Pair>,
+    resting: VecDeque<(Instant, Pair)>,
+    /// Ports another program had when we tried them.
+    shunned: VecDeque<(Instant, u16)>,
     random: u64,
 }
 
-/// A range of even RTP ports, each with its odd RTCP port; shared by all workers, touched twice a call.
+/// A range of port pairs, shared by all workers, touched twice a call.
 pub struct PortRange {
     ip: IpAddr,
     state: Mutex<State>,
@@ -27,8 +45,9 @@ pub struct PortRange {
 impl PortRange {
     /// The pairs within `low..=high`; `seed` orders them.
     pub fn new(ip: IpAddr, (low, high): (u16, u16), seed: u64) -> PortRange {
-        let free = (low.next_multiple_of(2)..high).step_by(2).collect();
-        PortRange { ip, state: Mutex::new(State { free, resting: VecDeque::new(), random: seed | 1 }) }
+        let closed = (low.next_multiple_of(2)..high).step_by(2).collect();
+        let state = State { closed, open: Vec::new(), resting: VecDeque::new(), shunned: VecDeque::new(), random: seed | 1 };
+        PortRange { ip, state: Mutex::new(state) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -36,50 +55,92 @@ impl PortRange {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Binds a pair.
+    /// Takes a pair, bound and with nothing waiting in it.
     ///
     /// # Errors
     /// None is free, or the ones tried are taken by other programs.
-    pub fn take(&self) -> io::Result<(u16, UdpSocket, UdpSocket)> {
-        let now = Instant::now();
+    pub fn take(&self, now: Instant) -> io::Result<Pair> {
         for _ in 0..16 {
-            let Some(port) = self.state().pick(now) else { break };
-            let pair = bind(SocketAddr::new(self.ip, port)).and_then(|rtp| Ok((rtp, bind(SocketAddr::new(self.ip, port + 1))?)));
-            match pair {
-                Ok((rtp, rtcp)) => return Ok((port, rtp, rtcp)),
-                Err(_) => self.give_back(port, now),
+            let picked = self.state().pick(now);
+            match picked {
+                Some(Picked::Open(pair)) if is_quiet(&pair.rtp) && is_quiet(&pair.rtcp) => return Ok(pair),
+                Some(Picked::Open(pair)) => self.state().closed.push(pair.port),
+                Some(Picked::Closed(port)) => match self.bind(port) {
+                    Ok(pair) => return Ok(pair),
+                    Err(_) => self.state().shunned.push_back((now + QUARANTINE, port)),
+                },
+                None => break,
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "all of media.ports are in use"))
     }
 
-    /// Returns a pair; it rests before it serves again.
-    pub fn give_back(&self, port: u16, now: Instant) {
-        self.state().resting.push_back((now + QUARANTINE, port));
+    fn bind(&self, port: u16) -> io::Result<Pair> {
+        let at = |port| bind(SocketAddr::new(self.ip, port));
+        Ok(Pair { port, rtp: at(port)?, rtcp: at(port + 1)? })
     }
 
-    /// Pairs in use, given how many there are.
+    /// The address media is received at on `port`.
+    pub fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip, port)
+    }
+
+    /// Returns a pair; it rests before it serves again.
+    pub fn give_back(&self, pair: Pair, now: Instant) {
+        self.state().resting.push_back((now + QUARANTINE, pair));
+    }
+
+    /// Pairs no call has, resting ones among them.
     pub fn free(&self) -> usize {
         let state = self.state();
-        state.free.len() + state.resting.len()
+        state.closed.len() + state.open.len() + state.resting.len() + state.shunned.len()
     }
 }
 
+/// Takes away what a former peer sent; false where it does not end.
+fn is_quiet(socket: &UdpSocket) -> bool {
+    let mut buf = [0u8; 1];
+    (0..MAX_STALE).any(|_| matches!(socket.recv_from(&mut buf), Err(e) if e.kind() == io::ErrorKind::WouldBlock))
+}
+
+enum Picked {
+    Open(Pair),
+    Closed(u16),
+}
+
 impl State {
-    fn pick(&mut self, now: Instant) -> Option<u16> {
-        while self.resting.front().is_some_and(|(at, _)| now >= *at) {
-            if let Some((_, port)) = self.resting.pop_front() {
-                self.free.push(port);
-            }
+    fn pick(&mut self, now: Instant) -> Option<Picked> {
+        self.rested(now);
+        if !self.open.is_empty() {
+            let at = self.chance(self.open.len());
+            return Some(Picked::Open(self.open.swap_remove(at)));
         }
-        if self.free.is_empty() {
+        if self.closed.is_empty() {
             return None;
         }
-        // xorshift: the order need not be secret, only not sequential.
+        let at = self.chance(self.closed.len());
+        Some(Picked::Closed(self.closed.swap_remove(at)))
+    }
+
+    fn rested(&mut self, now: Instant) {
+        while self.resting.front().is_some_and(|(at, _)| now >= *at) {
+            let Some((_, pair)) = self.resting.pop_front() else { break };
+            if self.open.len() < MAX_OPEN {
+                self.open.push(pair);
+            } else {
+                self.closed.push(pair.port);
+            }
+        }
+        while self.shunned.front().is_some_and(|(at, _)| now >= *at) {
+            self.closed.extend(self.shunned.pop_front().map(|(_, port)| port));
+        }
+    }
+
+    /// xorshift: the order need not be secret, only not sequential.
+    fn chance(&mut self, of: usize) -> usize {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let at = (self.random % self.free.len() as u64) as usize;
-        Some(self.free.swap_remove(at))
+        (self.random % of as u64) as usize
     }
 }

@@ -1,0 +1,368 @@
+//! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders are taken.
+
+use super::batch::{BATCH, Inbound, Outbound};
+use super::ports::{Pair, PortRange};
+use super::{Command, Notice, Opening, Order};
+use crate::media::dtls::Identity;
+use crate::media::end::Kind;
+use crate::media::session::Event as MediaEvent;
+use crate::media::stun::BindingRequest;
+use crate::media::{EndId, Port, Session, Sink};
+use crate::rtp::packet::Kind as PacketKind;
+use crate::timers::Timers;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+use slab::Slab;
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Instant, SystemTime};
+
+/// Orders wait.
+pub(super) const WAKE: Token = Token(usize::MAX - 1);
+/// Browsers have sent something.
+pub(super) const BROWSER: Token = Token(usize::MAX - 2);
+/// Batches read from the browsers' socket before others have their turn.
+const ROUNDS: usize = 8;
+/// Datagrams taken at once from a trunk end's socket: it has one every 20 ms, and now and then a few.
+const LINE_BATCH: usize = 4;
+
+type Numbers<V> = HashMap<u64, V, foldhash::fast::RandomState>;
+/// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
+type Routes<K> = HashMap<K, (u64, EndId), foldhash::quality::RandomState>;
+
+/// A trunk end's sockets and their tokens.
+struct Line {
+    end: EndId,
+    pair: Pair,
+    tokens: [usize; 2],
+}
+
+/// A session with all that leads to it.
+struct Live {
+    session: Session,
+    lines: Vec<Line>,
+    ufrags: Vec<(EndId, String)>,
+    addresses: Vec<(EndId, SocketAddr)>,
+    /// What its timer is armed for.
+    armed: Option<Instant>,
+}
+
+/// The browsers' socket, and what goes out of it at the end of a turn.
+struct Browsers {
+    socket: UdpSocket,
+    outbound: Outbound,
+}
+
+pub(super) struct Running {
+    poll: Poll,
+    inbox: Receiver<Order>,
+    browsers: Browsers,
+    /// Our sockets serve both families: IPv4 addresses are told to them as mapped ones.
+    ipv6: bool,
+    /// Whose socket a token names.
+    tokens: Slab<(u64, Port)>,
+    sessions: Numbers<Live>,
+    by_address: Routes<SocketAddr>,
+    by_ufrag: Routes<String>,
+    timers: Timers<u64>,
+    ports: Arc<PortRange>,
+    identity: Arc<Identity>,
+    events: Vec<MediaEvent>,
+    tell: Box<dyn Fn(u64, Notice) + Send>,
+}
+
+struct SessionSink<'a> {
+    browsers: &'a mut Browsers,
+    ipv6: bool,
+    lines: &'a [Line],
+    events: &'a mut Vec<MediaEvent>,
+}
+
+impl Sink for SessionSink<'_> {
+    fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
+        let to = match to {
+            SocketAddr::V4(v4) if self.ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            other => other,
+        };
+        let line = |end| self.lines.iter().find(|l| l.end == end);
+        // A full socket buffer or an ICMP error costs this packet, as the network would.
+        let _ = match port {
+            Port::Browser => return self.browsers.outbound.push(&self.browsers.socket, to, datagram),
+            Port::Rtp(end) => line(end).map_or(Ok(0), |l| l.pair.rtp.send_to(datagram, to)),
+            Port::Rtcp(end) => line(end).map_or(Ok(0), |l| l.pair.rtcp.send_to(datagram, to)),
+        };
+    }
+
+    fn event(&mut self, event: MediaEvent) {
+        self.events.push(event);
+    }
+}
+
+/// Has the poll say when something waits on `socket`.
+pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> io::Result<()> {
+    registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
+}
+
+impl Running {
+    pub fn new(
+        poll: Poll, inbox: Receiver<Order>, browsers: UdpSocket, ports: Arc<PortRange>, identity: Arc<Identity>,
+        tell: Box<dyn Fn(u64, Notice) + Send>,
+    ) -> Running {
+        let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
+        Running {
+            poll,
+            inbox,
+            browsers: Browsers { socket: browsers, outbound: Outbound::new() },
+            ipv6,
+            tokens: Slab::new(),
+            sessions: Numbers::default(),
+            by_address: Routes::default(),
+            by_ufrag: Routes::default(),
+            timers: Timers::default(),
+            ports,
+            identity,
+            events: Vec::new(),
+            tell,
+        }
+    }
+
+    pub fn run(&mut self) {
+        let mut inbound = Inbound::new();
+        let mut events = Events::with_capacity(1_024);
+        let mut more = false;
+        loop {
+            let now = Instant::now();
+            let wait = if more { Some(now) } else { self.timers.next_timeout() };
+            if let Err(e) = self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
+            }
+            let mut browsers = std::mem::take(&mut more);
+            for event in &events {
+                match event.token() {
+                    WAKE => {
+                        if self.orders() {
+                            return;
+                        }
+                    }
+                    BROWSER => browsers = true,
+                    Token(line) => self.read_line(line, &mut inbound),
+                }
+            }
+            if browsers {
+                more = self.read_browsers(&mut inbound);
+            }
+            let now = Instant::now();
+            while let Some(session) = self.timers.pop(now) {
+                if let Some(live) = self.sessions.get_mut(&session) {
+                    live.armed = None;
+                }
+                self.on_session(session, now, |session, now, sink| session.fire(now, sink));
+            }
+            self.browsers.outbound.flush(&self.browsers.socket);
+        }
+    }
+
+    /// True: stop.
+    fn orders(&mut self) -> bool {
+        while let Ok(order) = self.inbox.try_recv() {
+            match order {
+                Order::Stop => return true,
+                Order::Open { session, end, kind, ssrc, cname, seed } => self.open(session, end, kind, ssrc, &cname, seed),
+                Order::Command(command) => self.command(Instant::now(), command),
+            }
+        }
+        false
+    }
+
+    fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Configure { session, end, settings } => {
+                self.on_session(session, now, |s, now, sink| s.configure(now, end, *settings, sink));
+                self.refresh_routes(session, end);
+            }
+            Command::Bridge { session, a, b } => self.on_session(session, now, |s, _, _| s.bridge(a, b)),
+            Command::Part { session, end } => self.on_session(session, now, |s, _, _| s.part(end)),
+            Command::Play { session, end, source } => self.on_session(session, now, |s, now, _| s.play(now, end, source)),
+            Command::Echo { session, end, delay } => self.on_session(session, now, |s, _, _| s.echo(end, delay)),
+            Command::Digit { session, end, event, length } => self.on_session(session, now, |s, _, _| s.digit(end, event, length)),
+            Command::CloseEnd { session, end } => self.close_end(session, end),
+            Command::Close { session } => self.close(session),
+            // Opened by `Worker::command`, which has the sockets.
+            Command::Open { .. } => {}
+        }
+    }
+
+    fn open(&mut self, id: u64, end: EndId, kind: Opening, ssrc: u32, cname: &str, seed: u64) {
+        let now = Instant::now();
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let live = self.sessions.entry(id).or_insert_with(|| Live {
+            session: Session::new(now, unix),
+            lines: Vec::new(),
+            ufrags: Vec::new(),
+            addresses: Vec::new(),
+            armed: None,
+        });
+        let kind = match kind {
+            Opening::Browser { ice } => Kind::Browser { identity: self.identity.clone(), ice },
+            Opening::Trunk { nat, pair } => {
+                let tokens = [Port::Rtp(end), Port::Rtcp(end)].map(|port| self.tokens.insert((id, port)));
+                for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
+                    if let Err(e) = listen(self.poll.registry(), socket, Token(token)) {
+                        tracing::error!(code = "WT-9002", "media worker cannot poll a port of its own: {e}");
+                    }
+                }
+                live.lines.push(Line { end, pair, tokens });
+                Kind::Trunk { nat }
+            }
+        };
+        live.session.open(end, kind, ssrc, cname, seed);
+        self.refresh_routes(id, end);
+    }
+
+    /// Runs `work` on a session; a panic in it ends that session only.
+    fn on_session(&mut self, id: u64, now: Instant, work: impl FnOnce(&mut Session, Instant, &mut SessionSink<'_>)) {
+        let Some(live) = self.sessions.get_mut(&id) else { return };
+        let mut sink = SessionSink { browsers: &mut self.browsers, ipv6: self.ipv6, lines: &live.lines, events: &mut self.events };
+        let sound = catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink))).is_ok();
+        if !sound {
+            self.forget(id);
+            (self.tell)(id, Notice::Panicked);
+            return (self.tell)(id, Notice::Closed { statistics: Vec::new() });
+        }
+        // A deadline that moved later is looked at when the old one fires: packets move it fifty times a second.
+        if let Some(due) = live.session.next_timeout()
+            && live.armed.is_none_or(|armed| due < armed)
+        {
+            live.armed = Some(due);
+            self.timers.set(id, due);
+        }
+        for event in self.events.drain(..) {
+            (self.tell)(id, Notice::Media(event));
+        }
+    }
+
+    fn refresh_routes(&mut self, id: u64, end: EndId) {
+        let Some(live) = self.sessions.get_mut(&id) else { return };
+        let (ufrags, addresses) = live.session.routes(end);
+        for ufrag in ufrags {
+            self.by_ufrag.insert(ufrag.clone(), (id, end));
+            if !live.ufrags.iter().any(|(_, known)| *known == ufrag) {
+                live.ufrags.push((end, ufrag));
+            }
+        }
+        for address in addresses {
+            self.by_address.insert(address, (id, end));
+            if !live.addresses.iter().any(|(_, known)| *known == address) {
+                live.addresses.push((end, address));
+            }
+        }
+    }
+
+    fn close_end(&mut self, id: u64, end: EndId) {
+        let Some(live) = self.sessions.get_mut(&id) else { return };
+        let statistics = live.session.close_end(end);
+        let lines: Vec<Line> = live.lines.extract_if(.., |l| l.end == end).collect();
+        let ufrags: Vec<_> = live.ufrags.extract_if(.., |(e, _)| *e == end).collect();
+        let addresses: Vec<_> = live.addresses.extract_if(.., |(e, _)| *e == end).collect();
+        self.drop_routes(id, lines, ufrags, addresses);
+        if let Some(statistics) = statistics {
+            (self.tell)(id, Notice::EndClosed { end, statistics });
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        let statistics = self.sessions.get(&id).map(|l| l.session.ends().iter().map(|e| (e.id, e.statistics())).collect());
+        self.forget(id);
+        (self.tell)(id, Notice::Closed { statistics: statistics.unwrap_or_default() });
+    }
+
+    fn forget(&mut self, id: u64) {
+        self.timers.clear(&id);
+        if let Some(live) = self.sessions.remove(&id) {
+            self.drop_routes(id, live.lines, live.ufrags, live.addresses);
+        }
+    }
+
+    fn drop_routes(&mut self, id: u64, lines: Vec<Line>, ufrags: Vec<(EndId, String)>, addresses: Vec<(EndId, SocketAddr)>) {
+        for (_, ufrag) in ufrags {
+            self.by_ufrag.remove(&ufrag);
+        }
+        for (_, address) in addresses {
+            // A browser's address may have gone over to its next call already.
+            if self.by_address.get(&address).is_some_and(|(session, _)| *session == id) {
+                self.by_address.remove(&address);
+            }
+        }
+        for Line { pair, tokens, .. } in lines {
+            for socket in [&pair.rtp, &pair.rtcp] {
+                let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
+            }
+            for token in tokens {
+                self.tokens.try_remove(token);
+            }
+            self.ports.give_back(pair, Instant::now());
+        }
+    }
+
+    /// True: more waits.
+    fn read_browsers(&mut self, inbound: &mut Inbound) -> bool {
+        for _ in 0..ROUNDS {
+            let count = inbound.receive(&self.browsers.socket, BATCH);
+            let now = Instant::now();
+            for n in 0..count {
+                if let Some((datagram, from)) = inbound.datagram(n) {
+                    self.from_browser(now, from, datagram);
+                }
+            }
+            if count < BATCH {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn from_browser(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let is_stun = PacketKind::of(datagram) == PacketKind::Stun;
+        let route = if is_stun {
+            BindingRequest::parse(datagram).and_then(|r| self.by_ufrag.get(r.local_ufrag()).copied())
+        } else {
+            self.by_address.get(&from).copied()
+        };
+        let Some((id, end)) = route else { return };
+        self.on_session(id, now, |s, now, sink| s.receive(now, Port::Browser, end, from, datagram, sink));
+        if is_stun && self.by_address.get(&from) != Some(&(id, end)) {
+            self.refresh_routes(id, end);
+        }
+    }
+
+    fn read_line(&mut self, token: usize, inbound: &mut Inbound) {
+        let Some(&(id, port)) = self.tokens.get(token) else { return };
+        loop {
+            let Some(live) = self.sessions.get(&id) else { return };
+            let line = |end| live.lines.iter().find(|l| l.end == end);
+            let socket = match port {
+                Port::Rtp(end) => line(end).map(|l| (end, &l.pair.rtp)),
+                Port::Rtcp(end) => line(end).map(|l| (end, &l.pair.rtcp)),
+                Port::Browser => None,
+            };
+            let Some((end, socket)) = socket else { return };
+            let count = inbound.receive(socket, LINE_BATCH);
+            let now = Instant::now();
+            for n in 0..count {
+                if let Some((datagram, from)) = inbound.datagram(n) {
+                    self.on_session(id, now, |s, now, sink| s.receive(now, port, end, from, datagram, sink));
+                }
+            }
+            if count < LINE_BATCH {
+                return;
+            }
+        }
+    }
+}
