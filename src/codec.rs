@@ -24,15 +24,10 @@ pub enum Codec {
 impl Codec {
     /// The codec of this rtpmap encoding name and clock rate (RFC 3551, RFC 7587).
     pub fn from_rtpmap(name: &str, clock: u32) -> Option<Codec> {
-        match (name.to_ascii_lowercase().as_str(), clock) {
-            ("opus", 48_000) => Some(Codec::Opus),
-            ("pcmu", 8_000) => Some(Codec::Pcmu),
-            ("pcma", 8_000) => Some(Codec::Pcma),
-            _ => None,
-        }
+        Codec::from_config(name).filter(|codec| codec.clock() == clock)
     }
 
-    /// The codec named in a configuration.
+    /// The codec of this name, in any case.
     pub fn from_config(name: &str) -> Option<Codec> {
         Codec::ALL.into_iter().find(|c| c.name().eq_ignore_ascii_case(name))
     }

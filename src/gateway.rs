@@ -36,6 +36,7 @@ mod outside;
 mod place;
 mod registering;
 
+use crate::ids::IdMap;
 use crate::call::desk::{Identity, Waiter, Waiting};
 use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
 use crate::config::Config;
@@ -111,12 +112,12 @@ pub struct Gateway {
     transactions: Transactions,
     registrar: Registrar,
     admission: Admission,
-    flows: HashMap<Flow, FlowState>,
-    calls: HashMap<CallId, Live>,
-    servers: HashMap<ServerId, CallId>,
+    flows: IdMap<Flow, FlowState>,
+    calls: IdMap<CallId, Live>,
+    servers: IdMap<ServerId, CallId>,
     /// Initial INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
     invites: HashMap<String, CallId>,
-    clients: HashMap<ClientId, Waiting>,
+    clients: IdMap<ClientId, Waiting>,
     dialogs: HashMap<String, (CallId, EndId)>,
     locator: Locator,
     lookups: HashMap<Query, Vec<Waiter>>,
@@ -137,6 +138,10 @@ pub struct Gateway {
     dropped: u64,
     /// Calls that are over but not yet forgotten.
     ending: BTreeSet<CallId>,
+    /// How many of them have their record written.
+    recorded: usize,
+    /// Calls something happened to in this turn.
+    touched: Vec<CallId>,
 }
 
 impl Gateway {
@@ -157,11 +162,11 @@ impl Gateway {
             identity,
             transactions: Transactions::default(),
             registrar: Registrar::default(),
-            flows: HashMap::new(),
-            calls: HashMap::new(),
-            servers: HashMap::new(),
+            flows: IdMap::default(),
+            calls: IdMap::default(),
+            servers: IdMap::default(),
             invites: HashMap::new(),
-            clients: HashMap::new(),
+            clients: IdMap::default(),
             dialogs: HashMap::new(),
             lookups: HashMap::new(),
             aliases: HashMap::new(),
@@ -178,6 +183,8 @@ impl Gateway {
             draining: false,
             dropped: 0,
             ending: BTreeSet::new(),
+            touched: Vec::new(),
+            recorded: 0,
         }
     }
 
@@ -237,6 +244,7 @@ impl Gateway {
     /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the node.
     fn with_call<R>(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>, work: impl FnOnce(&mut Call, &mut Desk<'_>) -> R) -> Option<R> {
         let live = self.calls.get_mut(&id)?;
+        self.touched.push(id);
         let mut desk = desk!(self, now, out);
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut desk)));
         let Ok(result) = result else {
@@ -287,6 +295,7 @@ impl Gateway {
             if let Some(live) = self.calls.get_mut(&id) {
                 statistics.into_iter().for_each(|(end, s)| live.call.cdr.end_closed(end, s));
                 live.media_closed = true;
+                self.touched.push(id);
             }
             return;
         }
@@ -305,17 +314,17 @@ impl Gateway {
                 self.uncount(id);
             }
         }
-        let mut done = Vec::new();
-        for id in &self.ending {
-            let Some(live) = self.calls.get_mut(id) else { continue };
-            if live.media_closed && !std::mem::replace(&mut live.recorded, true) {
+        // Only what something happened to can have come to its end: thousands may be waiting for theirs.
+        for id in std::mem::take(&mut self.touched) {
+            let Some(live) = self.calls.get_mut(&id).filter(|l| l.media_closed && self.ending.contains(&id)) else { continue };
+            if !std::mem::replace(&mut live.recorded, true) {
+                self.recorded += 1;
                 out.push(Output::Note(Note::CallEnded(Box::new(live.call.cdr.clone()))));
             }
-            if live.media_closed && live.call.is_done() {
-                done.push(*id);
+            if live.call.is_done() {
+                self.forget(id);
             }
         }
-        done.into_iter().for_each(|id| self.forget(id));
     }
 
     /// A call that is over counts no longer against anyone's limit.
@@ -337,6 +346,7 @@ impl Gateway {
             self.uncount(id);
         }
         let Some(live) = self.calls.remove(&id) else { return };
+        self.recorded -= usize::from(live.recorded);
         self.servers.remove(&live.call.server);
         self.invites.remove(&place::invite_key(&live.call.invite));
         for name in live.call.names() {
@@ -419,8 +429,8 @@ impl Gateway {
     /// What is alive, for `/readyz`, drains and tests.
     pub fn gauges(&self) -> Gauges {
         Gauges {
-            calls: self.calls.len() - self.ending.iter().filter(|id| self.calls.get(id).is_some_and(|l| l.recorded)).count(),
-            ending: self.ending.iter().filter(|id| self.calls.get(id).is_some_and(|l| l.recorded)).count(),
+            calls: self.calls.len() - self.recorded,
+            ending: self.recorded,
             transactions: self.transactions.len(),
             timers: self.timers.len(),
             dialogs: self.dialogs.len(),

@@ -2,6 +2,7 @@
 
 pub mod demo;
 
+use crate::ids::IdMap;
 use crate::call::desk::{Identity, Output, Question};
 use crate::config::{Config, WebTls};
 use crate::gateway::{Gateway, Gauges, Input};
@@ -101,7 +102,7 @@ impl Node {
             workers,
             udp: udp_socket.clone(),
             udp_is_ipv6: udp_at.is_some_and(|a| a.is_ipv6()),
-            flows: HashMap::new(),
+            flows: IdMap::default(),
             connections: HashMap::new(),
             tls_trunks,
             dns: Dns::new(),
@@ -204,7 +205,7 @@ struct Core {
     workers: Vec<Worker>,
     udp: Option<Arc<UdpSocket>>,
     udp_is_ipv6: bool,
-    flows: HashMap<Flow, mpsc::Sender<Bytes>>,
+    flows: IdMap<Flow, mpsc::Sender<Bytes>>,
     connections: HashMap<Hop, mpsc::Sender<Bytes>>,
     tls_trunks: HashMap<TrunkNumber, Secure>,
     dns: Dns,

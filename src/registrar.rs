@@ -4,6 +4,7 @@
 //! `+sip.instance`; it may have several flows (`reg-id`), of which one at a time is rung.
 //! Not here: authentication, sockets.
 
+use crate::ids::IdMap;
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
@@ -60,7 +61,7 @@ pub struct Registered {
 #[derive(Debug, Default)]
 pub struct Registrar {
     users: HashMap<String, Vec<Binding>>,
-    flows: HashMap<Flow, Vec<String>>,
+    flows: IdMap<Flow, Vec<String>>,
     /// User part of a temporary GRUU, to user and instance.
     temporary: HashMap<String, (String, String)>,
     /// By user and instance, the oldest first.

@@ -3,7 +3,8 @@
 //! Not here: a clock. `now` is always an argument, so tests run hours in microseconds.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use crate::ids::IdMap;
+use std::collections::BinaryHeap;
 use std::hash::Hash;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use std::time::Instant;
 pub struct Timers<K> {
     heap: BinaryHeap<Entry<K>>,
     /// The entry of the heap that counts, by its serial number.
-    armed: HashMap<K, (Instant, u64)>,
+    armed: IdMap<K, (Instant, u64)>,
     next: u64,
 }
 
@@ -46,14 +47,14 @@ impl<K> Eq for Entry<K> {}
 
 impl<K: Hash + Eq> Entry<K> {
     /// Whether this is the one its key was last armed with.
-    fn counts(&self, armed: &HashMap<K, (Instant, u64)>) -> bool {
+    fn counts(&self, armed: &IdMap<K, (Instant, u64)>) -> bool {
         armed.get(&self.key).is_some_and(|(_, serial)| *serial == self.serial)
     }
 }
 
 impl<K: Hash + Eq + Clone> Default for Timers<K> {
     fn default() -> Self {
-        Timers { heap: BinaryHeap::new(), armed: HashMap::new(), next: 0 }
+        Timers { heap: BinaryHeap::new(), armed: IdMap::default(), next: 0 }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
+use crate::ids::IdMap;
 use super::CallId;
 use crate::config::Config;
 use crate::media::EndId;
@@ -130,12 +131,12 @@ pub struct Desk<'a> {
     pub transactions: &'a mut Transactions,
     pub registrar: &'a Registrar,
     pub timers: &'a mut Timers<(CallId, CallTimer)>,
-    pub clients: &'a mut HashMap<ClientId, Waiting>,
+    pub clients: &'a mut IdMap<ClientId, Waiting>,
     /// Local tag of every dialog, to its call and end.
     pub dialogs: &'a mut HashMap<String, (CallId, EndId)>,
     pub locator: &'a mut Locator,
     pub lookups: &'a mut HashMap<Query, Vec<Waiter>>,
-    pub flows: &'a HashMap<Flow, FlowState>,
+    pub flows: &'a IdMap<Flow, FlowState>,
     /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
     pub aliases: &'a HashMap<(String, SocketAddr), Flow>,
     pub trunks: &'a mut Trunks,

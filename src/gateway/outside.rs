@@ -3,6 +3,7 @@
 
 use super::Gateway;
 use super::dispatch::Sender;
+use crate::ids::IdMap;
 use crate::call::Output;
 use crate::call::desk::Waiting;
 use crate::config::Trunk;
@@ -376,7 +377,7 @@ impl Gateway {
 
     /// A user's bindings changed: who watches it hears, and subscriptions over dead flows end.
     pub(super) fn registration_changed(&mut self, now: Instant, user: &str, out: &mut Vec<Output>) {
-        let alive = |hop: Hop, flows: &HashMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
+        let alive = |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self.outside.subscriptions.iter().filter(|(_, s)| s.user == user).map(|(n, s)| (*n, alive(s.hop, &self.flows), s.package == "reg")).collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {

@@ -4,6 +4,7 @@
 //! out of order, spaces in the `o=` user. Static payload types without rtpmap are filled in (RFC 3551).
 
 use crate::codec::Codec;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 /// Longest description, bytes.
@@ -193,7 +194,7 @@ fn mend(body: &[u8]) -> Result<String, SdpError> {
     if lines.len() > MAX_LINES {
         return Err(SdpError::new(399, "the SDP has more than 512 lines"));
     }
-    if lines.iter().any(|l| l.contains(['\0', '\r'])) {
+    if lines.iter().any(|l| memchr::memchr2(b'\0', b'\r', l.as_bytes()).is_some()) {
         return Err(SdpError::new(399, "the SDP holds a NUL or a lone CR"));
     }
     if lines.first() != Some(&"v=0") {
@@ -209,7 +210,7 @@ fn mend(body: &[u8]) -> Result<String, SdpError> {
                 continue;
             }
             any = true;
-            push(&mut out, &if kind == "o=" { origin(line) } else { (*line).to_owned() });
+            push(&mut out, &if kind == "o=" { Cow::Owned(origin(line)) } else { Cow::Borrowed(*line) });
         }
         match kind {
             "o=" if !any => return Err(SdpError::new(399, "the SDP has no o= line")),

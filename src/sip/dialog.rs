@@ -85,7 +85,9 @@ impl Dialog {
 
     /// Whether an in-dialog message from the peer names this dialog.
     pub fn matches(&self, message: &Message) -> bool {
-        let tag = |a: Option<NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or_default().to_owned();
+        fn tag<'a>(address: Option<NameAddr<'a>>) -> &'a str {
+            address.and_then(|a| a.tag()).unwrap_or_default()
+        }
         self.id.call_id == message.call_id()
             && self.id.local_tag == tag(message.to())
             && self.id.remote_tag == tag(message.from())

@@ -8,6 +8,7 @@ pub mod invite_client;
 pub mod invite_server;
 pub mod server;
 
+use crate::ids::IdMap;
 use super::message::Message;
 use super::status::Method;
 use crate::timers::Timers;
@@ -164,7 +165,7 @@ const MAX_TRANSACTIONS: usize = 200_000;
 /// All transactions of a node.
 #[derive(Default)]
 pub struct Transactions {
-    entries: HashMap<u64, Entry>,
+    entries: IdMap<u64, Entry>,
     keys: HashMap<Arc<str>, u64>,
     timers: Timers<(u64, Timer)>,
     next: u64,

@@ -3,6 +3,7 @@
 use super::batch::{BATCH, Inbound, Outbound};
 use super::ports::{Pair, PortRange};
 use super::{Command, Notice, Opening, Order};
+use crate::ids::IdMap;
 use crate::media::dtls::Identity;
 use crate::media::end::Kind;
 use crate::media::session::Event as MediaEvent;
@@ -31,7 +32,7 @@ const ROUNDS: usize = 8;
 /// Datagrams taken at once from a trunk end's socket: it has one every 20 ms, and now and then a few.
 const LINE_BATCH: usize = 4;
 
-type Numbers<V> = HashMap<u64, V, foldhash::fast::RandomState>;
+
 /// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
 type Routes<K> = HashMap<K, (u64, EndId), foldhash::quality::RandomState>;
 
@@ -66,7 +67,7 @@ pub(super) struct Running {
     ipv6: bool,
     /// Whose socket a token names.
     tokens: Slab<(u64, Port)>,
-    sessions: Numbers<Live>,
+    sessions: IdMap<u64, Live>,
     by_address: Routes<SocketAddr>,
     by_ufrag: Routes<String>,
     timers: Timers<u64>,
@@ -120,7 +121,7 @@ impl Running {
             browsers: Browsers { socket: browsers, outbound: Outbound::new() },
             ipv6,
             tokens: Slab::new(),
-            sessions: Numbers::default(),
+            sessions: IdMap::default(),
             by_address: Routes::default(),
             by_ufrag: Routes::default(),
             timers: Timers::default(),
