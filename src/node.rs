@@ -32,6 +32,8 @@ use tokio::time::sleep_until;
 
 /// Most arrivals, and most datagrams, of one turn.
 const TURN: usize = 64;
+/// Timers fire at most this often: a thousand transactions a second that end one by one must not each wake us.
+const TIMER_SLACK: Duration = Duration::from_millis(5);
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
 
@@ -221,8 +223,10 @@ impl Core {
         let mut buf = vec![0u8; 65_536];
         let socket = self.udp.clone();
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
+        let mut ticked = Instant::now();
         loop {
-            let due = self.gateway.next_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+            let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
+            let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
             }
@@ -233,7 +237,10 @@ impl Core {
                     None => return,
                 },
                 () = readable(socket.as_deref()) => {}
-                () = &mut sleep => self.take(Arrival::Input(Input::Tick), &mut out),
+                () = &mut sleep => {
+                    ticked = Instant::now();
+                    self.take(Arrival::Input(Input::Tick), &mut out);
+                }
             }
             // What is already there is taken in the same turn; gauges are told once.
             for _ in 0..TURN {

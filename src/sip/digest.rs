@@ -4,11 +4,12 @@
 //! already used are remembered, in a bounded table. `now` is seconds of a monotonic clock.
 
 use super::header::DigestParams;
+use crate::ids::IdMap;
 use super::parse::HeaderName;
 use super::{Message, build::quoted};
 use aws_lc_rs::{digest, hmac};
 use md5::{Digest as _, Md5};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use subtle::ConstantTimeEq;
 
@@ -112,8 +113,9 @@ pub struct Authenticator {
     node: u32,
     key: hmac::Key,
     algorithms: Vec<Algorithm>,
-    counts: HashMap<String, u32>,
-    order: VecDeque<(u64, String)>,
+    /// The highest count seen of a nonce, by the nonce's random part: only our own nonces get here.
+    counts: IdMap<u64, u32>,
+    order: VecDeque<(u64, u64)>,
     /// Nonces issued before this were evicted from `counts` and can no longer be trusted.
     floor: u64,
 }
@@ -126,7 +128,7 @@ impl Authenticator {
             node,
             key: hmac::Key::new(hmac::HMAC_SHA256, key),
             algorithms: algorithms.to_vec(),
-            counts: HashMap::new(),
+            counts: IdMap::default(),
             order: VecDeque::new(),
             floor: 0,
         }
@@ -145,21 +147,20 @@ impl Authenticator {
         hex(&tag.sign().as_ref()[..16])
     }
 
-    fn issued(&self, nonce: &str) -> Option<u64> {
+    /// When a nonce was issued, and its random part; none where it is not ours.
+    fn issued(&self, nonce: &str) -> Option<(u64, u64)> {
         let (head, tag) = nonce.split_at_checked(34)?;
         let node = u32::from_str_radix(head.get(10..18)?, 16).ok()?;
         let same: bool = self.tag(head).as_bytes().ct_eq(tag.as_bytes()).into();
-        (same && node == self.node).then(|| u64::from_str_radix(&head[..10], 16).ok()).flatten()
+        let number = |range| u64::from_str_radix(head.get(range)?, 16).ok();
+        if same && node == self.node { number(0..10).zip(number(18..34)) } else { None }
     }
 
     /// The WWW-Authenticate values of one 401, strongest first.
     pub fn challenges(&self, now: u64, random: u64, stale: bool) -> Vec<String> {
-        let nonce = self.sign(now, random);
+        let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
         let stale = if stale { ", stale=true" } else { "" };
-        let one = |a: &Algorithm| {
-            let (realm, name) = (quoted(&self.realm), a.as_str());
-            format!("Digest realm={realm}, nonce=\"{nonce}\", algorithm={name}, qop=\"auth\"{stale}")
-        };
+        let one = |a: &Algorithm| ["Digest realm=", &realm, ", nonce=\"", &nonce, "\", algorithm=", a.as_str(), ", qop=\"auth\"", stale].concat();
         self.algorithms.iter().map(one).collect()
     }
 
@@ -182,7 +183,7 @@ impl Authenticator {
         }
         let count = d.get("nc").filter(|n| n.len() == 8).and_then(|n| u32::from_str_radix(n, 16).ok());
         let count = count.ok_or(Refused::Missing)?;
-        let issued = self.issued(nonce).ok_or(Refused::Stale)?;
+        let (issued, random) = self.issued(nonce).ok_or(Refused::Stale)?;
         if now.saturating_sub(issued) > NONCE_TTL || issued < self.floor {
             return Err(Refused::Stale);
         }
@@ -195,13 +196,13 @@ impl Authenticator {
         if !same || secret.is_none() {
             return Err(Refused::Wrong);
         }
-        if !self.count_is_new(nonce, issued, count, now) {
+        if !self.count_is_new(random, issued, count, now) {
             return Err(Refused::Stale);
         }
         Ok(user)
     }
 
-    fn count_is_new(&mut self, nonce: &str, issued: u64, count: u32, now: u64) -> bool {
+    fn count_is_new(&mut self, nonce: u64, issued: u64, count: u32, now: u64) -> bool {
         while let Some((at, _)) = self.order.front() {
             let full = self.counts.len() >= MAX_NONCES;
             if !full && now.saturating_sub(*at) <= NONCE_TTL {
@@ -214,15 +215,15 @@ impl Authenticator {
                 }
             }
         }
-        match self.counts.get_mut(nonce) {
+        match self.counts.get_mut(&nonce) {
             Some(last) if count <= *last => false,
             Some(last) => {
                 *last = count;
                 true
             }
             None => {
-                self.counts.insert(nonce.to_owned(), count);
-                self.order.push_back((issued, nonce.to_owned()));
+                self.counts.insert(nonce, count);
+                self.order.push_back((issued, nonce));
                 true
             }
         }

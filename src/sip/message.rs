@@ -25,6 +25,7 @@ struct Read {
     index: Index,
     body: Vec<u8>,
     parts: OnceLock<Parts>,
+    transaction: OnceLock<Arc<str>>,
 }
 
 /// Longest tag, branch or Call-ID, bytes (our bound; SECURITY P4).
@@ -51,7 +52,7 @@ impl Message {
         body.truncate(length);
         // `Index::parse` has checked that the head is UTF-8; another head reads as an empty one.
         let head = String::from_utf8(bytes).unwrap_or_default();
-        Message { read: Arc::new(Read { head, index, body, parts: OnceLock::new() }), source: None }
+        Message { read: Arc::new(Read { head, index, body, parts: OnceLock::new(), transaction: OnceLock::new() }), source: None }
     }
 
     /// Notes the datagram's source.
@@ -82,6 +83,11 @@ impl Message {
             contact: self.values(HeaderName::Contact).next().filter(|v| *v != "*").map(|v| AddressAt::read(head, v)),
             cseq: self.header(HeaderName::CSeq).map(|v| CSeqAt::read(head, v)),
         })
+    }
+
+    /// The key of the server transaction a request belongs to, made once by the transaction layer.
+    pub(super) fn transaction(&self, make: impl FnOnce() -> Arc<str>) -> Arc<str> {
+        self.read.transaction.get_or_init(make).clone()
     }
 
     fn address(&self, part: &Part<AddressAt>) -> Option<NameAddr<'_>> {

@@ -159,8 +159,10 @@ impl Index {
         if buf.len() > MAX_MESSAGE {
             return Err(ParseError::status("message longer than 65535 bytes", MAX_MESSAGE, 513));
         }
-        let head_end = head_end(buf, 0).ok_or(ParseError::new("no blank line ends the head", buf.len()))?;
-        unfold(&mut buf[..head_end]);
+        let Some((head_end, folded)) = find_end(buf, 0) else { return Err(ParseError::new("no blank line ends the head", buf.len())) };
+        if folded {
+            unfold(&mut buf[..head_end]);
+        }
         let head = &buf[..head_end];
         let (line_end, mut at) = line(head, 0);
         if line_end > MAX_START_LINE {
@@ -222,13 +224,21 @@ fn note(defect: &mut Option<ParseError>, error: ParseError) {
 
 /// The offset just past the blank line that ends the head, searching from `from`.
 pub(crate) fn head_end(buf: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
+    find_end(buf, from).map(|(end, _)| end)
+}
+
+/// The same, and whether some line before it is folded.
+fn find_end(buf: &[u8], from: usize) -> Option<(usize, bool)> {
+    let (mut at, mut folded) = (from, false);
     while let Some(lf) = memchr::memchr(b'\n', &buf[at..]) {
         let next = at + lf + 1;
         match buf.get(next..) {
-            Some([b'\r', b'\n', ..]) => return Some(next + 2),
-            Some([b'\n', ..]) => return Some(next + 1),
-            Some(_) => at = next,
+            Some([b'\r', b'\n', ..]) => return Some((next + 2, folded)),
+            Some([b'\n', ..]) => return Some((next + 1, folded)),
+            Some(rest) => {
+                folded |= matches!(rest, [b' ' | b'\t', ..]);
+                at = next;
+            }
             None => return None,
         }
     }

@@ -57,7 +57,9 @@ pub(crate) fn has_control(text: &[u8]) -> bool {
 /// `text` before and after the first `at`, which is ASCII.
 pub(crate) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
     debug_assert!(at.is_ascii());
-    let n = memchr::memchr(at, text.as_bytes())?;
+    let bytes = text.as_bytes();
+    // Below a vector's length the plain loop is quicker, and most values are.
+    let n = if bytes.len() < 24 { bytes.iter().position(|&b| b == at)? } else { memchr::memchr(at, bytes)? };
     Some((&text[..n], &text[n + 1..]))
 }
 

@@ -183,15 +183,14 @@ impl Transactions {
             _ => Machine::Client(client::Client::start(bytes, reliable, &mut effects)),
         };
         let key = format!("c{branch} {method}");
-        let id = self.insert(key, machine, hop);
+        let id = self.insert(key.into(), machine, hop);
         self.apply(now, id, effects, out, &mut Vec::new());
         ClientId(id)
     }
 
-    fn insert(&mut self, key: String, machine: Machine, hop: Hop) -> u64 {
+    fn insert(&mut self, key: Arc<str>, machine: Machine, hop: Hop) -> u64 {
         let id = self.next;
         self.next += 1;
-        let key: Arc<str> = key.into();
         self.keys.insert(key.clone(), id);
         self.entries.insert(id, Entry { machine, hop, key, timers: 0 });
         id
@@ -253,8 +252,8 @@ impl Transactions {
         &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
     ) {
         let method = message.method();
-        let key = server_key(&message, if method == Method::Ack { "INVITE" } else { message.method_token() });
-        if let Some(&id) = self.keys.get(key.as_str()) {
+        let key = key_of(&message);
+        if let Some(&id) = self.keys.get(&key) {
             let mut effects = Vec::new();
             let entry = self.entries.get_mut(&id).expect("keys and entries are changed together");
             let taken = match &mut entry.machine {
@@ -288,8 +287,7 @@ impl Transactions {
 
     /// Whether a request belongs to a transaction already known, so that admission may let it pass.
     pub fn knows(&self, message: &Message) -> bool {
-        let token = if message.method() == Method::Ack { "INVITE" } else { message.method_token() };
-        self.keys.contains_key(server_key(message, token).as_str())
+        self.keys.contains_key(&key_of(message))
     }
 
     /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones end.
@@ -396,6 +394,12 @@ impl Transactions {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// The key of the server transaction a request is of; an ACK's is its INVITE's.
+fn key_of(request: &Message) -> Arc<str> {
+    let method = if request.method() == Method::Ack { "INVITE" } else { request.method_token() };
+    request.transaction(|| server_key(request, method).into())
 }
 
 /// RFC 3261 §17.2.3: branch, sent-by and method; without the magic cookie the RFC 2543 fields.
