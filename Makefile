@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: demo test test-all setup setup-build fuzz bench bench-sip page
+.PHONY: demo test test-all setup setup-build fuzz bench bench-sip bench-media page
 
 SHELL := /bin/bash
 
@@ -32,10 +32,16 @@ fuzz:
 	interop/fuzz.sh
 
 bench:
-	cargo bench --locked
+	cargo bench --locked --bench sip --bench media
 
 # Signalling beside Kamailio, in one run; minutes long.
 bench-sip: setup-build
 	@interop/setup.sh bench
 	cargo build --release --locked
 	interop/run.sh bench-sip
+
+# Media beside rtpengine, likewise.
+bench-media: setup-build
+	@interop/setup.sh bench
+	cargo bench --locked --bench density --no-run
+	interop/run.sh bench-media

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback and one veth address.
-#   run.sh [all|browser|sipp|bench-sip] [PART OF A CASE'S NAME, or the suite's options]
+#   run.sh [all|browser|sipp|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -13,7 +13,7 @@ ip link set wt0 up
 ip link set wt1 up
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | bench-sip) shift || true ;;
+  all | browser | sipp | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
 case "$suite" in
@@ -21,4 +21,5 @@ case "$suite" in
   sipp) exec python3 "$here/sipp/run.py" "$@" ;;
   browser) cd "$here/chromium" && exec node suite.mjs "$@" ;;
   bench-sip) exec python3 "$here/kamailio/bench.py" "$@" ;;
+  bench-media) exec "$here/rtpengine/bench.sh" "$@" ;;
 esac

@@ -20,6 +20,9 @@ fi
 if [ "$1" = bench ]; then
   have sipp || missing+=(sip-tester)
   have kamailio || missing+=(kamailio)
+  have rtpengine || missing+=(rtpengine-daemon)
+  have sox || missing+=(sox)
+  [ -d /usr/share/asterisk/sounds ] || missing+=(asterisk-core-sounds-en-wav)
   have python3 || missing+=(python3)
   have ip || missing+=(iproute2)
 fi

@@ -33,7 +33,7 @@ use tokio::time::sleep_until;
 /// Most arrivals, and most datagrams, of one turn.
 const TURN: usize = 64;
 /// Timers fire at most this often: a thousand transactions a second that end one by one must not each wake us.
-const TIMER_SLACK: Duration = Duration::from_millis(5);
+const TIMER_SLACK: Duration = Duration::from_millis(20);
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
 

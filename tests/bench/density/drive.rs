@@ -1,0 +1,182 @@
+//! The driver: sends every call's packets on time, takes what comes out, and notes when.
+
+use crate::peers::Wired;
+use crate::speech::Speech;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+use webtrunk::rtp::Packet;
+use webtrunk::rtp::packet::{HEADER, write_header};
+
+const TICK: Duration = Duration::from_millis(20);
+/// Packets at the start of a call whose delay is not counted: handshakes and first decoders are another matter.
+const SETTLING: usize = 25;
+/// Every so many packets the browser decrypts one: that what comes is sound, without the driver's core for all.
+const CHECKED: usize = 20;
+
+/// What is sent through a peer.
+pub struct Load {
+    pub name: &'static str,
+    pub calls: usize,
+    pub transcoded: bool,
+    browser: Vec<Vec<u8>>,
+    trunk: Vec<Vec<u8>>,
+}
+
+impl Load {
+    pub fn relayed(calls: usize, speech: &Speech) -> Load {
+        Load { name: "relayed, PCMU", calls, transcoded: false, browser: speech.pcmu.clone(), trunk: speech.pcmu.clone() }
+    }
+
+    pub fn transcoded(calls: usize, speech: &Speech) -> Load {
+        Load { name: "transcoded, Opus to PCMU and back", calls, transcoded: true, browser: speech.opus.clone(), trunk: speech.pcmu.clone() }
+    }
+
+    /// The payload type and the timestamp's step of what the browser sends.
+    pub fn browser_format(&self) -> (u8, u32) {
+        if self.transcoded { (111, 960) } else { (0, 160) }
+    }
+}
+
+/// What came of a run.
+#[derive(Default)]
+pub struct Outcome {
+    pub sent: usize,
+    pub received: usize,
+    /// Added delay of each packet, sorted.
+    pub delays: Vec<Duration>,
+    /// Packets the browser decrypted to check them.
+    pub checked: usize,
+}
+
+impl Outcome {
+    /// The delay that `share` of the packets stay below.
+    pub fn delay(&self, share: f64) -> Duration {
+        let at = (self.delays.len() as f64 * share) as usize;
+        self.delays.get(at.min(self.delays.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
+}
+
+/// One direction of one call.
+struct Stream {
+    sent: Vec<Instant>,
+    /// Timestamp of the first packet that came out, and the step from one to the next.
+    first: Option<u32>,
+    step: u32,
+    received: usize,
+}
+
+impl Stream {
+    fn new(step: u32) -> Stream {
+        Stream { sent: Vec::new(), first: None, step, received: 0 }
+    }
+
+    fn arrived(&mut self, now: Instant, datagram: &[u8], delays: &mut Vec<Duration>) {
+        let Some(packet) = Packet::parse(datagram, true) else { return };
+        let first = *self.first.get_or_insert(packet.timestamp);
+        let at = (packet.timestamp.wrapping_sub(first) / self.step) as usize;
+        self.received += 1;
+        if let Some(sent) = self.sent.get(at).filter(|_| at >= SETTLING) {
+            delays.push(now.saturating_duration_since(*sent));
+        }
+    }
+}
+
+/// Sends `load` through the wired calls for `time`, and waits for the last packets.
+pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
+    let (pt, step) = load.browser_format();
+    let mut poll = Poll::new().expect("a poll");
+    for (n, call) in calls.iter().enumerate() {
+        for (side, socket) in [&call.browser, &call.trunk].into_iter().enumerate() {
+            let token = Token(n * 2 + side);
+            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE).expect("registered");
+        }
+    }
+    let mut streams: Vec<[Stream; 2]> = calls.iter().map(|_| [Stream::new(160), Stream::new(step)]).collect();
+    let mut events = Events::with_capacity(1_024);
+    let mut outcome = Outcome::default();
+    let ticks = (time.as_millis() / TICK.as_millis()) as usize;
+    let total = ticks * calls.len();
+    let start = Instant::now() + Duration::from_millis(5);
+    let gap = TICK / calls.len() as u32;
+    let mut next = 0;
+    let end = start + time + Duration::from_millis(300);
+    loop {
+        let now = Instant::now();
+        // Calls are spread over the 20 ms, as they are in life.
+        while next < total && now >= start + gap * next as u32 {
+            let (tick, n) = (next / calls.len(), next % calls.len());
+            calls[n].send(&load.browser[tick % load.browser.len()], &load.trunk[tick % load.trunk.len()], (pt, step));
+            let at = Instant::now();
+            streams[n].iter_mut().for_each(|s| s.sent.push(at));
+            outcome.sent += 2;
+            next += 1;
+        }
+        if now >= end {
+            break;
+        }
+        let due = if next < total { start + gap * next as u32 } else { end };
+        poll.poll(&mut events, Some(due.saturating_duration_since(Instant::now()).min(TICK))).expect("polled");
+        for event in &events {
+            let Token(token) = event.token();
+            let (n, side) = (token / 2, token % 2);
+            let call = &mut calls[n];
+            let mut buf = [0u8; 2_048];
+            while let Ok(len) = if side == 0 { &call.browser } else { &call.trunk }.recv(&mut buf) {
+                // STUN and RTCP are no media.
+                if len < HEADER || buf[0] >> 6 != 2 || (192..224).contains(&buf[1]) {
+                    continue;
+                }
+                let stream = &mut streams[n][1 - side];
+                let before = stream.received;
+                stream.arrived(Instant::now(), &buf[..len], &mut outcome.delays);
+                outcome.received += stream.received - before;
+                if side == 0
+                    && stream.received.is_multiple_of(CHECKED)
+                    && let Some(unprotect) = &mut call.unprotect
+                {
+                    unprotect.rtp(&mut buf[..len]).expect("what the browser gets is sound");
+                    outcome.checked += 1;
+                }
+            }
+        }
+    }
+    outcome.delays.sort();
+    outcome
+}
+
+impl Wired {
+    fn send(&mut self, browser: &[u8], trunk: &[u8], (pt, step): (u8, u32)) {
+        let tick = self.ticks;
+        self.ticks += 1;
+        let mut buf = [0u8; 2_048];
+        let numbers = |step: u32| ((tick as u16).wrapping_add(1_000), (tick as u32).wrapping_mul(step) + 90_000);
+        let mut packet = |payload: &[u8], pt: u8, step: u32, ssrc: u32| {
+            let (sequence, timestamp) = numbers(step);
+            write_header(buf.first_chunk_mut::<HEADER>().expect("room"), tick == 0, pt, sequence, timestamp, ssrc);
+            buf[HEADER..HEADER + payload.len()].copy_from_slice(payload);
+            (buf, HEADER + payload.len())
+        };
+        let (plain, len) = packet(trunk, 0, 160, 0xbeef);
+        let _ = self.trunk.send(&plain[..len]);
+        let (mut sealed, len) = packet(browser, pt, step, 0xcafe);
+        let len = self.protect.rtp(&mut sealed, len).expect("protected");
+        let _ = self.browser.send(&sealed[..len]);
+    }
+}
+
+/// The driver alone: the same packets from socket to socket, with nobody between.
+pub fn floor(load: &Load, time: Duration) -> Outcome {
+    let mut calls: Vec<Wired> = (0..load.calls).map(|_| crate::peers::looped()).collect();
+    let direct = Load { name: load.name, calls: load.calls, transcoded: false, browser: load.trunk.clone(), trunk: load.trunk.clone() };
+    run(&direct, &mut calls, time)
+}
+
+/// A socket on loopback that waits for nobody.
+pub fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_nonblocking(true).expect("non-blocking");
+    socket
+}

@@ -1,0 +1,44 @@
+//! The media plane beside rtpengine, side by side in one run: the same calls, packets and speech through both.
+//!
+//! A call is a browser leg of SRTP (AES-128-GCM) and a trunk leg of plain RTP, 50 packets a second each way over
+//! loopback. Each peer is a process of its own; its CPU is what the scheduler counts for its threads. Usage:
+//! `density SPEECH.wav [--quick]`, the speech as 8 kHz 16-bit mono (`interop/run.sh bench-media` brings it).
+
+mod drive;
+mod peers;
+mod report;
+mod speech;
+
+use drive::Load;
+use peers::Peer;
+use report::Row;
+use std::time::Duration;
+
+/// Calls of one run by kind: few enough that the driver, on the other core, keeps its time.
+const RELAYED: usize = 200;
+const TRANSCODED: usize = 16;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if args.first().is_some_and(|a| a == peers::WORKER) {
+        return peers::worker::serve();
+    }
+    let Some(wav) = args.iter().find(|a| !a.starts_with("--")) else {
+        return println!("density SPEECH.wav [--quick]: see interop/run.sh bench-media");
+    };
+    let speech = speech::Speech::read(wav);
+    let (seconds, rounds) = if args.iter().any(|a| a == "--quick") { (3, 1) } else { (10, 3) };
+    let loads = [Load::relayed(RELAYED, &speech), Load::transcoded(TRANSCODED, &speech)];
+    let floor = drive::floor(&loads[0], Duration::from_secs(3));
+    let mut rows: Vec<Row> = Vec::new();
+    for round in 0..rounds {
+        for load in &loads {
+            for start in [peers::rtpengine as fn() -> Box<dyn Peer>, peers::webtrunk] {
+                let mut peer = start();
+                eprintln!("round {} of {rounds}: {} calls {} through {}", round + 1, load.calls, load.name, peer.name());
+                rows.push(Row::measure(peer.as_mut(), load, Duration::from_secs(seconds)));
+            }
+        }
+    }
+    report::print(&rows, &floor);
+}

@@ -1,0 +1,61 @@
+//! The two media planes, each a process of its own, and how a call is wired through them.
+
+mod rtpengine;
+pub mod worker;
+
+use crate::drive::{self, Load};
+use std::net::UdpSocket;
+use std::path::Path;
+use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
+
+/// The argument that makes this program the process round a worker.
+pub const WORKER: &str = "--worker";
+
+/// A call's two ends in the driver's hands, connected to the peer's ports.
+pub struct Wired {
+    pub browser: UdpSocket,
+    pub trunk: UdpSocket,
+    pub protect: Protect,
+    /// Packets sent so far, each way.
+    pub ticks: usize,
+    /// None where what comes is not encrypted.
+    pub unprotect: Option<Unprotect>,
+}
+
+/// A media plane under test.
+pub trait Peer {
+    fn name(&self) -> &'static str;
+    fn pid(&self) -> u32;
+    /// Wires call number `n` for `load`.
+    fn call(&mut self, n: usize, load: &Load) -> Wired;
+
+    /// Seconds of CPU so far, of all its threads.
+    fn cpu(&self) -> f64 {
+        let of = |path: &Path| std::fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse::<f64>().ok();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        threads.filter_map(|t| of(&t.ok()?.path())).sum::<f64>() / 1e9
+    }
+
+    /// Resident kB.
+    fn memory(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    }
+}
+
+pub fn rtpengine() -> Box<dyn Peer> {
+    Box::new(rtpengine::Rtpengine::start())
+}
+
+pub fn webtrunk() -> Box<dyn Peer> {
+    Box::new(worker::Node::start())
+}
+
+/// A call from the driver to itself.
+pub fn looped() -> Wired {
+    let (browser, trunk) = (drive::socket(), drive::socket());
+    browser.connect(trunk.local_addr().expect("bound")).expect("connected");
+    trunk.connect(browser.local_addr().expect("bound")).expect("connected");
+    Wired { browser, trunk, protect: Protect::new(Profile::AeadAes128Gcm, &[7; 16], &[7; 12]), ticks: 0, unprotect: None }
+}

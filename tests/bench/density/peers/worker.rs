@@ -1,0 +1,142 @@
+//! A media worker of ours in a process of its own: commanded by lines on its standard input, as a call commands it.
+
+use super::{Peer, WORKER, Wired};
+use crate::drive::{self, Load};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Child, ChildStdin, ChildStdout, Command as Process, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use webtrunk::codec::Codec;
+use webtrunk::media::dtls::{Handshake, Identity};
+use webtrunk::media::stun::binding_request;
+use webtrunk::media::{EndId, Settings};
+use webtrunk::sdp::Direction;
+use webtrunk::sdp::offer_answer::{Agreed, Ice, Remote};
+use webtrunk::worker::ports::PortRange;
+use webtrunk::worker::{Command, Notice, OpenKind, Worker};
+
+const BROWSER: EndId = EndId(0);
+const TRUNK: EndId = EndId(1);
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn ice(ufrag: String) -> Ice {
+    Ice { ufrag, pwd: "a-password-of-enough-bytes".into() }
+}
+
+fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
+    let pt = codec.default_payload_type();
+    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, direction: Direction::SendRecv, remote, ptime: 20 };
+    // media.complexity as it is where nobody sets it.
+    Box::new(Settings { agreed, complexity: 5, digits: false })
+}
+
+/// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint` out.
+pub fn serve() {
+    let identity = Arc::new(Identity::generate().expect("a certificate"));
+    let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
+    let worker = Worker::start("media-0", SocketAddr::new(LOCAL, 0), ports, identity.clone(), |_, _| {}).expect("a worker");
+    for line in std::io::stdin().lines() {
+        let line = line.expect("a line");
+        let words: Vec<&str> = line.split(' ').collect();
+        let [transcoded, session, trunk, fingerprint] = words.as_slice() else { return };
+        let session: u64 = session.parse().expect("a number");
+        let open = |end, kind| {
+            let opened = worker.command(Command::Open { session, end, kind, ssrc: 5, cname: "density".into(), seed: session });
+            let Ok(Some(Notice::Opened { address, .. })) = opened else { panic!("{opened:?}") };
+            address.port()
+        };
+        let ours = ice(format!("us{session}"));
+        let browser_port = open(BROWSER, OpenKind::Browser { ice: ours.clone() });
+        let trunk_port = open(TRUNK, OpenKind::Trunk { nat: false });
+        let trunk = SocketAddr::new(LOCAL, trunk.parse().expect("a port"));
+        let theirs = fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect::<Vec<u8>>();
+        let remote = Remote::Dtls { ice: ice("them".into()), local_ice: ours, fingerprints: vec![theirs.try_into().expect("sha-256")], active: false };
+        let codec = if *transcoded == "1" { Codec::Opus } else { Codec::Pcmu };
+        let commands = [
+            Command::Configure { session, end: BROWSER, settings: settings(codec, remote) },
+            Command::Configure { session, end: TRUNK, settings: settings(Codec::Pcmu, Remote::Rtp { rtp: trunk, rtcp: SocketAddr::new(LOCAL, 9) }) },
+            Command::Bridge { session, a: BROWSER, b: TRUNK },
+        ];
+        commands.into_iter().for_each(|c| drop(worker.command(c).expect("it keeps up")));
+        worker.wake();
+        println!("{browser_port} {trunk_port} {}", identity.fingerprint);
+    }
+}
+
+/// The child in the driver's hands.
+pub struct Node {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    identity: Arc<Identity>,
+}
+
+impl Node {
+    pub fn start() -> Node {
+        let own = std::env::current_exe().expect("this program");
+        let mut child = Process::new(own).arg(WORKER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+        let (orders, answers) = (child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped")));
+        Node { child, orders, answers, identity: Arc::new(Identity::generate().expect("a certificate")) }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Peer for Node {
+    fn name(&self) -> &'static str {
+        "webtrunk"
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn call(&mut self, n: usize, load: &Load) -> Wired {
+        let (browser, trunk) = (drive::socket(), drive::socket());
+        let port = trunk.local_addr().expect("bound").port();
+        writeln!(self.orders, "{} {n} {port} {}", u8::from(load.transcoded), self.identity.fingerprint).expect("written");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        let words: Vec<&str> = line.trim().split(' ').collect();
+        let at = |n: usize| SocketAddr::new(LOCAL, words[n].parse().expect("a port"));
+        browser.connect(at(0)).expect("connected");
+        trunk.connect(at(1)).expect("connected");
+        let theirs: Vec<u8> = words[2].split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
+        let check = binding_request([n as u8; 12], &format!("us{n}:them"), "a-password-of-enough-bytes", true);
+        let _ = browser.send(&check);
+        let client = Handshake::new(self.identity.clone(), vec![theirs.try_into().expect("sha-256")]);
+        shake(client, browser, trunk)
+    }
+}
+
+/// ICE has begun; DTLS as the browser does it, until there are keys.
+fn shake(mut client: Handshake, browser: UdpSocket, trunk: UdpSocket) -> Wired {
+    let mut send = |bytes: &[u8]| drop(browser.send(bytes));
+    let (start, mut started) = (Instant::now(), false);
+    let mut buf = [0u8; 2_048];
+    loop {
+        let now = Instant::now();
+        assert!(now < start + Duration::from_secs(5), "DTLS does not finish");
+        match browser.recv(&mut buf) {
+            // The answer to the check: the address is validated, so DTLS is heard.
+            Ok(_) if buf[0] < 2 && !started => {
+                started = true;
+                client.start(now, &mut send);
+            }
+            Ok(len) if (20..64).contains(&buf[0]) => {
+                if let Some(keys) = client.receive(now, &buf[..len], &mut send).expect("a sound handshake") {
+                    return Wired { browser, trunk, protect: keys.protect, ticks: 0, unprotect: Some(keys.unprotect) };
+                }
+            }
+            Ok(_) => {}
+            Err(_) => std::thread::sleep(Duration::from_micros(50)),
+        }
+        client.fire(now, &mut send).expect("time is left");
+    }
+}
