@@ -2,6 +2,7 @@
 
 pub mod demo;
 
+use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
 use crate::call::desk::{Identity, Output, Question};
 use crate::config::{Config, WebTls};
@@ -21,6 +22,7 @@ use crate::worker::{Behind, Command, Notice, Worker};
 use anyhow::Context;
 use bytes::Bytes;
 use rand_core::{OsRng, TryRngCore};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
-/// Most arrivals, and most datagrams, of one turn.
+/// Most arrivals of one turn.
 const TURN: usize = 64;
 /// Timers fire at most this often: a thousand transactions a second that end one by one must not each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
@@ -220,7 +222,6 @@ struct Core {
 impl Core {
     async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>) {
         let mut out = Vec::new();
-        let mut buf = vec![0u8; 65_536];
         let socket = self.udp.clone();
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
         let mut ticked = Instant::now();
@@ -247,22 +248,24 @@ impl Core {
                 let Ok(arrival) = arrivals.try_recv() else { break };
                 self.take(arrival, &mut out);
             }
-            self.take_datagrams(socket.as_deref(), &mut buf, &mut out);
+            self.take_datagrams(socket.as_deref(), &mut out);
             self.workers.iter().for_each(Worker::wake);
             let gauges = self.gateway.gauges();
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
         }
     }
 
-    fn take_datagrams(&mut self, socket: Option<&UdpSocket>, buf: &mut [u8], out: &mut Vec<Output>) {
+    fn take_datagrams(&mut self, socket: Option<&UdpSocket>, out: &mut Vec<Output>) {
+        // The kernel's headers point at their buffers, so these stay on the thread while the task may not.
+        thread_local!(static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY)));
         let Some(socket) = socket else { return };
-        for _ in 0..TURN {
-            match udp::take(socket, buf) {
-                Ok(Some(arrival)) => self.take(arrival, out),
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
-                Ok(None) | Err(_) => {}
+        INBOUND.with_borrow_mut(|inbound| {
+            for n in 0..udp::receive(socket, inbound, BATCH) {
+                if let Some(arrival) = inbound.datagram(n).and_then(|(datagram, remote)| udp::arrival(datagram, remote)) {
+                    self.take(arrival, out);
+                }
             }
-        }
+        });
     }
 
     fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {

@@ -5,6 +5,7 @@
 //! Not here: authentication, sockets.
 
 use crate::ids::IdMap;
+use crate::sip::preferences::features_of;
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
@@ -38,6 +39,8 @@ pub struct Binding {
     pub cseq: u32,
     pub expires: Instant,
     pub q: u16,
+    /// What the phone says it can do, as a parameter list (RFC 3840 §9).
+    pub features: String,
     /// Route values towards it (RFC 3327).
     pub path: Vec<String>,
     /// The newest temporary GRUU's user part.
@@ -156,6 +159,7 @@ impl Registrar {
             cseq,
             expires: now + Duration::from_secs(u64::from(granted)),
             q,
+            features: features_of(&contact),
             path,
             temporary: None,
         };

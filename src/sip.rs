@@ -9,6 +9,7 @@ pub mod header;
 pub mod message;
 pub mod parse;
 mod parts;
+pub mod preferences;
 mod scan;
 pub mod session_timer;
 pub mod status;

@@ -3,7 +3,6 @@
 //! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN check);
 //! each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
-mod batch;
 pub mod ports;
 mod running;
 
@@ -125,7 +124,10 @@ impl Worker {
                 Err(e) => return Ok(Some(Notice::OpenFailed { end, why: format!("no media port: {e}") })),
             },
         };
+        // No wake for this: until the end is configured nobody is heard on it, and what a browser sends wakes.
+        let behind = self.behind.get();
         self.order(Order::Open { session, end, kind, ssrc, cname, seed })?;
+        self.behind.set(behind);
         Ok(Some(Notice::Opened { end, address }))
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up, as in src/lib.rs; a module may use those of earlier groups, and its own group.
 const GROUPS: [&[&str]; 8] = [
-    &["ids", "timers"],
+    &["datagrams", "ids", "timers"],
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],

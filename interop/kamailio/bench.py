@@ -129,7 +129,7 @@ def sipp(work, name, text, remote, count, rate, more=()):
     if text:
         file.write_text(text)
     scenario = ["-sf", str(file)] if text else ["-sn", name]
-    args = ["sipp", *scenario, "-i", "127.0.0.5", "-nostdin", "-m", str(count), "-r", str(rate), "-l", "20000", "-au", "branch", "-ap", "branch-secret", "-timeout", "60", "-s", "echo", *more, remote]
+    args = ["sipp", *scenario, "-i", "127.0.0.5", "-nostdin", "-m", str(count), "-r", str(rate), "-l", "20000", "-au", "branch", "-ap", "branch-secret", "-timeout", "90", "-s", "echo", *more, remote]
     done = subprocess.run(args, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     failed = re.findall(r"Failed call\s*\|\s*\d+\s*\|\s*(\d+)", done.stdout)
     return int(failed[-1]) if failed else -1
@@ -196,28 +196,35 @@ def stop(child):
         child.kill()
 
 
-def compare(work, seconds, rounds):
-    """CPU per transaction, each load in turn on both, round after round; a load's middle round counts."""
-    loads = (("REGISTER with digest", "register", REGISTER, 1000, ()), ("OPTIONS", "options", OPTIONS, 2000, ()), ("call: INVITE, 180, 200, ACK, BYE", "uac", None, 300, ("-s", "far", "-mp", "6000")))
+LOADS = (
+    ("REGISTER with digest", "register", REGISTER, 1000, ()),
+    ("OPTIONS", "options", OPTIONS, 2000, ()),
+    ("call: INVITE, 180, 200, ACK, BYE", "uac", None, 300, ("-s", "far", "-mp", "6000")),
+)
+
+
+def compare(work, settle, seconds, rounds):
+    """CPU per transaction on both in turn, each load on a fresh process, round after round; the middle round
+    counts. Measured once a load has run for `settle` seconds: from 32 on, transactions end as fast as they begin."""
     cost, lost = {}, {}
     for _ in range(rounds):
-        for name, start, remote in (("kamailio", kamailio, "127.0.0.1:5066"), ("webtrunk", lambda: webtrunk(work), "127.0.0.1:5067")):
-            child = start()
-            far = subprocess.Popen(["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5068", "-nostdin"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(0.5)
-            for label, kind, text, rate, more in loads:
-                sipp(work, kind, text, remote, rate, rate, more)
+        for label, kind, text, rate, more in LOADS:
+            for name, start, remote in (("kamailio", kamailio, "127.0.0.1:5066"), ("webtrunk", lambda: webtrunk(work), "127.0.0.1:5067")):
+                child = start()
+                far = subprocess.Popen(["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5068", "-nostdin"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(0.5)
+                sipp(work, kind, text, remote, rate * settle, rate, more)
                 before, count = cpu(child.pid), rate * seconds
                 failed = sipp(work, kind, text, remote, count, rate, more)
                 cost.setdefault((label, name), []).append((cpu(child.pid) - before) * 1e6 / count)
                 lost[label] = lost.get(label, 0) + failed
-            far.kill()
-            stop(child)
+                far.kill()
+                stop(child)
     print("\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio |\n| --- | --- | --- | --- |")
-    for label, *_ in loads:
+    for label, *_ in LOADS:
         theirs, ours = (sorted(cost[label, name])[rounds // 2] for name in ("kamailio", "webtrunk"))
         note = f" ({lost[label]} failed)" if lost[label] else ""
-        print(f"| {label}{note} | {theirs:.1f} | {ours:.1f} | {ours / theirs:.2f} |")
+        print(f"| {label}{note} | {theirs:.1f} | {ours:.1f} | {ours / theirs:.2f} |", flush=True)
 
 
 # ---- browsers
@@ -311,7 +318,7 @@ def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     work = pathlib.Path(tempfile.mkdtemp(prefix="wt-bench-"))
-    compare(work, 3 if quick else 10, 1 if quick else 5)
+    compare(work, *((1, 3, 1) if quick else (36, 12, 3)))
     print("\n| webtrunk alone | |\n| --- | --- |")
     connections = 2_000 if quick else 10_000
     idle(work, connections, False)

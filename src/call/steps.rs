@@ -6,6 +6,7 @@ use crate::dialplan::{Order, Step, Target};
 use crate::media::player::{Source, chime};
 use crate::observe::Note;
 use crate::registrar::{Binding, phones};
+use crate::sip::preferences::Preferences;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
 use crate::sip::transaction::Hop;
@@ -98,11 +99,17 @@ impl Call {
     fn ring(&mut self, desk: &mut Desk<'_>, targets: &[Target], timeout: Option<Duration>, order: Order) {
         let mut together: Vec<(u16, Phone)> = Vec::new();
         self.ring_queue.clear();
+        let (invite, mut unwanted) = (self.invite.clone(), false);
+        let preferences = Preferences::of(&invite);
         for target in targets {
             let Some(user) = self.user_of(desk, target) else { continue };
             // A caller is not rung on the phone the call comes from.
             let own = |b: &Binding| self.a.hop == Hop::Flow(b.flow);
-            let bindings: Vec<Binding> = desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b)).collect();
+            let wanted = |b: &Binding| preferences.allow(&b.features);
+            let mut bindings: Vec<Binding> = desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b)).collect();
+            let all = bindings.len();
+            bindings.retain(wanted);
+            unwanted |= bindings.len() < all;
             let wanted = phones(bindings, self.wanted_instance.as_deref()).into_iter().map(|(q, flows)| (q, (user.clone(), flows)));
             if order == Order::InTurn {
                 self.ring_queue.extend(rounds(wanted.collect()));
@@ -114,7 +121,8 @@ impl Call {
         self.dispose();
         if self.ring_queue.is_empty() {
             let names: Vec<String> = targets.iter().map(Target::to_string).collect();
-            self.refusal.get_or_insert_with(|| Reject::new(480, format!("nobody is registered for {}", names.join(", "))));
+            let why = if unwanted { "the caller wants none of the phones (Accept-Contact, Reject-Contact) of" } else { "nobody is registered for" };
+            self.refusal.get_or_insert_with(|| Reject::new(480, format!("{why} {}", names.join(", "))));
             return self.next_step(desk);
         }
         self.step_timeout = timeout;

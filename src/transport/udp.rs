@@ -2,28 +2,35 @@
 //!
 //! The core's own task reads it: a datagram is answered in the turn that brought it, with no other thread woken.
 
-use super::{Arrival, canonical};
+use super::Arrival;
+use crate::datagrams::Inbound;
 use crate::gateway::Input;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::transaction::Hop;
 use std::io;
+use std::net::SocketAddr;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Takes the next datagram, if one is there. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send)
-/// are taken and are nothing.
-///
-/// # Errors
-/// `WouldBlock`: there is none. Others are of an earlier send, and of no matter.
-pub fn take(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<Option<Arrival>> {
-    let (len, remote) = socket.try_recv_from(buf)?;
-    let remote = canonical(remote);
-    let datagram = &buf[..len];
+/// Takes up to `most` datagrams; how many there were. With fewer, the socket is empty, and `readable` waits again.
+pub fn receive(socket: &UdpSocket, inbound: &mut Inbound, most: usize) -> usize {
+    let mut count = 0;
+    // The runtime forgets that the socket was readable where the attempt says that it would block.
+    let _ = socket.try_io(Interest::READABLE, || {
+        count = inbound.receive(socket, most);
+        if count < most { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
+    });
+    count
+}
+
+/// What a datagram is. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send) are nothing.
+pub fn arrival(datagram: &[u8], remote: SocketAddr) -> Option<Arrival> {
     if datagram.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        return Ok(None);
+        return None;
     }
-    Ok(Some(match Message::parse(datagram.to_vec(), Framing::Datagram) {
+    Some(match Message::parse(datagram.to_vec(), Framing::Datagram) {
         Ok(message) => Arrival::Input(Input::Received { hop: Hop::Udp(remote), remote, message: message.with_source(remote) }),
         Err(why) => Arrival::Malformed { remote, why },
-    }))
+    })
 }

@@ -1,8 +1,8 @@
 //! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders are taken.
 
-use super::batch::{BATCH, Inbound, Outbound};
 use super::ports::{Pair, PortRange};
 use super::{Command, Notice, Opening, Order};
+use crate::datagrams::{self, BATCH, Inbound, Outbound};
 use crate::ids::IdMap;
 use crate::media::dtls::Identity;
 use crate::media::end::Kind;
@@ -133,7 +133,7 @@ impl Running {
     }
 
     pub fn run(&mut self) {
-        let mut inbound = Inbound::new();
+        let mut inbound = Inbound::new(datagrams::MEDIA);
         let mut events = Events::with_capacity(1_024);
         let mut more = false;
         loop {
@@ -144,14 +144,14 @@ impl Running {
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
+            // Orders first: what waits on the sockets may be for an end that was just opened.
+            if self.orders() {
+                return;
+            }
             let mut browsers = std::mem::take(&mut more);
             for event in &events {
                 match event.token() {
-                    WAKE => {
-                        if self.orders() {
-                            return;
-                        }
-                    }
+                    WAKE => {}
                     BROWSER => browsers = true,
                     Token(line) => self.read_line(line, &mut inbound),
                 }
@@ -319,7 +319,7 @@ impl Running {
             let now = Instant::now();
             for n in 0..count {
                 if let Some((datagram, from)) = inbound.datagram(n) {
-                    self.from_browser(now, from, datagram);
+                    self.browser_sent(now, from, datagram);
                 }
             }
             if count < BATCH {
@@ -329,7 +329,7 @@ impl Running {
         true
     }
 
-    fn from_browser(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    fn browser_sent(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
         let is_stun = PacketKind::of(datagram) == PacketKind::Stun;
         let route = if is_stun {
             BindingRequest::parse(datagram).and_then(|r| self.by_ufrag.get(r.local_ufrag()).copied())

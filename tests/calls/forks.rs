@@ -178,6 +178,34 @@ fn a_request_disposition_is_honoured() {
 }
 
 #[test]
+fn a_callers_wishes_choose_among_the_phones() {
+    // The compact names of Accept-Contact and Reject-Contact.
+    for (wish, desk_rings, mobile_rings) in [
+        ("a: *;mobility=\"mobile\";require", false, true),
+        ("j: *;mobility=\"mobile\"", true, false),
+        ("a: *;mobility=\"mobile\"", true, true),
+        ("a: *;video;require;explicit", false, false),
+    ] {
+        let mut lab = Lab::with_phones();
+        let mut phone = |flow: u64, mobility: &str| {
+            let peer = Peer::Browser("bob", flow);
+            lab.log_in_with(peer, "secret-b", &format!("Contact: <sip:bob{flow}@x.invalid;transport=ws>;mobility=\"{mobility}\"\r\n"));
+            peer
+        };
+        let (desk, mobile) = (phone(5, "fixed"), phone(6, "mobile"));
+        let text = lab.request(ALICE, "INVITE", "sip:201@wt.test", &format!("{wish}\r\n"), OFFER);
+        lab.says(ALICE, &text);
+        assert_eq!((lab.got(desk, "INVITE"), lab.got(mobile, "INVITE")), (desk_rings, mobile_rings), "{wish}");
+        if lab.got(BOB, "INVITE") {
+            lab.cancel(ALICE, &text);
+        } else {
+            lab.take(ALICE, "480");
+        }
+        lab.expect_idle();
+    }
+}
+
+#[test]
 fn users_in_turn_ring_one_after_the_other() {
     let route = "[[route]]\nname = \"Turn\"\nmatch = \"400\"\ndo = [{ ring = [\"user:bob\", \"user:alice\"], order = \"in-turn\", timeout = \"5s\" }]\n";
     let mut lab = Lab::changed(&[], route);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::{HEADER, write_header};
 
-const TICK: Duration = Duration::from_millis(20);
+pub const TICK: Duration = Duration::from_millis(20);
 /// Packets at the start of a call whose delay is not counted: handshakes and first decoders are another matter.
 const SETTLING: usize = 25;
 /// Every so many packets the browser decrypts one: that what comes is sound, without the driver's core for all.
@@ -32,6 +32,11 @@ impl Load {
 
     pub fn transcoded(calls: usize, speech: &Speech) -> Load {
         Load { name: "transcoded, Opus to PCMU and back", calls, transcoded: true, browser: speech.opus.clone(), trunk: speech.pcmu.clone() }
+    }
+
+    /// Frames the speech has.
+    pub fn frames(&self) -> usize {
+        self.trunk.len()
     }
 
     /// The payload type and the timestamp's step of what the browser sends.
@@ -86,7 +91,7 @@ impl Stream {
 
 /// Sends `load` through the wired calls for `time`, and waits for the last packets.
 pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
-    let (pt, step) = load.browser_format();
+    let (_, step) = load.browser_format();
     let mut poll = Poll::new().expect("a poll");
     for (n, call) in calls.iter().enumerate() {
         for (side, socket) in [&call.browser, &call.trunk].into_iter().enumerate() {
@@ -107,8 +112,8 @@ pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
         let now = Instant::now();
         // Calls are spread over the 20 ms, as they are in life.
         while next < total && now >= start + gap * next as u32 {
-            let (tick, n) = (next / calls.len(), next % calls.len());
-            calls[n].send(&load.browser[tick % load.browser.len()], &load.trunk[tick % load.trunk.len()], (pt, step));
+            let n = next % calls.len();
+            calls[n].send_some(load, true, true);
             let at = Instant::now();
             streams[n].iter_mut().for_each(|s| s.sent.push(at));
             outcome.sent += 2;
@@ -148,8 +153,9 @@ pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
 }
 
 impl Wired {
-    fn send(&mut self, browser: &[u8], trunk: &[u8], (pt, step): (u8, u32)) {
-        let tick = self.ticks;
+    /// The next packet of the browser, and of the trunk, each unless the network loses it.
+    pub fn send_some(&mut self, load: &Load, browser: bool, trunk: bool) {
+        let (tick, (pt, step)) = (self.ticks, load.browser_format());
         self.ticks += 1;
         let mut buf = [0u8; 2_048];
         let numbers = |step: u32| ((tick as u16).wrapping_add(1_000), (tick as u32).wrapping_mul(step) + 90_000);
@@ -159,11 +165,15 @@ impl Wired {
             buf[HEADER..HEADER + payload.len()].copy_from_slice(payload);
             (buf, HEADER + payload.len())
         };
-        let (plain, len) = packet(trunk, 0, 160, 0xbeef);
-        let _ = self.trunk.send(&plain[..len]);
-        let (mut sealed, len) = packet(browser, pt, step, 0xcafe);
-        let len = self.protect.rtp(&mut sealed, len).expect("protected");
-        let _ = self.browser.send(&sealed[..len]);
+        if trunk {
+            let (plain, len) = packet(&load.trunk[tick % load.trunk.len()], 0, 160, 0xbeef);
+            let _ = self.trunk.send(&plain[..len]);
+        }
+        if browser {
+            let (mut sealed, len) = packet(&load.browser[tick % load.browser.len()], pt, step, 0xcafe);
+            let len = self.protect.rtp(&mut sealed, len).expect("protected");
+            let _ = self.browser.send(&sealed[..len]);
+        }
     }
 }
 

@@ -10,9 +10,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 /// Datagrams of one call.
-pub(super) const BATCH: usize = 32;
-/// Longest datagram that is read: media keeps below an Ethernet frame, and no path here carries more.
-const DATAGRAM: usize = 2_048;
+pub const BATCH: usize = 32;
+/// Longest media datagram: media keeps below an Ethernet frame, and no path here carries more.
+pub const MEDIA: usize = 2_048;
+/// Longest datagram there is, which a SIP message may be.
+pub const ANY: usize = 65_536;
 
 fn address_of(storage: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = storage.as_sockaddr_in().map(|a| SocketAddr::new(a.ip().into(), a.port()));
@@ -21,8 +23,10 @@ fn address_of(storage: &SockaddrStorage) -> Option<SocketAddr> {
 }
 
 /// What a call brought.
-pub(super) struct Inbound {
+pub struct Inbound {
     buffers: Vec<u8>,
+    /// Bytes of each buffer.
+    longest: usize,
     /// All sockets read with these are of one address family: the kernel shortens the space for an address
     /// to the one it wrote last.
     headers: MultiHeaders<SockaddrStorage>,
@@ -30,12 +34,13 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub fn new() -> Inbound {
-        Inbound { buffers: vec![0; BATCH * DATAGRAM], headers: MultiHeaders::preallocate(BATCH, None), arrived: [None; BATCH] }
+    /// Room for datagrams of up to `longest` bytes; longer ones are dropped.
+    pub fn new(longest: usize) -> Inbound {
+        Inbound { buffers: vec![0; BATCH * longest], longest, headers: MultiHeaders::preallocate(BATCH, None), arrived: [None; BATCH] }
     }
 
     /// Takes up to `most` datagrams; how many there were. Fewer than `most`: the socket is empty now.
-    pub fn receive(&mut self, socket: &UdpSocket, most: usize) -> usize {
+    pub fn receive(&mut self, socket: &impl AsRawFd, most: usize) -> usize {
         loop {
             match self.attempt(socket, most) {
                 Ok(count) => return count,
@@ -46,8 +51,8 @@ impl Inbound {
         }
     }
 
-    fn attempt(&mut self, socket: &UdpSocket, most: usize) -> nix::Result<usize> {
-        let mut chunks = self.buffers.chunks_exact_mut(DATAGRAM);
+    fn attempt(&mut self, socket: &impl AsRawFd, most: usize) -> nix::Result<usize> {
+        let mut chunks = self.buffers.chunks_exact_mut(self.longest);
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
         let results = recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut().take(most), MsgFlags::MSG_DONTWAIT, None)?;
         let mut count = 0;
@@ -63,13 +68,13 @@ impl Inbound {
     /// The datagram at `n` and its sender, if it is whole.
     pub fn datagram(&mut self, n: usize) -> Option<(&mut [u8], SocketAddr)> {
         let (len, from) = (*self.arrived.get(n)?)?;
-        let at = n * DATAGRAM;
+        let at = n * self.longest;
         Some((self.buffers.get_mut(at..at + len)?, from))
     }
 }
 
 /// Datagrams that wait to be sent from one socket.
-pub(super) struct Outbound {
+pub struct Outbound {
     buffers: Vec<u8>,
     headers: MultiHeaders<SockaddrStorage>,
     lengths: [usize; BATCH],
@@ -78,9 +83,11 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
+    /// Room for media.
+    #[allow(clippy::new_without_default)]
     pub fn new() -> Outbound {
         Outbound {
-            buffers: vec![0; BATCH * DATAGRAM],
+            buffers: vec![0; BATCH * MEDIA],
             headers: MultiHeaders::preallocate(BATCH, None),
             lengths: [0; BATCH],
             to: [None; BATCH],
@@ -93,8 +100,8 @@ impl Outbound {
         if self.count == BATCH {
             self.flush(socket);
         }
-        let at = self.count * DATAGRAM;
-        let Some(slot) = self.buffers.get_mut(at..at + datagram.len()).filter(|s| s.len() <= DATAGRAM) else { return };
+        let at = self.count * MEDIA;
+        let Some(slot) = self.buffers.get_mut(at..at + datagram.len()).filter(|s| s.len() <= MEDIA) else { return };
         slot.copy_from_slice(datagram);
         self.lengths[self.count] = datagram.len();
         self.to[self.count] = Some(to.into());
@@ -106,7 +113,7 @@ impl Outbound {
         let mut from = 0;
         while from < self.count {
             let (buffers, lengths) = (&self.buffers, &self.lengths);
-            let slices: [[IoSlice<'_>; 1]; BATCH] = array::from_fn(|n| [IoSlice::new(&buffers[n * DATAGRAM..n * DATAGRAM + lengths[n]])]);
+            let slices: [[IoSlice<'_>; 1]; BATCH] = array::from_fn(|n| [IoSlice::new(&buffers[n * MEDIA..n * MEDIA + lengths[n]])]);
             let sent = sendmmsg(socket.as_raw_fd(), &mut self.headers, &slices[from..self.count], &self.to[from..self.count], [], MsgFlags::MSG_DONTWAIT);
             from += sent.map_or(1, |results| results.count().max(1));
         }

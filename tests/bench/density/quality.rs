@@ -1,0 +1,124 @@
+//! What a call sounds like: the speech through a transcoding peer with packets lost on the way to it, both ways,
+//! written as WAV files for an objective measure (`interop/rtpengine/quality.py`).
+
+use crate::drive::{Load, TICK};
+use crate::peers::{Peer, Wired};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use webtrunk::codec::g711::Law;
+use webtrunk::codec::{MAX_FRAME, opus};
+use webtrunk::rtp::Packet;
+use webtrunk::rtp::packet::HEADER;
+
+/// Packets lost of a hundred, in the runs.
+pub const LOSSES: [u64; 3] = [0, 3, 10];
+/// Samples of a 20 ms frame.
+const FRAME: usize = 160;
+
+/// One direction's packets as they came, by timestamp.
+type Track = Vec<(u32, Vec<u8>)>;
+
+/// Runs the speech once at each loss, and leaves `PEER-DIRECTION-LOSS.wav` in `folder`.
+pub fn record(peer: &mut dyn Peer, load: &Load, folder: &Path) {
+    for (n, loss) in LOSSES.into_iter().enumerate() {
+        let mut call = peer.call(900 + n, load);
+        let (trunk, browser) = play(load, &mut call, loss);
+        let path = |direction: &str| folder.join(format!("{}-{direction}-{loss}.wav", peer.name()));
+        write(&path("to-trunk"), &phone(trunk));
+        write(&path("to-browser"), &page(browser));
+    }
+}
+
+/// Sends the speech both ways, every packet lost with the same chance in every run.
+fn play(load: &Load, call: &mut Wired, loss: u64) -> (Track, Track) {
+    let (mut trunk, mut browser) = (Track::new(), Track::new());
+    let mut chance = 0x9e37_79b9_7f4a_7c15u64;
+    let mut lost = || {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        chance % 100 < loss
+    };
+    let frames = load.frames();
+    let start = Instant::now();
+    for tick in 0..frames + 20 {
+        if tick < frames {
+            // What begins a call arrives: the clocks of both ends are read from it.
+            call.send_some(load, tick < 5 || !lost(), tick < 5 || !lost());
+        }
+        while Instant::now() < start + TICK * (tick as u32 + 1) {
+            take(call, &mut trunk, &mut browser);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    (trunk, browser)
+}
+
+fn take(call: &mut Wired, trunk: &mut Track, browser: &mut Track) {
+    let mut buf = [0u8; 2_048];
+    let media = |buf: &[u8], len: usize| len >= HEADER && buf[0] >> 6 == 2 && !(192..224).contains(&buf[1]);
+    while let Ok(len) = call.trunk.recv(&mut buf) {
+        if let Some(packet) = Packet::parse(&buf[..len], true).filter(|_| media(&buf, len)) {
+            trunk.push((packet.timestamp, packet.payload(&buf[..len]).to_vec()));
+        }
+    }
+    while let Ok(len) = call.browser.recv(&mut buf) {
+        if !media(&buf, len) {
+            continue;
+        }
+        let Some(len) = call.unprotect.as_mut().and_then(|u| u.rtp(&mut buf[..len]).ok()) else { continue };
+        if let Some(packet) = Packet::parse(&buf[..len], true) {
+            browser.push((packet.timestamp, packet.payload(&buf[..len]).to_vec()));
+        }
+    }
+}
+
+/// A telephone: G.711, and where a frame is missing the last one again, softer each time.
+fn phone(track: Track) -> Vec<i16> {
+    let (mut pcm, mut last) = (Vec::new(), [0i16; FRAME]);
+    for (at, payload) in in_order(track, 1) {
+        while pcm.len() + FRAME / 2 < at {
+            last.iter_mut().for_each(|s| *s /= 2);
+            pcm.extend(last);
+        }
+        let mut frame = vec![0i16; payload.len()];
+        Law::Mu.decode(&payload, &mut frame);
+        if let Ok(whole) = <[i16; FRAME]>::try_from(frame.as_slice()) {
+            last = whole;
+        }
+        pcm.extend(frame);
+    }
+    pcm
+}
+
+/// A page: Opus, what is missing taken from the next packet's redundancy or concealed.
+fn page(track: Track) -> Vec<i16> {
+    let (mut pcm, mut decoder) = (Vec::new(), opus::Decoder::new());
+    let mut buf = [0i16; MAX_FRAME];
+    for (at, payload) in in_order(track, 6) {
+        while pcm.len() + FRAME / 2 < at {
+            let next = (pcm.len() + FRAME + FRAME / 2 >= at).then_some(payload.as_slice());
+            let n = decoder.conceal(next, FRAME, &mut buf).max(1);
+            pcm.extend(&buf[..n]);
+        }
+        let n = decoder.decode(&payload, &mut buf).unwrap_or(0);
+        pcm.extend(&buf[..n]);
+    }
+    pcm
+}
+
+/// Packets by the sample they begin at; `clock` is how many timestamps a sample has.
+fn in_order(track: Track, clock: u32) -> Vec<(usize, Vec<u8>)> {
+    let Some(first) = track.first().map(|(at, _)| *at) else { return Vec::new() };
+    let mut placed: Vec<(usize, Vec<u8>)> = track.into_iter().map(|(at, p)| ((at.wrapping_sub(first) / clock) as usize, p)).collect();
+    placed.sort_by_key(|(at, _)| *at);
+    placed.dedup_by_key(|(at, _)| *at);
+    placed
+}
+
+fn write(path: &Path, pcm: &[i16]) {
+    let spec = hound::WavSpec { channels: 1, sample_rate: 8_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut writer = hound::WavWriter::create(path, spec).expect("a file");
+    pcm.iter().for_each(|s| writer.write_sample(*s).expect("written"));
+    writer.finalize().expect("written");
+}
