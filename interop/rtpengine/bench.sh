@@ -8,4 +8,4 @@ trap 'rm -f "$speech"' EXIT
 mapfile -t clips < <(find /usr/share/asterisk/sounds -name '*.wav' -size +60k | LC_ALL=C sort | head -n 8)
 sox "${clips[@]}" -r 8000 -c 1 -b 16 "$speech" trim 0 30
 cd "$here/../.."
-cargo bench --locked --offline --bench density -- "$speech" "$@"
+taskset -c 1 cargo bench --locked --offline --bench density -- "$speech" "$@"

@@ -5,7 +5,9 @@ pub mod worker;
 
 use crate::drive::{self, Load};
 use std::net::UdpSocket;
+use std::ffi::OsStr;
 use std::path::Path;
+use std::process::Command;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 
 /// The argument that makes this program the process round a worker.
@@ -50,6 +52,14 @@ pub fn rtpengine() -> Box<dyn Peer> {
 
 pub fn webtrunk() -> Box<dyn Peer> {
     Box::new(worker::Node::start())
+}
+
+/// A process held to the first core. The driver has the second (`bench.sh` sees to it): where the scheduler may
+/// put both on one, packets pile up and are handled in bursts, and each run costs something else.
+fn on_its_core(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(program);
+    command
 }
 
 /// A call from the driver to itself.

@@ -5,7 +5,7 @@ use crate::drive::{self, Load};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 
@@ -20,7 +20,7 @@ pub struct Rtpengine {
 impl Rtpengine {
     pub fn start() -> Rtpengine {
         let args = ["--interface=127.0.0.1", "--listen-ng=127.0.0.1:22222", "--table=-1", "--foreground", "--log-stderr", "--log-level=2", "--port-min=30000", "--port-max=39999"];
-        let child = Command::new("rtpengine").args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = super::on_its_core("rtpengine").args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let control = UdpSocket::bind("127.0.0.1:0").expect("a port");
         control.connect(CONTROL).expect("connected");
         control.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");

@@ -4,7 +4,7 @@ use super::{Peer, WORKER, Wired};
 use crate::drive::{self, Load};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::{Child, ChildStdin, ChildStdout, Command as Process, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
@@ -75,7 +75,7 @@ pub struct Node {
 impl Node {
     pub fn start() -> Node {
         let own = std::env::current_exe().expect("this program");
-        let mut child = Process::new(own).arg(WORKER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+        let mut child = super::on_its_core(own).arg(WORKER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
         let (orders, answers) = (child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped")));
         Node { child, orders, answers, identity: Arc::new(Identity::generate().expect("a certificate")) }
     }
