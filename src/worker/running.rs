@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Orders wait.
 pub(super) const WAKE: Token = Token(usize::MAX - 1);
@@ -29,6 +29,11 @@ pub(super) const WAKE: Token = Token(usize::MAX - 1);
 pub(super) const BROWSER: Token = Token(usize::MAX - 2);
 /// Batches read from the browsers' socket before others have their turn.
 const ROUNDS: usize = 8;
+/// Turns of packets that are only relayed begin at most this often: waking up costs more than such a packet, so
+/// from twenty calls on it is paid for several at once. With fewer calls turns are further apart anyway.
+const PACE: Duration = Duration::from_micros(500);
+/// Work on one datagram below which it was only relayed; to transcode it takes several times as long.
+const LIGHT: Duration = Duration::from_micros(20);
 /// Datagrams taken at once from a trunk end's socket: it has one every 20 ms, and now and then a few.
 const LINE_BATCH: usize = 4;
 
@@ -74,6 +79,8 @@ pub(super) struct Running {
     ports: Arc<PortRange>,
     identity: Arc<Identity>,
     events: Vec<MediaEvent>,
+    /// Datagrams of this turn.
+    datagrams: u32,
     tell: Box<dyn Fn(u64, Notice) + Send>,
 }
 
@@ -128,6 +135,7 @@ impl Running {
             ports,
             identity,
             events: Vec::new(),
+            datagrams: 0,
             tell,
         }
     }
@@ -135,15 +143,22 @@ impl Running {
     pub fn run(&mut self) {
         let mut inbound = Inbound::new(datagrams::MEDIA);
         let mut events = Events::with_capacity(1_024);
-        let mut more = false;
+        let (mut more, mut woken) = (false, Instant::now());
         loop {
-            let now = Instant::now();
+            let mut now = Instant::now();
+            let worked = now.saturating_duration_since(woken);
+            let light = worked < LIGHT * std::mem::take(&mut self.datagrams);
+            if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
+                std::thread::sleep(rest);
+                now = Instant::now();
+            }
             let wait = if more { Some(now) } else { self.timers.next_timeout() };
             if let Err(e) = self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
+            woken = Instant::now();
             // Orders first: what waits on the sockets may be for an end that was just opened.
             if self.orders() {
                 return;
@@ -316,6 +331,7 @@ impl Running {
     fn read_browsers(&mut self, inbound: &mut Inbound) -> bool {
         for _ in 0..ROUNDS {
             let count = inbound.receive(&self.browsers.socket, BATCH);
+            self.datagrams += count as u32;
             let now = Instant::now();
             for n in 0..count {
                 if let Some((datagram, from)) = inbound.datagram(n) {
@@ -355,6 +371,7 @@ impl Running {
             };
             let Some((end, socket)) = socket else { return };
             let count = inbound.receive(socket, LINE_BATCH);
+            self.datagrams += count as u32;
             let now = Instant::now();
             for n in 0..count {
                 if let Some((datagram, from)) = inbound.datagram(n) {
