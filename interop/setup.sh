@@ -22,6 +22,8 @@ if [ "$1" = bench ]; then
   have kamailio || missing+=(kamailio)
   have rtpengine || missing+=(rtpengine-daemon)
   have sox || missing+=(sox)
+  python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
+  [ -f /usr/include/python3*/Python.h ] || missing+=(python3-dev)
   [ -d /usr/share/asterisk/sounds ] || missing+=(asterisk-core-sounds-en-wav)
   have python3 || missing+=(python3)
   have ip || missing+=(iproute2)
@@ -40,4 +42,11 @@ if [ "$1" = test ]; then
   (cd "$here/chromium" && npm ci --no-audit --no-fund --silent)
   "$here/asterisk/install.sh" > "${TMPDIR:-/tmp}/webtrunk-asterisk-install.log" 2>&1 ||
     { tail -n 20 "${TMPDIR:-/tmp}/webtrunk-asterisk-install.log"; exit 1; }
+fi
+# PESQ, for the media bench: built from its source by pip.
+pesq="$here/../target/pesq"
+if [ "$1" = bench ] && ! "$pesq/bin/python" -c 'import pesq' 2> /dev/null; then
+  python3 -m venv "$pesq"
+  "$pesq/bin/pip" install -q numpy cython setuptools wheel
+  "$pesq/bin/pip" install -q pesq==0.0.4
 fi
