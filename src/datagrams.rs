@@ -1,12 +1,13 @@
 //! Datagrams many at a time: one system call takes what waits on a socket, and says that it is empty.
 //!
-//! `recvmmsg` and `sendmmsg` by the `nix` crate. Buffers and headers are made once and used again.
+//! `recvmmsg` by the `nix` crate; buffers and headers are made once and used again. Sending stays one by one: its
+//! `sendmmsg` reads memory nobody wrote to say how many went, and gains a fifteenth at best.
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use std::array;
-use std::io::{IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 /// Datagrams of one call.
@@ -70,53 +71,5 @@ impl Inbound {
         let (len, from) = (*self.arrived.get(n)?)?;
         let at = n * self.longest;
         Some((self.buffers.get_mut(at..at + len)?, from))
-    }
-}
-
-/// Datagrams that wait to be sent from one socket.
-pub struct Outbound {
-    buffers: Vec<u8>,
-    headers: MultiHeaders<SockaddrStorage>,
-    lengths: [usize; BATCH],
-    to: [Option<SockaddrStorage>; BATCH],
-    count: usize,
-}
-
-impl Outbound {
-    /// Room for media.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Outbound {
-        Outbound {
-            buffers: vec![0; BATCH * MEDIA],
-            headers: MultiHeaders::preallocate(BATCH, None),
-            lengths: [0; BATCH],
-            to: [None; BATCH],
-            count: 0,
-        }
-    }
-
-    /// Adds a datagram; what no longer fits is sent first.
-    pub fn push(&mut self, socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) {
-        if self.count == BATCH {
-            self.flush(socket);
-        }
-        let at = self.count * MEDIA;
-        let Some(slot) = self.buffers.get_mut(at..at + datagram.len()).filter(|s| s.len() <= MEDIA) else { return };
-        slot.copy_from_slice(datagram);
-        self.lengths[self.count] = datagram.len();
-        self.to[self.count] = Some(to.into());
-        self.count += 1;
-    }
-
-    /// Sends what waits. A full socket buffer or an ICMP error costs a packet, as the network would.
-    pub fn flush(&mut self, socket: &UdpSocket) {
-        let mut from = 0;
-        while from < self.count {
-            let (buffers, lengths) = (&self.buffers, &self.lengths);
-            let slices: [[IoSlice<'_>; 1]; BATCH] = array::from_fn(|n| [IoSlice::new(&buffers[n * MEDIA..n * MEDIA + lengths[n]])]);
-            let sent = sendmmsg(socket.as_raw_fd(), &mut self.headers, &slices[from..self.count], &self.to[from..self.count], [], MsgFlags::MSG_DONTWAIT);
-            from += sent.map_or(1, |results| results.count().max(1));
-        }
-        self.count = 0;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ports::{Pair, PortRange};
 use super::{Command, Notice, Opening, Order};
-use crate::datagrams::{self, BATCH, Inbound, Outbound};
+use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
 use crate::media::dtls::Identity;
 use crate::media::end::Kind;
@@ -58,16 +58,11 @@ struct Live {
     armed: Option<Instant>,
 }
 
-/// The browsers' socket, and what goes out of it at the end of a turn.
-struct Browsers {
-    socket: UdpSocket,
-    outbound: Outbound,
-}
-
 pub(super) struct Running {
     poll: Poll,
     inbox: Receiver<Order>,
-    browsers: Browsers,
+    /// One socket for all browsers.
+    browsers: UdpSocket,
     /// Our sockets serve both families: IPv4 addresses are told to them as mapped ones.
     ipv6: bool,
     /// Whose socket a token names.
@@ -85,7 +80,7 @@ pub(super) struct Running {
 }
 
 struct SessionSink<'a> {
-    browsers: &'a mut Browsers,
+    browsers: &'a UdpSocket,
     ipv6: bool,
     lines: &'a [Line],
     events: &'a mut Vec<MediaEvent>,
@@ -100,7 +95,7 @@ impl Sink for SessionSink<'_> {
         let line = |end| self.lines.iter().find(|l| l.end == end);
         // A full socket buffer or an ICMP error costs this packet, as the network would.
         let _ = match port {
-            Port::Browser => return self.browsers.outbound.push(&self.browsers.socket, to, datagram),
+            Port::Browser => self.browsers.send_to(datagram, to),
             Port::Rtp(end) => line(end).map_or(Ok(0), |l| l.pair.rtp.send_to(datagram, to)),
             Port::Rtcp(end) => line(end).map_or(Ok(0), |l| l.pair.rtcp.send_to(datagram, to)),
         };
@@ -125,7 +120,7 @@ impl Running {
         Running {
             poll,
             inbox,
-            browsers: Browsers { socket: browsers, outbound: Outbound::new() },
+            browsers,
             ipv6,
             tokens: Slab::new(),
             sessions: IdMap::default(),
@@ -181,7 +176,6 @@ impl Running {
                 }
                 self.on_session(session, now, |session, now, sink| session.fire(now, sink));
             }
-            self.browsers.outbound.flush(&self.browsers.socket);
         }
     }
 
@@ -245,7 +239,7 @@ impl Running {
     /// Runs `work` on a session; a panic in it ends that session only.
     fn on_session(&mut self, id: u64, now: Instant, work: impl FnOnce(&mut Session, Instant, &mut SessionSink<'_>)) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
-        let mut sink = SessionSink { browsers: &mut self.browsers, ipv6: self.ipv6, lines: &live.lines, events: &mut self.events };
+        let mut sink = SessionSink { browsers: &self.browsers, ipv6: self.ipv6, lines: &live.lines, events: &mut self.events };
         let sound = catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink))).is_ok();
         if !sound {
             self.forget(id);
@@ -330,7 +324,7 @@ impl Running {
     /// True: more waits.
     fn read_browsers(&mut self, inbound: &mut Inbound) -> bool {
         for _ in 0..ROUNDS {
-            let count = inbound.receive(&self.browsers.socket, BATCH);
+            let count = inbound.receive(&self.browsers, BATCH);
             self.datagrams += count as u32;
             let now = Instant::now();
             for n in 0..count {
