@@ -24,11 +24,11 @@ pub enum Codec {
 impl Codec {
     /// The codec of this rtpmap encoding name and clock rate (RFC 3551, RFC 7587).
     pub fn from_rtpmap(name: &str, clock: u32) -> Option<Codec> {
-        Codec::from_config(name).filter(|codec| codec.clock() == clock)
+        Codec::from_name(name).filter(|codec| codec.clock() == clock)
     }
 
     /// The codec of this name, in any case.
-    pub fn from_config(name: &str) -> Option<Codec> {
+    pub fn from_name(name: &str) -> Option<Codec> {
         Codec::ALL.into_iter().find(|c| c.name().eq_ignore_ascii_case(name))
     }
 

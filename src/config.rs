@@ -203,6 +203,11 @@ pub struct Media {
 }
 
 impl Config {
+    /// The user of this name, else the number's owner.
+    pub fn user_called(&self, dialled: &str) -> Option<&User> {
+        self.users.get(dialled).or_else(|| self.owner_of(dialled))
+    }
+
     /// The user whose `did`, or one of whose `numbers`, this is.
     pub fn owner_of(&self, number: &str) -> Option<&User> {
         self.users.values().find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))

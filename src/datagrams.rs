@@ -40,10 +40,11 @@ impl Inbound {
         Inbound { buffers: vec![0; BATCH * longest], longest, headers: MultiHeaders::preallocate(BATCH, None), arrived: [None; BATCH] }
     }
 
-    /// Takes up to `most` datagrams; how many there were. Fewer than `most`: the socket is empty now.
-    pub fn receive(&mut self, socket: &impl AsRawFd, most: usize) -> usize {
+    /// Takes up to `MOST` datagrams; how many there were. Fewer than `MOST`: the socket is empty now.
+    pub fn receive<const MOST: usize>(&mut self, socket: &impl AsRawFd) -> usize {
+        const { assert!(MOST <= BATCH) };
         loop {
-            match self.attempt(socket, most) {
+            match self.attempt::<MOST>(socket) {
                 Ok(count) => return count,
                 // An ICMP error of an earlier send is reported here once; the socket is fine.
                 Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EINTR) => {}
@@ -52,10 +53,10 @@ impl Inbound {
         }
     }
 
-    fn attempt(&mut self, socket: &impl AsRawFd, most: usize) -> nix::Result<usize> {
+    fn attempt<const MOST: usize>(&mut self, socket: &impl AsRawFd) -> nix::Result<usize> {
         let mut chunks = self.buffers.chunks_exact_mut(self.longest);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
-        let results = recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut().take(most), MsgFlags::MSG_DONTWAIT, None)?;
+        let mut slices: [[IoSliceMut<'_>; 1]; MOST] = array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        let results = recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
         let mut count = 0;
         for (slot, result) in self.arrived.iter_mut().zip(results) {
             // A datagram cut short is none: half a packet is worth nothing.

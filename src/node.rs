@@ -2,7 +2,7 @@
 
 pub mod demo;
 
-use crate::datagrams::{self, BATCH, Inbound};
+use crate::datagrams::{self, Inbound};
 use crate::ids::IdMap;
 use crate::call::desk::{Identity, Output, Question};
 use crate::config::{Config, WebTls};
@@ -260,7 +260,7 @@ impl Core {
         thread_local!(static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY)));
         let Some(socket) = socket else { return };
         INBOUND.with_borrow_mut(|inbound| {
-            for n in 0..udp::receive(socket, inbound, BATCH) {
+            for n in 0..udp::receive(socket, inbound) {
                 if let Some(arrival) = inbound.datagram(n).and_then(|(datagram, remote)| udp::arrival(datagram, remote)) {
                     self.take(arrival, out);
                 }

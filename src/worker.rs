@@ -74,9 +74,9 @@ pub enum Notice {
 /// The way to a running worker.
 pub struct Worker {
     orders: SyncSender<Order>,
-    waker: Arc<Waker>,
+    waker: Waker,
     ports: Arc<PortRange>,
-    /// Something was handed over since the last wake.
+    /// Something was handed over since the last wake that cannot wait.
     behind: Cell<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     pub browser_address: SocketAddr,
@@ -94,7 +94,7 @@ impl Worker {
         name: &str, browser: SocketAddr, ports: Arc<PortRange>, identity: Arc<Identity>, tell: impl Fn(u64, Notice) + Send + 'static,
     ) -> io::Result<Worker> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
+        let waker = Waker::new(poll.registry(), running::WAKE)?;
         let socket = bind(browser)?;
         running::listen(poll.registry(), &socket, running::BROWSER)?;
         let browser_address = socket.local_addr()?;
@@ -112,7 +112,9 @@ impl Worker {
     /// The worker is so far behind that it cannot take it.
     pub fn command(&self, command: Command) -> Result<Option<Notice>, Behind> {
         let Command::Open { session, end, kind, ssrc, cname, seed } = command else {
-            return self.order(Order::Command(command)).map(|()| None);
+            self.order(Order::Command(command))?;
+            self.behind.set(true);
+            return Ok(None);
         };
         let (kind, address) = match kind {
             OpenKind::Browser { ice } => (Opening::Browser { ice }, self.browser_address),
@@ -125,9 +127,7 @@ impl Worker {
             },
         };
         // No wake for this: until the end is configured nobody is heard on it, and what a browser sends wakes.
-        let behind = self.behind.get();
         self.order(Order::Open { session, end, kind, ssrc, cname, seed })?;
-        self.behind.set(behind);
         Ok(Some(Notice::Opened { end, address }))
     }
 
@@ -137,9 +137,7 @@ impl Worker {
                 self.ports.give_back(pair, Instant::now());
             }
             Behind
-        })?;
-        self.behind.set(true);
-        Ok(())
+        })
     }
 
     /// Lets the thread see what was handed over; once for all of it.

@@ -105,11 +105,9 @@ impl Call {
             let Some(user) = self.user_of(desk, target) else { continue };
             // A caller is not rung on the phone the call comes from.
             let own = |b: &Binding| self.a.hop == Hop::Flow(b.flow);
-            let wanted = |b: &Binding| preferences.allow(&b.features);
-            let mut bindings: Vec<Binding> = desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b)).collect();
-            let all = bindings.len();
-            bindings.retain(wanted);
-            unwanted |= bindings.len() < all;
+            let others = desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b));
+            let (bindings, refused): (Vec<Binding>, Vec<Binding>) = others.partition(|b| preferences.allow(&b.features));
+            unwanted |= !refused.is_empty();
             let wanted = phones(bindings, self.wanted_instance.as_deref()).into_iter().map(|(q, flows)| (q, (user.clone(), flows)));
             if order == Order::InTurn {
                 self.ring_queue.extend(rounds(wanted.collect()));

@@ -235,7 +235,7 @@ impl Check {
         }
         let mut codecs = Vec::new();
         for name in names {
-            match Codec::from_config(name.as_ref()) {
+            match Codec::from_name(name.as_ref()) {
                 Some(codec) => codecs.push(codec),
                 None => self.error(name, "config::codec", format!("{:?} is not a codec we speak", name.as_ref()), "known: opus, pcmu, pcma"),
             }

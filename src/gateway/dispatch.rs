@@ -210,7 +210,7 @@ impl Gateway {
             }
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
-            489 => response.put(HeaderName::Allowed, "reg, message-summary"),
+            489 => response.put(HeaderName::Allowed, super::outside::ALLOW_EVENTS),
             415 => response.put(HeaderName::Accept, "application/sdp"),
             _ => {}
         }

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Event packages served (RFC 6665 §7.2).
 const PACKAGES: [&str; 2] = ["reg", "message-summary"];
+/// The same, for Allow-Events.
+pub(super) const ALLOW_EVENTS: &str = "reg, message-summary";
 const SUBSCRIPTION: u32 = 3_600;
 const SHORTEST: u32 = 60;
 const MAX_SUBSCRIPTIONS: usize = 20;
@@ -111,7 +113,7 @@ impl Gateway {
         response.put(HeaderName::Allow, ALLOW);
         response.put(HeaderName::Accept, "application/sdp");
         response.put(HeaderName::Supported, SUPPORTED);
-        response.put(HeaderName::Allowed, "reg, message-summary");
+        response.put(HeaderName::Allowed, ALLOW_EVENTS);
         response
     }
 
@@ -161,7 +163,7 @@ impl Gateway {
             return Err(Reject::new(405, format!("trunk {name} sends no texts: messages = true allows them")));
         }
         let config = self.config.clone();
-        let user = config.users.get(&dialled).or_else(|| config.owner_of(&dialled));
+        let user = config.user_called(&dialled);
         if let Some(user) = user {
             let all = phones(self.registrar.bindings(now, &user.name), None);
             let to = format!("sip:{}@{}", escape_user(&user.name), config.domain);
@@ -393,7 +395,7 @@ impl Gateway {
         let summary = message.header(HeaderName::Event).is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
         let body = message.body_of("application/simple-message-summary").filter(|_| summary).and_then(|b| std::str::from_utf8(b).ok());
         let dialled = Uri::parse(message.request_uri()).map(|u| u.user_unescaped().into_owned()).unwrap_or_default();
-        let user = self.config.users.get(&dialled).or_else(|| self.config.owner_of(&dialled)).map(|u| u.name.clone());
+        let user = self.config.user_called(&dialled).map(|u| u.name.clone());
         let (Some(body), Some(user)) = (body.filter(|b| b.len() <= 2_048), user) else {
             let status = if summary { 404 } else { 489 };
             return self.refuse(now, id, message, &Reject::new(status, "only message-summary of a user of ours is taken"), out);

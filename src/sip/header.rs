@@ -1,7 +1,7 @@
 //! Typed header values, borrowed from the message (RFC 3261 §20).
 
 use super::parse::ParseError;
-use super::scan::{DISPLAY, TOKEN, cut, cut_blank, find_outside_quotes, split_outside_quotes, trim};
+use super::scan::{DISPLAY, TOKEN, cut, cut_blank, find_outside_quotes, split_outside_quotes};
 use super::uri::{Params, Uri, host_port};
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ impl<'a> NameAddr<'a> {
     /// # Errors
     /// Unbalanced quotes or brackets, a malformed URI or parameter.
     pub fn parse(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
-        let text = trim(text);
+        let text = text.trim_ascii();
         let open = find_outside_quotes(text, b'<').map_err(|()| err("quoted string does not end"))?;
         let Some(open) = open else {
             let (uri, params) = cut(text, b';').unwrap_or((text, ""));
@@ -35,7 +35,7 @@ impl<'a> NameAddr<'a> {
             return Ok(NameAddr { display: "", uri, params });
         };
         let close = memchr::memchr(b'>', &text.as_bytes()[open..]).map(|n| n + open).ok_or(err("angle bracket is not closed"))?;
-        let display = trim(&text[..open]);
+        let display = text[..open].trim_ascii();
         if !display.starts_with('"') && !DISPLAY.holds(display.as_bytes()) {
             return Err(err("display name needs quotes"));
         }
@@ -70,7 +70,7 @@ impl<'a> NameAddr<'a> {
 
 /// Splits a header value at commas outside quotes and brackets; empty pieces are dropped.
 pub fn comma_list(text: &str) -> impl Iterator<Item = &str> {
-    split_outside_quotes(text, b',').map(trim).filter(|p| !p.is_empty())
+    split_outside_quotes(text, b',').map(str::trim_ascii).filter(|p| !p.is_empty())
 }
 
 /// One Via value (RFC 3261 §20.42).
@@ -91,7 +91,7 @@ impl<'a> Via<'a> {
     pub fn parse(text: &'a str) -> Result<Via<'a>, ParseError> {
         let (name, rest) = cut(text, b'/').ok_or(err("Via has no protocol"))?;
         let (version, rest) = cut(rest, b'/').ok_or(err("Via has no transport"))?;
-        if !trim(name).eq_ignore_ascii_case("SIP") || trim(version) != "2.0" {
+        if !name.trim_ascii().eq_ignore_ascii_case("SIP") || version.trim_ascii() != "2.0" {
             return Err(err("Via is not SIP/2.0"));
         }
         let (transport, rest) = cut_blank(rest.trim_ascii_start()).ok_or(err("Via has no sent-by"))?;
@@ -99,7 +99,7 @@ impl<'a> Via<'a> {
             return Err(err("Via transport is not a token"));
         }
         let (sent_by, params) = cut(rest, b';').unwrap_or((rest, ""));
-        let sent_by = trim(sent_by);
+        let sent_by = sent_by.trim_ascii();
         // RFC 3261 §25.1 lets white space surround the colon of sent-by (4475 §3.1.1.1).
         let (host, port) = match cut(sent_by, b':') {
             Some((h, p)) if !sent_by.starts_with('[') && h.ends_with([' ', '\t']) | p.starts_with([' ', '\t']) => {
@@ -133,7 +133,7 @@ impl<'a> CSeq<'a> {
         let (number, method) = cut_blank(text).ok_or(err("CSeq has no method"))?;
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
         let number = number.parse::<u32>().ok().filter(|&n| digits && n < 1 << 31);
-        let method = trim(method);
+        let method = method.trim_ascii();
         if method.is_empty() || !TOKEN.holds(method.as_bytes()) {
             return Err(err("CSeq method is not a token"));
         }
@@ -160,7 +160,7 @@ impl<'a> DigestParams<'a> {
         }
         let mut params = DigestParams { pairs: [("", ""); MAX_DIGEST], count: 0 };
         for (name, value) in comma_list(rest).filter_map(|piece| cut(piece, b'=')).take(MAX_DIGEST) {
-            params.pairs[params.count] = (trim(name), super::uri::unquote(trim(value)));
+            params.pairs[params.count] = (name.trim_ascii(), super::uri::unquote(value.trim_ascii()));
             params.count += 1;
         }
         Some(params)

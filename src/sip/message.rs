@@ -235,14 +235,11 @@ impl Message {
         }
         let (head, parts) = (&self.read.head, self.parts());
         let Some(top) = parts.via else { return err("no Via") };
-        if top?.of(head).branch().is_some_and(|b| b.len() > MAX_ID) {
-            return err("branch longer than 256 bytes");
-        }
-        for (n, value) in self.values(HeaderName::Via).enumerate().skip(1) {
-            if n == 64 {
-                return err("more than 64 Via values");
+        let others = self.values(HeaderName::Via).skip(1).map(Via::parse);
+        for via in std::iter::once(top.map(|v| v.of(head))).chain(others) {
+            if via?.branch().is_some_and(|b| b.len() > MAX_ID) {
+                return err("branch longer than 256 bytes");
             }
-            Via::parse(value)?;
         }
         for (part, what) in [(parts.from, "no From"), (parts.to, "no To")] {
             let Some(part) = part else { return err(what) };
@@ -288,6 +285,9 @@ impl Message {
             return err("Request-URI stands in angle brackets");
         }
         Uri::parse(self.request_uri())?;
+        if self.values(HeaderName::Via).count() > 64 {
+            return err("more than 64 Via values");
+        }
         self.parts().contact.transpose()?;
         for (name, read) in [(HeaderName::Contact, 1), (HeaderName::Route, 0), (HeaderName::RecordRoute, 0)] {
             for (n, value) in self.values(name).enumerate().skip(read) {
@@ -323,15 +323,9 @@ fn received(text: &str, via: &Via<'_>, source: SocketAddr) -> String {
     let head = cut(text, b';').map_or(text, |(head, _)| head).trim_ascii_end();
     let mut out = String::with_capacity(text.len() + 64);
     out.push_str(head);
-    let mut asked = false;
-    for (name, value) in via.params.iter() {
-        if name.eq_ignore_ascii_case("received") {
-            continue;
-        }
-        if value.is_none() && name.eq_ignore_ascii_case("rport") {
-            asked = true;
-            continue;
-        }
+    let asked = via.params.iter().any(|(n, v)| n.eq_ignore_ascii_case("rport") && v.is_none());
+    let kept = |(n, _): &(&str, Option<&str>)| !n.eq_ignore_ascii_case("received") && !(asked && n.eq_ignore_ascii_case("rport"));
+    for (name, value) in via.params.iter().filter(kept) {
         out.push(';');
         out.push_str(name);
         if let Some(value) = value {

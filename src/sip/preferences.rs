@@ -8,7 +8,7 @@ use super::header::NameAddr;
 use super::message::Message;
 use super::parse::HeaderName;
 use super::scan::cut;
-use super::uri::{Params, unquote};
+use super::uri::Params;
 
 /// Values of one header that are read.
 const MAX_WISHES: usize = 16;
@@ -60,7 +60,7 @@ impl<'a> Wish<'a> {
 
     /// Whether a phone speaks of every feature named here.
     fn is_covered(&self, phone: Params<'_>) -> bool {
-        self.features().all(|(name, _)| value_of(phone, name).is_some())
+        self.features().all(|(name, _)| phone.has(name))
     }
 }
 
@@ -71,9 +71,9 @@ fn value_of<'a>(phone: Params<'a>, name: &str) -> Option<Option<&'a str>> {
 
 /// Whether some alternative of `wanted` is among what the phone `has`; a bare flag is true, `!` denies.
 fn matches(wanted: Option<&str>, has: Option<&str>) -> bool {
-    let has = unquote(has.unwrap_or("TRUE"));
+    let has = has.unwrap_or("TRUE");
     let holds = |value: &str| has.split(',').any(|h| h.trim().eq_ignore_ascii_case(value));
-    unquote(wanted.unwrap_or("TRUE")).split(',').map(str::trim).any(|value| match value.strip_prefix('!') {
+    wanted.unwrap_or("TRUE").split(',').map(str::trim).any(|value| match value.strip_prefix('!') {
         Some(denied) => !holds(denied),
         None => holds(value),
     })

@@ -74,11 +74,6 @@ pub(crate) fn cut_blank(text: &str) -> Option<(&str, &str)> {
     Some((&text[..n], &text[n + 1..]))
 }
 
-/// Spaces and tabs off both ends; a head's lines hold no other white space (`Index::parse`).
-pub(crate) fn trim(text: &str) -> &str {
-    text.trim_ascii()
-}
-
 /// Where `wanted` stands outside quoted strings. The error is a quoted string that does not end.
 pub(crate) fn find_outside_quotes(text: &str, wanted: u8) -> Result<Option<usize>, ()> {
     let bytes = text.as_bytes();

@@ -408,13 +408,7 @@ fn server_key(message: &Message, method: &str) -> String {
     match via.branch() {
         Some(branch) if branch.len() > 7 && branch[..7].eq_ignore_ascii_case("z9hG4bK") => {
             let port = via.port.unwrap_or(5060);
-            let mut key = String::with_capacity(branch.len() + via.host.len() + method.len() + 10);
-            key.push('s');
-            key.push_str(branch);
-            key.push(' ');
-            key.extend(via.host.chars().map(|c| c.to_ascii_lowercase()));
-            let _ = fmt::Write::write_fmt(&mut key, format_args!(":{port} {method}"));
-            key
+            format!("s{branch} {}:{port} {method}", via.host.to_ascii_lowercase())
         }
         _ => {
             let tag = |a: Option<super::header::NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
 //! SIP URIs, borrowed from the message (RFC 3261 §19.1, RFC 5118 for IPv6, RFC 3966 for tel).
 
 use super::parse::ParseError;
-use super::scan::{HOST, NOT_URI, cut, split_outside_quotes, trim};
+use super::scan::{HOST, NOT_URI, cut, split_outside_quotes};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -247,14 +247,14 @@ impl<'a> Params<'a> {
     /// # Errors
     /// More than 32 parameters, an empty name, or an unterminated quoted value.
     pub fn parse(text: &'a str) -> Result<Params<'a>, ParseError> {
-        let params = Params(trim(text));
+        let params = Params(text.trim_ascii());
         if params.0.is_empty() {
             return Ok(params);
         }
         let quotes = memchr::memchr(b'"', text.as_bytes()).is_some();
         let mut count = 0;
         for piece in split_outside_quotes(params.0, b';') {
-            let name = trim(cut(piece, b'=').map_or(piece, |(n, _)| n));
+            let name = cut(piece, b'=').map_or(piece, |(n, _)| n).trim_ascii();
             count += 1;
             if count > MAX_PARAMS {
                 return Err(ParseError::new("more than 32 parameters", 0));
@@ -277,8 +277,8 @@ impl<'a> Params<'a> {
     /// Name and value pairs; a quoted value is returned without its quotes.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         let text = self.0;
-        split_outside_quotes(text, b';').map(trim).filter(|p| !p.is_empty()).map(|piece| match cut(piece, b'=') {
-            Some((name, value)) => (trim(name), Some(unquote(trim(value)))),
+        split_outside_quotes(text, b';').map(str::trim_ascii).filter(|p| !p.is_empty()).map(|piece| match cut(piece, b'=') {
+            Some((name, value)) => (name.trim_ascii(), Some(unquote(value.trim_ascii()))),
             None => (piece, None),
         })
     }

@@ -3,7 +3,7 @@
 //! The core's own task reads it: a datagram is answered in the turn that brought it, with no other thread woken.
 
 use super::Arrival;
-use crate::datagrams::Inbound;
+use crate::datagrams::{BATCH, Inbound};
 use crate::gateway::Input;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
@@ -13,13 +13,13 @@ use std::net::SocketAddr;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Takes up to `most` datagrams; how many there were. With fewer, the socket is empty, and `readable` waits again.
-pub fn receive(socket: &UdpSocket, inbound: &mut Inbound, most: usize) -> usize {
+/// Takes up to a batch of datagrams; how many there were. With fewer, the socket is empty, and `readable` waits again.
+pub fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
     let mut count = 0;
     // The runtime forgets that the socket was readable where the attempt says that it would block.
     let _ = socket.try_io(Interest::READABLE, || {
-        count = inbound.receive(socket, most);
-        if count < most { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
+        count = inbound.receive::<BATCH>(socket);
+        if count < BATCH { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
     });
     count
 }

@@ -15,6 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -37,7 +38,6 @@ const LIGHT: Duration = Duration::from_micros(20);
 /// Datagrams taken at once from a trunk end's socket: it has one every 20 ms, and now and then a few.
 const LINE_BATCH: usize = 4;
 
-
 /// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
 type Routes<K> = HashMap<K, (u64, EndId), foldhash::quality::RandomState>;
 
@@ -54,8 +54,6 @@ struct Live {
     lines: Vec<Line>,
     ufrags: Vec<(EndId, String)>,
     addresses: Vec<(EndId, SocketAddr)>,
-    /// What its timer is armed for.
-    armed: Option<Instant>,
 }
 
 pub(super) struct Running {
@@ -109,6 +107,15 @@ impl Sink for SessionSink<'_> {
 /// Has the poll say when something waits on `socket`.
 pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> io::Result<()> {
     registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
+}
+
+/// Forgets routes of a session's ends, but where one leads to another end by now, as a browser's address may.
+fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>) {
+    for (end, key) in gone {
+        if routes.get(&key) == Some(&(id, end)) {
+            routes.remove(&key);
+        }
+    }
 }
 
 impl Running {
@@ -171,9 +178,6 @@ impl Running {
             }
             let now = Instant::now();
             while let Some(session) = self.timers.pop(now) {
-                if let Some(live) = self.sessions.get_mut(&session) {
-                    live.armed = None;
-                }
                 self.on_session(session, now, |session, now, sink| session.fire(now, sink));
             }
         }
@@ -217,7 +221,6 @@ impl Running {
             lines: Vec::new(),
             ufrags: Vec::new(),
             addresses: Vec::new(),
-            armed: None,
         });
         let kind = match kind {
             Opening::Browser { ice } => Kind::Browser { identity: self.identity.clone(), ice },
@@ -246,12 +249,9 @@ impl Running {
             (self.tell)(id, Notice::Panicked);
             return (self.tell)(id, Notice::Closed { statistics: Vec::new() });
         }
-        // A deadline that moved later is looked at when the old one fires: packets move it fifty times a second.
-        if let Some(due) = live.session.next_timeout()
-            && live.armed.is_none_or(|armed| due < armed)
-        {
-            live.armed = Some(due);
-            self.timers.set(id, due);
+        match live.session.next_timeout() {
+            Some(at) => self.timers.set_if_earlier(id, at),
+            None => self.timers.clear(&id),
         }
         for event in self.events.drain(..) {
             (self.tell)(id, Notice::Media(event));
@@ -263,13 +263,14 @@ impl Running {
         let (ufrags, addresses) = live.session.routes(end);
         for ufrag in ufrags {
             self.by_ufrag.insert(ufrag.clone(), (id, end));
-            if !live.ufrags.iter().any(|(_, known)| *known == ufrag) {
-                live.ufrags.push((end, ufrag));
+            let route = (end, ufrag);
+            if !live.ufrags.contains(&route) {
+                live.ufrags.push(route);
             }
         }
         for address in addresses {
             self.by_address.insert(address, (id, end));
-            if !live.addresses.iter().any(|(_, known)| *known == address) {
+            if !live.addresses.contains(&(end, address)) {
                 live.addresses.push((end, address));
             }
         }
@@ -301,15 +302,8 @@ impl Running {
     }
 
     fn drop_routes(&mut self, id: u64, lines: Vec<Line>, ufrags: Vec<(EndId, String)>, addresses: Vec<(EndId, SocketAddr)>) {
-        for (_, ufrag) in ufrags {
-            self.by_ufrag.remove(&ufrag);
-        }
-        for (_, address) in addresses {
-            // A browser's address may have gone over to its next call already.
-            if self.by_address.get(&address).is_some_and(|(session, _)| *session == id) {
-                self.by_address.remove(&address);
-            }
-        }
+        drop_of(&mut self.by_ufrag, id, ufrags);
+        drop_of(&mut self.by_address, id, addresses);
         for Line { pair, tokens, .. } in lines {
             for socket in [&pair.rtp, &pair.rtcp] {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
@@ -324,7 +318,7 @@ impl Running {
     /// True: more waits.
     fn read_browsers(&mut self, inbound: &mut Inbound) -> bool {
         for _ in 0..ROUNDS {
-            let count = inbound.receive(&self.browsers, BATCH);
+            let count = inbound.receive::<BATCH>(&self.browsers);
             self.datagrams += count as u32;
             let now = Instant::now();
             for n in 0..count {
@@ -364,7 +358,7 @@ impl Running {
                 Port::Browser => None,
             };
             let Some((end, socket)) = socket else { return };
-            let count = inbound.receive(socket, LINE_BATCH);
+            let count = inbound.receive::<LINE_BATCH>(socket);
             self.datagrams += count as u32;
             let now = Instant::now();
             for n in 0..count {
