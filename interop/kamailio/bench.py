@@ -23,36 +23,28 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BINARY = str(ROOT / "target/release/webtrunk")
 
-REGISTER = """<?xml version="1.0"?><scenario name="register">
-<send retrans="500"><![CDATA[
+
+def register_once(cseq, *lines):
+    more = "".join(f"{line}\n" for line in lines)
+    return f"""<send retrans="500"><![CDATA[
 REGISTER sip:wt.test SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
 Max-Forwards: 70
 From: <sip:branch@wt.test>;tag=[call_number]
 To: <sip:branch@wt.test>
 Call-ID: [call_id]
-CSeq: 1 REGISTER
+CSeq: {cseq} REGISTER
 Contact: <sip:branch@[local_ip]:[local_port]>
 Expires: 300
-Content-Length: 0
+{more}Content-Length: 0
 
 ]]></send>
-<recv response="401" auth="true"/>
-<send retrans="500"><![CDATA[
-REGISTER sip:wt.test SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-Max-Forwards: 70
-From: <sip:branch@wt.test>;tag=[call_number]
-To: <sip:branch@wt.test>
-Call-ID: [call_id]
-CSeq: 2 REGISTER
-Contact: <sip:branch@[local_ip]:[local_port]>
-Expires: 300
-[authentication]
-Content-Length: 0
+"""
 
-]]></send>
-<recv response="200"/></scenario>"""
+
+REGISTER = f"""<?xml version="1.0"?><scenario name="register">
+{register_once(1)}<recv response="401" auth="true"/>
+{register_once(2, "[authentication]")}<recv response="200"/></scenario>"""
 
 OPTIONS = """<?xml version="1.0"?><scenario name="options">
 <send retrans="500"><![CDATA[

@@ -8,9 +8,9 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use webtrunk::rtp::Packet;
-use webtrunk::rtp::packet::{HEADER, write_header};
+use webtrunk::rtp::packet::{HEADER, Kind, write_header};
 
-pub const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(20);
 /// Packets at the start of a call whose delay is not counted: handshakes and first decoders are another matter.
 const SETTLING: usize = 25;
 /// Every so many packets the browser decrypts one: that what comes is sound, without the driver's core for all.
@@ -34,9 +34,9 @@ impl Load {
         Load { name: "transcoded, Opus to PCMU and back", calls, transcoded: true, browser: speech.opus.clone(), trunk: speech.pcmu.clone() }
     }
 
-    /// Frames the speech has.
-    pub fn frames(&self) -> usize {
-        self.trunk.len()
+    /// How long the speech is.
+    pub fn length(&self) -> Duration {
+        TICK * self.trunk.len() as u32
     }
 
     /// The payload type and the timestamp's step of what the browser sends.
@@ -64,7 +64,7 @@ impl Outcome {
     }
 }
 
-/// One direction of one call.
+/// One direction of one call: to the trunk, to the browser.
 struct Stream {
     sent: Vec<Instant>,
     /// Timestamp of the first packet that came out, and the step from one to the next.
@@ -89,9 +89,16 @@ impl Stream {
     }
 }
 
-/// Sends `load` through the wired calls for `time`, and waits for the last packets.
-pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
-    let (_, step) = load.browser_format();
+/// Who drives: what is sent and when, what is made of what comes out.
+pub trait Driver {
+    /// It is time for the next packets of call `n`.
+    fn send(&mut self, n: usize, call: &mut Wired);
+    /// RTP came to a call's browser, or its trunk.
+    fn heard(&mut self, n: usize, call: &mut Wired, browser: bool, datagram: &mut [u8]);
+}
+
+/// Has `driver` send each call's packets every 20 ms for `time`, and waits for the last ones.
+pub fn drive(calls: &mut [Wired], time: Duration, driver: &mut impl Driver) {
     let mut poll = Poll::new().expect("a poll");
     for (n, call) in calls.iter().enumerate() {
         for (side, socket) in [&call.browser, &call.trunk].into_iter().enumerate() {
@@ -99,11 +106,8 @@ pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
             poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE).expect("registered");
         }
     }
-    let mut streams: Vec<[Stream; 2]> = calls.iter().map(|_| [Stream::new(160), Stream::new(step)]).collect();
     let mut events = Events::with_capacity(1_024);
-    let mut outcome = Outcome::default();
-    let ticks = (time.as_millis() / TICK.as_millis()) as usize;
-    let total = ticks * calls.len();
+    let total = (time.as_millis() / TICK.as_millis()) as usize * calls.len();
     let start = Instant::now() + Duration::from_millis(5);
     let gap = TICK / calls.len() as u32;
     let mut next = 0;
@@ -113,10 +117,7 @@ pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
         // Calls are spread over the 20 ms, as they are in life.
         while next < total && now >= start + gap * next as u32 {
             let n = next % calls.len();
-            calls[n].send_some(load, true, true);
-            let at = Instant::now();
-            streams[n].iter_mut().for_each(|s| s.sent.push(at));
-            outcome.sent += 2;
+            driver.send(n, &mut calls[n]);
             next += 1;
         }
         if now >= end {
@@ -126,28 +127,54 @@ pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
         poll.poll(&mut events, Some(due.saturating_duration_since(Instant::now()).min(TICK))).expect("polled");
         for event in &events {
             let Token(token) = event.token();
-            let (n, side) = (token / 2, token % 2);
+            let (n, browser) = (token / 2, token.is_multiple_of(2));
             let call = &mut calls[n];
             let mut buf = [0u8; 2_048];
-            while let Ok(len) = if side == 0 { &call.browser } else { &call.trunk }.recv(&mut buf) {
-                // STUN and RTCP are no media.
-                if len < HEADER || buf[0] >> 6 != 2 || (192..224).contains(&buf[1]) {
-                    continue;
-                }
-                let stream = &mut streams[n][1 - side];
-                let before = stream.received;
-                stream.arrived(Instant::now(), &buf[..len], &mut outcome.delays);
-                outcome.received += stream.received - before;
-                if side == 0
-                    && stream.received.is_multiple_of(CHECKED)
-                    && let Some(unprotect) = &mut call.unprotect
-                {
-                    unprotect.rtp(&mut buf[..len]).expect("what the browser gets is sound");
-                    outcome.checked += 1;
+            while let Ok(len) = if browser { &call.browser } else { &call.trunk }.recv(&mut buf) {
+                if Kind::of(&buf[..len]) == Kind::Rtp {
+                    driver.heard(n, call, browser, &mut buf[..len]);
                 }
             }
         }
     }
+}
+
+/// Measures a load: counts, delays.
+struct Measuring<'a> {
+    load: &'a Load,
+    streams: Vec<[Stream; 2]>,
+    outcome: Outcome,
+}
+
+impl Driver for Measuring<'_> {
+    fn send(&mut self, n: usize, call: &mut Wired) {
+        call.send_some(self.load, true, true);
+        let at = Instant::now();
+        self.streams[n].iter_mut().for_each(|s| s.sent.push(at));
+        self.outcome.sent += 2;
+    }
+
+    fn heard(&mut self, n: usize, call: &mut Wired, browser: bool, datagram: &mut [u8]) {
+        let stream = &mut self.streams[n][usize::from(browser)];
+        stream.arrived(Instant::now(), datagram, &mut self.outcome.delays);
+        if browser
+            && stream.received.is_multiple_of(CHECKED)
+            && let Some(unprotect) = &mut call.unprotect
+        {
+            unprotect.rtp(datagram).expect("what the browser gets is sound");
+            self.outcome.checked += 1;
+        }
+    }
+}
+
+/// Sends `load` through the wired calls for `time`.
+pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
+    let (_, step) = load.browser_format();
+    let streams = calls.iter().map(|_| [Stream::new(160), Stream::new(step)]).collect();
+    let mut measuring = Measuring { load, streams, outcome: Outcome::default() };
+    drive(calls, time, &mut measuring);
+    let Measuring { streams, mut outcome, .. } = measuring;
+    outcome.received = streams.iter().flatten().map(|s| s.received).sum();
     outcome.delays.sort();
     outcome
 }

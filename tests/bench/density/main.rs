@@ -2,8 +2,8 @@
 //!
 //! A call is a browser leg of SRTP (AES-128-GCM) and a trunk leg of plain RTP, 50 packets a second each way over
 //! loopback. Each peer is a process of its own; its CPU is what the scheduler counts for its threads. Usage:
-//! `density SPEECH.wav [--quick | --quality=FOLDER]`, the speech as 8 kHz 16-bit mono (`interop/run.sh bench-media` brings it). With
-//! `--quality`, what both make of it is left in FOLDER instead.
+//! `density SPEECH.wav [--quick | --quality=FOLDER]`, the speech as 8 kHz 16-bit
+//! mono (`interop/run.sh bench-media` brings it). With `--quality`, what both make of it is left in FOLDER instead.
 
 mod drive;
 mod peers;
@@ -12,7 +12,6 @@ mod report;
 mod speech;
 
 use drive::Load;
-use peers::Peer;
 use report::Row;
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ fn main() {
     let speech = speech::Speech::read(wav);
     if let Some(folder) = args.iter().find_map(|a| a.strip_prefix("--quality=")) {
         let load = Load::transcoded(1, &speech);
-        for start in [peers::rtpengine as fn() -> Box<dyn Peer>, peers::webtrunk] {
+        for start in peers::ALL {
             quality::record(start().as_mut(), &load, folder.as_ref());
         }
         return;
@@ -42,7 +41,7 @@ fn main() {
     let mut rows: Vec<Row> = Vec::new();
     for round in 0..rounds {
         for load in &loads {
-            for start in [peers::rtpengine as fn() -> Box<dyn Peer>, peers::webtrunk] {
+            for start in peers::ALL {
                 let mut peer = start();
                 eprintln!("round {} of {rounds}: {} calls {} through {}", round + 1, load.calls, load.name, peer.name());
                 rows.push(Row::measure(peer.as_mut(), load, Duration::from_secs(seconds)));

@@ -4,8 +4,8 @@ mod rtpengine;
 pub mod worker;
 
 use crate::drive::{self, Load};
-use std::net::UdpSocket;
 use std::ffi::OsStr;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
@@ -46,11 +46,14 @@ pub trait Peer {
     }
 }
 
-pub fn rtpengine() -> Box<dyn Peer> {
+/// Both, as they are started.
+pub const ALL: [fn() -> Box<dyn Peer>; 2] = [rtpengine, webtrunk];
+
+fn rtpengine() -> Box<dyn Peer> {
     Box::new(rtpengine::Rtpengine::start())
 }
 
-pub fn webtrunk() -> Box<dyn Peer> {
+fn webtrunk() -> Box<dyn Peer> {
     Box::new(worker::Node::start())
 }
 

@@ -1,17 +1,15 @@
 //! What a call sounds like: the speech through a transcoding peer with packets lost on the way to it, both ways,
 //! written as WAV files for an objective measure (`interop/rtpengine/quality.py`).
 
-use crate::drive::{Load, TICK};
+use crate::drive::{Driver, Load, drive};
 use crate::peers::{Peer, Wired};
 use std::path::Path;
-use std::time::{Duration, Instant};
 use webtrunk::codec::g711::Law;
 use webtrunk::codec::{MAX_FRAME, opus};
 use webtrunk::rtp::Packet;
-use webtrunk::rtp::packet::HEADER;
 
 /// Packets lost of a hundred, in the runs.
-pub const LOSSES: [u64; 3] = [0, 3, 10];
+const LOSSES: [u64; 3] = [0, 3, 10];
 /// Samples of a 20 ms frame.
 const FRAME: usize = 160;
 
@@ -21,54 +19,50 @@ type Track = Vec<(u32, Vec<u8>)>;
 /// Runs the speech once at each loss, and leaves `PEER-DIRECTION-LOSS.wav` in `folder`.
 pub fn record(peer: &mut dyn Peer, load: &Load, folder: &Path) {
     for (n, loss) in LOSSES.into_iter().enumerate() {
-        let mut call = peer.call(900 + n, load);
-        let (trunk, browser) = play(load, &mut call, loss);
+        let mut calls = [peer.call(900 + n, load)];
+        let mut recording = Recording { load, loss, chance: 0x9e37_79b9_7f4a_7c15, trunk: Track::new(), browser: Track::new() };
+        drive(&mut calls, load.length(), &mut recording);
         let path = |direction: &str| folder.join(format!("{}-{direction}-{loss}.wav", peer.name()));
-        write(&path("to-trunk"), &phone(trunk));
-        write(&path("to-browser"), &page(browser));
+        write(&path("to-trunk"), &phone(recording.trunk));
+        write(&path("to-browser"), &page(recording.browser));
     }
 }
 
-/// Sends the speech both ways, every packet lost with the same chance in every run.
-fn play(load: &Load, call: &mut Wired, loss: u64) -> (Track, Track) {
-    let (mut trunk, mut browser) = (Track::new(), Track::new());
-    let mut chance = 0x9e37_79b9_7f4a_7c15u64;
-    let mut lost = || {
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        chance % 100 < loss
-    };
-    let frames = load.frames();
-    let start = Instant::now();
-    for tick in 0..frames + 20 {
-        if tick < frames {
-            // What begins a call arrives: the clocks of both ends are read from it.
-            call.send_some(load, tick < 5 || !lost(), tick < 5 || !lost());
-        }
-        while Instant::now() < start + TICK * (tick as u32 + 1) {
-            take(call, &mut trunk, &mut browser);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-    (trunk, browser)
+/// Sends the speech both ways and keeps what comes out; every packet is lost with the same chance in every run.
+struct Recording<'a> {
+    load: &'a Load,
+    loss: u64,
+    chance: u64,
+    trunk: Track,
+    browser: Track,
 }
 
-fn take(call: &mut Wired, trunk: &mut Track, browser: &mut Track) {
-    let mut buf = [0u8; 2_048];
-    let media = |buf: &[u8], len: usize| len >= HEADER && buf[0] >> 6 == 2 && !(192..224).contains(&buf[1]);
-    while let Ok(len) = call.trunk.recv(&mut buf) {
-        if let Some(packet) = Packet::parse(&buf[..len], true).filter(|_| media(&buf, len)) {
-            trunk.push((packet.timestamp, packet.payload(&buf[..len]).to_vec()));
-        }
+impl Recording<'_> {
+    fn loses(&mut self) -> bool {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        self.chance % 100 < self.loss
     }
-    while let Ok(len) = call.browser.recv(&mut buf) {
-        if !media(&buf, len) {
-            continue;
-        }
-        let Some(len) = call.unprotect.as_mut().and_then(|u| u.rtp(&mut buf[..len]).ok()) else { continue };
-        if let Some(packet) = Packet::parse(&buf[..len], true) {
-            browser.push((packet.timestamp, packet.payload(&buf[..len]).to_vec()));
+}
+
+impl Driver for Recording<'_> {
+    fn send(&mut self, _: usize, call: &mut Wired) {
+        // What begins a call arrives: the clocks of both ends are read from it.
+        let begins = call.ticks < 5;
+        let (browser, trunk) = (begins || !self.loses(), begins || !self.loses());
+        call.send_some(self.load, browser, trunk);
+    }
+
+    fn heard(&mut self, _: usize, call: &mut Wired, browser: bool, datagram: &mut [u8]) {
+        let plain = match &mut call.unprotect {
+            Some(unprotect) if browser => unprotect.rtp(datagram).ok(),
+            _ => Some(datagram.len()),
+        };
+        let Some(datagram) = plain.and_then(|len| datagram.get(..len)) else { return };
+        if let Some(packet) = Packet::parse(datagram, true) {
+            let track = if browser { &mut self.browser } else { &mut self.trunk };
+            track.push((packet.timestamp, packet.payload(datagram).to_vec()));
         }
     }
 }

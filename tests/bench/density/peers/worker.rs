@@ -12,6 +12,7 @@ use webtrunk::media::dtls::{Handshake, Identity};
 use webtrunk::media::stun::binding_request;
 use webtrunk::media::{EndId, Settings};
 use webtrunk::sdp::Direction;
+use webtrunk::sdp::description::Fingerprint;
 use webtrunk::sdp::offer_answer::{Agreed, Ice, Remote};
 use webtrunk::worker::ports::PortRange;
 use webtrunk::worker::{Command, Notice, OpenKind, Worker};
@@ -20,8 +21,16 @@ const BROWSER: EndId = EndId(0);
 const TRUNK: EndId = EndId(1);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+const PASSWORD: &str = "a-password-of-enough-bytes";
+
 fn ice(ufrag: String) -> Ice {
-    Ice { ufrag, pwd: "a-password-of-enough-bytes".into() }
+    Ice { ufrag, pwd: PASSWORD.into() }
+}
+
+/// The bytes of `AB:CD:…`.
+fn fingerprint(text: &str) -> Fingerprint {
+    let bytes: Vec<u8> = text.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
+    bytes.try_into().expect("sha-256")
 }
 
 fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
@@ -39,7 +48,7 @@ pub fn serve() {
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
         let words: Vec<&str> = line.split(' ').collect();
-        let [transcoded, session, trunk, fingerprint] = words.as_slice() else { return };
+        let [transcoded, session, trunk, theirs] = words.as_slice() else { return };
         let session: u64 = session.parse().expect("a number");
         let open = |end, kind| {
             let opened = worker.command(Command::Open { session, end, kind, ssrc: 5, cname: "density".into(), seed: session });
@@ -50,8 +59,7 @@ pub fn serve() {
         let browser_port = open(BROWSER, OpenKind::Browser { ice: ours.clone() });
         let trunk_port = open(TRUNK, OpenKind::Trunk { nat: false });
         let trunk = SocketAddr::new(LOCAL, trunk.parse().expect("a port"));
-        let theirs = fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect::<Vec<u8>>();
-        let remote = Remote::Dtls { ice: ice("them".into()), local_ice: ours, fingerprints: vec![theirs.try_into().expect("sha-256")], active: false };
+        let remote = Remote::Dtls { ice: ice("them".into()), local_ice: ours, fingerprints: vec![fingerprint(theirs)], active: false };
         let codec = if *transcoded == "1" { Codec::Opus } else { Codec::Pcmu };
         let commands = [
             Command::Configure { session, end: BROWSER, settings: settings(codec, remote) },
@@ -107,10 +115,9 @@ impl Peer for Node {
         let at = |n: usize| SocketAddr::new(LOCAL, words[n].parse().expect("a port"));
         browser.connect(at(0)).expect("connected");
         trunk.connect(at(1)).expect("connected");
-        let theirs: Vec<u8> = words[2].split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
-        let check = binding_request([n as u8; 12], &format!("us{n}:them"), "a-password-of-enough-bytes", true);
+        let check = binding_request([n as u8; 12], &format!("us{n}:them"), PASSWORD, true);
         let _ = browser.send(&check);
-        let client = Handshake::new(self.identity.clone(), vec![theirs.try_into().expect("sha-256")]);
+        let client = Handshake::new(self.identity.clone(), vec![fingerprint(words[2])]);
         shake(client, browser, trunk)
     }
 }
