@@ -1,22 +1,30 @@
 //! Audio codecs: names, clock rates, and samples in and out.
 //!
-//! Everything on the call path runs at 8 kHz narrowband: libopus encodes and decodes at 8 kHz itself,
-//! so there is no resampler between Opus and G.711.
+//! A bridge runs at the rate of its narrower side: 8 kHz wherever G.711 is, 16 kHz between Opus and G.722. libopus
+//! and G.722 encode and decode at either rate themselves, so there is no resampler on the call path.
 
+pub mod concealment;
 pub mod g711;
+pub mod g722;
+pub mod noise;
 pub mod opus;
+pub mod tones;
 
+use concealment::Concealment;
 use std::fmt;
 
-/// Samples a second of every PCM buffer on the call path.
-pub const PCM_RATE: u32 = 8_000;
-/// Longest packet we decode: 120 ms (Opus's own limit).
-pub const MAX_FRAME: usize = 960;
+/// Samples a second of narrowband PCM.
+pub const NARROW: u32 = 8_000;
+/// Samples a second of wideband PCM.
+pub const WIDE: u32 = 16_000;
+/// Samples of the longest packet we decode: 120 ms (Opus's own limit) of wideband.
+pub const MAX_FRAME: usize = 1_920;
 
 /// A codec we speak.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Codec {
     Opus,
+    G722,
     Pcmu,
     Pcma,
 }
@@ -33,22 +41,23 @@ impl Codec {
     }
 
     /// Every codec, best first.
-    pub const ALL: [Codec; 3] = [Codec::Opus, Codec::Pcmu, Codec::Pcma];
+    pub const ALL: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
 
     /// Encoding name for a rtpmap.
     pub fn name(self) -> &'static str {
         match self {
             Codec::Opus => "opus",
+            Codec::G722 => "G722",
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
         }
     }
 
-    /// The RTP timestamp clock, Hz.
+    /// The RTP timestamp clock, Hz. G.722's is half its rate, by an old mistake that stays (RFC 3551 §4.5.2).
     pub fn clock(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
-            Codec::Pcmu | Codec::Pcma => 8_000,
+            Codec::G722 | Codec::Pcmu | Codec::Pcma => 8_000,
         }
     }
 
@@ -56,9 +65,16 @@ impl Codec {
     pub fn default_payload_type(self) -> u8 {
         match self {
             Codec::Opus => 111,
+            Codec::G722 => 9,
             Codec::Pcmu => 0,
             Codec::Pcma => 8,
         }
+    }
+
+    /// The PCM rate of a bridge between this codec and `other`.
+    pub fn bridge_rate(self, other: Codec) -> u32 {
+        let wide = |c| matches!(c, Codec::Opus | Codec::G722);
+        if wide(self) && wide(other) { WIDE } else { NARROW }
     }
 }
 
@@ -73,20 +89,30 @@ impl fmt::Display for Codec {
 #[error("{0} packet could not be decoded")]
 pub struct DecodeError(pub Codec);
 
-/// Decodes one codec to 8 kHz mono PCM.
-pub enum Decoder {
+enum Decoding {
     Opus(opus::Decoder),
     G711(g711::Law),
+    G722(Box<g722::Decoder>),
+}
+
+/// Decodes one codec to mono PCM, and fills gaps in it.
+pub struct Decoder {
+    codec: Codec,
+    decoding: Decoding,
+    /// Opus conceals by itself.
+    concealment: Option<Concealment>,
 }
 
 impl Decoder {
-    /// A decoder for `codec`.
-    pub fn new(codec: Codec) -> Decoder {
-        match codec {
-            Codec::Opus => Decoder::Opus(opus::Decoder::new()),
-            Codec::Pcmu => Decoder::G711(g711::Law::Mu),
-            Codec::Pcma => Decoder::G711(g711::Law::A),
-        }
+    /// A decoder for `codec` to PCM of `rate`, 8000 or 16,000 samples a second; G.711 has 8000 only.
+    pub fn new(codec: Codec, rate: u32) -> Decoder {
+        let decoding = match codec {
+            Codec::Opus => Decoding::Opus(opus::Decoder::new(rate)),
+            Codec::Pcmu => Decoding::G711(g711::Law::Mu),
+            Codec::Pcma => Decoding::G711(g711::Law::A),
+            Codec::G722 => Decoding::G722(Box::new(g722::Decoder::new(rate == WIDE))),
+        };
+        Decoder { codec, decoding, concealment: (codec != Codec::Opus).then(|| Concealment::new(rate)) }
     }
 
     /// Decodes `payload` into `pcm`; returns how many samples.
@@ -94,66 +120,87 @@ impl Decoder {
     /// # Errors
     /// The payload is not of this codec, or longer than 120 ms.
     pub fn decode(&mut self, payload: &[u8], pcm: &mut [i16; MAX_FRAME]) -> Result<usize, DecodeError> {
-        match self {
-            Decoder::Opus(decoder) => decoder.decode(payload, pcm),
-            Decoder::G711(law) => {
-                let out = pcm.get_mut(..payload.len()).ok_or(DecodeError(Codec::Pcmu))?;
-                law.decode(payload, out);
-                Ok(payload.len())
+        let samples = match &mut self.decoding {
+            Decoding::Opus(decoder) => return decoder.decode(payload, pcm),
+            _ if payload.len() > MAX_FRAME / 2 => return Err(DecodeError(self.codec)),
+            Decoding::G711(law) => {
+                law.decode(payload, pcm);
+                payload.len()
             }
+            Decoding::G722(decoder) => decoder.decode(payload, pcm),
+        };
+        if let Some(concealment) = &mut self.concealment {
+            concealment.heard(&mut pcm[..samples]);
         }
+        Ok(samples)
     }
 
-    /// Fills `samples` of a gap: Opus conceals, with the next packet's in-band FEC where given; G.711 fades.
-    pub fn conceal(&mut self, next: Option<&[u8]>, last: &[i16], samples: usize, pcm: &mut [i16; MAX_FRAME]) -> usize {
+    /// Fills `samples` of a gap, at most [`MAX_FRAME`]: Opus from the next packet's in-band FEC where given and
+    /// else by its own concealment, the others after G.711 appendix I. Returns how many were filled.
+    pub fn conceal(&mut self, next: Option<&[u8]>, samples: usize, pcm: &mut [i16; MAX_FRAME]) -> usize {
         let samples = samples.min(MAX_FRAME);
-        match self {
-            Decoder::Opus(decoder) => decoder.conceal(next, samples, pcm),
-            Decoder::G711(_) => {
-                // Repeat the last frame, fading: G.711 appendix I's idea without its pitch search.
-                for (n, out) in pcm[..samples].iter_mut().enumerate() {
-                    let fade = 256 - (n * 160 / samples.max(1)) as i32;
-                    *out = last.get(n % last.len().max(1)).map_or(0, |s| (i32::from(*s) * fade / 256) as i16);
-                }
+        match (&mut self.decoding, &mut self.concealment) {
+            (Decoding::Opus(decoder), _) => decoder.conceal(next, samples, pcm),
+            (_, Some(concealment)) => {
+                concealment.fill(&mut pcm[..samples]);
                 samples
             }
+            (_, None) => 0,
         }
     }
 }
 
-/// Encodes 8 kHz mono PCM.
-pub enum Encoder {
+enum Encoding {
     Opus(opus::Encoder),
     G711(g711::Law),
+    G722(Box<g722::Encoder>),
+}
+
+/// Encodes mono PCM.
+pub struct Encoder {
+    pub codec: Codec,
+    /// Samples a second it takes.
+    pub rate: u32,
+    encoding: Encoding,
 }
 
 impl Encoder {
-    /// An encoder for `codec`; `complexity` is libopus's 0 to 10.
-    pub fn new(codec: Codec, complexity: u8) -> Encoder {
-        match codec {
-            Codec::Opus => Encoder::Opus(opus::Encoder::new(complexity)),
-            Codec::Pcmu => Encoder::G711(g711::Law::Mu),
-            Codec::Pcma => Encoder::G711(g711::Law::A),
-        }
+    /// An encoder for `codec` from PCM of `rate`, 8000 or 16,000 samples a second; G.711 has 8000 only.
+    /// `complexity` is libopus's 0 to 10.
+    pub fn new(codec: Codec, rate: u32, complexity: u8) -> Encoder {
+        let encoding = match codec {
+            Codec::Opus => Encoding::Opus(opus::Encoder::new(rate, complexity)),
+            Codec::Pcmu => Encoding::G711(g711::Law::Mu),
+            Codec::Pcma => Encoding::G711(g711::Law::A),
+            Codec::G722 => Encoding::G722(Box::new(g722::Encoder::new(rate == WIDE))),
+        };
+        Encoder { codec, rate, encoding }
     }
 
     /// Encodes one frame; returns the payload's length, 0 where nothing need be sent.
     /// Opus takes frames of 2.5, 5, 10, 20, 40 or 60 ms only.
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> usize {
-        match self {
-            Encoder::Opus(encoder) => encoder.encode(pcm, payload),
-            Encoder::G711(law) => {
-                let n = pcm.len().min(payload.len());
-                law.encode(&pcm[..n], &mut payload[..n]);
-                n
+        match &mut self.encoding {
+            Encoding::Opus(encoder) => encoder.encode(pcm, payload),
+            Encoding::G711(law) => {
+                law.encode(pcm, payload);
+                pcm.len().min(payload.len())
             }
+            Encoding::G722(encoder) => encoder.encode(pcm, payload),
         }
     }
 
     /// Tells the encoder what the far side loses, 0 to 100 percent.
     pub fn expect_loss(&mut self, percent: u8) {
-        if let Encoder::Opus(encoder) = self {
+        if let Encoding::Opus(encoder) = &mut self.encoding {
             encoder.expect_loss(percent);
+        }
+    }
+
+    /// Sets libopus's complexity, 0 to 10.
+    pub fn set_complexity(&mut self, complexity: u8) {
+        if let Encoding::Opus(encoder) = &mut self.encoding {
+            encoder.set_complexity(complexity);
         }
     }
 }

@@ -45,6 +45,8 @@ pub enum DtmfMode {
     Rtp,
     /// `application/dtmf-relay` in INFO.
     Info,
+    /// Tones in the sound, both ways.
+    Inband,
 }
 
 /// Reliable provisional responses (RFC 3262).
@@ -152,6 +154,10 @@ pub struct Trunk {
     pub reliable: Reliable,
     pub delayed_offer: bool,
     pub dtmf: DtmfMode,
+    /// Comfort noise is offered to it; where it offers, it is agreed to anyway.
+    pub comfort_noise: bool,
+    /// It gets packets without a pause.
+    pub continuous: bool,
     pub refer: Refer,
     pub messages: bool,
     pub username: Option<String>,

@@ -4,10 +4,11 @@ pub mod dtls;
 pub mod egress;
 pub mod end;
 pub mod ice;
-pub mod ingress;
 pub mod player;
+pub mod reorder;
 pub mod session;
 pub mod stun;
+pub mod transcoder;
 
-pub use end::{EndId, Port, Settings, Statistics};
+pub use end::{Digits, EndId, Port, Settings, Statistics};
 pub use session::{Event, Session, Sink};

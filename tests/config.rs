@@ -31,7 +31,7 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\ntls = { ca = \"nowhere.pem\" }", "config::tls", 10, "PEM file"),
         ("\":5060\"", "\":5060\"\ntls = \":5061\"", "config::tls", 5, "certificate = {"),
         ("sip:192.0.2.1", "http//x", "config::uri", 9, "write \"sip:"),
-        ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\ncodecs = [\"g729\"]", "config::codec", 10, "known: opus, pcmu, pcma"),
+        ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\ncodecs = [\"g729\"]", "config::codec", 10, "known: opus, g722, pcmu, pcma"),
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nallow = [\"0.0.0.0/0\"]", "config::allow", 10, "name the trunk's addresses"),
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nusername = \"u\"", "config::digest", 8, "digest needs both"),
         ("[sip]", "[media]\nports = \"9-8\"\n[sip]", "config::ports", 4, "write \"20000-29999\""),

@@ -18,6 +18,7 @@ fn local(side: Side) -> Local {
         session_id: 1,
         ssrc: 42,
         cname: "CNAME".into(),
+        comfort_noise: false,
     }
 }
 
@@ -78,7 +79,7 @@ fn trunk_offers_are_answered_as_recorded() {
 fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
     let mut browser = Negotiation::new(local(Side::Browser));
     golden("offer-browser", &browser.offer(&Codec::ALL));
-    for (file, codec) in [("answer-opus", Codec::Opus), ("answer-PCMU", Codec::Pcmu), ("answer-PCMA", Codec::Pcma), ("answer-default", Codec::Opus)] {
+    for (file, codec) in [("answer-opus", Codec::Opus), ("answer-PCMU", Codec::Pcmu), ("answer-PCMA", Codec::Pcma), ("answer-G722", Codec::G722), ("answer-default", Codec::Opus)] {
         let mut leg = browser.clone();
         let body = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/corpus/chromium/{file}.sdp"))).expect("readable");
         let agreed = leg.receive_answer(&body).unwrap_or_else(|e| panic!("{file}: {e}"));
@@ -86,11 +87,30 @@ fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
         assert!(matches!(&agreed.remote, Remote::Dtls { active: false, fingerprints, .. } if fingerprints.len() == 1));
     }
     let g722 = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/answer-G722.sdp")).expect("readable");
-    assert_eq!(browser.clone().receive_answer(&g722).map(|a| a.codec).map_err(|e| e.warning), Err(305));
+    let mut narrow = Negotiation::new(local(Side::Browser));
+    narrow.offer(&[Codec::Opus, Codec::Pcmu]);
+    assert_eq!(narrow.receive_answer(&g722).map(|a| a.codec).map_err(|e| e.warning), Err(305));
     let mut trunk = Negotiation::new(local(Side::Trunk));
     golden("offer-trunk", &trunk.offer(&[Codec::Pcmu, Codec::Pcma]));
     let asterisk = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/trunk-sipp-to-asterisk-echo/003_5080-5072_INVITE_200.sdp")).expect("readable");
     assert_eq!(trunk.receive_answer(&asterisk).map(|a| a.codec), Ok(Codec::Pcmu));
+}
+
+#[test]
+fn comfort_noise_is_agreed_with_trunks_that_know_it_and_never_with_browsers() {
+    let body = |formats: &str| format!("v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP {formats}\r\n");
+    let mut trunk = Negotiation::new(local(Side::Trunk));
+    trunk.receive_offer(body("0 13").as_bytes()).expect("sound");
+    let (text, agreed) = trunk.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
+    assert!(agreed.noise == Some(13) && text.contains("a=rtpmap:13 CN/8000"), "{text}");
+    for (offers, answer, noise) in [(false, "0 13", None), (true, "0 13", Some(13)), (true, "0", None)] {
+        let mut trunk = Negotiation::new(Local { comfort_noise: offers, ..local(Side::Trunk) });
+        assert_eq!(trunk.offer(&[Codec::Pcmu]).contains("CN/8000"), offers);
+        assert_eq!(trunk.receive_answer(body(answer).as_bytes()).expect("sound").noise, noise);
+    }
+    let offer = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/loop_audio_full.sdp")).expect("readable");
+    let offer = String::from_utf8(offer).expect("text").replace("m=audio 9 UDP/TLS/RTP/SAVPF", "m=audio 9 UDP/TLS/RTP/SAVPF 13");
+    assert!(!answer(Side::Browser, offer.as_bytes(), &[Codec::Pcmu]).contains(" 13"));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use super::desk::{Asked, Waiting};
 use super::transfer::Watcher;
 use super::{CallId, CallTimer, Desk};
-use crate::config::DtmfMode;
+use crate::config::{DtmfMode, Trunk};
 use crate::media::EndId;
-use crate::media::end::Settings;
+use crate::media::end::{Digits, Settings};
 use crate::sdp::offer_answer::{Agreed, Ice, Local, Negotiation, Side};
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
@@ -96,6 +96,13 @@ pub struct Leg {
     pub last_ack: Option<(u32, Bytes)>,
 }
 
+fn trunk_of<'a>(desk: &Desk<'a>, party: &Party) -> Option<&'a Trunk> {
+    match party {
+        Party::Trunk(name) => desk.config.trunks.get(name),
+        Party::User { .. } | Party::Internal(_) => None,
+    }
+}
+
 /// What a new leg's descriptions say of us; the port is filled in when media has opened.
 pub fn local(desk: &mut Desk<'_>, side: Side, remote_ip: IpAddr) -> Local {
     let ice = (side == Side::Browser).then(|| Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() });
@@ -114,6 +121,7 @@ pub fn local(desk: &mut Desk<'_>, side: Side, remote_ip: IpAddr) -> Local {
         session_id: desk.random_u64() >> 2,
         ssrc: desk.random_u64() as u32,
         cname: desk.token()[..16].to_owned(),
+        comfort_noise: false,
     }
 }
 
@@ -121,7 +129,9 @@ impl Leg {
     /// A leg without a dialog.
     pub fn new(desk: &mut Desk<'_>, party: Party, end: EndId, hop: Hop, remote_ip: IpAddr) -> Leg {
         let side = if matches!(party, Party::User { .. }) { Side::Browser } else { Side::Trunk };
-        let negotiation = Negotiation::new(local(desk, side, remote_ip));
+        let mut local = local(desk, side, remote_ip);
+        local.comfort_noise = trunk_of(desk, &party).is_some_and(|t| t.comfort_noise);
+        let negotiation = Negotiation::new(local);
         Leg {
             party,
             end,
@@ -173,12 +183,14 @@ impl Leg {
         }
     }
 
+    /// The trunk this leg is on.
+    fn trunk<'a>(&self, desk: &Desk<'a>) -> Option<&'a Trunk> {
+        trunk_of(desk, &self.party)
+    }
+
     /// How digits are told to this leg's peer.
     pub fn dtmf(&self, desk: &Desk<'_>) -> DtmfMode {
-        match &self.party {
-            Party::Trunk(name) => desk.config.trunks.get(name).map_or(DtmfMode::Rtp, |t| t.dtmf),
-            _ => DtmfMode::Rtp,
-        }
+        self.trunk(desk).map_or(DtmfMode::Rtp, |t| t.dtmf)
     }
 
     /// Media is open at this address; its port goes into our descriptions.
@@ -190,8 +202,13 @@ impl Leg {
 
     /// Tells media what was agreed.
     pub fn configure(&self, desk: &mut Desk<'_>, call: CallId, worker: usize, agreed: &Agreed) {
-        let digits = self.dtmf(desk) == DtmfMode::Info;
-        let settings = Settings { agreed: agreed.clone(), complexity: desk.config.media.complexity, digits };
+        let digits = match self.dtmf(desk) {
+            DtmfMode::Rtp => Digits::Events,
+            DtmfMode::Info => Digits::Signalled,
+            DtmfMode::Inband => Digits::Tones,
+        };
+        let continuous = self.trunk(desk).is_some_and(|t| t.continuous);
+        let settings = Settings { agreed: agreed.clone(), complexity: desk.config.media.complexity, digits, continuous };
         desk.media(worker, Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) });
     }
 

@@ -78,6 +78,7 @@ impl Call {
             send: pt,
             receive: vec![(pt, codec)],
             events: Some(Events { send: 101, receive: 101, clock: codec.clock() }),
+            noise: None,
             direction: Direction::SendRecv,
             remote: Remote::Rtp { rtp: address(port), rtcp: address(port.wrapping_add(1)) },
             ptime: 20,

@@ -237,7 +237,7 @@ impl Check {
         for name in names {
             match Codec::from_name(name.as_ref()) {
                 Some(codec) => codecs.push(codec),
-                None => self.error(name, "config::codec", format!("{:?} is not a codec we speak", name.as_ref()), "known: opus, pcmu, pcma"),
+                None => self.error(name, "config::codec", format!("{:?} is not a codec we speak", name.as_ref()), "known: opus, g722, pcmu, pcma"),
             }
         }
         codecs

@@ -155,6 +155,10 @@ pub struct Trunk {
     #[serde(default)]
     pub delayed_offer: bool,
     pub dtmf: Option<Text>,
+    #[serde(default)]
+    pub comfort_noise: bool,
+    #[serde(default)]
+    pub continuous: bool,
     pub refer: Option<Text>,
     #[serde(default)]
     pub messages: bool,

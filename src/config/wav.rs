@@ -1,6 +1,6 @@
 //! Prompts: WAV files brought to 8 kHz mono once, when the configuration is read.
 
-use crate::codec::PCM_RATE;
+use crate::codec::NARROW;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub fn read(path: &Path) -> Result<Arc<[i16]>, String> {
     if spec.sample_format != hound::SampleFormat::Int || spec.bits_per_sample != 16 {
         return Err(format!("it holds {}-bit {:?} samples, 16-bit integers are needed", spec.bits_per_sample, spec.sample_format));
     }
-    if !spec.sample_rate.is_multiple_of(PCM_RATE) || spec.sample_rate > 48_000 {
+    if !spec.sample_rate.is_multiple_of(NARROW) || spec.sample_rate > 48_000 {
         return Err(format!("its rate is {} Hz; 8000, 16000, 24000, 32000 or 48000 are read", spec.sample_rate));
     }
     if reader.duration() > MAX_SECONDS * spec.sample_rate {
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<Arc<[i16]>, String> {
     let samples: Vec<i16> = reader.samples::<i16>().collect::<Result<_, _>>().map_err(|e| format!("cannot read it: {e}"))?;
     let channels = usize::from(spec.channels).max(1);
     let mono: Vec<f32> = samples.chunks(channels).map(|c| c.iter().map(|s| f32::from(*s)).sum::<f32>() / channels as f32).collect();
-    Ok(decimate(&mono, (spec.sample_rate / PCM_RATE) as usize).into())
+    Ok(decimate(&mono, (spec.sample_rate / NARROW) as usize).into())
 }
 
 /// Low-pass by a windowed sinc of 8 lobes, then every `factor`-th sample.

@@ -5,10 +5,13 @@
 
 use crate::rtp::packet::Packet;
 use crate::rtp::report::Sent;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Sequence distance beyond which a source has restarted.
 const RESTART: i16 = 1_000;
+/// A new source that begins this near to where the last one ended continues it: timers are a little late, and
+/// packets a little early.
+const NEAR: Duration = Duration::from_millis(40);
 
 #[derive(Clone, Copy, Debug)]
 struct Mapping {
@@ -27,8 +30,14 @@ struct Mapping {
 pub struct Egress {
     pub sent: Sent,
     next: u16,
+    /// A timestamp of the stream, and when it was.
     timestamp: u32,
     last_at: Option<Instant>,
+    /// Where what we made ourselves ends.
+    until: Option<u32>,
+    /// How far the stream runs ahead of the time that passed, timestamp units: what was made in a silence and then
+    /// was not needed. The next silence gives it back.
+    lead: u32,
     mapping: Option<Mapping>,
 }
 
@@ -45,7 +54,7 @@ impl Egress {
     pub fn new(ssrc: u32, sequence: u16, timestamp: u32) -> Egress {
         // The upper half is left free so that SRTP's first rollover does not meet early reordering.
         let next = sequence & 0x7fff;
-        Egress { sent: Sent { ssrc, ..Sent::default() }, next, timestamp, last_at: None, mapping: None }
+        Egress { sent: Sent { ssrc, ..Sent::default() }, next, timestamp, last_at: None, until: None, lead: 0, mapping: None }
     }
 
     /// The timestamp of `now` on this stream.
@@ -68,11 +77,15 @@ impl Egress {
             first: Some(packet.sequence),
             newest: packet.sequence,
             sequence_offset: self.next.wrapping_sub(packet.sequence),
-            timestamp_offset: self.timestamp_at(now, clock).wrapping_sub(packet.timestamp),
+            timestamp_offset: self.resume_timestamp(now, clock).wrapping_sub(packet.timestamp),
         });
         let ahead = packet.sequence.wrapping_sub(mapping.newest) as i16 >= 0;
         if mapping.first.is_some_and(|first| (packet.sequence.wrapping_sub(first) as i16) < 0) {
             return None;
+        }
+        if fresh {
+            let start = packet.timestamp.wrapping_add(mapping.timestamp_offset);
+            self.note_lead(start, self.timestamp_at(now, clock));
         }
         let mapping = self.mapping.insert(mapping);
         let sequence = packet.sequence.wrapping_add(mapping.sequence_offset);
@@ -81,25 +94,75 @@ impl Egress {
             mapping.newest = packet.sequence;
             mapping.first = mapping.first.filter(|first| packet.sequence.wrapping_sub(*first) < RESTART.unsigned_abs());
             self.next = sequence.wrapping_add(1);
-            self.timestamp = timestamp;
-            self.last_at = Some(now);
+            (self.timestamp, self.last_at, self.until) = (timestamp, Some(now), None);
         }
         Some(Numbers { sequence, timestamp, marker: packet.marker || fresh })
     }
 
-    /// Numbers for a packet of our own making at `timestamp`.
-    pub fn generate(&mut self, now: Instant, timestamp: u32, marker: bool) -> Numbers {
+    /// Numbers for a packet of our own making at `timestamp`, which lasts `step`.
+    pub fn generate(&mut self, now: Instant, timestamp: u32, step: u32, marker: bool) -> Numbers {
         self.mapping = None;
         let sequence = self.next;
         self.next = self.next.wrapping_add(1);
-        self.timestamp = timestamp;
-        self.last_at = Some(now);
+        (self.timestamp, self.last_at, self.until) = (timestamp, Some(now), Some(timestamp.wrapping_add(step)));
         Numbers { sequence, timestamp, marker }
     }
 
-    /// Where a generated stream starts so that it continues what was sent before.
+    /// When something was sent last.
+    pub fn last_at(&self) -> Option<Instant> {
+        self.last_at
+    }
+
+    /// Leaves out what the source sends meanwhile: the next packet relayed continues the numbers, without a gap.
+    pub fn interrupt(&mut self) {
+        self.mapping = None;
+    }
+
+    /// Where a new source starts so that it continues what was sent before, and no earlier.
     pub fn resume_timestamp(&self, now: Instant, clock: u32) -> u32 {
-        self.timestamp_at(now, clock)
+        let at = self.timestamp_at(now, clock);
+        let near = NEAR.as_millis() as u32 * clock / 1_000;
+        match self.until {
+            Some(until) if (at.wrapping_sub(until) as i32) < near as i32 => until,
+            _ => at,
+        }
+    }
+
+    /// Where a frame starts that its source's own time, kept without our lead, has at `wanted`: no earlier than
+    /// what was sent ends.
+    pub fn resume_at(&mut self, wanted: u32) -> u32 {
+        let wanted = wanted.wrapping_add(self.lead);
+        match self.until {
+            Some(until) if (until.wrapping_sub(wanted) as i32) > 0 => {
+                self.note_lead(until, wanted);
+                until
+            }
+            _ => wanted,
+        }
+    }
+
+    /// The source's own time where one begins now, for [`resume_at`](Self::resume_at).
+    pub fn source_timestamp(&self, now: Instant, clock: u32) -> u32 {
+        self.resume_timestamp(now, clock).wrapping_sub(self.lead)
+    }
+
+    fn note_lead(&mut self, start: u32, wanted: u32) {
+        let lead = start.wrapping_sub(wanted) as i32;
+        self.lead = self.lead.saturating_add(lead.max(0) as u32);
+    }
+
+    /// How long a silence waits before we fill it, so that what was made too much is given back.
+    pub fn lead(&self, clock: u32) -> Duration {
+        Duration::from_micros(u64::from(self.lead) * 1_000_000 / u64::from(clock))
+    }
+
+    /// The start of what fills a silence from `now` on.
+    pub fn begin_filling(&mut self, now: Instant, clock: u32) -> u32 {
+        let at = self.timestamp_at(now, clock).wrapping_sub(std::mem::take(&mut self.lead));
+        match self.until {
+            Some(until) if (until.wrapping_sub(at) as i32) > 0 => until,
+            _ => at,
+        }
     }
 
     /// Counts a packet that went out.
@@ -149,9 +212,37 @@ mod tests {
         let later = start + Duration::from_secs(1);
         let other = egress.relay(later, 2, &packet(8, 4_000, 1), 8_000).expect("other source");
         assert_eq!(other, Numbers { sequence: 103, timestamp: 13_320, marker: true });
-        let made = egress.generate(later, 13_480, false);
+        let made = egress.generate(later, 13_480, 160, false);
         assert_eq!(made.sequence, 104);
         let back = egress.relay(later, 2, &packet(8, 4_001, 161), 8_000).expect("again");
         assert_eq!(back.sequence, 105);
+    }
+
+    #[test]
+    fn silences_filled_a_little_too_far_do_not_add_up() {
+        // Talk for a second, then 200 ms filled; the next talk always comes 15 ms before the filled end.
+        let start = Instant::now();
+        let ms = |n: u64| start + Duration::from_millis(n);
+        let (mut egress, mut at, mut last) = (Egress::new(1, 0, 0), 0, 0);
+        for round in 0..300u32 {
+            for n in 0..50 {
+                let numbers = egress.relay(ms(at), 1, &packet(9, (round * 50 + n) as u16, at as u32 * 8), 8_000).expect("in order");
+                assert!(n == 0 || numbers.timestamp == last + 160);
+                last = numbers.timestamp;
+                at += 20;
+            }
+            let end = at + 185;
+            at += egress.lead(8_000).as_millis() as u64;
+            let mut timestamp = egress.begin_filling(ms(at), 8_000);
+            while at < end {
+                assert!(timestamp >= last + 160 && timestamp < last + 600, "round {round}: {last} then {timestamp}");
+                last = egress.generate(ms(at), timestamp, 160, false).timestamp;
+                timestamp += 160;
+                at += 20;
+            }
+            at = end;
+        }
+        let ahead = i64::from(last) - at as i64 * 8;
+        assert!(ahead.abs() < 400, "{ahead} units ahead after {at} ms");
     }
 }

@@ -3,8 +3,11 @@
 use super::dtls::{Handshake, Identity};
 use super::egress::Egress;
 use super::ice::Responder;
-use super::ingress::{Reorder, Transcoder};
 use super::player::Player;
+use super::reorder::Reorder;
+use super::transcoder::Transcoder;
+use crate::codec::{Encoder, NARROW};
+use crate::codec::noise::Noise;
 use crate::rtp::report::{Feedback, Reception};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::offer_answer::{Agreed, Ice, Remote};
@@ -34,23 +37,56 @@ pub enum Kind {
     Trunk { nat: bool },
 }
 
+/// How digits reach an end's peer, and come from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Digits {
+    /// telephone-events in RTP (RFC 4733).
+    Events,
+    /// By signalling: they are told to the call.
+    Signalled,
+    /// As sound.
+    Tones,
+}
+
 /// What an exchange settled, with what media alone needs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     pub agreed: Agreed,
     /// libopus complexity for frames we encode towards this end.
     pub complexity: u8,
-    /// Its peer takes digits by signalling: they are told to the call, not sent.
-    pub digits: bool,
+    pub digits: Digits,
+    /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
+    pub continuous: bool,
 }
 
-/// A telephone-event that is being received, for those who want digits by signalling.
+impl Settings {
+    /// How a digit gets to the peer: as sound where it knows no events.
+    pub fn sends_digits(&self) -> Digits {
+        if self.digits == Digits::Events && self.agreed.events.is_none() { Digits::Tones } else { self.digits }
+    }
+}
+
+/// A telephone-event that is being received.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pressed {
+    pub ssrc: u32,
+    /// Of its current segment (RFC 4733 §2.5.1.3).
     pub timestamp: u32,
     pub event: u8,
-    pub duration: u16,
-    pub told: bool,
+    /// Timestamp units of its earlier segments, and of all.
+    pub earlier: u32,
+    pub duration: u32,
+    pub ended: bool,
+    /// When its newest packet came.
+    pub seen: Instant,
+}
+
+/// What an end hears while its source is silent.
+#[derive(Clone, Debug)]
+pub(super) struct Quiet {
+    pub noise: Noise,
+    pub due: Instant,
+    pub begun: bool,
 }
 
 /// Keys of a browser's finished handshake.
@@ -106,27 +142,30 @@ pub(super) enum Join {
     Nothing,
     Bridge(EndId),
     Echo { delay: Duration, line: VecDeque<(Instant, Vec<u8>)> },
-    /// `timestamp` is the next frame's, while frames follow each other.
-    Play { player: Player, next: Instant, timestamp: Option<u32> },
+    Play { player: Player, next: Instant },
 }
 
 /// Packets an echo line holds at most: 10 s of 20 ms.
 pub(super) const ECHO_LINE: usize = 500;
 
-/// A digit being sent as telephone-events.
+/// A digit on its way out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Digit {
     pub event: u8,
+    /// Nothing while its key is held.
+    pub length: Option<Duration>,
     pub started: Option<Started>,
-    pub length: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Started {
     pub at: Instant,
-    pub timestamp: u32,
-    pub ends_sent: u8,
     pub next: Instant,
+    /// Of the event's current segment, and the timestamp units of earlier ones.
+    pub timestamp: u32,
+    pub earlier: u32,
+    /// Packets that said it ended, or frames of the pause after a tone.
+    pub after: u8,
 }
 
 /// What one end saw, for the CDR.
@@ -158,7 +197,14 @@ pub struct Dropped {
 /// How packets of one end get to the other.
 pub(super) enum Path {
     Relay,
-    Transcode(Box<(Reorder, Transcoder, Option<u32>)>),
+    Transcode(Box<Transcoding>),
+}
+
+pub(super) struct Transcoding {
+    pub reorder: Reorder,
+    pub transcoder: Transcoder,
+    /// The next frame's timestamp on the way out, by the source's time.
+    pub next: Option<u32>,
 }
 
 /// One end.
@@ -167,6 +213,9 @@ pub struct End {
     pub(super) transport: Transport,
     pub(super) settings: Option<Settings>,
     pub(super) egress: Egress,
+    /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one stream.
+    pub(super) encoder: Option<Encoder>,
+    pub(super) quiet: Option<Quiet>,
     pub(super) reception: Option<Reception>,
     pub(super) feedback: Option<Feedback>,
     pub(super) join: Join,
@@ -179,8 +228,6 @@ pub struct End {
     pub(super) next_report: Option<Instant>,
     pub(super) flowing: bool,
     pub(super) connected: bool,
-    /// Start of the event being passed on: its input timestamp and the one it left with.
-    pub(super) event: Option<(u32, u32)>,
     pub(super) cname: String,
 }
 
@@ -192,6 +239,22 @@ impl End {
             Transport::Browser { .. } => None,
             Transport::Trunk { rtp, .. } => rtp.filter(|a| a.port() != 0 && !a.ip().is_unspecified()),
         }
+    }
+
+    /// Whether a digit is on its way out in the media stream: nothing else is meanwhile.
+    pub(super) fn is_dialling(&self) -> bool {
+        !self.digits.is_empty()
+    }
+
+    /// The encoder for what is agreed; of `rate` where that matters.
+    pub(super) fn encoder(&mut self, rate: Option<u32>) -> Option<&mut Encoder> {
+        let settings = self.settings.as_ref()?;
+        let codec = settings.agreed.codec;
+        let fits = |e: &Encoder| e.codec == codec && rate.is_none_or(|r| e.rate == r);
+        if !self.encoder.as_ref().is_some_and(fits) {
+            self.encoder = Some(Encoder::new(codec, rate.unwrap_or(NARROW), settings.complexity));
+        }
+        self.encoder.as_mut()
     }
 
     /// Whether what was agreed lets us send.

@@ -1,6 +1,6 @@
 //! Audio of our own making: tones, a tune, prompts; 20 ms of 8 kHz PCM at a time.
 
-use crate::codec::PCM_RATE;
+use crate::codec::NARROW;
 use std::sync::Arc;
 
 /// Samples of one frame.
@@ -35,7 +35,7 @@ const TUNE: [(u32, usize); 16] = [
 
 fn sine(hz: u32, at: usize, amplitude: f32) -> i16 {
     // Whole periods repeat within a second, so the phase stays exact for ever.
-    let phase = (at % PCM_RATE as usize) as f32 * hz as f32 / PCM_RATE as f32;
+    let phase = (at % NARROW as usize) as f32 * hz as f32 / NARROW as f32;
     (amplitude * (std::f32::consts::TAU * phase.fract()).sin()) as i16
 }
 
@@ -65,7 +65,7 @@ impl Player {
             Source::Ringback if at % 48_000 < 16_000 => sine(440, at, 3_000.0) + sine(480, at, 3_000.0),
             Source::Ringback => 0,
             Source::Tune => {
-                let eighth = PCM_RATE as usize / 8;
+                let eighth = NARROW as usize / 8;
                 let total: usize = TUNE.iter().map(|(_, n)| n * eighth).sum();
                 let mut within = at % total;
                 for (hz, eighths) in TUNE {

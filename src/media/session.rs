@@ -7,21 +7,24 @@
 //! 4. The DTLS fingerprint is always checked, in both roles.
 //! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP and locks; RTCP never teaches.
 
+mod digits;
 mod due;
 mod forward;
+mod silence;
 
 use super::dtls::Handshake;
 use super::egress::Egress;
-use super::end::{Digit, Dropped, End, EndId, Join, Kind, Learning, Path, Port, Settings, Srtp, Statistics, Transport};
+use super::end::{Digits, Dropped, End, EndId, Join, Kind, Learning, Path, Port, Settings, Srtp, Statistics, Transcoding, Transport};
 use super::ice::{Checked, Responder};
-use super::ingress::{Reorder, Transcoder};
 use super::player::{Player, Source};
+use super::reorder::Reorder;
 use super::stun::BindingRequest;
-use crate::codec::{Codec, Encoder};
+use super::transcoder::Transcoder;
+use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
 use crate::rtp::report::{Reception, read};
 use crate::rtp::srtp::Refused;
-use crate::sdp::offer_answer::Remote;
+use crate::sdp::offer_answer::{Content, Remote};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -68,7 +71,6 @@ const NTP_EPOCH: u64 = 2_208_988_800;
 /// A session.
 pub struct Session {
     ends: Vec<End>,
-    encoders: Vec<Option<(Codec, Encoder)>>,
     started: Instant,
     /// NTP time of `started`; only differences matter to peers.
     ntp: u64,
@@ -80,7 +82,7 @@ impl Session {
     pub fn new(now: Instant, unix: Duration) -> Session {
         let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
         let ntp = ((unix.as_secs() + NTP_EPOCH) << 32) | fraction;
-        Session { ends: Vec::new(), encoders: Vec::new(), started: now, ntp, silent_since: now }
+        Session { ends: Vec::new(), started: now, ntp, silent_since: now }
     }
 
     fn ntp(&self, now: Instant) -> u64 {
@@ -110,6 +112,8 @@ impl Session {
             transport,
             settings: None,
             egress: Egress::new(ssrc, seed as u16, (seed >> 16) as u32),
+            encoder: None,
+            quiet: None,
             reception: None,
             feedback: None,
             join: Join::Nothing,
@@ -122,17 +126,14 @@ impl Session {
             next_report: None,
             flowing: false,
             connected: false,
-            event: None,
             cname: cname.to_owned(),
         });
-        self.encoders.push(None);
     }
 
     /// Removes an end; returns its figures.
     pub fn close_end(&mut self, id: EndId) -> Option<Statistics> {
         let at = self.index(id)?;
         let end = self.ends.remove(at);
-        self.encoders.remove(at);
         for other in &mut self.ends {
             if matches!(other.join, Join::Bridge(peer) if peer == id) {
                 other.join = Join::Nothing;
@@ -196,17 +197,7 @@ impl Session {
     /// Plays to an end.
     pub fn play(&mut self, now: Instant, id: EndId, source: Source) {
         if let Some(at) = self.index(id) {
-            self.ends[at].join = Join::Play { player: Player::new(source), next: now, timestamp: None };
-        }
-    }
-
-    /// Sends a digit out of an end as telephone-events.
-    pub fn digit(&mut self, id: EndId, event: u8, length: Duration) {
-        if let Some(at) = self.index(id)
-            && self.ends[at].digits.len() < 64
-        {
-            let length = length.clamp(Duration::from_millis(40), Duration::from_secs(6));
-            self.ends[at].digits.push_back(Digit { event, started: None, length });
+            self.ends[at].join = Join::Play { player: Player::new(source), next: now };
         }
     }
 
@@ -222,18 +213,24 @@ impl Session {
     fn plan_from(&mut self, at: usize, from: Codec) {
         let Join::Bridge(peer) = self.ends[at].join else { return };
         let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else { return };
-        let (to, ptime, complexity) = (theirs.agreed.codec, theirs.agreed.ptime, theirs.complexity);
+        let mine = self.ends[at].settings.as_ref().map(|s| s.digits);
+        // Digits in the sound of one who has no other are told to one who does not take them as sound.
+        let listen = mine == Some(Digits::Tones) && theirs.sends_digits() != Digits::Tones;
+        let (to, ptime) = (theirs.agreed.codec, theirs.agreed.ptime);
+        let relay = from == to && !listen;
         let same = match &self.ends[at].path {
-            Path::Relay => from == to,
-            Path::Transcode(t) => t.1.fits(from, to, ptime),
+            Path::Relay => relay,
+            Path::Transcode(t) => !relay && t.transcoder.fits(from, to, ptime, listen),
         };
-        if !same {
-            self.ends[at].path = if from == to {
-                Path::Relay
-            } else {
-                Path::Transcode(Box::new((Reorder::default(), Transcoder::new(from, to, ptime, complexity), None)))
-            };
+        if same {
+            return;
         }
+        self.ends[at].path = if relay {
+            Path::Relay
+        } else {
+            let transcoder = Transcoder::new(from, to, ptime, listen);
+            Path::Transcode(Box::new(Transcoding { reorder: Reorder::default(), transcoder, next: None }))
+        };
     }
 
     /// Takes a datagram that came in by `port`. `datagram` is decrypted in place.
@@ -343,15 +340,9 @@ impl Session {
         let end = &mut self.ends[at];
         let Some(feedback) = read(now, ntp, datagram, end.egress.sent.ssrc, end.reception.as_mut()) else { return };
         end.feedback = Some(feedback);
-        // The loss our peer sees steers the encoder that feeds it, which sits on the other end's path.
-        let id = end.id;
-        let percent = (feedback.fraction_lost * 100.0) as u8;
-        for other in &mut self.ends {
-            if let (Join::Bridge(peer), Path::Transcode(t)) = (&other.join, &mut other.path)
-                && *peer == id
-            {
-                t.1.expect_loss(percent);
-            }
+        // The loss our peer sees steers the encoder that feeds it.
+        if let Some(encoder) = &mut end.encoder {
+            encoder.expect_loss((feedback.fraction_lost * 100.0) as u8);
         }
     }
 
@@ -364,12 +355,10 @@ impl Session {
         };
         let Some(settings) = &end.settings else { return };
         let agreed = &settings.agreed;
-        let codec = agreed.receive.iter().find(|(pt, _)| *pt == packet.payload_type).map(|r| r.1);
-        let is_event = agreed.events.is_some_and(|e| e.receive == packet.payload_type);
-        if codec.is_none() && !is_event {
+        let Some(content) = agreed.content(packet.payload_type) else {
             end.dropped.unknown_payload += 1;
             return;
-        }
+        };
         if end.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
             end.lost_before += end.reception.map_or(0, |r| r.lost());
             end.reception = Some(Reception::new(packet.ssrc));
@@ -388,13 +377,12 @@ impl Session {
             end.dropped.not_expected += 1;
             return;
         }
-        if let Some(codec) = codec {
-            self.plan_from(at, codec);
+        match content {
+            Content::Audio(codec) => self.plan_from(at, codec),
+            Content::Event => self.hear_event(now, at, &packet, datagram, sink),
+            Content::Noise => self.hear_noise(now, at, &packet, datagram, sink),
         }
-        if self.tells_digits(at, &packet, datagram, is_event, sink) {
-            return;
-        }
-        self.forward(now, at, packet, datagram, is_event, sink);
+        self.forward(now, at, packet, datagram, content, sink);
     }
 
     /// The ufrags and validated addresses of an end, for the worker's demultiplexer.

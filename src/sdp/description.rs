@@ -107,6 +107,10 @@ impl Format {
     pub fn is_telephone_event(&self) -> bool {
         self.name.eq_ignore_ascii_case("telephone-event")
     }
+    /// Whether this is comfort noise (RFC 3389) for codecs with a clock of 8000.
+    pub fn is_comfort_noise(&self) -> bool {
+        self.name.eq_ignore_ascii_case("CN") && self.clock == 8_000
+    }
 }
 
 /// A sha-256 fingerprint of the peer's certificate (RFC 8122).

@@ -48,6 +48,8 @@ pub struct Local {
     pub session_id: u64,
     pub ssrc: u32,
     pub cname: String,
+    /// Our offers hold comfort noise; it is agreed to wherever a trunk offers it.
+    pub comfort_noise: bool,
 }
 
 /// Where RTP goes and how it is protected.
@@ -76,11 +78,30 @@ pub struct Agreed {
     /// Payload types the peer may send.
     pub receive: Vec<(u8, Codec)>,
     pub events: Option<Events>,
+    /// Payload type of comfort noise (RFC 3389), both ways.
+    pub noise: Option<u8>,
     /// Ours: whether we send, whether we receive.
     pub direction: Direction,
     pub remote: Remote,
     /// Milliseconds per packet we send, 10 to 60.
     pub ptime: u32,
+}
+
+/// What the packets of a payload type hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    Audio(Codec),
+    Event,
+    Noise,
+}
+
+impl Agreed {
+    /// What the peer's packets of this payload type hold; nothing where it was not agreed.
+    pub fn content(&self, payload_type: u8) -> Option<Content> {
+        let audio = self.receive.iter().find(|(pt, _)| *pt == payload_type).map(|(_, codec)| Content::Audio(*codec));
+        let event = || self.events.filter(|e| e.receive == payload_type).map(|_| Content::Event);
+        audio.or_else(event).or_else(|| self.noise.filter(|pt| *pt == payload_type).map(|_| Content::Noise))
+    }
 }
 
 /// The state of one leg's negotiation.
@@ -128,6 +149,9 @@ impl Negotiation {
         self.state = SignalingState::HaveLocalOffer;
         self.version += 1;
         self.offered = offered_formats(codecs);
+        if self.local.comfort_noise && codecs.iter().any(|c| c.clock() == 8_000) {
+            self.offered.push(comfort_noise(13));
+        }
         let browser = self.local.side == Side::Browser;
         let audio = Audio {
             formats: &self.offered,
@@ -183,11 +207,13 @@ impl Negotiation {
         let mut receive: Vec<(u8, Codec)> = self.offered.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect();
         receive.extend(audio.formats.iter().filter(ours).filter_map(|f| Some((f.payload_type, f.codec()?))));
         receive.dedup();
+        let noise = audio.formats.iter().find(|f| f.is_comfort_noise()).filter(|_| self.offered.iter().any(Format::is_comfort_noise));
         let agreed = Agreed {
             codec,
             send: first.payload_type,
             receive,
             events,
+            noise: noise.filter(|_| codec.clock() == 8_000).map(|f| f.payload_type),
             direction: hold_aware(audio).reversed(),
             // Our offer said actpass: an answer without setup is active (RFC 5763 §5).
             remote: self.remote(audio, audio.setup == Some(Setup::Passive))?,
@@ -253,6 +279,9 @@ impl Negotiation {
         let (codec, format) = prefer.iter().find_map(find).ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer))))?;
         let events = audio.formats.iter().filter(|f| f.is_telephone_event()).max_by_key(|f| f.clock == codec.clock());
         let events = events.filter(|f| f.clock == codec.clock());
+        // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's own.
+        let quiet = self.local.side == Side::Trunk && codec.clock() == 8_000;
+        let noise = audio.formats.iter().find(|f| quiet && f.is_comfort_noise()).map(|f| f.payload_type);
         let active = audio.setup == Some(Setup::Passive);
         let direction = hold_aware(audio).reversed().and(allow);
         let agreed = Agreed {
@@ -260,12 +289,14 @@ impl Negotiation {
             send: format.payload_type,
             receive: vec![(format.payload_type, codec)],
             events: events.map(|f| Events { send: f.payload_type, receive: f.payload_type, clock: f.clock }),
+            noise,
             direction,
             remote: self.remote(audio, active)?,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
         };
         let mut formats = vec![ours_of(format, codec)];
         formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));
+        formats.extend(noise.map(comfort_noise));
         let sections: Vec<Section<'_>> = offer.media.iter().enumerate().map(|(n, m)| {
             if n != at {
                 return Section::Refused(m);
@@ -337,6 +368,10 @@ fn ours_of(format: &Format, codec: Codec) -> Format {
     Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), fmtp: fmtp.into() }
 }
 
+fn comfort_noise(payload_type: u8) -> Format {
+    Format { payload_type, name: "CN".into(), clock: 8_000, fmtp: String::new() }
+}
+
 fn offered_formats(codecs: &[Codec]) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for &codec in codecs {
@@ -356,7 +391,7 @@ fn offered_formats(codecs: &[Codec]) -> Vec<Format> {
 
 fn no_common(audio: &MediaDescription, ours: &[Format]) -> String {
     let names = |f: &[Format]| {
-        let names: Vec<String> = f.iter().filter(|f| !f.is_telephone_event()).map(|f| format!("{}/{}", f.name, f.clock)).collect();
+        let names: Vec<String> = f.iter().filter(|f| !f.is_telephone_event() && !f.is_comfort_noise()).map(|f| format!("{}/{}", f.name, f.clock)).collect();
         names.join(", ")
     };
     format!("no common audio codec: the peer has {}, this leg has {}", names(&audio.formats), names(ours))

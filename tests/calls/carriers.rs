@@ -463,7 +463,7 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "peer", "Recv-Info: weather\r\n");
     let ok = lab.take(ALICE, "200");
     lab.ack(ALICE, &ok);
-    let told = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits));
+    let told = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Signalled));
     assert!(told, "media tells digits instead of sending them");
     let session = lab.media.iter().find_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None }).unwrap();
     let event = Event::Digit { end: webtrunk::media::EndId(1), event: 11, length: Duration::from_millis(120) };

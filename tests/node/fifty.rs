@@ -20,7 +20,7 @@ use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState};
-use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME};
+use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
 use webtrunk::sip::parse::Framing;
 use webtrunk::sip::{Message, Method, digest};
 
@@ -157,7 +157,7 @@ async fn call(web: SocketAddr, n: usize, all_up: Arc<tokio::sync::Barrier>, hear
     // Nobody hangs up before all talk.
     all_up.wait().await;
     let mut pace = tokio::time::interval(Duration::from_millis(20));
-    let mut encoder = Encoder::new(Codec::Opus, 3);
+    let mut encoder = Encoder::new(Codec::Opus, NARROW, 3);
     for at in 0..PACKETS {
         pace.tick().await;
         let pcm: Vec<i16> = (0..160).map(|s| (8_000.0 * (std::f32::consts::TAU * 440.0 * (at * 160 + s) as f32 / 8_000.0).sin()) as i16).collect();
@@ -166,7 +166,7 @@ async fn call(web: SocketAddr, n: usize, all_up: Arc<tokio::sync::Barrier>, hear
         let header = rtp::header::Header { version: 2, payload_type: 111, sequence_number: at as u16, timestamp: at as u32 * 960, ssrc: 1_000 + n as u32, ..Default::default() };
         track.write_rtp(rtp::packet::Packet { header, payload: bytes::Bytes::copy_from_slice(&payload[..len]) }).await.expect("sent");
     }
-    let mut decoder = Decoder::new(Codec::Opus);
+    let mut decoder = Decoder::new(Codec::Opus, NARROW);
     let (mut count, mut pcm) = (0, Vec::new());
     while count < PACKETS - 15 {
         let packet = tokio::time::timeout(Duration::from_secs(10), received.recv()).await.unwrap_or_else(|_| panic!("call {n} heard {count} packets"));

@@ -91,7 +91,7 @@ impl Check {
         }
         let prefer = self.word(t.prefer.as_ref(), "prefer", &[("opus", Prefer::Opus), ("passthrough", Prefer::Passthrough)]);
         let reliable = self.word(t.reliable.as_ref(), "100rel", &[("supported", Reliable::Supported), ("off", Reliable::Off), ("required", Reliable::Required)]);
-        let dtmf = self.word(t.dtmf.as_ref(), "dtmf", &[("rtp", DtmfMode::Rtp), ("info", DtmfMode::Info)]);
+        let dtmf = self.word(t.dtmf.as_ref(), "dtmf", &[("rtp", DtmfMode::Rtp), ("info", DtmfMode::Info), ("inband", DtmfMode::Inband)]);
         let refer = self.word(t.refer.as_ref(), "refer", &[("refuse", Refer::Refuse), ("execute", Refer::Execute), ("pass", Refer::Pass)]);
         Some(Trunk {
             number: TrunkNumber(0),
@@ -107,6 +107,8 @@ impl Check {
             reliable,
             delayed_offer: t.delayed_offer,
             dtmf,
+            comfort_noise: t.comfort_noise,
+            continuous: t.continuous,
             refer,
             messages: t.messages,
             codecs: self.codecs(&t.codecs, &[Codec::Pcmu, Codec::Pcma]),

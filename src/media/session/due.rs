@@ -1,10 +1,9 @@
 //! What time brings: handshakes repeated, consent lost, reports, played frames, echoes, digits.
 
 use super::{Event, REPORT, SILENCE, Session, Sink, TICK};
-use crate::codec::Encoder;
-use crate::media::end::{End, Join, Port, Started, Transport};
+use crate::codec::NARROW;
+use crate::media::end::{End, Join, Port, Transport};
 use crate::media::player::FRAME;
-use crate::rtp::event::TelephoneEvent;
 use crate::rtp::packet::Packet;
 use crate::rtp::report::compose;
 use std::time::Instant;
@@ -17,7 +16,9 @@ impl Session {
             self.fire_consent(now, at, sink);
             self.fire_report(now, at, sink);
             self.fire_join(now, at, sink);
+            self.fire_pressed(now, at, sink);
             self.fire_digit(now, at, sink);
+            self.fire_quiet(now, at, sink);
         }
         let talking = self.ends.iter().any(|e| e.settings.is_some());
         if talking && now >= self.silent_since + SILENCE {
@@ -80,9 +81,7 @@ impl Session {
                 Join::Echo { line, .. } if line.front().is_some_and(|(due, _)| now >= *due) => {
                     let Some((_, bytes)) = line.pop_front() else { return };
                     if let Some(packet) = Packet::parse(&bytes, true) {
-                        let events = self.ends[at].settings.as_ref().and_then(|s| s.agreed.events);
-                        let is_event = events.is_some_and(|e| e.receive == packet.payload_type);
-                        self.relay(now, at, at, packet, &bytes, is_event, sink);
+                        self.relay(now, at, at, packet, &bytes, sink);
                     }
                 }
                 Join::Play { next, .. } if now >= *next => {
@@ -100,62 +99,17 @@ impl Session {
     }
 
     fn play_frame(&mut self, now: Instant, at: usize, sink: &mut impl Sink) -> bool {
-        let Some(settings) = self.ends[at].settings.clone() else { return true };
-        if self.ends[at].rtp_target().is_none() {
+        let end = &mut self.ends[at];
+        // What is played waits while a digit goes out, or nobody can hear it.
+        if end.rtp_target().is_none() || end.is_dialling() || end.encoder(Some(NARROW)).is_none() {
             return true;
         }
-        let codec = settings.agreed.codec;
-        if self.encoders[at].as_ref().is_none_or(|(c, _)| *c != codec) {
-            self.encoders[at] = Some((codec, Encoder::new(codec, settings.complexity)));
-        }
-        let Join::Play { player, timestamp: continued, .. } = &mut self.ends[at].join else { return true };
-        let continued = continued.take();
+        let Join::Play { player, .. } = &mut end.join else { return true };
         let mut pcm = [0i16; FRAME];
         let more = player.fill(&mut pcm);
-        let mut payload = [0u8; 400];
-        let n = self.encoders[at].as_mut().map_or(0, |(_, e)| e.encode(&pcm, &mut payload));
-        let first = self.ends[at].egress.sent.packets == 0;
-        let timestamp = continued.unwrap_or_else(|| self.ends[at].egress.resume_timestamp(now, codec.clock()));
-        if let Join::Play { timestamp: slot, .. } = &mut self.ends[at].join {
-            *slot = Some(timestamp.wrapping_add(codec.clock() / 50));
-        }
-        let numbers = self.ends[at].egress.generate(now, timestamp, first);
-        self.send(at, settings.agreed.send, numbers, &payload[..n], sink);
+        let first = end.egress.sent.packets == 0;
+        self.say(now, at, None, first, &pcm, sink);
         more
-    }
-
-    fn fire_digit(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
-        let Some(settings) = &self.ends[at].settings else { return };
-        let (Some(events), clock) = (settings.agreed.events, settings.agreed.codec.clock()) else {
-            self.ends[at].digits.clear();
-            return;
-        };
-        let Some(mut digit) = self.ends[at].digits.front().copied() else { return };
-        let started = digit.started.unwrap_or(Started {
-            at: now,
-            timestamp: self.ends[at].egress.resume_timestamp(now, clock),
-            ends_sent: 0,
-            next: now,
-        });
-        if now < started.next {
-            digit.started = Some(started);
-            self.ends[at].digits[0] = digit;
-            return;
-        }
-        let elapsed = now.saturating_duration_since(started.at) + TICK;
-        let end = elapsed >= digit.length;
-        let duration = (elapsed.min(digit.length).as_micros() as u64 * u64::from(events.clock) / 1_000_000).min(0xffff) as u16;
-        let report = TelephoneEvent { event: digit.event, end, volume: 10, duration };
-        let numbers = self.ends[at].egress.generate(now, started.timestamp, digit.started.is_none());
-        self.send(at, events.send, numbers, &report.to_bytes(), sink);
-        // RFC 4733 §2.5.1.4: the end is sent three times.
-        let ends_sent = started.ends_sent + u8::from(end);
-        digit.started = Some(Started { ends_sent, next: now + TICK, ..started });
-        if ends_sent >= 3 {
-            self.ends[at].digits.pop_front();
-        } else {
-            self.ends[at].digits[0] = digit;
-        }
     }
 
     /// When [`fire`](Self::fire) is next due.
@@ -171,7 +125,8 @@ impl Session {
                 _ => None,
             };
             let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));
-            [handshake, consent, end.next_report, join, digit].into_iter().flatten().min()
+            let pressed = Session::pressed_until(&end.pressed);
+            [handshake, consent, end.next_report, join, digit, pressed, Session::quiet_due(end)].into_iter().flatten().min()
         };
         let silence = self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);
         self.ends.iter().filter_map(of_end).chain(silence).min()

@@ -5,7 +5,7 @@ use crate::drive::{Driver, Load, drive};
 use crate::peers::{Peer, Wired};
 use std::path::Path;
 use webtrunk::codec::g711::Law;
-use webtrunk::codec::{MAX_FRAME, opus};
+use webtrunk::codec::{MAX_FRAME, NARROW, opus};
 use webtrunk::rtp::Packet;
 
 /// Packets lost of a hundred, in the runs.
@@ -87,7 +87,7 @@ fn phone(track: Track) -> Vec<i16> {
 
 /// A page: Opus, what is missing taken from the next packet's redundancy or concealed.
 fn page(track: Track) -> Vec<i16> {
-    let (mut pcm, mut decoder) = (Vec::new(), opus::Decoder::new());
+    let (mut pcm, mut decoder) = (Vec::new(), opus::Decoder::new(NARROW));
     let mut buf = [0i16; MAX_FRAME];
     for (at, payload) in in_order(track, 6) {
         while pcm.len() + FRAME / 2 < at {

@@ -15,6 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
         session_id: 1,
         ssrc: 1,
         cname: "c".into(),
+        comfort_noise: bytes.first() == Some(&b'v'),
     };
     let mut leg = Negotiation::new(local);
     if leg.receive_offer(bytes).is_ok()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{Handshake, Identity};
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{EndId, Settings};
+use webtrunk::media::{Digits, EndId, Settings};
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::description::Fingerprint;
 use webtrunk::sdp::offer_answer::{Agreed, Ice, Remote};
@@ -35,9 +35,9 @@ fn fingerprint(text: &str) -> Fingerprint {
 
 fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     let pt = codec.default_payload_type();
-    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, direction: Direction::SendRecv, remote, ptime: 20 };
+    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, ptime: 20 };
     // media.complexity as it is where nobody sets it.
-    Box::new(Settings { agreed, complexity: 5, digits: false })
+    Box::new(Settings { agreed, complexity: 5, digits: Digits::Events, continuous: false })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint` out.

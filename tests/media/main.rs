@@ -1,53 +1,23 @@
 //! Media in virtual time: the six media rules with a negative test each, the DTLS pitfalls, audio by tone and level.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+mod codecs;
+mod digits;
+mod lab;
+mod silence;
+
+use lab::*;
 use std::time::{Duration, Instant};
-use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME};
-use webtrunk::media::dtls::{Failed, Handshake, Identity, Keys};
-use webtrunk::media::end::Kind;
+use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
+use webtrunk::media::dtls::{Failed, Handshake, Keys};
 use webtrunk::media::player::Source;
 use webtrunk::media::session::Event;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{EndId, Port, Session, Settings, Sink};
-use webtrunk::rtp::Packet;
+use webtrunk::media::Port;
 use webtrunk::rtp::event::TelephoneEvent;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::Profile;
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::offer_answer::{Agreed, Events, Ice, Remote};
-
-const BROWSER: EndId = EndId(0);
-const TRUNK: EndId = EndId(1);
-
-fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
-    static BOTH: OnceLock<(Arc<Identity>, Arc<Identity>)> = OnceLock::new();
-    BOTH.get_or_init(|| {
-        let make = || Arc::new(Identity::generate().expect("a certificate"));
-        (make(), make())
-    })
-}
-
-fn fingerprint(identity: &Identity) -> [u8; 32] {
-    let bytes: Vec<u8> = identity.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
-    bytes.try_into().expect("sha-256")
-}
-
-fn addr(last: u8, port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, last], port))
-}
-
-/// xorshift, so that runs repeat.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
+use webtrunk::sdp::offer_answer::Remote;
 
 // ---- DTLS alone ----
 
@@ -147,8 +117,8 @@ fn a_handshake_that_never_finishes_is_given_up_after_its_budget_and_a_finished_o
 
 #[test]
 fn chromiums_fragmented_client_hello_is_read_in_any_order_and_answered_once() {
-    let first: &[u8] = include_bytes!("corpus/dtls/01_chromium156_clienthello_frag1.bin");
-    let second: &[u8] = include_bytes!("corpus/dtls/02_chromium156_clienthello_frag2.bin");
+    let first: &[u8] = include_bytes!("../corpus/dtls/01_chromium156_clienthello_frag1.bin");
+    let second: &[u8] = include_bytes!("../corpus/dtls/02_chromium156_clienthello_frag2.bin");
     for order in [vec![first, second], vec![second, first], vec![first, first, second], vec![first, second, first, second]] {
         let (ours, theirs) = identities();
         let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
@@ -201,163 +171,6 @@ fn dtls_junk_changes_nothing() {
 }
 
 // ---- sessions ----
-
-#[derive(Default)]
-struct Log {
-    sent: Vec<(Port, SocketAddr, Vec<u8>)>,
-    events: Vec<Event>,
-}
-
-impl Sink for Log {
-    fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
-        self.sent.push((port, to, datagram.to_vec()));
-    }
-    fn event(&mut self, event: Event) {
-        self.events.push(event);
-    }
-}
-
-fn ice(name: &str) -> Ice {
-    Ice { ufrag: name.into(), pwd: format!("{name}-password-of-22-chars") }
-}
-
-fn agreed(codec: Codec, remote: Remote) -> Agreed {
-    let opus = codec == Codec::Opus;
-    let events = Events { send: if opus { 110 } else { 101 }, receive: if opus { 110 } else { 101 }, clock: codec.clock() };
-    let pt = codec.default_payload_type();
-    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), direction: Direction::SendRecv, remote, ptime: 20 }
-}
-
-fn settings(codec: Codec, remote: Remote) -> Settings {
-    Settings { agreed: agreed(codec, remote), complexity: 5, digits: false }
-}
-
-/// A session with a browser end and a trunk end, bridged, and the browser's side of the crypto.
-struct Call {
-    session: Session,
-    log: Log,
-    now: Instant,
-    browser: SocketAddr,
-    keys: Option<Keys>,
-    client: Handshake,
-    sequence: u16,
-}
-
-const TRUNK_ADDRESS: (u8, u16) = (10, 4_000);
-
-fn trunk_remote() -> Remote {
-    let (last, port) = TRUNK_ADDRESS;
-    Remote::Rtp { rtp: addr(last, port), rtcp: addr(last, port + 1) }
-}
-
-fn dtls_remote() -> Remote {
-    Remote::Dtls { ice: ice("theirs"), local_ice: ice("ours"), fingerprints: vec![fingerprint(&identities().1)], active: false }
-}
-
-impl Call {
-    fn new(browser_codec: Codec, trunk_codec: Codec, nat: bool) -> Call {
-        let (ours, theirs) = identities();
-        let now = Instant::now();
-        let mut session = Session::new(now, Duration::from_secs(1_700_000_000));
-        let mut log = Log::default();
-        session.open(BROWSER, Kind::Browser { identity: ours.clone(), ice: ice("ours") }, 0x1111, "us", 7);
-        session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", 9);
-        session.configure(now, BROWSER, settings(browser_codec, dtls_remote()), &mut log);
-        session.configure(now, TRUNK, settings(trunk_codec, trunk_remote()), &mut log);
-        session.bridge(BROWSER, TRUNK);
-        let client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
-        Call { session, log, now, browser: addr(20, 5_000), keys: None, client, sequence: 100 }
-    }
-
-    fn connected(browser_codec: Codec, trunk_codec: Codec) -> Call {
-        let mut call = Call::new(browser_codec, trunk_codec, false);
-        call.check(call.browser, true);
-        call.secure();
-        call.log = Log::default();
-        call
-    }
-
-    fn check(&mut self, from: SocketAddr, nominate: bool) {
-        let mut request = binding_request([3; 12], "ours:theirs", &ice("ours").pwd, nominate);
-        self.session.receive(self.now, Port::Browser, BROWSER, from, &mut request, &mut self.log);
-    }
-
-    fn secure(&mut self) {
-        let mut to_server = Vec::new();
-        self.client.start(self.now, &mut |d| to_server.push(d.to_vec()));
-        for _ in 0..20 {
-            for mut datagram in std::mem::take(&mut to_server) {
-                self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
-            }
-            for (_, _, datagram) in std::mem::take(&mut self.log.sent) {
-                if (20..64).contains(&datagram[0])
-                    && let Some(keys) = self.client.receive(self.now, &datagram, &mut |d| to_server.push(d.to_vec())).expect("sound")
-                {
-                    self.keys = Some(keys);
-                }
-            }
-        }
-        assert!(self.keys.is_some() && self.log.events.contains(&Event::Secured { end: BROWSER }));
-    }
-
-    fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
-        let mut buf = vec![0u8; 12 + payload.len() + 32];
-        write_header(buf.first_chunk_mut().expect("room"), false, payload_type, self.sequence, timestamp, 77);
-        buf[12..12 + payload.len()].copy_from_slice(payload);
-        self.sequence = self.sequence.wrapping_add(1);
-        let len = self.keys.as_mut().expect("secured").protect.rtp(&mut buf, 12 + payload.len()).expect("room");
-        buf.truncate(len);
-        buf
-    }
-
-    fn browser_sends(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
-        let mut datagram = self.sealed(payload_type, timestamp, payload);
-        self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
-    }
-
-    fn trunk_sends(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
-        let mut datagram = vec![0u8; 12 + payload.len()];
-        write_header(datagram.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, 88);
-        datagram[12..].copy_from_slice(payload);
-        self.session.receive(self.now, Port::Rtp(TRUNK), TRUNK, from, &mut datagram, &mut self.log);
-    }
-
-    fn trunk_gets(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
-        let sent = std::mem::take(&mut self.log.sent);
-        let rtp = sent.into_iter().filter(|(port, ..)| *port == Port::Rtp(TRUNK));
-        rtp.map(|(_, to, d)| (to, Packet::parse(&d, true).expect("RTP"), d[12..].to_vec())).collect()
-    }
-
-    fn browser_gets(&mut self) -> Vec<(Packet, Vec<u8>)> {
-        let sent = std::mem::take(&mut self.log.sent);
-        let mut out = Vec::new();
-        for (port, _, mut datagram) in sent {
-            if port == Port::Browser && webtrunk::rtp::packet::Kind::of(&datagram) == webtrunk::rtp::packet::Kind::Rtp {
-                let len = self.keys.as_mut().expect("secured").unprotect.rtp(&mut datagram).expect("authentic");
-                out.push((Packet::parse(&datagram[..len], true).expect("RTP"), datagram[12..len].to_vec()));
-            }
-        }
-        out
-    }
-}
-
-/// Share of `hz` in a signal's power, 0 to 1, and the level in dBFS.
-fn tone(pcm: &[i16], hz: f32) -> (f32, f32) {
-    let (mut re, mut im, mut power) = (0.0f32, 0.0f32, 0.0f32);
-    for (n, s) in pcm.iter().enumerate() {
-        let x = f32::from(*s) / 32_768.0;
-        let phase = std::f32::consts::TAU * hz * n as f32 / 8_000.0;
-        re += x * phase.cos();
-        im += x * phase.sin();
-        power += x * x;
-    }
-    let n = pcm.len() as f32;
-    ((re * re + im * im) * 2.0 / n / power.max(1e-9), 10.0 * (power / n).log10())
-}
-
-fn sine(hz: f32, from: usize, samples: usize) -> Vec<i16> {
-    (from..from + samples).map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / 8_000.0).sin()) as i16).collect()
-}
 
 #[test]
 fn a_browser_that_waits_for_our_client_hello_gets_it_once_ice_has_an_address() {
@@ -497,8 +310,8 @@ fn a_browser_roams_when_it_nominates_a_new_address() {
 fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() {
     for law in [Codec::Pcmu, Codec::Pcma] {
         let mut call = Call::connected(Codec::Opus, law);
-        let mut encoder = Encoder::new(Codec::Opus, 5);
-        let mut decoder = Decoder::new(law);
+        let mut encoder = Encoder::new(Codec::Opus, NARROW, 5);
+        let mut decoder = Decoder::new(law, NARROW);
         let mut heard = Vec::new();
         for n in 0..100usize {
             let mut payload = [0u8; 400];
@@ -514,8 +327,8 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
         assert_eq!(heard.len(), 100 * 160);
         let (share, level) = tone(&heard[8_000..], 440.0);
         assert!(share > 0.97 && (-16.5..-13.5).contains(&level), "{law}: {share} of the power, {level} dBFS");
-        let mut encoder = Encoder::new(law, 5);
-        let mut decoder = Decoder::new(Codec::Opus);
+        let mut encoder = Encoder::new(law, NARROW, 5);
+        let mut decoder = Decoder::new(Codec::Opus, NARROW);
         let mut heard = Vec::new();
         for n in 0..100usize {
             let mut payload = [0u8; 160];
@@ -547,12 +360,12 @@ fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
         let codec = if (50..100).contains(&n) { Codec::Pcma } else { Codec::Pcmu };
         let mut datagram = vec![0u8; 172];
         write_header(datagram.first_chunk_mut().expect("room"), false, codec.default_payload_type(), n as u16, n as u32 * 160, 88);
-        Encoder::new(codec, 5).encode(&sine(1_000.0, n * 160, 160), &mut datagram[12..]);
+        Encoder::new(codec, NARROW, 5).encode(&sine(1_000.0, n * 160, 160), &mut datagram[12..]);
         call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
         for (packet, payload) in call.browser_gets() {
             assert_eq!(packet.payload_type, 0);
             let mut pcm = [0; MAX_FRAME];
-            let samples = Decoder::new(Codec::Pcmu).decode(&payload, &mut pcm).expect("G.711");
+            let samples = Decoder::new(Codec::Pcmu, NARROW).decode(&payload, &mut pcm).expect("G.711");
             heard.extend_from_slice(&pcm[..samples]);
         }
     }
@@ -565,7 +378,7 @@ fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
 #[test]
 fn reordered_packets_are_put_in_order_and_lost_ones_are_concealed() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
-    let mut encoder = Encoder::new(Codec::Opus, 5);
+    let mut encoder = Encoder::new(Codec::Opus, NARROW, 5);
     let packets: Vec<Vec<u8>> = (0..100usize).map(|n| {
         let mut payload = [0u8; 400];
         let len = encoder.encode(&sine(440.0, n * 160, 160), &mut payload);
@@ -597,9 +410,13 @@ fn telephone_events_keep_digit_and_length_across_clocks() {
         let event = TelephoneEvent { event: 7, end: n >= 3, volume: 10, duration };
         call.browser_sends(110, 48_000, &event.to_bytes());
         seen.extend(call.trunk_gets());
+        call.pass(Duration::from_millis(20));
+        seen.extend(call.trunk_gets());
     }
+    call.pass(Duration::from_millis(200));
+    seen.extend(call.trunk_gets());
     let events: Vec<TelephoneEvent> = seen.iter().map(|(_, _, p)| TelephoneEvent::parse(p).expect("an event")).collect();
-    assert_eq!(events.iter().map(|e| e.duration).collect::<Vec<_>>(), [160, 320, 480, 800, 800, 800]);
+    assert_eq!(events.iter().map(|e| e.duration).collect::<Vec<_>>(), [160, 320, 480, 640, 800, 800, 800]);
     assert!(seen.iter().all(|(_, p, _)| p.payload_type == 101 && p.timestamp == seen[0].1.timestamp), "one timestamp an event");
     assert_eq!(events.iter().filter(|e| e.end).count(), 3);
 }
@@ -691,7 +508,7 @@ fn a_tone_is_played_at_its_frequency_without_end_and_an_echo_comes_back_later() 
         call.session.fire(call.now, &mut call.log);
         for (_, _, payload) in call.trunk_gets() {
             let mut out = [0; MAX_FRAME];
-            let n = Decoder::new(Codec::Pcmu).decode(&payload, &mut out).expect("G.711");
+            let n = Decoder::new(Codec::Pcmu, NARROW).decode(&payload, &mut out).expect("G.711");
             pcm.extend_from_slice(&out[..n]);
         }
     }

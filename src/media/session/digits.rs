@@ -1,0 +1,226 @@
+//! Digits: heard as events or tones, told by signalling, sent as events or tones; any to any.
+//!
+//! A digit is not translated packet by packet but heard as pressed and released, and made anew for the other side,
+//! so what is lost on one leg is not lost on the other, and each side has its own clock.
+
+use super::{Event, Session, Sink, TICK};
+use crate::codec::tones::{self, Heard};
+use crate::media::end::{Digit, Digits, Join, Pressed, Started};
+use crate::rtp::event::TelephoneEvent;
+use crate::rtp::packet::Packet;
+use std::time::{Duration, Instant};
+
+/// Digits that wait at most; what is dialled faster than it can be sent is a flood.
+const MOST: usize = 64;
+/// Shortest digit sent as an event, and as a tone: receivers ask for 40 ms (Q.24), and some for more.
+const SHORTEST: Duration = Duration::from_millis(40);
+const SHORTEST_TONE: Duration = Duration::from_millis(80);
+/// Longest digit.
+const LONGEST: Duration = Duration::from_secs(6);
+/// Frames of silence after a tone.
+const PAUSE: u8 = 3;
+/// Packets that say an event has ended (RFC 4733 §2.5.1.4).
+const ENDS: u8 = 3;
+/// An event whose packets stop for this long was released: its end was lost.
+const LOST_END: Duration = Duration::from_millis(160);
+/// Longest a segment of an event can say it lasts (RFC 4733 §2.5.1.3).
+const SEGMENT: u32 = 0xffff;
+
+impl Pressed {
+    fn is_late(&self, packet: &Packet) -> bool {
+        packet.ssrc == self.ssrc && packet.timestamp.wrapping_sub(self.timestamp) >= 1 << 31
+    }
+
+    /// Whether this packet begins the next segment of the same long press.
+    fn continues(&self, packet: &Packet, event: &TelephoneEvent) -> bool {
+        let next = packet.timestamp.wrapping_sub(self.timestamp) == SEGMENT;
+        packet.ssrc == self.ssrc && !self.ended && !packet.marker && event.event == self.event && next
+    }
+}
+
+impl Session {
+    /// Sends a digit out of an end.
+    pub fn digit(&mut self, id: crate::media::EndId, event: u8, length: Duration) {
+        if let Some(at) = self.index(id) {
+            self.queue_digit(at, event, Some(length));
+        }
+    }
+
+    fn queue_digit(&mut self, at: usize, event: u8, length: Option<Duration>) {
+        let end = &mut self.ends[at];
+        if end.digits.len() < MOST {
+            end.quiet = None;
+            end.digits.push_back(Digit { event, length: length.map(|l| l.clamp(SHORTEST, LONGEST)), started: None });
+        }
+    }
+
+    /// The end that digits of end `at` go to.
+    fn digits_to(&self, at: usize) -> Option<usize> {
+        match self.ends[at].join {
+            Join::Bridge(peer) => self.index(peer),
+            Join::Echo { .. } => Some(at),
+            Join::Nothing | Join::Play { .. } => None,
+        }
+    }
+
+    /// Takes a telephone-event packet of end `at`, in whatever order it came.
+    pub(super) fn hear_event(&mut self, now: Instant, at: usize, packet: &Packet, datagram: &[u8], sink: &mut impl Sink) {
+        let Some(event) = TelephoneEvent::parse(packet.payload(datagram)) else { return };
+        let mut pressed = match self.ends[at].pressed {
+            Some(old) if old.is_late(packet) => return,
+            Some(old) if old.ssrc == packet.ssrc && old.timestamp == packet.timestamp => old,
+            Some(old) if old.continues(packet, &event) => {
+                Pressed { timestamp: packet.timestamp, earlier: old.earlier + SEGMENT, ..old }
+            }
+            old => {
+                if let Some(old) = old.filter(|p| !p.ended) {
+                    self.release(now, at, old, sink);
+                }
+                self.press(now, at, event.event, sink);
+                let (ssrc, timestamp) = (packet.ssrc, packet.timestamp);
+                Pressed { ssrc, timestamp, event: event.event, earlier: 0, duration: 0, ended: false, seen: now }
+            }
+        };
+        pressed.duration = pressed.duration.max(pressed.earlier + u32::from(event.duration));
+        pressed.seen = now;
+        if event.end && !pressed.ended {
+            pressed.ended = true;
+            self.release(now, at, pressed, sink);
+        }
+        self.ends[at].pressed = Some(pressed);
+    }
+
+    /// Takes a digit heard as a tone of end `at`.
+    pub(super) fn hear_tone(&mut self, now: Instant, at: usize, heard: Heard, sink: &mut impl Sink) {
+        match heard {
+            Heard::Pressed(event) => {
+                let pressed = Pressed { ssrc: 0, timestamp: 0, event, earlier: 0, duration: 0, ended: true, seen: now };
+                self.ends[at].pressed = Some(pressed);
+                self.press(now, at, event, sink);
+            }
+            Heard::Released(_) => {
+                if let Some(pressed) = self.ends[at].pressed {
+                    self.released(now, at, pressed.event, now.saturating_duration_since(pressed.seen), sink);
+                }
+            }
+        }
+    }
+
+    fn press(&mut self, now: Instant, from: usize, event: u8, sink: &mut impl Sink) {
+        let Some(to) = self.digits_to(from) else { return };
+        // Its packets are not relayed: what follows them is not to look as if some were lost.
+        self.ends[to].egress.interrupt();
+        if self.ends[to].settings.as_ref().is_some_and(|s| s.sends_digits() != Digits::Signalled) {
+            self.queue_digit(to, event, None);
+            self.fire_digit(now, to, sink);
+        }
+    }
+
+    fn release(&mut self, now: Instant, from: usize, pressed: Pressed, sink: &mut impl Sink) {
+        let clock = self.ends[from].settings.as_ref().and_then(|s| s.agreed.events).map_or(8_000, |e| e.clock);
+        let length = Duration::from_micros(u64::from(pressed.duration) * 1_000_000 / u64::from(clock.max(1)));
+        self.released(now, from, pressed.event, length, sink);
+    }
+
+    fn released(&mut self, now: Instant, from: usize, event: u8, length: Duration, sink: &mut impl Sink) {
+        let Some(to) = self.digits_to(from) else { return };
+        let end = &mut self.ends[to];
+        if end.settings.as_ref().is_some_and(|s| s.sends_digits() == Digits::Signalled) {
+            return sink.event(Event::Digit { end: end.id, event, length: length.clamp(SHORTEST, LONGEST) });
+        }
+        if let Some(digit) = end.digits.iter_mut().rev().find(|d| d.length.is_none()) {
+            let sent = digit.started.map_or(Duration::ZERO, |s| now.saturating_duration_since(s.at));
+            digit.length = Some(length.max(sent).clamp(SHORTEST, LONGEST));
+        }
+    }
+
+    /// A press whose end was lost is released.
+    pub(super) fn fire_pressed(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        if let Some(pressed) = self.ends[at].pressed.filter(|p| !p.ended && now >= p.seen + LOST_END) {
+            self.ends[at].pressed = Some(Pressed { ended: true, ..pressed });
+            self.release(now, at, pressed, sink);
+        }
+    }
+
+    /// When [`fire_pressed`](Self::fire_pressed) has something to do for end `at`.
+    pub(super) fn pressed_until(pressed: &Option<Pressed>) -> Option<Instant> {
+        pressed.filter(|p| !p.ended).map(|p| p.seen + LOST_END)
+    }
+
+    /// Sends what is due of the digit that is on its way out of end `at`.
+    pub(super) fn fire_digit(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        let Some(mut digit) = end.digits.front().copied() else { return };
+        let Some(settings) = &end.settings else { return end.digits.clear() };
+        let (clock, way) = (settings.agreed.codec.clock(), settings.sends_digits());
+        let started = digit.started.unwrap_or_else(|| Started {
+            at: now,
+            next: now,
+            timestamp: end.egress.resume_timestamp(now, clock),
+            earlier: 0,
+            after: 0,
+        });
+        let first = digit.started.is_none();
+        digit.started = Some(started);
+        // A key held for ever, or whose release we missed, is let go.
+        if digit.length.is_none() && now >= started.at + LONGEST {
+            digit.length = Some(LONGEST);
+        }
+        end.digits[0] = digit;
+        if now < started.next {
+            return;
+        }
+        let after = match way {
+            Digits::Events => self.send_event(now, at, digit, started, first, sink),
+            Digits::Tones => self.send_tone(now, at, digit, started, sink),
+            Digits::Signalled => return self.ends[at].digits.clear(),
+        };
+        if after >= if way == Digits::Events { ENDS } else { PAUSE } {
+            self.ends[at].digits.pop_front();
+        }
+    }
+
+    /// Sends one packet of an event; returns how many have said that it ended.
+    fn send_event(&mut self, now: Instant, at: usize, digit: Digit, started: Started, first: bool, sink: &mut impl Sink) -> u8 {
+        let Some(events) = self.ends[at].settings.as_ref().and_then(|s| s.agreed.events) else { return ENDS };
+        let elapsed = now.saturating_duration_since(started.at) + TICK;
+        let ended = digit.length.is_some_and(|length| elapsed >= length);
+        let lasted = if ended { digit.length.unwrap_or(elapsed) } else { elapsed };
+        let units = ((lasted.as_micros() as u64 * u64::from(events.clock) / 1_000_000) as u32).saturating_sub(started.earlier);
+        let full = units > SEGMENT;
+        let report = TelephoneEvent { event: digit.event, end: ended && !full, volume: 10, duration: units.min(SEGMENT) as u16 };
+        let numbers = self.ends[at].egress.generate(now, started.timestamp, units.min(SEGMENT), first);
+        self.send(at, events.send, numbers, &report.to_bytes(), sink);
+        let after = started.after + u8::from(report.end);
+        let next = if full {
+            // What is more goes into the next segment, at once.
+            Started { timestamp: started.timestamp.wrapping_add(SEGMENT), earlier: started.earlier + SEGMENT, ..started }
+        } else {
+            Started { next: now + TICK, after, ..started }
+        };
+        if let Some(front) = self.ends[at].digits.front_mut() {
+            front.started = Some(next);
+        }
+        after
+    }
+
+    /// Sends one frame of a tone, or of the pause after it; returns how many of those.
+    fn send_tone(&mut self, now: Instant, at: usize, digit: Digit, started: Started, sink: &mut impl Sink) -> u8 {
+        let sounded = started.next.saturating_duration_since(started.at);
+        let over = digit.length.is_some_and(|length| sounded >= length.max(SHORTEST_TONE));
+        let Some(rate) = self.ends[at].encoder(None).map(|e| e.rate) else { return PAUSE };
+        let mut pcm = [0i16; 320];
+        let pcm = &mut pcm[..rate as usize / 50];
+        if !over {
+            tones::make(digit.event, (sounded.as_millis() as usize) * rate as usize / 1_000, rate, pcm);
+        }
+        self.say(now, at, None, false, pcm, sink);
+        let after = started.after + u8::from(over);
+        if let Some(front) = self.ends[at].digits.front_mut() {
+            // After a stall time is skipped rather than sent as a burst.
+            let next = if now > started.next + 5 * TICK { now + TICK } else { started.next + TICK };
+            front.started = Some(Started { next, after, ..started });
+        }
+        after
+    }
+}

@@ -1,0 +1,294 @@
+//! Sessions to test with: one of a browser and a trunk, one of two trunks, and what goes between.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use webtrunk::codec::Codec;
+use webtrunk::media::dtls::{Handshake, Identity, Keys};
+use webtrunk::media::end::Kind;
+use webtrunk::media::session::Event;
+use webtrunk::media::stun::binding_request;
+use webtrunk::media::{Digits, EndId, Port, Session, Settings, Sink};
+use webtrunk::rtp::Packet;
+use webtrunk::rtp::packet::write_header;
+use webtrunk::sdp::Direction;
+use webtrunk::sdp::offer_answer::{Agreed, Events, Ice, Remote};
+
+pub const BROWSER: EndId = EndId(0);
+pub const TRUNK: EndId = EndId(1);
+
+pub fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
+    static BOTH: OnceLock<(Arc<Identity>, Arc<Identity>)> = OnceLock::new();
+    BOTH.get_or_init(|| {
+        let make = || Arc::new(Identity::generate().expect("a certificate"));
+        (make(), make())
+    })
+}
+
+pub fn fingerprint(identity: &Identity) -> [u8; 32] {
+    let bytes: Vec<u8> = identity.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
+    bytes.try_into().expect("sha-256")
+}
+
+pub fn addr(last: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, last], port))
+}
+
+/// xorshift, so that runs repeat.
+pub struct Chance(pub u64);
+
+impl Chance {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+#[derive(Default)]
+pub struct Log {
+    pub sent: Vec<(Port, SocketAddr, Vec<u8>)>,
+    pub events: Vec<Event>,
+}
+
+impl Sink for Log {
+    fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
+        self.sent.push((port, to, datagram.to_vec()));
+    }
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+pub fn ice(name: &str) -> Ice {
+    Ice { ufrag: name.into(), pwd: format!("{name}-password-of-22-chars") }
+}
+
+pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
+    let opus = codec == Codec::Opus;
+    let events = Events { send: if opus { 110 } else { 101 }, receive: if opus { 110 } else { 101 }, clock: codec.clock() };
+    let pt = codec.default_payload_type();
+    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), noise: None, direction: Direction::SendRecv, remote, ptime: 20 }
+}
+
+pub fn settings(codec: Codec, remote: Remote) -> Settings {
+    Settings { agreed: agreed(codec, remote), complexity: 5, digits: Digits::Events, continuous: false }
+}
+
+/// A session with a browser end and a trunk end, bridged, and the browser's side of the crypto.
+pub struct Call {
+    pub session: Session,
+    pub log: Log,
+    pub now: Instant,
+    pub browser: SocketAddr,
+    pub keys: Option<Keys>,
+    pub client: Handshake,
+    pub sequence: u16,
+}
+
+pub const TRUNK_ADDRESS: (u8, u16) = (10, 4_000);
+
+pub fn trunk_remote() -> Remote {
+    let (last, port) = TRUNK_ADDRESS;
+    Remote::Rtp { rtp: addr(last, port), rtcp: addr(last, port + 1) }
+}
+
+pub fn dtls_remote() -> Remote {
+    Remote::Dtls { ice: ice("theirs"), local_ice: ice("ours"), fingerprints: vec![fingerprint(&identities().1)], active: false }
+}
+
+impl Call {
+    pub fn new(browser_codec: Codec, trunk_codec: Codec, nat: bool) -> Call {
+        let (ours, theirs) = identities();
+        let now = Instant::now();
+        let mut session = Session::new(now, Duration::from_secs(1_700_000_000));
+        let mut log = Log::default();
+        session.open(BROWSER, Kind::Browser { identity: ours.clone(), ice: ice("ours") }, 0x1111, "us", 7);
+        session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", 9);
+        session.configure(now, BROWSER, settings(browser_codec, dtls_remote()), &mut log);
+        session.configure(now, TRUNK, settings(trunk_codec, trunk_remote()), &mut log);
+        session.bridge(BROWSER, TRUNK);
+        let client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
+        Call { session, log, now, browser: addr(20, 5_000), keys: None, client, sequence: 100 }
+    }
+
+    pub fn connected(browser_codec: Codec, trunk_codec: Codec) -> Call {
+        let mut call = Call::new(browser_codec, trunk_codec, false);
+        call.check(call.browser, true);
+        call.secure();
+        call.log = Log::default();
+        call
+    }
+
+    /// Time passes; everything due is done when it is due.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.session.next_timeout().filter(|due| *due <= end) {
+            self.now = due.max(self.now);
+            self.session.fire(self.now, &mut self.log);
+        }
+        self.now = end;
+    }
+
+    pub fn check(&mut self, from: SocketAddr, nominate: bool) {
+        let mut request = binding_request([3; 12], "ours:theirs", &ice("ours").pwd, nominate);
+        self.session.receive(self.now, Port::Browser, BROWSER, from, &mut request, &mut self.log);
+    }
+
+    pub fn secure(&mut self) {
+        let mut to_server = Vec::new();
+        self.client.start(self.now, &mut |d| to_server.push(d.to_vec()));
+        for _ in 0..20 {
+            for mut datagram in std::mem::take(&mut to_server) {
+                self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
+            }
+            for (_, _, datagram) in std::mem::take(&mut self.log.sent) {
+                if (20..64).contains(&datagram[0])
+                    && let Some(keys) = self.client.receive(self.now, &datagram, &mut |d| to_server.push(d.to_vec())).expect("sound")
+                {
+                    self.keys = Some(keys);
+                }
+            }
+        }
+        assert!(self.keys.is_some() && self.log.events.contains(&Event::Secured { end: BROWSER }));
+    }
+
+    pub fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
+        let mut buf = vec![0u8; 12 + payload.len() + 32];
+        write_header(buf.first_chunk_mut().expect("room"), false, payload_type, self.sequence, timestamp, 77);
+        buf[12..12 + payload.len()].copy_from_slice(payload);
+        self.sequence = self.sequence.wrapping_add(1);
+        let len = self.keys.as_mut().expect("secured").protect.rtp(&mut buf, 12 + payload.len()).expect("room");
+        buf.truncate(len);
+        buf
+    }
+
+    pub fn browser_sends(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
+        let mut datagram = self.sealed(payload_type, timestamp, payload);
+        self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
+    }
+
+    pub fn trunk_sends(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
+        let mut datagram = vec![0u8; 12 + payload.len()];
+        write_header(datagram.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, 88);
+        datagram[12..].copy_from_slice(payload);
+        self.session.receive(self.now, Port::Rtp(TRUNK), TRUNK, from, &mut datagram, &mut self.log);
+    }
+
+    pub fn trunk_gets(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
+        let sent = std::mem::take(&mut self.log.sent);
+        let rtp = sent.into_iter().filter(|(port, ..)| *port == Port::Rtp(TRUNK));
+        rtp.map(|(_, to, d)| (to, Packet::parse(&d, true).expect("RTP"), d[12..].to_vec())).collect()
+    }
+
+    pub fn browser_gets(&mut self) -> Vec<(Packet, Vec<u8>)> {
+        let sent = std::mem::take(&mut self.log.sent);
+        let mut out = Vec::new();
+        for (port, _, mut datagram) in sent {
+            if port == Port::Browser && webtrunk::rtp::packet::Kind::of(&datagram) == webtrunk::rtp::packet::Kind::Rtp {
+                let len = self.keys.as_mut().expect("secured").unprotect.rtp(&mut datagram).expect("authentic");
+                out.push((Packet::parse(&datagram[..len], true).expect("RTP"), datagram[12..len].to_vec()));
+            }
+        }
+        out
+    }
+}
+
+/// Share of `hz` in a signal's power, 0 to 1, and the level in dBFS.
+pub fn tone(pcm: &[i16], hz: f32) -> (f32, f32) {
+    let (mut re, mut im, mut power) = (0.0f32, 0.0f32, 0.0f32);
+    for (n, s) in pcm.iter().enumerate() {
+        let x = f32::from(*s) / 32_768.0;
+        let phase = std::f32::consts::TAU * hz * n as f32 / 8_000.0;
+        re += x * phase.cos();
+        im += x * phase.sin();
+        power += x * x;
+    }
+    let n = pcm.len() as f32;
+    ((re * re + im * im) * 2.0 / n / power.max(1e-9), 10.0 * (power / n).log10())
+}
+
+pub fn sine(hz: f32, from: usize, samples: usize) -> Vec<i16> {
+    (from..from + samples).map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / 8_000.0).sin()) as i16).collect()
+}
+
+/// One packet a side got: its header, its payload.
+pub type Got = (Packet, Vec<u8>);
+
+/// Two trunk ends, bridged: what one side sends, the other gets, in virtual time.
+pub struct Line {
+    pub session: Session,
+    pub log: Log,
+    pub now: Instant,
+    pub start: Instant,
+    /// Sequence number of each side's next packet.
+    pub sequence: [u16; 2],
+    settings: [Settings; 2],
+}
+
+pub const SIDES: [EndId; 2] = [EndId(1), EndId(2)];
+
+fn side_address(side: usize) -> SocketAddr {
+    addr(40 + side as u8, 6_000)
+}
+
+impl Line {
+    /// What was settled for a side.
+    pub fn settings(&self, side: usize) -> Settings {
+        self.settings[side].clone()
+    }
+
+    /// A line between ends of these codecs, whose digits go these ways.
+    pub fn new(ends: [(Codec, Digits); 2]) -> Line {
+        let remote = |side| Remote::Rtp { rtp: side_address(side), rtcp: addr(40 + side as u8, 6_001) };
+        let settings = [0, 1].map(|side| {
+            let (codec, digits) = ends[side];
+            Settings { agreed: agreed(codec, remote(side)), complexity: 0, digits, continuous: false }
+        });
+        Line::with(settings)
+    }
+
+    pub fn with(settings: [Settings; 2]) -> Line {
+        let now = Instant::now();
+        let (mut session, mut log) = (Session::new(now, Duration::from_secs(1_700_000_000)), Log::default());
+        for (id, settings) in SIDES.into_iter().zip(settings.clone()) {
+            session.open(id, Kind::Trunk { nat: false }, u32::from(id.0), "us", 77);
+            session.configure(now, id, settings, &mut log);
+        }
+        session.bridge(SIDES[0], SIDES[1]);
+        Line { session, log, now, start: now, sequence: [100, 200], settings }
+    }
+
+    /// Time passes; everything due is done when it is due.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.session.next_timeout().filter(|due| *due <= end) {
+            self.now = due.max(self.now);
+            self.session.fire(self.now, &mut self.log);
+        }
+        self.now = end;
+    }
+
+    /// A packet of this side; `lost`: it uses its number, and never comes.
+    pub fn send(&mut self, side: usize, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8], lost: bool) {
+        let sequence = self.sequence[side];
+        self.sequence[side] = sequence.wrapping_add(1);
+        if !lost {
+            self.arrive(side, payload_type, marker, sequence, timestamp, payload);
+        }
+    }
+
+    pub fn arrive(&mut self, side: usize, payload_type: u8, marker: bool, sequence: u16, timestamp: u32, payload: &[u8]) {
+        let mut datagram = vec![0u8; 12 + payload.len()];
+        write_header(datagram.first_chunk_mut().expect("room"), marker, payload_type, sequence, timestamp, 500 + side as u32);
+        datagram[12..].copy_from_slice(payload);
+        self.session.receive(self.now, Port::Rtp(SIDES[side]), SIDES[side], side_address(side), &mut datagram, &mut self.log);
+    }
+
+    /// What this side has got since the last time, RTP only.
+    pub fn got(&mut self, side: usize) -> Vec<Got> {
+        let mine = self.log.sent.extract_if(.., |(port, ..)| *port == Port::Rtp(SIDES[side]));
+        mine.map(|(_, _, d)| (Packet::parse(&d, true).expect("RTP"), d[12..].to_vec())).collect()
+    }
+}
