@@ -6,15 +6,17 @@ SHELL := /bin/bash
 demo: setup-build
 	cargo run --release --locked -- demo
 
-# Rust's own tests, the page's bundle byte for byte, then real SIPp, Chromium, Asterisk and baresip.
+# Rust's own tests, the digit detector beside an hour of speech, the page's bundle byte for byte, then real SIPp, Chromium, Asterisk and baresip.
 test: setup
 	cargo test --locked
+	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh
 	interop/run.sh
 
 # With the cases that take a minute and more, and many more random lives.
 test-all: setup
 	WEBTRUNK_LIVES=5000 cargo test --locked
+	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh
 	WEBTRUNK_SLOW=1 interop/run.sh
 

@@ -16,6 +16,8 @@ if [ "$1" = test ]; then
   have debootstrap || missing+=(debootstrap)
   have ip || missing+=(iproute2)
   have pkill || missing+=(procps)
+  # Speech in four languages, an hour and more.
+  [ -d /usr/share/asterisk/sounds/it_IT_m_Carlo ] || missing+=(asterisk-core-sounds-{en,es,fr,it}-wav)
 fi
 if [ "$1" = bench ]; then
   have sipp || missing+=(sip-tester)

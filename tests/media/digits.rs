@@ -286,3 +286,33 @@ fn a_flood_of_events_is_bounded() {
     line.pass(Duration::from_secs(600));
     assert!(line.got(1).len() < 64 * 10, "64 digits wait at most");
 }
+
+fn wav_files(folder: &std::path::Path, out: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of speech") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            wav_files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "wav") {
+            out.push(path);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an hour of speech: WEBTRUNK_SPEECH names a folder of 8 kHz WAV files, as `make test` has it"]
+fn no_digit_is_heard_in_an_hour_of_speech() {
+    let folder = std::env::var_os("WEBTRUNK_SPEECH").expect("WEBTRUNK_SPEECH names a folder");
+    let mut files = Vec::new();
+    wav_files(folder.as_ref(), &mut files);
+    let mut samples = 0;
+    let mut taken = Vec::new();
+    for file in files {
+        let pcm: Vec<i16> = hound::WavReader::open(&file).expect("a WAV file").into_samples().map(|s| s.expect("a sample")).collect();
+        samples += pcm.len();
+        let mut detector = Detector::new(NARROW);
+        detector.push(&pcm, |heard| taken.push((file.clone(), heard)));
+    }
+    let minutes = samples / 8_000 / 60;
+    assert!(minutes >= 60, "only {minutes} minutes of speech");
+    assert!(taken.is_empty(), "in {minutes} minutes: {taken:?}");
+}
