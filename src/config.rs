@@ -10,6 +10,7 @@ pub use problem::{Problem, Problems};
 
 use crate::codec::Codec;
 use crate::dialplan::Plan;
+use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
@@ -154,6 +155,8 @@ pub struct Trunk {
     pub reliable: Reliable,
     pub delayed_offer: bool,
     pub dtmf: DtmfMode,
+    /// What of its media is encrypted, with keys in the signalling (RFC 4568).
+    pub srtp: Policy,
     /// Comfort noise is offered to it; where it offers, it is agreed to anyway.
     pub comfort_noise: bool,
     /// It gets packets without a pause.

@@ -1,5 +1,6 @@
 //! Session descriptions (RFC 8866) and offer/answer (RFC 3264, 8829's parts that matter). Knows no SIP.
 
+pub mod crypto;
 pub mod description;
 pub mod offer_answer;
 pub mod print;

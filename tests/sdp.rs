@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use webtrunk::codec::Codec;
+use webtrunk::sdp::crypto::{Own, Policy};
 use webtrunk::sdp::offer_answer::{Ice, Local, Negotiation, Remote, Side};
 use webtrunk::sdp::{Description, Direction};
 
@@ -19,6 +20,8 @@ fn local(side: Side) -> Local {
         ssrc: 42,
         cname: "CNAME".into(),
         comfort_noise: false,
+        srtp: Policy::Off,
+        srtp_keys: Own::default(),
     }
 }
 
@@ -94,6 +97,64 @@ fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
     golden("offer-trunk", &trunk.offer(&[Codec::Pcmu, Codec::Pcma]));
     let asterisk = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/trunk-sipp-to-asterisk-echo/003_5080-5072_INVITE_200.sdp")).expect("readable");
     assert_eq!(trunk.receive_answer(&asterisk).map(|a| a.codec), Ok(Codec::Pcmu));
+}
+
+fn with_keys(srtp: Policy) -> Negotiation {
+    let mut n = 0u64;
+    let srtp_keys = Own::generate(|| {
+        n += 0x0101_0101_0101_0101;
+        n
+    });
+    Negotiation::new(Local { srtp, srtp_keys, ..local(Side::Trunk) })
+}
+
+#[test]
+fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
+    let asterisk = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/trunk-asterisk-out-sdes-100rel/001_5080-5070_INVITE.sdp")).expect("readable");
+    let plain = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    let offered = |policy, body: &[u8]| {
+        let mut leg = with_keys(policy);
+        leg.receive_offer(body).map(|_| ()).and_then(|()| leg.answer(&[Codec::Pcmu], Direction::SendRecv))
+    };
+    for policy in [Policy::Optional, Policy::Required] {
+        let (text, agreed) = offered(policy, &asterisk).expect("keys");
+        assert!(text.contains("m=audio 20000 RTP/SAVP 0") && text.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:"), "{text}");
+        let Remote::Rtp { sdes: Some(sdes), .. } = agreed.remote else { panic!("no keys") };
+        assert!(sdes.ours != sdes.theirs && sdes.theirs.key()[..2] == [0x86, 0xb7]);
+    }
+    assert!(offered(Policy::Off, &asterisk).is_err_and(|e| e.warning == 302 && e.why.contains("srtp = ")));
+    assert!(offered(Policy::Required, plain.as_bytes()).is_err_and(|e| e.why.contains("must encrypt")));
+    let (text, agreed) = offered(Policy::Optional, plain.as_bytes()).expect("plain");
+    assert!(!text.contains("crypto") && matches!(agreed.remote, Remote::Rtp { sdes: None, .. }));
+    let unknown = String::from_utf8(asterisk).expect("text").replace("AES_CM_128_HMAC_SHA1_80", "F8_128_HMAC_SHA1_80");
+    assert!(offered(Policy::Optional, unknown.as_bytes()).is_err_and(|e| e.why.contains("no a=crypto line")));
+
+    // Our offers: keys within AVP where they are only wished for.
+    for (policy, proto) in [(Policy::Optional, "RTP/AVP"), (Policy::Required, "RTP/SAVP")] {
+        let mut leg = with_keys(policy);
+        let text = leg.offer(&[Codec::Pcmu]);
+        assert!(text.contains(&format!("m=audio 20000 {proto} 0")) && text.matches("a=crypto:").count() == 3, "{text}");
+        let answer = |proto: &str, crypto: &str| plain.replace("RTP/AVP", proto) + crypto;
+        let gcm = "a=crypto:2 AEAD_AES_256_GCM inline:HGAPy4Cedy/qumbZvpuCZSVT7rNDk8vG4TdUXp5hkyWqJCqiLRGab0KJy1g=\r\n";
+        let agreed = leg.clone().receive_answer(answer(proto, gcm).as_bytes()).cloned().expect("keys");
+        assert!(matches!(agreed.remote, Remote::Rtp { sdes: Some(sdes), .. } if sdes.ours.key().len() == 32));
+        let wrong_tag = leg.clone().receive_answer(answer("RTP/SAVP", &gcm.replace(":2", ":1")).as_bytes()).cloned();
+        assert!(wrong_tag.is_err_and(|e| e.why.contains("no a=crypto line")));
+        let none = leg.receive_answer(answer("RTP/AVP", "").as_bytes()).cloned();
+        assert_eq!(none.is_ok(), policy == Policy::Optional);
+    }
+}
+
+#[test]
+fn one_port_for_rtp_and_rtcp_is_agreed_where_a_trunk_asks() {
+    let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    for (line, port) in [("a=rtcp-mux\r\n", 4_000), ("", 4_001), ("a=rtcp:4711\r\n", 4_711)] {
+        let mut leg = Negotiation::new(local(Side::Trunk));
+        leg.receive_offer(format!("{offer}{line}").as_bytes()).expect("sound");
+        let (text, agreed) = leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
+        assert_eq!(text.contains("rtcp-mux"), line.contains("mux"));
+        assert!(matches!(agreed.remote, Remote::Rtp { rtcp, .. } if rtcp.port() == port));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{CallId, CallTimer, Desk};
 use crate::config::{DtmfMode, Trunk};
 use crate::media::EndId;
 use crate::media::end::{Digits, Settings};
+use crate::sdp::crypto::{Own, Policy};
 use crate::sdp::offer_answer::{Agreed, Ice, Local, Negotiation, Side};
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
@@ -122,6 +123,8 @@ pub fn local(desk: &mut Desk<'_>, side: Side, remote_ip: IpAddr) -> Local {
         ssrc: desk.random_u64() as u32,
         cname: desk.token()[..16].to_owned(),
         comfort_noise: false,
+        srtp: Policy::Off,
+        srtp_keys: Own::default(),
     }
 }
 
@@ -130,7 +133,12 @@ impl Leg {
     pub fn new(desk: &mut Desk<'_>, party: Party, end: EndId, hop: Hop, remote_ip: IpAddr) -> Leg {
         let side = if matches!(party, Party::User { .. }) { Side::Browser } else { Side::Trunk };
         let mut local = local(desk, side, remote_ip);
-        local.comfort_noise = trunk_of(desk, &party).is_some_and(|t| t.comfort_noise);
+        if let Some(trunk) = trunk_of(desk, &party) {
+            (local.comfort_noise, local.srtp) = (trunk.comfort_noise, trunk.srtp);
+        }
+        if local.srtp != Policy::Off {
+            local.srtp_keys = Own::generate(|| desk.random_u64());
+        }
         let negotiation = Negotiation::new(local);
         Leg {
             party,

@@ -80,7 +80,7 @@ impl Call {
             events: Some(Events { send: 101, receive: 101, clock: codec.clock() }),
             noise: None,
             direction: Direction::SendRecv,
-            remote: Remote::Rtp { rtp: address(port), rtcp: address(port.wrapping_add(1)) },
+            remote: Remote::Rtp { rtp: address(port), rtcp: address(port.wrapping_add(1)), sdes: None },
             ptime: 20,
         };
         let Some(leg) = self.leg_of(end) else { return };

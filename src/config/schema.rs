@@ -155,6 +155,7 @@ pub struct Trunk {
     #[serde(default)]
     pub delayed_offer: bool,
     pub dtmf: Option<Text>,
+    pub srtp: Option<Text>,
     #[serde(default)]
     pub comfort_noise: bool,
     #[serde(default)]

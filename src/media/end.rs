@@ -10,6 +10,7 @@ use crate::codec::{Encoder, NARROW};
 use crate::codec::noise::Noise;
 use crate::rtp::report::{Feedback, Reception};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
+use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Agreed, Ice, Remote};
 use std::collections::VecDeque;
 use std::fmt;
@@ -98,7 +99,31 @@ pub(super) struct Srtp {
 
 pub(super) enum Transport {
     Browser { ice: Box<Responder>, dtls: Box<Handshake>, srtp: Option<Box<Srtp>> },
-    Trunk { rtp: Option<SocketAddr>, rtcp: Option<SocketAddr>, learning: Learning },
+    Trunk { rtp: Option<SocketAddr>, rtcp: Option<SocketAddr>, learning: Learning, sdes: Option<Box<Keyed>> },
+}
+
+/// A trunk's keys by signalling, and what they protect with.
+pub(super) struct Keyed {
+    pub keys: Sdes,
+    pub srtp: Srtp,
+}
+
+impl Keyed {
+    /// Contexts for `keys`; a direction whose key stays goes on with its counters.
+    fn renew(old: Option<Box<Keyed>>, keys: &Sdes) -> Box<Keyed> {
+        let (mut protect, mut unprotect) = (None, None);
+        if let Some(old) = old {
+            protect = (old.keys.ours == keys.ours).then_some(old.srtp.protect);
+            unprotect = (old.keys.theirs == keys.theirs).then_some(old.srtp.unprotect);
+        }
+        let (ours, theirs) = (&keys.ours, &keys.theirs);
+        let srtp = Srtp {
+            profile: theirs.profile,
+            protect: protect.unwrap_or_else(|| Protect::new(ours.profile, ours.key(), ours.salt())),
+            unprotect: unprotect.unwrap_or_else(|| Unprotect::new(theirs.profile, theirs.key(), theirs.salt())),
+        };
+        Box::new(Keyed { keys: keys.clone(), srtp })
+    }
 }
 
 /// Address learning on a trunk end (media rule 5).
@@ -115,6 +140,11 @@ pub(super) enum Learning {
 const LEARN_AFTER: u8 = 3;
 
 impl Learning {
+    /// Whether packets from `from` could move media there.
+    pub fn may_learn(&self, announced: SocketAddr, from: SocketAddr) -> bool {
+        matches!(self, Learning::Open { .. }) && from.ip() == announced.ip()
+    }
+
     /// Takes a packet from `from` while `announced` is where media goes. True: `from` is the address now.
     pub fn observe(&mut self, announced: SocketAddr, from: SocketAddr, ssrc: u32, sequence: u16) -> bool {
         let Learning::Open { from: candidate, ssrc: last_ssrc, sequence: last, run } = self else { return false };
@@ -272,13 +302,15 @@ impl End {
                     dtls.start(now, send);
                 }
             }
-            (Transport::Trunk { rtp, rtcp, learning }, Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp }) => {
+            (Transport::Trunk { rtp, rtcp, learning, sdes }, Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp, sdes: keys }) => {
                 // Only signalling moves or unlocks a trunk's address.
-                if self.settings.as_ref().map(|s| &s.agreed.remote) != Some(&settings.agreed.remote) {
+                let moved = self.settings.as_ref().map(|s| &s.agreed.remote) != Some(&settings.agreed.remote);
+                if moved {
                     (*rtp, *rtcp) = (Some(*new_rtp), Some(*new_rtcp));
-                    if *learning != Learning::Strict {
-                        *learning = Learning::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
-                    }
+                    *sdes = keys.as_ref().map(|keys| Keyed::renew(sdes.take(), keys));
+                }
+                if moved && *learning != Learning::Strict {
+                    *learning = Learning::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
                 }
             }
             _ => {}
@@ -300,7 +332,7 @@ impl End {
             reported_loss: self.feedback.map(|f| f.fraction_lost),
             srtp: match &self.transport {
                 Transport::Browser { srtp, .. } => srtp.as_ref().map(|s| s.profile),
-                Transport::Trunk { .. } => None,
+                Transport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),
             },
             dropped: self.dropped,
         }

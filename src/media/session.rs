@@ -104,7 +104,7 @@ impl Session {
             },
             Kind::Trunk { nat } => {
                 let open = Learning::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
-                Transport::Trunk { rtp: None, rtcp: None, learning: if nat { open } else { Learning::Strict } }
+                Transport::Trunk { rtp: None, rtcp: None, learning: if nat { open } else { Learning::Strict }, sdes: None }
             }
         };
         self.ends.push(End {
@@ -303,12 +303,17 @@ impl Session {
         }
     }
 
-    fn trunk_rtp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) {
+    fn trunk_rtp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &mut [u8], sink: &mut impl Sink) {
         let end = &mut self.ends[at];
-        let Transport::Trunk { rtp, learning, .. } = &mut end.transport else { return };
-        let Some(announced) = *rtp else {
+        let Transport::Trunk { rtp, learning, sdes, .. } = &mut end.transport else { return };
+        let Some(announced) = rtp.filter(|announced| from == *announced || learning.may_learn(*announced, from)) else {
             end.dropped.unknown_source += 1;
             return;
+        };
+        let opened = sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtp(datagram));
+        let datagram = match opened {
+            Ok(len) => &datagram[..len],
+            Err(why) => return count(&mut end.dropped, why),
         };
         let Some(packet) = Packet::parse(datagram, true) else {
             end.dropped.malformed += 1;
@@ -325,13 +330,16 @@ impl Session {
         self.rtp(now, at, datagram, sink);
     }
 
-    fn trunk_rtcp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &[u8]) {
-        let Transport::Trunk { rtp, rtcp, .. } = &self.ends[at].transport else { return };
-        let known = [*rtp, *rtcp].into_iter().flatten().any(|a| a.ip() == from.ip());
-        if known {
-            self.rtcp(now, at, datagram);
-        } else {
-            self.ends[at].dropped.unknown_source += 1;
+    fn trunk_rtcp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &mut [u8]) {
+        let end = &mut self.ends[at];
+        let Transport::Trunk { rtp, rtcp, sdes, .. } = &mut end.transport else { return };
+        if ![*rtp, *rtcp].into_iter().flatten().any(|a| a.ip() == from.ip()) {
+            end.dropped.unknown_source += 1;
+            return;
+        }
+        match sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtcp(datagram)) {
+            Ok(len) => self.rtcp(now, at, &datagram[..len]),
+            Err(why) => count(&mut end.dropped, why),
         }
     }
 

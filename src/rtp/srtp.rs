@@ -3,25 +3,32 @@
 //! Rule: the tag is checked before any state changes, and per-SSRC state exists only for sources that
 //! have authenticated. Tested against rtc-srtp and the RFCs' vectors.
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 use subtle::ConstantTimeEq;
 
-/// A protection profile (RFC 5764 §4.1.2, RFC 7714 §14.2).
+/// A protection profile (RFC 5764 §4.1.2, RFC 4568 §6.2, RFC 7714 §14).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Profile {
     Aes128CmHmacSha1_80,
+    Aes128CmHmacSha1_32,
     AeadAes128Gcm,
+    AeadAes256Gcm,
 }
 
 impl Profile {
+    /// Master key length, bytes.
+    pub fn key_len(self) -> usize {
+        if self == Profile::AeadAes256Gcm { 32 } else { 16 }
+    }
+
     /// Master salt length, bytes.
     pub fn salt_len(self) -> usize {
         match self {
-            Profile::Aes128CmHmacSha1_80 => 14,
-            Profile::AeadAes128Gcm => 12,
+            Profile::Aes128CmHmacSha1_80 | Profile::Aes128CmHmacSha1_32 => 14,
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => 12,
         }
     }
 }
@@ -74,7 +81,16 @@ impl Window {
 #[allow(clippy::large_enum_variant)]
 enum Keys {
     Gcm { rtp: LessSafeKey, rtcp: LessSafeKey, rtp_salt: [u8; 12], rtcp_salt: [u8; 12] },
-    Cm { rtp: EncryptingKey, rtcp: EncryptingKey, rtp_auth: hmac::Key, rtcp_auth: hmac::Key, rtp_salt: [u8; 14], rtcp_salt: [u8; 14] },
+    Cm {
+        rtp: EncryptingKey,
+        rtcp: EncryptingKey,
+        rtp_auth: hmac::Key,
+        rtcp_auth: hmac::Key,
+        rtp_salt: [u8; 14],
+        rtcp_salt: [u8; 14],
+        /// Bytes of an RTP packet's tag; RTCP's is always 10 (RFC 4568 §6.2.2).
+        tag: usize,
+    },
 }
 
 fn aes_cm(key: &EncryptingKey, iv: [u8; 16], data: &mut [u8]) {
@@ -84,7 +100,8 @@ fn aes_cm(key: &EncryptingKey, iv: [u8; 16], data: &mut [u8]) {
 }
 
 fn ctr_key(key: &[u8]) -> EncryptingKey {
-    UnboundCipherKey::new(&AES_128, key).and_then(EncryptingKey::ctr).expect("16-byte key")
+    let cipher = if key.len() == 32 { &AES_256 } else { &AES_128 };
+    UnboundCipherKey::new(cipher, key).and_then(EncryptingKey::ctr).expect("a key of 16 or 32 bytes")
 }
 
 /// RFC 3711 §4.3.1 with key derivation rate 0.
@@ -97,25 +114,23 @@ fn derive(master: &EncryptingKey, salt: &[u8], label: u8, out: &mut [u8]) {
 }
 
 impl Keys {
-    fn new(profile: Profile, key: &[u8; 16], salt: &[u8]) -> Keys {
+    fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Keys {
         let master = ctr_key(key);
         let derived = |label, len: usize| {
-            let mut out = [0u8; 20];
+            let mut out = [0u8; 32];
             derive(&master, salt, label, &mut out[..len]);
             out
         };
         match profile {
-            Profile::AeadAes128Gcm => {
-                let key = |label| {
-                    let bytes = &derived(label, 16)[..16];
-                    LessSafeKey::new(UnboundKey::new(&AES_128_GCM, bytes).expect("16-byte key"))
-                };
-                let salt = |label| *derived(label, 12).first_chunk().expect("12 of 20");
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
+                let (cipher, len) = if profile == Profile::AeadAes256Gcm { (&AES_256_GCM, 32) } else { (&AES_128_GCM, 16) };
+                let key = |label| LessSafeKey::new(UnboundKey::new(cipher, &derived(label, len)[..len]).expect("a key of its length"));
+                let salt = |label| *derived(label, 12).first_chunk().expect("12 of 32");
                 Keys::Gcm { rtp: key(0), rtcp: key(3), rtp_salt: salt(2), rtcp_salt: salt(5) }
             }
-            Profile::Aes128CmHmacSha1_80 => {
-                let auth = |label| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derived(label, 20));
-                let salt = |label| *derived(label, 14).first_chunk().expect("14 of 20");
+            Profile::Aes128CmHmacSha1_80 | Profile::Aes128CmHmacSha1_32 => {
+                let auth = |label| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derived(label, 20)[..20]);
+                let salt = |label| *derived(label, 14).first_chunk().expect("14 of 32");
                 Keys::Cm {
                     rtp: ctr_key(&derived(0, 16)[..16]),
                     rtcp: ctr_key(&derived(3, 16)[..16]),
@@ -123,6 +138,7 @@ impl Keys {
                     rtcp_auth: auth(4),
                     rtp_salt: salt(2),
                     rtcp_salt: salt(5),
+                    tag: if profile == Profile::Aes128CmHmacSha1_32 { 4 } else { 10 },
                 }
             }
         }
@@ -168,8 +184,8 @@ pub struct Protect {
 }
 
 impl Protect {
-    /// A context from the master key and salt (14 bytes for CM, 12 for GCM).
-    pub fn new(profile: Profile, key: &[u8; 16], salt: &[u8]) -> Protect {
+    /// A context from the master key and salt, of the profile's lengths.
+    pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Protect {
         Protect { keys: Keys::new(profile, key, salt), rollover: Default::default(), window: Window::new(), rtcp_index: 0 }
     }
 
@@ -190,11 +206,11 @@ impl Protect {
                 tag_out.copy_from_slice(tag.as_ref());
                 Some(len + 16)
             }
-            Keys::Cm { rtp, rtp_auth, rtp_salt, .. } => {
-                let tag_out = rest.get_mut(..10)?;
+            Keys::Cm { rtp, rtp_auth, rtp_salt, tag, .. } => {
+                let tag_out = rest.get_mut(..*tag)?;
                 aes_cm(rtp, cm_iv(rtp_salt, ssrc, index), body);
-                tag_out.copy_from_slice(&cm_tag(rtp_auth, packet, (index >> 16) as u32));
-                Some(len + 10)
+                tag_out.copy_from_slice(&cm_tag(rtp_auth, packet, (index >> 16) as u32)[..*tag]);
+                Some(len + tag)
             }
         }
     }
@@ -247,7 +263,7 @@ pub struct Unprotect {
 
 impl Unprotect {
     /// A context from the peer's master key and salt.
-    pub fn new(profile: Profile, key: &[u8; 16], salt: &[u8]) -> Unprotect {
+    pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Unprotect {
         Unprotect { keys: Keys::new(profile, key, salt), sources: Vec::with_capacity(1), rtcp: Vec::new() }
     }
 
@@ -286,10 +302,10 @@ impl Unprotect {
                 rtp.open_in_place(nonce, Aad::from(&*head), body).map_err(|_| Refused::BadTag)?;
                 len
             }
-            Keys::Cm { rtp, rtp_auth, rtp_salt, .. } => {
-                let len = packet.len().checked_sub(10).filter(|l| *l >= header).ok_or(Refused::Malformed)?;
+            Keys::Cm { rtp, rtp_auth, rtp_salt, tag, .. } => {
+                let len = packet.len().checked_sub(*tag).filter(|l| *l >= header).ok_or(Refused::Malformed)?;
                 let expected = cm_tag(rtp_auth, &packet[..len], (index >> 16) as u32);
-                if !bool::from(expected.ct_eq(&packet[len..])) {
+                if !bool::from(expected[..*tag].ct_eq(&packet[len..])) {
                     return Err(Refused::BadTag);
                 }
                 aes_cm(rtp, cm_iv(rtp_salt, ssrc, index), &mut packet[header..len]);
@@ -371,21 +387,25 @@ mod tests {
         buf[..len].to_vec()
     }
 
-    fn oracle(profile: Profile, key: &[u8; 16], salt: &[u8]) -> rtc_srtp::context::Context {
+    fn oracle(profile: Profile, key: &[u8], salt: &[u8]) -> rtc_srtp::context::Context {
+        use rtc_srtp::protection_profile::ProtectionProfile as Theirs;
         let theirs = match profile {
-            Profile::AeadAes128Gcm => rtc_srtp::protection_profile::ProtectionProfile::AeadAes128Gcm,
-            Profile::Aes128CmHmacSha1_80 => rtc_srtp::protection_profile::ProtectionProfile::Aes128CmHmacSha1_80,
+            Profile::AeadAes128Gcm => Theirs::AeadAes128Gcm,
+            Profile::AeadAes256Gcm => Theirs::AeadAes256Gcm,
+            Profile::Aes128CmHmacSha1_80 => Theirs::Aes128CmHmacSha1_80,
+            Profile::Aes128CmHmacSha1_32 => Theirs::Aes128CmHmacSha1_32,
         };
         let provider = rtc_crypto::default_provider().expect("aws-lc-rs is built in");
         rtc_srtp::context::Context::new(key, salt, theirs, None, None, provider.crypto()).expect("sound keys")
     }
 
-    const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80];
+    const PROFILES: [Profile; 4] =
+        [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80, Profile::Aes128CmHmacSha1_32];
 
     #[test]
     fn both_directions_agree_with_rtc_srtp_across_a_rollover() {
         for profile in PROFILES {
-            let (key, salt) = ([7u8; 16], vec![9u8; profile.salt_len()]);
+            let (key, salt) = (vec![7u8; profile.key_len()], vec![9u8; profile.salt_len()]);
             let mut ours = Protect::new(profile, &key, &salt);
             let mut open = Unprotect::new(profile, &key, &salt);
             let mut theirs = oracle(profile, &key, &salt);
@@ -411,7 +431,7 @@ mod tests {
     #[test]
     fn replays_junk_and_forgeries_change_nothing() {
         for profile in PROFILES {
-            let (key, salt) = ([1u8; 16], vec![2u8; profile.salt_len()]);
+            let (key, salt) = (vec![1u8; profile.key_len()], vec![2u8; profile.salt_len()]);
             let (mut send, mut recv) = (Protect::new(profile, &key, &salt), Unprotect::new(profile, &key, &salt));
             let sealed: Vec<Vec<u8>> =
                 (0..1000u32).map(|n| protect(&mut send, &packet(65_000u16.wrapping_add(n as u16), b"speech"))).collect();

@@ -3,6 +3,7 @@
 //! The pre-pass mends what trunks get wrong and the crate refuses: missing `s=` or `t=`, session lines
 //! out of order, spaces in the `o=` user. Static payload types without rtpmap are filled in (RFC 3551).
 
+use super::crypto::{self, Crypto};
 use crate::codec::Codec;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -137,6 +138,8 @@ pub struct MediaDescription {
     pub rtcp_mux: bool,
     pub rtcp: Option<SocketAddr>,
     pub ptime: Option<u32>,
+    /// SRTP keys of suites we speak, the describer's order.
+    pub crypto: Vec<Crypto>,
     /// UDP candidates with an address; names and TCP are ignored.
     pub candidates: Vec<SocketAddr>,
 }
@@ -291,6 +294,7 @@ fn media(
         }),
         rtcp_mux: own.get("rtcp-mux").is_some(),
         rtcp: own.get("rtcp").and_then(|r| rtcp(r, address)),
+        crypto: own.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect(),
         ptime: own.get("ptime").and_then(|p| p.trim().parse().ok()),
         candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),
     })

@@ -8,6 +8,7 @@
 //! ```
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
+use super::crypto::{Crypto, Own, Policy, Sdes};
 use super::description::{Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup};
 use super::print::{Audio, Section, print};
 use crate::codec::Codec;
@@ -50,13 +51,16 @@ pub struct Local {
     pub cname: String,
     /// Our offers hold comfort noise; it is agreed to wherever a trunk offers it.
     pub comfort_noise: bool,
+    /// Keys in our descriptions (trunk side), and what they are from.
+    pub srtp: Policy,
+    pub srtp_keys: Own,
 }
 
 /// Where RTP goes and how it is protected.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Remote {
-    /// Plain RTP.
-    Rtp { rtp: SocketAddr, rtcp: SocketAddr },
+    /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC 5761).
+    Rtp { rtp: SocketAddr, rtcp: SocketAddr, sdes: Option<Box<Sdes>> },
     /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
     Dtls { ice: Ice, local_ice: Ice, fingerprints: Vec<Fingerprint>, active: bool },
 }
@@ -153,15 +157,22 @@ impl Negotiation {
             self.offered.push(comfort_noise(13));
         }
         let browser = self.local.side == Side::Browser;
+        let crypto = if self.local.srtp == Policy::Off { Vec::new() } else { self.local.srtp_keys.offer() };
         let audio = Audio {
             formats: &self.offered,
             direction: Direction::SendRecv,
-            proto: if browser { "UDP/TLS/RTP/SAVPF" } else { "RTP/AVP" },
+            proto: match self.local.srtp {
+                _ if browser => "UDP/TLS/RTP/SAVPF",
+                Policy::Required => "RTP/SAVP",
+                // Keys within AVP: who knows them may use them, any other peer sees plain RTP.
+                Policy::Off | Policy::Optional => "RTP/AVP",
+            },
             mid: browser.then_some("0"),
             setup: Setup::Actpass,
             rtcp_mux: browser,
             bundle: browser,
             ptime: (!browser).then_some(20),
+            crypto: &crypto,
         };
         self.described = print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
         self.described.clone()
@@ -216,7 +227,10 @@ impl Negotiation {
             noise: noise.filter(|_| codec.clock() == 8_000).map(|f| f.payload_type),
             direction: hold_aware(audio).reversed(),
             // Our offer said actpass: an answer without setup is active (RFC 5763 §5).
-            remote: self.remote(audio, audio.setup == Some(Setup::Passive))?,
+            remote: self.remote(audio, audio.setup == Some(Setup::Passive), |theirs| {
+                // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
+                self.local.srtp_keys.offer().into_iter().find(|ours| ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile)
+            })?,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
         };
         self.state = SignalingState::Stable;
@@ -233,7 +247,7 @@ impl Negotiation {
         if !audio.formats.iter().any(|f| f.codec().is_some()) {
             return Err(SdpError::new(305, no_common(audio, &offered_formats(&Codec::ALL))));
         }
-        self.remote(audio, false)?;
+        self.remote(audio, false, |theirs| self.answering(theirs))?;
         self.state = SignalingState::HaveRemoteOffer;
         let offer = self.remote_offer.insert(offer);
         Ok(&offer.media[n])
@@ -291,12 +305,19 @@ impl Negotiation {
             events: events.map(|f| Events { send: f.payload_type, receive: f.payload_type, clock: f.clock }),
             noise,
             direction,
-            remote: self.remote(audio, active)?,
+            remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
         };
         let mut formats = vec![ours_of(format, codec)];
         formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));
         formats.extend(noise.map(comfort_noise));
+        let crypto: Vec<Crypto> = match &agreed.remote {
+            Remote::Rtp { sdes: Some(sdes), .. } => {
+                let taken = audio.crypto.iter().find(|c| c.keys == sdes.theirs).map(|c| c.tag);
+                taken.map(|tag| Crypto { tag, keys: sdes.ours.clone() }).into_iter().collect()
+            }
+            _ => Vec::new(),
+        };
         let sections: Vec<Section<'_>> = offer.media.iter().enumerate().map(|(n, m)| {
             if n != at {
                 return Section::Refused(m);
@@ -311,6 +332,7 @@ impl Negotiation {
                 rtcp_mux: m.rtcp_mux,
                 bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
                 ptime: (self.local.side == Side::Trunk).then_some(agreed.ptime),
+                crypto: &crypto,
             })
         }).collect();
         self.version += 1;
@@ -328,7 +350,13 @@ impl Negotiation {
         self.remote_offer = None;
     }
 
-    fn remote(&self, audio: &MediaDescription, active: bool) -> Result<Remote, SdpError> {
+    /// Our key beside one that was offered.
+    fn answering(&self, theirs: &Crypto) -> Option<Crypto> {
+        self.local.srtp_keys.of(theirs.keys.profile).map(|keys| Crypto { tag: theirs.tag, keys })
+    }
+
+    /// Where media goes; `beside` finds our key for one of the peer's.
+    fn remote(&self, audio: &MediaDescription, active: bool, beside: impl Fn(&Crypto) -> Option<Crypto>) -> Result<Remote, SdpError> {
         if self.local.side == Side::Browser {
             if !audio.is_dtls() {
                 return Err(SdpError::new(302, "a browser must offer DTLS-SRTP (UDP/TLS/RTP/SAVPF with a fingerprint)"));
@@ -345,13 +373,29 @@ impl Negotiation {
             let local_ice = self.local.ice.clone().unwrap_or_default();
             return Ok(Remote::Dtls { ice: Ice { ufrag, pwd }, local_ice, fingerprints: audio.fingerprints.clone(), active });
         }
-        if audio.is_dtls() || audio.proto.contains("SAVP") {
-            return Err(SdpError::new(302, format!("{} is not spoken on this trunk: offer RTP/AVP", audio.proto)));
-        }
+        let sdes = self.sdes(audio, beside)?;
         let ip = audio.address.ok_or_else(|| SdpError::new(399, "no c= line with an IP address"))?;
         let rtp = SocketAddr::new(ip, audio.port);
-        let rtcp = audio.rtcp.unwrap_or(SocketAddr::new(ip, audio.port.wrapping_add(1)));
-        Ok(Remote::Rtp { rtp, rtcp })
+        let separate = audio.rtcp.unwrap_or(SocketAddr::new(ip, audio.port.wrapping_add(1)));
+        Ok(Remote::Rtp { rtp, rtcp: if audio.rtcp_mux { rtp } else { separate }, sdes })
+    }
+
+    /// The keys of a trunk's media, where there are to be any.
+    fn sdes(&self, audio: &MediaDescription, beside: impl Fn(&Crypto) -> Option<Crypto>) -> Result<Option<Box<Sdes>>, SdpError> {
+        let must = audio.proto.contains("SAVP");
+        if audio.is_dtls() {
+            return Err(SdpError::new(302, format!("{} is not spoken on this trunk: offer RTP/AVP", audio.proto)));
+        }
+        if self.local.srtp == Policy::Off {
+            let refused = || SdpError::new(302, format!("{} is not spoken on this trunk: offer RTP/AVP, or set srtp = \"optional\"", audio.proto));
+            return if must { Err(refused()) } else { Ok(None) };
+        }
+        let both = |theirs: &Crypto| Some(Box::new(Sdes { ours: beside(theirs)?.keys, theirs: theirs.keys.clone() }));
+        match audio.crypto.iter().find_map(both) {
+            None if must => Err(SdpError::new(399, "no a=crypto line of a suite we speak: AEAD_AES_128_GCM, AEAD_AES_256_GCM, AES_CM_128_HMAC_SHA1_80 or _32")),
+            None if self.local.srtp == Policy::Required => Err(SdpError::new(399, "this trunk must encrypt its media (srtp = \"required\"), and the peer has no key")),
+            sdes => Ok(sdes),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writing descriptions: always ours, line by line, never a copy of what was received.
 
+use super::crypto::Crypto;
 use super::description::{Direction, Format, MediaDescription, Setup};
 use super::offer_answer::{Ice, Local, Side};
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ pub(super) struct Audio<'a> {
     pub rtcp_mux: bool,
     pub bundle: bool,
     pub ptime: Option<u32>,
+    pub crypto: &'a [Crypto],
 }
 
 /// One section of the description to write.
@@ -77,6 +79,9 @@ fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {
     let _ = write!(out, "a={}\r\n", a.direction.as_str());
     if a.rtcp_mux {
         out.push_str("a=rtcp-mux\r\n");
+    }
+    for crypto in a.crypto {
+        let _ = write!(out, "a=crypto:{crypto}\r\n");
     }
     let Some(ice) = ice else { return };
     let setup = match a.setup {

@@ -91,7 +91,7 @@ pub const TRUNK_ADDRESS: (u8, u16) = (10, 4_000);
 
 pub fn trunk_remote() -> Remote {
     let (last, port) = TRUNK_ADDRESS;
-    Remote::Rtp { rtp: addr(last, port), rtcp: addr(last, port + 1) }
+    Remote::Rtp { rtp: addr(last, port), rtcp: addr(last, port + 1), sdes: None }
 }
 
 pub fn dtls_remote() -> Remote {
@@ -241,7 +241,7 @@ impl Line {
 
     /// A line between ends of these codecs, whose digits go these ways.
     pub fn new(ends: [(Codec, Digits); 2]) -> Line {
-        let remote = |side| Remote::Rtp { rtp: side_address(side), rtcp: addr(40 + side as u8, 6_001) };
+        let remote = |side| Remote::Rtp { rtp: side_address(side), rtcp: addr(40 + side as u8, 6_001), sdes: None };
         let settings = [0, 1].map(|side| {
             let (codec, digits) = ends[side];
             Settings { agreed: agreed(codec, remote(side)), complexity: 0, digits, continuous: false }

@@ -2,8 +2,10 @@
 
 use super::Check;
 use crate::codec::Codec;
+use crate::config::problem::Problem;
 use crate::config::{DtmfMode, Identity, Prefer, Refer, Reliable, SipSettings, Trunk, TrunkTls, TrunkUri, schema};
 use crate::dialplan::Plan;
+use crate::sdp::crypto::Policy;
 use crate::sip::session_timer::MIN_SE;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::{Scheme, Transport, Uri};
@@ -107,6 +109,7 @@ impl Check {
             reliable,
             delayed_offer: t.delayed_offer,
             dtmf,
+            srtp: self.srtp(t.srtp.as_ref(), uri.as_ref()),
             comfort_noise: t.comfort_noise,
             continuous: t.continuous,
             refer,
@@ -124,6 +127,17 @@ impl Check {
             context: t.context.map(Spanned::into_inner),
             nat: t.nat,
         })
+    }
+
+    /// Keys in signalling that is not encrypted are keys for everyone on the way.
+    fn srtp(&mut self, text: Option<&Spanned<String>>, uri: Option<&TrunkUri>) -> Policy {
+        let policy = self.word(text, "srtp", &[("off", Policy::Off), ("optional", Policy::Optional), ("required", Policy::Required)]);
+        let readable = uri.is_some_and(|u| !u.secure && u.transport != Some(Transport::Tls));
+        if let Some(at) = text.filter(|_| policy != Policy::Off && readable) {
+            let problem = Problem::at(&self.source, at.span(), "config::srtp", "the keys of this trunk's media travel in signalling that anyone on the way can read");
+            self.problems.push(problem.help("reach it by TLS: uri = \"sips:HOST\", or \"sip:HOST;transport=tls\"").warning());
+        }
+        policy
     }
 
     fn registrars(&mut self, register: Option<&Spanned<schema::Register>>, own: Option<&TrunkUri>) -> Vec<TrunkUri> {

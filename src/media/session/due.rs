@@ -67,9 +67,15 @@ impl Session {
                 }
             }
             Transport::Browser { .. } => {}
-            Transport::Trunk { rtcp, .. } => {
+            Transport::Trunk { rtp, rtcp, sdes, .. } => {
                 if let Some(to) = rtcp.filter(|a| a.port() != 0 && !a.ip().is_unspecified()) {
-                    sink.send(Port::Rtcp(end.id), to, &bytes);
+                    let bytes = match sdes {
+                        Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
+                        None => bytes,
+                    };
+                    // One port for both where the peer wanted that (RFC 5761).
+                    let port = if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };
+                    sink.send(port, to, &bytes);
                 }
             }
         }

@@ -138,7 +138,11 @@ impl Session {
                 None => return,
             },
             Transport::Browser { .. } => return,
-            Transport::Trunk { .. } => (Port::Rtp(end.id), len),
+            Transport::Trunk { sdes: Some(sdes), .. } => match sdes.srtp.protect.rtp(&mut buf, len) {
+                Some(len) => (Port::Rtp(end.id), len),
+                None => return,
+            },
+            Transport::Trunk { sdes: None, .. } => (Port::Rtp(end.id), len),
         };
         end.egress.count(payload.len());
         sink.send(port, target, &buf[..len]);

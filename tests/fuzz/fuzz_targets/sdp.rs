@@ -2,6 +2,7 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use webtrunk::codec::Codec;
+use webtrunk::sdp::crypto::{Own, Policy};
 use webtrunk::sdp::offer_answer::{Local, Negotiation, Side};
 use webtrunk::sdp::{Description, Direction};
 
@@ -15,7 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
         session_id: 1,
         ssrc: 1,
         cname: "c".into(),
-        comfort_noise: bytes.first() == Some(&b'v'),
+        comfort_noise: bytes.len() % 3 == 0,
+        srtp: if bytes.len() % 5 == 0 { Policy::Optional } else { Policy::Off },
+        srtp_keys: Own::generate(|| 7),
     };
     let mut leg = Negotiation::new(local);
     if leg.receive_offer(bytes).is_ok()

@@ -63,7 +63,7 @@ pub fn serve() {
         let codec = if *transcoded == "1" { Codec::Opus } else { Codec::Pcmu };
         let commands = [
             Command::Configure { session, end: BROWSER, settings: settings(codec, remote) },
-            Command::Configure { session, end: TRUNK, settings: settings(Codec::Pcmu, Remote::Rtp { rtp: trunk, rtcp: SocketAddr::new(LOCAL, 9) }) },
+            Command::Configure { session, end: TRUNK, settings: settings(Codec::Pcmu, Remote::Rtp { rtp: trunk, rtcp: SocketAddr::new(LOCAL, 9), sdes: None }) },
             Command::Bridge { session, a: BROWSER, b: TRUNK },
         ];
         commands.into_iter().for_each(|c| drop(worker.command(c).expect("it keeps up")));
