@@ -204,6 +204,39 @@ test("PCMU end to end is not transcoded", async () => {
   equal(cdr.legs.map((l) => l.codec).join(), "PCMU,PCMU", "codecs");
 });
 
+for (const [number, what, codecs, trunkSrtp] of [
+  ["7600", "SRTP with keys in the signalling", "opus,PCMU", "Aes128CmHmacSha1_80"],
+  ["7700", "G.722", "opus,G722", undefined],
+  ["7800", "Opus, passed as it is", "opus,opus", undefined],
+]) {
+  test(`Asterisk by ${what}: 440 Hz goes out and comes back`, async () => {
+    const [cdr] = await recordOf(async () => { await dial(alice, number); await connected(alice); await hears(alice, 440); await hangup(alice); });
+    equal(cdr.legs.map((l) => l.codec).join(), codecs, "codecs");
+    equal(cdr.legs[1].srtp ?? undefined, trunkSrtp, "the trunk's SRTP profile");
+    equal(cdr.legs[0].packets_lost + cdr.legs[1].packets_lost, 0, "lost packets");
+  });
+}
+
+test("a trunk that must encrypt its media refuses a peer that cannot, and says so", async () => {
+  const [cdr] = await recordOf(async () => { await dial(alice, "7601"); await over(alice); });
+  equal(cdr.outcome, "refused", "outcome");
+  const words = await alice.textContent("#verdict");
+  if (!words.trim()) throw new Error("the page says nothing");
+});
+
+test("digits pressed in the browser reach Asterisk as tones", async () => {
+  const before = asterisk.log().length;
+  await recordOf(async () => {
+    await dial(alice, "7904");
+    await connected(alice);
+    await alice.waitForFunction(() => webtrunkPhone.session.connection.connectionState === "connected");
+    await alice.evaluate(() => webtrunkPhone.session.sendDTMF("8642", { transportType: "RFC2833", duration: 160, interToneGap: 100 }));
+    await over(alice);
+  });
+  const read = /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before));
+  equal(read && read[1], "8642", "digits Asterisk heard");
+});
+
 test("hold and resume by re-INVITE from the trunk", async () => {
   const sipp = start("sipp", ["-sf", join(ROOT, "interop/chromium/uas-hold.xml"), "-i", "127.0.0.1", "-p", "5090", "-m", "1", "-nostdin", "-rtp_echo", "-trace_err", "-error_file", join(work, "sipp-hold.err")], { cwd: work });
   await until("SIPp listens", () => readFileSync("/proc/net/udp", "utf8").includes(":13E2 "));
