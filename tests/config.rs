@@ -34,6 +34,8 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\ncodecs = [\"g729\"]", "config::codec", 10, "known: opus, g722, pcmu, pcma"),
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nallow = [\"0.0.0.0/0\"]", "config::allow", 10, "name the trunk's addresses"),
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nusername = \"u\"", "config::digest", 8, "digest needs both"),
+        ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nsrtp = \"maybe\"", "config::word", 10, "use \"off\" or \"optional\" or \"required\""),
+        ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nsrtp = \"required\"", "config::srtp", 10, "reach it by TLS"),
         ("[sip]", "[media]\nports = \"9-8\"\n[sip]", "config::ports", 4, "write \"20000-29999\""),
         ("[sip]", "[limits]\nmax_duration = \"long\"\n[sip]", "config::duration", 4, "write \"30s\""),
     ] {
