@@ -33,6 +33,10 @@ impl WallClock {
     }
 }
 
+fn hundredths(score: f32) -> f64 {
+    f64::from((score * 100.0).round()) / 100.0
+}
+
 /// The record as it is written (UX: the same object as a `call.ended` event).
 pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let end = cdr.end.unwrap_or(cdr.start);
@@ -45,6 +49,7 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
             "packets_in": s.map(|s| s.received), "packets_out": s.map(|s| s.sent), "packets_lost": s.map(|s| s.lost),
             "jitter_ms": s.map(|s| s.jitter.as_millis() as u64), "rtt_ms": s.and_then(|s| s.round_trip).map(|r| r.as_millis() as u64),
             "loss_reported": s.and_then(|s| s.reported_loss),
+            "mos_in_estimated": s.and_then(|s| s.mos.0).map(hundredths), "mos_out_estimated": s.and_then(|s| s.mos.1).map(hundredths),
             "srtp": s.and_then(|s| s.srtp).map(|p| format!("{p:?}")),
         })
     };

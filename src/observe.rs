@@ -86,9 +86,19 @@ fn ended(cdr: &Cdr) {
     let by = cdr.by.map_or("?", HangupBy::as_str);
     let talked = cdr.answered.zip(cdr.end).map(|(a, e)| e.saturating_duration_since(a));
     match talked {
-        Some(talked) => info!("call {} ended by {by}  {:.1} s  {}", cdr.call, talked.as_secs_f32(), printable(&cdr.why)),
+        Some(talked) => info!("call {} ended by {by}  {:.1} s  {}{}", cdr.call, talked.as_secs_f32(), quality(cdr), printable(&cdr.why)),
         None => info!("call {} not answered ({}): {}", cdr.call, cdr.status, printable(&cdr.why)),
     }
+}
+
+/// The worst of both legs and directions: what the people on the call had to live with.
+fn quality(cdr: &Cdr) -> String {
+    let legs = [&cdr.a, &cdr.b];
+    let known = legs.iter().copied().flatten();
+    let worst = known.clone().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp);
+    let loss = known.map(|s| s.lost as f32 / (s.lost + s.received).max(1) as f32).max_by(f32::total_cmp);
+    let words = |mos: f32| format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default());
+    worst.map(words).unwrap_or_default()
 }
 
 /// A remote text, cut and with control characters shown.

@@ -1,7 +1,8 @@
-//! RTP, RTCP, telephone-event and SRTP as bytes. Knows no SDP, sockets or clocks.
+//! RTP, RTCP, telephone-event and SRTP as bytes, and how it sounds by the numbers. Knows no SDP, sockets or clocks.
 
 pub mod event;
 pub mod packet;
+pub mod quality;
 pub mod report;
 pub mod srtp;
 

@@ -146,8 +146,12 @@ fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
 }
 
 #[test]
-fn one_port_for_rtp_and_rtcp_is_agreed_where_a_trunk_asks() {
+fn one_port_for_rtp_and_rtcp_and_voip_metrics_are_agreed_where_a_trunk_asks() {
     let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    let mut leg = Negotiation::new(local(Side::Trunk));
+    leg.receive_offer(format!("{offer}a=rtcp-xr:rcvr-rtt=all voip-metrics\r\n").as_bytes()).expect("sound");
+    let (text, agreed) = leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
+    assert!(agreed.voip_metrics && text.contains("a=rtcp-xr:voip-metrics"));
     for (line, port) in [("a=rtcp-mux\r\n", 4_000), ("", 4_001), ("a=rtcp:4711\r\n", 4_711)] {
         let mut leg = Negotiation::new(local(Side::Trunk));
         leg.receive_offer(format!("{offer}{line}").as_bytes()).expect("sound");

@@ -81,6 +81,7 @@ impl Call {
             noise: None,
             direction: Direction::SendRecv,
             remote: Remote::Rtp { rtp: address(port), rtcp: address(port.wrapping_add(1)), sdes: None },
+            voip_metrics: false,
             ptime: 20,
         };
         let Some(leg) = self.leg_of(end) else { return };

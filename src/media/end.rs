@@ -8,6 +8,7 @@ use super::reorder::Reorder;
 use super::transcoder::Transcoder;
 use crate::codec::{Encoder, NARROW};
 use crate::codec::noise::Noise;
+use crate::rtp::quality::Impairment;
 use crate::rtp::report::{Feedback, Reception};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
@@ -211,6 +212,8 @@ pub struct Statistics {
     pub reported_loss: Option<f32>,
     pub srtp: Option<Profile>,
     pub dropped: Dropped,
+    /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41 (G.107).
+    pub mos: (Option<f32>, Option<f32>),
 }
 
 /// Packets not used, by reason.
@@ -318,6 +321,33 @@ impl End {
         self.settings = Some(settings);
     }
 
+    /// What the network did to what the peer sends; nothing before it has sent.
+    pub(super) fn heard(&self) -> Option<Impairment> {
+        let reception = self.reception.as_ref().filter(|r| r.packets > 0)?;
+        let codec = self.settings.as_ref()?.agreed.codec;
+        Some(Impairment {
+            codec,
+            loss: reception.loss(),
+            burst_ratio: reception.burst_ratio(),
+            jitter: reception.jitter(codec.clock()),
+            round_trip: self.feedback.and_then(|f| f.round_trip).unwrap_or_default(),
+        })
+    }
+
+    /// As [`heard`](Self::heard) for what we send, by the peer's reports.
+    fn spoken(&self) -> Option<Impairment> {
+        let feedback = self.feedback.as_ref()?;
+        let codec = self.settings.as_ref()?.agreed.codec;
+        let clock = codec.clock();
+        Some(Impairment {
+            codec,
+            loss: feedback.total_lost as f32 / self.egress.sent.packets.max(1) as f32,
+            burst_ratio: 1.0,
+            jitter: Duration::from_micros(u64::from(feedback.jitter) * 1_000_000 / u64::from(clock)),
+            round_trip: feedback.round_trip.unwrap_or_default(),
+        })
+    }
+
     /// The end's figures so far.
     pub fn statistics(&self) -> Statistics {
         let codec = self.settings.as_ref().map(|s| s.agreed.codec);
@@ -335,6 +365,7 @@ impl End {
                 Transport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),
             },
             dropped: self.dropped,
+            mos: (self.heard().map(|i| i.mos()), self.spoken().map(|i| i.mos())),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! RTCP sender and receiver reports (RFC 3550 §6), through the `rtc-rtcp` crate, and the statistics behind them.
 
 use super::packet::{Packet, Unwrapper};
+use super::quality::Impairment;
+use rtc_rtcp::extended_report::{ExtendedReport, VoIPMetricsReportBlock};
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::sender_report::SenderReport;
@@ -18,6 +20,8 @@ pub struct Reception {
     /// Timestamp units, scaled by 16.
     jitter: u32,
     transit: Option<i32>,
+    /// Runs of packets that were missing when the next one came.
+    runs: u64,
     expected_prior: u64,
     received_prior: u64,
     /// Middle 32 bits of the peer's last SR, and when it came.
@@ -36,6 +40,7 @@ impl Reception {
         if self.packets == 0 {
             self.first = extended;
         }
+        self.runs += u64::from(self.packets > 0 && extended > self.highest + 1);
         self.packets += 1;
         self.highest = self.highest.max(extended);
         let transit = arrival.wrapping_sub(packet.timestamp) as i32;
@@ -54,6 +59,16 @@ impl Reception {
     /// Packets lost so far; duplicates never make it negative.
     pub fn lost(&self) -> u64 {
         self.expected().saturating_sub(self.packets)
+    }
+
+    /// Share of packets lost so far, 0 to 1.
+    pub fn loss(&self) -> f32 {
+        self.lost() as f32 / self.expected().max(1) as f32
+    }
+
+    /// Mean length of a run of lost packets against that of losses at random, 1 and up (G.107's BurstR).
+    pub fn burst_ratio(&self) -> f32 {
+        (self.lost() as f32 / self.runs.max(1) as f32 * (1.0 - self.loss())).max(1.0)
     }
 
     /// Interarrival jitter, in seconds of `clock`.
@@ -96,11 +111,48 @@ pub struct Feedback {
     /// 0 to 1.
     pub fraction_lost: f32,
     pub total_lost: u32,
+    /// Timestamp units.
+    pub jitter: u32,
     pub round_trip: Option<Duration>,
 }
 
-/// An SR (or RR where nothing was sent) with SDES, as one compound packet.
-pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option<&mut Reception>) -> Vec<u8> {
+/// What we say of how a peer's stream sounds here, to peers that want it (RFC 3611 §4.7).
+fn voip_metrics(ssrc: u32, reception: &Reception, heard: &Impairment) -> ExtendedReport {
+    let ms = |d: Duration| d.as_millis().min(0xffff) as u16;
+    let lost = (heard.loss * 256.0) as u8;
+    let tenths = (heard.mos() * 10.0).round() as u8;
+    let mean_run = reception.lost() as f32 / reception.runs.max(1) as f32;
+    let metrics = VoIPMetricsReportBlock {
+        ssrc,
+        loss_rate: lost,
+        // Runs are bursts here, and nothing is lost between them (Gmin says how that is to be read).
+        burst_density: if lost > 0 { 255 } else { 0 },
+        burst_duration: (mean_run * 20.0) as u16,
+        round_trip_delay: ms(heard.round_trip),
+        end_system_delay: ms(heard.delay().saturating_sub(heard.round_trip / 2)),
+        // 127: not known (§4.7.4).
+        signal_level: 127,
+        noise_level: 127,
+        rerl: 127,
+        gmin: 16,
+        rfactor: heard.r_factor().round() as u8,
+        ext_rfactor: 127,
+        mos_lq: tenths,
+        mos_cq: tenths,
+        // Standard concealment, an adaptive buffer that is not ours (§4.7.6).
+        rx_config: 0b11_00_0000,
+        jb_nominal: ms(2 * heard.jitter),
+        jb_maximum: ms(2 * heard.jitter),
+        jb_abs_max: 0xffff,
+        ..VoIPMetricsReportBlock::default()
+    };
+    ExtendedReport { sender_ssrc: 0, reports: vec![Box::new(metrics)] }
+}
+
+/// An SR (or RR where nothing was sent) with SDES, as one compound packet; with VoIP metrics where `heard` is given.
+pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, mut received: Option<&mut Reception>, heard: Option<Impairment>) -> Vec<u8> {
+    let extended = received.as_deref().zip(heard).map(|(r, heard)| ExtendedReport { sender_ssrc: sent.ssrc, ..voip_metrics(r.ssrc, r, &heard) });
+    let received = received.as_deref_mut();
     let reports: Vec<ReceptionReport> = received.map(|r| r.report(now)).into_iter().collect();
     let report: Box<dyn rtc_rtcp::packet::Packet> = if sent.packets > 0 {
         Box::new(SenderReport {
@@ -117,7 +169,9 @@ pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option
     };
     let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: cname.to_owned().into() };
     let names = SourceDescription { chunks: vec![SourceDescriptionChunk { source: sent.ssrc, items: vec![item] }] };
-    rtc_rtcp::packet::marshal(&[report, Box::new(names)]).map(|b| b.to_vec()).unwrap_or_default()
+    let mut packets: Vec<Box<dyn rtc_rtcp::packet::Packet>> = vec![report, Box::new(names)];
+    packets.extend(extended.map(|x| Box::new(x) as Box<dyn rtc_rtcp::packet::Packet>));
+    rtc_rtcp::packet::marshal(&packets).map(|b| b.to_vec()).unwrap_or_default()
 }
 
 /// Reads a compound packet: remembers the peer's SR in `reception`, returns what it says of `ssrc`.
@@ -140,7 +194,7 @@ pub fn read(now: Instant, ntp: u64, bytes: &[u8], ssrc: u32, reception: Option<&
             let units = ((ntp >> 16) as u32).wrapping_sub(r.last_sender_report).wrapping_sub(r.delay);
             let round_trip = (r.last_sender_report != 0 && units < 10 * 65_536)
                 .then(|| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
-            feedback = Some(Feedback { fraction_lost: f32::from(r.fraction_lost) / 256.0, total_lost: r.total_lost, round_trip });
+            feedback = Some(Feedback { fraction_lost: f32::from(r.fraction_lost) / 256.0, total_lost: r.total_lost, jitter: r.jitter, round_trip });
         }
     }
     if let (Some(reception), Some((from, middle))) = (reception, sender)

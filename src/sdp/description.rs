@@ -138,6 +138,8 @@ pub struct MediaDescription {
     pub rtcp_mux: bool,
     pub rtcp: Option<SocketAddr>,
     pub ptime: Option<u32>,
+    /// RTCP XR's VoIP metrics are wanted.
+    pub voip_metrics: bool,
     /// SRTP keys of suites we speak, the describer's order.
     pub crypto: Vec<Crypto>,
     /// UDP candidates with an address; names and TCP are ignored.
@@ -294,6 +296,7 @@ fn media(
         }),
         rtcp_mux: own.get("rtcp-mux").is_some(),
         rtcp: own.get("rtcp").and_then(|r| rtcp(r, address)),
+        voip_metrics: own.all("rtcp-xr").chain(session.all("rtcp-xr")).any(|v| v.split_whitespace().any(|w| w.starts_with("voip-metrics"))),
         crypto: own.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect(),
         ptime: own.get("ptime").and_then(|p| p.trim().parse().ok()),
         candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),

@@ -87,6 +87,8 @@ pub struct Agreed {
     /// Ours: whether we send, whether we receive.
     pub direction: Direction,
     pub remote: Remote,
+    /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
+    pub voip_metrics: bool,
     /// Milliseconds per packet we send, 10 to 60.
     pub ptime: u32,
 }
@@ -173,6 +175,7 @@ impl Negotiation {
             bundle: browser,
             ptime: (!browser).then_some(20),
             crypto: &crypto,
+            voip_metrics: false,
         };
         self.described = print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
         self.described.clone()
@@ -231,6 +234,7 @@ impl Negotiation {
                 // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
                 self.local.srtp_keys.offer().into_iter().find(|ours| ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile)
             })?,
+            voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
         };
         self.state = SignalingState::Stable;
@@ -306,6 +310,7 @@ impl Negotiation {
             noise,
             direction,
             remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
+            voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
         };
         let mut formats = vec![ours_of(format, codec)];
@@ -333,6 +338,7 @@ impl Negotiation {
                 bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
                 ptime: (self.local.side == Side::Trunk).then_some(agreed.ptime),
                 crypto: &crypto,
+                voip_metrics: agreed.voip_metrics,
             })
         }).collect();
         self.version += 1;

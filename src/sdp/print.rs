@@ -16,6 +16,7 @@ pub(super) struct Audio<'a> {
     pub bundle: bool,
     pub ptime: Option<u32>,
     pub crypto: &'a [Crypto],
+    pub voip_metrics: bool,
 }
 
 /// One section of the description to write.
@@ -79,6 +80,9 @@ fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {
     let _ = write!(out, "a={}\r\n", a.direction.as_str());
     if a.rtcp_mux {
         out.push_str("a=rtcp-mux\r\n");
+    }
+    if a.voip_metrics {
+        out.push_str("a=rtcp-xr:voip-metrics\r\n");
     }
     for crypto in a.crypto {
         let _ = write!(out, "a=crypto:{crypto}\r\n");

@@ -3,6 +3,7 @@
 mod codecs;
 mod digits;
 mod lab;
+mod quality;
 mod sdes;
 mod silence;
 

@@ -58,7 +58,9 @@ impl Session {
         }
         end.next_report = Some(now + REPORT);
         let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
-        let bytes = compose(now, ntp, end.egress.report(now, clock), &end.cname, end.reception.as_mut());
+        let metrics = end.settings.as_ref().is_some_and(|s| s.agreed.voip_metrics);
+        let heard = end.heard().filter(|_| metrics);
+        let bytes = compose(now, ntp, end.egress.report(now, clock), &end.cname, end.reception.as_mut(), heard);
         match &mut end.transport {
             Transport::Browser { ice, srtp: Some(srtp), .. } => {
                 if let Some(to) = ice.selected() {

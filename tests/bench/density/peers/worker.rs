@@ -35,7 +35,7 @@ fn fingerprint(text: &str) -> Fingerprint {
 
 fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     let pt = codec.default_payload_type();
-    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, ptime: 20 };
+    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, voip_metrics: false, ptime: 20 };
     // media.complexity as it is where nobody sets it.
     Box::new(Settings { agreed, complexity: 5, digits: Digits::Events, continuous: false })
 }
