@@ -3,6 +3,7 @@
 //! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN check);
 //! each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
+mod load;
 pub mod ports;
 mod running;
 

@@ -176,6 +176,8 @@ pub(super) enum Join {
     Play { player: Player, next: Instant },
 }
 
+/// Mean interval of our RTCP reports.
+const REPORT: Duration = Duration::from_secs(5);
 /// Packets an echo line holds at most: 10 s of 20 ms.
 pub(super) const ECHO_LINE: usize = 500;
 
@@ -248,6 +250,8 @@ pub struct End {
     pub(super) egress: Egress,
     /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one stream.
     pub(super) encoder: Option<Encoder>,
+    /// What the encoder may spend at most, for the load of its worker.
+    pub(super) complexity: u8,
     pub(super) quiet: Option<Quiet>,
     pub(super) reception: Option<Reception>,
     pub(super) feedback: Option<Feedback>,
@@ -259,6 +263,8 @@ pub struct End {
     pub(super) received: u64,
     pub(super) lost_before: u64,
     pub(super) next_report: Option<Instant>,
+    /// Spreads our reports.
+    pub(super) chance: u32,
     pub(super) flowing: bool,
     pub(super) connected: bool,
     pub(super) cname: String,
@@ -279,13 +285,21 @@ impl End {
         !self.digits.is_empty()
     }
 
+    /// Limits what the encoder may spend, libopus's complexity.
+    pub(super) fn limit_complexity(&mut self, complexity: u8) {
+        self.complexity = complexity;
+        if let (Some(encoder), Some(settings)) = (&mut self.encoder, &self.settings) {
+            encoder.set_complexity(settings.complexity.min(complexity));
+        }
+    }
+
     /// The encoder for what is agreed; of `rate` where that matters.
     pub(super) fn encoder(&mut self, rate: Option<u32>) -> Option<&mut Encoder> {
         let settings = self.settings.as_ref()?;
         let codec = settings.agreed.codec;
         let fits = |e: &Encoder| e.codec == codec && rate.is_none_or(|r| e.rate == r);
         if !self.encoder.as_ref().is_some_and(fits) {
-            self.encoder = Some(Encoder::new(codec, rate.unwrap_or(NARROW), settings.complexity));
+            self.encoder = Some(Encoder::new(codec, rate.unwrap_or(NARROW), settings.complexity.min(self.complexity)));
         }
         self.encoder.as_mut()
     }
@@ -319,6 +333,15 @@ impl End {
             _ => {}
         }
         self.settings = Some(settings);
+    }
+
+    /// Until the next report: half to one and a half times 5 s, so that calls that began together do not report
+    /// together (RFC 3550 §6.3.1).
+    pub(super) fn report_interval(&mut self) -> Duration {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 17;
+        self.chance ^= self.chance << 5;
+        REPORT / 2 + REPORT.mul_f32(self.chance as f32 / u32::MAX as f32)
     }
 
     /// What the network did to what the peer sends; nothing before it has sent.

@@ -57,12 +57,12 @@ pub trait Sink {
     fn event(&mut self, event: Event);
 }
 
-/// Interval of our RTCP reports.
-const REPORT: Duration = Duration::from_secs(5);
 /// No media from anyone for this long is reported.
 const SILENCE: Duration = Duration::from_secs(30);
 /// One frame of our own audio.
 const TICK: Duration = Duration::from_millis(20);
+/// libopus's highest complexity: no limit.
+pub const COMPLEXITY: u8 = 10;
 /// Longest datagram we build.
 const MAX_DATAGRAM: usize = 1_500;
 /// Seconds from 1900 to 1970 (RFC 3550 §4).
@@ -75,6 +75,7 @@ pub struct Session {
     /// NTP time of `started`; only differences matter to peers.
     ntp: u64,
     silent_since: Instant,
+    complexity: u8,
 }
 
 impl Session {
@@ -82,7 +83,13 @@ impl Session {
     pub fn new(now: Instant, unix: Duration) -> Session {
         let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
         let ntp = ((unix.as_secs() + NTP_EPOCH) << 32) | fraction;
-        Session { ends: Vec::new(), started: now, ntp, silent_since: now }
+        Session { ends: Vec::new(), started: now, ntp, silent_since: now, complexity: COMPLEXITY }
+    }
+
+    /// Limits what encoders may spend, libopus's complexity; a busy worker asks for less.
+    pub fn limit_complexity(&mut self, complexity: u8) {
+        self.complexity = complexity;
+        self.ends.iter_mut().for_each(|end| end.limit_complexity(complexity));
     }
 
     fn ntp(&self, now: Instant) -> u64 {
@@ -113,6 +120,7 @@ impl Session {
             settings: None,
             egress: Egress::new(ssrc, seed as u16, (seed >> 16) as u32),
             encoder: None,
+            complexity: self.complexity,
             quiet: None,
             reception: None,
             feedback: None,
@@ -124,6 +132,7 @@ impl Session {
             received: 0,
             lost_before: 0,
             next_report: None,
+            chance: seed as u32 | 1,
             flowing: false,
             connected: false,
             cname: cname.to_owned(),
@@ -156,7 +165,8 @@ impl Session {
                 sink.send(Port::Browser, to, bytes);
             }
         });
-        self.ends[at].next_report.get_or_insert(now + REPORT);
+        let first = self.ends[at].report_interval();
+        self.ends[at].next_report.get_or_insert(now + first);
         self.silent_since = now;
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }

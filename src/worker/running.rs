@@ -1,5 +1,6 @@
 //! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders are taken.
 
+use super::load::Load;
 use super::ports::{Pair, PortRange};
 use super::{Command, Notice, Opening, Order};
 use crate::datagrams::{self, BATCH, Inbound};
@@ -74,6 +75,7 @@ pub(super) struct Running {
     events: Vec<MediaEvent>,
     /// Datagrams of this turn.
     datagrams: u32,
+    load: Load,
     tell: Box<dyn Fn(u64, Notice) + Send>,
 }
 
@@ -138,6 +140,7 @@ impl Running {
             identity,
             events: Vec::new(),
             datagrams: 0,
+            load: Load::new(Instant::now()),
             tell,
         }
     }
@@ -149,6 +152,10 @@ impl Running {
         loop {
             let mut now = Instant::now();
             let worked = now.saturating_duration_since(woken);
+            if self.load.worked(now, worked) {
+                let complexity = self.load.complexity();
+                self.sessions.values_mut().for_each(|live| live.session.limit_complexity(complexity));
+            }
             let light = worked < LIGHT * std::mem::take(&mut self.datagrams);
             if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
                 std::thread::sleep(rest);
@@ -216,11 +223,11 @@ impl Running {
     fn open(&mut self, id: u64, end: EndId, kind: Opening, ssrc: u32, cname: &str, seed: u64) {
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let live = self.sessions.entry(id).or_insert_with(|| Live {
-            session: Session::new(now, unix),
-            lines: Vec::new(),
-            ufrags: Vec::new(),
-            addresses: Vec::new(),
+        let complexity = self.load.complexity();
+        let live = self.sessions.entry(id).or_insert_with(|| {
+            let mut session = Session::new(now, unix);
+            session.limit_complexity(complexity);
+            Live { session, lines: Vec::new(), ufrags: Vec::new(), addresses: Vec::new() }
         });
         let kind = match kind {
             Opening::Browser { ice } => Kind::Browser { identity: self.identity.clone(), ice },

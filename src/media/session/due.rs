@@ -1,6 +1,6 @@
 //! What time brings: handshakes repeated, consent lost, reports, played frames, echoes, digits.
 
-use super::{Event, REPORT, SILENCE, Session, Sink, TICK};
+use super::{Event, SILENCE, Session, Sink, TICK};
 use crate::codec::NARROW;
 use crate::media::end::{End, Join, Port, Transport};
 use crate::media::player::FRAME;
@@ -56,7 +56,7 @@ impl Session {
         if end.next_report.is_none_or(|due| now < due) {
             return;
         }
-        end.next_report = Some(now + REPORT);
+        end.next_report = Some(now + end.report_interval());
         let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
         let metrics = end.settings.as_ref().is_some_and(|s| s.agreed.voip_metrics);
         let heard = end.heard().filter(|_| metrics);

@@ -34,6 +34,11 @@ impl Load {
         Load { name: "transcoded, Opus to PCMU and back", calls, transcoded: true, browser: speech.opus.clone(), trunk: speech.pcmu.clone() }
     }
 
+    /// The same with another number of calls.
+    pub fn of(&self, calls: usize) -> Load {
+        Load { name: self.name, calls, transcoded: self.transcoded, browser: self.browser.clone(), trunk: self.trunk.clone() }
+    }
+
     /// How long the speech is.
     pub fn length(&self) -> Duration {
         TICK * self.trunk.len() as u32
@@ -207,7 +212,7 @@ impl Wired {
 /// The driver alone: the same packets from socket to socket, with nobody between.
 pub fn floor(load: &Load, time: Duration) -> Outcome {
     let mut calls: Vec<Wired> = (0..load.calls).map(|_| crate::peers::looped()).collect();
-    let direct = Load { name: load.name, calls: load.calls, transcoded: false, browser: load.trunk.clone(), trunk: load.trunk.clone() };
+    let direct = Load { transcoded: false, browser: load.trunk.clone(), ..load.of(load.calls) };
     run(&direct, &mut calls, time)
 }
 

@@ -1,9 +1,11 @@
 //! The media plane beside rtpengine, side by side in one run: the same calls, packets and speech through both.
 //!
 //! A call is a browser leg of SRTP (AES-128-GCM) and a trunk leg of plain RTP, 50 packets a second each way over
-//! loopback. Each peer is a process of its own; its CPU is what the scheduler counts for its threads. Usage:
+//! loopback. Each peer is a process of its own; its CPU is what the scheduler counts for its threads. First at few
+//! calls, then at as many as make four fifths of a core by those figures. Usage:
 //! `density SPEECH.wav [--quick | --quality=FOLDER]`, the speech as 8 kHz 16-bit
 //! mono (`interop/run.sh bench-media` brings it). With `--quality`, what both make of it is left in FOLDER instead.
+//! `WEBTRUNK_COMPLEXITY` is libopus's complexity for our encoders, where it is not to be the default.
 
 mod drive;
 mod peers;
@@ -18,11 +20,17 @@ use std::time::Duration;
 /// Calls of one run by kind: few enough that the driver, on the other core, keeps its time.
 const RELAYED: usize = 500;
 const TRANSCODED: usize = 40;
+/// The share of a core of the second table, and most calls the driver keeps time for.
+const FULL: f64 = 0.8;
+const MOST: usize = 900;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     if args.first().is_some_and(|a| a == peers::WORKER) {
         return peers::worker::serve();
+    }
+    if args.first().is_some_and(|a| a == peers::FLOOR) {
+        return peers::floor::serve();
     }
     let Some(wav) = args.iter().find(|a| !a.starts_with("--")) else {
         return println!("density SPEECH.wav [--quick]: see interop/run.sh bench-media");
@@ -38,15 +46,38 @@ fn main() {
     let (seconds, rounds) = if args.iter().any(|a| a == "--quick") { (3, 1) } else { (10, 3) };
     let loads = [Load::relayed(RELAYED, &speech), Load::transcoded(TRANSCODED, &speech)];
     let floor = drive::floor(&loads[0], Duration::from_secs(3));
+    let time = Duration::from_secs(seconds);
     let mut rows: Vec<Row> = Vec::new();
     for round in 0..rounds {
         for load in &loads {
-            for start in peers::ALL {
-                let mut peer = start();
-                eprintln!("round {} of {rounds}: {} calls {} through {}", round + 1, load.calls, load.name, peer.name());
-                rows.push(Row::measure(peer.as_mut(), load, Duration::from_secs(seconds)));
+            let below = (!load.transcoded).then_some(peers::floor as peers::Start);
+            for start in peers::ALL.into_iter().chain(below) {
+                rows.push(measure(round, start, load, time));
             }
         }
     }
-    report::print(&rows, &floor);
+    report::print(&rows);
+    report::delay(&floor);
+    let mut full: Vec<Row> = Vec::new();
+    for round in 0..rounds {
+        for load in &loads {
+            for start in peers::ALL {
+                let name = start().name();
+                let calls = (FULL * report::calls_per_core(&rows, load.name, name)) as usize;
+                full.push(measure(round, start, &load.of(calls.min(MOST)), time));
+            }
+        }
+    }
+    println!("\nAt four fifths of a core by those figures, or {MOST} calls, which is what the driver can do:\n");
+    report::print(&full);
+    for load in &loads {
+        let calls = report::calls(&full, load.name, "webtrunk");
+        report::delay(&drive::floor(&load.of(calls), Duration::from_secs(3)));
+    }
+}
+
+fn measure(round: usize, start: peers::Start, load: &Load, time: Duration) -> Row {
+    let mut peer = start();
+    eprintln!("round {}: {} calls {} through {}", round + 1, load.calls, load.name, peer.name());
+    Row::measure(peer.as_mut(), load, time)
 }

@@ -1,5 +1,6 @@
-//! The two media planes, each a process of its own, and how a call is wired through them.
+//! The media planes, each a process of its own, and how a call is wired through them.
 
+pub mod floor;
 mod rtpengine;
 pub mod worker;
 
@@ -12,6 +13,10 @@ use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 
 /// The argument that makes this program the process round a worker.
 pub const WORKER: &str = "--worker";
+/// And the one that makes it the floor.
+pub const FLOOR: &str = "--floor";
+/// What the floor is called in the tables.
+pub const FLOOR_NAME: &str = "recv + send";
 
 /// A call's two ends in the driver's hands, connected to the peer's ports.
 pub struct Wired {
@@ -46,8 +51,16 @@ pub trait Peer {
     }
 }
 
-/// Both, as they are started.
-pub const ALL: [fn() -> Box<dyn Peer>; 2] = [rtpengine, webtrunk];
+/// How a peer is started.
+pub type Start = fn() -> Box<dyn Peer>;
+
+/// Those compared.
+pub const ALL: [Start; 2] = [rtpengine, webtrunk];
+
+/// What is below both.
+pub fn floor() -> Box<dyn Peer> {
+    Box::new(floor::Floor::start())
+}
 
 fn rtpengine() -> Box<dyn Peer> {
     Box::new(rtpengine::Rtpengine::start())

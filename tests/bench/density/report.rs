@@ -1,13 +1,14 @@
 //! Figures of each run, and the table of their medians.
 
 use crate::drive::{self, Load, Outcome};
-use crate::peers::Peer;
+use crate::peers::{FLOOR_NAME, Peer};
 use std::time::Duration;
 
 /// One load through one peer.
 pub struct Row {
     load: &'static str,
     peer: &'static str,
+    calls: usize,
     /// Milliseconds of CPU per call and second.
     cpu: f64,
     /// Packets that did not come out, of a thousand.
@@ -34,10 +35,12 @@ impl Row {
         let before = peer.cpu();
         let outcome: Outcome = drive::run(load, &mut fresh, time);
         let call_seconds = fresh.len() as f64 * time.as_secs_f64();
-        assert!(load.transcoded || outcome.checked > 0, "the browser got something it could read");
+        let keys = fresh.iter().any(|c| c.unprotect.is_some());
+        assert!(load.transcoded || !keys || outcome.checked > 0, "the browser got something it could read");
         Row {
             load: load.name,
             peer: peer.name(),
+            calls: fresh.len(),
             cpu: (peer.cpu() - before) * 1_000.0 / call_seconds,
             lost: (outcome.sent as f64 - outcome.received as f64) * 1_000.0 / outcome.sent as f64,
             p50: outcome.delay(0.5),
@@ -53,23 +56,38 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn of(rows: &[Row], load: &str, peer: &str, value: fn(&Row) -> f64) -> f64 {
+    median(rows.iter().filter(|r| r.load == load && r.peer == peer).map(value).collect())
+}
+
+/// Calls one core carries, by a peer's CPU per call.
+pub fn calls_per_core(rows: &[Row], load: &str, peer: &str) -> f64 {
+    1_000.0 / of(rows, load, peer, |r| r.cpu)
+}
+
+/// Calls of a peer's runs.
+pub fn calls(rows: &[Row], load: &str, peer: &str) -> usize {
+    of(rows, load, peer, |r| r.calls as f64) as usize
+}
+
 /// The table, a line per load and peer, and each load's ratio of calls per core.
-pub fn print(rows: &[Row], floor: &Outcome) {
-    println!("| load | peer | CPU per call-second | calls per core | lost | delay p50 | delay p99 | memory per call | CPU per set-up |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+pub fn print(rows: &[Row]) {
+    println!("| load | peer | calls | CPU per call-second | calls per core | lost | delay p50 | delay p99 | memory per call | CPU per set-up |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut loads: Vec<&str> = rows.iter().map(|r| r.load).collect();
-    loads.dedup();
-    loads.sort();
+    loads.sort_unstable();
     loads.dedup();
     for load in loads {
-        let mut density = Vec::new();
-        for peer in ["rtpengine", "webtrunk"] {
-            let of = |value: fn(&Row) -> f64| median(rows.iter().filter(|r| r.load == load && r.peer == peer).map(value).collect());
-            let cpu = of(|r| r.cpu);
-            density.push(1_000.0 / cpu);
+        for peer in ["rtpengine", "webtrunk", FLOOR_NAME] {
+            if !rows.iter().any(|r| r.load == load && r.peer == peer) {
+                continue;
+            }
+            let of = |value: fn(&Row) -> f64| of(rows, load, peer, value);
             println!(
-                "| {load} | {peer} | {cpu:.3} ms | {:.0} | {:.2} ‰ | {:.0} µs | {:.0} µs | {:.0} kB | {:.2} ms |",
-                1_000.0 / cpu,
+                "| {load} | {peer} | {} | {:.3} ms | {:.0} | {:.2} ‰ | {:.0} µs | {:.0} µs | {:.0} kB | {:.2} ms |",
+                of(|r| r.calls as f64),
+                of(|r| r.cpu),
+                calls_per_core(rows, load, peer),
                 of(|r| r.lost),
                 of(|r| r.p50.as_secs_f64() * 1e6),
                 of(|r| r.p99.as_secs_f64() * 1e6),
@@ -77,7 +95,13 @@ pub fn print(rows: &[Row], floor: &Outcome) {
                 of(|r| r.set_up),
             );
         }
-        println!("| {load} | **ratio** | | **{:.2}** | | | | | |", density[1] / density[0]);
+        let ratio = calls_per_core(rows, load, "webtrunk") / calls_per_core(rows, load, "rtpengine");
+        println!("| {load} | **ratio** | | | **{ratio:.2}** | | | | | |");
     }
-    println!("\nThe driver's own delay, socket to socket: p50 {:.0} µs, p99 {:.0} µs.", floor.delay(0.5).as_secs_f64() * 1e6, floor.delay(0.99).as_secs_f64() * 1e6);
+}
+
+/// What the driver itself adds.
+pub fn delay(floor: &Outcome) {
+    let us = |share| floor.delay(share).as_secs_f64() * 1e6;
+    println!("\nThe driver's own delay at this load, socket to socket: p50 {:.0} µs, p99 {:.0} µs.", us(0.5), us(0.99));
 }

@@ -37,7 +37,8 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     let pt = codec.default_payload_type();
     let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, voip_metrics: false, ptime: 20 };
     // media.complexity as it is where nobody sets it.
-    Box::new(Settings { agreed, complexity: 5, digits: Digits::Events, continuous: false })
+    let complexity = std::env::var("WEBTRUNK_COMPLEXITY").map_or(5, |c| c.parse().expect("a number"));
+    Box::new(Settings { agreed, complexity, digits: Digits::Events, continuous: false })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint` out.

@@ -1,0 +1,119 @@
+//! The least a user-space media plane does: take a datagram, look up where it goes, send it. No keys, no RTP.
+
+use super::{FLOOR, Peer, Wired};
+use crate::drive::{self, Load};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::mpsc;
+use webtrunk::rtp::srtp::{Profile, Protect};
+
+const BROWSERS: Token = Token(usize::MAX);
+
+/// A call as it was asked for: its browser, and its trunk with our socket for it.
+struct Asked {
+    browser: SocketAddr,
+    trunk: SocketAddr,
+    socket: UdpSocket,
+}
+
+/// The child: `browser-port trunk-port` in, `browser-port trunk-port` of its own out.
+pub fn serve() {
+    let browsers = drive::socket();
+    let port = browsers.local_addr().expect("bound").port();
+    let (calls, inbox) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            let line = line.expect("a line");
+            let mut ports = line.split(' ').map(|n| SocketAddr::from((Ipv4Addr::LOCALHOST, n.parse().expect("a port"))));
+            let (browser, trunk) = (ports.next().expect("two"), ports.next().expect("two"));
+            let socket = drive::socket();
+            println!("{port} {}", socket.local_addr().expect("bound").port());
+            calls.send(Asked { browser, trunk, socket }).expect("taken");
+        }
+        std::process::exit(0);
+    });
+    relay(&browsers, &inbox);
+}
+
+fn relay(browsers: &UdpSocket, inbox: &mpsc::Receiver<Asked>) {
+    let mut poll = Poll::new().expect("a poll");
+    let watch = |poll: &Poll, socket: &UdpSocket, token| {
+        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE).expect("registered");
+    };
+    watch(&poll, browsers, BROWSERS);
+    let (mut lines, mut by_browser) = (Vec::new(), HashMap::new());
+    let mut events = Events::with_capacity(1_024);
+    let mut buf = [0u8; 2_048];
+    loop {
+        poll.poll(&mut events, Some(std::time::Duration::from_millis(20))).expect("polled");
+        for asked in inbox.try_iter() {
+            watch(&poll, &asked.socket, Token(lines.len()));
+            by_browser.insert(asked.browser, lines.len());
+            lines.push(asked);
+        }
+        for event in &events {
+            if event.token() == BROWSERS {
+                while let Ok((len, from)) = browsers.recv_from(&mut buf) {
+                    if let Some(line) = by_browser.get(&from).map(|n| &lines[*n]) {
+                        let _ = line.socket.send_to(&buf[..len], line.trunk);
+                    }
+                }
+            } else if let Some(line) = lines.get(event.token().0) {
+                while let Ok((len, _)) = line.socket.recv_from(&mut buf) {
+                    let _ = browsers.send_to(&buf[..len], line.browser);
+                }
+            }
+        }
+    }
+}
+
+/// The child in the driver's hands.
+pub struct Floor {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Floor {
+    pub fn start() -> Floor {
+        let own = std::env::current_exe().expect("this program");
+        let mut child = super::on_its_core(own).arg(FLOOR).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+        let (orders, answers) = (child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped")));
+        Floor { child, orders, answers }
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Peer for Floor {
+    fn name(&self) -> &'static str {
+        super::FLOOR_NAME
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn call(&mut self, _: usize, _: &Load) -> Wired {
+        let (browser, trunk) = (drive::socket(), drive::socket());
+        let port = |socket: &UdpSocket| socket.local_addr().expect("bound").port();
+        writeln!(self.orders, "{} {}", port(&browser), port(&trunk)).expect("written");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        let (b, t) = line.trim().split_once(' ').expect("two ports");
+        let at = |n: &str| SocketAddr::from((Ipv4Addr::LOCALHOST, n.parse::<u16>().expect("a port")));
+        browser.connect(at(b)).expect("connected");
+        trunk.connect(at(t)).expect("connected");
+        Wired { browser, trunk, protect: Protect::new(Profile::AeadAes128Gcm, &[7; 16], &[7; 12]), ticks: 0, unprotect: None }
+    }
+}
