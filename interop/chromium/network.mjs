@@ -1,0 +1,127 @@
+// A bad network between browser and gateway: a relay of UDP that loses in bursts, delays, overtakes, and moves.
+import { createSocket } from "node:dgram";
+import { cdrs, connected, dial, equal, hears, hearsNothing, over, phone, recordOf, stats, test } from "./rig.mjs";
+
+/** The ports of the gateway's two workers for browsers, and the relay's in front of each. */
+const PORTS = [[8090, 8190], [8091, 8191]];
+
+/** Bursts of one to four packets; the same every time. */
+class Bursts {
+  constructor(share, seed) { Object.assign(this, { share, state: seed, left: 0 }); }
+  chance() { this.state = (Math.imul(this.state, 1103515245) + 12345) >>> 0; return this.state / 2 ** 32; }
+  lose() {
+    if (this.left > 0) { this.left--; return true; }
+    // Runs are 2.5 packets long on average.
+    if (this.chance() < this.share / 2.5) { this.left = Math.floor(this.chance() * 4); return true; }
+    return false;
+  }
+}
+
+class Relay {
+  constructor({ loss = 0, jitter = 0 } = {}) {
+    Object.assign(this, { loss: [new Bursts(loss, 11), new Bursts(loss, 23)], jitter, open: true, passed: 0, lost: 0 });
+    this.outers = PORTS.map(([gateway, port]) => {
+      const outer = createSocket("udp4");
+      outer.on("message", (data, from) => {
+        this.back = (answer) => outer.send(answer, from.port, "127.0.0.1");
+        this.pass(0, data, () => this.inner.send(data, gateway, "127.0.0.1"));
+      });
+      outer.bind(port, "127.0.0.1");
+      return outer;
+    });
+    this.move();
+  }
+  /** The browser's address, as the gateway sees it, is another from now on. */
+  move() {
+    this.inner?.close();
+    const inner = createSocket("udp4");
+    inner.on("message", (data) => this.pass(1, data, () => this.back(data)));
+    inner.bind(0, "127.0.0.1");
+    this.inner = inner;
+  }
+  pass(way, data, send) {
+    // Checks and handshakes have their own retransmissions and tests: what is judged here is sound.
+    const media = data[0] >= 128 && data[0] < 192;
+    if (!this.open || (media && this.loss[way].lose())) { this.lost++; return; }
+    this.passed++;
+    if (media && this.jitter) setTimeout(() => { try { send(); } catch { /* moved or closed meanwhile */ } }, this.loss[way].chance() * this.jitter); else send();
+  }
+  close() { this.open = false; this.inner.close(); this.outers.forEach((outer) => outer.close()); }
+}
+
+/** A page whose media goes by the relay. */
+async function behind(chrome) {
+  const page = await phone(chrome);
+  await page.evaluate((ports) => webtrunkPhone.ua.on("newRTCSession", ({ session }) => session.on("sdp", (event) => {
+    if (event.originator !== "remote") return;
+    for (const [gateway, relay] of ports) event.sdp = event.sdp.replaceAll(` ${gateway} typ host`, ` ${relay} typ host`);
+  })), PORTS);
+  return page;
+}
+
+async function call(chrome, number, relay, body) {
+  const page = await behind(chrome());
+  try {
+    const [cdr] = await recordOf(async () => { await dial(page, number); await connected(page); await body(page); await page.click("#hangup"); await over(page); });
+    return cdr;
+  } finally {
+    relay.close();
+    await page.context().close();
+  }
+}
+
+async function inbound(page) {
+  const [rtp] = (await stats(page))["inbound-rtp"];
+  const concealed = (100 * rtp.concealedSamples) / rtp.totalSamplesReceived;
+  return { lost: rtp.packetsLost, concealed, buffer: (1000 * rtp.jitterBufferDelay) / rtp.jitterBufferEmittedCount };
+}
+
+export function network(chrome) {
+  for (const [loss, jitter] of [[0.03, 20], [0.1, 40]]) {
+    test(`a network that loses ${loss * 100} % in bursts and delays by up to ${jitter} ms: the tone is heard both ways`, async () => {
+      const relay = new Relay({ loss, jitter });
+      let found;
+      const cdr = await call(chrome, "600", relay, async (page) => {
+        await hears(page, 440);
+        await page.waitForTimeout(8000);
+        await hears(page, 440);
+        found = await inbound(page);
+      });
+      console.log(`        Chromium concealed ${found.concealed.toFixed(1)} % (${found.lost} packets lost), its buffer held ${found.buffer.toFixed(0)} ms; estimated MOS in ${cdr.legs[0].mos_in_estimated}, out ${cdr.legs[0].mos_out_estimated}`);
+      if (found.concealed > 60 * loss + 15) throw new Error(`${found.concealed} % concealed`);
+      if (cdr.legs[0].packets_lost < 5) throw new Error("nothing was lost");
+      if (!(cdr.legs[0].mos_in_estimated < 4.3 && cdr.legs[0].mos_in_estimated > 1)) throw new Error(`estimated as ${cdr.legs[0].mos_in_estimated}`);
+    });
+  }
+
+  test("a browser whose address changes in mid call is heard again, without a SIP message", async () => {
+    const relay = new Relay();
+    let renegotiated;
+    await call(chrome, "600", relay, async (page) => {
+      await hears(page, 440);
+      await page.evaluate(() => { window.reinvites = 0; webtrunkPhone.session.on("reinvite", () => { window.reinvites++; }); });
+      for (let n = 0; n < 2; n++) {
+        relay.move();
+        const began = Date.now();
+        await hears(page, 440, 10);
+        console.log(`        heard again ${((Date.now() - began) / 1000).toFixed(1)} s after the move`);
+      }
+      renegotiated = await page.evaluate(() => window.reinvites);
+    });
+    equal(renegotiated, 0, "re-INVITEs");
+  });
+
+  test("a network that is gone for eight seconds does not end the call", async () => {
+    const relay = new Relay();
+    const before = cdrs().length;
+    await call(chrome, "600", relay, async (page) => {
+      await hears(page, 440);
+      relay.open = false;
+      await hearsNothing(page);
+      await page.waitForTimeout(4000);
+      relay.open = true;
+      await hears(page, 440, 12);
+    });
+    equal(cdrs().length, before + 1, "records");
+  });
+}
