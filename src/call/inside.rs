@@ -154,7 +154,7 @@ impl Call {
     pub(super) fn send_digit(&mut self, desk: &mut Desk<'_>, to: EndId, event: u8, length: Duration) {
         let (call, worker) = (self.id, self.worker);
         let Some(leg) = self.leg_mut(to) else { return };
-        if leg.dtmf(desk) == DtmfMode::Rtp {
+        if leg.dtmf(desk) != DtmfMode::Info {
             return desk.media(worker, Command::Digit { session: call.0, end: to, event, length });
         }
         let Some((info, branch, _)) = leg.begin(desk, Method::Info) else { return };

@@ -28,10 +28,19 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Longest ClientHello put together from fragments, bytes.
 const MAX_HELLO: usize = 8 * 1024;
 
+/// The profiles we speak, best first: their numbers on the wire (RFC 5764 §4.1.2, RFC 7714 §14.2), the crate's names,
+/// ours.
+const PROFILES: [(u16, SrtpProtectionProfile, Profile); 4] = [
+    (7, SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, Profile::AeadAes128Gcm),
+    (8, SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm, Profile::AeadAes256Gcm),
+    (1, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80, Profile::Aes128CmHmacSha1_80),
+    (2, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32, Profile::Aes128CmHmacSha1_32),
+];
+
 /// The node's certificate and configurations, shared by all handshakes.
 pub struct Identity {
-    server_gcm: Arc<HandshakeConfig>,
-    server_cm: Arc<HandshakeConfig>,
+    /// One for each of [`PROFILES`]: the crate's own choice would be the client's.
+    servers: Vec<Arc<HandshakeConfig>>,
     client: Arc<HandshakeConfig>,
     /// `AB:CD:…`, sha-256.
     pub fingerprint: String,
@@ -43,8 +52,7 @@ impl Identity {
     /// # Errors
     /// The crypto library refuses.
     pub fn generate() -> Result<Identity, rtc_shared::error::Error> {
-        let (gcm, cm) = (SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80);
-        Identity::offering(vec![gcm, cm])
+        Identity::offering(PROFILES.iter().map(|(_, name, _)| *name).collect())
     }
 
     /// As client it offers `profiles`, best first.
@@ -65,10 +73,9 @@ impl Identity {
                 .build(client, None)
                 .map(Arc::new)
         };
-        let (gcm, cm) = (SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80);
+        let servers: Result<Vec<_>, _> = PROFILES.iter().map(|(_, name, _)| build(false, vec![*name])).collect();
         Ok(Identity {
-            server_gcm: build(false, vec![gcm])?,
-            server_cm: build(false, vec![cm])?,
+            servers: servers?,
             client: build(true, profiles)?,
             fingerprint,
         })
@@ -170,11 +177,9 @@ impl Handshake {
                 return Ok(None);
             }
             let Some(whole) = hello.push(datagram) else { return Ok(None) };
-            let config = match whole.profiles() {
-                p if p.contains(&7) => self.identity.server_gcm.clone(),
-                p if p.contains(&1) => self.identity.server_cm.clone(),
-                _ => return Err(Failed::NoProfile),
-            };
+            let offered = whole.profiles();
+            let best = PROFILES.iter().position(|(number, ..)| offered.contains(number)).ok_or(Failed::NoProfile)?;
+            let config = self.identity.servers[best].clone();
             let record = whole.record();
             self.deadline.get_or_insert(now + BUDGET);
             self.state = State::Running(Box::new(Endpoint::new(peer(), TransportProtocol::UDP, Some(config))));
@@ -244,27 +249,24 @@ impl Handshake {
         if !self.fingerprints.iter().any(|f| bool::from(f.ct_eq(hash.as_ref()))) {
             return self.fail(Failed::Fingerprint);
         }
-        let profile = match state.srtp_protection_profile() {
-            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => Profile::AeadAes128Gcm,
-            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => Profile::Aes128CmHmacSha1_80,
-            _ => return self.fail(Failed::NoProfile),
-        };
-        let salt = profile.salt_len();
-        let material = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], 2 * (16 + salt));
+        let chosen = state.srtp_protection_profile();
+        let Some((_, _, profile)) = PROFILES.into_iter().find(|(_, name, _)| *name == chosen) else { return self.fail(Failed::NoProfile) };
+        let (key, salt) = (profile.key_len(), profile.salt_len());
+        let material = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], 2 * (key + salt));
         let material = match material {
             Ok(secret) => secret.into_bytes(),
             Err(e) => return self.fail(Failed::Protocol(e.to_string())),
         };
-        let (keys, salts) = material.split_at(32);
-        let side = |n: usize| (keys[16 * n..].first_chunk::<16>().copied().unwrap_or_default(), &salts[salt * n..salt * (n + 1)]);
+        let (keys, salts) = material.split_at(2 * key);
+        let side = |n: usize| (&keys[key * n..key * (n + 1)], &salts[salt * n..salt * (n + 1)]);
         let (ours, theirs) = if state.is_client() { (side(0), side(1)) } else { (side(1), side(0)) };
         self.done = true;
         self.retry_at = None;
         self.deadline = Some(now + LINGER);
         Ok(Some(Keys {
             profile,
-            protect: Protect::new(profile, &ours.0, ours.1),
-            unprotect: Unprotect::new(profile, &theirs.0, theirs.1),
+            protect: Protect::new(profile, ours.0, ours.1),
+            unprotect: Unprotect::new(profile, theirs.0, theirs.1),
         }))
     }
 
@@ -425,9 +427,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_knows_only_aes_cm_is_served_with_it() {
+    fn a_client_that_knows_one_profile_only_is_served_with_it() {
+        PROFILES.iter().for_each(|(_, name, profile)| served(*name, *profile));
+    }
+
+    fn served(name: SrtpProtectionProfile, profile: Profile) {
         let server = Arc::new(Identity::generate().expect("a certificate"));
-        let client = Arc::new(Identity::offering(vec![SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80]).expect("a certificate"));
+        let client = Arc::new(Identity::offering(vec![name]).expect("a certificate"));
         let print = |i: &Identity| -> Fingerprint {
             let bytes: Vec<u8> = i.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
             bytes.try_into().expect("sha-256")
@@ -445,7 +451,7 @@ mod tests {
                 theirs.receive(now, &d, &mut |d| up.push(d.to_vec())).expect("sound");
             }
         }
-        assert_eq!(chosen, Some(Profile::Aes128CmHmacSha1_80));
+        assert_eq!(chosen, Some(profile));
     }
 
     #[test]

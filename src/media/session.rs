@@ -1,6 +1,6 @@
 //! A media session: ends and the packets between them, as one machine in virtual time.
 //!
-//! Media rules held here (each with a negative test in tests/media.rs):
+//! Media rules held here (each with a negative test in tests/media):
 //! 1. From an address not validated by an authentic STUN check only STUN is looked at.
 //! 2. The SRTP tag is checked before any state changes.
 //! 3. No packet from an unverified source ends a call, gets an answer, or moves an address.
@@ -145,7 +145,7 @@ impl Session {
         let end = self.ends.remove(at);
         for other in &mut self.ends {
             if matches!(other.join, Join::Bridge(peer) if peer == id) {
-                other.join = Join::Nothing;
+                (other.join, other.quiet) = (Join::Nothing, None);
             }
         }
         Some(end.statistics())
@@ -181,9 +181,7 @@ impl Session {
     /// Joins two ends, both ways.
     pub fn bridge(&mut self, a: EndId, b: EndId) {
         for (from, to) in [(a, b), (b, a)] {
-            if let Some(at) = self.index(from) {
-                self.ends[at].join = Join::Bridge(to);
-            }
+            self.join(from, Join::Bridge(to));
         }
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
@@ -192,23 +190,26 @@ impl Session {
     pub fn part(&mut self, id: EndId) {
         for end in &mut self.ends {
             if end.id == id || matches!(end.join, Join::Bridge(peer) if peer == id) {
-                end.join = Join::Nothing;
+                (end.join, end.quiet) = (Join::Nothing, None);
             }
+        }
+    }
+
+    /// Joins an end to what it hears from now on; what filled its source's silence is over.
+    fn join(&mut self, id: EndId, join: Join) {
+        if let Some(at) = self.index(id) {
+            (self.ends[at].join, self.ends[at].quiet) = (join, None);
         }
     }
 
     /// Sends what an end says back to it, later by `delay`.
     pub fn echo(&mut self, id: EndId, delay: Duration) {
-        if let Some(at) = self.index(id) {
-            self.ends[at].join = Join::Echo { delay, line: Default::default() };
-        }
+        self.join(id, Join::Echo { delay, line: Default::default() });
     }
 
     /// Plays to an end.
     pub fn play(&mut self, now: Instant, id: EndId, source: Source) {
-        if let Some(at) = self.index(id) {
-            self.ends[at].join = Join::Play { player: Player::new(source), next: now };
-        }
+        self.join(id, Join::Play { player: Player::new(source), next: now });
     }
 
     /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else transcoded.

@@ -456,6 +456,26 @@ fn what_a_trunk_says_of_the_caller_counts_where_it_is_trusted_and_goes_on_to_tru
 }
 
 #[test]
+fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way() {
+    let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"inband\"")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let tones = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Tones));
+    assert!(tones, "media sends tones, and listens for them");
+    let text = lab.in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\nDuration=100\r\n").replace("application/sdp", "application/dtmf-relay");
+    lab.says(ALICE, &text);
+    lab.take(ALICE, "200 INFO");
+    assert!(lab.media.iter().any(|c| matches!(c, Command::Digit { event: 5, .. })));
+    assert!(!lab.inbox.iter().any(|(h, m)| *h == T1.hop() && m.method_token() == "INFO"));
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+#[test]
 fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_only() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"")], "");
     lab.invite(ALICE, "+12065550123", OFFER);

@@ -260,6 +260,14 @@ impl Line {
         Line { session, log, now, start: now, sequence: [100, 200], settings }
     }
 
+    /// Opens a side anew, as `kind`.
+    pub fn reopen(&mut self, side: usize, kind: Kind) {
+        self.session.close_end(SIDES[side]);
+        self.session.open(SIDES[side], kind, 7, "us", 78);
+        self.session.configure(self.now, SIDES[side], self.settings[side].clone(), &mut self.log);
+        self.session.bridge(SIDES[0], SIDES[1]);
+    }
+
     /// Time passes; everything due is done when it is due.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;

@@ -1,5 +1,6 @@
 //! Media in virtual time: the six media rules with a negative test each, the DTLS pitfalls, audio by tone and level.
 
+mod attacks;
 mod codecs;
 mod digits;
 mod lab;

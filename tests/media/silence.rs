@@ -109,6 +109,25 @@ fn noise_is_passed_on_where_both_know_it() {
 }
 
 #[test]
+fn noise_ends_with_what_it_stood_for() {
+    for stop in 0..4 {
+        let mut line = line([Codec::Pcmu, Codec::Pcmu], [true, false], false);
+        line.send(0, 0, false, 0, &[0x30; 160], false);
+        line.send(0, 13, false, 160, &HISS, false);
+        line.pass(Duration::from_millis(500));
+        assert!(line.got(1).len() > 20);
+        match stop {
+            0 => line.session.part(SIDES[1]),
+            1 => line.session.part(SIDES[0]),
+            2 => drop(line.session.close_end(SIDES[0])),
+            _ => line.session.echo(SIDES[1], Duration::ZERO),
+        }
+        line.pass(Duration::from_millis(500));
+        assert!(line.got(1).is_empty(), "{stop}");
+    }
+}
+
+#[test]
 fn a_trunk_that_needs_a_stream_gets_one_whatever_the_source_does() {
     for from in [Codec::Pcmu, Codec::Pcma] {
         let mut line = line([from, Codec::Pcmu], [false, false], true);

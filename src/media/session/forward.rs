@@ -93,8 +93,8 @@ impl Session {
         let (transcoder, next) = (&mut path.transcoder, &mut path.next);
         path.reorder.push(packet, datagram, |ordered| match ordered {
             Ordered::Gap(packets) => transcoder.note_gap(packets),
-            // Heard already, when it came.
-            Ordered::Packet(packet, _) if other.contains(&Some(packet.payload_type)) => {}
+            // Heard already, when it came; what is missing before it was not of the sound.
+            Ordered::Packet(packet, _) if other.contains(&Some(packet.payload_type)) => transcoder.note_gap(0),
             Ordered::Packet(packet, bytes) => {
                 let mut out = Outlet { session: self, sink, now, from, to, rate, next };
                 if let Said::Silence(level) = transcoder.packet(packet.timestamp, packet.payload(bytes), &mut out) {

@@ -1,0 +1,110 @@
+//! Attacks in bulk (SECURITY L8, L9, L10): bleed and injection, hellos that race, junk and replays.
+
+use crate::lab::*;
+use std::net::SocketAddr;
+use std::time::Duration;
+use webtrunk::codec::Codec;
+use webtrunk::media::end::Kind;
+use webtrunk::media::session::Event;
+use webtrunk::media::{Digits, Port};
+use webtrunk::rtp::packet::write_header;
+
+const FRAME: Duration = Duration::from_millis(20);
+
+fn rtp(sequence: u16, ssrc: u32, payload: u8) -> Vec<u8> {
+    let mut datagram = vec![payload; 172];
+    write_header(datagram.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, ssrc);
+    datagram
+}
+
+#[test]
+fn l8_two_hundred_calls_under_a_spray_bleed_nothing_and_take_nothing_in() {
+    let mut chance = Chance(0x18);
+    for call in 0..200 {
+        let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+        let nat = call % 2 == 1;
+        if nat {
+            // The first side is behind NAT: a port within its address is learned once.
+            line.reopen(0, Kind::Trunk { nat: true });
+        }
+        let (announced, moved) = (addr(40, 6_000), addr(40, 6_777));
+        let mine = if nat { moved } else { announced };
+        let mut heard = 0;
+        for n in 0..200u16 {
+            let spray = |from: SocketAddr, line: &mut Line| {
+                line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], from, &mut rtp(n.wrapping_mul(7), 666, 0x66), &mut line.log);
+            };
+            // Strangers all the time; from the peer's own address, other ports, once the real one is known.
+            spray(addr(66, 1_024 + chance.below(60_000) as u16), &mut line);
+            if n > 10 {
+                spray(SocketAddr::new(announced.ip(), 10_000 + chance.below(50_000) as u16), &mut line);
+            }
+            line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], mine, &mut rtp(n, 900, 0x31), &mut line.log);
+            line.send(1, 0, false, u32::from(n) * 160, &[0x32; 160], false);
+            line.pass(FRAME);
+            for (port, to, datagram) in std::mem::take(&mut line.log.sent) {
+                assert!(to.ip() == announced.ip() || to.ip() == addr(41, 0).ip(), "call {call}: sent to {to}");
+                assert!(to != announced || !nat || n < 3, "call {call}: a learned address is kept");
+                if port == Port::Rtp(SIDES[1]) {
+                    assert!(datagram[12..].iter().all(|b| *b == 0x31), "call {call}: a stranger was heard");
+                    heard += 1;
+                }
+            }
+        }
+        // Three packets in a row settle a learned port.
+        assert_eq!(heard, if nat { 198 } else { 200 }, "call {call}");
+    }
+}
+
+#[test]
+fn l9_a_thousand_setups_finish_though_strangers_race_them_with_hellos() {
+    let hello: &[u8] = include_bytes!("../corpus/dtls/01_chromium156_clienthello_frag1.bin");
+    let rest: &[u8] = include_bytes!("../corpus/dtls/02_chromium156_clienthello_frag2.bin");
+    for call in 0..1_000u16 {
+        let mut call_of = Call::new(Codec::Opus, Codec::Pcmu, false);
+        let race = |call_of: &mut Call| {
+            for n in 0..3 {
+                for part in [hello, rest] {
+                    let from = addr(66, 2_000 + call % 30_000 + n);
+                    call_of.session.receive(call_of.now, Port::Browser, BROWSER, from, &mut part.to_vec(), &mut call_of.log);
+                }
+            }
+            assert!(call_of.log.sent.iter().all(|(_, to, _)| to.ip() != addr(66, 0).ip()), "call {call}: a stranger was answered");
+        };
+        race(&mut call_of);
+        call_of.check(call_of.browser, true);
+        race(&mut call_of);
+        call_of.secure();
+        race(&mut call_of);
+        assert!(!call_of.log.events.iter().any(|e| matches!(e, Event::DtlsFailed { .. })), "call {call}");
+    }
+}
+
+#[test]
+fn l10_junk_and_replays_cost_no_frame_of_fifty_calls() {
+    let mut chance = Chance(0x10);
+    for call in 0..50 {
+        let mut line = Call::connected(Codec::Pcmu, Codec::Pcmu);
+        let (mut sent, mut got): (Vec<Vec<u8>>, Vec<u8>) = (Vec::new(), Vec::new());
+        for n in 0..200u32 {
+            let good = line.sealed(0, n * 160, &[n as u8; 160]);
+            sent.push(good.clone());
+            let mut datagrams = vec![good];
+            // Junk with a header that fits, and packets that were there before.
+            let mut junk = sent[chance.below(sent.len() as u64) as usize].clone();
+            let at = 2 + chance.below(junk.len() as u64 - 2) as usize;
+            junk[at] ^= 1 + chance.below(255) as u8;
+            datagrams.push(junk);
+            datagrams.push(sent[chance.below(sent.len() as u64) as usize].clone());
+            for mut datagram in datagrams {
+                line.session.receive(line.now, Port::Browser, BROWSER, line.browser, &mut datagram, &mut line.log);
+            }
+            line.pass(FRAME);
+            got.extend(line.trunk_gets().iter().map(|(_, _, payload)| payload[0]));
+        }
+        let wanted: Vec<u8> = (0..200u32).map(|n| n as u8).collect();
+        assert_eq!(got, wanted, "call {call}");
+        let dropped = line.session.ends()[0].statistics().dropped;
+        assert!(dropped.replayed >= 150 && dropped.bad_tag + dropped.replayed + dropped.malformed >= 400, "call {call}: {dropped:?}");
+    }
+}
