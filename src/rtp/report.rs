@@ -117,13 +117,13 @@ pub struct Feedback {
 }
 
 /// What we say of how a peer's stream sounds here, to peers that want it (RFC 3611 §4.7).
-fn voip_metrics(ssrc: u32, reception: &Reception, heard: &Impairment) -> ExtendedReport {
+fn voip_metrics(reception: &Reception, heard: &Impairment) -> VoIPMetricsReportBlock {
     let ms = |d: Duration| d.as_millis().min(0xffff) as u16;
     let lost = (heard.loss * 256.0) as u8;
     let tenths = (heard.mos() * 10.0).round() as u8;
     let mean_run = reception.lost() as f32 / reception.runs.max(1) as f32;
-    let metrics = VoIPMetricsReportBlock {
-        ssrc,
+    VoIPMetricsReportBlock {
+        ssrc: reception.ssrc,
         loss_rate: lost,
         // Runs are bursts here, and nothing is lost between them (Gmin says how that is to be read).
         burst_density: if lost > 0 { 255 } else { 0 },
@@ -139,20 +139,19 @@ fn voip_metrics(ssrc: u32, reception: &Reception, heard: &Impairment) -> Extende
         ext_rfactor: 127,
         mos_lq: tenths,
         mos_cq: tenths,
-        // Standard concealment, an adaptive buffer that is not ours (§4.7.6).
-        rx_config: 0b11_00_0000,
+        // Standard concealment; the buffer is the other leg's, of whatever kind (§4.7.6).
+        rx_config: 0b1100_0000,
         jb_nominal: ms(2 * heard.jitter),
         jb_maximum: ms(2 * heard.jitter),
         jb_abs_max: 0xffff,
         ..VoIPMetricsReportBlock::default()
-    };
-    ExtendedReport { sender_ssrc: 0, reports: vec![Box::new(metrics)] }
+    }
 }
 
 /// An SR (or RR where nothing was sent) with SDES, as one compound packet; with VoIP metrics where `heard` is given.
-pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, mut received: Option<&mut Reception>, heard: Option<Impairment>) -> Vec<u8> {
-    let extended = received.as_deref().zip(heard).map(|(r, heard)| ExtendedReport { sender_ssrc: sent.ssrc, ..voip_metrics(r.ssrc, r, &heard) });
-    let received = received.as_deref_mut();
+pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option<&mut Reception>, heard: Option<Impairment>) -> Vec<u8> {
+    let metrics = received.as_deref().zip(heard).map(|(reception, heard)| voip_metrics(reception, &heard));
+    let extended = metrics.map(|block| ExtendedReport { sender_ssrc: sent.ssrc, reports: vec![Box::new(block)] });
     let reports: Vec<ReceptionReport> = received.map(|r| r.report(now)).into_iter().collect();
     let report: Box<dyn rtc_rtcp::packet::Packet> = if sent.packets > 0 {
         Box::new(SenderReport {

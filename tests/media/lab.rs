@@ -76,6 +76,16 @@ pub fn settings(codec: Codec, remote: Remote) -> Settings {
     Settings { agreed: agreed(codec, remote), complexity: 5, digits: Digits::Events, continuous: false }
 }
 
+/// Time passes; everything due is done when it is due.
+fn pass(session: &mut Session, log: &mut Log, now: &mut Instant, time: Duration) {
+    let end = *now + time;
+    while let Some(due) = session.next_timeout().filter(|due| *due <= end) {
+        *now = due.max(*now);
+        session.fire(*now, log);
+    }
+    *now = end;
+}
+
 /// A session with a browser end and a trunk end, bridged, and the browser's side of the crypto.
 pub struct Call {
     pub session: Session,
@@ -121,14 +131,9 @@ impl Call {
         call
     }
 
-    /// Time passes; everything due is done when it is due.
+    /// Time passes.
     pub fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(due) = self.session.next_timeout().filter(|due| *due <= end) {
-            self.now = due.max(self.now);
-            self.session.fire(self.now, &mut self.log);
-        }
-        self.now = end;
+        pass(&mut self.session, &mut self.log, &mut self.now, time);
     }
 
     pub fn check(&mut self, from: SocketAddr, nominate: bool) {
@@ -268,14 +273,9 @@ impl Line {
         self.session.bridge(SIDES[0], SIDES[1]);
     }
 
-    /// Time passes; everything due is done when it is due.
+    /// Time passes.
     pub fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(due) = self.session.next_timeout().filter(|due| *due <= end) {
-            self.now = due.max(self.now);
-            self.session.fire(self.now, &mut self.log);
-        }
-        self.now = end;
+        pass(&mut self.session, &mut self.log, &mut self.now, time);
     }
 
     /// A packet of this side; `lost`: it uses its number, and never comes.
