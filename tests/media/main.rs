@@ -91,15 +91,25 @@ fn gcm_is_chosen_and_both_sides_derive_the_same_keys() {
 #[test]
 fn a_certificate_that_does_not_match_the_description_gives_no_keys_in_either_role() {
     let (ours, theirs) = identities();
-    let wrong = vec![[7u8; 32]];
-    let mut server = Handshake::new(ours.clone(), wrong.clone());
-    let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
-    let (_, keys, failed) = shake(&mut client, &mut server, || false);
-    assert!(keys.is_none() && failed == Some(Failed::Fingerprint), "{failed:?}");
-    let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
-    let mut client = Handshake::new(theirs.clone(), wrong);
-    let (keys, _, failed) = shake(&mut client, &mut server, || false);
-    assert!(keys.is_none() && failed == Some(Failed::Fingerprint), "{failed:?}");
+    // SECURITY L9: six wrong lists, each in both roles.
+    let bent = |of: [u8; 32], at: usize| {
+        let mut print = of;
+        print[at] ^= 1;
+        print
+    };
+    for (of, own) in [(fingerprint(theirs), fingerprint(ours)), (fingerprint(ours), fingerprint(theirs))] {
+        let mut reversed = of;
+        reversed.reverse();
+        for wrong in [vec![[0u8; 32]], vec![bent(of, 0)], vec![bent(of, 31)], vec![reversed], vec![own], vec![bent(of, 7), [7; 32]]] {
+            let server_judges = of == fingerprint(theirs);
+            let (of_client, of_server) = if server_judges { (wrong.clone(), vec![own]) } else { (vec![own], wrong.clone()) };
+            let mut server = Handshake::new(ours.clone(), of_client);
+            let mut client = Handshake::new(theirs.clone(), of_server);
+            let (client_keys, server_keys, failed) = shake(&mut client, &mut server, || false);
+            let judged = if server_judges { server_keys } else { client_keys };
+            assert!(judged.is_none() && failed == Some(Failed::Fingerprint), "{wrong:?}: {failed:?}");
+        }
+    }
     let mut good_among_two = Handshake::new(ours.clone(), vec![[7u8; 32], fingerprint(theirs)]);
     let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
     assert!(shake(&mut client, &mut good_among_two, || false).1.is_some(), "one of two fingerprints fits");
