@@ -43,9 +43,9 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let seconds = |d: Duration| d.as_millis() as f64 / 1_000.0;
     let ms = |from: Instant, to: Option<Instant>| to.map(|t| t.saturating_duration_since(from).as_millis() as u64);
     let tried: Vec<Value> = cdr.tried.iter().map(|t| json!({ "target": t.target, "code": t.status, "ms": t.ms })).collect();
-    let leg = |name: &str, call_id: Option<&String>, s: Option<&Statistics>| {
+    let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({
-            "leg": name, "sip_call_id": call_id, "codec": s.and_then(|s| s.codec),
+            "leg": name, "sip_call_id": call_id, "codec": s.and_then(|s| s.codec), "peer_formats": formats,
             "packets_in": s.map(|s| s.received), "packets_out": s.map(|s| s.sent), "packets_lost": s.map(|s| s.lost),
             "jitter_ms": s.map(|s| s.jitter.as_millis() as u64), "rtt_ms": s.and_then(|s| s.round_trip).map(|r| r.as_millis() as u64),
             "loss_reported": s.and_then(|s| s.reported_loss),
@@ -66,7 +66,7 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "from": { "user": cdr.from, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
         "attempts": tried, "transfers": cdr.transfers, "media_problem": cdr.media_problem,
-        "legs": [leg("a", Some(&cdr.a_call_id), cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), cdr.b.as_ref())],
+        "legs": [leg("a", Some(&cdr.a_call_id), &cdr.formats[0], cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), &cdr.formats[1], cdr.b.as_ref())],
     })
 }
 

@@ -65,6 +65,8 @@ pub struct Cdr {
     pub b_end: Option<EndId>,
     pub a: Option<Statistics>,
     pub b: Option<Statistics>,
+    /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
+    pub formats: [Vec<String>; 2],
     pub media_problem: Option<String>,
     /// Where the call was handed to, in order.
     pub transfers: Vec<String>,
@@ -97,6 +99,7 @@ impl Cdr {
             b_end: None,
             a: None,
             b: None,
+            formats: Default::default(),
             media_problem: None,
             transfers: Vec::new(),
         }

@@ -250,7 +250,10 @@ impl Call {
         self.cdr.answered = Some(desk.now);
         let by = self.cdr.answered_by.clone().unwrap_or_else(|| "a built-in far end".into());
         let codec = |l: &super::Leg| l.negotiation.agreed().map_or("?", |a| a.codec.name());
-        let b = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map_or("-", |b| codec(&b.leg));
+        let leg = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| &b.leg);
+        let formats = |l: &super::Leg| l.negotiation.peer_formats().to_vec();
+        self.cdr.formats = [formats(&self.a), leg.map(formats).unwrap_or_default()];
+        let b = leg.map_or("-", codec);
         let after = desk.now.saturating_duration_since(self.cdr.start);
         desk.note(Note::CallAnswered { call, by, after, codecs: (codec(&self.a), b) });
     }

@@ -118,6 +118,8 @@ pub struct Negotiation {
     version: u64,
     offered: Vec<Format>,
     remote_offer: Option<Description>,
+    /// What the peer's newest audio section can do, for the record.
+    peer: Vec<String>,
     /// The last answer we gave, and the `o=` version of the offer it answered.
     last_answer: Option<(String, String, String)>,
     /// The text of our last description, so that a repeat of it is known as one (RFC 4028 §7.4).
@@ -134,6 +136,7 @@ impl Negotiation {
             version: 0,
             offered: Vec::new(),
             remote_offer: None,
+            peer: Vec::new(),
             last_answer: None,
             described: String::new(),
             agreed: None,
@@ -237,6 +240,7 @@ impl Negotiation {
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
         };
+        self.peer = named(&audio.formats).collect();
         self.state = SignalingState::Stable;
         Ok(self.agreed.insert(agreed))
     }
@@ -253,8 +257,14 @@ impl Negotiation {
         }
         self.remote(audio, false, |theirs| self.answering(theirs))?;
         self.state = SignalingState::HaveRemoteOffer;
+        self.peer = named(&offer.media[n].formats).collect();
         let offer = self.remote_offer.insert(offer);
         Ok(&offer.media[n])
+    }
+
+    /// The formats of the peer's newest description, its order: `opus/48000`.
+    pub fn peer_formats(&self) -> &[String] {
+        &self.peer
     }
 
     /// Codecs of the offer waiting for an answer, the peer's order.
@@ -439,10 +449,15 @@ fn offered_formats(codecs: &[Codec]) -> Vec<Format> {
     formats
 }
 
+/// Formats by name and clock.
+fn named(formats: &[Format]) -> impl Iterator<Item = String> {
+    formats.iter().map(|f| format!("{}/{}", f.name, f.clock))
+}
+
 fn no_common(audio: &MediaDescription, ours: &[Format]) -> String {
     let names = |f: &[Format]| {
-        let names: Vec<String> = f.iter().filter(|f| !f.is_telephone_event() && !f.is_comfort_noise()).map(|f| format!("{}/{}", f.name, f.clock)).collect();
-        names.join(", ")
+        let codecs: Vec<Format> = f.iter().filter(|f| !f.is_telephone_event() && !f.is_comfort_noise()).cloned().collect();
+        named(&codecs).collect::<Vec<_>>().join(", ")
     };
     format!("no common audio codec: the peer has {}, this leg has {}", names(&audio.formats), names(ours))
 }

@@ -108,3 +108,35 @@ fn l10_junk_and_replays_cost_no_frame_of_fifty_calls() {
         assert!(dropped.replayed >= 150 && dropped.bad_tag + dropped.replayed + dropped.malformed >= 400, "call {call}: {dropped:?}");
     }
 }
+
+#[test]
+fn whatever_authentic_packets_hold_nothing_panics_and_no_more_comes_out_than_time_has_room_for() {
+    let mut chance = Chance(0xba5e);
+    for from in Codec::ALL {
+        for (to, digits) in [(Codec::Opus, Digits::Events), (Codec::Pcmu, Digits::Tones), (Codec::G722, Digits::Signalled)] {
+            let line = Line::new([(from, Digits::Tones), (to, digits)]);
+            let settings = [0, 1].map(|side| {
+                let mut settings = line.settings(side);
+                settings.agreed.noise = Some(13);
+                settings.continuous = side == 1;
+                settings
+            });
+            let mut line = Line::with(settings);
+            let (audio, events) = (from.default_payload_type(), if from == Codec::Opus { 110 } else { 101 });
+            let (mut sequence, mut timestamp) = (0u16, 0u32);
+            for _ in 0..3_000 {
+                let payload: Vec<u8> = (0..chance.below(400)).map(|_| chance.below(256) as u8).collect();
+                let payload_type = [audio, audio, events, 13, 77][chance.below(5) as usize];
+                sequence = sequence.wrapping_add([0, 1, 1, 1, 2, 9, 2_000, 65_000][chance.below(8) as usize]);
+                timestamp = timestamp.wrapping_add([0, 160, 160, 960, 0xffff, 1 << 31, u32::MAX - 100][chance.below(7) as usize]);
+                line.arrive(0, payload_type, chance.below(2) == 0, sequence, timestamp, &payload);
+                line.pass(Duration::from_millis(chance.below(30)));
+            }
+            line.pass(Duration::from_secs(30));
+            let passed = line.now.saturating_duration_since(line.start).as_millis() as usize;
+            let packets = line.got(1).len();
+            // A packet of G.711 holds what 2.5 of ours do, and concealment and digits add their own.
+            assert!(packets < 3_000 * 12 + passed / 10, "{from} to {to}: {packets} packets in {passed} ms");
+        }
+    }
+}
