@@ -111,6 +111,29 @@ export function network(chrome) {
     equal(renegotiated, 0, "re-INVITEs");
   });
 
+  test("a browser that stops sending in silence (Opus DTX) is a stream without a pause to the trunk", async () => {
+    const page = await phone(chrome());
+    await page.evaluate(() => webtrunkPhone.ua.on("newRTCSession", ({ session }) => session.on("sdp", (event) => {
+      if (event.originator === "remote") event.sdp = event.sdp.replaceAll("useinbandfec=1", "useinbandfec=1;usedtx=1");
+    })));
+    const [cdr] = await recordOf(async () => {
+      await dial(page, "600");
+      await connected(page);
+      await hears(page, 440);
+      await page.evaluate(() => webtrunkPhone.session.mute());
+      await page.waitForTimeout(6000);
+      await page.evaluate(() => webtrunkPhone.session.unmute());
+      await hears(page, 440);
+      await page.click("#hangup");
+      await over(page);
+    });
+    await page.context().close();
+    const [came, went] = [cdr.legs[0].packets_in, cdr.legs[1].packets_out], time = cdr.billable_s * 50;
+    console.log(`        ${came} packets came from the browser, ${went} went to the trunk, in ${cdr.billable_s.toFixed(1)} s`);
+    if (came > time - 150) throw new Error("the browser did not stop sending");
+    if (went < time - 40 || went > time + 10) throw new Error(`${went} packets where ${time} are a stream`);
+  });
+
   test("a network that is gone for eight seconds does not end the call", async () => {
     const relay = new Relay();
     const before = cdrs().length;
