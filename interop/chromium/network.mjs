@@ -111,6 +111,35 @@ export function network(chrome) {
     equal(renegotiated, 0, "re-INVITEs");
   });
 
+  test("an ICE restart by re-INVITE keeps the call, and the tone goes on", async () => {
+    const page = await phone(chrome());
+    const pair = async () => {
+      const found = await stats(page);
+      const [transport] = found.transport;
+      return { selected: transport.selectedCandidatePairId, local: transport.iceLocalUsernameFragment, state: transport.dtlsState };
+    };
+    let before, after;
+    await recordOf(async () => {
+      await dial(page, "600");
+      await connected(page);
+      await hears(page, 440);
+      before = await pair();
+      await page.evaluate(() => new Promise((done, failed) => {
+        const { session } = webtrunkPhone;
+        if (!session.renegotiate({ rtcOfferConstraints: { iceRestart: true } }, done)) failed(new Error("no renegotiation now"));
+      }));
+      await hears(page, 440);
+      await page.waitForTimeout(1500);
+      await hears(page, 440);
+      after = await pair();
+      await page.click("#hangup");
+      await over(page);
+    });
+    await page.context().close();
+    if (after.local === before.local) throw new Error("nothing was restarted");
+    equal(after.state, "connected", "DTLS");
+  });
+
   test("a browser that stops sending in silence (Opus DTX) is a stream without a pause to the trunk", async () => {
     const page = await phone(chrome());
     await page.evaluate(() => webtrunkPhone.ua.on("newRTCSession", ({ session }) => session.on("sdp", (event) => {
