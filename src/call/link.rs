@@ -83,6 +83,7 @@ impl Call {
             remote: Remote::Rtp { rtp: address(port), rtcp: address(port.wrapping_add(1)), sdes: None },
             voip_metrics: false,
             ptime: 20,
+            ptime_asked: false,
         };
         let Some(leg) = self.leg_of(end) else { return };
         leg.configure(desk, call, worker, &agreed);

@@ -19,7 +19,7 @@ use super::ice::{Checked, Responder};
 use super::player::{Player, Source};
 use super::reorder::Reorder;
 use super::stun::BindingRequest;
-use super::transcoder::Transcoder;
+use super::transcoder::{Transcoder, frame_ms};
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
 use crate::rtp::report::{Reception, read};
@@ -215,24 +215,25 @@ impl Session {
     /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else transcoded.
     fn plan(&mut self, at: usize) {
         if let Some(mine) = &self.ends[at].settings {
-            self.plan_from(at, mine.agreed.codec);
+            self.plan_from(at, mine.agreed.codec, None);
         }
     }
 
     /// As [`plan`](Self::plan), for the codec the peer really sends: it may switch within its description,
-    /// and back; the other leg hears no jump.
-    fn plan_from(&mut self, at: usize, from: Codec) {
+    /// and back; the other leg hears no jump. `ms` is the length of what it sends, where that is known.
+    fn plan_from(&mut self, at: usize, from: Codec, ms: Option<u32>) {
         let Join::Bridge(peer) = self.ends[at].join else { return };
         let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else { return };
         let mine = self.ends[at].settings.as_ref().map(|s| s.digits);
         // Digits in the sound of one who has no other are told to one who does not take them as sound.
         let listen = mine == Some(Digits::Tones) && theirs.sends_digits() != Digits::Tones;
         let (to, ptime) = (theirs.agreed.codec, theirs.agreed.ptime);
-        let relay = from == to && !listen;
-        let same = match &self.ends[at].path {
-            Path::Relay => relay,
-            Path::Transcode(t) => !relay && t.transcoder.fits(from, to, ptime, listen),
-        };
+        let fits = matches!(&self.ends[at].path, Path::Transcode(t) if t.transcoder.fits(from, to, ptime, listen));
+        // G.711 is cut anew without loss for a peer that asked for another length, and then goes on to be.
+        let other_length = ms.is_some_and(|ms| ms != frame_ms(to, ptime)) || fits;
+        let recut = theirs.agreed.ptime_asked && matches!(to, Codec::Pcmu | Codec::Pcma) && other_length;
+        let relay = from == to && !listen && !recut;
+        let same = if relay { matches!(self.ends[at].path, Path::Relay) } else { fits };
         if same {
             return;
         }
@@ -397,7 +398,11 @@ impl Session {
             return;
         }
         match content {
-            Content::Audio(codec) => self.plan_from(at, codec),
+            Content::Audio(codec) => {
+                // G.711 has eight bytes a millisecond; other lengths than multiples of ten are somebody's last words.
+                let bytes = packet.payload(datagram).len() as u32;
+                self.plan_from(at, codec, Some(bytes / 8).filter(|_| bytes > 0 && bytes % 80 == 0));
+            }
             Content::Event => self.hear_event(now, at, &packet, datagram, sink),
             Content::Noise => self.hear_noise(now, at, &packet, datagram, sink),
         }

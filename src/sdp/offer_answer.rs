@@ -89,8 +89,9 @@ pub struct Agreed {
     pub remote: Remote,
     /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
     pub voip_metrics: bool,
-    /// Milliseconds per packet we send, 10 to 60.
+    /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
     pub ptime: u32,
+    pub ptime_asked: bool,
 }
 
 /// What the packets of a payload type hold.
@@ -239,6 +240,7 @@ impl Negotiation {
             })?,
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
+            ptime_asked: audio.ptime.is_some(),
         };
         self.peer = named(&audio.formats).collect();
         self.state = SignalingState::Stable;
@@ -322,6 +324,7 @@ impl Negotiation {
             remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
+            ptime_asked: audio.ptime.is_some(),
         };
         let mut formats = vec![ours_of(format, codec)];
         formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));

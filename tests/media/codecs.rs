@@ -122,6 +122,29 @@ fn packets_of_every_length_are_cut_anew_and_the_length_may_change_in_a_call() {
 }
 
 #[test]
+fn g711_that_is_only_relayed_is_cut_anew_for_a_peer_that_asked_for_another_length() {
+    for (asked, lengths) in [(Some(30), vec![240; 40]), (Some(20), vec![160; 60]), (None, vec![160; 60])] {
+        let mut line = line(Codec::Pcma, Codec::Pcma, asked.unwrap_or(20));
+        let mut settings = line.settings(1);
+        settings.agreed.ptime = asked.unwrap_or(20);
+        settings.agreed.ptime_asked = asked.is_some();
+        line.session.configure(line.now, SIDES[1], settings, &mut line.log);
+        let (mut sent, mut heard) = (Vec::new(), Vec::new());
+        for n in 0..60u32 {
+            let payload: Vec<u8> = (0..160).map(|k| (n * 160 + k) as u8 ^ 0x2a).collect();
+            line.send(0, 8, false, n * 160, &payload, false);
+            sent.extend(payload);
+            line.pass(Duration::from_millis(20));
+        }
+        let got = line.got(1);
+        got.iter().for_each(|(_, payload)| heard.extend_from_slice(payload));
+        assert_eq!(got.iter().map(|(_, p)| p.len()).collect::<Vec<_>>(), lengths, "asked for {asked:?}");
+        assert_eq!(heard, sent, "not a sample is changed");
+        assert!(got.windows(2).all(|w| w[1].0.timestamp.wrapping_sub(w[0].0.timestamp) == lengths[0] as u32));
+    }
+}
+
+#[test]
 fn lost_packets_of_a_trunk_are_concealed() {
     for from in [Codec::Pcmu, Codec::G722] {
         let mut line = line(from, Codec::Opus, 20);

@@ -69,7 +69,7 @@ pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
     let opus = codec == Codec::Opus;
     let events = Events { send: if opus { 110 } else { 101 }, receive: if opus { 110 } else { 101 }, clock: codec.clock() };
     let pt = codec.default_payload_type();
-    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), noise: None, direction: Direction::SendRecv, remote, voip_metrics: false, ptime: 20 }
+    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), noise: None, direction: Direction::SendRecv, remote, voip_metrics: false, ptime: 20, ptime_asked: false }
 }
 
 pub fn settings(codec: Codec, remote: Remote) -> Settings {
