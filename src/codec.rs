@@ -177,6 +177,11 @@ impl Encoder {
         Encoder { codec, rate, encoding }
     }
 
+    /// How long `samples` are in units of the codec's RTP clock.
+    pub fn units(&self, samples: usize) -> u32 {
+        (samples as u64 * u64::from(self.codec.clock()) / u64::from(self.rate)) as u32
+    }
+
     /// Encodes one frame; returns the payload's length, 0 where nothing need be sent.
     /// Opus takes frames of 2.5, 5, 10, 20, 40 or 60 ms only.
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> usize {

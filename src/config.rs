@@ -10,6 +10,7 @@ pub use problem::{Problem, Problems};
 
 use crate::codec::Codec;
 use crate::dialplan::Plan;
+use crate::media::Digits;
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
@@ -37,17 +38,6 @@ pub enum Prefer {
     Opus,
     /// No transcoding: the browser speaks the trunk's codec.
     Passthrough,
-}
-
-/// How digits reach a trunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DtmfMode {
-    /// telephone-events in RTP (RFC 4733).
-    Rtp,
-    /// `application/dtmf-relay` in INFO.
-    Info,
-    /// Tones in the sound, both ways.
-    Inband,
 }
 
 /// Reliable provisional responses (RFC 3262).
@@ -154,7 +144,7 @@ pub struct Trunk {
     pub session_timer: Option<u32>,
     pub reliable: Reliable,
     pub delayed_offer: bool,
-    pub dtmf: DtmfMode,
+    pub dtmf: Digits,
     /// What of its media is encrypted, with keys in the signalling (RFC 4568).
     pub srtp: Policy,
     /// Comfort noise is offered to it; where it offers, it is agreed to anyway.

@@ -3,8 +3,7 @@
 use super::branch::BranchState;
 use super::desk::Asked;
 use super::{Call, Desk, HangupBy, State};
-use crate::config::DtmfMode;
-use crate::media::EndId;
+use crate::media::{Digits, EndId};
 use crate::rtp::event::{char_of, event_of};
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
@@ -154,7 +153,7 @@ impl Call {
     pub(super) fn send_digit(&mut self, desk: &mut Desk<'_>, to: EndId, event: u8, length: Duration) {
         let (call, worker) = (self.id, self.worker);
         let Some(leg) = self.leg_mut(to) else { return };
-        if leg.dtmf(desk) != DtmfMode::Info {
+        if leg.dtmf(desk) != Digits::Signalled {
             return desk.media(worker, Command::Digit { session: call.0, end: to, event, length });
         }
         let Some((info, branch, _)) = leg.begin(desk, Method::Info) else { return };

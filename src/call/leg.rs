@@ -3,7 +3,7 @@
 use super::desk::{Asked, Waiting};
 use super::transfer::Watcher;
 use super::{CallId, CallTimer, Desk};
-use crate::config::{DtmfMode, Trunk};
+use crate::config::Trunk;
 use crate::media::EndId;
 use crate::media::end::{Digits, Settings};
 use crate::sdp::crypto::{Own, Policy};
@@ -177,15 +177,14 @@ impl Leg {
     pub fn open_kind(&self, desk: &Desk<'_>) -> OpenKind {
         match &self.party {
             Party::User { .. } => OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() },
-            Party::Trunk(name) => OpenKind::Trunk { nat: desk.config.trunks.get(name).is_some_and(|t| t.nat) },
-            Party::Internal(_) => OpenKind::Trunk { nat: false },
+            Party::Trunk(_) | Party::Internal(_) => OpenKind::Trunk { nat: self.trunk(desk).is_some_and(|t| t.nat) },
         }
     }
 
     /// Whether its peer is one that texts may be sent to.
     pub fn takes_messages(&self, desk: &Desk<'_>) -> bool {
         match &self.party {
-            Party::Trunk(name) => desk.config.trunks.get(name).is_some_and(|t| t.messages),
+            Party::Trunk(_) => self.trunk(desk).is_some_and(|t| t.messages),
             Party::User { .. } => true,
             Party::Internal(_) => false,
         }
@@ -197,8 +196,8 @@ impl Leg {
     }
 
     /// How digits are told to this leg's peer.
-    pub fn dtmf(&self, desk: &Desk<'_>) -> DtmfMode {
-        self.trunk(desk).map_or(DtmfMode::Rtp, |t| t.dtmf)
+    pub fn dtmf(&self, desk: &Desk<'_>) -> Digits {
+        self.trunk(desk).map_or(Digits::Events, |t| t.dtmf)
     }
 
     /// Media is open at this address; its port goes into our descriptions.
@@ -210,20 +209,19 @@ impl Leg {
 
     /// Tells media what was agreed.
     pub fn configure(&self, desk: &mut Desk<'_>, call: CallId, worker: usize, agreed: &Agreed) {
-        let digits = match self.dtmf(desk) {
-            DtmfMode::Rtp => Digits::Events,
-            DtmfMode::Info => Digits::Signalled,
-            DtmfMode::Inband => Digits::Tones,
+        let settings = Settings {
+            agreed: agreed.clone(),
+            complexity: desk.config.media.complexity,
+            digits: self.dtmf(desk),
+            continuous: self.trunk(desk).is_some_and(|t| t.continuous),
         };
-        let continuous = self.trunk(desk).is_some_and(|t| t.continuous);
-        let settings = Settings { agreed: agreed.clone(), complexity: desk.config.media.complexity, digits, continuous };
         desk.media(worker, Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) });
     }
 
     /// The seconds of the session timer we ask for on this leg.
     pub fn session_wish(&self, desk: &Desk<'_>) -> Option<u32> {
         match &self.party {
-            Party::Trunk(name) => desk.config.trunks.get(name).and_then(|t| t.session_timer),
+            Party::Trunk(_) => self.trunk(desk).and_then(|t| t.session_timer),
             Party::User { .. } => desk.config.sip.session_timer,
             Party::Internal(_) => None,
         }

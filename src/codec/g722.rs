@@ -137,11 +137,40 @@ impl Band {
         self.adapt(difference);
         heard
     }
-}
 
-/// Both sub-bands as they stand before the first sample.
-fn bands() -> (Band, Band) {
-    (Band::new(32), Band::new(8))
+    /// What was not predicted of `sample`: whether it is below zero, and how much it is.
+    fn error(&self, sample: i32) -> (bool, i32) {
+        let error = saturate(sample - self.predicted);
+        if error < 0 { (true, -(error + 1)) } else { (false, error) }
+    }
+
+    /// Blocks 1L to 4L: the encoder's lower code for a sample.
+    fn quantize_low(&mut self, sample: i32) -> u8 {
+        let (below, magnitude) = self.error(sample);
+        // The last level at or below the magnitude: 0 to 29.
+        let level = LEVELS[1..].partition_point(|level| (level * self.scale) >> 12 <= magnitude) as u8;
+        let code = match (below, level) {
+            (true, 0..=1) => 63 - level,
+            (true, _) => 33 - level,
+            (false, _) => 61 - level,
+        };
+        self.follow_low(code);
+        code
+    }
+
+    /// Blocks 1H to 4H: its higher code.
+    fn quantize_high(&mut self, sample: i32) -> u8 {
+        let (below, magnitude) = self.error(sample);
+        let large = magnitude >= (HIGH_LEVEL * self.scale) >> 12;
+        let code = match (below, large) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        };
+        self.high(code);
+        code
+    }
 }
 
 /// Splits two samples into sub-bands, or joins two sub-bands' samples: 24 taps of history.
@@ -161,98 +190,73 @@ impl FilterBank {
     }
 }
 
-/// G.722 to PCM.
+/// What either way remembers.
 #[derive(Clone, Debug)]
-pub struct Decoder {
+struct State {
     low: Band,
     high: Band,
     filters: FilterBank,
-    wide: bool,
+    /// Samples of one code.
+    per_code: usize,
 }
+
+impl State {
+    fn new(wide: bool) -> State {
+        let per_code = if wide { 2 } else { 1 };
+        State { low: Band::new(32), high: Band::new(8), filters: FilterBank::default(), per_code }
+    }
+}
+
+/// G.722 to PCM.
+#[derive(Clone, Debug)]
+pub struct Decoder(State);
 
 impl Decoder {
     /// A fresh decoder, to 16 kHz where `wide`, else to 8 kHz.
     pub fn new(wide: bool) -> Decoder {
-        let (low, high) = bands();
-        Decoder { low, high, filters: FilterBank::default(), wide }
+        Decoder(State::new(wide))
     }
 
     /// Decodes `codes` into `pcm`, which holds one sample a code, or two where wide. Returns the samples.
     pub fn decode(&mut self, codes: &[u8], pcm: &mut [i16]) -> usize {
-        let per_code = if self.wide { 2 } else { 1 };
-        for (code, out) in codes.iter().zip(pcm.chunks_exact_mut(per_code)) {
-            let low = self.low.low(*code);
+        let State { low, high, filters, per_code } = &mut self.0;
+        for (code, out) in codes.iter().zip(pcm.chunks_exact_mut(*per_code)) {
+            let low = low.low(*code);
             if let [first, second] = out {
-                let high = self.high.high(code >> 6);
-                let (even, odd) = self.filters.push([low + high, low - high]);
+                let high = high.high(code >> 6);
+                let (even, odd) = filters.push([low + high, low - high]);
                 (*first, *second) = (saturate(odd >> 11) as i16, saturate(even >> 11) as i16);
             } else {
                 out[0] = saturate(low << 1) as i16;
             }
         }
-        codes.len().min(pcm.len() / per_code) * per_code
+        codes.len().min(pcm.len() / *per_code) * *per_code
     }
 }
 
 /// PCM to G.722.
 #[derive(Clone, Debug)]
-pub struct Encoder {
-    low: Band,
-    high: Band,
-    filters: FilterBank,
-    wide: bool,
-}
+pub struct Encoder(State);
 
 impl Encoder {
     /// A fresh encoder, from 16 kHz where `wide`, else from 8 kHz.
     pub fn new(wide: bool) -> Encoder {
-        let (low, high) = bands();
-        Encoder { low, high, filters: FilterBank::default(), wide }
+        Encoder(State::new(wide))
     }
 
     /// Encodes `pcm` into `codes`, one of one sample, or of two where wide. Returns the bytes.
     pub fn encode(&mut self, pcm: &[i16], codes: &mut [u8]) -> usize {
-        let per_code = if self.wide { 2 } else { 1 };
-        for (samples, code) in pcm.chunks_exact(per_code).zip(codes.iter_mut()) {
+        let State { low, high, filters, per_code } = &mut self.0;
+        for (samples, code) in pcm.chunks_exact(*per_code).zip(codes.iter_mut()) {
             *code = match samples {
                 [first, second] => {
-                    let (even, odd) = self.filters.push([i32::from(*first), i32::from(*second)]);
-                    self.low((even + odd) >> 14) | self.high((odd - even) >> 14) << 6
+                    let (even, odd) = filters.push([i32::from(*first), i32::from(*second)]);
+                    low.quantize_low((even + odd) >> 14) | high.quantize_high((odd - even) >> 14) << 6
                 }
                 // A high sub-band of nothing: the smallest positive step.
-                _ => 0xc0 | self.low(i32::from(samples[0]) >> 1),
+                _ => 0xc0 | low.quantize_low(i32::from(samples[0]) >> 1),
             };
         }
-        (pcm.len() / per_code).min(codes.len())
-    }
-
-    /// Blocks 1L to 4L.
-    fn low(&mut self, sample: i32) -> u8 {
-        let error = saturate(sample - self.low.predicted);
-        let magnitude = if error < 0 { -(error + 1) } else { error };
-        // The last level at or below the magnitude: 0 to 29.
-        let level = LEVELS[1..].partition_point(|level| (level * self.low.scale) >> 12 <= magnitude) as u8;
-        let code = match (error < 0, level) {
-            (true, 0..=1) => 63 - level,
-            (true, _) => 33 - level,
-            (false, _) => 61 - level,
-        };
-        self.low.follow_low(code);
-        code
-    }
-
-    /// Blocks 1H to 4H.
-    fn high(&mut self, sample: i32) -> u8 {
-        let error = saturate(sample - self.high.predicted);
-        let magnitude = if error < 0 { -(error + 1) } else { error };
-        let large = magnitude >= (HIGH_LEVEL * self.high.scale) >> 12;
-        let code = match (error < 0, large) {
-            (true, true) => 0,
-            (true, false) => 1,
-            (false, true) => 2,
-            (false, false) => 3,
-        };
-        self.high.high(code);
-        code
+        (pcm.len() / *per_code).min(codes.len())
     }
 }

@@ -1,5 +1,7 @@
 //! Comfort noise (RFC 3389): a level and a spectrum instead of silence.
 
+use crate::chance::Chance;
+
 /// Reflection coefficients used at most; RFC 3389 leaves the order open.
 const ORDER: usize = 12;
 /// A level nobody hears as a dead line, and nobody is disturbed by, -dBov: for silence we know nothing of.
@@ -13,18 +15,21 @@ pub struct Noise {
     reflections: [f32; ORDER],
     memory: [f32; ORDER + 1],
     order: usize,
-    seed: u32,
+    chance: Chance,
 }
 
 impl Noise {
     /// White noise at `level`, 0 to 127 dB below the loudest square wave.
     pub fn white(level: u8) -> Noise {
-        Noise::read(&[level]).unwrap_or_else(|| unreachable!("one byte is a description"))
+        Noise::described(level, &[])
     }
 
     /// What a payload describes; nothing where it is empty.
     pub fn read(payload: &[u8]) -> Option<Noise> {
-        let (level, spectrum) = payload.split_first()?;
+        payload.split_first().map(|(level, spectrum)| Noise::described(*level, spectrum))
+    }
+
+    fn described(level: u8, spectrum: &[u8]) -> Noise {
         let mut reflections = [0f32; ORDER];
         let order = spectrum.len().min(ORDER);
         let mut gain = 1f32;
@@ -36,7 +41,7 @@ impl Noise {
         let rms = 32_768.0 * 10f32.powf(-f32::from(level & 0x7f) / 20.0);
         // A uniform excitation's peak is √3 times its RMS; the filter gives back what the gain takes.
         let amplitude = rms * gain.sqrt() * 3f32.sqrt();
-        Some(Noise { amplitude, reflections, memory: [0.0; ORDER + 1], order, seed: 0x2545_f491 })
+        Noise { amplitude, reflections, memory: [0.0; ORDER + 1], order, chance: Chance::new(0x2545_f491) }
     }
 
     /// Takes a newer description's level and spectrum without a break in the noise.
@@ -47,11 +52,7 @@ impl Noise {
     /// Fills `pcm`.
     pub fn fill(&mut self, pcm: &mut [i16]) {
         for out in pcm {
-            // xorshift: noise for ears, nothing secret.
-            self.seed ^= self.seed << 13;
-            self.seed ^= self.seed >> 17;
-            self.seed ^= self.seed << 5;
-            let mut value = (self.seed as f32 / u32::MAX as f32 * 2.0 - 1.0) * self.amplitude;
+            let mut value = (self.chance.share() * 2.0 - 1.0) * self.amplitude;
             for n in (0..self.order).rev() {
                 value -= self.reflections[n] * self.memory[n];
                 self.memory[n + 1] = self.memory[n] + self.reflections[n] * value;

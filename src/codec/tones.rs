@@ -4,7 +4,7 @@ const ROWS: [f32; 4] = [697.0, 770.0, 852.0, 941.0];
 const COLUMNS: [f32; 4] = [1_209.0, 1_336.0, 1_477.0, 1_633.0];
 /// Event numbers (RFC 4733 table 3) by row and column.
 const KEYS: [[u8; 4]; 4] = [[1, 2, 3, 12], [4, 5, 6, 13], [7, 8, 9, 14], [10, 0, 11, 15]];
-/// A block, seconds/1000 × 1.6: 12.75 ms, 102 samples at 8 kHz, as wide as the tones' tolerance of 1.5 % allows.
+/// Samples of a block at 8 kHz, 12.75 ms: a bin as wide as the tones' tolerance of 1.5 % asks for.
 const BLOCK: usize = 102;
 /// Mean square a tone has at least: -40 dBov.
 const QUIETEST: f32 = 32_768.0 * 32_768.0 * 1e-4;

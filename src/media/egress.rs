@@ -3,7 +3,7 @@
 //! A change of source (hold, restart, prompt, codec change) is smoothed over here, so the far side's
 //! SRTP context and jitter buffer never see a jump backwards.
 
-use crate::rtp::packet::Packet;
+use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::report::Sent;
 use std::time::{Duration, Instant};
 
@@ -132,13 +132,14 @@ impl Egress {
     /// what was sent ends.
     pub fn resume_at(&mut self, wanted: u32) -> u32 {
         let wanted = wanted.wrapping_add(self.lead);
-        match self.until {
-            Some(until) if (until.wrapping_sub(wanted) as i32) > 0 => {
-                self.note_lead(until, wanted);
-                until
-            }
-            _ => wanted,
-        }
+        let start = self.not_before_end(wanted);
+        self.note_lead(start, wanted);
+        start
+    }
+
+    /// `timestamp`, or where what we made ourselves ends, whichever is later.
+    fn not_before_end(&self, timestamp: u32) -> u32 {
+        self.until.filter(|until| (until.wrapping_sub(timestamp) as i32) > 0).unwrap_or(timestamp)
     }
 
     /// The source's own time where one begins now, for [`resume_at`](Self::resume_at).
@@ -153,16 +154,13 @@ impl Egress {
 
     /// How long a silence waits before we fill it, so that what was made too much is given back.
     pub fn lead(&self, clock: u32) -> Duration {
-        Duration::from_micros(u64::from(self.lead) * 1_000_000 / u64::from(clock))
+        time_of(self.lead, clock)
     }
 
     /// The start of what fills a silence from `now` on.
     pub fn begin_filling(&mut self, now: Instant, clock: u32) -> u32 {
         let at = self.timestamp_at(now, clock).wrapping_sub(std::mem::take(&mut self.lead));
-        match self.until {
-            Some(until) if (until.wrapping_sub(at) as i32) > 0 => until,
-            _ => at,
-        }
+        self.not_before_end(at)
     }
 
     /// Counts a packet that went out.

@@ -6,9 +6,11 @@ use super::ice::Responder;
 use super::player::Player;
 use super::reorder::Reorder;
 use super::transcoder::Transcoder;
+use crate::chance::Chance;
 use crate::codec::{Encoder, NARROW};
 use crate::codec::noise::Noise;
 use crate::rtp::quality::Impairment;
+use crate::rtp::packet::time_of;
 use crate::rtp::report::{Feedback, Reception};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
@@ -101,6 +103,29 @@ pub(super) struct Srtp {
 pub(super) enum Transport {
     Browser { ice: Box<Responder>, dtls: Box<Handshake>, srtp: Option<Box<Srtp>> },
     Trunk { rtp: Option<SocketAddr>, rtcp: Option<SocketAddr>, learning: Learning, sdes: Option<Box<Keyed>> },
+}
+
+impl Transport {
+    /// The socket of its RTP.
+    pub fn port(&self, id: EndId) -> Port {
+        match self {
+            Transport::Browser { .. } => Port::Browser,
+            Transport::Trunk { .. } => Port::Rtp(id),
+        }
+    }
+
+    /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys were exchanged.
+    pub fn srtp(&mut self) -> Option<&mut Srtp> {
+        match self {
+            Transport::Browser { srtp, .. } => srtp.as_deref_mut(),
+            Transport::Trunk { sdes, .. } => sdes.as_mut().map(|keyed| &mut keyed.srtp),
+        }
+    }
+}
+
+/// Whether an address from a description can be sent to.
+pub(super) fn is_usable(address: &SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified()
 }
 
 /// A trunk's keys by signalling, and what they protect with.
@@ -264,7 +289,7 @@ pub struct End {
     pub(super) lost_before: u64,
     pub(super) next_report: Option<Instant>,
     /// Spreads our reports.
-    pub(super) chance: u32,
+    pub(super) chance: Chance,
     pub(super) flowing: bool,
     pub(super) connected: bool,
     pub(super) cname: String,
@@ -276,7 +301,7 @@ impl End {
         match &self.transport {
             Transport::Browser { ice, srtp: Some(_), .. } => ice.selected(),
             Transport::Browser { .. } => None,
-            Transport::Trunk { rtp, .. } => rtp.filter(|a| a.port() != 0 && !a.ip().is_unspecified()),
+            Transport::Trunk { rtp, .. } => rtp.filter(is_usable),
         }
     }
 
@@ -338,10 +363,7 @@ impl End {
     /// Until the next report: half to one and a half times 5 s, so that calls that began together do not report
     /// together (RFC 3550 §6.3.1).
     pub(super) fn report_interval(&mut self) -> Duration {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 17;
-        self.chance ^= self.chance << 5;
-        REPORT / 2 + REPORT.mul_f32(self.chance as f32 / u32::MAX as f32)
+        REPORT / 2 + REPORT.mul_f32(self.chance.share())
     }
 
     /// What the network did to what the peer sends; nothing before it has sent.
@@ -349,7 +371,6 @@ impl End {
         let reception = self.reception.as_ref().filter(|r| r.packets > 0)?;
         let codec = self.settings.as_ref()?.agreed.codec;
         Some(Impairment {
-            codec,
             loss: reception.loss(),
             burst_ratio: reception.burst_ratio(),
             jitter: reception.jitter(codec.clock()),
@@ -361,12 +382,10 @@ impl End {
     fn spoken(&self) -> Option<Impairment> {
         let feedback = self.feedback.as_ref()?;
         let codec = self.settings.as_ref()?.agreed.codec;
-        let clock = codec.clock();
         Some(Impairment {
-            codec,
             loss: feedback.total_lost as f32 / self.egress.sent.packets.max(1) as f32,
             burst_ratio: 1.0,
-            jitter: Duration::from_micros(u64::from(feedback.jitter) * 1_000_000 / u64::from(clock)),
+            jitter: time_of(feedback.jitter, codec.clock()),
             round_trip: feedback.round_trip.unwrap_or_default(),
         })
     }

@@ -20,6 +20,7 @@ use super::player::{Player, Source};
 use super::reorder::Reorder;
 use super::stun::BindingRequest;
 use super::transcoder::{Transcoder, frame_ms};
+use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
 use crate::rtp::report::{Reception, read};
@@ -67,6 +68,11 @@ pub const COMPLEXITY: u8 = 10;
 const MAX_DATAGRAM: usize = 1_500;
 /// Seconds from 1900 to 1970 (RFC 3550 §4).
 const NTP_EPOCH: u64 = 2_208_988_800;
+
+/// When the frame after one due at `due` is: after a stall time is skipped rather than sent as a burst.
+fn following(now: Instant, due: Instant, frame: Duration) -> Instant {
+    if now > due + 5 * frame { now + frame } else { due + frame }
+}
 
 /// A session.
 pub struct Session {
@@ -132,7 +138,7 @@ impl Session {
             received: 0,
             lost_before: 0,
             next_report: None,
-            chance: seed as u32 | 1,
+            chance: Chance::new(seed),
             flowing: false,
             connected: false,
             cname: cname.to_owned(),
@@ -230,8 +236,8 @@ impl Session {
         let (to, ptime) = (theirs.agreed.codec, theirs.agreed.ptime);
         let fits = matches!(&self.ends[at].path, Path::Transcode(t) if t.transcoder.fits(from, to, ptime, listen));
         // G.711 is cut anew without loss for a peer that asked for another length, and then goes on to be.
-        let other_length = ms.is_some_and(|ms| ms != frame_ms(to, ptime)) || fits;
-        let recut = theirs.agreed.ptime_asked && matches!(to, Codec::Pcmu | Codec::Pcma) && other_length;
+        let g711 = theirs.agreed.ptime_asked && matches!(to, Codec::Pcmu | Codec::Pcma);
+        let recut = g711 && (fits || ms.is_some_and(|ms| ms != frame_ms(to, ptime)));
         let relay = from == to && !listen && !recut;
         let same = if relay { matches!(self.ends[at].path, Path::Relay) } else { fits };
         if same {
@@ -401,7 +407,7 @@ impl Session {
             Content::Audio(codec) => {
                 // G.711 has eight bytes a millisecond; other lengths than multiples of ten are somebody's last words.
                 let bytes = packet.payload(datagram).len() as u32;
-                self.plan_from(at, codec, Some(bytes / 8).filter(|_| bytes > 0 && bytes % 80 == 0));
+                self.plan_from(at, codec, Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80)));
             }
             Content::Event => self.hear_event(now, at, &packet, datagram, sink),
             Content::Noise => self.hear_noise(now, at, &packet, datagram, sink),

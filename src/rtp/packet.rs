@@ -3,6 +3,8 @@
 //! The `rtp` crate allocates per packet and reports a wrong header length for extension id 15, so it
 //! is the oracle of the tests, not the parser of the hot path.
 
+use std::time::Duration;
+
 /// Length of the fixed header, bytes.
 pub const HEADER: usize = 12;
 
@@ -58,6 +60,11 @@ impl Packet {
     pub fn payload<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(self.header_len..bytes.len().saturating_sub(self.padding)).unwrap_or_default()
     }
+}
+
+/// How long `units` of a stream's clock are.
+pub fn time_of(units: u32, clock: u32) -> Duration {
+    Duration::from_micros(u64::from(units) * 1_000_000 / u64::from(clock.max(1)))
 }
 
 /// Writes a bare 12-byte header.

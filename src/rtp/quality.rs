@@ -3,7 +3,6 @@
 //! An estimate, never a measurement: nobody has listened. It knows loss and how it clusters, delay and the codec;
 //! it knows nothing of microphones, echo or noise.
 
-use crate::codec::Codec;
 use std::time::Duration;
 
 /// R of a line without any impairment (G.107 table 1's defaults).
@@ -14,7 +13,6 @@ const ENDS: Duration = Duration::from_millis(40);
 /// What the network did to one direction.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Impairment {
-    pub codec: Codec,
     /// Share of packets lost, 0 to 1.
     pub loss: f32,
     /// Mean length of runs of lost packets against that of losses at random, 1 and up (G.107's BurstR).
@@ -24,13 +22,12 @@ pub struct Impairment {
     pub round_trip: Duration,
 }
 
-/// Equipment impairment and robustness to loss (G.113 appendix I). G.711 is with concealment. For Opus and G.722 the
-/// ITU-T gives no figures on this scale: they are taken as G.711 is, which Opus with its FEC at least deserves.
-fn equipment(codec: Codec) -> (f32, f32) {
-    match codec {
-        Codec::Pcmu | Codec::Pcma | Codec::Opus | Codec::G722 => (0.0, 25.1),
-    }
-}
+/// Robustness to loss (G.113 appendix I, Bpl) of G.711 with concealment, which has no impairment of its own (Ie of 0).
+/// For Opus and G.722 the ITU-T gives no figures on this scale: they are taken as G.711 is, which Opus with its FEC at
+/// least deserves.
+const ROBUSTNESS: f32 = 25.1;
+/// What loss can take (G.107 §7.5, 95 - Ie).
+const MOST: f32 = 95.0;
 
 /// Impairment by absolute delay (G.107 §7.4, Idd).
 fn delay_impairment(delay: Duration) -> f32 {
@@ -50,11 +47,10 @@ impl Impairment {
 
     /// The transmission rating, 0 to 93.2.
     pub fn r_factor(&self) -> f32 {
-        let (impairment, robustness) = equipment(self.codec);
         let percent = 100.0 * self.loss.clamp(0.0, 1.0);
         // G.107 §7.5.
-        let lossy = (95.0 - impairment) * percent / (percent / self.burst_ratio.max(1.0) + robustness);
-        (BEST - delay_impairment(self.delay()) - impairment - lossy).clamp(0.0, BEST)
+        let lossy = MOST * percent / (percent / self.burst_ratio.max(1.0) + ROBUSTNESS);
+        (BEST - delay_impairment(self.delay()) - lossy).clamp(0.0, BEST)
     }
 
     /// The mean opinion score that belongs to it (G.107 annex B), 1 to 4.41.
@@ -69,7 +65,7 @@ mod tests {
     use super::*;
 
     fn line(loss: f32, burst_ratio: f32, round_trip: u64) -> Impairment {
-        Impairment { codec: Codec::Pcmu, loss, burst_ratio, jitter: Duration::ZERO, round_trip: Duration::from_millis(round_trip) }
+        Impairment { loss, burst_ratio, jitter: Duration::ZERO, round_trip: Duration::from_millis(round_trip) }
     }
 
     #[test]

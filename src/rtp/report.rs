@@ -1,6 +1,6 @@
 //! RTCP sender and receiver reports (RFC 3550 §6), through the `rtc-rtcp` crate, and the statistics behind them.
 
-use super::packet::{Packet, Unwrapper};
+use super::packet::{Packet, Unwrapper, time_of};
 use super::quality::Impairment;
 use rtc_rtcp::extended_report::{ExtendedReport, VoIPMetricsReportBlock};
 use rtc_rtcp::receiver_report::ReceiverReport;
@@ -66,14 +66,19 @@ impl Reception {
         self.lost() as f32 / self.expected().max(1) as f32
     }
 
+    /// Packets of a run of lost ones, on average.
+    fn mean_run(&self) -> f32 {
+        self.lost() as f32 / self.runs.max(1) as f32
+    }
+
     /// Mean length of a run of lost packets against that of losses at random, 1 and up (G.107's BurstR).
     pub fn burst_ratio(&self) -> f32 {
-        (self.lost() as f32 / self.runs.max(1) as f32 * (1.0 - self.loss())).max(1.0)
+        (self.mean_run() * (1.0 - self.loss())).max(1.0)
     }
 
     /// Interarrival jitter, in seconds of `clock`.
     pub fn jitter(&self, clock: u32) -> Duration {
-        Duration::from_micros(u64::from(self.jitter >> 4) * 1_000_000 / u64::from(clock.max(1)))
+        time_of(self.jitter >> 4, clock)
     }
 
     fn report(&mut self, now: Instant) -> ReceptionReport {
@@ -121,13 +126,12 @@ fn voip_metrics(reception: &Reception, heard: &Impairment) -> VoIPMetricsReportB
     let ms = |d: Duration| d.as_millis().min(0xffff) as u16;
     let lost = (heard.loss * 256.0) as u8;
     let tenths = (heard.mos() * 10.0).round() as u8;
-    let mean_run = reception.lost() as f32 / reception.runs.max(1) as f32;
     VoIPMetricsReportBlock {
         ssrc: reception.ssrc,
         loss_rate: lost,
         // Runs are bursts here, and nothing is lost between them (Gmin says how that is to be read).
         burst_density: if lost > 0 { 255 } else { 0 },
-        burst_duration: (mean_run * 20.0) as u16,
+        burst_duration: (reception.mean_run() * 20.0) as u16,
         round_trip_delay: ms(heard.round_trip),
         end_system_delay: ms(heard.delay().saturating_sub(heard.round_trip / 2)),
         // 127: not known (§4.7.4).

@@ -242,7 +242,7 @@ impl Negotiation {
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
         };
-        self.peer = named(&audio.formats).collect();
+        self.peer = named(audio.formats.iter());
         self.state = SignalingState::Stable;
         Ok(self.agreed.insert(agreed))
     }
@@ -259,7 +259,7 @@ impl Negotiation {
         }
         self.remote(audio, false, |theirs| self.answering(theirs))?;
         self.state = SignalingState::HaveRemoteOffer;
-        self.peer = named(&offer.media[n].formats).collect();
+        self.peer = named(offer.media[n].formats.iter());
         let offer = self.remote_offer.insert(offer);
         Ok(&offer.media[n])
     }
@@ -453,14 +453,13 @@ fn offered_formats(codecs: &[Codec]) -> Vec<Format> {
 }
 
 /// Formats by name and clock.
-fn named(formats: &[Format]) -> impl Iterator<Item = String> {
-    formats.iter().map(|f| format!("{}/{}", f.name, f.clock))
+fn named<'a>(formats: impl Iterator<Item = &'a Format>) -> Vec<String> {
+    formats.map(|f| format!("{}/{}", f.name, f.clock)).collect()
 }
 
 fn no_common(audio: &MediaDescription, ours: &[Format]) -> String {
     let names = |f: &[Format]| {
-        let codecs: Vec<Format> = f.iter().filter(|f| !f.is_telephone_event() && !f.is_comfort_noise()).cloned().collect();
-        named(&codecs).collect::<Vec<_>>().join(", ")
+        named(f.iter().filter(|f| !f.is_telephone_event() && !f.is_comfort_noise())).join(", ")
     };
     format!("no common audio codec: the peer has {}, this leg has {}", names(&audio.formats), names(ours))
 }

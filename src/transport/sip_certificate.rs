@@ -19,7 +19,7 @@ impl SipVerifier {
     /// Trusts `roots`.
     ///
     /// # Errors
-    /// There are none.
+    /// No authority is among them.
     pub fn new(roots: RootCertStore) -> anyhow::Result<SipVerifier> {
         Ok(SipVerifier(WebPkiServerVerifier::builder(Arc::new(roots)).build()?))
     }

@@ -4,6 +4,7 @@
 //! rested is served again with the sockets it has: binding and closing them would cost thirty system calls a call.
 
 use super::bind;
+use crate::chance::Chance;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -33,7 +34,8 @@ struct State {
     resting: VecDeque<(Instant, Pair)>,
     /// Ports another program had when we tried them.
     shunned: VecDeque<(Instant, u16)>,
-    random: u64,
+    /// The order of ports need not be secret, only not sequential.
+    chance: Chance,
 }
 
 /// A range of port pairs, shared by all workers, touched twice a call.
@@ -46,7 +48,7 @@ impl PortRange {
     /// The pairs within `low..=high`; `seed` orders them.
     pub fn new(ip: IpAddr, (low, high): (u16, u16), seed: u64) -> PortRange {
         let closed = (low.next_multiple_of(2)..high).step_by(2).collect();
-        let state = State { closed, open: Vec::new(), resting: VecDeque::new(), shunned: VecDeque::new(), random: seed | 1 };
+        let state = State { closed, open: Vec::new(), resting: VecDeque::new(), shunned: VecDeque::new(), chance: Chance::new(seed) };
         PortRange { ip, state: Mutex::new(state) }
     }
 
@@ -112,13 +114,13 @@ impl State {
     fn pick(&mut self, now: Instant) -> Option<Picked> {
         self.rested(now);
         if !self.open.is_empty() {
-            let at = self.chance(self.open.len());
+            let at = self.chance.below(self.open.len() as u64) as usize;
             return Some(Picked::Open(self.open.swap_remove(at)));
         }
         if self.closed.is_empty() {
             return None;
         }
-        let at = self.chance(self.closed.len());
+        let at = self.chance.below(self.closed.len() as u64) as usize;
         Some(Picked::Closed(self.closed.swap_remove(at)))
     }
 
@@ -134,13 +136,5 @@ impl State {
         while self.shunned.front().is_some_and(|(at, _)| now >= *at) {
             self.closed.extend(self.shunned.pop_front().map(|(_, port)| port));
         }
-    }
-
-    /// xorshift: the order need not be secret, only not sequential.
-    fn chance(&mut self, of: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random % of as u64) as usize
     }
 }

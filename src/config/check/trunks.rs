@@ -3,8 +3,9 @@
 use super::Check;
 use crate::codec::Codec;
 use crate::config::problem::Problem;
-use crate::config::{DtmfMode, Identity, Prefer, Refer, Reliable, SipSettings, Trunk, TrunkTls, TrunkUri, schema};
+use crate::config::{Identity, Prefer, Refer, Reliable, SipSettings, Trunk, TrunkTls, TrunkUri, schema};
 use crate::dialplan::Plan;
+use crate::media::Digits;
 use crate::sdp::crypto::Policy;
 use crate::sip::session_timer::MIN_SE;
 use crate::sip::transaction::TrunkNumber;
@@ -93,7 +94,7 @@ impl Check {
         }
         let prefer = self.word(t.prefer.as_ref(), "prefer", &[("opus", Prefer::Opus), ("passthrough", Prefer::Passthrough)]);
         let reliable = self.word(t.reliable.as_ref(), "100rel", &[("supported", Reliable::Supported), ("off", Reliable::Off), ("required", Reliable::Required)]);
-        let dtmf = self.word(t.dtmf.as_ref(), "dtmf", &[("rtp", DtmfMode::Rtp), ("info", DtmfMode::Info), ("inband", DtmfMode::Inband)]);
+        let dtmf = self.word(t.dtmf.as_ref(), "dtmf", &[("rtp", Digits::Events), ("info", Digits::Signalled), ("inband", Digits::Tones)]);
         let refer = self.word(t.refer.as_ref(), "refer", &[("refuse", Refer::Refuse), ("execute", Refer::Execute), ("pass", Refer::Pass)]);
         Some(Trunk {
             number: TrunkNumber(0),

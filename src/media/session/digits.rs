@@ -3,11 +3,11 @@
 //! A digit is not translated packet by packet but heard as pressed and released, and made anew for the other side,
 //! so what is lost on one leg is not lost on the other, and each side has its own clock.
 
-use super::{Event, Session, Sink, TICK};
+use super::{Event, Session, Sink, TICK, following};
 use crate::codec::tones::{self, Heard};
 use crate::media::end::{Digit, Digits, Join, Pressed, Started};
 use crate::rtp::event::TelephoneEvent;
-use crate::rtp::packet::Packet;
+use crate::rtp::packet::{Packet, time_of};
 use std::time::{Duration, Instant};
 
 /// Digits that wait at most; what is dialled faster than it can be sent is a flood.
@@ -29,6 +29,11 @@ const SEGMENT: u32 = 0xffff;
 impl Pressed {
     fn is_late(&self, packet: &Packet) -> bool {
         packet.ssrc == self.ssrc && packet.timestamp.wrapping_sub(self.timestamp) >= 1 << 31
+    }
+
+    /// When it was released though nobody said so.
+    pub fn lost_end(&self) -> Option<Instant> {
+        (!self.ended).then(|| self.seen + LOST_END)
     }
 
     /// Whether this packet begins the next segment of the same long press.
@@ -118,8 +123,7 @@ impl Session {
 
     fn release(&mut self, now: Instant, from: usize, pressed: Pressed, sink: &mut impl Sink) {
         let clock = self.ends[from].settings.as_ref().and_then(|s| s.agreed.events).map_or(8_000, |e| e.clock);
-        let length = Duration::from_micros(u64::from(pressed.duration) * 1_000_000 / u64::from(clock.max(1)));
-        self.released(now, from, pressed.event, length, sink);
+        self.released(now, from, pressed.event, time_of(pressed.duration, clock), sink);
     }
 
     fn released(&mut self, now: Instant, from: usize, event: u8, length: Duration, sink: &mut impl Sink) {
@@ -136,15 +140,10 @@ impl Session {
 
     /// A press whose end was lost is released.
     pub(super) fn fire_pressed(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
-        if let Some(pressed) = self.ends[at].pressed.filter(|p| !p.ended && now >= p.seen + LOST_END) {
+        if let Some(pressed) = self.ends[at].pressed.filter(|p| p.lost_end().is_some_and(|due| now >= due)) {
             self.ends[at].pressed = Some(Pressed { ended: true, ..pressed });
             self.release(now, at, pressed, sink);
         }
-    }
-
-    /// When [`fire_pressed`](Self::fire_pressed) has something to do for end `at`.
-    pub(super) fn pressed_until(pressed: &Option<Pressed>) -> Option<Instant> {
-        pressed.filter(|p| !p.ended).map(|p| p.seen + LOST_END)
     }
 
     /// Sends what is due of the digit that is on its way out of end `at`.
@@ -217,9 +216,7 @@ impl Session {
         self.say(now, at, None, false, pcm, sink);
         let after = started.after + u8::from(over);
         if let Some(front) = self.ends[at].digits.front_mut() {
-            // After a stall time is skipped rather than sent as a burst.
-            let next = if now > started.next + 5 * TICK { now + TICK } else { started.next + TICK };
-            front.started = Some(Started { next, after, ..started });
+            front.started = Some(Started { next: following(now, started.next, TICK), after, ..started });
         }
         after
     }

@@ -1,8 +1,8 @@
 //! What time brings: handshakes repeated, consent lost, reports, played frames, echoes, digits.
 
-use super::{Event, SILENCE, Session, Sink, TICK};
+use super::{Event, SILENCE, Session, Sink, TICK, following};
 use crate::codec::NARROW;
-use crate::media::end::{End, Join, Port, Transport};
+use crate::media::end::{End, Join, Port, Transport, is_usable};
 use crate::media::player::FRAME;
 use crate::rtp::packet::Packet;
 use crate::rtp::report::compose;
@@ -70,7 +70,7 @@ impl Session {
             }
             Transport::Browser { .. } => {}
             Transport::Trunk { rtp, rtcp, sdes, .. } => {
-                if let Some(to) = rtcp.filter(|a| a.port() != 0 && !a.ip().is_unspecified()) {
+                if let Some(to) = rtcp.filter(is_usable) {
                     let bytes = match sdes {
                         Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
                         None => bytes,
@@ -93,8 +93,7 @@ impl Session {
                     }
                 }
                 Join::Play { next, .. } if now >= *next => {
-                    // After a stall, time is skipped rather than sent as a burst.
-                    *next = if now > *next + 5 * TICK { now + TICK } else { *next + TICK };
+                    *next = following(now, *next, TICK);
                     if !self.play_frame(now, at, sink) {
                         self.ends[at].join = Join::Nothing;
                         sink.event(Event::Played { end: self.ends[at].id });
@@ -133,7 +132,7 @@ impl Session {
                 _ => None,
             };
             let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));
-            let pressed = Session::pressed_until(&end.pressed);
+            let pressed = end.pressed.and_then(|p| p.lost_end());
             [handshake, consent, end.next_report, join, digit, pressed, Session::quiet_due(end)].into_iter().flatten().min()
         };
         let silence = self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);

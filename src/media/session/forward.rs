@@ -3,7 +3,7 @@
 use super::{MAX_DATAGRAM, Session, Sink};
 use crate::codec::tones::Heard;
 use crate::media::egress::Numbers;
-use crate::media::end::{ECHO_LINE, Join, Path, Port, Transport};
+use crate::media::end::{ECHO_LINE, Join, Path};
 use crate::media::reorder::Ordered;
 use crate::media::transcoder::{Frames, Said};
 use crate::rtp::packet::{HEADER, Packet, write_header};
@@ -27,14 +27,14 @@ struct Outlet<'a, S> {
 impl<S: Sink> Frames for Outlet<'_, S> {
     fn frame(&mut self, silence: u32, pcm: &[i16]) {
         let end = &mut self.session.ends[self.to];
-        let Some(clock) = end.encoder(Some(self.rate)).map(|e| e.codec.clock()) else { return };
-        let units = |samples: usize| (samples as u64 * u64::from(clock) / u64::from(self.rate)) as u32;
+        let Some(encoder) = end.encoder(Some(self.rate)) else { return };
+        let (clock, silent, step) = (encoder.codec.clock(), encoder.units(silence as usize), encoder.units(pcm.len()));
         let wanted = match *self.next {
-            Some(next) => next.wrapping_add(units(silence as usize)),
+            Some(next) => next.wrapping_add(silent),
             None => end.egress.source_timestamp(self.now, clock),
         };
         let marker = self.next.is_none() || silence > 0;
-        *self.next = Some(wanted.wrapping_add(units(pcm.len())));
+        *self.next = Some(wanted.wrapping_add(step));
         end.quiet = None;
         if end.is_dialling() {
             return;
@@ -112,11 +112,10 @@ impl Session {
         let Some(encoder) = end.encoder(None) else { return };
         let mut payload = [0u8; MAX_PAYLOAD];
         let n = encoder.encode(pcm, &mut payload);
-        let (clock, rate) = (encoder.codec.clock(), encoder.rate);
+        let (clock, step) = (encoder.codec.clock(), encoder.units(pcm.len()));
         if n == 0 {
             return;
         }
-        let step = (pcm.len() as u64 * u64::from(clock) / u64::from(rate)) as u32;
         let timestamp = timestamp.unwrap_or_else(|| end.egress.resume_timestamp(now, clock));
         let numbers = end.egress.generate(now, timestamp, step, marker);
         self.send(to, payload_type, numbers, &payload[..n], sink);
@@ -132,18 +131,8 @@ impl Session {
         body.copy_from_slice(payload);
         let head = buf.first_chunk_mut::<HEADER>().expect("buffer is longer");
         write_header(head, numbers.marker, payload_type, numbers.sequence, numbers.timestamp, end.egress.sent.ssrc);
-        let (port, len) = match &mut end.transport {
-            Transport::Browser { srtp: Some(srtp), .. } => match srtp.protect.rtp(&mut buf, len) {
-                Some(len) => (Port::Browser, len),
-                None => return,
-            },
-            Transport::Browser { .. } => return,
-            Transport::Trunk { sdes: Some(sdes), .. } => match sdes.srtp.protect.rtp(&mut buf, len) {
-                Some(len) => (Port::Rtp(end.id), len),
-                None => return,
-            },
-            Transport::Trunk { sdes: None, .. } => (Port::Rtp(end.id), len),
-        };
+        let port = end.transport.port(end.id);
+        let Some(len) = end.transport.srtp().map_or(Some(len), |srtp| srtp.protect.rtp(&mut buf, len)) else { return };
         end.egress.count(payload.len());
         sink.send(port, target, &buf[..len]);
     }

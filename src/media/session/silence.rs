@@ -2,7 +2,7 @@
 //!
 //! A peer that knows comfort noise is told its level; any other gets a stream without a pause.
 
-use super::{Session, Sink};
+use super::{Session, Sink, following};
 use crate::codec::noise::{FAINT, Noise};
 use crate::media::end::{End, Join, Quiet};
 use crate::media::transcoder::frame_ms;
@@ -58,8 +58,7 @@ impl Session {
             let end = &mut self.ends[at];
             if let Some(quiet) = &mut end.quiet {
                 quiet.noise.fill(pcm);
-                // After a stall time is skipped rather than sent as a burst.
-                *quiet = Quiet { noise: quiet.noise.clone(), due: if now > due + 5 * frame { now + frame } else { due + frame }, begun: true };
+                (quiet.due, quiet.begun) = (following(now, due, frame), true);
             }
             let timestamp = (!begun).then(|| end.egress.begin_filling(now, clock));
             self.say(now, at, timestamp, false, pcm, sink);
