@@ -7,19 +7,16 @@ use webtrunk::codec::Codec;
 use webtrunk::media::end::Kind;
 use webtrunk::media::session::Event;
 use webtrunk::media::{Digits, Port};
-use webtrunk::rtp::packet::write_header;
 
 const FRAME: Duration = Duration::from_millis(20);
 
-fn rtp(sequence: u16, ssrc: u32, payload: u8) -> Vec<u8> {
-    let mut datagram = vec![payload; 172];
-    write_header(datagram.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, ssrc);
-    datagram
+fn frame(sequence: u16, ssrc: u32, payload: u8) -> Vec<u8> {
+    rtp(0, false, (sequence, u32::from(sequence) * 160, ssrc), &[payload; 160], 0)
 }
 
 #[test]
 fn l8_two_hundred_calls_under_a_spray_bleed_nothing_and_take_nothing_in() {
-    let mut chance = Chance(0x18);
+    let mut chance = Chance::new(0x18);
     for call in 0..200 {
         let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
         let nat = call % 2 == 1;
@@ -32,14 +29,14 @@ fn l8_two_hundred_calls_under_a_spray_bleed_nothing_and_take_nothing_in() {
         let mut heard = 0;
         for n in 0..200u16 {
             let spray = |from: SocketAddr, line: &mut Line| {
-                line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], from, &mut rtp(n.wrapping_mul(7), 666, 0x66), &mut line.log);
+                line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], from, &mut frame(n.wrapping_mul(7), 666, 0x66), &mut line.log);
             };
             // Strangers all the time; from the peer's own address, other ports, once the real one is known.
             spray(addr(66, 1_024 + chance.below(60_000) as u16), &mut line);
             if n > 10 {
                 spray(SocketAddr::new(announced.ip(), 10_000 + chance.below(50_000) as u16), &mut line);
             }
-            line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], mine, &mut rtp(n, 900, 0x31), &mut line.log);
+            line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], mine, &mut frame(n, 900, 0x31), &mut line.log);
             line.send(1, 0, false, u32::from(n) * 160, &[0x32; 160], false);
             line.pass(FRAME);
             for (port, to, datagram) in std::mem::take(&mut line.log.sent) {
@@ -82,7 +79,7 @@ fn l9_a_thousand_setups_finish_though_strangers_race_them_with_hellos() {
 
 #[test]
 fn l10_junk_and_replays_cost_no_frame_of_fifty_calls() {
-    let mut chance = Chance(0x10);
+    let mut chance = Chance::new(0x10);
     for call in 0..50 {
         let mut line = Call::connected(Codec::Pcmu, Codec::Pcmu);
         let (mut sent, mut got): (Vec<Vec<u8>>, Vec<u8>) = (Vec::new(), Vec::new());
@@ -111,17 +108,13 @@ fn l10_junk_and_replays_cost_no_frame_of_fifty_calls() {
 
 #[test]
 fn whatever_authentic_packets_hold_nothing_panics_and_no_more_comes_out_than_time_has_room_for() {
-    let mut chance = Chance(0xba5e);
+    let mut chance = Chance::new(0xba5e);
     for from in Codec::ALL {
         for (to, digits) in [(Codec::Opus, Digits::Events), (Codec::Pcmu, Digits::Tones), (Codec::G722, Digits::Signalled)] {
-            let line = Line::new([(from, Digits::Tones), (to, digits)]);
-            let settings = [0, 1].map(|side| {
-                let mut settings = line.settings(side);
+            let mut line = Line::changed([(from, Digits::Tones), (to, digits)], |side, settings| {
                 settings.agreed.noise = Some(13);
                 settings.continuous = side == 1;
-                settings
             });
-            let mut line = Line::with(settings);
             let (audio, events) = (from.default_payload_type(), if from == Codec::Opus { 110 } else { 101 });
             let (mut sequence, mut timestamp) = (0u16, 0u32);
             for _ in 0..3_000 {

@@ -48,7 +48,7 @@ struct Bursts {
 
 impl Bursts {
     fn new(seed: u64) -> Bursts {
-        Bursts { chance: Chance(seed), bad: 0, good: 3 }
+        Bursts { chance: Chance::new(seed), bad: 0, good: 3 }
     }
     fn lose(&mut self) -> bool {
         if self.good > 0 {
@@ -165,7 +165,7 @@ fn cell(from: Way, to: Way, count: u32) {
     let mut line = Line::new([from.end(), to.end()]);
     let (mut finger, mut ear) = (Finger::new(from), Ear::new(to));
     let mut loss = [Bursts::new(0x1234), Bursts::new(0x9876)];
-    let mut chance = Chance(0xd161 + count as u64);
+    let mut chance = Chance::new(0xd161 + count as u64);
     let mut pressed = Vec::new();
     for _ in 0..count {
         let digit = chance.below(16) as u8;

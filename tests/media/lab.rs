@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use webtrunk::codec::Codec;
+pub use webtrunk::chance::Chance;
+use webtrunk::codec::{Codec, Decoder, MAX_FRAME};
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::end::Kind;
 use webtrunk::media::session::Event;
@@ -32,18 +33,6 @@ pub fn fingerprint(identity: &Identity) -> [u8; 32] {
 
 pub fn addr(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, last], port))
-}
-
-/// xorshift, so that runs repeat.
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 #[derive(Default)]
@@ -160,9 +149,7 @@ impl Call {
     }
 
     pub fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
-        let mut buf = vec![0u8; 12 + payload.len() + 32];
-        write_header(buf.first_chunk_mut().expect("room"), false, payload_type, self.sequence, timestamp, 77);
-        buf[12..12 + payload.len()].copy_from_slice(payload);
+        let mut buf = rtp(payload_type, false, (self.sequence, timestamp, 77), payload, 32);
         self.sequence = self.sequence.wrapping_add(1);
         let len = self.keys.as_mut().expect("secured").protect.rtp(&mut buf, 12 + payload.len()).expect("room");
         buf.truncate(len);
@@ -175,9 +162,7 @@ impl Call {
     }
 
     pub fn trunk_sends(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
-        let mut datagram = vec![0u8; 12 + payload.len()];
-        write_header(datagram.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, 88);
-        datagram[12..].copy_from_slice(payload);
+        let mut datagram = rtp(0, false, (sequence, u32::from(sequence) * 160, 88), payload, 0);
         self.session.receive(self.now, Port::Rtp(TRUNK), TRUNK, from, &mut datagram, &mut self.log);
     }
 
@@ -200,22 +185,44 @@ impl Call {
     }
 }
 
-/// Share of `hz` in a signal's power, 0 to 1, and the level in dBFS.
-pub fn tone(pcm: &[i16], hz: f32) -> (f32, f32) {
-    let (mut re, mut im, mut power) = (0.0f32, 0.0f32, 0.0f32);
+/// Share of `hz` in the power of a signal of this rate, 0 to 1, and the level in dBFS.
+pub fn tone(rate: u32, pcm: &[i16], hz: f32) -> (f64, f64) {
+    let (mut re, mut im, mut power) = (0f64, 0f64, 0f64);
     for (n, s) in pcm.iter().enumerate() {
-        let x = f32::from(*s) / 32_768.0;
-        let phase = std::f32::consts::TAU * hz * n as f32 / 8_000.0;
+        let x = f64::from(*s) / 32_768.0;
+        let phase = std::f64::consts::TAU * f64::from(hz) * n as f64 / f64::from(rate);
         re += x * phase.cos();
         im += x * phase.sin();
         power += x * x;
     }
-    let n = pcm.len() as f32;
+    let n = pcm.len() as f64;
     ((re * re + im * im) * 2.0 / n / power.max(1e-9), 10.0 * (power / n).log10())
 }
 
-pub fn sine(hz: f32, from: usize, samples: usize) -> Vec<i16> {
-    (from..from + samples).map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / 8_000.0).sin()) as i16).collect()
+/// A sine of 8000 at this rate, and its level in dBFS.
+pub fn sine(rate: u32, hz: f32, from: usize, samples: usize) -> Vec<i16> {
+    (from..from + samples).map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / rate as f32).sin()) as i16).collect()
+}
+pub const SINE_LEVEL: f64 = -15.26;
+
+/// What was got, as PCM of `rate`.
+pub fn decode(codec: Codec, rate: u32, got: &[Got]) -> Vec<i16> {
+    let (mut decoder, mut out) = (Decoder::new(codec, rate), Vec::new());
+    let mut pcm = [0; MAX_FRAME];
+    for (_, payload) in got {
+        let n = decoder.decode(payload, &mut pcm).expect("sound");
+        out.extend_from_slice(&pcm[..n]);
+    }
+    out
+}
+
+/// An RTP packet, with `room` for a tag behind it.
+pub fn rtp(payload_type: u8, marker: bool, numbers: (u16, u32, u32), payload: &[u8], room: usize) -> Vec<u8> {
+    let (sequence, timestamp, ssrc) = numbers;
+    let mut datagram = vec![0u8; 12 + payload.len() + room];
+    write_header(datagram.first_chunk_mut().expect("room"), marker, payload_type, sequence, timestamp, ssrc);
+    datagram[12..12 + payload.len()].copy_from_slice(payload);
+    datagram
 }
 
 /// One packet a side got: its header, its payload.
@@ -239,6 +246,16 @@ fn side_address(side: usize) -> SocketAddr {
 }
 
 impl Line {
+    /// As [`new`](Self::new), with what was settled for a side changed.
+    pub fn changed(ends: [(Codec, Digits); 2], change: impl Fn(usize, &mut Settings)) -> Line {
+        let line = Line::new(ends);
+        Line::with([0, 1].map(|side| {
+            let mut settings = line.settings(side);
+            change(side, &mut settings);
+            settings
+        }))
+    }
+
     /// What was settled for a side.
     pub fn settings(&self, side: usize) -> Settings {
         self.settings[side].clone()
@@ -288,9 +305,7 @@ impl Line {
     }
 
     pub fn arrive(&mut self, side: usize, payload_type: u8, marker: bool, sequence: u16, timestamp: u32, payload: &[u8]) {
-        let mut datagram = vec![0u8; 12 + payload.len()];
-        write_header(datagram.first_chunk_mut().expect("room"), marker, payload_type, sequence, timestamp, 500 + side as u32);
-        datagram[12..].copy_from_slice(payload);
+        let mut datagram = rtp(payload_type, marker, (sequence, timestamp, 500 + side as u32), payload, 0);
         self.session.receive(self.now, Port::Rtp(SIDES[side]), SIDES[side], side_address(side), &mut datagram, &mut self.log);
     }
 

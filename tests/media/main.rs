@@ -1,189 +1,26 @@
-//! Media in virtual time: the six media rules with a negative test each, the DTLS pitfalls, audio by tone and level.
+//! Media in virtual time: the six media rules with a negative test each, audio by tone and level.
 
 mod attacks;
 mod codecs;
 mod digits;
+mod dtls;
 mod lab;
 mod quality;
 mod sdes;
 mod silence;
 
 use lab::*;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
-use webtrunk::media::dtls::{Failed, Handshake, Keys};
+use webtrunk::media::dtls::Handshake;
 use webtrunk::media::player::Source;
 use webtrunk::media::session::Event;
 use webtrunk::media::stun::binding_request;
 use webtrunk::media::Port;
 use webtrunk::rtp::event::TelephoneEvent;
 use webtrunk::rtp::packet::write_header;
-use webtrunk::rtp::srtp::Profile;
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::offer_answer::Remote;
-
-// ---- DTLS alone ----
-
-struct Wire {
-    datagrams: Vec<(bool, Vec<u8>)>,
-}
-
-/// Runs two handshakes against each other; `lost` decides per datagram. Returns the keys of both.
-fn shake(client: &mut Handshake, server: &mut Handshake, mut lost: impl FnMut() -> bool) -> (Option<Keys>, Option<Keys>, Option<Failed>) {
-    let mut now = Instant::now();
-    let mut wire = Wire { datagrams: Vec::new() };
-    client.start(now, &mut |d| wire.datagrams.push((true, d.to_vec())));
-    let (mut client_keys, mut server_keys, mut failed) = (None, None, None);
-    for _ in 0..2_000 {
-        while !wire.datagrams.is_empty() {
-            let (to_server, datagram) = wire.datagrams.remove(0);
-            if lost() {
-                continue;
-            }
-            let (machine, keys) = if to_server { (&mut *server, &mut server_keys) } else { (&mut *client, &mut client_keys) };
-            match machine.receive(now, &datagram, &mut |d| wire.datagrams.push((!to_server, d.to_vec()))) {
-                Ok(Some(found)) => *keys = Some(found),
-                Ok(None) => {}
-                Err(why) => failed = Some(why),
-            }
-        }
-        if (client_keys.is_some() && server_keys.is_some()) || failed.is_some() {
-            break;
-        }
-        let Some(due) = [client.next_timeout(), server.next_timeout()].into_iter().flatten().min() else { break };
-        now = due;
-        for (machine, to_server) in [(&mut *client, true), (&mut *server, false)] {
-            if let Err(why) = machine.fire(now, &mut |d| wire.datagrams.push((to_server, d.to_vec()))) {
-                failed = Some(why);
-            }
-        }
-    }
-    (client_keys, server_keys, failed)
-}
-
-fn pair() -> (Handshake, Handshake) {
-    let (ours, theirs) = identities();
-    (Handshake::new(theirs.clone(), vec![fingerprint(ours)]), Handshake::new(ours.clone(), vec![fingerprint(theirs)]))
-}
-
-#[test]
-fn three_hundred_handshakes_complete_with_a_tenth_of_their_packets_lost() {
-    let mut chance = Chance(0x5eed);
-    for n in 0..300 {
-        let (mut client, mut server) = pair();
-        let (a, b, failed) = shake(&mut client, &mut server, || chance.below(10) == 0);
-        assert!(a.is_some() && b.is_some(), "handshake {n}: {failed:?}");
-    }
-}
-
-#[test]
-fn gcm_is_chosen_and_both_sides_derive_the_same_keys() {
-    let (mut client, mut server) = pair();
-    let (client, server, _) = shake(&mut client, &mut server, || false);
-    let (mut client, mut server) = (client.expect("keys"), server.expect("keys"));
-    assert_eq!((client.profile, server.profile), (Profile::AeadAes128Gcm, Profile::AeadAes128Gcm));
-    let mut buf = [0u8; 100];
-    write_header(buf.first_chunk_mut().expect("room"), true, 0, 1, 2, 3);
-    let len = client.protect.rtp(&mut buf, 32).expect("protected");
-    assert_eq!(server.unprotect.rtp(&mut buf[..len]), Ok(32));
-}
-
-#[test]
-fn a_certificate_that_does_not_match_the_description_gives_no_keys_in_either_role() {
-    let (ours, theirs) = identities();
-    // SECURITY L9: six wrong lists, each in both roles.
-    let bent = |of: [u8; 32], at: usize| {
-        let mut print = of;
-        print[at] ^= 1;
-        print
-    };
-    for (of, own) in [(fingerprint(theirs), fingerprint(ours)), (fingerprint(ours), fingerprint(theirs))] {
-        let mut reversed = of;
-        reversed.reverse();
-        for wrong in [vec![[0u8; 32]], vec![bent(of, 0)], vec![bent(of, 31)], vec![reversed], vec![own], vec![bent(of, 7), [7; 32]]] {
-            let server_judges = of == fingerprint(theirs);
-            let (of_client, of_server) = if server_judges { (wrong.clone(), vec![own]) } else { (vec![own], wrong.clone()) };
-            let mut server = Handshake::new(ours.clone(), of_client);
-            let mut client = Handshake::new(theirs.clone(), of_server);
-            let (client_keys, server_keys, failed) = shake(&mut client, &mut server, || false);
-            let judged = if server_judges { server_keys } else { client_keys };
-            assert!(judged.is_none() && failed == Some(Failed::Fingerprint), "{wrong:?}: {failed:?}");
-        }
-    }
-    let mut good_among_two = Handshake::new(ours.clone(), vec![[7u8; 32], fingerprint(theirs)]);
-    let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
-    assert!(shake(&mut client, &mut good_among_two, || false).1.is_some(), "one of two fingerprints fits");
-}
-
-#[test]
-fn a_handshake_that_never_finishes_is_given_up_after_its_budget_and_a_finished_one_is_freed() {
-    let (mut client, mut server) = pair();
-    let (_, _, failed) = shake(&mut client, &mut server, || true);
-    assert_eq!(failed, Some(Failed::TimedOut));
-    let (mut client, mut server) = pair();
-    shake(&mut client, &mut server, || false);
-    assert!(server.is_done() && !server.is_freed());
-    let later = server.next_timeout().expect("it lingers");
-    server.fire(later, &mut |_| {}).expect("freed");
-    assert!(server.is_freed() && server.next_timeout().is_none());
-}
-
-#[test]
-fn chromiums_fragmented_client_hello_is_read_in_any_order_and_answered_once() {
-    let first: &[u8] = include_bytes!("../corpus/dtls/01_chromium156_clienthello_frag1.bin");
-    let second: &[u8] = include_bytes!("../corpus/dtls/02_chromium156_clienthello_frag2.bin");
-    for order in [vec![first, second], vec![second, first], vec![first, first, second], vec![first, second, first, second]] {
-        let (ours, theirs) = identities();
-        let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
-        let mut sent: Vec<Vec<u8>> = Vec::new();
-        let now = Instant::now();
-        for (n, fragment) in order.iter().enumerate() {
-            server.receive(now, fragment, &mut |d| sent.push(d.to_vec())).expect("no failure");
-            if n == 0 {
-                assert!(sent.is_empty(), "half a hello is not answered");
-            }
-        }
-        // Content type 22, message type 3: HelloVerifyRequest.
-        assert!(!sent.is_empty() && sent.iter().all(|d| d[0] == 22 && d[13] == 3), "{} answers", sent.len());
-        assert!(sent.len() <= order.len() / 2);
-    }
-}
-
-#[test]
-fn an_alert_in_clear_does_not_end_a_handshake() {
-    let (mut client, mut server) = pair();
-    let alert = [21u8, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
-    let now = Instant::now();
-    client.start(now, &mut |_| {});
-    for machine in [&mut client, &mut server] {
-        assert!(matches!(machine.receive(now, &alert, &mut |_| panic!("an answer")), Ok(None)));
-    }
-    let later = now + Duration::from_millis(60);
-    let mut hello = Vec::new();
-    client.fire(later, &mut |d| hello.push(d.to_vec())).expect("it goes on");
-    assert_eq!(hello.len(), 1, "the flight is repeated");
-}
-
-#[test]
-fn dtls_junk_changes_nothing() {
-    let (ours, theirs) = identities();
-    let mut chance = Chance(99);
-    let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
-    let now = Instant::now();
-    for _ in 0..5_000 {
-        let len = chance.below(200) as usize;
-        let mut junk: Vec<u8> = (0..len).map(|_| chance.below(256) as u8).collect();
-        if let Some(first) = junk.first_mut() {
-            *first = 20 + chance.below(44) as u8;
-        }
-        let result = server.receive(now, &junk, &mut |_| {});
-        assert!(matches!(result, Ok(None)), "junk gave {:?}", result.err());
-    }
-    let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
-    assert!(shake(&mut client, &mut server, || false).1.is_some(), "the real peer still gets through");
-}
-
-// ---- sessions ----
 
 #[test]
 fn a_browser_that_waits_for_our_client_hello_gets_it_once_ice_has_an_address() {
@@ -250,7 +87,7 @@ fn rules_2_and_3_junk_forgeries_and_replays_end_nothing_and_move_nothing() {
     call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut good.clone(), &mut call.log);
     assert_eq!(call.trunk_gets().len(), 1);
     call.log = Log::default();
-    let mut chance = Chance(5);
+    let mut chance = Chance::new(5);
     for n in 0..10_000u32 {
         let mut junk = match n % 4 {
             0 => good.clone(),
@@ -328,7 +165,7 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
         let mut heard = Vec::new();
         for n in 0..100usize {
             let mut payload = [0u8; 400];
-            let len = encoder.encode(&sine(440.0, n * 160, 160), &mut payload);
+            let len = encoder.encode(&sine(NARROW, 440.0, n * 160, 160), &mut payload);
             call.browser_sends(111, n as u32 * 960, &payload[..len]);
             for (_, packet, payload) in call.trunk_gets() {
                 assert_eq!((packet.payload_type, payload.len()), (law.default_payload_type(), 160));
@@ -338,14 +175,14 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
             }
         }
         assert_eq!(heard.len(), 100 * 160);
-        let (share, level) = tone(&heard[8_000..], 440.0);
+        let (share, level) = tone(NARROW, &heard[8_000..], 440.0);
         assert!(share > 0.97 && (-16.5..-13.5).contains(&level), "{law}: {share} of the power, {level} dBFS");
         let mut encoder = Encoder::new(law, NARROW, 5);
         let mut decoder = Decoder::new(Codec::Opus, NARROW);
         let mut heard = Vec::new();
         for n in 0..100usize {
             let mut payload = [0u8; 160];
-            encoder.encode(&sine(1_004.0, n * 160, 160), &mut payload);
+            encoder.encode(&sine(NARROW, 1_004.0, n * 160, 160), &mut payload);
             let mut datagram = vec![0u8; 172];
             write_header(datagram.first_chunk_mut().expect("room"), false, law.default_payload_type(), n as u16, n as u32 * 160, 88);
             datagram[12..].copy_from_slice(&payload);
@@ -357,7 +194,7 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
                 heard.extend_from_slice(&pcm[..samples]);
             }
         }
-        let (share, level) = tone(&heard[8_000..], 1_004.0);
+        let (share, level) = tone(NARROW, &heard[8_000..], 1_004.0);
         assert!(share > 0.95 && (-17.0..-13.0).contains(&level), "{law}: {share} of the power, {level} dBFS");
     }
 }
@@ -373,7 +210,7 @@ fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
         let codec = if (50..100).contains(&n) { Codec::Pcma } else { Codec::Pcmu };
         let mut datagram = vec![0u8; 172];
         write_header(datagram.first_chunk_mut().expect("room"), false, codec.default_payload_type(), n as u16, n as u32 * 160, 88);
-        Encoder::new(codec, NARROW, 5).encode(&sine(1_000.0, n * 160, 160), &mut datagram[12..]);
+        Encoder::new(codec, NARROW, 5).encode(&sine(NARROW, 1_000.0, n * 160, 160), &mut datagram[12..]);
         call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
         for (packet, payload) in call.browser_gets() {
             assert_eq!(packet.payload_type, 0);
@@ -384,7 +221,7 @@ fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
     }
     assert_eq!(heard.len(), 150 * 160);
     for third in heard.chunks(50 * 160) {
-        assert!(tone(third, 1_000.0).0 > 0.98, "{}", tone(third, 1_000.0).0);
+        assert!(tone(NARROW, third, 1_000.0).0 > 0.98, "{}", tone(NARROW, third, 1_000.0).0);
     }
 }
 
@@ -394,7 +231,7 @@ fn reordered_packets_are_put_in_order_and_lost_ones_are_concealed() {
     let mut encoder = Encoder::new(Codec::Opus, NARROW, 5);
     let packets: Vec<Vec<u8>> = (0..100usize).map(|n| {
         let mut payload = [0u8; 400];
-        let len = encoder.encode(&sine(440.0, n * 160, 160), &mut payload);
+        let len = encoder.encode(&sine(NARROW, 440.0, n * 160, 160), &mut payload);
         call.sealed(111, n as u32 * 960, &payload[..len])
     }).collect();
     let mut order: Vec<usize> = (0..100).filter(|n| n % 20 != 10).collect();
@@ -525,7 +362,7 @@ fn a_tone_is_played_at_its_frequency_without_end_and_an_echo_comes_back_later() 
             pcm.extend_from_slice(&out[..n]);
         }
     }
-    let (share, level) = tone(&pcm, 1_000.0);
+    let (share, level) = tone(NARROW, &pcm, 1_000.0);
     assert!(share > 0.98 && (-14.0..-12.0).contains(&level), "{share}, {level}");
     call.session.echo(TRUNK, Duration::from_secs(5));
     call.trunk_sends(addr(10, 4_000), 1, &[0x77; 160]);

@@ -32,10 +32,7 @@ fn metrics(line: &mut Line, side: usize) -> Vec<VoIPMetricsReportBlock> {
 
 #[test]
 fn a_peer_that_wants_voip_metrics_gets_them_and_no_other_does() {
-    let line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
-    let mut wants = line.settings(0);
-    wants.agreed.voip_metrics = true;
-    let mut line = Line::with([wants, line.settings(1)]);
+    let mut line = Line::changed([(Codec::Pcmu, Digits::Events); 2], |side, settings| settings.agreed.voip_metrics = side == 0);
     // A tenth is lost, two in a row at a time.
     speak(&mut line, 1_000, |n| n % 20 == 5 || n % 20 == 6);
     let told = metrics(&mut line, 0);

@@ -4,7 +4,6 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::codec::Codec;
 use webtrunk::media::{Digits, Port};
-use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 use webtrunk::sdp::crypto::{Keys, Sdes};
 use webtrunk::sdp::offer_answer::Remote;
@@ -27,9 +26,7 @@ fn peer(profile: Profile, ours: u8, theirs: u8) -> (Protect, Unprotect) {
 }
 
 fn sealed(protect: &mut Protect, sequence: u16, payload: &[u8]) -> Vec<u8> {
-    let mut buf = vec![0u8; 12 + payload.len() + 16];
-    write_header(buf.first_chunk_mut().expect("room"), false, 0, sequence, u32::from(sequence) * 160, 900);
-    buf[12..12 + payload.len()].copy_from_slice(payload);
+    let mut buf = rtp(0, false, (sequence, u32::from(sequence) * 160, 900), payload, 16);
     let len = protect.rtp(&mut buf, 12 + payload.len()).expect("room");
     buf.truncate(len);
     buf

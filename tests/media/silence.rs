@@ -2,7 +2,7 @@
 
 use crate::lab::*;
 use std::time::Duration;
-use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW, noise};
+use webtrunk::codec::{Codec, Encoder, NARROW, noise};
 use webtrunk::media::Digits;
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -10,24 +10,10 @@ const FRAME: Duration = Duration::from_millis(20);
 const HISS: [u8; 1] = [50];
 
 fn line(codecs: [Codec; 2], noise: [bool; 2], continuous: bool) -> Line {
-    let line = Line::new(codecs.map(|c| (c, Digits::Events)));
-    let settings = [0, 1].map(|side| {
-        let mut settings = line.settings(side);
+    Line::changed(codecs.map(|c| (c, Digits::Events)), |side, settings| {
         settings.agreed.noise = noise[side].then_some(13);
         settings.continuous = continuous;
-        settings
-    });
-    Line::with(settings)
-}
-
-fn decode(codec: Codec, got: &[Got]) -> Vec<i16> {
-    let (mut decoder, mut out) = (Decoder::new(codec, NARROW), Vec::new());
-    let mut pcm = [0; MAX_FRAME];
-    for (_, payload) in got {
-        let n = decoder.decode(payload, &mut pcm).expect("sound");
-        out.extend_from_slice(&pcm[..n]);
-    }
-    out
+    })
 }
 
 /// Every packet follows the one before in number, and in time without a hole or a jump back of over `slack` units.
@@ -57,7 +43,7 @@ fn a_trunks_comfort_noise_is_heard_as_noise_of_its_level() {
         }
         assert!((95..=101).contains(&got.len()), "{to}: {} frames in two seconds", got.len());
         assert_contiguous(&got, step, 0);
-        let level = noise::level(&decode(to, &got)[4_000..]);
+        let level = noise::level(&decode(to, NARROW, &got)[4_000..]);
         assert!((47..=54).contains(&level), "{to}: -{level} dBov");
         line.send(0, 0, true, 1_600 + 16_000, &[0x30; 160], false);
         line.pass(FRAME);
@@ -75,7 +61,7 @@ fn a_browsers_discontinuous_transmission_is_noise_to_a_trunk_or_said_to_it() {
         let mut payload = [0; 400];
         let mut got = Vec::new();
         for n in 0..20 {
-            let length = encoder.encode(&sine(300.0, n * 160, 160), &mut payload);
+            let length = encoder.encode(&sine(NARROW, 300.0, n * 160, 160), &mut payload);
             line.send(0, 111, false, n as u32 * 960, &payload[..length], false);
             line.pass(FRAME);
         }
@@ -158,7 +144,7 @@ fn a_trunk_that_needs_a_stream_gets_one_whatever_the_source_does() {
 #[test]
 fn a_call_of_talk_and_silence_stays_on_time_though_its_packets_do_not() {
     let mut line = line([Codec::Pcmu, Codec::Opus], [true, false], false);
-    let mut chance = Chance(77);
+    let mut chance = Chance::new(77);
     let (mut got, mut due, mut timestamp) = (Vec::new(), line.now, 0u32);
     for _ in 0..120 {
         for n in 0..100 + chance.below(100) {

@@ -6,9 +6,10 @@ pub mod worker;
 
 use crate::drive::{self, Load};
 use std::ffi::OsStr;
-use std::net::UdpSocket;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 
 /// The argument that makes this program the process round a worker.
@@ -68,6 +69,47 @@ fn rtpengine() -> Box<dyn Peer> {
 
 fn webtrunk() -> Box<dyn Peer> {
     Box::new(worker::Node::start())
+}
+
+/// This program once more, as a peer that is commanded by lines.
+pub struct Own {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Own {
+    /// Starts it with `argument`.
+    pub fn start(argument: &str) -> Own {
+        let own = std::env::current_exe().expect("this program");
+        let mut child = on_its_core(own).arg(argument).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+        let (orders, answers) = (child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped")));
+        Own { child, orders, answers }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells it a line; returns the words of its answer.
+    pub fn ask(&mut self, order: &str) -> Vec<String> {
+        writeln!(self.orders, "{order}").expect("written");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port on loopback, as a word of an order or an answer.
+pub fn at(port: &str) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse::<u16>().expect("a port")))
 }
 
 /// A process held to the first core. The driver has the second (`bench.sh` sees to it): where the scheduler may

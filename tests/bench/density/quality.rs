@@ -4,6 +4,7 @@
 use crate::drive::{Driver, Load, drive};
 use crate::peers::{Peer, Wired};
 use std::path::Path;
+use webtrunk::chance::Chance;
 use webtrunk::codec::g711::Law;
 use webtrunk::codec::{MAX_FRAME, NARROW, opus};
 use webtrunk::rtp::Packet;
@@ -20,7 +21,7 @@ type Track = Vec<(u32, Vec<u8>)>;
 pub fn record(peer: &mut dyn Peer, load: &Load, folder: &Path) {
     for (n, loss) in LOSSES.into_iter().enumerate() {
         let mut calls = [peer.call(900 + n, load)];
-        let mut recording = Recording { load, loss, chance: 0x9e37_79b9_7f4a_7c15, trunk: Track::new(), browser: Track::new() };
+        let mut recording = Recording { load, loss, chance: Chance::new(0x9e37_79b9_7f4a_7c15), trunk: Track::new(), browser: Track::new() };
         drive(&mut calls, load.length(), &mut recording);
         let path = |direction: &str| folder.join(format!("{}-{direction}-{loss}.wav", peer.name()));
         write(&path("to-trunk"), &phone(recording.trunk));
@@ -32,17 +33,14 @@ pub fn record(peer: &mut dyn Peer, load: &Load, folder: &Path) {
 struct Recording<'a> {
     load: &'a Load,
     loss: u64,
-    chance: u64,
+    chance: Chance,
     trunk: Track,
     browser: Track,
 }
 
 impl Recording<'_> {
     fn loses(&mut self) -> bool {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        self.chance % 100 < self.loss
+        self.chance.below(100) < self.loss
     }
 }
 

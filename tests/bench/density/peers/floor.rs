@@ -1,14 +1,12 @@
 //! The least a user-space media plane does: take a datagram, look up where it goes, send it. No keys, no RTP.
 
-use super::{FLOOR, Peer, Wired};
+use super::{FLOOR, Own, Peer, Wired, at};
 use crate::drive::{self, Load};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc;
 use webtrunk::rtp::srtp::{Profile, Protect};
 
@@ -29,7 +27,7 @@ pub fn serve() {
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
             let line = line.expect("a line");
-            let mut ports = line.split(' ').map(|n| SocketAddr::from((Ipv4Addr::LOCALHOST, n.parse().expect("a port"))));
+            let mut ports = line.split(' ').map(at);
             let (browser, trunk) = (ports.next().expect("two"), ports.next().expect("two"));
             let socket = drive::socket();
             println!("{port} {}", socket.local_addr().expect("bound").port());
@@ -73,25 +71,11 @@ fn relay(browsers: &UdpSocket, inbox: &mpsc::Receiver<Asked>) {
 }
 
 /// The child in the driver's hands.
-pub struct Floor {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+pub struct Floor(Own);
 
 impl Floor {
     pub fn start() -> Floor {
-        let own = std::env::current_exe().expect("this program");
-        let mut child = super::on_its_core(own).arg(FLOOR).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
-        let (orders, answers) = (child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped")));
-        Floor { child, orders, answers }
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Floor(Own::start(FLOOR))
     }
 }
 
@@ -101,19 +85,15 @@ impl Peer for Floor {
     }
 
     fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.pid()
     }
 
     fn call(&mut self, _: usize, _: &Load) -> Wired {
         let (browser, trunk) = (drive::socket(), drive::socket());
         let port = |socket: &UdpSocket| socket.local_addr().expect("bound").port();
-        writeln!(self.orders, "{} {}", port(&browser), port(&trunk)).expect("written");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("an answer");
-        let (b, t) = line.trim().split_once(' ').expect("two ports");
-        let at = |n: &str| SocketAddr::from((Ipv4Addr::LOCALHOST, n.parse::<u16>().expect("a port")));
-        browser.connect(at(b)).expect("connected");
-        trunk.connect(at(t)).expect("connected");
+        let words = self.0.ask(&format!("{} {}", port(&browser), port(&trunk)));
+        browser.connect(at(&words[0])).expect("connected");
+        trunk.connect(at(&words[1])).expect("connected");
         Wired { browser, trunk, protect: Protect::new(Profile::AeadAes128Gcm, &[7; 16], &[7; 12]), ticks: 0, unprotect: None }
     }
 }

@@ -1,10 +1,8 @@
 //! A media worker of ours in a process of its own: commanded by lines on its standard input, as a call commands it.
 
-use super::{Peer, WORKER, Wired};
+use super::{Own, Peer, WORKER, Wired, at};
 use crate::drive::{self, Load};
-use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
@@ -75,25 +73,13 @@ pub fn serve() {
 
 /// The child in the driver's hands.
 pub struct Node {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    child: Own,
     identity: Arc<Identity>,
 }
 
 impl Node {
     pub fn start() -> Node {
-        let own = std::env::current_exe().expect("this program");
-        let mut child = super::on_its_core(own).arg(WORKER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
-        let (orders, answers) = (child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped")));
-        Node { child, orders, answers, identity: Arc::new(Identity::generate().expect("a certificate")) }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Node { child: Own::start(WORKER), identity: Arc::new(Identity::generate().expect("a certificate")) }
     }
 }
 
@@ -103,28 +89,26 @@ impl Peer for Node {
     }
 
     fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid()
     }
 
     fn call(&mut self, n: usize, load: &Load) -> Wired {
         let (browser, trunk) = (drive::socket(), drive::socket());
         let port = trunk.local_addr().expect("bound").port();
-        writeln!(self.orders, "{} {n} {port} {}", u8::from(load.transcoded), self.identity.fingerprint).expect("written");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("an answer");
-        let words: Vec<&str> = line.trim().split(' ').collect();
-        let at = |n: usize| SocketAddr::new(LOCAL, words[n].parse().expect("a port"));
-        browser.connect(at(0)).expect("connected");
-        trunk.connect(at(1)).expect("connected");
+        let words = self.child.ask(&format!("{} {n} {port} {}", u8::from(load.transcoded), self.identity.fingerprint));
+        browser.connect(at(&words[0])).expect("connected");
+        trunk.connect(at(&words[1])).expect("connected");
         let check = binding_request([n as u8; 12], &format!("us{n}:them"), PASSWORD, true);
         let _ = browser.send(&check);
-        let client = Handshake::new(self.identity.clone(), vec![fingerprint(words[2])]);
+        let client = Handshake::new(self.identity.clone(), vec![fingerprint(&words[2])]);
         shake(client, browser, trunk)
     }
 }
 
 /// ICE has begun; DTLS as the browser does it, until there are keys.
 fn shake(mut client: Handshake, browser: UdpSocket, trunk: UdpSocket) -> Wired {
+    browser.set_nonblocking(false).expect("blocking");
+    browser.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
     let mut send = |bytes: &[u8]| drop(browser.send(bytes));
     let (start, mut started) = (Instant::now(), false);
     let mut buf = [0u8; 2_048];
@@ -139,11 +123,13 @@ fn shake(mut client: Handshake, browser: UdpSocket, trunk: UdpSocket) -> Wired {
             }
             Ok(len) if (20..64).contains(&buf[0]) => {
                 if let Some(keys) = client.receive(now, &buf[..len], &mut send).expect("a sound handshake") {
+                    browser.set_nonblocking(true).expect("non-blocking again");
                     return Wired { browser, trunk, protect: keys.protect, ticks: 0, unprotect: Some(keys.unprotect) };
                 }
             }
             Ok(_) => {}
-            Err(_) => std::thread::sleep(Duration::from_micros(50)),
+            // Nothing for a millisecond: a retransmission may be due.
+            Err(_) => {}
         }
         client.fire(now, &mut send).expect("time is left");
     }
