@@ -33,7 +33,9 @@ pub use desk::{CallTimer, Desk, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
 use crate::dialplan::{Route, Step};
+use crate::errors::Code;
 use crate::media::EndId;
+use crate::observe::Note;
 use crate::media::session::Event as MediaEvent;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
@@ -183,7 +185,7 @@ impl Call {
             Notice::EndClosed { end, statistics } => self.cdr.end_closed(end, statistics),
             Notice::Media(event) => self.media_event(desk, event),
             Notice::Closed { .. } => {}
-            Notice::Panicked => self.finish(desk, HangupBy::Us, Reject::new(500, "the media session failed")),
+            Notice::Panicked => self.finish(desk, HangupBy::Us, Reject::new(500, "the media session failed").code(Code::MEDIA_BUG)),
         }
     }
 
@@ -223,18 +225,24 @@ impl Call {
             MediaEvent::DtlsFailed { end, why } => {
                 self.cdr.media_problem = Some(why.clone());
                 if Some(end) == self.b_end() || end == self.a.end {
-                    self.finish(desk, HangupBy::Us, Reject::new(488, why));
+                    self.finish(desk, HangupBy::Us, Reject::new(488, why).code(Code::DTLS));
                 } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
-                    self.branch_failed(desk, id, Reject::new(488, why));
+                    self.branch_failed(desk, id, Reject::new(488, why).code(Code::DTLS));
                 }
             }
             MediaEvent::ConsentLost { end } if Some(end) == self.b_end() || end == self.a.end => {
-                self.finish(desk, HangupBy::Media, Reject::new(480, "the browser has been unreachable for 30 s (ICE consent lost)"));
+                self.finish(desk, HangupBy::Media, Reject::new(480, "the browser has been unreachable for 30 s (ICE consent lost)").code(Code::BROWSER_GONE));
             }
             MediaEvent::NoMedia if self.state == State::Talking && !self.is_held() => {
-                self.finish(desk, HangupBy::Media, Reject::new(480, "no media from either side for 30 s"));
+                self.finish(desk, HangupBy::Media, Reject::new(480, "no media from either side for 30 s").code(Code::MEDIA_STOPPED));
             }
             MediaEvent::Digit { end, event, length } => self.send_digit(desk, end, event, length),
+            MediaEvent::Quality { end, figures } => self.cdr.figures(end, *figures),
+            MediaEvent::Silent { end } if self.state == State::Talking && !self.is_held() => {
+                if let Some(who) = self.party_of(end).map(ToString::to_string) {
+                    desk.note(Note::OneWay { call: self.id, who });
+                }
+            }
             _ => {}
         }
     }
@@ -290,7 +298,7 @@ impl Call {
             CallTimer::Ring => self.ring_timeout(desk),
             CallTimer::Silent(branch) => self.silent_timeout(desk, branch),
             CallTimer::MaxDuration => {
-                self.finish(desk, HangupBy::Us, Reject::new(480, "the call reached limits.max_duration"));
+                self.finish(desk, HangupBy::Us, Reject::new(480, "the call reached limits.max_duration").code(Code::TOO_LONG));
             }
             CallTimer::Ack(end) => self.retransmit_2xx(desk, end),
             CallTimer::Session(end) => self.session_due(desk, end),
@@ -300,7 +308,7 @@ impl Call {
             CallTimer::FlowGrace(end) => {
                 if self.leg_of(end).is_some_and(|l| l.flow_lost) && !self.guest_left(desk, end) {
                     let by = if end == self.a.end { HangupBy::Caller } else { HangupBy::Callee };
-                    self.finish(desk, by, Reject::new(480, "the browser's connection was lost and did not come back"));
+                    self.finish(desk, by, Reject::new(480, "the browser's connection was lost and did not come back").code(Code::FLOW_LOST));
                 }
             }
         }
@@ -310,7 +318,7 @@ impl Call {
         let (now, id) = (desk.now, self.id);
         let Some(wait) = self.leg_mut(end).and_then(|l| l.ack_wait.as_mut()) else { return };
         if now >= wait.deadline {
-            let why = Reject::new(408, "the 200 was never acknowledged (no ACK for 32 s)");
+            let why = Reject::new(408, "the 200 was never acknowledged (no ACK for 32 s)").code(Code::NO_ACK);
             return self.finish(desk, HangupBy::Us, why);
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);

@@ -29,6 +29,7 @@ macro_rules! desk {
 use desk;
 
 pub mod admission;
+mod account;
 mod carriers;
 mod dispatch;
 mod joins;
@@ -40,9 +41,13 @@ use crate::ids::IdMap;
 use crate::call::desk::{Identity, Waiter, Waiting};
 use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
 use crate::config::Config;
+use crate::errors::Code;
 use crate::locate::{Answer, Locator, Query};
 use crate::media::EndId;
 use crate::observe::Note;
+use crate::recorder::Recorder;
+use crate::recorder::verdict::judge;
+use account::heard;
 use crate::registrar::Registrar;
 use crate::sip::digest::{Algorithm, Authenticator};
 use crate::sip::message::Message;
@@ -79,7 +84,7 @@ pub enum Input {
     FlowClosed { flow: Flow },
     Received { hop: Hop, remote: SocketAddr, message: Message },
     /// Nothing can be sent this way (connection refused, ICMP error).
-    Unreachable { hop: Hop },
+    Unreachable { hop: Hop, code: Code, why: String },
     Media { session: u64, notice: Notice },
     /// DNS answered.
     Dns { query: Query, answer: Answer },
@@ -136,6 +141,8 @@ pub struct Gateway {
     next_worker: usize,
     draining: bool,
     dropped: u64,
+    refused: u64,
+    pub recorder: Recorder,
     /// Calls that are over but not yet forgotten.
     ending: BTreeSet<CallId>,
     /// How many of them have their record written.
@@ -182,6 +189,8 @@ impl Gateway {
             next_worker: 0,
             draining: false,
             dropped: 0,
+            refused: 0,
+            recorder: Recorder::default(),
             ending: BTreeSet::new(),
             touched: Vec::new(),
             recorded: 0,
@@ -190,12 +199,13 @@ impl Gateway {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
+        let (before, heard) = (out.len(), heard(&input));
         self.fire(now, out);
         match input {
             Input::FlowOpened { flow, kind, remote } => self.flow_opened(now, flow, kind, remote, out),
             Input::FlowClosed { flow } => self.flow_closed(now, flow, out),
             Input::Received { hop, remote, message } => self.received(now, hop, remote, message, out),
-            Input::Unreachable { hop } => self.unreachable(now, hop, out),
+            Input::Unreachable { hop, code, why } => self.unreachable(now, hop, (code, why), out),
             Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
             Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),
             Input::Drain => {
@@ -212,6 +222,7 @@ impl Gateway {
         }
         self.settle_links(now, out);
         self.sweep(out);
+        self.account(now, heard, &out[before.min(out.len())..]);
     }
 
     fn fire(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -319,6 +330,7 @@ impl Gateway {
             let Some(live) = self.calls.get_mut(&id).filter(|l| l.media_closed && self.ending.contains(&id)) else { continue };
             if !std::mem::replace(&mut live.recorded, true) {
                 self.recorded += 1;
+                live.call.cdr.verdict = Some(judge(&live.call.cdr));
                 out.push(Output::Note(Note::CallEnded(Box::new(live.call.cdr.clone()))));
             }
             if live.call.is_done() {
@@ -419,8 +431,8 @@ impl Gateway {
         self.calls.iter().flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e))).collect()
     }
 
-    fn unreachable(&mut self, now: Instant, hop: Hop, out: &mut Vec<Output>) {
-        self.locator.failed(now, hop);
+    fn unreachable(&mut self, now: Instant, hop: Hop, why: (Code, String), out: &mut Vec<Output>) {
+        self.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
         let mut events = Vec::new();
         self.transactions.hop_failed(hop, &mut events);
         self.dispatch(now, events, out);

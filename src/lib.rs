@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod datagrams;
+pub mod errors;
 pub mod ids;
 pub mod timers;
 
@@ -22,6 +23,7 @@ pub mod worker;
 
 pub mod call;
 pub mod gateway;
+pub mod recorder;
 
 pub mod observe;
 

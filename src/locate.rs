@@ -4,6 +4,7 @@
 //! So a lookup is `locate` again after each answer, and many waiters share one query.
 //! Not here: DNS itself, and who waits.
 
+use crate::errors::Code;
 use crate::config::TrunkUri;
 use crate::sip::transaction::{Hop, TrunkNumber};
 use crate::sip::uri::Transport;
@@ -103,11 +104,17 @@ struct Cached {
     until: Instant,
 }
 
+/// A hop that did not answer, until when that is believed, and what is known of why.
+struct Dead {
+    until: Instant,
+    why: Option<(Code, String)>,
+}
+
 /// The cache, and which hops are dead.
 #[derive(Default)]
 pub struct Locator {
     cache: HashMap<Query, Cached>,
-    dead: HashMap<Hop, Instant>,
+    dead: HashMap<Hop, Dead>,
     ipv6: bool,
 }
 
@@ -135,12 +142,24 @@ impl Locator {
 
     /// This hop did not answer, or refused with 503.
     pub fn failed(&mut self, now: Instant, hop: Hop) {
-        if !matches!(hop, Hop::Flow(_)) {
-            self.dead.retain(|_, until| *until > now);
-            if self.dead.len() < MAX_NAMES {
-                self.dead.insert(hop, now + DEAD);
-            }
+        self.failed_because(now, hop, None);
+    }
+
+    /// As [`failed`](Self::failed); a reason once given stays.
+    pub fn failed_because(&mut self, now: Instant, hop: Hop, why: Option<(Code, String)>) {
+        if matches!(hop, Hop::Flow(_)) {
+            return;
         }
+        self.dead.retain(|_, dead| dead.until > now);
+        let why = why.or_else(|| self.dead.get(&hop).and_then(|d| d.why.clone()));
+        if self.dead.len() < MAX_NAMES || self.dead.contains_key(&hop) {
+            self.dead.insert(hop, Dead { until: now + DEAD, why });
+        }
+    }
+
+    /// Why a hop could not be reached, where its transport said so.
+    pub fn why(&self, hop: Hop) -> Option<(Code, String)> {
+        self.dead.get(&hop)?.why.clone()
     }
 
     /// This hop answered.
@@ -153,7 +172,7 @@ impl Locator {
         match self.walk(now, target, chance) {
             Ok(hops) if hops.is_empty() => Located::Failed(format!("{} has no address we can reach", target.host)),
             Ok(mut hops) => {
-                hops.sort_by_key(|h| self.dead.get(h).is_some_and(|until| *until > now));
+                hops.sort_by_key(|h| self.dead.get(h).is_some_and(|dead| dead.until > now));
                 hops.truncate(MAX_HOPS);
                 Located::Ready(hops)
             }

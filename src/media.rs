@@ -6,6 +6,7 @@ pub mod end;
 pub mod ice;
 pub mod player;
 pub mod reorder;
+pub mod series;
 pub mod session;
 pub mod stun;
 pub mod transcoder;

@@ -328,7 +328,7 @@ impl Core {
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Note(note) => {
-                note.log();
+                note.line().log();
                 if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
                     journal.record(cdr, &self.clock);
                 }

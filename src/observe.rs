@@ -1,9 +1,10 @@
 //! Telling: one noteworthy event is one log line, said in one place. No SIP message, no DTMF digit, no secret.
 
 use crate::call::{CallId, Cdr, HangupBy};
+use crate::errors::Code;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Something worth a line.
 #[derive(Debug)]
@@ -12,15 +13,16 @@ pub enum Note {
     Unregistered { user: String, why: &'static str },
     LoginRefused { user: String, remote: SocketAddr },
     CallStarted { call: CallId, from: String, number: String, route: String },
-    CallRefused { from: String, to: String, status: u16, why: String },
+    CallRefused { call: CallId, from: String, to: String, status: u16, code: Code, why: String },
     CallAnswered { call: CallId, by: String, after: Duration, codecs: (&'static str, &'static str) },
     CallEnded(Box<Cdr>),
-    BranchFailed { call: CallId, target: String, status: u16, why: String },
+    BranchFailed { call: CallId, target: String, status: u16, code: Code, why: String },
     Redirected { call: CallId, by: String, to: String },
     Transferring { call: CallId, by: String, to: String },
     TransferFailed { call: CallId, status: u16, why: String },
     TrunkUp { trunk: String, after: Option<Duration> },
     TrunkDown { trunk: String, why: String },
+    TrunkSwitched { trunk: String, enabled: bool },
     TrunkRegistered { trunk: String, registrar: String, expires: u32 },
     TrunkNotRegistered { trunk: String, why: String, again_in: Duration },
     TrunkArrived { trunk: String, remote: SocketAddr, expires: u32 },
@@ -28,67 +30,135 @@ pub enum Note {
     Wedged { trunk: String, hop: String },
     TrunkFull { call: CallId, trunk: String, limit: usize },
     EarlyMediaUnusable { call: CallId, why: String },
+    OneWay { call: CallId, who: String },
+    Kicked { call: CallId },
     MediaPanicked { call: CallId },
     CallPanicked { call: CallId },
     Draining { calls: usize },
+    DrainEnded,
+    Reloaded { changes: String },
     Dropped { why: &'static str, remote: Option<SocketAddr> },
 }
 
-impl Note {
-    /// Writes the line.
+/// How loud a line is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// A log line before it is written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    pub level: Level,
+    pub code: Code,
+    pub call: Option<CallId>,
+    pub text: String,
+}
+
+impl Line {
+    fn of(level: Level, text: String) -> Line {
+        Line { level, code: Code::FINE, call: None, text }
+    }
+
+    fn info(text: String) -> Line {
+        Line::of(Level::Info, text)
+    }
+
+    fn warn(code: Code, text: String) -> Line {
+        Line { code, ..Line::of(Level::Warn, text) }
+    }
+
+    fn code(self, code: Code) -> Line {
+        Line { code, ..self }
+    }
+
+    fn call(self, call: &CallId) -> Line {
+        Line { call: Some(*call), ..self }
+    }
+
+    /// Writes it to the log.
     pub fn log(&self) {
-        match self {
-            Note::Registered { user, flows, user_agent } => info!("{user} registered, {flows} flow(s), {}", printable(user_agent)),
-            Note::Unregistered { user, why } => info!("{user} unregistered: {why}"),
-            Note::LoginRefused { user, remote } => {
-                warn!(code = "WT-1001", "login refused for {} from {remote}: wrong user or password", printable(user));
-            }
-            Note::CallStarted { call, from, number, route } => {
-                info!("call {call} {} → {}  route {route:?}", printable(from), printable(number));
-            }
-            Note::CallRefused { from, to, status, why } => {
-                warn!(code = "WT-1100", "call {} → {} refused {status}: {}", printable(from), printable(to), printable(why));
-            }
-            Note::CallAnswered { call, by, after, codecs } => {
-                info!("call {call} answered by {by} after {:.1} s  {} ↔ {}", after.as_secs_f32(), codecs.0, codecs.1);
-            }
-            Note::CallEnded(cdr) => ended(cdr),
-            Note::BranchFailed { call, target, status, why } => {
-                info!(code = "WT-2100", "call {call} {target} failed with {status}: {}", printable(why));
-            }
-            Note::Redirected { call, by, to } => info!("call {call} {by} redirected it to {}", printable(to)),
-            Note::Transferring { call, by, to } => info!("call {call} {by} transfers it to {}", printable(to)),
-            Note::TransferFailed { call, status, why } => info!(code = "WT-2200", "call {call} transfer failed with {status}, the call goes on: {}", printable(why)),
-            Note::TrunkUp { trunk, after: None } => info!("trunk {trunk} up"),
-            Note::TrunkUp { trunk, after: Some(after) } => info!("trunk {trunk} up again after {} s", after.as_secs()),
-            Note::TrunkDown { trunk, why } => warn!(code = "WT-2101", "trunk {trunk} down, its calls go to the next: {}", printable(why)),
-            Note::TrunkRegistered { trunk, registrar, expires } => info!("trunk {trunk} registered with {registrar} for {expires} s"),
-            Note::TrunkNotRegistered { trunk, why, again_in } => {
-                warn!(code = "WT-2102", "trunk {trunk} is not registered, next try in {} s: {}", again_in.as_secs(), printable(why));
-            }
-            Note::TrunkArrived { trunk, remote, expires } => info!("trunk {trunk} registered here from {remote} for {expires} s"),
-            Note::TrunkGone { trunk } => info!("trunk {trunk} unregistered"),
-            Note::Wedged { trunk, hop } => warn!(code = "WT-2103", "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"),
-            Note::TrunkFull { call, trunk, limit } => warn!(code = "WT-2110", "call {call} skips trunk {trunk}: it has its {limit} calls"),
-            Note::EarlyMediaUnusable { call, why } => info!("call {call} early media cannot be used: {}", printable(why)),
-            Note::MediaPanicked { call } => tracing::error!(code = "WT-9001", "call {call} lost its media to a bug; other calls go on"),
-            Note::CallPanicked { call } => tracing::error!(code = "WT-9004", "call {call} was ended by a bug; other calls go on"),
-            Note::Draining { calls } => info!("draining: no new calls, {calls} in progress"),
-            Note::Dropped { why, remote } => match remote {
-                Some(remote) => debug!("dropped from {remote}: {why}"),
-                None => debug!("dropped: {why}"),
-            },
+        let call = self.call.map(|c| format!("call {c} ")).unwrap_or_default();
+        let (text, code) = (&self.text, self.code.is_fault().then(|| self.code.to_string()));
+        match self.level {
+            Level::Debug => debug!("{call}{text}"),
+            Level::Info => info!(code, "{call}{text}"),
+            Level::Warn => warn!(code, "{call}{text}"),
+            Level::Error => error!(code, "{call}{text}"),
         }
     }
 }
 
-fn ended(cdr: &Cdr) {
+impl Note {
+    /// The line that says it.
+    pub fn line(&self) -> Line {
+        match self {
+            Note::Registered { user, flows, user_agent } => Line::info(format!("{user} registered, {flows} flow(s), {}", printable(user_agent))),
+            Note::Unregistered { user, why } => Line::info(format!("{user} unregistered: {why}")),
+            Note::LoginRefused { user, remote } => Line::warn(Code::LOGIN_REFUSED, format!("login refused for {} from {remote}: wrong user or password", printable(user))),
+            Note::CallStarted { call, from, number, route } => {
+                Line::info(format!("{} → {}  route {route:?}", printable(from), printable(number))).call(call)
+            }
+            Note::CallRefused { call, from, to, status, code, why } => {
+                let code = if code.is_fault() { *code } else { Code::REFUSED };
+                Line::warn(code, format!("{} → {} refused {status}: {}", printable(from), printable(to), printable(why))).call(call)
+            }
+            Note::CallAnswered { call, by, after, codecs } => {
+                Line::info(format!("answered by {by} after {:.1} s  {} ↔ {}", after.as_secs_f32(), codecs.0, codecs.1)).call(call)
+            }
+            Note::CallEnded(cdr) => ended(cdr).call(&cdr.call),
+            Note::BranchFailed { call, target, status, code, why } => {
+                let code = if code.is_fault() { *code } else { Code::TARGET_FAILED };
+                Line::info(format!("{target} failed with {status}: {}", printable(why))).code(code).call(call)
+            }
+            Note::Redirected { call, by, to } => Line::info(format!("{by} redirected it to {}", printable(to))).call(call),
+            Note::Transferring { call, by, to } => Line::info(format!("{by} transfers it to {}", printable(to))).call(call),
+            Note::TransferFailed { call, status, why } => {
+                Line::info(format!("transfer failed with {status}, the call goes on: {}", printable(why))).code(Code::TRANSFER_FAILED).call(call)
+            }
+            Note::TrunkUp { trunk, after: None } => Line::info(format!("trunk {trunk} up")),
+            Note::TrunkUp { trunk, after: Some(after) } => Line::info(format!("trunk {trunk} up again after {} s", after.as_secs())),
+            Note::TrunkDown { trunk, why } => Line::warn(Code::TRUNK_DOWN, format!("trunk {trunk} down, its calls go to the next: {}", printable(why))),
+            Note::TrunkSwitched { trunk, enabled } => Line::info(format!("trunk {trunk} {} by an operator", if *enabled { "enabled" } else { "disabled" })),
+            Note::TrunkRegistered { trunk, registrar, expires } => Line::info(format!("trunk {trunk} registered with {registrar} for {expires} s")),
+            Note::TrunkNotRegistered { trunk, why, again_in } => {
+                Line::warn(Code::NOT_REGISTERED_WITH, format!("trunk {trunk} is not registered, next try in {} s: {}", again_in.as_secs(), printable(why)))
+            }
+            Note::TrunkArrived { trunk, remote, expires } => Line::info(format!("trunk {trunk} registered from {remote} for {expires} s")),
+            Note::TrunkGone { trunk } => Line::info(format!("trunk {trunk} unregistered")),
+            Note::Wedged { trunk, hop } => Line::warn(Code::WEDGED, format!("trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened")),
+            Note::TrunkFull { call, trunk, limit } => Line::warn(Code::TRUNK_FULL, format!("skips trunk {trunk}: it has its {limit} calls")).call(call),
+            Note::EarlyMediaUnusable { call, why } => Line::info(format!("early media cannot be used: {}", printable(why))).call(call),
+            Note::OneWay { call, who } => Line::warn(Code::TRUNK_SILENT, format!("one-way audio: nothing from {} for 5 s, though the other side sends", printable(who))).call(call),
+            Note::Kicked { call } => Line::info("ended by an operator".to_owned()).code(Code::KICKED).call(call),
+            Note::MediaPanicked { call } => Line::of(Level::Error, "lost its media to a bug; other calls go on".to_owned()).code(Code::MEDIA_BUG).call(call),
+            Note::CallPanicked { call } => Line::of(Level::Error, "was ended by a bug; other calls go on".to_owned()).code(Code::CALL_BUG).call(call),
+            Note::Draining { calls } => Line::info(format!("draining: no new calls, {calls} in progress")),
+            Note::DrainEnded => Line::info("draining is over: new calls are taken again".to_owned()),
+            Note::Reloaded { changes } => Line::info(format!("configuration reloaded: {changes}")),
+            Note::Dropped { why, remote } => Line::of(Level::Debug, match remote {
+                Some(remote) => format!("dropped from {remote}: {why}"),
+                None => format!("dropped: {why}"),
+            }),
+        }
+    }
+}
+
+fn ended(cdr: &Cdr) -> Line {
     let by = cdr.by.map_or("?", HangupBy::as_str);
     let talked = cdr.answered.zip(cdr.end).map(|(a, e)| e.saturating_duration_since(a));
-    match talked {
-        Some(talked) => info!("call {} ended by {by}  {:.1} s  {}{}", cdr.call, talked.as_secs_f32(), quality(cdr), printable(&cdr.why)),
-        None => info!("call {} not answered ({}): {}", cdr.call, cdr.status, printable(&cdr.why)),
+    let text = match talked {
+        Some(talked) => format!("ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), printable(&cdr.why)),
+        None => format!("not answered ({}): {}", cdr.status, printable(&cdr.why)),
+    };
+    let Some(verdict) = cdr.verdict.as_ref().filter(|v| v.code.is_fault()) else { return Line::info(text) };
+    if talked.is_none() || verdict.sentence == cdr.why {
+        return Line::info(text).code(verdict.code);
     }
+    Line::info(format!("{text}  {}", printable(&verdict.sentence))).code(verdict.code)
 }
 
 /// The worst of both legs and directions: what the people on the call had to live with.

@@ -5,6 +5,7 @@
 pub mod registration;
 
 use crate::config::{Config, Trunk};
+use crate::errors::Code;
 use crate::sip::transaction::Hop;
 use registration::Registration;
 use std::collections::BTreeMap;
@@ -134,12 +135,12 @@ impl TrunkState {
     }
 
     /// Whether calls may be sent to it now, or why not.
-    pub fn usable(&self, now: Instant) -> Result<(), String> {
+    pub fn usable(&self, now: Instant) -> Result<(), (Code, String)> {
         if self.health == Health::Down {
-            return Err(format!("it is down: {}", self.last_failure.as_deref().unwrap_or("no answer to OPTIONS")));
+            return Err((Code::TRUNK_DOWN, format!("it is down: {}", self.last_failure.as_deref().unwrap_or("no answer to OPTIONS"))));
         }
         match self.paused_until.filter(|until| *until > now) {
-            Some(until) => Err(format!("it asked for {} s of rest", until.saturating_duration_since(now).as_secs().max(1))),
+            Some(until) => Err((Code::TRUNK_FAILED, format!("it asked for {} s of rest", until.saturating_duration_since(now).as_secs().max(1)))),
             None => Ok(()),
         }
     }

@@ -1,10 +1,13 @@
 //! One record per call, whatever way it ended.
 
 use super::{CALLER_END, CallId};
+use crate::errors::Code;
 use crate::media::{EndId, Statistics};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
+use crate::recorder::verdict::Verdict;
+use std::net::IpAddr;
 use std::time::Instant;
 
 /// Who ended the call.
@@ -56,6 +59,8 @@ pub struct Cdr {
     pub dialled: String,
     pub number: String,
     pub status: u16,
+    /// What ended it, by the registry of errors.
+    pub code: Code,
     pub why: String,
     pub by: Option<HangupBy>,
     pub tried: Vec<Tried>,
@@ -68,6 +73,13 @@ pub struct Cdr {
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
     pub formats: [Vec<String>; 2],
     pub media_problem: Option<String>,
+    /// Where the SIP of the caller and of who answered came from, and the addresses browsers were offered.
+    pub remotes: [Option<IpAddr>; 2],
+    pub offered: Vec<IpAddr>,
+    /// Digits sent by INFO that the caller's, the callee's side refused.
+    pub digits_refused: [u32; 2],
+    /// Said once the call is over.
+    pub verdict: Option<Verdict>,
     /// Where the call was handed to, in order.
     pub transfers: Vec<String>,
 }
@@ -90,6 +102,7 @@ impl Cdr {
             dialled: String::new(),
             number: String::new(),
             status: 0,
+            code: Code::FINE,
             why: String::new(),
             by: None,
             tried: Vec::new(),
@@ -101,6 +114,10 @@ impl Cdr {
             b: None,
             formats: Default::default(),
             media_problem: None,
+            remotes: [None; 2],
+            offered: Vec::new(),
+            digits_refused: [0; 2],
+            verdict: None,
             transfers: Vec::new(),
         }
     }
@@ -112,6 +129,7 @@ impl Cdr {
             self.by = Some(by);
             // An answered call was a success whatever ended it.
             self.status = if self.answered.is_some() { 200 } else { why.status };
+            self.code = why.code;
             self.why = why.why.clone();
         }
     }
@@ -123,6 +141,11 @@ impl Cdr {
         } else if self.b_end == Some(end) {
             self.b = Some(statistics);
         }
+    }
+
+    /// The newest figures of an end that is in use.
+    pub fn figures(&mut self, end: EndId, figures: Statistics) {
+        self.end_closed(end, figures);
     }
 
     /// `success`, `client_error`, `server_error`: who is to blame, coarsely.

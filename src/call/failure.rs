@@ -3,6 +3,7 @@
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::cdr::Tried;
 use super::{Call, CallTimer, Desk, HangupBy, State};
+use crate::errors::Code;
 use crate::observe::Note;
 use crate::sip::status::Reject;
 
@@ -16,13 +17,15 @@ impl Call {
             BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(desk, id),
             BranchState::Early if branch.client.is_some_and(|c| desk.transactions.awaits_final(c)) => {
                 // Timer C: alive but never final.
-                let why = Reject::new(408, "the callee never answered");
+                let why = Reject::new(408, "the callee never answered").code(Code::NO_ANSWER);
                 branch.abandon(desk, call, &why);
                 self.step_failed(desk, id, why);
             }
             _ => {
                 let target = branch.target.to_string();
-                self.branch_failed(desk, id, Reject::new(408, format!("{target} did not respond: is it reachable from here?")));
+                let dead = if matches!(branch.target, BranchTarget::User { .. }) { Code::FLOW_DEAD } else { Code::UNREACHABLE };
+                let (code, why) = desk.locator.why(branch.leg.hop).unwrap_or_else(|| (dead, "did not respond: is it reachable from here?".to_owned()));
+                self.branch_failed(desk, id, Reject::new(408, format!("{target} {why}")).code(code));
             }
         }
     }
@@ -34,7 +37,7 @@ impl Call {
         if !branch.hops.is_empty() {
             return self.try_next_hop(desk, id);
         }
-        let why = Reject::new(408, format!("{} gave no sign of life", branch.target));
+        let why = Reject::new(408, format!("{} gave no sign of life", branch.target)).code(Code::UNREACHABLE);
         branch.abandon(desk, call, &why);
         self.step_failed(desk, id, why);
     }
@@ -71,7 +74,7 @@ impl Call {
         }
         self.close_branch_end(desk, id);
         if self.state == State::Routing {
-            desk.note(Note::BranchFailed { call, target: target.to_string(), status: why.status, why: why.why.clone() });
+            desk.note(Note::BranchFailed { call, target: target.to_string(), status: why.status, code: why.code, why: why.why.clone() });
             self.after_failure(desk, id, &target, why);
         }
     }

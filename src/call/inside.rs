@@ -80,7 +80,7 @@ impl Call {
         }
         if end == self.a.end && !self.a_final {
             // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
-            return self.finish(desk, by, Reject::new(487, "the caller hung up before the answer"));
+            return self.finish(desk, by, Reject::new(487, "the caller hung up before the answer").code(crate::errors::Code::CANCELLED));
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.dialog = None;

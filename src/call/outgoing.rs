@@ -4,6 +4,7 @@ use super::branch::{Branch, BranchState, BranchTarget};
 use super::desk::Waiter;
 use super::leg::{Leg, Party};
 use super::{Call, CallTimer, Desk, translate};
+use crate::errors::Code;
 use crate::locate::{Located, Target};
 use crate::media::EndId;
 use crate::registrar::Binding;
@@ -115,7 +116,7 @@ impl Call {
                 branch.hops = hops.into();
                 self.try_next_hop(desk, id);
             }
-            Located::Failed(why) => self.branch_failed(desk, id, Reject::new(503, why)),
+            Located::Failed(why) => self.branch_failed(desk, id, Reject::new(503, why).code(Code::DNS)),
             Located::Waiting(_) => {}
         }
     }
@@ -125,7 +126,7 @@ impl Call {
         let caller = self.a.party.clone();
         let Some(branch) = self.branch_mut(id) else { return };
         let Some(hop) = branch.hops.pop_front() else {
-            return self.branch_failed(desk, id, Reject::new(503, "no address of the trunk answered"));
+            return self.branch_failed(desk, id, Reject::new(503, "no address of the trunk answered").code(Code::UNREACHABLE));
         };
         branch.leg.hop = match &branch.target {
             BranchTarget::Trunk { name, .. } => desk.alias_of(name, hop),

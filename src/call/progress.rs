@@ -7,6 +7,7 @@ use super::leg::Party;
 use super::{Call, CallTimer, Desk, State, translate};
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
+use crate::errors::Code;
 use crate::media::EndId;
 use crate::media::player::Source;
 use crate::observe::Note;
@@ -183,7 +184,7 @@ impl Call {
         let (call, worker, caller_end) = (self.id, self.worker, self.a.end);
         let caller = (self.a.party.clone(), self.a.negotiation.offered_codecs());
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return Ok(()) };
-        let why = |e: crate::sdp::SdpError| Reject::new(488, format!("the callee's SDP: {}", e.why));
+        let why = |e: crate::sdp::SdpError| Reject::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC);
         let agreed = if branch.offer.is_empty() {
             branch.leg.negotiation.receive_offer(body).map_err(why)?;
             let codecs = translate::offer(desk.config, &caller.0, &branch.leg.party, &caller.1);
@@ -230,7 +231,7 @@ impl Call {
         let settled = match (body, self.heard == Some((id, tag.clone()))) {
             (_, true) => Ok(()),
             (Some(body), false) => self.settle(desk, id, &body),
-            (None, false) => Err(Reject::new(488, "the callee answered without SDP")),
+            (None, false) => Err(Reject::new(488, "the callee answered without SDP").code(Code::NO_CODEC)),
         };
         let Some(branch) = self.branch_mut(id) else { return };
         // The answer to an offer of a 2xx goes in its ACK; to one of a reliable 183 it went in the PRACK.
@@ -298,6 +299,7 @@ impl Call {
             self.cdr.answered_by = Some(branch.target.to_string());
             self.cdr.b_call_id = Some(branch.call_id.clone());
             self.cdr.b_end = Some(branch.leg.end);
+            self.cdr.remotes[1] = desk.remote_ip(branch.leg.hop);
         }
         self.answer_caller(desk, Some(id));
         self.transfer_answered(desk);
@@ -376,8 +378,11 @@ impl Call {
         let phrase = said.text.clone().unwrap_or_else(|| message.reason_phrase().to_owned());
         let Some(branch) = self.branch_mut(id) else { return };
         let hop = branch.leg.hop;
+        let trunk = !matches!(branch.target, BranchTarget::User { .. });
+        let proved = branch.answering.has_answered();
         let why = match status {
             401 | 407 => Reject::new(status, format!("{} wants credentials it did not accept, or that are not configured", branch.target)),
+            403 if proved => Reject::new(status, format!("{} said 403 {phrase} after digest", branch.target)),
             _ => Reject::new(status, format!("{} said {status} {phrase}", branch.target)),
         };
         // Many gateways say 500 or 503 where Q.850 says what it was.
@@ -392,7 +397,8 @@ impl Call {
                 return self.try_next_hop(desk, id);
             }
         }
-        self.branch_failed(desk, id, why.q850(said.q850));
+        let code = code_of(why.status, trunk, proved);
+        self.branch_failed(desk, id, why.q850(said.q850).code(code));
     }
 
     /// A trunk that says 503 with Retry-After is left alone for so long (RFC 3261 §21.5.4).
@@ -428,3 +434,20 @@ pub(super) fn realm_of(message: &Message) -> Option<String> {
     challenges.filter_map(crate::sip::header::DigestParams::parse).find_map(|d| d.get("realm").map(str::to_owned))
 }
 
+/// What a callee's final status says, by the registry of errors; `proved` where it had our credentials.
+fn code_of(status: u16, trunk: bool, proved: bool) -> Code {
+    match status {
+        401 | 407 => Code::CREDENTIALS,
+        403 if trunk && proved => Code::CREDENTIALS,
+        403 if trunk => Code::FORBIDDEN,
+        404 | 410 | 484 | 604 => Code::NO_SUCH_NUMBER,
+        408 | 480 => Code::NO_ANSWER,
+        415 | 488 | 606 => Code::NO_CODEC,
+        430 => Code::FLOW_DEAD,
+        482 | 483 => Code::LOOP,
+        486 | 600 => Code::BUSY,
+        403 | 603 => Code::DECLINED,
+        500..=599 if trunk => Code::TRUNK_FAILED,
+        _ => Code::TARGET_FAILED,
+    }
+}

@@ -7,6 +7,7 @@ use super::leg::Party;
 use super::{Call, CallTimer, Desk, HangupBy, State, translate};
 use crate::codec::Codec;
 use crate::config::Reliable as Policy;
+use crate::errors::Code;
 use crate::observe::Note;
 use crate::sdp::Direction;
 use crate::sip::build::Writer;
@@ -104,7 +105,7 @@ impl Call {
         let Some(open) = &mut self.reliable.open else { return };
         if desk.now >= open.deadline {
             self.reliable.open = None;
-            return self.finish(desk, HangupBy::Us, Reject::new(504, "a reliable provisional response was never acknowledged (no PRACK for 32 s)"));
+            return self.finish(desk, HangupBy::Us, Reject::new(504, "a reliable provisional response was never acknowledged (no PRACK for 32 s)").code(Code::NO_PRACK));
         }
         open.interval *= 2;
         let (status, bytes, interval) = (open.status, open.bytes.clone(), open.interval);
@@ -168,7 +169,7 @@ impl Call {
         let other = other.as_ref().map(|(p, c)| (p, *c));
         let codecs = translate::answer(desk.config, &self.a.party, other);
         let (sdp, agreed) =
-            self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| Reject::new(488, e.why.clone()).warning(e.warning, e.why))?;
+            self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC))?;
         self.a.configure(desk, self.id, self.worker, &agreed);
         Ok(sdp)
     }
@@ -182,7 +183,7 @@ impl Call {
 
     /// The caller's answer to our offer, from its ACK or PRACK.
     pub(super) fn answer_of_caller(&mut self, desk: &mut Desk<'_>, body: &[u8]) -> Result<(), Reject> {
-        let refused = |e: crate::sdp::SdpError| Reject::new(488, e.why.clone()).warning(e.warning, e.why);
+        let refused = |e: crate::sdp::SdpError| Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC);
         let agreed = self.a.negotiation.receive_answer(body).map_err(refused)?.clone();
         translate::check_media_address(desk.config, &self.a, &agreed)?;
         self.a.configure(desk, self.id, self.worker, &agreed);

@@ -5,6 +5,7 @@ use super::desk::Asked;
 use super::leg::Open;
 use super::progress::realm_of;
 use super::{Call, CallTimer, Desk, HangupBy, State};
+use crate::errors::Code;
 use crate::media::EndId;
 use crate::sdp::offer_answer::SignalingState;
 use crate::sip::digest;
@@ -28,7 +29,7 @@ impl Call {
         let over = leg.session_ends.is_some_and(|ends| desk.now >= ends);
         if over {
             let why = format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
-            return self.finish(desk, by, Reject::new(408, why).q850(Some(102)));
+            return self.finish(desk, by, Reject::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER));
         }
         if timer.refresher == Refresher::Us {
             self.refresh(desk, end, false);
@@ -107,6 +108,9 @@ impl Call {
         }
         if asked == Asked::Notify {
             return self.notify_done(desk, end);
+        }
+        if asked == Asked::Info && status >= 300 {
+            self.cdr.digits_refused[usize::from(end != self.a.end)] += 1;
         }
         if asked == Asked::Refer {
             return self.pass_answered(desk, end, status, message);

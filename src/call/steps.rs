@@ -3,6 +3,7 @@
 use super::failure::translate_refusal;
 use super::{Call, CallTimer, Desk, HangupBy, State};
 use crate::dialplan::{Order, Step, Target};
+use crate::errors::Code;
 use crate::media::player::{Source, chime};
 use crate::observe::Note;
 use crate::registrar::{Binding, phones};
@@ -68,7 +69,7 @@ impl Call {
     pub(super) fn next_trunk(&mut self, desk: &mut Desk<'_>) {
         while let Some(name) = self.trunks_left.pop_front() {
             if let Err(why) = self.may_dial(desk, &name) {
-                self.refusal.get_or_insert_with(|| Reject::new(503, format!("trunk {name} is skipped: {why}")).retry_after(10));
+                self.refusal.get_or_insert_with(|| Reject::new(503, format!("trunk {name} is skipped: {}", why.1)).retry_after(10).code(why.0));
                 continue;
             }
             let number = self.dial_to.as_ref().map_or(self.number.clone(), |to| to.replace("{number}", &self.number));
@@ -80,18 +81,18 @@ impl Call {
     }
 
     /// Limits and health: our own refusals, which never count as the trunk's failures.
-    fn may_dial(&self, desk: &mut Desk<'_>, name: &str) -> Result<(), String> {
-        let Some(trunk) = desk.config.trunks.get(name) else { return Err("it is not configured any more".into()) };
+    fn may_dial(&self, desk: &mut Desk<'_>, name: &str) -> Result<(), (Code, String)> {
+        let Some(trunk) = desk.config.trunks.get(name) else { return Err((Code::TRUNK_DISABLED, "it is not configured any more".into())) };
         if let Some(Err(why)) = desk.trunks.get(name).map(|t| t.usable(desk.now)) {
             return Err(why);
         }
         let limit = trunk.max_calls.unwrap_or(usize::MAX);
         if desk.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
             desk.note(Note::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
-            return Err(format!("it has its {limit} calls"));
+            return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
         if !desk.trunks.take_call(desk.now, name, trunk.calls_per_second) {
-            return Err(format!("it has had its {} calls of this second", trunk.calls_per_second.unwrap_or(0)));
+            return Err((Code::TRUNK_FULL, format!("it has had its {} calls of this second", trunk.calls_per_second.unwrap_or(0))));
         }
         Ok(())
     }
@@ -120,7 +121,7 @@ impl Call {
         if self.ring_queue.is_empty() {
             let names: Vec<String> = targets.iter().map(Target::to_string).collect();
             let why = if unwanted { "the caller wants none of the phones (Accept-Contact, Reject-Contact) of" } else { "nobody is registered for" };
-            self.refusal.get_or_insert_with(|| Reject::new(480, format!("{why} {}", names.join(", "))));
+            self.refusal.get_or_insert_with(|| Reject::new(480, format!("{why} {}", names.join(", "))).code(Code::NOT_REGISTERED));
             return self.next_step(desk);
         }
         self.step_timeout = timeout;
@@ -157,7 +158,7 @@ impl Call {
         let width = MAX_FORKS.min(self.max_breadth as usize);
         if width == 0 {
             // RFC 5393 §5.3.3.
-            return self.route_failed(desk, HangupBy::Us, Reject::new(440, "Max-Breadth is used up: too many forks on the way here"));
+            return self.route_failed(desk, HangupBy::Us, Reject::new(440, "Max-Breadth is used up: too many forks on the way here").code(Code::LOOP));
         }
         if round.len() > width {
             self.ring_queue.push_front(round.split_off(width));
@@ -174,7 +175,7 @@ impl Call {
         if self.state != State::Routing || self.b.is_some() {
             return;
         }
-        let why = Reject::new(480, "nobody answered in time").q850(Some(19));
+        let why = Reject::new(480, "nobody answered in time").code(Code::NO_ANSWER).q850(Some(19));
         let call = self.id;
         let mut closed = Vec::new();
         for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {

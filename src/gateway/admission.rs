@@ -1,5 +1,6 @@
 //! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave nothing behind.
 
+use crate::errors::Code;
 use crate::gateway::FlowKind;
 use crate::sip::digest::{Authenticator, Refused, Secret};
 use crate::sip::message::Message;
@@ -76,7 +77,7 @@ impl Admission {
             self.by_user.clear();
         }
         if self.by_source.get(&source).is_some_and(|n| *n >= GUESSES_PER_SOURCE) {
-            return Admitted::Refused(Reject::new(403, "too many wrong passwords from this address").retry_after(60));
+            return Admitted::Refused(Reject::new(403, "too many wrong passwords from this address").code(Code::LOCKED_OUT).retry_after(60));
         }
         let by_user = &self.by_user;
         let secret_of = |name: &str| {
@@ -91,7 +92,7 @@ impl Admission {
                 *self.by_source.entry(source).or_default() += 1;
                 let user = claimed_user(request);
                 *self.by_user.entry(user).or_default() += 1;
-                Admitted::Refused(Reject::new(403, "wrong user or password"))
+                Admitted::Refused(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::call::desk::Output;
 use crate::call::leg::Party;
 use crate::call::CallId;
 use crate::media::EndId;
+use crate::errors::Code;
 use crate::observe::Note;
 use crate::call::desk::Waiting;
 use crate::registrar::MIN_EXPIRES;
@@ -301,7 +302,7 @@ impl Gateway {
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
         let why = said.text.unwrap_or_else(|| "the caller hung up before the answer".into());
-        let why = Reject::new(487, why).q850(said.q850);
+        let why = Reject::new(487, why).q850(said.q850).code(Code::CANCELLED);
         self.with_call(now, call, out, |call, desk| call.cancelled(desk, why));
     }
 

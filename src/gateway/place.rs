@@ -7,10 +7,12 @@ use crate::call::cdr::Cdr;
 use crate::call::desk::Output;
 use crate::call::leg::{Leg, Party};
 use crate::call::transfer::Replaces;
-use crate::call::{Branch, CALLER_END, Call, CallId, MAX_BREADTH, State};
+use crate::call::{Branch, CALLER_END, Call, CallId, HangupBy, MAX_BREADTH, State};
 use crate::dialplan::Attempt;
+use crate::errors::Code;
 use crate::media::EndId;
 use crate::observe::Note;
+use crate::recorder::verdict::judge;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -27,9 +29,10 @@ impl Gateway {
             Sender::User(user, _) => user.clone(),
             Sender::Trunk(name) => format!("trunk {name}"),
         };
-        match self.place(now, id, hop, &message, sender) {
+        let call_id = CallId(self.random.next_u64());
+        self.recorder.open(now, call_id, &from, &dialled_user(&message), message.call_id());
+        match self.place(now, call_id, id, hop, &message, sender) {
             Ok((call, route)) => {
-                let call_id = call.id;
                 let note = Note::CallStarted { call: call_id, from, number: call.number.clone(), route };
                 out.push(Output::Note(note));
                 self.servers.insert(id, call_id);
@@ -45,7 +48,9 @@ impl Gateway {
             }
             Err(why) => {
                 let to = message.request_uri().to_owned();
-                out.push(Output::Note(Note::CallRefused { from, to, status: why.status, why: why.why.clone() }));
+                out.push(Output::Note(Note::CallRefused { call: call_id, from: from.clone(), to, status: why.status, code: why.code, why: why.why.clone() }));
+                self.refused += 1;
+                self.recorder.ended(call_id, &refused_record(call_id, now, &message, from, &why));
                 self.refuse(now, id, &message, &why, out);
             }
         }
@@ -55,27 +60,27 @@ impl Gateway {
         match sender {
             Sender::User(user, _) => {
                 let context = self.config.users.get(user).map(|u| u.context.clone());
-                context.ok_or_else(|| Reject::new(403, "the user is not configured any more"))
+                context.ok_or_else(|| Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED))
             }
             Sender::Trunk(name) => {
                 let context = self.config.trunks.get(name).and_then(|t| t.context.clone());
-                context.ok_or_else(|| Reject::new(403, format!("trunk {name} has no context for incoming calls")))
+                context.ok_or_else(|| Reject::new(403, format!("trunk {name} has no context for incoming calls")).code(Code::NOT_ALLOWED))
             }
         }
     }
 
     /// Everything that can refuse a call before it costs anything.
-    fn place(&mut self, now: Instant, server: ServerId, hop: Hop, message: &Message, sender: Sender) -> Result<(Call, String), Reject> {
+    fn place(&mut self, now: Instant, id: CallId, server: ServerId, hop: Hop, message: &Message, sender: Sender) -> Result<(Call, String), Reject> {
         let max_forwards = message.max_forwards();
         if max_forwards == 0 {
-            return Err(Reject::new(483, "Max-Forwards is used up: a loop?"));
+            return Err(Reject::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
         }
         if message.contact().is_none() {
-            return Err(Reject::new(400, "an INVITE needs a Contact"));
+            return Err(Reject::new(400, "an INVITE needs a Contact").code(Code::MALFORMED));
         }
         self.merged(message)?;
         let max_breadth = message.header(HeaderName::MaxBreadth).and_then(delta_seconds).unwrap_or(MAX_BREADTH).min(MAX_BREADTH);
-        let uri = Uri::parse(message.request_uri()).map_err(|e| Reject::new(400, e.to_string()))?;
+        let uri = Uri::parse(message.request_uri()).map_err(|e| Reject::new(400, e.to_string()).code(Code::MALFORMED))?;
         if uri.scheme == Scheme::Other {
             return Err(Reject::new(416, "only sip, sips and tel URIs are routed"));
         }
@@ -89,10 +94,9 @@ impl Gateway {
         let route = match (&replaces, verdict.route) {
             (_, Some(route)) => Some(route),
             (Some(_), None) => None,
-            (None, None) => return Err(Reject::new(404, format!("no route for {number} in context {context}"))),
+            (None, None) => return Err(Reject::new(404, format!("no route for {number} in context {context}")).code(Code::NO_ROUTE)),
         };
         self.within_limits(now, &sender, route.as_ref().is_some_and(|r| r.ignore_limits))?;
-        let id = CallId(self.random.next_u64());
         let worker = self.next_worker % self.identity.workers.max(1);
         self.next_worker += 1;
         let mut call = self.new_call(now, id, server, hop, message, &sender, worker);
@@ -141,10 +145,10 @@ impl Gateway {
         if let Some(id) = self.invites.get(&invite_key(message))
             && self.calls.get(id).is_some_and(|l| l.call.state != State::Over)
         {
-            return Err(Reject::new(482, "this INVITE is already being handled: it came by two paths"));
+            return Err(Reject::new(482, "this INVITE is already being handled: it came by two paths").code(Code::LOOP));
         }
         if self.own_call_ids.contains_key(message.call_id()) {
-            return Err(Reject::new(482, "this INVITE is our own, come back: a loop"));
+            return Err(Reject::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP));
         }
         Ok(())
     }
@@ -155,38 +159,38 @@ impl Gateway {
         }
         let limits = &self.config.limits;
         if self.draining {
-            return Err(Reject::new(503, "the gateway is draining: it takes no new calls").retry_after(10));
+            return Err(Reject::new(503, "the gateway is draining: it takes no new calls").code(Code::DRAINING).retry_after(10));
         }
         if self.live >= limits.calls {
-            return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls)).retry_after(10));
+            return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls)).code(Code::LIMIT).retry_after(10));
         }
         match sender {
             Sender::User(name, _) => {
                 let user = self.config.users.get(name);
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
                 if self.user_calls.get(name).copied().unwrap_or(0) >= most {
-                    return Err(Reject::new(486, format!("{name} has its calls: {} = {most} is reached", if user.is_some_and(|u| u.max_calls.is_some()) { "max_calls" } else { "limits.calls_per_user" })));
+                    return Err(Reject::new(486, format!("{name} has its calls: {} = {most} is reached", if user.is_some_and(|u| u.max_calls.is_some()) { "max_calls" } else { "limits.calls_per_user" })).code(Code::LIMIT));
                 }
                 let pace = user.and_then(|u| u.calls_per_second);
                 if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
-                    return Err(Reject::new(503, format!("{name} has made its {} calls of this second", pace.unwrap_or(0))).retry_after(2));
+                    return Err(Reject::new(503, format!("{name} has made its {} calls of this second", pace.unwrap_or(0))).code(Code::LIMIT).retry_after(2));
                 }
             }
             Sender::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
                 let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
                 if self.trunk_calls.get(name).copied().unwrap_or(0) >= most {
-                    return Err(Reject::new(503, format!("trunk {name} has its {most} calls")).retry_after(10));
+                    return Err(Reject::new(503, format!("trunk {name} has its {most} calls")).code(Code::LIMIT).retry_after(10));
                 }
                 let pace = trunk.and_then(|t| t.calls_per_second);
                 if !self.trunks.take_call(now, name, pace) {
-                    return Err(Reject::new(503, format!("trunk {name} has made its {} calls of this second", pace.unwrap_or(0))).retry_after(2));
+                    return Err(Reject::new(503, format!("trunk {name} has made its {} calls of this second", pace.unwrap_or(0))).code(Code::LIMIT).retry_after(2));
                 }
             }
         }
         let limit = limits.new_calls_per_second;
         if !self.admission.take_call(now, limit) {
-            return Err(Reject::new(503, format!("limits.new_calls_per_second = {limit} is reached")).retry_after(2));
+            return Err(Reject::new(503, format!("limits.new_calls_per_second = {limit} is reached")).code(Code::LIMIT).retry_after(2));
         }
         Ok(())
     }
@@ -205,6 +209,8 @@ impl Gateway {
         let mut cdr = Cdr::new(id, now, message);
         cdr.inbound = matches!(sender, Sender::Trunk(_));
         cdr.from = from;
+        cdr.remotes[0] = remote.map(|r| r.ip());
+        cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
         let mut desk = super::desk!(self, now, &mut unused);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
@@ -247,6 +253,20 @@ impl Gateway {
             cdr,
         }
     }
+}
+
+/// The number of the Request-URI as it was dialled.
+fn dialled_user(message: &Message) -> String {
+    Uri::parse(message.request_uri()).map_or_else(|_| "?".to_owned(), |uri| uri.user_unescaped().chars().take(80).collect())
+}
+
+/// The record of an INVITE that became no call.
+fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Reject) -> Cdr {
+    let mut cdr = Cdr::new(id, now, message);
+    (cdr.from, cdr.dialled) = (from, dialled_user(message));
+    cdr.ended(now, HangupBy::Us, why);
+    cdr.verdict = Some(judge(&cdr));
+    cdr
 }
 
 /// What makes an INVITE the same request by another path: Call-ID, From tag, CSeq.

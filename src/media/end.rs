@@ -5,6 +5,7 @@ use super::egress::Egress;
 use super::ice::Responder;
 use super::player::Player;
 use super::reorder::Reorder;
+use super::series::{Sample, Series, Totals};
 use super::transcoder::Transcoder;
 use crate::chance::Chance;
 use crate::codec::{Encoder, NARROW};
@@ -239,6 +240,20 @@ pub struct Statistics {
     pub reported_loss: Option<f32>,
     pub srtp: Option<Profile>,
     pub dropped: Dropped,
+    /// A browser's end, and the authentic ICE checks it sent.
+    pub browser: bool,
+    pub checks: u64,
+    /// Where a trunk's RTP is expected from, and where else some came from.
+    pub announced: Option<SocketAddr>,
+    pub stranger: Option<SocketAddr>,
+    /// Packets that held more than digital silence.
+    pub sounding: u64,
+    /// The newest payload type nobody agreed to.
+    pub strange_payload: Option<u8>,
+    /// What was agreed lets the peer send.
+    pub may_speak: bool,
+    /// What came and went second by second.
+    pub series: Vec<Sample>,
     /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41 (G.107).
     pub mos: (Option<f32>, Option<f32>),
 }
@@ -291,6 +306,11 @@ pub struct End {
     /// Spreads our reports.
     pub(super) chance: Chance,
     pub(super) flowing: bool,
+    pub(super) checks: u64,
+    pub(super) stranger: Option<SocketAddr>,
+    pub(super) sounding: u64,
+    pub(super) strange_payload: Option<u8>,
+    pub(super) series: Series,
     pub(super) connected: bool,
     pub(super) cname: String,
 }
@@ -390,8 +410,31 @@ impl End {
         })
     }
 
-    /// The end's figures so far.
+    /// Notes the last second's figures, once a second.
+    pub(super) fn take_sample(&mut self, now: Instant) {
+        if !self.series.is_due(now) {
+            return;
+        }
+        let clock = self.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
+        let feedback = self.feedback.as_ref();
+        let totals = Totals {
+            received: self.received,
+            lost: self.lost_before + self.reception.map_or(0, |r| r.lost()),
+            sent: self.egress.sent.packets,
+            jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
+            round_trip: feedback.and_then(|f| f.round_trip).unwrap_or_default(),
+            reported_loss: feedback.map_or(0, |f| (f.fraction_lost * 100.0) as u8),
+        };
+        self.series.take(now, totals);
+    }
+
+    /// The end's figures so far, and how they came about.
     pub fn statistics(&self) -> Statistics {
+        Statistics { series: self.series.samples().to_vec(), ..self.figures() }
+    }
+
+    /// The end's figures so far.
+    pub fn figures(&self) -> Statistics {
         let codec = self.settings.as_ref().map(|s| s.agreed.codec);
         let clock = codec.map_or(8_000, |c| c.clock());
         Statistics {
@@ -407,6 +450,17 @@ impl End {
                 Transport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),
             },
             dropped: self.dropped,
+            browser: matches!(self.transport, Transport::Browser { .. }),
+            checks: self.checks,
+            announced: match &self.transport {
+                Transport::Trunk { rtp, .. } => *rtp,
+                Transport::Browser { .. } => None,
+            },
+            stranger: self.stranger,
+            sounding: self.sounding,
+            strange_payload: self.strange_payload,
+            may_speak: self.settings.as_ref().is_some_and(|s| s.agreed.direction.receives()),
+            series: Vec::new(),
             mos: (self.heard().map(|i| i.mos()), self.spoken().map(|i| i.mos())),
         }
     }
@@ -414,7 +468,7 @@ impl End {
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s = self.statistics();
+        let s = self.figures();
         write!(f, "end {} {} in {} out {} lost {}", self.id.0, s.codec.unwrap_or("-"), s.received, s.sent, s.lost)
     }
 }

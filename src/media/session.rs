@@ -18,13 +18,14 @@ use super::end::{Digits, Dropped, End, EndId, Join, Kind, Learning, Path, Port, 
 use super::ice::{Checked, Responder};
 use super::player::{Player, Source};
 use super::reorder::Reorder;
+use super::series::Series;
 use super::stun::BindingRequest;
 use super::transcoder::{Transcoder, frame_ms};
 use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
 use crate::rtp::report::{Reception, read};
-use crate::rtp::srtp::Refused;
+use crate::rtp::srtp::{Profile, Refused};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -33,19 +34,23 @@ use std::time::{Duration, Instant};
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// ICE selected an address for the first time.
-    Connected { end: EndId },
+    Connected { end: EndId, address: SocketAddr },
     /// DTLS finished: SRTP keys are in place.
-    Secured { end: EndId },
+    Secured { end: EndId, profile: Profile },
     /// DTLS ended without keys.
     DtlsFailed { end: EndId, why: String },
     /// The first media packet came from this end's peer.
     Flowing { end: EndId },
+    /// Nothing came from this end for 5 s while the other one sent.
+    Silent { end: EndId },
     /// A digit for this end, whose peer takes digits by signalling.
     Digit { end: EndId, event: u8, length: Duration },
     /// What was played has ended.
     Played { end: EndId },
     /// The browser has not confirmed consent for 30 s.
     ConsentLost { end: EndId },
+    /// An end's figures, every few seconds.
+    Quality { end: EndId, figures: Box<Statistics> },
     /// No end has received media for 30 s.
     NoMedia,
 }
@@ -58,8 +63,12 @@ pub trait Sink {
     fn event(&mut self, event: Event);
 }
 
+/// An end that says nothing for this long after the other began is reported.
+const ONE_WAY: Duration = Duration::from_secs(5);
 /// No media from anyone for this long is reported.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Longest Opus packet of digital silence: Chromium's muted track sends 3 bytes a frame, libopus up to 10 at its start.
+const OPUS_OF_NOTHING: usize = 10;
 /// One frame of our own audio.
 const TICK: Duration = Duration::from_millis(20);
 /// libopus's highest complexity: no limit.
@@ -81,6 +90,8 @@ pub struct Session {
     /// NTP time of `started`; only differences matter to peers.
     ntp: u64,
     silent_since: Instant,
+    /// When it is looked whether the end joined to one that sends is heard too.
+    one_way_due: Option<Instant>,
     complexity: u8,
 }
 
@@ -89,7 +100,7 @@ impl Session {
     pub fn new(now: Instant, unix: Duration) -> Session {
         let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
         let ntp = ((unix.as_secs() + NTP_EPOCH) << 32) | fraction;
-        Session { ends: Vec::new(), started: now, ntp, silent_since: now, complexity: COMPLEXITY }
+        Session { ends: Vec::new(), started: now, ntp, silent_since: now, one_way_due: None, complexity: COMPLEXITY }
     }
 
     /// Limits what encoders may spend, libopus's complexity; a busy worker asks for less.
@@ -140,6 +151,11 @@ impl Session {
             next_report: None,
             chance: Chance::new(seed),
             flowing: false,
+            checks: 0,
+            stranger: None,
+            sounding: 0,
+            strange_payload: None,
+            series: Series::default(),
             connected: false,
             cname: cname.to_owned(),
         });
@@ -274,12 +290,13 @@ impl Session {
             end.dropped.unknown_source += 1;
             return;
         };
+        end.checks += 1;
         sink.send(Port::Browser, from, &bytes);
         if !selected {
             return;
         }
         if !std::mem::replace(&mut end.connected, true) {
-            sink.event(Event::Connected { end: end.id });
+            sink.event(Event::Connected { end: end.id, address: from });
         }
         let active = end.settings.as_ref().is_some_and(|s| matches!(s.agreed.remote, Remote::Dtls { active: true, .. }));
         if active {
@@ -298,7 +315,7 @@ impl Session {
             PacketKind::Dtls => match dtls.receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes)) {
                 Ok(Some(keys)) => {
                     *srtp = Some(Box::new(Srtp { profile: keys.profile, protect: keys.protect, unprotect: keys.unprotect }));
-                    sink.event(Event::Secured { end: end.id });
+                    sink.event(Event::Secured { end: end.id, profile: keys.profile });
                 }
                 Ok(None) => {}
                 Err(why) => sink.event(Event::DtlsFailed { end: end.id, why: why.to_string() }),
@@ -326,6 +343,7 @@ impl Session {
         let Transport::Trunk { rtp, learning, sdes, .. } = &mut end.transport else { return };
         let Some(announced) = rtp.filter(|announced| from == *announced || learning.may_learn(*announced, from)) else {
             end.dropped.unknown_source += 1;
+            end.stranger = Some(from);
             return;
         };
         let opened = sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtp(datagram));
@@ -383,6 +401,7 @@ impl Session {
         let agreed = &settings.agreed;
         let Some(content) = agreed.content(packet.payload_type) else {
             end.dropped.unknown_payload += 1;
+            end.strange_payload = Some(packet.payload_type);
             return;
         };
         if end.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
@@ -396,11 +415,19 @@ impl Session {
         }
         end.received += 1;
         self.silent_since = now;
+        let receives = agreed.direction.receives();
+        if let Content::Audio(codec) = content {
+            end.sounding += u64::from(is_sounding(codec, packet.payload(datagram)));
+        }
+        end.take_sample(now);
+        if !receives {
+            end.dropped.not_expected += 1;
+        }
         if !std::mem::replace(&mut end.flowing, true) {
             sink.event(Event::Flowing { end: end.id });
+            self.watch_silence(now, at);
         }
-        if !agreed.direction.receives() {
-            end.dropped.not_expected += 1;
+        if !receives {
             return;
         }
         match content {
@@ -421,6 +448,16 @@ impl Session {
             Some(Transport::Browser { ice, .. }) => (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect()),
             _ => (Vec::new(), Vec::new()),
         }
+    }
+}
+
+/// Whether a packet holds more than digital silence. G.711 and G.722 of nothing is one value over and over; Opus
+/// needs a few bytes for it, whatever its bit rate.
+fn is_sounding(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        Codec::Opus => payload.len() > OPUS_OF_NOTHING,
+        Codec::Pcmu | Codec::Pcma => payload.first().is_some_and(|first| payload.iter().any(|b| (b ^ first) & 0x7e != 0)),
+        Codec::G722 => payload.first().is_some_and(|first| payload.iter().any(|b| b != first)),
     }
 }
 

@@ -322,6 +322,11 @@ impl Answering {
         true
     }
 
+    /// Whether the peer has seen our credentials for its challenge.
+    pub fn has_answered(&self) -> bool {
+        self.count > 0
+    }
+
     /// The last request was accepted: the next challenge is a new one.
     pub fn accepted(&mut self) {
         self.tries = 0;

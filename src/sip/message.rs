@@ -216,6 +216,16 @@ impl Message {
         (kind.eq_ignore_ascii_case(wanted) && !self.body().is_empty()).then(|| self.body())
     }
 
+    /// Bytes of head and body.
+    pub fn len(&self) -> usize {
+        self.read.head.len() + self.read.body.len()
+    }
+
+    /// Never: a message has at least its first line.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The whole message as received (folded lines unfolded).
     pub fn to_bytes(&self) -> Vec<u8> {
         [self.read.head.as_bytes(), &self.read.body].concat()

@@ -1,5 +1,6 @@
 //! Methods, reason phrases and refusals (RFC 3261 §21).
 
+use crate::errors::Code;
 use std::fmt;
 
 /// A request method; unknown ones keep their text in the message itself.
@@ -164,17 +165,25 @@ pub struct Reject {
     pub warning: Option<(u16, String)>,
     /// The peer's own Q.850 cause, carried across; otherwise the status is mapped (RFC 3398).
     pub q850: Option<u8>,
+    /// What it is in the registry of errors; [`Code::FINE`] where its status says it all.
+    pub code: Code,
 }
 
 impl Reject {
     /// A refusal with `status` and a sentence saying why.
     pub fn new(status: u16, why: impl Into<String>) -> Reject {
-        Reject { status, why: why.into(), retry_after: None, warning: None, q850: None }
+        Reject { status, why: why.into(), retry_after: None, warning: None, q850: None, code: Code::FINE }
     }
 
     /// Adds Retry-After, in seconds.
     pub fn retry_after(mut self, seconds: u32) -> Reject {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Names what it is in the registry of errors.
+    pub fn code(mut self, code: Code) -> Reject {
+        self.code = code;
         self
     }
 

@@ -1,6 +1,7 @@
 //! SIP over TCP and TLS: accepted connections are flows, opened ones are named by their address (RFC 3261 §18).
 
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
+use crate::errors::Code;
 use crate::gateway::{FlowKind, Input};
 use crate::sip::build::Writer;
 use crate::sip::stream::{Frame, Framer};
@@ -99,17 +100,18 @@ pub fn connect(hop: Hop, to: SocketAddr, secure: Option<Secure>, outbox: mpsc::R
                     run(stream, hop, to, outbox, &inbox).await;
                     None
                 }
-                Ok(Err(e)) => Some(format!("TLS with {to} failed: {e}")),
-                Err(_) => Some(format!("TLS with {to} was not done within 5 s")),
+                Ok(Err(e)) => Some((Code::CERTIFICATE, format!("TLS with {to} failed: {e}"))),
+                Err(_) => Some((Code::UNREACHABLE, format!("TLS with {to} was not done within 5 s"))),
             },
-            (Ok(Err(e)), _) => Some(format!("no connection to {to}: {e}")),
-            (Err(_), _) => Some(format!("no connection to {to} within 5 s")),
+            (Ok(Err(e)), _) => Some((Code::UNREACHABLE, format!("no connection to {to}: {e}"))),
+            (Err(_), _) => Some((Code::UNREACHABLE, format!("no connection to {to} within 5 s"))),
         };
-        if let Some(why) = failed {
-            tracing::warn!(code = "WT-2104", "{why}");
+        if let Some((code, why)) = &failed {
+            tracing::warn!(code = %code, "{why}");
         }
+        let (code, why) = failed.unwrap_or_default();
         inbox.give(Arrival::Disconnected { hop }).await;
-        inbox.input(Input::Unreachable { hop }).await;
+        inbox.input(Input::Unreachable { hop, code, why }).await;
     });
 }
 

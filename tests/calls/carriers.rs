@@ -308,7 +308,7 @@ fn an_invite_too_long_for_a_datagram_goes_by_tcp_and_back_to_udp_where_tcp_is_re
     let (hop, invite) = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
     assert_eq!(hop, tcp);
     assert!(invite.to_bytes().len() > 1_300 && invite.via().unwrap().transport == "TCP");
-    lab.handle(Input::Unreachable { hop: tcp });
+    lab.handle(Input::Unreachable { hop: tcp, code: Default::default(), why: String::new() });
     let invite = lab.take(T1, "INVITE");
     assert!(invite.to_bytes().len() > 1_300 && invite.via().unwrap().transport == "UDP", "the datagram after all");
     lab.reply(T1, &invite, 486, "");
@@ -346,7 +346,7 @@ fn a_connection_a_trunk_offers_by_alias_carries_our_requests_too() {
     lab.invite(ALICE, "+32065550123", OFFER);
     let (over, _) = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
     assert_eq!(over, Hop::Tcp(SocketAddr::from(([127, 0, 0, 12], 5060))), "the alias died with its connection");
-    lab.handle(Input::Unreachable { hop: over });
+    lab.handle(Input::Unreachable { hop: over, code: Default::default(), why: String::new() });
     lab.expect_idle();
 }
 
@@ -408,7 +408,7 @@ fn a_trunk_at_an_ipv6_address_is_called_with_brackets_everywhere() {
     let invite = sent.iter().find(|m| m.method_token() == "INVITE").expect("an INVITE");
     assert_eq!(invite.from().expect("a From").uri.host, "::1");
     assert!(String::from_utf8_lossy(invite.body()).contains("c=IN IP6 ::1"));
-    lab.handle(Input::Unreachable { hop: six });
+    lab.handle(Input::Unreachable { hop: six, code: Default::default(), why: String::new() });
     lab.take(ALICE, "480");
 }
 

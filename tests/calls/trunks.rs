@@ -166,7 +166,7 @@ fn an_unreachable_trunk_fails_at_once_and_the_next_is_tried() {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+32065550123", OFFER);
     let hop = lab.inbox.back().expect("the INVITE").0;
-    lab.handle(webtrunk::gateway::Input::Unreachable { hop });
+    lab.handle(webtrunk::gateway::Input::Unreachable { hop, code: Default::default(), why: String::new() });
     lab.take(ALICE, "480");
     lab.expect_idle();
 }

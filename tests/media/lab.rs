@@ -145,7 +145,7 @@ impl Call {
                 }
             }
         }
-        assert!(self.keys.is_some() && self.log.events.contains(&Event::Secured { end: BROWSER }));
+        assert!(self.keys.is_some() && self.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. })));
     }
 
     pub fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! What time brings: handshakes repeated, consent lost, reports, played frames, echoes, digits.
 
-use super::{Event, SILENCE, Session, Sink, TICK, following};
+use super::{Event, ONE_WAY, SILENCE, Session, Sink, TICK, following};
 use crate::codec::NARROW;
 use crate::media::end::{End, Join, Port, Transport, is_usable};
 use crate::media::player::FRAME;
@@ -20,10 +20,34 @@ impl Session {
             self.fire_digit(now, at, sink);
             self.fire_quiet(now, at, sink);
         }
+        self.fire_one_way(now, sink);
         let talking = self.ends.iter().any(|e| e.settings.is_some());
         if talking && now >= self.silent_since + SILENCE {
             self.silent_since = now;
             sink.event(Event::NoMedia);
+        }
+    }
+
+    /// An end that began to send is joined to one that does not yet: somebody will look at that in a while.
+    pub(super) fn watch_silence(&mut self, now: Instant, at: usize) {
+        if let Join::Bridge(peer) = self.ends[at].join
+            && self.ends.iter().any(|e| e.id == peer && !e.flowing)
+        {
+            self.one_way_due.get_or_insert(now + ONE_WAY);
+        }
+    }
+
+    fn fire_one_way(&mut self, now: Instant, sink: &mut impl Sink) {
+        if self.one_way_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.one_way_due = None;
+        for end in &self.ends {
+            let Join::Bridge(peer) = end.join else { continue };
+            let silent = self.ends.iter().find(|e| e.id == peer && !e.flowing && e.settings.as_ref().is_some_and(|s| s.agreed.direction.receives()));
+            if let Some(silent) = silent.filter(|_| end.flowing) {
+                sink.event(Event::Silent { end: silent.id });
+            }
         }
     }
 
@@ -57,6 +81,9 @@ impl Session {
             return;
         }
         end.next_report = Some(now + end.report_interval());
+        if end.settings.is_some() {
+            sink.event(Event::Quality { end: end.id, figures: Box::new(end.figures()) });
+        }
         let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
         let metrics = end.settings.as_ref().is_some_and(|s| s.agreed.voip_metrics);
         let heard = end.heard().filter(|_| metrics);
@@ -136,6 +163,6 @@ impl Session {
             [handshake, consent, end.next_report, join, digit, pressed, Session::quiet_due(end)].into_iter().flatten().min()
         };
         let silence = self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);
-        self.ends.iter().filter_map(of_end).chain(silence).min()
+        self.ends.iter().filter_map(of_end).chain(silence).chain(self.one_way_due).min()
     }
 }

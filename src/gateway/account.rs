@@ -1,0 +1,105 @@
+//! What the recorder is told of each turn: the message that came, those that went, media's news, notes.
+
+use super::{FlowKind, Gateway, Input};
+use crate::call::{CallId, Output};
+use crate::media::session::Event as MediaEvent;
+use crate::observe::Note;
+use crate::recorder::What;
+use crate::sip::message::Message;
+use crate::sip::status::Method;
+use crate::sip::transaction::Hop;
+use crate::worker::Notice;
+use memchr::memmem;
+use std::time::Instant;
+
+/// What of an input may belong to a call's story.
+pub(super) enum Heard {
+    Message(Hop, Message),
+    Media(CallId, MediaEvent),
+}
+
+/// Copies the reference of what is worth telling; a REGISTER or a probe belongs to no call.
+pub(super) fn heard(input: &Input) -> Option<Heard> {
+    match input {
+        Input::Received { hop, message, .. } => {
+            let outside = matches!(message.method(), Method::Register | Method::Options | Method::Message | Method::Subscribe | Method::Publish);
+            (!outside).then(|| Heard::Message(*hop, message.clone()))
+        }
+        Input::Media { notice: Notice::Media(MediaEvent::Quality { .. }), .. } => None,
+        Input::Media { session, notice: Notice::Media(event) } => Some(Heard::Media(CallId(*session), event.clone())),
+        _ => None,
+    }
+}
+
+/// The Call-ID of a message of ours; `Writer` spells the name one way only.
+fn call_id_of(bytes: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"\r\nCall-ID: ";
+    if bytes.starts_with(b"REGISTER") || bytes.starts_with(b"OPTIONS") {
+        return None;
+    }
+    let value = &bytes[memmem::find(bytes, NAME)? + NAME.len()..];
+    std::str::from_utf8(&value[..memchr::memchr(b'\r', value)?]).ok()
+}
+
+impl Gateway {
+    pub(super) fn account(&mut self, now: Instant, heard: Option<Heard>, out: &[Output]) {
+        match heard {
+            Some(Heard::Message(hop, message)) => {
+                if let Some(call) = self.recorder.call_of(message.call_id()) {
+                    let name = self.new_lane(call, hop);
+                    self.recorder.received(now, call, hop, || name, message);
+                }
+            }
+            Some(Heard::Media(call, event)) => self.recorder.add(now, call, What::Media(event)),
+            None => {}
+        }
+        for output in out {
+            match output {
+                Output::Send(transmit) => self.account_sent(now, transmit.hop, &transmit.bytes),
+                Output::Note(note) => self.account_note(now, note),
+                _ => {}
+            }
+        }
+    }
+
+    fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &bytes::Bytes) {
+        let Some(call_id) = call_id_of(bytes) else { return };
+        let known = self.recorder.call_of(call_id);
+        let Some(call) = known.or_else(|| self.own_call_ids.get(call_id).copied()) else { return };
+        if known.is_none() {
+            self.recorder.name(call, call_id);
+        }
+        let name = self.new_lane(call, hop);
+        self.recorder.sent(now, call, hop, || name, bytes);
+    }
+
+    fn account_note(&mut self, now: Instant, note: &Note) {
+        if let Note::CallEnded(cdr) = note {
+            self.recorder.ended(cdr.call, cdr);
+        }
+        let line = note.line();
+        if let Some(call) = line.call {
+            self.recorder.add(now, call, What::Said(line));
+        }
+    }
+
+    /// Who is at the other end of a hop, for a reader; looked up once per call.
+    fn new_lane(&self, call: CallId, hop: Hop) -> String {
+        if self.recorder.has_lane(call, hop) {
+            return String::new();
+        }
+        if let Hop::Flow(flow) = hop
+            && let Some(state) = self.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
+        {
+            return format!("browser {}", state.user.as_deref().unwrap_or("?"));
+        }
+        let remote = self.remote_of(hop);
+        remote.and_then(|r| self.trunk_of(r)).or_else(|| self.trunk_by_hop(call, hop)).unwrap_or_else(|| remote.map_or(hop.to_string(), |r| r.to_string()))
+    }
+
+    /// A trunk we call at an address no allow-list of it names.
+    fn trunk_by_hop(&self, call: CallId, hop: Hop) -> Option<String> {
+        let branch = self.calls.get(&call)?.call.branches.iter().find(|b| b.leg.hop == hop)?;
+        Some(branch.target.to_string())
+    }
+}

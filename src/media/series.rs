@@ -1,0 +1,129 @@
+//! What came and went over time: one sample a second at first, coarser as a call grows long.
+//!
+//! A fixed number of samples: when they are full, each two become one and the step doubles. Taken when a packet
+//! comes, so that a session needs no timer for it; a silence is one long sample.
+
+use std::time::{Duration, Instant};
+
+/// Samples kept.
+const MOST: usize = 120;
+const STEP: Duration = Duration::from_secs(1);
+
+/// Counts since the sample before.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Sample {
+    /// When it ended, milliseconds since the end's first packet.
+    pub at: u32,
+    pub received: u32,
+    pub lost: u32,
+    pub sent: u32,
+    /// Milliseconds.
+    pub jitter: u16,
+    pub round_trip: u16,
+    /// Of what we sent, by the peer's newest report, in percent.
+    pub reported_loss: u8,
+}
+
+/// An end's figures so far, as counted elsewhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub received: u64,
+    pub lost: u64,
+    pub sent: u32,
+    pub jitter: Duration,
+    pub round_trip: Duration,
+    pub reported_loss: u8,
+}
+
+fn millis(duration: Duration) -> u16 {
+    duration.as_millis().min(u128::from(u16::MAX)) as u16
+}
+
+/// The samples of one end.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    began: Option<Instant>,
+    next: Option<Instant>,
+    step: Duration,
+    before: Totals,
+    samples: Vec<Sample>,
+}
+
+impl Series {
+    /// Whether a sample is to be taken at `now`.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.next.is_none_or(|next| now >= next)
+    }
+
+    /// Takes a sample; the first call only notes the beginning.
+    pub fn take(&mut self, now: Instant, totals: Totals) {
+        let Some(began) = self.began else {
+            self.step = STEP;
+            (self.began, self.next) = (Some(now), Some(now + STEP));
+            self.samples.reserve_exact(MOST);
+            return;
+        };
+        self.samples.push(Sample {
+            at: now.saturating_duration_since(began).as_millis() as u32,
+            received: (totals.received - self.before.received) as u32,
+            lost: totals.lost.saturating_sub(self.before.lost) as u32,
+            sent: totals.sent.wrapping_sub(self.before.sent),
+            jitter: millis(totals.jitter),
+            round_trip: millis(totals.round_trip),
+            reported_loss: totals.reported_loss,
+        });
+        self.before = totals;
+        if self.samples.len() == MOST {
+            self.halve();
+        }
+        self.next = Some(now + self.step);
+    }
+
+    fn halve(&mut self) {
+        for n in 0..MOST / 2 {
+            let (one, two) = (self.samples[2 * n], self.samples[2 * n + 1]);
+            self.samples[n] = Sample {
+                received: one.received + two.received,
+                lost: one.lost + two.lost,
+                sent: one.sent + two.sent,
+                jitter: one.jitter.max(two.jitter),
+                round_trip: one.round_trip.max(two.round_trip),
+                reported_loss: one.reported_loss.max(two.reported_loss),
+                ..two
+            };
+        }
+        self.samples.truncate(MOST / 2);
+        self.step *= 2;
+    }
+
+    /// All samples, the oldest first.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_a_hundred_samples_and_nothing_is_lost_in_them() {
+        let mut series = Series::default();
+        let start = Instant::now();
+        let mut totals = Totals::default();
+        for n in 0..86_400u64 {
+            totals.received += 50;
+            totals.lost += n % 2;
+            totals.sent += 50;
+            let now = start + Duration::from_secs(n);
+            if series.is_due(now) {
+                series.take(now, totals);
+            }
+        }
+        let samples = series.samples();
+        assert!((MOST / 4..MOST).contains(&samples.len()), "{}", samples.len());
+        let received: u64 = samples.iter().map(|s| u64::from(s.received)).sum();
+        assert!(received > 86_400 * 50 * 95 / 100, "{received}");
+        assert!(samples.windows(2).all(|w| w[0].at < w[1].at));
+    }
+}

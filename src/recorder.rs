@@ -1,0 +1,329 @@
+//! The flight recorder: what happened to each call, kept in memory while it runs and for a while after.
+//!
+//! Always on, bounded in calls and in bytes. A message is kept as the reference that was sent or received, so
+//! recording one costs a look-up and no copy; it is made readable, and secrets in it are masked, when somebody
+//! reads it. Not here: counting packets (`media`), writing records (`journal`).
+
+pub mod draw;
+pub mod ladder;
+pub mod mask;
+pub mod verdict;
+
+use crate::call::{CallId, Cdr};
+use crate::ids::IdMap;
+use crate::media::session::Event as MediaEvent;
+use crate::observe::Line;
+use crate::sip::message::Message;
+use crate::sip::transaction::Hop;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+/// How much is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Ended calls.
+    pub calls: usize,
+    /// Bytes of all calls together.
+    pub memory: usize,
+    /// Whether messages keep more than their first line.
+    pub messages: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { calls: 1_000, memory: 64 << 20, messages: true }
+    }
+}
+
+/// Entries a call begins with that are kept whatever follows; and how many follow at most.
+const HEAD: usize = 64;
+const TAIL: usize = 192;
+/// What keeping a received message costs besides its bytes.
+const OVERHEAD: usize = 512;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A SIP message; `lane` is its peer.
+    Received { lane: usize, message: Message },
+    Sent { lane: usize, bytes: Bytes },
+    /// The start line alone, where messages are not to be kept.
+    Line { lane: usize, sent: bool, text: String },
+    /// Something the log says too.
+    Said(Line),
+    Media(MediaEvent),
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub at: Instant,
+    pub what: What,
+}
+
+/// Somebody a call exchanged messages with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lane {
+    pub hop: Hop,
+    /// `browser alice` or a trunk's name.
+    pub name: String,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    pub call: CallId,
+    pub started: Instant,
+    /// As in the log: who called which number.
+    pub from: String,
+    pub to: String,
+    pub lanes: Vec<Lane>,
+    pub entries: VecDeque<Entry>,
+    /// Entries left out after the first ones.
+    pub skipped: usize,
+    /// Of a call that has ended.
+    pub cdr: Option<Box<Cdr>>,
+    bytes: usize,
+    names: SmallVec<[String; 2]>,
+}
+
+impl Flight {
+    fn new(call: CallId, now: Instant, from: &str, to: &str) -> Flight {
+        Flight {
+            call, started: now, from: from.to_owned(), to: to.to_owned(), lanes: Vec::new(), entries: VecDeque::new(), skipped: 0, cdr: None,
+            bytes: 256, names: SmallVec::new(),
+        }
+    }
+
+    fn lane(&mut self, hop: Hop, name: impl FnOnce() -> String) -> usize {
+        if let Some(at) = self.lanes.iter().position(|l| l.hop == hop) {
+            return at;
+        }
+        // The same peer on a new connection stays where it was.
+        let name = name();
+        match self.lanes.iter_mut().position(|l| l.name == name) {
+            Some(at) => {
+                self.lanes[at].hop = hop;
+                at
+            }
+            None => {
+                self.lanes.push(Lane { hop, name });
+                self.lanes.len() - 1
+            }
+        }
+    }
+
+    /// Adds an entry; returns by how many bytes the call has grown.
+    fn push(&mut self, at: Instant, what: What) -> isize {
+        let before = self.bytes as isize;
+        self.bytes += weight(&what);
+        self.entries.push_back(Entry { at, what });
+        if self.entries.len() > HEAD + TAIL {
+            self.skipped += 1;
+            if let Some(entry) = self.entries.remove(HEAD) {
+                self.bytes -= weight(&entry.what).min(self.bytes);
+            }
+        }
+        self.bytes as isize - before
+    }
+}
+
+fn weight(what: &What) -> usize {
+    48 + match what {
+        What::Received { message, .. } => message.len() + OVERHEAD,
+        What::Sent { bytes, .. } => bytes.len(),
+        What::Line { text, .. } => text.len(),
+        What::Said(line) => line.text.len(),
+        What::Media(_) => 64,
+    }
+}
+
+/// All calls that are remembered.
+#[derive(Default)]
+pub struct Recorder {
+    limits: Limits,
+    flights: IdMap<CallId, Flight>,
+    /// SIP Call-IDs of their legs.
+    names: HashMap<String, CallId>,
+    /// Those that have ended, the oldest first.
+    ended: VecDeque<CallId>,
+    bytes: usize,
+}
+
+impl Recorder {
+    /// An empty one.
+    pub fn new(limits: Limits) -> Recorder {
+        Recorder { limits, ..Recorder::default() }
+    }
+
+    /// Keeps to other limits from now on.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.shrink();
+    }
+
+    /// A call begins, or is refused; `sip_call_id` is that of its INVITE.
+    pub fn open(&mut self, now: Instant, call: CallId, from: &str, to: &str, sip_call_id: &str) {
+        self.flights.insert(call, Flight::new(call, now, from, to));
+        self.name(call, sip_call_id);
+    }
+
+    /// A leg of `call` has this SIP Call-ID.
+    pub fn name(&mut self, call: CallId, sip_call_id: &str) {
+        let Some(flight) = self.flights.get_mut(&call) else { return };
+        if self.names.insert(sip_call_id.to_owned(), call) != Some(call) {
+            flight.names.push(sip_call_id.to_owned());
+        }
+    }
+
+    /// The call a SIP Call-ID belongs to.
+    pub fn call_of(&self, sip_call_id: &str) -> Option<CallId> {
+        self.names.get(sip_call_id).copied()
+    }
+
+    /// Whether `call` has exchanged messages over `hop` already.
+    pub fn has_lane(&self, call: CallId, hop: Hop) -> bool {
+        self.flights.get(&call).is_some_and(|f| f.lanes.iter().any(|l| l.hop == hop))
+    }
+
+    /// A message of `call` came in.
+    pub fn received(&mut self, now: Instant, call: CallId, hop: Hop, name: impl FnOnce() -> String, message: Message) {
+        let Some(flight) = self.flights.get_mut(&call) else { return };
+        let lane = flight.lane(hop, name);
+        let what = if self.limits.messages { What::Received { lane, message } } else { What::Line { lane, sent: false, text: message.to_string() } };
+        self.add(now, call, what);
+    }
+
+    /// A message of `call` went out.
+    pub fn sent(&mut self, now: Instant, call: CallId, hop: Hop, name: impl FnOnce() -> String, bytes: &Bytes) {
+        let Some(flight) = self.flights.get_mut(&call) else { return };
+        let lane = flight.lane(hop, name);
+        let what = if self.limits.messages {
+            What::Sent { lane, bytes: bytes.clone() }
+        } else {
+            let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+            What::Line { lane, sent: true, text: String::from_utf8_lossy(line).into_owned() }
+        };
+        self.add(now, call, what);
+    }
+
+    /// Adds what is no message.
+    pub fn add(&mut self, now: Instant, call: CallId, what: What) {
+        let Some(flight) = self.flights.get_mut(&call) else { return };
+        let grown = flight.push(now, what);
+        self.bytes = self.bytes.saturating_add_signed(grown);
+        self.shrink();
+    }
+
+    /// The call is over, and this is its record.
+    pub fn ended(&mut self, call: CallId, cdr: &Cdr) {
+        let Some(flight) = self.flights.get_mut(&call) else { return };
+        if flight.cdr.replace(Box::new(cdr.clone())).is_none() {
+            self.ended.push_back(call);
+        }
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        while self.ended.len() > self.limits.calls || (self.bytes > self.limits.memory && !self.ended.is_empty()) {
+            let Some(flight) = self.ended.pop_front().and_then(|oldest| self.flights.remove(&oldest)) else { continue };
+            self.bytes = self.bytes.saturating_sub(flight.bytes);
+            for name in flight.names {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// A call by its number.
+    pub fn get(&self, call: CallId) -> Option<&Flight> {
+        self.flights.get(&call)
+    }
+
+    /// The call whose number, as shown, begins with `text`; the newest where several do. `last` is the newest
+    /// of all that are kept.
+    pub fn find(&self, text: &str) -> Option<&Flight> {
+        let text = text.to_ascii_lowercase();
+        let fits = |f: &&Flight| text == "last" || (text.len() >= 4 && f.call.to_string().starts_with(&text));
+        self.flights.values().filter(fits).max_by_key(|f| f.started)
+    }
+
+    /// All calls that are kept, the newest first.
+    pub fn newest(&self) -> Vec<&Flight> {
+        let mut all: Vec<&Flight> = self.flights.values().collect();
+        all.sort_by_key(|f| std::cmp::Reverse(f.started));
+        all
+    }
+
+    /// Calls kept, and their bytes.
+    pub fn size(&self) -> (usize, usize) {
+        (self.flights.len(), self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errors::Code;
+    use crate::observe::Level;
+    use std::net::SocketAddr;
+
+    fn line(text: &str) -> What {
+        What::Said(Line { level: Level::Info, code: Code::FINE, call: None, text: text.into() })
+    }
+
+    fn cdr(call: CallId, now: Instant) -> Cdr {
+        let invite = "INVITE sip:1@x SIP/2.0\r\nCall-ID: c\r\n\r\n";
+        let invite = Message::parse(invite.as_bytes().to_vec(), crate::sip::parse::Framing::WebSocket).expect("sound");
+        Cdr::new(call, now, &invite)
+    }
+
+    #[test]
+    fn a_call_without_end_and_a_million_calls_take_bounded_memory() {
+        let now = Instant::now();
+        let mut recorder = Recorder::new(Limits { calls: 10, memory: 1 << 20, messages: true });
+        let hop = Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060)));
+        let message = Bytes::from(vec![b'x'; 1_000]);
+        for n in 0..10_000u64 {
+            let call = CallId(n << 32);
+            recorder.open(now, call, "alice", "+1", &format!("id-{n}"));
+            recorder.sent(now, call, hop, || "t1".into(), &message);
+            recorder.ended(call, &cdr(call, now));
+        }
+        assert_eq!(recorder.size().0, 10);
+        assert_eq!(recorder.names.len(), 10);
+        let call = CallId(77 << 32);
+        recorder.open(now, call, "alice", "+1", "long");
+        (0..5_000).for_each(|_| recorder.sent(now, call, hop, || "t1".into(), &message));
+        let flight = recorder.get(call).expect("a live call is never forgotten");
+        assert_eq!((flight.entries.len(), flight.skipped), (HEAD + TAIL, 5_000 - HEAD - TAIL));
+        assert!(recorder.size().1 < 600_000, "{:?}", recorder.size());
+    }
+
+    #[test]
+    fn the_memory_limit_forgets_the_oldest_and_no_call_that_lives() {
+        let now = Instant::now();
+        let mut recorder = Recorder::new(Limits { calls: 1_000, memory: 100_000, messages: true });
+        for n in 0..200u64 {
+            let call = CallId(n << 32);
+            recorder.open(now, call, "a", "b", &n.to_string());
+            (0..10).for_each(|_| recorder.add(now, call, line(&"y".repeat(500))));
+            if n > 0 {
+                recorder.ended(call, &cdr(call, now));
+            }
+        }
+        assert!(recorder.size().1 <= 110_000, "{:?}", recorder.size());
+        assert!(recorder.get(CallId(0)).is_some() && recorder.get(CallId(1 << 32)).is_none() && recorder.get(CallId(199 << 32)).is_some());
+    }
+
+    #[test]
+    fn content_can_be_left_out() {
+        let (now, call) = (Instant::now(), CallId(5 << 32));
+        let mut recorder = Recorder::new(Limits { messages: false, ..Limits::default() });
+        recorder.open(now, call, "a", "b", "id");
+        recorder.sent(now, call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), || "t1".into(), &Bytes::from_static(b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n"));
+        let flight = recorder.find("last").expect("it is there");
+        assert!(matches!(&flight.entries[0].what, What::Line { text, .. } if text == "BYE sip:x SIP/2.0"));
+    }
+}

@@ -1,0 +1,133 @@
+//! A call as rows: who said what to whom and when, and what happened between.
+//!
+//! [`rows`] makes them, `draw` prints them as text, Mermaid or SVG.
+
+use super::mask::{readable, readable_message, shown};
+use super::{Flight, What};
+use crate::media::session::Event as MediaEvent;
+use crate::media::EndId;
+use crate::sip::message::Message;
+use crate::sip::parse::Framing;
+use std::time::Duration;
+
+/// One row.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Row {
+    /// Since the call began.
+    pub at: Duration,
+    pub kind: RowKind,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum RowKind {
+    /// `lane`: 0 is the caller's; `sent`: by us. `text` is the whole message, secrets masked.
+    Message { lane: usize, sent: bool, summary: String, repeated: bool, text: String },
+    /// Something that is no message.
+    Event { text: String, code: Option<String> },
+}
+
+/// The rows of a call.
+pub fn rows(flight: &Flight) -> Vec<Row> {
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    let mut out = Vec::with_capacity(flight.entries.len());
+    let mut last = Duration::ZERO;
+    for (n, entry) in flight.entries.iter().enumerate() {
+        let at = entry.at.saturating_duration_since(flight.started);
+        if n == super::HEAD && flight.skipped > 0 {
+            let text = format!("… {} entries left out …", flight.skipped);
+            out.push(Row { at: last, kind: RowKind::Event { text, code: None } });
+        }
+        last = at;
+        let kind = match &entry.what {
+            What::Received { lane, message } => of_message(*lane, false, message, &mut seen),
+            What::Sent { lane, bytes } => match Message::parse(bytes.to_vec(), Framing::WebSocket) {
+                Ok(message) => of_message(*lane, true, &message, &mut seen),
+                Err(_) => RowKind::Message { lane: *lane, sent: true, summary: "?".into(), repeated: false, text: readable(bytes) },
+            },
+            What::Line { lane, sent, text } => {
+                let summary = shown(text).replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
+                RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: shown(text) }
+            }
+            What::Said(line) => RowKind::Event { text: line.text.clone(), code: line.code.is_fault().then(|| line.code.to_string()) },
+            What::Media(event) => match words(event) {
+                Some(text) => RowKind::Event { text, code: None },
+                None => continue,
+            },
+        };
+        out.push(Row { at, kind });
+    }
+    out
+}
+
+fn of_message(lane: usize, sent: bool, message: &Message, seen: &mut Vec<Vec<u8>>) -> RowKind {
+    let bytes = message.to_bytes();
+    let repeated = seen.contains(&bytes);
+    if !repeated {
+        seen.push(bytes);
+    }
+    RowKind::Message { lane, sent, summary: summary(message), repeated, text: readable_message(message) }
+}
+
+/// `INVITE (opus, 2 ICE)`, `407 Proxy Authentication Required`, `200 OK (INVITE, pcmu)`.
+pub fn summary(message: &Message) -> String {
+    let mut inside = Vec::new();
+    let first = if message.is_request() {
+        let digest = message.header(crate::sip::HeaderName::Authorization).or(message.header(crate::sip::HeaderName::ProxyAuthorization)).is_some();
+        format!("{}{}", shown(message.method_token()), if digest { " + digest" } else { "" })
+    } else {
+        let method = message.cseq().map(|c| shown(c.method)).unwrap_or_default();
+        if method != "INVITE" {
+            inside.push(method);
+        }
+        format!("{} {}", message.status(), shown(message.reason_phrase()))
+    };
+    inside.extend(message.body_of("application/sdp").map(media_words));
+    if inside.is_empty() { first } else { format!("{first} ({})", inside.join(", ")) }
+}
+
+/// The codecs of the first audio section by name, ICE candidates, and its direction where it is not both ways.
+fn media_words(sdp: &[u8]) -> String {
+    let text = String::from_utf8_lossy(sdp);
+    let names: Vec<String> = text.lines().filter_map(|l| l.strip_prefix("a=rtpmap:")?.split_once(' '))
+        .map(|(_, format)| shown(format.split('/').next().unwrap_or_default()).to_ascii_lowercase())
+        .filter(|name| !matches!(name.as_str(), "telephone-event" | "cn" | "red")).collect();
+    let fixed = |pt: &str| match pt { "0" => Some("pcmu"), "8" => Some("pcma"), "9" => Some("g722"), _ => None };
+    let line = text.lines().find(|l| l.starts_with("m=audio")).unwrap_or_default();
+    let bare: Vec<String> = if names.is_empty() { line.split(' ').skip(3).filter_map(fixed).map(str::to_owned).collect() } else { Vec::new() };
+    let mut words: Vec<String> = names.into_iter().chain(bare).fold(Vec::new(), |mut known, name| {
+        if !known.contains(&name) {
+            known.push(name);
+        }
+        known
+    });
+    if words.len() > 3 {
+        let more = words.len() - 2;
+        words.truncate(2);
+        words.push(format!("+{more}"));
+    }
+    let candidates = text.lines().filter(|l| l.starts_with("a=candidate:")).count();
+    if candidates > 0 {
+        words.push(format!("{candidates} ICE"));
+    }
+    words.extend(["sendonly", "recvonly", "inactive"].into_iter().filter(|d| text.lines().any(|l| l == format!("a={d}"))).map(str::to_owned));
+    words.join(" ")
+}
+
+fn end_name(end: EndId) -> &'static str {
+    if end == crate::call::CALLER_END { "caller" } else { "callee" }
+}
+
+/// What a media event says to a person; nothing for those that are no news of their own.
+fn words(event: &MediaEvent) -> Option<String> {
+    Some(match event {
+        MediaEvent::Connected { end, address } => format!("{}: ICE connected, it is at {address}", end_name(*end)),
+        MediaEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", end_name(*end)),
+        MediaEvent::DtlsFailed { end, why } => format!("{}: DTLS failed: {}", end_name(*end), shown(why)),
+        MediaEvent::Flowing { end } => format!("{}: first packet of media", end_name(*end)),
+        MediaEvent::Silent { end } => format!("{}: no media from it for 5 s, though the other side sends", end_name(*end)),
+        MediaEvent::ConsentLost { end } => format!("{}: no answer to consent checks for 30 s", end_name(*end)),
+        MediaEvent::NoMedia => "no media from either side for 30 s".to_owned(),
+        MediaEvent::Digit { end, .. } => format!("a digit for the {} by signalling", end_name(*end)),
+        MediaEvent::Played { .. } | MediaEvent::Quality { .. } => return None,
+    })
+}
