@@ -182,7 +182,7 @@ impl Call {
                     self.branch_failed(desk, id, Reject::new(503, why));
                 }
             }
-            Notice::EndClosed { end, statistics } => self.cdr.end_closed(end, statistics),
+            Notice::EndClosed { end, statistics } => self.cdr.end_closed(end, *statistics),
             Notice::Media(event) => self.media_event(desk, event),
             Notice::Closed { .. } => {}
             Notice::Panicked => self.finish(desk, HangupBy::Us, Reject::new(500, "the media session failed").code(Code::MEDIA_BUG)),
@@ -224,10 +224,11 @@ impl Call {
             }
             MediaEvent::DtlsFailed { end, why } => {
                 self.cdr.media_problem = Some(why.clone());
+                let code = if why.contains("fingerprint") { Code::FINGERPRINT } else { Code::DTLS };
                 if Some(end) == self.b_end() || end == self.a.end {
-                    self.finish(desk, HangupBy::Us, Reject::new(488, why).code(Code::DTLS));
+                    self.finish(desk, HangupBy::Us, Reject::new(488, why).code(code));
                 } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
-                    self.branch_failed(desk, id, Reject::new(488, why).code(Code::DTLS));
+                    self.branch_failed(desk, id, Reject::new(488, why).code(code));
                 }
             }
             MediaEvent::ConsentLost { end } if Some(end) == self.b_end() || end == self.a.end => {
@@ -237,7 +238,11 @@ impl Call {
                 self.finish(desk, HangupBy::Media, Reject::new(480, "no media from either side for 30 s").code(Code::MEDIA_STOPPED));
             }
             MediaEvent::Digit { end, event, length } => self.send_digit(desk, end, event, length),
-            MediaEvent::Quality { end, figures } => self.cdr.figures(end, *figures),
+            MediaEvent::Quality { end, figures } => {
+                let leg = if end == CALLER_END { "a" } else { "b" };
+                desk.note(Note::Quality { call: self.id, leg, figures: figures.clone() });
+                self.cdr.end_closed(end, *figures);
+            }
             MediaEvent::Silent { end } if self.state == State::Talking && !self.is_held() => {
                 if let Some(who) = self.party_of(end).map(ToString::to_string) {
                     desk.note(Note::OneWay { call: self.id, who });

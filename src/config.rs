@@ -201,7 +201,65 @@ pub struct Media {
     pub complexity: u8,
 }
 
+/// How much of past calls is kept in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecorderLimits {
+    /// Ended calls.
+    pub calls: usize,
+    /// Bytes of all calls together.
+    pub memory: usize,
+    /// Whether messages keep more than their first line.
+    pub messages: bool,
+}
+
+impl Default for RecorderLimits {
+    fn default() -> RecorderLimits {
+        RecorderLimits { calls: 1_000, memory: 64 << 20, messages: true }
+    }
+}
+
+/// What a bearer of a token may do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Scope {
+    /// Look at calls, trunks and registrations.
+    Read,
+    /// End calls, make credentials for browsers.
+    Write,
+    /// Everything: drain, reload, trunks.
+    Admin,
+}
+
+/// A token, known by its SHA-256 only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiToken {
+    pub name: String,
+    pub sha256: [u8; 32],
+    pub scope: Scope,
+}
+
+/// The ways to the API.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Api {
+    /// The local control socket; nothing: where the system keeps such.
+    pub control: Option<PathBuf>,
+    pub tokens: Vec<ApiToken>,
+    /// Where `/metrics` is served; nothing: nowhere.
+    pub metrics: Option<SocketAddr>,
+}
+
 impl Config {
+    /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had. Connections are
+    /// known by these numbers.
+    pub fn renumber(&mut self, before: &Config) {
+        let mut next = before.trunks.values().map(|t| t.number.0 + 1).max().unwrap_or(0);
+        for trunk in self.trunks.values_mut() {
+            trunk.number = before.trunks.get(&trunk.name).map_or_else(|| {
+                next += 1;
+                TrunkNumber(next - 1)
+            }, |t| t.number);
+        }
+    }
+
     /// The user of this name, else the number's owner.
     pub fn user_called(&self, dialled: &str) -> Option<&User> {
         self.users.get(dialled).or_else(|| self.owner_of(dialled))
@@ -234,6 +292,10 @@ pub struct Config {
     /// Prompts by the name the dialplan uses, at 8 kHz.
     pub prompts: BTreeMap<String, Arc<[i16]>>,
     pub cdr_file: Option<PathBuf>,
+    /// What the flight recorder keeps.
+    pub recorder: RecorderLimits,
+    /// Where the API may be used, and by whom.
+    pub api: Api,
     pub drain_timeout: Duration,
     /// What the page is told to log in with by itself; the demo alone sets it.
     pub page_login: Option<(String, String)>,

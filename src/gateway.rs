@@ -33,6 +33,7 @@ mod account;
 mod carriers;
 mod dispatch;
 mod joins;
+pub mod operate;
 mod outside;
 mod place;
 mod registering;
@@ -92,6 +93,7 @@ pub enum Input {
     Drain,
     /// End every call with BYE.
     HangUpAll,
+    Operate(operate::Command),
     /// Time has passed.
     Tick,
 }
@@ -158,6 +160,7 @@ impl Gateway {
         let mut key = [0u8; 32];
         random.fill_bytes(&mut key);
         let node = random.next_u32();
+        let config_recorder = config.recorder;
         let allowed = [(Algorithm::Sha256, config.allow_sha256), (Algorithm::Md5, config.allow_md5)];
         let algorithms: Vec<Algorithm> = allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
         let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
@@ -190,7 +193,7 @@ impl Gateway {
             draining: false,
             dropped: 0,
             refused: 0,
-            recorder: Recorder::default(),
+            recorder: Recorder::new(config_recorder),
             ending: BTreeSet::new(),
             touched: Vec::new(),
             recorded: 0,
@@ -218,6 +221,7 @@ impl Gateway {
                     self.with_call(now, id, out, |call, desk| call.finish(desk, HangupBy::Us, why));
                 }
             }
+            Input::Operate(command) => self.operate(now, command, out),
             Input::Tick => {}
         }
         self.settle_links(now, out);

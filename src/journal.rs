@@ -2,6 +2,7 @@
 
 use crate::call::cdr::{Cdr, HangupBy};
 use crate::media::Statistics;
+use crate::recorder::verdict::Verdict;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
@@ -23,18 +24,35 @@ impl WallClock {
         WallClock { at: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// RFC 3339 with milliseconds, UTC.
-    pub fn format(&self, at: Instant) -> String {
-        let wall = match at.checked_duration_since(self.at) {
+    fn wall(&self, at: Instant) -> SystemTime {
+        match at.checked_duration_since(self.at) {
             Some(after) => self.wall + after,
             None => self.wall - self.at.duration_since(at),
-        };
-        Timestamp::try_from(wall).map(|t| format!("{t:.3}")).unwrap_or_default()
+        }
+    }
+
+    /// RFC 3339 with milliseconds, UTC.
+    pub fn format(&self, at: Instant) -> String {
+        Timestamp::try_from(self.wall(at)).map(|t| format!("{t:.3}")).unwrap_or_default()
+    }
+
+    /// Since 1970, UTC.
+    pub fn since_epoch(&self, at: Instant) -> Duration {
+        self.wall(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }
 
 fn hundredths(score: f32) -> f64 {
     f64::from((score * 100.0).round()) / 100.0
+}
+
+/// A verdict with what the registry knows of its code.
+pub fn verdict_json(verdict: &Verdict) -> Value {
+    let entry = verdict.code.entry();
+    json!({
+        "code": verdict.code.is_fault().then(|| verdict.code.to_string()), "side": verdict.side.to_string(), "sentence": verdict.sentence,
+        "title": entry.map(|e| &e.title), "likely": entry.map(|e| &e.likely), "fix": entry.map(|e| &e.fix),
+    })
 }
 
 /// The record as it is written (UX: the same object as a `call.ended` event).
@@ -62,7 +80,7 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "setup_ms": ms(cdr.start, cdr.answered), "pdd_ms": ms(cdr.start, cdr.ringing.or(cdr.answered)),
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
         "context": cdr.context, "route": cdr.route, "outcome": cdr.outcome(), "sip_code": cdr.status,
-        "why": cdr.why, "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by,
+        "why": cdr.why, "code": cdr.code.is_fault().then(|| cdr.code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by,
         "from": { "user": cdr.from, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
         "attempts": tried, "transfers": cdr.transfers, "media_problem": cdr.media_problem,

@@ -27,6 +27,7 @@ pub mod recorder;
 
 pub mod observe;
 
+pub mod api;
 pub mod journal;
 pub mod transport;
 pub mod web;

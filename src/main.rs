@@ -1,7 +1,9 @@
 //! The command line, and nothing else.
 
+mod cli;
+
 use anyhow::anyhow;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,10 +13,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use webtrunk::config::{self, Config};
 use webtrunk::dialplan::Attempt;
 use webtrunk::gateway::Gauges;
-use webtrunk::node::Node;
+use cli::client::{Client, NotReachable, Reach, Refused};
+use cli::{local, look, peers, print, steer};
+use webtrunk::node::{Control, Node, Origin};
 use webtrunk::node::demo::{Demo, Options};
 
 const EXIT_CONFIG: u8 = 3;
+const EXIT_NOT_REACHABLE: u8 = 4;
 
 /// A SIP-to-WebRTC gateway: a web page can telephone.
 ///
@@ -25,6 +30,8 @@ const EXIT_CONFIG: u8 = 3;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    reach: Reach,
     /// Log lines: "text", "json", or "auto" (text on a terminal)
     #[arg(long, global = true, default_value = "auto", env = "WEBTRUNK_LOG")]
     log: String,
@@ -59,6 +66,86 @@ enum Command {
         #[arg(long)]
         cdr: Option<PathBuf>,
     },
+    /// Write a configuration, a dialplan and the peer's half of a trunk
+    #[command(after_help = "Examples:\n  webtrunk init --trunk asterisk --host 10.0.0.20\n  webtrunk init --trunk telnyx --dir /etc/webtrunk --domain calls.example.com")]
+    Init(peers::Init),
+    /// What goes on; with --all also what went on, and what happened to it
+    #[command(after_help = "Examples:\n  webtrunk calls --watch\n  webtrunk calls --all --user alice -o jsonl")]
+    Calls(look::Calls),
+    /// A call as a ladder: both legs' messages, media, and what went wrong
+    #[command(after_help = "Examples:\n  webtrunk trace --last\n  webtrunk trace 7f3a --full\n  webtrunk trace 7f3a --pcap call.pcap\n  webtrunk trace 7f3a --diff 1,3")]
+    Trace(look::Trace),
+    /// Who is registered, and from where
+    #[command(after_help = "Examples:\n  webtrunk registrations\n  webtrunk registrations -o json")]
+    Registrations {
+        #[arg(long, short, value_enum, default_value_t)]
+        output: print::Output,
+    },
+    /// Trunks: their health, and how their calls fare
+    #[command(after_help = "Examples:\n  webtrunk trunks\n  webtrunk trunks probe telnyx\n  webtrunk trunks disable telnyx")]
+    Trunks {
+        #[command(subcommand)]
+        what: Option<look::Trunks>,
+        #[arg(long, short, value_enum, default_value_t, global = true)]
+        output: print::Output,
+    },
+    /// End a call, or close a user's connections
+    #[command(after_help = "Examples:\n  webtrunk kick 7f3a\n  webtrunk kick user:alice")]
+    Kick(steer::Kick),
+    /// Take no new calls and wait until the last has ended
+    #[command(after_help = "Examples:\n  webtrunk drain --timeout 15m\n  webtrunk drain --cancel")]
+    Drain(steer::Drain),
+    /// Read the configuration again; calls that go on are left alone
+    #[command(after_help = "Examples:\n  webtrunk check-config && webtrunk reload\n  webtrunk reload --control /run/webtrunk/control.sock")]
+    Reload,
+    /// What happens, as it happens: one JSON object a line
+    #[command(after_help = "Examples:\n  webtrunk events\n  webtrunk events --type 'call.ended,trunk.*'")]
+    Events(look::Events),
+    /// The log lines of one call
+    #[command(after_help = "Examples:\n  webtrunk logs --call 7f3a\n  webtrunk logs --call last")]
+    Logs {
+        #[arg(long)]
+        call: String,
+    },
+    /// Call records
+    #[command(after_help = "Examples:\n  webtrunk cdr tail\n  webtrunk cdr export --from 2026-11-01 --format csv")]
+    Cdr(look::Cdr),
+    /// Whether a gateway runs and takes calls
+    #[command(after_help = "Examples:\n  webtrunk readyz\n  webtrunk readyz --api https://calls.example.com --token …")]
+    Readyz,
+    /// The ports a firewall must let in
+    #[command(after_help = "Examples:\n  webtrunk ports\n  webtrunk ports --ufw | sudo sh")]
+    Ports {
+        #[command(flatten)]
+        args: local::Ports,
+        #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
+        config: PathBuf,
+    },
+    /// Look at what usually goes wrong around a gateway: each line ok, or its fix
+    #[command(after_help = "Examples:\n  webtrunk doctor\n  webtrunk doctor -c /etc/webtrunk/webtrunk.toml")]
+    Doctor {
+        #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
+        config: PathBuf,
+    },
+    /// Make a token for the API and the lines that let it in
+    #[command(after_help = "Examples:\n  webtrunk api-token dashboard\n  webtrunk api-token deploy --scope admin")]
+    ApiToken {
+        name: String,
+        #[arg(long, default_value = "read", value_parser = ["read", "write", "admin"])]
+        scope: String,
+    },
+    /// What a code such as WT-2107 means, and what to do
+    #[command(after_help = "Examples:\n  webtrunk explain WT-2107\n  webtrunk explain")]
+    Explain { code: Option<String> },
+    /// The API's description, OpenAPI 3.1
+    #[command(after_help = "Examples:\n  webtrunk openapi > openapi.json\n  webtrunk openapi | jq '.paths | keys'")]
+    Openapi,
+    /// Completions for a shell
+    #[command(after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk")]
+    Completions { shell: clap_complete::Shell },
+    /// The manual page
+    #[command(after_help = "Examples:\n  webtrunk man > webtrunk.1\n  webtrunk man | man -l -")]
+    Man,
     /// Check the configuration and every dialplan; touches no port
     #[command(after_help = "Examples:\n  webtrunk check-config\n  webtrunk check-config -c /etc/webtrunk/webtrunk.toml && systemctl restart webtrunk")]
     CheckConfig {
@@ -88,11 +175,15 @@ enum Dialplan {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to(&cli.log, &cli.log_level);
-    match run(cli.command) {
+    match run(cli.command, &cli.reach) {
         Ok(code) => code,
         Err(e) => {
             eprintln!("webtrunk: {e:#}");
-            ExitCode::FAILURE
+            match e.downcast_ref::<NotReachable>() {
+                Some(_) => ExitCode::from(EXIT_NOT_REACHABLE),
+                None if e.downcast_ref::<Refused>().is_some_and(|r| r.status == hyper::StatusCode::UNPROCESSABLE_ENTITY) => ExitCode::from(EXIT_CONFIG),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -111,13 +202,13 @@ fn log_to(format: &str, level: &str) {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve { config } => match load(&config) {
-            Some(config) => runtime()?.block_on(serve(config)),
+            Some(checked) => runtime()?.block_on(serve(checked, config, reach)),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
-        Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options { listen, port, ip, cdr_file: cdr })),
+        Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options { listen, port, ip, cdr_file: cdr, control: reach.control.clone() })),
         Command::CheckConfig { config } => Ok(match load(&config) {
             Some(c) => {
                 let routes: usize = c.plan.contexts.iter().map(|x| x.routes.len()).sum();
@@ -131,6 +222,52 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Some(config) => dialplan_test(&config, &number, caller.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
+        Command::Ports { args, config } => Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args))),
+        Command::Doctor { config } => match load(&config) {
+            Some(config) => runtime()?.block_on(async {
+                let running = Client::new(reach).get("/status").await.is_ok();
+                Ok(local::doctor(&config, running).await)
+            }),
+            None => Ok(ExitCode::from(EXIT_CONFIG)),
+        },
+        Command::Init(args) => peers::init(&args),
+        Command::ApiToken { name, scope } => local::api_token(&name, &scope),
+        Command::Explain { code } => local::explain(code.as_deref()),
+        Command::Openapi => {
+            print::object(&webtrunk::api::openapi::generate());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "webtrunk", &mut text);
+            print::line(String::from_utf8_lossy(&text).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            print::line(String::from_utf8_lossy(&text).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
+        other => runtime()?.block_on(ask(other, &Client::new(reach))),
+    }
+}
+
+/// Commands for a running gateway.
+async fn ask(command: Command, client: &Client) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Calls(args) => look::calls(client, &args).await,
+        Command::Trace(args) => look::trace(client, &args).await,
+        Command::Registrations { output } => look::registrations(client, output).await,
+        Command::Trunks { what, output } => look::trunks(client, what.as_ref(), output).await,
+        Command::Events(args) => look::events(client, &args).await,
+        Command::Logs { call } => look::logs(client, &call).await,
+        Command::Cdr(args) => look::cdr(client, &args).await,
+        Command::Kick(args) => steer::kick(client, &args).await,
+        Command::Drain(args) => steer::drain(client, &args).await,
+        Command::Reload => steer::reload(client).await,
+        Command::Readyz => steer::readyz(client).await,
+        _ => Err(anyhow!("this command needs no gateway")),
     }
 }
 
@@ -162,9 +299,9 @@ fn load(path: &std::path::Path) -> Option<Config> {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, file: PathBuf, reach: &Reach) -> anyhow::Result<ExitCode> {
     let drain_timeout = config.drain_timeout;
-    let node = Node::start(config).await?;
+    let node = Node::start_from(config, Origin { file: Some(file), control: Control::Wanted(reach.control.clone()) }).await?;
     let sip = [node.udp.map(|a| format!("udp {a}")), node.tcp.map(|a| format!("tcp {a}"))];
     let sip: Vec<String> = sip.into_iter().flatten().collect();
     tracing::info!("webtrunk {} serves the page and /sip on {}, SIP on {}", env!("CARGO_PKG_VERSION"), node.web, sip.join(", "));
@@ -194,7 +331,17 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
 async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    let mut hup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hup.recv() => match node.reload().await {
+                Ok(_) => {}
+                Err(why) => tracing::warn!("not reloaded, everything is as it was:\n{why}"),
+            }
+        }
+    }
     node.drain().await;
     tokio::select! {
         () = node.until(|g: &Gauges| g.draining && g.calls == 0) => {}

@@ -1,11 +1,16 @@
 //! A node: it binds the ports, runs the core, and carries its outputs out. Start, drain, stop.
 
 pub mod demo;
+mod reload;
 
 use crate::datagrams::{self, Inbound};
+use crate::api::events::Feed;
+use crate::api::metrics::Metrics;
+use crate::api::server::Changes;
+use crate::api::{self, Api, socket};
 use crate::ids::IdMap;
 use crate::call::desk::{Identity, Output, Question};
-use crate::config::{Config, WebTls};
+use crate::config::{ApiToken, Config, Scope, WebTls};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::journal::{Journal, WallClock};
 use crate::media::dtls;
@@ -15,7 +20,7 @@ use crate::sip::uri::Transport;
 use crate::sip::transaction::TrunkNumber;
 use crate::transport::dns::Dns;
 use crate::transport::tcp::Secure;
-use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, for_socket, tcp, tls, udp};
+use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, tls, udp};
 use crate::web::{self, Web};
 use crate::worker::ports::PortRange;
 use crate::worker::{Behind, Command, Notice, Worker};
@@ -25,8 +30,8 @@ use rand_core::{OsRng, TryRngCore};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -43,13 +48,46 @@ const CORE_QUEUE: usize = 8_192;
 pub struct Node {
     inbox: Inbox,
     gauges: watch::Receiver<Gauges>,
-    draining: Arc<AtomicBool>,
+    api: Api,
     core: tokio::task::JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     pub web: SocketAddr,
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
     pub tls: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+    /// The control socket, where one could be made.
+    pub control: Option<PathBuf>,
+}
+
+/// Where a control socket is wanted.
+#[derive(Clone, Debug, Default)]
+pub enum Control {
+    #[default]
+    None,
+    /// Here, unless the configuration says; nothing: the usual place.
+    Wanted(Option<PathBuf>),
+    /// Likewise, but not where another gateway has it already.
+    IfFree(Option<PathBuf>),
+}
+
+/// Where a node's configuration comes from, and how it is steered.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub file: Option<PathBuf>,
+    pub control: Control,
+}
+
+/// A token for the demo's page, which is opened on this machine only.
+fn page_token(config: &Config, api: &Api) -> anyhow::Result<Option<String>> {
+    if config.page_login.is_none() {
+        return Ok(None);
+    }
+    let token = format!("{:032x}", u128::from_le_bytes(random()?));
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let sha256 = hash.as_ref().try_into().context("a SHA-256 has 32 bytes")?;
+    api.tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ApiToken { name: "page".into(), sha256, scope: Scope::Admin });
+    Ok(Some(token))
 }
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
@@ -64,6 +102,14 @@ impl Node {
     /// # Errors
     /// A port that cannot be bound, a certificate that cannot be read: what, and which.
     pub async fn start(config: Config) -> anyhow::Result<Node> {
+        Node::start_from(config, Origin::default()).await
+    }
+
+    /// As [`start`](Self::start), with what a served file brings: it can be read again, and there is a control socket.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_from(config: Config, origin: Origin) -> anyhow::Result<Node> {
         // Another part of the process may have installed it already; either way it is in place.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (core, arrivals) = mpsc::channel(CORE_QUEUE);
@@ -95,11 +141,38 @@ impl Node {
             web_secure: config.web_tls != WebTls::Off,
             workers: workers.len(),
         };
-        let draining = Arc::new(AtomicBool::new(false));
-        let web_port =
-            Web::new(inbox.clone(), config.origins.clone(), config.domain.clone(), config.page_login.clone(), tls, draining.clone());
-        let gateway = Gateway::new(Instant::now(), Arc::new(config), identity, random()?);
+        let config = Arc::new(config);
+        let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
+        let clock = WallClock::now();
+        let mut api = Api {
+            inbox: inbox.clone(), feed: Arc::default(), metrics: Arc::default(), gauges: gauges.clone(),
+            tokens: Arc::new(Mutex::new(config.api.tokens.clone())), reload: None, cdr_file: config.cdr_file.clone(),
+        };
+        api.metrics.reloaded(clock.since_epoch(Instant::now()));
+        let origins = Arc::new(OnceLock::new());
+        api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
+        let (control, control_at) = match &origin.control {
+            Control::None => (None, None),
+            Control::Wanted(path) | Control::IfFree(path) => {
+                let path = config.api.control.clone().or_else(|| path.clone()).unwrap_or_else(socket::default_path);
+                match (socket::bind(&path).await, &origin.control) {
+                    (Ok(listener), _) => (Some(listener), Some(path)),
+                    (Err(e), Control::IfFree(_)) => {
+                        tracing::warn!("no control socket, so `webtrunk calls` and its like will not find this gateway: {e:#}");
+                        (None, None)
+                    }
+                    (Err(e), _) => return Err(e),
+                }
+            }
+        };
+        let metrics_listener = match config.api.metrics {
+            Some(at) => Some(listen_tcp(at, "metrics.listen").await?),
+            None => None,
+        };
+        let metrics_at = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let web_port = Arc::new(Web::new(inbox.clone(), &config, tls, gauges.clone(), api::router(api.clone()), page_token(&config, &api)?));
+        let _ = origins.set(web_port.clone());
         let core = Core {
             gateway,
             inbox: inbox.clone(),
@@ -111,16 +184,21 @@ impl Node {
             tls_trunks,
             dns: Dns::new(),
             journal,
-            clock: WallClock::now(),
+            clock,
+            feed: api.feed.clone(),
+            metrics: api.metrics.clone(),
+            drained: true,
             tell_gauges,
             malformed: 0,
         };
-        let mut tasks = vec![tokio::spawn(web::serve(web_listener, Arc::new(web_port)))];
+        let mut tasks = vec![tokio::spawn(web::serve(web_listener, web_port))];
+        tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
+        tasks.extend(metrics_listener.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
         tasks.extend(tcp_listener.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
         let tls_at = tls_listener.as_ref().map(|(l, _)| l.local_addr()).transpose()?;
         tasks.extend(tls_listener.map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))));
         let core = tokio::spawn(core.run(arrivals));
-        Ok(Node { inbox, gauges, draining, core, tasks, web: web_at, udp: udp_at, tcp: tcp_at, tls: tls_at })
+        Ok(Node { inbox, gauges, api, core, tasks, web: web_at, udp: udp_at, tcp: tcp_at, tls: tls_at, metrics: metrics_at, control: control_at })
     }
 
     /// What is alive now.
@@ -135,8 +213,23 @@ impl Node {
 
     /// New calls get 503 from now on.
     pub async fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
         self.inbox.input(Input::Drain).await;
+    }
+
+    /// The API, as its handlers see it.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Reads the configuration file again and puts it in force.
+    ///
+    /// # Errors
+    /// It has mistakes, or there is no file; nothing is changed then.
+    pub async fn reload(&self) -> Result<Changes, String> {
+        match &self.api.reload {
+            Some(reload) => reload().await,
+            None => Err("this gateway was started without a configuration file".to_owned()),
+        }
     }
 
     /// Ends every call with BYE.
@@ -149,6 +242,9 @@ impl Node {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         self.core.abort();
         let _ = self.core.await;
+        if let Some(path) = &self.control {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -215,6 +311,10 @@ struct Core {
     dns: Dns,
     journal: Option<Journal>,
     clock: WallClock,
+    feed: Arc<Feed>,
+    metrics: Arc<Metrics>,
+    /// No drain waits for its last call.
+    drained: bool,
     tell_gauges: watch::Sender<Gauges>,
     malformed: u64,
 }
@@ -251,7 +351,15 @@ impl Core {
             self.take_datagrams(socket.as_deref(), &mut out);
             self.workers.iter().for_each(Worker::wake);
             let gauges = self.gateway.gauges();
+            self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
+        }
+    }
+
+    fn watch_drain(&mut self, gauges: &Gauges) {
+        let drained = !gauges.draining || gauges.calls == 0;
+        if !std::mem::replace(&mut self.drained, drained) && drained && gauges.draining {
+            self.feed.drained(gauges, Instant::now(), &self.clock);
         }
     }
 
@@ -271,6 +379,19 @@ impl Core {
     fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
         let input = match arrival {
             Arrival::Input(input) => input,
+            Arrival::Work(work) => {
+                work.0(&mut self.gateway, &mut Turn { now: Instant::now(), clock: &self.clock, out });
+                return self.perform_all(out);
+            }
+            Arrival::Reload { config, changes } => {
+                match tls_trunks(&config) {
+                    Ok(trunks) => self.tls_trunks = trunks,
+                    Err(e) => tracing::warn!("trunks' TLS settings stay as they were: {e:#}"),
+                }
+                self.gateway.reload(Instant::now(), Arc::new(*config), changes, out);
+                self.metrics.reloaded(self.clock.since_epoch(Instant::now()));
+                return self.perform_all(out);
+            }
             Arrival::Flow { flow, kind, remote, send } => {
                 self.flows.insert(flow, send);
                 Input::FlowOpened { flow, kind, remote }
@@ -292,6 +413,10 @@ impl Core {
             self.flows.remove(flow);
         }
         self.gateway.handle(Instant::now(), input, out);
+        self.perform_all(out);
+    }
+
+    fn perform_all(&mut self, out: &mut Vec<Output>) {
         // What a worker says at once is an input again.
         while !out.is_empty() {
             let mut notices = Vec::new();
@@ -329,6 +454,9 @@ impl Core {
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Note(note) => {
                 note.line().log();
+                let now = Instant::now();
+                self.feed.tell(&note, now, &self.clock);
+                self.metrics.count(&note, now);
                 if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
                     journal.record(cdr, &self.clock);
                 }

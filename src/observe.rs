@@ -2,6 +2,7 @@
 
 use crate::call::{CallId, Cdr, HangupBy};
 use crate::errors::Code;
+use crate::media::Statistics;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
@@ -14,6 +15,9 @@ pub enum Note {
     LoginRefused { user: String, remote: SocketAddr },
     CallStarted { call: CallId, from: String, number: String, route: String },
     CallRefused { call: CallId, from: String, to: String, status: u16, code: Code, why: String },
+    CallRinging { call: CallId },
+    /// An end's figures, every few seconds; `leg` is "a" or "b".
+    Quality { call: CallId, leg: &'static str, figures: Box<Statistics> },
     CallAnswered { call: CallId, by: String, after: Duration, codecs: (&'static str, &'static str) },
     CallEnded(Box<Cdr>),
     BranchFailed { call: CallId, target: String, status: u16, code: Code, why: String },
@@ -108,6 +112,10 @@ impl Note {
             }
             Note::CallAnswered { call, by, after, codecs } => {
                 Line::info(format!("answered by {by} after {:.1} s  {} ↔ {}", after.as_secs_f32(), codecs.0, codecs.1)).call(call)
+            }
+            Note::CallRinging { call } => Line::of(Level::Debug, "rings".to_owned()).call(call),
+            Note::Quality { call, leg, figures } => {
+                Line::of(Level::Debug, format!("leg {leg}: {} packets in, {} lost, {} out", figures.received, figures.lost, figures.sent)).call(call)
             }
             Note::CallEnded(cdr) => ended(cdr).call(&cdr.call),
             Note::BranchFailed { call, target, status, code, why } => {

@@ -10,6 +10,7 @@ pub mod mask;
 pub mod verdict;
 
 use crate::call::{CallId, Cdr};
+pub use crate::config::RecorderLimits as Limits;
 use crate::ids::IdMap;
 use crate::media::session::Event as MediaEvent;
 use crate::observe::Line;
@@ -19,23 +20,6 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
-
-/// How much is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Ended calls.
-    pub calls: usize,
-    /// Bytes of all calls together.
-    pub memory: usize,
-    /// Whether messages keep more than their first line.
-    pub messages: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { calls: 1_000, memory: 64 << 20, messages: true }
-    }
-}
 
 /// Entries a call begins with that are kept whatever follows; and how many follow at most.
 const HEAD: usize = 64;

@@ -193,6 +193,13 @@ impl Registrar {
         self.temporary.get(user_part)
     }
 
+    /// Users who are registered, by name.
+    pub fn users(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.users.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The user's living bindings, highest q first.
     pub fn bindings(&self, now: Instant, user: &str) -> Vec<Binding> {
         let mut bindings: Vec<Binding> =

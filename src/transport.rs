@@ -7,10 +7,15 @@ pub mod tls;
 pub mod udp;
 pub mod ws;
 
-use crate::gateway::{FlowKind, Input};
+use crate::call::Output;
+use crate::config::Config;
+use crate::gateway::{FlowKind, Gateway, Input};
+use crate::journal::WallClock;
 use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
+use std::fmt;
 use std::net::SocketAddr;
+use std::time::Instant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
@@ -20,10 +25,33 @@ pub const CONNECTION_QUEUE: usize = 128;
 /// A write that makes no progress for this long closes its connection.
 pub const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The core's task while it does a piece of [`Work`].
+pub struct Turn<'a> {
+    pub now: Instant,
+    pub clock: &'a WallClock,
+    pub out: &'a mut Vec<Output>,
+}
+
+/// What the core runs for a shell.
+pub type Job = dyn FnOnce(&mut Gateway, &mut Turn<'_>) + Send;
+
+/// Something the core is to do or to look up for a shell, in its own task.
+pub struct Work(pub Box<Job>);
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
+    }
+}
+
 /// What shells send to the core's task.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Arrival {
     Input(Input),
+    Work(Work),
+    /// Another configuration, checked.
+    Reload { config: Box<Config>, changes: String },
     /// A connection was accepted; `send` reaches its writer.
     Flow { flow: Flow, kind: FlowKind, remote: SocketAddr, send: mpsc::Sender<Bytes> },
     /// A connection we opened is gone.

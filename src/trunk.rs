@@ -43,6 +43,8 @@ pub struct Bound {
 pub struct TrunkState {
     pub health: Health,
     pub since: Option<Instant>,
+    /// An operator has switched it off.
+    pub disabled: bool,
     misses: u32,
     answers: u32,
     /// Timeouts in a row on one connection.
@@ -50,6 +52,8 @@ pub struct TrunkState {
     pub last_failure: Option<String>,
     pub round_trip: Option<Duration>,
     probe_sent: Option<Instant>,
+    /// Probes that were answered or missed.
+    pub probes_ended: u64,
     next_probe: Option<Instant>,
     /// A 503 with Retry-After: nothing is sent before this.
     pub paused_until: Option<Instant>,
@@ -87,12 +91,22 @@ pub enum Change {
 }
 
 impl TrunkState {
+    /// A trunk nothing is known of; its first probe and registrations are due at once.
+    fn new(now: Instant, trunk: &Trunk) -> TrunkState {
+        TrunkState {
+            next_probe: trunk.probe.map(|_| now),
+            registrations: trunk.registrars.iter().map(|r| Registration::new(now, r.clone(), trunk.register_expires)).collect(),
+            ..TrunkState::default()
+        }
+    }
+
     /// A probe, or a call's request, was answered.
     pub fn answered(&mut self, now: Instant) -> Option<Change> {
         self.misses = 0;
         self.wedged = 0;
         if let Some(sent) = self.probe_sent.take() {
             self.round_trip = Some(now.saturating_duration_since(sent));
+            self.probes_ended += 1;
         }
         self.answers += 1;
         let needed = if self.health == Health::Down { RECOVERIES } else { 1 };
@@ -108,6 +122,7 @@ impl TrunkState {
     pub fn missed(&mut self, now: Instant, why: String) -> Option<Change> {
         self.answers = 0;
         self.misses += 1;
+        self.probes_ended += 1;
         self.probe_sent = None;
         self.last_failure = Some(why.clone());
         if self.health == Health::Down || self.misses < MISSES {
@@ -128,14 +143,27 @@ impl TrunkState {
     }
 
     /// A probe goes out now.
-    pub fn probing(&mut self, now: Instant, interval: Duration) {
+    pub fn probing(&mut self, now: Instant, interval: Option<Duration>) {
         self.probe_sent = Some(now);
-        let interval = if self.health == Health::Down { interval.min(DOWN_PROBE) } else { interval };
-        self.next_probe = Some(now + interval);
+        let own = if self.health == Health::Down { interval.map(|i| i.min(DOWN_PROBE)) } else { interval };
+        self.next_probe = own.map(|i| now + i);
+    }
+
+    /// A probe is due now.
+    pub fn probe_now(&mut self, now: Instant) {
+        self.next_probe = Some(now);
+    }
+
+    /// Probes missed in a row.
+    pub fn missed_in_a_row(&self) -> u32 {
+        self.misses
     }
 
     /// Whether calls may be sent to it now, or why not.
     pub fn usable(&self, now: Instant) -> Result<(), (Code, String)> {
+        if self.disabled {
+            return Err((Code::TRUNK_DISABLED, "an operator has disabled it".to_owned()));
+        }
         if self.health == Health::Down {
             return Err((Code::TRUNK_DOWN, format!("it is down: {}", self.last_failure.as_deref().unwrap_or("no answer to OPTIONS"))));
         }
@@ -162,12 +190,27 @@ pub struct Trunks {
 impl Trunks {
     /// The trunks of `config`; the first probes and registrations are due at once.
     pub fn new(now: Instant, config: &Config) -> Trunks {
-        let state = |t: &Trunk| TrunkState {
-            next_probe: t.probe.map(|_| now),
-            registrations: t.registrars.iter().map(|r| Registration::new(now, r.clone(), t.register_expires)).collect(),
-            ..TrunkState::default()
-        };
-        Trunks { states: config.trunks.values().map(|t| (t.name.clone(), state(t))).collect() }
+        Trunks { states: config.trunks.values().map(|t| (t.name.clone(), TrunkState::new(now, t))).collect() }
+    }
+
+    /// The trunks of another configuration: who stays where it was keeps what is known of it.
+    pub fn reload(&mut self, now: Instant, config: &Config) {
+        let mut before = std::mem::take(&mut self.states);
+        for trunk in config.trunks.values() {
+            let fresh = TrunkState::new(now, trunk);
+            let state = match before.remove(&trunk.name) {
+                Some(mut kept) => {
+                    let same = kept.registrations.iter().map(|r| &r.registrar).eq(fresh.registrations.iter().map(|r| &r.registrar));
+                    if !same {
+                        kept.registrations = fresh.registrations;
+                    }
+                    kept.next_probe = if trunk.probe.is_some() { kept.next_probe.or(Some(now)) } else { None };
+                    kept
+                }
+                None => fresh,
+            };
+            self.states.insert(trunk.name.clone(), state);
+        }
     }
 
     /// One trunk's state.

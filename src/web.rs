@@ -1,6 +1,10 @@
 //! The web port: the page, liveness, and the door to SIP over WebSocket. All files are in the binary.
 
+use crate::config::Config;
+use crate::gateway::Gauges;
 use crate::transport::{Inbox, ws};
+use axum::Router;
+use axum::body::Body;
 use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,12 +16,13 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tower::ServiceExt;
 
 /// Connections at once; each costs a few kilobytes.
 const MAX_CONNECTIONS: usize = 12_000;
@@ -34,11 +39,14 @@ const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 's
 /// What the web port knows of the node.
 pub struct Web {
     pub inbox: Inbox,
-    pub origins: Vec<String>,
+    pub origins: Mutex<Vec<String>>,
     pub domain: String,
     /// The demo's login, given to pages of this machine only.
     pub login: Option<(String, String)>,
-    pub draining: Arc<AtomicBool>,
+    pub gauges: watch::Receiver<Gauges>,
+    /// The API and, for pages of this machine in the demo, a token for it.
+    pub api: Router,
+    pub page_token: Option<String>,
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     pub connections: AtomicUsize,
     pub sources: Mutex<HashMap<IpAddr, usize>>,
@@ -48,11 +56,16 @@ pub struct Web {
 impl Web {
     /// A web port with nothing connected.
     pub fn new(
-        inbox: Inbox, origins: Vec<String>, domain: String, login: Option<(String, String)>, tls: Option<tokio_rustls::TlsAcceptor>,
-        draining: Arc<AtomicBool>,
+        inbox: Inbox, config: &Config, tls: Option<tokio_rustls::TlsAcceptor>, gauges: watch::Receiver<Gauges>, api: Router, page_token: Option<String>,
     ) -> Web {
         let handshakes = Semaphore::new(MAX_HANDSHAKES);
-        Web { inbox, origins, domain, login, draining, tls, connections: AtomicUsize::new(0), sources: Mutex::default(), handshakes }
+        let (origins, domain, login) = (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
+        Web { inbox, origins, domain, login, gauges, api, page_token, tls, connections: AtomicUsize::new(0), sources: Mutex::default(), handshakes }
+    }
+
+    /// Lets pages of these origins in from now on.
+    pub fn set_origins(&self, origins: &[String]) {
+        *self.origins.lock().unwrap_or_else(PoisonError::into_inner) = origins.to_vec();
     }
 
     /// Counts a connection in; false where it is one too many, and then nothing is counted.
@@ -124,7 +137,13 @@ pub async fn serve(listener: TcpListener, web: Arc<Web>) {
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, remote: SocketAddr, seat: Arc<Seat>) {
     let service = service_fn(move |request| {
         let seat = seat.clone();
-        async move { Ok::<_, Infallible>(respond(request, remote, &seat)) }
+        async move {
+            // The API has its own guard; everything else is a file or the WebSocket's door.
+            if request.uri().path().starts_with("/api/") {
+                return seat.web.api.clone().oneshot(request.map(Body::new)).await;
+            }
+            Ok::<_, Infallible>(respond(request, remote, &seat).map(Body::new))
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -171,7 +190,7 @@ fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &A
         "/jssip.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/dist/jssip.js")),
         "/settings.json" => settings(&request, remote, web),
         "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if web.draining.load(Ordering::Relaxed) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" if web.gauges.borrow().draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/sip" => upgrade(request, remote, seat),
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
@@ -185,7 +204,8 @@ fn settings(request: &Request<hyper::body::Incoming>, remote: SocketAddr, web: &
     // The name guards against a foreign page that rebinds its DNS name to this address.
     let own = matches!(name, "localhost" | "127.0.0.1" | "[::1]") && remote.ip().to_canonical().is_loopback();
     let login = web.login.as_ref().filter(|_| own).map(|(user, password)| serde_json::json!({ "user": user, "password": password }));
-    let body = serde_json::json!({ "domain": web.domain, "login": login, "version": env!("CARGO_PKG_VERSION") });
+    let token = web.page_token.as_ref().filter(|_| own);
+    let body = serde_json::json!({ "domain": web.domain, "login": login, "token": token, "version": env!("CARGO_PKG_VERSION") });
     file(StatusCode::OK, "application/json", body.to_string())
 }
 
@@ -199,7 +219,7 @@ fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let scheme = if web.tls.is_some() { "https" } else { "http" };
     let own = host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
-    own || web.origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
+    own || web.origins.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|o| o.eq_ignore_ascii_case(origin))
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.
@@ -262,7 +282,9 @@ mod tests {
     #[test]
     fn one_address_holds_a_hundred_connections_and_gives_them_back() {
         let (core, _inbox) = tokio::sync::mpsc::channel(1);
-        let web = Web::new(Inbox::new(core), Vec::new(), String::new(), None, None, Arc::default());
+        let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
+        let (config, _) = crate::config::check::parse_embedded("[server]\ndomain = \"x\"\n", &[("default", plan)]).unwrap_or_else(|p| panic!("{p}"));
+        let web = Web::new(Inbox::new(core), &config, None, watch::channel(Gauges::default()).1, Router::new(), None);
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         assert_eq!((0..150).filter(|_| web.enter(one)).count(), 100);
         assert!(web.enter(other));

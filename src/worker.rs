@@ -67,7 +67,7 @@ pub enum Notice {
     Opened { end: EndId, address: SocketAddr },
     OpenFailed { end: EndId, why: String },
     Media(MediaEvent),
-    EndClosed { end: EndId, statistics: Statistics },
+    EndClosed { end: EndId, statistics: Box<Statistics> },
     Closed { statistics: Vec<(EndId, Statistics)> },
     Panicked,
 }

@@ -143,9 +143,11 @@ impl Cdr {
         }
     }
 
-    /// The newest figures of an end that is in use.
-    pub fn figures(&mut self, end: EndId, figures: Statistics) {
-        self.end_closed(end, figures);
+    /// The trunk the call came from or went to, the one that answered before those that were tried.
+    pub fn trunk(&self) -> Option<&str> {
+        let named = |target: &'_ str| target.strip_prefix("trunk:").map(str::len);
+        let of = |target| named(target).map(|len| &target[target.len() - len..]);
+        self.answered_by.as_deref().and_then(of).or_else(|| of(&self.from)).or_else(|| self.tried.last().and_then(|t| of(&t.target)))
     }
 
     /// `success`, `client_error`, `server_error`: who is to blame, coarsely.

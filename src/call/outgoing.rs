@@ -116,7 +116,10 @@ impl Call {
                 branch.hops = hops.into();
                 self.try_next_hop(desk, id);
             }
-            Located::Failed(why) => self.branch_failed(desk, id, Reject::new(503, why).code(Code::DNS)),
+            Located::Failed(why) => {
+                let target = self.branch_mut(id).map(|b| b.target.to_string()).unwrap_or_default();
+                self.branch_failed(desk, id, Reject::new(503, format!("{target} cannot be found: {why}")).code(Code::DNS));
+            },
             Located::Waiting(_) => {}
         }
     }

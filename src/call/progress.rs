@@ -89,7 +89,10 @@ impl Call {
         if !wanted {
             return;
         }
-        self.cdr.ringing.get_or_insert(desk.now);
+        if self.cdr.ringing.is_none() {
+            self.cdr.ringing = Some(desk.now);
+            desk.note(Note::CallRinging { call: self.id });
+        }
         if self.a_final {
             self.transfer_progress(desk, message.status());
             if matches!(settled, Some(Ok(()))) {

@@ -4,6 +4,7 @@
 //! addresses of a peer are acceptable (media rule 6).
 
 use super::{Leg, Party};
+use crate::errors::Code;
 use crate::codec::Codec;
 use crate::config::{Config, Prefer};
 use crate::sdp::offer_answer::{Agreed, Remote};
@@ -79,7 +80,7 @@ fn check_address(config: &Config, leg: &Leg, agreed: &Agreed, signalling: Option
     if known || ip == signalling.to_canonical() || is_public(ip) || (is_private(ip) && is_private(signalling)) {
         return Ok(());
     }
-    refuse(format!("the SDP names {ip}, which is neither public nor in media = [\"…\"] of trunk {name}"))
+    refuse(format!("the SDP names {ip}, which is neither public nor in media = [\"…\"] of trunk {name}")).map_err(|why: Reject| why.code(Code::PRIVATE_MEDIA))
 }
 
 fn is_private(ip: IpAddr) -> bool {

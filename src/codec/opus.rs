@@ -80,3 +80,8 @@ impl Encoder {
         let _ = self.0.set_complexity(complexity.min(10));
     }
 }
+
+/// The library's own name and version, such as `libopus 1.3.1`.
+pub fn library_version() -> &'static str {
+    audiopus::version()
+}

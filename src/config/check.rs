@@ -1,5 +1,6 @@
 //! From files to settings: every error in every file, with place, cause and fix.
 
+mod operators;
 mod routes;
 mod trunks;
 
@@ -115,6 +116,8 @@ impl Check {
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
         let sip = self.sip_settings(&f.sip);
         let limits = self.limits(f.limits, &media);
+        let recorder = self.recorder(&f.recorder);
+        let api = self.api(f.api, f.metrics.listen.as_ref());
         let drain_timeout = self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
         let users: BTreeMap<_, _> = f.user.into_iter().map(|(n, u)| (n.clone(), self.user(n, u, &plan))).collect();
         let trunks: BTreeMap<_, _> = f.trunk.into_iter().filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?))).collect();
@@ -148,6 +151,8 @@ impl Check {
             plan: Arc::new(plan),
             prompts: std::mem::take(&mut self.prompts),
             cdr_file: f.events.cdr.map(|c| self.folder.join(c.file)),
+            recorder,
+            api,
             drain_timeout,
             page_login: None,
             allow_md5: f.sip.md5.unwrap_or(true),

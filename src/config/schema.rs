@@ -15,6 +15,9 @@ pub struct File {
     pub media: Media,
     pub limits: Limits,
     pub events: Events,
+    pub recorder: Recorder,
+    pub api: Api,
+    pub metrics: Metrics,
     pub user: BTreeMap<String, Spanned<User>>,
     pub trunk: BTreeMap<String, Spanned<Trunk>>,
 }
@@ -96,6 +99,34 @@ pub struct Limits {
     pub calls_per_user: Option<usize>,
     pub new_calls_per_second: Option<u32>,
     pub max_duration: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recorder {
+    pub calls: Option<usize>,
+    pub memory: Option<Text>,
+    pub messages: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    pub control: Option<String>,
+    pub token: BTreeMap<String, Spanned<Token>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    pub sha256: Text,
+    pub scope: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    pub listen: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]

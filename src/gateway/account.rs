@@ -77,6 +77,9 @@ impl Gateway {
         if let Note::CallEnded(cdr) = note {
             self.recorder.ended(cdr.call, cdr);
         }
+        if matches!(note, Note::Quality { .. } | Note::CallRinging { .. }) {
+            return;
+        }
         let line = note.line();
         if let Some(call) = line.call {
             self.recorder.add(now, call, What::Said(line));

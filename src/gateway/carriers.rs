@@ -58,8 +58,8 @@ impl Gateway {
     }
 
     fn rearm_probe(&mut self, now: Instant, trunk: &Trunk) {
-        if let (Some(state), Some(interval)) = (self.trunks.get_mut(&trunk.name), trunk.probe) {
-            state.probing(now, interval);
+        if let Some(state) = self.trunks.get_mut(&trunk.name) {
+            state.probing(now, trunk.probe);
         }
     }
 

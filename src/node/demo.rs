@@ -1,6 +1,6 @@
 //! The demo: one node for the page, and a second one as a real SIP trunk on loopback with a far end of its own.
 
-use super::{Node, random};
+use super::{Control, Node, Origin, random};
 use crate::config::Config;
 use crate::config::check::parse_embedded;
 use anyhow::anyhow;
@@ -24,6 +24,8 @@ pub struct Options {
     /// A further address to offer to browsers, such as the host's in a container.
     pub ip: Option<IpAddr>,
     pub cdr_file: Option<std::path::PathBuf>,
+    /// The control socket's place; nothing: the usual one.
+    pub control: Option<std::path::PathBuf>,
 }
 
 fn checked(text: &str, dialplans: &[(&str, &str)]) -> anyhow::Result<Config> {
@@ -60,7 +62,8 @@ impl Demo {
                 config.public_ips.push(ip);
             }
         }
-        let phone = Node::start(config).await?;
+        let origin = Origin { file: None, control: Control::IfFree(options.control.clone()) };
+        let phone = Node::start_from(config, origin).await?;
         Ok(Demo { phone, far_end })
     }
 }

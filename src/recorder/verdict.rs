@@ -60,7 +60,7 @@ pub fn judge(cdr: &Cdr) -> Verdict {
     let talked = cdr.answered.zip(cdr.end).map(|(a, e)| e.saturating_duration_since(a));
     let media = talked.and_then(|talked| of_media(cdr, talked));
     // These say that media was missing; what was missing says more.
-    let symptom = matches!(cdr.code, Code::MEDIA_STOPPED | Code::BROWSER_GONE | Code::FINE | Code::KICKED);
+    let symptom = matches!(cdr.code, Code::MEDIA_STOPPED | Code::BROWSER_GONE | Code::DTLS | Code::FINGERPRINT | Code::FINE | Code::KICKED);
     match (media, talked) {
         (Some(verdict), _) if symptom => verdict,
         (_, Some(talked)) if !cdr.code.is_fault() => fine(cdr, talked),
@@ -130,13 +130,16 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
+/// A look at one end: its figures, its side, who is there, and where its SIP comes from.
+type Look<'a> = dyn Fn(&Statistics, Side, &str, Option<IpAddr>) -> Option<Verdict> + 'a;
+
 /// What the two ends' figures say of a call that was answered.
 fn of_media(cdr: &Cdr, talked: Duration) -> Option<Verdict> {
     let a = cdr.a.as_ref().map(|s| (s, Side::Caller, cdr.from.clone(), cdr.remotes[0]));
     let b = cdr.b.as_ref().map(|s| (s, Side::Callee, cdr.answered_by.clone().unwrap_or_default(), cdr.remotes[1]));
     let ends: Vec<_> = [a, b].into_iter().flatten().collect();
     // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
-    let of = |look: &dyn Fn(&Statistics, Side, &str, Option<IpAddr>) -> Option<Verdict>| {
+    let of = |look: &Look<'_>| {
         ends.iter().find_map(|(s, side, who, remote)| look(s, *side, who, *remote))
     };
     let (code, why) = (cdr.code, cdr.media_problem.as_deref().unwrap_or_default());

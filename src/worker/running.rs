@@ -291,7 +291,7 @@ impl Running {
         let addresses: Vec<_> = live.addresses.extract_if(.., |(e, _)| *e == end).collect();
         self.drop_routes(id, lines, ufrags, addresses);
         if let Some(statistics) = statistics {
-            (self.tell)(id, Notice::EndClosed { end, statistics });
+            (self.tell)(id, Notice::EndClosed { end, statistics: Box::new(statistics) });
         }
     }
 

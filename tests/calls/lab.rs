@@ -9,7 +9,6 @@ use webtrunk::call::desk::{Identity, Output};
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
 use webtrunk::locate::{Answer, Query};
-use webtrunk::media::Statistics;
 use webtrunk::observe::Note;
 use webtrunk::sip::digest;
 use webtrunk::sip::parse::{Framing, HeaderName};
@@ -111,6 +110,8 @@ impl Peer {
     }
     fn remote(self) -> SocketAddr {
         match self {
+            // A browser out in the world.
+            Peer::Browser(_, 100..) => SocketAddr::from(([198, 51, 100, 23], 40_000)),
             Peer::Browser(..) => SocketAddr::from(([127, 0, 0, 20], 40_000)),
             Peer::Trunk(_, n) => SocketAddr::from(([127, 0, 0, n], 5060)),
         }
@@ -263,7 +264,7 @@ impl Lab {
             }
             Command::CloseEnd { session, end } => {
                 self.ends.retain(|e| *e != (*session, *end));
-                vec![(*session, Notice::EndClosed { end: *end, statistics: Statistics::default() })]
+                vec![(*session, Notice::EndClosed { end: *end, statistics: Box::default() })]
             }
             Command::Close { session } => {
                 self.ends.retain(|e| e.0 != *session);

@@ -1,0 +1,189 @@
+//! The API: one router behind two doors, the local control socket (no token) and the web port (bearer tokens).
+//!
+//! A handler never shares state with the core: it hands it a piece of work and awaits what that returns.
+//! Errors are RFC 9457 problems with the code and the fix of the registry.
+
+pub mod calls;
+pub mod carriers;
+pub mod events;
+pub mod metrics;
+pub mod openapi;
+pub mod pcap;
+pub mod server;
+pub mod socket;
+pub mod view;
+
+use crate::config::{ApiToken, Config, Scope};
+use crate::errors::Code;
+use crate::gateway::{Gateway, Gauges};
+use crate::transport::{Arrival, Inbox, Turn, Work};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use events::Feed;
+use metrics::Metrics;
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{oneshot, watch};
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct Api {
+    pub inbox: Inbox,
+    pub feed: Arc<Feed>,
+    pub metrics: Arc<Metrics>,
+    pub gauges: watch::Receiver<Gauges>,
+    pub tokens: Arc<Mutex<Vec<ApiToken>>>,
+    pub reload: Option<server::Reload>,
+    pub cdr_file: Option<std::path::PathBuf>,
+}
+
+/// Through which door a request came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// The control socket: whoever may open the file may do anything.
+    Local,
+    Web,
+}
+
+/// A refusal of the API.
+#[derive(Debug)]
+pub struct Problem {
+    pub status: StatusCode,
+    pub code: Code,
+    pub detail: String,
+    pub fix: Option<String>,
+}
+
+impl Problem {
+    /// A refusal with a sentence.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem { status, code: Code::FINE, detail: detail.into(), fix: None }
+    }
+
+    /// Nothing of this name.
+    pub fn missing(what: &str, name: &str) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, format!("there is no {what} {name:?}"))
+    }
+
+    /// What to do about it.
+    pub fn fix(mut self, fix: impl Into<String>) -> Problem {
+        self.fix = Some(fix.into());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let entry = self.code.entry();
+        let body = json!({
+            "type": entry.map_or_else(|| "about:blank".to_owned(), |_| format!("/api/v1/errors/{}", self.code)),
+            "title": entry.map_or_else(|| self.status.canonical_reason().unwrap_or("refused").to_owned(), |e| e.title.clone()),
+            "status": self.status.as_u16(), "detail": self.detail,
+            "code": self.code.is_fault().then(|| self.code.to_string()),
+            "fix": self.fix.or_else(|| entry.map(|e| e.fix.clone())),
+        });
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
+}
+
+/// What handlers answer.
+pub type Answer<T> = Result<T, Problem>;
+
+impl Api {
+    /// Has the core do `work`, and returns what came of it.
+    ///
+    /// # Errors
+    /// The core has stopped.
+    pub async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Gateway, &mut Turn<'_>) -> T + Send + 'static) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        let work = Work(Box::new(move |gateway, turn| drop(reply.send(work(gateway, turn)))));
+        self.inbox.give(Arrival::Work(work)).await;
+        answer.await.map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"))
+    }
+
+    /// Takes other tokens from now on.
+    pub fn set_tokens(&self, config: &Config) {
+        *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = config.api.tokens.clone();
+    }
+
+    /// What the bearer of `token` may do. Every known token is compared, each in constant time.
+    fn scope_of(&self, token: &str) -> Option<Scope> {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |t: &ApiToken| bool::from(subtle::ConstantTimeEq::ct_eq(hash.as_ref(), t.sha256.as_slice()));
+        tokens.iter().fold(None, |found, t| if fits(t) { Some(t.scope) } else { found })
+    }
+}
+
+/// The scope a request needs.
+fn needed(method: &Method, path: &str) -> Scope {
+    let steers = ["/drain", "/reload", "/trunks/", "/registrations/", "/config"];
+    match *method {
+        Method::GET if path.contains("/config") => Scope::Admin,
+        Method::GET | Method::HEAD => Scope::Read,
+        _ if path.ends_with("/dialplan/test") => Scope::Read,
+        _ if steers.iter().any(|s| path.contains(s)) => Scope::Admin,
+        _ => Scope::Write,
+    }
+}
+
+async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<Door>() == Some(&Door::Local);
+    if !local {
+        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+        let needed = needed(request.method(), request.uri().path());
+        match bearer.and_then(|token| api.scope_of(token.trim())) {
+            Some(scope) if scope >= needed => {}
+            Some(scope) => {
+                let detail = format!("this token may {scope:?}, and this needs {needed:?}").to_lowercase();
+                return Problem::new(StatusCode::FORBIDDEN, detail).fix("use another token, or raise its scope in [api.token.…]").into_response();
+            }
+            None => {
+                let mut response = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed here")
+                    .fix("`webtrunk api-token NAME` makes one; send it as Authorization: Bearer …").into_response();
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"webtrunk\""));
+                return response;
+            }
+        }
+    }
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// All routes under `/api/v1`.
+pub fn router(api: Api) -> Router {
+    let v1 = Router::new()
+        .route("/calls", get(calls::list))
+        .route("/calls/{id}", get(calls::show).delete(calls::hang_up))
+        .route("/calls/{id}/ladder", get(calls::ladder))
+        .route("/calls/{id}/quality", get(calls::quality))
+        .route("/calls/{id}/pcap", get(calls::pcap))
+        .route("/registrations", get(carriers::registrations))
+        .route("/registrations/{user}", delete(carriers::disconnect))
+        .route("/trunks", get(carriers::trunks))
+        .route("/trunks/{name}", get(carriers::trunk))
+        .route("/trunks/{name}/probe", post(carriers::probe))
+        .route("/trunks/{name}/enable", post(carriers::enable))
+        .route("/trunks/{name}/disable", post(carriers::disable))
+        .route("/status", get(server::status))
+        .route("/drain", post(server::drain).delete(server::end_drain))
+        .route("/reload", post(server::reload))
+        .route("/config", get(server::config))
+        .route("/dialplan", get(server::dialplan))
+        .route("/dialplan/test", post(server::dialplan_test))
+        .route("/errors", get(server::errors))
+        .route("/errors/{code}", get(server::error))
+        .route("/cdr", get(server::cdr))
+        .route("/events", get(events::stream))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(|request: Request| async move { Problem::new(StatusCode::NOT_FOUND, format!("there is no {}", request.uri().path())).fix("GET /api/v1/openapi.json lists everything there is") })
+        .method_not_allowed_fallback(|| async { Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods") })
+        .layer(axum::middleware::from_fn_with_state(api.clone(), guard));
+    Router::new().nest("/api/v1", v1).with_state(api)
+}

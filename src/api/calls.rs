@@ -1,0 +1,157 @@
+//! `/calls`: what goes on, what went on, and ending it.
+
+use super::{Answer, Api, Problem, pcap, view};
+use crate::call::CallId;
+use crate::gateway::Input;
+use crate::gateway::operate::Command;
+use crate::recorder::{draw, ladder};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Most calls of one answer.
+const MOST: usize = 1_000;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    /// `live`, `ended`; all where left out.
+    pub state: Option<String>,
+    pub user: Option<String>,
+    pub trunk: Option<String>,
+    /// Part of a number.
+    pub number: Option<String>,
+    pub limit: Option<usize>,
+}
+
+/// GET /calls
+pub async fn list(State(api): State<Api>, filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>) -> Answer<Json<Value>> {
+    let Query(filter) = filter.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    if let Some(state) = filter.state.as_deref().filter(|s| !matches!(*s, "live" | "ended" | "all")) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("state={state} is not known")).fix("use live, ended or all"));
+    }
+    api.ask(move |gateway, turn| {
+        let wanted = |state: &str| filter.state.as_deref().is_none_or(|s| s == "all" || s == state);
+        let mut calls = Vec::new();
+        if wanted("live") {
+            calls.extend(gateway.live_calls().map(|c| view::live(c, turn.now, turn.clock)));
+        }
+        if wanted("ended") {
+            calls.extend(gateway.recorder.newest().into_iter().filter(|f| gateway.live_call(f.call).is_none()).filter_map(|f| view::ended(f, turn.clock)));
+        }
+        calls.retain(|c| view::fits(c, filter.user.as_deref(), filter.trunk.as_deref(), filter.number.as_deref()));
+        calls.sort_by(|a, b| b["start"].as_str().cmp(&a["start"].as_str()));
+        calls.truncate(filter.limit.unwrap_or(100).min(MOST));
+        Json(Value::Array(calls))
+    }).await
+}
+
+/// GET /calls/{id}
+pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    let shown = id.clone();
+    let found = api.ask(move |gateway, turn| {
+        let flight = gateway.recorder.find(&id)?;
+        view::detail(flight, gateway.live_call(flight.call), turn.now, turn.clock)
+    }).await?;
+    found.map(Json).ok_or_else(|| missing(&shown))
+}
+
+fn missing(id: &str) -> Problem {
+    Problem::missing("call", id).fix("`webtrunk calls` lists those that are remembered; ids may be shortened to four characters; \"last\" is the newest")
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub struct Kick {
+    pub code: Option<u16>,
+    pub reason: Option<String>,
+}
+
+/// DELETE /calls/{id}
+pub async fn hang_up(State(api): State<Api>, Path(id): Path<String>, Query(kick): Query<Kick>) -> Answer<Json<Value>> {
+    let status = kick.code.unwrap_or(480);
+    if !(400..700).contains(&status) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("code={status} refuses no call")).fix("use 400 to 699, such as 480 or 603"));
+    }
+    let why: String = kick.reason.unwrap_or_else(|| "ended by an operator".into()).chars().filter(|c| !c.is_control()).take(120).collect();
+    let shown = id.clone();
+    let ended = api.ask(move |gateway, turn| {
+        let call = gateway.recorder.find(&id)?.call;
+        let lives = gateway.live_call(call).is_some();
+        if lives {
+            gateway.handle(turn.now, Input::Operate(Command::Kick { call, status, why }), turn.out);
+        }
+        Some((call, lives))
+    }).await?;
+    match ended {
+        Some((call, true)) => Ok(Json(serde_json::json!({ "call": call.to_string(), "ended": true }))),
+        Some((call, false)) => Err(Problem::new(StatusCode::CONFLICT, format!("call {call} has ended already"))),
+        None => Err(missing(&shown)),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub struct LadderQuery {
+    /// `text`, `json`, `svg`, `mermaid`; else by Accept.
+    pub format: Option<String>,
+    /// Whole messages in the text.
+    pub full: bool,
+}
+
+/// GET /calls/{id}/ladder
+pub async fn ladder(State(api): State<Api>, Path(id): Path<String>, Query(query): Query<LadderQuery>, headers: HeaderMap) -> Answer<Response> {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let format = match query.format.as_deref() {
+        Some(known @ ("text" | "json" | "svg" | "mermaid")) => known.to_owned(),
+        Some(other) => return Err(Problem::new(StatusCode::BAD_REQUEST, format!("format={other} is not known")).fix("use text, json, svg or mermaid")),
+        None if accept.contains("image/svg") => "svg".to_owned(),
+        None if accept.contains("mermaid") => "mermaid".to_owned(),
+        None if accept.contains("text/plain") => "text".to_owned(),
+        None => "json".to_owned(),
+    };
+    let shown = id.clone();
+    let found = api.ask(move |gateway, turn| {
+        let flight = gateway.recorder.find(&id)?;
+        let detail = view::detail(flight, gateway.live_call(flight.call), turn.now, turn.clock)?;
+        let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
+        Some((detail, lanes, ladder::rows(flight)))
+    }).await?;
+    let (detail, lanes, rows) = found.ok_or_else(|| missing(&shown))?;
+    Ok(match format.as_str() {
+        "svg" => ([(header::CONTENT_TYPE, "image/svg+xml")], draw::svg(&lanes, &rows)).into_response(),
+        "mermaid" => ([(header::CONTENT_TYPE, "text/vnd.mermaid; charset=utf-8")], draw::mermaid(&lanes, &rows)).into_response(),
+        "text" => {
+            let text = format!("{}\n{}{}", view::headline(&detail), draw::text(&lanes, &rows, query.full), view::conclusion(&detail));
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+        }
+        _ => Json(view::ladder(&detail, &lanes, &rows)).into_response(),
+    })
+}
+
+/// GET /calls/{id}/quality
+pub async fn quality(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    let shown = id.clone();
+    let found = api.ask(move |gateway, _| {
+        let flight = gateway.recorder.find(&id)?;
+        let cdr = flight.cdr.as_deref().or_else(|| gateway.live_call(flight.call).map(|c| &c.cdr))?;
+        Some(view::quality(flight.call, cdr))
+    }).await?;
+    found.map(Json).ok_or_else(|| missing(&shown))
+}
+
+/// GET /calls/{id}/pcap
+pub async fn pcap(State(api): State<Api>, Path(id): Path<String>) -> Answer<Response> {
+    let shown = id.clone();
+    let found: Option<(CallId, anyhow::Result<Vec<u8>>)> = api.ask(move |gateway, turn| {
+        let flight = gateway.recorder.find(&id)?;
+        Some((flight.call, pcap::write(flight, turn.clock)))
+    }).await?;
+    let (call, bytes) = found.ok_or_else(|| missing(&shown))?;
+    let bytes = bytes.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the capture cannot be written: {e}")))?;
+    let name = format!("attachment; filename=\"{call}.pcap\"");
+    Ok(([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap".to_owned()), (header::CONTENT_DISPOSITION, name)], bytes).into_response())
+}

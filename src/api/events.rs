@@ -1,0 +1,193 @@
+//! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
+
+use super::{Api, Answer, Problem};
+use crate::gateway::Gauges;
+use crate::journal::{WallClock, to_json};
+use crate::observe::Note;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{self, KeepAlive, Sse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::broadcast;
+use tokio_stream::Stream;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::BroadcastStream;
+
+/// Events kept for those who come back.
+const KEPT: usize = 1_000;
+/// A reader this far behind misses some, and is told how many.
+const BEHIND: usize = 4_096;
+
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Rises by one; begins anew with the process.
+    pub id: u64,
+    pub kind: &'static str,
+    /// `{ type, timestamp, data }`, as in a webhook.
+    pub body: Value,
+}
+
+/// Every kind there is, and when it is said.
+pub const KINDS: [(&str, &str); 14] = [
+    ("call.started", "an INVITE was let in"),
+    ("call.refused", "an INVITE became no call; `code` and `why` say why"),
+    ("call.ringing", "the callee's side rings"),
+    ("call.answered", "both sides talk"),
+    ("call.quality", "figures of one leg, every 2.5 to 7.5 s"),
+    ("call.warning", "something is wrong with a call that goes on"),
+    ("call.ended", "the record, as in the CDR file"),
+    ("registration.added", "a browser has registered"),
+    ("registration.removed", "a browser is gone"),
+    ("trunk.up", "a trunk takes calls"),
+    ("trunk.down", "a trunk takes none"),
+    ("config.reloaded", "another configuration is in force"),
+    ("drain.started", "no new calls are taken"),
+    ("drain.finished", "the last call of a drain has ended, or the drain was"),
+];
+
+/// Where events go.
+pub struct Feed {
+    kept: Mutex<(u64, VecDeque<Arc<Event>>)>,
+    live: broadcast::Sender<Arc<Event>>,
+}
+
+impl Default for Feed {
+    fn default() -> Feed {
+        Feed { kept: Mutex::default(), live: broadcast::channel(BEHIND).0 }
+    }
+}
+
+impl Feed {
+    /// Tells what a note says, if it is news.
+    pub fn tell(&self, note: &Note, now: Instant, clock: &WallClock) {
+        // Only who listens wants figures every few seconds.
+        if matches!(note, Note::Quality { .. }) && self.live.receiver_count() == 0 {
+            return;
+        }
+        if let Some((kind, data)) = data_of(note, clock) {
+            self.push(kind, data, now, clock);
+        }
+    }
+
+    /// The last call of a drain has ended.
+    pub fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
+        self.push("drain.finished", json!({ "calls": gauges.calls }), now, clock);
+    }
+
+    fn push(&self, kind: &'static str, data: Value, now: Instant, clock: &WallClock) {
+        let body = json!({ "type": kind, "timestamp": clock.format(now), "data": data });
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.0 += 1;
+        let event = Arc::new(Event { id: kept.0, kind, body });
+        if kind != "call.quality" {
+            if kept.1.len() == KEPT {
+                kept.1.pop_front();
+            }
+            kept.1.push_back(event.clone());
+        }
+        let _ = self.live.send(event);
+    }
+
+    /// What was said after `id`, and the way to what will be.
+    fn from(&self, id: Option<u64>) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let missed = kept.1.iter().filter(|e| id.is_some_and(|id| e.id > id)).cloned().collect();
+        (missed, self.live.subscribe())
+    }
+}
+
+fn data_of(note: &Note, clock: &WallClock) -> Option<(&'static str, Value)> {
+    let line = note.line();
+    let call = line.call.map(|c| c.to_string());
+    let warning = || json!({ "call": call, "code": line.code.to_string(), "text": line.text });
+    Some(match note {
+        Note::CallStarted { from, number, route, .. } => ("call.started", json!({ "call": call, "from": from, "to": number, "route": route })),
+        Note::CallRefused { from, to, status, why, .. } => {
+            ("call.refused", json!({ "call": call, "from": from, "to": to, "sip_code": status, "code": line.code.to_string(), "why": why }))
+        }
+        Note::CallRinging { call } => ("call.ringing", json!({ "call": call.to_string() })),
+        Note::CallAnswered { by, after, codecs, .. } => {
+            ("call.answered", json!({ "call": call, "by": by, "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1] }))
+        }
+        Note::Quality { call, leg, figures } => ("call.quality", json!({
+            "call": call.to_string(), "leg": leg, "codec": figures.codec, "mos_estimated": figures.mos.0, "packets_in": figures.received,
+            "packets_lost": figures.lost, "packets_out": figures.sent, "jitter_ms": figures.jitter.as_millis() as u64,
+            "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64), "sounding": figures.sounding,
+        })),
+        Note::BranchFailed { .. } | Note::TransferFailed { .. } | Note::TrunkFull { .. } | Note::OneWay { .. } | Note::MediaPanicked { .. } | Note::CallPanicked { .. } => {
+            ("call.warning", warning())
+        }
+        Note::CallEnded(cdr) => ("call.ended", to_json(cdr, clock)),
+        Note::Registered { user, flows, user_agent } => ("registration.added", json!({ "user": user, "flows": flows, "user_agent": user_agent })),
+        Note::Unregistered { user, why } => ("registration.removed", json!({ "user": user, "why": why })),
+        Note::TrunkUp { trunk, .. } => ("trunk.up", json!({ "trunk": trunk })),
+        Note::TrunkDown { trunk, why } => ("trunk.down", json!({ "trunk": trunk, "why": why, "code": line.code.to_string() })),
+        Note::TrunkSwitched { trunk, enabled: true } => ("trunk.up", json!({ "trunk": trunk, "by": "operator" })),
+        Note::TrunkSwitched { trunk, enabled: false } => ("trunk.down", json!({ "trunk": trunk, "by": "operator" })),
+        Note::Reloaded { changes } => ("config.reloaded", json!({ "changes": changes })),
+        Note::Draining { calls } => ("drain.started", json!({ "calls": calls })),
+        Note::DrainEnded => ("drain.finished", json!({ "cancelled": true })),
+        _ => return None,
+    })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub struct Wanted {
+    /// Kinds, separated by commas; `call.*` is all of calls.
+    pub types: Option<String>,
+    pub call: Option<String>,
+}
+
+impl Wanted {
+    fn wants(&self, event: &Event) -> bool {
+        let kind = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(start) => event.kind.starts_with(start),
+            None => event.kind == pattern,
+        };
+        let of_call = |id: &str| event.body["data"]["call"].as_str().is_some_and(|c| c.starts_with(id));
+        self.types.as_deref().is_none_or(|types| types.split(',').any(|t| kind(t.trim()))) && self.call.as_deref().is_none_or(of_call)
+    }
+}
+
+/// GET /events
+pub async fn stream(State(api): State<Api>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Answer<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
+    let last = match headers.get("last-event-id").map(|v| v.to_str().ok().and_then(|v| v.trim().parse().ok())) {
+        Some(None) => return Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, "Last-Event-ID is not a number of ours")),
+        last => last.flatten(),
+    };
+    let (missed, live) = api.feed.from(last);
+    let live = BroadcastStream::new(live).map(|next| next.ok());
+    let all = tokio_stream::iter(missed.into_iter().map(Some)).chain(live);
+    let events = all.filter_map(move |event| match event {
+        Some(event) => wanted.wants(&event).then(|| Ok(sse::Event::default().id(event.id.to_string()).event(event.kind).data(event.body.to_string()))),
+        // It read too slowly: what it missed is in the calls' records.
+        None => Some(Ok(sse::Event::default().comment("some events were missed"))),
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_back_gets_what_it_missed_and_nothing_twice() {
+        let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
+        for n in 0..1_500 {
+            feed.tell(&Note::TrunkUp { trunk: format!("t{n}"), after: None }, now, &clock);
+        }
+        assert!(feed.from(None).0.is_empty(), "a new reader wants what comes");
+        let missed = feed.from(Some(1_490)).0;
+        assert_eq!(missed.iter().map(|e| e.id).collect::<Vec<_>>(), (1_491..=1_500).collect::<Vec<_>>());
+        assert_eq!(feed.from(Some(0)).0.len(), KEPT);
+        let wanted = Wanted { types: Some("call.*, trunk.up".into()), call: None };
+        assert!(wanted.wants(&missed[0]) && !Wanted { types: Some("call.ended".into()), call: None }.wants(&missed[0]));
+    }
+}

@@ -1,0 +1,309 @@
+//! OpenMetrics: counters kept as events happen, gauges read when somebody scrapes.
+//!
+//! Labels are bounded: directions, outcomes, transports, and trunks of the configuration; never a user, a
+//! number or a call.
+
+use crate::call::Cdr;
+use crate::gateway::{Gateway, Gauges};
+use crate::observe::Note;
+use crate::trunk::Health;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+type Label = Vec<(&'static str, String)>;
+type Times = Family<Label, Histogram, fn() -> Histogram>;
+
+fn seconds() -> Histogram {
+    Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 45.0])
+}
+
+fn durations() -> Histogram {
+    Histogram::new([1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0])
+}
+
+fn scores() -> Histogram {
+    Histogram::new([1.0, 2.0, 2.5, 3.0, 3.1, 3.6, 3.7, 4.0, 4.1, 4.2, 4.3, 4.4])
+}
+
+fn small_times() -> Histogram {
+    Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0])
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+/// What a trunk's calls came to, for `webtrunk trunks`.
+#[derive(Clone, Debug, Default)]
+struct Fate {
+    attempts: u64,
+    answered: u64,
+    /// Answered, busy, not answered, declined: the network did its part (RFC 6076, NER).
+    effective: u64,
+    /// The newest times to ring, milliseconds, as a ring.
+    delays: Vec<u32>,
+    next: usize,
+    mos: f32,
+    last_failure: Option<(u16, Instant)>,
+}
+
+const DELAYS: usize = 256;
+
+/// All counters of a node.
+pub struct Metrics {
+    registry: Registry,
+    calls_total: Family<Label, Counter>,
+    refused_total: Family<Label, Counter>,
+    setup: Times,
+    delay: Times,
+    duration: Times,
+    mos: Times,
+    jitter: Times,
+    round_trip: Times,
+    packets: Family<Label, Counter>,
+    lost: Family<Label, Counter>,
+    one_way: Family<Label, Counter>,
+    faults: Family<Label, Counter>,
+    flow_lost: Counter,
+    login_refused: Counter,
+    calls: Gauge,
+    draining: Gauge,
+    registrations: Gauge,
+    flows: Gauge,
+    transactions: Gauge,
+    dropped: Gauge,
+    recorder_calls: Gauge,
+    recorder_bytes: Gauge,
+    trunk_up: Family<Label, Gauge>,
+    trunk_calls: Family<Label, Gauge>,
+    trunk_limit: Family<Label, Gauge>,
+    trunk_rtt: Family<Label, Gauge<f64, AtomicU64>>,
+    reloaded: Gauge<f64, AtomicU64>,
+    fates: Mutex<BTreeMap<String, Fate>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All at nothing.
+    pub fn new() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("webtrunk"),
+            calls_total: Family::default(),
+            refused_total: Family::default(),
+            setup: Times::new_with_constructor(seconds),
+            delay: Times::new_with_constructor(seconds),
+            duration: Times::new_with_constructor(durations),
+            mos: Times::new_with_constructor(scores),
+            jitter: Times::new_with_constructor(small_times),
+            round_trip: Times::new_with_constructor(small_times),
+            packets: Family::default(),
+            lost: Family::default(),
+            one_way: Family::default(),
+            faults: Family::default(),
+            flow_lost: Counter::default(),
+            login_refused: Counter::default(),
+            calls: Gauge::default(),
+            draining: Gauge::default(),
+            registrations: Gauge::default(),
+            flows: Gauge::default(),
+            transactions: Gauge::default(),
+            dropped: Gauge::default(),
+            recorder_calls: Gauge::default(),
+            recorder_bytes: Gauge::default(),
+            trunk_up: Family::default(),
+            trunk_calls: Family::default(),
+            trunk_limit: Family::default(),
+            trunk_rtt: Family::default(),
+            reloaded: Gauge::default(),
+            fates: Mutex::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let build: Family<Build, Gauge> = Family::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        r.register("build_info", "What runs", build);
+        let up: Gauge = Gauge::default();
+        up.set(1);
+        r.register("up", "1 while it serves", up);
+        r.register("draining", "1 while no new calls are taken", self.draining.clone());
+        r.register("calls", "Calls that go on", self.calls.clone());
+        r.register("calls", "Calls that have ended, by direction, trunk and outcome", self.calls_total.clone());
+        r.register("calls_refused", "INVITEs that became no call, by code", self.refused_total.clone());
+        r.register("call_faults", "Calls whose verdict names a fault, by code", self.faults.clone());
+        r.register_with_unit("call_setup", "INVITE to answer", Unit::Seconds, self.setup.clone());
+        r.register_with_unit("post_dial_delay", "INVITE to ringing (RFC 6076, SRD)", Unit::Seconds, self.delay.clone());
+        r.register_with_unit("call_duration", "Answer to end", Unit::Seconds, self.duration.clone());
+        r.register("call_mos", "Estimated opinion score of what a leg's peer sends us (G.107)", self.mos.clone());
+        r.register_with_unit("rtp_jitter", "Interarrival jitter at the end of a call", Unit::Seconds, self.jitter.clone());
+        r.register_with_unit("rtp_round_trip", "Round trip by RTCP at the end of a call", Unit::Seconds, self.round_trip.clone());
+        r.register("rtp_packets", "Packets of ended calls, by leg and direction", self.packets.clone());
+        r.register("rtp_lost", "Packets lost on the way to us, of ended calls", self.lost.clone());
+        r.register("one_way_calls", "Calls one of whose sides was silent for 5 s", self.one_way.clone());
+        r.register("registrations", "Browsers that are registered", self.registrations.clone());
+        r.register("flows", "Connections of browsers and trunks", self.flows.clone());
+        r.register("flow_lost", "Registrations that ended without a goodbye", self.flow_lost.clone());
+        r.register("login_refused", "Wrong users or passwords", self.login_refused.clone());
+        r.register("sip_transactions", "Transactions that live", self.transactions.clone());
+        r.register("sip_dropped", "Messages nobody answered: strangers, strays", self.dropped.clone());
+        r.register("recorder_calls", "Calls the flight recorder remembers", self.recorder_calls.clone());
+        r.register_with_unit("recorder_memory", "What it takes for them", Unit::Bytes, self.recorder_bytes.clone());
+        r.register("trunk_up", "1 where a trunk takes calls", self.trunk_up.clone());
+        r.register("trunk_calls", "Calls on a trunk", self.trunk_calls.clone());
+        r.register("trunk_calls_limit", "Its max_calls", self.trunk_limit.clone());
+        r.register_with_unit("trunk_rtt", "Its answer to OPTIONS", Unit::Seconds, self.trunk_rtt.clone());
+        r.register("config_last_reload_success_timestamp_seconds", "When the configuration in force was taken", self.reloaded.clone());
+    }
+
+    /// Counts what a note says.
+    pub fn count(&self, note: &Note, now: Instant) {
+        match note {
+            Note::CallEnded(cdr) => self.ended(cdr, now),
+            Note::CallRefused { .. } => drop(self.refused_total.get_or_create(&vec![("code", note.line().code.to_string())]).inc()),
+            Note::OneWay { who, .. } => {
+                let side = if who.starts_with("trunk") { "trunk" } else { "browser" };
+                self.one_way.get_or_create(&vec![("silent_leg", side.to_owned())]).inc();
+            }
+            Note::Unregistered { why: "its connection closed", .. } => drop(self.flow_lost.inc()),
+            Note::LoginRefused { .. } => drop(self.login_refused.inc()),
+            _ => {}
+        }
+    }
+
+    fn ended(&self, cdr: &Cdr, now: Instant) {
+        let direction = if cdr.inbound { "inbound" } else { "outbound" };
+        let trunk = cdr.trunk().unwrap_or("none").to_owned();
+        let labels = vec![("direction", direction.to_owned()), ("trunk", trunk.clone()), ("outcome", cdr.outcome().to_owned())];
+        self.calls_total.get_or_create(&labels).inc();
+        if let Some(code) = cdr.verdict.as_ref().map(|v| v.code).filter(|c| c.is_fault()) {
+            self.faults.get_or_create(&vec![("code", code.to_string())]).inc();
+        }
+        let by_trunk = vec![("trunk", trunk)];
+        let since = |at: Instant| at.saturating_duration_since(cdr.start).as_secs_f64();
+        if let Some(ringing) = cdr.ringing.or(cdr.answered) {
+            self.delay.get_or_create(&by_trunk).observe(since(ringing));
+        }
+        if let Some((answered, end)) = cdr.answered.zip(cdr.end) {
+            self.setup.get_or_create(&by_trunk).observe(since(answered));
+            self.duration.get_or_create(&vec![("direction", direction.to_owned())]).observe(end.saturating_duration_since(answered).as_secs_f64());
+        }
+        for (leg, figures) in [("a", &cdr.a), ("b", &cdr.b)] {
+            let Some(figures) = figures else { continue };
+            let label = |direction: &str| vec![("leg", leg.to_owned()), ("direction", direction.to_owned())];
+            self.packets.get_or_create(&label("in")).inc_by(figures.received);
+            self.packets.get_or_create(&label("out")).inc_by(u64::from(figures.sent));
+            self.lost.get_or_create(&vec![("leg", leg.to_owned())]).inc_by(figures.lost);
+            self.jitter.get_or_create(&vec![("leg", leg.to_owned())]).observe(figures.jitter.as_secs_f64());
+            if let Some(round_trip) = figures.round_trip {
+                self.round_trip.get_or_create(&vec![("leg", leg.to_owned())]).observe(round_trip.as_secs_f64());
+            }
+            if let (Some(mos), Some(codec)) = (figures.mos.0, figures.codec) {
+                self.mos.get_or_create(&vec![("leg", leg.to_owned()), ("codec", codec.to_owned())]).observe(f64::from(mos));
+            }
+        }
+        self.fate(cdr, now);
+    }
+
+    /// What became of each try at a trunk.
+    fn fate(&self, cdr: &Cdr, now: Instant) {
+        let mut fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        for tried in &cdr.tried {
+            let Some(name) = tried.target.strip_prefix("trunk:") else { continue };
+            let fate = fates.entry(name.to_owned()).or_default();
+            fate.attempts += 1;
+            let answered = tried.status == 200;
+            fate.answered += u64::from(answered);
+            fate.effective += u64::from(answered || matches!(tried.status, 404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604));
+            if !answered {
+                fate.last_failure = Some((tried.status, now));
+                continue;
+            }
+            let rang = cdr.ringing.or(cdr.answered).map_or(0, |r| r.saturating_duration_since(cdr.start).as_millis() as u32);
+            if fate.delays.len() < DELAYS {
+                fate.delays.push(rang);
+            } else {
+                fate.delays[fate.next % DELAYS] = rang;
+            }
+            fate.next += 1;
+            if let Some(mos) = cdr.b.as_ref().and_then(|b| b.mos.0) {
+                fate.mos = if fate.mos == 0.0 { mos } else { fate.mos * 0.9 + mos * 0.1 };
+            }
+        }
+    }
+
+    /// Adds ASR, NER, post-dial delay and the last failure to a trunk of the API.
+    pub fn describe(&self, trunk: &mut Value) {
+        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(fate) = trunk["trunk"].as_str().and_then(|name| fates.get(name)) else { return };
+        let mut delays = fate.delays.clone();
+        delays.sort_unstable();
+        let percentile = |p: usize| delays.get((delays.len() * p / 100).min(delays.len().saturating_sub(1))).copied();
+        let share = |n: u64| (fate.attempts > 0).then(|| n as f64 / fate.attempts as f64);
+        trunk["attempts"] = json!(fate.attempts);
+        trunk["asr"] = json!(share(fate.answered));
+        trunk["ner"] = json!(share(fate.effective));
+        trunk["pdd_ms_p50"] = json!(percentile(50));
+        trunk["pdd_ms_p95"] = json!(percentile(95));
+        trunk["mos_estimated"] = json!((fate.mos > 0.0).then(|| (f64::from(fate.mos) * 10.0).round() / 10.0));
+        trunk["last_call_failure"] = json!(fate.last_failure.map(|(status, at)| json!({ "sip_code": status, "ago_s": at.elapsed().as_secs() })));
+    }
+
+    /// The configuration was taken at this moment of the wall clock.
+    pub fn reloaded(&self, since_epoch: Duration) {
+        self.reloaded.set(since_epoch.as_secs_f64());
+    }
+
+    /// Reads what is a state rather than an event; in the core's task, when somebody scrapes.
+    pub fn read(&self, gateway: &Gateway) {
+        let gauges: Gauges = gateway.gauges();
+        self.calls.set(gauges.calls as i64);
+        self.draining.set(i64::from(gauges.draining));
+        self.registrations.set(gauges.bindings as i64);
+        self.flows.set(gauges.flows as i64);
+        self.transactions.set(gauges.transactions as i64);
+        self.dropped.set(gauges.dropped as i64);
+        let (calls, bytes) = gateway.recorder.size();
+        self.recorder_calls.set(calls as i64);
+        self.recorder_bytes.set(bytes as i64);
+        // Trunks a reload took away must not stay.
+        [&self.trunk_up, &self.trunk_calls, &self.trunk_limit].iter().for_each(|f| f.clear());
+        self.trunk_rtt.clear();
+        for (name, state, calls) in gateway.trunk_states() {
+            let label = vec![("trunk", name.clone())];
+            self.trunk_up.get_or_create(&label).set(i64::from(state.health != Health::Down && !state.disabled));
+            self.trunk_calls.get_or_create(&label).set(calls as i64);
+            if let Some(limit) = gateway.config().trunks.get(name).and_then(|t| t.max_calls) {
+                self.trunk_limit.get_or_create(&label).set(limit as i64);
+            }
+            if let Some(round_trip) = state.round_trip {
+                self.trunk_rtt.get_or_create(&label).set(round_trip.as_secs_f64());
+            }
+        }
+    }
+
+    /// The exposition.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,233 @@
+//! `/status`, `/drain`, `/reload`, `/config`, `/dialplan`, `/errors`, `/cdr`: the gateway itself.
+
+use super::{Answer, Api, Problem};
+use crate::config::{Config, SipSettings};
+use crate::dialplan::Attempt;
+use crate::errors::Code;
+use crate::gateway::Input;
+use crate::gateway::operate::Command;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Reads the configuration anew and puts it in force: what changed and what waits for a restart, or why not.
+pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Changes, String>> + Send>> + Send + Sync>;
+
+/// What a reload came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    pub changed: Vec<String>,
+    /// Keys whose new value needs a restart.
+    pub restart: Vec<String>,
+    pub warnings: String,
+}
+
+/// GET /status
+pub async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
+    api.ask(|gateway, turn| {
+        let (g, (calls, bytes)) = (gateway.gauges(), gateway.recorder.size());
+        Json(json!({
+            "version": env!("CARGO_PKG_VERSION"), "domain": gateway.config().domain, "draining": g.draining, "calls": g.calls,
+            "longest_call_s": gateway.live_calls().map(|c| turn.now.saturating_duration_since(c.cdr.start).as_secs()).max(),
+            "registrations": g.bindings, "flows": g.flows, "transactions": g.transactions, "subscriptions": g.subscriptions,
+            "dropped": g.dropped, "refused": gateway.refused(), "limits": { "calls": gateway.config().limits.calls },
+            "recorder": { "calls": calls, "bytes": bytes },
+            "trunks": gateway.trunk_states().map(|(name, state, _)| (name.clone(), json!(state.usable(turn.now).is_ok()))).collect::<serde_json::Map<_, _>>(),
+        }))
+    }).await
+}
+
+/// POST /drain
+pub async fn drain(State(api): State<Api>) -> Answer<Json<Value>> {
+    api.ask(|gateway, turn| gateway.handle(turn.now, Input::Drain, turn.out)).await?;
+    status(State(api)).await
+}
+
+/// DELETE /drain
+pub async fn end_drain(State(api): State<Api>) -> Answer<Json<Value>> {
+    api.ask(|gateway, turn| gateway.handle(turn.now, Input::Operate(Command::EndDrain), turn.out)).await?;
+    status(State(api)).await
+}
+
+/// POST /reload
+pub async fn reload(State(api): State<Api>) -> Answer<Json<Value>> {
+    let Some(reload) = api.reload else {
+        return Err(Problem::new(StatusCode::CONFLICT, "this gateway was started without a configuration file").fix("the demo has none to read again"));
+    };
+    match reload().await {
+        Ok(changes) => Ok(Json(json!({ "changed": changes.changed, "needs_restart": changes.restart, "warnings": changes.warnings }))),
+        Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why).fix("correct the file; nothing was changed, calls go on")),
+    }
+}
+
+/// What changed from `before` to `after`, and which of it waits for a restart.
+pub fn compare(before: &Config, after: &Config) -> Changes {
+    let mut changes = Changes::default();
+    let mut names = |what: &str, old: Vec<(&String, String)>, new: Vec<(&String, String)>| {
+        for (name, value) in &new {
+            match old.iter().find(|(n, _)| n == name) {
+                None => changes.changed.push(format!("{what} {name} added")),
+                Some((_, before)) if before != value => changes.changed.push(format!("{what} {name} changed")),
+                Some(_) => {}
+            }
+        }
+        changes.changed.extend(old.iter().filter(|(n, _)| !new.iter().any(|(m, _)| m == n)).map(|(n, _)| format!("{what} {n} removed")));
+    };
+    // Numbers follow the order of names, and are kept apart from what a person wrote.
+    let trunk = |t: &crate::config::Trunk| { let mut t = t.clone(); t.number = crate::sip::transaction::TrunkNumber(0); format!("{t:?} {:?}", t.password.as_ref().map(|p| p.reveal().to_owned())) };
+    names("user", before.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect(), after.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect());
+    names("trunk", before.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(), after.trunks.iter().map(|(n, t)| (n, trunk(t))).collect());
+    names("dialplan", before.plan.contexts.iter().map(|c| (&c.name, format!("{c:?}"))).collect(), after.plan.contexts.iter().map(|c| (&c.name, format!("{c:?}"))).collect());
+    let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
+    let live = [
+        ("limits", before.limits != after.limits), ("recorder", before.recorder != after.recorder), ("api.token", before.api.tokens != after.api.tokens),
+        ("web.origins", before.origins != after.origins), ("media.codecs", before.media.codecs != after.media.codecs),
+        ("media.complexity", before.media.complexity != after.media.complexity),
+        ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace), ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
+    ];
+    changes.changed.extend(live.iter().filter(|(_, differs)| *differs).map(|(key, _)| format!("{key} changed")));
+    let bound = [
+        ("server.domain", before.domain != after.domain), ("server.public_ip", before.public_ips != after.public_ips),
+        ("web.listen", before.web_listen != after.web_listen), ("web.tls", before.web_tls != after.web_tls),
+        ("sip.udp", before.udp != after.udp), ("sip.tcp", before.tcp != after.tcp), ("sip.tls", sip(&before.sip) != sip(&after.sip)),
+        ("media.ports", before.media.ports != after.media.ports), ("media.browser_port", before.media.browser_port != after.media.browser_port),
+        ("media.workers", before.media.workers != after.media.workers), ("events.cdr", before.cdr_file != after.cdr_file),
+        ("api.control", before.api.control != after.api.control), ("metrics.listen", before.api.metrics != after.api.metrics),
+        ("sip.md5, sip.sha256", (before.allow_md5, before.allow_sha256) != (after.allow_md5, after.allow_sha256)),
+    ];
+    changes.restart.extend(bound.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()));
+    changes
+}
+
+/// GET /config: what is in force, without secrets.
+pub async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
+    api.ask(|gateway, _| {
+        let c = gateway.config();
+        let users = c.users.values().map(|u| (u.name.clone(), json!({
+            "did": u.did, "numbers": u.numbers, "display_name": u.display_name, "context": u.context, "max_calls": u.max_calls, "password": "***",
+        })));
+        let trunks = c.trunks.values().map(|t| (t.name.clone(), json!({
+            "uri": t.uri.as_ref().map(|u| format!("sip:{}", u.address())), "registrars": t.registrars.iter().map(|r| r.address()).collect::<Vec<_>>(),
+            "username": t.username, "password": t.password.as_ref().map(|_| "***"), "codecs": t.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(),
+            "allow": t.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), "context": t.context, "max_calls": t.max_calls, "nat": t.nat,
+            "dtmf": format!("{:?}", t.dtmf), "srtp": format!("{:?}", t.srtp), "probe_s": t.probe.map(|p| p.as_secs()),
+        })));
+        Json(json!({
+            "server": { "domain": c.domain, "public_ip": c.public_ips, "drain_timeout_s": c.drain_timeout.as_secs() },
+            "web": { "listen": c.web_listen, "tls": format!("{:?}", c.web_tls), "origins": c.origins },
+            "sip": { "udp": c.udp, "tcp": c.tcp, "tls": c.sip.tls, "flow_grace_s": c.sip.flow_grace.as_secs(), "session_timer_s": c.sip.session_timer, "md5": c.allow_md5, "sha256": c.allow_sha256 },
+            "media": { "ports": [c.media.ports.0, c.media.ports.1], "browser_port": c.media.browser_port, "workers": c.media.workers, "codecs": c.media.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(), "complexity": c.media.complexity },
+            "limits": { "calls": c.limits.calls, "calls_per_user": c.limits.calls_per_user, "new_calls_per_second": c.limits.new_calls_per_second, "max_duration_s": c.limits.max_duration.as_secs() },
+            "recorder": { "calls": c.recorder.calls, "memory": c.recorder.memory, "messages": c.recorder.messages },
+            "api": { "tokens": c.api.tokens.iter().map(|t| json!({ "name": t.name, "scope": format!("{:?}", t.scope).to_lowercase() })).collect::<Vec<_>>(), "metrics": c.api.metrics },
+            "events": { "cdr": c.cdr_file },
+            "user": users.collect::<serde_json::Map<_, _>>(), "trunk": trunks.collect::<serde_json::Map<_, _>>(),
+        }))
+    }).await
+}
+
+/// GET /dialplan
+pub async fn dialplan(State(api): State<Api>) -> Answer<Json<Value>> {
+    api.ask(|gateway, _| {
+        let contexts = gateway.config().plan.contexts.iter().map(|c| json!({
+            "context": c.name,
+            "routes": c.routes.iter().map(|r| json!({ "route": r.name, "steps": r.steps.iter().map(ToString::to_string).collect::<Vec<_>>() })).collect::<Vec<_>>(),
+        }));
+        Json(contexts.collect())
+    }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    pub number: String,
+    /// `user:NAME` or `trunk:NAME`; or `context`.
+    #[serde(rename = "as")]
+    pub caller: Option<String>,
+    pub context: Option<String>,
+}
+
+/// POST /dialplan/test
+pub async fn dialplan_test(State(api): State<Api>, test: Result<Json<Test>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
+    let Json(test) = test.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"number\": \"+1…\", \"as\": \"user:alice\"}"))?;
+    api.ask(move |gateway, _| {
+        let config = gateway.config();
+        let by_caller = test.caller.as_deref().and_then(|c| match c.split_once(':')? {
+            ("user", name) => config.users.get(name).map(|u| u.context.clone()),
+            ("trunk", name) => config.trunks.get(name).and_then(|t| t.context.clone()),
+            _ => None,
+        });
+        let context = test.context.or(by_caller).ok_or_else(|| {
+            Problem::new(StatusCode::NOT_FOUND, format!("{} has no dialplan", test.caller.as_deref().unwrap_or("nobody"))).fix("name a caller by \"as\": \"user:NAME\" or \"trunk:NAME\", or a \"context\"")
+        })?;
+        let verdict = config.plan.route(&Attempt { context: &context, dialled: &test.number });
+        let verdict = verdict.ok_or_else(|| Problem::missing("context", &context))?;
+        let considered = verdict.trace.iter().map(|c| json!({ "route": c.route, "pattern": c.pattern, "why_not": c.why_not })).collect::<Vec<_>>();
+        Ok(Json(json!({
+            "dialled": test.number, "number": verdict.number, "context": context, "considered": considered,
+            "route": verdict.route.as_ref().map(|r| &r.name),
+            "steps": verdict.route.as_ref().map(|r| r.steps.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        })))
+    }).await?
+}
+
+fn error_json(code: Code) -> Option<Value> {
+    let entry = code.entry()?;
+    Some(json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix }))
+}
+
+/// GET /errors
+pub async fn errors() -> Json<Value> {
+    Json(Code::all().filter_map(|(code, _)| error_json(code)).collect())
+}
+
+/// GET /errors/{code}
+pub async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
+    code.parse().ok().and_then(error_json).map(Json).ok_or_else(|| Problem::missing("error", &code).fix("GET /api/v1/errors lists them"))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub struct CdrQuery {
+    /// RFC 3339, or the beginning of it: records that began then or later, and before.
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub number: Option<String>,
+    pub user: Option<String>,
+    pub outcome: Option<String>,
+    pub limit: Option<usize>,
+}
+
+impl CdrQuery {
+    fn wants(&self, record: &Value) -> bool {
+        let start = record["start"].as_str().unwrap_or_default();
+        let contains = |value: &Value, wanted: &str| value.as_str().is_some_and(|v| v.contains(wanted));
+        self.from.as_deref().is_none_or(|from| start >= from)
+            && self.to.as_deref().is_none_or(|to| start < to)
+            && self.number.as_deref().is_none_or(|n| contains(&record["to"]["number"], n) || contains(&record["to"]["dialled"], n))
+            && self.user.as_deref().is_none_or(|u| record["from"]["user"] == u || record["answered_by"] == format!("user:{u}"))
+            && self.outcome.as_deref().is_none_or(|o| record["outcome"] == o)
+    }
+}
+
+/// GET /cdr: records of the file, the newest first.
+pub async fn cdr(State(api): State<Api>, Query(query): Query<CdrQuery>) -> Answer<Json<Value>> {
+    let Some(path) = api.cdr_file else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written").fix("set [events] cdr = { file = \"cdr.jsonl\" }"));
+    };
+    let read = tokio::task::spawn_blocking(move || {
+        let text = std::fs::read_to_string(&path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+        let records = text.lines().rev().filter_map(|l| serde_json::from_str::<Value>(l).ok()).filter(|r| query.wants(r));
+        Ok::<_, String>(records.take(query.limit.unwrap_or(100).min(10_000)).collect::<Vec<_>>())
+    }).await;
+    match read {
+        Ok(Ok(records)) => Ok(Json(Value::Array(records))),
+        Ok(Err(why)) => Err(Problem { code: Code::RECORDS, ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why) }),
+        Err(e) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())),
+    }
+}

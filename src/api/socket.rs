@@ -1,0 +1,86 @@
+//! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own listener.
+
+use super::{Api, Door};
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+
+/// Where the control socket is, unless the configuration says: the system's place where there is one for us,
+/// else the user's own.
+pub fn default_path() -> PathBuf {
+    let system = Path::new("/run/webtrunk");
+    if system.is_dir() {
+        return system.join("control.sock");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(folder) => Path::new(&folder).join("webtrunk").join("control.sock"),
+        None => std::env::temp_dir().join(format!("webtrunk-{}", nix::unistd::getuid())).join("control.sock"),
+    }
+}
+
+/// The socket, open to its owner and group only. One that a dead process left behind is taken over.
+///
+/// # Errors
+/// It cannot be made, or another gateway listens on it.
+pub async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    let show = || format!("the control socket {} cannot be made", path.display());
+    if let Some(folder) = path.parent().filter(|f| !f.exists()) {
+        std::fs::create_dir_all(folder).with_context(show)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).with_context(show)?;
+    }
+    if path.exists() {
+        if tokio::net::UnixStream::connect(path).await.is_ok() {
+            anyhow::bail!("another gateway listens on {}: set api.control for one of them", path.display());
+        }
+        std::fs::remove_file(path).with_context(show)?;
+    }
+    let listener = UnixListener::bind(path).with_context(show)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(show)?;
+    Ok(listener)
+}
+
+/// Serves the API on the control socket until the task is dropped.
+pub async fn serve(listener: UnixListener, api: Api) {
+    let router = super::router(api).layer(axum::Extension(Door::Local));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        tokio::spawn(connection(TokioIo::new(stream), router.clone()));
+    }
+}
+
+/// Serves `/metrics` until the task is dropped.
+pub async fn serve_metrics(listener: TcpListener, api: Api) {
+    let router = Router::new().route("/metrics", get(metrics)).with_state(api);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        tokio::spawn(connection(TokioIo::new(stream), router.clone()));
+    }
+}
+
+async fn connection<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(stream: TokioIo<S>, router: Router) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).max_buf_size(64 * 1024);
+    let _ = http.serve_connection(stream, TowerToHyperService::new(router)).await;
+}
+
+async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    let counted = api.metrics.clone();
+    // A core that has stopped leaves the last figures.
+    let _ = api.ask(move |gateway, _| counted.read(gateway)).await;
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], api.metrics.text())
+}

@@ -1,0 +1,175 @@
+//! What the API shows, as JSON, and the lines of text a terminal shows around a ladder.
+
+use crate::call::{Call, CallId, Cdr, State};
+use crate::gateway::Gateway;
+use crate::journal::{WallClock, to_json, verdict_json};
+use crate::media::Statistics;
+use crate::recorder::Flight;
+use crate::recorder::ladder::{Row, RowKind};
+use crate::registrar::Binding;
+use crate::trunk::{Health, TrunkState};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+fn mos(cdr: &Cdr) -> Option<f64> {
+    let scores = [&cdr.a, &cdr.b].into_iter().flatten().flat_map(|s| [s.mos.0, s.mos.1]).flatten();
+    scores.min_by(f32::total_cmp).map(|m| f64::from((m * 10.0).round()) / 10.0)
+}
+
+fn codecs(cdr: &Cdr) -> Vec<&'static str> {
+    [&cdr.a, &cdr.b].into_iter().filter_map(|s| s.as_ref()?.codec).collect()
+}
+
+/// A call in a list.
+fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
+    json!({
+        "call": cdr.call.to_string(), "state": state, "from": cdr.from, "to": if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number },
+        "direction": if cdr.inbound { "inbound" } else { "outbound" }, "route": cdr.route, "with": cdr.answered_by,
+        "tried": cdr.tried.iter().map(|t| &t.target).collect::<Vec<_>>(),
+        "start": clock.format(cdr.start), "seconds": end.saturating_duration_since(cdr.start).as_secs(),
+        "talked_s": cdr.answered.map(|a| end.saturating_duration_since(a).as_secs()),
+        "codecs": codecs(cdr), "mos_estimated": mos(cdr),
+    })
+}
+
+/// A call that lives.
+pub fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
+    let state = match call.state {
+        _ if call.cdr.answered.is_some() => "talking",
+        State::Opening => "opening",
+        State::Routing if call.cdr.ringing.is_some() => "ringing",
+        State::Routing => "dialling",
+        State::Talking => "talking",
+        State::Over => "ending",
+    };
+    brief(&call.cdr, state, now, clock)
+}
+
+/// A call that has ended; nothing for one whose record is not there yet.
+pub fn ended(flight: &Flight, clock: &WallClock) -> Option<Value> {
+    let cdr = flight.cdr.as_ref()?;
+    let mut value = brief(cdr, "ended", cdr.end.unwrap_or(cdr.start), clock);
+    value["outcome"] = json!(cdr.outcome());
+    value["sip_code"] = json!(cdr.status);
+    if let Some(verdict) = &cdr.verdict {
+        value["code"] = json!(verdict.code.is_fault().then(|| verdict.code.to_string()));
+        value["verdict"] = json!(verdict.sentence);
+    }
+    Some(value)
+}
+
+/// Whether a call of a list is one that was asked for.
+pub fn fits(call: &Value, user: Option<&str>, trunk: Option<&str>, number: Option<&str>) -> bool {
+    let parties = || [&call["from"], &call["with"]].into_iter().chain(call["tried"].as_array().into_iter().flatten()).filter_map(Value::as_str);
+    let is = |kind: &str, name: &str| parties().any(|p| p == name || p.strip_prefix(kind).and_then(|p| p.strip_prefix(':')) == Some(name));
+    let dialled = call["to"].as_str().unwrap_or_default();
+    user.is_none_or(|u| is("user", u)) && trunk.is_none_or(|t| is("trunk", t)) && number.is_none_or(|n| dialled.contains(n))
+}
+
+/// All that is known of a call.
+pub fn detail(flight: &Flight, live_call: Option<&Call>, now: Instant, clock: &WallClock) -> Option<Value> {
+    let cdr = flight.cdr.as_deref().or_else(|| live_call.map(|c| &c.cdr))?;
+    let mut value = to_json(cdr, clock);
+    let summary = match live_call {
+        Some(call) => live(call, now, clock),
+        None => ended(flight, clock).unwrap_or_default(),
+    };
+    value["state"] = summary["state"].clone();
+    value["seconds"] = summary["seconds"].clone();
+    value["mos_estimated"] = summary["mos_estimated"].clone();
+    if live_call.is_some() {
+        value["end"] = Value::Null;
+    }
+    if let Some(verdict) = &cdr.verdict {
+        value["verdict"] = verdict_json(verdict);
+    }
+    Some(value)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// `call 7f3a91c2   alice → +12065550123   answered, 38.7 s   MOS 4.3 (estimated)`.
+pub fn headline(detail: &Value) -> String {
+    let to = [text(&detail["to"], "number"), text(&detail["to"], "dialled")].into_iter().find(|t| !t.is_empty()).unwrap_or("?");
+    let how = match detail["answer"].as_str() {
+        Some(_) => format!("answered, {:.1} s", detail["billable_s"].as_f64().unwrap_or_default()),
+        None if text(detail, "state") == "ended" => format!("not answered ({})", detail["sip_code"]),
+        None => text(detail, "state").to_owned(),
+    };
+    let mos = detail["mos_estimated"].as_f64().map(|m| format!("   MOS {m:.1} (estimated)")).unwrap_or_default();
+    format!("call {}   {} → {to}   {how}{mos}", text(detail, "call"), text(&detail["from"], "user"))
+}
+
+/// The verdict under a ladder, with its likely cause and fix.
+pub fn conclusion(detail: &Value) -> String {
+    let verdict = &detail["verdict"];
+    let Some(sentence) = verdict["sentence"].as_str() else { return String::new() };
+    match verdict["code"].as_str() {
+        None => format!("\n  ✓ {sentence}\n"),
+        Some(code) => {
+            format!("\n  {code}  {sentence}\n           Likely: {}\n           Fix:    {}\n", text(verdict, "likely"), text(verdict, "fix"))
+        }
+    }
+}
+
+/// The ladder as data.
+pub fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
+    let row = |row: &Row| {
+        let at = row.at.as_secs_f64();
+        match &row.kind {
+            RowKind::Message { lane, sent, summary, repeated, text } => {
+                json!({ "at_s": at, "kind": "message", "lane": lane, "sent": sent, "summary": summary, "repeated": repeated, "text": text })
+            }
+            RowKind::Event { text, code } => json!({ "at_s": at, "kind": "event", "text": text, "code": code }),
+        }
+    };
+    json!({ "call": detail["call"], "headline": headline(detail), "verdict": detail["verdict"], "lanes": lanes, "rows": rows.iter().map(row).collect::<Vec<_>>() })
+}
+
+/// Figures second by second, both legs.
+pub fn quality(call: CallId, cdr: &Cdr) -> Value {
+    let leg = |name: &str, s: &Statistics| {
+        let samples = s.series.iter().map(|s| json!({
+            "at_ms": s.at, "received": s.received, "lost": s.lost, "sent": s.sent, "jitter_ms": s.jitter, "rtt_ms": s.round_trip, "reported_loss_percent": s.reported_loss,
+        }));
+        json!({
+            "leg": name, "codec": s.codec, "packets_in": s.received, "packets_out": s.sent, "packets_lost": s.lost,
+            "mos_in_estimated": s.mos.0, "mos_out_estimated": s.mos.1, "series": samples.collect::<Vec<_>>(),
+        })
+    };
+    let legs = [("a", &cdr.a), ("b", &cdr.b)].into_iter().filter_map(|(name, s)| Some(leg(name, s.as_ref()?)));
+    json!({ "call": call.to_string(), "legs": legs.collect::<Vec<_>>() })
+}
+
+/// One registration.
+pub fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Instant) -> Value {
+    let flow = gateway.flow(binding.flow);
+    json!({
+        "user": user, "contact": binding.contact, "remote": flow.map(|f| f.remote.to_string()),
+        "instance": binding.instance.as_ref().map(|i| &i.0), "reg_id": binding.instance.as_ref().map(|i| i.1),
+        "q": f64::from(binding.q) / 1_000.0, "path": binding.path, "expires_s": binding.expires.saturating_duration_since(now).as_secs(),
+    })
+}
+
+/// One trunk.
+pub fn trunk(name: &str, state: &TrunkState, calls: usize, gateway: &Gateway, now: Instant) -> Value {
+    let config = gateway.config();
+    let trunk = config.trunks.get(name);
+    let health = match (state.disabled, state.health) {
+        (true, _) => "disabled",
+        (_, Health::Unknown) => "unknown",
+        (_, Health::Up) => "up",
+        (_, Health::Down) => "down",
+    };
+    let registrations = state.registrations.iter().map(|r| json!({ "registrar": r.registrar.host_port(), "state": r.to_string() }));
+    json!({
+        "trunk": name, "state": health, "since_s": state.since.map(|s| now.saturating_duration_since(s).as_secs()),
+        "options_ms": state.round_trip.map(|r| r.as_millis() as u64), "calls": calls, "max_calls": trunk.and_then(|t| t.max_calls),
+        "uri": trunk.and_then(|t| t.uri.as_ref()).map(|u| format!("sip:{}", u.address())), "context": trunk.and_then(|t| t.context.as_ref()),
+        "usable": state.usable(now).is_ok(), "why_not": state.usable(now).err().map(|e| e.1),
+        "code": state.usable(now).err().map(|e| e.0.to_string()), "last_failure": state.last_failure, "probes_missed": state.missed_in_a_row(),
+        "registrations": registrations.collect::<Vec<_>>(), "registered_from": state.bound.as_ref().map(|b| b.remote.to_string()),
+    })
+}

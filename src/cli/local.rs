@@ -1,0 +1,206 @@
+//! Commands that need no running gateway: ports, doctor, tokens, words for codes.
+
+use super::print;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime};
+use webtrunk::config::{Config, WebTls};
+use webtrunk::errors::Code;
+
+/// A port a firewall must let in: protocol, first, last, what for.
+fn ports_of(config: &Config) -> Vec<(&'static str, u16, u16, &'static str)> {
+    let mut ports = vec![("tcp", config.web_listen.port(), config.web_listen.port(), "page, API and SIP over WebSocket")];
+    let (first, workers) = (config.media.browser_port, config.media.workers as u16);
+    if first != 0 {
+        ports.push(("udp", first, first + workers.max(1) - 1, "browsers' media"));
+    }
+    ports.push(("udp", config.media.ports.0, config.media.ports.1, "trunks' media"));
+    ports.extend(config.udp.map(|a| ("udp", a.port(), a.port(), "SIP")));
+    ports.extend(config.tcp.map(|a| ("tcp", a.port(), a.port(), "SIP")));
+    ports.extend(config.sip.tls.map(|a| ("tcp", a.port(), a.port(), "SIP over TLS")));
+    ports
+}
+
+#[derive(clap::Args)]
+#[group(id = "ports-format")]
+pub struct Ports {
+    /// As commands for ufw
+    #[arg(long)]
+    ufw: bool,
+    /// As rules for nftables
+    #[arg(long, conflicts_with = "ufw")]
+    nft: bool,
+}
+
+pub fn ports(config: &Config, args: &Ports) -> ExitCode {
+    let range = |a: u16, b: u16, between: &str| if a == b { a.to_string() } else { format!("{a}{between}{b}") };
+    for (protocol, first, last, what) in ports_of(config) {
+        print::line(&match (args.ufw, args.nft) {
+            (true, _) => format!("ufw allow {}/{protocol} comment 'webtrunk: {what}'", range(first, last, ":")),
+            (_, true) => format!("add rule inet filter input {protocol} dport {} accept comment \"webtrunk: {what}\"", range(first, last, "-")),
+            _ => format!("{protocol}  {:<12} {what}", range(first, last, "-")),
+        });
+    }
+    ExitCode::SUCCESS
+}
+
+/// One finding of `doctor`.
+struct Finding {
+    good: bool,
+    what: String,
+    fix: String,
+}
+
+fn fine(what: impl Into<String>) -> Finding {
+    Finding { good: true, what: what.into(), fix: String::new() }
+}
+
+fn bad(what: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { good: false, what: what.into(), fix: fix.into() }
+}
+
+/// Looks at everything around a gateway that usually goes wrong; `running` where one answers already, so that its ports are its own.
+pub async fn doctor(config: &Config, running: bool) -> ExitCode {
+    let mut found = vec![addresses(config)];
+    if running {
+        found.push(fine("a gateway runs here, and its ports are its own"));
+    } else {
+        found.extend(ports_of(config).into_iter().filter(|p| p.1 == p.2).map(|(protocol, port, _, what)| bindable(config, protocol, port, what)));
+    }
+    found.push(files());
+    found.push(clock());
+    found.push(fine(format!("Opus: {}", webtrunk::codec::opus::library_version())));
+    found.extend(certificates(config));
+    for trunk in config.trunks.values() {
+        found.push(resolve(trunk).await);
+    }
+    found.push(match &config.cdr_file {
+        Some(path) => writable(path),
+        None => bad("call records are not written", "set [events] cdr = { file = \"cdr.jsonl\" }"),
+    });
+    for finding in &found {
+        print::line(&if finding.good { format!("  ok   {}", finding.what) } else { format!("  FIX  {}\n       {}", finding.what, finding.fix) });
+    }
+    if found.iter().all(|f| f.good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn addresses(config: &Config) -> Finding {
+    let list = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let own = config.public_ips.iter().any(|ip| UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok());
+    let private = config.public_ips.iter().all(|ip| match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback(),
+    });
+    match (private, own) {
+        (true, _) => bad(format!("media is offered at {list}, which is private: browsers elsewhere cannot reach it"), "set server.public_ip to the address people reach this machine by, unless all of them are in this network"),
+        (false, true) => fine(format!("media is offered at {list}, an address of this machine")),
+        (false, false) => fine(format!("media is offered at {list}; this machine is behind 1:1 NAT, which must forward the UDP ports of `webtrunk ports`")),
+    }
+}
+
+fn bindable(config: &Config, protocol: &str, port: u16, what: &str) -> Finding {
+    let ip = if what.starts_with("page") { config.web_listen.ip() } else { IpAddr::from([0, 0, 0, 0]) };
+    let at = SocketAddr::new(ip, port);
+    let result = if protocol == "udp" { UdpSocket::bind(at).map(drop) } else { TcpListener::bind(at).map(drop) };
+    match result {
+        Ok(()) => fine(format!("{protocol} {port} is free ({what})")),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            bad(format!("{protocol} {port} may not be bound ({what}): {e}"), "run it by systemd with AmbientCapabilities=CAP_NET_BIND_SERVICE, or choose a port from 1024 up")
+        }
+        Err(e) => bad(format!("{protocol} {port} cannot be bound ({what}): {e}"), format!("find who has it: ss -lp 'sport = :{port}'")),
+    }
+}
+
+fn files() -> Finding {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(3)?.parse::<u64>().ok());
+    match soft {
+        Some(n) if n < 16_384 => bad(format!("{n} open files are allowed; each call needs two, each browser one"), "LimitNOFILE=1048576 in the systemd unit, or `ulimit -n 1048576`"),
+        Some(n) => fine(format!("{n} open files are allowed")),
+        None => fine("the limit of open files is not known here"),
+    }
+}
+
+fn clock() -> Finding {
+    let synchronised = Command::new("timedatectl").args(["show", "-p", "NTPSynchronized", "--value"]).output().ok();
+    match synchronised.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).as_deref() {
+        Some("yes") => fine("the clock is synchronised"),
+        Some("no") => bad("the clock is not synchronised: credentials with a time in them will be refused", "timedatectl set-ntp true"),
+        _ if SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO) < Duration::from_secs(1_750_000_000) => {
+            bad("the clock stands in the past", "set it; credentials with a time in them need it")
+        }
+        _ => fine("whether the clock is synchronised is not known here (no timedatectl)"),
+    }
+}
+
+fn certificates(config: &Config) -> Vec<Finding> {
+    let mut files = Vec::new();
+    if let WebTls::Files { cert, .. } = &config.web_tls {
+        files.push(("web.tls", cert.clone()));
+    }
+    files.extend(config.sip.certificate.as_ref().map(|(cert, _)| ("sip.certificate", cert.clone())));
+    files.into_iter().map(|(key, path)| certificate(key, &path)).collect()
+}
+
+fn certificate(key: &str, path: &Path) -> Finding {
+    let days = std::fs::read(path).ok().and_then(|pem| {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
+        let until = pem.parse_x509().ok()?.validity().not_after.timestamp();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs() as i64;
+        Some((until - now) / 86_400)
+    });
+    match days {
+        None => bad(format!("{key}: {} is no certificate this can read", path.display()), "give a PEM file"),
+        Some(days) if days < 0 => bad(format!("{key}: the certificate expired {} days ago", -days), "renew it and reload"),
+        Some(days) if days < 14 => bad(format!("{key}: the certificate expires in {days} days"), "renew it and restart"),
+        Some(days) => fine(format!("{key}: the certificate is valid for {days} days")),
+    }
+}
+
+async fn resolve(trunk: &webtrunk::config::Trunk) -> Finding {
+    let Some(uri) = &trunk.uri else { return fine(format!("trunk {} is where it registers from", trunk.name)) };
+    if uri.host.parse::<IpAddr>().is_ok() {
+        return fine(format!("trunk {} is at {}", trunk.name, uri.address()));
+    }
+    match tokio::time::timeout(Duration::from_secs(5), tokio::net::lookup_host((uri.host.as_str(), uri.port.unwrap_or(5060)))).await {
+        Ok(Ok(mut found)) => match found.next() {
+            Some(at) => fine(format!("trunk {}: {} is {}", trunk.name, uri.host, at.ip())),
+            None => bad(format!("trunk {}: {} has no address", trunk.name, uri.host), "it may have SRV records only, which is fine; else correct its uri"),
+        },
+        Ok(Err(e)) => bad(format!("trunk {}: {} cannot be resolved: {e}", trunk.name, uri.host), "correct its uri, or the resolver of this machine (it may have SRV records only, which is fine)"),
+        Err(_) => bad(format!("trunk {}: DNS did not answer for {} within 5 s", trunk.name, uri.host), "look at /etc/resolv.conf"),
+    }
+}
+
+fn writable(path: &Path) -> Finding {
+    match std::fs::OpenOptions::new().create(true).append(true).open(path) {
+        Ok(_) => fine(format!("call records go to {}", path.display())),
+        Err(e) => bad(format!("call records cannot go to {}: {e}", path.display()), "make its folder, and let this user write there"),
+    }
+}
+
+/// A new token and the lines of the configuration that let it in.
+pub fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
+    let mut bytes = [0u8; 24];
+    rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut bytes)?;
+    let token = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    eprintln!("The token, shown this once:");
+    print::line(&token);
+    eprintln!("\nPut this into the configuration, then `webtrunk reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\"");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a code of the registry means.
+pub fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
+    let Some(code) = code else {
+        Code::all().for_each(|(code, entry)| print::line(&format!("{code}  {}", entry.title)));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let code: Code = code.parse().map_err(anyhow::Error::msg)?;
+    let entry = code.entry().ok_or_else(|| anyhow::anyhow!("there is no {code}; `webtrunk explain` lists all"))?;
+    print::line(&format!("{code}  {}\n  Likely: {}\n  Fix:    {}", entry.title, entry.likely, entry.fix));
+    Ok(ExitCode::SUCCESS)
+}

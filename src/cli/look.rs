@@ -1,0 +1,344 @@
+//! Commands that look at a running gateway: calls, trunks, registrations, traces, events.
+
+use super::client::{Client, escape};
+use super::print::{self, Column, Output, clock, text};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn share(item: &Value, key: &str) -> String {
+    item[key].as_f64().map_or("-".to_owned(), |s| format!("{:.0} %", s * 100.0))
+}
+
+const CALLS: [Column; 9] = [
+    ("CALL", |c| text(c, "call")),
+    ("STATE", |c| text(c, "state")),
+    ("FROM", |c| text(c, "from")),
+    ("TO", |c| text(c, "to")),
+    ("WITH", |c| text(c, "with")),
+    ("TIME", |c| clock(c["talked_s"].as_u64().or(c["seconds"].as_u64()).unwrap_or(0))),
+    ("CODECS", |c| c["codecs"].as_array().filter(|a| !a.is_empty()).map_or("-".into(), |a| a.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ↔ "))),
+    ("MOS", |c| text(c, "mos_estimated")),
+    ("WHAT HAPPENED", |c| match (c["code"].as_str(), c["verdict"].as_str()) {
+        (Some(code), Some(verdict)) => format!("{code} {verdict}"),
+        (None, Some(_)) => "fine".to_owned(),
+        _ => String::new(),
+    }),
+];
+
+#[derive(clap::Args)]
+pub struct Calls {
+    /// Also those that have ended
+    #[arg(long, short)]
+    all: bool,
+    /// Of this user
+    #[arg(long)]
+    user: Option<String>,
+    /// Over this trunk
+    #[arg(long)]
+    trunk: Option<String>,
+    /// Part of the number
+    #[arg(long)]
+    number: Option<String>,
+    /// Draw the list anew every second
+    #[arg(long, short)]
+    watch: bool,
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
+    let mut query = format!("/calls?limit=1000&state={}", if args.all { "all" } else { "live" });
+    for (name, value) in [("user", &args.user), ("trunk", &args.trunk), ("number", &args.number)] {
+        query += &value.as_ref().map(|v| format!("&{name}={}", escape(v))).unwrap_or_default();
+    }
+    loop {
+        let calls = client.get(&query).await?;
+        if args.watch {
+            print::line("\x1b[2J\x1b[H");
+        }
+        print::list(&calls, args.output, &CALLS, "no call goes on; `webtrunk calls --all` also shows those that have ended");
+        if !args.watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+pub async fn registrations(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+    const COLUMNS: [Column; 6] = [
+        ("USER", |r| text(r, "user")),
+        ("REMOTE", |r| text(r, "remote")),
+        ("EXPIRES", |r| r["expires_s"].as_u64().map_or("-".into(), clock)),
+        ("Q", |r| text(r, "q")),
+        ("INSTANCE", |r| text(r, "instance")),
+        ("CONTACT", |r| text(r, "contact")),
+    ];
+    print::list(&client.get("/registrations").await?, output, &COLUMNS, "nobody is registered: open a page and log in");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(clap::Subcommand)]
+pub enum Trunks {
+    /// Their state, as without a word
+    Status,
+    /// Send OPTIONS now and wait for the answer
+    Probe { name: String },
+    /// Give a trunk no calls
+    Disable { name: String },
+    /// Give a trunk calls again
+    Enable { name: String },
+}
+
+const TRUNKS: [Column; 8] = [
+    ("TRUNK", |t| text(t, "trunk")),
+    ("STATE", |t| match t["state"].as_str() {
+        Some("down") => "DOWN".to_owned(),
+        _ => text(t, "state"),
+    }),
+    ("OPTIONS", |t| t["options_ms"].as_u64().map_or("-".into(), |ms| format!("{ms} ms"))),
+    ("CALLS", |t| format!("{}/{}", t["calls"], text(t, "max_calls"))),
+    ("ASR", |t| share(t, "asr")),
+    ("NER", |t| share(t, "ner")),
+    ("PDD p50/p95", |t| match (t["pdd_ms_p50"].as_f64(), t["pdd_ms_p95"].as_f64()) {
+        (Some(a), Some(b)) => format!("{:.1} / {:.1} s", a / 1e3, b / 1e3),
+        _ => "-".to_owned(),
+    }),
+    ("LAST FAILURE", |t| match (t["why_not"].as_str(), t["last_call_failure"]["sip_code"].as_u64()) {
+        (Some(why), _) => format!("{} {why}", t["code"].as_str().unwrap_or_default()),
+        (None, Some(status)) => format!("{status}, {} ago", clock(t["last_call_failure"]["ago_s"].as_u64().unwrap_or(0))),
+        _ => "-".to_owned(),
+    }),
+];
+
+pub async fn trunks(client: &Client, what: Option<&Trunks>, output: Output) -> anyhow::Result<ExitCode> {
+    let (name, verb) = match what {
+        None | Some(Trunks::Status) => {
+            print::list(&client.get("/trunks").await?, output, &TRUNKS, "there is no trunk: `webtrunk init --trunk generic` shows how to write one");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Trunks::Probe { name }) => (name, "probe"),
+        Some(Trunks::Disable { name }) => (name, "disable"),
+        Some(Trunks::Enable { name }) => (name, "enable"),
+    };
+    let trunk = client.call(hyper::Method::POST, &format!("/trunks/{}/{verb}", escape(name)), None).await?;
+    if output != Output::Table {
+        print::object(&trunk);
+    } else if verb == "probe" {
+        match trunk["answered"].as_bool() {
+            Some(true) => print::line(&format!("{name} answered OPTIONS in {} ms", trunk["options_ms"])),
+            _ => print::line(&format!("{name} did not answer: {}", trunk["last_failure"].as_str().unwrap_or("nothing came within 4 s; is its port open from here?"))),
+        }
+    } else {
+        print::line(&format!("{name} is {}", text(&trunk, "state")));
+    }
+    Ok(if verb == "probe" && trunk["answered"] != true { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+#[derive(clap::Args)]
+pub struct Trace {
+    /// The call, as `webtrunk calls --all` shows it; four characters are enough
+    call: Option<String>,
+    /// The newest call
+    #[arg(long)]
+    last: bool,
+    /// Wait for calls and draw each when it ends
+    #[arg(long)]
+    follow: bool,
+    /// Whole messages; credentials, keys and digits are masked
+    #[arg(long)]
+    full: bool,
+    /// Write a capture for Wireshark or sngrep
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// Write a picture
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print Mermaid, for a ticket
+    #[arg(long)]
+    mermaid: bool,
+    /// Compare two messages by their numbers, such as 2,6
+    #[arg(long, value_name = "A,B")]
+    diff: Option<String>,
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
+    if args.follow {
+        return follow(client, args.full).await;
+    }
+    let call = match (&args.call, args.last) {
+        (Some(call), _) => escape(call),
+        (None, true) => "last".to_owned(),
+        (None, false) => anyhow::bail!("name a call, or use --last or --follow"),
+    };
+    if let Some(pair) = &args.diff {
+        return diff(client, &call, pair).await;
+    }
+    for (file, format) in [(&args.pcap, "pcap".to_owned()), (&args.svg, "ladder?format=svg".to_owned())] {
+        if let Some(file) = file {
+            let bytes = client.bytes(&format!("/calls/{call}/{format}")).await?;
+            std::fs::write(file, &bytes).map_err(|e| anyhow::anyhow!("{} cannot be written: {e}", file.display()))?;
+            eprintln!("wrote {}", file.display());
+        }
+    }
+    if args.pcap.is_some() || args.svg.is_some() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.output != Output::Table {
+        print::object(&client.get(&format!("/calls/{call}/ladder")).await?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let format = if args.mermaid { "mermaid" } else { "text" };
+    let drawn = client.bytes(&format!("/calls/{call}/ladder?format={format}&full={}", args.full)).await?;
+    print::line(String::from_utf8_lossy(&drawn).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn follow(client: &Client, full: bool) -> anyhow::Result<ExitCode> {
+    let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let drawing = async {
+        while let Some(call) = ended.recv().await {
+            let call: String = call;
+            if let Ok(drawn) = client.bytes(&format!("/calls/{call}/ladder?format=text&full={full}")).await {
+                print::line(&String::from_utf8_lossy(&drawn));
+            }
+        }
+    };
+    let listening = client.events("/events?types=call.ended,call.refused", move |event| event["data"]["call"].as_str().is_none_or(|call| tell.send(call.to_owned()).is_ok()));
+    let (listened, ()) = tokio::join!(listening, drawing);
+    listened.map(|()| ExitCode::SUCCESS)
+}
+
+/// The lines of two messages that differ; messages are numbered from 1 in the order of the ladder.
+async fn diff(client: &Client, call: &str, pair: &str) -> anyhow::Result<ExitCode> {
+    let ladder = client.get(&format!("/calls/{call}/ladder")).await?;
+    let none = Vec::new();
+    let messages: Vec<&Value> = ladder["rows"].as_array().unwrap_or(&none).iter().filter(|r| r["kind"] == "message").collect();
+    let wanted = pair.split_once(',').and_then(|(a, b)| Some((a.trim().parse::<usize>().ok()?, b.trim().parse::<usize>().ok()?)));
+    let found = wanted.and_then(|(a, b)| Some((*messages.get(a.checked_sub(1)?)?, *messages.get(b.checked_sub(1)?)?)));
+    let Some((a, b)) = found else {
+        let all = messages.iter().enumerate().map(|(n, m)| format!("  {:>3}  {}", n + 1, text(m, "summary"))).collect::<Vec<_>>().join("\n");
+        anyhow::bail!("--diff takes two of these numbers, such as 1,3:\n{all}");
+    };
+    print::line(&format!("--- {}\n+++ {}", text(a, "summary"), text(b, "summary")));
+    let (a, b) = (text(a, "text"), text(b, "text"));
+    let (a, b): (Vec<&str>, Vec<&str>) = (a.lines().collect(), b.lines().collect());
+    a.iter().filter(|l| !b.contains(l)).for_each(|l| print::line(&format!("- {l}")));
+    b.iter().filter(|l| !a.contains(l)).for_each(|l| print::line(&format!("+ {l}")));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(clap::Args)]
+pub struct Events {
+    /// Kinds, separated by commas; `call.*` is all of calls
+    #[arg(long = "type")]
+    types: Option<String>,
+    /// Of one call only
+    #[arg(long)]
+    call: Option<String>,
+}
+
+pub async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
+    let mut query = "/events?".to_owned();
+    for (name, value) in [("types", &args.types), ("call", &args.call)] {
+        query += &value.as_ref().map(|v| format!("{name}={}&", escape(v))).unwrap_or_default();
+    }
+    client.events(&query, |event| { print::line(&event.to_string()); true }).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The log lines of one call, from its recorder.
+pub async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
+    let ladder = client.get(&format!("/calls/{}/ladder", escape(call))).await?;
+    for row in ladder["rows"].as_array().into_iter().flatten().filter(|r| r["kind"] == "event") {
+        let code = row["code"].as_str().map(|c| format!("  {c}")).unwrap_or_default();
+        print::line(&format!("{:>9.3}  {}{code}", row["at_s"].as_f64().unwrap_or_default(), text(row, "text")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(clap::Args)]
+pub struct Cdr {
+    #[command(subcommand)]
+    what: CdrWhat,
+}
+
+#[derive(clap::Subcommand)]
+enum CdrWhat {
+    /// The newest records
+    Tail {
+        #[arg(long, short, default_value_t = 10)]
+        n: usize,
+    },
+    /// Records as CSV or JSON lines
+    Export {
+        /// RFC 3339 or its beginning, such as 2026-11-20
+        #[arg(long)]
+        from: Option<String>,
+        #[arg(long)]
+        to: Option<String>,
+        #[arg(long, default_value = "csv", value_parser = ["csv", "jsonl"])]
+        format: String,
+    },
+}
+
+const RECORD: [Column; 10] = [
+    ("start", |r| text(r, "start")),
+    ("call", |r| text(r, "call")),
+    ("from", |r| text(&r["from"], "user")),
+    ("to", |r| text(&r["to"], "number")),
+    ("outcome", |r| text(r, "outcome")),
+    ("sip_code", |r| text(r, "sip_code")),
+    ("billable_s", |r| text(r, "billable_s")),
+    ("answered_by", |r| text(r, "answered_by")),
+    ("hangup_by", |r| text(r, "hangup_by")),
+    ("code", |r| text(&r["verdict"], "code")),
+];
+
+pub async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
+    match &args.what {
+        CdrWhat::Tail { n } => print::list(&client.get(&format!("/cdr?limit={n}")).await?, Output::Table, &RECORD, "no call has ended yet"),
+        CdrWhat::Export { from, to, format } => {
+            let mut query = "/cdr?limit=10000".to_owned();
+            for (name, value) in [("from", from), ("to", to)] {
+                query += &value.as_ref().map(|v| format!("&{name}={}", escape(v))).unwrap_or_default();
+            }
+            let records = client.get(&query).await?;
+            if format == "jsonl" {
+                print::list(&records, Output::Jsonl, &[], "");
+            } else {
+                print::line(&RECORD.iter().map(|c| c.0).collect::<Vec<_>>().join(","));
+                for record in records.as_array().into_iter().flatten() {
+                    let cells = RECORD.iter().map(|(_, show)| csv(&show(record)));
+                    print::line(&cells.collect::<Vec<_>>().join(","));
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// RFC 4180; what a spreadsheet would run as a formula is quoted with an apostrophe.
+fn csv(cell: &str) -> String {
+    let cell = if cell == "-" { "" } else { cell };
+    let number = cell.strip_prefix(['+', '-']).unwrap_or(cell);
+    let formula = cell.starts_with(['=', '@', '+', '-']) && !number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let cell = if formula { format!("'{cell}") } else { cell.to_owned() };
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_no_formula_and_numbers_stay_numbers() {
+        assert_eq!(csv("=cmd()"), "'=cmd()");
+        assert_eq!(csv("+12065550123"), "+12065550123");
+        assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv("-"), "");
+    }
+}

@@ -1,0 +1,196 @@
+//! `init`: a configuration, a dialplan, and the peer's own half of the trunk.
+
+use super::print;
+use anyhow::Context;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Peers whose half is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Peer {
+    Asterisk,
+    Freeswitch,
+    Twilio,
+    Telnyx,
+    Generic,
+}
+
+#[derive(clap::Args)]
+pub struct Init {
+    /// The trunk
+    #[arg(long, value_enum, default_value = "generic")]
+    trunk: Peer,
+    /// Its host, where it is not the carrier's own
+    #[arg(long)]
+    host: Option<String>,
+    /// Where to write; existing files are never overwritten
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Domain users register in
+    #[arg(long, default_value = "calls.example.com")]
+    domain: String,
+    /// The number alice owns and shows
+    #[arg(long, default_value = "+12065550111")]
+    number: String,
+    /// Port of the page and the WebSocket
+    #[arg(long, default_value_t = 8088)]
+    port: u16,
+}
+
+struct Kind {
+    name: &'static str,
+    /// Lines of `[trunk.…]`, with HOST.
+    trunk: &'static str,
+    host: &'static str,
+    /// File and text of the peer's half; a carrier's portal has no file.
+    half: Option<(&'static str, &'static str)>,
+    next: &'static str,
+}
+
+const ASTERISK: &str = r#"; webtrunk as a trunk of this Asterisk: append to pjsip.conf, then `asterisk -rx "pjsip reload"`.
+[webtrunk]
+type = endpoint
+transport = transport-udp          ; the name of your UDP transport
+context = from-webtrunk            ; where calls from browsers arrive in extensions.conf
+disallow = all
+allow = alaw,ulaw
+dtmf_mode = rfc4733
+direct_media = no
+rtp_symmetric = yes
+aors = webtrunk
+from_domain = DOMAIN
+
+[webtrunk]
+type = aor
+contact = sip:WEBTRUNK:5060
+qualify_frequency = 30
+
+[webtrunk]
+type = identify
+endpoint = webtrunk
+match = WEBTRUNK
+
+; extensions.conf: calls to browsers, and a number to try.
+; [from-webtrunk]
+; exten = _+X.,1,Dial(PJSIP/${EXTEN}@your-carrier)
+; exten = 9196,1,Answer()
+;  same = n,Echo()
+; [somewhere]
+; exten = _X.,1,Dial(PJSIP/${EXTEN}@webtrunk)
+"#;
+
+const FREESWITCH: &str = r#"<!-- webtrunk as a gateway of this FreeSWITCH: put it into conf/sip_profiles/external/webtrunk.xml,
+     then `fs_cli -x "sofia profile external rescan"`. Calls from browsers arrive in the context of the profile. -->
+<include>
+  <gateway name="webtrunk">
+    <param name="proxy" value="WEBTRUNK:5060"/>
+    <param name="register" value="false"/>
+    <param name="caller-id-in-from" value="true"/>
+    <param name="from-domain" value="DOMAIN"/>
+    <param name="ping" value="30"/>
+    <param name="codec-prefs" value="PCMA,PCMU"/>
+  </gateway>
+</include>
+<!-- conf/autoload_configs/acl.conf.xml: <list name="webtrunk" default="deny"><node type="allow" cidr="WEBTRUNK/32"/></list>
+     and apply-inbound-acl = webtrunk in the profile. -->
+"#;
+
+fn kind(peer: Peer) -> Kind {
+    match peer {
+        Peer::Asterisk => Kind {
+            name: "asterisk",
+            trunk: "uri     = \"sip:HOST:5060\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\n",
+            host: "10.0.0.20",
+            half: Some(("asterisk-pjsip.conf", ASTERISK)),
+            next: "append asterisk-pjsip.conf to Asterisk's pjsip.conf and reload it there",
+        },
+        Peer::Freeswitch => Kind {
+            name: "freeswitch",
+            trunk: "uri     = \"sip:HOST:5080\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\n",
+            host: "10.0.0.20",
+            half: Some(("freeswitch-gateway.xml", FREESWITCH)),
+            next: "copy freeswitch-gateway.xml into FreeSWITCH's conf/sip_profiles/external and rescan the profile",
+        },
+        Peer::Twilio => Kind {
+            name: "twilio",
+            trunk: "uri      = \"sip:HOST;transport=tls\"   # Elastic SIP Trunking → Termination → your domain\nusername = \"webtrunk\"                  # Termination → Authentication → Credential Lists\npassword = { env = \"TWILIO_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"54.172.60.0/30\", \"54.244.51.0/30\", \"35.156.191.128/30\", \"54.171.127.192/30\"]\ncontext  = \"from-trunk\"\n",
+            host: "example.pstn.twilio.com",
+            half: None,
+            next: "in Twilio's console: Termination domain and credential list as in the file; Origination URI sip:YOUR-ADDRESS:5060",
+        },
+        Peer::Telnyx => Kind {
+            name: "telnyx",
+            trunk: "uri      = \"sip:HOST;transport=tls\"\nusername = \"acme42\"                   # SIP Trunking → Authentication → Credentials\npassword = { env = \"TELNYX_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"192.76.120.10\", \"64.16.250.10\"]\ncontext  = \"from-trunk\"\nprobe    = \"30s\"\n",
+            host: "sip.telnyx.com",
+            half: None,
+            next: "in Telnyx's portal: a SIP connection with these credentials, and your number assigned to it",
+        },
+        Peer::Generic => Kind {
+            name: "carrier",
+            trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # where the carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
+            host: "192.0.2.10",
+            half: None,
+            next: "tell the carrier your public address, and that it sends your numbers to it on port 5060",
+        },
+    }
+}
+
+/// Writes the files.
+pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
+    let kind = kind(args.trunk);
+    let host = args.host.as_deref().unwrap_or(kind.host);
+    let ours = own_address();
+    let mut password = [0u8; 9];
+    rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut password)?;
+    let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, password);
+    let mut config = format!(
+        "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address browsers and the trunk reach this machine by\n\n\
+         [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\
+         [sip]\nudp = \":5060\"\n\n[media]\nbrowser_port = {}          # UDP, one for all browsers\nports = \"20000-29999\"       # UDP, for the trunk\n\n\
+         [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
+        args.domain, args.port, args.port, args.number
+    );
+    let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, kind.trunk.replace("HOST", host).trim_end());
+    let outbound = format!(
+        "# Read from the top; the first route that matches takes the call.\n\
+         # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more of anything.\n\
+         country = \"US\"                       # 2065550123 and 011 44… become +E.164 before matching\n\n\
+         [[route]]\nname  = \"Echo\"\nmatch = \"9196\"\ndo    = [{{ echo = true }}]\n\n\
+         [[route]]\nname  = \"Premium rate\"\nmatch = [\"+1900NXXXXXX\", \"+1NXX976XXXX\"]\ndo    = [{{ hangup = 603 }}]\n\n\
+         [[route]]\nname  = \"Everything else\"\nmatch = \"+ZX.\"\ncaller_id = \"{{user.did}}\"\ntimeout   = \"45s\"\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n",
+        kind.name
+    );
+    let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480 }]\n".to_owned();
+    let mut files = vec![("webtrunk.toml".to_owned(), config), ("dialplans/outbound.toml".to_owned(), outbound), ("dialplans/from-trunk.toml".to_owned(), inbound)];
+    files.extend(kind.half.map(|(name, text)| (name.to_owned(), text.replace("WEBTRUNK", &ours).replace("DOMAIN", &args.domain))));
+    if let Some((taken, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
+        anyhow::bail!("{} exists already, and is not overwritten: choose another --dir", args.dir.join(taken).display());
+    }
+    for (name, text) in &files {
+        write(&args.dir.join(name), text)?;
+        print::line(&format!("wrote {}", args.dir.join(name).display()));
+    }
+    let folder = if args.dir == Path::new(".") { String::new() } else { format!(" -c {}", args.dir.join("webtrunk.toml").display()) };
+    print::line(&format!(
+        "\nNext: {}\n      webtrunk check-config{folder}\n      webtrunk serve{folder}\n      webtrunk trunks probe {}\n      open http://localhost:{} and log in as alice, password {password}",
+        kind.next, kind.name, args.port
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// This machine's address on the way to the network; no packet is sent to find it.
+fn own_address() -> String {
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| {
+        s.connect("192.0.2.1:9")?;
+        s.local_addr()
+    });
+    probe.map_or_else(|_| "127.0.0.1".to_owned(), |a| a.ip().to_string())
+}

@@ -1,0 +1,101 @@
+//! Commands that change a running gateway: kick, drain, reload.
+
+use super::client::{Client, escape};
+use super::print::{self, clock};
+use hyper::Method;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Kick {
+    /// A call as `webtrunk calls` shows it, or user:NAME to close that user's connections
+    what: String,
+    /// The status a caller who still waits is refused with
+    #[arg(long, default_value_t = 480)]
+    code: u16,
+    /// The reason both sides are told
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+pub async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
+    if let Some(user) = args.what.strip_prefix("user:") {
+        let closed = client.call(Method::DELETE, &format!("/registrations/{}", escape(user)), None).await?;
+        print::line(&format!("closed {} connection(s) of {user}", closed["closed"]));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reason = args.reason.as_ref().map(|r| format!("&reason={}", escape(r))).unwrap_or_default();
+    let ended = client.call(Method::DELETE, &format!("/calls/{}?code={}{reason}", escape(&args.what), args.code), None).await?;
+    print::line(&format!("call {} is ended", ended["call"].as_str().unwrap_or_default()));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(clap::Args)]
+pub struct Drain {
+    /// Wait at most this long for calls to end
+    #[arg(long, default_value = "15m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Do not wait
+    #[arg(long)]
+    no_wait: bool,
+    /// Take new calls again
+    #[arg(long)]
+    cancel: bool,
+}
+
+pub async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
+    if args.cancel {
+        client.call(Method::DELETE, "/drain", None).await?;
+        print::line("new calls are taken again");
+        return Ok(ExitCode::SUCCESS);
+    }
+    client.call(Method::POST, "/drain", None).await?;
+    let (deadline, bar) = (Instant::now() + args.timeout, std::io::stderr().is_terminal());
+    let mut most = 0;
+    loop {
+        let status = client.get("/status").await?;
+        let calls = status["calls"].as_u64().unwrap_or(0);
+        most = most.max(calls);
+        if calls == 0 || args.no_wait || Instant::now() >= deadline {
+            if bar {
+                eprint!("\r\x1b[K");
+            }
+            print::line(&match calls {
+                0 => "drained: no call is left".to_owned(),
+                n => format!("draining: {n} calls left"),
+            });
+            return Ok(if calls > 0 && !args.no_wait { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+        if bar {
+            let done = ((most - calls) * 30 / most) as usize;
+            let longest = clock(status["longest_call_s"].as_u64().unwrap_or(0));
+            eprint!("\r\x1b[K[{}{}] {calls} calls left, longest {longest}", "█".repeat(done), "·".repeat(30 - done));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+pub async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
+    let changes = client.call(Method::POST, "/reload", None).await?;
+    let list = |key: &str| changes[key].as_array().into_iter().flatten().filter_map(|v| v.as_str()).map(str::to_owned).collect::<Vec<_>>();
+    let (changed, restart) = (list("changed"), list("needs_restart"));
+    eprint!("{}", changes["warnings"].as_str().unwrap_or_default());
+    match changed.as_slice() {
+        [] if restart.is_empty() => print::line("reloaded: nothing has changed"),
+        [] => {}
+        all => print::line(&format!("reloaded: {}", all.join(", "))),
+    }
+    if !restart.is_empty() {
+        print::line(&format!("needs a restart, and is as it was: {}", restart.join(", ")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// 0 where it takes calls.
+pub async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
+    let draining = client.get("/status").await?["draining"] == true;
+    print::line(if draining { "draining" } else { "ok" });
+    Ok(if draining { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,69 @@
+//! The keys for those who watch and steer: recorder, API tokens, metrics.
+
+use super::Check;
+use crate::config::{Api, ApiToken, RecorderLimits, Scope, schema};
+use std::net::SocketAddr;
+use toml::Spanned;
+
+impl Check {
+    pub(super) fn recorder(&mut self, r: &schema::Recorder) -> RecorderLimits {
+        let default = RecorderLimits::default();
+        let memory = r.memory.as_ref().and_then(|at| {
+            let size = size(at.as_ref());
+            if size.is_none() {
+                self.error(at, "config::size", format!("{:?} is not a size", at.as_ref()), "write \"64MB\" or \"512kB\"");
+            }
+            size
+        });
+        RecorderLimits { calls: r.calls.unwrap_or(default.calls), memory: memory.unwrap_or(default.memory), messages: r.messages.unwrap_or(true) }
+    }
+
+    pub(super) fn api(&mut self, api: schema::Api, metrics: Option<&Spanned<String>>) -> Api {
+        let mut tokens = Vec::new();
+        for (name, token) in api.token {
+            let token = token.into_inner();
+            let Some(sha256) = hash(token.sha256.as_ref()) else {
+                let help = format!("`webtrunk api-token {name}` makes a token and prints this line for it");
+                self.error(&token.sha256, "config::token", format!("api.token.{name}: sha256 is 64 hexadecimal digits"), help);
+                continue;
+            };
+            let scope = match token.scope.as_ref().map(|s| s.as_ref().as_str()) {
+                None | Some("read") => Scope::Read,
+                Some("write") => Scope::Write,
+                Some("admin") => Scope::Admin,
+                Some(other) => {
+                    let message = format!("{other:?} is not a scope");
+                    self.error(token.scope.as_ref().unwrap_or(&token.sha256), "config::scope", message, "known: \"read\", \"write\", \"admin\"");
+                    continue;
+                }
+            };
+            tokens.push(ApiToken { name, sha256, scope });
+        }
+        let metrics: Option<SocketAddr> = self.listen(metrics, "metrics.listen");
+        Api { control: api.control.map(|c| self.folder.join(c)), tokens, metrics }
+    }
+}
+
+fn hash(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (n, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok()?;
+    }
+    Some(out)
+}
+
+fn size(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let factor = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" | "k" => 1_000,
+        "mb" | "m" => 1_000_000,
+        "gb" | "g" => 1_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<usize>().ok()?.checked_mul(factor)
+}

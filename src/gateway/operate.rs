@@ -1,0 +1,118 @@
+//! What an operator may do to a running gateway, and look at: the API's side of the core.
+
+use super::{Gateway, Live};
+use crate::call::{Call, CallId, HangupBy, Output};
+use crate::config::Config;
+use crate::errors::Code;
+use crate::gateway::admission::FlowState;
+use crate::observe::Note;
+use crate::registrar::Registrar;
+use crate::sip::status::Reject;
+use crate::sip::transaction::Flow;
+use crate::trunk::{TrunkState, Trunks};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// An operator's command; each is an [`Input`](super::Input) like any other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// End a call with BYE, or refuse it with `status`.
+    Kick { call: CallId, status: u16, why: String },
+    /// Close every connection of a user; its calls wait for it as for any lost connection.
+    Disconnect { user: String },
+    /// Take new calls again.
+    EndDrain,
+    /// A trunk gets no calls any more, or gets them again.
+    Switch { trunk: String, enabled: bool },
+    /// Send OPTIONS now.
+    Probe { trunk: String },
+}
+
+impl Gateway {
+    pub(super) fn operate(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
+        match command {
+            Command::Kick { call, status, why } => {
+                let live = self.calls.contains_key(&call);
+                if live {
+                    out.push(Output::Note(Note::Kicked { call }));
+                }
+                let why = Reject::new(status, why).code(Code::KICKED);
+                self.with_call(now, call, out, |call, desk| call.finish(desk, HangupBy::Us, why));
+            }
+            Command::Disconnect { user } => {
+                let flows = self.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
+                let proved = self.flows.iter().filter(|(_, s)| s.user.as_deref() == Some(user.as_str())).map(|(f, _)| *f);
+                let mut all: Vec<Flow> = flows.chain(proved).collect();
+                all.sort_unstable();
+                all.dedup();
+                out.extend(all.into_iter().map(Output::CloseFlow));
+            }
+            Command::EndDrain => {
+                if std::mem::take(&mut self.draining) {
+                    out.push(Output::Note(Note::DrainEnded));
+                }
+            }
+            Command::Switch { trunk, enabled } => {
+                let Some(state) = self.trunks.get_mut(&trunk) else { return };
+                if std::mem::replace(&mut state.disabled, !enabled) == enabled {
+                    out.push(Output::Note(Note::TrunkSwitched { trunk, enabled }));
+                }
+            }
+            Command::Probe { trunk } => {
+                if let Some(state) = self.trunks.get_mut(&trunk) {
+                    state.probe_now(now);
+                }
+                self.carriers_due(now, out);
+            }
+        }
+    }
+
+    /// Another configuration from now on. Calls that live go on under what they began with, but for limits;
+    /// trunks that stay keep their health and registrations. `changes` is for the log.
+    pub fn reload(&mut self, now: Instant, config: Arc<Config>, changes: String, out: &mut Vec<Output>) {
+        self.trunks.reload(now, &config);
+        self.recorder.limit(config.recorder);
+        self.config = config;
+        out.push(Output::Note(Note::Reloaded { changes }));
+    }
+
+    /// Calls that have no record yet.
+    pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values().filter(|l| !l.recorded).map(|l: &Live| &l.call)
+    }
+
+    /// A call that lives.
+    pub fn live_call(&self, call: CallId) -> Option<&Call> {
+        self.calls.get(&call).filter(|l| !l.recorded).map(|l| &l.call)
+    }
+
+    /// Who is registered, and where.
+    pub fn registrar(&self) -> &Registrar {
+        &self.registrar
+    }
+
+    /// The connection behind a flow.
+    pub fn flow(&self, flow: Flow) -> Option<&FlowState> {
+        self.flows.get(&flow)
+    }
+
+    /// Trunks by name, with the calls each has.
+    pub fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
+        self.trunks.iter().map(|(name, state)| (name, state, self.trunk_calls.get(name).copied().unwrap_or(0)))
+    }
+
+    /// All of trunks' state.
+    pub fn trunks(&self) -> &Trunks {
+        &self.trunks
+    }
+
+    /// What it runs on now.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// INVITEs that became no call.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}

@@ -1,0 +1,260 @@
+//! A real `webtrunk serve`, and everything an operator does with it: every subcommand, route, event and metric.
+
+mod server;
+
+use server::{Server, Trunk};
+
+/// The ids of `webtrunk calls --all -o json`, the newest first.
+fn calls(server: &Server) -> Vec<serde_json::Value> {
+    let text = server.run(&["calls", "--all", "-o", "json"]).out;
+    serde_json::from_str::<serde_json::Value>(&text).expect("JSON").as_array().expect("a list").clone()
+}
+
+#[test]
+fn a_call_is_seen_while_it_goes_on_and_explained_when_it_is_over() {
+    let server = Server::start("");
+    let mut trunk = Trunk::new(&server);
+    assert_eq!(server.run(&["readyz"]).out.trim(), "ok");
+    assert!(server.run(&["calls"]).err.contains("no call goes on"));
+    trunk.call("9196");
+    let live = calls(&server);
+    assert_eq!((live.len(), live[0]["state"].as_str(), live[0]["to"].as_str()), (1, Some("talking"), Some("9196")));
+    let id = live[0]["call"].as_str().expect("an id").to_owned();
+    assert!(server.run(&["calls"]).out.contains(&id));
+    trunk.hang_up();
+    server.until(|| calls(&server)[0]["state"] == "ended");
+    let shown = server.run(&["trace", &id[..4]]).out;
+    for wanted in ["INVITE (pcmu)", "100 Trying", "200 OK (pcmu)", "ACK", "BYE", "trunk:peer talked for", "answered"] {
+        assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
+    }
+    assert!(server.run(&["trace", "--last", "--full"]).out.contains("Call-ID: "));
+    assert!(server.run(&["trace", "--last", "--mermaid"]).out.starts_with("sequenceDiagram"));
+    let diff = server.run(&["trace", "--last", "--diff", "1,3"]).out;
+    assert!(diff.starts_with("--- INVITE (pcmu)\n+++ 200 OK (pcmu)") && diff.contains("\n- INVITE sip:9196"), "{diff}");
+    let json: serde_json::Value = serde_json::from_str(&server.run(&["trace", "--last", "-o", "json"]).out).expect("JSON");
+    assert_eq!(json["rows"][0]["summary"], "INVITE (pcmu)", "{json}");
+    let (pcap, svg) = (server.folder.join("call.pcap"), server.folder.join("call.svg"));
+    assert_eq!(server.run(&["trace", "--last", "--pcap", pcap.to_str().expect("UTF-8"), "--svg", svg.to_str().expect("UTF-8")]).code, 0);
+    assert!(std::fs::read(&pcap).expect("written").windows(7).any(|w| w == b"INVITE "));
+    assert!(std::fs::read_to_string(&svg).expect("written").contains("</svg>"));
+    assert!(server.run(&["logs", "--call", "last"]).out.contains("ended by caller"));
+    assert!(server.run(&["cdr", "tail"]).out.contains(&id));
+    let csv = server.run(&["cdr", "export", "--format", "csv"]).out;
+    assert!(csv.starts_with("start,call,from,to,outcome") && csv.contains(",success,200,"), "{csv}");
+    assert_eq!(server.run(&["cdr", "export", "--format", "jsonl"]).out.lines().count(), 1);
+}
+
+#[test]
+fn a_refused_call_says_why_in_one_sentence_with_its_fix() {
+    let server = Server::start("");
+    let mut trunk = Trunk::new(&server);
+    assert_eq!(trunk.invite("777"), 404);
+    let shown = server.run(&["trace", "--last"]).out;
+    assert!(shown.contains("WT-1104  no route for 777 in context in") && shown.contains("Fix:    `webtrunk dialplan test"), "{shown}");
+    assert!(calls(&server)[0]["verdict"].as_str().expect("a verdict").contains("no route"));
+    let told = server.run(&["explain", "wt-1104"]).out;
+    assert!(told.starts_with("WT-1104  no route"), "{told}");
+    assert!(server.run(&["explain"]).out.lines().count() > 50);
+    assert_eq!(server.run(&["explain", "WT-0001"]).code, 1);
+}
+
+#[test]
+fn an_operator_ends_a_call_drains_and_takes_it_back() {
+    let server = Server::start("");
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    let id = calls(&server)[0]["call"].as_str().expect("an id").to_owned();
+    assert!(server.run(&["kick", &id, "--reason", "enough"]).out.contains("is ended"));
+    assert!(trunk.expect("BYE").contains("enough"));
+    server.until(|| calls(&server)[0]["state"] == "ended");
+    assert_eq!(server.run(&["kick", &id]).code, 1, "it has ended already");
+    assert!(server.run(&["kick", "zzzz"]).err.contains("there is no call \"zzzz\""));
+    assert!(server.run(&["kick", "user:nobody"]).err.contains("there is no registration"));
+    trunk.call("9196");
+    assert!(server.run(&["drain", "--no-wait"]).out.contains("1 calls left"));
+    assert_eq!(server.run(&["readyz"]).code, 1);
+    assert!(server.get("/readyz").contains("503"));
+    assert_eq!(Trunk::new(&server).invite("9196"), 503);
+    assert!(server.run(&["drain", "--cancel"]).out.contains("taken again"));
+    assert_eq!(server.run(&["readyz"]).code, 0);
+    trunk.hang_up();
+    assert!(server.run(&["drain", "--timeout", "5s"]).out.contains("drained"));
+}
+
+#[test]
+fn trunks_are_probed_switched_off_and_on() {
+    let server = Server::start("");
+    let trunk = Trunk::new(&server);
+    let answering = trunk.answer_options();
+    let probed = server.run(&["trunks", "probe", "peer"]);
+    assert!(probed.code == 0 && probed.out.contains("answered OPTIONS in"), "{probed:?}");
+    answering.join().expect("it answered");
+    let table = server.run(&["trunks"]).out;
+    assert!(table.starts_with("TRUNK") && table.contains("peer") && table.contains("up"), "{table}");
+    assert!(server.run(&["trunks", "disable", "peer"]).out.contains("peer is disabled"));
+    assert!(server.run(&["trunks", "status"]).out.contains("WT-2112"));
+    assert!(server.run(&["trunks", "enable", "peer"]).out.contains("peer is up"));
+    let missing = server.run(&["trunks", "probe", "nobody"]);
+    assert!(missing.code == 1 && missing.err.contains("there is no trunk \"nobody\""), "{missing:?}");
+    assert!(server.run(&["registrations"]).err.contains("nobody is registered"));
+}
+
+#[test]
+fn a_reload_changes_what_it_can_says_what_it_cannot_and_a_bad_file_changes_nothing() {
+    let server = Server::start("");
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    assert!(server.run(&["reload"]).out.contains("nothing has changed"));
+    server.edit("webtrunk.toml", "[limits]", "[limits]\ncalls_per_user = 9");
+    server.edit("webtrunk.toml", "workers = 1", "workers = 2");
+    server.edit("dialplans/in.toml", "9196", "9190");
+    let told = server.run(&["reload"]).out;
+    assert!(told.contains("dialplan in changed") && told.contains("limits changed") && told.contains("needs a restart, and is as it was: media.workers"), "{told}");
+    assert_eq!(Trunk::new(&server).invite("9196"), 404, "the new dialplan is in force");
+    trunk.hang_up();
+    server.edit("webtrunk.toml", "calls_per_user = 9", "calls_per_usr = 9");
+    let refused = server.run(&["reload"]);
+    assert!(refused.code == 3 && refused.err.contains("calls_per_usr") && refused.err.contains("did you mean"), "{refused:?}");
+    assert_eq!(server.run(&["readyz"]).code, 0);
+    let mut again = Trunk::new(&server);
+    again.call("9190");
+    again.hang_up();
+    server.edit("webtrunk.toml", "calls_per_usr = 9", "calls_per_user = 8");
+    server.hang_up_signal();
+    server.until(|| server.log().contains("configuration reloaded: limits changed"));
+}
+
+#[test]
+fn events_come_as_they_happen_and_metrics_count_them() {
+    let server = Server::start("");
+    let events = server.follow(&["events", "--type", "call.*,trunk.*"]);
+    // It listens once something of ours has come back by it.
+    server.until(|| {
+        server.run(&["trunks", "disable", "peer"]);
+        server.run(&["trunks", "enable", "peer"]);
+        !events.lines().is_empty()
+    });
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    trunk.hang_up();
+    assert_eq!(trunk.invite("777"), 404);
+    server.until(|| events.lines().iter().any(|l| l.contains("call.refused")));
+    let kinds: Vec<String> = events.lines().iter().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON")["type"].as_str().expect("a type").to_owned()).collect();
+    for wanted in ["call.started", "call.answered", "call.ended", "call.refused"] {
+        assert!(kinds.iter().any(|k| k == wanted), "{wanted} is not in {kinds:?}");
+    }
+    let metrics = server.metrics();
+    for wanted in [
+        "webtrunk_build_info{version=", "webtrunk_up 1", "webtrunk_draining 0", "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
+        "webtrunk_calls_refused_total{code=\"WT-1104\"} 1", "webtrunk_trunk_up{trunk=\"peer\"} 1", "webtrunk_call_duration_seconds_count", "webtrunk_trunk_calls{trunk=\"peer\"} 0",
+        "webtrunk_recorder_calls 2", "webtrunk_config_last_reload_success_timestamp_seconds", "# EOF",
+    ] {
+        assert!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
+    }
+    for never in ["9196", "777", "127.0.0.1"] {
+        assert!(!metrics.contains(never), "{never} must not be a label\n{metrics}");
+    }
+}
+
+#[test]
+fn the_web_door_wants_a_token_and_gives_each_its_scope() {
+    let made = Server::offline(&["api-token", "dashboard", "--scope", "read"]);
+    let token = made.out.trim().to_owned();
+    let lines = made.err.split("reload`:").nth(1).expect("the lines to paste").to_owned();
+    let server = Server::start(&lines);
+    let web = format!("http://127.0.0.1:{}", server.web);
+    let ask = |method: &str, path: &str, token: &str| server.http(method, path, token);
+    assert!(ask("GET", "/api/v1/calls", "").contains("401"));
+    assert!(ask("GET", "/api/v1/calls", "wrong").contains("401"));
+    assert!(ask("GET", "/api/v1/calls", &token).contains("200 OK"));
+    for (method, path) in [("POST", "/api/v1/drain"), ("DELETE", "/api/v1/calls/abcd"), ("GET", "/api/v1/config"), ("POST", "/api/v1/trunks/peer/disable")] {
+        let answer = ask(method, path, &token);
+        assert!(answer.contains("403 Forbidden") && answer.contains("application/problem+json"), "{method} {path}: {answer}");
+    }
+    let far = server.run(&["status-of-nothing"]);
+    assert_eq!(far.code, 2, "a typo is a usage error");
+    assert_eq!(server.run(&["calls", "--api", &web, "--token", &token]).code, 0);
+    assert_eq!(server.run(&["drain", "--api", &web, "--token", &token]).code, 1);
+    assert_eq!(server.run(&["calls", "--api", "http://127.0.0.1:1"]).code, 4);
+}
+
+/// Every route of the table answers, and says what it is where it refuses.
+#[test]
+fn every_route_of_openapi_answers() {
+    let server = Server::start("");
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    trunk.hang_up();
+    let described: serde_json::Value = serde_json::from_str(&server.run(&["openapi"]).out).expect("JSON");
+    assert_eq!(described["openapi"], "3.1.0");
+    for (method, path, ..) in webtrunk::api::openapi::ROUTES {
+        assert!(described["paths"][path][method].is_object());
+        let filled = path.replace("/calls/{id}", "/calls/last").replace("{name}", "peer").replace("{user}", "nobody").replace("{code}", "WT-2107");
+        if *path == "/events" {
+            continue;
+        }
+        let body = if *path == "/dialplan/test" { "{\"number\":\"9196\",\"as\":\"trunk:peer\"}" } else { "" };
+        let answer = server.control(&method.to_uppercase(), &format!("/api/v1{filled}"), body);
+        let status: u16 = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+        let expected: &[u16] = match (*method, *path) {
+            ("delete", "/calls/{id}") => &[409],
+            ("delete", "/registrations/{user}") => &[404],
+            _ => &[200],
+        };
+        assert!(expected.contains(&status), "{method} {path}: {answer}");
+        assert!(status == 200 || (answer.contains("application/problem+json") && answer.contains("\"detail\"")), "{answer}");
+    }
+    assert!(server.control("GET", "/api/v1/nothing", "").contains("404"));
+    assert!(server.control("PUT", "/api/v1/calls", "").contains("405"));
+    assert!(server.control("GET", "/api/v1/calls?state=odd", "").contains("use live, ended or all"));
+    assert!(server.control("POST", "/api/v1/dialplan/test", "{").contains("400"));
+    let config = server.control("GET", "/api/v1/config", "");
+    assert!(config.contains("\"password\":\"***\"") && !config.contains("secret-a"), "{config}");
+    assert!(server.control("GET", "/api/v1/openapi.json", "").contains("3.1.0"));
+}
+
+#[test]
+fn what_needs_no_gateway_works_without_one() {
+    let folder = server::folder("offline");
+    let at = folder.to_str().expect("UTF-8");
+    for peer in ["asterisk", "freeswitch", "twilio", "telnyx", "generic"] {
+        let dir = format!("{at}/{peer}");
+        let secrets = [("TELNYX_PASSWORD", "x"), ("TWILIO_PASSWORD", "x")];
+        let made = Server::offline_with(&["init", "--trunk", peer, "--dir", &dir], &secrets);
+        assert_eq!(made.code, 0, "{made:?}");
+        let checked = Server::offline_with(&["check-config", "-c", &format!("{dir}/webtrunk.toml")], &secrets);
+        assert_eq!(checked.code, 0, "{peer}: {checked:?}");
+        let again = Server::offline(&["init", "--trunk", peer, "--dir", &dir]);
+        assert!(again.code == 1 && again.err.contains("is not overwritten"), "{again:?}");
+    }
+    let config = format!("{at}/asterisk/webtrunk.toml");
+    let ports = Server::offline(&["ports", "-c", &config]).out;
+    assert!(ports.contains("udp  8088") && ports.contains("udp  20000-29999") && ports.contains("udp  5060"), "{ports}");
+    assert!(Server::offline(&["ports", "-c", &config, "--ufw"]).out.contains("ufw allow 20000:29999/udp"));
+    assert!(Server::offline(&["ports", "-c", &config, "--nft"]).out.contains("udp dport 20000-29999 accept"));
+    let doctor = Server::offline(&["doctor", "-c", &config]);
+    assert!(doctor.out.contains("Opus: libopus") && doctor.out.contains("trunk asterisk is at 10.0.0.20:5060"), "{doctor:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(Server::offline(&["completions", shell]).out.contains("webtrunk"));
+    }
+    assert!(Server::offline(&["man"]).out.contains(".TH webtrunk"));
+    let lost = Server::offline(&["calls", "--control", "/nonexistent/control.sock"]);
+    assert!(lost.code == 4 && lost.err.contains("start one with `webtrunk serve`"), "{lost:?}");
+    let help = Server::offline(&["--help"]).out;
+    for command in ["calls", "trace", "trunks", "drain", "reload", "doctor", "init", "explain"] {
+        assert!(help.contains(command), "{command}");
+    }
+}
+
+#[test]
+fn the_socket_is_its_owners_and_a_second_gateway_does_not_take_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::start("");
+    let mode = std::fs::metadata(server.socket()).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let second = server.run(&["serve", "-c", server.config().to_str().expect("UTF-8")]);
+    assert!(second.code == 1 && second.err.contains("cannot be bound") || second.err.contains("another gateway listens"), "{second:?}");
+    let path = server.socket();
+    server.stop();
+    assert!(!path.exists(), "nothing is left behind");
+}

@@ -1,0 +1,294 @@
+//! A served gateway as a process, and a trunk that speaks SIP over UDP to it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// A folder of this test's own.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("webtrunk-{name}-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+}
+
+pub struct Server {
+    child: Child,
+    pub folder: PathBuf,
+    pub web: u16,
+    pub sip: u16,
+    metrics: u16,
+    /// The trunk's address, known to the configuration.
+    pub trunk: SocketAddr,
+    socket: Arc<UdpSocket>,
+}
+
+impl Server {
+    /// Serves a configuration with one trunk on loopback, whose calls get an echo at 9196; `more` is appended.
+    pub fn start(more: &str) -> Server {
+        let folder = folder("operator");
+        let (web, metrics) = (free_port(), free_port());
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let trunk = socket.local_addr().expect("an address");
+        let sip = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        std::fs::create_dir_all(folder.join("dialplans")).expect("a folder");
+        let config = format!(
+            "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n\
+             [media]\nbrowser_port = 0\nworkers = 1\nports = \"24000-28999\"\n[limits]\nnew_calls_per_second = 100\n[events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\
+             [api]\ncontrol = \"control.sock\"\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
+             [user.alice]\npassword = \"secret-a\"\ncontext = \"in\"\n[trunk.peer]\nuri = \"sip:{trunk}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n{more}\n"
+        );
+        std::fs::write(folder.join("webtrunk.toml"), config).expect("written");
+        std::fs::write(folder.join("dialplans/in.toml"), "[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{ echo = true }]\n").expect("written");
+        let log = std::fs::File::create(folder.join("log")).expect("a log");
+        let child = Command::new(BINARY).args(["serve", "--log", "text", "-c"]).arg(folder.join("webtrunk.toml"))
+            .stderr(log).stdout(Stdio::null()).spawn().expect("it starts");
+        let server = Server { child, folder, web, sip, metrics, trunk, socket: Arc::new(socket) };
+        server.until(|| UnixStream::connect(server.socket()).is_ok());
+        server
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("webtrunk.toml")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Waits until `wanted` holds.
+    pub fn until(&self, mut wanted: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !wanted() {
+            assert!(Instant::now() < deadline, "it never came true\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs a command against this gateway.
+    pub fn run(&self, args: &[&str]) -> Said {
+        let control = self.socket();
+        let mut all = args.to_vec();
+        if !args.contains(&"--api") {
+            all.extend(["--control", control.to_str().expect("UTF-8")]);
+        }
+        Server::offline(&all)
+    }
+
+    /// Runs a command that needs none.
+    pub fn offline(args: &[&str]) -> Said {
+        Server::offline_with(args, &[])
+    }
+
+    pub fn offline_with(args: &[&str], env: &[(&str, &str)]) -> Said {
+        let done = Command::new(BINARY).args(args).envs(env.iter().copied()).env_remove("WEBTRUNK_CONTROL").stdin(Stdio::null()).output().expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+    }
+
+    /// Starts a command that goes on, and collects its lines.
+    pub fn follow(&self, args: &[&str]) -> Follower {
+        let mut child = Command::new(BINARY).args(args).arg("--control").arg(self.socket()).stdout(Stdio::piped()).spawn().expect("it runs");
+        let out = child.stdout.take().expect("piped");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = lines.clone();
+        std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).for_each(|l| kept.lock().expect("sound").push(l)));
+        Follower { child, lines }
+    }
+
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.folder.join(file);
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        assert!(text.contains(from), "{from} is not in {file}");
+        std::fs::write(path, text.replacen(from, to, 1)).expect("written");
+    }
+
+    pub fn hang_up_signal(&self) {
+        let _ = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
+    }
+
+    fn exchange(mut stream: impl Read + Write, request: &str) -> String {
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn request(method: &str, path: &str, token: &str, body: &str) -> String {
+        let bearer = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{bearer}{kind}Content-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    pub fn control(&self, method: &str, path: &str, body: &str) -> String {
+        Server::exchange(UnixStream::connect(self.socket()).expect("it listens"), &Server::request(method, path, "", body))
+    }
+
+    pub fn http(&self, method: &str, path: &str, token: &str) -> String {
+        Server::exchange(TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"), &Server::request(method, path, token, ""))
+    }
+
+    pub fn get(&self, path: &str) -> String {
+        self.http("GET", path, "")
+    }
+
+    pub fn metrics(&self) -> String {
+        Server::exchange(TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens"), &Server::request("GET", "/metrics", "", ""))
+    }
+
+    /// Ends it as systemd would, and waits.
+    pub fn stop(mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let log = self.log();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+        if !std::thread::panicking() {
+            assert!(!log.contains("ERROR"), "{log}");
+        }
+    }
+}
+
+pub struct Follower {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Follower {
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("sound").clone()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The trunk `peer`: one dialog at a time.
+pub struct Trunk {
+    socket: Arc<UdpSocket>,
+    sip: SocketAddr,
+    own: SocketAddr,
+    call: String,
+    to: String,
+}
+
+impl Trunk {
+    pub fn new(server: &Server) -> Trunk {
+        server.socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        let sip = SocketAddr::from(([127, 0, 0, 1], server.sip));
+        Trunk { socket: server.socket.clone(), sip, own: server.trunk, call: String::new(), to: String::new() }
+    }
+
+    fn send(&self, text: &str) {
+        self.socket.send_to(text.as_bytes(), self.sip).expect("sent");
+    }
+
+    /// The next message that begins so, or a request of this method; ours to ignore are skipped.
+    pub fn expect(&self, start: &str) -> String {
+        let mut buf = [0; 65_536];
+        loop {
+            let n = self.socket.recv(&mut buf).unwrap_or_else(|e| panic!("{start} never came: {e}"));
+            let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+            if text.starts_with("BYE") {
+                self.send(&reply(&text));
+            }
+            if text.starts_with(start) {
+                return text;
+            }
+        }
+    }
+
+    fn request(&self, method: &str, number: &str, cseq: u32, body: &str) -> String {
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let branch = format!("z9hG4bK{}{method}{cseq}", self.call);
+        format!(
+            "{method} sip:{number}@{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};branch={branch}\r\nMax-Forwards: 70\r\nFrom: <sip:+4930@{1}>;tag=f\r\nTo: <sip:{number}@{0}>{2}\r\n\
+             Call-ID: {3}\r\nCSeq: {cseq} {method}\r\nContact: <sip:peer@{1}>\r\n{kind}Content-Length: {4}\r\n\r\n{body}",
+            self.sip, self.own, self.to, self.call, body.len()
+        )
+    }
+
+    /// Sends an INVITE; its final status.
+    pub fn invite(&mut self, number: &str) -> u16 {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        self.call = format!("op-{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        self.to.clear();
+        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+        self.send(&self.request("INVITE", number, 1, sdp));
+        loop {
+            let response = self.expect("SIP/2.0 ");
+            let status: u16 = response.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+            if status >= 200 && response.contains(&format!("Call-ID: {}\r\n", self.call)) && response.contains(" INVITE") {
+                self.to = response.lines().find_map(|l| l.strip_prefix("To: ")?.split_once(";tag=")).map(|(_, tag)| format!(";tag={tag}")).unwrap_or_default();
+                let ack = self.request("ACK", number, 1, "");
+                // For a refusal the ACK belongs to the INVITE's own transaction.
+                self.send(&if status < 300 { ack } else { ack.replacen("ACK1", "INVITE1", 1) });
+                return status;
+            }
+        }
+    }
+
+    pub fn call(&mut self, number: &str) {
+        assert_eq!(self.invite(number), 200);
+    }
+
+    pub fn hang_up(&mut self) {
+        self.send(&self.request("BYE", "x", 2, ""));
+        self.expect("SIP/2.0 200");
+    }
+
+    /// Answers the next OPTIONS from a thread of its own.
+    pub fn answer_options(&self) -> std::thread::JoinHandle<()> {
+        let socket = self.socket.clone();
+        std::thread::spawn(move || {
+            let mut buf = [0; 65_536];
+            loop {
+                let Ok((n, from)) = socket.recv_from(&mut buf) else { return };
+                let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+                if text.starts_with("OPTIONS") {
+                    socket.send_to(reply(&text).as_bytes(), from).expect("sent");
+                    return;
+                }
+            }
+        })
+    }
+}
+
+/// 200 to a request.
+fn reply(request: &str) -> String {
+    let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+    let lines: String = request.lines().filter(|l| kept.iter().any(|k| l.starts_with(k))).map(|l| format!("{l}\r\n")).collect();
+    format!("SIP/2.0 200 OK\r\n{lines}Content-Length: 0\r\n\r\n")
+}
