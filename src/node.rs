@@ -155,14 +155,17 @@ impl Node {
         let (control, control_at) = match &origin.control {
             Control::None => (None, None),
             Control::Wanted(path) | Control::IfFree(path) => {
-                let path = config.api.control.clone().or_else(|| path.clone()).unwrap_or_else(socket::default_path);
-                match (socket::bind(&path).await, &origin.control) {
+                let named = config.api.control.clone().or_else(|| path.clone());
+                // Two gateways on one machine are fine; only a place somebody chose must be had.
+                let must = named.is_some() && matches!(origin.control, Control::Wanted(_));
+                let path = named.unwrap_or_else(socket::default_path);
+                match (socket::bind(&path).await, must) {
                     (Ok(listener), _) => (Some(listener), Some(path)),
-                    (Err(e), Control::IfFree(_)) => {
+                    (Err(e), false) => {
                         tracing::warn!("no control socket, so `webtrunk calls` and its like will not find this gateway: {e:#}");
                         (None, None)
                     }
-                    (Err(e), _) => return Err(e),
+                    (Err(e), true) => return Err(e),
                 }
             }
         };

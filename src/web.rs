@@ -186,6 +186,8 @@ fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &A
         "/" if upgrades => upgrade(request, remote, seat),
         "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
         "/phone.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js")),
+        "/console.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/console.js")),
+        "/console.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console.css")),
         "/phone.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css")),
         "/jssip.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/dist/jssip.js")),
         "/settings.json" => settings(&request, remote, web),

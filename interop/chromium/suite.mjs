@@ -2,6 +2,7 @@
 import { readFileSync, rmSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { SHOTS, ROOT, asterisk, binary, browser, cdrs, connected, dial, equal, heard, hears, hearsNothing, over, phone, recordOf, runAll, start, stats, stopAll, test, toneOf, until, webtrunk, work } from "./rig.mjs";
+import { consoleCases } from "./console.mjs";
 import { latency } from "./latency.mjs";
 import { network } from "./network.mjs";
 import { signalling } from "./signalling.mjs";
@@ -282,6 +283,7 @@ test("five calls at once in one browser", async () => {
   await Promise.all(pages.map((page) => page.context().close()));
 });
 
+consoleCases(() => chrome);
 signalling({ get alice() { return alice; }, get chrome() { return chrome; }, get node() { return node; } });
 network(() => chrome);
 latency(() => chrome);

@@ -79,6 +79,8 @@ pub fn detail(flight: &Flight, live_call: Option<&Call>, now: Instant, clock: &W
     value["mos_estimated"] = summary["mos_estimated"].clone();
     if live_call.is_some() {
         value["end"] = Value::Null;
+        value["duration_s"] = summary["seconds"].clone();
+        value["billable_s"] = json!(summary["talked_s"].as_u64().unwrap_or(0));
     }
     if let Some(verdict) = &cdr.verdict {
         value["verdict"] = verdict_json(verdict);

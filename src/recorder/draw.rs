@@ -128,7 +128,10 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
     const STEP: usize = 30;
     let heads = headings(lanes);
     let x = |column: usize| 90 + 60 + column * GAP;
-    let (width, height) = (x(heads.len().saturating_sub(1)) + 90, 70 + rows.len() * STEP);
+    // An event's text may reach beyond the last line; about 7 units a character.
+    let longest = rows.iter().map(|r| if let RowKind::Event { text, code } = &r.kind { text.chars().count() + code.as_ref().map_or(0, |c| c.len() + 1) } else { 0 }).max().unwrap_or(0);
+    let width = (x(heads.len().saturating_sub(1)) + 90).max(x(0) + 24 + longest * 7);
+    let height = 70 + rows.len() * STEP;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"call ladder\" \
          font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"currentColor\" stroke=\"none\">\n"
