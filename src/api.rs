@@ -164,6 +164,7 @@ pub fn router(api: Api) -> Router {
         .route("/calls/{id}/ladder", get(calls::ladder))
         .route("/calls/{id}/quality", get(calls::quality))
         .route("/calls/{id}/pcap", get(calls::pcap))
+        .route("/credentials", post(server::credentials))
         .route("/registrations", get(carriers::registrations))
         .route("/registrations/{user}", delete(carriers::disconnect))
         .route("/trunks", get(carriers::trunks))

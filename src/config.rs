@@ -237,6 +237,22 @@ pub struct ApiToken {
     pub scope: Scope,
 }
 
+/// How credentials for visitors are made.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub secret: Secret,
+    /// They may last at most this long.
+    pub longest: Duration,
+    pub turn: Option<Turn>,
+}
+
+/// A TURN server that takes time-limited credentials.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    pub uris: Vec<String>,
+    pub secret: Secret,
+}
+
 /// The ways to the API.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Api {
@@ -296,6 +312,8 @@ pub struct Config {
     pub recorder: RecorderLimits,
     /// Where the API may be used, and by whom.
     pub api: Api,
+    /// Credentials with a time in them; nothing: none are taken.
+    pub credentials: Option<Credentials>,
     pub drain_timeout: Duration,
     /// What the page is told to log in with by itself; the demo alone sets it.
     pub page_login: Option<(String, String)>,

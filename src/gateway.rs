@@ -31,6 +31,7 @@ use desk;
 pub mod admission;
 mod account;
 mod carriers;
+pub mod credential;
 mod dispatch;
 mod joins;
 pub mod operate;
@@ -142,6 +143,7 @@ pub struct Gateway {
     random: ChaCha20Rng,
     next_worker: usize,
     draining: bool,
+    started: Instant,
     dropped: u64,
     refused: u64,
     pub recorder: Recorder,
@@ -191,6 +193,7 @@ impl Gateway {
             random,
             next_worker: 0,
             draining: false,
+            started: now,
             dropped: 0,
             refused: 0,
             recorder: Recorder::new(config_recorder),
@@ -380,7 +383,7 @@ impl Gateway {
             out.push(Output::CloseFlow(flow));
             return;
         }
-        self.flows.insert(flow, FlowState { kind, remote, user: None });
+        self.flows.insert(flow, FlowState { kind, remote, user: None, context: None });
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
             self.unproved.set(flow, now + FIRST_AUTHENTICATION);
         }
@@ -505,7 +508,7 @@ mod tests {
         let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity { fingerprint: "AB".into(), udp_port: 1, tcp_port: 1, tls_port: 1, web_secure: false, workers: 1 };
+        let identity = Identity { fingerprint: "AB".into(), udp_port: 1, tcp_port: 1, tls_port: 1, web_secure: false, workers: 1, unix: 1_700_000_000 };
         let now = Instant::now();
         let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
         let remote = SocketAddr::from(([127, 0, 0, 10], 5060));

@@ -127,6 +127,9 @@ enum Command {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
     },
+    /// Credentials for a browser, good for a while
+    #[command(after_help = "Examples:\n  webtrunk token alice --ttl 10m\n  webtrunk token visitor-1 --context click-to-call")]
+    Token(steer::Token),
     /// Make a token for the API and the lines that let it in
     #[command(after_help = "Examples:\n  webtrunk api-token dashboard\n  webtrunk api-token deploy --scope admin")]
     ApiToken {
@@ -267,6 +270,7 @@ async fn ask(command: Command, client: &Client) -> anyhow::Result<ExitCode> {
         Command::Drain(args) => steer::drain(client, &args).await,
         Command::Reload => steer::reload(client).await,
         Command::Readyz => steer::readyz(client).await,
+        Command::Token(args) => steer::token(client, &args).await,
         _ => Err(anyhow!("this command needs no gateway")),
     }
 }

@@ -140,6 +140,7 @@ impl Node {
             tls_port: tls_listener.as_ref().map_or(Ok(5061), |(l, _)| l.local_addr().map(|a| a.port()))?,
             web_secure: config.web_tls != WebTls::Off,
             workers: workers.len(),
+            unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
         };
         let config = Arc::new(config);
         let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);

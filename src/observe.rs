@@ -12,7 +12,7 @@ use tracing::{debug, error, info, warn};
 pub enum Note {
     Registered { user: String, flows: usize, user_agent: String },
     Unregistered { user: String, why: &'static str },
-    LoginRefused { user: String, remote: SocketAddr },
+    LoginRefused { user: String, remote: SocketAddr, code: Code, why: String },
     CallStarted { call: CallId, from: String, number: String, route: String },
     CallRefused { call: CallId, from: String, to: String, status: u16, code: Code, why: String },
     CallRinging { call: CallId },
@@ -102,7 +102,7 @@ impl Note {
         match self {
             Note::Registered { user, flows, user_agent } => Line::info(format!("{user} registered, {flows} flow(s), {}", printable(user_agent))),
             Note::Unregistered { user, why } => Line::info(format!("{user} unregistered: {why}")),
-            Note::LoginRefused { user, remote } => Line::warn(Code::LOGIN_REFUSED, format!("login refused for {} from {remote}: wrong user or password", printable(user))),
+            Note::LoginRefused { user, remote, code, why } => Line::warn(*code, format!("login refused for {} from {remote}: {}", printable(user), printable(why))),
             Note::CallStarted { call, from, number, route } => {
                 Line::info(format!("{} → {}  route {route:?}", printable(from), printable(number))).call(call)
             }

@@ -175,6 +175,12 @@ fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
+/// A script for pages of other origins.
+fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
+    response
+}
+
 fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &Arc<Seat>) -> Response<Full<Bytes>> {
     let web = &seat.web;
     if request.method() != Method::GET {
@@ -186,10 +192,13 @@ fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &A
         "/" if upgrades => upgrade(request, remote, seat),
         "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
         "/phone.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js")),
+        "/button.html" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/button.html")),
+        // Other origins' pages embed it; which of them may connect is for web.origins to say.
+        "/call-button.js" => embeddable(file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/call-button.js"))),
         "/console.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/console.js")),
         "/console.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console.css")),
         "/phone.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css")),
-        "/jssip.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/dist/jssip.js")),
+        "/jssip.js" => embeddable(file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/dist/jssip.js"))),
         "/settings.json" => settings(&request, remote, web),
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.gauges.borrow().draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

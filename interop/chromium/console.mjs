@@ -1,6 +1,8 @@
 // The gateway's side of the page, in the demo: what goes on is seen as it happens, and explained when it is over.
 import { join } from "node:path";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { SHOTS, HERE, binary, connected, dial, equal, over, phone, start, test, until, work } from "./rig.mjs";
 
@@ -99,5 +101,64 @@ export function consoleCases(chrome) {
       await page.screenshot({ path: join(SHOTS, `console-${view}-small.png`) });
     }
     await stop(own);
+  });
+
+  test("the call button telephones from a page of another origin with credentials that last a while, and says why it did not", async () => {
+    const config = join(work, "button");
+    mkdirSync(join(config, "dialplans"), { recursive: true });
+    writeFileSync(join(config, "dialplans/visitors.toml"), '[[route]]\nname = "Echo"\nmatch = "9196"\ndo = [{ echo = true }]\n');
+    writeFileSync(join(config, "webtrunk.toml"), `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8098"\norigins = ["http://localhost:8099"]\n
+[media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[credentials]\nsecret = "a-secret-of-the-web-application"\n[api]\ncontrol = "c.sock"\n`);
+    const node = start(binary, ["serve", "-c", join(config, "webtrunk.toml"), "--log", "text"]);
+    await until("it serves", () => /serves the page/.test(node.output));
+    let ttl = "10m";
+    // The web application: its own page, and the one request its server makes of the gateway.
+    const shop = createServer((request, response) => {
+      if (request.url !== "/voice/token") {
+        response.setHeader("Content-Type", "text/html");
+        return response.end('<!doctype html><html lang="en"><title>shop</title><script src="http://localhost:8098/call-button.js" defer></script><call-button to="9196" token-url="/voice/token" label="Call us"></call-button>');
+      }
+      const made = execFileSync(binary, ["token", "visitor-1", "--context", "visitors", "--ttl", ttl, "--control", join(config, "c.sock")], { encoding: "utf8" });
+      response.setHeader("Content-Type", "application/json");
+      response.end(made);
+    }).listen(8099);
+    const page = await (await chrome().newContext()).newPage();
+    await page.goto("http://localhost:8099/");
+    await page.evaluate(() => { window.told = []; for (const type of ["calling", "ringing", "connected", "ended", "failed"]) document.addEventListener(type, (e) => told.push({ type, ...e.detail })); });
+    const told = () => page.evaluate(() => window.told);
+    const press = () => page.locator("call-button").locator("button").click();
+    await press();
+    await until("connected", async () => (await told()).some((e) => e.type === "connected"));
+    equal(await page.locator("call-button").locator("button").textContent(), "Hang up", "the button while it talks");
+    await until("it hears itself", () => page.evaluate(async () => {
+      const stream = document.querySelector("call-button").shadowRoot.querySelector("audio").srcObject;
+      if (!stream) return false;
+      const context = new AudioContext(), analyser = context.createAnalyser(), samples = new Float32Array(2048);
+      context.createMediaStreamSource(stream).connect(analyser);
+      await new Promise((done) => setTimeout(done, 400));
+      analyser.getFloatTimeDomainData(samples);
+      await context.close();
+      return samples.some((s) => Math.abs(s) > 0.05);
+    }));
+    await page.screenshot({ path: join(SHOTS, "call-button.png") });
+    await press();
+    await until("ended", async () => (await told()).some((e) => e.type === "ended"));
+    await page.evaluate(() => { window.told = []; document.querySelector("call-button").setAttribute("to", "9999"); });
+    await press();
+    await until("it failed", async () => (await told()).some((e) => e.type === "failed"));
+    const failed = (await told()).find((e) => e.type === "failed");
+    equal(`${failed.code} ${failed.reason}`, "404 no route for 9999 in context visitors", "why");
+    ttl = "1s";
+    await page.evaluate(() => { window.told = []; document.querySelector("call-button").setAttribute("to", "9196"); });
+    await page.route("**/voice/token", async (route) => { const response = await route.fetch(); await new Promise((done) => setTimeout(done, 2500)); await route.fulfill({ response }); });
+    await press();
+    await until("too late", async () => (await told()).some((e) => e.type === "failed"));
+    if (!/expired/.test((await told()).find((e) => e.type === "failed").reason)) throw new Error(`not told that they expired: ${JSON.stringify(await told())}`);
+    await accessible(page, "the call button");
+    await page.context().close();
+    shop.close();
+    node.kill("SIGTERM");
+    await until("the node has stopped", () => node.code !== undefined);
+    equal(/ERROR/.test(node.output), false, node.output);
   });
 }

@@ -34,7 +34,7 @@ pub struct Event {
 }
 
 /// Every kind there is, and when it is said.
-pub const KINDS: [(&str, &str); 14] = [
+pub const KINDS: [(&str, &str); 15] = [
     ("call.started", "an INVITE was let in"),
     ("call.refused", "an INVITE became no call; `code` and `why` say why"),
     ("call.ringing", "the callee's side rings"),
@@ -44,6 +44,7 @@ pub const KINDS: [(&str, &str); 14] = [
     ("call.ended", "the record, as in the CDR file"),
     ("registration.added", "a browser has registered"),
     ("registration.removed", "a browser is gone"),
+    ("login.refused", "a wrong password, or credentials whose time is over"),
     ("trunk.up", "a trunk takes calls"),
     ("trunk.down", "a trunk takes none"),
     ("config.reloaded", "another configuration is in force"),
@@ -126,6 +127,7 @@ fn data_of(note: &Note, clock: &WallClock) -> Option<(&'static str, Value)> {
         Note::CallEnded(cdr) => ("call.ended", to_json(cdr, clock)),
         Note::Registered { user, flows, user_agent } => ("registration.added", json!({ "user": user, "flows": flows, "user_agent": user_agent })),
         Note::Unregistered { user, why } => ("registration.removed", json!({ "user": user, "why": why })),
+        Note::LoginRefused { user, remote, why, .. } => ("login.refused", json!({ "user": user, "remote": remote.to_string(), "code": line.code.to_string(), "why": why })),
         Note::TrunkUp { trunk, .. } => ("trunk.up", json!({ "trunk": trunk })),
         Note::TrunkDown { trunk, why } => ("trunk.down", json!({ "trunk": trunk, "why": why, "code": line.code.to_string() })),
         Note::TrunkSwitched { trunk, enabled: true } => ("trunk.up", json!({ "trunk": trunk, "by": "operator" })),

@@ -14,6 +14,7 @@ pub const ROUTES: &[Route] = &[
     ("get", "/calls/{id}/ladder", "What was said, both legs", "read", &[("format", "json, text, svg or mermaid; else by Accept"), ("full", "true: whole messages in the text")]),
     ("get", "/calls/{id}/quality", "Packets, loss and jitter second by second", "read", &[]),
     ("get", "/calls/{id}/pcap", "The messages as a capture file", "read", &[]),
+    ("post", "/credentials", "Credentials for a browser, for a while: {\"user\", \"ttl\", \"context\"}", "write", &[]),
     ("get", "/registrations", "Who is registered, from where", "read", &[]),
     ("delete", "/registrations/{user}", "Close a user's connections", "admin", &[]),
     ("get", "/trunks", "Trunks, their health and how their calls fare", "read", &[]),
@@ -54,9 +55,14 @@ pub fn generate() -> Value {
                 "default": { "description": "why not", "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } },
             },
         });
-        if *path == "/dialplan/test" {
-            let properties = json!({ "number": { "type": "string" }, "as": { "type": "string" }, "context": { "type": "string" } });
-            operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": { "type": "object", "required": ["number"], "properties": properties } } } });
+        let text = json!({ "type": "string" });
+        let body = match *path {
+            "/dialplan/test" => Some((["number"], json!({ "number": text, "as": text, "context": text }))),
+            "/credentials" => Some((["user"], json!({ "user": text, "ttl": text, "context": text }))),
+            _ => None,
+        };
+        if let Some((required, properties)) = body {
+            operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": { "type": "object", "required": required, "properties": properties } } } });
         }
         let entry = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
         entry[*method] = operation;

@@ -1,10 +1,11 @@
 //! `/status`, `/drain`, `/reload`, `/config`, `/dialplan`, `/errors`, `/cdr`: the gateway itself.
 
 use super::{Answer, Api, Problem};
-use crate::config::{Config, SipSettings};
+use crate::config::{Config, SipSettings, WebTls};
 use crate::dialplan::Attempt;
 use crate::errors::Code;
 use crate::gateway::Input;
+use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::operate::Command;
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads the configuration anew and puts it in force: what changed and what waits for a restart, or why not.
 pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Changes, String>> + Send>> + Send + Sync>;
@@ -65,6 +67,13 @@ pub async fn reload(State(api): State<Api>) -> Answer<Json<Value>> {
     }
 }
 
+/// What visitors' credentials hang on, to be compared.
+fn secrets(config: &Config) -> Option<(String, Duration, Vec<String>)> {
+    let c = config.credentials.as_ref()?;
+    let turn = c.turn.iter().flat_map(|t| t.uris.iter().cloned().chain([t.secret.reveal().to_owned()]));
+    Some((c.secret.reveal().to_owned(), c.longest, turn.collect()))
+}
+
 /// What changed from `before` to `after`, and which of it waits for a restart.
 pub fn compare(before: &Config, after: &Config) -> Changes {
     let mut changes = Changes::default();
@@ -86,6 +95,7 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     let live = [
         ("limits", before.limits != after.limits), ("recorder", before.recorder != after.recorder), ("api.token", before.api.tokens != after.api.tokens),
+        ("credentials", secrets(before) != secrets(after)),
         ("web.origins", before.origins != after.origins), ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace), ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
@@ -172,6 +182,61 @@ pub async fn dialplan_test(State(api): State<Api>, test: Result<Json<Test>, axum
             "dialled": test.number, "number": verdict.number, "context": context, "considered": considered,
             "route": verdict.route.as_ref().map(|r| &r.name),
             "steps": verdict.route.as_ref().map(|r| r.steps.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        })))
+    }).await?
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    pub user: String,
+    /// Such as `10m`.
+    pub ttl: Option<String>,
+    /// The dialplan of a visitor who is no configured user.
+    pub context: Option<String>,
+}
+
+/// POST /credentials: for a web application's own server, which hands them to its page.
+pub async fn credentials(State(api): State<Api>, wanted: Result<Json<Wanted>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
+    let Json(wanted) = wanted.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}"))?;
+    let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
+    let ttl = match wanted.ttl.as_deref().map(humantime::parse_duration) {
+        None => Duration::from_secs(600),
+        Some(Ok(ttl)) => ttl,
+        Some(Err(e)) => return Err(bad(format!("ttl: {e}")).fix("write \"10m\"")),
+    };
+    let names = [Some(&wanted.user), wanted.context.as_ref()];
+    if let Some(odd) = names.into_iter().flatten().find(|n| !Credential::is_name(n)) {
+        return Err(bad(format!("{odd:?} cannot be a name here")).fix("use letters, digits and - _ . + @, at most 64"));
+    }
+    api.ask(move |gateway, turn| {
+        let config = gateway.config();
+        let Some(settings) = &config.credentials else {
+            return Err(Problem::new(StatusCode::CONFLICT, "no credentials are made here").fix("set [credentials] secret = { env = \"…\" }"));
+        };
+        if ttl > settings.longest || ttl.as_secs() == 0 {
+            return Err(bad(format!("ttl is more than {} s, or nothing", settings.longest.as_secs())).fix("ask for less, or raise credentials.longest"));
+        }
+        match &wanted.context {
+            Some(context) if config.plan.context(context).is_none() => return Err(Problem::missing("dialplan", context)),
+            None if !config.users.contains_key(&wanted.user) => {
+                return Err(Problem::missing("user", &wanted.user).fix("name a \"context\" for a visitor who is no configured user"));
+            }
+            _ => {}
+        }
+        let expires = gateway.unix(turn.now) + ttl.as_secs();
+        let credential = Credential { expires, user: wanted.user, context: wanted.context };
+        let secure = config.web_tls != WebTls::Off;
+        let port = config.web_listen.port();
+        let at = if port == if secure { 443 } else { 80 } { config.domain.clone() } else { format!("{}:{port}", config.domain) };
+        let ice: Vec<Value> = settings.turn.iter().map(|t| {
+            let (username, password) = turn_credentials(&t.secret, expires, &credential.user);
+            json!({ "urls": t.uris, "username": username, "credential": password })
+        }).collect();
+        Ok(Json(json!({
+            "uri": format!("sip:{}@{}", credential.user, config.domain), "username": credential.to_string(),
+            "password": credential.password(&settings.secret).reveal(), "expires": expires,
+            "ws": format!("{}://{at}/sip", if secure { "wss" } else { "ws" }), "ice_servers": ice,
         })))
     }).await?
 }

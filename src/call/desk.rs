@@ -158,6 +158,8 @@ pub struct Identity {
     pub tls_port: u16,
     pub web_secure: bool,
     pub workers: usize,
+    /// The wall clock at the start, seconds since 1970.
+    pub unix: u64,
 }
 
 impl Desk<'_> {

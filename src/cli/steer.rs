@@ -99,3 +99,25 @@ pub async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
     print::line(if draining { "draining" } else { "ok" });
     Ok(if draining { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
+
+#[derive(clap::Args)]
+pub struct Token {
+    /// The user; with --context any name will do
+    user: String,
+    /// How long they are good for
+    #[arg(long, default_value = "10m")]
+    ttl: String,
+    /// The dialplan of a visitor who is no configured user
+    #[arg(long)]
+    context: Option<String>,
+}
+
+/// Credentials for a browser.
+pub async fn token(client: &Client, args: &Token) -> anyhow::Result<ExitCode> {
+    let mut wanted = serde_json::json!({ "user": args.user, "ttl": args.ttl });
+    if let Some(context) = &args.context {
+        wanted["context"] = context.clone().into();
+    }
+    print::object(&client.call(Method::POST, "/credentials", Some(&wanted)).await?);
+    Ok(ExitCode::SUCCESS)
+}

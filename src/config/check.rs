@@ -116,6 +116,7 @@ impl Check {
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
         let sip = self.sip_settings(&f.sip);
         let limits = self.limits(f.limits, &media);
+        let credentials = f.credentials.map(|c| self.credentials(c.into_inner()));
         let recorder = self.recorder(&f.recorder);
         let api = self.api(f.api, f.metrics.listen.as_ref());
         let drain_timeout = self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
@@ -153,6 +154,7 @@ impl Check {
             cdr_file: f.events.cdr.map(|c| self.folder.join(c.file)),
             recorder,
             api,
+            credentials,
             drain_timeout,
             page_login: None,
             allow_md5: f.sip.md5.unwrap_or(true),

@@ -17,6 +17,7 @@ pub struct File {
     pub events: Events,
     pub recorder: Recorder,
     pub api: Api,
+    pub credentials: Option<Spanned<Credentials>>,
     pub metrics: Metrics,
     pub user: BTreeMap<String, Spanned<User>>,
     pub trunk: BTreeMap<String, Spanned<Trunk>>,
@@ -121,6 +122,21 @@ pub struct Api {
 pub struct Token {
     pub sha256: Text,
     pub scope: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    pub secret: Spanned<SecretText>,
+    pub longest: Option<Text>,
+    pub turn: Option<Turn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    pub uris: Vec<Text>,
+    pub secret: Spanned<SecretText>,
 }
 
 #[derive(Deserialize, Default)]

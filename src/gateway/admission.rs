@@ -16,6 +16,8 @@ pub struct FlowState {
     pub remote: SocketAddr,
     /// The user this flow has proved to be (RFC 5626: the flow carries the identity from then on).
     pub user: Option<String>,
+    /// The dialplan of a visitor who is no configured user.
+    pub context: Option<String>,
 }
 
 /// Guesses a source may make per minute, and all sources may make at one user.

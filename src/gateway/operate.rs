@@ -111,6 +111,11 @@ impl Gateway {
         &self.config
     }
 
+    /// The wall clock, seconds since 1970.
+    pub fn unix(&self, now: Instant) -> u64 {
+        self.identity.unix + now.saturating_duration_since(self.started).as_secs()
+    }
+
     /// INVITEs that became no call.
     pub fn refused(&self) -> u64 {
         self.refused

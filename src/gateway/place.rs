@@ -58,8 +58,10 @@ impl Gateway {
 
     fn context_of(&self, sender: &Sender) -> Result<String, Reject> {
         match sender {
-            Sender::User(user, _) => {
+            Sender::User(user, flow) => {
                 let context = self.config.users.get(user).map(|u| u.context.clone());
+                let visitor = || self.flows.get(flow).and_then(|f| f.context.clone());
+                let context = visitor().or(context);
                 context.ok_or_else(|| Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED))
             }
             Sender::Trunk(name) => {

@@ -106,7 +106,7 @@ impl Gateway {
             Admitted::User(user) if user == claimed => None,
             Admitted::User(user) => Some(Reject::new(403, format!("{user} may not register another name"))),
             Admitted::Refused(why) => {
-                out.push(Output::Note(Note::LoginRefused { user: super::admission::claimed_user(message), remote }));
+                out.push(Output::Note(Note::LoginRefused { user: super::admission::claimed_user(message), remote, code: why.code, why: why.why.clone() }));
                 Some(why)
             }
             Admitted::Challenge { stale } => {

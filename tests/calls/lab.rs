@@ -157,7 +157,7 @@ impl Lab {
     fn started(config: &str, phones: &str) -> Lab {
         let (config, _) = parse_embedded(config, &[("phones", phones), ("incoming", INCOMING)]).unwrap_or_else(|p| panic!("{p}"));
         let now = Instant::now();
-        let identity = Identity { fingerprint: "AB:CD".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1 };
+        let identity = Identity { fingerprint: "AB:CD".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
         let gateway = Gateway::new(now, Arc::new(config), identity, [7; 32]);
         let mut lab = Lab {
             gateway,

@@ -13,4 +13,5 @@ mod renegotiation;
 mod sessions;
 mod transfers;
 mod trunks;
+mod visitors;
 mod wire;

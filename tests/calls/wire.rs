@@ -53,7 +53,7 @@ impl Wire {
         let now = Instant::now();
         let node = |config: &str, plan: &str, last: u8| {
             let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-            let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1 };
+            let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
             let mut random = [last; 32];
             random[..8].copy_from_slice(&seed.to_le_bytes());
             Node { gateway: Gateway::new(now, Arc::new(config), identity, random), address: at(last), notes: Vec::new(), ends: 0, ports: u16::from(last - 1) * 20_000 }

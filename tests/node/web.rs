@@ -67,7 +67,7 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
     let far = far_end().await;
     let node = phone(far.udp.expect("UDP")).await;
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    for path in ["/", "/phone.js", "/phone.css", "/console.js", "/console.css", "/jssip.js", "/livez", "/readyz"] {
+    for path in ["/", "/phone.js", "/phone.css", "/console.js", "/console.css", "/call-button.js", "/button.html", "/jssip.js", "/livez", "/readyz"] {
         let answer = ask(node.web, &get(path)).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("default-src 'self'"), "{path}");
     }

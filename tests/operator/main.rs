@@ -193,12 +193,18 @@ fn every_route_of_openapi_answers() {
         if *path == "/events" {
             continue;
         }
-        let body = if *path == "/dialplan/test" { "{\"number\":\"9196\",\"as\":\"trunk:peer\"}" } else { "" };
+        let body = match *path {
+            "/dialplan/test" => "{\"number\":\"9196\",\"as\":\"trunk:peer\"}",
+            "/credentials" => "{\"user\":\"alice\"}",
+            _ => "",
+        };
         let answer = server.control(&method.to_uppercase(), &format!("/api/v1{filled}"), body);
         let status: u16 = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
         let expected: &[u16] = match (*method, *path) {
             ("delete", "/calls/{id}") => &[409],
             ("delete", "/registrations/{user}") => &[404],
+            // No [credentials] here.
+            ("post", "/credentials") => &[409],
             _ => &[200],
         };
         assert!(expected.contains(&status), "{method} {path}: {answer}");
@@ -211,6 +217,29 @@ fn every_route_of_openapi_answers() {
     let config = server.control("GET", "/api/v1/config", "");
     assert!(config.contains("\"password\":\"***\"") && !config.contains("secret-a"), "{config}");
     assert!(server.control("GET", "/api/v1/openapi.json", "").contains("3.1.0"));
+}
+
+#[test]
+fn credentials_are_minted_for_users_and_visitors_with_turn_beside_them() {
+    let secret = "[credentials]\nsecret = \"0123456789abcdef0123\"\nlongest = \"1h\"\nturn = { uris = [\"turn:turn.example:3478\"], secret = \"coturns-own\" }";
+    let server = Server::start(secret);
+    let made: serde_json::Value = serde_json::from_str(&server.run(&["token", "visitor-1", "--context", "in", "--ttl", "5m"]).out).expect("JSON");
+    let name = made["username"].as_str().expect("a name");
+    assert!(name.ends_with(":visitor-1:in") && made["password"].as_str().expect("a password").len() > 40, "{made}");
+    assert_eq!((made["uri"].as_str(), made["ws"].as_str()), (Some("sip:visitor-1@wt.test"), Some(format!("ws://wt.test:{}/sip", server.web).as_str())));
+    assert_eq!(made["ice_servers"][0]["urls"][0], "turn:turn.example:3478");
+    assert!(server.run(&["token", "alice"]).code == 0);
+    for (args, why) in [
+        (vec!["token", "nobody"], "there is no user \"nobody\""),
+        (vec!["token", "v", "--context", "none"], "there is no dialplan \"none\""),
+        (vec!["token", "alice", "--ttl", "2h"], "raise credentials.longest"),
+        (vec!["token", "a:b", "--context", "in"], "cannot be a name"),
+    ] {
+        let refused = server.run(&args);
+        assert!(refused.code == 1 && refused.err.contains(why), "{refused:?}");
+    }
+    let shown = server.control("GET", "/api/v1/config", "");
+    assert!(!shown.contains("0123456789abcdef0123") && !shown.contains("coturns-own"));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn check(cases: Vec<Case>, expected: usize) {
                   [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
     let plan = "[[route]]\nname = \"all\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
     let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-    let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1 };
+    let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
     let now = Instant::now();
     let mut gateway = Gateway::new(now, Arc::new(config), identity, [1; 32]);
     let remote = SocketAddr::from(([127, 0, 0, 10], 5060));

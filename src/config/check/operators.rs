@@ -1,9 +1,13 @@
 //! The keys for those who watch and steer: recorder, API tokens, metrics.
 
 use super::Check;
-use crate::config::{Api, ApiToken, RecorderLimits, Scope, schema};
+use crate::config::{Api, ApiToken, Credentials, RecorderLimits, Scope, Turn, schema};
 use std::net::SocketAddr;
+use std::time::Duration;
 use toml::Spanned;
+
+/// A secret others' credentials hang on.
+const SHORTEST_SECRET: usize = 16;
 
 impl Check {
     pub(super) fn recorder(&mut self, r: &schema::Recorder) -> RecorderLimits {
@@ -16,6 +20,22 @@ impl Check {
             size
         });
         RecorderLimits { calls: r.calls.unwrap_or(default.calls), memory: memory.unwrap_or(default.memory), messages: r.messages.unwrap_or(true) }
+    }
+
+    pub(super) fn credentials(&mut self, c: schema::Credentials) -> Credentials {
+        let secret = self.secret(&c.secret);
+        if secret.reveal().len() < SHORTEST_SECRET {
+            let message = format!("credentials.secret has fewer than {SHORTEST_SECRET} characters");
+            self.error(&c.secret, "config::secret", message, "use 32 random ones: `openssl rand -base64 24`");
+        }
+        let longest = self.duration(c.longest.as_ref()).unwrap_or(Duration::from_secs(3_600));
+        let turn = c.turn.map(|t| {
+            for uri in t.uris.iter().filter(|u| !u.as_ref().starts_with("turn:") && !u.as_ref().starts_with("turns:")) {
+                self.error(uri, "config::turn", format!("{:?} is not a TURN URI", uri.as_ref()), "write \"turn:turn.example.com:3478?transport=udp\"");
+            }
+            Turn { uris: t.uris.into_iter().map(Spanned::into_inner).collect(), secret: self.secret(&t.secret) }
+        });
+        Credentials { secret, longest, turn }
     }
 
     pub(super) fn api(&mut self, api: schema::Api, metrics: Option<&Spanned<String>>) -> Api {

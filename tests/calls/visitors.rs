@@ -1,0 +1,98 @@
+//! Visitors: credentials with a time in them, and what they let in.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::gateway::credential::Credential;
+use webtrunk::observe::Note;
+use webtrunk::sip::digest::Secret;
+use webtrunk::sip::HeaderName;
+
+const SECRET: &str = "a-secret-of-the-web-application";
+const NOW: u64 = 1_700_000_000;
+
+fn lab() -> Lab {
+    let routes = "[[route]]\nname = \"Echo for all\"\nmatch = \"9190\"\ndo = [{ echo = true }]\n";
+    Lab::changed(&[("[limits]", &format!("[credentials]\nsecret = \"{SECRET}\"\nlongest = \"1h\"\n[limits]"))], routes)
+}
+
+fn credential(expires: u64, user: &str, context: Option<&str>) -> (String, String) {
+    let credential = Credential { expires, user: user.into(), context: context.map(str::to_owned) };
+    (credential.to_string(), credential.password(&Secret::new(SECRET)).reveal().to_owned())
+}
+
+/// REGISTER of `peer` with this name and password; the final status.
+fn log_in(lab: &mut Lab, peer: Peer, name: &str, password: &str) -> u16 {
+    let Peer::Browser(user, flow) = peer else { panic!("a browser") };
+    lab.handle(webtrunk::gateway::Input::FlowOpened {
+        flow: webtrunk::sip::transaction::Flow(flow), kind: webtrunk::gateway::FlowKind::WebSocket, remote: ([127, 0, 0, 20], 40_000).into(),
+    });
+    let first = lab.request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "").replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
+    lab.says(peer, &first);
+    let challenge = lab.take(peer, "401");
+    let answer = lab.answer_challenge(&challenge, &first, name, password);
+    lab.says(peer, &answer);
+    let (_, response) = lab.inbox.iter().rev().find(|(hop, m)| *hop == peer.hop() && m.status() >= 200).expect("a final response").clone();
+    response.status()
+}
+
+const VISITOR: Peer = Peer::Browser("visitor-8c1", 7);
+
+#[test]
+fn a_visitor_calls_what_its_dialplan_allows_and_nothing_else() {
+    let mut lab = lab();
+    let (name, password) = credential(NOW + 600, "visitor-8c1", Some("phones"));
+    assert_eq!(log_in(&mut lab, VISITOR, &name, &password), 200);
+    lab.invite(VISITOR, "9190", OFFER);
+    let ok = lab.take(VISITOR, "200 INVITE");
+    lab.ack(VISITOR, &ok);
+    let refer = lab.in_dialog_with(VISITOR, &ok, "REFER", 50, "Refer-To: <sip:+1777@wt.test>\r\n", "");
+    lab.says(VISITOR, &refer);
+    let refused = lab.inbox.iter().any(|(_, m)| m.status() >= 400 && m.header(HeaderName::CSeq).is_some_and(|c| c.ends_with("REFER")));
+    assert!(refused, "a visitor transfers nothing");
+    lab.invite(VISITOR, "5555", OFFER);
+    lab.take(VISITOR, "404");
+    let bye = lab.in_dialog(VISITOR, &ok, "BYE", 90, "", "");
+    lab.says(VISITOR, &bye);
+    assert_eq!(lab.ended()[0].from, "visitor-8c1");
+}
+
+#[test]
+fn a_user_of_the_configuration_may_come_by_them_too_and_only_as_itself() {
+    let mut lab = lab();
+    let (name, password) = credential(NOW + 600, "alice", None);
+    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 8), &name, &password), 200);
+    assert_eq!(log_in(&mut lab, Peer::Browser("bob", 9), &name, &password), 403, "alice's do not make a bob");
+    let (nobody, password) = credential(NOW + 600, "nobody", None);
+    assert_eq!(log_in(&mut lab, Peer::Browser("nobody", 10), &nobody, &password), 403, "a visitor needs a dialplan");
+    let (lost, password) = credential(NOW + 600, "visitor-8c1", Some("no-such-plan"));
+    assert_eq!(log_in(&mut lab, VISITOR, &lost, &password), 403);
+}
+
+#[test]
+fn what_is_too_old_too_long_or_tampered_with_is_refused_and_told_apart() {
+    let mut lab = lab();
+    let why = |lab: &Lab| match lab.notes.last() {
+        Some(Note::LoginRefused { code, why, .. }) => (code.0, why.clone()),
+        other => panic!("{other:?}"),
+    };
+    let (old, password) = credential(NOW - 10, "alice", None);
+    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 20), &old, &password), 403);
+    assert!(why(&lab).0 == 1002 && why(&lab).1.contains("expired 1"), "{:?}", why(&lab));
+    let (ahead, password) = credential(NOW + 7_200, "alice", None);
+    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 21), &ahead, &password), 403);
+    assert!(why(&lab).0 == 1002 && why(&lab).1.contains("do the clocks differ?"), "{:?}", why(&lab));
+    let (name, password) = credential(NOW + 600, "alice", None);
+    let stretched = name.replace(&(NOW + 600).to_string(), &(NOW + 3_000).to_string());
+    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 22), &stretched, &password), 403);
+    assert_eq!(why(&lab).0, 1001);
+    lab.advance(Duration::from_secs(700));
+    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 23), &name, &password), 403, "its time is over");
+    assert_eq!(why(&lab).0, 1002);
+}
+
+#[test]
+fn without_a_secret_such_names_are_nobody() {
+    let mut lab = Lab::with_phones();
+    let (name, password) = credential(NOW + 600, "alice", None);
+    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 20), &name, &password), 403);
+}
