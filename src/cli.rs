@@ -1,5 +1,6 @@
 //! What the command line does besides serving; part of the binary only.
 
+pub mod call;
 pub mod client;
 pub mod local;
 pub mod look;

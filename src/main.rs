@@ -14,7 +14,7 @@ use webtrunk::config::{self, Config};
 use webtrunk::dialplan::Attempt;
 use webtrunk::gateway::Gauges;
 use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{local, look, peers, print, steer};
+use cli::{call, local, look, peers, print, steer};
 use webtrunk::node::{Control, Node, Origin};
 use webtrunk::node::demo::{Demo, Options};
 
@@ -72,6 +72,9 @@ enum Command {
     /// What goes on; with --all also what went on, and what happened to it
     #[command(after_help = "Examples:\n  webtrunk calls --watch\n  webtrunk calls --all --user alice -o jsonl")]
     Calls(look::Calls),
+    /// A test call without a browser: a score and an exit code
+    #[command(after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n\nExit codes: 5 the call failed, 6 below --min-mos.")]
+    Call(call::Call),
     /// A call as a ladder: both legs' messages, media, and what went wrong
     #[command(after_help = "Examples:\n  webtrunk trace --last\n  webtrunk trace 7f3a --full\n  webtrunk trace 7f3a --pcap call.pcap\n  webtrunk trace 7f3a --diff 1,3")]
     Trace(look::Trace),
@@ -259,6 +262,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
 /// Commands for a running gateway.
 async fn ask(command: Command, client: &Client) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Call(args) => call::call(client, &args).await,
         Command::Calls(args) => look::calls(client, &args).await,
         Command::Trace(args) => look::trace(client, &args).await,
         Command::Registrations { output } => look::registrations(client, output).await,

@@ -48,7 +48,7 @@ impl Demo {
             "[server]\ndomain = \"demo.invalid\"\npublic_ip = \"auto\"\n\
              [web]\nlisten = \"{}:{}\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
              [media]\nbrowser_port = {}\nworkers = 1\nports = \"20000-29999\"\n\
-             [limits]\ncalls_per_user = 10\n\
+             [limits]\ncalls_per_user = 10\n[credentials]\nsecret = \"{password}\"\n\
              [user.demo]\npassword = \"{password}\"\ndid = \"+12065550100\"\ndisplay_name = \"Demo\"\ncontext = \"demo\"\n\
              [trunk.loopback]\nuri = \"sip:{trunk}\"\ncodecs = [\"pcmu\", \"pcma\"]\ncontext = \"demo\"\n",
             options.listen, options.port, options.port

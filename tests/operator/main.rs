@@ -178,6 +178,33 @@ fn the_web_door_wants_a_token_and_gives_each_its_scope() {
     assert_eq!(server.run(&["calls", "--api", "http://127.0.0.1:1"]).code, 4);
 }
 
+#[test]
+fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
+    let server = Server::start("[credentials]\nsecret = \"0123456789abcdef0123\"");
+    let wav = server.folder.join("o.wav");
+    let good = server.run(&["call", "9196", "--for", "3s", "--dtmf", "12", "--min-mos", "4", "--record", wav.to_str().expect("UTF-8")]);
+    assert_eq!(good.code, 0, "{good:?}");
+    for wanted in ["✓ answered", "✓ media         opus", "✓ hung up       by us", "E-model G.107, estimated"] {
+        assert!(good.out.contains(wanted), "{wanted} is not in {good:?}");
+    }
+    let mut reader = hound::WavReader::open(&wav).expect("a WAV file");
+    let samples: Vec<i16> = reader.samples::<i16>().map(|s| s.expect("a sample")).collect();
+    let them: Vec<f64> = samples.iter().skip(1).step_by(2).map(|s| f64::from(*s)).collect();
+    let middle = &them[them.len() / 2..them.len() / 2 + 4_000];
+    let crossings = middle.windows(2).filter(|w| w[0] < 0.0 && w[1] >= 0.0).count();
+    assert!((210..=230).contains(&crossings), "440 Hz come back: {crossings} in half a second");
+    let bad = server.run(&["call", "9196", "--for", "3s", "--loss", "25", "--min-mos", "4", "-o", "json"]);
+    assert_eq!(bad.code, 6, "{bad:?}");
+    let told: serde_json::Value = serde_json::from_str(&bad.out).expect("JSON");
+    assert!(told["mos_out_estimated"].as_f64().expect("a score") < 4.0 && told["sip_code"] == 200, "{told}");
+    let refused = server.run(&["call", "777"]);
+    assert!(refused.code == 5 && refused.out.contains("WT-1104") && refused.out.contains("Fix:"), "{refused:?}");
+    let narrow = server.run(&["call", "9196", "--for", "1s", "--codec", "pcmu", "-o", "json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&narrow.out).expect("JSON")["codec"], "PCMU");
+    let wrong = server.run(&["call", "9196", "--as", "alice", "--password", "wrong"]);
+    assert!(wrong.code == 5 && wrong.out.contains("wrong user or password"), "{wrong:?}");
+}
+
 /// Every route of the table answers, and says what it is where it refuses.
 #[test]
 fn every_route_of_openapi_answers() {

@@ -1,0 +1,421 @@
+//! The media of a test call: a controlling ICE agent with one candidate, DTLS-SRTP, and a sound both ways.
+
+use anyhow::{Context, anyhow};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::net::UdpSocket;
+use webtrunk::chance::Chance;
+use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
+use webtrunk::media::dtls::{Handshake, Identity, Keys};
+use webtrunk::media::stun::binding_request;
+use webtrunk::rtp::event::{TelephoneEvent, event_of};
+use webtrunk::rtp::packet::{Kind, Packet, write_header};
+use webtrunk::rtp::quality::Impairment;
+use webtrunk::rtp::report::{Feedback, Reception, Sent, compose, read};
+
+pub const FRAME: Duration = Duration::from_millis(20);
+/// Samples of a frame at 8 kHz, the rate all sound here has.
+const SAMPLES: usize = 160;
+const EVENTS: u8 = 110;
+/// An RTP packet that will leave, or has been lost on purpose.
+const MAX_DATAGRAM: usize = 1_500;
+
+/// What is said.
+pub enum Voice {
+    Tone(f32),
+    File { pcm: Arc<[i16]>, at: usize },
+}
+
+impl Voice {
+    fn fill(&mut self, from: usize, pcm: &mut [i16; SAMPLES]) {
+        match self {
+            Voice::Tone(hz) => {
+                for (n, s) in pcm.iter_mut().enumerate() {
+                    *s = (8_000.0 * (std::f32::consts::TAU * *hz * (from + n) as f32 / 8_000.0).sin()) as i16;
+                }
+            }
+            Voice::File { pcm: file, at } => {
+                pcm.fill(0);
+                let part = &file[(*at).min(file.len())..(*at + SAMPLES).min(file.len())];
+                pcm[..part.len()].copy_from_slice(part);
+                *at += SAMPLES;
+            }
+        }
+    }
+}
+
+/// What the answer settled.
+struct Peer {
+    address: SocketAddr,
+    username: String,
+    password: String,
+    codec: Codec,
+    payload_type: u8,
+    events: Option<u8>,
+}
+
+/// A digit on its way out.
+struct Pressing {
+    event: u8,
+    frames: u32,
+    timestamp: u32,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    pub sent: u64,
+    pub received: u64,
+    pub expected: u64,
+    pub loss: f32,
+    pub jitter: Duration,
+    pub round_trip: Option<Duration>,
+    pub reported_loss: Option<f32>,
+    pub mos_in: Option<f32>,
+    pub mos_out: Option<f32>,
+    /// Of what was heard, dBFS.
+    pub level: Option<f32>,
+    /// Share of frames that were silent.
+    pub silence: f32,
+}
+
+pub struct Media {
+    socket: UdpSocket,
+    local: SocketAddr,
+    ufrag: String,
+    password: String,
+    identity: Arc<Identity>,
+    handshake: Option<Handshake>,
+    peer: Option<Peer>,
+    keys: Option<Keys>,
+    pub connected: Option<Instant>,
+    pub secured: Option<Instant>,
+    next_check: Instant,
+    next_report: Instant,
+    started: Instant,
+    ntp: u64,
+    voice: Voice,
+    encoder: Option<Encoder>,
+    decoder: Option<(Codec, Decoder)>,
+    reception: Option<Reception>,
+    feedback: Option<Feedback>,
+    sequence: u16,
+    timestamp: u32,
+    sent: Sent,
+    said: usize,
+    digits: VecDeque<u8>,
+    pressing: Option<Pressing>,
+    pause: u32,
+    chance: Chance,
+    loss: f32,
+    power: f64,
+    samples: u64,
+    frames: u64,
+    silent: u64,
+    /// Both sides, frame by frame, where they are kept: us, them.
+    pub record: Option<(Vec<i16>, Vec<i16>)>,
+    pub failed: Option<String>,
+}
+
+fn token(bytes: usize) -> anyhow::Result<String> {
+    let mut random = vec![0u8; bytes];
+    rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut random)?;
+    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+impl Media {
+    /// A socket towards `gateway` and everything unconnected.
+    ///
+    /// # Errors
+    /// No socket, or no certificate.
+    pub async fn new(gateway: SocketAddr, voice: Voice, loss: f32, keep: bool) -> anyhow::Result<Media> {
+        let socket = UdpSocket::bind(SocketAddr::new(local_address(gateway)?, 0)).await?;
+        let now = Instant::now();
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seed = u64::from_str_radix(&token(8)?, 16)?;
+        let sent = Sent { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
+        Ok(Media {
+            local: socket.local_addr()?, socket, ufrag: token(4)?, password: token(12)?, identity: Arc::new(Identity::generate().context("no certificate")?),
+            handshake: None, peer: None, keys: None, connected: None, secured: None, next_check: now, next_report: now + Duration::from_secs(2), started: now,
+            ntp: (unix.as_secs() + 2_208_988_800) << 32, voice, encoder: None, decoder: None, reception: None, feedback: None, sequence: seed as u16,
+            timestamp: (seed >> 16) as u32, sent, said: 0, digits: VecDeque::new(), pressing: None, pause: 0, chance: Chance::new(seed), loss,
+            power: 0.0, samples: 0, frames: 0, silent: 0, record: keep.then(Default::default), failed: None,
+        })
+    }
+
+    /// Our offer, with `codec` alone or with all we speak.
+    pub fn offer(&self, codec: Option<Codec>) -> String {
+        let all = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
+        let chosen: Vec<Codec> = all.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
+        let clock = if chosen.contains(&Codec::Opus) { 48_000 } else { 8_000 };
+        let types: String = chosen.iter().map(|c| format!(" {}", c.default_payload_type())).collect();
+        let maps: String = chosen.iter().map(|c| {
+            let channels = if *c == Codec::Opus { "/2" } else { "" };
+            format!("a=rtpmap:{} {}/{}{channels}\r\n", c.default_payload_type(), c.name(), if *c == Codec::Opus { 48_000 } else { 8_000 })
+        }).collect();
+        let (ip, port, family) = (self.local.ip(), self.local.port(), if self.local.is_ipv4() { "IP4" } else { "IP6" });
+        format!(
+            "v=0\r\no=- {} 2 IN {family} {ip}\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=audio {port} UDP/TLS/RTP/SAVPF{types} {EVENTS}\r\nc=IN {family} {ip}\r\n\
+             a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:actpass\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n{maps}\
+             a=rtpmap:{EVENTS} telephone-event/{clock}\r\na=ssrc:{} cname:webtrunk-call\r\na=candidate:1 1 udp 2130706431 {ip} {port} typ host\r\n",
+            self.sent.ssrc, self.ufrag, self.password, self.identity.fingerprint, self.sent.ssrc
+        )
+    }
+
+    /// Takes the answer; the first one counts, early media included.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn answer(&mut self, sdp: &str) -> anyhow::Result<()> {
+        if self.peer.is_some() {
+            return Ok(());
+        }
+        let value = |name: &str| sdp.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+        let need = |name: &str| value(name).ok_or_else(|| anyhow!("the answer has no {name}"));
+        let candidates = sdp.lines().filter_map(|l| l.strip_prefix("a=candidate:")).filter_map(|c| {
+            let words: Vec<&str> = c.split(' ').collect();
+            words[2].eq_ignore_ascii_case("udp").then(|| Some(SocketAddr::new(words.get(4)?.parse().ok()?, words.get(5)?.parse().ok()?)))?
+        });
+        // One socket, one family; loopback reaches loopback only.
+        let reachable = |a: &SocketAddr| a.is_ipv4() == self.local.is_ipv4() && a.ip().is_loopback() == self.local.ip().is_loopback();
+        let all: Vec<SocketAddr> = candidates.collect();
+        let address = all.iter().copied().find(reachable).or(all.first().copied()).ok_or_else(|| anyhow!("the answer has no UDP candidate"))?;
+        let media = need("m=audio ")?;
+        let mapped = |pt: &str| value(&format!("a=rtpmap:{pt} ")).and_then(|f| Codec::from_name(&f.split('/').next().unwrap_or_default().to_ascii_lowercase()));
+        let (payload_type, codec) = media.split(' ').skip(2).find_map(|pt| Some((pt.parse().ok()?, mapped(pt)?))).ok_or_else(|| anyhow!("the answer has no codec of ours"))?;
+        let events = media.split(' ').skip(2).find(|pt| value(&format!("a=rtpmap:{pt} ")).is_some_and(|f| f.starts_with("telephone-event/"))).and_then(|pt| pt.parse().ok());
+        let fingerprint = need("a=fingerprint:sha-256 ")?;
+        let bytes: Vec<u8> = fingerprint.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
+        let fingerprint: [u8; 32] = bytes.try_into().map_err(|_| anyhow!("the answer's fingerprint is no SHA-256"))?;
+        self.handshake = Some(Handshake::new(self.identity.clone(), vec![fingerprint]));
+        let username = format!("{}:{}", need("a=ice-ufrag:")?, self.ufrag);
+        self.peer = Some(Peer { address, username, password: need("a=ice-pwd:")?.to_owned(), codec, payload_type, events });
+        self.next_check = Instant::now();
+        Ok(())
+    }
+
+    /// The codec the answer settled.
+    pub fn codec(&self) -> Option<Codec> {
+        self.peer.as_ref().map(|p| p.codec)
+    }
+
+    /// Presses keys, one after the other.
+    pub fn press(&mut self, digits: &str) {
+        self.digits.extend(digits.chars().filter_map(event_of));
+    }
+
+    pub fn is_pressing(&self) -> bool {
+        self.pressing.is_some() || !self.digits.is_empty()
+    }
+
+    /// The next datagram.
+    pub async fn receive(&self, buf: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        self.socket.recv_from(buf).await.ok()
+    }
+
+    fn put(&self, bytes: &[u8]) {
+        if let Some(peer) = &self.peer {
+            let _ = self.socket.try_send_to(bytes, peer.address);
+        }
+    }
+
+    /// Takes a datagram that came in.
+    pub fn take(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+        if self.peer.as_ref().is_none_or(|p| p.address != from) {
+            return;
+        }
+        let now = Instant::now();
+        match Kind::of(datagram) {
+            Kind::Stun => {
+                // Only a success response to our own check; the gateway is ICE-lite and sends none itself.
+                if datagram.starts_with(&[1, 1]) && self.connected.is_none() {
+                    self.connected = Some(now);
+                    self.shake(|handshake, mut send| {
+                        handshake.start(now, &mut send);
+                        Ok(None)
+                    });
+                }
+            }
+            Kind::Dtls => {
+                let datagram = datagram.to_vec();
+                self.shake(|handshake, mut send| handshake.receive(now, &datagram, &mut send).map_err(|e| e.to_string()));
+            }
+            Kind::Rtp => {
+                let opened = self.keys.as_mut().map(|k| k.unprotect.rtp(datagram));
+                if let Some(Ok(len)) = opened {
+                    self.hear(now, &datagram[..len]);
+                }
+            }
+            Kind::Rtcp => {
+                let ntp = self.ntp(now);
+                if let Some(Ok(len)) = self.keys.as_mut().map(|k| k.unprotect.rtcp(datagram)) {
+                    self.feedback = read(now, ntp, &datagram[..len], self.sent.ssrc, self.reception.as_mut()).or(self.feedback);
+                }
+            }
+            Kind::Unknown => {}
+        }
+    }
+
+    fn ntp(&self, now: Instant) -> u64 {
+        self.ntp.wrapping_add(((now.saturating_duration_since(self.started).as_nanos() << 32) / 1_000_000_000) as u64)
+    }
+
+    fn shake(&mut self, work: impl FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<Keys>, String>) {
+        let Some(mut handshake) = self.handshake.take() else { return };
+        let mut out = Vec::new();
+        let done = work(&mut handshake, &mut |bytes: &[u8]| out.push(bytes.to_vec()));
+        out.iter().for_each(|bytes| self.put(bytes));
+        self.handshake = Some(handshake);
+        match done {
+            Ok(Some(keys)) => {
+                self.keys = Some(keys);
+                self.secured = Some(Instant::now());
+            }
+            Ok(None) => {}
+            Err(why) => self.failed = Some(why),
+        }
+    }
+
+    fn hear(&mut self, now: Instant, datagram: &[u8]) {
+        let Some(peer) = &self.peer else { return };
+        let Some(packet) = Packet::parse(datagram, true) else { return };
+        let (codec, clock) = (peer.codec, peer.codec.clock());
+        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64 * u64::from(clock) / 1_000_000) as u32;
+        if self.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
+            self.reception = Some(Reception::new(packet.ssrc));
+        }
+        if let Some(reception) = &mut self.reception {
+            reception.receive(&packet, arrival);
+        }
+        // Digits that are echoed are packets, but no sound.
+        if packet.payload_type != peer.payload_type {
+            return;
+        }
+        if self.decoder.as_ref().is_none_or(|(c, _)| *c != codec) {
+            self.decoder = Some((codec, Decoder::new(codec, NARROW)));
+        }
+        let mut pcm = [0i16; MAX_FRAME];
+        let decoded = self.decoder.as_mut().and_then(|(_, d)| d.decode(packet.payload(datagram), &mut pcm).ok());
+        let heard = &pcm[..decoded.unwrap_or(0)];
+        let power: f64 = heard.iter().map(|s| f64::from(*s).powi(2)).sum();
+        self.power += power;
+        self.samples += heard.len() as u64;
+        self.frames += 1;
+        self.silent += u64::from(power / (heard.len().max(1) as f64) < 100.0);
+        if let Some((_, them)) = &mut self.record {
+            them.extend_from_slice(heard);
+        }
+    }
+
+    /// Twenty milliseconds have passed.
+    pub fn tick(&mut self) {
+        let now = Instant::now();
+        let Some(peer) = &self.peer else { return };
+        if now >= self.next_check {
+            let mut transaction = [0u8; 12];
+            transaction.iter_mut().for_each(|b| *b = (self.chance.share() * 255.0) as u8);
+            let check = binding_request(transaction, &peer.username, &peer.password, true);
+            self.put(&check);
+            self.next_check = now + if self.connected.is_some() { Duration::from_secs(4) } else { Duration::from_millis(100) };
+        }
+        self.shake(|handshake, mut send| handshake.fire(now, &mut send).map(|()| None).map_err(|e| e.to_string()));
+        if self.keys.is_some() {
+            self.say();
+        }
+        if self.keys.is_some() && now >= self.next_report {
+            self.next_report = now + Duration::from_secs(2);
+            let (ntp, sent) = (self.ntp(now), Sent { timestamp: self.timestamp, ..self.sent });
+            let report = compose(now, ntp, sent, "webtrunk-call", self.reception.as_mut(), None);
+            if let Some(keys) = &mut self.keys {
+                let sealed = keys.protect.rtcp(&report);
+                self.put(&sealed);
+            }
+        }
+    }
+
+    fn say(&mut self) {
+        let Some((codec, payload_type, events)) = self.peer.as_ref().map(|p| (p.codec, p.payload_type, p.events)) else { return };
+        let step = codec.clock() / 50;
+        if let Some(event) = events.and_then(|pt| self.next_event(pt, step)) {
+            let (pt, first, payload, timestamp) = event;
+            self.send(pt, first, timestamp, &payload);
+            self.timestamp = self.timestamp.wrapping_add(step);
+            return;
+        }
+        let mut pcm = [0i16; SAMPLES];
+        self.voice.fill(self.said, &mut pcm);
+        self.said += SAMPLES;
+        if let Some((us, _)) = &mut self.record {
+            us.extend_from_slice(&pcm);
+        }
+        let encoder = self.encoder.get_or_insert_with(|| Encoder::new(codec, NARROW, 5));
+        let mut payload = [0u8; 400];
+        let len = encoder.encode(&pcm, &mut payload);
+        let (first, timestamp) = (self.sent.packets == 0, self.timestamp);
+        self.send(payload_type, first, timestamp, &payload[..len]);
+        self.timestamp = self.timestamp.wrapping_add(step);
+    }
+
+    /// The frame of a digit that is being pressed: 100 ms, its end said three times, then a pause of 60 ms.
+    fn next_event(&mut self, payload_type: u8, step: u32) -> Option<(u8, bool, [u8; 4], u32)> {
+        if self.pressing.is_none() {
+            if self.pause > 0 {
+                self.pause -= 1;
+                return None;
+            }
+            let event = self.digits.pop_front()?;
+            self.pressing = Some(Pressing { event, frames: 0, timestamp: self.timestamp });
+        }
+        let pressing = self.pressing.as_mut()?;
+        pressing.frames += 1;
+        let report = TelephoneEvent { event: pressing.event, end: pressing.frames > 5, volume: 10, duration: (pressing.frames.min(5) * step) as u16 };
+        let frame = (payload_type, pressing.frames == 1, report.to_bytes(), pressing.timestamp);
+        if pressing.frames == 8 {
+            (self.pressing, self.pause) = (None, 3);
+        }
+        Some(frame)
+    }
+
+    fn send(&mut self, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) {
+        let mut datagram = [0u8; MAX_DATAGRAM];
+        if let Some(header) = datagram.first_chunk_mut() {
+            write_header(header, marker, payload_type, self.sequence, timestamp, self.sent.ssrc);
+        }
+        datagram[12..12 + payload.len()].copy_from_slice(payload);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sent.packets += 1;
+        self.sent.octets = self.sent.octets.wrapping_add(payload.len() as u32);
+        let sealed = self.keys.as_mut().and_then(|k| k.protect.rtp(&mut datagram, 12 + payload.len()));
+        // What is lost on purpose has been sent, and never arrives.
+        if let Some(len) = sealed.filter(|_| self.chance.share() >= self.loss) {
+            self.put(&datagram[..len]);
+        }
+    }
+
+    /// What came of it so far.
+    pub fn figures(&self) -> Figures {
+        let clock = self.codec().map_or(8_000, |c| c.clock());
+        let round_trip = self.feedback.and_then(|f| f.round_trip);
+        let heard = self.reception.filter(|r| r.packets > 0);
+        let mos_in = heard.map(|r| Impairment { loss: r.loss(), burst_ratio: r.burst_ratio(), jitter: r.jitter(clock), round_trip: round_trip.unwrap_or_default() }.mos());
+        let out = self.feedback.map(|f| Impairment {
+            loss: f.total_lost as f32 / self.sent.packets.max(1) as f32, burst_ratio: 1.0, jitter: webtrunk::rtp::packet::time_of(f.jitter, clock), round_trip: round_trip.unwrap_or_default(),
+        });
+        let rms = (self.power / self.samples.max(1) as f64).sqrt();
+        Figures {
+            sent: u64::from(self.sent.packets), received: heard.map_or(0, |r| r.packets), expected: heard.map_or(0, |r| r.expected()), loss: heard.map_or(0.0, |r| r.loss()),
+            jitter: heard.map_or(Duration::ZERO, |r| r.jitter(clock)), round_trip, reported_loss: out.map(|o| o.loss), mos_in, mos_out: out.map(|o| o.mos()),
+            level: (self.samples > 0 && rms > 0.0).then(|| (20.0 * (rms / 32_768.0).log10()) as f32), silence: self.silent as f32 / self.frames.max(1) as f32,
+        }
+    }
+}
+
+/// Our address on the way to `gateway`; no packet is sent to find it.
+fn local_address(gateway: SocketAddr) -> anyhow::Result<std::net::IpAddr> {
+    let any: SocketAddr = if gateway.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let probe = std::net::UdpSocket::bind(any)?;
+    probe.connect(gateway)?;
+    Ok(probe.local_addr()?.ip())
+}
