@@ -107,6 +107,10 @@ pub struct Call {
     pub trunks_left: VecDeque<String>,
     pub dial_to: Option<String>,
     pub step_timeout: Option<Duration>,
+    /// A web application is asked for the next steps.
+    pub asking: bool,
+    /// `goto` steps taken.
+    pub gotos: u8,
     /// Groups of phones still to ring in this step.
     pub ring_queue: VecDeque<Vec<Phone>>,
     /// The caller asked for one phone by its GRUU.

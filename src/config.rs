@@ -10,6 +10,7 @@ pub use problem::{Problem, Problems};
 
 use crate::codec::Codec;
 use crate::dialplan::Plan;
+pub use crate::dialplan::Webhook;
 use crate::media::Digits;
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
@@ -308,6 +309,8 @@ pub struct Config {
     /// Prompts by the name the dialplan uses, at 8 kHz.
     pub prompts: BTreeMap<String, Arc<[i16]>>,
     pub cdr_file: Option<PathBuf>,
+    /// Who is told of events.
+    pub webhook: Option<Webhook>,
     /// What the flight recorder keeps.
     pub recorder: RecorderLimits,
     /// Where the API may be used, and by whom.

@@ -3,11 +3,15 @@
 //! Routes are read from the top; the first whose pattern matches the normalised number takes the call.
 //! Not here: files and their errors (`config`), who is registered, which trunk is up.
 
+pub mod hours;
 pub mod pattern;
 
+pub use hours::Hours;
 pub use pattern::Pattern;
 
+use crate::sip::digest::Secret;
 use rlibphonenumber::{NumberLengthType, PhoneNumber, PhoneNumberFormat, Region};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -26,6 +30,28 @@ pub enum Step {
     Echo(Duration),
     Answer,
     Hangup(u16),
+    /// The routes of another context decide from here.
+    Goto(String),
+    /// A web application decides; where it does not in time, the next step does.
+    Webhook { hook: Webhook, timeout: Duration },
+}
+
+/// Where a webhook goes, and what its signature is made with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Webhook {
+    pub url: String,
+    pub secret: Secret,
+    /// Targets within this network are allowed.
+    pub allow_private: bool,
+}
+
+impl Webhook {
+    /// The target without path and query, which may hold a secret.
+    pub fn host(&self) -> &str {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+    }
 }
 
 /// How several targets ring.
@@ -65,6 +91,14 @@ pub struct Route {
     pub ignore_limits: bool,
     /// A callee's 3xx is followed, through the caller's own dialplan.
     pub redirect: bool,
+    /// Countries the number must lie in; empty: any.
+    pub regions: Vec<Region>,
+    /// It is a route only then.
+    pub when: Option<Hours>,
+    /// Calls of one user by this route within an hour.
+    pub per_user_per_hour: Option<u32>,
+    /// Put into the call's record.
+    pub tags: BTreeMap<String, String>,
     pub steps: Vec<Step>,
 }
 
@@ -81,6 +115,24 @@ impl Route {
             NextOn::Class(c) => *c == status / 100,
             NextOn::Silent(_) => false,
         })
+    }
+
+    /// Why the number's country keeps it from this route.
+    fn abroad(&self, number: &str) -> Option<String> {
+        if self.regions.is_empty() {
+            return None;
+        }
+        let allowed = self.regions.iter().map(|r| r.to_string()).collect::<Vec<_>>().join(", ");
+        match region_of(number) {
+            Some(region) if self.regions.contains(&region) => None,
+            Some(region) => Some(format!("it lies in {region}, and region allows {allowed}")),
+            None => Some(format!("it lies in no country that is known, and region allows {allowed}")),
+        }
+    }
+
+    /// Why it is no route at this moment.
+    fn closed(&self, unix: u64) -> Option<String> {
+        self.when.as_ref().filter(|h| !h.is_open(unix)).map(|h| format!("hours.{} are over", h.name))
     }
 
     /// How long a trunk may stay silent before the next is tried.
@@ -105,6 +157,8 @@ pub struct Context {
 pub struct Attempt<'a> {
     pub context: &'a str,
     pub dialled: &'a str,
+    /// When, seconds since 1970.
+    pub unix: u64,
 }
 
 /// One route that was looked at.
@@ -123,6 +177,8 @@ pub struct Verdict {
     pub number: String,
     pub route: Option<Route>,
     pub trace: Vec<Considered>,
+    /// A pattern matched, but the number lies in a country its route does not allow.
+    pub barred: Option<String>,
 }
 
 /// All contexts.
@@ -141,18 +197,23 @@ impl Plan {
     pub fn route(&self, attempt: &Attempt<'_>) -> Option<Verdict> {
         let context = self.context(attempt.context)?;
         let number = normalise(attempt.dialled, context.country.as_deref());
-        let mut trace = Vec::new();
+        let (mut trace, mut barred) = (Vec::new(), None);
         for route in &context.routes {
             for pattern in &route.patterns {
-                let why_not = pattern.mismatch(&number);
+                let fits = pattern.mismatch(&number);
+                let abroad = if fits.is_none() { route.abroad(&number) } else { None };
+                if abroad.is_some() {
+                    barred.get_or_insert_with(|| abroad.clone().unwrap_or_default());
+                }
+                let why_not = fits.or(abroad).or_else(|| route.closed(attempt.unix));
                 let found = why_not.is_none();
                 trace.push(Considered { route: route.name.clone(), pattern: pattern.to_string(), why_not });
                 if found {
-                    return Some(Verdict { number, route: Some(route.clone()), trace });
+                    return Some(Verdict { number, route: Some(route.clone()), trace, barred: None });
                 }
             }
         }
-        Some(Verdict { number, route: None, trace })
+        Some(Verdict { number, route: None, trace, barred })
     }
 }
 
@@ -174,10 +235,20 @@ pub fn normalise(dialled: &str, country: Option<&str>) -> String {
     }
 }
 
+/// The country an E.164 number lies in.
+pub fn region_of(number: &str) -> Option<Region> {
+    PhoneNumber::parse(number, None).ok()?.get_region_code()
+}
+
+/// The country of a two-letter code.
+pub fn region(code: &str) -> Option<Region> {
+    code.parse::<Region>().ok().filter(|_| code != "ZZ")
+}
+
 /// Whether `code` is a country the number metadata knows.
 pub fn is_country(code: &str) -> bool {
     // The metadata's own word for "unknown" parses too.
-    code != "ZZ" && code.parse::<Region>().is_ok()
+    region(code).is_some()
 }
 
 impl fmt::Display for Target {
@@ -207,6 +278,8 @@ impl fmt::Display for Step {
             Step::Echo(delay) if delay.is_zero() => write!(f, "echo"),
             Step::Echo(delay) => write!(f, "echo  after {}", humantime::format_duration(*delay)),
             Step::Answer => write!(f, "answer"),
+            Step::Goto(context) => write!(f, "goto  {context}"),
+            Step::Webhook { hook, timeout } => write!(f, "webhook {}, for {} ms at most", hook.host(), timeout.as_millis()),
             Step::Hangup(status) => write!(f, "hangup {status} {}", crate::sip::status::reason_phrase(*status)),
         }
     }
@@ -243,6 +316,10 @@ mod tests {
             next_on: default_next_on(),
             ignore_limits: false,
             redirect: false,
+            regions: vec![],
+            when: None,
+            per_user_per_hour: None,
+            tags: BTreeMap::new(),
             steps: vec![],
         };
         assert!([408, 500, 503, 504].iter().all(|s| route.moves_on(*s)));

@@ -6,6 +6,7 @@
 macro_rules! desk {
     ($gateway:expr, $now:expr, $out:expr) => {
         $crate::call::Desk {
+            unix: $gateway.identity.unix + $now.saturating_duration_since($gateway.started).as_secs(),
             now: $now,
             config: &$gateway.config,
             identity: &$gateway.identity,
@@ -43,6 +44,7 @@ use crate::ids::IdMap;
 use crate::call::desk::{Identity, Waiter, Waiting};
 use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
 use crate::config::Config;
+use crate::dialplan::Route;
 use crate::errors::Code;
 use crate::locate::{Answer, Locator, Query};
 use crate::media::EndId;
@@ -62,7 +64,7 @@ use admission::{Admission, FlowState};
 use outside::Outside;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -90,6 +92,8 @@ pub enum Input {
     Media { session: u64, notice: Notice },
     /// DNS answered.
     Dns { query: Query, answer: Answer },
+    /// A web application answered with steps, or did not.
+    Routed { call: CallId, answer: Result<Box<Route>, String> },
     /// No new calls from now on.
     Drain,
     /// End every call with BYE.
@@ -137,6 +141,8 @@ pub struct Gateway {
     live: usize,
     user_calls: HashMap<String, usize>,
     user_pace: HashMap<String, Pace>,
+    /// Calls of a user by a route with a limit: when, the oldest first.
+    by_route: HashMap<(String, String), VecDeque<Instant>>,
     timers: Timers<(CallId, CallTimer)>,
     unproved: Timers<Flow>,
     trunk_calls: HashMap<String, usize>,
@@ -187,6 +193,7 @@ impl Gateway {
             live: 0,
             user_calls: HashMap::new(),
             user_pace: HashMap::new(),
+            by_route: HashMap::new(),
             timers: Timers::default(),
             unproved: Timers::default(),
             trunk_calls: HashMap::new(),
@@ -214,6 +221,7 @@ impl Gateway {
             Input::Unreachable { hop, code, why } => self.unreachable(now, hop, (code, why), out),
             Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
             Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),
+            Input::Routed { call, answer } => drop(self.with_call(now, call, out, |call, desk| call.routed(desk, answer))),
             Input::Drain => {
                 self.draining = true;
                 out.push(Output::Note(Note::Draining { calls: self.gauges().calls }));

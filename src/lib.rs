@@ -31,5 +31,6 @@ pub mod api;
 pub mod journal;
 pub mod transport;
 pub mod web;
+pub mod webhook;
 
 pub mod node;

@@ -173,6 +173,9 @@ enum Dialplan {
         /// Who calls: user:NAME or trunk:NAME; the first user where left out
         #[arg(long = "as")]
         caller: Option<String>,
+        /// When, such as 2026-12-25T10:00:00Z; now where left out
+        #[arg(long)]
+        at: Option<String>,
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
     },
@@ -224,8 +227,8 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             }
             None => ExitCode::from(EXIT_CONFIG),
         }),
-        Command::Dialplan(Dialplan::Test { number, caller, config }) => match load(&config) {
-            Some(config) => dialplan_test(&config, &number, caller.as_deref()),
+        Command::Dialplan(Dialplan::Test { number, caller, at, config }) => match load(&config) {
+            Some(config) => dialplan_test(&config, &number, caller.as_deref(), at.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Ports { args, config } => Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args))),
@@ -365,7 +368,7 @@ async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn dialplan_test(config: &Config, number: &str, caller: Option<&str>) -> anyhow::Result<ExitCode> {
+fn dialplan_test(config: &Config, number: &str, caller: Option<&str>, at: Option<&str>) -> anyhow::Result<ExitCode> {
     let first = config.users.keys().next().map(|u| format!("user:{u}"));
     let caller = caller.map(str::to_owned).or(first).ok_or_else(|| anyhow!("there is no user; say who calls with --as trunk:NAME"))?;
     let (context, did) = match caller.split_once(':') {
@@ -379,7 +382,11 @@ fn dialplan_test(config: &Config, number: &str, caller: Option<&str>) -> anyhow:
         }
         _ => return Err(anyhow!("--as takes user:NAME or trunk:NAME")),
     };
-    let verdict = config.plan.route(&Attempt { context: &context, dialled: number });
+    let unix = match at {
+        Some(at) => at.parse::<jiff::Timestamp>().map_err(|e| anyhow!("--at {at:?}: {e}; write 2026-12-25T10:00:00Z"))?,
+        None => jiff::Timestamp::now(),
+    };
+    let verdict = config.plan.route(&Attempt { context: &context, dialled: number, unix: unix.as_second() as u64 });
     let verdict = verdict.ok_or_else(|| anyhow!("there is no dialplans/{context}.toml"))?;
     println!("dialled   {number}\nnumber    {}\ncaller    {caller}\ncontext   {context}\n", verdict.number);
     for considered in &verdict.trace {

@@ -9,8 +9,10 @@ use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
 use crate::ids::IdMap;
+use crate::call::CallId;
 use crate::call::desk::{Identity, Output, Question};
-use crate::config::{ApiToken, Config, Scope, WebTls};
+use crate::config::check::steps_of;
+use crate::config::{ApiToken, Config, Scope, WebTls, Webhook};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::journal::{Journal, WallClock};
 use crate::media::dtls;
@@ -22,6 +24,7 @@ use crate::transport::dns::Dns;
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, tls, udp};
 use crate::web::{self, Web};
+use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
 use crate::worker::{Behind, Command, Notice, Worker};
 use anyhow::Context;
@@ -151,6 +154,16 @@ impl Node {
             tokens: Arc::new(Mutex::new(config.api.tokens.clone())), reload: None, cdr_file: config.cdr_file.clone(),
         };
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
+        let told = match &config.webhook {
+            Some(settings) => {
+                let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
+                let dead = config.cdr_file.as_ref().map_or_else(|| PathBuf::from("webhook-dead.jsonl"), |f| f.with_file_name("webhook-dead.jsonl"));
+                let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
+                api.feed.tell_too(outbox);
+                Some(task)
+            }
+            None => None,
+        };
         let origins = Arc::new(OnceLock::new());
         api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let (control, control_at) = match &origin.control {
@@ -192,10 +205,12 @@ impl Node {
             feed: api.feed.clone(),
             metrics: api.metrics.clone(),
             drained: true,
+            hooks: HashMap::new(),
             tell_gauges,
             malformed: 0,
         };
         let mut tasks = vec![tokio::spawn(web::serve(web_listener, web_port))];
+        tasks.extend(told);
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
         tasks.extend(metrics_listener.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
         tasks.extend(tcp_listener.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
@@ -319,6 +334,8 @@ struct Core {
     metrics: Arc<Metrics>,
     /// No drain waits for its last call.
     drained: bool,
+    /// Web applications that are asked for routes, by URL.
+    hooks: HashMap<String, Arc<Hook>>,
     tell_gauges: watch::Sender<Gauges>,
     malformed: u64,
 }
@@ -454,6 +471,7 @@ impl Core {
                     inbox.input(Input::Dns { query, answer }).await;
                 });
             }
+            Output::Ask(Question::Route { call, hook, body, limit }) => self.ask_route(call, hook, body, limit),
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Note(note) => {
@@ -468,6 +486,21 @@ impl Core {
             Output::CallOver(_) | Output::Linked(_) => {}
         }
         None
+    }
+
+    fn ask_route(&mut self, call: CallId, settings: Webhook, body: String, limit: Duration) {
+        let known = self.hooks.get(&settings.url).filter(|h| h.settings() == &settings).cloned();
+        let hook = match known.map_or_else(|| Hook::new(&settings, self.metrics.webhook_counts.clone()).map(Arc::new), Ok) {
+            Ok(hook) => hook,
+            Err(e) => return tracing::error!(code = "WT-5002", "webhooks cannot be sent: {e:#}"),
+        };
+        self.hooks.insert(settings.url.clone(), hook.clone());
+        let (inbox, config) = (self.inbox.clone(), self.gateway.config().clone());
+        tokio::spawn(async move {
+            let answer = hook.ask(&format!("route_{call}"), &body, limit).await;
+            let answer = answer.and_then(|text| steps_of(&text, &config)).map(Box::new);
+            inbox.input(Input::Routed { call, answer }).await;
+        });
     }
 
     fn send(&mut self, hop: Hop, bytes: Bytes) {

@@ -34,6 +34,7 @@ pub enum Note {
     Wedged { trunk: String, hop: String },
     TrunkFull { call: CallId, trunk: String, limit: usize },
     EarlyMediaUnusable { call: CallId, why: String },
+    WebhookFailed { call: CallId, why: String },
     OneWay { call: CallId, who: String },
     Kicked { call: CallId },
     MediaPanicked { call: CallId },
@@ -135,11 +136,12 @@ impl Note {
             Note::TrunkNotRegistered { trunk, why, again_in } => {
                 Line::warn(Code::NOT_REGISTERED_WITH, format!("trunk {trunk} is not registered, next try in {} s: {}", again_in.as_secs(), printable(why)))
             }
-            Note::TrunkArrived { trunk, remote, expires } => Line::info(format!("trunk {trunk} registered from {remote} for {expires} s")),
+            Note::TrunkArrived { trunk, remote, expires } => Line::info(format!("trunk {trunk} registered here from {remote} for {expires} s")),
             Note::TrunkGone { trunk } => Line::info(format!("trunk {trunk} unregistered")),
             Note::Wedged { trunk, hop } => Line::warn(Code::WEDGED, format!("trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened")),
             Note::TrunkFull { call, trunk, limit } => Line::warn(Code::TRUNK_FULL, format!("skips trunk {trunk}: it has its {limit} calls")).call(call),
             Note::EarlyMediaUnusable { call, why } => Line::info(format!("early media cannot be used: {}", printable(why))).call(call),
+            Note::WebhookFailed { call, why } => Line::warn(Code::WEBHOOK, format!("the webhook did not route it, the next step does: {}", printable(why))).call(call),
             Note::OneWay { call, who } => Line::warn(Code::TRUNK_SILENT, format!("one-way audio: nothing from {} for 5 s, though the other side sends", printable(who))).call(call),
             Note::Kicked { call } => Line::info("ended by an operator".to_owned()).code(Code::KICKED).call(call),
             Note::MediaPanicked { call } => Line::of(Level::Error, "lost its media to a bug; other calls go on".to_owned()).code(Code::MEDIA_BUG).call(call),

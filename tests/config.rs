@@ -6,7 +6,7 @@ use webtrunk::config::check::{load, parse_embedded};
 use webtrunk::config::{Config, Problem, Problems};
 
 const GOOD: &str = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"p\"\ncontext = \"phones\"\n[trunk.far]\nuri = \"sip:192.0.2.1\"\n";
-const PLAN: &str = "country = \"US\"\n[[route]]\nname = \"A\"\nmatch = \"+1X.\"\ndo = [{ dial = [\"trunk:far\"] }]\n";
+const PLAN: &str = "country = \"US\"\n[[route]]\nname = \"A\"\nmatch = [\"+1555X.\", \"911\"]\ndo = [{ dial = [\"trunk:far\"] }]\n";
 
 fn problems(config: &str, plan: &str) -> Vec<Problem> {
     let result: Result<(Config, Problems), Problems> = parse_embedded(config, &[("phones", plan)]);
@@ -48,16 +48,23 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
     for (from, to, code, line, fix) in [
         ("trunk:far", "trunk:fra", "dialplan::trunk", 5, "did you mean \"far\"?"),
         ("trunk:far", "far", "dialplan::target", 5, "write \"trunk:NAME\""),
-        ("+1X.", "+1.X", "dialplan::pattern", 4, "X is 0-9"),
+        ("+1555X.", "+1.X", "dialplan::pattern", 4, "X is 0-9"),
         ("\"US\"", "\"USA\"", "dialplan::country", 1, "two-letter"),
         ("dial = [\"trunk:far\"]", "dial = [\"trunk:far\"], hangup = 603", "dialplan::step", 5, "one of dial"),
         ("dial = [\"trunk:far\"]", "ring = [\"did:1\"], order = \"random\"", "dialplan::order", 5, "\"in-turn\""),
         ("dial = [\"trunk:far\"]", "hangup = 200", "dialplan::hangup", 5, "603 declines"),
         ("dial = [\"trunk:far\"]", "play = \"nope.wav\"", "dialplan::play", 5, "relative"),
         ("do = ", "next_on = [\"sometimes\"]\ndo = ", "dialplan::next_on", 5, "silent:6s"),
-        ("country", "[[case]]\ndial = \"911\"\nroute = \"A\"\n#", "dialplan::case", 1, "top to bottom"),
+        ("do = ", "region = [\"USA\"]\ndo = ", "dialplan::region", 5, "two-letter"),
+        ("do = ", "when = \"office\"\ndo = ", "dialplan::hours", 5, "hours.office ="),
+        ("country", "hours.o = { tz = \"Mars/Base\", open = [] }\ncountry", "dialplan::hours", 1, "Europe/Berlin"),
+        ("country", "hours.o = { tz = \"UTC\", open = [\"Mon 8-9\"] }\ncountry", "dialplan::hours", 1, "Mon-Fri 08:00-18:00"),
+        ("dial = [\"trunk:far\"]", "goto = \"phone\"", "dialplan::goto", 5, "did you mean \"phones\"?"),
+        // Warnings: what is allowed and probably not meant.
+        ("+1555X.", "+1NXXNXXXXXX", "dialplan::region", 4, "add region = [\"US\", \"CA\"]"),
+        ("country", "[[case]]\ndial = \"912\"\nroute = \"A\"\n#", "dialplan::case", 1, "top to bottom"),
     ] {
-        let plan = if code == "dialplan::case" { format!("{PLAN}[[case]]\ndial = \"911\"\nroute = \"A\"\n") } else { PLAN.replace(from, to) };
+        let plan = if code == "dialplan::case" { format!("{PLAN}[[case]]\ndial = \"912\"\nroute = \"A\"\n") } else { PLAN.replace(from, to) };
         let found = problems(GOOD, &plan);
         let hit = found.iter().find(|p| p.code == code).unwrap_or_else(|| panic!("{to}: {found:?}"));
         let (line, fix) = if code == "dialplan::case" { (6, "read from the top") } else { (line, fix) };
@@ -112,4 +119,14 @@ fn the_examples_in_readme_and_in_the_folders_are_sound() {
         let other: Vec<_> = found.0.iter().filter(|p| p.code != "config::tls").collect();
         assert!(other.is_empty(), "{found}");
     }
+}
+
+#[test]
+fn a_dialplan_that_reaches_the_network_and_no_help_is_told() {
+    let found = problems(GOOD, &PLAN.replace(", \"911\"", ""));
+    let hit = found.iter().find(|p| p.code == "dialplan::emergency").unwrap_or_else(|| panic!("{found:?}"));
+    assert!(hit.help.contains("add a route for \"911\""), "{}", hit.help);
+    let german = PLAN.replace("\"US\"", "\"DE\"").replace("911", "112");
+    assert!(problems(GOOD, &german).is_empty());
+    assert!(problems(GOOD, &PLAN.replace("dial = [\"trunk:far\"]", "hangup = 603").replace("911", "1")).is_empty(), "who dials nobody needs none");
 }

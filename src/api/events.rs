@@ -4,6 +4,7 @@ use super::{Api, Answer, Problem};
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
 use crate::observe::Note;
+use crate::webhook::Outbox;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use tokio_stream::Stream;
@@ -56,11 +57,12 @@ pub const KINDS: [(&str, &str); 15] = [
 pub struct Feed {
     kept: Mutex<(u64, VecDeque<Arc<Event>>)>,
     live: broadcast::Sender<Arc<Event>>,
+    outbox: OnceLock<Outbox>,
 }
 
 impl Default for Feed {
     fn default() -> Feed {
-        Feed { kept: Mutex::default(), live: broadcast::channel(BEHIND).0 }
+        Feed { kept: Mutex::default(), live: broadcast::channel(BEHIND).0, outbox: OnceLock::new() }
     }
 }
 
@@ -92,7 +94,15 @@ impl Feed {
             }
             kept.1.push_back(event.clone());
         }
+        if let Some(outbox) = self.outbox.get() {
+            outbox.tell(&event);
+        }
         let _ = self.live.send(event);
+    }
+
+    /// Tells a web application from now on.
+    pub fn tell_too(&self, outbox: Outbox) {
+        let _ = self.outbox.set(outbox);
     }
 
     /// What was said after `id`, and the way to what will be.
@@ -121,7 +131,7 @@ fn data_of(note: &Note, clock: &WallClock) -> Option<(&'static str, Value)> {
             "packets_lost": figures.lost, "packets_out": figures.sent, "jitter_ms": figures.jitter.as_millis() as u64,
             "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64), "sounding": figures.sounding,
         })),
-        Note::BranchFailed { .. } | Note::TransferFailed { .. } | Note::TrunkFull { .. } | Note::OneWay { .. } | Note::MediaPanicked { .. } | Note::CallPanicked { .. } => {
+        Note::BranchFailed { .. } | Note::TransferFailed { .. } | Note::TrunkFull { .. } | Note::OneWay { .. } | Note::WebhookFailed { .. } | Note::MediaPanicked { .. } | Note::CallPanicked { .. } => {
             ("call.warning", warning())
         }
         Note::CallEnded(cdr) => ("call.ended", to_json(cdr, clock)),

@@ -7,6 +7,7 @@ use crate::call::Cdr;
 use crate::gateway::{Gateway, Gauges};
 use crate::observe::Note;
 use crate::trunk::Health;
+use crate::webhook::Counts;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -16,7 +17,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -90,6 +92,9 @@ pub struct Metrics {
     trunk_limit: Family<Label, Gauge>,
     trunk_rtt: Family<Label, Gauge<f64, AtomicU64>>,
     reloaded: Gauge<f64, AtomicU64>,
+    webhooks: [Gauge; 3],
+    /// What webhooks came to, counted where they are sent.
+    pub webhook_counts: Arc<Counts>,
     fates: Mutex<BTreeMap<String, Fate>>,
 }
 
@@ -131,6 +136,8 @@ impl Metrics {
             trunk_limit: Family::default(),
             trunk_rtt: Family::default(),
             reloaded: Gauge::default(),
+            webhooks: Default::default(),
+            webhook_counts: Arc::default(),
             fates: Mutex::default(),
         };
         metrics.register();
@@ -167,6 +174,9 @@ impl Metrics {
         r.register("sip_dropped", "Messages nobody answered: strangers, strays", self.dropped.clone());
         r.register("recorder_calls", "Calls the flight recorder remembers", self.recorder_calls.clone());
         r.register_with_unit("recorder_memory", "What it takes for them", Unit::Bytes, self.recorder_bytes.clone());
+        for (name, gauge) in ["delivered", "failed", "dead"].into_iter().zip(&self.webhooks) {
+            r.register(format!("webhook_{name}"), "Webhook requests since the start that were delivered, failed, or are kept in the dead-letter file", gauge.clone());
+        }
         r.register("trunk_up", "1 where a trunk takes calls", self.trunk_up.clone());
         r.register("trunk_calls", "Calls on a trunk", self.trunk_calls.clone());
         r.register("trunk_calls_limit", "Its max_calls", self.trunk_limit.clone());
@@ -281,6 +291,10 @@ impl Metrics {
         self.flows.set(gauges.flows as i64);
         self.transactions.set(gauges.transactions as i64);
         self.dropped.set(gauges.dropped as i64);
+        let counts = &self.webhook_counts;
+        for (gauge, count) in self.webhooks.iter().zip([&counts.delivered, &counts.failed, &counts.dead]) {
+            gauge.set(count.load(Ordering::Relaxed) as i64);
+        }
         let (calls, bytes) = gateway.recorder.size();
         self.recorder_calls.set(calls as i64);
         self.recorder_bytes.set(bytes as i64);

@@ -106,7 +106,7 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
         ("web.listen", before.web_listen != after.web_listen), ("web.tls", before.web_tls != after.web_tls),
         ("sip.udp", before.udp != after.udp), ("sip.tcp", before.tcp != after.tcp), ("sip.tls", sip(&before.sip) != sip(&after.sip)),
         ("media.ports", before.media.ports != after.media.ports), ("media.browser_port", before.media.browser_port != after.media.browser_port),
-        ("media.workers", before.media.workers != after.media.workers), ("events.cdr", before.cdr_file != after.cdr_file),
+        ("media.workers", before.media.workers != after.media.workers), ("events.cdr", before.cdr_file != after.cdr_file), ("events.webhook", before.webhook != after.webhook),
         ("api.control", before.api.control != after.api.control), ("metrics.listen", before.api.metrics != after.api.metrics),
         ("sip.md5, sip.sha256", (before.allow_md5, before.allow_sha256) != (after.allow_md5, after.allow_sha256)),
     ];
@@ -165,7 +165,7 @@ pub struct Test {
 /// POST /dialplan/test
 pub async fn dialplan_test(State(api): State<Api>, test: Result<Json<Test>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
     let Json(test) = test.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"number\": \"+1…\", \"as\": \"user:alice\"}"))?;
-    api.ask(move |gateway, _| {
+    api.ask(move |gateway, turn| {
         let config = gateway.config();
         let by_caller = test.caller.as_deref().and_then(|c| match c.split_once(':')? {
             ("user", name) => config.users.get(name).map(|u| u.context.clone()),
@@ -175,7 +175,7 @@ pub async fn dialplan_test(State(api): State<Api>, test: Result<Json<Test>, axum
         let context = test.context.or(by_caller).ok_or_else(|| {
             Problem::new(StatusCode::NOT_FOUND, format!("{} has no dialplan", test.caller.as_deref().unwrap_or("nobody"))).fix("name a caller by \"as\": \"user:NAME\" or \"trunk:NAME\", or a \"context\"")
         })?;
-        let verdict = config.plan.route(&Attempt { context: &context, dialled: &test.number });
+        let verdict = config.plan.route(&Attempt { context: &context, dialled: &test.number, unix: gateway.unix(turn.now) });
         let verdict = verdict.ok_or_else(|| Problem::missing("context", &context))?;
         let considered = verdict.trace.iter().map(|c| json!({ "route": c.route, "pattern": c.pattern, "why_not": c.why_not })).collect::<Vec<_>>();
         Ok(Json(json!({

@@ -7,6 +7,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
 use crate::recorder::verdict::Verdict;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -80,6 +81,8 @@ pub struct Cdr {
     pub digits_refused: [u32; 2],
     /// Said once the call is over.
     pub verdict: Option<Verdict>,
+    /// The route's.
+    pub tags: BTreeMap<String, String>,
     /// Where the call was handed to, in order.
     pub transfers: Vec<String>,
 }
@@ -118,6 +121,7 @@ impl Cdr {
             offered: Vec::new(),
             digits_refused: [0; 2],
             verdict: None,
+            tags: BTreeMap::new(),
             transfers: Vec::new(),
         }
     }

@@ -57,6 +57,8 @@ impl CallTimer {
 pub enum Question {
     /// A name's records.
     Dns(crate::locate::Query),
+    /// A web application's route for a call, within this time.
+    Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
 }
 
 /// What a request of ours within a dialog was for.
@@ -126,6 +128,8 @@ pub enum Output {
 /// The node as a call sees it.
 pub struct Desk<'a> {
     pub now: Instant,
+    /// The wall clock, seconds since 1970.
+    pub unix: u64,
     pub config: &'a Config,
     pub identity: &'a Identity,
     pub transactions: &'a mut Transactions,

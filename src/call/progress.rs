@@ -352,7 +352,7 @@ impl Call {
         let mut steps = VecDeque::new();
         for (_, number) in &targets {
             // The number alone is taken, and routed as if the caller had dialled it: never to a host a callee names.
-            let verdict = desk.config.plan.route(&Attempt { context: &self.cdr.context, dialled: number });
+            let verdict = desk.config.plan.route(&Attempt { context: &self.cdr.context, dialled: number, unix: desk.unix });
             let Some((route, number)) = verdict.and_then(|v| Some((v.route?, v.number))) else { continue };
             steps.extend(route.steps.into_iter().map(|s| (s, Some(number.clone()))));
         }

@@ -1,8 +1,8 @@
 //! The route's steps, one after the other.
 
 use super::failure::translate_refusal;
-use super::{Call, CallTimer, Desk, HangupBy, State};
-use crate::dialplan::{Order, Step, Target};
+use super::{Call, CallTimer, Desk, HangupBy, Output, Party, Question, State};
+use crate::dialplan::{Attempt, Order, Route, Step, Target};
 use crate::errors::Code;
 use crate::media::player::{Source, chime};
 use crate::observe::Note;
@@ -12,12 +12,15 @@ use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
 use crate::sip::transaction::Hop;
 use crate::worker::Command;
+use serde_json::json;
 use std::time::Duration;
 
 /// How long a step rings unless the dialplan says otherwise.
 const RING: Duration = Duration::from_secs(60);
 /// Longest an unanswered caller is played to.
 const EARLY_PROMPT: Duration = Duration::from_secs(180);
+/// `goto` steps in one call.
+const MAX_GOTOS: u8 = 8;
 /// Widest fork.
 const MAX_FORKS: usize = 10;
 
@@ -54,11 +57,69 @@ impl Call {
                 self.answer_caller(desk, None);
                 self.next_step(desk);
             }
+            Step::Goto(context) => self.go_to(desk, &context),
+            Step::Webhook { hook, timeout } => {
+                self.asking = true;
+                let body = self.question(desk);
+                desk.out.push(Output::Ask(Question::Route { call: self.id, hook, body, limit: timeout }));
+            }
             Step::Hangup(status) => {
                 let by = format!("the dialplan hangs up with {status}");
                 self.route_failed(desk, HangupBy::Us, Reject::new(status, by));
             }
         }
+    }
+
+    /// What a web application is told of the call.
+    fn question(&self, desk: &Desk<'_>) -> String {
+        let from = match &self.a.party {
+            Party::User { name, .. } => json!({ "user": name }),
+            party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
+        };
+        let time = jiff::Timestamp::from_second(desk.unix as i64).map(|t| t.to_string()).unwrap_or_default();
+        let data = json!({
+            "call": self.id.to_string(), "context": self.cdr.context, "number": self.number, "dialled": self.cdr.dialled, "from": from,
+            "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
+        });
+        json!({ "type": "call.route", "timestamp": time, "data": data }).to_string()
+    }
+
+    /// What it answered: its steps come before what is left of the route; without an answer that goes on at once.
+    pub fn routed(&mut self, desk: &mut Desk<'_>, answer: Result<Box<Route>, String>) {
+        if !std::mem::take(&mut self.asking) || self.state == State::Over {
+            return;
+        }
+        match answer {
+            Ok(answered) => {
+                self.cdr.tags.extend(answered.tags);
+                if let (Some(route), Some(caller_id)) = (&mut self.route, answered.caller_id) {
+                    route.caller_id = Some(caller_id);
+                }
+                // The answer decides alone; the dialplan's own steps are for when there is none.
+                self.steps = answered.steps.into_iter().map(|s| (s, None)).collect();
+            }
+            Err(why) => desk.note(Note::WebhookFailed { call: self.id, why }),
+        }
+        self.next_step(desk);
+    }
+
+    /// The routes of another context decide, by the number the call has now; what was left of this one is dropped.
+    fn go_to(&mut self, desk: &mut Desk<'_>, context: &str) {
+        self.gotos += 1;
+        if self.gotos > MAX_GOTOS {
+            return self.route_failed(desk, HangupBy::Us, Reject::new(482, "goto leads in a circle").code(Code::LOOP));
+        }
+        let verdict = desk.config.plan.route(&Attempt { context, dialled: &self.number, unix: desk.unix });
+        let Some((route, number)) = verdict.and_then(|v| Some((v.route?, v.number))) else {
+            let why = format!("no route for {} in context {context}", self.number);
+            return self.route_failed(desk, HangupBy::Us, Reject::new(404, why).code(Code::NO_ROUTE));
+        };
+        self.number = number;
+        self.cdr.tags.extend(route.tags.clone());
+        self.cdr.route = Some(route.name.clone());
+        self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect();
+        self.route = Some(route);
+        self.next_step(desk);
     }
 
     fn step_time(&self, own: Option<Duration>) -> Duration {

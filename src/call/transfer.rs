@@ -175,7 +175,7 @@ impl Call {
             _ => None,
         };
         let context = context.ok_or_else(|| Reject::new(403, "who transfers has no dialplan"))?;
-        let verdict = desk.config.plan.route(&Attempt { context: &context, dialled }).ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
+        let verdict = desk.config.plan.route(&Attempt { context: &context, dialled, unix: desk.unix }).ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
         let route = verdict.route.ok_or_else(|| Reject::new(404, format!("no route for {} in context {context}", verdict.number)))?;
         Ok((context, route, verdict.number))
     }

@@ -157,8 +157,11 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
          # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more of anything.\n\
          country = \"US\"                       # 2065550123 and 011 44… become +E.164 before matching\n\n\
          [[route]]\nname  = \"Echo\"\nmatch = \"9196\"\ndo    = [{{ echo = true }}]\n\n\
+         [[route]]\nname  = \"Emergency\"\nmatch = [\"911\", \"933\"]                # 933 reads your address back: a safe test\nignore_limits = true\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n\n\
          [[route]]\nname  = \"Premium rate\"\nmatch = [\"+1900NXXXXXX\", \"+1NXX976XXXX\"]\ndo    = [{{ hangup = 603 }}]\n\n\
-         [[route]]\nname  = \"Everything else\"\nmatch = \"+ZX.\"\ncaller_id = \"{{user.did}}\"\ntimeout   = \"45s\"\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n",
+         [[route]]\nname  = \"US and Canada\"\nmatch = \"+1NXXNXXXXXX\"\nregion = [\"US\", \"CA\"]                # +1 also holds Jamaica and 20 more countries\ncaller_id = \"{{user.did}}\"\ntimeout   = \"45s\"\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n\n\
+         # The rest of the world, once you want to pay for it:\n\
+         # [[route]]\n# name  = \"World\"\n# match = \"+ZX.\"\n# limit = {{ per_user_per_hour = 20 }}\n# do    = [{{ dial = [\"trunk:{0}\"] }}]\n",
         kind.name
     );
     let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480 }]\n".to_owned();

@@ -8,7 +8,7 @@ use super::problem::{Problem, Problems, Source};
 use super::schema;
 use super::{Config, Limits, Media, Trunk, User, WebTls};
 use crate::codec::Codec;
-use crate::dialplan::Plan;
+use crate::dialplan::{Plan, Route};
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
@@ -51,18 +51,49 @@ pub fn parse_embedded(text: &str, dialplans: &[(&str, &str)]) -> Result<(Config,
     check.file("built-in", text)
 }
 
+/// Reads the steps a web application answered: `{ "do": […], "caller_id": …, "tags": … }`, by the rules of a dialplan.
+///
+/// # Errors
+/// What is wrong with it, for the log.
+pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
+    let mut json: serde_json::Value = serde_json::from_str(answer).map_err(|e| format!("its answer is no JSON: {e}"))?;
+    let object = json.as_object_mut().ok_or("its answer is no JSON object")?;
+    // Nothing an answer says may make us read a file or ask elsewhere.
+    let reads = |step: &serde_json::Value| step.get("webhook").is_some() || step.get("secret").is_some() || step["play"].as_str().is_some_and(|p| !p.starts_with("builtin:"));
+    if object.get("do").and_then(|d| d.as_array()).is_some_and(|steps| steps.iter().any(reads)) {
+        return Err("its answer asks another webhook, or plays a file: neither is done".to_owned());
+    }
+    object.insert("name".into(), "webhook".into());
+    object.insert("match".into(), "webhook".into());
+    let route = toml::Value::try_from(&json).map_err(|e| format!("its answer: {e}"))?;
+    let document = toml::Table::from_iter([("route".to_owned(), toml::Value::Array(vec![route]))]);
+    let text = toml::to_string(&document).map_err(|e| format!("its answer: {e}"))?;
+    let mut check = Check::new(PathBuf::from("."));
+    let names = Names { users: config.users.keys().cloned().collect(), trunks: config.trunks.keys().cloned().collect() };
+    let context = check.dialplan("webhook", "the answer", &text, Some(&names));
+    check.check_gotos(&config.plan);
+    let fatal = check.problems.iter().find(|p| !p.warning);
+    match (fatal, context.and_then(|c| c.routes.into_iter().next())) {
+        (None, Some(route)) => Ok(route),
+        (Some(problem), _) => Err(format!("its answer: {}. {}", problem.message, problem.help)),
+        (None, None) => Err("its answer holds no steps".to_owned()),
+    }
+}
+
 struct Check {
     embedded: Option<Vec<(String, String)>>,
     folder: PathBuf,
     source: Source,
     problems: Vec<Problem>,
     prompts: BTreeMap<String, Arc<[i16]>>,
+    /// Where a `goto` leads, to be looked at once all contexts are known.
+    gotos: Vec<(Source, Spanned<String>)>,
 }
 
 impl Check {
     fn new(folder: PathBuf) -> Check {
         let source = Source { name: String::new(), text: "".into() };
-        Check { embedded: None, folder, source, problems: Vec::new(), prompts: BTreeMap::new() }
+        Check { embedded: None, folder, source, problems: Vec::new(), prompts: BTreeMap::new(), gotos: Vec::new() }
     }
 
     fn error<T>(&mut self, at: &Spanned<T>, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
@@ -75,6 +106,7 @@ impl Check {
         let file: Option<schema::File> = self.read(text);
         let names = file.as_ref().map(Names::of);
         let plan = self.dialplans(names.as_ref());
+        self.check_gotos(&plan);
         self.source = source;
         let config = file.and_then(|f| self.config(f, plan));
         let problems = Problems(std::mem::take(&mut self.problems));
@@ -116,6 +148,7 @@ impl Check {
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
         let sip = self.sip_settings(&f.sip);
         let limits = self.limits(f.limits, &media);
+        let webhook = f.events.webhook.map(|w| self.webhook(&w.url, &w.secret, w.allow_private));
         let credentials = f.credentials.map(|c| self.credentials(c.into_inner()));
         let recorder = self.recorder(&f.recorder);
         let api = self.api(f.api, f.metrics.listen.as_ref());
@@ -152,6 +185,7 @@ impl Check {
             plan: Arc::new(plan),
             prompts: std::mem::take(&mut self.prompts),
             cdr_file: f.events.cdr.map(|c| self.folder.join(c.file)),
+            webhook,
             recorder,
             api,
             credentials,

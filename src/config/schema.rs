@@ -149,6 +149,16 @@ pub struct Metrics {
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
     pub cdr: Option<Cdr>,
+    pub webhook: Option<Webhook>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub url: Text,
+    pub secret: Spanned<SecretText>,
+    #[serde(default)]
+    pub allow_private: bool,
 }
 
 #[derive(Deserialize)]
@@ -231,6 +241,8 @@ pub struct Trunk {
 pub struct Dialplan {
     pub country: Option<Text>,
     #[serde(default)]
+    pub hours: BTreeMap<String, Spanned<Hours>>,
+    #[serde(default)]
     pub route: Vec<Spanned<Route>>,
     #[serde(default)]
     pub case: Vec<Spanned<Case>>,
@@ -257,8 +269,31 @@ pub struct Route {
     /// Follow a callee's 3xx through this dialplan.
     #[serde(default)]
     pub redirect: bool,
+    /// Countries the number must lie in.
+    #[serde(default)]
+    pub region: Vec<Text>,
+    /// One of the hours of this file.
+    pub when: Option<Text>,
+    pub limit: Option<RouteLimit>,
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
     #[serde(rename = "do")]
     pub steps: Vec<Spanned<Step>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hours {
+    pub tz: String,
+    pub open: Vec<String>,
+    #[serde(default)]
+    pub closed: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteLimit {
+    pub per_user_per_hour: Spanned<u32>,
 }
 
 #[derive(Deserialize)]
@@ -278,6 +313,11 @@ pub struct Step {
     pub echo: Option<Spanned<Echo>>,
     pub hangup: Option<Spanned<u16>>,
     pub answer: Option<bool>,
+    pub goto: Option<Text>,
+    pub webhook: Option<Text>,
+    pub secret: Option<Spanned<SecretText>>,
+    #[serde(default)]
+    pub allow_private: bool,
     pub to: Option<String>,
     pub timeout: Option<Text>,
     pub order: Option<Text>,
@@ -287,6 +327,8 @@ pub struct Step {
 #[serde(deny_unknown_fields)]
 pub struct Case {
     pub dial: String,
+    /// When, RFC 3339; noon of a working day where left out.
+    pub at: Option<String>,
     /// Route expected; absent where none may match.
     pub route: Option<String>,
     /// Normalised number expected.

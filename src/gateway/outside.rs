@@ -176,7 +176,7 @@ impl Gateway {
         }
         let Sender::User(name, _) = sender else { return Err(Reject::new(404, "nobody has this number")) };
         let context = config.users.get(name).map(|u| u.context.clone()).unwrap_or_default();
-        let verdict = config.plan.route(&Attempt { context: &context, dialled: &dialled });
+        let verdict = config.plan.route(&Attempt { context: &context, dialled: &dialled, unix: self.unix(now) });
         let (route, number) = verdict.and_then(|v| Some((v.route?, v.number))).ok_or_else(|| Reject::new(404, format!("no route for {dialled}")))?;
         let trunks = route.steps.iter().find_map(|s| if let Step::Dial { trunks, .. } = s { Some(trunks) } else { None });
         let trunk = trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);

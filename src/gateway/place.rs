@@ -8,7 +8,7 @@ use crate::call::desk::Output;
 use crate::call::leg::{Leg, Party};
 use crate::call::transfer::Replaces;
 use crate::call::{Branch, CALLER_END, Call, CallId, HangupBy, MAX_BREADTH, State};
-use crate::dialplan::Attempt;
+use crate::dialplan::{Attempt, Route};
 use crate::errors::Code;
 use crate::media::EndId;
 use crate::observe::Note;
@@ -21,7 +21,11 @@ use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Users and routes whose calls are counted before old ones are forgotten.
+const MOST_BRAKES: usize = 10_000;
 
 impl Gateway {
     pub(super) fn invite(&mut self, now: Instant, id: ServerId, hop: Hop, message: Message, sender: Sender, out: &mut Vec<Output>) {
@@ -89,16 +93,21 @@ impl Gateway {
         let replaces = self.replaced(message)?;
         let context = self.context_of(&sender)?;
         let (dialled, wanted_instance) = self.gruu(&uri)?;
-        let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled });
+        let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled, unix: self.unix(now) });
         let verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
         let number = verdict.number;
         // Who takes the place of a call that goes on needs no route: it was let in already.
         let route = match (&replaces, verdict.route) {
             (_, Some(route)) => Some(route),
             (Some(_), None) => None,
+            (None, None) if verdict.barred.is_some() => {
+                let why = verdict.barred.unwrap_or_default();
+                return Err(Reject::new(403, format!("{number} may not be called: {why}")).code(Code::REGION));
+            }
             (None, None) => return Err(Reject::new(404, format!("no route for {number} in context {context}")).code(Code::NO_ROUTE)),
         };
         self.within_limits(now, &sender, route.as_ref().is_some_and(|r| r.ignore_limits))?;
+        self.within_route(now, &sender, route.as_ref())?;
         let worker = self.next_worker % self.identity.workers.max(1);
         self.next_worker += 1;
         let mut call = self.new_call(now, id, server, hop, message, &sender, worker);
@@ -109,6 +118,7 @@ impl Gateway {
         call.cdr.route = Some(name.clone());
         call.cdr.dialled = dialled;
         call.cdr.number.clone_from(&number);
+        call.cdr.tags = route.as_ref().map(|r| r.tags.clone()).unwrap_or_default();
         call.number = number;
         call.max_forwards = max_forwards - 1;
         call.max_breadth = max_breadth;
@@ -152,6 +162,25 @@ impl Gateway {
         if self.own_call_ids.contains_key(message.call_id()) {
             return Err(Reject::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP));
         }
+        Ok(())
+    }
+
+    /// A route's own brake on what one user spends in an hour.
+    fn within_route(&mut self, now: Instant, sender: &Sender, route: Option<&Route>) -> Result<(), Reject> {
+        let (Sender::User(user, _), Some((route, most))) = (sender, route.and_then(|r| Some((r, r.per_user_per_hour?)))) else { return Ok(()) };
+        if self.by_route.len() > MOST_BRAKES {
+            self.by_route.retain(|_, calls| calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR));
+        }
+        let calls = self.by_route.entry((route.name.clone(), user.clone())).or_default();
+        while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
+            calls.pop_front();
+        }
+        if calls.len() >= most as usize {
+            let wait = calls.front().map_or(HOUR, |first| (*first + HOUR).saturating_duration_since(now)).as_secs() + 1;
+            let why = format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
+            return Err(Reject::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
+        }
+        calls.push_back(now);
         Ok(())
     }
 
@@ -237,6 +266,8 @@ impl Gateway {
             trunks_left: VecDeque::new(),
             dial_to: None,
             step_timeout: None,
+            asking: false,
+            gotos: 0,
             ring_queue: VecDeque::new(),
             wanted_instance: None,
             diversions: Vec::new(),

@@ -71,7 +71,7 @@ fn response(algorithm: Algorithm, ha1: &str, method: &str, d: &DigestParams<'_>)
 }
 
 /// A user's secret as stored: clear text, from which either HA1 is made.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

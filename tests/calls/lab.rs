@@ -136,6 +136,8 @@ pub struct Lab {
     /// Questions to DNS nobody has answered, where there is no zone.
     pub asked: Vec<Query>,
     pub zone: Option<fn(&Query) -> Answer>,
+    /// What web applications were asked.
+    pub routes_asked: Vec<(webtrunk::call::CallId, String)>,
     pub disconnected: Vec<Hop>,
     /// Media answers at once, as a worker would.
     pub media_answers: bool,
@@ -170,6 +172,7 @@ impl Lab {
             closed_flows: Vec::new(),
             asked: Vec::new(),
             zone: None,
+            routes_asked: Vec::new(),
             disconnected: Vec::new(),
             media_answers: true,
             ports: 20_000,
@@ -190,6 +193,12 @@ impl Lab {
             text.replacen(from, to, 1)
         });
         Lab::started(&config, &format!("{routes}{PHONES}")).logged_in()
+    }
+
+    /// As [`changed`](Self::changed), with these routes and no others.
+    pub fn with_plans(changes: &[(&str, &str)], routes: &str) -> Lab {
+        let config = changes.iter().fold(CONFIG.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
+        Lab::started(&config, routes).logged_in()
     }
 
     /// With alice and bob registered on flows 1 and 2.
@@ -242,6 +251,7 @@ impl Lab {
                         self.asked.push(query);
                     }
                 }
+                Output::Ask(webtrunk::call::Question::Route { call, body, .. }) => self.routes_asked.push((call, body)),
                 Output::Disconnect(hop) => self.disconnected.push(hop),
                 Output::Linked(_) | Output::CallOver(_) => panic!("meant for the gateway itself"),
             }

@@ -10,6 +10,7 @@ mod refusals;
 mod reliable;
 mod registration;
 mod renegotiation;
+mod routes;
 mod sessions;
 mod transfers;
 mod trunks;

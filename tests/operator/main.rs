@@ -270,6 +270,32 @@ fn credentials_are_minted_for_users_and_visitors_with_turn_beside_them() {
 }
 
 #[test]
+fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
+    let shop = server::Shop::open();
+    let hook = format!("url = \"http://{}/voice\", secret = \"0123456789abcdef0123\", allow_private = true", shop.at);
+    let server = Server::start_with("", &hook, "[[route]]\nname = \"Ask\"\nmatch = \"700\"\ndo = [{ webhook = \"http://SHOP/route\", secret = \"0123456789abcdef0123\", allow_private = true, timeout = \"2s\" }, { hangup = 486 }]\n[[route]]\nname = \"Ask inside\"\nmatch = \"701\"\ndo = [{ webhook = \"https://127.0.0.1:1/x\", secret = \"0123456789abcdef0123\" }, { hangup = 486 }]\n", &shop);
+    let mut trunk = Trunk::new(&server);
+    shop.answer_with("{\"do\": [{\"echo\": true}], \"tags\": {\"cart\": \"A-1\"}}");
+    trunk.call("700");
+    trunk.hang_up();
+    server.until(|| shop.got().iter().any(|r| r.contains("call.ended") && r.contains("A-1")));
+    let got = shop.got();
+    let asked = got.iter().find(|r| r.starts_with("POST /route")).expect("it was asked");
+    assert!(asked.contains("\"type\":\"call.route\"") && asked.contains("\"number\":\"700\""), "{asked}");
+    for request in &got {
+        let header = |name: &str| request.lines().find_map(|l| l.strip_prefix(&format!("{name}: "))).unwrap_or_else(|| panic!("no {name} in {request}")).to_owned();
+        let body = request.split_once("\r\n\r\n").expect("a body").1;
+        let expected = webtrunk::webhook::signature("0123456789abcdef0123", &header("webhook-id"), header("webhook-timestamp").parse().expect("seconds"), body);
+        assert_eq!(header("webhook-signature"), expected);
+    }
+    shop.answer_with("nonsense");
+    assert_eq!(trunk.invite("700"), 486, "the next step takes the call");
+    assert_eq!(trunk.invite("701"), 486, "a target within this network is refused");
+    assert!(server.run(&["logs", "--call", "last"]).out.contains("127.0.0.1 is within this network"));
+    assert!(server.metrics().contains("webtrunk_webhook_failed"));
+}
+
+#[test]
 fn what_needs_no_gateway_works_without_one() {
     let folder = server::folder("offline");
     let at = folder.to_str().expect("UTF-8");

@@ -44,6 +44,15 @@ pub struct Server {
 impl Server {
     /// Serves a configuration with one trunk on loopback, whose calls get an echo at 9196; `more` is appended.
     pub fn start(more: &str) -> Server {
+        Server::started(more, "", "")
+    }
+
+    /// As [`start`](Self::start), with the events' webhook and more routes; SHOP in them is `shop`'s address.
+    pub fn start_with(more: &str, webhook: &str, routes: &str, shop: &Shop) -> Server {
+        Server::started(more, &format!("webhook = {{ {webhook} }}\n"), &routes.replace("SHOP", &shop.at.to_string()))
+    }
+
+    fn started(more: &str, events: &str, routes: &str) -> Server {
         let folder = folder("operator");
         let (web, metrics) = (free_port(), free_port());
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -52,12 +61,12 @@ impl Server {
         std::fs::create_dir_all(folder.join("dialplans")).expect("a folder");
         let config = format!(
             "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n\
-             [media]\nbrowser_port = 0\nworkers = 1\nports = \"24000-28999\"\n[limits]\nnew_calls_per_second = 100\n[events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\
+             [media]\nbrowser_port = 0\nworkers = 1\nports = \"24000-28999\"\n[limits]\nnew_calls_per_second = 100\n[events]\ncdr = {{ file = \"cdr.jsonl\" }}\n{events}\
              [api]\ncontrol = \"control.sock\"\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
              [user.alice]\npassword = \"secret-a\"\ncontext = \"in\"\n[trunk.peer]\nuri = \"sip:{trunk}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n{more}\n"
         );
         std::fs::write(folder.join("webtrunk.toml"), config).expect("written");
-        std::fs::write(folder.join("dialplans/in.toml"), "[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{ echo = true }]\n").expect("written");
+        std::fs::write(folder.join("dialplans/in.toml"), format!("[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{{ echo = true }}]\n{routes}")).expect("written");
         let log = std::fs::File::create(folder.join("log")).expect("a log");
         let child = Command::new(BINARY).args(["serve", "--log", "text", "-c"]).arg(folder.join("webtrunk.toml"))
             .stderr(log).stdout(Stdio::null()).spawn().expect("it starts");
@@ -192,6 +201,58 @@ impl Drop for Follower {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A web application: it keeps what it is sent, and answers what it is told to.
+pub struct Shop {
+    pub at: SocketAddr,
+    got: Arc<Mutex<Vec<String>>>,
+    answer: Arc<Mutex<String>>,
+}
+
+impl Shop {
+    pub fn open() -> Shop {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let (got, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new("{}".to_owned())));
+        let (kept, said) = (got.clone(), answer.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (kept, said) = (kept.clone(), said.clone());
+                std::thread::spawn(move || Shop::serve(stream, &kept, &said));
+            }
+        });
+        Shop { at, got, answer }
+    }
+
+    fn serve(mut stream: TcpStream, kept: &Mutex<Vec<String>>, said: &Mutex<String>) {
+        let (mut bytes, mut buf) = (Vec::new(), [0; 8_192]);
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let length = text.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|n| n.trim().parse::<usize>().ok());
+            if let (Some((_, body)), Some(length)) = (text.split_once("\r\n\r\n"), length)
+                && body.len() >= length
+            {
+                kept.lock().expect("sound").push(text.clone());
+                let answer = said.lock().expect("sound").clone();
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                bytes.clear();
+                continue;
+            }
+            match stream.read(&mut buf) {
+                Ok(n) if n > 0 => bytes.extend_from_slice(&buf[..n]),
+                _ => return,
+            }
+        }
+    }
+
+    pub fn got(&self) -> Vec<String> {
+        self.got.lock().expect("sound").clone()
+    }
+
+    pub fn answer_with(&self, text: &str) {
+        *self.answer.lock().expect("sound") = text.to_owned();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The keys for those who watch and steer: recorder, API tokens, metrics.
 
 use super::Check;
-use crate::config::{Api, ApiToken, Credentials, RecorderLimits, Scope, Turn, schema};
+use crate::config::{Api, ApiToken, Credentials, RecorderLimits, Scope, Turn, Webhook, schema};
 use std::net::SocketAddr;
 use std::time::Duration;
 use toml::Spanned;
@@ -20,6 +20,20 @@ impl Check {
             size
         });
         RecorderLimits { calls: r.calls.unwrap_or(default.calls), memory: memory.unwrap_or(default.memory), messages: r.messages.unwrap_or(true) }
+    }
+
+    /// Where a webhook goes; https, unless it stays within this network.
+    pub(super) fn webhook(&mut self, url: &Spanned<String>, secret: &Spanned<schema::SecretText>, allow_private: bool) -> Webhook {
+        let text = url.as_ref();
+        let host = text.split_once("://").filter(|(scheme, rest)| (*scheme == "https" || (*scheme == "http" && allow_private)) && !rest.is_empty());
+        if host.is_none() {
+            self.error(url, "config::webhook", format!("{text:?} is no https URL"), "write \"https://shop.example.com/voice\"; http is allowed with allow_private = true");
+        }
+        let key = self.secret(secret);
+        if key.reveal().len() < SHORTEST_SECRET {
+            self.error(secret, "config::secret", format!("the webhook's secret has fewer than {SHORTEST_SECRET} characters"), "make one: `openssl rand -base64 24`");
+        }
+        Webhook { url: text.clone(), secret: key, allow_private }
     }
 
     pub(super) fn credentials(&mut self, c: schema::Credentials) -> Credentials {

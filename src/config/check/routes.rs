@@ -3,10 +3,14 @@
 use super::{Check, Names, suggestion};
 use crate::config::problem::{Problem, Source};
 use crate::config::{schema, wav};
-use crate::dialplan::{Attempt, Context, NextOn, Order, Pattern, Plan, Route, Step, Target, default_next_on, is_country};
+use crate::dialplan::{Attempt, Context, Hours, NextOn, Order, Pattern, Plan, Route, Step, Target, default_next_on, is_country, region};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
+
+/// A working day's noon in Europe and morning in America: when cases without a time are asked.
+const NOON: u64 = 1_763_654_400;
 
 impl Check {
     pub(super) fn dialplans(&mut self, names: Option<&Names>) -> Plan {
@@ -31,7 +35,7 @@ impl Check {
         plan
     }
 
-    fn dialplan(&mut self, name: &str, file: &str, text: &str, names: Option<&Names>) -> Option<Context> {
+    pub(super) fn dialplan(&mut self, name: &str, file: &str, text: &str, names: Option<&Names>) -> Option<Context> {
         self.source = Source { name: file.to_owned(), text: text.into() };
         let parsed: schema::Dialplan = self.read(text)?;
         let country = parsed.country.and_then(|at| {
@@ -41,21 +45,83 @@ impl Check {
             self.error(&at, "dialplan::country", format!("{:?} is not a country", at.as_ref()), "use a two-letter code such as \"US\" or \"DE\"");
             None
         });
+        let hours: BTreeMap<String, Hours> = parsed.hours.into_iter().filter_map(|(name, at)| Some((name.clone(), self.hours(&name, at)?))).collect();
         let mut context = Context { name: name.to_owned(), country, routes: Vec::new() };
         for at in parsed.route {
             let span = at.get_ref().patterns.span();
-            if let Some(route) = self.route(at.into_inner(), names) {
-                self.reachable(&context, &route, span);
+            if let Some(route) = self.route(at.into_inner(), names, &hours) {
+                self.reachable(&context, &route, span.clone());
+                self.toll_fraud(&route, span);
                 context.routes.push(route);
             }
         }
+        self.emergency(&context, file);
         self.cases(&context, parsed.case);
         Some(context)
     }
 
+    fn hours(&mut self, name: &str, at: Spanned<schema::Hours>) -> Option<Hours> {
+        let h = at.get_ref();
+        let Ok(zone) = jiff::tz::TimeZone::get(&h.tz) else {
+            let message = format!("{:?} is not a time zone", h.tz);
+            self.error(&at, "dialplan::hours", message, "use a name such as \"America/Los_Angeles\" or \"Europe/Berlin\"");
+            return None;
+        };
+        match Hours::new(name, zone, &h.open, &h.closed) {
+            Ok(hours) => Some(hours),
+            Err(why) => {
+                self.error(&at, "dialplan::hours", why, "write open = [\"Mon-Fri 08:00-18:00\"], closed = [\"2026-12-25\"]");
+                None
+            }
+        }
+    }
+
+    /// +1 is 25 countries, some of them dear: the classic hole.
+    fn toll_fraud(&mut self, route: &Route, span: std::ops::Range<usize>) {
+        let dials = route.steps.iter().any(|s| matches!(s, Step::Dial { .. }));
+        let wide = |p: &Pattern| {
+            let text = p.to_string();
+            text.starts_with("+1") && text.chars().skip(2).take(3).any(|c| matches!(c, 'N' | 'X' | 'Z' | '.'))
+        };
+        if dials && route.regions.is_empty() && route.patterns.iter().any(wide) {
+            let message = format!("route {:?} also takes Jamaica, the Dominican Republic and twenty more countries: +1 is all of them", route.name);
+            let problem = Problem::at(&self.source, span, "dialplan::region", message);
+            self.problems.push(problem.help("add region = [\"US\", \"CA\"]").warning());
+        }
+    }
+
+    /// A dialplan that reaches the telephone network must reach help, without a prefix (Kari's Law).
+    fn emergency(&mut self, context: &Context, file: &str) {
+        let dials = context.routes.iter().any(|r| r.steps.iter().any(|s| matches!(s, Step::Dial { .. })));
+        let help = match context.country.as_deref() {
+            Some("US" | "CA") => "911",
+            Some("GB") => "999",
+            Some("DE" | "FR" | "IT" | "ES" | "NL" | "AT" | "PL" | "SE" | "DK" | "BE" | "CH") => "112",
+            _ => return,
+        };
+        let reached = || Plan { contexts: vec![context.clone()] }.route(&Attempt { context: &context.name, dialled: help, unix: NOON }).is_some_and(|v| v.route.is_some());
+        if dials && !reached() {
+            let message = format!("{file}: nobody reaches {help} by this dialplan, though it reaches the telephone network");
+            self.problems.push(Problem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the place")).warning());
+        }
+    }
+
+    /// Every `goto` leads somewhere; known once all files are read.
+    pub(super) fn check_gotos(&mut self, plan: &Plan) {
+        for (source, at) in std::mem::take(&mut self.gotos) {
+            if plan.context(at.as_ref()).is_none() {
+                let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
+                let help = format!("{}contexts are the files in dialplans/: {}", suggestion(at.as_ref(), &names), names.join(", "));
+                self.problems.push(Problem::at(&source, at.span(), "dialplan::goto", format!("there is no dialplan context {:?}", at.as_ref())).help(help));
+            }
+        }
+    }
+
     fn reachable(&mut self, context: &Context, route: &Route, span: std::ops::Range<usize>) {
         for pattern in &route.patterns {
-            let earlier = context.routes.iter().find(|r| r.patterns.iter().any(|p| p.covers(pattern)));
+            // A route with hours or a region lets others through.
+            let always = context.routes.iter().filter(|r| r.when.is_none() && r.regions.is_empty());
+            let earlier = always.into_iter().find(|r| r.patterns.iter().any(|p| p.covers(pattern)));
             if let Some(earlier) = earlier {
                 let message = format!("route {:?} can never be reached for {pattern}: {:?} takes these calls first", route.name, earlier.name);
                 let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message).label("never tried");
@@ -68,7 +134,16 @@ impl Check {
         let plan = Plan { contexts: vec![context.clone()] };
         for at in cases {
             let case = at.get_ref();
-            let Some(verdict) = plan.route(&Attempt { context: &context.name, dialled: &case.dial }) else { continue };
+            let unix = match case.at.as_deref().map(str::parse::<jiff::Timestamp>) {
+                None => NOON,
+                Some(Ok(at)) => at.as_second() as u64,
+                Some(Err(e)) => {
+                    let message = format!("at: {e}");
+                    self.error(&at, "dialplan::case", message, "write at = \"2026-12-25T10:00:00Z\"");
+                    continue;
+                }
+            };
+            let Some(verdict) = plan.route(&Attempt { context: &context.name, dialled: &case.dial, unix }) else { continue };
             let found = verdict.route.map(|r| r.name);
             if found != case.route {
                 let say = |r: &Option<String>| r.as_ref().map_or("no route".to_owned(), |r| format!("{r:?}"));
@@ -82,7 +157,7 @@ impl Check {
         }
     }
 
-    fn route(&mut self, r: schema::Route, names: Option<&Names>) -> Option<Route> {
+    fn route(&mut self, r: schema::Route, names: Option<&Names>, hours: &BTreeMap<String, Hours>) -> Option<Route> {
         let list = match r.patterns.as_ref() {
             schema::OneOrMany::One(one) => vec![one.clone()],
             schema::OneOrMany::Many(many) => many.clone(),
@@ -98,6 +173,22 @@ impl Check {
             None => default_next_on(),
             Some(list) => list.iter().filter_map(|at| self.next_on(at)).collect(),
         };
+        let regions = r.region.iter().filter_map(|at| {
+            let found = region(at.as_ref());
+            if found.is_none() {
+                self.error(at, "dialplan::region", format!("{:?} is not a country", at.as_ref()), "use two-letter codes such as \"US\" or \"CA\"");
+            }
+            found
+        }).collect();
+        let when = r.when.as_ref().and_then(|at| {
+            let found = hours.get(at.as_ref()).cloned();
+            if found.is_none() {
+                let known: Vec<&str> = hours.keys().map(String::as_str).collect();
+                let help = format!("{}write hours.{} = {{ tz = \"Europe/Berlin\", open = [\"Mon-Fri 08:00-18:00\"] }} at the top", suggestion(at.as_ref(), &known), at.as_ref());
+                self.error(at, "dialplan::hours", format!("there are no hours {:?} in this file", at.as_ref()), help);
+            }
+            found
+        });
         if r.steps.is_empty() {
             self.error(&r.name, "dialplan::do", format!("route {:?} does nothing", r.name.as_ref()), "add do = [{ dial = [\"trunk:…\"] }]");
         }
@@ -110,6 +201,10 @@ impl Check {
             next_on,
             ignore_limits: r.ignore_limits,
             redirect: r.redirect,
+            regions,
+            when,
+            per_user_per_hour: r.limit.map(|l| l.per_user_per_hour.into_inner()),
+            tags: r.tags,
         })
     }
 
@@ -130,9 +225,9 @@ impl Check {
 
     fn step(&mut self, at: Spanned<schema::Step>, route: &str, names: Option<&Names>) -> Option<Step> {
         let s = at.get_ref();
-        let verbs = [s.dial.is_some(), s.ring.is_some(), s.play.is_some(), s.tone.is_some(), s.echo.is_some(), s.hangup.is_some(), s.answer.is_some()];
+        let verbs = [s.dial.is_some(), s.ring.is_some(), s.play.is_some(), s.tone.is_some(), s.echo.is_some(), s.hangup.is_some(), s.answer.is_some(), s.goto.is_some(), s.webhook.is_some()];
         if verbs.iter().filter(|v| **v).count() != 1 {
-            self.error(&at, "dialplan::step", "a step has exactly one verb", "one of dial, ring, play, tone, echo, hangup, answer");
+            self.error(&at, "dialplan::step", "a step has exactly one verb", "one of dial, ring, play, tone, echo, hangup, answer, goto, webhook");
             return None;
         }
         let s = at.into_inner();
@@ -156,6 +251,22 @@ impl Check {
                 None => self.named(t, "user:", route, names.map(|n| &n.users)).map(Target::User),
             });
             return Some(Step::Ring { targets: targets.collect(), timeout, order });
+        }
+        if let Some(context) = s.goto {
+            self.gotos.push((self.source.clone(), context.clone()));
+            return Some(Step::Goto(context.into_inner()));
+        }
+        if let Some(url) = s.webhook {
+            let Some(secret) = &s.secret else {
+                self.error(&url, "dialplan::webhook", "a webhook needs a secret to sign with", "add secret = { env = \"…\" }");
+                return None;
+            };
+            let hook = self.webhook(&url, secret, s.allow_private);
+            let timeout = timeout.unwrap_or(Duration::from_millis(800));
+            if timeout > Duration::from_secs(5) {
+                self.error(&url, "dialplan::webhook", "a caller waits for this: 5 s at most", "800 ms is good");
+            }
+            return Some(Step::Webhook { hook, timeout });
         }
         if let Some(play) = s.play {
             self.prompt(&play);

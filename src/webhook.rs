@@ -1,0 +1,259 @@
+//! Webhooks: events told to a web application, and routes asked of one.
+//!
+//! Signed by the Standard Webhooks scheme. Events are told at least once, in order of their trying: five tries over
+//! an hour, then a file keeps them. A route is asked once, quickly; whoever does not answer is passed over, and one
+//! that fails again and again is not asked for a while. Targets within this network are refused unless allowed.
+
+use crate::api::events::Event;
+use crate::config::Webhook;
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, Url, redirect};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Events that may wait; beyond it the newest are written to the dead-letter file at once.
+const QUEUE: usize = 10_000;
+/// Deliveries at once.
+const PARALLEL: usize = 16;
+/// Between tries: an hour in all.
+const PAUSES: [Duration; 4] = [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(2_900)];
+const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Failures in a row before routes are not asked for a while.
+const BREAKS_AFTER: u32 = 5;
+const BROKEN: Duration = Duration::from_secs(30);
+/// Longest answer read, bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Counts for the metrics.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub delivered: AtomicU64,
+    pub failed: AtomicU64,
+    pub dead: AtomicU64,
+}
+
+/// `v1,` and the base64 of HMAC-SHA256 over id, time and body (Standard Webhooks).
+pub fn signature(secret: &str, id: &str, timestamp: u64, body: &str) -> String {
+    // `whsec_` secrets are base64, as the libraries of the scheme make them; others are taken as they are.
+    let key = secret.strip_prefix("whsec_").and_then(|k| STANDARD.decode(k).ok()).unwrap_or_else(|| secret.as_bytes().to_vec());
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(tag))
+}
+
+fn is_inside(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() || a == 0 || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(ip) => {
+            let s = ip.segments();
+            ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || s[0] & 0xfe00 == 0xfc00 || s[0] & 0xffc0 == 0xfe80 || (s[0] == 0x64 && s[1] == 0xff9b) || s[0] == 0x2002
+        }
+    }
+}
+
+/// Names that lead out of this network only (SSRF).
+struct Outside;
+
+impl Resolve for Outside {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.filter(|a| !is_inside(a.ip())).collect();
+            if found.is_empty() {
+                return Err(format!("{} leads into this network, which allow_private = true would allow", name.as_str()).into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// One target.
+pub struct Hook {
+    settings: Webhook,
+    client: Client,
+    pub counts: Arc<Counts>,
+    failures: AtomicU32,
+    broken_until: std::sync::Mutex<Option<Instant>>,
+}
+
+impl Hook {
+    /// A target; no connection is made yet.
+    ///
+    /// # Errors
+    /// The TLS roots cannot be read.
+    pub fn new(settings: &Webhook, counts: Arc<Counts>) -> anyhow::Result<Hook> {
+        let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy().user_agent(concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
+        if !settings.allow_private {
+            builder = builder.dns_resolver(Arc::new(Outside));
+        }
+        Ok(Hook { settings: settings.clone(), client: builder.build()?, counts, failures: AtomicU32::new(0), broken_until: Default::default() })
+    }
+
+    /// What it was made of.
+    pub fn settings(&self) -> &Webhook {
+        &self.settings
+    }
+
+    /// A literal address needs no name, so it is judged here.
+    fn allowed(&self) -> Result<Url, String> {
+        let url: Url = self.settings.url.parse().map_err(|e| format!("{}: {e}", self.settings.url))?;
+        let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        match literal.filter(|ip| is_inside(*ip) && !self.settings.allow_private) {
+            Some(ip) => Err(format!("{ip} is within this network: allow_private = true allows it")),
+            None => Ok(url),
+        }
+    }
+
+    async fn post(&self, id: &str, body: &str, limit: Duration) -> Result<String, String> {
+        let url = self.allowed()?;
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let request = self.client.post(url).timeout(limit)
+            .header("content-type", "application/json").header("webhook-id", id).header("webhook-timestamp", unix.to_string())
+            .header("webhook-signature", signature(self.settings.secret.reveal(), id, unix, body))
+            .body(body.to_owned());
+        // The URL may hold a secret, and is known: only the cause is told.
+        let mut response = request.send().await.map_err(|e| cause(&e))?;
+        if !response.status().is_success() {
+            return Err(format!("it answered {}", response.status()));
+        }
+        let mut answer = Vec::new();
+        while let Some(part) = response.chunk().await.map_err(|e| cause(&e))? {
+            answer.extend_from_slice(&part);
+            if answer.len() > MAX_ANSWER {
+                return Err(format!("its answer is longer than {MAX_ANSWER} bytes"));
+            }
+        }
+        String::from_utf8(answer).map_err(|_| "its answer is not UTF-8".to_owned())
+    }
+
+    /// Asks for a route; fails at once while the target is known to be broken.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn ask(&self, id: &str, body: &str, limit: Duration) -> Result<String, String> {
+        let broken = |s: &Hook| s.broken_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner).filter(|until| *until > Instant::now());
+        if broken(self).is_some() {
+            return Err(format!("it has failed {BREAKS_AFTER} times in a row, and is not asked for {} s", BROKEN.as_secs()));
+        }
+        let asked = self.post(id, body, limit).await;
+        match &asked {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_AFTER {
+                    self.failures.store(0, Ordering::Relaxed);
+                    *self.broken_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now() + BROKEN);
+                }
+            }
+        }
+        asked
+    }
+}
+
+/// The innermost cause of a client's error, without the URL.
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
+}
+
+/// Where events are handed over.
+#[derive(Clone)]
+pub struct Outbox {
+    events: mpsc::Sender<Arc<Event>>,
+    dead: PathBuf,
+    counts: Arc<Counts>,
+}
+
+impl Outbox {
+    /// Hands an event over; what finds no room is kept in the file.
+    pub fn tell(&self, event: &Arc<Event>) {
+        if event.kind != "call.quality" && self.events.try_send(event.clone()).is_err() {
+            bury(&self.dead, &event.body.to_string(), "too many events wait", &self.counts);
+        }
+    }
+}
+
+fn bury(file: &PathBuf, body: &str, why: &str, counts: &Counts) {
+    counts.dead.fetch_add(1, Ordering::Relaxed);
+    let line = serde_json::json!({ "why": why, "event": serde_json::from_str::<serde_json::Value>(body).unwrap_or_default() });
+    let written = std::fs::OpenOptions::new().create(true).append(true).open(file).and_then(|mut f| writeln!(f, "{line}"));
+    if let Err(e) = written {
+        tracing::warn!(code = "WT-5002", "an event could not be told and could not be kept in {}: {e}", file.display());
+    }
+}
+
+/// Starts telling `hook` events; `salt` makes their ids this process's own. Dead letters go to `dead`.
+pub fn start(hook: Arc<Hook>, dead: PathBuf, salt: u64) -> (Outbox, tokio::task::JoinHandle<()>) {
+    let (events, mut inbox) = mpsc::channel::<Arc<Event>>(QUEUE);
+    let outbox = Outbox { events, dead: dead.clone(), counts: hook.counts.clone() };
+    let task = tokio::spawn(async move {
+        let room = Arc::new(Semaphore::new(PARALLEL));
+        while let Some(event) = inbox.recv().await {
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let (hook, dead) = (hook.clone(), dead.clone());
+            tokio::spawn(async move {
+                let (id, body) = (format!("msg_{salt:016x}{:08x}", event.id), event.body.to_string());
+                let first = hook.post(&id, &body, EVENT_TIMEOUT).await;
+                // A slow target must not keep the others' first tries waiting.
+                drop(permit);
+                deliver(&hook, &id, &body, first, &dead).await;
+            });
+        }
+    });
+    (outbox, task)
+}
+
+async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, String>, dead: &PathBuf) {
+    let mut tried = first;
+    for pause in PAUSES {
+        let Err(why) = &tried else { break };
+        hook.counts.failed.fetch_add(1, Ordering::Relaxed);
+        tracing::info!("webhook {id} is tried again in {} s: {why}", pause.as_secs());
+        tokio::time::sleep(pause).await;
+        tried = hook.post(id, body, EVENT_TIMEOUT).await;
+    }
+    match tried {
+        Ok(_) => drop(hook.counts.delivered.fetch_add(1, Ordering::Relaxed)),
+        Err(why) => {
+            tracing::warn!(code = "WT-5002", "webhook {id} could not be told in an hour and is kept in {}: {why}", dead.display());
+            bury(dead, body, &why, &hook.counts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the Standard Webhooks specification.
+    #[test]
+    fn signatures_are_the_standards() {
+        let (secret, id) = ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek");
+        assert_eq!(signature(secret, id, 1_614_265_330, "{\"test\": 2432232314}"), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn this_network_is_no_target_in_any_disguise() {
+        for inside in ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "::1", "::ffff:127.0.0.1", "fd00::1", "fe80::1", "64:ff9b::a00:1", "2002:a00:1::"] {
+            assert!(is_inside(inside.parse().expect("an address")), "{inside}");
+        }
+        for outside in ["203.0.113.7", "2001:4860:4860::8888"] {
+            assert!(!is_inside(outside.parse().expect("an address")), "{outside}");
+        }
+    }
+}

