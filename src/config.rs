@@ -205,7 +205,7 @@ pub struct Media {
 /// How much of past calls is kept in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecorderLimits {
-    /// Ended calls.
+    /// Ended calls; 0 switches the recorder off.
     pub calls: usize,
     /// Bytes of all calls together.
     pub memory: usize,

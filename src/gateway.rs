@@ -346,7 +346,7 @@ impl Gateway {
             if !std::mem::replace(&mut live.recorded, true) {
                 self.recorded += 1;
                 live.call.cdr.verdict = Some(judge(&live.call.cdr));
-                out.push(Output::Note(Note::CallEnded(Box::new(live.call.cdr.clone()))));
+                out.push(Output::Note(Note::CallEnded(Arc::new(live.call.cdr.clone()))));
             }
             if live.call.is_done() {
                 self.forget(id);

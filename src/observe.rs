@@ -4,6 +4,7 @@ use crate::call::{CallId, Cdr, HangupBy};
 use crate::errors::Code;
 use crate::media::Statistics;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
@@ -19,7 +20,7 @@ pub enum Note {
     /// An end's figures, every few seconds; `leg` is "a" or "b".
     Quality { call: CallId, leg: &'static str, figures: Box<Statistics> },
     CallAnswered { call: CallId, by: String, after: Duration, codecs: (&'static str, &'static str) },
-    CallEnded(Box<Cdr>),
+    CallEnded(Arc<Cdr>),
     BranchFailed { call: CallId, target: String, status: u16, code: Code, why: String },
     Redirected { call: CallId, by: String, to: String },
     Transferring { call: CallId, by: String, to: String },

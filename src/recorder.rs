@@ -19,11 +19,14 @@ use crate::sip::transaction::Hop;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Entries a call begins with that are kept whatever follows; and how many follow at most.
 const HEAD: usize = 64;
 const TAIL: usize = 192;
+/// Entries of a usual call.
+const USUAL: usize = 24;
 /// What keeping a received message costs besides its bytes.
 const OVERHEAD: usize = 512;
 
@@ -68,15 +71,15 @@ pub struct Flight {
     /// Entries left out after the first ones.
     pub skipped: usize,
     /// Of a call that has ended.
-    pub cdr: Option<Box<Cdr>>,
+    pub cdr: Option<Arc<Cdr>>,
     bytes: usize,
-    names: SmallVec<[String; 2]>,
+    names: SmallVec<[Arc<str>; 2]>,
 }
 
 impl Flight {
     fn new(call: CallId, now: Instant, from: &str, to: &str) -> Flight {
         Flight {
-            call, started: now, from: from.to_owned(), to: to.to_owned(), lanes: Vec::new(), entries: VecDeque::new(), skipped: 0, cdr: None,
+            call, started: now, from: from.to_owned(), to: to.to_owned(), lanes: Vec::new(), entries: VecDeque::with_capacity(USUAL), skipped: 0, cdr: None,
             bytes: 256, names: SmallVec::new(),
         }
     }
@@ -130,7 +133,7 @@ pub struct Recorder {
     limits: Limits,
     flights: IdMap<CallId, Flight>,
     /// SIP Call-IDs of their legs.
-    names: HashMap<String, CallId>,
+    names: HashMap<Arc<str>, CallId, foldhash::fast::RandomState>,
     /// Those that have ended, the oldest first.
     ended: VecDeque<CallId>,
     bytes: usize,
@@ -148,8 +151,11 @@ impl Recorder {
         self.shrink();
     }
 
-    /// A call begins, or is refused; `sip_call_id` is that of its INVITE.
+    /// A call begins, or is refused; `sip_call_id` is that of its INVITE. Nothing is kept where no call is to be.
     pub fn open(&mut self, now: Instant, call: CallId, from: &str, to: &str, sip_call_id: &str) {
+        if self.limits.calls == 0 {
+            return;
+        }
         self.flights.insert(call, Flight::new(call, now, from, to));
         self.name(call, sip_call_id);
     }
@@ -157,8 +163,9 @@ impl Recorder {
     /// A leg of `call` has this SIP Call-ID.
     pub fn name(&mut self, call: CallId, sip_call_id: &str) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
-        if self.names.insert(sip_call_id.to_owned(), call) != Some(call) {
-            flight.names.push(sip_call_id.to_owned());
+        let name: Arc<str> = sip_call_id.into();
+        if self.names.insert(name.clone(), call) != Some(call) {
+            flight.names.push(name);
         }
     }
 
@@ -202,9 +209,9 @@ impl Recorder {
     }
 
     /// The call is over, and this is its record.
-    pub fn ended(&mut self, call: CallId, cdr: &Cdr) {
+    pub fn ended(&mut self, call: CallId, cdr: Arc<Cdr>) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
-        if flight.cdr.replace(Box::new(cdr.clone())).is_none() {
+        if flight.cdr.replace(cdr).is_none() {
             self.ended.push_back(call);
         }
         self.shrink();
@@ -257,10 +264,10 @@ mod tests {
         What::Said(Line { level: Level::Info, code: Code::FINE, call: None, text: text.into() })
     }
 
-    fn cdr(call: CallId, now: Instant) -> Cdr {
+    fn cdr(call: CallId, now: Instant) -> Arc<Cdr> {
         let invite = "INVITE sip:1@x SIP/2.0\r\nCall-ID: c\r\n\r\n";
         let invite = Message::parse(invite.as_bytes().to_vec(), crate::sip::parse::Framing::WebSocket).expect("sound");
-        Cdr::new(call, now, &invite)
+        Arc::new(Cdr::new(call, now, &invite))
     }
 
     #[test]
@@ -273,7 +280,7 @@ mod tests {
             let call = CallId(n << 32);
             recorder.open(now, call, "alice", "+1", &format!("id-{n}"));
             recorder.sent(now, call, hop, || "t1".into(), &message);
-            recorder.ended(call, &cdr(call, now));
+            recorder.ended(call, cdr(call, now));
         }
         assert_eq!(recorder.size().0, 10);
         assert_eq!(recorder.names.len(), 10);
@@ -294,7 +301,7 @@ mod tests {
             recorder.open(now, call, "a", "b", &n.to_string());
             (0..10).for_each(|_| recorder.add(now, call, line(&"y".repeat(500))));
             if n > 0 {
-                recorder.ended(call, &cdr(call, now));
+                recorder.ended(call, cdr(call, now));
             }
         }
         assert!(recorder.size().1 <= 110_000, "{:?}", recorder.size());

@@ -183,7 +183,7 @@ impl Outbox {
     /// Hands an event over; what finds no room is kept in the file.
     pub fn tell(&self, event: &Arc<Event>) {
         if event.kind != "call.quality" && self.events.try_send(event.clone()).is_err() {
-            bury(&self.dead, &event.body.to_string(), "too many events wait", &self.counts);
+            bury(&self.dead, &event.body().to_string(), "too many events wait", &self.counts);
         }
     }
 }
@@ -207,7 +207,7 @@ pub fn start(hook: Arc<Hook>, dead: PathBuf, salt: u64) -> (Outbox, tokio::task:
             let Ok(permit) = room.clone().acquire_owned().await else { return };
             let (hook, dead) = (hook.clone(), dead.clone());
             tokio::spawn(async move {
-                let (id, body) = (format!("msg_{salt:016x}{:08x}", event.id), event.body.to_string());
+                let (id, body) = (format!("msg_{salt:016x}{:08x}", event.id), event.body().to_string());
                 let first = hook.post(&id, &body, EVENT_TIMEOUT).await;
                 // A slow target must not keep the others' first tries waiting.
                 drop(permit);
@@ -255,5 +255,35 @@ mod tests {
         for outside in ["203.0.113.7", "2001:4860:4860::8888"] {
             assert!(!is_inside(outside.parse().expect("an address")), "{outside}");
         }
+    }
+
+    /// An hour of tries in virtual time, then the file.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_told_in_an_hour_is_kept() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let settings = Webhook { url: "http://127.0.0.1:1/x".into(), secret: crate::sip::digest::Secret::new("0123456789abcdef"), allow_private: true };
+        let counts = Arc::new(Counts::default());
+        let hook = Hook::new(&settings, counts.clone()).expect("a client");
+        let dead = std::env::temp_dir().join(format!("webtrunk-dead-{}.jsonl", std::process::id()));
+        let _ = std::fs::remove_file(&dead);
+        let began = tokio::time::Instant::now();
+        let first = hook.post("msg_1", "{\"type\":\"call.ended\"}", EVENT_TIMEOUT).await;
+        deliver(&hook, "msg_1", "{\"type\":\"call.ended\"}", first, &dead).await;
+        assert!((Duration::from_secs(3_500)..Duration::from_secs(3_700)).contains(&began.elapsed()), "{:?}", began.elapsed());
+        let kept = std::fs::read_to_string(&dead).expect("it is kept");
+        assert!(kept.lines().count() == 1 && kept.contains("call.ended") && kept.contains("refused"), "{kept}");
+        assert_eq!((counts.failed.load(Ordering::Relaxed), counts.dead.load(Ordering::Relaxed)), (4, 1));
+        let _ = std::fs::remove_file(&dead);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_fails_again_and_again_is_left_alone_for_a_while() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let settings = Webhook { url: "http://127.0.0.1:1/x".into(), secret: crate::sip::digest::Secret::new("0123456789abcdef"), allow_private: true };
+        let hook = Hook::new(&settings, Arc::default()).expect("a client");
+        for _ in 0..BREAKS_AFTER {
+            assert!(hook.ask("route_1", "{}", Duration::from_millis(800)).await.expect_err("nobody is there").contains("refused"));
+        }
+        assert!(hook.ask("route_1", "{}", Duration::from_millis(800)).await.expect_err("it is broken").contains("not asked for 30 s"));
     }
 }

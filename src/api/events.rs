@@ -1,6 +1,7 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
 use super::{Api, Answer, Problem};
+use crate::call::Cdr;
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
 use crate::observe::Note;
@@ -25,13 +26,40 @@ const KEPT: usize = 1_000;
 const BEHIND: usize = 4_096;
 
 /// One event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Event {
     /// Rises by one; begins anew with the process.
     pub id: u64,
     pub kind: &'static str,
+    at: Instant,
+    clock: WallClock,
+    data: Data,
+}
+
+/// What an event tells. A record is made JSON when somebody reads it: most are read by nobody.
+#[derive(Clone, Debug)]
+enum Data {
+    Value(Value),
+    Record(Arc<Cdr>),
+}
+
+impl Event {
     /// `{ type, timestamp, data }`, as in a webhook.
-    pub body: Value,
+    pub fn body(&self) -> Value {
+        let data = match &self.data {
+            Data::Value(value) => value.clone(),
+            Data::Record(cdr) => to_json(cdr, &self.clock),
+        };
+        json!({ "type": self.kind, "timestamp": self.clock.format(self.at), "data": data })
+    }
+
+    /// The call it is about.
+    fn call(&self) -> Option<String> {
+        match &self.data {
+            Data::Value(value) => value["call"].as_str().map(str::to_owned),
+            Data::Record(cdr) => Some(cdr.call.to_string()),
+        }
+    }
 }
 
 /// Every kind there is, and when it is said.
@@ -73,21 +101,24 @@ impl Feed {
         if matches!(note, Note::Quality { .. }) && self.live.receiver_count() == 0 {
             return;
         }
-        if let Some((kind, data)) = data_of(note, clock) {
+        let told = match note {
+            Note::CallEnded(cdr) => Some(("call.ended", Data::Record(cdr.clone()))),
+            note => data_of(note).map(|(kind, value)| (kind, Data::Value(value))),
+        };
+        if let Some((kind, data)) = told {
             self.push(kind, data, now, clock);
         }
     }
 
     /// The last call of a drain has ended.
     pub fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
-        self.push("drain.finished", json!({ "calls": gauges.calls }), now, clock);
+        self.push("drain.finished", Data::Value(json!({ "calls": gauges.calls })), now, clock);
     }
 
-    fn push(&self, kind: &'static str, data: Value, now: Instant, clock: &WallClock) {
-        let body = json!({ "type": kind, "timestamp": clock.format(now), "data": data });
+    fn push(&self, kind: &'static str, data: Data, now: Instant, clock: &WallClock) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
-        let event = Arc::new(Event { id: kept.0, kind, body });
+        let event = Arc::new(Event { id: kept.0, kind, at: now, clock: *clock, data });
         if kind != "call.quality" {
             if kept.1.len() == KEPT {
                 kept.1.pop_front();
@@ -113,7 +144,7 @@ impl Feed {
     }
 }
 
-fn data_of(note: &Note, clock: &WallClock) -> Option<(&'static str, Value)> {
+fn data_of(note: &Note) -> Option<(&'static str, Value)> {
     let line = note.line();
     let call = line.call.map(|c| c.to_string());
     let warning = || json!({ "call": call, "code": line.code.to_string(), "text": line.text });
@@ -134,7 +165,6 @@ fn data_of(note: &Note, clock: &WallClock) -> Option<(&'static str, Value)> {
         Note::BranchFailed { .. } | Note::TransferFailed { .. } | Note::TrunkFull { .. } | Note::OneWay { .. } | Note::WebhookFailed { .. } | Note::MediaPanicked { .. } | Note::CallPanicked { .. } => {
             ("call.warning", warning())
         }
-        Note::CallEnded(cdr) => ("call.ended", to_json(cdr, clock)),
         Note::Registered { user, flows, user_agent } => ("registration.added", json!({ "user": user, "flows": flows, "user_agent": user_agent })),
         Note::Unregistered { user, why } => ("registration.removed", json!({ "user": user, "why": why })),
         Note::LoginRefused { user, remote, why, .. } => ("login.refused", json!({ "user": user, "remote": remote.to_string(), "code": line.code.to_string(), "why": why })),
@@ -163,7 +193,7 @@ impl Wanted {
             Some(start) => event.kind.starts_with(start),
             None => event.kind == pattern,
         };
-        let of_call = |id: &str| event.body["data"]["call"].as_str().is_some_and(|c| c.starts_with(id));
+        let of_call = |id: &str| event.call().is_some_and(|c| c.starts_with(id));
         self.types.as_deref().is_none_or(|types| types.split(',').any(|t| kind(t.trim()))) && self.call.as_deref().is_none_or(of_call)
     }
 }
@@ -178,7 +208,7 @@ pub async fn stream(State(api): State<Api>, Query(wanted): Query<Wanted>, header
     let live = BroadcastStream::new(live).map(|next| next.ok());
     let all = tokio_stream::iter(missed.into_iter().map(Some)).chain(live);
     let events = all.filter_map(move |event| match event {
-        Some(event) => wanted.wants(&event).then(|| Ok(sse::Event::default().id(event.id.to_string()).event(event.kind).data(event.body.to_string()))),
+        Some(event) => wanted.wants(&event).then(|| Ok(sse::Event::default().id(event.id.to_string()).event(event.kind).data(event.body().to_string()))),
         // It read too slowly: what it missed is in the calls' records.
         None => Some(Ok(sse::Event::default().comment("some events were missed"))),
     });

@@ -75,7 +75,7 @@ impl Gateway {
 
     fn account_note(&mut self, now: Instant, note: &Note) {
         if let Note::CallEnded(cdr) = note {
-            self.recorder.ended(cdr.call, cdr);
+            self.recorder.ended(cdr.call, cdr.clone());
         }
         if matches!(note, Note::Quality { .. } | Note::CallRinging { .. }) {
             return;

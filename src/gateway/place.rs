@@ -21,6 +21,7 @@ use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -54,7 +55,7 @@ impl Gateway {
                 let to = message.request_uri().to_owned();
                 out.push(Output::Note(Note::CallRefused { call: call_id, from: from.clone(), to, status: why.status, code: why.code, why: why.why.clone() }));
                 self.refused += 1;
-                self.recorder.ended(call_id, &refused_record(call_id, now, &message, from, &why));
+                self.recorder.ended(call_id, Arc::new(refused_record(call_id, now, &message, from, &why)));
                 self.refuse(now, id, &message, &why, out);
             }
         }

@@ -1,9 +1,18 @@
-//! Reading the JsSIP REGISTER, beside rsip in the same run.
+//! Reading the JsSIP REGISTER, beside rsip; and what the flight recorder costs a call. Each pair in one run.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use webtrunk::sip::parse::{Framing, Index};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use webtrunk::call::Output;
+use webtrunk::call::desk::Identity;
+use webtrunk::config::check::parse_embedded;
+use webtrunk::gateway::{Gateway, Input};
 use webtrunk::sip::Message;
+use webtrunk::sip::parse::{Framing, Index};
+use webtrunk::sip::transaction::Hop;
+use webtrunk::worker::{Command, Notice};
 
 const REGISTER: &[u8] = include_bytes!("../corpus/jssip-asterisk/003_c2s_REGISTER.sip");
 
@@ -22,5 +31,77 @@ fn sip(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sip);
+/// One call of a trunk to a built-in echo, message by message, through the whole core in virtual time.
+struct Calls {
+    gateway: Gateway,
+    now: Instant,
+    n: u64,
+    out: Vec<Output>,
+}
+
+impl Calls {
+    fn new(recorder: &str) -> Calls {
+        let config = format!(
+            "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[limits]\nnew_calls_per_second = 1000000\ncalls = 4000\n{recorder}\n\
+             [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n"
+        );
+        let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
+        let (config, _) = parse_embedded(&config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
+        let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
+        let now = Instant::now();
+        Calls { gateway: Gateway::new(now, Arc::new(config), identity, [3; 32]), now, n: 0, out: Vec::new() }
+    }
+
+    fn says(&mut self, method: &str, tag: &str, cseq: u32, body: &str) {
+        let (n, remote) = (self.n, SocketAddr::from(([127, 0, 0, 10], 5060)));
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let text = format!(
+            "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}{method}\r\nMax-Forwards: 70\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>{tag}\r\n\
+             Call-ID: {n}@bench\r\nCSeq: {cseq} {method}\r\nContact: <sip:a@127.0.0.10>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
+        self.handle(Input::Received { hop: Hop::Udp(remote), remote, message });
+    }
+
+    fn handle(&mut self, input: Input) {
+        let from = self.out.len();
+        self.gateway.handle(self.now, input, &mut self.out);
+        let answers: Vec<(u64, Notice)> = self.out[from..].iter().filter_map(|o| match o {
+            Output::Media { command: Command::Open { session, end, .. }, .. } => Some((*session, Notice::Opened { end: *end, address: SocketAddr::from(([0, 0, 0, 0], 20_000)) })),
+            Output::Media { command: Command::Close { session }, .. } => Some((*session, Notice::Closed { statistics: Vec::new() })),
+            _ => None,
+        }).collect();
+        answers.into_iter().for_each(|(session, notice)| self.handle(Input::Media { session, notice }));
+    }
+
+    fn call(&mut self) {
+        self.n += 1;
+        self.now += Duration::from_millis(20);
+        self.out.clear();
+        self.says("INVITE", "", 1, "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
+        let tag = self.out.iter().rev().find_map(|o| match o {
+            Output::Send(t) => {
+                let text = std::str::from_utf8(&t.bytes).ok()?;
+                let to = text.lines().find(|l| l.starts_with("To:"))?;
+                text.starts_with("SIP/2.0 200").then(|| format!(";tag={}", to.split(";tag=").nth(1).unwrap_or_default()))
+            }
+            _ => None,
+        }).expect("a 200");
+        self.says("ACK", &tag, 1, "");
+        self.says("BYE", &tag, 2, "");
+    }
+}
+
+/// What the flight recorder costs: a whole call through the core with it, and with it switched off.
+fn recorder(c: &mut Criterion) {
+    let mut group = c.benchmark_group("a call through the core");
+    for (name, settings) in [("with the flight recorder", ""), ("without", "[recorder]\ncalls = 0")] {
+        let mut calls = Calls::new(settings);
+        group.bench_function(name, |b| b.iter(|| calls.call()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sip, recorder);
 criterion_main!(benches);

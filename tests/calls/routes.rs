@@ -69,7 +69,7 @@ fn hours_decide_by_the_clock() {
 #[test]
 fn a_route_brakes_what_one_user_spends_in_an_hour() {
     let mut lab = lab();
-    let mut dial = |lab: &mut Lab| {
+    let dial = |lab: &mut Lab| {
         lab.invite(ALICE, "+12065550123", OFFER);
         if !lab.got(T2, "INVITE") {
             return false;
