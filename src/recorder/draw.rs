@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Characters between two lines of the text ladder.
-const WIDTH: usize = 27;
+const WIDTH: usize = 31;
 
 /// The columns from left to right: the caller, us, and everyone else. Lane 0 is the caller's.
 fn column(lane: usize) -> usize {

@@ -68,7 +68,7 @@ fn of_message(lane: usize, sent: bool, message: &Message, seen: &mut Vec<Vec<u8>
     RowKind::Message { lane, sent, summary: summary(message), repeated, text: readable_message(message) }
 }
 
-/// `INVITE (opus, 2 ICE)`, `407 Proxy Authentication Required`, `200 OK (INVITE, pcmu)`.
+/// `INVITE (opus +3, 2 ICE)`, `407 Proxy Authentication Required`, `200 OK (INVITE, pcmu)`.
 pub fn summary(message: &Message) -> String {
     let mut inside = Vec::new();
     let first = if message.is_request() {
@@ -100,9 +100,9 @@ fn media_words(sdp: &[u8]) -> String {
         }
         known
     });
-    if words.len() > 3 {
-        let more = words.len() - 2;
-        words.truncate(2);
+    if words.len() > 2 {
+        let more = words.len() - 1;
+        words.truncate(1);
         words.push(format!("+{more}"));
     }
     let candidates = text.lines().filter(|l| l.starts_with("a=candidate:")).count();

@@ -420,8 +420,8 @@ impl Lab {
         };
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
-            "SIP/2.0 {status} X\r\nVia: {}\r\nFrom: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {contact}\r\n{extra}{kind}Content-Length: {}\r\n\r\n{body}",
-            header(HeaderName::Via), header(HeaderName::From), header(HeaderName::CallId), header(HeaderName::CSeq), body.len()
+            "SIP/2.0 {status} {}\r\nVia: {}\r\nFrom: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {contact}\r\n{extra}{kind}Content-Length: {}\r\n\r\n{body}",
+            webtrunk::sip::status::reason_phrase(status), header(HeaderName::Via), header(HeaderName::From), header(HeaderName::CallId), header(HeaderName::CSeq), body.len()
         );
         self.says(peer, &text);
     }
