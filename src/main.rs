@@ -316,7 +316,22 @@ async fn serve(config: Config, file: PathBuf, reach: &Reach) -> anyhow::Result<E
     let sip = [node.udp.map(|a| format!("udp {a}")), node.tcp.map(|a| format!("tcp {a}"))];
     let sip: Vec<String> = sip.into_iter().flatten().collect();
     tracing::info!("webtrunk {} serves the page and /sip on {}, SIP on {}", env!("CARGO_PKG_VERSION"), node.web, sip.join(", "));
+    tell_systemd("READY=1");
     until_stopped(node, drain_timeout).await
+}
+
+/// sd_notify(3), where systemd asked for it (`Type=notify`).
+fn tell_systemd(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let path = path.to_string_lossy().into_owned();
+    let socket = std::os::unix::net::UnixDatagram::unbound();
+    let address = match path.strip_prefix('@') {
+        Some(name) => <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name),
+        None => std::os::unix::net::SocketAddr::from_pathname(&path),
+    };
+    if let (Ok(socket), Ok(address)) = (socket, address) {
+        let _ = socket.send_to_addr(state.as_bytes(), &address);
+    }
 }
 
 async fn demo(options: Options) -> anyhow::Result<ExitCode> {
@@ -353,6 +368,7 @@ async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Resul
             }
         }
     }
+    tell_systemd("STOPPING=1");
     node.drain().await;
     tokio::select! {
         () = node.until(|g: &Gauges| g.draining && g.calls == 0) => {}

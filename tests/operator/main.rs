@@ -328,6 +328,42 @@ fn what_needs_no_gateway_works_without_one() {
     }
 }
 
+/// `Type=notify`, and the unit, dashboard and alerts name only what there is.
+#[test]
+fn systemd_is_told_and_what_we_ship_for_operators_is_true() {
+    let folder = server::folder("notify");
+    let path = folder.join("notify.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("set");
+    let server = Server::start_notifying(&path);
+    let mut buf = [0; 64];
+    let said = |buf: &mut [u8; 64]| socket.recv(buf).map(|n| String::from_utf8_lossy(&buf[..n]).into_owned()).expect("it is told");
+    assert_eq!(said(&mut buf), "READY=1");
+    server.stop();
+    assert_eq!(said(&mut buf), "STOPPING=1");
+    let read = |name: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name)).expect("it is shipped");
+    let (dashboard, alerts, unit) = (read("grafana/webtrunk.json"), read("grafana/alerts.yml"), read("systemd/webtrunk.service"));
+    // A family nothing was counted in yet is not in the exposition, so its registration is looked for.
+    let source = include_str!("../../src/api/metrics.rs");
+    let mut registered: Vec<String> = source.lines().filter_map(|line| {
+        let (call, rest) = line.trim().strip_prefix("r.register")?.split_once("(\"")?;
+        let name = rest.split('"').next()?;
+        let unit = if call != "_with_unit" { "" } else if line.contains("Unit::Bytes") { "_bytes" } else { "_seconds" };
+        Some(format!("webtrunk_{name}{unit}"))
+    }).collect();
+    registered.extend(["delivered", "failed", "dead"].map(|n| format!("webtrunk_webhook_{n}")));
+    let all = format!("{dashboard}{alerts}");
+    let names = all.match_indices("webtrunk_").map(|(at, _)| all[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().expect("a word"));
+    for name in names {
+        let base = ["_bucket", "_sum", "_count", "_total"].iter().fold(name, |n, end| n.strip_suffix(end).unwrap_or(n));
+        assert!(registered.contains(&base.to_owned()), "{name} is no metric of ours: {registered:?}");
+    }
+    for command in unit.lines().filter_map(|l| l.split_once("=/usr/bin/webtrunk ")).map(|(_, c)| c.split(' ').next().expect("a command")) {
+        assert_eq!(Server::offline(&[command, "--help"]).code, 0, "{command}");
+    }
+    assert!(unit.contains("Type=notify"));
+}
+
 #[test]
 fn the_socket_is_its_owners_and_a_second_gateway_does_not_take_it() {
     use std::os::unix::fs::PermissionsExt;

@@ -44,15 +44,20 @@ pub struct Server {
 impl Server {
     /// Serves a configuration with one trunk on loopback, whose calls get an echo at 9196; `more` is appended.
     pub fn start(more: &str) -> Server {
-        Server::started(more, "", "")
+        Server::started(more, "", "", &[])
+    }
+
+    /// As [`start`](Self::start), telling systemd's socket.
+    pub fn start_notifying(socket: &std::path::Path) -> Server {
+        Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())])
     }
 
     /// As [`start`](Self::start), with the events' webhook and more routes; SHOP in them is `shop`'s address.
     pub fn start_with(more: &str, webhook: &str, routes: &str, shop: &Shop) -> Server {
-        Server::started(more, &format!("webhook = {{ {webhook} }}\n"), &routes.replace("SHOP", &shop.at.to_string()))
+        Server::started(more, &format!("webhook = {{ {webhook} }}\n"), &routes.replace("SHOP", &shop.at.to_string()), &[])
     }
 
-    fn started(more: &str, events: &str, routes: &str) -> Server {
+    fn started(more: &str, events: &str, routes: &str, env: &[(&str, &std::ffi::OsStr)]) -> Server {
         let folder = folder("operator");
         let (web, metrics) = (free_port(), free_port());
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -69,7 +74,7 @@ impl Server {
         std::fs::write(folder.join("dialplans/in.toml"), format!("[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{{ echo = true }}]\n{routes}")).expect("written");
         let log = std::fs::File::create(folder.join("log")).expect("a log");
         let child = Command::new(BINARY).args(["serve", "--log", "text", "-c"]).arg(folder.join("webtrunk.toml"))
-            .stderr(log).stdout(Stdio::null()).spawn().expect("it starts");
+            .envs(env.iter().copied()).stderr(log).stdout(Stdio::null()).spawn().expect("it starts");
         let server = Server { child, folder, web, sip, metrics, trunk, socket: Arc::new(socket) };
         server.until(|| UnixStream::connect(server.socket()).is_ok());
         server
