@@ -309,6 +309,8 @@ pub struct Config {
     /// Prompts by the name the dialplan uses, at 8 kHz.
     pub prompts: BTreeMap<String, Arc<[i16]>>,
     pub cdr_file: Option<PathBuf>,
+    /// Homer, or what else takes HEP3.
+    pub hep: Option<SocketAddr>,
     /// Who is told of events.
     pub webhook: Option<Webhook>,
     /// What the flight recorder keeps.

@@ -21,6 +21,7 @@ use crate::sip::transaction::{Flow, Hop};
 use crate::sip::uri::Transport;
 use crate::sip::transaction::TrunkNumber;
 use crate::transport::dns::Dns;
+use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, tls, udp};
 use crate::web::{self, Web};
@@ -190,6 +191,11 @@ impl Node {
         let metrics_at = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let web_port = Arc::new(Web::new(inbox.clone(), &config, tls, gauges.clone(), api::router(api.clone()), page_token(&config, &api)?));
         let _ = origins.set(web_port.clone());
+        let named = SocketAddr::new(config.public_ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), udp_at.map_or(5060, |a| a.port()));
+        let hep = match config.hep {
+            Some(to) => Some(Hep::new(to, named, clock).with_context(|| format!("events.hep: {to} cannot be sent to"))?),
+            None => None,
+        };
         let core = Core {
             gateway,
             inbox: inbox.clone(),
@@ -206,6 +212,7 @@ impl Node {
             metrics: api.metrics.clone(),
             drained: true,
             hooks: HashMap::new(),
+            hep,
             tell_gauges,
             malformed: 0,
         };
@@ -336,6 +343,7 @@ struct Core {
     drained: bool,
     /// Web applications that are asked for routes, by URL.
     hooks: HashMap<String, Arc<Hook>>,
+    hep: Option<Hep>,
     tell_gauges: watch::Sender<Gauges>,
     malformed: u64,
 }
@@ -433,6 +441,9 @@ impl Core {
         if let Input::FlowClosed { flow } = &input {
             self.flows.remove(flow);
         }
+        if let (Some(hep), Input::Received { remote, message, .. }) = (&self.hep, &input) {
+            hep.received(Instant::now(), *remote, message);
+        }
         self.gateway.handle(Instant::now(), input, out);
         self.perform_all(out);
     }
@@ -504,6 +515,10 @@ impl Core {
     }
 
     fn send(&mut self, hop: Hop, bytes: Bytes) {
+        if let Some(hep) = &self.hep {
+            let to = hop.address().or_else(|| if let Hop::Flow(flow) = hop { self.gateway.flow(flow).map(|f| f.remote) } else { None });
+            to.iter().for_each(|to| hep.sent(Instant::now(), *to, &bytes));
+        }
         match hop {
             // A full socket buffer loses the datagram, as the network might; the transaction repeats it.
             Hop::Udp(to) => {

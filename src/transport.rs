@@ -1,6 +1,7 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
 pub mod dns;
+pub mod hep;
 pub mod sip_certificate;
 pub mod tcp;
 pub mod tls;

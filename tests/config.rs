@@ -37,6 +37,12 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nsrtp = \"maybe\"", "config::word", 10, "use \"off\" or \"optional\" or \"required\""),
         ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nsrtp = \"required\"", "config::srtp", 10, "reach it by TLS"),
         ("[sip]", "[media]\nports = \"9-8\"\n[sip]", "config::ports", 4, "write \"20000-29999\""),
+        ("[sip]", "[events]\nhep = \"homer\"\n[sip]", "config::hep", 4, "udp:10.0.0.9:9060"),
+        ("[sip]", "[events]\nwebhook = { url = \"http://x\", secret = \"0123456789abcdef\" }\n[sip]", "config::webhook", 4, "https://"),
+        ("[sip]", "[events]\nwebhook = { url = \"https://x\", secret = \"short\" }\n[sip]", "config::secret", 4, "openssl rand"),
+        ("[sip]", "[credentials]\nsecret = \"short\"\n[sip]", "config::secret", 4, "openssl rand"),
+        ("[sip]", "[recorder]\nmemory = \"lots\"\n[sip]", "config::size", 4, "64MB"),
+        ("[sip]", "[api.token.x]\nsha256 = \"abc\"\n[sip]", "config::token", 4, "webtrunk api-token x"),
         ("[sip]", "[limits]\nmax_duration = \"long\"\n[sip]", "config::duration", 4, "write \"30s\""),
     ] {
         let found = problems(&GOOD.replace(from, to), PLAN);

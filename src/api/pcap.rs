@@ -4,7 +4,7 @@
 //! masked as everywhere.
 
 use crate::journal::WallClock;
-use crate::recorder::mask::{readable, readable_message};
+use crate::recorder::mask::{readable, readable_message, wire};
 use crate::recorder::{Flight, What};
 use etherparse::PacketBuilder;
 use pcap_file::DataLink;
@@ -28,21 +28,13 @@ pub fn write(flight: &Flight, clock: &WallClock) -> anyhow::Result<Vec<u8>> {
             _ => continue,
         };
         // Masking has changed the body's length; the capture must say its own.
-        let wire = on_the_wire(&text);
+        let datagram = wire(&text);
         let peer = [192, 0, 2, 10u8.saturating_add(lane as u8)];
         let (from, to) = if sent { (US, peer) } else { (peer, US) };
-        let mut packet = Vec::with_capacity(wire.len() + 28);
-        PacketBuilder::ipv4(from, to, 64).udp(5060, 5060).write(&mut packet, wire.as_bytes())?;
+        let mut packet = Vec::with_capacity(datagram.len() + 28);
+        PacketBuilder::ipv4(from, to, 64).udp(5060, 5060).write(&mut packet, datagram.as_bytes())?;
         let length = u32::try_from(packet.len())?;
         writer.write_packet(&PcapPacket { timestamp: clock.since_epoch(entry.at), orig_len: length, data: Cow::Owned(packet) })?;
     }
     Ok(writer.into_writer())
-}
-
-fn on_the_wire(text: &str) -> String {
-    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
-    let body: String = body.lines().map(|l| format!("{l}\r\n")).collect();
-    let head = head.lines().filter(|l| !l.to_ascii_lowercase().starts_with("content-length:") && !l.starts_with("l:"));
-    let head: String = head.map(|l| format!("{l}\r\n")).collect();
-    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
 }

@@ -63,8 +63,22 @@ pub struct Client {
     reach: Reach,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+/// A connection, encrypted or not.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// TLS over `stream` with a server of this name, verified by this machine's authorities.
+///
+/// # Errors
+/// The handshake failed, or the certificate is not accepted.
+pub async fn encrypt(stream: tokio::net::TcpStream, host: &str) -> std::io::Result<Box<dyn Stream>> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
+    Ok(Box::new(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+}
 
 impl Client {
     /// A client for `reach`; it connects with each request.
@@ -90,13 +104,7 @@ impl Client {
         if !secure {
             return Ok((Box::new(stream), authority));
         }
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let name = rustls::pki_types::ServerName::try_from(host.clone())?;
-        let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(far)?;
-        Ok((Box::new(stream), authority))
+        Ok((encrypt(stream, &host).await.map_err(far)?, authority))
     }
 
     async fn send(&self, method: Method, path: &str, accept: &str, body: Option<&Value>) -> anyhow::Result<Response<Incoming>> {

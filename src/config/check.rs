@@ -148,6 +148,7 @@ impl Check {
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
         let sip = self.sip_settings(&f.sip);
         let limits = self.limits(f.limits, &media);
+        let hep = self.hep(f.events.hep.as_ref());
         let webhook = f.events.webhook.map(|w| self.webhook(&w.url, &w.secret, w.allow_private));
         let credentials = f.credentials.map(|c| self.credentials(c.into_inner()));
         let recorder = self.recorder(&f.recorder);
@@ -185,6 +186,7 @@ impl Check {
             plan: Arc::new(plan),
             prompts: std::mem::take(&mut self.prompts),
             cdr_file: f.events.cdr.map(|c| self.folder.join(c.file)),
+            hep,
             webhook,
             recorder,
             api,

@@ -150,6 +150,7 @@ pub struct Metrics {
 pub struct Events {
     pub cdr: Option<Cdr>,
     pub webhook: Option<Webhook>,
+    pub hep: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -28,6 +28,15 @@ pub fn readable_message(message: &Message) -> String {
     out
 }
 
+/// A readable text as a message again: its lines ended as SIP's are, its length its own, for masking changed it.
+pub fn wire(text: &str) -> String {
+    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+    let body: String = body.lines().map(|l| format!("{l}\r\n")).collect();
+    let head = head.lines().filter(|l| !l.to_ascii_lowercase().starts_with("content-length:") && !l.starts_with("l:"));
+    let head: String = head.map(|l| format!("{l}\r\n")).collect();
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
 /// The first line as it was on the wire.
 pub fn start_line(message: &Message) -> String {
     if message.is_request() {

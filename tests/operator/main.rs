@@ -125,6 +125,26 @@ fn a_reload_changes_what_it_can_says_what_it_cannot_and_a_bad_file_changes_nothi
 }
 
 #[test]
+fn homer_gets_every_message_with_its_secrets_masked() {
+    let homer = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    homer.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("set");
+    let server = Server::start_copying(homer.local_addr().expect("an address"));
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    trunk.hang_up();
+    let mut buf = [0; 65_536];
+    let mut seen = Vec::new();
+    while !seen.iter().any(|m: &String| m.contains("SIP/2.0 200 OK") && m.contains("CSeq: 2 BYE")) {
+        let n = homer.recv(&mut buf).unwrap_or_else(|e| panic!("{e}: {seen:?}"));
+        assert!(buf.starts_with(b"HEP3") && usize::from(u16::from_be_bytes([buf[4], buf[5]])) == n);
+        seen.push(String::from_utf8_lossy(&buf[..n]).into_owned());
+    }
+    for wanted in ["INVITE sip:9196", "SIP/2.0 100 Trying", "ACK sip:", "BYE sip:"] {
+        assert!(seen.iter().any(|m| m.contains(wanted)), "{wanted}: {seen:?}");
+    }
+}
+
+#[test]
 fn events_come_as_they_happen_and_metrics_count_them() {
     let server = Server::start("");
     let events = server.follow(&["events", "--type", "call.*,trunk.*"]);
@@ -201,8 +221,22 @@ fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
     assert!(refused.code == 5 && refused.out.contains("WT-1104") && refused.out.contains("Fix:"), "{refused:?}");
     let narrow = server.run(&["call", "9196", "--for", "1s", "--codec", "pcmu", "-o", "json"]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&narrow.out).expect("JSON")["codec"], "PCMU");
+    assert!(refused.out.contains("webtrunk trace"), "{refused:?}");
     let wrong = server.run(&["call", "9196", "--as", "alice", "--password", "wrong"]);
     assert!(wrong.code == 5 && wrong.out.contains("wrong user or password"), "{wrong:?}");
+}
+
+/// Over TLS by the domain's name, with the gateway's own authority trusted and without it.
+#[test]
+fn a_test_call_goes_over_tls_where_the_certificate_is_trusted() {
+    let server = Server::start_secure("[credentials]\nsecret = \"0123456789abcdef0123\"");
+    let authority = server.folder.join("local-ca/ca.pem");
+    let control = server.socket();
+    let args = ["call", "9196", "--for", "1s", "--control", control.to_str().expect("UTF-8")];
+    let trusted = Server::offline_with(&args, &[("SSL_CERT_FILE", authority.to_str().expect("UTF-8"))]);
+    assert_eq!(trusted.code, 0, "{trusted:?}");
+    let stranger = Server::offline(&args);
+    assert!(stranger.code == 1 && stranger.err.contains("certificate is not accepted"), "{stranger:?}");
 }
 
 /// Every route of the table answers, and says what it is where it refuses.

@@ -47,6 +47,16 @@ impl Server {
         Server::started(more, "", "", &[])
     }
 
+    /// As [`start`](Self::start), with copies of all SIP to this collector.
+    pub fn start_copying(homer: SocketAddr) -> Server {
+        Server::started("", &format!("hep = \"udp:{homer}\"\n"), "", &[])
+    }
+
+    /// As [`start`](Self::start), over TLS by an authority of its own, as `localhost`.
+    pub fn start_secure(more: &str) -> Server {
+        Server::started(more, "", "", &[("WEBTRUNK_TEST_TLS", "local".as_ref())])
+    }
+
     /// As [`start`](Self::start), telling systemd's socket.
     pub fn start_notifying(socket: &std::path::Path) -> Server {
         Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())])
@@ -70,6 +80,8 @@ impl Server {
              [api]\ncontrol = \"control.sock\"\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
              [user.alice]\npassword = \"secret-a\"\ncontext = \"in\"\n[trunk.peer]\nuri = \"sip:{trunk}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n{more}\n"
         );
+        let secure = env.iter().any(|(name, _)| *name == "WEBTRUNK_TEST_TLS");
+        let config = if secure { config.replace("wt.test", "localhost").replace("[sip]", "tls = \"local\"\n[sip]") } else { config };
         std::fs::write(folder.join("webtrunk.toml"), config).expect("written");
         std::fs::write(folder.join("dialplans/in.toml"), format!("[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{{ echo = true }}]\n{routes}")).expect("written");
         let log = std::fs::File::create(folder.join("log")).expect("a log");

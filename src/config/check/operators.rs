@@ -22,6 +22,16 @@ impl Check {
         RecorderLimits { calls: r.calls.unwrap_or(default.calls), memory: memory.unwrap_or(default.memory), messages: r.messages.unwrap_or(true) }
     }
 
+    /// `udp:ADDRESS:PORT`.
+    pub(super) fn hep(&mut self, at: Option<&Spanned<String>>) -> Option<SocketAddr> {
+        let at = at?;
+        let parsed = at.as_ref().strip_prefix("udp:").and_then(|a| a.parse().ok());
+        if parsed.is_none() {
+            self.error(at, "config::hep", format!("events.hep = {:?} is no collector", at.as_ref()), "write \"udp:10.0.0.9:9060\"");
+        }
+        parsed
+    }
+
     /// Where a webhook goes; https, unless it stays within this network.
     pub(super) fn webhook(&mut self, url: &Spanned<String>, secret: &Spanned<schema::SecretText>, allow_private: bool) -> Webhook {
         let text = url.as_ref();

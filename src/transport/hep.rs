@@ -1,0 +1,113 @@
+//! HEP3 to Homer: every SIP message as it is sent and received, decoded from WebSockets and TLS, secrets masked.
+//!
+//! One datagram a message, never waited for: a collector that is gone costs nothing and loses copies only.
+
+use crate::journal::WallClock;
+use crate::recorder::mask::{readable, readable_message, wire};
+use crate::sip::message::Message;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Instant;
+
+/// Our number among capture agents.
+const AGENT: u32 = 2_026;
+/// Longest message copied; a datagram holds no more.
+const LONGEST: usize = 60_000;
+
+/// A way to a collector.
+pub struct Hep {
+    socket: UdpSocket,
+    own: SocketAddr,
+    clock: WallClock,
+}
+
+impl Hep {
+    /// Sends to `collector`; `own` is what we are called in the copies.
+    ///
+    /// # Errors
+    /// No socket, or no way there.
+    pub fn new(collector: SocketAddr, own: SocketAddr, clock: WallClock) -> io::Result<Hep> {
+        let any: SocketAddr = if collector.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(collector)?;
+        socket.set_nonblocking(true)?;
+        Ok(Hep { socket, own, clock })
+    }
+
+    /// A message came in.
+    pub fn received(&self, now: Instant, from: SocketAddr, message: &Message) {
+        self.copy(now, from, self.own, message.call_id(), &wire(&readable_message(message)));
+    }
+
+    /// A message went out.
+    pub fn sent(&self, now: Instant, to: SocketAddr, bytes: &[u8]) {
+        let text = wire(&readable(bytes));
+        let call_id = text.lines().find_map(|l| l.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned();
+        self.copy(now, self.own, to, &call_id, &text);
+    }
+
+    fn copy(&self, now: Instant, from: SocketAddr, to: SocketAddr, call_id: &str, text: &str) {
+        if text.len() <= LONGEST {
+            let since = self.clock.since_epoch(now);
+            let _ = self.socket.send(&packet(from, to, (since.as_secs() as u32, since.subsec_micros()), call_id, text));
+        }
+    }
+}
+
+fn chunk(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    out.extend([0, 0]);
+    out.extend(kind.to_be_bytes());
+    out.extend((value.len() as u16 + 6).to_be_bytes());
+    out.extend(value);
+}
+
+/// One HEP3 packet (draft of the HEP/EEP specification, rev. 36).
+fn packet(from: SocketAddr, to: SocketAddr, time: (u32, u32), call_id: &str, text: &str) -> Vec<u8> {
+    let mut out = b"HEP3\0\0".to_vec();
+    let (source, target) = (from.ip().to_canonical(), to.ip().to_canonical());
+    let v4 = source.is_ipv4() && target.is_ipv4();
+    chunk(&mut out, 1, &[if v4 { 2 } else { 10 }]);
+    chunk(&mut out, 2, &[17]);
+    for (n, ip) in [source, target].into_iter().enumerate() {
+        match ip {
+            IpAddr::V4(ip) if v4 => chunk(&mut out, 3 + n as u16, &ip.octets()),
+            IpAddr::V4(ip) => chunk(&mut out, 5 + n as u16, &ip.to_ipv6_mapped().octets()),
+            IpAddr::V6(ip) => chunk(&mut out, 5 + n as u16, &ip.octets()),
+        }
+    }
+    chunk(&mut out, 7, &from.port().to_be_bytes());
+    chunk(&mut out, 8, &to.port().to_be_bytes());
+    chunk(&mut out, 9, &time.0.to_be_bytes());
+    chunk(&mut out, 10, &time.1.to_be_bytes());
+    chunk(&mut out, 11, &[1]);
+    chunk(&mut out, 12, &AGENT.to_be_bytes());
+    chunk(&mut out, 17, call_id.as_bytes());
+    chunk(&mut out, 15, text.as_bytes());
+    let length = (out.len() as u16).to_be_bytes();
+    out[4..6].copy_from_slice(&length);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_what_the_specification_draws() {
+        let (from, to) = (SocketAddr::from(([192, 0, 2, 1], 5060)), SocketAddr::from(([192, 0, 2, 2], 5080)));
+        let packet = packet(from, to, (1, 2), "id", "BYE");
+        assert_eq!(&packet[..6], [b'H', b'E', b'P', b'3', 0, packet.len() as u8]);
+        let mut chunks = Vec::new();
+        let mut rest = &packet[6..];
+        while !rest.is_empty() {
+            let length = usize::from(u16::from_be_bytes([rest[4], rest[5]]));
+            chunks.push((rest[3], rest[6..length].to_vec()));
+            rest = &rest[length..];
+        }
+        let expected: [(u8, &[u8]); 12] = [
+            (1, &[2]), (2, &[17]), (3, &[192, 0, 2, 1]), (4, &[192, 0, 2, 2]), (7, &[0x13, 0xc4]), (8, &[0x13, 0xd8]),
+            (9, &[0, 0, 0, 1]), (10, &[0, 0, 0, 2]), (11, &[1]), (12, &[0, 0, 7, 0xea]), (17, b"id"), (15, b"BYE"),
+        ];
+        assert_eq!(chunks, expected.map(|(kind, value)| (kind, value.to_vec())));
+    }
+}
