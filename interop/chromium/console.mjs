@@ -59,6 +59,37 @@ export function consoleCases(chrome) {
     await stop(own);
   });
 
+  test("the phone checks its line, shows both levels, and hands a call over", async () => {
+    const own = await demo(chrome(), 8100, { viewport: { width: 1280, height: 900 } });
+    const { page } = own;
+    await page.click("#devices summary");
+    await page.click("#check");
+    await until("the report is whole", async () => /away and back/.test(await page.textContent("#report")), 30);
+    const report = await page.textContent("#report");
+    if (/✗/.test(report)) throw new Error(`the line is fine, and it says ${report}`);
+    await page.screenshot({ path: join(SHOTS, "console-check.png"), fullPage: true });
+    await accessible(page, "the line check");
+    await page.click('#numbers button:has-text("9196")');
+    await connected(page);
+    await until("both meters move", () => page.evaluate(() => document.getElementById("level").value > 0.02 && document.getElementById("own-level").value > 0.02));
+    await page.selectOption("#microphone", { index: 1 });
+    await until("the new microphone is heard", () => page.evaluate(() => document.getElementById("level").value > 0.02));
+    await page.click("#hangup");
+    await over(page);
+    await page.click('#numbers button:has-text("+12065550123")');
+    await connected(page);
+    await page.click("#hand-over");
+    await page.screenshot({ path: join(SHOTS, "console-transfer.png"), fullPage: true });
+    await page.fill("#transfer-to", "999");
+    await page.click('#transfer button[type="submit"]');
+    await until("a transfer to nowhere is told, and the call goes on", async () => /call goes on/.test(await page.textContent("#verdict")));
+    await page.click("#hand-over");
+    await page.fill("#transfer-to", "9197");
+    await page.click('#transfer button[type="submit"]');
+    await over(page);
+    await stop(own);
+  });
+
   test("every view of the console is clean by axe in both themes and fits a telephone", async () => {
     const own = await demo(chrome(), 8097, { viewport: { width: 1280, height: 860 } });
     const { page } = own;

@@ -49,7 +49,7 @@ function show() {
   if (!active) return;
   const ringing = session.direction === "incoming" && !session.isEstablished();
   $("answer").hidden = !ringing;
-  $("mute").hidden = $("hold").hidden = !session.isEstablished();
+  $("mute").hidden = $("hold").hidden = $("hand-over").hidden = !session.isEstablished();
   $("mute").setAttribute("aria-pressed", String(session.isMuted().audio));
   $("hold").setAttribute("aria-pressed", String(session.isOnHold().local));
   $("progress").hidden = ringing;
@@ -68,26 +68,32 @@ function startClock() {
   }, 250);
 }
 
-function watchLevel(stream) {
+/** Shows a stream's peaks in a meter until the returned function is called. */
+function watchLevel(stream, id) {
   const context = new AudioContext();
   const analyser = context.createAnalyser();
   const samples = new Float32Array(analyser.fftSize);
   context.createMediaStreamSource(stream).connect(analyser);
   const draw = () => {
     analyser.getFloatTimeDomainData(samples);
-    const peak = samples.reduce((max, s) => Math.max(max, Math.abs(s)), 0);
-    $("level").value = peak;
+    $(id).value = samples.reduce((max, s) => Math.max(max, Math.abs(s)), 0);
   };
   const timer = setInterval(draw, 100);
-  meter = () => { clearInterval(timer); context.close(); $("level").value = 0; };
+  return () => { clearInterval(timer); context.close(); $(id).value = 0; };
+}
+
+function watch(stream) {
+  if (meter) meter();
+  const own = session && session.connection && session.connection.getSenders().find((s) => s.track);
+  const meters = [watchLevel(stream, "level"), ...(own ? [watchLevel(new MediaStream([own.track]), "own-level")] : [])];
+  meter = () => meters.forEach((stop) => stop());
 }
 
 function attach(connection) {
   connection.addEventListener("track", (event) => {
     const stream = event.streams[0] || new MediaStream([event.track]);
     $("remote").srcObject = stream;
-    if (meter) meter();
-    watchLevel(stream);
+    watch(stream);
   });
 }
 
@@ -96,6 +102,7 @@ function over(text) {
   clearInterval(ticking);
   $("clock").textContent = "0:00";
   session = null;
+  hideTransfer();
   $("verdict").textContent = text;
   $("dial").hidden = false;
   show();
@@ -166,6 +173,115 @@ function start(settings, user, password) {
   ua.start();
 }
 
+// ---- handing a call over
+
+function hideTransfer() {
+  $("transfer").hidden = true;
+  $("hand-over").setAttribute("aria-expanded", "false");
+}
+
+function transfer(target) {
+  const said = session;
+  state(`Transferring to ${target}…`);
+  said.refer(target, { eventHandlers: {
+    requestFailed: () => { if (session === said) { state("Connected"); $("verdict").textContent = "The transfer was refused: the call goes on."; } },
+    failed: () => { if (session === said) { state("Connected"); $("verdict").textContent = `${target} could not be reached: the call goes on.`; } },
+    accepted: () => { if (session === said && !said.isEnded()) said.terminate(); },
+  } });
+  hideTransfer();
+}
+
+// ---- devices
+
+async function listDevices() {
+  const all = await navigator.mediaDevices.enumerateDevices();
+  for (const [id, kind, name] of [["microphone", "audioinput", "Microphone"], ["speaker", "audiooutput", "Loudspeaker"]]) {
+    const chosen = $(id).value;
+    const own = all.filter((d) => d.kind === kind && d.deviceId);
+    const first = document.createElement("option");
+    first.value = "";
+    first.textContent = "As the system says";
+    $(id).replaceChildren(first, ...own.map((d, n) => Object.assign(document.createElement("option"), { value: d.deviceId, textContent: d.label || `${name} ${n + 1}` })));
+    $(id).value = own.some((d) => d.deviceId === chosen) ? chosen : "";
+  }
+  const hidden = !("setSinkId" in HTMLMediaElement.prototype);
+  $("speaker").hidden = hidden;
+  document.querySelector('label[for="speaker"]').hidden = hidden;
+}
+
+async function useMicrophone() {
+  const id = $("microphone").value;
+  if (id) OPTIONS.mediaConstraints.audio.deviceId = { exact: id }; else delete OPTIONS.mediaConstraints.audio.deviceId;
+  const sender = session && session.connection && session.connection.getSenders().find((s) => s.track);
+  if (!sender) return;
+  const [track] = (await navigator.mediaDevices.getUserMedia(OPTIONS.mediaConstraints)).getAudioTracks();
+  sender.track.stop();
+  await sender.replaceTrack(track);
+}
+
+// ---- "Check my line": what a person can find out before calling anybody, each line fine or with its fix
+
+const ECHO = "9196";
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+function found(good, text) {
+  const item = document.createElement("li");
+  item.textContent = `${good ? "✓" : "✗"} ${text}`;
+  item.className = good ? "up" : "down";
+  $("report").append(item);
+  return good;
+}
+
+async function checkMicrophone() {
+  let stream;
+  try { stream = await navigator.mediaDevices.getUserMedia(OPTIONS.mediaConstraints); } catch (error) {
+    return found(false, error.name === "NotAllowedError" ? "The microphone is not allowed: allow it in the address bar." : `There is no microphone to use: ${error.message}`);
+  }
+  await listDevices();
+  const context = new AudioContext(), analyser = context.createAnalyser(), samples = new Float32Array(analyser.fftSize);
+  context.createMediaStreamSource(stream).connect(analyser);
+  let peak = 0;
+  for (let n = 0; n < 15; n++) {
+    await pause(100);
+    analyser.getFloatTimeDomainData(samples);
+    peak = samples.reduce((max, s) => Math.max(max, Math.abs(s)), peak);
+  }
+  stream.getTracks().forEach((track) => track.stop());
+  await context.close();
+  return found(peak > 0.001, peak > 0.001 ? `The microphone hears something (${Math.round(20 * Math.log10(peak))} dBFS at its peak).` : "The microphone is silent: is it muted, or is it another one?");
+}
+
+async function checkCall() {
+  call(ECHO);
+  const test = session;
+  const end = Date.now() + 10_000;
+  while (session === test && !test.isEstablished() && Date.now() < end) await pause(100);
+  if (session !== test) return found(false, `The test call to ${ECHO} failed: ${$("verdict").textContent}`);
+  await pause(4_000);
+  const stats = {};
+  (await test.connection.getStats()).forEach((s) => { if (s.type === "inbound-rtp" || (s.type === "candidate-pair" && s.nominated)) stats[s.type] = s; });
+  const heard = stats["inbound-rtp"] || { packetsReceived: 0, packetsLost: 0, jitter: 0 };
+  test.terminate();
+  while (session === test) await pause(50);
+  if (!heard.packetsReceived) return found(false, "The call was answered, but no sound came: UDP to the gateway is blocked somewhere on the way.");
+  const loss = 100 * heard.packetsLost / (heard.packetsLost + heard.packetsReceived);
+  const trip = stats["candidate-pair"] && stats["candidate-pair"].currentRoundTripTime;
+  found(true, `Sound goes there and comes back: ${heard.packetsReceived} packets in four seconds.`);
+  found(loss < 3, `${loss.toFixed(1)} % were lost${loss < 3 ? "." : ": the network is bad; a cable helps."}`);
+  found(heard.jitter < 0.03, `Jitter is ${Math.round(1000 * heard.jitter)} ms${heard.jitter < 0.03 ? "." : ": too much for a good call; a cable helps."}`);
+  if (trip !== undefined) found(trip < 0.2, `The gateway is ${Math.round(1000 * trip)} ms away and back${trip < 0.2 ? "." : ": people will talk into each other."}`);
+  return true;
+}
+
+async function checkLine() {
+  if (session) return;
+  $("check").disabled = true;
+  $("report").replaceChildren();
+  const ready = found(Boolean(ua && ua.isRegistered()), ua && ua.isRegistered() ? "The gateway knows you." : "There is no connection to the gateway.");
+  if (await checkMicrophone() && ready) await checkCall();
+  $("check").disabled = false;
+}
+
 function build() {
   for (const digit of "123456789*0#") {
     const button = document.createElement("button");
@@ -191,6 +307,22 @@ function build() {
   $("answer").addEventListener("click", () => session && session.answer(OPTIONS));
   $("hangup").addEventListener("click", () => session && session.terminate(session.direction === "incoming" && !session.isEstablished() ? { status_code: 603 } : undefined));
   $("mute").addEventListener("click", () => { if (session) session.isMuted().audio ? session.unmute({ audio: true }) : session.mute({ audio: true }); });
+  $("hand-over").addEventListener("click", () => {
+    const open = $("transfer").hidden;
+    $("transfer").hidden = !open;
+    $("hand-over").setAttribute("aria-expanded", String(open));
+    if (open) $("transfer-to").focus();
+  });
+  $("transfer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const target = $("transfer-to").value.replace(/[\s().-]/g, "");
+    $("transfer-to").value = "";
+    if (session && target) transfer(target);
+  });
+  $("devices").addEventListener("toggle", () => listDevices().catch(() => {}));
+  $("microphone").addEventListener("change", () => useMicrophone().catch((error) => { $("verdict").textContent = `This microphone cannot be used: ${error.message}`; }));
+  $("speaker").addEventListener("change", () => $("remote").setSinkId($("speaker").value).catch((error) => { $("verdict").textContent = `This loudspeaker cannot be used: ${error.message}`; }));
+  $("check").addEventListener("click", () => checkLine().catch((error) => found(false, error.message)));
   $("hold").addEventListener("click", () => { if (session) session.isOnHold().local ? session.unhold() : session.hold(); });
 }
 
