@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback and one veth address.
-#   run.sh [all|browser|sipp|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
+#   run.sh [all|browser|sipp|newcomer|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -13,11 +13,12 @@ ip link set wt0 up
 ip link set wt1 up
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | bench-sip | bench-media) shift || true ;;
+  all | browser | sipp | newcomer | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
 case "$suite" in
-  all) python3 "$here/sipp/run.py" ${WEBTRUNK_SLOW:+--all} && cd "$here/chromium" && exec node suite.mjs ;;
+  all) python3 "$here/sipp/run.py" ${WEBTRUNK_SLOW:+--all} && "$here/newcomer/run.py" && cd "$here/chromium" && exec node suite.mjs ;;
+  newcomer) exec "$here/newcomer/run.py" ;;
   sipp) exec python3 "$here/sipp/run.py" "$@" ;;
   browser) cd "$here/chromium" && exec node suite.mjs "$@" ;;
   bench-sip) exec python3 "$here/kamailio/bench.py" "$@" ;;

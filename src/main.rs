@@ -157,6 +157,9 @@ enum Command {
     CheckConfig {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
+        /// Also what lies around it: addresses, ports, names, certificates, as `webtrunk doctor` does
+        #[arg(long)]
+        online: bool,
     },
     /// Ask the dialplan what it would do
     #[command(subcommand)]
@@ -218,12 +221,12 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options { listen, port, ip, cdr_file: cdr, control: reach.control.clone() })),
-        Command::CheckConfig { config } => Ok(match load(&config) {
+        Command::CheckConfig { config, online } => Ok(match load(&config) {
             Some(c) => {
                 let routes: usize = c.plan.contexts.iter().map(|x| x.routes.len()).sum();
                 let (users, trunks, contexts) = (c.users.len(), c.trunks.len(), c.plan.contexts.len());
                 println!("{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes", config.display());
-                ExitCode::SUCCESS
+                if online { doctor(&c, reach)? } else { ExitCode::SUCCESS }
             }
             None => ExitCode::from(EXIT_CONFIG),
         }),
@@ -233,10 +236,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
         },
         Command::Ports { args, config } => Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args))),
         Command::Doctor { config } => match load(&config) {
-            Some(config) => runtime()?.block_on(async {
-                let running = Client::new(reach).get("/status").await.is_ok();
-                Ok(local::doctor(&config, running).await)
-            }),
+            Some(config) => doctor(&config, reach),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Init(args) => peers::init(&args),
@@ -260,6 +260,13 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
         }
         other => runtime()?.block_on(ask(other, &Client::new(reach))),
     }
+}
+
+fn doctor(config: &Config, reach: &Reach) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(async {
+        let running = Client::new(reach).get("/status").await.is_ok();
+        Ok(local::doctor(config, running).await)
+    })
 }
 
 /// Commands for a running gateway.

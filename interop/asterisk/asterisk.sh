@@ -6,7 +6,8 @@ root="${WEBTRUNK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/webtrunk}/asterisk-root"
 case "$1" in
   start)
     mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
-    cp "$here"/etc/*.conf "$root/etc/asterisk/"
+    # WEBTRUNK_ASTERISK_ETC: another folder than ours.
+    cp "${WEBTRUNK_ASTERISK_ETC:-$here/etc}"/*.conf "$root/etc/asterisk/"
     sed -i '/astmoddir/d' "$root/etc/asterisk/asterisk.conf"
     grep -q '^entityid' "$root/etc/asterisk/asterisk.conf" || sed -i 's/^\[options\].*/[options]\nentityid = 02:00:00:00:00:01/' "$root/etc/asterisk/asterisk.conf"
     rm -rf "$root/var/run/asterisk/asterisk.ctl" "$root"/var/log/asterisk/messages* "$root"/tmp/wt-*

@@ -1,7 +1,6 @@
 //! `/calls`: what goes on, what went on, and ending it.
 
 use super::{Answer, Api, Problem, pcap, view};
-use crate::call::CallId;
 use crate::gateway::Input;
 use crate::gateway::operate::Command;
 use crate::recorder::{draw, ladder};
@@ -117,10 +116,12 @@ pub async fn ladder(State(api): State<Api>, Path(id): Path<String>, Query(query)
     let found = api.ask(move |gateway, turn| {
         let flight = gateway.recorder.find(&id)?;
         let detail = view::detail(flight, gateway.live_call(flight.call), turn.now, turn.clock)?;
-        let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
-        Some((detail, lanes, ladder::rows(flight)))
+        // References only: what takes time is done here, not in the core's task.
+        Some((detail, flight.clone()))
     }).await?;
-    let (detail, lanes, rows) = found.ok_or_else(|| missing(&shown))?;
+    let (detail, flight) = found.ok_or_else(|| missing(&shown))?;
+    let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
+    let rows = ladder::rows(&flight);
     Ok(match format.as_str() {
         "svg" => ([(header::CONTENT_TYPE, "image/svg+xml")], draw::svg(&lanes, &rows)).into_response(),
         "mermaid" => ([(header::CONTENT_TYPE, "text/vnd.mermaid; charset=utf-8")], draw::mermaid(&lanes, &rows)).into_response(),
@@ -146,12 +147,10 @@ pub async fn quality(State(api): State<Api>, Path(id): Path<String>) -> Answer<J
 /// GET /calls/{id}/pcap
 pub async fn pcap(State(api): State<Api>, Path(id): Path<String>) -> Answer<Response> {
     let shown = id.clone();
-    let found: Option<(CallId, anyhow::Result<Vec<u8>>)> = api.ask(move |gateway, turn| {
-        let flight = gateway.recorder.find(&id)?;
-        Some((flight.call, pcap::write(flight, turn.clock)))
-    }).await?;
-    let (call, bytes) = found.ok_or_else(|| missing(&shown))?;
-    let bytes = bytes.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the capture cannot be written: {e}")))?;
+    let found = api.ask(move |gateway, turn| Some((gateway.recorder.find(&id)?.clone(), *turn.clock))).await?;
+    let (flight, clock) = found.ok_or_else(|| missing(&shown))?;
+    let call = flight.call;
+    let bytes = pcap::write(&flight, &clock).map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the capture cannot be written: {e}")))?;
     let name = format!("attachment; filename=\"{call}.pcap\"");
     Ok(([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap".to_owned()), (header::CONTENT_DISPOSITION, name)], bytes).into_response())
 }

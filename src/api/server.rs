@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::future::Future;
+use std::io::{Read, Seek, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -241,6 +242,9 @@ pub async fn credentials(State(api): State<Api>, wanted: Result<Json<Wanted>, ax
     }).await?
 }
 
+/// Bytes of the record file read at once.
+const BLOCK: u64 = 1 << 20;
+
 fn error_json(code: Code) -> Option<Value> {
     let entry = code.entry()?;
     Some(json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix }))
@@ -280,19 +284,68 @@ impl CdrQuery {
     }
 }
 
+/// Records from the end of the file, block by block: it may be larger than the memory.
+fn newest(path: &std::path::Path, query: &CdrQuery) -> std::io::Result<Vec<Value>> {
+    let most = query.limit.unwrap_or(100).min(10_000);
+    let mut file = std::fs::File::open(path)?;
+    let mut end = file.seek(SeekFrom::End(0))?;
+    let (mut found, mut rest) = (Vec::new(), Vec::new());
+    while end > 0 && found.len() < most {
+        let begin = end.saturating_sub(BLOCK);
+        let mut block = vec![0; (end - begin) as usize];
+        file.seek(SeekFrom::Start(begin))?;
+        file.read_exact(&mut block)?;
+        block.append(&mut rest);
+        // The first line of a block may have begun in the one before.
+        let whole = if begin == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |at| at + 1) };
+        rest = block[..whole].to_vec();
+        for line in block[whole..].split(|b| *b == b'\n').rev().filter(|l| !l.is_empty()) {
+            let Ok(record) = serde_json::from_slice::<Value>(line) else { continue };
+            if query.wants(&record) && found.len() < most {
+                found.push(record);
+            }
+        }
+        end = begin;
+        if rest.len() as u64 > 2 * BLOCK {
+            return Err(std::io::Error::other("a line longer than two megabytes"));
+        }
+    }
+    Ok(found)
+}
+
 /// GET /cdr: records of the file, the newest first.
 pub async fn cdr(State(api): State<Api>, Query(query): Query<CdrQuery>) -> Answer<Json<Value>> {
     let Some(path) = api.cdr_file else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written").fix("set [events] cdr = { file = \"cdr.jsonl\" }"));
     };
     let read = tokio::task::spawn_blocking(move || {
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
-        let records = text.lines().rev().filter_map(|l| serde_json::from_str::<Value>(l).ok()).filter(|r| query.wants(r));
-        Ok::<_, String>(records.take(query.limit.unwrap_or(100).min(10_000)).collect::<Vec<_>>())
+        newest(&path, &query).map_err(|e| format!("{} cannot be read: {e}", path.display()))
     }).await;
     match read {
         Ok(Ok(records)) => Ok(Json(Value::Array(records))),
         Ok(Err(why)) => Err(Problem { code: Code::RECORDS, ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why) }),
         Err(e) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_newest_records_are_found_from_the_end_of_a_large_file() {
+        let path = std::env::temp_dir().join(format!("webtrunk-cdr-{}.jsonl", std::process::id()));
+        let mut file = std::io::BufWriter::new(std::fs::File::create(&path).expect("a file"));
+        for n in 0..20_000 {
+            writeln!(file, "{{\"call\":\"{n}\",\"start\":\"2026-11-{:02}\",\"outcome\":\"{}\",\"pad\":\"{}\"}}", 1 + n / 1_000, if n % 1_000 == 0 { "busy" } else { "success" }, "x".repeat(150)).expect("written");
+        }
+        drop(file);
+        let calls = |query: CdrQuery| newest(&path, &query).expect("read").iter().map(|r| r["call"].as_str().expect("a call").parse::<u32>().expect("a number")).collect::<Vec<_>>();
+        assert_eq!(calls(CdrQuery { limit: Some(3), ..CdrQuery::default() }), [19_999, 19_998, 19_997]);
+        let busy = calls(CdrQuery { outcome: Some("busy".into()), ..CdrQuery::default() });
+        assert_eq!(busy, (0..20).rev().map(|n| n * 1_000).collect::<Vec<_>>(), "every block, whole lines, none twice");
+        assert_eq!(calls(CdrQuery { from: Some("2026-11-05".into()), to: Some("2026-11-06".into()), limit: Some(10_000), ..CdrQuery::default() }).len(), 1_000);
+        let _ = std::fs::remove_file(&path);
     }
 }

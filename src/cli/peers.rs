@@ -136,6 +136,13 @@ fn kind(peer: Peer) -> Kind {
     }
 }
 
+/// HOST in a template; a port of its own takes the place of the template's.
+fn with_host(template: &str, host: &str) -> String {
+    let port = host.rsplit_once(':').is_some_and(|(name, port)| !name.ends_with(':') && port.parse::<u16>().is_ok());
+    let text = if port { template.replace("HOST:5060", "HOST").replace("HOST:5080", "HOST") } else { template.to_owned() };
+    text.replace("HOST", host)
+}
+
 /// Writes the files.
 pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let kind = kind(args.trunk);
@@ -151,7 +158,7 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
          [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
         args.domain, args.port, args.port, args.number
     );
-    let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, kind.trunk.replace("HOST", host).trim_end());
+    let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, with_host(kind.trunk, host).trim_end());
     let outbound = format!(
         "# Read from the top; the first route that matches takes the call.\n\
          # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more of anything.\n\

@@ -349,6 +349,8 @@ fn what_needs_no_gateway_works_without_one() {
     assert!(Server::offline(&["ports", "-c", &config, "--ufw"]).out.contains("ufw allow 20000:29999/udp"));
     assert!(Server::offline(&["ports", "-c", &config, "--nft"]).out.contains("udp dport 20000-29999 accept"));
     let doctor = Server::offline(&["doctor", "-c", &config]);
+    let online = Server::offline(&["check-config", "-c", &config, "--online"]);
+    assert!(online.out.contains("fine. 1 users") && online.out.contains("Opus: libopus"), "{online:?}");
     assert!(doctor.out.contains("Opus: libopus") && doctor.out.contains("trunk asterisk is at 10.0.0.20:5060"), "{doctor:?}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(Server::offline(&["completions", shell]).out.contains("webtrunk"));
