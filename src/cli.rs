@@ -7,3 +7,4 @@ pub mod look;
 pub mod peers;
 pub mod print;
 pub mod steer;
+pub mod top;

@@ -14,7 +14,7 @@ use webtrunk::config::{self, Config};
 use webtrunk::dialplan::Attempt;
 use webtrunk::gateway::Gauges;
 use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{call, local, look, peers, print, steer};
+use cli::{call, local, look, peers, print, steer, top};
 use webtrunk::node::{Control, Node, Origin};
 use webtrunk::node::demo::{Demo, Options};
 
@@ -78,6 +78,9 @@ enum Command {
     /// A call as a ladder: both legs' messages, media, and what went wrong
     #[command(after_help = "Examples:\n  webtrunk trace --last\n  webtrunk trace 7f3a --full\n  webtrunk trace 7f3a --pcap call.pcap\n  webtrunk trace 7f3a --diff 1,3")]
     Trace(look::Trace),
+    /// Calls and trunks as they change, in the terminal; Enter draws a call's ladder
+    #[command(after_help = "Examples:\n  webtrunk top\n  webtrunk top --api https://calls.example.com --token …\n\nKeys: arrows, Enter ladder, f whole messages, / filter, x hang up, q back and out.")]
+    Top,
     /// Who is registered, and from where
     #[command(after_help = "Examples:\n  webtrunk registrations\n  webtrunk registrations -o json")]
     Registrations {
@@ -274,6 +277,7 @@ async fn ask(command: Command, client: &Client) -> anyhow::Result<ExitCode> {
     match command {
         Command::Call(args) => call::call(client, &args).await,
         Command::Calls(args) => look::calls(client, &args).await,
+        Command::Top => top::top(client).await,
         Command::Trace(args) => look::trace(client, &args).await,
         Command::Registrations { output } => look::registrations(client, output).await,
         Command::Trunks { what, output } => look::trunks(client, what.as_ref(), output).await,

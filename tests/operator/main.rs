@@ -239,6 +239,22 @@ fn a_test_call_goes_over_tls_where_the_certificate_is_trusted() {
     assert!(stranger.code == 1 && stranger.err.contains("certificate is not accepted"), "{stranger:?}");
 }
 
+/// In a terminal of its own, as a person has it.
+#[test]
+fn top_draws_a_call_and_its_ladder_and_leaves_the_terminal_as_it_was() {
+    let server = Server::start("");
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    trunk.hang_up();
+    let (screens, left) = server.in_terminal("top", &[("9196", '\r'), ("INVITE (pcmu)", 'q'), ("Calls", 'q')]);
+    for (screen, wanted) in screens.iter().zip(["Trunks", "200 OK (pcmu)", "trunk:peer"]) {
+        assert!(screen.contains(wanted), "{wanted} is not in\n{screen}");
+    }
+    assert!(left, "the terminal is as it was");
+    let lost = Server::offline(&["top", "--control", "/nonexistent"]);
+    assert_eq!(lost.code, 4, "{lost:?}");
+}
+
 /// Every route of the table answers, and says what it is where it refuses.
 #[test]
 fn every_route_of_openapi_answers() {

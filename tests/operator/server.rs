@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::num::NonZero;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -132,6 +133,34 @@ impl Server {
         let done = Command::new(BINARY).args(args).envs(env.iter().copied()).env_remove("WEBTRUNK_CONTROL").stdin(Stdio::null()).output().expect("it runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+    }
+
+    /// Runs a command in a terminal of its own and presses keys, each once the screen shows this; the screens
+    /// before each key, and whether the terminal was left as it was.
+    pub fn in_terminal(&self, command: &str, keys: &[(&str, char)]) -> (Vec<String>, bool) {
+        let line = format!("stty rows 30 cols 120; exec {BINARY} {command} --control '{}'", self.socket().display());
+        let mut child = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
+        let (mut out, mut input) = (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
+        let terminal = Arc::new(Mutex::new(vt100::Parser::new(const { NonZero::new(30u16).expect("rows") }, const { NonZero::new(120u16).expect("columns") }, 0)));
+        let shown = terminal.clone();
+        let reader = std::thread::spawn(move || {
+            let mut buf = [0; 8_192];
+            while let Some(n) = out.read(&mut buf).ok().filter(|n| *n > 0) {
+                shown.lock().expect("sound").process(&buf[..n]);
+            }
+        });
+        let screen = || terminal.lock().expect("sound").screen().contents();
+        let mut screens = Vec::new();
+        for (wanted, key) in keys {
+            self.until(|| screen().contains(wanted));
+            screens.push(screen());
+            write!(input, "{key}").and_then(|()| input.flush()).expect("typed");
+        }
+        let _ = child.wait();
+        drop(input);
+        reader.join().expect("read");
+        let left = !terminal.lock().expect("sound").screen().alternate_screen();
+        (screens, left)
     }
 
     /// Starts a command that goes on, and collects its lines.
