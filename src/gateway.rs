@@ -34,6 +34,7 @@ mod account;
 mod carriers;
 pub mod credential;
 mod dispatch;
+mod flows;
 mod joins;
 pub mod operate;
 mod outside;
@@ -382,75 +383,6 @@ impl Gateway {
         }
         live.call.timers().into_iter().for_each(|t| self.timers.clear(&(id, t)));
         self.release(&live.counted);
-    }
-
-    fn flow_opened(&mut self, now: Instant, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
-        if kind != FlowKind::WebSocket && self.trunk_of(remote).is_none() && !self.accepts_strangers() {
-            self.dropped += 1;
-            out.push(Output::Note(Note::Dropped { why: "a connection from an address of no trunk", remote: Some(remote) }));
-            out.push(Output::CloseFlow(flow));
-            return;
-        }
-        self.flows.insert(flow, FlowState { kind, remote, user: None, context: None });
-        if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
-            self.unproved.set(flow, now + FIRST_AUTHENTICATION);
-        }
-    }
-
-    fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
-        let state = self.flows.remove(&flow);
-        self.unproved.clear(&flow);
-        self.aliases.retain(|_, f| *f != flow);
-        for user in self.registrar.flow_closed(flow) {
-            self.registration_changed(now, &user, out);
-            out.push(Output::Note(Note::Unregistered { user, why: "its connection closed" }));
-        }
-        self.trunk_flow_closed(flow, out);
-        let mut events = Vec::new();
-        self.transactions.hop_failed(Hop::Flow(flow), &mut events);
-        self.dispatch(now, events, out);
-        let trunk = state.filter(|s| s.kind != FlowKind::WebSocket).map(|s| (s.remote, s.kind == FlowKind::Tls));
-        let grace = self.config.sip.flow_grace;
-        for (id, end) in self.legs_on(Hop::Flow(flow)) {
-            self.with_call(now, id, out, |call, desk| {
-                if let Some((remote, secure)) = trunk {
-                    return call.reconnect_trunk(desk, end, remote, secure);
-                }
-                if let Some(leg) = call.leg_mut(end) {
-                    leg.flow_lost = true;
-                }
-                call.flow_changed(desk, end, Some(grace));
-            });
-        }
-    }
-
-    /// A browser is back on a new flow: its calls go on over it (a dialog is not a flow), whether the old
-    /// flow is known to be dead or was `replaced` before anyone noticed.
-    fn flow_resumed(&mut self, now: Instant, user: &str, instance: &str, flow: Flow, replaced: &[Flow], out: &mut Vec<Output>) {
-        let lost: Vec<(CallId, EndId)> = self.calls.iter().flat_map(|(id, l)| l.call.lost_legs(user, instance, replaced).into_iter().map(|e| (*id, e))).collect();
-        for (id, end) in lost {
-            self.with_call(now, id, out, |call, desk| {
-                if let Some(leg) = call.leg_mut(end) {
-                    leg.flow_lost = false;
-                    leg.hop = Hop::Flow(flow);
-                    if let Some(dialog) = &mut leg.dialog {
-                        dialog.hop = Hop::Flow(flow);
-                    }
-                }
-                call.flow_changed(desk, end, None);
-            });
-        }
-    }
-
-    fn legs_on(&self, hop: Hop) -> Vec<(CallId, EndId)> {
-        self.calls.iter().flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e))).collect()
-    }
-
-    fn unreachable(&mut self, now: Instant, hop: Hop, why: (Code, String), out: &mut Vec<Output>) {
-        self.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
-        let mut events = Vec::new();
-        self.transactions.hop_failed(hop, &mut events);
-        self.dispatch(now, events, out);
     }
 
     /// What is alive, for `/readyz`, drains and tests.

@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod address;
 pub mod chance;
 pub mod datagrams;
 pub mod errors;

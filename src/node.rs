@@ -1,50 +1,38 @@
 //! A node: it binds the ports, runs the core, and carries its outputs out. Start, drain, stop.
 
+mod core;
 pub mod demo;
 mod reload;
 
-use crate::datagrams::{self, Inbound};
-use crate::api::events::Feed;
-use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
 use crate::ids::IdMap;
-use crate::call::CallId;
-use crate::call::desk::{Identity, Output, Question};
-use crate::config::check::steps_of;
-use crate::config::{ApiToken, Config, Scope, WebTls, Webhook};
+use crate::call::desk::Identity;
+use crate::config::{ApiToken, Config, Scope, WebTls};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::journal::{Journal, WallClock};
+use self::core::Core;
 use crate::media::dtls;
-use crate::observe::Note;
-use crate::sip::transaction::{Flow, Hop};
 use crate::sip::uri::Transport;
 use crate::sip::transaction::TrunkNumber;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
-use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, tls, udp};
+use crate::transport::{Arrival, Inbox, tcp, tls};
 use crate::web::{self, Web};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
-use crate::worker::{Behind, Command, Notice, Worker};
+use crate::worker::{Notice, Worker};
 use anyhow::Context;
-use bytes::Bytes;
 use rand_core::{OsRng, TryRngCore};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep_until;
 
-/// Most arrivals of one turn.
-const TURN: usize = 64;
-/// Timers fire at most this often: a thousand transactions a second that end one by one must not each wake us.
-const TIMER_SLACK: Duration = Duration::from_millis(20);
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
 
@@ -314,244 +302,4 @@ fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox) -> anyhow
             .with_context(|| format!("media.browser_port: UDP {at} cannot be bound"))
     };
     (0..config.media.workers).map(one).collect()
-}
-
-/// Until the socket has a datagram; for ever where there is none.
-async fn readable(socket: Option<&UdpSocket>) {
-    match socket {
-        Some(socket) => drop(socket.readable().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// The core's task: the machine, and what its outputs need.
-struct Core {
-    gateway: Gateway,
-    inbox: Inbox,
-    workers: Vec<Worker>,
-    udp: Option<Arc<UdpSocket>>,
-    udp_is_ipv6: bool,
-    flows: IdMap<Flow, mpsc::Sender<Bytes>>,
-    connections: HashMap<Hop, mpsc::Sender<Bytes>>,
-    tls_trunks: HashMap<TrunkNumber, Secure>,
-    dns: Dns,
-    journal: Option<Journal>,
-    clock: WallClock,
-    feed: Arc<Feed>,
-    metrics: Arc<Metrics>,
-    /// No drain waits for its last call.
-    drained: bool,
-    /// Web applications that are asked for routes, by URL.
-    hooks: HashMap<String, Arc<Hook>>,
-    hep: Option<Hep>,
-    tell_gauges: watch::Sender<Gauges>,
-    malformed: u64,
-}
-
-impl Core {
-    async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>) {
-        let mut out = Vec::new();
-        let socket = self.udp.clone();
-        let mut sleep = Box::pin(sleep_until(Instant::now().into()));
-        let mut ticked = Instant::now();
-        loop {
-            let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
-            let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
-            if sleep.deadline() != due.into() {
-                sleep.as_mut().reset(due.into());
-            }
-            tokio::select! {
-                biased;
-                arrival = arrivals.recv() => match arrival {
-                    Some(arrival) => self.take(arrival, &mut out),
-                    None => return,
-                },
-                () = readable(socket.as_deref()) => {}
-                () = &mut sleep => {
-                    ticked = Instant::now();
-                    self.take(Arrival::Input(Input::Tick), &mut out);
-                }
-            }
-            // What is already there is taken in the same turn; gauges are told once.
-            for _ in 0..TURN {
-                let Ok(arrival) = arrivals.try_recv() else { break };
-                self.take(arrival, &mut out);
-            }
-            self.take_datagrams(socket.as_deref(), &mut out);
-            self.workers.iter().for_each(Worker::wake);
-            let gauges = self.gateway.gauges();
-            self.watch_drain(&gauges);
-            self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
-        }
-    }
-
-    fn watch_drain(&mut self, gauges: &Gauges) {
-        let drained = !gauges.draining || gauges.calls == 0;
-        if !std::mem::replace(&mut self.drained, drained) && drained && gauges.draining {
-            self.feed.drained(gauges, Instant::now(), &self.clock);
-        }
-    }
-
-    fn take_datagrams(&mut self, socket: Option<&UdpSocket>, out: &mut Vec<Output>) {
-        // The kernel's headers point at their buffers, so these stay on the thread while the task may not.
-        thread_local!(static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY)));
-        let Some(socket) = socket else { return };
-        INBOUND.with_borrow_mut(|inbound| {
-            for n in 0..udp::receive(socket, inbound) {
-                if let Some(arrival) = inbound.datagram(n).and_then(|(datagram, remote)| udp::arrival(datagram, remote)) {
-                    self.take(arrival, out);
-                }
-            }
-        });
-    }
-
-    fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
-        let input = match arrival {
-            Arrival::Input(input) => input,
-            Arrival::Work(work) => {
-                work.0(&mut self.gateway, &mut Turn { now: Instant::now(), clock: &self.clock, out });
-                return self.perform_all(out);
-            }
-            Arrival::Reload { config, changes } => {
-                match tls_trunks(&config) {
-                    Ok(trunks) => self.tls_trunks = trunks,
-                    Err(e) => tracing::warn!("trunks' TLS settings stay as they were: {e:#}"),
-                }
-                self.gateway.reload(Instant::now(), Arc::new(*config), changes, out);
-                self.metrics.reloaded(self.clock.since_epoch(Instant::now()));
-                return self.perform_all(out);
-            }
-            Arrival::Flow { flow, kind, remote, send } => {
-                self.flows.insert(flow, send);
-                Input::FlowOpened { flow, kind, remote }
-            }
-            Arrival::Disconnected { hop } => {
-                // Unless another was opened in its place already.
-                if self.connections.get(&hop).is_some_and(mpsc::Sender::is_closed) {
-                    self.connections.remove(&hop);
-                }
-                return;
-            }
-            Arrival::Malformed { remote, why } => {
-                self.malformed += 1;
-                tracing::debug!("malformed message from {remote}: {why}");
-                return;
-            }
-        };
-        if let Input::FlowClosed { flow } = &input {
-            self.flows.remove(flow);
-        }
-        if let (Some(hep), Input::Received { remote, message, .. }) = (&self.hep, &input) {
-            hep.received(Instant::now(), *remote, message);
-        }
-        self.gateway.handle(Instant::now(), input, out);
-        self.perform_all(out);
-    }
-
-    fn perform_all(&mut self, out: &mut Vec<Output>) {
-        // What a worker says at once is an input again.
-        while !out.is_empty() {
-            let mut notices = Vec::new();
-            out.drain(..).for_each(|output| notices.extend(self.perform(output)));
-            for (session, notice) in notices {
-                self.gateway.handle(Instant::now(), Input::Media { session, notice }, out);
-            }
-        }
-    }
-
-    fn perform(&mut self, output: Output) -> Option<(u64, Notice)> {
-        match output {
-            Output::Send(transmit) => self.send(transmit.hop, transmit.bytes),
-            // Dropping the sender ends the connection's task once what waits is written.
-            Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
-            Output::Media { worker, command } => {
-                let opens = if let Command::Open { session, end, .. } = &command { Some((*session, *end)) } else { None };
-                match self.workers.get(worker).map(|w| w.command(command)) {
-                    Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
-                    Some(Err(Behind)) => {
-                        tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
-                        return opens.map(|(session, end)| (session, Notice::OpenFailed { end, why: "the media worker does not keep up".into() }));
-                    }
-                    None => {}
-                }
-            }
-            Output::Ask(Question::Dns(query)) => {
-                let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
-                tokio::spawn(async move {
-                    let answer = dns.ask(&query).await;
-                    inbox.input(Input::Dns { query, answer }).await;
-                });
-            }
-            Output::Ask(Question::Route { call, hook, body, limit }) => self.ask_route(call, hook, body, limit),
-            Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
-            Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
-            Output::Note(note) => {
-                note.line().log();
-                let now = Instant::now();
-                self.feed.tell(&note, now, &self.clock);
-                self.metrics.count(&note, now);
-                if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
-                    journal.record(cdr, &self.clock);
-                }
-            }
-            Output::CallOver(_) | Output::Linked(_) => {}
-        }
-        None
-    }
-
-    fn ask_route(&mut self, call: CallId, settings: Webhook, body: String, limit: Duration) {
-        let known = self.hooks.get(&settings.url).filter(|h| h.settings() == &settings).cloned();
-        let hook = match known.map_or_else(|| Hook::new(&settings, self.metrics.webhook_counts.clone()).map(Arc::new), Ok) {
-            Ok(hook) => hook,
-            Err(e) => return tracing::error!(code = "WT-5002", "webhooks cannot be sent: {e:#}"),
-        };
-        self.hooks.insert(settings.url.clone(), hook.clone());
-        let (inbox, config) = (self.inbox.clone(), self.gateway.config().clone());
-        tokio::spawn(async move {
-            let answer = hook.ask(&format!("route_{call}"), &body, limit).await;
-            let answer = answer.and_then(|text| steps_of(&text, &config)).map(Box::new);
-            inbox.input(Input::Routed { call, answer }).await;
-        });
-    }
-
-    fn send(&mut self, hop: Hop, bytes: Bytes) {
-        if let Some(hep) = &self.hep {
-            let to = hop.address().or_else(|| if let Hop::Flow(flow) = hop { self.gateway.flow(flow).map(|f| f.remote) } else { None });
-            to.iter().for_each(|to| hep.sent(Instant::now(), *to, &bytes));
-        }
-        match hop {
-            // A full socket buffer loses the datagram, as the network might; the transaction repeats it.
-            Hop::Udp(to) => {
-                if let Some(socket) = &self.udp {
-                    let _ = socket.try_send_to(&bytes, for_socket(self.udp_is_ipv6, to));
-                }
-            }
-            Hop::Flow(flow) => {
-                // A peer that does not read loses its connection, and nobody else is held up.
-                if self.flows.get(&flow).is_some_and(|f| f.try_send(bytes).is_err()) {
-                    self.flows.remove(&flow);
-                }
-            }
-            Hop::Tcp(to) => self.send_connected(hop, to, None, bytes),
-            Hop::Tls(to, number) => {
-                let secure = self.tls_trunks.get(&number).cloned();
-                self.send_connected(hop, to, secure, bytes);
-            }
-        }
-    }
-
-    fn send_connected(&mut self, hop: Hop, to: SocketAddr, secure: Option<Secure>, bytes: Bytes) {
-        let inbox = &self.inbox;
-        if self.connections.get(&hop).is_some_and(mpsc::Sender::is_closed) {
-            self.connections.remove(&hop);
-        }
-        let connection = self.connections.entry(hop).or_insert_with(|| {
-            let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
-            tcp::connect(hop, to, secure, outbox, inbox.clone());
-            send
-        });
-        if connection.try_send(bytes).is_err() {
-            self.connections.remove(&hop);
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! addresses of a peer are acceptable (media rule 6).
 
 use super::{Leg, Party};
+use crate::address::{is_private, is_public};
 use crate::errors::Code;
 use crate::codec::Codec;
 use crate::config::{Config, Prefer};
@@ -81,25 +82,4 @@ fn check_address(config: &Config, leg: &Leg, agreed: &Agreed, signalling: Option
         return Ok(());
     }
     refuse(format!("the SDP names {ip}, which is neither public nor in media = [\"…\"] of trunk {name}")).map_err(|why: Reject| why.code(Code::PRIVATE_MEDIA))
-}
-
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_private() || (ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64),
-        IpAddr::V6(ip) => ip.is_unique_local(),
-    }
-}
-
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let special = v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0;
-            !special && !is_private(ip)
-        }
-        IpAddr::V6(v6) => {
-            let nat64 = v6.segments()[0] == 0x64 && v6.segments()[1] == 0xff9b;
-            let special = v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local() || v6.segments()[0] == 0x2002 || nat64;
-            !special && !is_private(ip) && v6.to_ipv4_mapped().is_none()
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
+use webtrunk::address::is_public;
 use webtrunk::config::{Config, WebTls};
 use webtrunk::errors::Code;
 
@@ -88,10 +89,7 @@ pub async fn doctor(config: &Config, running: bool) -> ExitCode {
 fn addresses(config: &Config) -> Finding {
     let list = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let own = config.public_ips.iter().any(|ip| UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok());
-    let private = config.public_ips.iter().all(|ip| match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback(),
-    });
+    let private = !config.public_ips.iter().any(|ip| is_public(*ip));
     match (private, own) {
         (true, _) => bad(format!("media is offered at {list}, which is private: browsers elsewhere cannot reach it"), "set server.public_ip to the address people reach this machine by, unless all of them are in this network"),
         (false, true) => fine(format!("media is offered at {list}, an address of this machine")),

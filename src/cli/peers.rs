@@ -147,7 +147,7 @@ fn with_host(template: &str, host: &str) -> String {
 pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let kind = kind(args.trunk);
     let host = args.host.as_deref().unwrap_or(kind.host);
-    let ours = own_address();
+    let ours = webtrunk::config::check::own_address().to_string();
     let mut password = [0u8; 9];
     rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut password)?;
     let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, password);
@@ -194,13 +194,4 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// This machine's address on the way to the network; no packet is sent to find it.
-fn own_address() -> String {
-    let probe = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| {
-        s.connect("192.0.2.1:9")?;
-        s.local_addr()
-    });
-    probe.map_or_else(|_| "127.0.0.1".to_owned(), |a| a.ip().to_string())
 }

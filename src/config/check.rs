@@ -419,7 +419,7 @@ fn explain(source: &Source, span: std::ops::Range<usize>, message: &str) -> Prob
 }
 
 /// The address the default route leaves by; no packet is sent to find it.
-fn own_address() -> IpAddr {
+pub fn own_address() -> IpAddr {
     let probe = UdpSocket::bind("0.0.0.0:0").and_then(|s| {
         s.connect("192.0.2.1:9")?;
         s.local_addr()

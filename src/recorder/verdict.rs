@@ -4,6 +4,7 @@
 //! one; a call that was answered and ended as calls do is looked at for what its people heard. Of several
 //! faults the one nearest to the root is told: a browser that ICE never reached also sent no audio.
 
+use crate::address::is_public;
 use crate::call::{Cdr, HangupBy};
 use crate::errors::Code;
 use crate::media::Statistics;
@@ -123,13 +124,6 @@ fn default_code(cdr: &Cdr) -> Code {
     }
 }
 
-fn is_private(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_loopback() || (ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1])),
-        IpAddr::V6(ip) => ip.is_loopback() || (ip.segments()[0] & 0xfe00) == 0xfc00 || (ip.segments()[0] & 0xffc0) == 0xfe80,
-    }
-}
-
 /// A look at one end: its figures, its side, who is there, and where its SIP comes from.
 type Look<'a> = dyn Fn(&Statistics, Side, &str, Option<IpAddr>) -> Option<Verdict> + 'a;
 
@@ -157,8 +151,8 @@ fn path(s: &Statistics, who: &str, remote: Option<IpAddr>, offered: &[IpAddr], t
         return None;
     }
     let ours = offered.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-    if let Some(remote) = remote.filter(|r| !is_private(*r))
-        && offered.iter().all(|ip| is_private(*ip))
+    if let Some(remote) = remote.filter(|r| is_public(*r))
+        && offered.iter().all(|ip| !is_public(*ip))
     {
         let sentence = format!("{who} could not reach us for media: we offered {ours}, which is private, and the browser is outside, at {}", remote.to_canonical());
         return Some(Verdict::new(Code::PRIVATE_PUBLIC_IP, Side::Gateway, sentence));
@@ -213,7 +207,7 @@ fn silence(s: &Statistics, side: Side, who: &str, remote: Option<IpAddr>, talked
         let sentence = format!("{who} announced {announced} but sends from elsewhere{from}: {} packets were not taken", s.dropped.unknown_source);
         return Some(Verdict::new(Code::OTHER_SOURCE, side, sentence));
     }
-    if is_private(announced.ip()) && remote.is_some_and(|r| !is_private(r)) {
+    if !is_public(announced.ip()) && remote.is_some_and(is_public) {
         let sentence = format!("{who} answered with a private address, {}, and sent nothing for {seconds} s", announced.ip());
         return Some(Verdict::new(Code::PRIVATE_MEDIA, side, sentence));
     }
