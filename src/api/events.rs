@@ -145,17 +145,20 @@ impl Feed {
 }
 
 fn data_of(note: &Note) -> Option<(&'static str, Value)> {
-    let line = note.line();
-    let call = line.call.map(|c| c.to_string());
-    let warning = || json!({ "call": call, "code": line.code.to_string(), "text": line.text });
+    // Formatted only where its text is told.
+    let code = || note.line().code.to_string();
+    let warning = || {
+        let line = note.line();
+        json!({ "call": line.call.map(|c| c.to_string()), "code": line.code.to_string(), "text": line.text })
+    };
     Some(match note {
-        Note::CallStarted { from, number, route, .. } => ("call.started", json!({ "call": call, "from": from, "to": number, "route": route })),
-        Note::CallRefused { from, to, status, why, .. } => {
-            ("call.refused", json!({ "call": call, "from": from, "to": to, "sip_code": status, "code": line.code.to_string(), "why": why }))
+        Note::CallStarted { call, from, number, route } => ("call.started", json!({ "call": call.to_string(), "from": from, "to": number, "route": route })),
+        Note::CallRefused { call, from, to, status, why, .. } => {
+            ("call.refused", json!({ "call": call.to_string(), "from": from, "to": to, "sip_code": status, "code": code(), "why": why }))
         }
         Note::CallRinging { call } => ("call.ringing", json!({ "call": call.to_string() })),
-        Note::CallAnswered { by, after, codecs, .. } => {
-            ("call.answered", json!({ "call": call, "by": by, "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1] }))
+        Note::CallAnswered { call, by, after, codecs } => {
+            ("call.answered", json!({ "call": call.to_string(), "by": by, "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1] }))
         }
         Note::Quality { call, leg, figures } => ("call.quality", json!({
             "call": call.to_string(), "leg": leg, "codec": figures.codec, "mos_estimated": figures.mos.0, "packets_in": figures.received,
@@ -167,9 +170,9 @@ fn data_of(note: &Note) -> Option<(&'static str, Value)> {
         }
         Note::Registered { user, flows, user_agent } => ("registration.added", json!({ "user": user, "flows": flows, "user_agent": user_agent })),
         Note::Unregistered { user, why } => ("registration.removed", json!({ "user": user, "why": why })),
-        Note::LoginRefused { user, remote, why, .. } => ("login.refused", json!({ "user": user, "remote": remote.to_string(), "code": line.code.to_string(), "why": why })),
+        Note::LoginRefused { user, remote, why, .. } => ("login.refused", json!({ "user": user, "remote": remote.to_string(), "code": code(), "why": why })),
         Note::TrunkUp { trunk, .. } => ("trunk.up", json!({ "trunk": trunk })),
-        Note::TrunkDown { trunk, why } => ("trunk.down", json!({ "trunk": trunk, "why": why, "code": line.code.to_string() })),
+        Note::TrunkDown { trunk, why } => ("trunk.down", json!({ "trunk": trunk, "why": why, "code": code() })),
         Note::TrunkSwitched { trunk, enabled: true } => ("trunk.up", json!({ "trunk": trunk, "by": "operator" })),
         Note::TrunkSwitched { trunk, enabled: false } => ("trunk.down", json!({ "trunk": trunk, "by": "operator" })),
         Note::Reloaded { changes } => ("config.reloaded", json!({ "changes": changes })),
