@@ -59,6 +59,29 @@ export function consoleCases(chrome) {
     await stop(own);
   });
 
+  test("a microphone that is muted from the start is named, and one that speaks is not", async () => {
+    const own = await demo(chrome(), 8101, { viewport: { width: 1280, height: 900 } });
+    const { page } = own;
+    const verdict = async (seconds) => {
+      await page.click('#numbers button:has-text("+12065550123")');
+      await connected(page);
+      await new Promise((done) => setTimeout(done, seconds * 1000));
+      await page.click("#hangup");
+      await over(page);
+      await page.waitForSelector("#beside .said");
+      return page.textContent("#beside .said");
+    };
+    const loud = await verdict(5);
+    if (!/talked for/.test(loud)) throw new Error(`a good call is blamed: ${loud}`);
+    await page.evaluate(() => {
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async (wanted) => { const stream = await ask(wanted); stream.getTracks().forEach((track) => { track.enabled = false; }); return stream; };
+    });
+    const muted = await verdict(5);
+    if (!/WT-3013/.test(muted)) throw new Error(`a muted microphone is not named: ${muted}`);
+    await stop(own);
+  });
+
   test("the phone checks its line, shows both levels, and hands a call over", async () => {
     const own = await demo(chrome(), 8100, { viewport: { width: 1280, height: 900 } });
     const { page } = own;

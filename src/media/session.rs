@@ -67,8 +67,6 @@ pub trait Sink {
 const ONE_WAY: Duration = Duration::from_secs(5);
 /// No media from anyone for this long is reported.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Longest Opus packet of digital silence: Chromium's muted track sends 3 bytes a frame, libopus up to 10 at its start.
-const OPUS_OF_NOTHING: usize = 10;
 /// One frame of our own audio.
 const TICK: Duration = Duration::from_millis(20);
 /// libopus's highest complexity: no limit.
@@ -417,7 +415,9 @@ impl Session {
         self.silent_since = now;
         let receives = agreed.direction.receives();
         if let Content::Audio(codec) = content {
-            end.sounding += u64::from(is_sounding(codec, packet.payload(datagram)));
+            // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the doubt.
+            let decoded = codec == Codec::Opus && matches!(end.path, Path::Transcode(_));
+            end.sounding += u64::from(!decoded && is_sounding(codec, packet.payload(datagram)));
         }
         end.take_sample(now);
         if !receives {
@@ -451,11 +451,11 @@ impl Session {
     }
 }
 
-/// Whether a packet holds more than digital silence. G.711 and G.722 of nothing is one value over and over; Opus
-/// needs a few bytes for it, whatever its bit rate.
+/// Whether a packet may hold more than digital silence: G.711 and G.722 of nothing is one value over and over. Of
+/// Opus it cannot be told (Chromium's muted track is 35 bytes a frame).
 fn is_sounding(codec: Codec, payload: &[u8]) -> bool {
     match codec {
-        Codec::Opus => payload.len() > OPUS_OF_NOTHING,
+        Codec::Opus => true,
         Codec::Pcmu | Codec::Pcma => payload.first().is_some_and(|first| payload.iter().any(|b| (b ^ first) & 0x7e != 0)),
         Codec::G722 => payload.first().is_some_and(|first| payload.iter().any(|b| b != first)),
     }

@@ -1,6 +1,7 @@
 //! From one end to the other: relayed where the codecs agree, else transcoded.
 
 use super::{MAX_DATAGRAM, Session, Sink};
+use crate::codec::Codec;
 use crate::codec::tones::Heard;
 use crate::media::egress::Numbers;
 use crate::media::end::{ECHO_LINE, Join, Path};
@@ -26,6 +27,10 @@ struct Outlet<'a, S> {
 
 impl<S: Sink> Frames for Outlet<'_, S> {
     fn frame(&mut self, silence: u32, pcm: &[i16]) {
+        let source = &mut self.session.ends[self.from];
+        if source.settings.as_ref().is_some_and(|s| s.agreed.codec == Codec::Opus) {
+            source.sounding += u64::from(pcm.iter().any(|s| s.unsigned_abs() > FAINT));
+        }
         let end = &mut self.session.ends[self.to];
         let Some(encoder) = end.encoder(Some(self.rate)) else { return };
         let (clock, silent, step) = (encoder.codec.clock(), encoder.units(silence as usize), encoder.units(pcm.len()));
@@ -47,6 +52,9 @@ impl<S: Sink> Frames for Outlet<'_, S> {
         self.session.hear_tone(self.now, self.from, heard, self.sink);
     }
 }
+
+/// Loudest sample of what passes for silence, -60 dBFS: Opus of nothing decodes to little more.
+const FAINT: u16 = 32;
 
 impl Session {
     pub(super) fn forward(&mut self, now: Instant, at: usize, packet: Packet, datagram: &[u8], content: Content, sink: &mut impl Sink) {
