@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use webtrunk::config::{self, Config};
-use webtrunk::dialplan::Attempt;
+use webtrunk::dialplan::{Attempt, Step};
 use webtrunk::gateway::Gauges;
 use cli::client::{Client, NotReachable, Reach, Refused};
 use cli::{call, local, look, peers, print, steer, top};
@@ -395,6 +395,17 @@ async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a dial step sends to each of its trunks.
+fn sent(config: &Config, step: &Step, number: &str) -> Vec<String> {
+    let Step::Dial { trunks, to, .. } = step else { return Vec::new() };
+    let number = to.as_ref().map_or_else(|| number.to_owned(), |to| to.replace("{number}", number));
+    let uri = |name: &String| match config.trunks.get(name).and_then(|t| t.uri.as_ref()) {
+        Some(uri) => format!("INVITE sip:{number}@{}", uri.address()),
+        None => format!("INVITE sip:{number}@… where trunk {name} registers from"),
+    };
+    trunks.iter().map(uri).collect()
+}
+
 fn dialplan_test(config: &Config, number: &str, caller: Option<&str>, at: Option<&str>) -> anyhow::Result<ExitCode> {
     let first = config.users.keys().next().map(|u| format!("user:{u}"));
     let caller = caller.map(str::to_owned).or(first).ok_or_else(|| anyhow!("there is no user; say who calls with --as trunk:NAME"))?;
@@ -415,7 +426,8 @@ fn dialplan_test(config: &Config, number: &str, caller: Option<&str>, at: Option
     };
     let verdict = config.plan.route(&Attempt { context: &context, dialled: number, unix: unix.as_second() as u64 });
     let verdict = verdict.ok_or_else(|| anyhow!("there is no dialplans/{context}.toml"))?;
-    println!("dialled   {number}\nnumber    {}\ncaller    {caller}\ncontext   {context}\n", verdict.number);
+    let region = webtrunk::dialplan::region_of(&verdict.number).map(|r| format!("   ({r})")).unwrap_or_default();
+    println!("dialled   {number}\nnumber    {}{region}\ncaller    {caller}\ncontext   {context}\n", verdict.number);
     for considered in &verdict.trace {
         match &considered.why_not {
             Some(why) => println!("  ✗ {:<18} {:<16} {why}", considered.route, considered.pattern),
@@ -423,11 +435,15 @@ fn dialplan_test(config: &Config, number: &str, caller: Option<&str>, at: Option
         }
     }
     let Some(route) = verdict.route else {
-        println!("\nno route: the caller gets 404");
+        match verdict.barred {
+            Some(why) => println!("\nno route: the caller gets 403: {why}"),
+            None => println!("\nno route: the caller gets 404"),
+        }
         return Ok(ExitCode::FAILURE);
     };
     for (n, step) in route.steps.iter().enumerate() {
         println!("      {}. {step}", n + 1);
+        sent(config, step, &verdict.number).iter().for_each(|line| println!("         {line}"));
     }
     let shown = route.caller_id.as_deref().unwrap_or("{user.did}").replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
     println!("\ncaller id {shown}");

@@ -220,14 +220,17 @@ impl Core {
 
     fn ask_route(&mut self, call: CallId, settings: Webhook, body: String, limit: Duration) {
         let known = self.hooks.get(&settings.url).filter(|h| h.settings() == &settings).cloned();
-        let hook = match known.map_or_else(|| Hook::new(&settings, self.metrics.webhook_counts.clone()).map(Arc::new), Ok) {
-            Ok(hook) => hook,
-            Err(e) => return tracing::error!(code = "WT-5002", "webhooks cannot be sent: {e:#}"),
-        };
-        self.hooks.insert(settings.url.clone(), hook.clone());
+        let hook = known.map_or_else(|| Hook::new(&settings, self.metrics.webhook_counts.clone()).map(Arc::new), Ok);
+        if let Ok(hook) = &hook {
+            self.hooks.insert(settings.url.clone(), hook.clone());
+        }
         let (inbox, config) = (self.inbox.clone(), self.gateway.config().clone());
+        // The call waits, so an answer comes whatever happens.
         tokio::spawn(async move {
-            let answer = hook.ask(&format!("route_{call}"), &body, limit).await;
+            let answer = match hook {
+                Ok(hook) => hook.ask(&format!("route_{call}"), &body, limit).await,
+                Err(e) => Err(format!("webhooks cannot be sent: {e:#}")),
+            };
             let answer = answer.and_then(|text| steps_of(&text, &config)).map(Box::new);
             inbox.input(Input::Routed { call, answer }).await;
         });

@@ -334,7 +334,8 @@ fn received(text: &str, via: &Via<'_>, source: SocketAddr) -> String {
     let mut out = String::with_capacity(text.len() + 64);
     out.push_str(head);
     let asked = via.params.iter().any(|(n, v)| n.eq_ignore_ascii_case("rport") && v.is_none());
-    let kept = |(n, _): &(&str, Option<&str>)| !n.eq_ignore_ascii_case("received") && !(asked && n.eq_ignore_ascii_case("rport"));
+    let ours = |n: &str| n.eq_ignore_ascii_case("received") || (asked && n.eq_ignore_ascii_case("rport"));
+    let kept = |(n, _): &(&str, Option<&str>)| !ours(n);
     for (name, value) in via.params.iter().filter(kept) {
         out.push(';');
         out.push_str(name);

@@ -365,6 +365,14 @@ fn what_needs_no_gateway_works_without_one() {
     assert!(Server::offline(&["ports", "-c", &config, "--ufw"]).out.contains("ufw allow 20000:29999/udp"));
     assert!(Server::offline(&["ports", "-c", &config, "--nft"]).out.contains("udp dport 20000-29999 accept"));
     let doctor = Server::offline(&["doctor", "-c", &config]);
+    let test = |args: &[&str]| Server::offline(&[&["dialplan", "test"], args, &["-c", &config]].concat());
+    let routed = test(&["(206) 555-0123", "--as", "user:alice"]);
+    for wanted in ["+12065550123   (US)", "✓ US and Canada", "INVITE sip:+12065550123@10.0.0.20:5060", "caller id +12065550111"] {
+        assert!(routed.out.contains(wanted), "{wanted} is not in {routed:?}");
+    }
+    let jamaica = test(&["+1 876 555 0123"]);
+    assert!(jamaica.code == 1 && jamaica.out.contains("the caller gets 403: it lies in JM, and region allows US, CA"), "{jamaica:?}");
+    assert!(test(&["911", "--at", "2026-12-25T10:00:00Z"]).out.contains("✓ Emergency"));
     let online = Server::offline(&["check-config", "-c", &config, "--online"]);
     assert!(online.out.contains("fine. 1 users") && online.out.contains("Opus: libopus"), "{online:?}");
     assert!(doctor.out.contains("Opus: libopus") && doctor.out.contains("trunk asterisk is at 10.0.0.20:5060"), "{doctor:?}");
