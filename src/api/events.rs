@@ -116,6 +116,7 @@ impl Feed {
     }
 
     fn push(&self, kind: &'static str, data: Data, now: Instant, clock: &WallClock) {
+        debug_assert!(KINDS.iter().any(|k| k.0 == kind), "{kind} is not among the kinds that are told of");
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
         let event = Arc::new(Event { id: kept.0, kind, at: now, clock: *clock, data });

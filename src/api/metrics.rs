@@ -6,6 +6,7 @@
 use crate::call::Cdr;
 use crate::gateway::{Gateway, Gauges};
 use crate::observe::Note;
+use crate::sip::{Message, Method};
 use crate::trunk::Health;
 use crate::webhook::Counts;
 use prometheus_client::encoding::text::encode;
@@ -61,6 +62,11 @@ struct Fate {
 }
 
 const DELAYS: usize = 256;
+/// Methods that are counted; the last is every other.
+const METHODS: [Method; 15] = [
+    Method::Invite, Method::Ack, Method::Bye, Method::Cancel, Method::Register, Method::Options, Method::Info, Method::Prack, Method::Update, Method::Message,
+    Method::Subscribe, Method::Notify, Method::Refer, Method::Publish, Method::Other,
+];
 
 /// All counters of a node.
 pub struct Metrics {
@@ -95,6 +101,9 @@ pub struct Metrics {
     webhooks: [Gauge; 3],
     /// What webhooks came to, counted where they are sent.
     pub webhook_counts: Arc<Counts>,
+    /// SIP messages, counted without a look-up: requests by method, responses by class; in, out.
+    requests: [[Counter; 2]; METHODS.len()],
+    responses: [[Counter; 2]; 6],
     fates: Mutex<BTreeMap<String, Fate>>,
 }
 
@@ -138,6 +147,8 @@ impl Metrics {
             reloaded: Gauge::default(),
             webhooks: Default::default(),
             webhook_counts: Arc::default(),
+            requests: Default::default(),
+            responses: Default::default(),
             fates: Mutex::default(),
         };
         metrics.register();
@@ -177,11 +188,51 @@ impl Metrics {
         for (name, gauge) in ["delivered", "failed", "dead"].into_iter().zip(&self.webhooks) {
             r.register(format!("webhook_{name}"), "Webhook requests since the start that were delivered, failed, or are kept in the dead-letter file", gauge.clone());
         }
+        let (requests, responses): (Family<Label, Counter>, Family<Label, Counter>) = Default::default();
+        for (d, direction) in ["in", "out"].into_iter().enumerate() {
+            let label = |name: &'static str, value: String| vec![(name, value), ("direction", direction.to_owned())];
+            for (n, method) in METHODS.iter().enumerate() {
+                self.requests[n][d] = requests.get_or_create(&label("method", method.to_string())).clone();
+            }
+            for class in 0..6 {
+                self.responses[class][d] = responses.get_or_create(&label("class", format!("{}xx", class + 1))).clone();
+            }
+        }
+        r.register("sip_requests", "Requests in and out, repetitions among them", requests);
+        r.register("sip_responses", "Responses in and out, by class", responses);
         r.register("trunk_up", "1 where a trunk takes calls", self.trunk_up.clone());
         r.register("trunk_calls", "Calls on a trunk", self.trunk_calls.clone());
         r.register("trunk_calls_limit", "Its max_calls", self.trunk_limit.clone());
         r.register_with_unit("trunk_rtt", "Its answer to OPTIONS", Unit::Seconds, self.trunk_rtt.clone());
         r.register("config_last_reload_success_timestamp_seconds", "When the configuration in force was taken", self.reloaded.clone());
+    }
+
+    /// Counts a message that came in.
+    pub fn received(&self, message: &Message) {
+        match message.status() {
+            0 => self.request(message.method(), 0),
+            status => self.response(status, 0),
+        }
+    }
+
+    /// Counts a message that goes out.
+    pub fn sent(&self, bytes: &[u8]) {
+        let mut words = bytes.split(|b| *b == b' ').map(|w| std::str::from_utf8(w).unwrap_or_default());
+        match words.next() {
+            Some("SIP/2.0") => self.response(words.next().and_then(|s| s.parse().ok()).unwrap_or(0), 1),
+            method => self.request(Method::from_token(method.unwrap_or_default()), 1),
+        }
+    }
+
+    fn request(&self, method: Method, direction: usize) {
+        let at = METHODS.iter().position(|m| *m == method).unwrap_or(METHODS.len() - 1);
+        self.requests[at][direction].inc();
+    }
+
+    fn response(&self, status: u16, direction: usize) {
+        if let Some(class) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
+            class[direction].inc();
+        }
     }
 
     /// Counts what a note says.

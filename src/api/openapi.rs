@@ -1,5 +1,6 @@
 //! The API described by itself: OpenAPI 3.1, from one table of routes.
 
+use super::events::KINDS;
 use axum::Json;
 use serde_json::{Map, Value, json};
 
@@ -55,6 +56,10 @@ pub fn generate() -> Value {
                 "default": { "description": "why not", "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } },
             },
         });
+        if *path == "/events" {
+            let kinds: Vec<String> = KINDS.iter().map(|(kind, when)| format!("{kind}: {when}")).collect();
+            operation["description"] = json!(format!("Each is {{type, timestamp, data}}, as in a webhook. {}", kinds.join("; ")));
+        }
         let text = json!({ "type": "string" });
         let body = match *path {
             "/dialplan/test" => Some((["number"], json!({ "number": text, "as": text, "context": text }))),

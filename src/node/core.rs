@@ -160,8 +160,9 @@ impl Core {
         if let Input::FlowClosed { flow } = &input {
             self.flows.remove(flow);
         }
-        if let (Some(hep), Input::Received { remote, message, .. }) = (&self.hep, &input) {
-            hep.received(Instant::now(), *remote, message);
+        if let Input::Received { remote, message, .. } = &input {
+            self.metrics.received(message);
+            self.hep.iter().for_each(|hep| hep.received(Instant::now(), *remote, message));
         }
         self.gateway.handle(Instant::now(), input, out);
         self.perform_all(out);
@@ -237,6 +238,7 @@ impl Core {
     }
 
     fn send(&mut self, hop: Hop, bytes: Bytes) {
+        self.metrics.sent(&bytes);
         if let Some(hep) = &self.hep {
             let to = hop.address().or_else(|| if let Hop::Flow(flow) = hop { self.gateway.flow(flow).map(|f| f.remote) } else { None });
             to.iter().for_each(|to| hep.sent(Instant::now(), *to, &bytes));

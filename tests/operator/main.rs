@@ -167,6 +167,7 @@ fn events_come_as_they_happen_and_metrics_count_them() {
     for wanted in [
         "webtrunk_build_info{version=", "webtrunk_up 1", "webtrunk_draining 0", "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
         "webtrunk_calls_refused_total{code=\"WT-1104\"} 1", "webtrunk_trunk_up{trunk=\"peer\"} 1", "webtrunk_call_duration_seconds_count", "webtrunk_trunk_calls{trunk=\"peer\"} 0",
+        "webtrunk_sip_requests_total{method=\"INVITE\",direction=\"in\"} 2", "webtrunk_sip_responses_total{class=\"4xx\",direction=\"out\"} 1",
         "webtrunk_recorder_calls 2", "webtrunk_config_last_reload_success_timestamp_seconds", "# EOF",
     ] {
         assert!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
