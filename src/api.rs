@@ -181,6 +181,8 @@ pub fn router(api: Api) -> Router {
         .route("/errors", get(server::errors))
         .route("/errors/{code}", get(server::error))
         .route("/cdr", get(server::cdr))
+        .route("/webhooks", get(server::webhooks))
+        .route("/webhooks/{id}/resend", post(server::resend))
         .route("/events", get(events::stream))
         .route("/openapi.json", get(openapi::document))
         .fallback(|request: Request| async move { Problem::new(StatusCode::NOT_FOUND, format!("there is no {}", request.uri().path())).fix("GET /api/v1/openapi.json lists everything there is") })

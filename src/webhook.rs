@@ -15,7 +15,8 @@ use reqwest::{Client, Url, redirect};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, mpsc};
@@ -159,10 +160,37 @@ fn cause(error: &reqwest::Error) -> String {
     inner.to_string()
 }
 
+/// One event on its way to the web application, or what came of it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub id: String,
+    pub event: Arc<Event>,
+    pub began: SystemTime,
+    pub tries: u32,
+    /// Nothing while it is tried; then whether it arrived, or why not.
+    pub outcome: Option<Result<(), String>>,
+}
+
+/// The newest deliveries, the oldest first.
+type Log = Arc<Mutex<VecDeque<Delivery>>>;
+
+/// Deliveries that are remembered.
+const REMEMBERED: usize = 200;
+
+/// Notes what a try came to: `tries` more, and the outcome once there is one.
+fn note(log: &Log, id: &str, tries: u32, outcome: Option<&Result<String, String>>) {
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(delivery) = log.iter_mut().rev().find(|d| d.id == id) {
+        delivery.tries += tries;
+        delivery.outcome = outcome.map(|o| o.as_ref().map(|_| ()).map_err(Clone::clone));
+    }
+}
+
 /// Where events are handed over.
 #[derive(Clone)]
 pub struct Outbox {
     events: mpsc::Sender<Arc<Event>>,
+    log: Log,
     dead: PathBuf,
     counts: Arc<Counts>,
 }
@@ -173,6 +201,20 @@ impl Outbox {
         if event.kind != "call.quality" && self.events.try_send(event.clone()).is_err() {
             bury(&self.dead, &event.body().to_string(), "too many events wait", &self.counts);
         }
+    }
+}
+
+impl Outbox {
+    /// The newest deliveries, the newest first.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
+    /// Tells an event once more; false where it is not remembered.
+    pub fn again(&self, id: &str) -> bool {
+        let found = self.deliveries().into_iter().find(|d| d.id == id);
+        found.iter().for_each(|d| self.tell(&d.event));
+        found.is_some()
     }
 }
 
@@ -188,25 +230,40 @@ fn bury(file: &PathBuf, body: &str, why: &str, counts: &Counts) {
 /// Starts telling `hook` events; `salt` makes their ids this process's own. Dead letters go to `dead`.
 pub fn start(hook: Arc<Hook>, dead: PathBuf, salt: u64) -> (Outbox, tokio::task::JoinHandle<()>) {
     let (events, mut inbox) = mpsc::channel::<Arc<Event>>(QUEUE);
-    let outbox = Outbox { events, dead: dead.clone(), counts: hook.counts.clone() };
+    let log = Log::default();
+    let outbox = Outbox { events, log: log.clone(), dead: dead.clone(), counts: hook.counts.clone() };
     let task = tokio::spawn(async move {
         let room = Arc::new(Semaphore::new(PARALLEL));
         while let Some(event) = inbox.recv().await {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let (hook, dead) = (hook.clone(), dead.clone());
+            let (hook, dead, log) = (hook.clone(), dead.clone(), log.clone());
+            let id = format!("msg_{salt:016x}{:08x}", event.id);
+            remember(&log, &id, &event);
             tokio::spawn(async move {
-                let (id, body) = (format!("msg_{salt:016x}{:08x}", event.id), event.body().to_string());
+                let body = event.body().to_string();
                 let first = hook.post(&id, &body, EVENT_TIMEOUT).await;
+                note(&log, &id, 1, first.is_ok().then_some(&first));
                 // A slow target must not keep the others' first tries waiting.
                 drop(permit);
-                deliver(&hook, &id, &body, first, &dead).await;
+                let told = deliver(&hook, &id, &body, first, &dead, &log).await;
+                note(&log, &id, 0, Some(&told));
             });
         }
     });
     (outbox, task)
 }
 
-async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, String>, dead: &PathBuf) {
+/// A new line in the log; one that is told again keeps its id, so that its receiver can tell.
+fn remember(log: &Log, id: &str, event: &Arc<Event>) {
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    log.retain(|d| d.id != id);
+    if log.len() == REMEMBERED {
+        log.pop_front();
+    }
+    log.push_back(Delivery { id: id.to_owned(), event: event.clone(), began: SystemTime::now(), tries: 0, outcome: None });
+}
+
+async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, String>, dead: &PathBuf, log: &Log) -> Result<String, String> {
     let mut tried = first;
     for pause in PAUSES {
         let Err(why) = &tried else { break };
@@ -214,14 +271,16 @@ async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, String
         tracing::info!("webhook {id} is tried again in {} s: {why}", pause.as_secs());
         tokio::time::sleep(pause).await;
         tried = hook.post(id, body, EVENT_TIMEOUT).await;
+        note(log, id, 1, None);
     }
-    match tried {
+    match &tried {
         Ok(_) => drop(hook.counts.delivered.fetch_add(1, Ordering::Relaxed)),
         Err(why) => {
             tracing::warn!(code = "WT-5002", "webhook {id} could not be told in an hour and is kept in {}: {why}", dead.display());
-            bury(dead, body, &why, &hook.counts);
+            bury(dead, body, why, &hook.counts);
         }
     }
+    tried
 }
 
 #[cfg(test)]
@@ -246,7 +305,8 @@ mod tests {
         let _ = std::fs::remove_file(&dead);
         let began = tokio::time::Instant::now();
         let first = hook.post("msg_1", "{\"type\":\"call.ended\"}", EVENT_TIMEOUT).await;
-        deliver(&hook, "msg_1", "{\"type\":\"call.ended\"}", first, &dead).await;
+        let told = deliver(&hook, "msg_1", "{\"type\":\"call.ended\"}", first, &dead, &Log::default()).await;
+        assert!(told.is_err());
         assert!((Duration::from_secs(3_500)..Duration::from_secs(3_700)).contains(&began.elapsed()), "{:?}", began.elapsed());
         let kept = std::fs::read_to_string(&dead).expect("it is kept");
         assert!(kept.lines().count() == 1 && kept.contains("call.ended") && kept.contains("refused"), "{kept}");

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { SHOTS, HERE, binary, connected, dial, equal, over, phone, start, test, until, work } from "./rig.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js", { paths: [HERE] }), "utf8");
-const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "settings"];
+const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
 
 /** WCAG 2.2 A and AA, by axe; the page's policy lets no script in, so it comes by the debugger. */
 async function accessible(page, what) {

@@ -54,7 +54,7 @@ impl Event {
     }
 
     /// The call it is about.
-    fn call(&self) -> Option<String> {
+    pub fn call(&self) -> Option<String> {
         match &self.data {
             Data::Value(value) => value["call"].as_str().map(str::to_owned),
             Data::Record(cdr) => Some(cdr.call.to_string()),
@@ -130,6 +130,11 @@ impl Feed {
             outbox.tell(&event);
         }
         let _ = self.live.send(event);
+    }
+
+    /// The web application's outbox, where there is one.
+    pub fn outbox(&self) -> Option<&Outbox> {
+        self.outbox.get()
     }
 
     /// Tells a web application from now on.

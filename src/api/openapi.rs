@@ -33,6 +33,8 @@ pub const ROUTES: &[Route] = &[
     ("get", "/errors", "Every code, its likely cause and its fix", "read", &[]),
     ("get", "/errors/{code}", "One code", "read", &[]),
     ("get", "/cdr", "Call records of the file, the newest first", "read", &[("from", "RFC 3339 or its beginning"), ("to", "likewise, not included"), ("number", "part of the number"), ("user", "who called or answered"), ("outcome", "success, busy, no_answer, cancelled, refused, server_error"), ("limit", "at most this many")]),
+    ("get", "/webhooks", "The newest deliveries of the events' webhook", "read", &[]),
+    ("post", "/webhooks/{id}/resend", "Tell an event once more", "write", &[]),
     ("get", "/events", "Server-sent events; Last-Event-ID is honoured", "read", &[("types", "kinds, separated by commas; call.* is all of calls"), ("call", "of one call only")]),
     ("get", "/openapi.json", "This document", "read", &[]),
 ];

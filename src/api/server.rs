@@ -245,6 +245,26 @@ pub async fn credentials(State(api): State<Api>, wanted: Result<Json<Wanted>, ax
 /// Bytes of the record file read at once.
 const BLOCK: u64 = 1 << 20;
 
+/// GET /webhooks: the newest deliveries, the newest first.
+pub async fn webhooks(State(api): State<Api>) -> Json<Value> {
+    let deliveries = api.feed.outbox().map(crate::webhook::Outbox::deliveries).unwrap_or_default();
+    let show = |d: crate::webhook::Delivery| json!({
+        "id": d.id, "type": d.event.kind, "call": d.event.call(), "tries": d.tries,
+        "began": jiff::Timestamp::try_from(d.began).map(|t| format!("{t:.3}")).unwrap_or_default(),
+        "state": match &d.outcome { None => "trying", Some(Ok(())) => "delivered", Some(Err(_)) => "dead" },
+        "why": d.outcome.and_then(Result::err), "body": d.event.body(),
+    });
+    Json(deliveries.into_iter().map(show).collect())
+}
+
+/// POST /webhooks/{id}/resend
+pub async fn resend(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    let Some(outbox) = api.feed.outbox() else {
+        return Err(Problem::new(StatusCode::CONFLICT, "no webhook is told of events").fix("set [events] webhook = { url = \"…\", secret = … }"));
+    };
+    if outbox.again(&id) { Ok(Json(json!({ "id": id, "sent": true }))) } else { Err(Problem::missing("delivery", &id)) }
+}
+
 fn error_json(code: Code) -> Option<Value> {
     let entry = code.entry()?;
     Some(json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix }))

@@ -1,7 +1,7 @@
 // The gateway's side of the page: what goes on, what happened, and why. All of it comes from /api/v1.
 
 const $ = (id) => document.getElementById(id);
-const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "settings"];
+const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
 let token = null, chosen = null, picked = [], settings = {};
 
 /** An element with attributes and children; texts are texts, never HTML. */
@@ -196,6 +196,15 @@ async function showDialplan() {
   $("view-dialplan").replaceChildren(form, ...contexts.map((c) => h("section", { class: "card" }, h("h2", {}, c.context), h("ol", {}, ...c.routes.map((r) => h("li", {}, h("b", {}, r.route), `: ${r.steps.join(", then ")}`))))));
 }
 
+async function showWebhooks() {
+  const again = (id) => h("button", { type: "button", onclick: () => api(`/webhooks/${id}/resend`, "POST").then(() => { tell("told once more"); return showWebhooks(); }).catch(failed) }, "Send again");
+  $("view-webhooks").replaceChildren(h("section", { class: "card" }, h("h2", {}, "Webhooks"), table("What the web application was told", [
+    ["When", (d) => d.began, "num"], ["Event", (d) => d.type], ["Call", (d) => d.call ?? "–"], ["Tries", (d) => d.tries, "num"],
+    ["State", (d) => h("span", { class: d.state === "delivered" ? "up" : d.state === "dead" ? "down" : null }, d.why ? `${d.state}: ${d.why}` : d.state)],
+    ["Body", (d) => h("details", {}, h("summary", {}, "Show"), h("pre", { tabindex: "0" }, JSON.stringify(d.body, null, 2)))], ["Do", (d) => again(d.id)],
+  ], await api("/webhooks"), "Nothing was told yet. [events] webhook = { url, secret } in the configuration names who is to be told.")));
+}
+
 async function showSettings() {
   const [config, status] = await Promise.all([api("/config"), api("/status")]);
   const about = [["Version", status.version], ["Calls", `${status.calls} of ${status.limits.calls}`], ["Connections", status.flows], ["Remembered", `${status.recorder.calls} calls, ${Math.ceil(status.recorder.bytes / 1000)} kB`], ["Draining", status.draining ? "yes" : "no"]];
@@ -204,7 +213,7 @@ async function showSettings() {
     ...Object.entries(config).map(([name, part]) => h("section", { class: "card" }, h("h2", {}, `[${name}]`), h("pre", { tabindex: "0" }, JSON.stringify(part, null, 2)))));
 }
 
-const SHOW = { phone: showBeside, calls: showCalls, trunks: showTrunks, users: showUsers, dialplan: showDialplan, settings: showSettings };
+const SHOW = { phone: showBeside, calls: showCalls, trunks: showTrunks, users: showUsers, dialplan: showDialplan, webhooks: showWebhooks, settings: showSettings };
 
 function current() {
   const name = location.hash.replace("#/", "");

@@ -282,7 +282,7 @@ fn every_route_of_openapi_answers() {
             ("delete", "/calls/{id}") => &[409],
             ("delete", "/registrations/{user}") => &[404],
             // No [credentials] here.
-            ("post", "/credentials") => &[409],
+            ("post", "/credentials" | "/webhooks/{id}/resend") => &[409],
             _ => &[200],
         };
         assert!(expected.contains(&status), "{method} {path}: {answer}");
@@ -339,6 +339,16 @@ fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
         let expected = webtrunk::webhook::signature("0123456789abcdef0123", &header("webhook-id"), header("webhook-timestamp").parse().expect("seconds"), body);
         assert_eq!(header("webhook-signature"), expected);
     }
+    let list = || {
+        let answer = server.control("GET", "/api/v1/webhooks", "");
+        serde_json::from_str::<serde_json::Value>(answer.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
+    };
+    server.until(|| list()[0]["state"] == "delivered");
+    let (id, before) = (list()[0]["id"].as_str().expect("an id").to_owned(), shop.got().len());
+    assert!(server.control("POST", &format!("/api/v1/webhooks/{id}/resend"), "").contains("\"sent\":true"));
+    server.until(|| shop.got().len() > before);
+    assert!(shop.got().last().expect("it came").contains(&format!("webhook-id: {id}")), "by its own id again");
+    assert!(server.control("POST", "/api/v1/webhooks/none/resend", "").contains("404"));
     shop.answer_with("nonsense");
     assert_eq!(trunk.invite("700"), 486, "the next step takes the call");
     assert_eq!(trunk.invite("701"), 486, "a target within this network is refused");
