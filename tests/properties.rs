@@ -7,12 +7,19 @@ use std::path::Path;
 use webtrunk::media::stun::BindingRequest;
 use webtrunk::rtp::Packet;
 use webtrunk::sdp::Description;
+use webtrunk::recorder::{ladder, mask};
 use webtrunk::sip::build::{Writer, name_addr};
 use webtrunk::sip::parse::{Framing, HeaderName, Index};
 use webtrunk::sip::stream::{Frame, Framer};
 use webtrunk::sip::{Message, Method, Uri};
 
 fn exercise(message: &Message) {
+    // What the flight recorder shows of it: nothing a terminal or a page could run, and a message again where it was one.
+    let shown = mask::readable_message(message);
+    assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+    assert!(!ladder::summary(message).chars().any(char::is_control));
+    let _ = Message::parse(mask::wire(&shown).into_bytes(), Framing::WebSocket);
+
     let _ = (message.check(), message.via().map(|v| v.branch().map(str::to_owned)), message.from().map(|f| f.display_name().into_owned()));
     let _ = (message.to().map(|t| t.tag().map(str::to_owned)), message.contact().is_some(), message.cseq(), message.max_forwards(), message.body().len());
     let _ = message.headers().count();

@@ -176,7 +176,7 @@ impl Media {
         let need = |name: &str| value(name).ok_or_else(|| anyhow!("the answer has no {name}"));
         let candidates = sdp.lines().filter_map(|l| l.strip_prefix("a=candidate:")).filter_map(|c| {
             let words: Vec<&str> = c.split(' ').collect();
-            words[2].eq_ignore_ascii_case("udp").then(|| Some(SocketAddr::new(words.get(4)?.parse().ok()?, words.get(5)?.parse().ok()?)))?
+            words.get(2).is_some_and(|w| w.eq_ignore_ascii_case("udp")).then(|| Some(SocketAddr::new(words.get(4)?.parse().ok()?, words.get(5)?.parse().ok()?)))?
         });
         // One socket, one family; loopback reaches loopback only.
         let reachable = |a: &SocketAddr| a.is_ipv4() == self.local.is_ipv4() && a.ip().is_loopback() == self.local.ip().is_loopback();
