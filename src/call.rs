@@ -28,7 +28,7 @@ pub mod transfer;
 pub mod translate;
 
 pub use branch::{Branch, BranchTarget};
-pub use cdr::{Cdr, HangupBy};
+pub use cdr::{Cdr, HangupBy, trunk_of};
 pub use desk::{CallTimer, Desk, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 

@@ -169,7 +169,6 @@ impl Gateway {
         let mut key = [0u8; 32];
         random.fill_bytes(&mut key);
         let node = random.next_u32();
-        let config_recorder = config.recorder;
         let allowed = [(Algorithm::Sha256, config.allow_sha256), (Algorithm::Md5, config.allow_md5)];
         let algorithms: Vec<Algorithm> = allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
         let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
@@ -177,6 +176,7 @@ impl Gateway {
             admission: Admission::new(now, authenticator),
             trunks: Trunks::new(now, &config),
             locator: Locator::new(config.udp.is_some_and(|a| a.is_ipv6())),
+            recorder: Recorder::new(config.recorder),
             config,
             identity,
             transactions: Transactions::default(),
@@ -204,7 +204,6 @@ impl Gateway {
             started: now,
             dropped: 0,
             refused: 0,
-            recorder: Recorder::new(config_recorder),
             ending: BTreeSet::new(),
             touched: Vec::new(),
             recorded: 0,

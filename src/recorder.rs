@@ -84,12 +84,8 @@ impl Flight {
         }
     }
 
-    fn lane(&mut self, hop: Hop, name: impl FnOnce() -> String) -> usize {
-        if let Some(at) = self.lanes.iter().position(|l| l.hop == hop) {
-            return at;
-        }
+    fn add_lane(&mut self, hop: Hop, name: String) -> usize {
         // The same peer on a new connection stays where it was.
-        let name = name();
         match self.lanes.iter_mut().position(|l| l.name == name) {
             Some(at) => {
                 self.lanes[at].hop = hop;
@@ -174,23 +170,24 @@ impl Recorder {
         self.names.get(sip_call_id).copied()
     }
 
-    /// Whether `call` has exchanged messages over `hop` already.
-    pub fn has_lane(&self, call: CallId, hop: Hop) -> bool {
-        self.flights.get(&call).is_some_and(|f| f.lanes.iter().any(|l| l.hop == hop))
+    /// The lane of `call` over `hop`, where it has exchanged messages over it already.
+    pub fn lane(&self, call: CallId, hop: Hop) -> Option<usize> {
+        self.flights.get(&call)?.lanes.iter().position(|l| l.hop == hop)
     }
 
-    /// A message of `call` came in.
-    pub fn received(&mut self, now: Instant, call: CallId, hop: Hop, name: impl FnOnce() -> String, message: Message) {
-        let Some(flight) = self.flights.get_mut(&call) else { return };
-        let lane = flight.lane(hop, name);
+    /// Whoever is at `hop` has this name; its lane, nothing for a call that is not kept.
+    pub fn add_lane(&mut self, call: CallId, hop: Hop, name: String) -> Option<usize> {
+        Some(self.flights.get_mut(&call)?.add_lane(hop, name))
+    }
+
+    /// A message of `call` came in over `lane`.
+    pub fn received(&mut self, now: Instant, call: CallId, lane: usize, message: Message) {
         let what = if self.limits.messages { What::Received { lane, message } } else { What::Line { lane, sent: false, text: message.to_string() } };
         self.add(now, call, what);
     }
 
-    /// A message of `call` went out.
-    pub fn sent(&mut self, now: Instant, call: CallId, hop: Hop, name: impl FnOnce() -> String, bytes: &Bytes) {
-        let Some(flight) = self.flights.get_mut(&call) else { return };
-        let lane = flight.lane(hop, name);
+    /// A message of `call` went out over `lane`.
+    pub fn sent(&mut self, now: Instant, call: CallId, lane: usize, bytes: &Bytes) {
         let what = if self.limits.messages {
             What::Sent { lane, bytes: bytes.clone() }
         } else {
@@ -279,14 +276,16 @@ mod tests {
         for n in 0..10_000u64 {
             let call = CallId(n << 32);
             recorder.open(now, call, "alice", "+1", &format!("id-{n}"));
-            recorder.sent(now, call, hop, || "t1".into(), &message);
+            let lane = recorder.add_lane(call, hop, "t1".into()).expect("the call is kept");
+            recorder.sent(now, call, lane, &message);
             recorder.ended(call, cdr(call, now));
         }
         assert_eq!(recorder.size().0, 10);
         assert_eq!(recorder.names.len(), 10);
         let call = CallId(77 << 32);
         recorder.open(now, call, "alice", "+1", "long");
-        (0..5_000).for_each(|_| recorder.sent(now, call, hop, || "t1".into(), &message));
+        let lane = recorder.add_lane(call, hop, "t1".into()).expect("the call is kept");
+        (0..5_000).for_each(|_| recorder.sent(now, call, lane, &message));
         let flight = recorder.get(call).expect("a live call is never forgotten");
         assert_eq!((flight.entries.len(), flight.skipped), (HEAD + TAIL, 5_000 - HEAD - TAIL));
         assert!(recorder.size().1 < 600_000, "{:?}", recorder.size());
@@ -313,7 +312,8 @@ mod tests {
         let (now, call) = (Instant::now(), CallId(5 << 32));
         let mut recorder = Recorder::new(Limits { messages: false, ..Limits::default() });
         recorder.open(now, call, "a", "b", "id");
-        recorder.sent(now, call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), || "t1".into(), &Bytes::from_static(b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n"));
+        let lane = recorder.add_lane(call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into()).expect("the call is kept");
+        recorder.sent(now, call, lane, &Bytes::from_static(b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n"));
         let flight = recorder.find("last").expect("it is there");
         assert!(matches!(&flight.entries[0].what, What::Line { text, .. } if text == "BYE sip:x SIP/2.0"));
     }

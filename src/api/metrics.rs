@@ -3,7 +3,7 @@
 //! Labels are bounded: directions, outcomes, transports, and trunks of the configuration; never a user, a
 //! number or a call.
 
-use crate::call::Cdr;
+use crate::call::{Cdr, trunk_of};
 use crate::gateway::{Gateway, Gauges};
 use crate::observe::Note;
 use crate::sip::{Message, Method};
@@ -288,7 +288,7 @@ impl Metrics {
     fn fate(&self, cdr: &Cdr, now: Instant) {
         let mut fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
         for tried in &cdr.tried {
-            let Some(name) = tried.target.strip_prefix("trunk:") else { continue };
+            let Some(name) = trunk_of(&tried.target) else { continue };
             let fate = fates.entry(name.to_owned()).or_default();
             fate.attempts += 1;
             let answered = tried.status == 200;

@@ -157,6 +157,7 @@ pub fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Instant) -
 
 /// One trunk.
 pub fn trunk(name: &str, state: &TrunkState, calls: usize, gateway: &Gateway, now: Instant) -> Value {
+    let why_not = state.usable(now).err();
     let config = gateway.config();
     let trunk = config.trunks.get(name);
     let health = match (state.disabled, state.health) {
@@ -170,8 +171,8 @@ pub fn trunk(name: &str, state: &TrunkState, calls: usize, gateway: &Gateway, no
         "trunk": name, "state": health, "since_s": state.since.map(|s| now.saturating_duration_since(s).as_secs()),
         "options_ms": state.round_trip.map(|r| r.as_millis() as u64), "calls": calls, "max_calls": trunk.and_then(|t| t.max_calls),
         "uri": trunk.and_then(|t| t.uri.as_ref()).map(|u| format!("sip:{}", u.address())), "context": trunk.and_then(|t| t.context.as_ref()),
-        "usable": state.usable(now).is_ok(), "why_not": state.usable(now).err().map(|e| e.1),
-        "code": state.usable(now).err().map(|e| e.0.to_string()), "last_failure": state.last_failure, "probes_missed": state.missed_in_a_row(),
+        "usable": why_not.is_none(), "why_not": why_not.as_ref().map(|e| &e.1),
+        "code": why_not.as_ref().map(|e| e.0.to_string()), "last_failure": state.last_failure, "probes_missed": state.missed_in_a_row(),
         "registrations": registrations.collect::<Vec<_>>(), "registered_from": state.bound.as_ref().map(|b| b.remote.to_string()),
     })
 }

@@ -43,6 +43,11 @@ pub struct Tried {
     pub ms: u64,
 }
 
+/// The trunk a party such as `trunk:carrier` is.
+pub fn trunk_of(party: &str) -> Option<&str> {
+    party.strip_prefix("trunk:")
+}
+
 /// The record, in monotonic time; the shell adds the wall clock.
 #[derive(Clone, Debug)]
 pub struct Cdr {
@@ -149,9 +154,7 @@ impl Cdr {
 
     /// The trunk the call came from or went to, the one that answered before those that were tried.
     pub fn trunk(&self) -> Option<&str> {
-        let named = |target: &'_ str| target.strip_prefix("trunk:").map(str::len);
-        let of = |target| named(target).map(|len| &target[target.len() - len..]);
-        self.answered_by.as_deref().and_then(of).or_else(|| of(&self.from)).or_else(|| self.tried.last().and_then(|t| of(&t.target)))
+        self.answered_by.as_deref().and_then(trunk_of).or_else(|| trunk_of(&self.from)).or_else(|| trunk_of(&self.tried.last()?.target))
     }
 
     /// `success`, `client_error`, `server_error`: who is to blame, coarsely.

@@ -3,7 +3,7 @@
 mod media;
 
 use super::client::{Client, Stream, encrypt, escape};
-use super::print;
+use super::{hex, print, random};
 use anyhow::{Context, anyhow};
 use futures_util::{SinkExt, StreamExt};
 use hyper::Method as Http;
@@ -182,9 +182,7 @@ async fn gateway_saw(client: &Client, call_id: &str) -> Value {
 }
 
 fn token() -> anyhow::Result<String> {
-    let mut random = [0u8; 8];
-    rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut random)?;
-    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex(&random::<8>()?))
 }
 
 async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, SocketAddr)> {

@@ -185,6 +185,11 @@ impl Client {
     }
 }
 
+/// `name=value` of those that are given, each after `&`, as they follow a path and its first parameter.
+pub fn given(parameters: &[(&str, &Option<String>)]) -> String {
+    parameters.iter().filter_map(|(name, value)| Some(format!("&{name}={}", escape(value.as_ref()?)))).collect()
+}
+
 /// `text` as it may stand in a path or query.
 pub fn escape(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, b| {

@@ -1,6 +1,6 @@
 //! Commands that need no running gateway: ports, doctor, tokens, words for codes.
 
-use super::print;
+use super::{hex, print, random};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -180,11 +180,9 @@ fn writable(path: &Path) -> Finding {
 
 /// A new token and the lines of the configuration that let it in.
 pub fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
-    let mut bytes = [0u8; 24];
-    rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut bytes)?;
-    let token = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+    let token = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random::<24>()?);
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
-    let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let hex = hex(hash.as_ref());
     eprintln!("The token, shown this once:");
     print::line(&token);
     eprintln!("\nPut this into the configuration, then `webtrunk reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\"");

@@ -1,6 +1,6 @@
 //! Commands that look at a running gateway: calls, trunks, registrations, traces, events.
 
-use super::client::{Client, escape};
+use super::client::{Client, escape, given};
 use super::print::{self, Column, Output, clock, text};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -49,10 +49,8 @@ pub struct Calls {
 }
 
 pub async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
-    let mut query = format!("/calls?limit=1000&state={}", if args.all { "all" } else { "live" });
-    for (name, value) in [("user", &args.user), ("trunk", &args.trunk), ("number", &args.number)] {
-        query += &value.as_ref().map(|v| format!("&{name}={}", escape(v))).unwrap_or_default();
-    }
+    let wanted = given(&[("user", &args.user), ("trunk", &args.trunk), ("number", &args.number)]);
+    let query = format!("/calls?limit=1000&state={}{wanted}", if args.all { "all" } else { "live" });
     loop {
         let calls = client.get(&query).await?;
         if args.watch {
@@ -242,10 +240,7 @@ pub struct Events {
 }
 
 pub async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
-    let mut query = "/events?".to_owned();
-    for (name, value) in [("types", &args.types), ("call", &args.call)] {
-        query += &value.as_ref().map(|v| format!("{name}={}&", escape(v))).unwrap_or_default();
-    }
+    let query = format!("/events?{}", given(&[("types", &args.types), ("call", &args.call)]).trim_start_matches('&'));
     client.events(&query, |event| { print::line(&event.to_string()); true }).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -302,11 +297,7 @@ pub async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
     match &args.what {
         CdrWhat::Tail { n } => print::list(&client.get(&format!("/cdr?limit={n}")).await?, Output::Table, &RECORD, "no call has ended yet"),
         CdrWhat::Export { from, to, format } => {
-            let mut query = "/cdr?limit=10000".to_owned();
-            for (name, value) in [("from", from), ("to", to)] {
-                query += &value.as_ref().map(|v| format!("&{name}={}", escape(v))).unwrap_or_default();
-            }
-            let records = client.get(&query).await?;
+            let records = client.get(&format!("/cdr?limit=10000{}", given(&[("from", from), ("to", to)]))).await?;
             if format == "jsonl" {
                 print::list(&records, Output::Jsonl, &[], "");
             } else {

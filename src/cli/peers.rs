@@ -148,9 +148,7 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let kind = kind(args.trunk);
     let host = args.host.as_deref().unwrap_or(kind.host);
     let ours = webtrunk::config::check::own_address().to_string();
-    let mut password = [0u8; 9];
-    rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut password)?;
-    let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, password);
+    let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, super::random::<9>()?);
     let mut config = format!(
         "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address browsers and the trunk reach this machine by\n\n\
          [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\

@@ -45,9 +45,10 @@ impl Gateway {
     pub(super) fn account(&mut self, now: Instant, heard: Option<Heard>, out: &[Output]) {
         match heard {
             Some(Heard::Message(hop, message)) => {
-                if let Some(call) = self.recorder.call_of(message.call_id()) {
-                    let name = self.new_lane(call, hop);
-                    self.recorder.received(now, call, hop, || name, message);
+                if let Some(call) = self.recorder.call_of(message.call_id())
+                    && let Some(lane) = self.lane(call, hop)
+                {
+                    self.recorder.received(now, call, lane, message);
                 }
             }
             Some(Heard::Media(call, event)) => self.recorder.add(now, call, What::Media(event)),
@@ -69,8 +70,9 @@ impl Gateway {
         if known.is_none() {
             self.recorder.name(call, call_id);
         }
-        let name = self.new_lane(call, hop);
-        self.recorder.sent(now, call, hop, || name, bytes);
+        if let Some(lane) = self.lane(call, hop) {
+            self.recorder.sent(now, call, lane, bytes);
+        }
     }
 
     fn account_note(&mut self, now: Instant, note: &Note) {
@@ -86,11 +88,18 @@ impl Gateway {
         }
     }
 
-    /// Who is at the other end of a hop, for a reader; looked up once per call.
-    fn new_lane(&self, call: CallId, hop: Hop) -> String {
-        if self.recorder.has_lane(call, hop) {
-            return String::new();
-        }
+    /// The lane of a hop; its peer is named once per call. Nothing for a call that is not kept.
+    fn lane(&mut self, call: CallId, hop: Hop) -> Option<usize> {
+        // With the recorder off nobody is to be named.
+        self.recorder.get(call)?;
+        self.recorder.lane(call, hop).or_else(|| {
+            let name = self.peer_name(call, hop);
+            self.recorder.add_lane(call, hop, name)
+        })
+    }
+
+    /// Who is at the other end of a hop, for a reader.
+    fn peer_name(&self, call: CallId, hop: Hop) -> String {
         if let Hop::Flow(flow) = hop
             && let Some(state) = self.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
         {

@@ -8,6 +8,7 @@ use crate::media::session::Event as MediaEvent;
 use crate::media::EndId;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// One row.
@@ -28,7 +29,7 @@ pub enum RowKind {
 
 /// The rows of a call.
 pub fn rows(flight: &Flight) -> Vec<Row> {
-    let mut seen: Vec<Vec<u8>> = Vec::new();
+    let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(flight.entries.len());
     let mut last = Duration::ZERO;
     for (n, entry) in flight.entries.iter().enumerate() {
@@ -59,12 +60,8 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
     out
 }
 
-fn of_message(lane: usize, sent: bool, message: &Message, seen: &mut Vec<Vec<u8>>) -> RowKind {
-    let bytes = message.to_bytes();
-    let repeated = seen.contains(&bytes);
-    if !repeated {
-        seen.push(bytes);
-    }
+fn of_message(lane: usize, sent: bool, message: &Message, seen: &mut HashSet<Vec<u8>>) -> RowKind {
+    let repeated = !seen.insert(message.to_bytes());
     RowKind::Message { lane, sent, summary: summary(message), repeated, text: readable_message(message) }
 }
 

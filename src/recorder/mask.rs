@@ -120,7 +120,7 @@ mod tests {
     fn digits_are_masked_and_control_characters_made_visible() {
         let info = "INFO sip:1@x SIP/2.0\r\nSubject: \u{7}bell\r\nContent-Type: application/dtmf-relay\r\nContent-Length: 24\r\n\r\nSignal=4\r\nDuration=160\r\n";
         let shown = readable(info.as_bytes());
-        assert!(shown.contains("Signal=*") && !shown.contains('4'.to_string().as_str()) || !shown.contains("Signal=4"), "{shown}");
+        assert!(shown.contains("Signal=*") && !shown.contains("Signal=4"), "{shown}");
         assert!(!shown.contains('\u{7}'));
         assert!(readable(b"\xff\xfe").contains("cannot be read"));
     }

@@ -1,5 +1,6 @@
 //! The media of a test call: a controlling ICE agent with one candidate, DTLS-SRTP, and a sound both ways.
 
+use crate::cli::{hex, random};
 use anyhow::{Context, anyhow};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -119,12 +120,6 @@ pub struct Media {
     pub failed: Option<String>,
 }
 
-fn token(bytes: usize) -> anyhow::Result<String> {
-    let mut random = vec![0u8; bytes];
-    rand_core::TryRngCore::try_fill_bytes(&mut rand_core::OsRng, &mut random)?;
-    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
-}
-
 impl Media {
     /// A socket towards `gateway` and everything unconnected.
     ///
@@ -134,10 +129,10 @@ impl Media {
         let socket = UdpSocket::bind(SocketAddr::new(local_address(gateway)?, 0)).await?;
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let seed = u64::from_str_radix(&token(8)?, 16)?;
+        let seed = u64::from_be_bytes(random()?);
         let sent = Sent { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
         Ok(Media {
-            local: socket.local_addr()?, socket, ufrag: token(4)?, password: token(12)?, identity: Arc::new(Identity::generate().context("no certificate")?),
+            local: socket.local_addr()?, socket, ufrag: hex(&random::<4>()?), password: hex(&random::<12>()?), identity: Arc::new(Identity::generate().context("no certificate")?),
             handshake: None, peer: None, keys: None, connected: None, secured: None, next_check: now, next_report: now + Duration::from_secs(2), started: now,
             ntp: (unix.as_secs() + 2_208_988_800) << 32, voice, encoder: None, decoder: None, reception: None, feedback: None, sequence: seed as u16,
             timestamp: (seed >> 16) as u32, sent, said: 0, digits: VecDeque::new(), pressing: None, pause: 0, chance: Chance::new(seed), loss,
