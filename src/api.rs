@@ -9,6 +9,7 @@ pub mod events;
 pub mod metrics;
 pub mod openapi;
 pub mod pcap;
+pub mod schemas;
 pub mod server;
 pub mod socket;
 pub mod view;
@@ -16,6 +17,7 @@ pub mod view;
 use crate::config::{ApiToken, Config, Scope};
 use crate::errors::Code;
 use crate::gateway::{Gateway, Gauges};
+use crate::worker::ports::PortRange;
 use crate::transport::{Arrival, Inbox, Turn, Work};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -38,7 +40,12 @@ pub struct Api {
     pub gauges: watch::Receiver<Gauges>,
     pub tokens: Arc<Mutex<Vec<ApiToken>>>,
     pub reload: Option<server::Reload>,
-    pub cdr_file: Option<std::path::PathBuf>,
+    /// Where records are searched.
+    pub records: Option<crate::journal::search::Place>,
+    /// The trunk side's ports.
+    pub ports: Arc<PortRange>,
+    /// When the web port's certificate ends, seconds since 1970.
+    pub certificate_ends: Option<u64>,
 }
 
 /// Through which door a request came.
@@ -184,6 +191,8 @@ pub fn router(api: Api) -> Router {
         .route("/webhooks", get(server::webhooks))
         .route("/webhooks/{id}/resend", post(server::resend))
         .route("/events", get(events::stream))
+        .route("/schemas", get(server::schemas))
+        .route("/schemas/{name}", get(server::schema))
         .route("/openapi.json", get(openapi::document))
         .fallback(|request: Request| async move { Problem::new(StatusCode::NOT_FOUND, format!("there is no {}", request.uri().path())).fix("GET /api/v1/openapi.json lists everything there is") })
         .method_not_allowed_fallback(|| async { Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods") })

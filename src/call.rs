@@ -32,6 +32,7 @@ pub use cdr::{Cdr, HangupBy, trunk_of};
 pub use desk::{CallTimer, Desk, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
+use crate::config::User;
 use crate::dialplan::{Route, Step};
 use crate::errors::Code;
 use crate::media::EndId;
@@ -46,6 +47,7 @@ use link::Link;
 use provisional::Reliable;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use steps::Phone;
 use transfer::{Replaces, Transfer};
@@ -128,7 +130,7 @@ pub struct Call {
     /// The answered branch whose party handed the call over and has not hung up.
     pub parked: Option<Branch>,
     /// The user a transfer was made for, and the number the party handed over is known by.
-    pub on_behalf: Option<String>,
+    pub on_behalf: Option<Arc<User>>,
     pub shown: Option<String>,
     pub link: Option<Link>,
     /// Tags and Call-IDs of legs that have left.

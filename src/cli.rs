@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod client;
+pub mod dialplan;
 pub mod local;
 pub mod look;
 pub mod peers;

@@ -1,6 +1,7 @@
 //! Settings: one TOML file and a folder of dialplans, checked whole before anything is bound.
 
 pub mod check;
+pub mod grant;
 pub mod problem;
 pub mod schema;
 pub mod wav;
@@ -9,7 +10,7 @@ pub use check::load;
 pub use problem::{Problem, Problems};
 
 use crate::codec::Codec;
-use crate::dialplan::Plan;
+use crate::dialplan::{Permits, Plan};
 pub use crate::dialplan::Webhook;
 use crate::media::Digits;
 use crate::sdp::crypto::Policy;
@@ -72,6 +73,35 @@ pub struct User {
     pub max_calls: Option<usize>,
     pub calls_per_second: Option<u32>,
     pub refer: bool,
+    pub permits: Permits,
+    /// Put into the record of each call.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where a key set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySet {
+    Url(String),
+    File(PathBuf),
+}
+
+/// How tokens are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtSettings {
+    pub jwks: KeySet,
+    pub audience: String,
+    pub issuer: Option<String>,
+    /// Dialplan of users whose token names none.
+    pub context: Option<String>,
+    pub allow_private: bool,
+}
+
+/// Ways to log in besides passwords written in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Auth {
+    pub jwt: Option<JwtSettings>,
+    /// Asked for users that are not written here.
+    pub webhook: Option<Webhook>,
 }
 
 /// Where a trunk is.
@@ -278,12 +308,12 @@ impl Config {
     }
 
     /// The user of this name, else the number's owner.
-    pub fn user_called(&self, dialled: &str) -> Option<&User> {
+    pub fn user_called(&self, dialled: &str) -> Option<&Arc<User>> {
         self.users.get(dialled).or_else(|| self.owner_of(dialled))
     }
 
     /// The user whose `did`, or one of whose `numbers`, this is.
-    pub fn owner_of(&self, number: &str) -> Option<&User> {
+    pub fn owner_of(&self, number: &str) -> Option<&Arc<User>> {
         self.users.values().find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))
     }
 }
@@ -303,12 +333,17 @@ pub struct Config {
     pub sip: SipSettings,
     pub media: Media,
     pub limits: Limits,
-    pub users: BTreeMap<String, User>,
+    pub users: BTreeMap<String, Arc<User>>,
     pub trunks: BTreeMap<String, Trunk>,
     pub plan: Arc<Plan>,
     /// Prompts by the name the dialplan uses, at 8 kHz.
     pub prompts: BTreeMap<String, Arc<[i16]>>,
     pub cdr_file: Option<PathBuf>,
+    /// A SQLite database of records.
+    pub cdr_sqlite: Option<PathBuf>,
+    pub auth: Auth,
+    /// An OpenTelemetry collector's OTLP/HTTP endpoint.
+    pub otlp: Option<String>,
     /// Homer, or what else takes HEP3.
     pub hep: Option<SocketAddr>,
     /// Who is told of events.

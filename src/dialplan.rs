@@ -9,7 +9,9 @@ pub mod pattern;
 pub use hours::Hours;
 pub use pattern::Pattern;
 
+use crate::errors::Code;
 use crate::sip::digest::Secret;
+use crate::sip::status::Reject;
 use rlibphonenumber::{NumberLengthType, PhoneNumber, PhoneNumberFormat, Region};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -95,6 +97,8 @@ pub struct Route {
     pub regions: Vec<Region>,
     /// It is a route only then.
     pub when: Option<Hours>,
+    /// Claims the caller must have, all of them.
+    pub requires: Vec<String>,
     /// Calls of one user by this route within an hour.
     pub per_user_per_hour: Option<u32>,
     /// Put into the call's record.
@@ -135,6 +139,12 @@ impl Route {
         self.when.as_ref().filter(|h| !h.is_open(unix)).map(|h| format!("hours.{} are over", h.name))
     }
 
+    /// The first claim the caller lacks.
+    fn lacking(&self, permits: &Permits) -> Option<String> {
+        let missing = self.requires.iter().find(|r| !permits.claims.contains(r))?;
+        Some(format!("it is for those with the claim {missing:?}"))
+    }
+
     /// How long a trunk may stay silent before the next is tried.
     pub fn silent_after(&self) -> Option<Duration> {
         self.next_on.iter().find_map(|n| match n {
@@ -152,13 +162,28 @@ pub struct Context {
     pub routes: Vec<Route>,
 }
 
+/// What a caller may do beyond its dialplan, and what not in spite of it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Permits {
+    /// What a route's `require` may ask for.
+    pub claims: Vec<String>,
+    /// The only numbers that may be called; empty: any.
+    pub callees: Vec<Pattern>,
+}
+
+impl Permits {
+    /// Of those who have none and need none.
+    pub const NONE: &'static Permits = &Permits { claims: Vec::new(), callees: Vec::new() };
+}
+
 /// A call to be routed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Attempt<'a> {
     pub context: &'a str,
     pub dialled: &'a str,
     /// When, seconds since 1970.
     pub unix: u64,
+    pub permits: &'a Permits,
 }
 
 /// One route that was looked at.
@@ -177,8 +202,23 @@ pub struct Verdict {
     pub number: String,
     pub route: Option<Route>,
     pub trace: Vec<Considered>,
-    /// A pattern matched, but the number lies in a country its route does not allow.
-    pub barred: Option<String>,
+    /// A pattern matched, but the number, or who calls it, is not allowed by it.
+    pub barred: Option<(Code, String)>,
+}
+
+impl Verdict {
+    /// The route and the number, or the refusal its caller gets.
+    ///
+    /// # Errors
+    /// 403 where something barred it, else 404.
+    pub fn decide(self, context: &str) -> Result<(Route, String), Reject> {
+        let number = self.number;
+        match (self.route, self.barred) {
+            (Some(route), _) => Ok((route, number)),
+            (None, Some((code, why))) => Err(Reject::new(403, format!("{number} may not be called: {why}")).code(code)),
+            (None, None) => Err(Reject::new(404, format!("no route for {number} in context {context}")).code(Code::NO_ROUTE)),
+        }
+    }
 }
 
 /// All contexts.
@@ -197,15 +237,22 @@ impl Plan {
     pub fn route(&self, attempt: &Attempt<'_>) -> Option<Verdict> {
         let context = self.context(attempt.context)?;
         let number = normalise(attempt.dialled, context.country.as_deref());
+        let callees = &attempt.permits.callees;
+        if !callees.is_empty() && callees.iter().all(|p| p.mismatch(&number).is_some()) {
+            let why = "the caller's account allows other numbers only".to_owned();
+            return Some(Verdict { number, route: None, trace: Vec::new(), barred: Some((Code::NOT_PERMITTED, why)) });
+        }
         let (mut trace, mut barred) = (Vec::new(), None);
         for route in &context.routes {
             for pattern in &route.patterns {
                 let fits = pattern.mismatch(&number);
-                let abroad = if fits.is_none() { route.abroad(&number) } else { None };
-                if abroad.is_some() {
-                    barred.get_or_insert_with(|| abroad.clone().unwrap_or_default());
+                let abroad = || route.abroad(&number).map(|why| (Code::REGION, why));
+                let lacking = || route.lacking(attempt.permits).map(|why| (Code::NOT_PERMITTED, why));
+                let bar = if fits.is_none() { abroad().or_else(lacking) } else { None };
+                if let Some(bar) = &bar {
+                    barred.get_or_insert_with(|| bar.clone());
                 }
-                let why_not = fits.or(abroad).or_else(|| route.closed(attempt.unix));
+                let why_not = fits.or(bar.map(|b| b.1)).or_else(|| route.closed(attempt.unix));
                 let found = why_not.is_none();
                 trace.push(Considered { route: route.name.clone(), pattern: pattern.to_string(), why_not });
                 if found {
@@ -318,6 +365,7 @@ mod tests {
             redirect: false,
             regions: vec![],
             when: None,
+            requires: vec![],
             per_user_per_hour: None,
             tags: BTreeMap::new(),
             steps: vec![],

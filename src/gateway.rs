@@ -36,10 +36,12 @@ pub mod credential;
 mod dispatch;
 mod flows;
 mod joins;
+pub mod logins;
 pub mod operate;
 mod outside;
 mod place;
 mod registering;
+pub mod token;
 
 use crate::ids::IdMap;
 use crate::call::desk::{Identity, Waiter, Waiting};
@@ -95,6 +97,10 @@ pub enum Input {
     Dns { query: Query, answer: Answer },
     /// A web application answered with steps, or did not.
     Routed { call: CallId, answer: Result<Box<Route>, String> },
+    /// The keys of tokens were read, or not.
+    Keys(Result<Arc<token::Keys>, String>),
+    /// A web application said who a user is, that it knows none, or nothing.
+    Login { name: String, answer: Result<Option<Box<logins::Answered>>, String> },
     /// No new calls from now on.
     Drain,
     /// End every call with BYE.
@@ -139,6 +145,7 @@ pub struct Gateway {
     aliases: HashMap<(String, SocketAddr), Flow>,
     own_call_ids: HashMap<String, CallId>,
     outside: Outside,
+    logins: logins::Logins,
     live: usize,
     user_calls: HashMap<String, usize>,
     user_pace: HashMap<String, Pace>,
@@ -177,6 +184,7 @@ impl Gateway {
             trunks: Trunks::new(now, &config),
             locator: Locator::new(config.udp.is_some_and(|a| a.is_ipv6())),
             recorder: Recorder::new(config.recorder),
+            logins: logins::Logins::new(now, &config),
             config,
             identity,
             transactions: Transactions::default(),
@@ -222,6 +230,8 @@ impl Gateway {
             Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
             Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),
             Input::Routed { call, answer } => drop(self.with_call(now, call, out, |call, desk| call.routed(desk, answer))),
+            Input::Keys(answer) => self.keys_answered(now, answer, out),
+            Input::Login { name, answer } => self.login_answered(now, name, answer, out),
             Input::Drain => {
                 self.draining = true;
                 out.push(Output::Note(Note::Draining { calls: self.gauges().calls }));
@@ -237,7 +247,7 @@ impl Gateway {
         }
         self.settle_links(now, out);
         self.sweep(out);
-        self.account(now, heard, &out[before.min(out.len())..]);
+        self.take_down(now, heard, &out[before.min(out.len())..]);
     }
 
     fn fire(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -251,6 +261,7 @@ impl Gateway {
             }
         }
         self.carriers_due(now, out);
+        self.logins_due(now, out);
         self.outside_due(now, out);
         for user in self.registrar.due(now) {
             self.registration_changed(now, &user, out);
@@ -264,7 +275,7 @@ impl Gateway {
     /// The earliest moment [`handle`](Self::handle) must be called again.
     pub fn next_timeout(&mut self) -> Option<Instant> {
         let own = [self.transactions.next_timeout(), self.timers.next_timeout(), self.unproved.next_timeout()];
-        own.into_iter().chain([self.trunks.next_timeout(), self.outside.next_timeout(), self.registrar.next_timeout()]).flatten().min()
+        own.into_iter().chain([self.trunks.next_timeout(), self.outside.next_timeout(), self.logins.next_timeout(), self.registrar.next_timeout()]).flatten().min()
     }
 
     /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the node.

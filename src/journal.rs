@@ -1,5 +1,9 @@
-//! Records on disk: one JSON line per call, written and synced by a thread of its own.
+//! Records on disk: a JSON line per call, a row of a database, or both; written and synced by threads of their own.
 
+pub mod search;
+mod sqlite;
+
+use anyhow::Context;
 use crate::call::cdr::{Cdr, HangupBy};
 use crate::media::Statistics;
 use crate::recorder::verdict::Verdict;
@@ -8,7 +12,8 @@ use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The wall clock at one monotonic moment; records are dated from it, so a stepped clock cannot bend durations.
@@ -68,6 +73,7 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
             "jitter_ms": s.map(|s| s.jitter.as_millis() as u64), "rtt_ms": s.and_then(|s| s.round_trip).map(|r| r.as_millis() as u64),
             "loss_reported": s.and_then(|s| s.reported_loss),
             "mos_in_estimated": s.and_then(|s| s.mos.0).map(hundredths), "mos_out_estimated": s.and_then(|s| s.mos.1).map(hundredths),
+            "ice_ms": s.and_then(|s| s.ice).map(|t| t.as_millis() as u64), "dtls_ms": s.and_then(|s| s.dtls).map(|t| t.as_millis() as u64),
             "srtp": s.and_then(|s| s.srtp).map(|p| format!("{p:?}")),
         })
     };
@@ -88,49 +94,78 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     })
 }
 
-/// The way to the writing thread. Dropping it waits until everything is on disk.
+/// The way to the writing threads, one for each place. Dropping it waits until everything is on disk.
 pub struct Journal {
-    lines: Option<SyncSender<String>>,
+    places: Vec<Writer>,
+}
+
+struct Writer {
+    records: Option<SyncSender<(Arc<Cdr>, WallClock)>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
+/// Records that may wait for one place.
+const QUEUE: usize = 10_000;
+/// Records of one transaction, or one write.
+const BATCH: usize = 512;
+
 impl Journal {
-    /// Opens `path` for appending.
+    /// Opens a file of lines for appending, a database, or both. `dropped` is told what did not reach a place.
     ///
     /// # Errors
-    /// It cannot be opened.
-    pub fn open(path: &Path) -> std::io::Result<Journal> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let (lines, inbox) = sync_channel(10_000);
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || write(file, &inbox))?;
-        Ok(Journal { lines: Some(lines), thread: Some(thread) })
+    /// One of them cannot be opened.
+    pub fn open(file: Option<&Path>, database: Option<&Path>, dropped: impl Fn(&'static str, usize) + Clone + Send + 'static) -> anyhow::Result<Journal> {
+        let mut places = Vec::new();
+        if let Some(path) = file {
+            let mut file = OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("events.cdr file {} cannot be opened", path.display()))?;
+            places.push(Writer::start("file", dropped.clone(), move |records| {
+                let (lines, before) = (records.iter().map(|r| format!("{r}\n")).collect::<String>(), file.metadata()?.len());
+                // Half a line would spoil the next one too.
+                if let Err(e) = file.write_all(lines.as_bytes()) {
+                    file.set_len(before)?;
+                    return Err(e.into());
+                }
+                Ok(file.sync_data()?)
+            })?);
+        }
+        if let Some(path) = database {
+            let mut connection = sqlite::open(path).with_context(|| format!("events.cdr sqlite {} cannot be opened", path.display()))?;
+            places.push(Writer::start("sqlite", dropped, move |records| Ok(sqlite::write(&mut connection, records)?))?);
+        }
+        Ok(Journal { places })
     }
 
     /// Hands a record over; it is never dropped: a full queue makes the core wait for the disk.
-    pub fn record(&self, cdr: &Cdr, clock: &WallClock) {
-        if let Some(lines) = &self.lines {
-            let _ = lines.send(to_json(cdr, clock).to_string());
+    pub fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock) {
+        for records in self.places.iter().filter_map(|w| w.records.as_ref()) {
+            let _ = records.send((cdr.clone(), *clock));
         }
     }
 }
 
-fn write(mut file: std::fs::File, inbox: &Receiver<String>) {
-    while let Ok(first) = inbox.recv() {
-        let mut batch = first + "\n";
-        while let Ok(line) = inbox.try_recv() {
-            batch += &line;
-            batch.push('\n');
-        }
-        if let Err(e) = file.write_all(batch.as_bytes()).and_then(|()| file.sync_data()) {
-            tracing::error!(code = "WT-5001", "call records cannot be written: {e}");
-        }
+impl Writer {
+    fn start(place: &'static str, dropped: impl Fn(&'static str, usize) + Send + 'static, mut write: impl FnMut(&[Value]) -> anyhow::Result<()> + Send + 'static) -> std::io::Result<Writer> {
+        let (records, inbox) = sync_channel::<(Arc<Cdr>, WallClock)>(QUEUE);
+        let thread = std::thread::Builder::new().name(format!("cdr-{place}")).spawn(move || {
+            while let Ok(first) = inbox.recv() {
+                let batch = std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok())).take(BATCH);
+                // Made readable here: the core has calls to see to.
+                let records: Vec<Value> = batch.map(|(cdr, clock)| to_json(&cdr, &clock)).collect();
+                // A disk that is full for a moment, a database somebody else holds: once more before it is lost.
+                if let Err(e) = write(&records).or_else(|_| write(&records)) {
+                    dropped(place, records.len());
+                    tracing::error!(code = "WT-5001", "{} call record(s) cannot be written to {place}: {e:#}", records.len());
+                }
+            }
+        })?;
+        Ok(Writer { records: Some(records), thread: Some(thread) })
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.lines.take();
-        if let Some(thread) = self.thread.take() {
+        self.places.iter_mut().for_each(|w| drop(w.records.take()));
+        for thread in self.places.iter_mut().filter_map(|w| w.thread.take()) {
             let _ = thread.join();
         }
     }

@@ -11,10 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use webtrunk::config::{self, Config};
-use webtrunk::dialplan::{Attempt, Step};
 use webtrunk::gateway::Gauges;
 use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{call, local, look, peers, print, steer, top};
+use cli::{call, dialplan, local, look, peers, print, steer, top};
 use webtrunk::node::{Control, Node, Origin};
 use webtrunk::node::demo::{Demo, Options};
 
@@ -149,6 +148,9 @@ enum Command {
     /// The API's description, OpenAPI 3.1
     #[command(after_help = "Examples:\n  webtrunk openapi > openapi.json\n  webtrunk openapi | jq '.paths | keys'")]
     Openapi,
+    /// The JSON Schema of what is read and written: configuration, dialplans, events, records, webhooks
+    #[command(after_help = "Examples:\n  webtrunk schema config > config.json\n  webtrunk schema")]
+    Schema { name: Option<String> },
     /// Completions for a shell
     #[command(after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk")]
     Completions { shell: clap_complete::Shell },
@@ -234,7 +236,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             None => ExitCode::from(EXIT_CONFIG),
         }),
         Command::Dialplan(Dialplan::Test { number, caller, at, config }) => match load(&config) {
-            Some(config) => dialplan_test(&config, &number, caller.as_deref(), at.as_deref()),
+            Some(config) => dialplan::test(&config, &number, caller.as_deref(), at.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Ports { args, config } => Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args))),
@@ -249,6 +251,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             print::object(&webtrunk::api::openapi::generate());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Schema { name } => local::schema(name.as_deref()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "webtrunk", &mut text);
@@ -392,60 +395,5 @@ async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Resul
     let _ = tokio::time::timeout(Duration::from_secs(3), node.until(|g: &Gauges| g.calls == 0)).await;
     node.stop().await;
     tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What a dial step sends to each of its trunks.
-fn sent(config: &Config, step: &Step, number: &str) -> Vec<String> {
-    let Step::Dial { trunks, to, .. } = step else { return Vec::new() };
-    let number = to.as_ref().map_or_else(|| number.to_owned(), |to| to.replace("{number}", number));
-    let uri = |name: &String| match config.trunks.get(name).and_then(|t| t.uri.as_ref()) {
-        Some(uri) => format!("INVITE sip:{number}@{}", uri.address()),
-        None => format!("INVITE sip:{number}@… where trunk {name} registers from"),
-    };
-    trunks.iter().map(uri).collect()
-}
-
-fn dialplan_test(config: &Config, number: &str, caller: Option<&str>, at: Option<&str>) -> anyhow::Result<ExitCode> {
-    let first = config.users.keys().next().map(|u| format!("user:{u}"));
-    let caller = caller.map(str::to_owned).or(first).ok_or_else(|| anyhow!("there is no user; say who calls with --as trunk:NAME"))?;
-    let (context, did) = match caller.split_once(':') {
-        Some(("user", name)) => {
-            let user = config.users.get(name).ok_or_else(|| anyhow!("there is no [user.{name}]"))?;
-            (user.context.clone(), user.did.clone())
-        }
-        Some(("trunk", name)) => {
-            let trunk = config.trunks.get(name).ok_or_else(|| anyhow!("there is no [trunk.{name}]"))?;
-            (trunk.context.clone().ok_or_else(|| anyhow!("trunk {name} has no context: its calls are refused with 403"))?, None)
-        }
-        _ => return Err(anyhow!("--as takes user:NAME or trunk:NAME")),
-    };
-    let unix = match at {
-        Some(at) => at.parse::<jiff::Timestamp>().map_err(|e| anyhow!("--at {at:?}: {e}; write 2026-12-25T10:00:00Z"))?,
-        None => jiff::Timestamp::now(),
-    };
-    let verdict = config.plan.route(&Attempt { context: &context, dialled: number, unix: unix.as_second() as u64 });
-    let verdict = verdict.ok_or_else(|| anyhow!("there is no dialplans/{context}.toml"))?;
-    let region = webtrunk::dialplan::region_of(&verdict.number).map(|r| format!("   ({r})")).unwrap_or_default();
-    println!("dialled   {number}\nnumber    {}{region}\ncaller    {caller}\ncontext   {context}\n", verdict.number);
-    for considered in &verdict.trace {
-        match &considered.why_not {
-            Some(why) => println!("  ✗ {:<18} {:<16} {why}", considered.route, considered.pattern),
-            None => println!("  ✓ {:<18} {}", considered.route, considered.pattern),
-        }
-    }
-    let Some(route) = verdict.route else {
-        match verdict.barred {
-            Some(why) => println!("\nno route: the caller gets 403: {why}"),
-            None => println!("\nno route: the caller gets 404"),
-        }
-        return Ok(ExitCode::FAILURE);
-    };
-    for (n, step) in route.steps.iter().enumerate() {
-        println!("      {}. {step}", n + 1);
-        sent(config, step, &verdict.number).iter().for_each(|line| println!("         {line}"));
-    }
-    let shown = route.caller_id.as_deref().unwrap_or("{user.did}").replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
-    println!("\ncaller id {shown}");
     Ok(ExitCode::SUCCESS)
 }

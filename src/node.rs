@@ -4,12 +4,14 @@ mod core;
 pub mod demo;
 mod reload;
 
+use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
 use crate::ids::IdMap;
 use crate::call::desk::Identity;
 use crate::config::{ApiToken, Config, Scope, WebTls};
 use crate::gateway::{Gateway, Gauges, Input};
+use crate::journal::search::Place;
 use crate::journal::{Journal, WallClock};
 use self::core::Core;
 use crate::media::dtls;
@@ -108,88 +110,34 @@ impl Node {
         let inbox = Inbox::new(core);
         let dtls = Arc::new(dtls::Identity::generate().context("no DTLS certificate could be made")?);
         let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
-        let web_listener = listen_tcp(config.web_listen, "web.listen").await?;
-        let udp_socket = match config.udp {
-            Some(at) => Some(Arc::new(UdpSocket::bind(at).await.with_context(|| format!("sip.udp = {at} cannot be bound"))?)),
-            None => None,
-        };
-        let tcp_listener = match config.tcp {
-            Some(at) => Some(listen_tcp(at, "sip.tcp").await?),
-            None => None,
-        };
-        let (tls_listener, tls_trunks) = (listen_tls(&config).await?, tls_trunks(&config)?);
-        let workers = workers(&config, &dtls, &inbox)?;
-        let journal = match &config.cdr_file {
-            Some(path) => Some(Journal::open(path).with_context(|| format!("events.cdr file {} cannot be opened", path.display()))?),
-            None => None,
-        };
-        let (web_at, udp_at) = (web_listener.local_addr()?, udp_socket.as_ref().map(|s| s.local_addr()).transpose()?);
-        let tcp_at = tcp_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let identity = Identity {
-            fingerprint: dtls.fingerprint.clone(),
-            udp_port: udp_at.map_or(5060, |a| a.port()),
-            tcp_port: tcp_at.map_or(5060, |a| a.port()),
-            tls_port: tls_listener.as_ref().map_or(Ok(5061), |(l, _)| l.local_addr().map(|a| a.port()))?,
-            web_secure: config.web_tls != WebTls::Off,
-            workers: workers.len(),
-            unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
-        };
+        let bound = Bound::bind(&config).await?;
+        let tls_trunks = tls_trunks(&config)?;
+        let metrics = Arc::new(Metrics::new());
+        let (workers, ports) = workers(&config, &dtls, &inbox, &metrics)?;
+        let journal = journal(&config, &metrics)?;
+        let identity = Identity { fingerprint: dtls.fingerprint.clone(), workers: workers.len(), ..bound.identity(&config)? };
         let config = Arc::new(config);
         let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
         let mut api = Api {
-            inbox: inbox.clone(), feed: Arc::default(), metrics: Arc::default(), gauges: gauges.clone(),
-            tokens: Arc::new(Mutex::new(config.api.tokens.clone())), reload: None, cdr_file: config.cdr_file.clone(),
+            inbox: inbox.clone(), feed: Arc::default(), metrics, gauges: gauges.clone(),
+            tokens: Arc::new(Mutex::new(config.api.tokens.clone())), reload: None, records: records(&config),
+            ports, certificate_ends: tls::ends(&config.web_tls),
         };
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
-        let told = match &config.webhook {
-            Some(settings) => {
-                let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
-                let dead = config.cdr_file.as_ref().map_or_else(|| PathBuf::from("webhook-dead.jsonl"), |f| f.with_file_name("webhook-dead.jsonl"));
-                let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
-                api.feed.tell_too(outbox);
-                Some(task)
-            }
-            None => None,
-        };
+        let told = told(&config, &api)?;
         let origins = Arc::new(OnceLock::new());
         api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
-        let (control, control_at) = match &origin.control {
-            Control::None => (None, None),
-            Control::Wanted(path) | Control::IfFree(path) => {
-                let named = config.api.control.clone().or_else(|| path.clone());
-                // Two gateways on one machine are fine; only a place somebody chose must be had.
-                let must = named.is_some() && matches!(origin.control, Control::Wanted(_));
-                let path = named.unwrap_or_else(socket::default_path);
-                match (socket::bind(&path).await, must) {
-                    (Ok(listener), _) => (Some(listener), Some(path)),
-                    (Err(e), false) => {
-                        tracing::warn!("no control socket, so `webtrunk calls` and its like will not find this gateway: {e:#}");
-                        (None, None)
-                    }
-                    (Err(e), true) => return Err(e),
-                }
-            }
-        };
-        let metrics_listener = match config.api.metrics {
-            Some(at) => Some(listen_tcp(at, "metrics.listen").await?),
-            None => None,
-        };
-        let metrics_at = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let control = control(&config, &origin.control).await?;
         let web_port = Arc::new(Web::new(inbox.clone(), &config, tls, gauges.clone(), api::router(api.clone()), page_token(&config, &api)?));
         let _ = origins.set(web_port.clone());
-        let named = SocketAddr::new(config.public_ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), udp_at.map_or(5060, |a| a.port()));
-        let hep = match config.hep {
-            Some(to) => Some(Hep::new(to, named, clock).with_context(|| format!("events.hep: {to} cannot be sent to"))?),
-            None => None,
-        };
         let core = Core {
             gateway,
             inbox: inbox.clone(),
             workers,
-            udp: udp_socket.clone(),
-            udp_is_ipv6: udp_at.is_some_and(|a| a.is_ipv6()),
+            udp: bound.udp.clone(),
+            udp_is_ipv6: bound.at.udp.is_some_and(|a| a.is_ipv6()),
             flows: IdMap::default(),
             connections: HashMap::new(),
             tls_trunks,
@@ -200,19 +148,20 @@ impl Node {
             metrics: api.metrics.clone(),
             drained: true,
             hooks: HashMap::new(),
-            hep,
+            hep: hep(&config, bound.at.udp, clock)?,
             tell_gauges,
             malformed: 0,
         };
-        let mut tasks = vec![tokio::spawn(web::serve(web_listener, web_port))];
+        let at = bound.at;
+        let mut tasks = vec![tokio::spawn(web::serve(bound.web, web_port))];
         tasks.extend(told);
+        let (control, control_at) = control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
-        tasks.extend(metrics_listener.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
-        tasks.extend(tcp_listener.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
-        let tls_at = tls_listener.as_ref().map(|(l, _)| l.local_addr()).transpose()?;
-        tasks.extend(tls_listener.map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))));
+        tasks.extend(bound.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
+        tasks.extend(bound.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
+        tasks.extend(bound.tls.map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))));
         let core = tokio::spawn(core.run(arrivals));
-        Ok(Node { inbox, gauges, api, core, tasks, web: web_at, udp: udp_at, tcp: tcp_at, tls: tls_at, metrics: metrics_at, control: control_at })
+        Ok(Node { inbox, gauges, api, core, tasks, web: at.web, udp: at.udp, tcp: at.tcp, tls: at.tls, metrics: at.metrics, control: control_at })
     }
 
     /// What is alive now.
@@ -262,6 +211,113 @@ impl Node {
     }
 }
 
+/// Everything a configuration has us bind but media.
+struct Bound {
+    web: TcpListener,
+    udp: Option<Arc<UdpSocket>>,
+    tcp: Option<TcpListener>,
+    tls: Option<(TcpListener, tokio_rustls::TlsAcceptor)>,
+    metrics: Option<TcpListener>,
+    at: Places,
+}
+
+/// Where it was bound: port 0 asks the system for one.
+#[derive(Clone, Copy)]
+struct Places {
+    web: SocketAddr,
+    udp: Option<SocketAddr>,
+    tcp: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+}
+
+impl Bound {
+    async fn bind(config: &Config) -> anyhow::Result<Bound> {
+        let web = listen_tcp(config.web_listen, "web.listen").await?;
+        let udp = match config.udp {
+            Some(at) => Some(Arc::new(UdpSocket::bind(at).await.with_context(|| format!("sip.udp = {at} cannot be bound"))?)),
+            None => None,
+        };
+        let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
+        let metrics = listen_if(config.api.metrics, "metrics.listen").await?;
+        let of = |listener: Option<&TcpListener>| listener.map(TcpListener::local_addr).transpose();
+        let at = Places {
+            web: web.local_addr()?, udp: udp.as_ref().map(|s| s.local_addr()).transpose()?, tcp: of(tcp.as_ref())?,
+            tls: of(tls.as_ref().map(|(l, _)| l))?, metrics: of(metrics.as_ref())?,
+        };
+        Ok(Bound { web, udp, tcp, tls, metrics, at })
+    }
+
+    /// What signalling says of us; without the certificate's fingerprint and the workers.
+    fn identity(&self, config: &Config) -> anyhow::Result<Identity> {
+        Ok(Identity {
+            fingerprint: String::new(),
+            udp_port: self.at.udp.map_or(5060, |a| a.port()),
+            tcp_port: self.at.tcp.map_or(5060, |a| a.port()),
+            tls_port: self.at.tls.map_or(5061, |a| a.port()),
+            web_secure: config.web_tls != WebTls::Off,
+            workers: 0,
+            unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
+        })
+    }
+}
+
+/// Starts telling the events' web application.
+fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    let Some(settings) = &config.webhook else { return Ok(None) };
+    let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
+    let dead = config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()).map_or_else(|| PathBuf::from("webhook-dead.jsonl"), |f| f.with_file_name("webhook-dead.jsonl"));
+    let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
+    api.feed.tell_too(outbox);
+    Ok(Some(task))
+}
+
+/// The control socket, where one is wanted and can be made.
+async fn control(config: &Config, wanted: &Control) -> anyhow::Result<Option<(tokio::net::UnixListener, PathBuf)>> {
+    let (Control::Wanted(path) | Control::IfFree(path)) = wanted else { return Ok(None) };
+    let named = config.api.control.clone().or_else(|| path.clone());
+    // Two gateways on one machine are fine; only a place somebody chose must be had.
+    let must = named.is_some() && matches!(wanted, Control::Wanted(_));
+    let path = named.unwrap_or_else(socket::default_path);
+    match (socket::bind(&path).await, must) {
+        (Ok(listener), _) => Ok(Some((listener, path))),
+        (Err(e), false) => {
+            tracing::warn!("no control socket, so `webtrunk calls` and its like will not find this gateway: {e:#}");
+            Ok(None)
+        }
+        (Err(e), true) => Err(e),
+    }
+}
+
+fn journal(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Journal>> {
+    if config.cdr_file.is_none() && config.cdr_sqlite.is_none() {
+        return Ok(None);
+    }
+    let counted = metrics.clone();
+    let dropped = move |place: &'static str, n: usize| {
+        counted.cdr_dropped.get_or_create(&vec![("sink", place.to_owned())]).inc_by(n as u64);
+    };
+    Journal::open(config.cdr_file.as_deref(), config.cdr_sqlite.as_deref(), dropped).map(Some)
+}
+
+/// Where records are searched: the database, which has indices, or the file.
+fn records(config: &Config) -> Option<Place> {
+    config.cdr_sqlite.clone().map(Place::Database).or_else(|| config.cdr_file.clone().map(Place::Lines))
+}
+
+fn hep(config: &Config, udp: Option<SocketAddr>, clock: WallClock) -> anyhow::Result<Option<Hep>> {
+    let Some(to) = config.hep else { return Ok(None) };
+    let named = SocketAddr::new(config.public_ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), udp.map_or(5060, |a| a.port()));
+    Hep::new(to, named, clock).with_context(|| format!("events.hep: {to} cannot be sent to")).map(Some)
+}
+
+async fn listen_if(at: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<TcpListener>> {
+    match at {
+        Some(at) => listen_tcp(at, key).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 async fn listen_tcp(at: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(at).await.with_context(|| format!("{key} = {at} cannot be bound: is another program using it?"))
 }
@@ -284,7 +340,7 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
     Ok(found)
 }
 
-fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox) -> anyhow::Result<Vec<Worker>> {
+fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox, metrics: &Metrics) -> anyhow::Result<(Vec<Worker>, Arc<PortRange>)> {
     // Where IPv6 is spoken, one socket serves both families.
     let listens = [config.udp, config.tcp, config.sip.tls].into_iter().flatten().any(|a| a.is_ipv6());
     let any = if listens || config.public_ips.iter().any(IpAddr::is_ipv6) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
@@ -298,8 +354,9 @@ fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox) -> anyhow
         let tell = move |session: u64, notice: Notice| {
             let _ = core.blocking_send(Arrival::Input(Input::Media { session, notice }));
         };
-        Worker::start(&format!("media-{n}"), at, ports.clone(), dtls.clone(), tell)
+        Worker::start(&format!("media-{n}"), at, ports.clone(), dtls.clone(), metrics.late.clone(), tell)
             .with_context(|| format!("media.browser_port: UDP {at} cannot be bound"))
     };
-    (0..config.media.workers).map(one).collect()
+    let workers = (0..config.media.workers).map(one).collect::<anyhow::Result<_>>()?;
+    Ok((workers, ports))
 }

@@ -13,6 +13,8 @@ use tracing::{debug, error, info, warn};
 pub enum Note {
     Registered { user: String, flows: usize, user_agent: String },
     Unregistered { user: String, why: &'static str },
+    /// Nobody could say whether a login is right.
+    LoginUnchecked { what: &'static str, why: String },
     LoginRefused { user: String, remote: SocketAddr, code: Code, why: String },
     CallStarted { call: CallId, from: String, number: String, route: String },
     CallRefused { call: CallId, from: String, to: String, status: u16, code: Code, why: String },
@@ -105,6 +107,7 @@ impl Note {
             Note::Registered { user, flows, user_agent } => Line::info(format!("{user} registered, {flows} flow(s), {}", printable(user_agent))),
             Note::Unregistered { user, why } => Line::info(format!("{user} unregistered: {why}")),
             Note::LoginRefused { user, remote, code, why } => Line::warn(*code, format!("login refused for {} from {remote}: {}", printable(user), printable(why))),
+            Note::LoginUnchecked { what, why } => Line::warn(Code::LOGIN_UNCHECKED, format!("logins cannot be checked: {what}: {}", printable(why))),
             Note::CallStarted { call, from, number, route } => {
                 Line::info(format!("{} → {}  route {route:?}", printable(from), printable(number))).call(call)
             }

@@ -79,6 +79,8 @@ pub struct Circumstances {
     /// 0 to 255: shortens the granted time by up to a fifth, so that a fleet that registered together does
     /// not come back together.
     pub chance: u8,
+    /// Seconds its login is good for; nothing: for ever.
+    pub longest: Option<u32>,
     /// A new temporary GRUU's user part, unguessable.
     pub token: String,
 }
@@ -141,7 +143,8 @@ impl Registrar {
         if asked > 0 && asked < MIN_EXPIRES {
             return Err(Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")));
         }
-        let longest = asked.min(MAX_EXPIRES);
+        // No shorter than the least we grant: a login that runs out within a minute is as good as over.
+        let longest = asked.min(MAX_EXPIRES).min(by.longest.unwrap_or(MAX_EXPIRES).max(MIN_EXPIRES));
         let granted = (longest - longest / 5 * u32::from(by.chance) / 255).max(MIN_EXPIRES.min(asked));
         let instance = contact.params.get("+sip.instance").filter(|i| !i.is_empty() && i.len() <= 256);
         let reg_id = contact.params.get("reg-id").and_then(|r| r.parse().ok());

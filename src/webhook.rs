@@ -4,16 +4,17 @@
 //! an hour, then a file keeps them. A route is asked once, quickly; whoever does not answer is passed over, and one
 //! that fails again and again is not asked for a while. Targets within this network are refused unless allowed.
 
-use crate::address::is_public;
+pub mod client;
+pub mod keys;
+
 use crate::api::events::Event;
 use crate::config::Webhook;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, redirect};
+use client::Failure;
+use reqwest::Client;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +32,6 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Failures in a row before routes are not asked for a while.
 const BREAKS_AFTER: u32 = 5;
 const BROKEN: Duration = Duration::from_secs(30);
-/// Longest answer read, bytes.
-const MAX_ANSWER: usize = 64 * 1024;
 
 /// Counts for the metrics.
 #[derive(Debug, Default)]
@@ -50,21 +49,6 @@ pub fn signature(secret: &str, id: &str, timestamp: u64, body: &str) -> String {
     format!("v1,{}", STANDARD.encode(tag))
 }
 
-/// Names that lead out of this network only (SSRF).
-struct Outside;
-
-impl Resolve for Outside {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.filter(|a| is_public(a.ip())).collect();
-            if found.is_empty() {
-                return Err(format!("{} leads into this network, which allow_private = true would allow", name.as_str()).into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
 /// One target.
 pub struct Hook {
     settings: Webhook,
@@ -80,11 +64,7 @@ impl Hook {
     /// # Errors
     /// The TLS roots cannot be read.
     pub fn new(settings: &Webhook, counts: Arc<Counts>) -> anyhow::Result<Hook> {
-        let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy().user_agent(concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
-        if !settings.allow_private {
-            builder = builder.dns_resolver(Arc::new(Outside));
-        }
-        Ok(Hook { settings: settings.clone(), client: builder.build()?, counts, failures: AtomicU32::new(0), broken_until: Default::default() })
+        Ok(Hook { settings: settings.clone(), client: client::client(settings.allow_private)?, counts, failures: AtomicU32::new(0), broken_until: Default::default() })
     }
 
     /// What it was made of.
@@ -92,36 +72,23 @@ impl Hook {
         &self.settings
     }
 
-    /// A literal address needs no name, so it is judged here.
-    fn allowed(&self) -> Result<Url, String> {
-        let url: Url = self.settings.url.parse().map_err(|e| format!("{}: {e}", self.settings.url))?;
-        let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        match literal.filter(|ip| !is_public(*ip) && !self.settings.allow_private) {
-            Some(ip) => Err(format!("{ip} is within this network: allow_private = true allows it")),
-            None => Ok(url),
-        }
-    }
-
-    async fn post(&self, id: &str, body: &str, limit: Duration) -> Result<String, String> {
-        let url = self.allowed()?;
+    async fn post(&self, id: &str, body: &str, limit: Duration) -> Result<String, Failure> {
+        let url = client::allowed(&self.settings.url, self.settings.allow_private)?;
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let request = self.client.post(url).timeout(limit)
             .header("content-type", "application/json").header("webhook-id", id).header("webhook-timestamp", unix.to_string())
             .header("webhook-signature", signature(self.settings.secret.reveal(), id, unix, body))
             .body(body.to_owned());
-        // The URL may hold a secret, and is known: only the cause is told.
-        let mut response = request.send().await.map_err(|e| cause(&e))?;
-        if !response.status().is_success() {
-            return Err(format!("it answered {}", response.status()));
-        }
-        let mut answer = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(|e| cause(&e))? {
-            answer.extend_from_slice(&part);
-            if answer.len() > MAX_ANSWER {
-                return Err(format!("its answer is longer than {MAX_ANSWER} bytes"));
-            }
-        }
-        String::from_utf8(answer).map_err(|_| "its answer is not UTF-8".to_owned())
+        client::send(request).await
+    }
+
+    /// Asks who a user is; nothing where the target answers 401, 403 or 404: it knows no such user.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn ask_user(&self, id: &str, body: &str, limit: Duration) -> Result<Option<String>, String> {
+        let unknown = |f: &Failure| f.status.is_some_and(|s| matches!(s.as_u16(), 401 | 403 | 404));
+        self.ask_by(id, body, limit, unknown).await.map_or_else(|f| if unknown(&f) { Ok(None) } else { Err(f.why) }, |text| Ok(Some(text)))
     }
 
     /// Asks for a route; fails at once while the target is known to be broken.
@@ -129,13 +96,19 @@ impl Hook {
     /// # Errors
     /// Why there is no answer.
     pub async fn ask(&self, id: &str, body: &str, limit: Duration) -> Result<String, String> {
+        self.ask_by(id, body, limit, |_| false).await.map_err(|f| f.why)
+    }
+
+    /// As [`ask`](Self::ask); what `is_answer` is no sign of a broken target.
+    async fn ask_by(&self, id: &str, body: &str, limit: Duration, is_answer: impl Fn(&Failure) -> bool) -> Result<String, Failure> {
         let broken = |s: &Hook| s.broken_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner).filter(|until| *until > Instant::now());
         if broken(self).is_some() {
-            return Err(format!("it has failed {BREAKS_AFTER} times in a row, and is not asked for {} s", BROKEN.as_secs()));
+            return Err(Failure { status: None, why: format!("it has failed {BREAKS_AFTER} times in a row, and is not asked for {} s", BROKEN.as_secs()) });
         }
         let asked = self.post(id, body, limit).await;
         match &asked {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(failure) if is_answer(failure) => self.failures.store(0, Ordering::Relaxed),
             Err(_) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_AFTER {
@@ -146,18 +119,6 @@ impl Hook {
         }
         asked
     }
-}
-
-/// The innermost cause of a client's error, without the URL.
-fn cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    inner.to_string()
 }
 
 /// One event on its way to the web application, or what came of it.
@@ -178,11 +139,11 @@ type Log = Arc<Mutex<VecDeque<Delivery>>>;
 const REMEMBERED: usize = 200;
 
 /// Notes what a try came to: `tries` more, and the outcome once there is one.
-fn note(log: &Log, id: &str, tries: u32, outcome: Option<&Result<String, String>>) {
+fn note(log: &Log, id: &str, tries: u32, outcome: Option<&Result<String, Failure>>) {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(delivery) = log.iter_mut().rev().find(|d| d.id == id) {
         delivery.tries += tries;
-        delivery.outcome = outcome.map(|o| o.as_ref().map(|_| ()).map_err(Clone::clone));
+        delivery.outcome = outcome.map(|o| o.as_ref().map(|_| ()).map_err(|f| f.why.clone()));
     }
 }
 
@@ -263,7 +224,7 @@ fn remember(log: &Log, id: &str, event: &Arc<Event>) {
     log.push_back(Delivery { id: id.to_owned(), event: event.clone(), began: SystemTime::now(), tries: 0, outcome: None });
 }
 
-async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, String>, dead: &PathBuf, log: &Log) -> Result<String, String> {
+async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, Failure>, dead: &PathBuf, log: &Log) -> Result<String, Failure> {
     let mut tried = first;
     for pause in PAUSES {
         let Err(why) = &tried else { break };
@@ -277,7 +238,7 @@ async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, String
         Ok(_) => drop(hook.counts.delivered.fetch_add(1, Ordering::Relaxed)),
         Err(why) => {
             tracing::warn!(code = "WT-5002", "webhook {id} could not be told in an hour and is kept in {}: {why}", dead.display());
-            bury(dead, body, why, &hook.counts);
+            bury(dead, body, &why.why, &hook.counts);
         }
     }
     tried

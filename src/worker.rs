@@ -3,6 +3,7 @@
 //! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN check);
 //! each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
+pub mod lateness;
 mod load;
 pub mod ports;
 mod running;
@@ -12,6 +13,7 @@ use crate::media::player::Source;
 use crate::media::session::Event as MediaEvent;
 use crate::media::{EndId, Settings, Statistics};
 use crate::sdp::offer_answer::Ice;
+use lateness::Lateness;
 use mio::{Poll, Waker};
 use ports::{Pair, PortRange};
 use running::Running;
@@ -92,7 +94,8 @@ impl Worker {
     /// # Errors
     /// The port cannot be bound.
     pub fn start(
-        name: &str, browser: SocketAddr, ports: Arc<PortRange>, identity: Arc<Identity>, tell: impl Fn(u64, Notice) + Send + 'static,
+        name: &str, browser: SocketAddr, ports: Arc<PortRange>, identity: Arc<Identity>, late: Arc<Lateness>,
+        tell: impl Fn(u64, Notice) + Send + 'static,
     ) -> io::Result<Worker> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), running::WAKE)?;
@@ -102,7 +105,7 @@ impl Worker {
         let (orders, inbox) = sync_channel(QUEUE);
         let range = ports.clone();
         let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || Running::new(poll, inbox, socket, range, identity, Box::new(tell)).run())?;
+        let thread = thread.spawn(move || Running::new(poll, inbox, socket, range, (identity, late), Box::new(tell)).run())?;
         Ok(Worker { orders, waker, ports, thread: Some(thread), behind: Cell::new(false), browser_address })
     }
 

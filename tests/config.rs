@@ -41,6 +41,12 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
         ("[sip]", "[events]\nwebhook = { url = \"http://x\", secret = \"0123456789abcdef\" }\n[sip]", "config::webhook", 4, "https://"),
         ("[sip]", "[events]\nwebhook = { url = \"https://x\", secret = \"short\" }\n[sip]", "config::secret", 4, "openssl rand"),
         ("[sip]", "[credentials]\nsecret = \"short\"\n[sip]", "config::secret", 4, "openssl rand"),
+        ("[sip]", "[events]\ncdr = {}\n[sip]", "config::cdr", 4, "sqlite"),
+        ("[sip]", "[auth.jwt]\njwks = \"nowhere.json\"\naudience = \"w\"\n[sip]", "config::jwks", 4, "https URL"),
+        ("[sip]", "[auth.jwt]\njwks = \"http://x/jwks\"\naudience = \"w\"\n[sip]", "config::jwks", 4, "allow_private"),
+        ("[sip]", "[auth.jwt]\njwks = \"https://x/jwks\"\naudience = \"w\"\ncontext = \"phone\"\n[sip]", "config::context", 6, "did you mean \"phones\"?"),
+        ("[sip]", "[telemetry]\notlp = \"collector\"\n[sip]", "config::otlp", 4, "http://127.0.0.1:4318"),
+        ("context = \"phones\"", "context = \"phones\"\ncallees = [\"+1.X\"]", "dialplan::pattern", 8, "X is 0-9"),
         ("[sip]", "[recorder]\nmemory = \"lots\"\n[sip]", "config::size", 4, "64MB"),
         ("[sip]", "[api.token.x]\nsha256 = \"abc\"\n[sip]", "config::token", 4, "webtrunk api-token x"),
         ("[sip]", "[limits]\nmax_duration = \"long\"\n[sip]", "config::duration", 4, "write \"30s\""),
@@ -62,6 +68,7 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
         ("dial = [\"trunk:far\"]", "play = \"nope.wav\"", "dialplan::play", 5, "relative"),
         ("do = ", "next_on = [\"sometimes\"]\ndo = ", "dialplan::next_on", 5, "silent:6s"),
         ("do = ", "region = [\"USA\"]\ndo = ", "dialplan::region", 5, "two-letter"),
+        ("do = ", "require = \"international\"\ndo = ", "dialplan::require", 5, "claims = [\"international\"]"),
         ("do = ", "when = \"office\"\ndo = ", "dialplan::hours", 5, "hours.office ="),
         ("country", "hours.o = { tz = \"Mars/Base\", open = [] }\ncountry", "dialplan::hours", 1, "Europe/Berlin"),
         ("country", "hours.o = { tz = \"UTC\", open = [\"Mon 8-9\"] }\ncountry", "dialplan::hours", 1, "Mon-Fri 08:00-18:00"),
@@ -93,6 +100,35 @@ fn all_mistakes_are_told_at_once_and_secrets_are_not() {
 fn a_route_that_can_never_be_reached_is_a_warning() {
     let found = problems(GOOD, &format!("{PLAN}[[route]]\nname = \"B\"\nmatch = \"+155500X.\"\ndo = [{{ hangup = 603 }}]\n"));
     assert!(found.len() == 1 && found[0].warning && found[0].code == "dialplan::unreachable", "{found:?}");
+    let shown = Problems(found).to_string();
+    assert!(shown.contains("never tried") && shown.contains("\"A\" takes these calls first"), "both places are shown: {shown}");
+}
+
+/// What routes further up leave: alone, together, by countries, claims and hours.
+#[test]
+fn several_routes_together_leave_nothing_to_one_below_them() {
+    let route = |name: &str, pattern: &str, more: &str| format!("[[route]]\nname = \"{name}\"\nmatch = \"{pattern}\"\n{more}\ndo = [{{ hangup = 603 }}]\n");
+    let hours = "hours.day = { tz = \"UTC\", open = [\"daily 08:00-20:00\"] }\nhours.night = { tz = \"UTC\", open = [\"daily 20:00-08:00\"] }\n\
+                 hours.noon = { tz = \"Europe/Berlin\", open = [\"Mon-Fri 11:00-13:00\"] }\nhours.most = { tz = \"UTC\", open = [\"daily 08:00-20:00\"], closed = [\"2026-12-25\"] }\n";
+    for (above, below, reached) in [
+        (vec![route("A", "9[0-4]", ""), route("B", "9[5-9]", "")], route("C", "9X", ""), false),
+        (vec![route("A", "9[0-4]", ""), route("B", "9[6-9]", "")], route("C", "9X", ""), true),
+        (vec![route("A", "9X", "when = \"day\"")], route("C", "9X", ""), true),
+        (vec![route("A", "9X", "when = \"day\""), route("B", "9X", "when = \"night\"")], route("C", "9X", ""), false),
+        (vec![route("A", "9X", "when = \"most\""), route("B", "9X", "when = \"night\"")], route("C", "9X", ""), true),
+        (vec![route("A", "9X", "when = \"day\"")], route("C", "9X", "when = \"day\""), false),
+        (vec![route("A", "9X", "when = \"day\"")], route("C", "9X", "when = \"noon\""), false),
+        (vec![route("A", "9X", "when = \"noon\"")], route("C", "9X", "when = \"day\""), true),
+        (vec![route("A", "+4X.", "region = [\"GB\", \"DE\"]")], route("C", "+44X.", "region = [\"GB\"]"), false),
+        (vec![route("A", "+4X.", "region = [\"GB\"]")], route("C", "+44X.", "region = [\"GB\", \"JE\"]"), true),
+        (vec![route("A", "+4X.", "region = [\"GB\"]")], route("C", "+44X.", ""), true),
+        (vec![route("A", "9X", "require = \"user.a\"")], route("C", "9X", ""), true),
+        (vec![route("A", "9X", "require = \"user.a\"")], route("C", "9X", "require = [\"user.a\", \"user.b\"]"), false),
+    ] {
+        let found = problems(GOOD, &format!("{hours}{}{below}", above.concat()));
+        let unreachable = found.iter().filter(|p| p.code == "dialplan::unreachable").count();
+        assert_eq!(unreachable == 0, reached, "{above:?}\n{below}\n{found:?}");
+    }
 }
 
 #[test]

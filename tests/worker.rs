@@ -15,7 +15,7 @@ fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
     let (tell, told) = channel();
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let tell = std::sync::Mutex::new(tell);
-    let worker = Worker::start("test", SocketAddr::new(ANY, 0), ports.clone(), identity, move |session, notice| {
+    let worker = Worker::start("test", SocketAddr::new(ANY, 0), ports.clone(), identity, Arc::default(), move |session, notice| {
         let _ = tell.lock().expect("sound").send((session, notice));
     });
     (worker.expect("it starts"), told)

@@ -3,39 +3,54 @@
 //! Labels are bounded: directions, outcomes, transports, and trunks of the configuration; never a user, a
 //! number or a call.
 
-use crate::call::{Cdr, trunk_of};
+mod fates;
+mod late;
+
+use crate::call::{Call, Cdr};
+use crate::errors::Code;
 use crate::gateway::{Gateway, Gauges};
+use crate::media::Statistics;
 use crate::observe::Note;
 use crate::sip::{Message, Method};
 use crate::trunk::Health;
 use crate::webhook::Counts;
+use crate::worker::lateness::Lateness;
+use fates::Fates;
+use late::Late;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 type Label = Vec<(&'static str, String)>;
 type Times = Family<Label, Histogram, fn() -> Histogram>;
+/// With the newest call of each bucket: from a graph to its ladder.
+type Traced = Family<Label, HistogramWithExemplars<Label>, fn() -> HistogramWithExemplars<Label>>;
+
+const SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 45.0];
 
 fn seconds() -> Histogram {
-    Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 45.0])
+    Histogram::new(SECONDS)
+}
+
+fn traced_seconds() -> HistogramWithExemplars<Label> {
+    HistogramWithExemplars::new(SECONDS.into_iter())
 }
 
 fn durations() -> Histogram {
     Histogram::new([1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0])
 }
 
-fn scores() -> Histogram {
-    Histogram::new([1.0, 2.0, 2.5, 3.0, 3.1, 3.6, 3.7, 4.0, 4.1, 4.2, 4.3, 4.4])
+fn scores() -> HistogramWithExemplars<Label> {
+    HistogramWithExemplars::new([1.0, 2.0, 2.5, 3.0, 3.1, 3.6, 3.7, 4.0, 4.1, 4.2, 4.3, 4.4].into_iter())
 }
 
 fn small_times() -> Histogram {
@@ -47,21 +62,6 @@ struct Build {
     version: &'static str,
 }
 
-/// What a trunk's calls came to, for `webtrunk trunks`.
-#[derive(Clone, Debug, Default)]
-struct Fate {
-    attempts: u64,
-    answered: u64,
-    /// Answered, busy, not answered, declined: the network did its part (RFC 6076, NER).
-    effective: u64,
-    /// The newest times to ring, milliseconds, as a ring.
-    delays: Vec<u32>,
-    next: usize,
-    mos: f32,
-    last_failure: Option<(u16, Instant)>,
-}
-
-const DELAYS: usize = 256;
 /// Methods that are counted; the last is every other.
 const METHODS: [Method; 15] = [
     Method::Invite, Method::Ack, Method::Bye, Method::Cancel, Method::Register, Method::Options, Method::Info, Method::Prack, Method::Update, Method::Message,
@@ -73,10 +73,21 @@ pub struct Metrics {
     registry: Registry,
     calls_total: Family<Label, Counter>,
     refused_total: Family<Label, Counter>,
-    setup: Times,
+    setup: Traced,
     delay: Times,
     duration: Times,
-    mos: Times,
+    mos: Traced,
+    ice: Histogram,
+    ice_failed: Family<Label, Counter>,
+    dtls: Histogram,
+    dtls_failed: Counter,
+    transcodes: Family<Label, Gauge>,
+    ports: Family<Label, Gauge>,
+    certificate: Gauge<f64, AtomicU64>,
+    /// Records that did not reach a place they were meant for.
+    pub cdr_dropped: Family<Label, Counter>,
+    /// Counted by the workers.
+    pub late: Arc<Lateness>,
     jitter: Times,
     round_trip: Times,
     packets: Family<Label, Counter>,
@@ -104,7 +115,7 @@ pub struct Metrics {
     /// SIP messages, counted without a look-up: requests by method, responses by class; in, out.
     requests: [[Counter; 2]; METHODS.len()],
     responses: [[Counter; 2]; 6],
-    fates: Mutex<BTreeMap<String, Fate>>,
+    fates: Fates,
 }
 
 impl Default for Metrics {
@@ -120,10 +131,19 @@ impl Metrics {
             registry: Registry::with_prefix("webtrunk"),
             calls_total: Family::default(),
             refused_total: Family::default(),
-            setup: Times::new_with_constructor(seconds),
+            setup: Traced::new_with_constructor(traced_seconds),
             delay: Times::new_with_constructor(seconds),
             duration: Times::new_with_constructor(durations),
-            mos: Times::new_with_constructor(scores),
+            mos: Traced::new_with_constructor(scores),
+            ice: seconds(),
+            ice_failed: Family::default(),
+            dtls: seconds(),
+            dtls_failed: Counter::default(),
+            transcodes: Family::default(),
+            ports: Family::default(),
+            certificate: Gauge::default(),
+            cdr_dropped: Family::default(),
+            late: Arc::default(),
             jitter: Times::new_with_constructor(small_times),
             round_trip: Times::new_with_constructor(small_times),
             packets: Family::default(),
@@ -149,7 +169,7 @@ impl Metrics {
             webhook_counts: Arc::default(),
             requests: Default::default(),
             responses: Default::default(),
-            fates: Mutex::default(),
+            fates: Fates::default(),
         };
         metrics.register();
         metrics
@@ -177,6 +197,15 @@ impl Metrics {
         r.register("rtp_packets", "Packets of ended calls, by leg and direction", self.packets.clone());
         r.register("rtp_lost", "Packets lost on the way to us, of ended calls", self.lost.clone());
         r.register("one_way_calls", "Calls one of whose sides was silent for 5 s", self.one_way.clone());
+        r.register_with_unit("ice_connect", "From a browser's description to its selected address", Unit::Seconds, self.ice.clone());
+        r.register("ice_failed", "Browsers' legs of ended calls whose media never got through, by reason", self.ice_failed.clone());
+        r.register_with_unit("dtls_handshake", "From there to keys", Unit::Seconds, self.dtls.clone());
+        r.register("dtls_failed", "Calls that ended by a failed handshake", self.dtls_failed.clone());
+        r.register("transcodes", "Calls that go on whose legs speak different codecs", self.transcodes.clone());
+        r.register("media_ports", "Pairs of ports of the trunk side", self.ports.clone());
+        r.register("cdr_dropped", "Records that did not reach a place they were meant for", self.cdr_dropped.clone());
+        r.register("certificate_expiry_timestamp_seconds", "When the web port's certificate ends; 0 without one", self.certificate.clone());
+        r.register_collector(Box::new(Late(self.late.clone())));
         r.register("registrations", "Browsers that are registered", self.registrations.clone());
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
         r.register("flow_lost", "Registrations that ended without a goodbye", self.flow_lost.clone());
@@ -255,16 +284,20 @@ impl Metrics {
         let trunk = cdr.trunk().unwrap_or("none").to_owned();
         let labels = vec![("direction", direction.to_owned()), ("trunk", trunk.clone()), ("outcome", cdr.outcome().to_owned())];
         self.calls_total.get_or_create(&labels).inc();
+        if matches!(cdr.code, Code::DTLS | Code::FINGERPRINT) {
+            self.dtls_failed.inc();
+        }
         if let Some(code) = cdr.verdict.as_ref().map(|v| v.code).filter(|c| c.is_fault()) {
             self.faults.get_or_create(&vec![("code", code.to_string())]).inc();
         }
+        let example = || Some(vec![("call", cdr.call.to_string())]);
         let by_trunk = vec![("trunk", trunk)];
         let since = |at: Instant| at.saturating_duration_since(cdr.start).as_secs_f64();
         if let Some(ringing) = cdr.ringing.or(cdr.answered) {
             self.delay.get_or_create(&by_trunk).observe(since(ringing));
         }
         if let Some((answered, end)) = cdr.answered.zip(cdr.end) {
-            self.setup.get_or_create(&by_trunk).observe(since(answered));
+            self.setup.get_or_create(&by_trunk).observe(since(answered), example(), None);
             self.duration.get_or_create(&vec![("direction", direction.to_owned())]).observe(end.saturating_duration_since(answered).as_secs_f64());
         }
         for (leg, figures) in [("a", &cdr.a), ("b", &cdr.b)] {
@@ -278,54 +311,27 @@ impl Metrics {
                 self.round_trip.get_or_create(&vec![("leg", leg.to_owned())]).observe(round_trip.as_secs_f64());
             }
             if let (Some(mos), Some(codec)) = (figures.mos.0, figures.codec) {
-                self.mos.get_or_create(&vec![("leg", leg.to_owned()), ("codec", codec.to_owned())]).observe(f64::from(mos));
+                self.mos.get_or_create(&vec![("leg", leg.to_owned()), ("codec", codec.to_owned())]).observe(f64::from(mos), example(), None);
             }
+            self.paths(figures);
         }
-        self.fate(cdr, now);
+        self.fates.count(cdr, now);
     }
 
-    /// What became of each try at a trunk.
-    fn fate(&self, cdr: &Cdr, now: Instant) {
-        let mut fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
-        for tried in &cdr.tried {
-            let Some(name) = trunk_of(&tried.target) else { continue };
-            let fate = fates.entry(name.to_owned()).or_default();
-            fate.attempts += 1;
-            let answered = tried.status == 200;
-            fate.answered += u64::from(answered);
-            fate.effective += u64::from(answered || matches!(tried.status, 404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604));
-            if !answered {
-                fate.last_failure = Some((tried.status, now));
-                continue;
-            }
-            let rang = cdr.ringing.or(cdr.answered).map_or(0, |r| r.saturating_duration_since(cdr.start).as_millis() as u32);
-            if fate.delays.len() < DELAYS {
-                fate.delays.push(rang);
-            } else {
-                fate.delays[fate.next % DELAYS] = rang;
-            }
-            fate.next += 1;
-            if let Some(mos) = cdr.b.as_ref().and_then(|b| b.mos.0) {
-                fate.mos = if fate.mos == 0.0 { mos } else { fate.mos * 0.9 + mos * 0.1 };
-            }
+    /// How a browser's path came to be, or that it did not.
+    fn paths(&self, figures: &Statistics) {
+        figures.ice.iter().for_each(|time| self.ice.observe(time.as_secs_f64()));
+        figures.dtls.iter().for_each(|time| self.dtls.observe(time.as_secs_f64()));
+        // An end nobody agreed on anything for was never meant to connect.
+        if figures.browser && figures.codec.is_some() && figures.ice.is_none() {
+            let reason = if figures.checks == 0 { "no_checks" } else { "not_nominated" };
+            self.ice_failed.get_or_create(&vec![("reason", reason.to_owned())]).inc();
         }
     }
 
     /// Adds ASR, NER, post-dial delay and the last failure to a trunk of the API.
     pub fn describe(&self, trunk: &mut Value) {
-        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(fate) = trunk["trunk"].as_str().and_then(|name| fates.get(name)) else { return };
-        let mut delays = fate.delays.clone();
-        delays.sort_unstable();
-        let percentile = |p: usize| delays.get((delays.len() * p / 100).min(delays.len().saturating_sub(1))).copied();
-        let share = |n: u64| (fate.attempts > 0).then(|| n as f64 / fate.attempts as f64);
-        trunk["attempts"] = json!(fate.attempts);
-        trunk["asr"] = json!(share(fate.answered));
-        trunk["ner"] = json!(share(fate.effective));
-        trunk["pdd_ms_p50"] = json!(percentile(50));
-        trunk["pdd_ms_p95"] = json!(percentile(95));
-        trunk["mos_estimated"] = json!((fate.mos > 0.0).then(|| (f64::from(fate.mos) * 10.0).round() / 10.0));
-        trunk["last_call_failure"] = json!(fate.last_failure.map(|(status, at)| json!({ "sip_code": status, "ago_s": at.elapsed().as_secs() })));
+        self.fates.describe(trunk);
     }
 
     /// The configuration was taken at this moment of the wall clock.
@@ -349,6 +355,10 @@ impl Metrics {
         let (calls, bytes) = gateway.recorder.size();
         self.recorder_calls.set(calls as i64);
         self.recorder_bytes.set(bytes as i64);
+        self.transcodes.clear();
+        for (from, to) in gateway.live_calls().filter_map(Call::codecs).filter(|(a, b)| a != b) {
+            self.transcodes.get_or_create(&vec![("from", from.name().to_owned()), ("to", to.name().to_owned())]).inc();
+        }
         // Trunks a reload took away must not stay.
         [&self.trunk_up, &self.trunk_calls, &self.trunk_limit].iter().for_each(|f| f.clear());
         self.trunk_rtt.clear();
@@ -363,6 +373,15 @@ impl Metrics {
                 self.trunk_rtt.get_or_create(&label).set(round_trip.as_secs_f64());
             }
         }
+    }
+
+    /// How many pairs of ports there are, and how many of them no call has; when the certificate ends.
+    pub fn read_shell(&self, pairs: (usize, usize), certificate: Option<u64>) {
+        let (all, free) = pairs;
+        for (state, n) in [("used", all.saturating_sub(free)), ("free", free)] {
+            self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
+        }
+        self.certificate.set(certificate.unwrap_or(0) as f64);
     }
 
     /// The exposition.

@@ -36,6 +36,8 @@ pub const ROUTES: &[Route] = &[
     ("get", "/webhooks", "The newest deliveries of the events' webhook", "read", &[]),
     ("post", "/webhooks/{id}/resend", "Tell an event once more", "write", &[]),
     ("get", "/events", "Server-sent events; Last-Event-ID is honoured", "read", &[("types", "kinds, separated by commas; call.* is all of calls"), ("call", "of one call only")]),
+    ("get", "/schemas", "The names of all JSON Schemas", "read", &[]),
+    ("get", "/schemas/{name}", "The JSON Schema of the configuration, of dialplans, events, records, webhooks", "read", &[]),
     ("get", "/openapi.json", "This document", "read", &[]),
 ];
 

@@ -1,5 +1,6 @@
 //! `/status`, `/drain`, `/reload`, `/config`, `/dialplan`, `/errors`, `/cdr`: the gateway itself.
 
+use super::schemas::{NAMES, named};
 use super::{Answer, Api, Problem};
 use crate::config::{Config, SipSettings, WebTls};
 use crate::dialplan::Attempt;
@@ -7,13 +8,13 @@ use crate::errors::Code;
 use crate::gateway::Input;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::operate::Command;
+use crate::journal::search::{self, Wanted};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::future::Future;
-use std::io::{Read, Seek, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,16 @@ pub struct Changes {
     /// Keys whose new value needs a restart.
     pub restart: Vec<String>,
     pub warnings: String,
+}
+
+/// GET /schemas
+pub async fn schemas() -> Json<Value> {
+    Json(NAMES.iter().map(|(name, what)| json!({ "name": name, "of": what })).collect())
+}
+
+/// GET /schemas/{name}
+pub async fn schema(Path(name): Path<String>) -> Answer<Json<Value>> {
+    named(&name).map(Json).ok_or_else(|| Problem::missing("schema", &name).fix("GET /api/v1/schemas lists them"))
 }
 
 /// GET /status
@@ -173,10 +184,11 @@ pub async fn dialplan_test(State(api): State<Api>, test: Result<Json<Test>, axum
             ("trunk", name) => config.trunks.get(name).and_then(|t| t.context.clone()),
             _ => None,
         });
+        let permits = test.caller.as_deref().and_then(|c| config.users.get(c.strip_prefix("user:")?)).map(|u| u.permits.clone()).unwrap_or_default();
         let context = test.context.or(by_caller).ok_or_else(|| {
             Problem::new(StatusCode::NOT_FOUND, format!("{} has no dialplan", test.caller.as_deref().unwrap_or("nobody"))).fix("name a caller by \"as\": \"user:NAME\" or \"trunk:NAME\", or a \"context\"")
         })?;
-        let verdict = config.plan.route(&Attempt { context: &context, dialled: &test.number, unix: gateway.unix(turn.now) });
+        let verdict = config.plan.route(&Attempt { context: &context, dialled: &test.number, unix: gateway.unix(turn.now), permits: &permits });
         let verdict = verdict.ok_or_else(|| Problem::missing("context", &context))?;
         let considered = verdict.trace.iter().map(|c| json!({ "route": c.route, "pattern": c.pattern, "why_not": c.why_not })).collect::<Vec<_>>();
         Ok(Json(json!({
@@ -189,7 +201,7 @@ pub async fn dialplan_test(State(api): State<Api>, test: Result<Json<Test>, axum
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct CredentialWish {
     pub user: String,
     /// Such as `10m`.
     pub ttl: Option<String>,
@@ -198,7 +210,7 @@ pub struct Wanted {
 }
 
 /// POST /credentials: for a web application's own server, which hands them to its page.
-pub async fn credentials(State(api): State<Api>, wanted: Result<Json<Wanted>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
+pub async fn credentials(State(api): State<Api>, wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
     let Json(wanted) = wanted.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}"))?;
     let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
     let ttl = match wanted.ttl.as_deref().map(humantime::parse_duration) {
@@ -242,8 +254,6 @@ pub async fn credentials(State(api): State<Api>, wanted: Result<Json<Wanted>, ax
     }).await?
 }
 
-/// Bytes of the record file read at once.
-const BLOCK: u64 = 1 << 20;
 
 /// GET /webhooks: the newest deliveries, the newest first.
 pub async fn webhooks(State(api): State<Api>) -> Json<Value> {
@@ -280,92 +290,14 @@ pub async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
     code.parse().ok().and_then(error_json).map(Json).ok_or_else(|| Problem::missing("error", &code).fix("GET /api/v1/errors lists them"))
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub struct CdrQuery {
-    /// RFC 3339, or the beginning of it: records that began then or later, and before.
-    pub from: Option<String>,
-    pub to: Option<String>,
-    pub number: Option<String>,
-    pub user: Option<String>,
-    pub outcome: Option<String>,
-    pub limit: Option<usize>,
-}
-
-impl CdrQuery {
-    fn wants(&self, record: &Value) -> bool {
-        let start = record["start"].as_str().unwrap_or_default();
-        let contains = |value: &Value, wanted: &str| value.as_str().is_some_and(|v| v.contains(wanted));
-        self.from.as_deref().is_none_or(|from| start >= from)
-            && self.to.as_deref().is_none_or(|to| start < to)
-            && self.number.as_deref().is_none_or(|n| contains(&record["to"]["number"], n) || contains(&record["to"]["dialled"], n))
-            && self.user.as_deref().is_none_or(|u| record["from"]["user"] == u || record["answered_by"] == format!("user:{u}"))
-            && self.outcome.as_deref().is_none_or(|o| record["outcome"] == o)
-    }
-}
-
-/// Records from the end of the file, block by block: it may be larger than the memory.
-fn newest(path: &std::path::Path, query: &CdrQuery) -> std::io::Result<Vec<Value>> {
-    let most = query.limit.unwrap_or(100).min(10_000);
-    let mut file = std::fs::File::open(path)?;
-    let mut end = file.seek(SeekFrom::End(0))?;
-    let (mut found, mut rest) = (Vec::new(), Vec::new());
-    while end > 0 && found.len() < most {
-        let begin = end.saturating_sub(BLOCK);
-        let mut block = vec![0; (end - begin) as usize];
-        file.seek(SeekFrom::Start(begin))?;
-        file.read_exact(&mut block)?;
-        block.append(&mut rest);
-        // The first line of a block may have begun in the one before.
-        let whole = if begin == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |at| at + 1) };
-        rest = block[..whole].to_vec();
-        for line in block[whole..].split(|b| *b == b'\n').rev().filter(|l| !l.is_empty()) {
-            let Ok(record) = serde_json::from_slice::<Value>(line) else { continue };
-            if query.wants(&record) && found.len() < most {
-                found.push(record);
-            }
-        }
-        end = begin;
-        if rest.len() as u64 > 2 * BLOCK {
-            return Err(std::io::Error::other("a line longer than two megabytes"));
-        }
-    }
-    Ok(found)
-}
-
-/// GET /cdr: records of the file, the newest first.
-pub async fn cdr(State(api): State<Api>, Query(query): Query<CdrQuery>) -> Answer<Json<Value>> {
-    let Some(path) = api.cdr_file else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written").fix("set [events] cdr = { file = \"cdr.jsonl\" }"));
+/// GET /cdr: records, the newest first; of the database where there is one, else of the file.
+pub async fn cdr(State(api): State<Api>, Query(query): Query<Wanted>) -> Answer<Json<Value>> {
+    let Some(place) = api.records else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written").fix("set [events] cdr = { file = \"cdr.jsonl\" }, or { sqlite = \"cdr.db\" }"));
     };
-    let read = tokio::task::spawn_blocking(move || {
-        newest(&path, &query).map_err(|e| format!("{} cannot be read: {e}", path.display()))
-    }).await;
-    match read {
+    match tokio::task::spawn_blocking(move || search::newest(&place, &query)).await {
         Ok(Ok(records)) => Ok(Json(Value::Array(records))),
-        Ok(Err(why)) => Err(Problem { code: Code::RECORDS, ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why) }),
+        Ok(Err(why)) => Err(Problem { code: Code::RECORDS, ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")) }),
         Err(e) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn the_newest_records_are_found_from_the_end_of_a_large_file() {
-        let path = std::env::temp_dir().join(format!("webtrunk-cdr-{}.jsonl", std::process::id()));
-        let mut file = std::io::BufWriter::new(std::fs::File::create(&path).expect("a file"));
-        for n in 0..20_000 {
-            writeln!(file, "{{\"call\":\"{n}\",\"start\":\"2026-11-{:02}\",\"outcome\":\"{}\",\"pad\":\"{}\"}}", 1 + n / 1_000, if n % 1_000 == 0 { "busy" } else { "success" }, "x".repeat(150)).expect("written");
-        }
-        drop(file);
-        let calls = |query: CdrQuery| newest(&path, &query).expect("read").iter().map(|r| r["call"].as_str().expect("a call").parse::<u32>().expect("a number")).collect::<Vec<_>>();
-        assert_eq!(calls(CdrQuery { limit: Some(3), ..CdrQuery::default() }), [19_999, 19_998, 19_997]);
-        let busy = calls(CdrQuery { outcome: Some("busy".into()), ..CdrQuery::default() });
-        assert_eq!(busy, (0..20).rev().map(|n| n * 1_000).collect::<Vec<_>>(), "every block, whole lines, none twice");
-        assert_eq!(calls(CdrQuery { from: Some("2026-11-05".into()), to: Some("2026-11-06".into()), limit: Some(10_000), ..CdrQuery::default() }).len(), 1_000);
-        let _ = std::fs::remove_file(&path);
     }
 }

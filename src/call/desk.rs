@@ -2,7 +2,8 @@
 
 use crate::ids::IdMap;
 use super::CallId;
-use crate::config::Config;
+use super::leg::Party;
+use crate::config::{Config, JwtSettings, User};
 use crate::media::EndId;
 use crate::observe::Note;
 use crate::gateway::FlowKind;
@@ -23,6 +24,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A timer of one call.
@@ -57,6 +59,10 @@ impl CallTimer {
 pub enum Question {
     /// A name's records.
     Dns(crate::locate::Query),
+    /// The keys of tokens.
+    Keys(JwtSettings),
+    /// Who a user is, of a web application.
+    Login { id: u64, name: String, hook: crate::dialplan::Webhook, body: String },
     /// A web application's route for a call, within this time.
     Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
 }
@@ -167,6 +173,13 @@ pub struct Identity {
 }
 
 impl Desk<'_> {
+    /// The account of a user who is reached by `hop`: that of its flow, or the configured one.
+    pub fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
+        let Party::User { name, .. } = party else { return None };
+        let own = if let Hop::Flow(flow) = hop { self.flows.get(&flow).and_then(|f| f.account.clone()) } else { None };
+        own.or_else(|| self.config.users.get(name).cloned())
+    }
+
     /// 64 random bits.
     pub fn random_u64(&mut self) -> u64 {
         self.random.next_u64()

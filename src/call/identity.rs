@@ -48,7 +48,7 @@ impl Caller {
     pub fn of(call: &Call, config: &Config, to: Option<&Trunk>) -> Caller {
         let invite = &call.invite;
         let mut caller = match &call.a.party {
-            Party::User { name, .. } => Caller::user(call, config, name, to.is_some()),
+            Party::User { name, .. } => Caller::user(call, name, to.is_some()),
             _ => Caller::trunk(call, config),
         };
         if let (Some(shown), Party::Trunk(_)) = (&call.shown, &call.a.party) {
@@ -58,12 +58,9 @@ impl Caller {
         let template = call.route.as_ref().and_then(|r| r.caller_id.clone()).filter(|_| to.is_some());
         if let Some(template) = template {
             // A transfer is made in the name of who asked for it: its numbers are the ones the route may show.
-            let user = match (&call.on_behalf, &call.a.party) {
-                (Some(name), _) | (None, Party::User { name, .. }) => Some(name),
-                _ => None,
-            };
-            let did = user.and_then(|u| config.users.get(u)).and_then(|u| u.did.clone());
-            let name = user.cloned().unwrap_or_default();
+            let user = call.on_behalf.as_ref().or(call.a.account.as_ref());
+            let did = user.and_then(|u| u.did.clone());
+            let name = user.map(|u| u.name.clone()).unwrap_or_default();
             let filled = template.replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
             caller.number = filled.replace("{user.name}", &name).replace("{caller}", &caller.number);
         }
@@ -76,8 +73,8 @@ impl Caller {
     }
 
     /// A user shows its did, or the one of its numbers it prefers; towards other users its own name.
-    fn user(call: &Call, config: &Config, name: &str, to_trunk: bool) -> Caller {
-        let user = config.users.get(name);
+    fn user(call: &Call, name: &str, to_trunk: bool) -> Caller {
+        let user = call.a.account.as_ref();
         let display = user.and_then(|u| u.display_name.clone()).unwrap_or_default();
         let wish = call.invite.values(HeaderName::PPreferredIdentity).find_map(user_of).map(|(_, number)| number);
         let own = |n: &String| user.is_some_and(|u| u.did.as_ref() == Some(n) || u.numbers.contains(n));

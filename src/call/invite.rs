@@ -90,10 +90,10 @@ impl Call {
         invite.put(HeaderName::Allow, ALLOW);
         invite.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
         extensions(&mut invite, trunk, branch.session_wish.or(branch.leg.session_wish(desk)));
-        if let (Some(name), true) = (&self.on_behalf, self.transfer.is_some()) {
+        if let (Some(user), true) = (&self.on_behalf, self.transfer.is_some()) {
             // RFC 3892: on whose word this call is made.
-            let number = desk.config.users.get(name).and_then(|u| u.did.clone()).unwrap_or_else(|| name.clone());
-            invite.put(HeaderName::ReferredBy, name_addr("", &format!("sip:{}@{}", escape_user(&number), desk.config.domain)));
+            let number = user.did.as_ref().unwrap_or(&user.name);
+            invite.put(HeaderName::ReferredBy, name_addr("", &format!("sip:{}@{}", escape_user(number), desk.config.domain)));
         }
         caller.assert(&mut invite, &own_host, trunk);
         if let Some(trunk) = trunk

@@ -3,7 +3,8 @@
 use super::desk::{Asked, Waiting};
 use super::transfer::Watcher;
 use super::{CallId, CallTimer, Desk};
-use crate::config::Trunk;
+use crate::config::{Trunk, User};
+use crate::dialplan::Permits;
 use crate::media::EndId;
 use crate::media::end::{Digits, Settings};
 use crate::sdp::crypto::{Own, Policy};
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Who is at the other end of a leg.
@@ -69,6 +71,8 @@ pub struct Open {
 /// A leg.
 pub struct Leg {
     pub party: Party,
+    /// What a user of it may do, as it was when the leg began.
+    pub account: Option<Arc<User>>,
     pub end: EndId,
     pub hop: Hop,
     /// Where its signalling comes from, for legs whose hop is a connection.
@@ -141,6 +145,7 @@ impl Leg {
         }
         let negotiation = Negotiation::new(local);
         Leg {
+            account: desk.account(&party, hop),
             party,
             end,
             hop,
@@ -171,6 +176,17 @@ impl Leg {
     /// Whether it is half of two joined calls, with no signalling of its own.
     pub fn is_internal(&self) -> bool {
         matches!(self.party, Party::Internal(_))
+    }
+
+    /// The number its user is known by to others; the name of a user without one.
+    pub fn number(&self) -> Option<String> {
+        let Party::User { name, .. } = &self.party else { return None };
+        Some(self.account.as_ref().and_then(|u| u.did.clone()).unwrap_or_else(|| name.clone()))
+    }
+
+    /// What its party may call, and the dialplan it calls by.
+    pub fn permits(&self) -> &Permits {
+        self.account.as_ref().map_or(Permits::NONE, |u| &u.permits)
     }
 
     /// How media opens its end.

@@ -352,8 +352,8 @@ impl Call {
         let mut steps = VecDeque::new();
         for (_, number) in &targets {
             // The number alone is taken, and routed as if the caller had dialled it: never to a host a callee names.
-            let verdict = desk.config.plan.route(&Attempt { context: &self.cdr.context, dialled: number, unix: desk.unix });
-            let Some((route, number)) = verdict.and_then(|v| Some((v.route?, v.number))) else { continue };
+            let verdict = desk.config.plan.route(&Attempt { context: &self.cdr.context, dialled: number, unix: desk.unix, permits: self.a.permits() });
+            let Some((route, number)) = verdict.and_then(|v| v.decide(&self.cdr.context).ok()) else { continue };
             steps.extend(route.steps.into_iter().map(|s| (s, Some(number.clone()))));
         }
         let Some(branch) = self.branches.iter().find(|b| b.id == id).filter(|_| !steps.is_empty()) else {
@@ -362,7 +362,7 @@ impl Call {
         let reason = if message.status() == 302 { "unconditional" } else { "unknown" };
         let from = match &branch.target {
             BranchTarget::Trunk { number, .. } => number.clone(),
-            BranchTarget::User { name, .. } => desk.config.users.get(name).and_then(|u| u.did.clone()).unwrap_or_else(|| name.clone()),
+            BranchTarget::User { name, .. } => branch.leg.number().unwrap_or_else(|| name.clone()),
             BranchTarget::Joined => String::new(),
         };
         self.diversions.push((from, reason.to_owned()));

@@ -3,6 +3,7 @@
 use super::branch::BranchState;
 use super::leg::{Leg, Party};
 use super::{Call, CallTimer, State};
+use crate::codec::Codec;
 use crate::media::EndId;
 use crate::sip::dialog::Dialog;
 use crate::sip::transaction::{Flow, Hop};
@@ -11,6 +12,13 @@ impl Call {
     /// Whether nothing of it needs to be remembered any longer.
     pub fn is_done(&self) -> bool {
         self.state == State::Over && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
+    }
+
+    /// What both legs speak, where two do.
+    pub fn codecs(&self) -> Option<(Codec, Codec)> {
+        let codec = |leg: &Leg| leg.negotiation.agreed().map(|a| a.codec);
+        let b = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id))?;
+        Some((codec(&self.a)?, codec(&b.leg)?))
     }
 
     /// Trunks with a leg of this call that is trying or talking, sorted.

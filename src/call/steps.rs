@@ -73,7 +73,7 @@ impl Call {
     /// What a web application is told of the call.
     fn question(&self, desk: &Desk<'_>) -> String {
         let from = match &self.a.party {
-            Party::User { name, .. } => json!({ "user": name }),
+            Party::User { name, .. } => json!({ "user": name, "claims": self.a.permits().claims, "tags": self.a.account.as_ref().map(|a| &a.tags) }),
             party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
         };
         let time = jiff::Timestamp::from_second(desk.unix as i64).map(|t| t.to_string()).unwrap_or_default();
@@ -109,10 +109,11 @@ impl Call {
         if self.gotos > MAX_GOTOS {
             return self.route_failed(desk, HangupBy::Us, Reject::new(482, "goto leads in a circle").code(Code::LOOP));
         }
-        let verdict = desk.config.plan.route(&Attempt { context, dialled: &self.number, unix: desk.unix });
-        let Some((route, number)) = verdict.and_then(|v| Some((v.route?, v.number))) else {
-            let why = format!("no route for {} in context {context}", self.number);
-            return self.route_failed(desk, HangupBy::Us, Reject::new(404, why).code(Code::NO_ROUTE));
+        let verdict = desk.config.plan.route(&Attempt { context, dialled: &self.number, unix: desk.unix, permits: self.a.permits() });
+        let none = || Err(Reject::new(500, format!("context {context} does not exist")));
+        let (route, number) = match verdict.map_or_else(none, |v| v.decide(context)) {
+            Ok(found) => found,
+            Err(why) => return self.route_failed(desk, HangupBy::Us, why),
         };
         self.number = number;
         self.cdr.tags.extend(route.tags.clone());

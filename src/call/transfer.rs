@@ -11,10 +11,10 @@
 
 use super::branch::{BranchState, BranchTarget};
 use super::desk::{Asked, Linked};
-use super::leg::Party;
+use super::leg::{Leg, Party};
 use super::{Call, CallId, CallTimer, Desk, HangupBy, Output, State};
 use crate::config::Refer;
-use crate::dialplan::Attempt;
+use crate::dialplan::{Attempt, Permits};
 use crate::media::EndId;
 use crate::observe::Note;
 use crate::sip::build::{Writer, name_addr};
@@ -88,9 +88,10 @@ impl Call {
         let Some(other) = other else {
             return Err(Reject::new(491, "there are no two parties that talk, or a transfer is under way"));
         };
-        let party = &self.leg_of(end).ok_or_else(|| Reject::new(481, "there is no such leg"))?.party;
+        let leg = self.leg_of(end).ok_or_else(|| Reject::new(481, "there is no such leg"))?;
+        let party = &leg.party;
         let allowed = match party {
-            Party::User { name, .. } => desk.config.users.get(name).is_some_and(|u| u.refer),
+            Party::User { .. } => leg.account.as_ref().is_some_and(|u| u.refer),
             Party::Trunk(name) => desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute),
             Party::Internal(_) => false,
         };
@@ -169,15 +170,17 @@ impl Call {
 
     /// The same policy as for a new call of the referrer.
     fn route_for(&self, desk: &Desk<'_>, end: EndId, dialled: &str) -> Result<(String, crate::dialplan::Route, String), Reject> {
-        let context = match self.leg_of(end).map(|l| &l.party) {
-            Some(Party::User { name, .. }) => desk.config.users.get(name).map(|u| u.context.clone()),
+        let leg = self.leg_of(end);
+        let context = match leg.map(|l| &l.party) {
+            Some(Party::User { .. }) => leg.and_then(|l| l.account.as_ref()).map(|u| u.context.clone()),
             Some(Party::Trunk(name)) => desk.config.trunks.get(name).and_then(|t| t.context.clone()),
             _ => None,
         };
         let context = context.ok_or_else(|| Reject::new(403, "who transfers has no dialplan"))?;
-        let verdict = desk.config.plan.route(&Attempt { context: &context, dialled, unix: desk.unix }).ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
-        let route = verdict.route.ok_or_else(|| Reject::new(404, format!("no route for {} in context {context}", verdict.number)))?;
-        Ok((context, route, verdict.number))
+        let permits = leg.map_or(Permits::NONE, Leg::permits);
+        let verdict = desk.config.plan.route(&Attempt { context: &context, dialled, unix: desk.unix, permits }).ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
+        let (route, number) = verdict.decide(&context)?;
+        Ok((context, route, number))
     }
 
     /// Puts the leg of `end` aside; the other party becomes the one who is connected.
@@ -185,10 +188,7 @@ impl Call {
         self.leave(desk);
         let Some(at) = self.branches.iter().position(|b| Some(b.id) == self.b) else { return };
         let mut branch = self.branches.remove(at);
-        self.on_behalf = match self.leg_of(end).or(Some(&branch.leg)).map(|l| &l.party) {
-            Some(Party::User { name, .. }) => Some(name.clone()),
-            _ => None,
-        };
+        self.on_behalf = self.leg_of(end).unwrap_or(&branch.leg).account.clone();
         if branch.leg.end != end {
             // The caller hands over: its callee is now the party to connect.
             std::mem::swap(&mut self.a, &mut branch.leg);
@@ -294,10 +294,7 @@ impl Call {
     /// Hands the transfer on to the trunk opposite to the referrer.
     pub fn pass_refer(&mut self, desk: &mut Desk<'_>, referrer: EndId, number: &str, replaces: Option<&Replaces>) {
         let call = self.id;
-        let by = match self.leg_of(referrer).map(|l| &l.party) {
-            Some(Party::User { name, .. }) => desk.config.users.get(name).and_then(|u| u.did.clone()).unwrap_or_else(|| name.clone()),
-            _ => "anonymous".into(),
-        };
+        let by = self.leg_of(referrer).and_then(Leg::number).unwrap_or_else(|| "anonymous".into());
         let domain = desk.config.domain.clone();
         let Some(leg) = self.opposite(referrer).and_then(|e| self.leg_mut(e)) else { return };
         let Party::Trunk(name) = &leg.party else { return };

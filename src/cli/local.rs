@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 use webtrunk::address::is_public;
+use webtrunk::api::schemas::{NAMES, named};
 use webtrunk::config::{Config, WebTls};
 use webtrunk::errors::Code;
 
@@ -142,12 +143,8 @@ fn certificates(config: &Config) -> Vec<Finding> {
 }
 
 fn certificate(key: &str, path: &Path) -> Finding {
-    let days = std::fs::read(path).ok().and_then(|pem| {
-        let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
-        let until = pem.parse_x509().ok()?.validity().not_after.timestamp();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs() as i64;
-        Some((until - now) / 86_400)
-    });
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    let days = webtrunk::transport::tls::file_ends(path).map(|until| (until - now) / 86_400);
     match days {
         None => bad(format!("{key}: {} is no certificate this can read", path.display()), "give a PEM file"),
         Some(days) if days < 0 => bad(format!("{key}: the certificate expired {} days ago", -days), "renew it and reload"),
@@ -186,6 +183,17 @@ pub fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
     eprintln!("The token, shown this once:");
     print::line(&token);
     eprintln!("\nPut this into the configuration, then `webtrunk reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\"");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The JSON Schema called `name`, or their names.
+pub fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
+    let Some(name) = name else {
+        NAMES.iter().for_each(|(name, what)| print::line(&format!("{name:<14} {what}")));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let known = || NAMES.map(|(name, _)| name).join(", ");
+    print::object(&named(name).ok_or_else(|| anyhow::anyhow!("there is no schema {name:?}; known: {}", known()))?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use super::problem::{Problem, Problems, Source};
 use super::schema;
 use super::{Config, Limits, Media, Trunk, User, WebTls};
 use crate::codec::Codec;
-use crate::dialplan::{Plan, Route};
+use crate::dialplan::{Permits, Plan, Route};
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use toml::Spanned;
+use crate::config::schema::Spanned;
 
 /// Reads `path` and the `dialplans` folder beside it. Warnings come back with a sound configuration.
 ///
@@ -151,10 +151,13 @@ impl Check {
         let hep = self.hep(f.events.hep.as_ref());
         let webhook = f.events.webhook.map(|w| self.webhook(&w.url, &w.secret, w.allow_private));
         let credentials = f.credentials.map(|c| self.credentials(c.into_inner()));
+        let cdr = self.cdr(f.events.cdr.as_ref());
+        let auth = self.auth(f.auth, &plan);
+        let otlp = self.otlp(f.telemetry.otlp.as_ref());
         let recorder = self.recorder(&f.recorder);
         let api = self.api(f.api, f.metrics.listen.as_ref());
         let drain_timeout = self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
-        let users: BTreeMap<_, _> = f.user.into_iter().map(|(n, u)| (n.clone(), self.user(n, u, &plan))).collect();
+        let users: BTreeMap<_, _> = f.user.into_iter().map(|(n, u)| (n.clone(), Arc::new(self.user(n, u, &plan)))).collect();
         let trunks: BTreeMap<_, _> = f.trunk.into_iter().filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?))).collect();
         let trunks = number(trunks);
         for trunk in trunks.values() {
@@ -185,7 +188,10 @@ impl Check {
             trunks,
             plan: Arc::new(plan),
             prompts: std::mem::take(&mut self.prompts),
-            cdr_file: f.events.cdr.map(|c| self.folder.join(c.file)),
+            cdr_file: cdr.0,
+            cdr_sqlite: cdr.1,
+            auth,
+            otlp,
             hep,
             webhook,
             recorder,
@@ -357,6 +363,8 @@ impl Check {
             max_calls: user.max_calls,
             calls_per_second: user.calls_per_second,
             refer: user.refer.unwrap_or(true),
+            tags: user.tags,
+            permits: Permits { claims: user.claims, callees: user.callees.iter().flat_map(|at| self.patterns(at, std::slice::from_ref(at.as_ref()))).collect() },
         }
     }
 

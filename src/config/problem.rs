@@ -19,6 +19,8 @@ pub struct Problem {
     pub message: String,
     pub source: Option<Source>,
     pub span: Option<(Range<usize>, String)>,
+    /// Another place it has to do with.
+    pub also: Option<(Range<usize>, String)>,
     pub help: String,
     pub warning: bool,
 }
@@ -31,6 +33,7 @@ impl Problem {
             message: message.into(),
             source: Some(source.clone()),
             span: Some((span, "here".into())),
+            also: None,
             help: String::new(),
             warning: false,
         }
@@ -38,7 +41,7 @@ impl Problem {
 
     /// An error without a place, such as a file that cannot be read.
     pub fn plain(code: &'static str, message: impl Into<String>) -> Problem {
-        Problem { code, message: message.into(), source: None, span: None, help: String::new(), warning: false }
+        Problem { code, message: message.into(), source: None, span: None, also: None, help: String::new(), warning: false }
     }
 
     /// Adds the fix.
@@ -52,6 +55,12 @@ impl Problem {
         if let Some(span) = &mut self.span {
             span.1 = label.into();
         }
+        self
+    }
+
+    /// Shows another place of the same file too.
+    pub fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Problem {
+        self.also = Some((span, label.into()));
         self
     }
 
@@ -74,10 +83,10 @@ impl Problem {
             diagnostic = diagnostic.with_help(self.help.clone());
         }
         match (&self.source, &self.span) {
-            (Some(source), Some((span, label))) => {
-                let label = LabeledSpan::new(Some(label.clone()), span.start, span.len().max(1));
+            (Some(source), Some(place)) => {
+                let label = |(span, label): &(Range<usize>, String)| LabeledSpan::new(Some(label.clone()), span.start, span.len().max(1));
                 let named = NamedSource::new(&source.name, source.text.to_string());
-                Report::new(diagnostic.with_label(label)).with_source_code(named)
+                Report::new(diagnostic.with_labels(self.also.iter().chain([place]).map(label))).with_source_code(named)
             }
             _ => Report::new(diagnostic),
         }

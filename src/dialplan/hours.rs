@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+/// Days since 1970 of a Monday in January 2025.
+const USUAL_WEEK: i64 = 20_094;
 const MINUTES: u16 = 24 * 60;
 
 /// Days of the week, a bit each from Monday, and minutes of the day; `to` before `from` goes past midnight.
@@ -52,6 +54,21 @@ impl Hours {
             let night = on((day + 6) % 7) && minute < span.to && !yesterday.is_some_and(is_closed);
             evening || night
         })
+    }
+
+    /// Whether somebody among `these` is open whenever `other` is; no hours are always open. Looked at minute by
+    /// minute over a week, and on the days any of them is closed.
+    pub fn cover(these: &[Option<&Hours>], other: Option<&Hours>) -> bool {
+        if these.iter().any(Option::is_none) || (other.is_some() && these.contains(&other)) {
+            return true;
+        }
+        let these: Vec<&Hours> = these.iter().copied().flatten().collect();
+        let minutes_of = |day: i64| (0..i64::from(MINUTES)).map(move |m| ((day * i64::from(MINUTES) + m) * 60) as u64);
+        let special = these.iter().flat_map(|h| &h.closed).filter_map(|(y, m, d)| jiff::civil::Date::new(*y, *m, *d).ok());
+        let special = special.filter_map(|d| Some(d.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second() / 86_400)).flat_map(|d| d - 1..=d + 1);
+        // A week without a change of the clocks in most of the world.
+        let week = USUAL_WEEK..USUAL_WEEK + 7;
+        week.chain(special).flat_map(minutes_of).all(|unix| other.is_some_and(|o| !o.is_open(unix)) || these.iter().any(|h| h.is_open(unix)))
     }
 }
 

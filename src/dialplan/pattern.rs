@@ -1,5 +1,6 @@
 //! Number patterns in Asterisk's letters: X 0-9, Z 1-9, N 2-9, `[1-5a]` a set, a last `.` one or more of anything.
 
+use std::collections::HashSet;
 use std::fmt;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +19,16 @@ impl Piece {
             Piece::Range(from, to) => (*from..=*to).contains(&c),
             Piece::Set(set) => set.iter().any(|(from, to)| (*from..=*to).contains(&c)),
             Piece::Rest => true,
+        }
+    }
+
+    /// Every character that makes a difference to any pattern; one of the rest stands for all of them.
+    fn characters(&self) -> Vec<char> {
+        match self {
+            Piece::Literal(l) => vec![*l],
+            Piece::Range(from, to) => (*from..=*to).collect(),
+            Piece::Set(set) => set.iter().flat_map(|(from, to)| *from..=*to).collect(),
+            Piece::Rest => ('0'..='9').chain("+*#".chars()).chain('a'..='z').chain(['\u{fffd}']).collect(),
         }
     }
 
@@ -80,28 +91,42 @@ impl Pattern {
         (chars.len() > self.pieces.len()).then(|| format!("number has {} characters, pattern {}", chars.len(), self.pieces.len()))
     }
 
-    /// Whether every number `other` takes is taken by this one too.
-    pub fn covers(&self, other: &Pattern) -> bool {
-        for (at, mine) in self.pieces.iter().enumerate() {
-            match (mine, other.pieces.get(at)) {
-                (Piece::Rest, Some(_)) => return true,
-                (_, None | Some(Piece::Rest)) => return false,
-                (mine, Some(theirs)) if !covers(mine, theirs) => return false,
-                _ => {}
-            }
-        }
-        self.pieces.len() == other.pieces.len()
+    /// A number this one takes and none of `others` does; nothing where together they take all of them.
+    pub fn escapes(&self, others: &[&Pattern]) -> Option<String> {
+        // One character beyond the longest is as good as any number of them.
+        let longest = others.iter().chain([&self]).map(|p| p.pieces.len()).max().unwrap_or(0) + 1;
+        let alive = (0..others.len()).collect();
+        self.escape(String::new(), alive, others, longest, &mut HashSet::new())
     }
-}
 
-fn covers(mine: &Piece, theirs: &Piece) -> bool {
-    let ranges: Vec<(char, char)> = match theirs {
-        Piece::Literal(c) => vec![(*c, *c)],
-        Piece::Range(a, b) => vec![(*a, *b)],
-        Piece::Set(set) => set.clone(),
-        Piece::Rest => return *mine == Piece::Rest,
-    };
-    ranges.iter().all(|(a, b)| (*a..=*b).all(|c| mine.takes(c)))
+    /// Whether any number is taken by both.
+    pub fn meets(&self, other: &Pattern) -> bool {
+        let longest = self.pieces.len().max(other.pieces.len());
+        let both = |at: usize| match (self.piece_at(at), other.piece_at(at)) {
+            (Some(a), Some(b)) => a.characters().into_iter().any(|c| b.takes(c)),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        (0..longest).all(both)
+    }
+
+    /// Walks on from `number`, which of `others` only those `alive` fit so far.
+    fn escape(&self, number: String, alive: Vec<usize>, others: &[&Pattern], longest: usize, seen: &mut HashSet<(usize, Vec<usize>)>) -> Option<String> {
+        let at = number.chars().count();
+        if at > longest || !seen.insert((at, alive.clone())) {
+            return None;
+        }
+        if self.mismatch(&number).is_none() && alive.iter().all(|n| others[*n].mismatch(&number).is_some()) {
+            return Some(number);
+        }
+        let piece = self.piece_at(at)?;
+        let fits = |c: char| alive.iter().copied().filter(|n| others[*n].piece_at(at).is_some_and(|p| p.takes(c))).collect::<Vec<_>>();
+        piece.characters().into_iter().find_map(|c| self.escape(format!("{number}{c}"), fits(c), others, longest, seen))
+    }
+
+    /// What the character at `at` must be; a "." goes on for ever.
+    fn piece_at(&self, at: usize) -> Option<&Piece> {
+        self.pieces.get(at).or_else(|| self.pieces.last().filter(|p| **p == Piece::Rest))
+    }
 }
 
 fn set(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Vec<(char, char)>, String> {
@@ -151,9 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn a_wider_pattern_covers_a_narrower_one() {
-        assert!(pattern("+1NXXNXXXXXX").covers(&pattern("+1900NXXXXXX")));
-        assert!(!pattern("+1900NXXXXXX").covers(&pattern("+1NXXNXXXXXX")));
-        assert!(pattern(".").covers(&pattern("911")) && !pattern("9X.").covers(&pattern("91")));
+    fn what_others_take_alone_or_together_is_known_with_an_example_of_what_they_leave() {
+        let escapes = |narrow: &str, others: &[&str]| {
+            let others: Vec<Pattern> = others.iter().map(|t| pattern(t)).collect();
+            pattern(narrow).escapes(&others.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(escapes("+1900NXXXXXX", &["+1NXXNXXXXXX"]), None);
+        assert!(escapes("+1NXXNXXXXXX", &["+1900NXXXXXX"]).is_some_and(|n| !n.starts_with("+1900")));
+        assert_eq!(escapes("911", &["."]), None);
+        assert_eq!(escapes("9X.", &["91"]).as_deref().map(|n| n.starts_with('9')), Some(true));
+        assert_eq!(escapes("9X", &["9[0-4]", "9[5-9]"]), None, "two take them together");
+        assert_eq!(escapes("9X", &["9[0-4]", "9[6-9]"]).as_deref(), Some("95"));
+        assert_eq!(escapes("+Z.", &["+[1-5].", "+[6-9]X."]).as_deref(), Some("+60"));
+        assert_eq!(escapes(".", &["X.", "X"]).as_deref(), Some("+"));
+        assert!(escapes("+NXXXXXXXXXXXXX.", &["+2.", "+3XX.", "+[4-8]XXXXXXX"]).is_some(), "long ones end too");
     }
 }

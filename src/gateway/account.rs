@@ -42,15 +42,18 @@ fn call_id_of(bytes: &[u8]) -> Option<&str> {
 }
 
 impl Gateway {
-    pub(super) fn account(&mut self, now: Instant, heard: Option<Heard>, out: &[Output]) {
+    /// A message that came in, for the call it is of.
+    pub(super) fn hear(&mut self, now: Instant, hop: Hop, message: Message) {
+        if let Some(call) = self.recorder.call_of(message.call_id())
+            && let Some(lane) = self.lane(call, hop)
+        {
+            self.recorder.received(now, call, lane, message);
+        }
+    }
+
+    pub(super) fn take_down(&mut self, now: Instant, heard: Option<Heard>, out: &[Output]) {
         match heard {
-            Some(Heard::Message(hop, message)) => {
-                if let Some(call) = self.recorder.call_of(message.call_id())
-                    && let Some(lane) = self.lane(call, hop)
-                {
-                    self.recorder.received(now, call, lane, message);
-                }
-            }
+            Some(Heard::Message(hop, message)) => self.hear(now, hop, message),
             Some(Heard::Media(call, event)) => self.recorder.add(now, call, What::Media(event)),
             None => {}
         }

@@ -1,11 +1,14 @@
 //! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave nothing behind.
 
+use crate::config::User;
 use crate::errors::Code;
 use crate::gateway::FlowKind;
 use crate::sip::digest::{Authenticator, Refused, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Reject;
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -16,8 +19,10 @@ pub struct FlowState {
     pub remote: SocketAddr,
     /// The user this flow has proved to be (RFC 5626: the flow carries the identity from then on).
     pub user: Option<String>,
-    /// The dialplan of a visitor who is no configured user.
-    pub context: Option<String>,
+    /// What that user may do, where it is not (only) the configuration that says so.
+    pub account: Option<Arc<User>>,
+    /// Until when that holds, seconds since 1970.
+    pub until: Option<u64>,
 }
 
 /// Guesses a source may make per minute, and all sources may make at one user.
@@ -33,6 +38,17 @@ pub enum Admitted {
     /// Ask for credentials.
     Challenge { stale: bool },
     Refused(Reject),
+    /// Somebody else knows whether there is such a user.
+    Unasked(String),
+}
+
+/// What is known of a name.
+#[derive(Debug)]
+pub enum Known {
+    Password(Secret),
+    Nobody,
+    /// It must be asked for.
+    Unasked,
 }
 
 /// Digest, and the brakes on it.
@@ -70,30 +86,52 @@ impl Admission {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 
-    /// Judges a request's credentials; `known` finds the password of a name.
-    pub fn judge(&mut self, now: Instant, source: IpAddr, request: &Message, known: impl Fn(&str) -> Option<Secret>) -> Admitted {
+    /// The refusal for a source that has guessed too often this minute.
+    pub fn braked(&mut self, now: Instant, source: IpAddr) -> Option<Reject> {
         let seconds = self.seconds(now);
         if seconds / 60 != self.minute || self.by_source.len() > MAX_REMEMBERED || self.by_user.len() > MAX_REMEMBERED {
             self.minute = seconds / 60;
             self.by_source.clear();
             self.by_user.clear();
         }
-        if self.by_source.get(&source).is_some_and(|n| *n >= GUESSES_PER_SOURCE) {
-            return Admitted::Refused(Reject::new(403, "too many wrong passwords from this address").code(Code::LOCKED_OUT).retry_after(60));
+        let locked = self.by_source.get(&source).is_some_and(|n| *n >= GUESSES_PER_SOURCE);
+        locked.then(|| Reject::new(403, "too many wrong passwords from this address").code(Code::LOCKED_OUT).retry_after(60))
+    }
+
+    /// Somebody at `source` guessed wrong.
+    pub fn wrong(&mut self, source: IpAddr, user: &str) {
+        *self.by_source.entry(source).or_default() += 1;
+        *self.by_user.entry(user.to_owned()).or_default() += 1;
+    }
+
+    /// Judges a request's credentials; `known` finds the password of a name.
+    pub fn judge(&mut self, now: Instant, source: IpAddr, request: &Message, known: impl Fn(&str) -> Known) -> Admitted {
+        if let Some(braked) = self.braked(now, source) {
+            return Admitted::Refused(braked);
         }
-        let by_user = &self.by_user;
+        let seconds = self.seconds(now);
+        let (by_user, unasked) = (&self.by_user, Cell::new(false));
         let secret_of = |name: &str| {
-            let braked = by_user.get(name).is_some_and(|n| *n >= GUESSES_PER_USER);
-            known(name).filter(|_| !braked)
+            if by_user.get(name).is_some_and(|n| *n >= GUESSES_PER_USER) {
+                return None;
+            }
+            match known(name) {
+                Known::Password(secret) => Some(secret),
+                Known::Nobody => None,
+                Known::Unasked => {
+                    unasked.set(true);
+                    None
+                }
+            }
         };
         match self.authenticator.verify(seconds, request, secret_of) {
             Ok(user) => Admitted::User(user.to_owned()),
             Err(Refused::Missing) => Admitted::Challenge { stale: false },
             Err(Refused::Stale) => Admitted::Challenge { stale: true },
+            // The nonce is ours and fresh, so this is somebody who listens to us.
+            Err(Refused::Wrong) if unasked.get() => Admitted::Unasked(claimed_user(request)),
             Err(Refused::Wrong) => {
-                *self.by_source.entry(source).or_default() += 1;
-                let user = claimed_user(request);
-                *self.by_user.entry(user).or_default() += 1;
+                self.wrong(source, &claimed_user(request));
                 Admitted::Refused(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
             }
         }

@@ -1,9 +1,6 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
-use super::admission::{Admitted, claimed_user};
-use super::credential::Credential;
 use super::{FlowKind, Gateway};
-use crate::config::Config;
 use crate::call::desk::Output;
 use crate::call::leg::Party;
 use crate::call::CallId;
@@ -22,8 +19,6 @@ use rand_core::RngCore;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-/// Seconds another server's clock may be ahead of ours.
-const CLOCK_SKEW: u64 = 60;
 /// Most connections remembered as offered.
 const MAX_ALIASES: usize = 4_096;
 
@@ -98,52 +93,8 @@ impl Gateway {
         self.admit(now, flow, remote, message, out)
     }
 
-    /// Proves the sender of an initial request on a WebSocket to be a user of ours.
-    fn admit(&mut self, now: Instant, flow: Flow, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) -> Option<Reject> {
-        let claimed = message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
-        let proved = self.flows.get(&flow).and_then(|f| f.user.clone());
-        if message.method() != Method::Register && proved.as_deref() == Some(claimed.as_str()) {
-            return None;
-        }
-        let config = self.config.clone();
-        let unix = self.unix(now);
-        let known = |name: &str| match (Credential::parse(name), &config.credentials) {
-            (Some(credential), Some(settings)) => credential_fits(&config, &credential, unix).is_ok().then(|| credential.password(&settings.secret)),
-            _ => config.users.get(name).map(|u| u.password.clone()),
-        };
-        match self.admission.judge(now, remote.ip(), message, known) {
-            Admitted::User(name) => {
-                let credential = Credential::parse(&name);
-                let user = credential.as_ref().map_or(name, |c| c.user.clone());
-                if user != claimed {
-                    return Some(Reject::new(403, format!("{user} may not speak for another user")));
-                }
-                if let Some(state) = self.flows.get_mut(&flow) {
-                    state.user = Some(user);
-                    state.context = credential.and_then(|c| c.context);
-                }
-                None
-            }
-            Admitted::Refused(why) => {
-                let name = claimed_user(message);
-                // Their time is no secret, and the only thing a page can do something about.
-                let why = match Credential::parse(&name).map(|c| credential_fits(&config, &c, unix)) {
-                    Some(Err(unfit)) if why.code == Code::LOGIN_REFUSED => unfit,
-                    _ => why,
-                };
-                out.push(Output::Note(Note::LoginRefused { user: name, remote, code: why.code, why: why.why.clone() }));
-                Some(why)
-            }
-            Admitted::Challenge { stale } => {
-                let bytes = self.challenge(now, message, stale);
-                out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
-                Some(Reject::new(0, ""))
-            }
-        }
-    }
-
     /// A response without a transaction. Status 0 stands for silence.
-    fn respond_stateless(&mut self, hop: Hop, message: &Message, why: &Reject, out: &mut Vec<Output>) {
+    pub(super) fn respond_stateless(&mut self, hop: Hop, message: &Message, why: &Reject, out: &mut Vec<Output>) {
         if why.status == 0 || message.via().is_none() {
             return;
         }
@@ -355,25 +306,6 @@ impl Gateway {
             None => self.refuse(now, id, message, &Reject::new(481, "there is no such call"), out),
         }
     }
-}
-
-/// Whether credentials with a time in them may be used now: not too late, not for longer than allowed, and for
-/// somebody there is.
-fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Reject> {
-    let Some(settings) = &config.credentials else { return Err(Reject::new(403, "no credentials with a time are taken here").code(Code::LOGIN_REFUSED)) };
-    let refused = |why: String| Err(Reject::new(403, why).code(Code::CREDENTIALS_EXPIRED));
-    if unix >= credential.expires {
-        return refused(format!("the credentials of {} expired {} s ago", credential.user, unix - credential.expires));
-    }
-    let left = credential.expires - unix;
-    if left > settings.longest.as_secs() + CLOCK_SKEW {
-        return refused(format!("the credentials of {} would last {left} s, and {} s are allowed: do the clocks differ?", credential.user, settings.longest.as_secs()));
-    }
-    let known = match &credential.context {
-        Some(context) => config.plan.context(context).is_some(),
-        None => config.users.contains_key(&credential.user),
-    };
-    if known { Ok(()) } else { Err(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED)) }
 }
 
 /// Extensions we understand when a peer requires them.

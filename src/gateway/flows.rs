@@ -18,7 +18,7 @@ impl Gateway {
             out.push(Output::CloseFlow(flow));
             return;
         }
-        self.flows.insert(flow, FlowState { kind, remote, user: None, context: None });
+        self.flows.insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
             self.unproved.set(flow, now + FIRST_AUTHENTICATION);
         }

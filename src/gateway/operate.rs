@@ -72,6 +72,7 @@ impl Gateway {
     pub fn reload(&mut self, now: Instant, config: Arc<Config>, changes: String, out: &mut Vec<Output>) {
         self.trunks.reload(now, &config);
         self.recorder.limit(config.recorder);
+        self.logins.reload(now, &self.config, &config);
         self.config = config;
         out.push(Output::Note(Note::Reloaded { changes }));
     }

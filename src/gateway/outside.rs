@@ -8,6 +8,7 @@ use crate::call::Output;
 use crate::call::desk::Waiting;
 use crate::config::Trunk;
 use crate::dialplan::{Attempt, Step};
+use crate::errors::Code;
 use crate::registrar::phones;
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::dialog::Dialog;
@@ -125,7 +126,7 @@ impl Gateway {
             Err(why) => return self.refuse(now, id, &message, &why, out),
         };
         let from = match &sender {
-            Sender::User(user, _) => self.config.users.get(user).map(|u| (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())),
+            Sender::User(user, flow) => self.user(user, *flow).map(|u| (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())),
             Sender::Trunk(_) => message.from().map(|f| (f.display_name().into_owned(), f.uri.user_unescaped().into_owned(), None)),
         };
         let Some((display, name, did)) = from else { return };
@@ -174,10 +175,11 @@ impl Gateway {
                 .collect();
             return if targets.is_empty() { Err(Reject::new(480, format!("{} is not registered", user.name))) } else { Ok(targets) };
         }
-        let Sender::User(name, _) = sender else { return Err(Reject::new(404, "nobody has this number")) };
-        let context = config.users.get(name).map(|u| u.context.clone()).unwrap_or_default();
-        let verdict = config.plan.route(&Attempt { context: &context, dialled: &dialled, unix: self.unix(now) });
-        let (route, number) = verdict.and_then(|v| Some((v.route?, v.number))).ok_or_else(|| Reject::new(404, format!("no route for {dialled}")))?;
+        let Sender::User(name, flow) = sender else { return Err(Reject::new(404, "nobody has this number")) };
+        let account = self.user(name, *flow).ok_or_else(|| Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED))?;
+        let verdict = config.plan.route(&Attempt { context: &account.context, dialled: &dialled, unix: self.unix(now), permits: &account.permits });
+        let verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {} does not exist", account.context)))?;
+        let (route, number) = verdict.decide(&account.context)?;
         let trunks = route.steps.iter().find_map(|s| if let Step::Dial { trunks, .. } = s { Some(trunks) } else { None });
         let trunk = trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
         let trunk = trunk.ok_or_else(|| Reject::new(405, "no trunk of this route takes texts: messages = true allows them"))?;

@@ -8,7 +8,8 @@ use crate::call::desk::Output;
 use crate::call::leg::{Leg, Party};
 use crate::call::transfer::Replaces;
 use crate::call::{Branch, CALLER_END, Call, CallId, HangupBy, MAX_BREADTH, State};
-use crate::dialplan::{Attempt, Route};
+use crate::config::User;
+use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
 use crate::media::EndId;
 use crate::observe::Note;
@@ -61,12 +62,22 @@ impl Gateway {
         }
     }
 
-    fn context_of(&self, sender: &Sender) -> Result<String, Reject> {
+    /// What a user may do: as its login on this flow said, else as it is configured.
+    pub(super) fn user(&self, user: &str, flow: Flow) -> Option<Arc<User>> {
+        self.flows.get(&flow).and_then(|f| f.account.clone()).or_else(|| self.config.users.get(user).cloned())
+    }
+
+    fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
         match sender {
-            Sender::User(user, flow) => {
-                let context = self.config.users.get(user).map(|u| u.context.clone());
-                let visitor = || self.flows.get(flow).and_then(|f| f.context.clone());
-                let context = visitor().or(context);
+            Sender::User(user, flow) => self.user(user, *flow),
+            Sender::Trunk(_) => None,
+        }
+    }
+
+    fn context_of(&self, sender: &Sender, account: Option<&Arc<User>>) -> Result<String, Reject> {
+        match sender {
+            Sender::User(..) => {
+                let context = account.map(|u| u.context.clone());
                 context.ok_or_else(|| Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED))
             }
             Sender::Trunk(name) => {
@@ -92,22 +103,20 @@ impl Gateway {
             return Err(Reject::new(416, "only sip, sips and tel URIs are routed"));
         }
         let replaces = self.replaced(message)?;
-        let context = self.context_of(&sender)?;
+        let account = self.account_of(&sender);
+        let context = self.context_of(&sender, account.as_ref())?;
         let (dialled, wanted_instance) = self.gruu(&uri)?;
-        let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled, unix: self.unix(now) });
+        let permits = account.as_ref().map_or(Permits::NONE, |a| &a.permits);
+        let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled, unix: self.unix(now), permits });
         let verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
-        let number = verdict.number;
+        let number = verdict.number.clone();
         // Who takes the place of a call that goes on needs no route: it was let in already.
-        let route = match (&replaces, verdict.route) {
-            (_, Some(route)) => Some(route),
-            (Some(_), None) => None,
-            (None, None) if verdict.barred.is_some() => {
-                let why = verdict.barred.unwrap_or_default();
-                return Err(Reject::new(403, format!("{number} may not be called: {why}")).code(Code::REGION));
-            }
-            (None, None) => return Err(Reject::new(404, format!("no route for {number} in context {context}")).code(Code::NO_ROUTE)),
+        let route = match (&replaces, verdict.decide(&context)) {
+            (_, Ok((route, _))) => Some(route),
+            (Some(_), Err(_)) => None,
+            (None, Err(why)) => return Err(why),
         };
-        self.within_limits(now, &sender, route.as_ref().is_some_and(|r| r.ignore_limits))?;
+        self.within_limits(now, &sender, account.as_ref(), route.as_ref().is_some_and(|r| r.ignore_limits))?;
         self.within_route(now, &sender, route.as_ref())?;
         let worker = self.next_worker % self.identity.workers.max(1);
         self.next_worker += 1;
@@ -119,7 +128,8 @@ impl Gateway {
         call.cdr.route = Some(name.clone());
         call.cdr.dialled = dialled;
         call.cdr.number.clone_from(&number);
-        call.cdr.tags = route.as_ref().map(|r| r.tags.clone()).unwrap_or_default();
+        call.cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
+        call.cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
         call.number = number;
         call.max_forwards = max_forwards - 1;
         call.max_breadth = max_breadth;
@@ -185,7 +195,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn within_limits(&mut self, now: Instant, sender: &Sender, ignore: bool) -> Result<(), Reject> {
+    fn within_limits(&mut self, now: Instant, sender: &Sender, user: Option<&Arc<User>>, ignore: bool) -> Result<(), Reject> {
         if ignore {
             return Ok(());
         }
@@ -198,7 +208,6 @@ impl Gateway {
         }
         match sender {
             Sender::User(name, _) => {
-                let user = self.config.users.get(name);
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
                 if self.user_calls.get(name).copied().unwrap_or(0) >= most {
                     return Err(Reject::new(486, format!("{name} has its calls: {} = {most} is reached", if user.is_some_and(|u| u.max_calls.is_some()) { "max_calls" } else { "limits.calls_per_user" })).code(Code::LIMIT));

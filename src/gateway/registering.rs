@@ -1,12 +1,12 @@
 //! REGISTER: browsers over their flows, and trunks that come to us from addresses we cannot know.
 
 use super::Gateway;
-use super::admission::Admitted;
+use super::admission::{Admitted, Known};
 use crate::call::Output;
+use crate::errors::Code;
 use crate::observe::Note;
 use crate::registrar::{Binding, Circumstances, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES};
-use crate::sip::build::Writer;
-use crate::sip::digest::Secret;
+use crate::sip::build::{Writer, quoted};
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -27,7 +27,9 @@ pub(super) const TEMPORARY: &str = "tgruu.";
 impl Gateway {
     pub(super) fn register(&mut self, now: Instant, id: ServerId, message: &Message, user: &str, flow: Flow, out: &mut Vec<Output>) {
         let token = format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64());
-        let by = Circumstances { flow, chance: self.random.next_u32() as u8, token };
+        let unix = self.unix(now);
+        let longest = self.flows.get(&flow).and_then(|f| f.until).map(|until| until.saturating_sub(unix) as u32);
+        let by = Circumstances { flow, chance: self.random.next_u32() as u8, token, longest };
         // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
         let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
         let done = if own {
@@ -102,9 +104,11 @@ impl Gateway {
             trunk.and_then(|t| t.password.clone())
         };
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        match self.admission.judge(now, remote.ip(), message, |name: &str| -> Option<Secret> { secret(name) }) {
+        match self.admission.judge(now, remote.ip(), message, |name: &str| secret(name).map_or(Known::Nobody, Known::Password)) {
             Admitted::User(user) if user == claimed => None,
             Admitted::User(user) => Some(Reject::new(403, format!("{user} may not register another name"))),
+            // Trunks are all written here.
+            Admitted::Unasked(_) => Some(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED)),
             Admitted::Refused(why) => {
                 out.push(Output::Note(Note::LoginRefused { user: super::admission::claimed_user(message), remote, code: why.code, why: why.why.clone() }));
                 Some(why)
@@ -126,6 +130,20 @@ impl Gateway {
         for value in self.admission.challenges(now, random, stale).iter().filter(|c| !confused || c.contains("algorithm=MD5")) {
             response.put(HeaderName::WwwAuthenticate, value);
         }
+        if self.config.auth.jwt.is_some() {
+            // Last: clients that read one challenge only know Digest.
+            response.put(HeaderName::WwwAuthenticate, format_args!("Bearer realm={}", quoted(&self.config.domain)));
+        }
+        response.end()
+    }
+
+    /// A 401 that says what is wrong with a token (RFC 8898 section 2.1.3, RFC 6750 section 3.1).
+    pub(super) fn token_challenge(&mut self, message: &Message, why: &str) -> bytes::Bytes {
+        let tag = format!("{:016x}", self.random.next_u64());
+        let mut response = Writer::refusal(message, &Reject::new(401, format!("token: {why}")).code(Code::TOKEN), &tag, &self.config.domain);
+        // RFC 6750 section 3: no quotes, backslashes or characters beyond ASCII in a description.
+        let plain: String = why.chars().map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '\'' }).collect();
+        response.put(HeaderName::WwwAuthenticate, format_args!("Bearer realm={}, error=\"invalid_token\", error_description=\"{plain}\"", quoted(&self.config.domain)));
         response.end()
     }
 

@@ -239,6 +239,9 @@ pub struct Statistics {
     /// Loss the peer reports of what we send, 0 to 1.
     pub reported_loss: Option<f32>,
     pub srtp: Option<Profile>,
+    /// From a browser's description to its selected address, and from there to keys.
+    pub ice: Option<Duration>,
+    pub dtls: Option<Duration>,
     pub dropped: Dropped,
     /// A browser's end, and the authentic ICE checks it sent.
     pub browser: bool,
@@ -312,6 +315,8 @@ pub struct End {
     pub(super) strange_payload: Option<u8>,
     pub(super) series: Series,
     pub(super) connected: bool,
+    /// When its first description was applied, ICE first selected an address, and DTLS gave keys.
+    pub(super) path_times: [Option<Instant>; 3],
     pub(super) cname: String,
 }
 
@@ -356,6 +361,7 @@ impl End {
 
     /// Takes new settings; the transport's part of them too.
     pub(super) fn configure(&mut self, now: Instant, settings: Settings, send: &mut impl FnMut(&[u8])) {
+        self.path_times[0].get_or_insert(now);
         match (&mut self.transport, &settings.agreed.remote) {
             (Transport::Browser { ice, dtls, .. }, Remote::Dtls { ice: remote, local_ice, fingerprints, active }) => {
                 ice.set(local_ice, remote);
@@ -437,6 +443,8 @@ impl End {
     pub fn figures(&self) -> Statistics {
         let codec = self.settings.as_ref().map(|s| s.agreed.codec);
         let clock = codec.map_or(8_000, |c| c.clock());
+        let [described, connected, secured] = self.path_times;
+        let between = |from: Option<Instant>, to: Option<Instant>| from.zip(to).map(|(from, to)| to.saturating_duration_since(from));
         Statistics {
             codec: codec.map(|c| c.name()),
             received: self.received,
@@ -449,6 +457,9 @@ impl End {
                 Transport::Browser { srtp, .. } => srtp.as_ref().map(|s| s.profile),
                 Transport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),
             },
+            // Our own description may be answered by checks before the peer's arrives.
+            ice: between(described.or(connected), connected),
+            dtls: between(connected, secured),
             dropped: self.dropped,
             browser: matches!(self.transport, Transport::Browser { .. }),
             checks: self.checks,

@@ -155,6 +155,7 @@ impl Session {
             strange_payload: None,
             series: Series::default(),
             connected: false,
+            path_times: [None; 3],
             cname: cname.to_owned(),
         });
     }
@@ -294,6 +295,7 @@ impl Session {
             return;
         }
         if !std::mem::replace(&mut end.connected, true) {
+            end.path_times[1].get_or_insert(now);
             sink.event(Event::Connected { end: end.id, address: from });
         }
         let active = end.settings.as_ref().is_some_and(|s| matches!(s.agreed.remote, Remote::Dtls { active: true, .. }));
@@ -313,6 +315,7 @@ impl Session {
             PacketKind::Dtls => match dtls.receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes)) {
                 Ok(Some(keys)) => {
                     *srtp = Some(Box::new(Srtp { profile: keys.profile, protect: keys.protect, unprotect: keys.unprotect }));
+                    end.path_times[2].get_or_insert(now);
                     sink.event(Event::Secured { end: end.id, profile: keys.profile });
                 }
                 Ok(None) => {}

@@ -8,6 +8,7 @@ use crate::call::desk::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
 use crate::datagrams::{self, Inbound};
+use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
@@ -17,7 +18,7 @@ use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, udp};
-use crate::webhook::Hook;
+use crate::webhook::{Hook, keys};
 use crate::worker::{Behind, Command, Notice, Worker};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -202,35 +203,60 @@ impl Core {
                     inbox.input(Input::Dns { query, answer }).await;
                 });
             }
+            Output::Ask(Question::Keys(settings)) => {
+                let inbox = self.inbox.clone();
+                tokio::spawn(async move { inbox.input(Input::Keys(keys::read(&settings).await)).await });
+            }
+            Output::Ask(Question::Login { id, name, hook, body }) => self.ask_login(id, name, &hook, body),
             Output::Ask(Question::Route { call, hook, body, limit }) => self.ask_route(call, hook, body, limit),
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Note(note) => {
                 note.line().log();
                 let now = Instant::now();
-                self.feed.tell(&note, now, &self.clock);
-                self.metrics.count(&note, now);
+                // The record first: who is told that a call has ended may look for it.
                 if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
                     journal.record(cdr, &self.clock);
                 }
+                self.feed.tell(&note, now, &self.clock);
+                self.metrics.count(&note, now);
             }
             Output::CallOver(_) | Output::Linked(_) => {}
         }
         None
     }
 
-    fn ask_route(&mut self, call: CallId, settings: Webhook, body: String, limit: Duration) {
-        let known = self.hooks.get(&settings.url).filter(|h| h.settings() == &settings).cloned();
-        let hook = known.map_or_else(|| Hook::new(&settings, self.metrics.webhook_counts.clone()).map(Arc::new), Ok);
-        if let Ok(hook) = &hook {
-            self.hooks.insert(settings.url.clone(), hook.clone());
+    /// The target of these settings; kept, for its connections and its circuit breaker.
+    fn hook(&mut self, settings: &Webhook) -> Result<Arc<Hook>, String> {
+        if let Some(known) = self.hooks.get(&settings.url).filter(|h| h.settings() == settings) {
+            return Ok(known.clone());
         }
+        let hook = Hook::new(settings, self.metrics.webhook_counts.clone()).map(Arc::new).map_err(|e| format!("webhooks cannot be sent: {e:#}"))?;
+        self.hooks.insert(settings.url.clone(), hook.clone());
+        Ok(hook)
+    }
+
+    fn ask_login(&mut self, id: u64, name: String, settings: &Webhook, body: String) {
+        let (inbox, hook) = (self.inbox.clone(), self.hook(settings));
+        tokio::spawn(async move {
+            let answer = match hook {
+                Ok(hook) => hook.ask_user(&format!("auth_{id:016x}"), &body, ASK_LIMIT).await,
+                Err(why) => Err(why),
+            };
+            let read = |text: String| serde_json::from_str::<Answered>(&text).map(Box::new).map_err(|e| format!("its answer cannot be read: {e}"));
+            let answer = answer.and_then(|text| text.map(read).transpose());
+            inbox.input(Input::Login { name, answer }).await;
+        });
+    }
+
+    fn ask_route(&mut self, call: CallId, settings: Webhook, body: String, limit: Duration) {
+        let hook = self.hook(&settings);
         let (inbox, config) = (self.inbox.clone(), self.gateway.config().clone());
         // The call waits, so an answer comes whatever happens.
         tokio::spawn(async move {
             let answer = match hook {
                 Ok(hook) => hook.ask(&format!("route_{call}"), &body, limit).await,
-                Err(e) => Err(format!("webhooks cannot be sent: {e:#}")),
+                Err(why) => Err(why),
             };
             let answer = answer.and_then(|text| steps_of(&text, &config)).map(Box::new);
             inbox.input(Input::Routed { call, answer }).await;

@@ -26,6 +26,21 @@ pub fn acceptor(tls: &WebTls, domain: &str, ips: &[IpAddr]) -> anyhow::Result<Op
     Ok(Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))))
 }
 
+/// When the first certificate of a PEM file ends, seconds since 1970.
+pub fn file_ends(path: &Path) -> Option<i64> {
+    let pem = std::fs::read(path).ok()?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
+    Some(pem.parse_x509().ok()?.validity().not_after.timestamp())
+}
+
+/// When the web port's certificate ends; one of our own authority is made anew at every start.
+pub fn ends(tls: &WebTls) -> Option<u64> {
+    match tls {
+        WebTls::Files { cert, .. } => file_ends(cert).and_then(|at| at.try_into().ok()),
+        WebTls::Off | WebTls::Local(_) => None,
+    }
+}
+
 fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).with_context(|| path.display().to_string())?.collect();
     chain.map_err(|e| anyhow!("{}: {e}", path.display()))

@@ -41,15 +41,17 @@ struct State {
 /// A range of port pairs, shared by all workers, touched twice a call.
 pub struct PortRange {
     ip: IpAddr,
+    pairs: usize,
     state: Mutex<State>,
 }
 
 impl PortRange {
     /// The pairs within `low..=high`; `seed` orders them.
     pub fn new(ip: IpAddr, (low, high): (u16, u16), seed: u64) -> PortRange {
-        let closed = (low.next_multiple_of(2)..high).step_by(2).collect();
+        let closed: Vec<u16> = (low.next_multiple_of(2)..high).step_by(2).collect();
+        let pairs = closed.len();
         let state = State { closed, open: Vec::new(), resting: VecDeque::new(), shunned: VecDeque::new(), chance: Chance::new(seed) };
-        PortRange { ip, state: Mutex::new(state) }
+        PortRange { ip, pairs, state: Mutex::new(state) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -90,6 +92,11 @@ impl PortRange {
     /// Returns a pair; it rests before it serves again.
     pub fn give_back(&self, pair: Pair, now: Instant) {
         self.state().resting.push_back((now + QUARANTINE, pair));
+    }
+
+    /// Pairs in all.
+    pub fn all(&self) -> usize {
+        self.pairs
     }
 
     /// Pairs no call has, resting ones among them.

@@ -1,5 +1,6 @@
 //! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders are taken.
 
+use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
 use super::{Command, Notice, Opening, Order};
@@ -72,6 +73,7 @@ pub(super) struct Running {
     timers: Timers<u64>,
     ports: Arc<PortRange>,
     identity: Arc<Identity>,
+    late: Arc<Lateness>,
     events: Vec<MediaEvent>,
     /// Datagrams of this turn.
     datagrams: u32,
@@ -122,7 +124,7 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>)
 
 impl Running {
     pub fn new(
-        poll: Poll, inbox: Receiver<Order>, browsers: UdpSocket, ports: Arc<PortRange>, identity: Arc<Identity>,
+        poll: Poll, inbox: Receiver<Order>, browsers: UdpSocket, ports: Arc<PortRange>, (identity, late): (Arc<Identity>, Arc<Lateness>),
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -138,6 +140,7 @@ impl Running {
             timers: Timers::default(),
             ports,
             identity,
+            late,
             events: Vec::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
@@ -184,6 +187,9 @@ impl Running {
                 more = self.read_browsers(&mut inbound);
             }
             let now = Instant::now();
+            if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
+                self.late.count(now.saturating_duration_since(due));
+            }
             while let Some(session) = self.timers.pop(now) {
                 self.on_session(session, now, |session, now, sink| session.fire(now, sink));
             }

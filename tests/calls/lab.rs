@@ -137,6 +137,8 @@ pub struct Lab {
     pub asked: Vec<Query>,
     pub zone: Option<fn(&Query) -> Answer>,
     /// What web applications were asked.
+    pub keys_asked: usize,
+    pub logins_asked: Vec<(String, String)>,
     pub routes_asked: Vec<(webtrunk::call::CallId, String)>,
     pub disconnected: Vec<Hop>,
     /// Media answers at once, as a worker would.
@@ -172,6 +174,8 @@ impl Lab {
             closed_flows: Vec::new(),
             asked: Vec::new(),
             zone: None,
+            keys_asked: 0,
+            logins_asked: Vec::new(),
             routes_asked: Vec::new(),
             disconnected: Vec::new(),
             media_answers: true,
@@ -251,6 +255,8 @@ impl Lab {
                         self.asked.push(query);
                     }
                 }
+                Output::Ask(webtrunk::call::Question::Keys(_)) => self.keys_asked += 1,
+                Output::Ask(webtrunk::call::Question::Login { name, body, .. }) => self.logins_asked.push((name, body)),
                 Output::Ask(webtrunk::call::Question::Route { call, body, .. }) => self.routes_asked.push((call, body)),
                 Output::Disconnect(hop) => self.disconnected.push(hop),
                 Output::Linked(_) | Output::CallOver(_) => panic!("meant for the gateway itself"),

@@ -5,6 +5,7 @@ mod carriers;
 mod forks;
 mod lab;
 mod lives;
+mod logins;
 mod outside;
 mod refusals;
 mod reliable;

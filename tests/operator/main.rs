@@ -1,5 +1,6 @@
 //! A real `webtrunk serve`, and everything an operator does with it: every subcommand, route, event and metric.
 
+mod records;
 mod server;
 
 use server::{Server, Trunk};
@@ -168,7 +169,7 @@ fn events_come_as_they_happen_and_metrics_count_them() {
         "webtrunk_build_info{version=", "webtrunk_up 1", "webtrunk_draining 0", "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
         "webtrunk_calls_refused_total{code=\"WT-1104\"} 1", "webtrunk_trunk_up{trunk=\"peer\"} 1", "webtrunk_call_duration_seconds_count", "webtrunk_trunk_calls{trunk=\"peer\"} 0",
         "webtrunk_sip_requests_total{method=\"INVITE\",direction=\"in\"} 2", "webtrunk_sip_responses_total{class=\"4xx\",direction=\"out\"} 1",
-        "webtrunk_recorder_calls 2", "webtrunk_config_last_reload_success_timestamp_seconds", "# EOF",
+        "webtrunk_recorder_calls 2", "webtrunk_media_ports{state=\"free\"}", "webtrunk_media_tick_late_seconds_bucket{le=\"+Inf\"}", "webtrunk_ice_connect_seconds_count", "webtrunk_dtls_handshake_seconds_count", "# {call=\"", "webtrunk_config_last_reload_success_timestamp_seconds", "# EOF",
     ] {
         assert!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
@@ -269,7 +270,7 @@ fn every_route_of_openapi_answers() {
     assert_eq!(described["openapi"], "3.1.0");
     for (method, path, ..) in webtrunk::api::openapi::ROUTES {
         assert!(described["paths"][path][method].is_object());
-        let filled = path.replace("/calls/{id}", "/calls/last").replace("{name}", "peer").replace("{user}", "nobody").replace("{code}", "WT-2107");
+        let filled = path.replace("/calls/{id}", "/calls/last").replace("/schemas/{name}", "/schemas/cdr").replace("{name}", "peer").replace("{user}", "nobody").replace("{code}", "WT-2107");
         if *path == "/events" {
             continue;
         }

@@ -58,6 +58,16 @@ impl Server {
         Server::started(more, "", "", &[("WEBTRUNK_TEST_TLS", "local".as_ref())])
     }
 
+    /// As [`start`](Self::start), with a database of records beside the file.
+    pub fn start_with_database() -> Server {
+        Server::started("", "", "", &[("WEBTRUNK_TEST_DATABASE", "yes".as_ref())])
+    }
+
+    /// Kills it without a word.
+    pub fn kill(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("killed");
+    }
+
     /// As [`start`](Self::start), telling systemd's socket.
     pub fn start_notifying(socket: &std::path::Path) -> Server {
         Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())])
@@ -83,6 +93,8 @@ impl Server {
         );
         let secure = env.iter().any(|(name, _)| *name == "WEBTRUNK_TEST_TLS");
         let config = if secure { config.replace("wt.test", "localhost").replace("[sip]", "tls = \"local\"\n[sip]") } else { config };
+        let database = env.iter().any(|(name, _)| *name == "WEBTRUNK_TEST_DATABASE");
+        let config = if database { config.replace("{ file = \"cdr.jsonl\" }", "{ file = \"cdr.jsonl\", sqlite = \"cdr.db\" }") } else { config };
         std::fs::write(folder.join("webtrunk.toml"), config).expect("written");
         std::fs::write(folder.join("dialplans/in.toml"), format!("[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{{ echo = true }}]\n{routes}")).expect("written");
         let log = std::fs::File::create(folder.join("log")).expect("a log");

@@ -1,10 +1,12 @@
 //! The keys for those who watch and steer: recorder, API tokens, metrics.
 
 use super::Check;
-use crate::config::{Api, ApiToken, Credentials, RecorderLimits, Scope, Turn, Webhook, schema};
+use crate::config::{Api, ApiToken, Auth, Credentials, JwtSettings, KeySet, RecorderLimits, Scope, Turn, Webhook, schema};
+use crate::dialplan::Plan;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
-use toml::Spanned;
+use crate::config::schema::Spanned;
 
 /// A secret others' credentials hang on.
 const SHORTEST_SECRET: usize = 16;
@@ -30,6 +32,52 @@ impl Check {
             self.error(at, "config::hep", format!("events.hep = {:?} is no collector", at.as_ref()), "write \"udp:10.0.0.9:9060\"");
         }
         parsed
+    }
+
+    /// Files of records: lines, a database.
+    pub(super) fn cdr(&mut self, at: Option<&Spanned<schema::Cdr>>) -> (Option<PathBuf>, Option<PathBuf>) {
+        let Some(at) = at else { return (None, None) };
+        let cdr = at.as_ref();
+        if cdr.file.is_none() && cdr.sqlite.is_none() {
+            self.error(at, "config::cdr", "events.cdr names no place", "write cdr = { file = \"cdr.jsonl\" }, { sqlite = \"cdr.db\" }, or both");
+        }
+        let place = |name: &Option<String>| name.as_ref().map(|n| self.folder.join(n));
+        (place(&cdr.file), place(&cdr.sqlite))
+    }
+
+    pub(super) fn auth(&mut self, auth: schema::Auth, plan: &Plan) -> Auth {
+        let webhook = auth.webhook.map(|w| self.webhook(&w.url, &w.secret, w.allow_private));
+        let jwt = auth.jwt.map(|j| {
+            if let Some(at) = j.context.as_ref().filter(|at| plan.context(at.as_ref()).is_none()) {
+                self.no_context(at, plan);
+            }
+            JwtSettings { jwks: self.key_set(&j.jwks, j.allow_private), audience: j.audience, issuer: j.issuer, context: j.context.map(Spanned::into_inner), allow_private: j.allow_private }
+        });
+        Auth { jwt, webhook }
+    }
+
+    fn key_set(&mut self, at: &Spanned<String>, allow_private: bool) -> KeySet {
+        let text = at.as_ref();
+        if text.starts_with("https://") || (text.starts_with("http://") && allow_private) {
+            return KeySet::Url(text.clone());
+        }
+        let file = self.folder.join(text);
+        let read = if text.contains("://") { Err("it is no https URL".to_owned()) } else { std::fs::read_to_string(&file).map_err(|e| format!("{} cannot be read: {e}", file.display())) };
+        if let Err(why) = read {
+            self.error(at, "config::jwks", format!("jwks = {text:?}: {why}"), "name an https URL (http with allow_private = true), or a file with a JWK set");
+        }
+        KeySet::File(file)
+    }
+
+    pub(super) fn otlp(&mut self, at: Option<&Spanned<String>>) -> Option<String> {
+        let at = at?;
+        if !at.as_ref().starts_with("http://") && !at.as_ref().starts_with("https://") {
+            self.error(at, "config::otlp", format!("telemetry.otlp = {:?} is no URL", at.as_ref()), "write \"http://127.0.0.1:4318\"");
+        }
+        if !cfg!(feature = "otlp") {
+            self.error(at, "config::otlp", "this webtrunk was built without OpenTelemetry", "build it with --features otlp, or take telemetry.otlp out");
+        }
+        Some(at.as_ref().clone())
     }
 
     /// Where a webhook goes; https, unless it stays within this network.

@@ -3,14 +3,34 @@
 use super::{Check, Names, suggestion};
 use crate::config::problem::{Problem, Source};
 use crate::config::{schema, wav};
-use crate::dialplan::{Attempt, Context, Hours, NextOn, Order, Pattern, Plan, Route, Step, Target, default_next_on, is_country, region};
+use crate::dialplan::{Attempt, Context, Hours, NextOn, Order, Pattern, Permits, Plan, Route, Step, Target, default_next_on, is_country, region};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
-use toml::Spanned;
+use crate::config::schema::Spanned;
 
 /// A working day's noon in Europe and morning in America: when cases without a time are asked.
 const NOON: u64 = 1_763_654_400;
+
+/// Those of `rivals` that leave `pattern` nothing whenever `route` is one; none where something is left.
+fn takers(rivals: &[(usize, &Route)], route: &Route, pattern: &Pattern) -> Vec<usize> {
+    // One that is open whenever this one is takes its numbers at any time: several share the numbers.
+    let open: Vec<&(usize, &Route)> = rivals.iter().filter(|(_, r)| Hours::cover(&[r.when.as_ref()], route.when.as_ref())).collect();
+    let patterns = |r: &Route| r.patterns.clone();
+    let alone = open.iter().find(|(_, r)| pattern.escapes(&patterns(r).iter().collect::<Vec<_>>()).is_none());
+    if let Some((n, _)) = alone {
+        return vec![*n];
+    }
+    let together: Vec<Pattern> = open.iter().flat_map(|(_, r)| patterns(r)).collect();
+    if !together.is_empty() && pattern.escapes(&together.iter().collect::<Vec<_>>()).is_none() {
+        return open.iter().filter(|(_, r)| r.patterns.iter().any(|p| p.meets(pattern))).map(|(n, _)| *n).collect();
+    }
+    // One that takes all its numbers does so while it is open: several share the week.
+    let wide: Vec<&(usize, &Route)> = rivals.iter().filter(|(_, r)| pattern.escapes(&patterns(r).iter().collect::<Vec<_>>()).is_none()).collect();
+    let hours: Vec<Option<&Hours>> = wide.iter().map(|(_, r)| r.when.as_ref()).collect();
+    if !wide.is_empty() && Hours::cover(&hours, route.when.as_ref()) { wide.iter().map(|(n, _)| *n).collect() } else { Vec::new() }
+}
 
 impl Check {
     pub(super) fn dialplans(&mut self, names: Option<&Names>) -> Plan {
@@ -47,11 +67,13 @@ impl Check {
         });
         let hours: BTreeMap<String, Hours> = parsed.hours.into_iter().filter_map(|(name, at)| Some((name.clone(), self.hours(&name, at)?))).collect();
         let mut context = Context { name: name.to_owned(), country, routes: Vec::new() };
+        let mut places = Vec::new();
         for at in parsed.route {
             let span = at.get_ref().patterns.span();
             if let Some(route) = self.route(at.into_inner(), names, &hours) {
-                self.reachable(&context, &route, span.clone());
-                self.toll_fraud(&route, span);
+                self.reachable(&context.routes, &places, &route, span.clone());
+                self.toll_fraud(&route, span.clone());
+                places.push(span);
                 context.routes.push(route);
             }
         }
@@ -77,7 +99,7 @@ impl Check {
     }
 
     /// +1 is 25 countries, some of them dear: the classic hole.
-    fn toll_fraud(&mut self, route: &Route, span: std::ops::Range<usize>) {
+    fn toll_fraud(&mut self, route: &Route, span: Range<usize>) {
         let dials = route.steps.iter().any(|s| matches!(s, Step::Dial { .. }));
         let wide = |p: &Pattern| {
             let text = p.to_string();
@@ -99,7 +121,7 @@ impl Check {
             Some("DE" | "FR" | "IT" | "ES" | "NL" | "AT" | "PL" | "SE" | "DK" | "BE" | "CH") => "112",
             _ => return,
         };
-        let reached = || Plan { contexts: vec![context.clone()] }.route(&Attempt { context: &context.name, dialled: help, unix: NOON }).is_some_and(|v| v.route.is_some());
+        let reached = || Plan { contexts: vec![context.clone()] }.route(&Attempt { context: &context.name, dialled: help, unix: NOON, permits: Permits::NONE }).is_some_and(|v| v.route.is_some());
         if dials && !reached() {
             let message = format!("{file}: nobody reaches {help} by this dialplan, though it reaches the telephone network");
             self.problems.push(Problem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the place")).warning());
@@ -117,16 +139,23 @@ impl Check {
         }
     }
 
-    fn reachable(&mut self, context: &Context, route: &Route, span: std::ops::Range<usize>) {
+    /// Says where routes further up, alone or together, leave nothing to this one.
+    fn reachable(&mut self, earlier: &[Route], places: &[Range<usize>], route: &Route, span: Range<usize>) {
+        // Whom these let through for the number's country or the caller's claims, this one lets through too.
+        let no_stricter = |e: &Route| {
+            let countries = e.regions.is_empty() || (!route.regions.is_empty() && route.regions.iter().all(|r| e.regions.contains(r)));
+            countries && e.requires.iter().all(|r| route.requires.contains(r))
+        };
+        let rivals: Vec<(usize, &Route)> = earlier.iter().enumerate().filter(|(_, e)| no_stricter(e)).collect();
         for pattern in &route.patterns {
-            // A route with hours or a region lets others through.
-            let always = context.routes.iter().filter(|r| r.when.is_none() && r.regions.is_empty());
-            let earlier = always.into_iter().find(|r| r.patterns.iter().any(|p| p.covers(pattern)));
-            if let Some(earlier) = earlier {
-                let message = format!("route {:?} can never be reached for {pattern}: {:?} takes these calls first", route.name, earlier.name);
-                let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message).label("never tried");
-                self.problems.push(problem.help("routes are read from the top; move the narrower one up").warning());
-            }
+            let takers = takers(&rivals, route, pattern);
+            let Some(first) = takers.first() else { continue };
+            let names: Vec<String> = takers.iter().map(|n| format!("{:?}", earlier[*n].name)).collect();
+            let (all, take) = (names.join(" and "), if names.len() == 1 { "takes" } else { "together take" });
+            let message = format!("route {:?} can never be reached for {pattern}: {all} {take} these calls first", route.name);
+            let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message).label("never tried");
+            let problem = problem.also(places[*first].clone(), format!("{} takes these calls first", names[0]));
+            self.problems.push(problem.help("routes are read from the top; move the narrower one up").warning());
         }
     }
 
@@ -143,7 +172,8 @@ impl Check {
                     continue;
                 }
             };
-            let Some(verdict) = plan.route(&Attempt { context: &context.name, dialled: &case.dial, unix }) else { continue };
+            let permits = Permits { claims: case.claims.clone(), ..Permits::default() };
+            let Some(verdict) = plan.route(&Attempt { context: &context.name, dialled: &case.dial, unix, permits: &permits }) else { continue };
             let found = verdict.route.map(|r| r.name);
             if found != case.route {
                 let say = |r: &Option<String>| r.as_ref().map_or("no route".to_owned(), |r| format!("{r:?}"));
@@ -158,17 +188,8 @@ impl Check {
     }
 
     fn route(&mut self, r: schema::Route, names: Option<&Names>, hours: &BTreeMap<String, Hours>) -> Option<Route> {
-        let list = match r.patterns.as_ref() {
-            schema::OneOrMany::One(one) => vec![one.clone()],
-            schema::OneOrMany::Many(many) => many.clone(),
-        };
-        let mut patterns = Vec::new();
-        for text in list {
-            match Pattern::parse(&text) {
-                Ok(pattern) => patterns.push(pattern),
-                Err(why) => self.error(&r.patterns, "dialplan::pattern", format!("pattern {text:?}: {why}"), "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything"),
-            }
-        }
+        let patterns = self.patterns(&r.patterns, r.patterns.as_ref().list());
+        let requires = r.require.as_ref().map(|at| self.requires(at)).unwrap_or_default();
         let next_on = match &r.next_on {
             None => default_next_on(),
             Some(list) => list.iter().filter_map(|at| self.next_on(at)).collect(),
@@ -203,9 +224,34 @@ impl Check {
             redirect: r.redirect,
             regions,
             when,
+            requires,
             per_user_per_hour: r.limit.map(|l| l.per_user_per_hour.into_inner()),
             tags: r.tags,
         })
+    }
+
+    /// The patterns of a list that stands at `at`.
+    pub(super) fn patterns<T>(&mut self, at: &Spanned<T>, list: &[String]) -> Vec<Pattern> {
+        let mut patterns = Vec::new();
+        for text in list {
+            match Pattern::parse(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(why) => self.error(at, "dialplan::pattern", format!("pattern {text:?}: {why}"), "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything"),
+            }
+        }
+        patterns
+    }
+
+    /// `user.CLAIM`, or several.
+    fn requires(&mut self, at: &Spanned<schema::OneOrMany>) -> Vec<String> {
+        let mut claims = Vec::new();
+        for text in at.as_ref().list() {
+            match text.strip_prefix("user.").filter(|c| !c.is_empty()) {
+                Some(claim) => claims.push(claim.to_owned()),
+                None => self.error(at, "dialplan::require", format!("require = {text:?} names no claim"), "write require = \"user.international\", and claims = [\"international\"] under [user.…]"),
+            }
+        }
+        claims
     }
 
     fn next_on(&mut self, at: &Spanned<String>) -> Option<NextOn> {

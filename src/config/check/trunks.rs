@@ -13,7 +13,7 @@ use crate::sip::uri::{Scheme, Transport, Uri};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
-use toml::Spanned;
+use crate::config::schema::Spanned;
 
 /// Half an hour: what most of the field asks for (RFC 4028 §7.1 recommends 1800).
 const SESSION: u32 = 1_800;

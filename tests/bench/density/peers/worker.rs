@@ -43,7 +43,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
 pub fn serve() {
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
-    let worker = Worker::start("media-0", SocketAddr::new(LOCAL, 0), ports, identity.clone(), |_, _| {}).expect("a worker");
+    let worker = Worker::start("media-0", SocketAddr::new(LOCAL, 0), ports, identity.clone(), Arc::default(), |_, _| {}).expect("a worker");
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
         let words: Vec<&str> = line.split(' ').collect();

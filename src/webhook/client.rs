@@ -1,0 +1,103 @@
+//! Requests to web applications: targets within this network are refused unless allowed, answers are bounded.
+
+use crate::address::is_public;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Longest answer read, bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What it answered, where it did.
+    pub status: Option<StatusCode>,
+    pub why: String,
+}
+
+impl Failure {
+    fn new(why: impl Into<String>) -> Failure {
+        Failure { status: None, why: why.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// Names that lead out of this network only (SSRF).
+struct Outside;
+
+impl Resolve for Outside {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.filter(|a| is_public(a.ip())).collect();
+            if found.is_empty() {
+                return Err(format!("{} leads into this network, which allow_private = true would allow", name.as_str()).into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// A client that follows no redirects, and leaves this network unless `allow_private`.
+///
+/// # Errors
+/// The TLS roots cannot be read.
+pub fn client(allow_private: bool) -> anyhow::Result<Client> {
+    let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy().user_agent(concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
+    if !allow_private {
+        builder = builder.dns_resolver(Arc::new(Outside));
+    }
+    Ok(builder.build()?)
+}
+
+/// `url` if it may be asked; a literal address needs no name, so it is judged here.
+///
+/// # Errors
+/// Why not.
+pub fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
+    let url: Url = url.parse().map_err(|e| Failure::new(format!("{url}: {e}")))?;
+    let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    match literal.filter(|ip| !is_public(*ip) && !allow_private) {
+        Some(ip) => Err(Failure::new(format!("{ip} is within this network: allow_private = true allows it"))),
+        None => Ok(url),
+    }
+}
+
+/// Sends it; the body of a success.
+///
+/// # Errors
+/// Why there is none.
+pub async fn send(request: RequestBuilder) -> Result<String, Failure> {
+    // The URL may hold a secret, and is known: only the cause is told.
+    let mut response = request.send().await.map_err(|e| Failure::new(cause(&e)))?;
+    if !response.status().is_success() {
+        return Err(Failure { status: Some(response.status()), why: format!("it answered {}", response.status()) });
+    }
+    let mut answer = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(|e| Failure::new(cause(&e)))? {
+        answer.extend_from_slice(&part);
+        if answer.len() > MAX_ANSWER {
+            return Err(Failure::new(format!("its answer is longer than {MAX_ANSWER} bytes")));
+        }
+    }
+    String::from_utf8(answer).map_err(|_| Failure::new("its answer is not UTF-8"))
+}
+
+/// The innermost cause of a client's error, without the URL.
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
+}

@@ -1,0 +1,296 @@
+//! Users who are not written in the configuration: tokens, and a web application that is asked.
+
+use crate::lab::*;
+use crate::visitors::log_in;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use webtrunk::errors::Code;
+use webtrunk::gateway::logins::Answered;
+use webtrunk::gateway::token::Keys;
+use webtrunk::gateway::{FlowKind, Input};
+use webtrunk::observe::Note;
+use webtrunk::sip::HeaderName;
+use webtrunk::sip::transaction::Flow;
+
+const NOW: u64 = 1_700_000_000;
+const VISITOR: Peer = Peer::Browser("visitor-8c1", 7);
+const JWT: &str = "[auth.jwt]\njwks = \"http://keys.test/jwks\"\nallow_private = true\naudience = \"webtrunk\"\nissuer = \"https://shop.test\"\ncontext = \"phones\"\n[limits]";
+const WEBHOOK: &str = "[auth.webhook]\nurl = \"https://shop.test/auth\"\nsecret = \"0123456789abcdef\"\n[limits]";
+
+static OURS: LazyLock<EncodingKey> = LazyLock::new(key);
+static ANOTHER: LazyLock<EncodingKey> = LazyLock::new(key);
+
+fn key() -> EncodingKey {
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &aws_lc_rs::rand::SystemRandom::new()).expect("a key");
+    EncodingKey::from_ec_der(pkcs8.as_ref())
+}
+
+fn keys(named: &str, key: &EncodingKey) -> Arc<Keys> {
+    let mut jwk = Jwk::from_encoding_key(key, Algorithm::ES256).expect("a public key");
+    jwk.common.key_id = Some(named.to_owned());
+    let set = serde_json::to_string(&JwkSet { keys: vec![jwk] }).expect("JSON");
+    Arc::new(Keys::parse(&set).expect("a key set"))
+}
+
+fn token(kid: &str, key: &EncodingKey, changes: &Value) -> String {
+    let mut claims = json!({ "sub": "visitor-8c1", "aud": ["webtrunk", "another"], "iss": "https://shop.test", "exp": NOW + 600, "iat": NOW });
+    changes.as_object().into_iter().flatten().for_each(|(name, value)| claims[name] = value.clone());
+    claims.as_object_mut().expect("an object").retain(|_, v| !v.is_null());
+    encode(&Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::ES256) }, &claims, key).expect("a token")
+}
+
+fn ours(changes: &Value) -> String {
+    token("k1", &OURS, changes)
+}
+
+fn lab(changes: &[(&str, &str)], routes: &str) -> Lab {
+    let mut lab = Lab::changed(changes, routes);
+    if lab.keys_asked > 0 {
+        lab.handle(Input::Keys(Ok(keys("k1", &OURS))));
+    }
+    lab
+}
+
+fn with_tokens() -> Lab {
+    let routes = "[[route]]\nname = \"World\"\nmatch = \"+4X.\"\nrequire = \"user.international\"\ndo = [{ dial = [\"trunk:t1\"] }]\n";
+    lab(&[("[limits]", JWT)], routes)
+}
+
+fn connect(lab: &mut Lab, peer: Peer) {
+    let Peer::Browser(_, flow) = peer else { panic!("a browser") };
+    lab.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote: ([127, 0, 0, 20], 40_000).into() });
+}
+
+fn register(lab: &mut Lab, peer: Peer, token: &str) {
+    let Peer::Browser(user, _) = peer else { panic!("a browser") };
+    let request = lab.request(peer, "REGISTER", "sip:wt.test", &format!("Expires: 3600\r\nAuthorization: Bearer {token}\r\n"), "");
+    lab.says(peer, &request.replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>")));
+}
+
+fn last_refusal(lab: &Lab) -> (Code, String) {
+    match lab.notes.iter().rev().find(|n| matches!(n, Note::LoginRefused { .. })) {
+        Some(Note::LoginRefused { code, why, .. }) => (*code, why.clone()),
+        _ => panic!("nothing was refused: {:?}", lab.notes),
+    }
+}
+
+#[test]
+fn a_token_lets_its_user_in_and_do_what_it_grants_and_nothing_else() {
+    let mut lab = with_tokens();
+    connect(&mut lab, VISITOR);
+    let grant = json!({ "webtrunk": { "did": "+12065550177", "claims": ["international"], "callees": ["+44X.", "9196"], "tags": { "cart": "A-1042" }, "max_calls": 1 } });
+    register(&mut lab, VISITOR, &ours(&grant));
+    let ok = lab.take(VISITOR, "200 REGISTER");
+    let expires: u32 = Lab::header(&ok, HeaderName::Contact).split("expires=").nth(1).and_then(|e| e.split(';').next()?.parse().ok()).expect("a time");
+    assert!(expires <= 660, "no longer than the token: {expires}");
+    lab.invite(VISITOR, "+1777", OFFER);
+    lab.take(VISITOR, "403");
+    lab.invite(VISITOR, "+447946001", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    assert!(Lab::header(&invite, HeaderName::From).contains("+12065550177"), "the caller id of the token");
+    lab.invite(VISITOR, "9196", OFFER);
+    lab.take(VISITOR, "486");
+    let cancelled = lab.ended().len();
+    lab.reply(T1, &invite, 486, "");
+    lab.take(VISITOR, "486");
+    let cdr = lab.ended()[cancelled];
+    assert_eq!(cdr.tags.get("cart").map(String::as_str), Some("A-1042"));
+}
+
+#[test]
+fn who_is_configured_needs_no_grant_and_a_route_may_require_a_claim() {
+    let mut lab = with_tokens();
+    let alice = Peer::Browser("alice", 8);
+    connect(&mut lab, alice);
+    register(&mut lab, alice, &ours(&json!({ "sub": "alice" })));
+    lab.take(alice, "200 REGISTER");
+    lab.invite(alice, "+447946001", OFFER);
+    let refused = lab.take(alice, "403");
+    assert!(Lab::header(&refused, HeaderName::Reason).contains("international"), "{}", Lab::header(&refused, HeaderName::Reason));
+    lab.invite(alice, "+1777", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    assert!(Lab::header(&invite, HeaderName::From).contains("+12065550111"), "as configured");
+    // A token that only adds a claim leaves the rest as it is.
+    let alice = Peer::Browser("alice", 9);
+    connect(&mut lab, alice);
+    register(&mut lab, alice, &ours(&json!({ "sub": "alice", "webtrunk": { "claims": ["international"] } })));
+    lab.take(alice, "200 REGISTER");
+    lab.invite(alice, "+447946001", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    assert!(Lab::header(&invite, HeaderName::From).contains("+12065550111"));
+}
+
+#[test]
+fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
+    let none = { let t = ours(&json!({})); let parts: Vec<&str> = t.split('.').collect(); format!("{}.{}.", "eyJhbGciOiJub25lIn0", parts[1]) };
+    let symmetric = encode(&Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) }, &json!({ "sub": "visitor-8c1", "aud": "webtrunk", "iss": "https://shop.test", "exp": NOW + 600 }), &EncodingKey::from_secret(b"public")).expect("a token");
+    for (token, why) in [
+        (ours(&json!({ "aud": "somebody" })), "aud"),
+        (ours(&json!({ "aud": null })), "aud"),
+        (ours(&json!({ "iss": "https://evil.test" })), "iss"),
+        (ours(&json!({ "exp": NOW - 100 })), "it expired 10"),
+        (ours(&json!({ "exp": null })), "exp"),
+        (ours(&json!({ "nbf": NOW + 300 })), "do the clocks differ?"),
+        (ours(&json!({ "sub": "a b" })), "no name"),
+        (ours(&json!({ "webtrunk": { "calees": ["+1."] } })), "calees"),
+        (ours(&json!({ "webtrunk": { "callees": [] } })), "empty list"),
+        (ours(&json!({ "webtrunk": { "context": "nowhere" } })), "does not exist"),
+        (ours(&json!({ "webtrunk": { "callees": ["+1.X"] } })), "callees"),
+        (token("k1", &ANOTHER, &json!({})), "its signature is wrong"),
+        (token("k2", &OURS, &json!({})), "no key"),
+        (symmetric, "no key"),
+        (none, "no JSON Web Token"),
+        ("x.y.z".to_owned(), "no JSON Web Token"),
+    ] {
+        let mut lab = with_tokens();
+        connect(&mut lab, VISITOR);
+        register(&mut lab, VISITOR, &token);
+        if lab.keys_asked > 1 {
+            panic!("asked again at once");
+        }
+        let refused = lab.take(VISITOR, "401");
+        let challenge = Lab::header(&refused, HeaderName::WwwAuthenticate);
+        assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+        let (code, said) = last_refusal(&lab);
+        assert!(code == Code::TOKEN && said.contains(why), "{why}: {said}");
+        assert!(!said.contains(token.get(..20).unwrap_or("nothing")));
+        lab.invite(VISITOR, "9196", OFFER);
+        lab.take(VISITOR, "401");
+    }
+    let mut lab = with_tokens();
+    let bob = Peer::Browser("bob", 9);
+    connect(&mut lab, bob);
+    register(&mut lab, bob, &ours(&json!({})));
+    lab.take(bob, "403");
+    for _ in 0..20 {
+        register(&mut lab, bob, &ours(&json!({ "aud": "x" })));
+    }
+    register(&mut lab, bob, &ours(&json!({ "sub": "bob" })));
+    assert!(lab.inbox.back().is_some_and(|(_, m)| m.status() == 403 && Lab::header(m, HeaderName::Reason).contains("too many")), "guessing is braked");
+}
+
+#[test]
+fn a_token_is_good_for_its_time_only_and_calls_outlive_it() {
+    let mut lab = with_tokens();
+    connect(&mut lab, VISITOR);
+    register(&mut lab, VISITOR, &ours(&json!({ "exp": NOW + 120 })));
+    lab.take(VISITOR, "200 REGISTER");
+    lab.invite(VISITOR, "9196", OFFER);
+    let ok = lab.take(VISITOR, "200 INVITE");
+    lab.ack(VISITOR, &ok);
+    lab.advance(Duration::from_secs(181));
+    lab.invite(VISITOR, "9196", OFFER);
+    let challenge = lab.take(VISITOR, "401");
+    assert!(challenge.all(HeaderName::WwwAuthenticate).any(|c| c.starts_with("Bearer ")), "it is asked for another");
+    let bye = lab.in_dialog(VISITOR, &ok, "BYE", 90, "", "");
+    lab.says(VISITOR, &bye);
+    lab.take(VISITOR, "200 BYE");
+}
+
+#[test]
+fn who_comes_before_the_keys_waits_for_them_and_rotated_keys_are_read_once() {
+    let mut lab = Lab::changed(&[("[limits]", JWT)], "");
+    assert_eq!(lab.keys_asked, 1, "they are read at the start");
+    connect(&mut lab, VISITOR);
+    register(&mut lab, VISITOR, &ours(&json!({})));
+    assert!(!lab.got(VISITOR, "200") && !lab.got(VISITOR, "401"));
+    lab.handle(Input::Keys(Ok(keys("k1", &OURS))));
+    lab.take(VISITOR, "200 REGISTER");
+    lab.advance(Duration::from_secs(31));
+    let late = Peer::Browser("late", 9);
+    connect(&mut lab, late);
+    let rotated = token("k2", &ANOTHER, &json!({ "sub": "late" }));
+    register(&mut lab, late, &rotated);
+    assert_eq!(lab.keys_asked, 2, "a key nobody knows: they are read again");
+    lab.handle(Input::Keys(Ok(keys("k2", &ANOTHER))));
+    lab.take(late, "200 REGISTER");
+    register(&mut lab, late, &token("k3", &OURS, &json!({ "sub": "late" })));
+    lab.take(late, "401");
+    assert_eq!(lab.keys_asked, 2, "not for every one that guesses");
+    lab.advance(Duration::from_secs(601));
+    assert_eq!(lab.keys_asked, 3, "and every ten minutes");
+    lab.handle(Input::Keys(Err("it answered 500".into())));
+    register(&mut lab, late, &token("k2", &ANOTHER, &json!({ "sub": "late", "exp": NOW + 6_000 })));
+    lab.take(late, "200 REGISTER");
+}
+
+#[test]
+fn without_keys_there_is_a_503_that_says_why() {
+    let mut lab = Lab::changed(&[("[limits]", JWT)], "");
+    lab.handle(Input::Keys(Err("no answer in time".into())));
+    assert!(lab.notes.iter().any(|n| n.line().code == Code::LOGIN_UNCHECKED && n.line().text.contains("no answer in time")));
+    connect(&mut lab, VISITOR);
+    register(&mut lab, VISITOR, &ours(&json!({})));
+    let refused = lab.take(VISITOR, "503");
+    assert_eq!(Lab::header(&refused, HeaderName::RetryAfter), "5");
+    lab.advance(Duration::from_secs(31));
+    lab.handle(Input::Keys(Ok(keys("k1", &OURS))));
+    register(&mut lab, VISITOR, &ours(&json!({})));
+    lab.take(VISITOR, "200 REGISTER");
+}
+
+fn answered(value: Value) -> Result<Option<Box<Answered>>, String> {
+    Ok(Some(Box::new(serde_json::from_value(value).expect("an answer"))))
+}
+
+/// REGISTER of a user nobody has heard of, up to the question.
+fn ask(lab: &mut Lab, peer: Peer, password: &str) {
+    let Peer::Browser(user, _) = peer else { panic!("a browser") };
+    connect(lab, peer);
+    let first = lab.request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "").replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
+    lab.says(peer, &first);
+    let challenge = lab.take(peer, "401");
+    let answer = lab.answer_challenge(&challenge, &first, user, password);
+    lab.says(peer, &answer);
+}
+
+#[test]
+fn a_web_application_says_who_a_user_is_and_is_believed_for_a_while() {
+    let mut lab = lab(&[("[limits]", WEBHOOK)], "");
+    ask(&mut lab, VISITOR, "made-for-the-visit");
+    let (name, body) = lab.logins_asked.last().expect("it is asked").clone();
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((name.as_str(), body["type"].as_str(), body["data"]["user"].as_str()), ("visitor-8c1", Some("auth.user"), Some("visitor-8c1")));
+    assert!(!lab.got(VISITOR, "200") && !lab.got(VISITOR, "403"), "it waits");
+    lab.handle(Input::Login { name, answer: answered(json!({ "password": "made-for-the-visit", "ttl": "5m", "grant": { "context": "phones", "callees": ["9196"] } })) });
+    lab.take(VISITOR, "200 REGISTER");
+    lab.invite(VISITOR, "+1777", OFFER);
+    lab.take(VISITOR, "403");
+    lab.invite(VISITOR, "9196", OFFER);
+    lab.take(VISITOR, "200 INVITE");
+    let again = Peer::Browser("visitor-8c1", 8);
+    ask(&mut lab, again, "made-for-the-visit");
+    lab.take(again, "200 REGISTER");
+    assert_eq!(lab.logins_asked.len(), 1, "it was believed");
+    assert_eq!(log_in(&mut lab, Peer::Browser("visitor-8c1", 9), "visitor-8c1", "wrong"), 403);
+    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 10), "alice", "secret-a"), 200);
+    assert_eq!(lab.logins_asked.len(), 1, "who is written here is not asked for");
+    lab.advance(Duration::from_secs(301));
+    ask(&mut lab, Peer::Browser("visitor-8c1", 11), "made-for-the-visit");
+    assert_eq!(lab.logins_asked.len(), 2, "its time was over");
+}
+
+#[test]
+fn whom_it_does_not_know_is_refused_and_when_it_is_silent_all_are_told_so() {
+    let mut lab = lab(&[("[limits]", WEBHOOK)], "");
+    ask(&mut lab, VISITOR, "guess");
+    lab.handle(Input::Login { name: "visitor-8c1".into(), answer: Ok(None) });
+    lab.take(VISITOR, "403");
+    assert_eq!(last_refusal(&lab).0, Code::LOGIN_REFUSED);
+    let other = Peer::Browser("other", 8);
+    ask(&mut lab, other, "guess");
+    lab.handle(Input::Login { name: "other".into(), answer: Err("no answer in time".into()) });
+    lab.take(other, "503");
+    ask(&mut lab, Peer::Browser("third", 9), "guess");
+    lab.handle(Input::Login { name: "third".into(), answer: answered(json!({ "password": "guess", "grant": { "context": "nowhere" } })) });
+    lab.take(Peer::Browser("third", 9), "503");
+    assert!(lab.notes.iter().any(|n| n.line().code == Code::LOGIN_UNCHECKED && n.line().text.contains("nowhere")));
+    ask(&mut lab, Peer::Browser("fourth", 10), "guess");
+    lab.handle(Input::FlowClosed { flow: Flow(10) });
+    lab.handle(Input::Login { name: "fourth".into(), answer: answered(json!({ "password": "guess", "grant": { "context": "phones" } })) });
+    assert!(!lab.got(Peer::Browser("fourth", 10), "200"), "who has left is told nothing");
+}
