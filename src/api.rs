@@ -40,6 +40,8 @@ pub struct Api {
     pub gauges: watch::Receiver<Gauges>,
     pub tokens: Arc<Mutex<Vec<ApiToken>>>,
     pub reload: Option<server::Reload>,
+    /// The configuration file, where there is one.
+    pub file: Option<std::path::PathBuf>,
     /// Where records are searched.
     pub records: Option<crate::journal::search::Place>,
     /// The trunk side's ports.
@@ -183,6 +185,8 @@ pub fn router(api: Api) -> Router {
         .route("/drain", post(server::drain).delete(server::end_drain))
         .route("/reload", post(server::reload))
         .route("/config", get(server::config))
+        .route("/config/dialplans", get(server::dialplan_files))
+        .route("/config/check", post(server::check))
         .route("/dialplan", get(server::dialplan))
         .route("/dialplan/test", post(server::dialplan_test))
         .route("/errors", get(server::errors))

@@ -52,7 +52,7 @@ use crate::errors::Code;
 use crate::locate::{Answer, Locator, Query};
 use crate::media::EndId;
 use crate::observe::Note;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, What};
 use crate::recorder::verdict::judge;
 use account::heard;
 use crate::registrar::Registrar;
@@ -268,6 +268,7 @@ impl Gateway {
             out.push(Output::Note(Note::Unregistered { user, why: "its registration ran out" }));
         }
         while let Some((id, timer)) = self.timers.pop(now) {
+            self.recorder.add(now, id, What::Timer(timer));
             self.with_call(now, id, out, |call, desk| call.fire(desk, timer));
         }
     }

@@ -7,9 +7,10 @@
 pub mod draw;
 pub mod ladder;
 pub mod mask;
+pub mod translated;
 pub mod verdict;
 
-use crate::call::{CallId, Cdr};
+use crate::call::{CallId, CallTimer, Cdr};
 pub use crate::config::RecorderLimits as Limits;
 use crate::ids::IdMap;
 use crate::media::session::Event as MediaEvent;
@@ -41,6 +42,8 @@ pub enum What {
     /// Something the log says too.
     Said(Line),
     Media(MediaEvent),
+    /// A timer of the call ran out.
+    Timer(CallTimer),
 }
 
 /// One thing that happened.
@@ -119,7 +122,7 @@ fn weight(what: &What) -> usize {
         What::Sent { bytes, .. } => bytes.len(),
         What::Line { text, .. } => text.len(),
         What::Said(line) => line.text.len(),
-        What::Media(_) => 64,
+        What::Media(_) | What::Timer(_) => 64,
     }
 }
 

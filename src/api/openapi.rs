@@ -28,6 +28,8 @@ pub const ROUTES: &[Route] = &[
     ("delete", "/drain", "Take new calls again", "admin", &[]),
     ("post", "/reload", "Read the configuration again; says what changed and what needs a restart", "admin", &[]),
     ("get", "/config", "The configuration in force, without secrets", "admin", &[]),
+    ("get", "/config/dialplans", "The dialplans' files as they are now, with the checker's marks; secrets are masked", "admin", &[]),
+    ("post", "/config/check", "Check the configuration and the dialplans as they are now; nothing is changed", "admin", &[]),
     ("get", "/dialplan", "Contexts and their routes", "read", &[]),
     ("post", "/dialplan/test", "Which route a number takes and why: {\"number\", \"as\" or \"context\"}", "read", &[]),
     ("get", "/errors", "Every code, its likely cause and its fix", "read", &[]),

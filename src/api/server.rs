@@ -2,6 +2,7 @@
 
 use super::schemas::{NAMES, named};
 use super::{Answer, Api, Problem};
+use crate::config::check::{Inspected, inspect};
 use crate::config::{Config, SipSettings, WebTls};
 use crate::dialplan::Attempt;
 use crate::errors::Code;
@@ -151,6 +152,44 @@ pub async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
             "user": users.collect::<serde_json::Map<_, _>>(), "trunk": trunks.collect::<serde_json::Map<_, _>>(),
         }))
     }).await
+}
+
+fn mark(problem: &crate::config::Problem) -> Value {
+    let file = problem.source.as_ref().map(|s| &s.name);
+    json!({ "file": file, "line": problem.line(), "warning": problem.warning, "code": problem.code, "message": problem.message, "fix": problem.help })
+}
+
+/// A dialplan may hold the secret of a webhook.
+fn masked(text: &str) -> String {
+    let mask = |line: &str| match line.split_once("secret").and_then(|(head, rest)| Some((head, rest.split_once('"')?))) {
+        Some((head, (between, rest))) if between.trim() == "=" => {
+            let after = rest.split_once('"').map_or("", |(_, after)| after);
+            format!("{head}secret{between}\"***\"{after}")
+        }
+        _ => line.to_owned(),
+    };
+    text.lines().map(mask).collect::<Vec<_>>().join("\n")
+}
+
+async fn inspected(api: &Api) -> Answer<(Vec<Inspected>, Vec<crate::config::Problem>)> {
+    let Some(file) = api.file.clone() else {
+        return Err(Problem::new(StatusCode::CONFLICT, "this gateway was started without a configuration file").fix("the demo's dialplans are built in; GET /dialplan shows their routes"));
+    };
+    tokio::task::spawn_blocking(move || inspect(&file)).await.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
+}
+
+/// GET /config/dialplans
+pub async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>> {
+    let (files, elsewhere) = inspected(&api).await?;
+    let file = |f: &Inspected| json!({ "file": f.name, "text": masked(&f.text), "marks": f.problems.iter().map(mark).collect::<Vec<_>>() });
+    Ok(Json(json!({ "files": files.iter().map(file).collect::<Vec<_>>(), "elsewhere": elsewhere.iter().map(mark).collect::<Vec<_>>() })))
+}
+
+/// POST /config/check
+pub async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
+    let (files, elsewhere) = inspected(&api).await?;
+    let all: Vec<&crate::config::Problem> = files.iter().flat_map(|f| &f.problems).chain(&elsewhere).collect();
+    Ok(Json(json!({ "sound": all.iter().all(|p| p.warning), "marks": all.into_iter().map(mark).collect::<Vec<_>>() })))
 }
 
 /// GET /dialplan

@@ -121,8 +121,9 @@ pub fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
     let row = |row: &Row| {
         let at = row.at.as_secs_f64();
         match &row.kind {
-            RowKind::Message { lane, sent, summary, repeated, text } => {
-                json!({ "at_s": at, "kind": "message", "lane": lane, "sent": sent, "summary": summary, "repeated": repeated, "text": text })
+            RowKind::Message { lane, sent, summary, repeated, text, rules } => {
+                let rules = rules.iter().map(|r| json!({ "line": r.line, "from": r.from, "why": r.why })).collect::<Vec<_>>();
+                json!({ "at_s": at, "kind": "message", "lane": lane, "sent": sent, "summary": summary, "repeated": repeated, "text": text, "rules": rules })
             }
             RowKind::Event { text, code } => json!({ "at_s": at, "kind": "event", "text": text, "code": code }),
         }

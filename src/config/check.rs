@@ -51,6 +51,29 @@ pub fn parse_embedded(text: &str, dialplans: &[(&str, &str)]) -> Result<(Config,
     check.file("built-in", text)
 }
 
+/// A file of dialplans as it stands, and what is wrong with it.
+pub struct Inspected {
+    pub name: String,
+    pub text: String,
+    pub problems: Vec<Problem>,
+}
+
+/// The dialplans beside `path` as they are now, checked with it; and what is wrong elsewhere.
+pub fn inspect(path: &Path) -> (Vec<Inspected>, Vec<Problem>) {
+    let mut problems = match load(path) {
+        Ok((_, warnings)) => warnings.0,
+        Err(problems) => problems.0,
+    };
+    let mut files = Vec::new();
+    for file in routes::files(&path.parent().unwrap_or(Path::new(".")).join("dialplans")) {
+        let name = file.display().to_string();
+        let (own, rest) = problems.into_iter().partition(|p| p.source.as_ref().is_some_and(|s| s.name == name));
+        problems = rest;
+        files.push(Inspected { text: std::fs::read_to_string(&file).unwrap_or_default(), name, problems: own });
+    }
+    (files, problems)
+}
+
 /// Reads the steps a web application answered: `{ "do": […], "caller_id": …, "tags": … }`, by the rules of a dialplan.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! A ladder drawn: text for a terminal, Mermaid for a ticket, SVG for a page. Nothing remote gets out unescaped.
 
 use super::ladder::{Row, RowKind};
+use super::translated::Rule;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -42,13 +43,11 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
     let _ = writeln!(out, "{}", line.trim_end());
     for row in rows {
         match &row.kind {
-            RowKind::Message { lane, sent, summary, repeated, text } => {
+            RowKind::Message { lane, sent, summary, repeated, text, rules } => {
                 let label = if *repeated { format!("{summary} (again)") } else { summary.clone() };
                 let _ = writeln!(out, "{}  {}", clock(row.at), arrow(heads.len(), column(*lane), *sent, &label));
                 if full {
-                    for line in text.lines() {
-                        let _ = writeln!(out, "            {line}");
-                    }
+                    full_text(&mut out, text, rules);
                     out.push('\n');
                 }
             }
@@ -59,6 +58,25 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
         }
     }
     out
+}
+
+/// A message's text, with the rule behind each line of a description we made.
+fn full_text(out: &mut String, text: &str, rules: &[Rule]) {
+    let mut sent = rules.iter().filter(|r| r.line.is_some()).peekable();
+    for line in text.lines() {
+        match sent.next_if(|r| r.line.as_deref() == Some(line)) {
+            Some(rule) => {
+                let from = rule.from.as_ref().map(|f| format!("{f}   ")).unwrap_or_default();
+                let _ = writeln!(out, "            {line:<44} ← {from}{}", rule.why);
+            }
+            None => {
+                let _ = writeln!(out, "            {line}");
+            }
+        }
+    }
+    for rule in rules.iter().filter(|r| r.line.is_none()) {
+        let _ = writeln!(out, "            ← left out: {}   {}", rule.from.as_deref().unwrap_or_default(), rule.why);
+    }
 }
 
 /// One line of bars with an arrow between us (column 1) and `column`.

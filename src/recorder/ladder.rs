@@ -3,7 +3,9 @@
 //! [`rows`] makes them, `draw` prints them as text, Mermaid or SVG.
 
 use super::mask::{readable, readable_message, shown};
+use super::translated::{Rule, describes, rules};
 use super::{Flight, What};
+use crate::call::CallTimer;
 use crate::media::session::Event as MediaEvent;
 use crate::media::EndId;
 use crate::sip::message::Message;
@@ -21,8 +23,9 @@ pub struct Row {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum RowKind {
-    /// `lane`: 0 is the caller's; `sent`: by us. `text` is the whole message, secrets masked.
-    Message { lane: usize, sent: bool, summary: String, repeated: bool, text: String },
+    /// `lane`: 0 is the caller's; `sent`: by us. `text` is the whole message, secrets masked; `rules` are those
+    /// by which a description in it was made of the other side's.
+    Message { lane: usize, sent: bool, summary: String, repeated: bool, text: String, rules: Vec<Rule> },
     /// Something that is no message.
     Event { text: String, code: Option<String> },
 }
@@ -32,6 +35,8 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
     let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(flight.entries.len());
     let mut last = Duration::ZERO;
+    // The newest description of each lane.
+    let mut described: Vec<(usize, String)> = Vec::new();
     for (n, entry) in flight.entries.iter().enumerate() {
         let at = entry.at.saturating_duration_since(flight.started);
         if n == super::HEAD && flight.skipped > 0 {
@@ -40,16 +45,30 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
         }
         last = at;
         let kind = match &entry.what {
-            What::Received { lane, message } => of_message(*lane, false, message, &mut seen),
+            What::Received { lane, message } => {
+                if let Some(sdp) = readable_sdp(message) {
+                    described.retain(|(l, _)| l != lane);
+                    described.push((*lane, sdp));
+                }
+                of_message(*lane, false, message, &mut seen, Vec::new())
+            }
             What::Sent { lane, bytes } => match Message::parse(bytes.to_vec(), Framing::WebSocket) {
-                Ok(message) => of_message(*lane, true, &message, &mut seen),
-                Err(_) => RowKind::Message { lane: *lane, sent: true, summary: "?".into(), repeated: false, text: readable(bytes) },
+                Ok(message) => {
+                    let source = described.iter().rev().find(|(l, _)| l != lane).map(|(_, sdp)| sdp.as_str());
+                    let rules = readable_sdp(&message).map(|sdp| rules(source, &sdp)).unwrap_or_default();
+                    of_message(*lane, true, &message, &mut seen, rules)
+                }
+                Err(_) => RowKind::Message { lane: *lane, sent: true, summary: "?".into(), repeated: false, text: readable(bytes), rules: Vec::new() },
             },
             What::Line { lane, sent, text } => {
                 let summary = shown(text).replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
-                RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: shown(text) }
+                RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: shown(text), rules: Vec::new() }
             }
             What::Said(line) => RowKind::Event { text: line.text.clone(), code: line.code.is_fault().then(|| line.code.to_string()) },
+            What::Timer(timer) => match ran_out(*timer) {
+                Some(text) => RowKind::Event { text, code: None },
+                None => continue,
+            },
             What::Media(event) => match words(event) {
                 Some(text) => RowKind::Event { text, code: None },
                 None => continue,
@@ -60,9 +79,29 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
     out
 }
 
-fn of_message(lane: usize, sent: bool, message: &Message, seen: &mut HashSet<Vec<u8>>) -> RowKind {
+/// The description of a message, secrets masked.
+fn readable_sdp(message: &Message) -> Option<String> {
+    describes(message).then(|| readable_message(message).split_once("\n\n").map(|(_, body)| body.to_owned()))?
+}
+
+/// What it means that a timer ran out; nothing for those whose doing is seen anyway.
+fn ran_out(timer: CallTimer) -> Option<String> {
+    Some(match timer {
+        CallTimer::Ring => "timer: it rang, or was dialled, for as long as the route lets it".to_owned(),
+        CallTimer::Silent(_) => "timer: no sign of life from the trunk within next_on's silent:…".to_owned(),
+        CallTimer::MaxDuration => "timer: limits.max_duration is reached".to_owned(),
+        CallTimer::FlowGrace(end) => format!("timer: the {} did not come back within sip.flow_grace", end_name(end)),
+        CallTimer::Session(end) => format!("timer: the session with the {} is to be refreshed, or was not (RFC 4028)", end_name(end)),
+        CallTimer::Glare(end) => format!("timer: our re-INVITE to the {} met its own and is tried again (RFC 3261 section 14.1)", end_name(end)),
+        CallTimer::Transferred => "timer: who handed the call over has not hung up".to_owned(),
+        // What they repeat is drawn as repeated.
+        CallTimer::Ack(_) | CallTimer::Reliable => return None,
+    })
+}
+
+fn of_message(lane: usize, sent: bool, message: &Message, seen: &mut HashSet<Vec<u8>>, rules: Vec<Rule>) -> RowKind {
     let repeated = !seen.insert(message.to_bytes());
-    RowKind::Message { lane, sent, summary: summary(message), repeated, text: readable_message(message) }
+    RowKind::Message { lane, sent, summary: summary(message), repeated, text: readable_message(message), rules }
 }
 
 /// `INVITE (opus +3, 2 ICE)`, `407 Proxy Authentication Required`, `200 OK (INVITE, pcmu)`.

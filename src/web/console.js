@@ -70,9 +70,23 @@ function pick(ladder, at, into, group) {
   group.closest("svg").querySelectorAll("[data-row]").forEach((g) => g.setAttribute("aria-pressed", String(picked.includes(Number(g.dataset.row)))));
   const [a, b] = picked.map((n) => ladder.rows[n].text.split("\n"));
   if (!a) { into.replaceChildren(h("p", { class: "soft" }, "Choose a message to read it, a second one to compare.")); return; }
-  if (!b) { into.replaceChildren(h("pre", { tabindex: "0" }, a.join("\n"))); return; }
+  if (!b) { into.replaceChildren(messageView(ladder.rows[picked[0]])); return; }
   const lines = [...a.filter((l) => !b.includes(l)).map((l) => h("del", {}, `- ${l}\n`)), ...b.filter((l) => !a.includes(l)).map((l) => h("ins", {}, `+ ${l}\n`))];
   into.replaceChildren(h("pre", { tabindex: "0" }, ...(lines.length ? lines : ["the two are the same"])));
+}
+
+/** A message, and beside each line of a description we made the rule it was made by. */
+function messageView(row) {
+  const rules = [...(row.rules ?? [])];
+  const line = (text) => {
+    const at = rules.findIndex((r) => r.line === text);
+    if (at < 0) return [`${text}\n`];
+    const [rule] = rules.splice(at, 1);
+    return [text, h("span", { class: "rule" }, ` ← ${rule.from ? `${rule.from}: ` : ""}${rule.why}`), "\n"];
+  };
+  const lines = row.text.split("\n").flatMap(line);
+  const gone = rules.filter((r) => !r.line).map((r) => h("span", { class: "rule" }, `left out: ${r.from}: ${r.why}\n`));
+  return h("pre", { tabindex: "0" }, ...lines, ...gone);
 }
 
 async function ladderView(id, interactive) {
@@ -193,6 +207,17 @@ async function showDialplan() {
       t.route ? h("ol", {}, ...t.steps.map((s) => h("li", {}, s))) : h("p", { class: "said fault" }, "No route: the caller gets 404."));
   };
   const form = h("form", { onsubmit: (e) => { e.preventDefault(); test().catch(failed); } }, h("h2", {}, "Which route does it take?"), h("label", { for: "test-number" }, "Number"), number, h("label", { for: "test-context" }, "Dialplan"), who, h("button", { type: "submit", class: "primary" }, "Test"), result);
+  // Files are for administrators, and the demo has none.
+  const files = await api("/config/dialplans").catch(() => null);
+  const marked = (f) => h("pre", { tabindex: "0", class: "numbered" }, ...f.text.split("\n").flatMap((text, n) => [
+    h("span", { class: "soft" }, `${String(n + 1).padStart(3)}  `), `${text}\n`,
+    ...f.marks.filter((m) => m.line === n + 1).map((m) => h("span", { class: m.warning ? "mark" : "mark wrong" }, `${m.warning ? "⚠" : "✗"} ${m.message}. ${m.fix}`)),
+  ]));
+  const shown = files && [
+    ...files.elsewhere.map((m) => h("p", { class: "said fault" }, `${m.file ?? ""}${m.line ? `:${m.line}` : ""} ${m.message}. ${m.fix}`)),
+    ...files.files.map((f) => h("section", { class: "card" }, h("h2", {}, f.file.split("/").pop()), h("p", { class: "soft" }, f.marks.length ? `${f.marks.length} mark(s)` : "nothing to complain of"), marked(f))),
+  ];
+  if (shown?.length) { $("view-dialplan").replaceChildren(form, ...shown); return; }
   $("view-dialplan").replaceChildren(form, ...contexts.map((c) => h("section", { class: "card" }, h("h2", {}, c.context), h("ol", {}, ...c.routes.map((r) => h("li", {}, h("b", {}, r.route), `: ${r.steps.join(", then ")}`))))));
 }
 

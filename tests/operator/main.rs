@@ -296,6 +296,11 @@ fn every_route_of_openapi_answers() {
     assert!(server.control("GET", "/api/v1/calls?state=odd", "").contains("use live, ended or all"));
     assert!(server.control("POST", "/api/v1/dialplan/test", "{").contains("400"));
     let config = server.control("GET", "/api/v1/config", "");
+    server.edit("dialplans/in.toml", "do = [{ echo = true }]", "do = [{ webhook = \"https://x.test/y\", secret = \"a-secret-of-sixteen\" }, { dial = [\"trunk:per\"] }]");
+    let shown = server.control("GET", "/api/v1/config/dialplans", "");
+    assert!(shown.contains("did you mean \\\"peer\\\"?") && shown.contains("\"line\":4") && !shown.contains("a-secret-of-sixteen"), "{shown}");
+    let checked = server.control("POST", "/api/v1/config/check", "");
+    assert!(checked.contains("\"sound\":false") && checked.contains("dialplan::trunk"), "{checked}");
     assert!(config.contains("\"password\":\"***\"") && !config.contains("secret-a"), "{config}");
     assert!(server.control("GET", "/api/v1/openapi.json", "").contains("3.1.0"));
 }

@@ -6,7 +6,7 @@ use crate::config::{schema, wav};
 use crate::dialplan::{Attempt, Context, Hours, NextOn, Order, Pattern, Permits, Plan, Route, Step, Target, default_next_on, is_country, region};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use crate::config::schema::Spanned;
 
@@ -32,6 +32,14 @@ fn takers(rivals: &[(usize, &Route)], route: &Route, pattern: &Pattern) -> Vec<u
     if !wide.is_empty() && Hours::cover(&hours, route.when.as_ref()) { wide.iter().map(|(n, _)| *n).collect() } else { Vec::new() }
 }
 
+/// The dialplans of a folder, by name.
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    files
+}
+
 impl Check {
     pub(super) fn dialplans(&mut self, names: Option<&Names>) -> Plan {
         let mut plan = Plan::default();
@@ -41,11 +49,7 @@ impl Check {
             }
             return plan;
         }
-        let folder = self.folder.join("dialplans");
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
-        files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
-        files.sort();
-        for path in files {
+        for path in files(&self.folder.join("dialplans")) {
             let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             match std::fs::read_to_string(&path) {
                 Ok(text) => plan.contexts.extend(self.dialplan(&name, &path.display().to_string(), &text, names)),

@@ -82,7 +82,7 @@ impl Session {
         }
         end.next_report = Some(now + end.report_interval());
         if end.settings.is_some() {
-            sink.event(Event::Quality { end: end.id, figures: Box::new(end.figures()) });
+            sink.event(Event::Quality { end: end.id, figures: Box::new(end.statistics()) });
         }
         let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
         let metrics = end.settings.as_ref().is_some_and(|s| s.agreed.voip_metrics);
