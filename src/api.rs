@@ -140,13 +140,14 @@ fn needed(method: &Method, path: &str) -> Scope {
     }
 }
 
-async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let local = request.extensions().get::<Door>() == Some(&Door::Local);
+    let mut granted = Scope::Admin;
     if !local {
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
         let needed = needed(request.method(), request.uri().path());
         match bearer.and_then(|token| api.scope_of(token.trim())) {
-            Some(scope) if scope >= needed => {}
+            Some(scope) if scope >= needed => granted = scope,
             Some(scope) => {
                 let detail = format!("this token may {scope:?}, and this needs {needed:?}").to_lowercase();
                 return Problem::new(StatusCode::FORBIDDEN, detail).fix("use another token, or raise its scope in [api.token.…]").into_response();
@@ -159,6 +160,7 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
             }
         }
     }
+    request.extensions_mut().insert(granted);
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

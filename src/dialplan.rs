@@ -227,7 +227,24 @@ pub struct Plan {
     pub contexts: Vec<Context>,
 }
 
+impl Context {
+    /// The context `@NAME`, which sends everything to one trunk: test calls use it.
+    pub fn straight_to(trunk: &str) -> Context {
+        let steps = vec![Step::Dial { trunks: vec![trunk.to_owned()], to: None, timeout: None }];
+        let route = Route {
+            name: format!("straight to {trunk}"), patterns: Pattern::parse(".").into_iter().collect(), caller_id: None, timeout: None, next_on: default_next_on(), ignore_limits: false,
+            redirect: false, regions: Vec::new(), when: None, requires: Vec::new(), per_user_per_hour: None, tags: BTreeMap::new(), steps,
+        };
+        Context { name: format!("@{trunk}"), country: None, routes: vec![route] }
+    }
+}
+
 impl Plan {
+    /// The contexts somebody wrote.
+    pub fn written(&self) -> impl Iterator<Item = &Context> {
+        self.contexts.iter().filter(|c| !c.name.starts_with('@'))
+    }
+
     /// The context called `name`.
     pub fn context(&self, name: &str) -> Option<&Context> {
         self.contexts.iter().find(|c| c.name == name)

@@ -56,7 +56,7 @@ use crate::recorder::{Recorder, What};
 use crate::recorder::verdict::judge;
 use account::heard;
 use crate::registrar::Registrar;
-use crate::sip::digest::{Algorithm, Authenticator};
+use crate::sip::digest::{Algorithm, Authenticator, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Reject;
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions};
@@ -146,6 +146,8 @@ pub struct Gateway {
     own_call_ids: HashMap<String, CallId>,
     outside: Outside,
     logins: logins::Logins,
+    /// What credentials for test calls are made of.
+    straight: Secret,
     live: usize,
     user_calls: HashMap<String, usize>,
     user_pace: HashMap<String, Pace>,
@@ -175,6 +177,8 @@ impl Gateway {
         let mut random = ChaCha20Rng::from_seed(seed);
         let mut key = [0u8; 32];
         random.fill_bytes(&mut key);
+        let mut straight = [0u8; 32];
+        random.fill_bytes(&mut straight);
         let node = random.next_u32();
         let allowed = [(Algorithm::Sha256, config.allow_sha256), (Algorithm::Md5, config.allow_md5)];
         let algorithms: Vec<Algorithm> = allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
@@ -185,6 +189,7 @@ impl Gateway {
             locator: Locator::new(config.udp.is_some_and(|a| a.is_ipv6())),
             recorder: Recorder::new(config.recorder),
             logins: logins::Logins::new(now, &config),
+            straight: Secret::new(straight.iter().map(|b| format!("{b:02x}")).collect::<String>()),
             config,
             identity,
             transactions: Transactions::default(),

@@ -72,8 +72,11 @@ enum Command {
     #[command(after_help = "Examples:\n  webtrunk calls --watch\n  webtrunk calls --all --user alice -o jsonl")]
     Calls(look::Calls),
     /// A test call without a browser: a score and an exit code
-    #[command(after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n\nExit codes: 5 the call failed, 6 below --min-mos.")]
+    #[command(after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 below --min-mos.")]
     Call(call::Call),
+    /// More and more calls through a gateway of its own, until one of them suffers
+    #[command(after_help = "Examples:\n  webtrunk bench --calls 50 --codec pcmu\n  webtrunk bench --calls 200 --rate 50 -o json")]
+    Bench(call::bench::Bench),
     /// A call as a ladder: both legs' messages, media, and what went wrong
     #[command(after_help = "Examples:\n  webtrunk trace --last\n  webtrunk trace 7f3a --full\n  webtrunk trace 7f3a --pcap call.pcap\n  webtrunk trace 7f3a --diff 1,3")]
     Trace(look::Trace),
@@ -228,8 +231,8 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
         Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options { listen, port, ip, cdr_file: cdr, control: reach.control.clone() })),
         Command::CheckConfig { config, online } => Ok(match load(&config) {
             Some(c) => {
-                let routes: usize = c.plan.contexts.iter().map(|x| x.routes.len()).sum();
-                let (users, trunks, contexts) = (c.users.len(), c.trunks.len(), c.plan.contexts.len());
+                let routes: usize = c.plan.written().map(|x| x.routes.len()).sum();
+                let (users, trunks, contexts) = (c.users.len(), c.trunks.len(), c.plan.written().count());
                 println!("{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes", config.display());
                 if online { doctor(&c, reach)? } else { ExitCode::SUCCESS }
             }
@@ -239,6 +242,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             Some(config) => dialplan::test(&config, &number, caller.as_deref(), at.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
+        Command::Bench(args) => runtime()?.block_on(tokio::task::LocalSet::new().run_until(call::bench::bench(&args))),
         Command::Ports { args, config } => Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args))),
         Command::Doctor { config } => match load(&config) {
             Some(config) => doctor(&config, reach),

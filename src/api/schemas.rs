@@ -57,7 +57,7 @@ const EVENTS: &[(&str, Fields)] = &[
     ("call.answered", &[("call", "string", "its id"), ("by", "string", "who"), ("after_ms", "integer", "since the INVITE"), ("codecs", "strings", "both legs'")]),
     ("call.quality", &[
         ("call", "string", "its id"), ("leg", "string", "a or b"), ("codec", "string?", "spoken"), ("mos_estimated", "number?", "an estimate (G.107)"), ("packets_in", "integer", "so far"),
-        ("packets_lost", "integer", "so far"), ("packets_out", "integer", "so far"), ("jitter_ms", "integer", "now"), ("rtt_ms", "integer?", "now"), ("sounding", "boolean?", "whether anything but silence was heard"),
+        ("packets_lost", "integer", "so far"), ("packets_out", "integer", "so far"), ("jitter_ms", "integer", "now"), ("rtt_ms", "integer?", "now"), ("sounding", "integer", "packets that held more than silence, so far"),
     ]),
     ("call.warning", &[("call", "string?", "its id"), ("code", "string", "WT-nnnn"), ("text", "string", "sentence")]),
     ("registration.added", &[("user", "string", "who"), ("flows", "integer", "its connections"), ("user_agent", "string", "with what")]),

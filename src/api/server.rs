@@ -3,14 +3,15 @@
 use super::schemas::{NAMES, named};
 use super::{Answer, Api, Problem};
 use crate::config::check::{Inspected, inspect};
-use crate::config::{Config, SipSettings, WebTls};
+use crate::config::{Config, Scope, SipSettings, WebTls};
 use crate::dialplan::Attempt;
 use crate::errors::Code;
 use crate::gateway::Input;
+use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::operate::Command;
 use crate::journal::search::{self, Wanted};
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -104,7 +105,7 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
     let trunk = |t: &crate::config::Trunk| { let mut t = t.clone(); t.number = crate::sip::transaction::TrunkNumber(0); format!("{t:?} {:?}", t.password.as_ref().map(|p| p.reveal().to_owned())) };
     names("user", before.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect(), after.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect());
     names("trunk", before.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(), after.trunks.iter().map(|(n, t)| (n, trunk(t))).collect());
-    names("dialplan", before.plan.contexts.iter().map(|c| (&c.name, format!("{c:?}"))).collect(), after.plan.contexts.iter().map(|c| (&c.name, format!("{c:?}"))).collect());
+    names("dialplan", before.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect(), after.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect());
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     let live = [
         ("limits", before.limits != after.limits), ("recorder", before.recorder != after.recorder), ("api.token", before.api.tokens != after.api.tokens),
@@ -195,7 +196,7 @@ pub async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
 /// GET /dialplan
 pub async fn dialplan(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, _| {
-        let contexts = gateway.config().plan.contexts.iter().map(|c| json!({
+        let contexts = gateway.config().plan.written().map(|c| json!({
             "context": c.name,
             "routes": c.routes.iter().map(|r| json!({ "route": r.name, "steps": r.steps.iter().map(ToString::to_string).collect::<Vec<_>>() })).collect::<Vec<_>>(),
         }));
@@ -249,7 +250,7 @@ pub struct CredentialWish {
 }
 
 /// POST /credentials: for a web application's own server, which hands them to its page.
-pub async fn credentials(State(api): State<Api>, wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
+pub async fn credentials(State(api): State<Api>, Extension(scope): Extension<Scope>, wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
     let Json(wanted) = wanted.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}"))?;
     let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
     let ttl = match wanted.ttl.as_deref().map(humantime::parse_duration) {
@@ -261,13 +262,20 @@ pub async fn credentials(State(api): State<Api>, wanted: Result<Json<CredentialW
     if let Some(odd) = names.into_iter().flatten().find(|n| !Credential::is_name(n)) {
         return Err(bad(format!("{odd:?} cannot be a name here")).fix("use letters, digits and - _ . + @, at most 64"));
     }
+    // Past every dialplan: for those who could write one.
+    if wanted.context.as_ref().is_some_and(|c| c.starts_with('@')) && scope < Scope::Admin {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "straight to a trunk is for the scope admin").fix("name a context of dialplans/"));
+    }
     api.ask(move |gateway, turn| {
         let config = gateway.config();
-        let Some(settings) = &config.credentials else {
-            return Err(Problem::new(StatusCode::CONFLICT, "no credentials are made here").fix("set [credentials] secret = { env = \"…\" }"));
+        let (straight, settings) = (wanted.context.as_ref().is_some_and(|c| c.starts_with('@')), config.credentials.as_ref());
+        let longest = match settings {
+            _ if straight => STRAIGHT_LONGEST,
+            Some(settings) => settings.longest,
+            None => return Err(Problem::new(StatusCode::CONFLICT, "no credentials are made here").fix("set [credentials] secret = { env = \"…\" }")),
         };
-        if ttl > settings.longest || ttl.as_secs() == 0 {
-            return Err(bad(format!("ttl is more than {} s, or nothing", settings.longest.as_secs())).fix("ask for less, or raise credentials.longest"));
+        if ttl > longest || ttl.as_secs() == 0 {
+            return Err(bad(format!("ttl is more than {} s, or nothing", longest.as_secs())).fix("ask for less, or raise credentials.longest"));
         }
         match &wanted.context {
             Some(context) if config.plan.context(context).is_none() => return Err(Problem::missing("dialplan", context)),
@@ -281,13 +289,14 @@ pub async fn credentials(State(api): State<Api>, wanted: Result<Json<CredentialW
         let secure = config.web_tls != WebTls::Off;
         let port = config.web_listen.port();
         let at = if port == if secure { 443 } else { 80 } { config.domain.clone() } else { format!("{}:{port}", config.domain) };
-        let ice: Vec<Value> = settings.turn.iter().map(|t| {
+        let secret = gateway.secret_of(&credential).ok_or_else(|| Problem::new(StatusCode::CONFLICT, "no credentials are made here"))?;
+        let ice: Vec<Value> = settings.iter().flat_map(|s| &s.turn).map(|t| {
             let (username, password) = turn_credentials(&t.secret, expires, &credential.user);
             json!({ "urls": t.uris, "username": username, "credential": password })
         }).collect();
         Ok(Json(json!({
             "uri": format!("sip:{}@{}", credential.user, config.domain), "username": credential.to_string(),
-            "password": credential.password(&settings.secret).reveal(), "expires": expires,
+            "password": credential.password(&secret).reveal(), "expires": expires,
             "ws": format!("{}://{at}/sip", if secure { "wss" } else { "ws" }), "ice_servers": ice,
         })))
     }).await?

@@ -1,13 +1,15 @@
 //! `webtrunk call`: a browser without a browser. It logs in over WebSocket, calls, speaks and listens, and says how it was.
 
+pub mod bench;
 mod media;
+mod speech;
 
 use super::client::{Client, Stream, encrypt, escape};
 use super::{hex, print, random};
 use anyhow::{Context, anyhow};
 use futures_util::{SinkExt, StreamExt};
 use hyper::Method as Http;
-use media::{FRAME, Figures, Media, Voice};
+use media::{FRAME, Figures, Media, Network, Voice};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,6 +48,9 @@ pub struct Call {
     /// Say a tone, Hz
     #[arg(long, default_value_t = 440.0)]
     tone: f32,
+    /// Say sweeps and syllables; against an echo this tells the delay from mouth to ear and back
+    #[arg(long, conflicts_with_all = ["play", "tone"])]
+    speech: bool,
     /// Write both sides into a WAV file: left us, right them
     #[arg(long)]
     record: Option<PathBuf>,
@@ -64,6 +69,15 @@ pub struct Call {
     /// Lose this share of what we send, percent
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT")]
     loss: f32,
+    /// Hold each packet we send back by anything up to this
+    #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
+    jitter: Duration,
+    /// Straight to a trunk, by no dialplan: trunk:NAME
+    #[arg(long, value_name = "trunk:NAME", conflicts_with_all = ["password", "jwt"])]
+    via: Option<String>,
+    /// Log in by a JSON Web Token (RFC 8898); --as names its sub
+    #[arg(long, env = "WEBTRUNK_JWT", hide_env_values = true, conflicts_with = "password")]
+    jwt: Option<String>,
     /// Fail where either direction's estimated score is lower
     #[arg(long)]
     min_mos: Option<f32>,
@@ -72,12 +86,14 @@ pub struct Call {
 }
 
 /// Who we are to the gateway.
+#[derive(Clone)]
 struct Login {
     domain: String,
     user: String,
     /// The name of the digest, which a minted one has of its own.
     name: String,
     password: String,
+    jwt: Option<String>,
     ws: String,
 }
 
@@ -94,10 +110,11 @@ struct Outcome {
 
 async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
     let status = client.get("/status").await;
-    if let (Some(ws), Some(user), Some(password)) = (&args.ws, &args.user, &args.password) {
+    let secret = args.password.clone().or_else(|| args.jwt.as_ref().map(|_| String::new()));
+    if let (Some(ws), Some(user), Some(password)) = (&args.ws, &args.user, &secret) {
         let host = ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next()).unwrap_or_default();
         let domain = status.ok().and_then(|s| s["domain"].as_str().map(str::to_owned)).unwrap_or_else(|| host.to_owned());
-        return Ok(Login { domain, user: user.clone(), name: user.clone(), password: password.clone(), ws: ws.clone() });
+        return Ok(Login { domain, user: user.clone(), name: user.clone(), password: password.clone(), jwt: args.jwt.clone(), ws: ws.clone() });
     }
     let domain = status?["domain"].as_str().unwrap_or_default().to_owned();
     let config = client.get("/config").await?;
@@ -109,13 +126,18 @@ async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
     let secure = config["web"]["tls"] != "Off";
     // A certificate names the domain, not the loopback.
     let ws = args.ws.clone().unwrap_or_else(|| if secure { format!("wss://{domain}:{}/sip", at.port()) } else { format!("ws://{here}/sip") });
-    if let Some(password) = &args.password {
-        return Ok(Login { domain, name: user.clone(), user, password: password.clone(), ws });
+    if let Some(password) = &secret {
+        return Ok(Login { domain, name: user.clone(), user, password: password.clone(), jwt: args.jwt.clone(), ws });
     }
-    let minted = client.call(Http::POST, "/credentials", Some(&json!({ "user": user, "ttl": "5m" }))).await
+    let mut wish = json!({ "user": user, "ttl": "5m" });
+    if let Some(via) = &args.via {
+        let trunk = via.strip_prefix("trunk:").ok_or_else(|| anyhow!("--via takes trunk:NAME"))?;
+        wish["context"] = json!(format!("@{trunk}"));
+    }
+    let minted = client.call(Http::POST, "/credentials", Some(&wish)).await
         .context("no way to log in: give --password, or set [credentials] secret so that the gateway can mint one")?;
     let text = |key: &str| minted[key].as_str().unwrap_or_default().to_owned();
-    Ok(Login { domain, user, name: text("username"), password: text("password"), ws })
+    Ok(Login { domain, user, name: text("username"), password: text("password"), jwt: None, ws })
 }
 
 /// Makes the call, and prints how it was.
@@ -123,10 +145,11 @@ pub async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCode> {
     let login = login(client, args).await?;
     let voice = match &args.play {
         Some(path) => Voice::File { pcm: wav::read(path).map_err(|e| anyhow!("{}: {e}", path.display()))?, at: 0 },
+        None if args.speech => Voice::Speech,
         None => Voice::Tone(args.tone),
     };
     let (socket, gateway) = open(&login.ws).await?;
-    let media = Media::new(gateway, voice, args.loss / 100.0, args.record.is_some()).await?;
+    let media = Media::new(gateway, voice, Network { loss: args.loss / 100.0, jitter: args.jitter }, args.record.is_some() || args.speech).await?;
     let quiet = args.output != print::Output::Table;
     let mut phone = Phone { socket, login, media, args, quiet, call_id: token()?, tag: token()?, cseq: 1, began: Instant::now(), to: None, target: None };
     if !quiet {
@@ -192,6 +215,8 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     let secure = ws.starts_with("wss:");
     let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
     let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("{ws} cannot be reached"))?;
+    // An ACK and the next INVITE are two small writes.
+    stream.set_nodelay(true)?;
     let gateway = stream.peer_addr()?;
     let stream: Box<dyn Stream> = if secure {
         encrypt(stream, &host).await.with_context(|| format!("{ws}: the certificate is not accepted here (SSL_CERT_FILE names another authority; --ws another name)"))?
@@ -200,6 +225,14 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     };
     let (socket, _) = tokio_tungstenite::client_async(request, stream).await.with_context(|| format!("{ws} does not take SIP"))?;
     Ok((socket, gateway))
+}
+
+/// Until then; for ever where there is nothing to wait for.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Phone<'a> {
@@ -253,6 +286,9 @@ impl Phone<'_> {
         if let Some((name, value)) = credentials {
             invite.put(name, value);
         }
+        if let Some(jwt) = &self.login.jwt {
+            invite.put(HeaderName::Authorization, format_args!("Bearer {jwt}"));
+        }
         let codec = self.args.codec.as_deref().and_then(Codec::from_name);
         Ok(invite.end_with("application/sdp", self.media.offer(codec).as_bytes()))
     }
@@ -268,6 +304,10 @@ impl Phone<'_> {
         loop {
             tokio::select! {
                 _ = pace.tick() => self.media.tick(),
+                () = until(self.media.due()) => {
+                    self.media.release();
+                    continue;
+                }
                 got = self.media.receive(&mut buf) => {
                     if let Some((n, from)) = got {
                         self.media.take(from, &mut buf[..n]);
@@ -356,7 +396,7 @@ impl Phone<'_> {
                 self.acknowledge_refusal(message).await?;
                 let cnonce = token()?;
                 let credentials = digest::answer(message, None, &self.login.name, &self.login.password, &self.uri(), Method::Invite, &cnonce);
-                let credentials = credentials.filter(|_| self.cseq == 1).ok_or_else(|| anyhow!("the gateway does not take our credentials"))?;
+                let credentials = credentials.filter(|_| self.cseq == 1 && self.login.jwt.is_none()).ok_or_else(|| anyhow!("the gateway does not take our credentials"))?;
                 self.cseq += 1;
                 let again = self.invite(Some(credentials))?;
                 self.send(again).await?;
@@ -442,6 +482,12 @@ fn report(phone: &Phone<'_>, outcome: &Outcome, f: &Figures) {
         Some(level) => phone.say(&format!("  level            {:<16} silence {:.0} %", format!("{level:.0} dBFS"), 100.0 * f.silence)),
         None => phone.say("  level            nothing was heard: one-way audio"),
     }
+    if phone.args.speech {
+        match phone.media.echo() {
+            Some(e) => phone.say(&format!("  echo             {:.0} ms from mouth to ear and back, likeness {:.2}, {} of {} sweeps", e.delay.as_secs_f64() * 1e3, e.likeness, e.came_back, e.said)),
+            None => phone.say("  echo             our speech did not come back"),
+        }
+    }
     if let Some(path) = &phone.args.record {
         phone.say(&format!("recorded {} (8 kHz, stereo: left us, right them)", path.display()));
     }
@@ -454,6 +500,7 @@ fn as_json(phone: &Phone<'_>, outcome: &Outcome, f: &Figures, seen: &Value) -> V
         "ringing_ms": ms(outcome.rang), "answered_ms": ms(outcome.answered), "talked_s": outcome.talked.as_secs_f64(), "hung_up_by": outcome.answered.map(|_| outcome.ended_by),
         "codec": phone.media.codec().map(Codec::name), "packets_in": f.received, "packets_expected": f.expected, "packets_out": f.sent, "loss_in": f.loss, "loss_out": f.reported_loss,
         "jitter_ms": f.jitter.as_secs_f64() * 1e3, "rtt_ms": f.round_trip.map(|r| r.as_secs_f64() * 1e3), "mos_in_estimated": f.mos_in, "mos_out_estimated": f.mos_out,
+        "echo_ms": phone.media.echo().map(|e| e.delay.as_secs_f64() * 1e3), "echo_likeness": phone.media.echo().map(|e| e.likeness),
         "level_dbfs": f.level, "silence": f.silence, "call": seen["call"], "verdict": seen["verdict"],
     })
 }

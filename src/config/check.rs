@@ -8,7 +8,7 @@ use super::problem::{Problem, Problems, Source};
 use super::schema;
 use super::{Config, Limits, Media, Trunk, User, WebTls};
 use crate::codec::Codec;
-use crate::dialplan::{Permits, Plan, Route};
+use crate::dialplan::{Context, Permits, Plan, Route};
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
@@ -183,6 +183,8 @@ impl Check {
         let users: BTreeMap<_, _> = f.user.into_iter().map(|(n, u)| (n.clone(), Arc::new(self.user(n, u, &plan)))).collect();
         let trunks: BTreeMap<_, _> = f.trunk.into_iter().filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?))).collect();
         let trunks = number(trunks);
+        let mut plan = plan;
+        plan.contexts.extend(trunks.keys().map(|t| Context::straight_to(t)));
         for trunk in trunks.values() {
             let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
             // A TLS connection of ours needs no listener; requests of the peer come back over it.

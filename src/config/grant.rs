@@ -41,6 +41,17 @@ const MAX_TEXT: usize = 256;
 const MAX_LIST: usize = 100;
 
 impl Grant {
+    /// As [`user`](Self::user), of what somebody else says: no dialplan but those that were written.
+    ///
+    /// # Errors
+    /// As [`user`](Self::user).
+    pub fn told(&self, name: &str, password: Secret, default_context: Option<&str>, config: &Config) -> Result<Arc<User>, String> {
+        match self.context.as_ref().filter(|c| c.starts_with('@')) {
+            Some(context) => Err(format!("{name} is given the context {context:?}, which does not exist")),
+            None => self.user(name, password, default_context, config),
+        }
+    }
+
     /// The user this makes of `name`; nothing where it only repeats who is configured.
     ///
     /// # Errors

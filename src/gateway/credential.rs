@@ -4,6 +4,7 @@
 //! The name is `EXPIRES:USER` or `EXPIRES:USER:CONTEXT`, EXPIRES being seconds since 1970. With a context the user
 //! need not be configured: a visitor, who may call what that dialplan allows and transfer nothing.
 
+use crate::config::Credentials;
 use crate::sip::digest::Secret;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -35,6 +36,17 @@ impl Credential {
     /// Whether a text may be a user or a context.
     pub fn is_name(text: &str) -> bool {
         (1..=MAX_USER).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+' | b'@'))
+    }
+
+    /// Whether it leads past every dialplan, straight to a trunk: only we make such, for test calls.
+    pub fn is_straight(&self) -> bool {
+        self.context.as_ref().is_some_and(|c| c.starts_with('@'))
+    }
+
+    /// What its password is made of: `straight` for those that lead past the dialplans, else what the web
+    /// application knows too. Nothing where such are not taken.
+    pub fn secret(&self, straight: &Secret, settings: Option<&Credentials>) -> Option<Secret> {
+        if self.is_straight() { Some(straight.clone()) } else { settings.map(|s| s.secret.clone()) }
     }
 
     /// The password that goes with it.

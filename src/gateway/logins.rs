@@ -38,6 +38,8 @@ const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 10_000;
 /// Requests that wait for an answer; more are told to come back.
 const MAX_HELD: usize = 1_000;
+/// Credentials of test calls last at most this long.
+pub const STRAIGHT_LONGEST: Duration = Duration::from_secs(3_600);
 /// What a web application has for its answer.
 pub const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -155,12 +157,14 @@ impl Gateway {
     fn admit_digest(&mut self, now: Instant, flow: Flow, remote: SocketAddr, message: &Message, claimed: &str, out: &mut Vec<Output>) -> Option<Reject> {
         let (config, unix) = (self.config.clone(), self.unix(now));
         let logins = &self.logins;
-        let known = |name: &str| match (Credential::parse(name), &config.credentials) {
-            (Some(credential), Some(settings)) => match credential_fits(&config, &credential, unix) {
-                Ok(()) => Known::Password(credential.password(&settings.secret)),
+        let straight = &self.straight;
+        let secret = |credential: &Credential| credential.secret(straight, config.credentials.as_ref());
+        let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c))) {
+            Some((secret, credential)) => match credential_fits(&config, &credential, unix) {
+                Ok(()) => Known::Password(credential.password(&secret)),
                 Err(_) => Known::Nobody,
             },
-            _ => match (config.users.get(name), logins.user(now, name)) {
+            None => match (config.users.get(name), logins.user(now, name)) {
                 (Some(user), _) | (None, Some(Some(user))) => Known::Password(user.password.clone()),
                 (None, None) if config.auth.webhook.is_some() && Credential::is_name(name) => Known::Unasked,
                 _ => Known::Nobody,
@@ -200,9 +204,7 @@ impl Gateway {
 
     /// Who a name is whose password was right.
     fn proved(&self, now: Instant, name: &str) -> Result<Proved, String> {
-        if self.config.credentials.is_some()
-            && let Some(credential) = Credential::parse(name)
-        {
+        if let Some(credential) = Credential::parse(name).filter(|c| self.secret_of(c).is_some()) {
             let grant = Grant { context: credential.context.clone(), ..Grant::default() };
             let account = credential.context.is_some().then(|| grant.user(&credential.user, Secret::new(""), None, &self.config)).transpose()?;
             return Ok(Proved { user: credential.user, account, until: Some(credential.expires) });
@@ -235,7 +237,7 @@ impl Gateway {
             Ok(claims) if !Credential::is_name(&claims.sub) => "its sub is no name of a user".to_owned(),
             Ok(claims) => {
                 let repeats = claims.webtrunk == Grant::default() && self.config.users.contains_key(&claims.sub);
-                let account = || claims.webtrunk.user(&claims.sub, Secret::new(""), settings.context.as_deref(), &self.config);
+                let account = || claims.webtrunk.told(&claims.sub, Secret::new(""), settings.context.as_deref(), &self.config);
                 match if repeats { Ok(None) } else { account().map(Some) } {
                     Ok(account) => {
                         let until = Some(claims.exp.saturating_add(super::token::CLOCK_SKEW));
@@ -347,21 +349,25 @@ fn remembered(name: &str, answered: &Answered, config: &Config) -> Result<(Arc<U
     if answered.password.is_empty() {
         return Err(format!("{name} is given an empty password"));
     }
-    let user = answered.grant.user(name, Secret::new(answered.password.clone()), None, config)?;
+    let user = answered.grant.told(name, Secret::new(answered.password.clone()), None, config)?;
     Ok((user, ttl.unwrap_or(REMEMBER).min(REMEMBER_AT_MOST)))
 }
 
 /// Whether credentials with a time in them may be used now: not too late, not for longer than allowed, and for
 /// somebody there is.
 fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Reject> {
-    let Some(settings) = &config.credentials else { return Err(Reject::new(403, "no credentials with a time are taken here").code(Code::LOGIN_REFUSED)) };
+    let longest = match &config.credentials {
+        _ if credential.is_straight() => STRAIGHT_LONGEST,
+        Some(settings) => settings.longest,
+        None => return Err(Reject::new(403, "no credentials with a time are taken here").code(Code::LOGIN_REFUSED)),
+    };
     let refused = |why: String| Err(Reject::new(403, why).code(Code::CREDENTIALS_EXPIRED));
     if unix >= credential.expires {
         return refused(format!("the credentials of {} expired {} s ago", credential.user, unix - credential.expires));
     }
     let left = credential.expires - unix;
-    if left > settings.longest.as_secs() + CLOCK_SKEW {
-        return refused(format!("the credentials of {} would last {left} s, and {} s are allowed: do the clocks differ?", credential.user, settings.longest.as_secs()));
+    if left > longest.as_secs() + CLOCK_SKEW {
+        return refused(format!("the credentials of {} would last {left} s, and {} s are allowed: do the clocks differ?", credential.user, longest.as_secs()));
     }
     let known = match &credential.context {
         Some(context) => config.plan.context(context).is_some(),

@@ -1,6 +1,8 @@
 //! What an operator may do to a running gateway, and look at: the API's side of the core.
 
 use super::{Gateway, Live};
+use super::credential::Credential;
+use crate::sip::digest::Secret;
 use crate::call::{Call, CallId, HangupBy, Output};
 use crate::config::Config;
 use crate::errors::Code;
@@ -115,6 +117,12 @@ impl Gateway {
     /// The wall clock, seconds since 1970.
     pub fn unix(&self, now: Instant) -> u64 {
         self.identity.unix + now.saturating_duration_since(self.started).as_secs()
+    }
+
+    /// What a credential's password is made of: of those that lead past the dialplans nobody else knows it. Nothing
+    /// where such are not taken.
+    pub fn secret_of(&self, credential: &Credential) -> Option<Secret> {
+        credential.secret(&self.straight, self.config.credentials.as_ref())
     }
 
     /// INVITEs that became no call.

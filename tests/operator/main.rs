@@ -1,5 +1,6 @@
 //! A real `webtrunk serve`, and everything an operator does with it: every subcommand, route, event and metric.
 
+mod logins;
 mod records;
 mod server;
 
@@ -231,6 +232,26 @@ fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
 }
 
 /// Over TLS by the domain's name, with the gateway's own authority trusted and without it.
+/// Straight to a trunk, by no dialplan; over a network that is worse than it is; and with a voice whose echo is looked for.
+#[test]
+fn a_test_call_goes_straight_to_a_trunk_and_hears_its_own_speech_again() {
+    let far = Server::start_far();
+    let server = Server::start(&format!("[trunk.far]\nuri = \"sip:127.0.0.1:{}\"\ncodecs = [\"pcmu\"]\n", far.sip));
+    let said = server.run(&["call", "9196", "--via", "trunk:far", "--speech", "--for", "6s", "--jitter", "20ms", "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    assert_eq!((said.code, told["sip_code"].as_u64()), (0, Some(200)), "{told}");
+    assert!(told["echo_likeness"].as_f64().is_some_and(|l| l > 0.6) && told["echo_ms"].as_f64().is_some_and(|ms| (1.0..600.0).contains(&ms)), "{told}");
+    let all = calls(&server);
+    assert!(all.iter().any(|c| c["route"] == "straight to far" && c["with"] == "trunk:far"), "{all:?}");
+    let none = server.run(&["call", "9196", "--via", "trunk:nobody", "--for", "1s"]);
+    assert!(none.code != 0 && none.err.contains("@nobody"), "{none:?}");
+    let made = Server::offline(&["api-token", "shop", "--scope", "write"]);
+    let lines = made.err.split("reload`:").nth(1).expect("the lines to paste").to_owned();
+    let server = Server::start(&lines);
+    let answer = server.http_with("POST", "/api/v1/credentials", made.out.trim(), "{\"user\":\"x\",\"context\":\"@peer\"}");
+    assert!(answer.contains("403 Forbidden"), "not for those who write no dialplans: {answer}");
+}
+
 #[test]
 fn a_test_call_goes_over_tls_where_the_certificate_is_trusted() {
     let server = Server::start_secure("[credentials]\nsecret = \"0123456789abcdef0123\"");

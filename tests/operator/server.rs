@@ -45,22 +45,27 @@ pub struct Server {
 impl Server {
     /// Serves a configuration with one trunk on loopback, whose calls get an echo at 9196; `more` is appended.
     pub fn start(more: &str) -> Server {
-        Server::started(more, "", "", &[])
+        Server::started(more, "", "", &[], &[])
     }
 
     /// As [`start`](Self::start), with copies of all SIP to this collector.
     pub fn start_copying(homer: SocketAddr) -> Server {
-        Server::started("", &format!("hep = \"udp:{homer}\"\n"), "", &[])
+        Server::started("", &format!("hep = \"udp:{homer}\"\n"), "", &[], &[])
     }
 
     /// As [`start`](Self::start), over TLS by an authority of its own, as `localhost`.
     pub fn start_secure(more: &str) -> Server {
-        Server::started(more, "", "", &[("WEBTRUNK_TEST_TLS", "local".as_ref())])
+        Server::started(more, "", "", &[], &[("wt.test", "localhost"), ("[sip]", "tls = \"local\"\n[sip]")])
     }
 
     /// As [`start`](Self::start), with a database of records beside the file.
     pub fn start_with_database() -> Server {
-        Server::started("", "", "", &[("WEBTRUNK_TEST_DATABASE", "yes".as_ref())])
+        Server::started("", "", "", &[], &[("{ file = \"cdr.jsonl\" }", "{ file = \"cdr.jsonl\", sqlite = \"cdr.db\" }")])
+    }
+
+    /// As [`start`](Self::start), as another's far end: media of the two must not be taken for a loop.
+    pub fn start_far() -> Server {
+        Server::started("", "", "", &[], &[("24000-28999", "29000-31999")])
     }
 
     /// Kills it without a word.
@@ -70,15 +75,15 @@ impl Server {
 
     /// As [`start`](Self::start), telling systemd's socket.
     pub fn start_notifying(socket: &std::path::Path) -> Server {
-        Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())])
+        Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())], &[])
     }
 
     /// As [`start`](Self::start), with the events' webhook and more routes; SHOP in them is `shop`'s address.
     pub fn start_with(more: &str, webhook: &str, routes: &str, shop: &Shop) -> Server {
-        Server::started(more, &format!("webhook = {{ {webhook} }}\n"), &routes.replace("SHOP", &shop.at.to_string()), &[])
+        Server::started(more, &format!("webhook = {{ {webhook} }}\n"), &routes.replace("SHOP", &shop.at.to_string()), &[], &[])
     }
 
-    fn started(more: &str, events: &str, routes: &str, env: &[(&str, &std::ffi::OsStr)]) -> Server {
+    fn started(more: &str, events: &str, routes: &str, env: &[(&str, &std::ffi::OsStr)], changes: &[(&str, &str)]) -> Server {
         let folder = folder("operator");
         let (web, metrics) = (free_port(), free_port());
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -91,10 +96,7 @@ impl Server {
              [api]\ncontrol = \"control.sock\"\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
              [user.alice]\npassword = \"secret-a\"\ncontext = \"in\"\n[trunk.peer]\nuri = \"sip:{trunk}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n{more}\n"
         );
-        let secure = env.iter().any(|(name, _)| *name == "WEBTRUNK_TEST_TLS");
-        let config = if secure { config.replace("wt.test", "localhost").replace("[sip]", "tls = \"local\"\n[sip]") } else { config };
-        let database = env.iter().any(|(name, _)| *name == "WEBTRUNK_TEST_DATABASE");
-        let config = if database { config.replace("{ file = \"cdr.jsonl\" }", "{ file = \"cdr.jsonl\", sqlite = \"cdr.db\" }") } else { config };
+        let config = changes.iter().fold(config, |config, (from, to)| config.replace(from, to));
         std::fs::write(folder.join("webtrunk.toml"), config).expect("written");
         std::fs::write(folder.join("dialplans/in.toml"), format!("[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{{ echo = true }}]\n{routes}")).expect("written");
         let log = std::fs::File::create(folder.join("log")).expect("a log");
@@ -217,6 +219,10 @@ impl Server {
         Server::exchange(TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"), &Server::request(method, path, token, ""))
     }
 
+    pub fn http_with(&self, method: &str, path: &str, token: &str, body: &str) -> String {
+        Server::exchange(TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"), &Server::request(method, path, token, body))
+    }
+
     pub fn get(&self, path: &str) -> String {
         self.http("GET", path, "")
     }
@@ -289,6 +295,7 @@ impl Shop {
         loop {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let length = text.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|n| n.trim().parse::<usize>().ok());
+            let length = length.or(text.starts_with("GET ").then_some(0));
             if let (Some((_, body)), Some(length)) = (text.split_once("\r\n\r\n"), length)
                 && body.len() >= length
             {

@@ -1,8 +1,10 @@
 //! The media of a test call: a controlling ICE agent with one candidate, DTLS-SRTP, and a sound both ways.
 
+use super::speech;
 use crate::cli::{hex, random};
 use anyhow::{Context, anyhow};
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,6 +28,7 @@ const MAX_DATAGRAM: usize = 1_500;
 /// What is said.
 pub enum Voice {
     Tone(f32),
+    Speech,
     File { pcm: Arc<[i16]>, at: usize },
 }
 
@@ -37,6 +40,7 @@ impl Voice {
                     *s = (8_000.0 * (std::f32::consts::TAU * *hz * (from + n) as f32 / 8_000.0).sin()) as i16;
                 }
             }
+            Voice::Speech => pcm.iter_mut().enumerate().for_each(|(n, s)| *s = speech::sample(from + n)),
             Voice::File { pcm: file, at } => {
                 pcm.fill(0);
                 let part = &file[(*at).min(file.len())..(*at + SAMPLES).min(file.len())];
@@ -55,6 +59,15 @@ struct Peer {
     codec: Codec,
     payload_type: u8,
     events: Option<u8>,
+}
+
+/// A worse network than there is, towards the gateway.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Network {
+    /// Share of packets that are lost, 0 to 1.
+    pub loss: f32,
+    /// Each packet is held back by anything up to this.
+    pub jitter: Duration,
 }
 
 /// A digit on its way out.
@@ -110,7 +123,12 @@ pub struct Media {
     pressing: Option<Pressing>,
     pause: u32,
     chance: Chance,
-    loss: f32,
+    network: Network,
+    /// What is held back, by when it leaves.
+    late: BinaryHeap<Reverse<(Instant, Vec<u8>)>>,
+    /// When the first frame was said, and the first was heard.
+    said_at: Option<Instant>,
+    heard_at: Option<Instant>,
     power: f64,
     samples: u64,
     frames: u64,
@@ -125,7 +143,7 @@ impl Media {
     ///
     /// # Errors
     /// No socket, or no certificate.
-    pub async fn new(gateway: SocketAddr, voice: Voice, loss: f32, keep: bool) -> anyhow::Result<Media> {
+    pub async fn new(gateway: SocketAddr, voice: Voice, network: Network, keep: bool) -> anyhow::Result<Media> {
         let socket = UdpSocket::bind(SocketAddr::new(local_address(gateway)?, 0)).await?;
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -135,7 +153,7 @@ impl Media {
             local: socket.local_addr()?, socket, ufrag: hex(&random::<4>()?), password: hex(&random::<12>()?), identity: Arc::new(Identity::generate().context("no certificate")?),
             handshake: None, peer: None, keys: None, connected: None, secured: None, next_check: now, next_report: now + Duration::from_secs(2), started: now,
             ntp: (unix.as_secs() + 2_208_988_800) << 32, voice, encoder: None, decoder: None, reception: None, feedback: None, sequence: seed as u16,
-            timestamp: (seed >> 16) as u32, sent, said: 0, digits: VecDeque::new(), pressing: None, pause: 0, chance: Chance::new(seed), loss,
+            timestamp: (seed >> 16) as u32, sent, said: 0, digits: VecDeque::new(), pressing: None, pause: 0, chance: Chance::new(seed), network, late: BinaryHeap::new(), said_at: None, heard_at: None,
             power: 0.0, samples: 0, frames: 0, silent: 0, record: keep.then(Default::default), failed: None,
         })
     }
@@ -294,6 +312,7 @@ impl Media {
         let mut pcm = [0i16; MAX_FRAME];
         let decoded = self.decoder.as_mut().and_then(|(_, d)| d.decode(packet.payload(datagram), &mut pcm).ok());
         let heard = &pcm[..decoded.unwrap_or(0)];
+        self.heard_at.get_or_insert(now);
         let power: f64 = heard.iter().map(|s| f64::from(*s).powi(2)).sum();
         self.power += power;
         self.samples += heard.len() as u64;
@@ -341,6 +360,7 @@ impl Media {
         }
         let mut pcm = [0i16; SAMPLES];
         self.voice.fill(self.said, &mut pcm);
+        self.said_at.get_or_insert_with(Instant::now);
         self.said += SAMPLES;
         if let Some((us, _)) = &mut self.record {
             us.extend_from_slice(&pcm);
@@ -384,9 +404,34 @@ impl Media {
         self.sent.octets = self.sent.octets.wrapping_add(payload.len() as u32);
         let sealed = self.keys.as_mut().and_then(|k| k.protect.rtp(&mut datagram, 12 + payload.len()));
         // What is lost on purpose has been sent, and never arrives.
-        if let Some(len) = sealed.filter(|_| self.chance.share() >= self.loss) {
-            self.put(&datagram[..len]);
+        let Some(len) = sealed.filter(|_| self.chance.share() >= self.network.loss) else { return };
+        if self.network.jitter.is_zero() {
+            return self.put(&datagram[..len]);
         }
+        let leaves = Instant::now() + self.network.jitter.mul_f32(self.chance.share());
+        self.late.push(Reverse((leaves, datagram[..len].to_vec())));
+    }
+
+    /// When something that is held back must leave.
+    pub fn due(&self) -> Option<Instant> {
+        self.late.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Sends what was held back long enough.
+    pub fn release(&mut self) {
+        let now = Instant::now();
+        while self.due().is_some_and(|at| at <= now) {
+            if let Some(Reverse((_, datagram))) = self.late.pop() {
+                self.put(&datagram);
+            }
+        }
+    }
+
+    /// Our own speech in what was heard, where both sides were kept.
+    pub fn echo(&self) -> Option<speech::Echo> {
+        let (_, them) = self.record.as_ref()?;
+        let late = self.heard_at?.saturating_duration_since(self.said_at?);
+        speech::echo(self.said, them, late)
     }
 
     /// What came of it so far.
