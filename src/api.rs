@@ -26,6 +26,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use events::Feed;
+use calls::Begun;
 use metrics::Metrics;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +43,8 @@ pub struct Api {
     pub reload: Option<server::Reload>,
     /// The configuration file, where there is one.
     pub file: Option<std::path::PathBuf>,
+    /// Calls begun by a request that may come again.
+    pub begun: Arc<Mutex<Begun>>,
     /// Where records are searched.
     pub records: Option<crate::journal::search::Place>,
     /// The trunk side's ports.
@@ -170,8 +173,11 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
 /// All routes under `/api/v1`.
 pub fn router(api: Api) -> Router {
     let v1 = Router::new()
-        .route("/calls", get(calls::list))
+        .route("/calls", get(calls::list).post(calls::originate))
         .route("/calls/{id}", get(calls::show).delete(calls::hang_up))
+        .route("/calls/{id}/dtmf", post(calls::dtmf))
+        .route("/calls/{id}/transfer", post(calls::transfer))
+        .route("/calls/{id}/hold", post(calls::hold).delete(calls::resume))
         .route("/calls/{id}/ladder", get(calls::ladder))
         .route("/calls/{id}/quality", get(calls::quality))
         .route("/calls/{id}/pcap", get(calls::pcap))

@@ -17,6 +17,8 @@ mod inside;
 mod invite;
 pub mod leg;
 mod link;
+pub mod operator;
+pub mod origin;
 mod outgoing;
 mod progress;
 mod provisional;
@@ -133,6 +135,10 @@ pub struct Call {
     pub on_behalf: Option<Arc<User>>,
     pub shown: Option<String>,
     pub link: Option<Link>,
+    /// A call nobody dialled, and how far it has come.
+    pub origin: Option<origin::Origin>,
+    /// An operator has parted the two.
+    pub parted: bool,
     /// Tags and Call-IDs of legs that have left.
     pub spent: Vec<String>,
     /// The dialog this call takes the place of (RFC 3891).
@@ -245,7 +251,7 @@ impl Call {
             }
             MediaEvent::Digit { end, event, length } => self.send_digit(desk, end, event, length),
             MediaEvent::Quality { end, figures } => {
-                let leg = if end == CALLER_END { "a" } else { "b" };
+                let leg = if end == self.cdr.a_end { "a" } else { "b" };
                 desk.note(Note::Quality { call: self.id, leg, figures: figures.clone() });
                 self.cdr.end_closed(end, *figures);
             }

@@ -38,6 +38,7 @@ mod flows;
 mod joins;
 pub mod logins;
 pub mod operate;
+pub mod originate;
 mod outside;
 mod place;
 mod registering;
@@ -106,6 +107,8 @@ pub enum Input {
     /// End every call with BYE.
     HangUpAll,
     Operate(operate::Command),
+    /// A call nobody dialled, found fit to begin.
+    Originate(Box<originate::Planned>),
     /// Time has passed.
     Tick,
 }
@@ -248,6 +251,7 @@ impl Gateway {
                 }
             }
             Input::Operate(command) => self.operate(now, command, out),
+            Input::Originate(plan) => self.begin_call(now, *plan, out),
             Input::Tick => {}
         }
         self.settle_links(now, out);

@@ -122,7 +122,7 @@ impl Node {
         let clock = WallClock::now();
         let mut api = Api {
             inbox: inbox.clone(), feed: Arc::default(), metrics, gauges: gauges.clone(),
-            tokens: Arc::new(Mutex::new(config.api.tokens.clone())), reload: None, file: origin.file.clone(), records: records(&config),
+            tokens: Arc::new(Mutex::new(config.api.tokens.clone())), reload: None, file: origin.file.clone(), begun: Arc::default(), records: records(&config),
             ports, certificate_ends: tls::ends(&config.web_tls),
         };
         api.metrics.reloaded(clock.since_epoch(Instant::now()));

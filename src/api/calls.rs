@@ -1,15 +1,21 @@
 //! `/calls`: what goes on, what went on, and ending it.
 
 use super::{Answer, Api, Problem, pcap, view};
+use crate::call::operator::Side;
 use crate::gateway::Input;
-use crate::gateway::operate::Command;
+use crate::gateway::operate::{Command, Deed};
+use crate::gateway::originate::Wish;
 use crate::recorder::{draw, ladder};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use crate::sip::status::Reject;
 use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 /// Most calls of one answer.
 const MOST: usize = 1_000;
@@ -60,6 +66,142 @@ pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json
 
 fn missing(id: &str) -> Problem {
     Problem::missing("call", id).fix("`webtrunk calls` lists those that are remembered; ids may be shortened to four characters; \"last\" is the newest")
+}
+
+type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
+
+/// Calls begun by POST /calls with an Idempotency-Key, the oldest first.
+#[derive(Debug, Default)]
+pub struct Begun(VecDeque<(Instant, String, String)>);
+
+impl Begun {
+    const MOST: usize = 10_000;
+    const KEPT: Duration = Duration::from_secs(86_400);
+
+    fn find(&mut self, now: Instant, key: &str) -> Option<String> {
+        while self.0.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Begun::KEPT) {
+            self.0.pop_front();
+        }
+        self.0.iter().find(|(_, k, _)| k == key).map(|(.., call)| call.clone())
+    }
+
+    fn keep(&mut self, now: Instant, key: String, call: String) {
+        if self.0.len() >= Begun::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, key, call));
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// A user, or a number with a context.
+    pub from: String,
+    pub to: String,
+    pub context: Option<String>,
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+fn refused(why: &Reject) -> Problem {
+    let status = StatusCode::from_u16(why.status).ok().filter(|s| s.is_client_error() || s.is_server_error()).unwrap_or(StatusCode::CONFLICT);
+    Problem { code: why.code, ..Problem::new(status, why.why.clone()) }
+}
+
+/// POST /calls
+pub async fn originate(State(api): State<Api>, headers: HeaderMap, wanted: Body<Wanted>) -> Answer<Response> {
+    let Json(wanted) = wanted.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"from\": \"alice\", \"to\": \"+12065550123\"}"))?;
+    if [&wanted.from, &wanted.to].iter().any(|t| t.is_empty() || t.len() > 128 || t.chars().any(char::is_control)) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "from and to are names or numbers of 1 to 128 characters"));
+    }
+    let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok()).filter(|k| k.len() <= 256).map(str::to_owned);
+    let begun = api.begun.clone();
+    // The core runs one piece of work at a time, so two requests of one key cannot both find nothing.
+    let call = api.ask(move |gateway, turn| {
+        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(call) = key.as_ref().and_then(|k| begun.find(turn.now, k)) {
+            return Ok(call);
+        }
+        let wish = Wish { from: wanted.from, to: wanted.to, context: wanted.context, tags: wanted.tags };
+        let plan = gateway.plan_call(turn.now, &wish).map_err(|why| refused(&why))?;
+        let call = plan.call.to_string();
+        gateway.handle(turn.now, Input::Originate(Box::new(plan)), turn.out);
+        key.into_iter().for_each(|k| begun.keep(turn.now, k, call.clone()));
+        Ok(call)
+    }).await??;
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "call": call }))).into_response())
+}
+
+/// Which side of a call; the callee where left out.
+#[derive(Clone, Copy, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Whom {
+    Caller,
+    #[default]
+    Callee,
+}
+
+impl From<Whom> for Side {
+    fn from(whom: Whom) -> Side {
+        match whom {
+            Whom::Caller => Side::Caller,
+            Whom::Callee => Side::Callee,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digits {
+    pub digits: String,
+    #[serde(default)]
+    pub side: Whom,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    pub to: String,
+    #[serde(default)]
+    pub side: Whom,
+}
+
+async fn deed(api: &Api, id: String, deed: Deed) -> Answer<Json<Value>> {
+    let shown = id.clone();
+    let done = api.ask(move |gateway, turn| {
+        let call = gateway.recorder.find(&id)?.call;
+        let done = gateway.live_call(call).is_some().then(|| gateway.on_call(turn.now, call, &deed, turn.out)).flatten();
+        Some((call, done))
+    }).await?;
+    match done {
+        Some((call, Some(Ok(())))) => Ok(Json(serde_json::json!({ "call": call.to_string(), "done": true }))),
+        Some((_, Some(Err(why)))) => Err(refused(&why)),
+        Some((call, None)) => Err(Problem::new(StatusCode::CONFLICT, format!("call {call} has ended already"))),
+        None => Err(missing(&shown)),
+    }
+}
+
+/// POST /calls/{id}/dtmf
+pub async fn dtmf(State(api): State<Api>, Path(id): Path<String>, body: Body<Digits>) -> Answer<Json<Value>> {
+    let Json(body) = body.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"digits\": \"1234#\"}"))?;
+    deed(&api, id, Deed::Press { side: body.side.into(), digits: body.digits }).await
+}
+
+/// POST /calls/{id}/transfer
+pub async fn transfer(State(api): State<Api>, Path(id): Path<String>, body: Body<Handover>) -> Answer<Json<Value>> {
+    let Json(body) = body.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"to\": \"+12065550123\"}"))?;
+    deed(&api, id, Deed::HandOver { side: body.side.into(), to: body.to }).await
+}
+
+/// POST /calls/{id}/hold
+pub async fn hold(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    deed(&api, id, Deed::Part(true)).await
+}
+
+/// DELETE /calls/{id}/hold
+pub async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    deed(&api, id, Deed::Part(false)).await
 }
 
 #[derive(Deserialize, Default)]

@@ -10,6 +10,11 @@ pub type Route = (&'static str, &'static str, &'static str, &'static str, &'stat
 /// Every route there is; a test asks each of them.
 pub const ROUTES: &[Route] = &[
     ("get", "/calls", "Calls that go on and calls that are remembered", "read", &[("state", "live, ended or all"), ("user", "a user's name"), ("trunk", "a trunk's name"), ("number", "part of the number"), ("limit", "at most this many, 100 if left out")]),
+    ("post", "/calls", "Connect two parties: `from` is rung first, then `to` is called by its dialplan; Idempotency-Key is honoured for a day", "write", &[]),
+    ("post", "/calls/{id}/dtmf", "Press digits towards one side", "write", &[]),
+    ("post", "/calls/{id}/transfer", "Connect one side with another number; the other is let go once it answers", "write", &[]),
+    ("post", "/calls/{id}/hold", "Part the two for a while; both hear a tune", "write", &[]),
+    ("delete", "/calls/{id}/hold", "Join them again", "write", &[]),
     ("get", "/calls/{id}", "One call: its record, figures and verdict; id may be shortened, `last` is the newest", "read", &[]),
     ("delete", "/calls/{id}", "End a call", "write", &[("code", "the status a caller who still waits is refused with"), ("reason", "a sentence for the Reason header")]),
     ("get", "/calls/{id}/ladder", "What was said, both legs", "read", &[("format", "json, text, svg or mermaid; else by Accept"), ("full", "true: whole messages in the text")]),
@@ -69,6 +74,9 @@ pub fn generate() -> Value {
         let text = json!({ "type": "string" });
         let body = match *path {
             "/dialplan/test" => Some((["number"], json!({ "number": text, "as": text, "context": text }))),
+            "/calls" if *method == "post" => Some((["from"], json!({ "from": text, "to": text, "context": text, "tags": { "type": "object", "additionalProperties": text } }))),
+            "/calls/{id}/dtmf" => Some((["digits"], json!({ "digits": text, "side": { "enum": ["caller", "callee"] } }))),
+            "/calls/{id}/transfer" => Some((["to"], json!({ "to": text, "side": { "enum": ["caller", "callee"] } }))),
             "/credentials" => Some((["user"], json!({ "user": text, "ttl": text, "context": text }))),
             _ => None,
         };

@@ -74,6 +74,8 @@ pub struct Cdr {
     pub a_call_id: String,
     pub b_call_id: Option<String>,
     pub b_end: Option<EndId>,
+    /// The caller's end of the media session.
+    pub a_end: EndId,
     pub a: Option<Statistics>,
     pub b: Option<Statistics>,
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
@@ -118,6 +120,7 @@ impl Cdr {
             a_call_id: invite.call_id().to_owned(),
             b_call_id: None,
             b_end: None,
+            a_end: CALLER_END,
             a: None,
             b: None,
             formats: Default::default(),
@@ -145,7 +148,7 @@ impl Cdr {
 
     /// Media gave an end's figures.
     pub fn end_closed(&mut self, end: EndId, statistics: Statistics) {
-        if end == CALLER_END {
+        if end == self.a_end {
             self.a = Some(statistics);
         } else if self.b_end == Some(end) {
             self.b = Some(statistics);

@@ -296,6 +296,9 @@ impl Call {
             lost.push(other.id);
         }
         lost.into_iter().for_each(|l| self.close_branch_end(desk, l));
+        if self.first_answered(desk, id) {
+            return;
+        }
         if let Some(branch) = self.branches.iter().find(|b| b.id == id) {
             let ms = desk.now.saturating_duration_since(branch.started).as_millis() as u64;
             self.cdr.tried.push(Tried { target: branch.target.to_string(), status: 200, ms });

@@ -218,6 +218,10 @@ impl Call {
             self.state = State::Talking;
         }
         if self.a_final {
+            // Who was rung first has answered long ago; now there is somebody to talk to.
+            if self.origin.is_some() && self.cdr.answered.is_none() {
+                self.note_answered(desk);
+            }
             return;
         }
         if !self.may_answer() {
@@ -248,6 +252,12 @@ impl Call {
         // The interval was judged when the call was placed.
         let granted = self.grant(desk, &self.a, &invite).unwrap_or_default();
         self.a.accept(desk, call, server, &invite, sdp.as_deref(), offers, granted);
+        self.note_answered(desk);
+    }
+
+    /// Both sides can talk from now on.
+    fn note_answered(&mut self, desk: &mut Desk<'_>) {
+        let call = self.id;
         self.cdr.answered = Some(desk.now);
         let by = self.cdr.answered_by.clone().unwrap_or_else(|| "a built-in far end".into());
         let codec = |l: &super::Leg| l.negotiation.agreed().map_or("?", |a| a.codec.name());

@@ -43,6 +43,20 @@ pub struct Watcher {
     wanted: bool,
 }
 
+impl Watcher {
+    /// Nobody is told; `end` is who leaves.
+    pub fn nobody(end: EndId) -> Watcher {
+        Watcher { end, id: None, wanted: false }
+    }
+}
+
+impl Transfer {
+    /// One an operator asked for.
+    pub fn unwatched(watcher: Watcher) -> Transfer {
+        Transfer { watcher, passed: false, told: 0 }
+    }
+}
+
 /// A transfer under way.
 pub struct Transfer {
     pub watcher: Watcher,
@@ -145,7 +159,13 @@ impl Call {
             Err(why) => return desk.refuse_with(server, message, &why),
         };
         self.accept_refer(desk, server, message, wanted);
-        let (context, route, number) = route;
+        self.hand_to(desk, transfer, route);
+    }
+
+    /// Puts who leaves aside, and takes the route of the new party: context, route and number.
+    pub(super) fn hand_to(&mut self, desk: &mut Desk<'_>, transfer: Transfer, (context, route, number): (String, crate::dialplan::Route, String)) {
+        let end = transfer.watcher.end;
+        self.parted = false;
         desk.note(Note::Transferring { call: self.id, by: self.leg_of(end).map(|l| l.party.to_string()).unwrap_or_default(), to: number.clone() });
         self.cdr.transfers.push(number.clone());
         self.park(desk, end);
@@ -169,7 +189,7 @@ impl Call {
     }
 
     /// The same policy as for a new call of the referrer.
-    fn route_for(&self, desk: &Desk<'_>, end: EndId, dialled: &str) -> Result<(String, crate::dialplan::Route, String), Reject> {
+    pub(super) fn route_for(&self, desk: &Desk<'_>, end: EndId, dialled: &str) -> Result<(String, crate::dialplan::Route, String), Reject> {
         let leg = self.leg_of(end);
         let context = match leg.map(|l| &l.party) {
             Some(Party::User { .. }) => leg.and_then(|l| l.account.as_ref()).map(|u| u.context.clone()),

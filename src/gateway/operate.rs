@@ -3,6 +3,7 @@
 use super::{Gateway, Live};
 use super::credential::Credential;
 use crate::sip::digest::Secret;
+use crate::call::operator::Side;
 use crate::call::{Call, CallId, HangupBy, Output};
 use crate::config::Config;
 use crate::errors::Code;
@@ -30,7 +31,34 @@ pub enum Command {
     Probe { trunk: String },
 }
 
+/// What is done to a call's two parties.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// Digits towards one side.
+    Press { side: Side, digits: String },
+    /// This side is connected with a number, the other let go.
+    HandOver { side: Side, to: String },
+    /// The two are parted, or joined again.
+    Part(bool),
+}
+
 impl Gateway {
+    /// Does something to a live call; nothing where there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be done now.
+    pub fn on_call(&mut self, now: Instant, call: CallId, deed: &Deed, out: &mut Vec<Output>) -> Option<Result<(), Reject>> {
+        let before = out.len();
+        let done = self.with_call(now, call, out, |call, desk| match deed {
+            Deed::Press { side, digits } => call.press(desk, *side, digits),
+            Deed::HandOver { side, to } => call.hand_over(desk, *side, to),
+            Deed::Part(parted) => call.part(desk, *parted),
+        });
+        self.sweep(out);
+        self.take_down(now, None, &out[before.min(out.len())..]);
+        done
+    }
+
     pub(super) fn operate(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
         match command {
             Command::Kick { call, status, why } => {

@@ -120,7 +120,8 @@ impl Gateway {
         self.within_route(now, &sender, route.as_ref())?;
         let worker = self.next_worker % self.identity.workers.max(1);
         self.next_worker += 1;
-        let mut call = self.new_call(now, id, server, hop, message, &sender, worker);
+        let caller = self.party_of(now, &sender);
+        let mut call = self.new_call(now, id, (server, hop), message, caller, worker);
         call.take_offer(&self.config)?;
         call.grant_first()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
@@ -177,7 +178,7 @@ impl Gateway {
     }
 
     /// A route's own brake on what one user spends in an hour.
-    fn within_route(&mut self, now: Instant, sender: &Sender, route: Option<&Route>) -> Result<(), Reject> {
+    pub(super) fn within_route(&mut self, now: Instant, sender: &Sender, route: Option<&Route>) -> Result<(), Reject> {
         let (Sender::User(user, _), Some((route, most))) = (sender, route.and_then(|r| Some((r, r.per_user_per_hour?)))) else { return Ok(()) };
         if self.by_route.len() > MOST_BRAKES {
             self.by_route.retain(|_, calls| calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR));
@@ -195,10 +196,8 @@ impl Gateway {
         Ok(())
     }
 
-    fn within_limits(&mut self, now: Instant, sender: &Sender, user: Option<&Arc<User>>, ignore: bool) -> Result<(), Reject> {
-        if ignore {
-            return Ok(());
-        }
+    /// What holds for every new call.
+    pub(super) fn within_all(&self) -> Result<(), Reject> {
         let limits = &self.config.limits;
         if self.draining {
             return Err(Reject::new(503, "the gateway is draining: it takes no new calls").code(Code::DRAINING).retry_after(10));
@@ -206,6 +205,25 @@ impl Gateway {
         if self.live >= limits.calls {
             return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls)).code(Code::LIMIT).retry_after(10));
         }
+        Ok(())
+    }
+
+    /// Counts one more call of this second.
+    pub(super) fn within_pace(&mut self, now: Instant) -> Result<(), Reject> {
+        let limits = &self.config.limits;
+        let limit = limits.new_calls_per_second;
+        if !self.admission.take_call(now, limit) {
+            return Err(Reject::new(503, format!("limits.new_calls_per_second = {limit} is reached")).code(Code::LIMIT).retry_after(2));
+        }
+        Ok(())
+    }
+
+    pub(super) fn within_limits(&mut self, now: Instant, sender: &Sender, user: Option<&Arc<User>>, ignore: bool) -> Result<(), Reject> {
+        if ignore {
+            return Ok(());
+        }
+        self.within_all()?;
+        let limits = self.config.limits.clone();
         match sender {
             Sender::User(name, _) => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
@@ -229,26 +247,25 @@ impl Gateway {
                 }
             }
         }
-        let limit = limits.new_calls_per_second;
-        if !self.admission.take_call(now, limit) {
-            return Err(Reject::new(503, format!("limits.new_calls_per_second = {limit} is reached")).code(Code::LIMIT).retry_after(2));
-        }
-        Ok(())
+        self.within_pace(now)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn new_call(&mut self, now: Instant, id: CallId, server: ServerId, hop: Hop, message: &Message, sender: &Sender, worker: usize) -> Call {
-        let instance = |flow: Flow, user: &str| {
-            let bindings = self.registrar.bindings(now, user);
-            bindings.into_iter().find(|b| b.flow == flow).and_then(|b| b.instance).map(|i| i.0)
-        };
-        let (party, from) = match sender {
-            Sender::User(user, flow) => (Party::User { name: user.clone(), instance: instance(*flow, user) }, user.clone()),
+    /// Who calls: its party, and the name in the record.
+    fn party_of(&self, now: Instant, sender: &Sender) -> (Party, String) {
+        match sender {
+            Sender::User(user, flow) => {
+                let bindings = self.registrar.bindings(now, user);
+                let instance = bindings.into_iter().find(|b| b.flow == *flow).and_then(|b| b.instance).map(|i| i.0);
+                (Party::User { name: user.clone(), instance }, user.clone())
+            }
             Sender::Trunk(name) => (Party::Trunk(name.clone()), format!("trunk:{name}")),
-        };
+        }
+    }
+
+    pub(super) fn new_call(&mut self, now: Instant, id: CallId, (server, hop): (ServerId, Hop), message: &Message, (party, from): (Party, String), worker: usize) -> Call {
         let remote = self.remote_of(hop);
         let mut cdr = Cdr::new(id, now, message);
-        cdr.inbound = matches!(sender, Sender::Trunk(_));
+        cdr.inbound = matches!(party, Party::Trunk(_));
         cdr.from = from;
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
@@ -291,6 +308,8 @@ impl Gateway {
             on_behalf: None,
             shown: None,
             link: None,
+            origin: None,
+            parted: false,
             spent: Vec::new(),
             replaces: None,
             cdr,

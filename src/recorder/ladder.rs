@@ -34,6 +34,8 @@ pub enum RowKind {
 pub fn rows(flight: &Flight) -> Vec<Row> {
     let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(flight.entries.len());
+    let caller = flight.cdr.as_ref().map_or(crate::call::CALLER_END, |c| c.a_end);
+    let name = |end: EndId| if end == caller { "caller" } else { "callee" };
     let mut last = Duration::ZERO;
     // The newest description of each lane.
     let mut described: Vec<(usize, String)> = Vec::new();
@@ -65,11 +67,11 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
                 RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: shown(text), rules: Vec::new() }
             }
             What::Said(line) => RowKind::Event { text: line.text.clone(), code: line.code.is_fault().then(|| line.code.to_string()) },
-            What::Timer(timer) => match ran_out(*timer) {
+            What::Timer(timer) => match ran_out(*timer, &name) {
                 Some(text) => RowKind::Event { text, code: None },
                 None => continue,
             },
-            What::Media(event) => match words(event) {
+            What::Media(event) => match words(event, &name) {
                 Some(text) => RowKind::Event { text, code: None },
                 None => continue,
             },
@@ -85,14 +87,14 @@ fn readable_sdp(message: &Message) -> Option<String> {
 }
 
 /// What it means that a timer ran out; nothing for those whose doing is seen anyway.
-fn ran_out(timer: CallTimer) -> Option<String> {
+fn ran_out(timer: CallTimer, name: &impl Fn(EndId) -> &'static str) -> Option<String> {
     Some(match timer {
         CallTimer::Ring => "timer: it rang, or was dialled, for as long as the route lets it".to_owned(),
         CallTimer::Silent(_) => "timer: no sign of life from the trunk within next_on's silent:…".to_owned(),
         CallTimer::MaxDuration => "timer: limits.max_duration is reached".to_owned(),
-        CallTimer::FlowGrace(end) => format!("timer: the {} did not come back within sip.flow_grace", end_name(end)),
-        CallTimer::Session(end) => format!("timer: the session with the {} is to be refreshed, or was not (RFC 4028)", end_name(end)),
-        CallTimer::Glare(end) => format!("timer: our re-INVITE to the {} met its own and is tried again (RFC 3261 section 14.1)", end_name(end)),
+        CallTimer::FlowGrace(end) => format!("timer: the {} did not come back within sip.flow_grace", name(end)),
+        CallTimer::Session(end) => format!("timer: the session with the {} is to be refreshed, or was not (RFC 4028)", name(end)),
+        CallTimer::Glare(end) => format!("timer: our re-INVITE to the {} met its own and is tried again (RFC 3261 section 14.1)", name(end)),
         CallTimer::Transferred => "timer: who handed the call over has not hung up".to_owned(),
         // What they repeat is drawn as repeated.
         CallTimer::Ack(_) | CallTimer::Reliable => return None,
@@ -149,21 +151,17 @@ fn media_words(sdp: &[u8]) -> String {
     words.join(" ")
 }
 
-fn end_name(end: EndId) -> &'static str {
-    if end == crate::call::CALLER_END { "caller" } else { "callee" }
-}
-
 /// What a media event says to a person; nothing for those that are no news of their own.
-fn words(event: &MediaEvent) -> Option<String> {
+fn words(event: &MediaEvent, name: &impl Fn(EndId) -> &'static str) -> Option<String> {
     Some(match event {
-        MediaEvent::Connected { end, address } => format!("{}: ICE connected, it is at {address}", end_name(*end)),
-        MediaEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", end_name(*end)),
-        MediaEvent::DtlsFailed { end, why } => format!("{}: DTLS failed: {}", end_name(*end), shown(why)),
-        MediaEvent::Flowing { end } => format!("{}: first packet of media", end_name(*end)),
-        MediaEvent::Silent { end } => format!("{}: no media from it for 5 s, though the other side sends", end_name(*end)),
-        MediaEvent::ConsentLost { end } => format!("{}: no answer to consent checks for 30 s", end_name(*end)),
+        MediaEvent::Connected { end, address } => format!("{}: ICE connected, it is at {address}", name(*end)),
+        MediaEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", name(*end)),
+        MediaEvent::DtlsFailed { end, why } => format!("{}: DTLS failed: {}", name(*end), shown(why)),
+        MediaEvent::Flowing { end } => format!("{}: first packet of media", name(*end)),
+        MediaEvent::Silent { end } => format!("{}: no media from it for 5 s, though the other side sends", name(*end)),
+        MediaEvent::ConsentLost { end } => format!("{}: no answer to consent checks for 30 s", name(*end)),
         MediaEvent::NoMedia => "no media from either side for 30 s".to_owned(),
-        MediaEvent::Digit { end, .. } => format!("a digit for the {} by signalling", end_name(*end)),
+        MediaEvent::Digit { end, .. } => format!("a digit for the {} by signalling", name(*end)),
         MediaEvent::Played { .. } | MediaEvent::Quality { .. } => return None,
     })
 }

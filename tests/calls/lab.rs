@@ -230,6 +230,11 @@ impl Lab {
     pub fn handle(&mut self, input: Input) {
         let mut out = Vec::new();
         self.gateway.handle(self.now, input, &mut out);
+        self.perform(out);
+    }
+
+    /// Carries out what the gateway asked for.
+    pub fn perform(&mut self, out: Vec<Output>) {
         let (mut answers, mut lookups) = (Vec::new(), Vec::new());
         for output in out {
             match output {

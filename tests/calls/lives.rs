@@ -3,6 +3,10 @@
 use crate::lab::*;
 use std::collections::HashSet;
 use std::time::Duration;
+use std::collections::BTreeMap;
+use webtrunk::call::operator::Side;
+use webtrunk::gateway::operate::Deed;
+use webtrunk::gateway::originate::Wish;
 use webtrunk::gateway::Input;
 use webtrunk::media::session::Event;
 use webtrunk::observe::Note;
@@ -75,7 +79,7 @@ impl Life {
 
     fn step(&mut self) {
         self.collect();
-        match self.chance.below(20) {
+        match self.chance.below(21) {
             0..=2 => {
                 let (peer, number) = (self.chance.pick(&PEERS), self.chance.pick(&NUMBERS));
                 let body = self.body(peer, true);
@@ -97,6 +101,7 @@ impl Life {
             14..=16 => self.in_dialog(),
             17 => self.media(),
             18 if self.chance.below(6) == 0 => self.flow(),
+            19 => self.operate(),
             _ => {
                 let ms = self.chance.pick(&[1u64, 200, 500, 1_000, 4_000, 11_000, 40_000]);
                 self.lab.advance(Duration::from_millis(ms));
@@ -180,6 +185,33 @@ impl Life {
             _ => Event::Played { end },
         };
         self.lab.handle(Input::Media { session, notice: Notice::Media(event) });
+    }
+
+    /// The API: a call nobody dialled, or something done to one that goes on.
+    fn operate(&mut self) {
+        if self.chance.below(2) == 0 {
+            let from = self.chance.pick(&["alice", "bob", "+12065550100"]);
+            let wish = Wish { from: from.into(), to: self.chance.pick(&NUMBERS).into(), context: Some("phones".into()), tags: BTreeMap::new() };
+            if let Ok(plan) = self.lab.gateway.plan_call(self.lab.now, &wish) {
+                self.lab.handle(Input::Originate(Box::new(plan)));
+            }
+            return;
+        }
+        let calls: Vec<_> = self.lab.gateway.live_calls().map(|c| c.id).collect();
+        if calls.is_empty() {
+            return;
+        }
+        let call = calls[self.chance.below(calls.len())];
+        let side = self.chance.pick(&[Side::Caller, Side::Callee]);
+        let deed = match self.chance.below(4) {
+            0 => Deed::Press { side, digits: "1#".into() },
+            1 => Deed::HandOver { side, to: self.chance.pick(&NUMBERS).into() },
+            2 => Deed::Part(true),
+            _ => Deed::Part(false),
+        };
+        let mut out = Vec::new();
+        let _ = self.lab.gateway.on_call(self.lab.now, call, &deed, &mut out);
+        self.lab.perform(out);
     }
 
     fn flow(&mut self) {

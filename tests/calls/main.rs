@@ -6,6 +6,7 @@ mod forks;
 mod lab;
 mod lives;
 mod logins;
+mod originate;
 mod outside;
 mod refusals;
 mod reliable;

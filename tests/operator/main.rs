@@ -298,19 +298,24 @@ fn every_route_of_openapi_answers() {
         let body = match *path {
             "/dialplan/test" => "{\"number\":\"9196\",\"as\":\"trunk:peer\"}",
             "/credentials" => "{\"user\":\"alice\"}",
+            "/calls" => "{\"from\":\"alice\",\"to\":\"9196\"}",
+            "/calls/{id}/dtmf" => "{\"digits\":\"1\"}",
+            "/calls/{id}/transfer" => "{\"to\":\"9196\"}",
             _ => "",
         };
         let answer = server.control(&method.to_uppercase(), &format!("/api/v1{filled}"), body);
         let status: u16 = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
         let expected: &[u16] = match (*method, *path) {
-            ("delete", "/calls/{id}") => &[409],
+            ("post", "/calls") => &[202],
+            // The newest call has ended by now: alice is nowhere.
+            ("delete", "/calls/{id}") | ("post", "/calls/{id}/dtmf" | "/calls/{id}/transfer" | "/calls/{id}/hold") | ("delete", "/calls/{id}/hold") => &[409],
             ("delete", "/registrations/{user}") => &[404],
             // No [credentials] here.
             ("post", "/credentials" | "/webhooks/{id}/resend") => &[409],
             _ => &[200],
         };
         assert!(expected.contains(&status), "{method} {path}: {answer}");
-        assert!(status == 200 || (answer.contains("application/problem+json") && answer.contains("\"detail\"")), "{answer}");
+        assert!(status < 300 || (answer.contains("application/problem+json") && answer.contains("\"detail\"")), "{answer}");
     }
     assert!(server.control("GET", "/api/v1/nothing", "").contains("404"));
     assert!(server.control("PUT", "/api/v1/calls", "").contains("405"));
@@ -324,6 +329,23 @@ fn every_route_of_openapi_answers() {
     assert!(checked.contains("\"sound\":false") && checked.contains("dialplan::trunk"), "{checked}");
     assert!(config.contains("\"password\":\"***\"") && !config.contains("secret-a"), "{config}");
     assert!(server.control("GET", "/api/v1/openapi.json", "").contains("3.1.0"));
+}
+
+/// The user is not registered, so each call ends at once; what counts is who begins one, and how often.
+#[test]
+fn a_call_nobody_dialled_begins_once_for_each_key_and_says_why_it_may_not() {
+    let server = Server::start("");
+    let post = |body: &str, key: &str| server.control_with("POST", "/api/v1/calls", &format!("Idempotency-Key: {key}\r\n"), body);
+    let call = |answer: &str| answer.split("\"call\":\"").nth(1).map(|c| c[..8].to_owned()).unwrap_or_else(|| panic!("{answer}"));
+    let first = call(&post("{\"from\":\"alice\",\"to\":\"9196\",\"tags\":{\"cart\":\"A-1\"}}", "one"));
+    assert_eq!(call(&post("{\"from\":\"alice\",\"to\":\"9196\"}", "one")), first, "the same key, the same call");
+    assert_ne!(call(&post("{\"from\":\"alice\",\"to\":\"9196\"}", "two")), first);
+    let shown = server.control("GET", &format!("/api/v1/calls/{first}"), "");
+    assert!(shown.contains("nobody is registered for user:alice") && shown.contains("\"cart\":\"A-1\""), "{shown}");
+    let lost = post("{\"from\":\"alice\",\"to\":\"777\"}", "three");
+    assert!(lost.contains("404 Not Found") && lost.contains("WT-1104") && lost.contains("no route for 777"), "{lost}");
+    assert!(post("{\"from\":\"alice\"}", "four").contains("400 Bad Request"));
+    assert_eq!(calls(&server).len(), 2);
 }
 
 #[test]

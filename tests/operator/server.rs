@@ -215,6 +215,11 @@ impl Server {
         Server::exchange(UnixStream::connect(self.socket()).expect("it listens"), &Server::request(method, path, "", body))
     }
 
+    pub fn control_with(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        let request = Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
+        Server::exchange(UnixStream::connect(self.socket()).expect("it listens"), &request)
+    }
+
     pub fn http(&self, method: &str, path: &str, token: &str) -> String {
         Server::exchange(TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"), &Server::request(method, path, token, ""))
     }

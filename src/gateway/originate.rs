@@ -1,0 +1,145 @@
+//! Calls a web application asks for: everything that can refuse one before anybody is rung.
+
+use super::dispatch::Sender;
+use super::{Gateway, Live};
+use crate::call::desk::Output;
+use crate::call::leg::Party;
+use crate::call::origin::Origin;
+use crate::call::CallId;
+use crate::config::User;
+use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
+use crate::errors::Code;
+use crate::observe::Note;
+use crate::sip::message::Message;
+use crate::sip::parse::Framing;
+use crate::sip::status::Reject;
+use crate::sip::transaction::{Flow, Hop, ServerId};
+use crate::sip::uri::escape_user;
+use rand_core::RngCore;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the first party is rung.
+const RING_FIRST: Duration = Duration::from_secs(30);
+
+/// What is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wish {
+    /// A user, who is rung on all its phones; or a number, which needs a context.
+    pub from: String,
+    pub to: String,
+    /// The dialplan of numbers; a user has its own.
+    pub context: Option<String>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A call that was found fit to begin.
+#[derive(Debug)]
+pub struct Planned {
+    pub call: CallId,
+    from: String,
+    user: Option<Arc<User>>,
+    context: String,
+    dialled: String,
+    number: String,
+    first: Route,
+    second: Route,
+    tags: BTreeMap<String, String>,
+}
+
+impl Gateway {
+    /// Looks whether a call may begin, and by which routes.
+    ///
+    /// # Errors
+    /// The refusal a caller would get.
+    pub fn plan_call(&mut self, now: Instant, wish: &Wish) -> Result<Planned, Reject> {
+        let name = wish.from.strip_prefix("user:").unwrap_or(&wish.from);
+        let user = self.registered(now, name).or_else(|| self.config.users.get(name).cloned());
+        let context = user.as_ref().map(|u| u.context.clone()).or_else(|| wish.context.clone());
+        let context = context.ok_or_else(|| Reject::new(404, format!("{name} is no user, and numbers need a context")).code(Code::NO_ROUTE))?;
+        let permits = user.as_ref().map_or(Permits::NONE, |u| &u.permits).clone();
+        let (second, number) = self.routed(now, &context, &wish.to, &permits)?;
+        let first = match &user {
+            Some(user) => ring(&user.name),
+            None => self.routed(now, &context, name, &permits)?.0,
+        };
+        // No flow has this number: the account counts, not where it came from.
+        let sender = user.as_ref().map(|u| Sender::User(u.name.clone(), Flow(u64::MAX)));
+        match &sender {
+            Some(sender) => {
+                self.within_limits(now, sender, user.as_ref(), second.ignore_limits)?;
+                self.within_route(now, sender, Some(&second))?;
+            }
+            None => {
+                self.within_all()?;
+                self.within_pace(now)?;
+            }
+        }
+        let tags = user.as_ref().map(|u| u.tags.clone()).unwrap_or_default().into_iter().chain(wish.tags.clone()).collect();
+        Ok(Planned { call: CallId(self.random.next_u64()), from: name.to_owned(), user, context, dialled: wish.to.clone(), number, first, second, tags })
+    }
+
+    /// The account of somebody who is registered and not (only) configured.
+    fn registered(&self, now: Instant, name: &str) -> Option<Arc<User>> {
+        self.registrar.bindings(now, name).iter().find_map(|b| self.flows.get(&b.flow)?.account.clone())
+    }
+
+    fn routed(&self, now: Instant, context: &str, dialled: &str, permits: &Permits) -> Result<(Route, String), Reject> {
+        let verdict = self.config.plan.route(&Attempt { context, dialled, unix: self.unix(now), permits });
+        let verdict = verdict.filter(|_| !context.starts_with('@')).ok_or_else(|| Reject::new(404, format!("context {context} does not exist")).code(Code::NO_ROUTE))?;
+        verdict.decide(context)
+    }
+
+    /// Begins it.
+    pub(super) fn begin_call(&mut self, now: Instant, plan: Planned, out: &mut Vec<Output>) {
+        let (call_id, worker) = (plan.call, self.next_worker % self.identity.workers.max(1));
+        self.next_worker += 1;
+        let invite = self.as_if_dialled(&plan);
+        self.recorder.open(now, call_id, &plan.from, &plan.number, invite.call_id());
+        // Nobody's transaction: what is answered to it goes nowhere.
+        let nobody = (ServerId(u64::MAX), Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
+        let mut call = self.new_call(now, call_id, nobody, &invite, (Party::Internal(call_id), plan.from.clone()), worker);
+        call.a_final = true;
+        call.cdr.context = plan.context;
+        call.cdr.route = Some(plan.second.name.clone());
+        call.cdr.dialled = plan.dialled;
+        call.cdr.number.clone_from(&plan.number);
+        call.cdr.tags = plan.tags;
+        call.number = plan.from.clone();
+        call.on_behalf.clone_from(&plan.user);
+        // Towards a trunk the first party is known by its number; it itself sees who it is connected with.
+        call.shown = plan.user.is_none().then(|| plan.from.clone());
+        call.steps = plan.first.steps.iter().map(|s| (s.clone(), None)).collect();
+        let route = plan.second.name.clone();
+        call.origin = Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
+        call.route = Some(plan.first);
+        out.push(Output::Note(Note::CallStarted { call: call_id, from: plan.from, number: plan.number, route }));
+        let user = plan.user.map(|u| u.name.clone());
+        self.live += 1;
+        user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
+        self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user });
+        self.with_call(now, call_id, out, |call, desk| call.originate(desk));
+    }
+
+    /// The INVITE such a call would have begun with: from the number, to the first party.
+    fn as_if_dialled(&mut self, plan: &Planned) -> Message {
+        let (domain, token) = (self.config.domain.clone(), format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64()));
+        let (to, from) = (escape_user(&plan.from), escape_user(&plan.number));
+        let text = format!(
+            "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\nMax-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\
+             To: <sip:{to}@{domain}>\r\nCall-ID: {token}\r\nCSeq: 1 INVITE\r\nContact: <sip:{from}@{domain}>\r\nUser-Agent: webtrunk API\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse(text.into_bytes(), Framing::Datagram).unwrap_or_else(|e| unreachable!("what we write we can read: {e}"))
+    }
+}
+
+/// The user, on all its phones.
+fn ring(user: &str) -> Route {
+    let step = Step::Ring { targets: vec![Target::User(user.to_owned())], timeout: Some(RING_FIRST), order: Order::Together };
+    Route {
+        name: format!("first {user}"), patterns: Vec::new(), caller_id: None, timeout: None, next_on: Vec::<NextOn>::new(), ignore_limits: false, redirect: false, regions: Vec::new(),
+        when: None, requires: Vec::new(), per_user_per_hour: None, tags: BTreeMap::new(), steps: vec![step],
+    }
+}

@@ -1,0 +1,200 @@
+//! Calls nobody dialled, and what an operator does to calls that go on.
+
+use crate::lab::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use webtrunk::call::CallId;
+use webtrunk::call::operator::Side;
+use webtrunk::errors::Code;
+use webtrunk::gateway::Input;
+use webtrunk::gateway::operate::Deed;
+use webtrunk::gateway::originate::Wish;
+use webtrunk::sip::HeaderName;
+use webtrunk::sip::status::Reject;
+use webtrunk::worker::Command;
+
+fn wish(from: &str, to: &str) -> Wish {
+    Wish { from: from.into(), to: to.into(), context: None, tags: BTreeMap::from([("cart".into(), "A-1".into())]) }
+}
+
+fn plan(lab: &mut Lab, wish: &Wish) -> Result<CallId, Reject> {
+    let plan = lab.gateway.plan_call(lab.now, wish)?;
+    let call = plan.call;
+    lab.handle(Input::Originate(Box::new(plan)));
+    Ok(call)
+}
+
+fn bridges(lab: &Lab) -> Vec<(u16, u16)> {
+    lab.media.iter().filter_map(|c| if let Command::Bridge { a, b, .. } = c { Some((a.0, b.0)) } else { None }).collect()
+}
+
+/// Alice is rung first, then the trunk; both talk. The INVITEs they got.
+fn connected(lab: &mut Lab) -> (CallId, webtrunk::sip::Message, webtrunk::sip::Message) {
+    let call = plan(lab, &wish("alice", "+12065550123")).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &first, 200, ANSWER);
+    lab.take(ALICE, "ACK");
+    let second = lab.take(T1, "INVITE");
+    lab.reply(T1, &second, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    (call, first, second)
+}
+
+#[test]
+fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
+    let mut lab = Lab::with_phones();
+    let call = plan(&mut lab, &wish("user:alice", "+12065550123")).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    assert!(Lab::header(&first, HeaderName::From).contains("+12065550123"), "alice sees with whom");
+    lab.reply(ALICE, &first, 180, "");
+    assert!(!lab.got(T1, "INVITE"), "one after the other");
+    lab.reply(ALICE, &first, 200, ANSWER);
+    lab.take(ALICE, "ACK");
+    let second = lab.take(T1, "INVITE");
+    assert!(Lab::header(&second, HeaderName::From).contains("+12065550111"), "by alice's own number");
+    lab.reply(T1, &second, 180, "");
+    assert!(matches!(lab.media.last(), Some(Command::Play { end, .. }) if end.0 == 1), "alice hears ringing: {:?}", lab.media.last());
+    // The 200 whose ACK was lost comes again.
+    lab.reply(ALICE, &first, 200, ANSWER);
+    lab.reply(T1, &second, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
+    lab.advance(Duration::from_secs(10));
+    let bye = lab.in_dialog(T1, &second, "BYE", 2, "peer", "");
+    lab.says(T1, &bye);
+    lab.take(T1, "200 BYE");
+    lab.take(ALICE, "BYE");
+    let cdr = lab.ended()[0].clone();
+    assert_eq!((cdr.call, cdr.from.as_str(), cdr.number.as_str(), cdr.route.as_deref()), (call, "alice", "+12065550123", Some("One")));
+    assert!(cdr.answered.is_some() && cdr.answered_by.as_deref() == Some("trunk:t1") && cdr.tags["cart"] == "A-1");
+    assert_eq!(cdr.end.expect("over").saturating_duration_since(cdr.answered.expect("answered")).as_secs(), 10, "the first's waiting is not billed");
+    lab.expect_idle();
+}
+
+#[test]
+fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
+    let mut lab = Lab::with_phones();
+    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &first, 180, "");
+    lab.advance(Duration::from_secs(31));
+    assert!(lab.got(ALICE, "CANCEL") && !lab.got(T1, "INVITE"));
+    assert!(lab.ended()[0].answered.is_none());
+    lab.expect_idle();
+
+    let mut lab = Lab::with_phones();
+    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &first, 486, "");
+    assert!(!lab.got(T1, "INVITE") && lab.ended()[0].status == 486, "{:?}", lab.ended()[0]);
+    lab.expect_idle();
+
+    let mut lab = Lab::with_phones();
+    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &first, 200, ANSWER);
+    let second = lab.take(T1, "INVITE");
+    lab.reply(T1, &second, 486, "");
+    let bye = lab.take(ALICE, "BYE");
+    assert!(Lab::header(&bye, HeaderName::Reason).contains("486"), "the first is told why");
+    assert!(lab.ended()[0].answered.is_none() && lab.ended()[0].status == 486);
+    lab.expect_idle();
+
+    let mut lab = Lab::with_phones();
+    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &first, 200, ANSWER);
+    let second = lab.take(T1, "INVITE");
+    lab.reply(T1, &second, 180, "");
+    let bye = lab.in_dialog(ALICE, &first, "BYE", 2, "peer", "");
+    lab.says(ALICE, &bye);
+    lab.take(T1, "CANCEL");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
+    let mut lab = Lab::with_phones();
+    plan(&mut lab, &wish("alice", "9196")).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &first, 200, ANSWER);
+    assert!(lab.media.iter().any(|c| matches!(c, Command::Echo { end, .. } if end.0 == 1)), "{:?}", lab.media);
+    let bye = lab.in_dialog(ALICE, &first, "BYE", 2, "peer", "");
+    lab.says(ALICE, &bye);
+    lab.take(ALICE, "200 BYE");
+    assert!(lab.ended()[0].answered.is_some());
+    lab.expect_idle();
+
+    let mut lab = Lab::with_phones();
+    let by_number = Wish { context: Some("phones".into()), ..wish("+12065550100", "201") };
+    plan(&mut lab, &by_number).expect("it may begin");
+    let first = lab.take(T1, "INVITE");
+    lab.reply(T1, &first, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    let second = lab.take(BOB, "INVITE");
+    assert!(Lab::header(&second, HeaderName::From).contains("+12065550100"), "bob sees who was rung first");
+    lab.reply(BOB, &second, 200, ANSWER);
+    assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
+    let bye = lab.in_dialog(BOB, &second, "BYE", 2, "peer", "");
+    lab.says(BOB, &bye);
+    lab.take(T1, "BYE");
+    lab.expect_idle();
+}
+
+#[test]
+fn what_no_caller_may_do_nobody_may_have_done() {
+    let mut lab = Lab::with_phones();
+    for (from, to, context, status, code) in [
+        ("alice", "5555", None, 404, Code::NO_ROUTE),
+        ("nobody", "9196", None, 404, Code::NO_ROUTE),
+        ("+12065550100", "9196", Some("nowhere"), 404, Code::NO_ROUTE),
+        ("+12065550100", "9196", Some("@t1"), 404, Code::NO_ROUTE),
+        ("5555", "9196", Some("phones"), 404, Code::NO_ROUTE),
+    ] {
+        let why = plan(&mut lab, &Wish { context: context.map(str::to_owned), ..wish(from, to) }).expect_err(from);
+        assert_eq!((why.status, why.code), (status, code), "{from} {to}: {why:?}");
+    }
+    for _ in 0..4 {
+        plan(&mut lab, &wish("alice", "9196")).expect("it may begin");
+    }
+    let why = plan(&mut lab, &wish("alice", "9196")).expect_err("calls_per_user is 4");
+    assert_eq!((why.status, why.code), (486, Code::LIMIT));
+    lab.handle(Input::Drain);
+    assert_eq!(plan(&mut lab, &wish("bob", "9196")).expect_err("it drains").code, Code::DRAINING);
+    lab.expect_idle();
+}
+
+#[test]
+fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
+    let mut lab = Lab::with_phones();
+    let (call, first, _) = connected(&mut lab);
+    let deed = |lab: &mut Lab, deed: Deed| {
+        let mut out = Vec::new();
+        let done = lab.gateway.on_call(lab.now, call, &deed, &mut out);
+        lab.perform(out);
+        done.expect("it lives")
+    };
+    deed(&mut lab, Deed::Press { side: Side::Callee, digits: "12#".into() }).expect("pressed");
+    let digits: Vec<u8> = lab.media.iter().filter_map(|c| if let Command::Digit { end, event, .. } = c { (end.0 == 2).then_some(*event) } else { None }).collect();
+    assert_eq!(digits, [1, 2, 11]);
+    assert_eq!(deed(&mut lab, Deed::Press { side: Side::Callee, digits: "1x".into() }).expect_err("no digit").status, 400);
+    deed(&mut lab, Deed::Part(true)).expect("parted");
+    let playing = lab.media.iter().filter(|c| matches!(c, Command::Play { .. })).count();
+    assert_eq!(playing, 2, "both hear a tune");
+    deed(&mut lab, Deed::Part(false)).expect("joined");
+    assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
+    assert_eq!(deed(&mut lab, Deed::HandOver { side: Side::Callee, to: "5555".into() }).expect_err("no route").status, 404);
+    deed(&mut lab, Deed::HandOver { side: Side::Callee, to: "201".into() }).expect("under way");
+    assert_eq!(deed(&mut lab, Deed::Part(true)).expect_err("a transfer is under way").status, 409);
+    let third = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &third, 200, ANSWER);
+    lab.advance(Duration::from_secs(6));
+    lab.take(ALICE, "BYE");
+    assert_eq!(bridges(&lab).last(), Some(&(2, 3)), "the trunk and bob");
+    let bye = lab.in_dialog(BOB, &third, "BYE", 2, "peer", "");
+    lab.says(BOB, &bye);
+    lab.take(T1, "BYE");
+    assert_eq!(lab.ended()[0].transfers, ["201"]);
+    drop(first);
+    lab.expect_idle();
+}
