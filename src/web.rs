@@ -1,5 +1,7 @@
 //! The web port: the page, liveness, and the door to SIP over WebSocket. All files are in the binary.
 
+pub mod docs;
+
 use crate::config::Config;
 use crate::gateway::Gauges;
 use crate::transport::{Inbox, ws};
@@ -199,6 +201,11 @@ fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &A
         "/console.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console.css")),
         "/phone.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css")),
         "/jssip.js" => embeddable(file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/dist/jssip.js"))),
+        "/docs.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/docs.css")),
+        path if path == "/docs" || path.starts_with("/docs/") => match docs::page(path.trim_start_matches("/docs")) {
+            Some(page) => file(StatusCode::OK, "text/html; charset=utf-8", page),
+            None => text(StatusCode::NOT_FOUND, "no such page of the book\n"),
+        },
         "/settings.json" => settings(&request, remote, web),
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.gauges.borrow().draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

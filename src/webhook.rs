@@ -13,12 +13,13 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::Failure;
+use prometheus_client::metrics::counter::Counter;
 use reqwest::Client;
 use std::io::Write;
 use std::path::PathBuf;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -36,9 +37,9 @@ const BROKEN: Duration = Duration::from_secs(30);
 /// Counts for the metrics.
 #[derive(Debug, Default)]
 pub struct Counts {
-    pub delivered: AtomicU64,
-    pub failed: AtomicU64,
-    pub dead: AtomicU64,
+    pub delivered: Counter,
+    pub failed: Counter,
+    pub dead: Counter,
 }
 
 /// `v1,` and the base64 of HMAC-SHA256 over id, time and body (Standard Webhooks).
@@ -110,7 +111,7 @@ impl Hook {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
             Err(failure) if is_answer(failure) => self.failures.store(0, Ordering::Relaxed),
             Err(_) => {
-                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                self.counts.failed.inc();
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_AFTER {
                     self.failures.store(0, Ordering::Relaxed);
                     *self.broken_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now() + BROKEN);
@@ -180,7 +181,7 @@ impl Outbox {
 }
 
 fn bury(file: &PathBuf, body: &str, why: &str, counts: &Counts) {
-    counts.dead.fetch_add(1, Ordering::Relaxed);
+    counts.dead.inc();
     let line = serde_json::json!({ "why": why, "event": serde_json::from_str::<serde_json::Value>(body).unwrap_or_default() });
     let written = std::fs::OpenOptions::new().create(true).append(true).open(file).and_then(|mut f| writeln!(f, "{line}"));
     if let Err(e) = written {
@@ -228,14 +229,16 @@ async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, Failur
     let mut tried = first;
     for pause in PAUSES {
         let Err(why) = &tried else { break };
-        hook.counts.failed.fetch_add(1, Ordering::Relaxed);
+        hook.counts.failed.inc();
         tracing::info!("webhook {id} is tried again in {} s: {why}", pause.as_secs());
         tokio::time::sleep(pause).await;
         tried = hook.post(id, body, EVENT_TIMEOUT).await;
         note(log, id, 1, None);
     }
     match &tried {
-        Ok(_) => drop(hook.counts.delivered.fetch_add(1, Ordering::Relaxed)),
+        Ok(_) => {
+            hook.counts.delivered.inc();
+        }
         Err(why) => {
             tracing::warn!(code = "WT-5002", "webhook {id} could not be told in an hour and is kept in {}: {why}", dead.display());
             bury(dead, body, &why.why, &hook.counts);
@@ -271,7 +274,7 @@ mod tests {
         assert!((Duration::from_secs(3_500)..Duration::from_secs(3_700)).contains(&began.elapsed()), "{:?}", began.elapsed());
         let kept = std::fs::read_to_string(&dead).expect("it is kept");
         assert!(kept.lines().count() == 1 && kept.contains("call.ended") && kept.contains("refused"), "{kept}");
-        assert_eq!((counts.failed.load(Ordering::Relaxed), counts.dead.load(Ordering::Relaxed)), (4, 1));
+        assert_eq!((counts.failed.get(), counts.dead.get()), (4, 1));
         let _ = std::fs::remove_file(&dead);
     }
 

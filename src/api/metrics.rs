@@ -27,7 +27,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::Value;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 type Label = Vec<(&'static str, String)>;
@@ -109,7 +109,6 @@ pub struct Metrics {
     trunk_limit: Family<Label, Gauge>,
     trunk_rtt: Family<Label, Gauge<f64, AtomicU64>>,
     reloaded: Gauge<f64, AtomicU64>,
-    webhooks: [Gauge; 3],
     /// What webhooks came to, counted where they are sent.
     pub webhook_counts: Arc<Counts>,
     /// SIP messages, counted without a look-up: requests by method, responses by class; in, out.
@@ -165,7 +164,6 @@ impl Metrics {
             trunk_limit: Family::default(),
             trunk_rtt: Family::default(),
             reloaded: Gauge::default(),
-            webhooks: Default::default(),
             webhook_counts: Arc::default(),
             requests: Default::default(),
             responses: Default::default(),
@@ -214,9 +212,10 @@ impl Metrics {
         r.register("sip_dropped", "Messages nobody answered: strangers, strays", self.dropped.clone());
         r.register("recorder_calls", "Calls the flight recorder remembers", self.recorder_calls.clone());
         r.register_with_unit("recorder_memory", "What it takes for them", Unit::Bytes, self.recorder_bytes.clone());
-        for (name, gauge) in ["delivered", "failed", "dead"].into_iter().zip(&self.webhooks) {
-            r.register(format!("webhook_{name}"), "Webhook requests since the start that were delivered, failed, or are kept in the dead-letter file", gauge.clone());
-        }
+        let webhooks = &self.webhook_counts;
+        r.register("webhook_delivered", "Webhook requests that were delivered", webhooks.delivered.clone());
+        r.register("webhook_failed", "Webhook requests that failed, each try", webhooks.failed.clone());
+        r.register("webhook_dead", "Events that could not be told in an hour and are in the dead-letter file", webhooks.dead.clone());
         let (requests, responses): (Family<Label, Counter>, Family<Label, Counter>) = Default::default();
         for (d, direction) in ["in", "out"].into_iter().enumerate() {
             let label = |name: &'static str, value: String| vec![(name, value), ("direction", direction.to_owned())];
@@ -348,10 +347,6 @@ impl Metrics {
         self.flows.set(gauges.flows as i64);
         self.transactions.set(gauges.transactions as i64);
         self.dropped.set(gauges.dropped as i64);
-        let counts = &self.webhook_counts;
-        for (gauge, count) in self.webhooks.iter().zip([&counts.delivered, &counts.failed, &counts.dead]) {
-            gauge.set(count.load(Ordering::Relaxed) as i64);
-        }
         let (calls, bytes) = gateway.recorder.size();
         self.recorder_calls.set(calls as i64);
         self.recorder_bytes.set(bytes as i64);
@@ -382,6 +377,19 @@ impl Metrics {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
         }
         self.certificate.set(certificate.unwrap_or(0) as f64);
+    }
+
+    /// With one series of every family that has none yet, for the reference.
+    pub fn touched() -> Metrics {
+        let metrics = Metrics::new();
+        let label = vec![("example", String::new())];
+        let counters = [&metrics.calls_total, &metrics.refused_total, &metrics.packets, &metrics.lost, &metrics.one_way, &metrics.faults, &metrics.ice_failed, &metrics.cdr_dropped];
+        counters.into_iter().for_each(|f| drop(f.get_or_create(&label)));
+        [&metrics.trunk_up, &metrics.trunk_calls, &metrics.trunk_limit, &metrics.transcodes, &metrics.ports].into_iter().for_each(|f| drop(f.get_or_create(&label)));
+        [&metrics.delay, &metrics.duration, &metrics.jitter, &metrics.round_trip].into_iter().for_each(|f| drop(f.get_or_create(&label)));
+        [&metrics.setup, &metrics.mos].into_iter().for_each(|f| drop(f.get_or_create(&label)));
+        drop(metrics.trunk_rtt.get_or_create(&label));
+        metrics
     }
 
     /// The exposition.

@@ -33,7 +33,7 @@ pub fn default_path() -> PathBuf {
 /// It cannot be made, or another gateway listens on it.
 pub async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     let show = || format!("the control socket {} cannot be made", path.display());
-    if let Some(folder) = path.parent().filter(|f| !f.exists()) {
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty() && !f.exists()) {
         std::fs::create_dir_all(folder).with_context(show)?;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).with_context(show)?;
     }

@@ -252,6 +252,19 @@ fn a_test_call_goes_straight_to_a_trunk_and_hears_its_own_speech_again() {
     assert!(answer.contains("403 Forbidden"), "not for those who write no dialplans: {answer}");
 }
 
+/// Two calls for a second: that it starts its own gateway and far end, calls, and tells their figures.
+#[test]
+fn a_bench_tells_what_calls_cost_and_where_the_knee_is() {
+    let said = Server::offline(&["bench", "--calls", "2", "--for", "1s", "--codec", "pcmu", "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    assert_eq!((said.code, told["steps"][0]["calls"].as_u64()), (0, Some(2)), "{told}");
+    assert!(told["fine_calls"] == 2 || told["why"].is_string(), "{told}");
+    let server = Server::start("");
+    let against = Server::offline(&["bench", "--calls", "1", "--for", "1s", "--against", &format!("ws://127.0.0.1:{}/sip", server.web), "alice", "secret-a", "9196", "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&against.out).unwrap_or_else(|e| panic!("{e}: {against:?}"));
+    assert_eq!(told["steps"][0]["answered"], 1, "{told}");
+}
+
 #[test]
 fn a_test_call_goes_over_tls_where_the_certificate_is_trusted() {
     let server = Server::start_secure("[credentials]\nsecret = \"0123456789abcdef0123\"");

@@ -84,6 +84,13 @@ impl Server {
     }
 
     fn started(more: &str, events: &str, routes: &str, env: &[(&str, &std::ffi::OsStr)], changes: &[(&str, &str)]) -> Server {
+        // A port that was free may be somebody's connection by the time it is bound: then others.
+        let tries = std::iter::repeat_with(|| Server::try_start(more, events, routes, env, changes)).take(5);
+        tries.flatten().next().expect("five times a port was taken")
+    }
+
+    /// Nothing where a port was taken meanwhile.
+    fn try_start(more: &str, events: &str, routes: &str, env: &[(&str, &std::ffi::OsStr)], changes: &[(&str, &str)]) -> Option<Server> {
         let folder = folder("operator");
         let (web, metrics) = (free_port(), free_port());
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -103,8 +110,12 @@ impl Server {
         let child = Command::new(BINARY).args(["serve", "--log", "text", "-c"]).arg(folder.join("webtrunk.toml"))
             .envs(env.iter().copied()).stderr(log).stdout(Stdio::null()).spawn().expect("it starts");
         let server = Server { child, folder, web, sip, metrics, trunk, socket: Arc::new(socket) };
-        server.until(|| UnixStream::connect(server.socket()).is_ok());
-        server
+        let mut taken = false;
+        server.until(|| {
+            taken = server.log().contains("cannot be bound");
+            taken || UnixStream::connect(server.socket()).is_ok()
+        });
+        (!taken).then_some(server)
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -1,0 +1,137 @@
+//! The book: every file in it is written and checked, every block of commands is run, and the reference is what the
+//! program says of itself.
+
+mod reference;
+
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
+
+/// A page as commands: what `serve` and `demo` start goes on in the background, as in a terminal of its own.
+const PROLOGUE: &str = r#"set -eu
+webtrunk() {
+  case "$1" in
+    serve|demo)
+      "$BINARY" "$@" 2>served.log &
+      for _ in $(seq 200); do
+        if "$BINARY" readyz >/dev/null 2>&1; then return 0; fi
+        sleep 0.05
+      done
+      cat served.log >&2; return 1 ;;
+    *) "$BINARY" "$@" ;;
+  esac
+}
+"#;
+
+fn book() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs")
+}
+
+/// A fenced block: its words and its text.
+struct Block {
+    words: String,
+    text: String,
+}
+
+fn blocks(markdown: &str) -> Vec<Block> {
+    let (mut found, mut open) = (Vec::new(), None::<Block>);
+    for event in Parser::new(markdown) {
+        match event {
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words))) => open = Some(Block { words: words.to_string(), text: String::new() }),
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)) => panic!("an indented block is run by nobody: fence it"),
+            Event::Text(text) => open.iter_mut().for_each(|b| b.text.push_str(&text)),
+            Event::End(TagEnd::CodeBlock) => found.extend(open.take()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Pages of the table of contents, as paths below the book.
+fn pages() -> Vec<String> {
+    let summary = fs::read_to_string(book().join("SUMMARY.md")).expect("a table of contents");
+    let links = Parser::new(&summary).filter_map(|e| if let Event::Start(Tag::Link { dest_url, .. }) = e { Some(dest_url.to_string()) } else { None });
+    links.collect()
+}
+
+/// Writes a page's files and runs its commands in order, in a folder of its own.
+fn run(page: &str, folder: &Path) -> Result<(), String> {
+    let mut script = PROLOGUE.to_owned();
+    let mut commands = 0;
+    for block in blocks(&fs::read_to_string(book().join(page)).map_err(|e| format!("{page}: {e}"))?) {
+        match block.words.split_once(' ') {
+            Some((_, file)) => {
+                let path = folder.join(file);
+                fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(|e| e.to_string())?;
+                fs::write(path, block.text).map_err(|e| e.to_string())?;
+            }
+            None if block.words == "sh" => {
+                commands += 1;
+                script.push_str(&block.text);
+            }
+            None => return Err(format!("{page}: a block of {:?} is neither a file nor run", block.words)),
+        }
+    }
+    if commands == 0 && !folder.join("webtrunk.toml").exists() {
+        return Ok(());
+    }
+    let log = fs::File::create(folder.join("script.log")).map_err(|e| e.to_string())?;
+    let mut child = Command::new("bash").args(["-c", &script]).current_dir(folder).env("BINARY", BINARY).env("WEBTRUNK_CONTROL", folder.join("control.sock")).env_remove("WEBTRUNK_CONFIG")
+        .env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log).process_group(0).spawn().map_err(|e| e.to_string())?;
+    let deadline = Instant::now() + Duration::from_secs(90);
+    let done = loop {
+        match child.try_wait().map_err(|e| e.to_string())? {
+            Some(status) => break status.success(),
+            None if Instant::now() > deadline => break false,
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    // The servers it left in the background are of its process group.
+    let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).stderr(Stdio::null()).status();
+    let _ = child.wait();
+    let said = fs::read_to_string(folder.join("script.log")).unwrap_or_default();
+    let served = fs::read_to_string(folder.join("served.log")).unwrap_or_default();
+    if done && !served.contains("ERROR") { Ok(()) } else { Err(format!("{page}:\n{said}\n--- the gateway's log\n{served}")) }
+}
+
+#[test]
+fn every_block_of_the_book_is_run() {
+    let mut wrong = Vec::new();
+    for (n, page) in pages().iter().enumerate().filter(|(_, p)| !p.starts_with("reference/")) {
+        let folder = std::env::temp_dir().join(format!("webtrunk-docs-{}-{n}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        wrong.extend(run(page, &folder).err());
+        let _ = fs::remove_dir_all(&folder);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Links lead to pages, and every page is in the table of contents.
+#[test]
+fn every_link_leads_somewhere_and_every_page_is_linked() {
+    let pages = pages();
+    for page in &pages {
+        let text = fs::read_to_string(book().join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
+        let here = Path::new(page).parent().unwrap_or(Path::new(""));
+        for event in Parser::new(&text) {
+            let Event::Start(Tag::Link { dest_url, .. }) = event else { continue };
+            if dest_url.contains("://") {
+                continue;
+            }
+            let file = dest_url.split('#').next().unwrap_or_default();
+            assert!(book().join(here).join(file).exists(), "{page} links to {dest_url}");
+        }
+    }
+    for folder in ["tutorial", "how-to", "reference", "explanation"] {
+        for file in fs::read_dir(book().join(folder)).expect("a folder").flatten() {
+            let name = format!("{folder}/{}", file.file_name().to_string_lossy());
+            assert!(pages.contains(&name), "{name} is in no table of contents");
+        }
+    }
+}
