@@ -9,8 +9,10 @@ demo: setup-build
 # Rust's own tests, the digit detector beside an hour of speech, the page's bundle byte for byte, then real SIPp, Chromium, Asterisk and baresip.
 test: setup
 	cargo test --locked
+	cargo test --locked --features otlp --lib telemetry
 	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh
+	interop/package/check.sh
 	interop/run.sh
 
 # With the cases that take a minute and more, and many more random lives.

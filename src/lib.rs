@@ -30,6 +30,7 @@ pub mod observe;
 
 pub mod api;
 pub mod journal;
+pub mod telemetry;
 pub mod transport;
 pub mod web;
 pub mod webhook;

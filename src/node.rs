@@ -17,6 +17,7 @@ use self::core::Core;
 use crate::media::dtls;
 use crate::sip::uri::Transport;
 use crate::sip::transaction::TrunkNumber;
+use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
@@ -149,6 +150,7 @@ impl Node {
             drained: true,
             hooks: HashMap::new(),
             hep: hep(&config, bound.at.udp, clock)?,
+            telemetry: config.otlp.as_deref().map(Telemetry::start).transpose()?,
             tell_gauges,
             malformed: 0,
         };

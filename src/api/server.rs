@@ -3,7 +3,7 @@
 use super::schemas::{NAMES, named};
 use super::{Answer, Api, Problem};
 use crate::config::check::{Inspected, inspect};
-use crate::config::{Config, Scope, SipSettings, WebTls};
+use crate::config::{Config, Scope, SipSettings, WebTls, Webhook};
 use crate::dialplan::Attempt;
 use crate::errors::Code;
 use crate::gateway::Input;
@@ -109,7 +109,7 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     let live = [
         ("limits", before.limits != after.limits), ("recorder", before.recorder != after.recorder), ("api.token", before.api.tokens != after.api.tokens),
-        ("credentials", secrets(before) != secrets(after)),
+        ("credentials", secrets(before) != secrets(after)), ("auth.jwt", before.auth.jwt != after.auth.jwt), ("auth.webhook", before.auth.webhook != after.auth.webhook),
         ("web.origins", before.origins != after.origins), ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace), ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
@@ -120,7 +120,7 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
         ("web.listen", before.web_listen != after.web_listen), ("web.tls", before.web_tls != after.web_tls),
         ("sip.udp", before.udp != after.udp), ("sip.tcp", before.tcp != after.tcp), ("sip.tls", sip(&before.sip) != sip(&after.sip)),
         ("media.ports", before.media.ports != after.media.ports), ("media.browser_port", before.media.browser_port != after.media.browser_port),
-        ("media.workers", before.media.workers != after.media.workers), ("events.cdr", before.cdr_file != after.cdr_file), ("events.webhook", before.webhook != after.webhook), ("events.hep", before.hep != after.hep),
+        ("media.workers", before.media.workers != after.media.workers), ("events.cdr", (&before.cdr_file, &before.cdr_sqlite) != (&after.cdr_file, &after.cdr_sqlite)), ("events.webhook", before.webhook != after.webhook), ("events.hep", before.hep != after.hep), ("telemetry.otlp", before.otlp != after.otlp),
         ("api.control", before.api.control != after.api.control), ("metrics.listen", before.api.metrics != after.api.metrics),
         ("sip.md5, sip.sha256", (before.allow_md5, before.allow_sha256) != (after.allow_md5, after.allow_sha256)),
     ];
@@ -149,7 +149,10 @@ pub async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
             "limits": { "calls": c.limits.calls, "calls_per_user": c.limits.calls_per_user, "new_calls_per_second": c.limits.new_calls_per_second, "max_duration_s": c.limits.max_duration.as_secs() },
             "recorder": { "calls": c.recorder.calls, "memory": c.recorder.memory, "messages": c.recorder.messages },
             "api": { "tokens": c.api.tokens.iter().map(|t| json!({ "name": t.name, "scope": format!("{:?}", t.scope).to_lowercase() })).collect::<Vec<_>>(), "metrics": c.api.metrics },
-            "events": { "cdr": c.cdr_file },
+            "events": { "cdr": { "file": c.cdr_file, "sqlite": c.cdr_sqlite }, "webhook": c.webhook.as_ref().map(Webhook::host), "hep": c.hep },
+            "auth": { "jwt": c.auth.jwt.as_ref().map(|j| json!({ "jwks": format!("{:?}", j.jwks), "audience": j.audience, "issuer": j.issuer, "context": j.context })), "webhook": c.auth.webhook.as_ref().map(Webhook::host) },
+            "credentials": c.credentials.as_ref().map(|k| json!({ "secret": "***", "longest_s": k.longest.as_secs(), "turn": k.turn.as_ref().map(|t| &t.uris) })),
+            "telemetry": { "otlp": c.otlp },
             "user": users.collect::<serde_json::Map<_, _>>(), "trunk": trunks.collect::<serde_json::Map<_, _>>(),
         }))
     }).await

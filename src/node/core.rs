@@ -14,6 +14,7 @@ use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
 use crate::observe::Note;
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
+use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
@@ -63,6 +64,7 @@ pub(super) struct Core {
     /// Web applications that are asked for routes, by URL.
     pub(super) hooks: HashMap<String, Arc<Hook>>,
     pub(super) hep: Option<Hep>,
+    pub(super) telemetry: Option<Telemetry>,
     pub(super) tell_gauges: watch::Sender<Gauges>,
     pub(super) malformed: u64,
 }
@@ -217,6 +219,9 @@ impl Core {
                 // The record first: who is told that a call has ended may look for it.
                 if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
                     journal.record(cdr, &self.clock);
+                }
+                if let (Note::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
+                    telemetry.tell(cdr, &self.clock);
                 }
                 self.feed.tell(&note, now, &self.clock);
                 self.metrics.count(&note, now);
