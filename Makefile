@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: demo test test-all setup setup-build fuzz bench bench-sip bench-media page
+.PHONY: deb static demo test test-all setup setup-build fuzz bench bench-sip bench-media page
 
 SHELL := /bin/bash
 
@@ -31,6 +31,15 @@ setup:
 
 page:
 	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && npm run build
+
+# A Debian package into target/package: binary, systemd unit, manual page, completions, /etc/webtrunk.
+deb: setup-build
+	cargo build --release --locked
+	interop/package/deb.sh
+
+# A binary that needs no library at all, into target/package.
+static: setup-build
+	interop/package/static.sh
 
 fuzz:
 	interop/fuzz.sh

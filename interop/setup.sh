@@ -12,6 +12,7 @@ if [ "$1" = test ]; then
   have sipp || missing+=(sip-tester)
   have sox || missing+=(sox)
   have openssl || missing+=(openssl)
+  have curl || missing+=(curl)
   have python3 || missing+=(python3)
   have debootstrap || missing+=(debootstrap)
   have ip || missing+=(iproute2)

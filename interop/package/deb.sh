@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# deb.sh [BINARY] [FOLDER]: a Debian package of a built webtrunk, into FOLDER (target/package where left out).
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+binary=${1:-$root/target/release/webtrunk}
+out=${2:-$root/target/package}
+[ -x "$binary" ] || { echo "there is no $binary: cargo build --release" >&2; exit 1; }
+version=$("$binary" --version | awk '{ print $2 }')
+arch=$(dpkg --print-architecture)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+install -Dm755 "$binary" "$work/usr/bin/webtrunk"
+[ -n "${KEEP_SYMBOLS:-}" ] || strip --strip-unneeded "$work/usr/bin/webtrunk"
+install -Dm644 "$root/interop/systemd/webtrunk.service" "$work/usr/lib/systemd/system/webtrunk.service"
+install -Dm640 "$root/interop/package/webtrunk.toml" "$work/etc/webtrunk/webtrunk.toml"
+install -Dm640 "$root/interop/package/default.toml" "$work/etc/webtrunk/dialplans/default.toml"
+install -d "$work/usr/share/man/man1" "$work/usr/share/bash-completion/completions" "$work/usr/share/zsh/vendor-completions" "$work/usr/share/fish/vendor_completions.d"
+"$binary" man | gzip -9n > "$work/usr/share/man/man1/webtrunk.1.gz"
+"$binary" completions bash > "$work/usr/share/bash-completion/completions/webtrunk"
+"$binary" completions zsh > "$work/usr/share/zsh/vendor-completions/_webtrunk"
+"$binary" completions fish > "$work/usr/share/fish/vendor_completions.d/webtrunk.fish"
+install -Dm644 "$root/README.md" "$work/usr/share/doc/webtrunk/README.md"
+cat "$root/LICENSE-MIT" > "$work/usr/share/doc/webtrunk/copyright"
+# What it is linked to, by the packages that bring it.
+libc=$(dpkg-query -W -f '${Version}' libc6 | sed 's/-.*//')
+depends="libc6 (>= $libc), adduser"
+ldd "$binary" 2> /dev/null | grep -q libopus.so && depends="$depends, libopus0"
+install -d "$work/DEBIAN"
+printf '/etc/webtrunk/webtrunk.toml\n/etc/webtrunk/dialplans/default.toml\n' > "$work/DEBIAN/conffiles"
+cat > "$work/DEBIAN/control" << EOF
+Package: webtrunk
+Version: $version
+Architecture: $arch
+Maintainer: the engineers of webtrunk <webtrunk@localhost>
+Installed-Size: $(du -sk "$work" | cut -f1)
+Depends: $depends
+Section: comm
+Priority: optional
+Description: SIP-to-WebRTC gateway: a web page can telephone
+ Browsers speak SIP over WebSocket to it and register; it bridges their calls
+ to SIP trunks, and keeps what happened to every call.
+EOF
+cat > "$work/DEBIAN/postinst" << 'EOF'
+#!/bin/sh
+set -e
+if [ "$1" = configure ]; then
+  adduser --system --group --no-create-home --quiet webtrunk
+  # Secrets may be written there.
+  chgrp -R webtrunk /etc/webtrunk
+  chmod 750 /etc/webtrunk /etc/webtrunk/dialplans
+  if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+fi
+EOF
+cat > "$work/DEBIAN/prerm" << 'EOF'
+#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl stop webtrunk.service || true; fi
+EOF
+chmod 755 "$work/DEBIAN/postinst" "$work/DEBIAN/prerm"
+mkdir -p "$out"
+dpkg-deb --root-owner-group --build "$work" "$out/webtrunk_${version}_$arch.deb"
