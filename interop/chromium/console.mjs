@@ -4,26 +4,26 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
-import { SHOTS, HERE, binary, connected, dial, equal, over, phone, start, test, until, work } from "./rig.mjs";
+import { SHOTS, HERE, block, binary, connected, dial, equal, over, phone, start, test, until, work } from "./rig.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js", { paths: [HERE] }), "utf8");
 const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
 
 /** WCAG 2.2 A and AA, by axe; the page's policy lets no script in, so it comes by the debugger. */
-async function accessible(page, what) {
+export async function accessible(page, what) {
   await page.evaluate(axe);
   const found = await page.evaluate(() => axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }));
   equal(found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join("; ")}`).join("\n"), "", `axe on ${what}`);
 }
 
-async function demo(chrome, port, options) {
+export async function demo(chrome, port, options) {
   const child = start(binary, ["demo", "--port", String(port), "--control", join(work, `demo-${port}.sock`)]);
   await until("the demo serves", () => new RegExp(`localhost:${port}`).test(child.output));
   const page = await phone(chrome, { url: `http://localhost:${port}/`, user: null, ...options });
   return { child, page };
 }
 
-async function stop({ child, page }) {
+export async function stop({ child, page }) {
   equal(page.problems.join(), "", "problems on the page");
   await page.context().close();
   child.kill("SIGINT");
@@ -170,7 +170,9 @@ export function consoleCases(chrome) {
     const shop = createServer((request, response) => {
       if (request.url !== "/voice/token") {
         response.setHeader("Content-Type", "text/html");
-        return response.end('<!doctype html><html lang="en"><title>shop</title><script src="http://localhost:8098/call-button.js" defer></script><call-button to="9196" token-url="/voice/token" label="Call us"></call-button>');
+        // The two lines of the book.
+        const lines = block("how-to/call-button.md", "button.html").replace("https://calls.example.com", "http://localhost:8098").replace("+12065550123", "9196");
+        return response.end(`<!doctype html><html lang="en"><title>shop</title>${lines}`);
       }
       const made = execFileSync(binary, ["token", "visitor-1", "--context", "visitors", "--ttl", ttl, "--control", join(config, "c.sock")], { encoding: "utf8" });
       response.setHeader("Content-Type", "application/json");

@@ -76,6 +76,14 @@ export async function recordOf(body, count = 1) {
   return cdrs().slice(before);
 }
 
+/** A file of the book. */
+export function block(page, name) {
+  const text = readFileSync(join(HERE, "../../src/docs", page), "utf8");
+  const found = new RegExp("```\\w+ " + name.replace(".", "\\.") + "\\n([^]*?)```").exec(text);
+  if (!found) throw new Error(`${page} has no block ${name}`);
+  return found[1];
+}
+
 export async function browser() {
   const tone = join(work, "440.wav");
   execFileSync("sox", ["-n", "-r", "48000", "-c", "1", "-b", "16", tone, "synth", "10", "sine", "440", "gain", "-6"]);

@@ -3,6 +3,7 @@ import { readFileSync, rmSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { SHOTS, ROOT, asterisk, binary, browser, cdrs, connected, dial, equal, heard, hears, hearsNothing, over, phone, recordOf, runAll, start, stats, stopAll, test, toneOf, until, webtrunk, work } from "./rig.mjs";
 import { consoleCases } from "./console.mjs";
+import { bookCases } from "./book.mjs";
 import { latency } from "./latency.mjs";
 import { network } from "./network.mjs";
 import { signalling } from "./signalling.mjs";
@@ -284,6 +285,7 @@ test("five calls at once in one browser", async () => {
 });
 
 consoleCases(() => chrome);
+bookCases(() => chrome);
 signalling({ get alice() { return alice; }, get chrome() { return chrome; }, get node() { return node; } });
 network(() => chrome);
 latency(() => chrome);

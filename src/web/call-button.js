@@ -1,6 +1,7 @@
 // <call-button to="+12065550123" token-url="/voice/token">: two lines of HTML make a page telephone.
 //
-// Attributes: to (number or user), token-url (answers with what POST /api/v1/credentials gave your server), label.
+// Attributes: to (number or user), label, and token-url: it answers with what POST /api/v1/credentials gave your
+// server, or with { uri, ws, jwt } where your pages have a JSON Web Token.
 // Events, all bubbling: calling, ringing, connected, ended ({ seconds, reason }), failed ({ reason, code }).
 // Parts for CSS: button, state. Methods: call(), hangUp(). JsSIP is loaded from this gateway on the first press.
 "use strict";
@@ -87,7 +88,9 @@
     #dial(token) {
       const own = `${base.protocol === "https:" ? "wss" : "ws"}://${base.host}${base.pathname}sip`;
       const socket = new JsSIP.WebSocketInterface(token.ws ?? own);
-      this.#ua = new JsSIP.UA({ sockets: [socket], uri: token.uri, authorization_user: token.username, password: token.password, register: false });
+      this.#ua = new JsSIP.UA({ sockets: [socket], uri: token.uri, authorization_user: token.username, password: token.password, register: false,
+        // RFC 8898: a token of the page's own login instead of a password.
+        ...(token.jwt && { authorization_jwt: `Bearer ${token.jwt}` }) });
       let dialled = false;
       this.#ua.on("connected", () => {
         if (dialled) return;

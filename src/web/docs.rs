@@ -1,7 +1,7 @@
 //! The book, served at `/docs`: Markdown in the binary, made HTML when somebody reads it. No script.
 
 use include_dir::{Dir, include_dir};
-use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
+use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd, html};
 use std::fmt::Write as _;
 
 static BOOK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/docs");
@@ -60,6 +60,12 @@ fn scrolled(event: Event<'_>) -> Vec<Event<'_>> {
     match event {
         Event::Start(Tag::Table(_)) => vec![Event::Html("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table\">".into()), event],
         Event::End(TagEnd::Table) => vec![event, Event::Html("</div>".into())],
+        Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words))) if words.contains(' ') => {
+            // A file: its name above it.
+            let name = words.split_once(' ').map_or("", |(_, name)| name).replace(['<', '&'], "");
+            let region = format!("<p class=\"file\">{name}</p><div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{name}\">");
+            vec![Event::Html(region.into()), Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words)))]
+        }
         Event::Start(Tag::CodeBlock(_)) => vec![Event::Html("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Example\">".into()), event],
         Event::End(TagEnd::CodeBlock) => vec![event, Event::Html("</div>".into())],
         other => vec![other],
