@@ -12,7 +12,7 @@ const GROUPS: [&[&str]; 8] = [
     &["config"],
     &["locate", "registrar", "trunk", "worker"],
     &["call", "gateway", "observe", "recorder"],
-    &["api", "journal", "transport", "web", "webhook"],
+    &["api", "journal", "telemetry", "transport", "web", "webhook"],
     &["node"],
 ];
 
