@@ -8,6 +8,7 @@ pub mod look;
 pub mod peers;
 pub mod print;
 pub mod steer;
+pub mod stun;
 pub mod top;
 
 /// Bytes nobody can guess.

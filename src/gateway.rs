@@ -48,7 +48,7 @@ use crate::ids::IdMap;
 use crate::call::desk::{Identity, Waiter, Waiting};
 use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
 use crate::config::Config;
-use crate::dialplan::Route;
+use crate::dialplan::{Considered, Route};
 use crate::errors::Code;
 use crate::locate::{Answer, Locator, Query};
 use crate::media::EndId;
@@ -170,6 +170,8 @@ pub struct Gateway {
     ending: BTreeSet<CallId>,
     /// How many of them have their record written.
     recorded: usize,
+    /// Routes that were looked at in this turn, for the recorder.
+    routed: Vec<(CallId, Vec<Considered>)>,
     /// Calls something happened to in this turn.
     touched: Vec<CallId>,
 }
@@ -221,6 +223,7 @@ impl Gateway {
             dropped: 0,
             refused: 0,
             ending: BTreeSet::new(),
+            routed: Vec::new(),
             touched: Vec::new(),
             recorded: 0,
         }

@@ -73,7 +73,7 @@ enum Command {
     Calls(look::Calls),
     /// A test call without a browser: a score and an exit code
     #[command(after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 below --min-mos.")]
-    Call(call::Call),
+    Call(Box<call::Call>),
     /// More and more calls through a gateway of its own, until one of them suffers
     #[command(after_help = "Examples:\n  webtrunk bench --calls 50 --codec pcmu\n  webtrunk bench --calls 200 --rate 50 -o json")]
     Bench(call::bench::Bench),
@@ -130,10 +130,13 @@ enum Command {
         config: PathBuf,
     },
     /// Look at what usually goes wrong around a gateway: each line ok, or its fix
-    #[command(after_help = "Examples:\n  webtrunk doctor\n  webtrunk doctor -c /etc/webtrunk/webtrunk.toml")]
+    #[command(after_help = "Examples:\n  webtrunk doctor\n  webtrunk doctor -c /etc/webtrunk/webtrunk.toml --stun stun.example.com:3478")]
     Doctor {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
+        /// Ask this STUN server how the world sees us
+        #[arg(long, value_name = "HOST:PORT")]
+        stun: Option<String>,
     },
     /// Credentials for a browser, good for a while
     #[command(after_help = "Examples:\n  webtrunk token alice --ttl 10m\n  webtrunk token visitor-1 --context click-to-call")]
@@ -147,13 +150,21 @@ enum Command {
     },
     /// What a code such as WT-2107 means, and what to do
     #[command(after_help = "Examples:\n  webtrunk explain WT-2107\n  webtrunk explain")]
-    Explain { code: Option<String> },
+    Explain {
+        code: Option<String>,
+        #[arg(long, short, value_enum, default_value_t)]
+        output: print::Output,
+    },
     /// The API's description, OpenAPI 3.1
     #[command(after_help = "Examples:\n  webtrunk openapi > openapi.json\n  webtrunk openapi | jq '.paths | keys'")]
     Openapi,
     /// The JSON Schema of what is read and written: configuration, dialplans, events, records, webhooks
     #[command(after_help = "Examples:\n  webtrunk schema config > config.json\n  webtrunk schema")]
-    Schema { name: Option<String> },
+    Schema {
+        name: Option<String>,
+        #[arg(long, short, value_enum, default_value_t)]
+        output: print::Output,
+    },
     /// Completions for a shell
     #[command(after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk")]
     Completions { shell: clap_complete::Shell },
@@ -168,6 +179,9 @@ enum Command {
         /// Also what lies around it: addresses, ports, names, certificates, as `webtrunk doctor` does
         #[arg(long)]
         online: bool,
+        /// With --online: ask this STUN server how the world sees us
+        #[arg(long, value_name = "HOST:PORT", requires = "online")]
+        stun: Option<String>,
     },
     /// Ask the dialplan what it would do
     #[command(subcommand)]
@@ -229,12 +243,12 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options { listen, port, ip, cdr_file: cdr, control: reach.control.clone() })),
-        Command::CheckConfig { config, online } => Ok(match load(&config) {
+        Command::CheckConfig { config, online, stun } => Ok(match load(&config) {
             Some(c) => {
                 let routes: usize = c.plan.written().map(|x| x.routes.len()).sum();
                 let (users, trunks, contexts) = (c.users.len(), c.trunks.len(), c.plan.written().count());
                 println!("{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes", config.display());
-                if online { doctor(&c, reach)? } else { ExitCode::SUCCESS }
+                if online { doctor(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
             }
             None => ExitCode::from(EXIT_CONFIG),
         }),
@@ -244,18 +258,18 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
         },
         Command::Bench(args) => runtime()?.block_on(tokio::task::LocalSet::new().run_until(call::bench::bench(&args))),
         Command::Ports { args, config } => Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args))),
-        Command::Doctor { config } => match load(&config) {
-            Some(config) => doctor(&config, reach),
+        Command::Doctor { config, stun } => match load(&config) {
+            Some(config) => doctor(&config, reach, stun.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Init(args) => peers::init(&args),
         Command::ApiToken { name, scope } => local::api_token(&name, &scope),
-        Command::Explain { code } => local::explain(code.as_deref()),
+        Command::Explain { code, output } => local::explain(code.as_deref(), output),
         Command::Openapi => {
             print::object(&webtrunk::api::openapi::generate());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Schema { name } => local::schema(name.as_deref()),
+        Command::Schema { name, output } => local::schema(name.as_deref(), output),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "webtrunk", &mut text);
@@ -272,10 +286,10 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn doctor(config: &Config, reach: &Reach) -> anyhow::Result<ExitCode> {
+fn doctor(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let running = Client::new(reach).get("/status").await.is_ok();
-        Ok(local::doctor(config, running).await)
+        Ok(local::doctor(config, running, stun).await)
     })
 }
 

@@ -12,6 +12,7 @@ pub mod verdict;
 
 use crate::call::{CallId, CallTimer, Cdr};
 pub use crate::config::RecorderLimits as Limits;
+use crate::dialplan::Considered;
 use crate::ids::IdMap;
 use crate::media::session::Event as MediaEvent;
 use crate::observe::Line;
@@ -44,6 +45,8 @@ pub enum What {
     Media(MediaEvent),
     /// A timer of the call ran out.
     Timer(CallTimer),
+    /// The routes that were looked at when it was placed.
+    Routed(Vec<Considered>),
 }
 
 /// One thing that happened.
@@ -123,6 +126,7 @@ fn weight(what: &What) -> usize {
         What::Line { text, .. } => text.len(),
         What::Said(line) => line.text.len(),
         What::Media(_) | What::Timer(_) => 64,
+        What::Routed(all) => all.iter().map(|c| 72 + c.route.len() + c.pattern.len() + c.why_not.as_ref().map_or(0, String::len)).sum(),
     }
 }
 

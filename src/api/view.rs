@@ -125,6 +125,7 @@ pub fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
                 let rules = rules.iter().map(|r| json!({ "line": r.line, "from": r.from, "why": r.why })).collect::<Vec<_>>();
                 json!({ "at_s": at, "kind": "message", "lane": lane, "sent": sent, "summary": summary, "repeated": repeated, "text": text, "rules": rules })
             }
+            RowKind::Route { route, pattern, why_not } => json!({ "at_s": at, "kind": "route", "route": route, "pattern": pattern, "why_not": why_not }),
             RowKind::Event { text, code } => json!({ "at_s": at, "kind": "event", "text": text, "code": code }),
         }
     };

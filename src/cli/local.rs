@@ -1,10 +1,11 @@
 //! Commands that need no running gateway: ports, doctor, tokens, words for codes.
 
-use super::{hex, print, random};
+use super::{hex, print, random, stun};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
+use serde_json::json;
 use webtrunk::address::is_public;
 use webtrunk::api::schemas::{NAMES, named};
 use webtrunk::config::{Config, WebTls};
@@ -33,15 +34,23 @@ pub struct Ports {
     /// As rules for nftables
     #[arg(long, conflicts_with = "ufw")]
     nft: bool,
+    #[arg(long, short, value_enum, default_value_t)]
+    output: print::Output,
 }
 
 pub fn ports(config: &Config, args: &Ports) -> ExitCode {
     let range = |a: u16, b: u16, between: &str| if a == b { a.to_string() } else { format!("{a}{between}{b}") };
-    for (protocol, first, last, what) in ports_of(config) {
-        print::line(&match (args.ufw, args.nft) {
-            (true, _) => format!("ufw allow {}/{protocol} comment 'webtrunk: {what}'", range(first, last, ":")),
-            (_, true) => format!("add rule inet filter input {protocol} dport {} accept comment \"webtrunk: {what}\"", range(first, last, "-")),
-            _ => format!("{protocol}  {:<12} {what}", range(first, last, "-")),
+    let all = ports_of(config);
+    if !args.ufw && !args.nft {
+        let items = all.into_iter().map(|(protocol, first, last, what)| json!({ "protocol": protocol, "ports": range(first, last, "-"), "for": what })).collect();
+        print::list(&items, args.output, &[("protocol", |i| print::text(i, "protocol")), ("ports", |i| print::text(i, "ports")), ("for", |i| print::text(i, "for"))], "");
+        return ExitCode::SUCCESS;
+    }
+    for (protocol, first, last, what) in all {
+        print::line(&if args.ufw {
+            format!("ufw allow {}/{protocol} comment 'webtrunk: {what}'", range(first, last, ":"))
+        } else {
+            format!("add rule inet filter input {protocol} dport {} accept comment \"webtrunk: {what}\"", range(first, last, "-"))
         });
     }
     ExitCode::SUCCESS
@@ -63,8 +72,11 @@ fn bad(what: impl Into<String>, fix: impl Into<String>) -> Finding {
 }
 
 /// Looks at everything around a gateway that usually goes wrong; `running` where one answers already, so that its ports are its own.
-pub async fn doctor(config: &Config, running: bool) -> ExitCode {
+pub async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
     let mut found = vec![addresses(config)];
+    if let Some(server) = stun {
+        found.extend(from_outside(config, server, running).await);
+    }
     if running {
         found.push(fine("a gateway runs here, and its ports are its own"));
     } else {
@@ -77,7 +89,7 @@ pub async fn doctor(config: &Config, running: bool) -> ExitCode {
     for trunk in config.trunks.values() {
         found.push(resolve(trunk).await);
     }
-    found.push(match &config.cdr_file {
+    found.push(match config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()) {
         Some(path) => writable(path),
         None => bad("call records are not written", "set [events] cdr = { file = \"cdr.jsonl\" }"),
     });
@@ -96,6 +108,28 @@ fn addresses(config: &Config) -> Finding {
         (false, true) => fine(format!("media is offered at {list}, an address of this machine")),
         (false, false) => fine(format!("media is offered at {list}; this machine is behind 1:1 NAT, which must forward the UDP ports of `webtrunk ports`")),
     }
+}
+
+/// What a STUN server sees of us: our address, whether UDP comes back, and whether a NAT keeps port numbers.
+async fn from_outside(config: &Config, server: &str, running: bool) -> Vec<Finding> {
+    // A gateway that runs has the port; another is as good for the address.
+    let port = if running { 0 } else { config.media.browser_port };
+    let (seen, asked_from) = match stun::seen_from(server, port).await {
+        Ok(found) => found,
+        Err(e) => return vec![bad(format!("{e:#}"), "let UDP out and its answers in; media cannot pass without")],
+    };
+    let address = if config.public_ips.contains(&seen.ip()) {
+        fine(format!("{server} sees us at {}, as public_ip says", seen.ip()))
+    } else {
+        let ours = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        bad(format!("{server} sees us at {}, and browsers are offered {ours}", seen.ip()), format!("set server.public_ip = \"{}\"", seen.ip()))
+    };
+    let port = if seen.port() == asked_from {
+        fine(format!("UDP port {asked_from} stays {asked_from} on the way out"))
+    } else {
+        bad(format!("UDP port {asked_from} is seen as {}: a NAT changes port numbers", seen.port()), "forward the UDP ports of `webtrunk ports` one to one to this machine")
+    };
+    vec![address, port]
 }
 
 fn bindable(config: &Config, protocol: &str, port: u16, what: &str) -> Finding {
@@ -187,9 +221,10 @@ pub fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
 }
 
 /// The JSON Schema called `name`, or their names.
-pub fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
+pub fn schema(name: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
     let Some(name) = name else {
-        NAMES.iter().for_each(|(name, what)| print::line(&format!("{name:<14} {what}")));
+        let all = NAMES.iter().map(|(name, what)| json!({ "name": name, "of": what })).collect();
+        print::list(&all, output, &[("name", |i| print::text(i, "name")), ("of", |i| print::text(i, "of"))], "");
         return Ok(ExitCode::SUCCESS);
     };
     let known = || NAMES.map(|(name, _)| name).join(", ");
@@ -198,9 +233,10 @@ pub fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
 }
 
 /// What a code of the registry means.
-pub fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
+pub fn explain(code: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
     let Some(code) = code else {
-        Code::all().for_each(|(code, entry)| print::line(&format!("{code}  {}", entry.title)));
+        let one = |(code, entry): (Code, &webtrunk::errors::Entry)| json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix });
+        print::list(&Code::all().map(one).collect(), output, &[("code", |i| print::text(i, "code")), ("title", |i| print::text(i, "title"))], "");
         return Ok(ExitCode::SUCCESS);
     };
     let code: Code = code.parse().map_err(anyhow::Error::msg)?;

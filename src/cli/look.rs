@@ -267,6 +267,8 @@ enum CdrWhat {
     Tail {
         #[arg(long, short, default_value_t = 10)]
         n: usize,
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
     },
     /// Records as CSV or JSON lines
     Export {
@@ -295,7 +297,7 @@ const RECORD: [Column; 10] = [
 
 pub async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
     match &args.what {
-        CdrWhat::Tail { n } => print::list(&client.get(&format!("/cdr?limit={n}")).await?, Output::Table, &RECORD, "no call has ended yet"),
+        CdrWhat::Tail { n, output } => print::list(&client.get(&format!("/cdr?limit={n}")).await?, *output, &RECORD, "no call has ended yet"),
         CdrWhat::Export { from, to, format } => {
             let records = client.get(&format!("/cdr?limit=10000{}", given(&[("from", from), ("to", to)]))).await?;
             if format == "jsonl" {

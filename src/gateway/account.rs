@@ -57,6 +57,9 @@ impl Gateway {
             Some(Heard::Media(call, event)) => self.recorder.add(now, call, What::Media(event)),
             None => {}
         }
+        for (call, considered) in std::mem::take(&mut self.routed) {
+            self.recorder.add(now, call, What::Routed(considered));
+        }
         for output in out {
             match output {
                 Output::Send(transmit) => self.account_sent(now, transmit.hop, &transmit.bytes),

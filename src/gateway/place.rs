@@ -108,7 +108,8 @@ impl Gateway {
         let (dialled, wanted_instance) = self.gruu(&uri)?;
         let permits = account.as_ref().map_or(Permits::NONE, |a| &a.permits);
         let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled, unix: self.unix(now), permits });
-        let verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
+        let mut verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
+        self.routed.push((id, std::mem::take(&mut verdict.trace)));
         let number = verdict.number.clone();
         // Who takes the place of a call that goes on needs no route: it was let in already.
         let route = match (&replaces, verdict.decide(&context)) {

@@ -41,6 +41,8 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
         line.push_str(&head);
     }
     let _ = writeln!(out, "{}", line.trim_end());
+    let mut routes = rows.iter().filter_map(|r| if let RowKind::Route { why_not, .. } = &r.kind { Some(why_not.is_some()) } else { None }).peekable();
+    let lost = routes.peek().is_some() && routes.all(|unfit| unfit);
     for row in rows {
         match &row.kind {
             RowKind::Message { lane, sent, summary, repeated, text, rules } => {
@@ -51,6 +53,12 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
                     out.push('\n');
                 }
             }
+            // The dialplan's reasons are read where it is to blame.
+            RowKind::Route { route, pattern, why_not } if full || lost => {
+                let (mark, why) = why_not.as_ref().map_or(("✓", String::new()), |why| ("✗", format!(": {why}")));
+                let _ = writeln!(out, "{}  ┆ {mark} {route}  {pattern}{why}", clock(row.at));
+            }
+            RowKind::Route { .. } => {}
             RowKind::Event { text, code } => {
                 let code = code.as_ref().map(|c| format!("  {c}")).unwrap_or_default();
                 let _ = writeln!(out, "{}  ┆ {text}{code}", clock(row.at));
@@ -118,6 +126,7 @@ pub fn mermaid(lanes: &[String], rows: &[Row]) -> String {
                 let (from, to) = if *sent { (1, column(*lane)) } else { (column(*lane), 1) };
                 let _ = writeln!(out, "  p{from}->>p{to}: {} ({} s)", safe(summary), clock(row.at).trim());
             }
+            RowKind::Route { .. } => {}
             RowKind::Event { text, .. } => {
                 let _ = writeln!(out, "  Note over p1: {}", safe(text));
             }
@@ -149,7 +158,7 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
     // An event's text may reach beyond the last line; about 7 units a character.
     let longest = rows.iter().map(|r| if let RowKind::Event { text, code } = &r.kind { text.chars().count() + code.as_ref().map_or(0, |c| c.len() + 1) } else { 0 }).max().unwrap_or(0);
     let width = (x(heads.len().saturating_sub(1)) + 90).max(x(0) + 24 + longest * 7);
-    let height = 70 + rows.len() * STEP;
+    let height = 70 + rows.iter().filter(|r| !matches!(r.kind, RowKind::Route { .. })).count() * STEP;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"call ladder\" \
          font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"currentColor\" stroke=\"none\">\n"
@@ -157,8 +166,10 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
     for (n, head) in heads.iter().enumerate() {
         let _ = writeln!(out, "<text x=\"{0}\" y=\"24\" text-anchor=\"middle\" font-weight=\"600\">{1}</text><line x1=\"{0}\" y1=\"36\" x2=\"{0}\" y2=\"{height}\" stroke=\"currentColor\" stroke-opacity=\".3\"/>", x(n), escape(head));
     }
-    for (n, row) in rows.iter().enumerate() {
-        let y = 62 + n * STEP;
+    // The dialplan's reasons are words, and read beside the picture; `n` is the row's place among all.
+    let drawn = rows.iter().enumerate().filter(|(_, r)| !matches!(r.kind, RowKind::Route { .. }));
+    for (place, (n, row)) in drawn.enumerate() {
+        let y = 62 + place * STEP;
         let _ = writeln!(out, "<text x=\"64\" y=\"{}\" text-anchor=\"end\" font-size=\"11\" fill-opacity=\".75\">{}</text>", y + 4, clock(row.at).trim());
         match &row.kind {
             RowKind::Message { lane, sent, summary, repeated, .. } => {
@@ -173,6 +184,7 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
                      <polygon points=\"{to},{y} {base},{over} {base},{under}\"/><text x=\"{middle}\" y=\"{above}\" text-anchor=\"middle\">{label}</text></g>"
                 );
             }
+            RowKind::Route { .. } => {}
             RowKind::Event { text, code } => {
                 let code = code.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
                 let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" font-style=\"italic\" fill-opacity=\".85\">{}{}</text>", x(0) + 8, y + 4, escape(text), escape(&code));

@@ -26,6 +26,8 @@ pub enum RowKind {
     /// `lane`: 0 is the caller's; `sent`: by us. `text` is the whole message, secrets masked; `rules` are those
     /// by which a description in it was made of the other side's.
     Message { lane: usize, sent: bool, summary: String, repeated: bool, text: String, rules: Vec<Rule> },
+    /// A route that was looked at; `why_not` where it did not take the call.
+    Route { route: String, pattern: String, why_not: Option<String> },
     /// Something that is no message.
     Event { text: String, code: Option<String> },
 }
@@ -41,6 +43,10 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
     let mut described: Vec<(usize, String)> = Vec::new();
     for (n, entry) in flight.entries.iter().enumerate() {
         let at = entry.at.saturating_duration_since(flight.started);
+        if let What::Routed(all) = &entry.what {
+            out.extend(all.iter().map(|c| Row { at, kind: RowKind::Route { route: shown(&c.route), pattern: shown(&c.pattern), why_not: c.why_not.as_deref().map(shown) } }));
+            continue;
+        }
         if n == super::HEAD && flight.skipped > 0 {
             let text = format!("… {} entries left out …", flight.skipped);
             out.push(Row { at: last, kind: RowKind::Event { text, code: None } });
@@ -67,6 +73,7 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
                 RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: shown(text), rules: Vec::new() }
             }
             What::Said(line) => RowKind::Event { text: line.text.clone(), code: line.code.is_fault().then(|| line.code.to_string()) },
+            What::Routed(_) => continue,
             What::Timer(timer) => match ran_out(*timer, &name) {
                 Some(text) => RowKind::Event { text, code: None },
                 None => continue,

@@ -97,7 +97,12 @@ pub fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
         let found = (0..theirs.len()).find(|n| same(*n));
         found.iter().for_each(|n| taken[*n] = true);
         let from = found.map(|n| theirs[n]).filter(|from| from != line).map(str::to_owned);
-        let why = if is_digits(codec.as_ref()) { DIGITS } else { why_sent(own, found.is_some()) };
+        let why = match source {
+            _ if is_digits(codec.as_ref()) => DIGITS,
+            // A far end of our own, or an offer nobody asked for.
+            None if codec.is_some() => "a format this side may speak",
+            _ => why_sent(own, found.is_some()),
+        };
         out.push(Rule { line: Some((*line).to_owned()), from, why });
     }
     let left = theirs.iter().zip(&taken).filter(|(line, taken)| !**taken && !line.is_empty()).map(|(line, _)| *line);

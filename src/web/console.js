@@ -104,7 +104,9 @@ async function ladderView(id, interactive) {
     group.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(ladder, at, text, group); } });
   });
   const frame = h("div", { class: "ladder", role: "region", "aria-label": "Ladder", tabindex: "0" }, svg);
-  return { ladder, element: interactive ? h("div", { class: "card" }, frame, text) : frame };
+  const considered = ladder.rows.filter((r) => r.kind === "route").map((r) => h("li", {}, r.why_not ? `✗ ${r.route}: ${r.pattern}, ${r.why_not}` : `✓ ${r.route}: ${r.pattern}`));
+  const routes = h("details", {}, h("summary", {}, `Routes considered: ${considered.length}`), h("ul", {}, ...considered));
+  return { ladder, element: interactive ? h("div", { class: "card" }, frame, routes, text) : frame };
 }
 
 function chart(leg) {

@@ -1,5 +1,6 @@
 //! What is told and written has the shape that is published, and what was written is found again.
 
+use crate::phone::Phone;
 use crate::server::{Server, Shop, Trunk};
 use serde_json::Value;
 
@@ -60,6 +61,35 @@ fn what_is_told_asked_and_written_fits_the_published_schemas() {
     assert!(!schema("route-answer").is_valid(&serde_json::json!({ "do": [{ "eko": true }] })), "a schema that takes anything is none");
 }
 
+/// What the test above does not bring about: a phone that rings and leaves, a trunk that fails.
+#[test]
+fn every_kind_of_event_is_told_by_a_served_gateway() {
+    let route = "[[route]]\nname = \"Ring\"\nmatch = \"800\"\ndo = [{ ring = [\"user:alice\"], timeout = \"5s\" }]\n\
+                 [[route]]\nname = \"Lost\"\nmatch = \"801\"\ndo = [{ dial = [\"trunk:z-gone\"], timeout = \"2s\" }]\n";
+    let server = Server::start_with("[trunk.z-gone]\nuri = \"sip:127.0.0.1:1;transport=tls\"\n", "url = \"https://192.0.2.1/x\", secret = \"0123456789abcdef\"", route, &Shop::open());
+    let events = server.follow(&["events"]);
+    server.until(|| {
+        server.run(&["trunks", "disable", "peer"]);
+        server.run(&["trunks", "enable", "peer"]);
+        events.lines().iter().any(|l| l.contains("trunk.down"))
+    });
+    let mut phone = Phone::register(server.web, "wt.test", "alice", "secret-a");
+    let mut trunk = Trunk::new(&server);
+    let ringing = std::thread::spawn(move || {
+        let invite = phone.hear("INVITE");
+        phone.reply(&invite, 180);
+        phone.reply(&invite, 486);
+        phone
+    });
+    assert_eq!(trunk.invite("800"), 486);
+    drop(ringing.join().expect("it rang"));
+    assert!(trunk.invite("801") >= 400);
+    for kind in ["registration.added", "call.ringing", "call.warning", "registration.removed", "call.ended", "trunk.up"] {
+        server.until(|| events.lines().iter().any(|l| l.contains(&format!("\"type\":\"{kind}\""))));
+    }
+    all_fit(&schema("event"), &lines(&events.lines().join("\n")));
+}
+
 #[test]
 fn what_people_write_fits_too_and_a_slip_does_not() {
     let toml = |text: &str| serde_json::to_value(toml::from_str::<toml::Table>(text).expect("TOML")).expect("JSON");
@@ -72,7 +102,7 @@ fn what_people_write_fits_too_and_a_slip_does_not() {
     assert!(!config.is_valid(&toml("[server]\ndomian = \"x\"\n")));
     assert!(!dialplan.is_valid(&toml("[[route]]\nname = \"A\"\nmatch = 5\ndo = []\n")));
     let listed = Server::offline(&["schema"]).out;
-    assert!(listed.contains("route-request") && listed.lines().count() == 8);
+    assert!(listed.contains("route-request") && listed.lines().count() == 9);
     let wrong = Server::offline(&["schema", "confg"]);
     assert!(wrong.code == 1 && wrong.err.contains("known: config, dialplan"));
 }

@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn what_is_no_echo_is_none() {
         assert_eq!(echo(5 * RATE, &vec![0; 5 * RATE], Duration::ZERO), None);
-        let tone: Vec<i16> = (0..5 * RATE).map(|n| (5_000.0 * (n as f32 * 0.7854).sin()) as i16).collect();
+        let tone: Vec<i16> = (0..5 * RATE).map(|n| (5_000.0 * (n as f32 * 0.75).sin()) as i16).collect();
         assert_eq!(echo(5 * RATE, &tone, Duration::ZERO), None);
         assert_eq!(echo(0, &[], Duration::ZERO), None);
     }

@@ -1,0 +1,72 @@
+//! A phone over WebSocket: it registers, and says what it is told to the INVITE that comes.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use webtrunk::sip::build::Writer;
+use webtrunk::sip::parse::{Framing, HeaderName};
+use webtrunk::sip::{Message, Method, digest};
+
+pub struct Phone {
+    runtime: tokio::runtime::Runtime,
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Phone {
+    /// Connects to the web port and registers `user`.
+    pub fn register(web: u16, domain: &str, user: &str, password: &str) -> Phone {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let socket = runtime.block_on(async {
+            let mut request = format!("ws://127.0.0.1:{web}/sip").into_client_request().expect("a request");
+            request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse().expect("a value"));
+            let stream = TcpStream::connect(("127.0.0.1", web)).await.expect("it listens");
+            tokio_tungstenite::client_async(request, stream).await.expect("it takes SIP").0
+        });
+        let mut phone = Phone { runtime, socket };
+        let uri = format!("sip:{domain}");
+        let register = |cseq: u32, credentials: Option<(HeaderName, String)>| {
+            let mut request = Writer::request(Method::Register, &uri);
+            request.put(HeaderName::Via, format_args!("SIP/2.0/WS phone.invalid;branch=z9hG4bK{cseq}{user}"));
+            request.put(HeaderName::MaxForwards, 70);
+            request.put(HeaderName::From, format_args!("<sip:{user}@{domain}>;tag=phone"));
+            request.put(HeaderName::To, format_args!("<sip:{user}@{domain}>"));
+            request.put(HeaderName::CallId, format_args!("phone-{user}"));
+            request.put(HeaderName::CSeq, format_args!("{cseq} REGISTER"));
+            request.put(HeaderName::Contact, format_args!("<sip:{user}@phone.invalid;transport=ws>;expires=300"));
+            credentials.into_iter().for_each(|(name, value)| request.put(name, value));
+            request.end()
+        };
+        phone.say(&register(1, None));
+        let challenge = phone.hear("401");
+        let credentials = digest::answer(&challenge, None, user, password, &uri, Method::Register, "c0ffee");
+        phone.say(&register(2, credentials));
+        phone.hear("200");
+        phone
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        self.runtime.block_on(self.socket.send(Frame::text(text))).expect("sent");
+    }
+
+    /// The next message of this method or status.
+    pub fn hear(&mut self, what: &str) -> Message {
+        loop {
+            let socket = &mut self.socket;
+            let frame = self.runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(20), socket.next()).await });
+            let Frame::Text(text) = frame.unwrap_or_else(|_| panic!("no {what} came")).expect("open").expect("a frame") else { continue };
+            let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).expect("SIP");
+            if message.method_token() == what || message.status().to_string() == what {
+                return message;
+            }
+        }
+    }
+
+    /// Answers a request without a body.
+    pub fn reply(&mut self, request: &Message, status: u16) {
+        let response = Writer::response(request, status, Some("phone")).end();
+        self.say(&response);
+    }
+}
