@@ -185,7 +185,7 @@ impl Call {
     /// Media's news about this call's session.
     pub fn media(&mut self, desk: &mut Desk<'_>, notice: Notice) {
         match notice {
-            Notice::Opened { end, address } => self.opened(desk, end, address),
+            Notice::Opened { end, address, tcp } => self.opened(desk, end, address, tcp),
             Notice::OpenFailed { end, why } if end == self.a.end || self.link.is_some_and(|l| l.end == end) => {
                 self.finish(desk, HangupBy::Us, Reject::new(503, why).retry_after(5));
             }
@@ -201,9 +201,9 @@ impl Call {
         }
     }
 
-    fn opened(&mut self, desk: &mut Desk<'_>, end: EndId, address: std::net::SocketAddr) {
+    fn opened(&mut self, desk: &mut Desk<'_>, end: EndId, address: std::net::SocketAddr, tcp: bool) {
         if let Some(leg) = self.leg_mut(end) {
-            leg.opened(address);
+            leg.opened(address, tcp);
         }
         if self.link.is_some_and(|l| l.end == end) {
             self.link_opened(desk, address.port());

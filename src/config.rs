@@ -227,6 +227,8 @@ pub struct SipSettings {
 pub struct Media {
     pub ports: (u16, u16),
     pub browser_port: u16,
+    /// Browsers may come to that port over TCP too.
+    pub ice_tcp: bool,
     pub workers: usize,
     pub codecs: Vec<Codec>,
     pub complexity: u8,

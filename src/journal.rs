@@ -1,4 +1,4 @@
-//! Records on disk: a JSON line per call, a row of a database, or both; written and synced by threads of their own.
+//! Records on disk: a JSON line per call, a row of a database, or both; the lines by the core, the rows by a thread.
 
 pub mod search;
 mod sqlite;
@@ -9,10 +9,11 @@ use crate::media::Statistics;
 use crate::recorder::verdict::Verdict;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -94,20 +95,19 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     })
 }
 
-/// The way to the writing threads, one for each place. Dropping it waits until everything is on disk.
+/// Where records go. Dropping it waits until everything is on disk.
 pub struct Journal {
-    places: Vec<Writer>,
+    lines: Option<Lines>,
+    database: Option<Database>,
+    dropped: Box<dyn Fn(&'static str, usize) + Send>,
 }
 
-struct Writer {
-    records: Option<SyncSender<(Arc<Cdr>, WallClock)>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-/// Records that may wait for one place.
+/// Records that may wait for the database.
 const QUEUE: usize = 10_000;
-/// Records of one transaction, or one write.
+/// Records of one transaction.
 const BATCH: usize = 512;
+/// Lines are on the disk itself at most this much later; a process that is killed loses none of them.
+const SYNC: Duration = Duration::from_millis(100);
 
 impl Journal {
     /// Opens a file of lines for appending, a database, or both. `dropped` is told what did not reach a place.
@@ -115,57 +115,119 @@ impl Journal {
     /// # Errors
     /// One of them cannot be opened.
     pub fn open(file: Option<&Path>, database: Option<&Path>, dropped: impl Fn(&'static str, usize) + Clone + Send + 'static) -> anyhow::Result<Journal> {
-        let mut places = Vec::new();
-        if let Some(path) = file {
-            let mut file = OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("events.cdr file {} cannot be opened", path.display()))?;
-            places.push(Writer::start("file", dropped.clone(), move |records| {
-                let (lines, before) = (records.iter().map(|r| format!("{r}\n")).collect::<String>(), file.metadata()?.len());
-                // Half a line would spoil the next one too.
-                if let Err(e) = file.write_all(lines.as_bytes()) {
-                    file.set_len(before)?;
-                    return Err(e.into());
-                }
-                Ok(file.sync_data()?)
-            })?);
-        }
-        if let Some(path) = database {
-            let mut connection = sqlite::open(path).with_context(|| format!("events.cdr sqlite {} cannot be opened", path.display()))?;
-            places.push(Writer::start("sqlite", dropped, move |records| Ok(sqlite::write(&mut connection, records)?))?);
-        }
-        Ok(Journal { places })
+        let lines = file.map(|path| Lines::open(path).with_context(|| format!("events.cdr file {} cannot be opened", path.display()))).transpose()?;
+        let lost = dropped.clone();
+        let database = database.map(|path| Database::open(path, lost).with_context(|| format!("events.cdr sqlite {} cannot be opened", path.display()))).transpose()?;
+        Ok(Journal { lines, database, dropped: Box::new(dropped) })
     }
 
-    /// Hands a record over; it is never dropped: a full queue makes the core wait for the disk.
-    pub fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock) {
-        for records in self.places.iter().filter_map(|w| w.records.as_ref()) {
+    /// Hands a record over. Its line is the kernel's when this returns; the database's queue, once full, makes the
+    /// core wait: nothing is dropped.
+    pub fn record(&mut self, cdr: &Arc<Cdr>, clock: &WallClock) {
+        if let Some(lines) = &mut self.lines
+            && let Err(e) = lines.write(&format!("{}\n", to_json(cdr, clock)))
+        {
+            (self.dropped)("file", 1);
+            tracing::error!(code = "WT-5001", "a call record cannot be written: {e}");
+        }
+        if let Some(records) = self.database.as_ref().and_then(|d| d.records.as_ref()) {
             let _ = records.send((cdr.clone(), *clock));
         }
     }
 }
 
-impl Writer {
-    fn start(place: &'static str, dropped: impl Fn(&'static str, usize) + Send + 'static, mut write: impl FnMut(&[Value]) -> anyhow::Result<()> + Send + 'static) -> std::io::Result<Writer> {
-        let (records, inbox) = sync_channel::<(Arc<Cdr>, WallClock)>(QUEUE);
-        let thread = std::thread::Builder::new().name(format!("cdr-{place}")).spawn(move || {
-            while let Ok(first) = inbox.recv() {
-                let batch = std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok())).take(BATCH);
-                // Made readable here: the core has calls to see to.
-                let records: Vec<Value> = batch.map(|(cdr, clock)| to_json(&cdr, &clock)).collect();
-                // A disk that is full for a moment, a database somebody else holds: once more before it is lost.
-                if let Err(e) = write(&records).or_else(|_| write(&records)) {
-                    dropped(place, records.len());
-                    tracing::error!(code = "WT-5001", "{} call record(s) cannot be written to {place}: {e:#}", records.len());
+/// The file, and the thread that has the disk keep what was written.
+struct Lines {
+    file: File,
+    state: Arc<LinesState>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct LinesState {
+    written: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Lines {
+    fn open(path: &Path) -> std::io::Result<Lines> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let (synced, state) = (file.try_clone()?, Arc::new(LinesState::default()));
+        let shared = state.clone();
+        let thread = std::thread::Builder::new().name("cdr-sync".into()).spawn(move || {
+            loop {
+                let over = shared.over.load(Ordering::Acquire);
+                if shared.written.swap(false, Ordering::AcqRel)
+                    && let Err(e) = synced.sync_data()
+                {
+                    tracing::error!(code = "WT-5001", "the disk does not keep call records: {e}");
+                }
+                if over {
+                    return;
+                }
+                // Who has written nothing wakes nobody; who has is not waited for at once.
+                std::thread::park();
+                if !shared.over.load(Ordering::Acquire) {
+                    std::thread::park_timeout(SYNC);
                 }
             }
         })?;
-        Ok(Writer { records: Some(records), thread: Some(thread) })
+        Ok(Lines { file, state, thread: Some(thread) })
+    }
+
+    /// Writes a line; once more where the disk is full for a moment. Half a line would spoil the next one too.
+    fn write(&mut self, line: &str) -> std::io::Result<()> {
+        let before = self.file.metadata()?.len();
+        let mut once = || self.file.write_all(line.as_bytes()).inspect_err(|_| drop(self.file.set_len(before)));
+        once().or_else(|_| once())?;
+        if !self.state.written.swap(true, Ordering::AcqRel)
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        Ok(())
     }
 }
 
-impl Drop for Journal {
+impl Drop for Lines {
     fn drop(&mut self) {
-        self.places.iter_mut().for_each(|w| drop(w.records.take()));
-        for thread in self.places.iter_mut().filter_map(|w| w.thread.take()) {
+        self.state.over.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The database, written by a thread of its own: a commit waits for the disk.
+struct Database {
+    records: Option<SyncSender<(Arc<Cdr>, WallClock)>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Database {
+    fn open(path: &Path, dropped: impl Fn(&'static str, usize) + Send + 'static) -> anyhow::Result<Database> {
+        let mut connection = sqlite::open(path)?;
+        let (records, inbox) = sync_channel::<(Arc<Cdr>, WallClock)>(QUEUE);
+        let thread = std::thread::Builder::new().name("cdr-sqlite".into()).spawn(move || {
+            while let Ok(first) = inbox.recv() {
+                let batch = std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok())).take(BATCH);
+                let records: Vec<Value> = batch.map(|(cdr, clock)| to_json(&cdr, &clock)).collect();
+                // Somebody else holds it: once more before it is lost.
+                if let Err(e) = sqlite::write(&mut connection, &records).or_else(|_| sqlite::write(&mut connection, &records)) {
+                    dropped("sqlite", records.len());
+                    tracing::error!(code = "WT-5001", "{} call record(s) cannot be written to the database: {e:#}", records.len());
+                }
+            }
+        })?;
+        Ok(Database { records: Some(records), thread: Some(thread) })
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.records.take();
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }

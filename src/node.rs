@@ -25,7 +25,7 @@ use crate::transport::{Arrival, Inbox, tcp, tls};
 use crate::web::{self, Web};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
-use crate::worker::{Notice, Worker};
+use crate::worker::{Notice, Streamed, Worker};
 use anyhow::Context;
 use rand_core::{OsRng, TryRngCore};
 use std::collections::HashMap;
@@ -131,7 +131,10 @@ impl Node {
         let origins = Arc::new(OnceLock::new());
         api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let control = control(&config, &origin.control).await?;
-        let web_port = Arc::new(Web::new(inbox.clone(), &config, tls, gauges.clone(), api::router(api.clone()), page_token(&config, &api)?));
+        let mut web_port = Web::new(inbox.clone(), &config, tls, gauges.clone(), api::router(api.clone()), page_token(&config, &api)?);
+        // The first worker has the browsers' port itself; the others count up from it.
+        web_port.streams = workers.first().filter(|w| w.shares(bound.at.web)).map(Worker::streams);
+        let web_port = Arc::new(web_port);
         let _ = origins.set(web_port.clone());
         let core = Core {
             gateway,
@@ -356,8 +359,13 @@ fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox, metrics: 
         let tell = move |session: u64, notice: Notice| {
             let _ = core.blocking_send(Arrival::Input(Input::Media { session, notice }));
         };
-        Worker::start(&format!("media-{n}"), at, ports.clone(), dtls.clone(), metrics.late.clone(), tell)
-            .with_context(|| format!("media.browser_port: UDP {at} cannot be bound"))
+        let streamed = match config.media.ice_tcp {
+            false => Streamed::No,
+            true if port != 0 && port == config.web_listen.port() => Streamed::ByWeb,
+            true => Streamed::Own,
+        };
+        Worker::start(&format!("media-{n}"), at, streamed, ports.clone(), dtls.clone(), metrics.late.clone(), tell)
+            .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
     };
     let workers = (0..config.media.workers).map(one).collect::<anyhow::Result<_>>()?;
     Ok((workers, ports))

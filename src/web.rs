@@ -5,6 +5,7 @@ pub mod docs;
 use crate::config::Config;
 use crate::gateway::Gauges;
 use crate::transport::{Inbox, ws};
+use crate::worker::Streams;
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
@@ -53,6 +54,8 @@ pub struct Web {
     pub connections: AtomicUsize,
     pub sources: Mutex<HashMap<IpAddr, usize>>,
     pub handshakes: Semaphore,
+    /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
+    pub streams: Option<Streams>,
 }
 
 impl Web {
@@ -62,7 +65,7 @@ impl Web {
     ) -> Web {
         let handshakes = Semaphore::new(MAX_HANDSHAKES);
         let (origins, domain, login) = (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
-        Web { inbox, origins, domain, login, gauges, api, page_token, tls, connections: AtomicUsize::new(0), sources: Mutex::default(), handshakes }
+        Web { inbox, origins, domain, login, gauges, api, page_token, tls, connections: AtomicUsize::new(0), sources: Mutex::default(), handshakes, streams: None }
     }
 
     /// Lets pages of these origins in from now on.
@@ -121,6 +124,7 @@ pub async fn serve(listener: TcpListener, web: Arc<Web>) {
         let _ = stream.set_nodelay(true);
         let web = web.clone();
         tokio::spawn(async move {
+            let Some(stream) = spoken(stream, &web).await else { return };
             match &web.tls {
                 None => connection(stream, remote, seat).await,
                 Some(tls) => {
@@ -133,6 +137,21 @@ pub async fn serve(listener: TcpListener, web: Arc<Web>) {
                 }
             }
         });
+    }
+}
+
+/// The connection, unless its first byte is that of a framed STUN check: neither HTTP nor TLS begins with nought.
+/// Such a one is a browser's media, and a worker's.
+async fn spoken(stream: tokio::net::TcpStream, web: &Web) -> Option<tokio::net::TcpStream> {
+    let Some(streams) = &web.streams else { return Some(stream) };
+    let mut first = [0];
+    match timeout(HEAD_DEADLINE, stream.peek(&mut first)).await {
+        Ok(Ok(1)) if first[0] == 0 => {
+            stream.into_std().ok().into_iter().for_each(|s| streams.give(s));
+            None
+        }
+        Ok(Ok(_)) => Some(stream),
+        _ => None,
     }
 }
 

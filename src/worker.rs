@@ -7,6 +7,7 @@ pub mod lateness;
 mod load;
 pub mod ports;
 mod running;
+mod streams;
 
 use crate::media::dtls::Identity;
 use crate::media::player::Source;
@@ -50,7 +51,19 @@ pub enum Command {
 enum Order {
     Command(Command),
     Open { session: u64, end: EndId, kind: Opening, ssrc: u32, cname: String, seed: u64 },
+    /// A browser's connection, taken by the web port.
+    Stream(std::net::TcpStream),
     Stop,
+}
+
+/// Whether browsers may come over TCP, to the number of their UDP port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Streamed {
+    No,
+    /// The port is ours, or the system has given it to somebody else meanwhile.
+    Own,
+    /// The web port has that number, and hands over who speaks no HTTP.
+    ByWeb,
 }
 
 enum Opening {
@@ -66,7 +79,8 @@ pub struct Behind;
 #[derive(Debug)]
 pub enum Notice {
     /// The end's own address; only the port is meaningful.
-    Opened { end: EndId, address: SocketAddr },
+    /// `tcp`: browsers may come to that port over TCP too.
+    Opened { end: EndId, address: SocketAddr, tcp: bool },
     OpenFailed { end: EndId, why: String },
     Media(MediaEvent),
     EndClosed { end: EndId, statistics: Box<Statistics> },
@@ -77,12 +91,13 @@ pub enum Notice {
 /// The way to a running worker.
 pub struct Worker {
     orders: SyncSender<Order>,
-    waker: Waker,
+    waker: Arc<Waker>,
     ports: Arc<PortRange>,
     /// Something was handed over since the last wake that cannot wait.
     behind: Cell<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     pub browser_address: SocketAddr,
+    tcp: bool,
 }
 
 /// Commands that may wait for a worker.
@@ -94,19 +109,22 @@ impl Worker {
     /// # Errors
     /// The port cannot be bound.
     pub fn start(
-        name: &str, browser: SocketAddr, ports: Arc<PortRange>, identity: Arc<Identity>, late: Arc<Lateness>,
+        name: &str, browser: SocketAddr, streamed: Streamed, ports: Arc<PortRange>, identity: Arc<Identity>, late: Arc<Lateness>,
         tell: impl Fn(u64, Notice) + Send + 'static,
     ) -> io::Result<Worker> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), running::WAKE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
         let socket = bind(browser)?;
         running::listen(poll.registry(), &socket, running::BROWSER)?;
         let browser_address = socket.local_addr()?;
+        let listener = listener(browser, browser_address, streamed)?;
+        let tcp = streamed == Streamed::ByWeb || listener.is_some();
+        let listener = listener.map(mio::net::TcpListener::from_std).map(|mut l| poll.registry().register(&mut l, running::LISTENER, mio::Interest::READABLE).map(|()| l)).transpose()?;
         let (orders, inbox) = sync_channel(QUEUE);
         let range = ports.clone();
         let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || Running::new(poll, inbox, socket, range, (identity, late), Box::new(tell)).run())?;
-        Ok(Worker { orders, waker, ports, thread: Some(thread), behind: Cell::new(false), browser_address })
+        let thread = thread.spawn(move || Running::new(poll, inbox, (socket, listener), range, (identity, late), Box::new(tell)).run())?;
+        Ok(Worker { orders, waker, ports, thread: Some(thread), behind: Cell::new(false), browser_address, tcp })
     }
 
     /// Hands a command over; the thread sees it after [`wake`](Self::wake). An end is opened here and now, so
@@ -132,7 +150,7 @@ impl Worker {
         };
         // No wake for this: until the end is configured nobody is heard on it, and what a browser sends wakes.
         self.order(Order::Open { session, end, kind, ssrc, cname, seed })?;
-        Ok(Some(Notice::Opened { end, address }))
+        Ok(Some(Notice::Opened { end, address, tcp: self.tcp && address == self.browser_address }))
     }
 
     fn order(&self, order: Order) -> Result<(), Behind> {
@@ -149,6 +167,49 @@ impl Worker {
         if self.behind.replace(false) {
             let _ = self.waker.wake();
         }
+    }
+}
+
+/// Takes a browser's connection over; it is closed where the worker is too far behind.
+#[derive(Clone)]
+pub struct Streams(SyncSender<Order>, Arc<Waker>);
+
+impl Streams {
+    /// Hands a connection over.
+    pub fn give(&self, socket: std::net::TcpStream) {
+        if self.0.try_send(Order::Stream(socket)).is_ok() {
+            let _ = self.1.wake();
+        }
+    }
+}
+
+impl Worker {
+    /// Whether it waits for connections that the port at `web` takes.
+    pub fn shares(&self, web: SocketAddr) -> bool {
+        self.tcp && self.browser_address.port() == web.port()
+    }
+
+    /// The way for connections the web port has taken.
+    pub fn streams(&self) -> Streams {
+        Streams(self.orders.clone(), self.waker.clone())
+    }
+}
+
+/// TCP at the number of the browsers' UDP port. Where that number was the system's to choose, it may be taken.
+fn listener(wanted: SocketAddr, at: SocketAddr, streamed: Streamed) -> io::Result<Option<std::net::TcpListener>> {
+    if streamed != Streamed::Own {
+        return Ok(None);
+    }
+    let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    match socket.bind(&at.into()).and_then(|()| socket.listen(128)) {
+        Ok(()) => Ok(Some(socket.into())),
+        Err(_) if wanted.port() == 0 => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -14,6 +14,7 @@ fn local(side: Side) -> Local {
         side,
         address: "192.0.2.7:20000".parse().expect("an address"),
         more_addresses: vec![],
+        tcp: false,
         ice: (side == Side::Browser).then(|| Ice { ufrag: "UFRAG".into(), pwd: "PWD".into() }),
         fingerprint: "FINGERPRINT".into(),
         session_id: 1,

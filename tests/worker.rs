@@ -1,13 +1,16 @@
 //! The worker over real sockets: ports taken and given back, exhaustion told, quarantine kept.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use webtrunk::media::EndId;
 use webtrunk::media::dtls::Identity;
+use webtrunk::media::stun::binding_request;
+use webtrunk::sdp::offer_answer::Ice;
 use webtrunk::worker::ports::{PortRange, QUARANTINE};
-use webtrunk::worker::{Command, Notice, OpenKind, Worker};
+use webtrunk::worker::{Command, Notice, OpenKind, Streamed, Worker};
 
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -15,7 +18,7 @@ fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
     let (tell, told) = channel();
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let tell = std::sync::Mutex::new(tell);
-    let worker = Worker::start("test", SocketAddr::new(ANY, 0), ports.clone(), identity, Arc::default(), move |session, notice| {
+    let worker = Worker::start("test", SocketAddr::new(ANY, 0), Streamed::Own, ports.clone(), identity, Arc::default(), move |session, notice| {
         let _ = tell.lock().expect("sound").send((session, notice));
     });
     (worker.expect("it starts"), told)
@@ -79,4 +82,46 @@ fn a_pair_whose_old_peer_does_not_stop_is_bound_anew() {
     ports.give_back(pair, now);
     let pair = ports.take(now + QUARANTINE).expect("bound anew");
     assert_eq!((pair.port, pair.rtp.recv_from(&mut [0; 8]).is_err()), (port, true));
+}
+
+fn framed(datagram: &[u8]) -> Vec<u8> {
+    [&(datagram.len() as u16).to_be_bytes()[..], datagram].concat()
+}
+
+/// RFC 6544 and RFC 4571: whose network lets no UDP out comes to the same number over TCP.
+#[test]
+fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
+    let ports = Arc::new(PortRange::new(ANY, (24_200, 24_219), 7));
+    let ice = Ice { ufrag: "ours".into(), pwd: "ours-password-of-22-chars".into() };
+    // The number is the system's choice for UDP; over TCP somebody may have it.
+    let (_worker, address) = std::iter::repeat_with(|| start(&ports).0).take(10).find_map(|worker| {
+        let opened = worker.command(Command::Open { session: 1, end: EndId(0), kind: OpenKind::Browser { ice: ice.clone() }, ssrc: 1, cname: "c".into(), seed: 1 });
+        let Ok(Some(Notice::Opened { address, tcp, .. })) = opened else { panic!("{opened:?}") };
+        tcp.then_some((worker, address))
+    }).expect("a number that is free over TCP");
+    let to = SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let connect = || {
+        let stream = TcpStream::connect(to).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        stream
+    };
+    let check = framed(&binding_request([7; 12], "ours:theirs", &ice.pwd, true));
+    let mut browser = connect();
+    // In pieces, and two at once.
+    browser.write_all(&check[..1]).and_then(|()| browser.write_all(&check[1..9])).and_then(|()| browser.write_all(&[&check[9..], &check[..]].concat())).expect("sent");
+    for _ in 0..2 {
+        let mut length = [0; 2];
+        browser.read_exact(&mut length).expect("an answer");
+        let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+        browser.read_exact(&mut answer).expect("all of it");
+        assert_eq!(answer[..2], [1, 1], "a success response");
+    }
+    for wrong in [framed(&binding_request([7; 12], "nobody:theirs", &ice.pwd, true)), framed(b"GET / HTTP/1.1\r\n\r\n"), vec![0xff, 0xff, 1], framed(&[])] {
+        let mut stranger = connect();
+        stranger.write_all(&wrong).expect("sent");
+        let mut byte = [0];
+        assert!(matches!(stranger.read(&mut byte), Ok(0) | Err(_)), "it is closed: {wrong:?}");
+    }
+    let mut length = [0; 2];
+    browser.write_all(&check).and_then(|()| browser.read_exact(&mut length)).expect("the browser is still heard");
 }

@@ -77,6 +77,27 @@ export function bookCases(chrome) {
     await stop(own);
   });
 
+  test("a browser whose network lets no UDP out telephones over TCP, by the page's own port", async () => {
+    const line = await demo(chrome(), 8104, {});
+    const { page } = line;
+    // As if the network let no UDP out: the candidates that need it are not there.
+    await page.evaluate(() => webtrunkPhone.ua.on("newRTCSession", ({ session }) => session.on("sdp", (event) => {
+      if (event.originator === "remote") event.sdp = event.sdp.replace(/a=candidate:\S+ 1 udp [^\r\n]*\r\n/g, "");
+    })));
+    await page.click('#numbers button:has-text("+12065550123")');
+    await connected(page);
+    await until("it is heard", () => page.evaluate(() => document.getElementById("level").value > 0.02));
+    const pair = await page.evaluate(async () => {
+      const report = [...(await webtrunkPhone.session.connection.getStats()).values()];
+      const pair = report.find((s) => s.type === "candidate-pair" && s.nominated && s.state === "succeeded");
+      return report.find((s) => s.id === pair.remoteCandidateId).protocol;
+    });
+    equal(pair, "tcp", "the pair's protocol");
+    await page.click("#hangup");
+    await over(page);
+    await stop(line);
+  });
+
   test("the book is served, clean by axe in both themes, and fits a telephone", async () => {
     const own = await demo(chrome(), 8102, { viewport: { width: 1280, height: 860 } });
     const page = await own.page.context().newPage();

@@ -120,7 +120,7 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
         ("web.listen", before.web_listen != after.web_listen), ("web.tls", before.web_tls != after.web_tls),
         ("sip.udp", before.udp != after.udp), ("sip.tcp", before.tcp != after.tcp), ("sip.tls", sip(&before.sip) != sip(&after.sip)),
         ("media.ports", before.media.ports != after.media.ports), ("media.browser_port", before.media.browser_port != after.media.browser_port),
-        ("media.workers", before.media.workers != after.media.workers), ("events.cdr", (&before.cdr_file, &before.cdr_sqlite) != (&after.cdr_file, &after.cdr_sqlite)), ("events.webhook", before.webhook != after.webhook), ("events.hep", before.hep != after.hep), ("telemetry.otlp", before.otlp != after.otlp),
+        ("media.ice_tcp", before.media.ice_tcp != after.media.ice_tcp), ("media.workers", before.media.workers != after.media.workers), ("events.cdr", (&before.cdr_file, &before.cdr_sqlite) != (&after.cdr_file, &after.cdr_sqlite)), ("events.webhook", before.webhook != after.webhook), ("events.hep", before.hep != after.hep), ("telemetry.otlp", before.otlp != after.otlp),
         ("api.control", before.api.control != after.api.control), ("metrics.listen", before.api.metrics != after.api.metrics),
         ("sip.md5, sip.sha256", (before.allow_md5, before.allow_sha256) != (after.allow_md5, after.allow_sha256)),
     ];

@@ -119,6 +119,7 @@ pub fn local(desk: &mut Desk<'_>, side: Side, remote_ip: IpAddr) -> Local {
     Local {
         side,
         address: SocketAddr::new(ip, 0),
+        tcp: false,
         more_addresses: if side == Side::Browser { more.collect() } else { Vec::new() },
         ice,
         fingerprint: desk.identity.fingerprint.clone(),
@@ -217,8 +218,9 @@ impl Leg {
     }
 
     /// Media is open at this address; its port goes into our descriptions.
-    pub fn opened(&mut self, address: SocketAddr) {
+    pub fn opened(&mut self, address: SocketAddr, tcp: bool) {
         let local = &mut self.negotiation.local;
+        local.tcp = tcp;
         local.address.set_port(address.port());
         local.more_addresses.iter_mut().for_each(|a| a.set_port(address.port()));
     }

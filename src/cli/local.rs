@@ -17,6 +17,10 @@ fn ports_of(config: &Config) -> Vec<(&'static str, u16, u16, &'static str)> {
     let (first, workers) = (config.media.browser_port, config.media.workers as u16);
     if first != 0 {
         ports.push(("udp", first, first + workers.max(1) - 1, "browsers' media"));
+        let own = if first == config.web_listen.port() { first + 1 } else { first };
+        if config.media.ice_tcp && own < first + workers.max(1) {
+            ports.push(("tcp", own, first + workers.max(1) - 1, "media of browsers without UDP"));
+        }
     }
     ports.push(("udp", config.media.ports.0, config.media.ports.1, "trunks' media"));
     ports.extend(config.udp.map(|a| ("udp", a.port(), a.port(), "SIP")));

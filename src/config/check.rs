@@ -297,6 +297,7 @@ impl Check {
         Media {
             ports,
             browser_port: m.browser_port.unwrap_or(8_088),
+            ice_tcp: m.ice_tcp.unwrap_or(true),
             workers: m.workers.map_or(cores.min(8), Spanned::into_inner).clamp(1, 64),
             codecs: self.codecs(&m.codecs, &Codec::ALL),
             complexity: m.complexity.map_or(5, Spanned::into_inner),

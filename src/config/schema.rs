@@ -122,6 +122,8 @@ pub struct Media {
     pub ports: Option<Text>,
     /// UDP port of all browsers; one for each worker, counted up. 8088 where left out.
     pub browser_port: Option<u16>,
+    /// Browsers whose network lets no UDP out may come to the same port number over TCP (RFC 6544); true where left out.
+    pub ice_tcp: Option<bool>,
     /// Media threads; one for each core, 8 at most, where left out.
     pub workers: Option<Spanned<usize>>,
     /// Codecs of browsers in order of preference: "opus", "g722", "pcmu", "pcma".

@@ -217,7 +217,7 @@ impl Core {
                 note.line().log();
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Note::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
+                if let (Note::CallEnded(cdr), Some(journal)) = (&note, &mut self.journal) {
                     journal.record(cdr, &self.clock);
                 }
                 if let (Note::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {

@@ -28,6 +28,7 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
     fresh.public_ips.clone_from(&before.public_ips);
     (fresh.udp, fresh.tcp, fresh.web_listen) = (before.udp, before.tcp, before.web_listen);
     (fresh.sip.tls, fresh.media.ports, fresh.media.browser_port, fresh.media.workers) = (before.sip.tls, before.media.ports, before.media.browser_port, before.media.workers);
+    fresh.media.ice_tcp = before.media.ice_tcp;
     api.set_tokens(&fresh);
     if let Some(web) = web.get() {
         web.set_origins(&fresh.origins);

@@ -43,6 +43,8 @@ pub struct Local {
     pub address: SocketAddr,
     /// Further addresses to offer as candidates (browser side).
     pub more_addresses: Vec<SocketAddr>,
+    /// Browsers may come to that port over TCP too (RFC 6544).
+    pub tcp: bool,
     pub ice: Option<Ice>,
     /// `AB:CD:…` of our certificate.
     pub fingerprint: String,

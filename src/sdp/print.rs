@@ -102,5 +102,10 @@ fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {
         let priority = (126u32 << 24) | ((65_535 - n as u32) << 8) | 255;
         let _ = write!(out, "a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", n + 1);
     }
+    for (n, address) in std::iter::once(&local.address).chain(&local.more_addresses).filter(|_| local.tcp).enumerate() {
+        // RFC 6544 §4.2: type preference 90, direction preference 4 for passive: after every UDP candidate.
+        let priority = (90u32 << 24) | ((4 << 13 | (8_191 - n as u32)) << 8) | 255;
+        let _ = write!(out, "a=candidate:t{} 1 tcp {priority} {} {} typ host tcptype passive\r\n", n + 1, address.ip(), address.port());
+    }
     out.push_str("a=end-of-candidates\r\n");
 }

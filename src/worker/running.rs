@@ -3,6 +3,7 @@
 use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
+use super::streams::{self, Streams};
 use super::{Command, Notice, Opening, Order};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
@@ -13,6 +14,7 @@ use crate::media::stun::BindingRequest;
 use crate::media::{EndId, Port, Session, Sink};
 use crate::rtp::packet::Kind as PacketKind;
 use crate::timers::Timers;
+use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub(super) const WAKE: Token = Token(usize::MAX - 1);
 /// Browsers have sent something.
 pub(super) const BROWSER: Token = Token(usize::MAX - 2);
+/// A browser connects over TCP.
+pub(super) const LISTENER: Token = Token(usize::MAX - 3);
 /// Batches read from the browsers' socket before others have their turn.
 const ROUNDS: usize = 8;
 /// Turns of packets that are only relayed begin at most this often: waking up costs more than such a packet, so
@@ -63,6 +67,9 @@ pub(super) struct Running {
     inbox: Receiver<Order>,
     /// One socket for all browsers.
     browsers: UdpSocket,
+    /// The same port over TCP, where it is ours, and who came by it.
+    listener: Option<TcpListener>,
+    streams: Streams,
     /// Our sockets serve both families: IPv4 addresses are told to them as mapped ones.
     ipv6: bool,
     /// Whose socket a token names.
@@ -83,6 +90,7 @@ pub(super) struct Running {
 
 struct SessionSink<'a> {
     browsers: &'a UdpSocket,
+    streams: &'a mut Streams,
     ipv6: bool,
     lines: &'a [Line],
     events: &'a mut Vec<MediaEvent>,
@@ -90,6 +98,9 @@ struct SessionSink<'a> {
 
 impl Sink for SessionSink<'_> {
     fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
+        if port == Port::Browser && self.streams.send(to, datagram) {
+            return;
+        }
         let to = match to {
             SocketAddr::V4(v4) if self.ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
             other => other,
@@ -124,7 +135,7 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>)
 
 impl Running {
     pub fn new(
-        poll: Poll, inbox: Receiver<Order>, browsers: UdpSocket, ports: Arc<PortRange>, (identity, late): (Arc<Identity>, Arc<Lateness>),
+        poll: Poll, inbox: Receiver<Order>, (browsers, listener): (UdpSocket, Option<TcpListener>), ports: Arc<PortRange>, (identity, late): (Arc<Identity>, Arc<Lateness>),
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -132,6 +143,8 @@ impl Running {
             poll,
             inbox,
             browsers,
+            listener,
+            streams: Streams::default(),
             ipv6,
             tokens: Slab::new(),
             sessions: IdMap::default(),
@@ -180,6 +193,8 @@ impl Running {
                 match event.token() {
                     WAKE => {}
                     BROWSER => browsers = true,
+                    LISTENER => self.accept(),
+                    Token(stream) if stream >= streams::FIRST => self.read_stream(stream),
                     Token(line) => self.read_line(line, &mut inbound),
                 }
             }
@@ -201,6 +216,7 @@ impl Running {
         while let Ok(order) = self.inbox.try_recv() {
             match order {
                 Order::Stop => return true,
+                Order::Stream(socket) => self.streams.open(self.poll.registry(), TcpStream::from_std(socket), Instant::now()),
                 Order::Open { session, end, kind, ssrc, cname, seed } => self.open(session, end, kind, ssrc, &cname, seed),
                 Order::Command(command) => self.command(Instant::now(), command),
             }
@@ -255,7 +271,7 @@ impl Running {
     /// Runs `work` on a session; a panic in it ends that session only.
     fn on_session(&mut self, id: u64, now: Instant, work: impl FnOnce(&mut Session, Instant, &mut SessionSink<'_>)) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
-        let mut sink = SessionSink { browsers: &self.browsers, ipv6: self.ipv6, lines: &live.lines, events: &mut self.events };
+        let mut sink = SessionSink { browsers: &self.browsers, streams: &mut self.streams, ipv6: self.ipv6, lines: &live.lines, events: &mut self.events };
         let sound = catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink))).is_ok();
         if !sound {
             self.forget(id);
@@ -346,18 +362,41 @@ impl Running {
         true
     }
 
-    fn browser_sent(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    fn accept(&mut self) {
+        while let Some(Ok((socket, _))) = self.listener.as_ref().map(TcpListener::accept) {
+            self.streams.open(self.poll.registry(), socket, Instant::now());
+        }
+    }
+
+    fn read_stream(&mut self, token: usize) {
+        while let Some(mut waiting) = self.streams.take(token) {
+            let (now, from) = (Instant::now(), waiting.remote);
+            while let Some(datagram) = waiting.next() {
+                let known = self.browser_sent(now, from, datagram);
+                if !waiting.judge(known) {
+                    break;
+                }
+            }
+            if !self.streams.give_back(self.poll.registry(), token, waiting) {
+                return;
+            }
+        }
+    }
+
+    /// False: nobody here knows what to do with it.
+    fn browser_sent(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> bool {
         let is_stun = PacketKind::of(datagram) == PacketKind::Stun;
         let route = if is_stun {
             BindingRequest::parse(datagram).and_then(|r| self.by_ufrag.get(r.local_ufrag()).copied())
         } else {
             self.by_address.get(&from).copied()
         };
-        let Some((id, end)) = route else { return };
+        let Some((id, end)) = route else { return false };
         self.on_session(id, now, |s, now, sink| s.receive(now, Port::Browser, end, from, datagram, sink));
         if is_stun && self.by_address.get(&from) != Some(&(id, end)) {
             self.refresh_routes(id, end);
         }
+        true
     }
 
     fn read_line(&mut self, token: usize, inbound: &mut Inbound) {

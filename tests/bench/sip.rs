@@ -68,7 +68,7 @@ impl Calls {
         let from = self.out.len();
         self.gateway.handle(self.now, input, &mut self.out);
         let answers: Vec<(u64, Notice)> = self.out[from..].iter().filter_map(|o| match o {
-            Output::Media { command: Command::Open { session, end, .. }, .. } => Some((*session, Notice::Opened { end: *end, address: SocketAddr::from(([0, 0, 0, 0], 20_000)) })),
+            Output::Media { command: Command::Open { session, end, .. }, .. } => Some((*session, Notice::Opened { end: *end, address: SocketAddr::from(([0, 0, 0, 0], 20_000)), tcp: false })),
             Output::Media { command: Command::Close { session }, .. } => Some((*session, Notice::Closed { statistics: Vec::new() })),
             _ => None,
         }).collect();

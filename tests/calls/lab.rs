@@ -281,7 +281,7 @@ impl Lab {
                 self.ports += 2;
                 self.ends.push((*session, *end));
                 let address = SocketAddr::from(([0, 0, 0, 0], self.ports));
-                vec![(*session, Notice::Opened { end: *end, address })]
+                vec![(*session, Notice::Opened { end: *end, address, tcp: false })]
             }
             Command::CloseEnd { session, end } => {
                 self.ends.retain(|e| *e != (*session, *end));

@@ -87,7 +87,7 @@ impl Wire {
         let (session, notice) = match command {
             Command::Open { session, end, .. } => {
                 (node.ports, node.ends) = (node.ports + 2, node.ends + 1);
-                (session, Notice::Opened { end, address: SocketAddr::from(([0, 0, 0, 0], node.ports)) })
+                (session, Notice::Opened { end, address: SocketAddr::from(([0, 0, 0, 0], node.ports)), tcp: false })
             }
             Command::CloseEnd { session, end } => (session, Notice::EndClosed { end, statistics: Default::default() }),
             Command::Close { session } => (session, Notice::Closed { statistics: Vec::new() }),

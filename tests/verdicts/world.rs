@@ -133,7 +133,7 @@ impl World {
                     }
                 };
                 session.open(end, kind, ssrc, &cname, seed);
-                told.push(Notice::Opened { end, address: SocketAddr::from(([0, 0, 0, 0], 21_000 + 2 * end.0)) });
+                told.push(Notice::Opened { end, address: SocketAddr::from(([0, 0, 0, 0], 21_000 + 2 * end.0)), tcp: false });
             }
             Command::Configure { end, settings, .. } => session.configure(now, end, *settings, &mut out),
             Command::Bridge { a, b, .. } => session.bridge(a, b),

@@ -11,6 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
         side: if bytes.len() % 2 == 0 { Side::Browser } else { Side::Trunk },
         address: ([192, 0, 2, 1], 4000).into(),
         more_addresses: vec![],
+        tcp: false,
         ice: Some(Default::default()),
         fingerprint: "AB".into(),
         session_id: 1,

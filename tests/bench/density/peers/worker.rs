@@ -13,7 +13,7 @@ use webtrunk::sdp::Direction;
 use webtrunk::sdp::description::Fingerprint;
 use webtrunk::sdp::offer_answer::{Agreed, Ice, Remote};
 use webtrunk::worker::ports::PortRange;
-use webtrunk::worker::{Command, Notice, OpenKind, Worker};
+use webtrunk::worker::{Command, Notice, OpenKind, Streamed, Worker};
 
 const BROWSER: EndId = EndId(0);
 const TRUNK: EndId = EndId(1);
@@ -43,7 +43,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
 pub fn serve() {
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
-    let worker = Worker::start("media-0", SocketAddr::new(LOCAL, 0), ports, identity.clone(), Arc::default(), |_, _| {}).expect("a worker");
+    let worker = Worker::start("media-0", SocketAddr::new(LOCAL, 0), Streamed::No, ports, identity.clone(), Arc::default(), |_, _| {}).expect("a worker");
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
         let words: Vec<&str> = line.split(' ').collect();
