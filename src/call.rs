@@ -20,6 +20,7 @@ mod link;
 pub mod operator;
 pub mod origin;
 mod outgoing;
+mod packages;
 mod progress;
 mod provisional;
 mod queries;

@@ -56,7 +56,7 @@ impl Call {
             Method::Options => {
                 let mut response = Writer::response(message, 200, None);
                 response.put(HeaderName::Allow, ALLOW);
-                response.put(HeaderName::Supported, SUPPORTED);
+                response.put(HeaderName::Supported, self.leg_of(end).map_or(SUPPORTED.to_owned(), super::Leg::supported));
                 response.put(HeaderName::Accept, "application/sdp");
                 desk.respond(server, 200, response.end());
             }
@@ -160,24 +160,6 @@ impl Call {
         let body = format!("Signal={}\r\nDuration={}\r\n", char_of(event), length.as_millis());
         let bytes = info.end_with("application/dtmf-relay", body.as_bytes());
         leg.ask(desk, call, Method::Info, &branch, bytes, Asked::Info);
-    }
-
-    fn info_package(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message, package: &str) {
-        let call = self.id;
-        let to = self.opposite(end).and_then(|to| self.leg_mut(to));
-        let known: Vec<String> = to.as_ref().map(|leg| leg.peer.info_packages.clone()).unwrap_or_default();
-        let kind = message.content_type().unwrap_or_default();
-        let Some(leg) = to.filter(|_| known.iter().any(|p| p.eq_ignore_ascii_case(package))) else {
-            let mut response = Writer::refusal(message, &Reject::new(469, format!("nobody asked for the info package {package}")), "", &desk.config.domain);
-            response.put(HeaderName::RecvInfo, known.join(", "));
-            return desk.respond(server, 469, response.end());
-        };
-        desk.respond(server, 200, Writer::response(message, 200, None).end());
-        if let Some((mut info, branch, _)) = leg.begin(desk, Method::Info) {
-            info.put(HeaderName::InfoPackage, package);
-            let bytes = info.end_with(&kind, message.body());
-            leg.ask(desk, call, Method::Info, &branch, bytes, Asked::Info);
-        }
     }
 
     /// A text within the call is passed to the other side, where it takes texts.

@@ -4,12 +4,13 @@ use super::branch::{BranchState, BranchTarget};
 use super::desk::Waiting;
 use super::identity::Caller;
 use super::outgoing::for_length;
+use super::packages::passed;
 use super::{Call, Desk};
 use crate::config::{Reliable, Trunk};
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::MIN_SE;
-use crate::sip::status::{ALLOW, Method};
+use crate::sip::status::{ALLOW, Method, TRICKLE};
 use crate::sip::transaction::Hop;
 use crate::sip::uri::{escape_user, host_of};
 
@@ -89,6 +90,8 @@ impl Call {
         invite.put(HeaderName::Contact, desk.contact(hop, "call"));
         invite.put(HeaderName::Allow, ALLOW);
         invite.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
+        branch.leg.passes = passed(&self.a.peer.info_packages);
+        branch.leg.invite_packages(&mut invite);
         extensions(&mut invite, trunk, branch.session_wish.or(branch.leg.session_wish(desk)));
         if let (Some(user), true) = (&self.on_behalf, self.transfer.is_some()) {
             // RFC 3892: on whose word this call is made.
@@ -135,6 +138,9 @@ fn extensions(invite: &mut Writer, trunk: Option<&Trunk>, session: Option<u32>) 
         supported.push("timer");
         invite.put(HeaderName::SessionExpires, seconds);
         invite.put(HeaderName::MinSe, MIN_SE);
+    }
+    if trunk.is_none() {
+        supported.push(TRICKLE);
     }
     invite.put(HeaderName::Supported, supported.join(", "));
     if reliable == Reliable::Required {

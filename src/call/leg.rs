@@ -84,6 +84,8 @@ pub struct Leg {
     /// Its WebSocket is gone; nothing can be sent until it is back.
     pub flow_lost: bool,
     pub peer: Capabilities,
+    /// Info packages the other side takes.
+    pub passes: Vec<String>,
     pub session: Option<SessionTimer>,
     /// When the session ends unless it is refreshed.
     pub session_ends: Option<Instant>,
@@ -157,6 +159,7 @@ impl Leg {
             ack_wait: None,
             flow_lost: false,
             peer: Capabilities::default(),
+            passes: Vec::new(),
             session: None,
             session_ends: None,
             open: None,
@@ -268,7 +271,8 @@ impl Leg {
         }
         response.put(HeaderName::Contact, desk.contact(self.hop, "call"));
         response.put(HeaderName::Allow, crate::sip::status::ALLOW);
-        response.put(HeaderName::Supported, crate::sip::status::SUPPORTED);
+        response.put(HeaderName::Supported, self.supported());
+        self.invite_packages(&mut response);
         if let Some(granted) = granted {
             if granted.header.refresher_uac == Some(true) {
                 response.put(HeaderName::Require, "timer");

@@ -231,6 +231,7 @@ impl Call {
         let body = body.or_else(|| branch.fork_mut(&tag).and_then(|f| f.body.clone()));
         branch.leg.peer = branch.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
         branch.leg.peer.learn(message);
+        self.exchange_packages(id);
         let settled = match (body, self.heard == Some((id, tag.clone()))) {
             (_, true) => Ok(()),
             (Some(body), false) => self.settle(desk, id, &body),

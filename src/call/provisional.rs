@@ -15,7 +15,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, MIN_SE, TooBrief, grant};
-use crate::sip::status::{ALLOW, Reject, SUPPORTED};
+use crate::sip::status::{ALLOW, Reject};
 use crate::sip::transaction::{ServerId, T1, T1X64};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -78,6 +78,7 @@ impl Call {
         self.invite.values(HeaderName::RecordRoute).for_each(|r| response.put(HeaderName::RecordRoute, r));
         response.put(HeaderName::Contact, desk.contact(self.a.hop, "call"));
         response.put(HeaderName::Allow, ALLOW);
+        self.a.invite_packages(&mut response);
         if reliably {
             if self.reliable.last == 0 {
                 // §3: the first is chosen below 2^31.
@@ -279,7 +280,7 @@ impl Call {
             422 => response.put(HeaderName::MinSe, MIN_SE),
             _ => {}
         }
-        response.put(HeaderName::Supported, SUPPORTED);
+        response.put(HeaderName::Supported, self.a.supported());
         desk.respond(self.server, why.status, response.end());
     }
 }

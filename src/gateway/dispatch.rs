@@ -13,7 +13,7 @@ use crate::sip::cause::reasons;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject, SUPPORTED};
+use crate::sip::status::{Method, Reject, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Event, Flow, Hop, ServerId, Transmit};
 use rand_core::RngCore;
 use std::net::SocketAddr;
@@ -310,7 +310,7 @@ impl Gateway {
 
 /// Extensions we understand when a peer requires them.
 fn understood(option: &str) -> bool {
-    SUPPORTED.split(", ").collect::<Vec<_>>().iter().any(|o| o.eq_ignore_ascii_case(option))
+    SUPPORTED.split(", ").chain([TRICKLE]).any(|o| o.eq_ignore_ascii_case(option))
 }
 
 /// Refusals that need no state (RFC 3261 §8.2.1 to §8.2.3).

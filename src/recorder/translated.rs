@@ -54,7 +54,7 @@ fn why_sent(key: &str, other: bool) -> &'static str {
         ("ptime", _) => "the length asked of this side; packets are cut anew where it differs",
         ("sendrecv" | "sendonly" | "recvonly" | "inactive", true) => "a hold stays on its leg",
         ("sendrecv" | "sendonly" | "recvonly" | "inactive", false) => "both ways, unless somebody holds",
-        ("ice-lite" | "ice-ufrag" | "ice-pwd" | "candidate" | "end-of-candidates", _) => "ICE ends here: our addresses and credentials",
+        ("ice-lite" | "ice-options" | "ice-ufrag" | "ice-pwd" | "candidate" | "end-of-candidates", _) => "ICE ends here: our addresses and credentials",
         ("fingerprint" | "setup", _) => "DTLS ends here: our certificate",
         ("crypto", _) => "SRTP ends here: a key made for this leg (RFC 4568)",
         ("rtcp-mux" | "rtcp", _) => "RTCP ends here: this leg has reports of its own",

@@ -34,7 +34,8 @@ pub(super) fn print(local: &Local, ice: Option<&Ice>, version: u64, sections: &[
     let _ = write!(out, "v=0\r\no=- {} {version} IN {family} {ip}\r\ns=webtrunk\r\n", local.session_id);
     let _ = write!(out, "c=IN {family} {ip}\r\nt=0 0\r\n");
     if local.side == Side::Browser {
-        out.push_str("a=ice-lite\r\n");
+        // Everything we have is here at once (RFC 8840 calls it half trickle); what the peer has may come later.
+        out.push_str("a=ice-lite\r\na=ice-options:trickle\r\n");
         let mids = sections.iter().filter_map(|s| match s {
             Section::Audio(a) if a.bundle => a.mid,
             _ => None,

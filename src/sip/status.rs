@@ -79,6 +79,9 @@ pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE,
 /// The extensions we serve, for `Supported` and `Require`.
 pub const SUPPORTED: &str = "100rel, timer, replaces, norefersub, gruu, outbound, path";
 
+/// The option tag, and the Info package, of candidates sent one by one (RFC 8840): served where ICE ends.
+pub const TRICKLE: &str = "trickle-ice";
+
 /// The reason phrase of a status (RFC 3261 §21 and later registrations).
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {

@@ -199,9 +199,9 @@ async function showUsers() {
   ], all, "Nobody is registered. Open the phone and log in.")));
 }
 
-async function showDialplan() {
-  const contexts = await api("/dialplan");
-  const number = h("input", { id: "test-number", autocomplete: "off", required: true }), who = h("select", { id: "test-context" }, ...contexts.map((c) => h("option", {}, c.context)));
+// Made once: what is being typed, and the answer to it, outlive a view that is drawn anew.
+const tester = (() => {
+  const number = h("input", { id: "test-number", autocomplete: "off", required: true }), who = h("select", { id: "test-context" });
   const result = h("div", { "aria-live": "polite" });
   const test = async () => {
     const t = await api("/dialplan/test", "POST", { number: number.value, context: who.value });
@@ -209,6 +209,16 @@ async function showDialplan() {
       t.route ? h("ol", {}, ...t.steps.map((s) => h("li", {}, s))) : h("p", { class: "said fault" }, "No route: the caller gets 404."));
   };
   const form = h("form", { onsubmit: (e) => { e.preventDefault(); test().catch(failed); } }, h("h2", {}, "Which route does it take?"), h("label", { for: "test-number" }, "Number"), number, h("label", { for: "test-context" }, "Dialplan"), who, h("button", { type: "submit", class: "primary" }, "Test"), result);
+  const offer = (contexts) => {
+    const chosen = who.value;
+    who.replaceChildren(...contexts.map((c) => h("option", { selected: c.context === chosen }, c.context)));
+  };
+  return { form, offer };
+})();
+
+async function showDialplan() {
+  const contexts = await api("/dialplan");
+  tester.offer(contexts);
   // Files are for administrators; the demo, which brings a token along, has none.
   const files = settings.token ? null : await api("/config/dialplans").catch(() => null);
   const marked = (f) => h("pre", { tabindex: "0", class: "numbered" }, ...f.text.split("\n").flatMap((text, n) => [
@@ -219,8 +229,11 @@ async function showDialplan() {
     ...files.elsewhere.map((m) => h("p", { class: "said fault" }, `${m.file ?? ""}${m.line ? `:${m.line}` : ""} ${m.message}. ${m.fix}`)),
     ...files.files.map((f) => h("section", { class: "card" }, h("h2", {}, f.file.split("/").pop()), h("p", { class: "soft" }, f.marks.length ? `${f.marks.length} mark(s)` : "nothing to complain of"), marked(f))),
   ];
-  if (shown?.length) { $("view-dialplan").replaceChildren(form, ...shown); return; }
-  $("view-dialplan").replaceChildren(form, ...contexts.map((c) => h("section", { class: "card" }, h("h2", {}, c.context), h("ol", {}, ...c.routes.map((r) => h("li", {}, h("b", {}, r.route), `: ${r.steps.join(", then ")}`))))));
+  const routes = (c) => h("section", { class: "card" }, h("h2", {}, c.context), h("ol", {}, ...c.routes.map((r) => h("li", {}, h("b", {}, r.route), `: ${r.steps.join(", then ")}`))));
+  const view = $("view-dialplan"), below = shown?.length ? shown : contexts.map(routes);
+  if (tester.form.parentNode !== view) view.replaceChildren(tester.form);
+  while (tester.form.nextSibling) tester.form.nextSibling.remove();
+  view.append(...below);
 }
 
 async function showWebhooks() {

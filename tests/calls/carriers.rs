@@ -478,10 +478,14 @@ fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way()
 #[test]
 fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_only() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"")], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
+    let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "Recv-Info: tides, trickle-ice\r\nRequire: trickle-ice\r\n", OFFER);
+    lab.says(ALICE, &text);
     let invite = lab.take(T1, "INVITE");
+    assert_eq!(invite.header(HeaderName::RecvInfo), Some("tides"), "what the browser takes is told; its candidates are ours");
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "peer", "Recv-Info: weather\r\n");
     let ok = lab.take(ALICE, "200");
+    assert_eq!(ok.header(HeaderName::RecvInfo), Some("weather, trickle-ice"));
+    assert!(ok.lists(HeaderName::Supported, "trickle-ice"));
     lab.ack(ALICE, &ok);
     let told = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Signalled));
     assert!(told, "media tells digits instead of sending them");
@@ -498,6 +502,8 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
         ("", "application/dtmf-relay", "Nothing=1\r\n", "400"),
         ("Info-Package: weather\r\n", "text/plain", "sunny", "200"),
         ("Info-Package: bogus\r\n", "text/plain", "x", "469"),
+        ("Info-Package: trickle-ice\r\n", "application/trickle-ice-sdpfrag", "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 5000 typ host\r\n", "200"),
+        ("Info-Package: trickle-ice\r\n", "text/plain", "x", "415"),
         ("", "", "", "200"),
     ].into_iter().enumerate() {
         let text = lab.in_dialog_with(ALICE, &ok, "INFO", 100 + n as u32, extra, body).replace("application/sdp", kind).replace(";tag=peer", "");

@@ -32,11 +32,14 @@ struct Node {
     ports: u16,
 }
 
+/// What is on its way: when it arrives, its turn among those of one instant, who gets it, its bytes.
+type Flight = Reverse<(Instant, u64, usize, Vec<u8>)>;
+
 struct Wire {
     now: Instant,
     nodes: [Node; 2],
     /// Due time, order, to which node, bytes.
-    flying: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    flying: BinaryHeap<Flight>,
     /// What reached the PBX.
     pbx: Vec<Message>,
     chance: u64,

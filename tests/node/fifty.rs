@@ -120,7 +120,7 @@ async fn call(web: SocketAddr, n: usize, all_up: Arc<tokio::sync::Barrier>, hear
     let (connected, mut is_connected) = mpsc::channel(1);
     let (packets, mut received) = mpsc::channel(1_000);
     let mut engine = MediaEngine::default();
-    engine.register_codec(RTCRtpCodecParameters { rtp_codec: opus(), payload_type: 111, ..Default::default() }, RtpCodecKind::Audio).expect("opus");
+    engine.register_codec(RTCRtpCodecParameters { rtp_codec: opus(), payload_type: 111 }, RtpCodecKind::Audio).expect("opus");
     let coding = RTCRtpCodingParameters { ssrc: Some(1_000 + n as u32), ..Default::default() };
     let encodings = vec![RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec: opus(), ..Default::default() }];
     let track = Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new("s".into(), "t".into(), "l".into(), RtpCodecKind::Audio, encodings)));
