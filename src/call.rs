@@ -38,6 +38,7 @@ pub use leg::{AckWait, Leg, Party};
 use crate::config::User;
 use crate::dialplan::{Route, Step};
 use crate::errors::Code;
+use crate::gateway::admission::Transport;
 use crate::media::EndId;
 use crate::observe::Note;
 use crate::media::session::Event as MediaEvent;
@@ -341,6 +342,8 @@ impl Call {
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) = (wait.server, wait.bytes.clone(), wait.interval, wait.deadline);
+        let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, desk.flows));
+        transport.into_iter().for_each(|t| desk.transactions.repeated[t as usize] += 1);
         desk.respond(server, 200, bytes);
         desk.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
     }

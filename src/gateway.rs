@@ -64,7 +64,7 @@ use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions};
 use crate::timers::Timers;
 use crate::trunk::{Pace, Trunks};
 use crate::worker::Notice;
-use admission::{Admission, FlowState};
+use admission::{Admission, FlowState, Transport};
 use outside::Outside;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -265,6 +265,9 @@ impl Gateway {
     fn fire(&mut self, now: Instant, out: &mut Vec<Output>) {
         let (mut sends, mut events) = (Vec::new(), Vec::new());
         self.transactions.fire(now, &mut sends, &mut events);
+        for send in &sends {
+            self.transactions.repeated[Transport::of(send.hop, &self.flows) as usize] += 1;
+        }
         out.extend(sends.into_iter().map(Output::Send));
         self.dispatch(now, events, out);
         while let Some(flow) = self.unproved.pop(now) {
@@ -277,7 +280,7 @@ impl Gateway {
         self.outside_due(now, out);
         for user in self.registrar.due(now) {
             self.registration_changed(now, &user, out);
-            out.push(Output::Note(Note::Unregistered { user, why: "its registration ran out" }));
+            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::EXPIRED }));
         }
         while let Some((id, timer)) = self.timers.pop(now) {
             self.recorder.add(now, id, What::Timer(timer));
@@ -422,6 +425,7 @@ impl Gateway {
             lookups: self.lookups.len(),
             subscriptions: self.outside.subscriptions(),
             dropped: self.dropped,
+            repeated: self.transactions.repeated,
             draining: self.draining,
         }
     }
@@ -450,6 +454,8 @@ pub struct Gauges {
     pub lookups: usize,
     pub subscriptions: usize,
     pub dropped: u64,
+    /// Messages sent once more because nothing came, by transport.
+    pub repeated: [u64; 4],
     pub draining: bool,
 }
 

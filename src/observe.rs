@@ -8,6 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
+/// Why a registration ended.
+pub const CLOSED: &str = "its connection closed";
+pub const EXPIRED: &str = "its registration ran out";
+pub const ASKED: &str = "it asked for it";
+
 /// Something worth a line.
 #[derive(Debug)]
 pub enum Note {

@@ -13,7 +13,10 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::Failure;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use reqwest::Client;
 use std::io::Write;
 use std::path::PathBuf;
@@ -35,11 +38,33 @@ const BREAKS_AFTER: u32 = 5;
 const BROKEN: Duration = Duration::from_secs(30);
 
 /// Counts for the metrics.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counts {
     pub delivered: Counter,
-    pub failed: Counter,
+    /// By what they were for.
+    pub failed: Family<Kind, Counter>,
     pub dead: Counter,
+    pub took: Family<Kind, Histogram, fn() -> Histogram>,
+}
+
+/// What a webhook is for: `event`, `route` or `auth`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct Kind {
+    kind: &'static str,
+}
+
+/// An event is told.
+pub const EVENT: Kind = Kind { kind: "event" };
+/// A route is asked for.
+pub const ROUTE: Kind = Kind { kind: "route" };
+/// A user is asked for.
+pub const AUTH: Kind = Kind { kind: "auth" };
+
+impl Default for Counts {
+    fn default() -> Counts {
+        let took = Family::new_with_constructor((|| Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 5.0, 10.0])) as fn() -> Histogram);
+        Counts { delivered: Counter::default(), failed: Family::default(), dead: Counter::default(), took }
+    }
 }
 
 /// `v1,` and the base64 of HMAC-SHA256 over id, time and body (Standard Webhooks).
@@ -73,7 +98,14 @@ impl Hook {
         &self.settings
     }
 
-    async fn post(&self, id: &str, body: &str, limit: Duration) -> Result<String, Failure> {
+    async fn post(&self, kind: Kind, id: &str, body: &str, limit: Duration) -> Result<String, Failure> {
+        let began = Instant::now();
+        let answer = self.post_untimed(id, body, limit).await;
+        self.counts.took.get_or_create(&kind).observe(began.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn post_untimed(&self, id: &str, body: &str, limit: Duration) -> Result<String, Failure> {
         let url = client::allowed(&self.settings.url, self.settings.allow_private)?;
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let request = self.client.post(url).timeout(limit)
@@ -89,7 +121,7 @@ impl Hook {
     /// Why there is no answer.
     pub async fn ask_user(&self, id: &str, body: &str, limit: Duration) -> Result<Option<String>, String> {
         let unknown = |f: &Failure| f.status.is_some_and(|s| matches!(s.as_u16(), 401 | 403 | 404));
-        self.ask_by(id, body, limit, unknown).await.map_or_else(|f| if unknown(&f) { Ok(None) } else { Err(f.why) }, |text| Ok(Some(text)))
+        self.ask_by(AUTH, id, body, limit, unknown).await.map_or_else(|f| if unknown(&f) { Ok(None) } else { Err(f.why) }, |text| Ok(Some(text)))
     }
 
     /// Asks for a route; fails at once while the target is known to be broken.
@@ -97,21 +129,21 @@ impl Hook {
     /// # Errors
     /// Why there is no answer.
     pub async fn ask(&self, id: &str, body: &str, limit: Duration) -> Result<String, String> {
-        self.ask_by(id, body, limit, |_| false).await.map_err(|f| f.why)
+        self.ask_by(ROUTE, id, body, limit, |_| false).await.map_err(|f| f.why)
     }
 
     /// As [`ask`](Self::ask); what `is_answer` is no sign of a broken target.
-    async fn ask_by(&self, id: &str, body: &str, limit: Duration, is_answer: impl Fn(&Failure) -> bool) -> Result<String, Failure> {
+    async fn ask_by(&self, kind: Kind, id: &str, body: &str, limit: Duration, is_answer: impl Fn(&Failure) -> bool) -> Result<String, Failure> {
         let broken = |s: &Hook| s.broken_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner).filter(|until| *until > Instant::now());
         if broken(self).is_some() {
             return Err(Failure { status: None, why: format!("it has failed {BREAKS_AFTER} times in a row, and is not asked for {} s", BROKEN.as_secs()) });
         }
-        let asked = self.post(id, body, limit).await;
+        let asked = self.post(kind, id, body, limit).await;
         match &asked {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
             Err(failure) if is_answer(failure) => self.failures.store(0, Ordering::Relaxed),
             Err(_) => {
-                self.counts.failed.inc();
+                self.counts.failed.get_or_create(&kind).inc();
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_AFTER {
                     self.failures.store(0, Ordering::Relaxed);
                     *self.broken_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now() + BROKEN);
@@ -203,7 +235,7 @@ pub fn start(hook: Arc<Hook>, dead: PathBuf, salt: u64) -> (Outbox, tokio::task:
             remember(&log, &id, &event);
             tokio::spawn(async move {
                 let body = event.body().to_string();
-                let first = hook.post(&id, &body, EVENT_TIMEOUT).await;
+                let first = hook.post(EVENT, &id, &body, EVENT_TIMEOUT).await;
                 note(&log, &id, 1, first.is_ok().then_some(&first));
                 // A slow target must not keep the others' first tries waiting.
                 drop(permit);
@@ -229,10 +261,10 @@ async fn deliver(hook: &Hook, id: &str, body: &str, first: Result<String, Failur
     let mut tried = first;
     for pause in PAUSES {
         let Err(why) = &tried else { break };
-        hook.counts.failed.inc();
+        hook.counts.failed.get_or_create(&EVENT).inc();
         tracing::info!("webhook {id} is tried again in {} s: {why}", pause.as_secs());
         tokio::time::sleep(pause).await;
-        tried = hook.post(id, body, EVENT_TIMEOUT).await;
+        tried = hook.post(EVENT, id, body, EVENT_TIMEOUT).await;
         note(log, id, 1, None);
     }
     match &tried {
@@ -268,13 +300,13 @@ mod tests {
         let dead = std::env::temp_dir().join(format!("webtrunk-dead-{}.jsonl", std::process::id()));
         let _ = std::fs::remove_file(&dead);
         let began = tokio::time::Instant::now();
-        let first = hook.post("msg_1", "{\"type\":\"call.ended\"}", EVENT_TIMEOUT).await;
+        let first = hook.post(EVENT, "msg_1", "{\"type\":\"call.ended\"}", EVENT_TIMEOUT).await;
         let told = deliver(&hook, "msg_1", "{\"type\":\"call.ended\"}", first, &dead, &Log::default()).await;
         assert!(told.is_err());
         assert!((Duration::from_secs(3_500)..Duration::from_secs(3_700)).contains(&began.elapsed()), "{:?}", began.elapsed());
         let kept = std::fs::read_to_string(&dead).expect("it is kept");
         assert!(kept.lines().count() == 1 && kept.contains("call.ended") && kept.contains("refused"), "{kept}");
-        assert_eq!((counts.failed.get(), counts.dead.get()), (4, 1));
+        assert_eq!((counts.failed.get_or_create(&EVENT).get(), counts.dead.get()), (4, 1));
         let _ = std::fs::remove_file(&dead);
     }
 

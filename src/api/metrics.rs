@@ -5,18 +5,20 @@
 
 mod fates;
 mod late;
+mod messages;
 
 use crate::call::{Call, Cdr};
 use crate::errors::Code;
+use crate::gateway::admission::Transport;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
-use crate::observe::Note;
-use crate::sip::{Message, Method};
+use crate::observe::{ASKED, EXPIRED, Note};
 use crate::trunk::Health;
-use crate::webhook::Counts;
+use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
 use fates::Fates;
 use late::Late;
+use messages::Messages;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -62,12 +64,6 @@ struct Build {
     version: &'static str,
 }
 
-/// Methods that are counted; the last is every other.
-const METHODS: [Method; 15] = [
-    Method::Invite, Method::Ack, Method::Bye, Method::Cancel, Method::Register, Method::Options, Method::Info, Method::Prack, Method::Update, Method::Message,
-    Method::Subscribe, Method::Notify, Method::Refer, Method::Publish, Method::Other,
-];
-
 /// All counters of a node.
 pub struct Metrics {
     registry: Registry,
@@ -92,13 +88,17 @@ pub struct Metrics {
     round_trip: Times,
     packets: Family<Label, Counter>,
     lost: Family<Label, Counter>,
+    reordered: Family<Label, Counter>,
+    duplicate: Family<Label, Counter>,
+    overdue: Family<Label, Counter>,
+    silent: Counter,
     one_way: Family<Label, Counter>,
     faults: Family<Label, Counter>,
-    flow_lost: Counter,
+    flow_lost: Family<Label, Counter>,
     login_refused: Counter,
     calls: Gauge,
     draining: Gauge,
-    registrations: Gauge,
+    registrations: Family<Label, Gauge>,
     flows: Gauge,
     transactions: Gauge,
     dropped: Gauge,
@@ -111,9 +111,9 @@ pub struct Metrics {
     reloaded: Gauge<f64, AtomicU64>,
     /// What webhooks came to, counted where they are sent.
     pub webhook_counts: Arc<Counts>,
-    /// SIP messages, counted without a look-up: requests by method, responses by class; in, out.
-    requests: [[Counter; 2]; METHODS.len()],
-    responses: [[Counter; 2]; 6],
+    pub messages: Messages,
+    /// A counter of the core's, read as it stands.
+    repeated: Family<Label, Counter>,
     fates: Fates,
 }
 
@@ -147,13 +147,17 @@ impl Metrics {
             round_trip: Times::new_with_constructor(small_times),
             packets: Family::default(),
             lost: Family::default(),
+            reordered: Family::default(),
+            duplicate: Family::default(),
+            overdue: Family::default(),
+            silent: Counter::default(),
             one_way: Family::default(),
             faults: Family::default(),
-            flow_lost: Counter::default(),
+            flow_lost: Family::default(),
             login_refused: Counter::default(),
             calls: Gauge::default(),
             draining: Gauge::default(),
-            registrations: Gauge::default(),
+            registrations: Family::default(),
             flows: Gauge::default(),
             transactions: Gauge::default(),
             dropped: Gauge::default(),
@@ -165,8 +169,8 @@ impl Metrics {
             trunk_rtt: Family::default(),
             reloaded: Gauge::default(),
             webhook_counts: Arc::default(),
-            requests: Default::default(),
-            responses: Default::default(),
+            messages: Messages::default(),
+            repeated: Family::default(),
             fates: Fates::default(),
         };
         metrics.register();
@@ -194,6 +198,10 @@ impl Metrics {
         r.register_with_unit("rtp_round_trip", "Round trip by RTCP at the end of a call", Unit::Seconds, self.round_trip.clone());
         r.register("rtp_packets", "Packets of ended calls, by leg and direction", self.packets.clone());
         r.register("rtp_lost", "Packets lost on the way to us, of ended calls", self.lost.clone());
+        r.register("rtp_reordered", "Packets that came after a later one, of ended calls", self.reordered.clone());
+        r.register("rtp_duplicate", "Packets that came twice, of ended calls", self.duplicate.clone());
+        r.register("rtp_late", "Those of the reordered ones that came too late to be heard where they are decoded", self.overdue.clone());
+        r.register("media_silent_calls", "Calls that were ended because nobody sent any media", self.silent.clone());
         r.register("one_way_calls", "Calls one of whose sides was silent for 5 s", self.one_way.clone());
         r.register_with_unit("ice_connect", "From a browser's description to its selected address", Unit::Seconds, self.ice.clone());
         r.register("ice_failed", "Browsers' legs of ended calls whose media never got through, by reason", self.ice_failed.clone());
@@ -206,7 +214,7 @@ impl Metrics {
         r.register_collector(Box::new(Late(self.late.clone())));
         r.register("registrations", "Browsers that are registered", self.registrations.clone());
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
-        r.register("flow_lost", "Registrations that ended without a goodbye", self.flow_lost.clone());
+        r.register("flow_lost", "Registrations that ended without a goodbye, by reason", self.flow_lost.clone());
         r.register("login_refused", "Wrong users or passwords", self.login_refused.clone());
         r.register("sip_transactions", "Transactions that live", self.transactions.clone());
         r.register("sip_dropped", "Messages nobody answered: strangers, strays", self.dropped.clone());
@@ -214,53 +222,17 @@ impl Metrics {
         r.register_with_unit("recorder_memory", "What it takes for them", Unit::Bytes, self.recorder_bytes.clone());
         let webhooks = &self.webhook_counts;
         r.register("webhook_delivered", "Webhook requests that were delivered", webhooks.delivered.clone());
-        r.register("webhook_failed", "Webhook requests that failed, each try", webhooks.failed.clone());
+        r.register("webhook_failed", "Webhook requests that failed, each try, by what they were for", webhooks.failed.clone());
+        r.register_with_unit("webhook", "What a webhook request took, whatever came of it", Unit::Seconds, webhooks.took.clone());
         r.register("webhook_dead", "Events that could not be told in an hour and are in the dead-letter file", webhooks.dead.clone());
-        let (requests, responses): (Family<Label, Counter>, Family<Label, Counter>) = Default::default();
-        for (d, direction) in ["in", "out"].into_iter().enumerate() {
-            let label = |name: &'static str, value: String| vec![(name, value), ("direction", direction.to_owned())];
-            for (n, method) in METHODS.iter().enumerate() {
-                self.requests[n][d] = requests.get_or_create(&label("method", method.to_string())).clone();
-            }
-            for class in 0..6 {
-                self.responses[class][d] = responses.get_or_create(&label("class", format!("{}xx", class + 1))).clone();
-            }
-        }
-        r.register("sip_requests", "Requests in and out, repetitions among them", requests);
-        r.register("sip_responses", "Responses in and out, by class", responses);
+        r.register("sip_requests", "Requests in and out by transport, repetitions among them; ws is WebSocket, with TLS or without", self.messages.requests.clone());
+        r.register("sip_responses", "Responses in and out, by status code", self.messages.responses.clone());
+        r.register("sip_retransmissions", "Messages sent once more because nothing came", self.repeated.clone());
         r.register("trunk_up", "1 where a trunk takes calls", self.trunk_up.clone());
         r.register("trunk_calls", "Calls on a trunk", self.trunk_calls.clone());
         r.register("trunk_calls_limit", "Its max_calls", self.trunk_limit.clone());
         r.register_with_unit("trunk_rtt", "Its answer to OPTIONS", Unit::Seconds, self.trunk_rtt.clone());
         r.register("config_last_reload_success_timestamp_seconds", "When the configuration in force was taken", self.reloaded.clone());
-    }
-
-    /// Counts a message that came in.
-    pub fn received(&self, message: &Message) {
-        match message.status() {
-            0 => self.request(message.method(), 0),
-            status => self.response(status, 0),
-        }
-    }
-
-    /// Counts a message that goes out.
-    pub fn sent(&self, bytes: &[u8]) {
-        let mut words = bytes.split(|b| *b == b' ').map(|w| std::str::from_utf8(w).unwrap_or_default());
-        match words.next() {
-            Some("SIP/2.0") => self.response(words.next().and_then(|s| s.parse().ok()).unwrap_or(0), 1),
-            method => self.request(Method::from_token(method.unwrap_or_default()), 1),
-        }
-    }
-
-    fn request(&self, method: Method, direction: usize) {
-        let at = METHODS.iter().position(|m| *m == method).unwrap_or(METHODS.len() - 1);
-        self.requests[at][direction].inc();
-    }
-
-    fn response(&self, status: u16, direction: usize) {
-        if let Some(class) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
-            class[direction].inc();
-        }
     }
 
     /// Counts what a note says.
@@ -272,7 +244,10 @@ impl Metrics {
                 let side = if who.starts_with("trunk") { "trunk" } else { "browser" };
                 self.one_way.get_or_create(&vec![("silent_leg", side.to_owned())]).inc();
             }
-            Note::Unregistered { why: "its connection closed", .. } => drop(self.flow_lost.inc()),
+            Note::Unregistered { why, .. } if *why != ASKED => {
+                let reason = if *why == EXPIRED { "expired" } else { "closed" };
+                self.flow_lost.get_or_create(&vec![("reason", reason.to_owned())]).inc();
+            }
             Note::LoginRefused { .. } => drop(self.login_refused.inc()),
             _ => {}
         }
@@ -286,6 +261,7 @@ impl Metrics {
         if matches!(cdr.code, Code::DTLS | Code::FINGERPRINT) {
             self.dtls_failed.inc();
         }
+        self.silent.inc_by(u64::from(cdr.code == Code::MEDIA_STOPPED));
         if let Some(code) = cdr.verdict.as_ref().map(|v| v.code).filter(|c| c.is_fault()) {
             self.faults.get_or_create(&vec![("code", code.to_string())]).inc();
         }
@@ -304,7 +280,11 @@ impl Metrics {
             let label = |direction: &str| vec![("leg", leg.to_owned()), ("direction", direction.to_owned())];
             self.packets.get_or_create(&label("in")).inc_by(figures.received);
             self.packets.get_or_create(&label("out")).inc_by(u64::from(figures.sent));
-            self.lost.get_or_create(&vec![("leg", leg.to_owned())]).inc_by(figures.lost);
+            let of_leg = vec![("leg", leg.to_owned())];
+            let order = [(&self.lost, figures.lost), (&self.reordered, figures.reordered), (&self.duplicate, figures.duplicate), (&self.overdue, figures.late)];
+            for (family, n) in order {
+                family.get_or_create(&of_leg).inc_by(n);
+            }
             self.jitter.get_or_create(&vec![("leg", leg.to_owned())]).observe(figures.jitter.as_secs_f64());
             if let Some(round_trip) = figures.round_trip {
                 self.round_trip.get_or_create(&vec![("leg", leg.to_owned())]).observe(round_trip.as_secs_f64());
@@ -343,7 +323,11 @@ impl Metrics {
         let gauges: Gauges = gateway.gauges();
         self.calls.set(gauges.calls as i64);
         self.draining.set(i64::from(gauges.draining));
-        self.registrations.set(gauges.bindings as i64);
+        self.registrations.get_or_create(&vec![("transport", Transport::Ws.to_string())]).set(gauges.bindings as i64);
+        for (transport, repeated) in Transport::ALL.into_iter().zip(gauges.repeated) {
+            let counter = self.repeated.get_or_create(&vec![("transport", transport.to_string())]).clone();
+            counter.inc_by(repeated.saturating_sub(counter.get()));
+        }
         self.flows.set(gauges.flows as i64);
         self.transactions.set(gauges.transactions as i64);
         self.dropped.set(gauges.dropped as i64);
@@ -370,10 +354,9 @@ impl Metrics {
         }
     }
 
-    /// How many pairs of ports there are, and how many of them no call has; when the certificate ends.
-    pub fn read_shell(&self, pairs: (usize, usize), certificate: Option<u64>) {
-        let (all, free) = pairs;
-        for (state, n) in [("used", all.saturating_sub(free)), ("free", free)] {
+    /// Pairs of ports a call has, that are free, and that rest after a call; when the certificate ends.
+    pub fn read_shell(&self, pairs: [usize; 3], certificate: Option<u64>) {
+        for (state, n) in ["used", "free", "draining"].into_iter().zip(pairs) {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
         }
         self.certificate.set(certificate.unwrap_or(0) as f64);
@@ -383,12 +366,14 @@ impl Metrics {
     pub fn touched() -> Metrics {
         let metrics = Metrics::new();
         let label = vec![("example", String::new())];
-        let counters = [&metrics.calls_total, &metrics.refused_total, &metrics.packets, &metrics.lost, &metrics.one_way, &metrics.faults, &metrics.ice_failed, &metrics.cdr_dropped];
+        let counters = [&metrics.calls_total, &metrics.refused_total, &metrics.packets, &metrics.lost, &metrics.reordered, &metrics.duplicate, &metrics.overdue, &metrics.flow_lost, &metrics.repeated, &metrics.messages.requests, &metrics.messages.responses, &metrics.one_way, &metrics.faults, &metrics.ice_failed, &metrics.cdr_dropped];
         counters.into_iter().for_each(|f| drop(f.get_or_create(&label)));
-        [&metrics.trunk_up, &metrics.trunk_calls, &metrics.trunk_limit, &metrics.transcodes, &metrics.ports].into_iter().for_each(|f| drop(f.get_or_create(&label)));
+        [&metrics.trunk_up, &metrics.trunk_calls, &metrics.trunk_limit, &metrics.transcodes, &metrics.ports, &metrics.registrations].into_iter().for_each(|f| drop(f.get_or_create(&label)));
         [&metrics.delay, &metrics.duration, &metrics.jitter, &metrics.round_trip].into_iter().for_each(|f| drop(f.get_or_create(&label)));
         [&metrics.setup, &metrics.mos].into_iter().for_each(|f| drop(f.get_or_create(&label)));
         drop(metrics.trunk_rtt.get_or_create(&label));
+        drop(metrics.webhook_counts.failed.get_or_create(&EVENT));
+        drop(metrics.webhook_counts.took.get_or_create(&EVENT));
         metrics
     }
 

@@ -82,6 +82,8 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let counted = api.metrics.clone();
     // A core that has stopped leaves the last figures.
     let _ = api.ask(move |gateway, _| counted.read(gateway)).await;
-    api.metrics.read_shell((api.ports.all(), api.ports.free()), api.certificate_ends);
+    let free = api.ports.free();
+    let resting = api.ports.resting();
+    api.metrics.read_shell([api.ports.all().saturating_sub(free), free.saturating_sub(resting), resting], api.certificate_ends);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], api.metrics.text())
 }

@@ -3,11 +3,14 @@
 use crate::config::User;
 use crate::errors::Code;
 use crate::gateway::FlowKind;
+use crate::ids::IdMap;
 use crate::sip::digest::{Authenticator, Refused, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Reject;
+use crate::sip::transaction::{Flow, Hop};
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -23,6 +26,39 @@ pub struct FlowState {
     pub account: Option<Arc<User>>,
     /// Until when that holds, seconds since 1970.
     pub until: Option<u64>,
+}
+
+/// What carries a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+    Ws,
+}
+
+impl Transport {
+    pub const ALL: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws];
+
+    /// Of `hop`; a flow that is gone was most likely a browser's.
+    pub fn of(hop: Hop, flows: &IdMap<Flow, FlowState>) -> Transport {
+        match hop {
+            Hop::Udp(_) => Transport::Udp,
+            Hop::Tcp(_) => Transport::Tcp,
+            Hop::Tls(..) => Transport::Tls,
+            Hop::Flow(flow) => match flows.get(&flow).map(|f| f.kind) {
+                Some(FlowKind::Tcp) => Transport::Tcp,
+                Some(FlowKind::Tls) => Transport::Tls,
+                Some(FlowKind::WebSocket) | None => Transport::Ws,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(["udp", "tcp", "tls", "ws"][*self as usize])
+    }
 }
 
 /// Guesses a source may make per minute, and all sources may make at one user.

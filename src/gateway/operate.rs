@@ -7,11 +7,11 @@ use crate::call::operator::Side;
 use crate::call::{Call, CallId, HangupBy, Output};
 use crate::config::Config;
 use crate::errors::Code;
-use crate::gateway::admission::FlowState;
+use crate::gateway::admission::{FlowState, Transport};
 use crate::observe::Note;
 use crate::registrar::Registrar;
 use crate::sip::status::Reject;
-use crate::sip::transaction::Flow;
+use crate::sip::transaction::{Flow, Hop};
 use crate::trunk::{TrunkState, Trunks};
 use std::sync::Arc;
 use std::time::Instant;
@@ -120,6 +120,11 @@ impl Gateway {
     /// Who is registered, and where.
     pub fn registrar(&self) -> &Registrar {
         &self.registrar
+    }
+
+    /// What carries a message on `hop`.
+    pub fn transport(&self, hop: Hop) -> Transport {
+        Transport::of(hop, &self.flows)
     }
 
     /// The connection behind a flow.

@@ -12,7 +12,7 @@ use crate::codec::{Encoder, NARROW};
 use crate::codec::noise::Noise;
 use crate::rtp::quality::Impairment;
 use crate::rtp::packet::time_of;
-use crate::rtp::report::{Feedback, Reception};
+use crate::rtp::report::{Disorder, Feedback, Reception};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Agreed, Ice, Remote};
@@ -233,6 +233,10 @@ pub struct Statistics {
     pub codec: Option<&'static str>,
     pub received: u64,
     pub lost: u64,
+    /// Packets that came after a later one, those of them that came too late, and packets that came twice.
+    pub reordered: u64,
+    pub late: u64,
+    pub duplicate: u64,
     pub sent: u32,
     pub jitter: Duration,
     pub round_trip: Option<Duration>,
@@ -304,7 +308,7 @@ pub struct End {
     pub(super) pressed: Option<Pressed>,
     pub(super) dropped: Dropped,
     pub(super) received: u64,
-    pub(super) lost_before: u64,
+    pub(super) disorder_before: Disorder,
     pub(super) next_report: Option<Instant>,
     /// Spreads our reports.
     pub(super) chance: Chance,
@@ -425,7 +429,7 @@ impl End {
         let feedback = self.feedback.as_ref();
         let totals = Totals {
             received: self.received,
-            lost: self.lost_before + self.reception.map_or(0, |r| r.lost()),
+            lost: self.disorder().lost,
             sent: self.egress.sent.packets,
             jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
             round_trip: feedback.and_then(|f| f.round_trip).unwrap_or_default(),
@@ -439,16 +443,25 @@ impl End {
         Statistics { series: self.series.samples().to_vec(), ..self.figures() }
     }
 
+    fn disorder(&self) -> Disorder {
+        self.disorder_before + self.reception.map(|r| r.disorder()).unwrap_or_default()
+    }
+
     /// The end's figures so far.
     pub fn figures(&self) -> Statistics {
         let codec = self.settings.as_ref().map(|s| s.agreed.codec);
         let clock = codec.map_or(8_000, |c| c.clock());
         let [described, connected, secured] = self.path_times;
+        let disorder = self.disorder();
         let between = |from: Option<Instant>, to: Option<Instant>| from.zip(to).map(|(from, to)| to.saturating_duration_since(from));
         Statistics {
             codec: codec.map(|c| c.name()),
             received: self.received,
-            lost: self.lost_before + self.reception.map_or(0, |r| r.lost()),
+            lost: disorder.lost,
+            reordered: disorder.reordered,
+            late: disorder.late,
+            // What SRTP has seen already never gets as far as the statistics.
+            duplicate: disorder.duplicate + self.dropped.replayed,
             sent: self.egress.sent.packets,
             jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
             round_trip: self.feedback.and_then(|f| f.round_trip),

@@ -1,9 +1,8 @@
 //! Packets put in order: packet driven, no timer.
 
 use crate::rtp::packet::{Packet, Unwrapper};
+use crate::rtp::report::WINDOW;
 
-/// Packets held back for one that is late.
-const WINDOW: usize = 3;
 /// Sequence distance beyond which a source has restarted.
 const RESTART: u64 = 1_000;
 

@@ -24,7 +24,7 @@ use super::transcoder::{Transcoder, frame_ms};
 use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
-use crate::rtp::report::{Reception, read};
+use crate::rtp::report::{Disorder, Reception, read};
 use crate::rtp::srtp::{Profile, Refused};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::SocketAddr;
@@ -145,7 +145,7 @@ impl Session {
             pressed: None,
             dropped: Dropped::default(),
             received: 0,
-            lost_before: 0,
+            disorder_before: Disorder::default(),
             next_report: None,
             chance: Chance::new(seed),
             flowing: false,
@@ -406,7 +406,7 @@ impl Session {
             return;
         };
         if end.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
-            end.lost_before += end.reception.map_or(0, |r| r.lost());
+            end.disorder_before = end.disorder_before + end.reception.map(|r| r.disorder()).unwrap_or_default();
             end.reception = Some(Reception::new(packet.ssrc));
         }
         let clock = agreed.codec.clock();

@@ -163,8 +163,8 @@ impl Core {
         if let Input::FlowClosed { flow } = &input {
             self.flows.remove(flow);
         }
-        if let Input::Received { remote, message, .. } = &input {
-            self.metrics.received(message);
+        if let Input::Received { hop, remote, message, .. } = &input {
+            self.metrics.messages.received(message, self.gateway.transport(*hop));
             self.hep.iter().for_each(|hep| hep.received(Instant::now(), *remote, message));
         }
         self.gateway.handle(Instant::now(), input, out);
@@ -269,7 +269,7 @@ impl Core {
     }
 
     fn send(&mut self, hop: Hop, bytes: Bytes) {
-        self.metrics.sent(&bytes);
+        self.metrics.messages.sent(&bytes, self.gateway.transport(hop));
         if let Some(hep) = &self.hep {
             let to = hop.address().or_else(|| if let Hop::Flow(flow) = hop { self.gateway.flow(flow).map(|f| f.remote) } else { None });
             to.iter().for_each(|to| hep.sent(Instant::now(), *to, &bytes));

@@ -7,7 +7,31 @@ use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
+use std::ops::Add;
 use std::time::{Duration, Instant};
+
+/// Packets that may overtake one before it is given up where it is decoded.
+pub const WINDOW: usize = 3;
+
+/// Packets that did not come once, and in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Disorder {
+    pub lost: u64,
+    /// Came after a later one.
+    pub reordered: u64,
+    /// Of those, such as came after more than [`WINDOW`] later ones.
+    pub late: u64,
+    pub duplicate: u64,
+}
+
+impl Add for Disorder {
+    type Output = Disorder;
+
+    fn add(self, other: Disorder) -> Disorder {
+        let (lost, reordered) = (self.lost + other.lost, self.reordered + other.reordered);
+        Disorder { lost, reordered, late: self.late + other.late, duplicate: self.duplicate + other.duplicate }
+    }
+}
 
 /// What one received source has told us (RFC 3550 appendix A.1, A.3, A.8).
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +40,9 @@ pub struct Reception {
     pub packets: u64,
     first: u64,
     highest: u64,
+    /// Which of the 64 packets up to the highest have come.
+    seen: u64,
+    disorder: Disorder,
     unwrapper: Unwrapper,
     /// Timestamp units, scaled by 16.
     jitter: u32,
@@ -41,6 +68,7 @@ impl Reception {
             self.first = extended;
         }
         self.runs += u64::from(self.packets > 0 && extended > self.highest + 1);
+        self.note_order(extended);
         self.packets += 1;
         self.highest = self.highest.max(extended);
         let transit = arrival.wrapping_sub(packet.timestamp) as i32;
@@ -51,6 +79,23 @@ impl Reception {
         extended
     }
 
+    fn note_order(&mut self, extended: u64) {
+        if self.packets == 0 || extended > self.highest {
+            let ahead = if self.packets == 0 { 64 } else { extended - self.highest };
+            self.seen = u32::try_from(ahead).ok().and_then(|n| self.seen.checked_shl(n)).unwrap_or(0) | 1;
+            return;
+        }
+        let behind = self.highest - extended;
+        let bit = u32::try_from(behind).ok().and_then(|n| 1u64.checked_shl(n));
+        if bit.is_some_and(|bit| self.seen & bit != 0) {
+            self.disorder.duplicate += 1;
+            return;
+        }
+        self.seen |= bit.unwrap_or(0);
+        self.disorder.reordered += 1;
+        self.disorder.late += u64::from(behind > WINDOW as u64);
+    }
+
     /// Packets that should have come so far.
     pub fn expected(&self) -> u64 {
         if self.packets == 0 { 0 } else { self.highest.saturating_sub(self.first) + 1 }
@@ -59,6 +104,11 @@ impl Reception {
     /// Packets lost so far; duplicates never make it negative.
     pub fn lost(&self) -> u64 {
         self.expected().saturating_sub(self.packets)
+    }
+
+    /// What did not come once, and in order, so far.
+    pub fn disorder(&self) -> Disorder {
+        Disorder { lost: self.lost(), ..self.disorder }
     }
 
     /// Share of packets lost so far, 0 to 1.
@@ -206,4 +256,30 @@ pub fn read(now: Instant, ntp: u64, bytes: &[u8], ssrc: u32, reception: Option<&
         reception.last_sr = Some((middle, now));
     }
     feedback
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disorder_of(sequence: &[u16]) -> Disorder {
+        let mut reception = Reception::new(1);
+        for (n, sequence) in sequence.iter().enumerate() {
+            let mut bytes = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
+            bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
+            reception.receive(&Packet::parse(&bytes, false).expect("a packet"), 160 * n as u32);
+        }
+        reception.disorder()
+    }
+
+    #[test]
+    fn what_comes_late_twice_or_never_is_told_apart() {
+        let told = |lost, reordered, late, duplicate| Disorder { lost, reordered, late, duplicate };
+        assert_eq!(disorder_of(&[65_534, 65_535, 0, 1]), told(0, 0, 0, 0));
+        assert_eq!(disorder_of(&[65_534, 0, 65_535, 1]), told(0, 1, 0, 0), "across the wrap");
+        assert_eq!(disorder_of(&[1, 3, 4, 5, 6, 2]), told(0, 1, 1, 0), "overtaken by four");
+        assert_eq!(disorder_of(&[1, 2, 2, 3, 1]), told(0, 0, 0, 2));
+        assert_eq!(disorder_of(&[1, 2, 5]), told(2, 0, 0, 0));
+        assert_eq!(disorder_of(&[1, 100, 36]), told(97, 1, 1, 0), "older than the memory of 64: not known to be a double");
+    }
 }

@@ -169,6 +169,8 @@ pub struct Transactions {
     keys: HashMap<Arc<str>, u64>,
     timers: Timers<(u64, Timer)>,
     next: u64,
+    /// Messages sent once more because nothing came, by transport; kept by the user of this layer, who knows it.
+    pub repeated: [u64; 4],
 }
 
 impl Transactions {

@@ -99,6 +99,11 @@ impl PortRange {
         self.pairs
     }
 
+    /// Pairs that rest after a call: some of them may be ready to be served again, which shows when one is wanted.
+    pub fn resting(&self) -> usize {
+        self.state().resting.len()
+    }
+
     /// Pairs no call has, resting ones among them.
     pub fn free(&self) -> usize {
         let state = self.state();

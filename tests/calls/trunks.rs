@@ -144,6 +144,7 @@ fn a_refusal_over_udp_is_retransmitted_until_acked() {
     lab.says(T1, &format!("{ack}Content-Length: 0\r\n\r\n"));
     lab.advance(Duration::from_secs(20));
     assert_eq!(lab.picture().matches("← 404").count(), 4);
+    assert_eq!(lab.gateway.gauges().repeated, [3, 0, 0, 0], "counted as sent once more");
     lab.expect_idle();
 }
 

@@ -170,8 +170,8 @@ fn events_come_as_they_happen_and_metrics_count_them() {
     for wanted in [
         "webtrunk_build_info{version=", "webtrunk_up 1", "webtrunk_draining 0", "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
         "webtrunk_calls_refused_total{code=\"WT-1104\"} 1", "webtrunk_trunk_up{trunk=\"peer\"} 1", "webtrunk_call_duration_seconds_count", "webtrunk_trunk_calls{trunk=\"peer\"} 0",
-        "webtrunk_sip_requests_total{method=\"INVITE\",direction=\"in\"} 2", "webtrunk_sip_responses_total{class=\"4xx\",direction=\"out\"} 1",
-        "webtrunk_recorder_calls 2", "webtrunk_media_ports{state=\"free\"}", "webtrunk_media_tick_late_seconds_bucket{le=\"+Inf\"}", "webtrunk_ice_connect_seconds_count", "webtrunk_dtls_handshake_seconds_count", "# {call=\"", "webtrunk_config_last_reload_success_timestamp_seconds", "# EOF",
+        "webtrunk_sip_requests_total{method=\"INVITE\",transport=\"udp\",direction=\"in\"} 2", "webtrunk_sip_responses_total{code=\"404\",direction=\"out\"} 1",
+        "webtrunk_recorder_calls 2", "webtrunk_media_ports{state=\"free\"}", "webtrunk_media_ports{state=\"draining\"}", "webtrunk_rtp_reordered_total{leg=\"a\"} 0", "webtrunk_rtp_duplicate_total{leg=\"a\"} 0", "webtrunk_rtp_late_total{leg=\"a\"} 0", "webtrunk_media_silent_calls_total 0", "webtrunk_sip_retransmissions_total{transport=\"udp\"}", "webtrunk_registrations{transport=\"ws\"} 0", "webtrunk_media_tick_late_seconds_bucket{le=\"+Inf\"}", "webtrunk_ice_connect_seconds_count", "webtrunk_dtls_handshake_seconds_count", "# {call=\"", "webtrunk_config_last_reload_success_timestamp_seconds", "# EOF",
     ] {
         assert!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
@@ -418,7 +418,8 @@ fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
     assert_eq!(trunk.invite("700"), 486, "the next step takes the call");
     assert_eq!(trunk.invite("701"), 486, "a target within this network is refused");
     assert!(server.run(&["logs", "--call", "last"]).out.contains("127.0.0.1 is within this network"));
-    assert!(server.metrics().contains("webtrunk_webhook_failed"));
+    assert!(server.metrics().contains("webtrunk_webhook_failed_total{kind=\"route\"} 1"));
+    assert!(server.metrics().contains("webtrunk_webhook_seconds_count{kind=\"event\"}"));
 }
 
 #[test]
