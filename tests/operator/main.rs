@@ -92,6 +92,7 @@ fn trunks_are_probed_switched_off_and_on() {
     let probed = server.run(&["trunks", "probe", "peer"]);
     assert!(probed.code == 0 && probed.out.contains("answered OPTIONS in"), "{probed:?}");
     answering.join().expect("it answered");
+    server.counts(&["webtrunk_trunk_rtt_seconds{trunk=\"peer\"} "]);
     let table = server.run(&["trunks"]).out;
     assert!(table.starts_with("TRUNK") && table.contains("peer") && table.contains("up"), "{table}");
     assert!(server.run(&["trunks", "disable", "peer"]).out.contains("peer is disabled"));
@@ -182,6 +183,25 @@ fn events_come_as_they_happen_and_metrics_count_them() {
     }
 }
 
+/// The peer answers and sends nothing, and the disk is full.
+#[test]
+fn a_silent_far_end_and_a_full_disk_are_counted() {
+    let server = Server::start_with_a_full_disk("[[route]]\nname = \"Out\"\nmatch = \"802\"\ndo = [{ dial = [\"trunk:peer\"] }]\n");
+    let far = Trunk::new(&server).take_silently();
+    let called = std::thread::scope(|scope| {
+        let call = scope.spawn(|| server.run(&["call", "802", "--as", "alice", "--password", "secret-a", "--for", "7s"]));
+        server.counts(&["webtrunk_transcodes{from=\"opus\",to=\"PCMU\"} 1", "webtrunk_trunk_calls{trunk=\"peer\"} 1", "webtrunk_trunk_calls_limit{trunk=\"peer\"} 7", "webtrunk_registrations{transport=\"ws\"} ", "webtrunk_flows 1"]);
+        call.join().expect("it ended")
+    });
+    far.join().expect("it was hung up on");
+    assert!(called.out.contains("✓ answered"), "{called:?}");
+    server.counts(&[
+        "webtrunk_one_way_calls_total{silent_leg=\"trunk\"} 1", "webtrunk_call_faults_total{code=\"WT-3011\"} 1", "webtrunk_cdr_dropped_total{sink=", "webtrunk_flows 0",
+        "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1", "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1", "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 1",
+        "webtrunk_recorder_memory_bytes ", "webtrunk_sip_transactions ", "webtrunk_sip_dropped ", "webtrunk_certificate_expiry_timestamp_seconds 0", "webtrunk_dtls_failed_total 0", "webtrunk_webhook_dead_total 0",
+    ]);
+}
+
 #[test]
 fn the_web_door_wants_a_token_and_gives_each_its_scope() {
     let made = Server::offline(&["api-token", "dashboard", "--scope", "read"]);
@@ -230,6 +250,10 @@ fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
     assert!(refused.out.contains("webtrunk trace"), "{refused:?}");
     let wrong = server.run(&["call", "9196", "--as", "alice", "--password", "wrong"]);
     assert!(wrong.code == 5 && wrong.out.contains("wrong user or password"), "{wrong:?}");
+    server.counts(&[
+        "webtrunk_call_mos_count{leg=\"a\",codec=\"opus\"} 2", "webtrunk_ice_connect_seconds_count 3",
+        "webtrunk_dtls_handshake_seconds_count 3", "webtrunk_login_refused_total ", "webtrunk_rtp_packets_total{leg=\"a\",direction=\"in\"} ", "webtrunk_rtp_lost_total{leg=\"a\"} ",
+    ]);
 }
 
 /// Over TLS by the domain's name, with the gateway's own authority trusted and without it.
@@ -409,6 +433,7 @@ fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
         serde_json::from_str::<serde_json::Value>(answer.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
     };
     server.until(|| list()[0]["state"] == "delivered");
+    server.counts(&["webtrunk_webhook_delivered_total "]);
     let (id, before) = (list()[0]["id"].as_str().expect("an id").to_owned(), shop.got().len());
     assert!(server.control("POST", &format!("/api/v1/webhooks/{id}/resend"), "").contains("\"sent\":true"));
     server.until(|| shop.got().len() > before);

@@ -88,6 +88,7 @@ fn every_kind_of_event_is_told_by_a_served_gateway() {
         server.until(|| events.lines().iter().any(|l| l.contains(&format!("\"type\":\"{kind}\""))));
     }
     all_fit(&schema("event"), &lines(&events.lines().join("\n")));
+    server.counts(&["webtrunk_flow_lost_total{reason=\"closed\"} 1"]);
 }
 
 #[test]

@@ -32,6 +32,8 @@ fn free_port() -> u16 {
 }
 
 pub struct Server {
+    /// The one error that a test provokes.
+    wanted_error: Option<&'static str>,
     child: Child,
     pub folder: PathBuf,
     pub web: u16,
@@ -66,6 +68,13 @@ impl Server {
     /// As [`start`](Self::start), as another's far end: media of the two must not be taken for a loop.
     pub fn start_far() -> Server {
         Server::started("", "", "", &[], &[("24000-28999", "29000-31999")])
+    }
+
+    /// As [`start`](Self::start), with records that go nowhere and more routes.
+    pub fn start_with_a_full_disk(routes: &str) -> Server {
+        let mut server = Server::started("max_calls = 7\n", "", routes, &[], &[("cdr.jsonl", "/dev/full")]);
+        server.wanted_error = Some("WT-5001");
+        server
     }
 
     /// Kills it without a word.
@@ -109,7 +118,7 @@ impl Server {
         let log = std::fs::File::create(folder.join("log")).expect("a log");
         let child = Command::new(BINARY).args(["serve", "--log", "text", "-c"]).arg(folder.join("webtrunk.toml"))
             .envs(env.iter().copied()).stderr(log).stdout(Stdio::null()).spawn().expect("it starts");
-        let server = Server { child, folder, web, sip, metrics, trunk, socket: Arc::new(socket) };
+        let server = Server { wanted_error: None, child, folder, web, sip, metrics, trunk, socket: Arc::new(socket) };
         let mut taken = false;
         server.until(|| {
             taken = server.log().contains("cannot be bound");
@@ -131,12 +140,19 @@ impl Server {
     }
 
     /// Waits until `wanted` holds.
-    pub fn until(&self, mut wanted: impl FnMut() -> bool) {
+    pub fn until(&self, wanted: impl FnMut() -> bool) {
+        assert!(self.comes_true(wanted), "it never came true\n{}", self.log());
+    }
+
+    fn comes_true(&self, mut wanted: impl FnMut() -> bool) -> bool {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !wanted() {
-            assert!(Instant::now() < deadline, "it never came true\n{}", self.log());
+            if Instant::now() >= deadline {
+                return false;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
+        true
     }
 
     /// Runs a command against this gateway.
@@ -247,6 +263,14 @@ impl Server {
         Server::exchange(TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens"), &Server::request("GET", "/metrics", "", ""))
     }
 
+    /// Waits until each of these is in the metrics.
+    pub fn counts(&self, series: &[&str]) {
+        for wanted in series {
+            let found = self.comes_true(|| self.metrics().lines().any(|line| line.starts_with(wanted)));
+            assert!(found, "{wanted} is not in\n{}", self.metrics());
+        }
+    }
+
     /// Ends it as systemd would, and waits.
     pub fn stop(mut self) {
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
@@ -261,7 +285,8 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
         if !std::thread::panicking() {
-            assert!(!log.contains("ERROR"), "{log}");
+            let wanted = |line: &&str| self.wanted_error.is_none_or(|wanted| !line.contains(wanted));
+            assert!(!log.lines().filter(wanted).any(|line| line.contains("ERROR")), "{log}");
         }
     }
 }
@@ -409,6 +434,19 @@ impl Trunk {
     pub fn hang_up(&mut self) {
         self.send(&self.request("BYE", "x", 2, ""));
         self.expect("SIP/2.0 200");
+    }
+
+    /// Takes the next call from a thread of its own, says nothing in it, and lets the other side end it.
+    pub fn take_silently(self) -> std::thread::JoinHandle<()> {
+        std::thread::spawn(move || {
+            let invite = self.expect("INVITE");
+            let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+            let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
+            let head = reply(&invite).replace(to, &format!("{to};tag=silent"));
+            let body = format!("Contact: <sip:peer@{}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}", self.own, sdp.len());
+            self.send(&head.replace("Content-Length: 0\r\n\r\n", &body));
+            self.expect("BYE");
+        })
     }
 
     /// Answers the next OPTIONS from a thread of its own.
