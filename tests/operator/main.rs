@@ -183,23 +183,45 @@ fn events_come_as_they_happen_and_metrics_count_them() {
     }
 }
 
-/// The peer answers and sends nothing, and the disk is full.
+/// The peer answers and sends nothing, and the disk is full; beside it a call long enough for both sides' reports.
 #[test]
 fn a_silent_far_end_and_a_full_disk_are_counted() {
     let server = Server::start_with_a_full_disk("[[route]]\nname = \"Out\"\nmatch = \"802\"\ndo = [{ dial = [\"trunk:peer\"] }]\n");
     let far = Trunk::new(&server).take_silently();
     let called = std::thread::scope(|scope| {
         let call = scope.spawn(|| server.run(&["call", "802", "--as", "alice", "--password", "secret-a", "--for", "7s"]));
-        server.counts(&["webtrunk_transcodes{from=\"opus\",to=\"PCMU\"} 1", "webtrunk_trunk_calls{trunk=\"peer\"} 1", "webtrunk_trunk_calls_limit{trunk=\"peer\"} 7", "webtrunk_registrations{transport=\"ws\"} ", "webtrunk_flows 1"]);
+        let long = scope.spawn(|| server.run(&["call", "9196", "--as", "alice", "--password", "secret-a", "--for", "16s"]));
+        server.counts(&["webtrunk_transcodes{from=\"opus\",to=\"PCMU\"} 1", "webtrunk_trunk_calls{trunk=\"peer\"} 1", "webtrunk_trunk_calls_limit{trunk=\"peer\"} 7", "webtrunk_registrations{transport=\"ws\"} ", "webtrunk_flows 2"]);
+        assert_eq!(long.join().expect("it ended").code, 0);
         call.join().expect("it ended")
     });
     far.join().expect("it was hung up on");
     assert!(called.out.contains("✓ answered"), "{called:?}");
     server.counts(&[
         "webtrunk_one_way_calls_total{silent_leg=\"trunk\"} 1", "webtrunk_call_faults_total{code=\"WT-3011\"} 1", "webtrunk_cdr_dropped_total{sink=", "webtrunk_flows 0",
-        "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1", "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1", "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 1",
+        "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1", "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1", "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 1", "webtrunk_rtp_round_trip_seconds_count{leg=\"a\"} 1",
         "webtrunk_recorder_memory_bytes ", "webtrunk_sip_transactions ", "webtrunk_sip_dropped ", "webtrunk_certificate_expiry_timestamp_seconds 0", "webtrunk_dtls_failed_total 0", "webtrunk_webhook_dead_total 0",
     ]);
+}
+
+/// A phone answers, and its media never gets through.
+#[test]
+fn a_browser_that_never_connects_is_counted() {
+    let route = "[[route]]\nname = \"Ring\"\nmatch = \"800\"\ndo = [{ ring = [\"user:alice\"], timeout = \"5s\" }]\n";
+    let server = Server::start_with("", "url = \"https://192.0.2.1/x\", secret = \"0123456789abcdef\"", route, &server::Shop::open());
+    let mut phone = phone::Phone::register(server.web, "wt.test", "alice", "secret-a");
+    let answering = std::thread::spawn(move || {
+        let invite = phone.hear("INVITE");
+        phone.answer(&invite);
+        let bye = phone.hear("BYE");
+        phone.reply(&bye, 200);
+        phone
+    });
+    let mut trunk = Trunk::new(&server);
+    trunk.call("800");
+    trunk.hang_up();
+    drop(answering.join().expect("it was hung up on"));
+    server.counts(&["webtrunk_ice_failed_total{reason=\"no_checks\"} 1"]);
 }
 
 #[test]

@@ -64,6 +64,22 @@ impl Phone {
         }
     }
 
+    /// Answers an INVITE with a description nobody stands behind.
+    pub fn answer(&mut self, invite: &Message) {
+        let offer = String::from_utf8_lossy(invite.body()).into_owned();
+        let opus = offer.lines().find_map(|l| l.strip_prefix("a=rtpmap:")?.split_once(" opus")).expect("Opus is offered").0;
+        let mid = offer.lines().find_map(|l| l.strip_prefix("a=mid:")).expect("a mid");
+        let fingerprint = ["AA"; 32].join(":");
+        let sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {mid}\r\nm=audio 9 UDP/TLS/RTP/SAVPF {opus}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n\
+             a=rtpmap:{opus} opus/48000/2\r\na=ice-ufrag:them\r\na=ice-pwd:their-password-of-24-chars\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:active\r\na=rtcp-mux\r\na=sendrecv\r\n"
+        );
+        let mut response = Writer::response(invite, 200, Some("phone"));
+        response.put(HeaderName::Contact, "<sip:alice@phone.invalid;transport=ws>");
+        let bytes = response.end_with("application/sdp", sdp.as_bytes());
+        self.say(&bytes);
+    }
+
     /// Answers a request without a body.
     pub fn reply(&mut self, request: &Message, status: u16) {
         let response = Writer::response(request, status, Some("phone")).end();
