@@ -7,7 +7,7 @@ use crate::config::{Config, JwtSettings, User};
 use crate::media::EndId;
 use crate::observe::Note;
 use crate::gateway::FlowKind;
-use crate::gateway::admission::FlowState;
+use crate::gateway::admission::{FlowState, account};
 use crate::locate::{Located, Locator, Query, Target};
 use crate::registrar::Registrar;
 use crate::sip::build::Writer;
@@ -176,8 +176,8 @@ impl Desk<'_> {
     /// The account of a user who is reached by `hop`: that of its flow, or the configured one.
     pub fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
         let Party::User { name, .. } = party else { return None };
-        let own = if let Hop::Flow(flow) = hop { self.flows.get(&flow).and_then(|f| f.account.clone()) } else { None };
-        own.or_else(|| self.config.users.get(name).cloned())
+        let flow = if let Hop::Flow(flow) = hop { Some(flow) } else { None };
+        account(self.flows, self.config, name, flow)
     }
 
     /// 64 random bits.

@@ -39,9 +39,8 @@ impl Leg {
 impl Call {
     /// The packages each side takes, once both are known, are what the other may send.
     pub(super) fn exchange_packages(&mut self, answered: u16) {
-        let theirs = self.a.peer.info_packages.clone();
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == answered) else { return };
-        branch.leg.passes = passed(&theirs);
+        branch.leg.passes = passed(&self.a.peer.info_packages);
         self.a.passes = passed(&branch.leg.peer.info_packages);
     }
 

@@ -1,6 +1,6 @@
 //! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave nothing behind.
 
-use crate::config::User;
+use crate::config::{Config, User};
 use crate::errors::Code;
 use crate::gateway::FlowKind;
 use crate::ids::IdMap;
@@ -26,6 +26,12 @@ pub struct FlowState {
     pub account: Option<Arc<User>>,
     /// Until when that holds, seconds since 1970.
     pub until: Option<u64>,
+}
+
+/// What a user may do: as its login on this flow said, else as it is configured.
+pub fn account(flows: &IdMap<Flow, FlowState>, config: &Config, user: &str, flow: Option<Flow>) -> Option<Arc<User>> {
+    let own = flow.and_then(|flow| flows.get(&flow)?.account.clone());
+    own.or_else(|| config.users.get(user).cloned())
 }
 
 /// What carries a message.

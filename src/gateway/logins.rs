@@ -3,7 +3,7 @@
 
 use super::admission::{Admitted, Known, claimed_user};
 use super::credential::Credential;
-use super::token::{Keys, Refused};
+use super::token::{CLOCK_SKEW, Keys, Refused};
 use super::Gateway;
 use crate::call::desk::{Output, Question};
 use crate::config::{Config, JwtSettings, User};
@@ -24,8 +24,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Seconds another server's clock may be ahead of ours.
-const CLOCK_SKEW: u64 = 60;
 /// The key set is read again after this; after a failure sooner.
 const KEYS_FRESH: Duration = Duration::from_secs(600);
 const KEYS_AGAIN: Duration = Duration::from_secs(30);
@@ -240,7 +238,7 @@ impl Gateway {
                 let account = || claims.webtrunk.told(&claims.sub, Secret::new(""), settings.context.as_deref(), &self.config);
                 match if repeats { Ok(None) } else { account().map(Some) } {
                     Ok(account) => {
-                        let until = Some(claims.exp.saturating_add(super::token::CLOCK_SKEW));
+                        let until = Some(claims.exp.saturating_add(CLOCK_SKEW));
                         return self.prove(flow, claimed, Proved { user: claims.sub.clone(), account, until });
                     }
                     Err(why) => why,

@@ -1,7 +1,7 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
 use super::dispatch::Sender;
-use super::{Gateway, Live};
+use super::Gateway;
 use crate::call::desk::Output;
 use crate::call::leg::Party;
 use crate::call::origin::Origin;
@@ -94,8 +94,7 @@ impl Gateway {
 
     /// Begins it.
     pub(super) fn begin_call(&mut self, now: Instant, plan: Planned, out: &mut Vec<Output>) {
-        let (call_id, worker) = (plan.call, self.next_worker % self.identity.workers.max(1));
-        self.next_worker += 1;
+        let (call_id, worker) = (plan.call, self.pick_worker());
         let invite = self.as_if_dialled(&plan);
         self.recorder.open(now, call_id, &plan.from, &plan.number, invite.call_id());
         // Nobody's transaction: what is answered to it goes nowhere.
@@ -117,9 +116,7 @@ impl Gateway {
         call.route = Some(plan.first);
         out.push(Output::Note(Note::CallStarted { call: call_id, from: plan.from, number: plan.number, route }));
         let user = plan.user.map(|u| u.name.clone());
-        self.live += 1;
-        user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
-        self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user });
+        self.take_in(call, user);
         self.with_call(now, call_id, out, |call, desk| call.originate(desk));
     }
 

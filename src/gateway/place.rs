@@ -1,5 +1,6 @@
 //! Placing a new call: everything that can refuse it before it costs anything.
 
+use super::admission::account;
 use super::dispatch::Sender;
 use super::registering::TEMPORARY;
 use super::{Gateway, Live};
@@ -47,9 +48,7 @@ impl Gateway {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
                 };
-                self.live += 1;
-                user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
-                self.calls.insert(call_id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user });
+                self.take_in(call, user);
                 self.with_call(now, call_id, out, |call, desk| call.start(desk));
             }
             Err(why) => {
@@ -64,7 +63,7 @@ impl Gateway {
 
     /// What a user may do: as its login on this flow said, else as it is configured.
     pub(super) fn user(&self, user: &str, flow: Flow) -> Option<Arc<User>> {
-        self.flows.get(&flow).and_then(|f| f.account.clone()).or_else(|| self.config.users.get(user).cloned())
+        account(&self.flows, &self.config, user, Some(flow))
     }
 
     fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
@@ -119,8 +118,7 @@ impl Gateway {
         };
         self.within_limits(now, &sender, account.as_ref(), route.as_ref().is_some_and(|r| r.ignore_limits))?;
         self.within_route(now, &sender, route.as_ref())?;
-        let worker = self.next_worker % self.identity.workers.max(1);
-        self.next_worker += 1;
+        let worker = self.pick_worker();
         let caller = self.party_of(now, &sender);
         let mut call = self.new_call(now, id, (server, hop), message, caller, worker);
         call.take_offer(&self.config)?;
@@ -249,6 +247,20 @@ impl Gateway {
             }
         }
         self.within_pace(now)
+    }
+
+    /// The worker of the next call: each in turn.
+    pub(super) fn pick_worker(&mut self) -> usize {
+        let worker = self.next_worker % self.identity.workers.max(1);
+        self.next_worker += 1;
+        worker
+    }
+
+    /// A call that begins, and counts for `user`.
+    pub(super) fn take_in(&mut self, call: Call, user: Option<String>) {
+        self.live += 1;
+        user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
+        self.calls.insert(call.id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user });
     }
 
     /// Who calls: its party, and the name in the record.

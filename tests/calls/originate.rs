@@ -9,7 +9,7 @@ use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
 use webtrunk::gateway::operate::Deed;
 use webtrunk::gateway::originate::Wish;
-use webtrunk::sip::HeaderName;
+use webtrunk::sip::{HeaderName, Message};
 use webtrunk::sip::status::Reject;
 use webtrunk::worker::Command;
 
@@ -29,15 +29,21 @@ fn bridges(lab: &Lab) -> Vec<(u16, u16)> {
 }
 
 /// Alice is rung first, then the trunk; both talk. The INVITEs they got.
-fn connected(lab: &mut Lab) -> (CallId, webtrunk::sip::Message, webtrunk::sip::Message) {
-    let call = plan(lab, &wish("alice", "+12065550123")).expect("it may begin");
-    let first = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &first, 200, ANSWER);
+fn connected(lab: &mut Lab) -> (CallId, Message, Message) {
+    let (call, first) = alice_answers(lab, "+12065550123");
     lab.take(ALICE, "ACK");
     let second = lab.take(T1, "INVITE");
     lab.reply(T1, &second, 200, TRUNK_SDP);
     lab.take(T1, "ACK");
     (call, first, second)
+}
+
+/// Alice is rung to be connected with `to`, and answers; the call and her INVITE.
+fn alice_answers(lab: &mut Lab, to: &str) -> (CallId, Message) {
+    let call = plan(lab, &wish("alice", to)).expect("it may begin");
+    let first = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &first, 200, ANSWER);
+    (call, first)
 }
 
 #[test]
@@ -90,9 +96,7 @@ fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
     lab.expect_idle();
 
     let mut lab = Lab::with_phones();
-    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
-    let first = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &first, 200, ANSWER);
+    alice_answers(&mut lab, "+12065550123");
     let second = lab.take(T1, "INVITE");
     lab.reply(T1, &second, 486, "");
     let bye = lab.take(ALICE, "BYE");
@@ -101,9 +105,7 @@ fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
     lab.expect_idle();
 
     let mut lab = Lab::with_phones();
-    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
-    let first = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &first, 200, ANSWER);
+    let (_, first) = alice_answers(&mut lab, "+12065550123");
     let second = lab.take(T1, "INVITE");
     lab.reply(T1, &second, 180, "");
     let bye = lab.in_dialog(ALICE, &first, "BYE", 2, "peer", "");
@@ -115,9 +117,7 @@ fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
 #[test]
 fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
     let mut lab = Lab::with_phones();
-    plan(&mut lab, &wish("alice", "9196")).expect("it may begin");
-    let first = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &first, 200, ANSWER);
+    let (_, first) = alice_answers(&mut lab, "9196");
     assert!(lab.media.iter().any(|c| matches!(c, Command::Echo { end, .. } if end.0 == 1)), "{:?}", lab.media);
     let bye = lab.in_dialog(ALICE, &first, "BYE", 2, "peer", "");
     lab.says(ALICE, &bye);

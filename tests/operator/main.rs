@@ -208,7 +208,7 @@ fn a_silent_far_end_and_a_full_disk_are_counted() {
 #[test]
 fn a_browser_that_never_connects_is_counted() {
     let route = "[[route]]\nname = \"Ring\"\nmatch = \"800\"\ndo = [{ ring = [\"user:alice\"], timeout = \"5s\" }]\n";
-    let server = Server::start_with("", "url = \"https://192.0.2.1/x\", secret = \"0123456789abcdef\"", route, &server::Shop::open());
+    let server = Server::start_with_routes(route);
     let mut phone = phone::Phone::register(server.web, "wt.test", "alice", "secret-a");
     let answering = std::thread::spawn(move || {
         let invite = phone.hear("INVITE");

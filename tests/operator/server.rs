@@ -70,6 +70,11 @@ impl Server {
         Server::started("", "", "", &[], &[("24000-28999", "29000-31999")])
     }
 
+    /// As [`start`](Self::start), with more routes.
+    pub fn start_with_routes(routes: &str) -> Server {
+        Server::started("", "", routes, &[], &[])
+    }
+
     /// As [`start`](Self::start), with records that go nowhere and more routes.
     pub fn start_with_a_full_disk(routes: &str) -> Server {
         let mut server = Server::started("max_calls = 7\n", "", routes, &[], &[("cdr.jsonl", "/dev/full")]);
@@ -362,6 +367,9 @@ impl Shop {
     }
 }
 
+/// What it says of its media; nobody listens there.
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+
 /// The trunk `peer`: one dialog at a time.
 pub struct Trunk {
     socket: Arc<UdpSocket>,
@@ -412,8 +420,7 @@ impl Trunk {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         self.call = format!("op-{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         self.to.clear();
-        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-        self.send(&self.request("INVITE", number, 1, sdp));
+        self.send(&self.request("INVITE", number, 1, SDP));
         loop {
             let response = self.expect("SIP/2.0 ");
             let status: u16 = response.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
@@ -440,10 +447,9 @@ impl Trunk {
     pub fn take_silently(self) -> std::thread::JoinHandle<()> {
         std::thread::spawn(move || {
             let invite = self.expect("INVITE");
-            let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
             let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
             let head = reply(&invite).replace(to, &format!("{to};tag=silent"));
-            let body = format!("Contact: <sip:peer@{}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}", self.own, sdp.len());
+            let body = format!("Contact: <sip:peer@{}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}", self.own, SDP.len());
             self.send(&head.replace("Content-Length: 0\r\n\r\n", &body));
             self.expect("BYE");
         })
