@@ -5,6 +5,7 @@
 
 use super::crypto::{self, Crypto};
 use crate::codec::Codec;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -194,12 +195,12 @@ impl Description {
     }
 }
 
-fn mend(body: &[u8]) -> Result<String, SdpError> {
+fn mend(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
     if body.len() > MAX_SDP {
         return Err(SdpError::new(399, "the SDP is longer than 32 KiB"));
     }
     let text = std::str::from_utf8(body).map_err(|_| SdpError::new(399, "the SDP is not UTF-8"))?;
-    let lines: Vec<&str> = text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l)).filter(|l| !l.is_empty()).collect();
+    let lines: SmallVec<[&str; 64]> = text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l)).filter(|l| !l.is_empty()).collect();
     if lines.len() > MAX_LINES {
         return Err(SdpError::new(399, "the SDP has more than 512 lines"));
     }
@@ -211,8 +212,39 @@ fn mend(body: &[u8]) -> Result<String, SdpError> {
     }
     let split = lines.iter().position(|l| l.starts_with("m=")).unwrap_or(lines.len());
     let (session, sections) = lines.split_at(split);
-    let mut out = String::with_capacity(text.len() + 16);
-    for kind in ["v=", "o=", "s=", "i=", "u=", "e=", "p=", "c=", "b=", "t=", "r=", "z=", "k=", "a="] {
+    if is_sound(text, session, sections) { Ok(Cow::Borrowed(text)) } else { rewritten(text.len(), session, sections).map(Cow::Owned) }
+}
+
+/// The lines of a session and of a section, in the order RFC 8866 §5 asks for.
+const SESSION: [&str; 14] = ["v=", "o=", "s=", "i=", "u=", "e=", "p=", "c=", "b=", "t=", "r=", "z=", "k=", "a="];
+const SECTION: [&str; 6] = ["m=", "i=", "c=", "b=", "k=", "a="];
+
+/// Whether the crate takes it as it stands: nearly all that comes.
+fn is_sound(text: &str, session: &[&str], sections: &[&str]) -> bool {
+    let places = |lines: &[&str], order: &[&str]| lines.iter().map(|l| order.iter().position(|kind| l.starts_with(kind))).collect::<SmallVec<[Option<usize>; 64]>>();
+    let of_session = places(session, &SESSION);
+    let once = |kind: &str| session.iter().filter(|l| l.starts_with(kind)).count() == 1;
+    // Every line ended by CR LF, and none empty.
+    text.len() == session.iter().chain(sections).map(|l| l.len() + 2).sum::<usize>()
+        && of_session.is_sorted()
+        && !of_session.contains(&None)
+        && ["v=", "o=", "s=", "t="].into_iter().all(once)
+        && session.iter().filter(|l| l.starts_with("c=")).count() < 2
+        && session.iter().find(|l| l.starts_with("o=")).is_some_and(|l| is_plain_origin(l))
+        && sections.chunk_by(|_, next| !next.starts_with("m=")).map(|section| places(section, &SECTION)).all(|s| s.is_sorted() && !s.contains(&None))
+}
+
+/// Six words, and numbers the crate can hold.
+fn is_plain_origin(line: &str) -> bool {
+    let number = |n: &str| n.len() <= 18 && n.bytes().all(|b| b.is_ascii_digit());
+    let mut words = line[2..].split(' ');
+    let six: [Option<&str>; 7] = std::array::from_fn(|_| words.next());
+    matches!(six, [Some(_), Some(id), Some(version), Some(_), Some(_), Some(_), None] if number(id) && number(version)) && !six.contains(&Some(""))
+}
+
+fn rewritten(length: usize, session: &[&str], sections: &[&str]) -> Result<String, SdpError> {
+    let mut out = String::with_capacity(length + 16);
+    for kind in SESSION {
         let mut any = false;
         for line in session.iter().filter(|l| l.starts_with(kind)) {
             if matches!(kind, "v=" | "o=" | "s=" | "c=") && any {
@@ -229,7 +261,7 @@ fn mend(body: &[u8]) -> Result<String, SdpError> {
         }
     }
     for section in sections.chunk_by(|_, next| !next.starts_with("m=")) {
-        for kind in ["m=", "i=", "c=", "b=", "k=", "a="] {
+        for kind in SECTION {
             section.iter().filter(|l| l.starts_with(kind)).for_each(|l| push(&mut out, l));
         }
     }
