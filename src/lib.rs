@@ -4,6 +4,7 @@ pub mod address;
 pub mod chance;
 pub mod datagrams;
 pub mod errors;
+pub mod hex;
 pub mod ids;
 pub mod timers;
 

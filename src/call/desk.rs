@@ -1,5 +1,6 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
+use crate::hex::token;
 use crate::ids::IdMap;
 use super::CallId;
 use super::leg::Party;
@@ -187,7 +188,7 @@ impl Desk<'_> {
 
     /// A token of 128 random bits, for tags, branches and Call-IDs.
     pub fn token(&mut self) -> String {
-        format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64())
+        token::<16>(&mut *self.random)
     }
 
     /// Arms a timer of a call.
@@ -265,11 +266,11 @@ impl Desk<'_> {
 
     /// A new branch and the Via value that carries it, for `hop`.
     pub fn via(&mut self, hop: Hop) -> (String, String) {
-        let branch = format!("z9hG4bK{}", self.token());
+        let branch = ["z9hG4bK", &self.token()].concat();
         let domain = &self.config.domain;
         let via = match self.kind_of(hop) {
             Kind::WebSocket => format!("SIP/2.0/{} {domain};branch={branch}", if self.identity.web_secure { "WSS" } else { "WS" }),
-            Kind::Server(Transport::Udp, to) => format!("SIP/2.0/UDP {};rport;branch={branch}", self.sent_by(to, Transport::Udp)),
+            Kind::Server(Transport::Udp, to) => ["SIP/2.0/UDP ", &self.sent_by(to, Transport::Udp).to_string(), ";rport;branch=", &branch].concat(),
             // RFC 5923 §5: the peer may send its own requests back over our connection.
             Kind::Server(transport, to) => {
                 let name = if transport == Transport::Tcp { "TCP" } else { "TLS" };
@@ -341,7 +342,7 @@ impl Desk<'_> {
     pub fn contact(&self, hop: Hop, user: &str) -> String {
         match self.kind_of(hop) {
             Kind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
-            Kind::Server(Transport::Udp, to) => format!("<sip:{user}@{}>", self.sent_by(to, Transport::Udp)),
+            Kind::Server(Transport::Udp, to) => ["<sip:", user, "@", &self.sent_by(to, Transport::Udp).to_string(), ">"].concat(),
             Kind::Server(transport, to) => format!("<sip:{user}@{};transport={}>", self.sent_by(to, transport), transport.as_str()),
         }
     }

@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::{FlowKind, Gateway};
+use crate::hex::token;
 use crate::call::desk::Output;
 use crate::call::leg::Party;
 use crate::call::CallId;
@@ -15,7 +16,6 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Reject, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Event, Flow, Hop, ServerId, Transmit};
-use rand_core::RngCore;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -98,7 +98,7 @@ impl Gateway {
         if why.status == 0 || message.via().is_none() {
             return;
         }
-        let tag = format!("{:016x}", self.random.next_u64());
+        let tag = token::<8>(&mut self.random);
         let response = Writer::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
     }
@@ -173,7 +173,7 @@ impl Gateway {
     }
 
     pub(super) fn refuse(&mut self, now: Instant, id: ServerId, message: &Message, why: &Reject, out: &mut Vec<Output>) {
-        let tag = format!("{:032x}", u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64()));
+        let tag = token::<16>(&mut self.random);
         let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {

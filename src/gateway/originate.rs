@@ -2,6 +2,7 @@
 
 use super::dispatch::Sender;
 use super::Gateway;
+use crate::hex::token;
 use crate::call::desk::Output;
 use crate::call::leg::Party;
 use crate::call::origin::Origin;
@@ -122,7 +123,7 @@ impl Gateway {
 
     /// The INVITE such a call would have begun with: from the number, to the first party.
     fn as_if_dialled(&mut self, plan: &Planned) -> Message {
-        let (domain, token) = (self.config.domain.clone(), format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64()));
+        let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.random));
         let (to, from) = (escape_user(&plan.from), escape_user(&plan.number));
         let text = format!(
             "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\nMax-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\

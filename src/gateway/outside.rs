@@ -3,6 +3,7 @@
 
 use super::Gateway;
 use super::dispatch::Sender;
+use crate::hex::token;
 use crate::ids::IdMap;
 use crate::call::Output;
 use crate::call::desk::Waiting;
@@ -19,7 +20,6 @@ use crate::sip::status::{ALLOW, Method, Reject, SUPPORTED, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::{Uri, escape_user};
 use crate::timers::Timers;
-use rand_core::RngCore;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -109,7 +109,7 @@ impl Gateway {
     }
 
     pub(super) fn options_response(&mut self, message: &Message) -> Writer {
-        let tag = format!("{:016x}", self.random.next_u64());
+        let tag = token::<8>(&mut self.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Allow, ALLOW);
         response.put(HeaderName::Accept, "application/sdp");
@@ -221,7 +221,7 @@ impl Gateway {
                 401 | 407 | 408 | 430 | 503 => 480,
                 other => other,
             };
-            let tag = format!("{:016x}", self.random.next_u64());
+            let tag = token::<8>(&mut self.random);
             let response = if status == 200 {
                 Writer::response(&relay.request, 200, Some(&tag))
             } else {
@@ -404,7 +404,7 @@ impl Gateway {
         };
         let clean: String = body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
         self.outside.summaries.insert(user.clone(), clean);
-        let tag = format!("{:016x}", self.random.next_u64());
+        let tag = token::<8>(&mut self.random);
         self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
         let watching: Vec<u64> = self.outside.subscriptions.iter().filter(|(_, s)| s.user == user && s.package == "message-summary").map(|(n, _)| *n).collect();
         watching.into_iter().for_each(|n| self.notify(now, n, None, out));

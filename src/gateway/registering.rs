@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::admission::{Admitted, Known};
+use crate::hex::token;
 use crate::call::Output;
 use crate::errors::Code;
 use crate::observe::Note;
@@ -26,10 +27,10 @@ pub(super) const TEMPORARY: &str = "tgruu.";
 
 impl Gateway {
     pub(super) fn register(&mut self, now: Instant, id: ServerId, message: &Message, user: &str, flow: Flow, out: &mut Vec<Output>) {
-        let token = format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64());
+        let temporary = token::<16>(&mut self.random);
         let unix = self.unix(now);
         let longest = self.flows.get(&flow).and_then(|f| f.until).map(|until| until.saturating_sub(unix) as u32);
-        let by = Circumstances { flow, chance: self.random.next_u32() as u8, token, longest };
+        let by = Circumstances { flow, chance: self.random.next_u32() as u8, token: temporary, longest };
         // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
         let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
         let done = if own {
@@ -41,7 +42,7 @@ impl Gateway {
             Ok(done) => done,
             Err(why) => return self.refuse(now, id, message, &why, out),
         };
-        let tag = format!("{:016x}", self.random.next_u64());
+        let tag = token::<8>(&mut self.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         let gruu = message.lists(HeaderName::Supported, "gruu");
         for binding in &done.bindings {
@@ -139,7 +140,7 @@ impl Gateway {
 
     /// A 401 that says what is wrong with a token (RFC 8898 section 2.1.3, RFC 6750 section 3.1).
     pub(super) fn token_challenge(&mut self, message: &Message, why: &str) -> bytes::Bytes {
-        let tag = format!("{:016x}", self.random.next_u64());
+        let tag = token::<8>(&mut self.random);
         let mut response = Writer::refusal(message, &Reject::new(401, format!("token: {why}")).code(Code::TOKEN), &tag, &self.config.domain);
         // RFC 6750 section 3: no quotes, backslashes or characters beyond ASCII in a description.
         let plain: String = why.chars().map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '\'' }).collect();
@@ -176,7 +177,7 @@ impl Gateway {
                 }
             }
         }
-        let tag = format!("{:016x}", self.random.next_u64());
+        let tag = token::<8>(&mut self.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         if let Some(bound) = self.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
             let left = bound.expires.saturating_duration_since(now).as_secs();

@@ -4,6 +4,7 @@
 //! already used are remembered, in a bounded table. `now` is seconds of a monotonic clock.
 
 use super::header::DigestParams;
+use crate::hex::hex;
 use crate::ids::IdMap;
 use super::parse::HeaderName;
 use super::{Message, build::quoted};
@@ -49,16 +50,6 @@ impl Algorithm {
             }
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);
-    let mut out = String::with_capacity(2 * bytes.len());
-    for b in bytes {
-        out.push(digit(b >> 4));
-        out.push(digit(b & 0xf));
-    }
-    out
 }
 
 fn response(algorithm: Algorithm, ha1: &str, method: &str, d: &DigestParams<'_>) -> Option<String> {

@@ -9,6 +9,7 @@ pub mod invite_server;
 pub mod server;
 
 use crate::ids::IdMap;
+use super::header::Via;
 use super::message::Message;
 use super::status::Method;
 use crate::timers::Timers;
@@ -184,7 +185,7 @@ impl Transactions {
             Method::Invite => Machine::InviteClient(invite_client::InviteClient::start(bytes, reliable, &mut effects)),
             _ => Machine::Client(client::Client::start(bytes, reliable, &mut effects)),
         };
-        let key = format!("c{branch} {method}");
+        let key = ["c", branch, " ", method.as_str()].concat();
         let id = self.insert(key.into(), machine, hop);
         self.apply(now, id, effects, out, &mut Vec::new());
         ClientId(id)
@@ -233,9 +234,9 @@ impl Transactions {
     fn receive_response(
         &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
     ) {
-        let branch = message.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
+        let via = message.via();
         // RFC 3261 §17.1.3: branch of the top Via and method of the CSeq.
-        let key = format!("c{branch} {}", message.method());
+        let key = ["c", via.as_ref().and_then(Via::branch).unwrap_or_default(), " ", message.method().as_str()].concat();
         let Some(&id) = self.keys.get(key.as_str()) else {
             events.push(Event::Stray { hop, message });
             return;
@@ -409,8 +410,8 @@ fn server_key(message: &Message, method: &str) -> String {
     let Some(via) = message.via() else { return String::new() };
     match via.branch() {
         Some(branch) if branch.len() > 7 && branch[..7].eq_ignore_ascii_case("z9hG4bK") => {
-            let port = via.port.unwrap_or(5060);
-            format!("s{branch} {}:{port} {method}", via.host.to_ascii_lowercase())
+            let port = via.port.unwrap_or(5060).to_string();
+            ["s", branch, " ", &via.host.to_ascii_lowercase(), ":", &port, " ", method].concat()
         }
         _ => {
             let tag = |a: Option<super::header::NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or_default().to_owned();
