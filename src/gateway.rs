@@ -135,7 +135,8 @@ pub struct Gateway {
     registrar: Registrar,
     admission: Admission,
     flows: IdMap<Flow, FlowState>,
-    calls: IdMap<CallId, Live>,
+    /// Boxed, for they are large, and maps move what they hold.
+    calls: IdMap<CallId, Box<Live>>,
     servers: IdMap<ServerId, CallId>,
     /// Initial INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
     invites: HashMap<String, CallId>,
@@ -314,7 +315,8 @@ impl Gateway {
         let Some(live) = self.calls.get_mut(&id) else { return };
         if std::mem::replace(&mut live.lost, true) {
             out.push(Output::Media { worker: live.call.worker, command: crate::worker::Command::Close { session: id.0 } });
-            return self.forget(id);
+            self.forget(id);
+            return;
         }
         let why = Reject::new(500, "a bug in the gateway ended this call");
         self.with_call(now, id, out, |call, desk| call.finish(desk, HangupBy::Us, why));
@@ -370,13 +372,13 @@ impl Gateway {
         // Only what something happened to can have come to its end: thousands may be waiting for theirs.
         for id in std::mem::take(&mut self.touched) {
             let Some(live) = self.calls.get_mut(&id).filter(|l| l.media_closed && self.ending.contains(&id)) else { continue };
-            if !std::mem::replace(&mut live.recorded, true) {
-                self.recorded += 1;
-                live.call.cdr.verdict = Some(judge(&live.call.cdr));
-                out.push(Output::Note(Note::CallEnded(Arc::new(live.call.cdr.clone()))));
-            }
-            if live.call.is_done() {
-                self.forget(id);
+            let (first, done) = (!std::mem::replace(&mut live.recorded, true), live.call.is_done());
+            self.recorded += usize::from(first);
+            // Most calls are forgotten in the same moment; a record is only copied where one is not.
+            let cdr = if done { self.forget(id).map(|l| l.call.cdr) } else { first.then(|| live.call.cdr.clone()) };
+            if let Some(mut cdr) = cdr.filter(|_| first) {
+                cdr.verdict = Some(judge(&cdr));
+                out.push(Output::Note(Note::CallEnded(Arc::new(cdr))));
             }
         }
     }
@@ -395,11 +397,11 @@ impl Gateway {
         }
     }
 
-    fn forget(&mut self, id: CallId) {
+    fn forget(&mut self, id: CallId) -> Option<Box<Live>> {
         if !self.ending.remove(&id) {
             self.uncount(id);
         }
-        let Some(live) = self.calls.remove(&id) else { return };
+        let live = self.calls.remove(&id)?;
         self.recorded -= usize::from(live.recorded);
         self.servers.remove(&live.call.server);
         self.invites.remove(&place::invite_key(&live.call.invite));
@@ -409,6 +411,7 @@ impl Gateway {
         }
         live.call.timers().into_iter().for_each(|t| self.timers.clear(&(id, t)));
         self.release(&live.counted);
+        Some(live)
     }
 
     /// What is alive, for `/readyz`, drains and tests.

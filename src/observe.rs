@@ -3,6 +3,7 @@
 use crate::call::{CallId, Cdr, HangupBy};
 use crate::errors::Code;
 use crate::media::Statistics;
+use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,122 +63,127 @@ pub enum Level {
     Error,
 }
 
-/// A log line before it is written.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Line {
-    pub level: Level,
-    pub code: Code,
-    pub call: Option<CallId>,
-    pub text: String,
+/// The text of its line.
+impl Display for Note {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Registered { user, flows, user_agent } => write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent)),
+            Note::Unregistered { user, why } => write!(f, "{user} unregistered: {why}"),
+            Note::LoginRefused { user, remote, why, .. } => write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why)),
+            Note::LoginUnchecked { what, why } => write!(f, "logins cannot be checked: {what}: {}", printable(why)),
+            Note::CallStarted { from, number, route, .. } => write!(f, "{} → {}  route {route:?}", printable(from), printable(number)),
+            Note::CallRefused { from, to, status, why, .. } => write!(f, "{} → {} refused {status}: {}", printable(from), printable(to), printable(why)),
+            Note::CallAnswered { by, after, codecs, .. } => write!(f, "answered by {by} after {:.1} s  {} ↔ {}", after.as_secs_f32(), codecs.0, codecs.1),
+            Note::CallRinging { .. } => write!(f, "rings"),
+            Note::Quality { leg, figures, .. } => write!(f, "leg {leg}: {} packets in, {} lost, {} out", figures.received, figures.lost, figures.sent),
+            Note::CallEnded(cdr) => ended(cdr, f),
+            Note::BranchFailed { target, status, why, .. } => write!(f, "{target} failed with {status}: {}", printable(why)),
+            Note::Redirected { by, to, .. } => write!(f, "{by} redirected it to {}", printable(to)),
+            Note::Transferring { by, to, .. } => write!(f, "{by} transfers it to {}", printable(to)),
+            Note::TransferFailed { status, why, .. } => write!(f, "transfer failed with {status}, the call goes on: {}", printable(why)),
+            Note::TrunkUp { trunk, after: None } => write!(f, "trunk {trunk} up"),
+            Note::TrunkUp { trunk, after: Some(after) } => write!(f, "trunk {trunk} up again after {} s", after.as_secs()),
+            Note::TrunkDown { trunk, why } => write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why)),
+            Note::TrunkSwitched { trunk, enabled } => write!(f, "trunk {trunk} {} by an operator", if *enabled { "enabled" } else { "disabled" }),
+            Note::TrunkRegistered { trunk, registrar, expires } => write!(f, "trunk {trunk} registered with {registrar} for {expires} s"),
+            Note::TrunkNotRegistered { trunk, why, again_in } => write!(f, "trunk {trunk} is not registered, next try in {} s: {}", again_in.as_secs(), printable(why)),
+            Note::TrunkArrived { trunk, remote, expires } => write!(f, "trunk {trunk} registered here from {remote} for {expires} s"),
+            Note::TrunkGone { trunk } => write!(f, "trunk {trunk} unregistered"),
+            Note::Wedged { trunk, hop } => write!(f, "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"),
+            Note::TrunkFull { trunk, limit, .. } => write!(f, "skips trunk {trunk}: it has its {limit} calls"),
+            Note::EarlyMediaUnusable { why, .. } => write!(f, "early media cannot be used: {}", printable(why)),
+            Note::WebhookFailed { why, .. } => write!(f, "the webhook did not route it, the next step does: {}", printable(why)),
+            Note::OneWay { who, .. } => write!(f, "one-way audio: nothing from {} for 5 s, though the other side sends", printable(who)),
+            Note::Kicked { .. } => write!(f, "ended by an operator"),
+            Note::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
+            Note::CallPanicked { .. } => write!(f, "was ended by a bug; other calls go on"),
+            Note::Draining { calls } => write!(f, "draining: no new calls, {calls} in progress"),
+            Note::DrainEnded => write!(f, "draining is over: new calls are taken again"),
+            Note::Reloaded { changes } => write!(f, "configuration reloaded: {changes}"),
+            Note::Dropped { why, remote: Some(remote) } => write!(f, "dropped from {remote}: {why}"),
+            Note::Dropped { why, remote: None } => write!(f, "dropped: {why}"),
+        }
+    }
 }
 
-impl Line {
-    fn of(level: Level, text: String) -> Line {
-        Line { level, code: Code::FINE, call: None, text }
-    }
+/// `call 7f3a91c2 ` before the text of a line about one.
+struct OfCall(Option<CallId>);
 
-    fn info(text: String) -> Line {
-        Line::of(Level::Info, text)
-    }
-
-    fn warn(code: Code, text: String) -> Line {
-        Line { code, ..Line::of(Level::Warn, text) }
-    }
-
-    fn code(self, code: Code) -> Line {
-        Line { code, ..self }
-    }
-
-    fn call(self, call: &CallId) -> Line {
-        Line { call: Some(*call), ..self }
-    }
-
-    /// Writes it to the log.
-    pub fn log(&self) {
-        let call = self.call.map(|c| format!("call {c} ")).unwrap_or_default();
-        let (text, code) = (&self.text, self.code.is_fault().then(|| self.code.to_string()));
-        match self.level {
-            Level::Debug => debug!("{call}{text}"),
-            Level::Info => info!(code, "{call}{text}"),
-            Level::Warn => warn!(code, "{call}{text}"),
-            Level::Error => error!(code, "{call}{text}"),
-        }
+impl Display for OfCall {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |call| write!(f, "call {call} "))
     }
 }
 
 impl Note {
-    /// The line that says it.
-    pub fn line(&self) -> Line {
+    /// How loud its line is.
+    pub fn level(&self) -> Level {
         match self {
-            Note::Registered { user, flows, user_agent } => Line::info(format!("{user} registered, {flows} flow(s), {}", printable(user_agent))),
-            Note::Unregistered { user, why } => Line::info(format!("{user} unregistered: {why}")),
-            Note::LoginRefused { user, remote, code, why } => Line::warn(*code, format!("login refused for {} from {remote}: {}", printable(user), printable(why))),
-            Note::LoginUnchecked { what, why } => Line::warn(Code::LOGIN_UNCHECKED, format!("logins cannot be checked: {what}: {}", printable(why))),
-            Note::CallStarted { call, from, number, route } => {
-                Line::info(format!("{} → {}  route {route:?}", printable(from), printable(number))).call(call)
-            }
-            Note::CallRefused { call, from, to, status, code, why } => {
-                let code = if code.is_fault() { *code } else { Code::REFUSED };
-                Line::warn(code, format!("{} → {} refused {status}: {}", printable(from), printable(to), printable(why))).call(call)
-            }
-            Note::CallAnswered { call, by, after, codecs } => {
-                Line::info(format!("answered by {by} after {:.1} s  {} ↔ {}", after.as_secs_f32(), codecs.0, codecs.1)).call(call)
-            }
-            Note::CallRinging { call } => Line::of(Level::Debug, "rings".to_owned()).call(call),
-            Note::Quality { call, leg, figures } => {
-                Line::of(Level::Debug, format!("leg {leg}: {} packets in, {} lost, {} out", figures.received, figures.lost, figures.sent)).call(call)
-            }
-            Note::CallEnded(cdr) => ended(cdr).call(&cdr.call),
-            Note::BranchFailed { call, target, status, code, why } => {
-                let code = if code.is_fault() { *code } else { Code::TARGET_FAILED };
-                Line::info(format!("{target} failed with {status}: {}", printable(why))).code(code).call(call)
-            }
-            Note::Redirected { call, by, to } => Line::info(format!("{by} redirected it to {}", printable(to))).call(call),
-            Note::Transferring { call, by, to } => Line::info(format!("{by} transfers it to {}", printable(to))).call(call),
-            Note::TransferFailed { call, status, why } => {
-                Line::info(format!("transfer failed with {status}, the call goes on: {}", printable(why))).code(Code::TRANSFER_FAILED).call(call)
-            }
-            Note::TrunkUp { trunk, after: None } => Line::info(format!("trunk {trunk} up")),
-            Note::TrunkUp { trunk, after: Some(after) } => Line::info(format!("trunk {trunk} up again after {} s", after.as_secs())),
-            Note::TrunkDown { trunk, why } => Line::warn(Code::TRUNK_DOWN, format!("trunk {trunk} down, its calls go to the next: {}", printable(why))),
-            Note::TrunkSwitched { trunk, enabled } => Line::info(format!("trunk {trunk} {} by an operator", if *enabled { "enabled" } else { "disabled" })),
-            Note::TrunkRegistered { trunk, registrar, expires } => Line::info(format!("trunk {trunk} registered with {registrar} for {expires} s")),
-            Note::TrunkNotRegistered { trunk, why, again_in } => {
-                Line::warn(Code::NOT_REGISTERED_WITH, format!("trunk {trunk} is not registered, next try in {} s: {}", again_in.as_secs(), printable(why)))
-            }
-            Note::TrunkArrived { trunk, remote, expires } => Line::info(format!("trunk {trunk} registered here from {remote} for {expires} s")),
-            Note::TrunkGone { trunk } => Line::info(format!("trunk {trunk} unregistered")),
-            Note::Wedged { trunk, hop } => Line::warn(Code::WEDGED, format!("trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened")),
-            Note::TrunkFull { call, trunk, limit } => Line::warn(Code::TRUNK_FULL, format!("skips trunk {trunk}: it has its {limit} calls")).call(call),
-            Note::EarlyMediaUnusable { call, why } => Line::info(format!("early media cannot be used: {}", printable(why))).call(call),
-            Note::WebhookFailed { call, why } => Line::warn(Code::WEBHOOK, format!("the webhook did not route it, the next step does: {}", printable(why))).call(call),
-            Note::OneWay { call, who } => Line::warn(Code::TRUNK_SILENT, format!("one-way audio: nothing from {} for 5 s, though the other side sends", printable(who))).call(call),
-            Note::Kicked { call } => Line::info("ended by an operator".to_owned()).code(Code::KICKED).call(call),
-            Note::MediaPanicked { call } => Line::of(Level::Error, "lost its media to a bug; other calls go on".to_owned()).code(Code::MEDIA_BUG).call(call),
-            Note::CallPanicked { call } => Line::of(Level::Error, "was ended by a bug; other calls go on".to_owned()).code(Code::CALL_BUG).call(call),
-            Note::Draining { calls } => Line::info(format!("draining: no new calls, {calls} in progress")),
-            Note::DrainEnded => Line::info("draining is over: new calls are taken again".to_owned()),
-            Note::Reloaded { changes } => Line::info(format!("configuration reloaded: {changes}")),
-            Note::Dropped { why, remote } => Line::of(Level::Debug, match remote {
-                Some(remote) => format!("dropped from {remote}: {why}"),
-                None => format!("dropped: {why}"),
-            }),
+            Note::CallRinging { .. } | Note::Quality { .. } | Note::Dropped { .. } => Level::Debug,
+            Note::LoginRefused { .. } | Note::LoginUnchecked { .. } | Note::CallRefused { .. } | Note::TrunkDown { .. } | Note::TrunkNotRegistered { .. } => Level::Warn,
+            Note::Wedged { .. } | Note::TrunkFull { .. } | Note::WebhookFailed { .. } | Note::OneWay { .. } => Level::Warn,
+            Note::MediaPanicked { .. } | Note::CallPanicked { .. } => Level::Error,
+            _ => Level::Info,
+        }
+    }
+
+    /// Its code in the registry of errors; `FINE` where nothing is wrong.
+    pub fn code(&self) -> Code {
+        let known = |code: &Code, else_: Code| if code.is_fault() { *code } else { else_ };
+        match self {
+            Note::LoginRefused { code, .. } => *code,
+            Note::LoginUnchecked { .. } => Code::LOGIN_UNCHECKED,
+            Note::CallRefused { code, .. } => known(code, Code::REFUSED),
+            Note::BranchFailed { code, .. } => known(code, Code::TARGET_FAILED),
+            Note::CallEnded(cdr) => cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
+            Note::TransferFailed { .. } => Code::TRANSFER_FAILED,
+            Note::TrunkDown { .. } => Code::TRUNK_DOWN,
+            Note::TrunkNotRegistered { .. } => Code::NOT_REGISTERED_WITH,
+            Note::Wedged { .. } => Code::WEDGED,
+            Note::TrunkFull { .. } => Code::TRUNK_FULL,
+            Note::WebhookFailed { .. } => Code::WEBHOOK,
+            Note::OneWay { .. } => Code::TRUNK_SILENT,
+            Note::Kicked { .. } => Code::KICKED,
+            Note::MediaPanicked { .. } => Code::MEDIA_BUG,
+            Note::CallPanicked { .. } => Code::CALL_BUG,
+            _ => Code::FINE,
+        }
+    }
+
+    /// The call it is about.
+    pub fn call(&self) -> Option<CallId> {
+        match self {
+            Note::CallEnded(cdr) => Some(cdr.call),
+            Note::CallStarted { call, .. } | Note::CallRefused { call, .. } | Note::CallRinging { call } | Note::Quality { call, .. } => Some(*call),
+            Note::CallAnswered { call, .. } | Note::BranchFailed { call, .. } | Note::Redirected { call, .. } | Note::Transferring { call, .. } => Some(*call),
+            Note::TransferFailed { call, .. } | Note::TrunkFull { call, .. } | Note::EarlyMediaUnusable { call, .. } | Note::WebhookFailed { call, .. } => Some(*call),
+            Note::OneWay { call, .. } | Note::Kicked { call } | Note::MediaPanicked { call } | Note::CallPanicked { call } => Some(*call),
+            _ => None,
+        }
+    }
+
+    /// Writes its line to the log; nothing is formatted that is not written.
+    pub fn log(&self) {
+        let call = OfCall(self.call());
+        let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
+        match self.level() {
+            Level::Debug => debug!("{call}{self}"),
+            Level::Info => info!(code, "{call}{self}"),
+            Level::Warn => warn!(code, "{call}{self}"),
+            Level::Error => error!(code, "{call}{self}"),
         }
     }
 }
 
-fn ended(cdr: &Cdr) -> Line {
+/// What a record says in one line.
+fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
+    let Some(talked) = cdr.talked() else { return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why)) };
     let by = cdr.by.map_or("?", HangupBy::as_str);
-    let talked = cdr.answered.zip(cdr.end).map(|(a, e)| e.saturating_duration_since(a));
-    let text = match talked {
-        Some(talked) => format!("ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), printable(&cdr.why)),
-        None => format!("not answered ({}): {}", cdr.status, printable(&cdr.why)),
-    };
-    let Some(verdict) = cdr.verdict.as_ref().filter(|v| v.code.is_fault()) else { return Line::info(text) };
-    if talked.is_none() || verdict.sentence == cdr.why {
-        return Line::info(text).code(verdict.code);
+    write!(f, "ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), printable(&cdr.why))?;
+    match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
+        Some(verdict) => write!(f, "  {}", printable(&verdict.sentence)),
+        None => Ok(()),
     }
-    Line::info(format!("{text}  {}", printable(&verdict.sentence))).code(verdict.code)
 }
 
 /// The worst of both legs and directions: what the people on the call had to live with.
@@ -191,6 +197,17 @@ fn quality(cdr: &Cdr) -> String {
 }
 
 /// A remote text, cut and with control characters shown.
-fn printable(text: &str) -> String {
-    text.chars().take(120).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+fn printable(text: &str) -> Printable<'_> {
+    Printable(text)
+}
+
+struct Printable<'a>(&'a str);
+
+impl Display for Printable<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let end = self.0.char_indices().nth(120).map_or(self.0.len(), |(at, _)| at);
+        let mut pieces = self.0[..end].split(char::is_control);
+        f.write_str(pieces.next().unwrap_or_default())?;
+        pieces.try_for_each(|piece| write!(f, "\u{fffd}{piece}"))
+    }
 }

@@ -1,8 +1,10 @@
 //! The flight recorder: what happened to each call, kept in memory while it runs and for a while after.
 //!
-//! Always on, bounded in calls and in bytes. A message is kept as the reference that was sent or received, so
-//! recording one costs a look-up and no copy; it is made readable, and secrets in it are masked, when somebody
-//! reads it. Not here: counting packets (`media`), writing records (`journal`).
+//! Always on, bounded in calls and in bytes. The text of all a call's messages is one piece of memory: what a
+//! message was made of goes back to the allocator while it is warm, and a call that is forgotten later gives back
+//! two pieces instead of hundreds that lie cold (kept by reference, they made a call a quarter dearer). A message
+//! is made readable, and secrets in it are masked, when somebody reads it.
+//! Not here: counting packets (`media`), writing records (`journal`).
 
 pub mod draw;
 pub mod ladder;
@@ -15,12 +17,14 @@ pub use crate::config::RecorderLimits as Limits;
 use crate::dialplan::Considered;
 use crate::ids::IdMap;
 use crate::media::session::Event as MediaEvent;
-use crate::observe::Line;
+use crate::errors::Code;
+use crate::observe::Note;
 use crate::sip::message::Message;
 use crate::sip::transaction::Hop;
-use bytes::Bytes;
+use mask::start_line;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,24 +33,37 @@ const HEAD: usize = 64;
 const TAIL: usize = 192;
 /// Entries of a usual call.
 const USUAL: usize = 24;
-/// What keeping a received message costs besides its bytes.
-const OVERHEAD: usize = 512;
+/// Bytes of text a call begins with room for.
+const USUAL_TEXT: usize = 12_288;
 
-/// What happened.
+/// A part of a call's text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    start: usize,
+    length: usize,
+}
+
+/// What happened; [`Flight::text`] reads the pieces.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// A SIP message; `lane` is its peer.
-    Received { lane: usize, message: Message },
-    Sent { lane: usize, bytes: Bytes },
-    /// The start line alone, where messages are not to be kept.
-    Line { lane: usize, sent: bool, text: String },
+    /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone where messages are not to be kept (`whole`).
+    Message { lane: usize, sent: bool, whole: bool, text: Piece },
     /// Something the log says too.
-    Said(Line),
+    Said { code: Code, text: Piece },
     Media(MediaEvent),
     /// A timer of the call ran out.
     Timer(CallTimer),
     /// The routes that were looked at when it was placed.
     Routed(Vec<Considered>),
+}
+
+impl What {
+    fn piece(&mut self) -> Option<&mut Piece> {
+        match self {
+            What::Message { text, .. } | What::Said { text, .. } => Some(text),
+            What::Media(_) | What::Timer(_) | What::Routed(_) => None,
+        }
+    }
 }
 
 /// One thing that happened.
@@ -78,6 +95,9 @@ pub struct Flight {
     pub skipped: usize,
     /// Of a call that has ended.
     pub cdr: Option<Arc<Cdr>>,
+    text: Vec<u8>,
+    /// Bytes of it that belong to entries left out.
+    unused: usize,
     bytes: usize,
     names: SmallVec<[Arc<str>; 2]>,
 }
@@ -86,7 +106,7 @@ impl Flight {
     fn new(call: CallId, now: Instant, from: &str, to: &str) -> Flight {
         Flight {
             call, started: now, from: from.to_owned(), to: to.to_owned(), lanes: Vec::new(), entries: VecDeque::with_capacity(USUAL), skipped: 0, cdr: None,
-            bytes: 256, names: SmallVec::new(),
+            text: Vec::with_capacity(USUAL_TEXT), unused: 0, bytes: 256, names: SmallVec::new(),
         }
     }
 
@@ -104,30 +124,56 @@ impl Flight {
         }
     }
 
+    /// The text of an entry.
+    pub fn text(&self, piece: Piece) -> &[u8] {
+        self.text.get(piece.start..piece.start + piece.length).unwrap_or_default()
+    }
+
+    /// Takes down a text.
+    fn write(&mut self, parts: &[&[u8]]) -> Piece {
+        let start = self.text.len();
+        parts.iter().for_each(|part| self.text.extend_from_slice(part));
+        Piece { start, length: self.text.len() - start }
+    }
+
     /// Adds an entry; returns by how many bytes the call has grown.
-    fn push(&mut self, at: Instant, what: What) -> isize {
+    fn push(&mut self, at: Instant, mut what: What) -> isize {
         let before = self.bytes as isize;
-        self.bytes += weight(&what);
+        self.bytes += weight(&mut what);
         self.entries.push_back(Entry { at, what });
         if self.entries.len() > HEAD + TAIL {
             self.skipped += 1;
-            if let Some(entry) = self.entries.remove(HEAD) {
-                self.bytes -= weight(&entry.what).min(self.bytes);
+            if let Some(mut entry) = self.entries.remove(HEAD) {
+                self.bytes -= weight(&mut entry.what).min(self.bytes);
+                self.unused += entry.what.piece().map_or(0, |p| p.length);
+            }
+            if self.unused > USUAL_TEXT && 2 * self.unused > self.text.len() {
+                self.compact();
             }
         }
         self.bytes as isize - before
     }
+
+    /// Writes the text anew without what was left out.
+    fn compact(&mut self) {
+        let room = self.text.len() - self.unused + USUAL_TEXT;
+        let old = std::mem::replace(&mut self.text, Vec::with_capacity(room));
+        for piece in self.entries.iter_mut().filter_map(|e| e.what.piece()) {
+            let start = self.text.len();
+            self.text.extend_from_slice(&old[piece.start..piece.start + piece.length]);
+            piece.start = start;
+        }
+        self.unused = 0;
+    }
 }
 
-fn weight(what: &What) -> usize {
-    48 + match what {
-        What::Received { message, .. } => message.len() + OVERHEAD,
-        What::Sent { bytes, .. } => bytes.len(),
-        What::Line { text, .. } => text.len(),
-        What::Said(line) => line.text.len(),
-        What::Media(_) | What::Timer(_) => 64,
+fn weight(what: &mut What) -> usize {
+    let more = match what {
         What::Routed(all) => all.iter().map(|c| 72 + c.route.len() + c.pattern.len() + c.why_not.as_ref().map_or(0, String::len)).sum(),
-    }
+        What::Media(_) => 64,
+        what => what.piece().map_or(0, |p| p.length),
+    };
+    size_of::<Entry>() + more
 }
 
 /// All calls that are remembered.
@@ -188,25 +234,39 @@ impl Recorder {
     }
 
     /// A message of `call` came in over `lane`.
-    pub fn received(&mut self, now: Instant, call: CallId, lane: usize, message: Message) {
-        let what = if self.limits.messages { What::Received { lane, message } } else { What::Line { lane, sent: false, text: message.to_string() } };
-        self.add(now, call, what);
+    pub fn received(&mut self, now: Instant, call: CallId, lane: usize, message: &Message) {
+        let whole = self.limits.messages;
+        self.take_down(now, call, |flight| {
+            let text = if whole { flight.write(&message.parts_of_wire()) } else { flight.write(&[start_line(message).as_bytes()]) };
+            What::Message { lane, sent: false, whole, text }
+        });
     }
 
     /// A message of `call` went out over `lane`.
-    pub fn sent(&mut self, now: Instant, call: CallId, lane: usize, bytes: &Bytes) {
-        let what = if self.limits.messages {
-            What::Sent { lane, bytes: bytes.clone() }
-        } else {
-            let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
-            What::Line { lane, sent: true, text: String::from_utf8_lossy(line).into_owned() }
-        };
-        self.add(now, call, what);
+    pub fn sent(&mut self, now: Instant, call: CallId, lane: usize, bytes: &[u8]) {
+        let whole = self.limits.messages;
+        let kept = if whole { bytes } else { bytes.split(|b| *b == b'\r').next().unwrap_or_default() };
+        self.take_down(now, call, |flight| What::Message { lane, sent: true, whole, text: flight.write(&[kept]) });
     }
 
-    /// Adds what is no message.
+    /// The log says something of `call`.
+    pub fn said(&mut self, now: Instant, call: CallId, note: &Note) {
+        self.take_down(now, call, |flight| {
+            let start = flight.text.len();
+            // A Vec takes all that is written to it.
+            let _ = write!(flight.text, "{note}");
+            What::Said { code: note.code(), text: Piece { start, length: flight.text.len() - start } }
+        });
+    }
+
+    /// Adds what has no text.
     pub fn add(&mut self, now: Instant, call: CallId, what: What) {
+        self.take_down(now, call, |_| what);
+    }
+
+    fn take_down(&mut self, now: Instant, call: CallId, what: impl FnOnce(&mut Flight) -> What) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
+        let what = what(flight);
         let grown = flight.push(now, what);
         self.bytes = self.bytes.saturating_add_signed(grown);
         self.shrink();
@@ -216,6 +276,7 @@ impl Recorder {
     pub fn ended(&mut self, call: CallId, cdr: Arc<Cdr>) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
         if flight.cdr.replace(cdr).is_none() {
+            flight.text.shrink_to_fit();
             self.ended.push_back(call);
         }
         self.shrink();
@@ -260,12 +321,10 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::errors::Code;
-    use crate::observe::Level;
     use std::net::SocketAddr;
 
-    fn line(text: &str) -> What {
-        What::Said(Line { level: Level::Info, code: Code::FINE, call: None, text: text.into() })
+    fn note(changes: String) -> Note {
+        Note::Reloaded { changes }
     }
 
     fn cdr(call: CallId, now: Instant) -> Arc<Cdr> {
@@ -279,7 +338,7 @@ mod tests {
         let now = Instant::now();
         let mut recorder = Recorder::new(Limits { calls: 10, memory: 1 << 20, messages: true });
         let hop = Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060)));
-        let message = Bytes::from(vec![b'x'; 1_000]);
+        let message = [b'x'; 1_000];
         for n in 0..10_000u64 {
             let call = CallId(n << 32);
             recorder.open(now, call, "alice", "+1", &format!("id-{n}"));
@@ -305,7 +364,7 @@ mod tests {
         for n in 0..200u64 {
             let call = CallId(n << 32);
             recorder.open(now, call, "a", "b", &n.to_string());
-            (0..10).for_each(|_| recorder.add(now, call, line(&"y".repeat(500))));
+            (0..10).for_each(|_| recorder.said(now, call, &note("y".repeat(500))));
             if n > 0 {
                 recorder.ended(call, cdr(call, now));
             }
@@ -320,8 +379,8 @@ mod tests {
         let mut recorder = Recorder::new(Limits { messages: false, ..Limits::default() });
         recorder.open(now, call, "a", "b", "id");
         let lane = recorder.add_lane(call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into()).expect("the call is kept");
-        recorder.sent(now, call, lane, &Bytes::from_static(b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n"));
+        recorder.sent(now, call, lane, b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n");
         let flight = recorder.find("last").expect("it is there");
-        assert!(matches!(&flight.entries[0].what, What::Line { text, .. } if text == "BYE sip:x SIP/2.0"));
+        assert!(matches!(flight.entries[0].what, What::Message { whole: false, text, .. } if flight.text(text) == b"BYE sip:x SIP/2.0"));
     }
 }

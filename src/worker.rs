@@ -93,8 +93,9 @@ pub struct Worker {
     orders: SyncSender<Order>,
     waker: Arc<Waker>,
     ports: Arc<PortRange>,
-    /// Something was handed over since the last wake that cannot wait.
+    /// Something was handed over since the last wake that cannot wait; that can, for a moment.
     behind: Cell<bool>,
+    patient: Cell<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     pub browser_address: SocketAddr,
     tcp: bool,
@@ -124,7 +125,7 @@ impl Worker {
         let range = ports.clone();
         let thread = std::thread::Builder::new().name(name.to_owned());
         let thread = thread.spawn(move || Running::new(poll, inbox, (socket, listener), range, (identity, late), Box::new(tell)).run())?;
-        Ok(Worker { orders, waker, ports, thread: Some(thread), behind: Cell::new(false), browser_address, tcp })
+        Ok(Worker { orders, waker, ports, thread: Some(thread), behind: Cell::new(false), patient: Cell::new(false), browser_address, tcp })
     }
 
     /// Hands a command over; the thread sees it after [`wake`](Self::wake). An end is opened here and now, so
@@ -134,8 +135,11 @@ impl Worker {
     /// The worker is so far behind that it cannot take it.
     pub fn command(&self, command: Command) -> Result<Option<Notice>, Behind> {
         let Command::Open { session, end, kind, ssrc, cname, seed } = command else {
+            // To wake a thread costs as much as closing a session: it is done with what comes next.
+            let (patient, behind) = if matches!(command, Command::Close { .. }) { (true, false) } else { (false, true) };
             self.order(Order::Command(command))?;
-            self.behind.set(true);
+            self.patient.set(self.patient.get() || patient);
+            self.behind.set(self.behind.get() || behind);
             return Ok(None);
         };
         let (kind, address) = match kind {
@@ -165,8 +169,20 @@ impl Worker {
     /// Lets the thread see what was handed over; once for all of it.
     pub fn wake(&self) {
         if self.behind.replace(false) {
+            self.patient.set(false);
             let _ = self.waker.wake();
         }
+    }
+
+    /// Whether something was handed over that [`wake`](Self::wake) did not wake it for.
+    pub fn is_patient(&self) -> bool {
+        self.patient.get()
+    }
+
+    /// Lets the thread see that too.
+    pub fn wake_for_all(&self) {
+        self.behind.set(self.behind.get() || self.patient.get());
+        self.wake();
     }
 }
 

@@ -171,7 +171,7 @@ async fn deed(api: &Api, id: String, deed: Deed) -> Answer<Json<Value>> {
     let shown = id.clone();
     let done = api.ask(move |gateway, turn| {
         let call = gateway.recorder.find(&id)?.call;
-        let done = gateway.live_call(call).is_some().then(|| gateway.on_call(turn.now, call, &deed, turn.out)).flatten();
+        let done = gateway.goes_on(call).then(|| gateway.on_call(turn.now, call, &deed, turn.out)).flatten();
         Some((call, done))
     }).await?;
     match done {
@@ -221,7 +221,7 @@ pub async fn hang_up(State(api): State<Api>, Path(id): Path<String>, Query(kick)
     let shown = id.clone();
     let ended = api.ask(move |gateway, turn| {
         let call = gateway.recorder.find(&id)?.call;
-        let lives = gateway.live_call(call).is_some();
+        let lives = gateway.goes_on(call);
         if lives {
             gateway.handle(turn.now, Input::Operate(Command::Kick { call, status, why }), turn.out);
         }

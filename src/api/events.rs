@@ -1,7 +1,6 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
 use super::{Api, Answer, Problem};
-use crate::call::Cdr;
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
 use crate::observe::Note;
@@ -26,7 +25,7 @@ const KEPT: usize = 1_000;
 const BEHIND: usize = 4_096;
 
 /// One event.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Event {
     /// Rises by one; begins anew with the process.
     pub id: u64,
@@ -36,19 +35,19 @@ pub struct Event {
     data: Data,
 }
 
-/// What an event tells. A record is made JSON when somebody reads it: most are read by nobody.
-#[derive(Clone, Debug)]
+/// What an event tells. It is made JSON when somebody reads it: most are read by nobody.
+#[derive(Debug)]
 enum Data {
-    Value(Value),
-    Record(Arc<Cdr>),
+    Note(Note),
+    Drained { calls: usize },
 }
 
 impl Event {
     /// `{ type, timestamp, data }`, as in a webhook.
     pub fn body(&self) -> Value {
         let data = match &self.data {
-            Data::Value(value) => value.clone(),
-            Data::Record(cdr) => to_json(cdr, &self.clock),
+            Data::Note(note) => data_of(note, &self.clock),
+            Data::Drained { calls } => json!({ "calls": calls }),
         };
         json!({ "type": self.kind, "timestamp": self.clock.format(self.at), "data": data })
     }
@@ -56,8 +55,8 @@ impl Event {
     /// The call it is about.
     pub fn call(&self) -> Option<String> {
         match &self.data {
-            Data::Value(value) => value["call"].as_str().map(str::to_owned),
-            Data::Record(cdr) => Some(cdr.call.to_string()),
+            Data::Note(note) => note.call().map(|call| call.to_string()),
+            Data::Drained { .. } => None,
         }
     }
 }
@@ -96,23 +95,19 @@ impl Default for Feed {
 
 impl Feed {
     /// Tells what a note says, if it is news.
-    pub fn tell(&self, note: &Note, now: Instant, clock: &WallClock) {
+    pub fn tell(&self, note: Note, now: Instant, clock: &WallClock) {
         // Only who listens wants figures every few seconds.
         if matches!(note, Note::Quality { .. }) && self.live.receiver_count() == 0 {
             return;
         }
-        let told = match note {
-            Note::CallEnded(cdr) => Some(("call.ended", Data::Record(cdr.clone()))),
-            note => data_of(note).map(|(kind, value)| (kind, Data::Value(value))),
-        };
-        if let Some((kind, data)) = told {
-            self.push(kind, data, now, clock);
+        if let Some(kind) = kind_of(&note) {
+            self.push(kind, Data::Note(note), now, clock);
         }
     }
 
     /// The last call of a drain has ended.
     pub fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
-        self.push("drain.finished", Data::Value(json!({ "calls": gauges.calls })), now, clock);
+        self.push("drain.finished", Data::Drained { calls: gauges.calls }, now, clock);
     }
 
     fn push(&self, kind: &'static str, data: Data, now: Instant, clock: &WallClock) {
@@ -150,42 +145,56 @@ impl Feed {
     }
 }
 
-fn data_of(note: &Note) -> Option<(&'static str, Value)> {
-    // Formatted only where its text is told.
-    let code = || note.line().code.to_string();
-    let warning = || {
-        let line = note.line();
-        json!({ "call": line.call.map(|c| c.to_string()), "code": line.code.to_string(), "text": line.text })
-    };
+/// The kind of event a note is; nothing for what is for the log alone.
+fn kind_of(note: &Note) -> Option<&'static str> {
     Some(match note {
-        Note::CallStarted { call, from, number, route } => ("call.started", json!({ "call": call.to_string(), "from": from, "to": number, "route": route })),
+        Note::CallStarted { .. } => "call.started",
+        Note::CallRefused { .. } => "call.refused",
+        Note::CallRinging { .. } => "call.ringing",
+        Note::CallAnswered { .. } => "call.answered",
+        Note::Quality { .. } => "call.quality",
+        Note::CallEnded(_) => "call.ended",
+        Note::BranchFailed { .. } | Note::TransferFailed { .. } | Note::TrunkFull { .. } | Note::OneWay { .. } | Note::WebhookFailed { .. } | Note::MediaPanicked { .. } | Note::CallPanicked { .. } => "call.warning",
+        Note::Registered { .. } => "registration.added",
+        Note::Unregistered { .. } => "registration.removed",
+        Note::LoginRefused { .. } => "login.refused",
+        Note::TrunkUp { .. } | Note::TrunkSwitched { enabled: true, .. } => "trunk.up",
+        Note::TrunkDown { .. } | Note::TrunkSwitched { enabled: false, .. } => "trunk.down",
+        Note::Reloaded { .. } => "config.reloaded",
+        Note::Draining { .. } => "drain.started",
+        Note::DrainEnded => "drain.finished",
+        _ => return None,
+    })
+}
+
+fn data_of(note: &Note, clock: &WallClock) -> Value {
+    let code = note.code().to_string();
+    match note {
+        Note::CallStarted { call, from, number, route } => json!({ "call": call.to_string(), "from": from, "to": number, "route": route }),
         Note::CallRefused { call, from, to, status, why, .. } => {
-            ("call.refused", json!({ "call": call.to_string(), "from": from, "to": to, "sip_code": status, "code": code(), "why": why }))
+            json!({ "call": call.to_string(), "from": from, "to": to, "sip_code": status, "code": code, "why": why })
         }
-        Note::CallRinging { call } => ("call.ringing", json!({ "call": call.to_string() })),
+        Note::CallRinging { call } => json!({ "call": call.to_string() }),
         Note::CallAnswered { call, by, after, codecs } => {
-            ("call.answered", json!({ "call": call.to_string(), "by": by, "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1] }))
+            json!({ "call": call.to_string(), "by": by, "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1] })
         }
-        Note::Quality { call, leg, figures } => ("call.quality", json!({
+        Note::Quality { call, leg, figures } => json!({
             "call": call.to_string(), "leg": leg, "codec": figures.codec, "mos_estimated": figures.mos.0, "packets_in": figures.received,
             "packets_lost": figures.lost, "packets_out": figures.sent, "jitter_ms": figures.jitter.as_millis() as u64,
             "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64), "sounding": figures.sounding,
-        })),
-        Note::BranchFailed { .. } | Note::TransferFailed { .. } | Note::TrunkFull { .. } | Note::OneWay { .. } | Note::WebhookFailed { .. } | Note::MediaPanicked { .. } | Note::CallPanicked { .. } => {
-            ("call.warning", warning())
-        }
-        Note::Registered { user, flows, user_agent } => ("registration.added", json!({ "user": user, "flows": flows, "user_agent": user_agent })),
-        Note::Unregistered { user, why } => ("registration.removed", json!({ "user": user, "why": why })),
-        Note::LoginRefused { user, remote, why, .. } => ("login.refused", json!({ "user": user, "remote": remote.to_string(), "code": code(), "why": why })),
-        Note::TrunkUp { trunk, .. } => ("trunk.up", json!({ "trunk": trunk })),
-        Note::TrunkDown { trunk, why } => ("trunk.down", json!({ "trunk": trunk, "why": why, "code": code() })),
-        Note::TrunkSwitched { trunk, enabled: true } => ("trunk.up", json!({ "trunk": trunk, "by": "operator" })),
-        Note::TrunkSwitched { trunk, enabled: false } => ("trunk.down", json!({ "trunk": trunk, "by": "operator" })),
-        Note::Reloaded { changes } => ("config.reloaded", json!({ "changes": changes })),
-        Note::Draining { calls } => ("drain.started", json!({ "calls": calls })),
-        Note::DrainEnded => ("drain.finished", json!({ "cancelled": true })),
-        _ => return None,
-    })
+        }),
+        Note::CallEnded(cdr) => to_json(cdr, clock),
+        Note::Registered { user, flows, user_agent } => json!({ "user": user, "flows": flows, "user_agent": user_agent }),
+        Note::Unregistered { user, why } => json!({ "user": user, "why": why }),
+        Note::LoginRefused { user, remote, why, .. } => json!({ "user": user, "remote": remote.to_string(), "code": code, "why": why }),
+        Note::TrunkUp { trunk, .. } => json!({ "trunk": trunk }),
+        Note::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),
+        Note::TrunkSwitched { trunk, .. } => json!({ "trunk": trunk, "by": "operator" }),
+        Note::Reloaded { changes } => json!({ "changes": changes }),
+        Note::Draining { calls } => json!({ "calls": calls }),
+        Note::DrainEnded => json!({ "cancelled": true }),
+        warning => json!({ "call": warning.call().map(|c| c.to_string()), "code": code, "text": warning.to_string() }),
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -232,7 +241,7 @@ mod tests {
     fn who_comes_back_gets_what_it_missed_and_nothing_twice() {
         let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
         for n in 0..1_500 {
-            feed.tell(&Note::TrunkUp { trunk: format!("t{n}"), after: None }, now, &clock);
+            feed.tell(Note::TrunkUp { trunk: format!("t{n}"), after: None }, now, &clock);
         }
         assert!(feed.from(None).0.is_empty(), "a new reader wants what comes");
         let missed = feed.from(Some(1_490)).0;

@@ -5,6 +5,7 @@
 
 mod fates;
 mod late;
+mod legs;
 mod messages;
 
 use crate::call::{Call, Cdr};
@@ -18,6 +19,7 @@ use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
 use fates::Fates;
 use late::Late;
+use legs::Legs;
 use messages::Messages;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -84,13 +86,7 @@ pub struct Metrics {
     pub cdr_dropped: Family<Label, Counter>,
     /// Counted by the workers.
     pub late: Arc<Lateness>,
-    jitter: Times,
-    round_trip: Times,
-    packets: Family<Label, Counter>,
-    lost: Family<Label, Counter>,
-    reordered: Family<Label, Counter>,
-    duplicate: Family<Label, Counter>,
-    overdue: Family<Label, Counter>,
+    legs: Legs,
     silent: Counter,
     one_way: Family<Label, Counter>,
     faults: Family<Label, Counter>,
@@ -143,13 +139,7 @@ impl Metrics {
             certificate: Gauge::default(),
             cdr_dropped: Family::default(),
             late: Arc::default(),
-            jitter: Times::new_with_constructor(small_times),
-            round_trip: Times::new_with_constructor(small_times),
-            packets: Family::default(),
-            lost: Family::default(),
-            reordered: Family::default(),
-            duplicate: Family::default(),
-            overdue: Family::default(),
+            legs: Legs::default(),
             silent: Counter::default(),
             one_way: Family::default(),
             faults: Family::default(),
@@ -194,13 +184,7 @@ impl Metrics {
         r.register_with_unit("post_dial_delay", "INVITE to ringing (RFC 6076, SRD)", Unit::Seconds, self.delay.clone());
         r.register_with_unit("call_duration", "Answer to end", Unit::Seconds, self.duration.clone());
         r.register("call_mos", "Estimated opinion score of what a leg's peer sends us (G.107)", self.mos.clone());
-        r.register_with_unit("rtp_jitter", "Interarrival jitter at the end of a call", Unit::Seconds, self.jitter.clone());
-        r.register_with_unit("rtp_round_trip", "Round trip by RTCP at the end of a call", Unit::Seconds, self.round_trip.clone());
-        r.register("rtp_packets", "Packets of ended calls, by leg and direction", self.packets.clone());
-        r.register("rtp_lost", "Packets lost on the way to us, of ended calls", self.lost.clone());
-        r.register("rtp_reordered", "Packets that came after a later one, of ended calls", self.reordered.clone());
-        r.register("rtp_duplicate", "Packets that came twice, of ended calls", self.duplicate.clone());
-        r.register("rtp_late", "Those of the reordered ones that came too late to be heard where they are decoded", self.overdue.clone());
+        self.legs.register(r);
         r.register("media_silent_calls", "Calls that were ended because nobody sent any media", self.silent.clone());
         r.register("one_way_calls", "Calls one of whose sides was silent for 5 s", self.one_way.clone());
         r.register_with_unit("ice_connect", "From a browser's description to its selected address", Unit::Seconds, self.ice.clone());
@@ -239,7 +223,7 @@ impl Metrics {
     pub fn count(&self, note: &Note, now: Instant) {
         match note {
             Note::CallEnded(cdr) => self.ended(cdr, now),
-            Note::CallRefused { .. } => drop(self.refused_total.get_or_create(&vec![("code", note.line().code.to_string())]).inc()),
+            Note::CallRefused { .. } => drop(self.refused_total.get_or_create(&vec![("code", note.code().to_string())]).inc()),
             Note::OneWay { who, .. } => {
                 let side = if who.starts_with("trunk") { "trunk" } else { "browser" };
                 self.one_way.get_or_create(&vec![("silent_leg", side.to_owned())]).inc();
@@ -262,8 +246,8 @@ impl Metrics {
             self.dtls_failed.inc();
         }
         self.silent.inc_by(u64::from(cdr.code == Code::MEDIA_STOPPED));
-        if let Some(code) = cdr.verdict.as_ref().map(|v| v.code).filter(|c| c.is_fault()) {
-            self.faults.get_or_create(&vec![("code", code.to_string())]).inc();
+        if let Some(verdict) = cdr.fault() {
+            self.faults.get_or_create(&vec![("code", verdict.code.to_string())]).inc();
         }
         let example = || Some(vec![("call", cdr.call.to_string())]);
         let by_trunk = vec![("trunk", trunk)];
@@ -275,20 +259,9 @@ impl Metrics {
             self.setup.get_or_create(&by_trunk).observe(since(answered), example(), None);
             self.duration.get_or_create(&vec![("direction", direction.to_owned())]).observe(end.saturating_duration_since(answered).as_secs_f64());
         }
+        self.legs.count(cdr);
         for (leg, figures) in [("a", &cdr.a), ("b", &cdr.b)] {
             let Some(figures) = figures else { continue };
-            let label = |direction: &str| vec![("leg", leg.to_owned()), ("direction", direction.to_owned())];
-            self.packets.get_or_create(&label("in")).inc_by(figures.received);
-            self.packets.get_or_create(&label("out")).inc_by(u64::from(figures.sent));
-            let of_leg = vec![("leg", leg.to_owned())];
-            let order = [(&self.lost, figures.lost), (&self.reordered, figures.reordered), (&self.duplicate, figures.duplicate), (&self.overdue, figures.late)];
-            for (family, n) in order {
-                family.get_or_create(&of_leg).inc_by(n);
-            }
-            self.jitter.get_or_create(&vec![("leg", leg.to_owned())]).observe(figures.jitter.as_secs_f64());
-            if let Some(round_trip) = figures.round_trip {
-                self.round_trip.get_or_create(&vec![("leg", leg.to_owned())]).observe(round_trip.as_secs_f64());
-            }
             if let (Some(mos), Some(codec)) = (figures.mos.0, figures.codec) {
                 self.mos.get_or_create(&vec![("leg", leg.to_owned()), ("codec", codec.to_owned())]).observe(f64::from(mos), example(), None);
             }
@@ -366,10 +339,10 @@ impl Metrics {
     pub fn touched() -> Metrics {
         let metrics = Metrics::new();
         let label = vec![("example", String::new())];
-        let counters = [&metrics.calls_total, &metrics.refused_total, &metrics.packets, &metrics.lost, &metrics.reordered, &metrics.duplicate, &metrics.overdue, &metrics.flow_lost, &metrics.repeated, &metrics.messages.requests, &metrics.messages.responses, &metrics.one_way, &metrics.faults, &metrics.ice_failed, &metrics.cdr_dropped];
+        let counters = [&metrics.calls_total, &metrics.refused_total, &metrics.flow_lost, &metrics.repeated, &metrics.messages.requests, &metrics.messages.responses, &metrics.one_way, &metrics.faults, &metrics.ice_failed, &metrics.cdr_dropped];
         counters.into_iter().for_each(|f| drop(f.get_or_create(&label)));
         [&metrics.trunk_up, &metrics.trunk_calls, &metrics.trunk_limit, &metrics.transcodes, &metrics.ports, &metrics.registrations].into_iter().for_each(|f| drop(f.get_or_create(&label)));
-        [&metrics.delay, &metrics.duration, &metrics.jitter, &metrics.round_trip].into_iter().for_each(|f| drop(f.get_or_create(&label)));
+        [&metrics.delay, &metrics.duration].into_iter().for_each(|f| drop(f.get_or_create(&label)));
         [&metrics.setup, &metrics.mos].into_iter().for_each(|f| drop(f.get_or_create(&label)));
         drop(metrics.trunk_rtt.get_or_create(&label));
         drop(metrics.webhook_counts.failed.get_or_create(&EVENT));

@@ -4,7 +4,7 @@
 //! masked as everywhere.
 
 use crate::journal::WallClock;
-use crate::recorder::mask::{readable, readable_message, wire};
+use crate::recorder::mask::{readable, wire};
 use crate::recorder::{Flight, What};
 use etherparse::PacketBuilder;
 use pcap_file::DataLink;
@@ -23,8 +23,7 @@ pub fn write(flight: &Flight, clock: &WallClock) -> anyhow::Result<Vec<u8>> {
     let mut writer = PcapWriter::with_header(Vec::new(), header)?;
     for entry in &flight.entries {
         let (lane, sent, text) = match &entry.what {
-            What::Received { lane, message } => (*lane, false, readable_message(message)),
-            What::Sent { lane, bytes } => (*lane, true, readable(bytes)),
+            What::Message { lane, sent, whole: true, text } => (*lane, *sent, readable(flight.text(*text))),
             _ => continue,
         };
         // Masking has changed the body's length; the capture must say its own.

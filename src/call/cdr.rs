@@ -9,7 +9,7 @@ use crate::sip::status::Reject;
 use crate::recorder::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who ended the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,6 +153,16 @@ impl Cdr {
         } else if self.b_end == Some(end) {
             self.b = Some(statistics);
         }
+    }
+
+    /// How long people talked; nothing where it was not answered, or goes on.
+    pub fn talked(&self) -> Option<Duration> {
+        self.answered.zip(self.end).map(|(answered, end)| end.saturating_duration_since(answered))
+    }
+
+    /// Its verdict, where that is a fault.
+    pub fn fault(&self) -> Option<&Verdict> {
+        self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
     }
 
     /// The trunk the call came from or went to, the one that answered before those that were tried.

@@ -43,7 +43,7 @@ fn call_id_of(bytes: &[u8]) -> Option<&str> {
 
 impl Gateway {
     /// A message that came in, for the call it is of.
-    pub(super) fn hear(&mut self, now: Instant, hop: Hop, message: Message) {
+    pub(super) fn hear(&mut self, now: Instant, hop: Hop, message: &Message) {
         if let Some(call) = self.recorder.call_of(message.call_id())
             && let Some(lane) = self.lane(call, hop)
         {
@@ -53,7 +53,7 @@ impl Gateway {
 
     pub(super) fn take_down(&mut self, now: Instant, heard: Option<Heard>, out: &[Output]) {
         match heard {
-            Some(Heard::Message(hop, message)) => self.hear(now, hop, message),
+            Some(Heard::Message(hop, message)) => self.hear(now, hop, &message),
             Some(Heard::Media(call, event)) => self.recorder.add(now, call, What::Media(event)),
             None => {}
         }
@@ -69,7 +69,7 @@ impl Gateway {
         }
     }
 
-    fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &bytes::Bytes) {
+    fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &[u8]) {
         let Some(call_id) = call_id_of(bytes) else { return };
         let known = self.recorder.call_of(call_id);
         let Some(call) = known.or_else(|| self.own_call_ids.get(call_id).copied()) else { return };
@@ -88,9 +88,8 @@ impl Gateway {
         if matches!(note, Note::Quality { .. } | Note::CallRinging { .. }) {
             return;
         }
-        let line = note.line();
-        if let Some(call) = line.call {
-            self.recorder.add(now, call, What::Said(line));
+        if let Some(call) = note.call() {
+            self.recorder.said(now, call, note);
         }
     }
 

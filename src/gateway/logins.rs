@@ -328,7 +328,7 @@ impl Gateway {
             self.received(now, hop, held.remote, held.message.clone(), out);
             // The recorder hears what arrives in this turn; this arrived in another.
             if self.recorder.call_of(&call_id).is_some() {
-                self.hear(now, hop, held.message);
+                self.hear(now, hop, &held.message);
             }
         }
     }

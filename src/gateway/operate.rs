@@ -1,10 +1,10 @@
 //! What an operator may do to a running gateway, and look at: the API's side of the core.
 
-use super::{Gateway, Live};
+use super::Gateway;
 use super::credential::Credential;
 use crate::sip::digest::Secret;
 use crate::call::operator::Side;
-use crate::call::{Call, CallId, HangupBy, Output};
+use crate::call::{Call, CallId, HangupBy, Output, State};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::admission::{FlowState, Transport};
@@ -62,10 +62,10 @@ impl Gateway {
     pub(super) fn operate(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
         match command {
             Command::Kick { call, status, why } => {
-                let live = self.calls.contains_key(&call);
-                if live {
-                    out.push(Output::Note(Note::Kicked { call }));
+                if !self.goes_on(call) {
+                    return;
                 }
+                out.push(Output::Note(Note::Kicked { call }));
                 let why = Reject::new(status, why).code(Code::KICKED);
                 self.with_call(now, call, out, |call, desk| call.finish(desk, HangupBy::Us, why));
             }
@@ -109,12 +109,17 @@ impl Gateway {
 
     /// Calls that have no record yet.
     pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values().filter(|l| !l.recorded).map(|l: &Live| &l.call)
+        self.calls.values().filter(|l| !l.recorded).map(|l| &l.call)
     }
 
     /// A call that lives.
     pub fn live_call(&self, call: CallId) -> Option<&Call> {
         self.calls.get(&call).filter(|l| !l.recorded).map(|l| &l.call)
+    }
+
+    /// Whether something can still be done to a call: it lives, and has not been ended.
+    pub fn goes_on(&self, call: CallId) -> bool {
+        self.live_call(call).is_some_and(|call| call.state != State::Over)
     }
 
     /// Who is registered, and where.

@@ -16,6 +16,7 @@ use crate::media::EndId;
 use crate::observe::Note;
 use crate::recorder::verdict::judge;
 use crate::sip::header::delta_seconds;
+use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
@@ -260,7 +261,7 @@ impl Gateway {
     pub(super) fn take_in(&mut self, call: Call, user: Option<String>) {
         self.live += 1;
         user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
-        self.calls.insert(call.id, Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user });
+        self.calls.insert(call.id, Box::new(Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user }));
     }
 
     /// Who calls: its party, and the name in the record.
@@ -346,6 +347,7 @@ fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why
 
 /// What makes an INVITE the same request by another path: Call-ID, From tag, CSeq.
 pub(super) fn invite_key(message: &Message) -> String {
-    let tag = message.from().and_then(|f| f.tag().map(str::to_owned)).unwrap_or_default();
-    format!("{} {tag} {}", message.call_id(), message.cseq().map_or(0, |c| c.number))
+    let from = message.from();
+    let tag = from.as_ref().and_then(NameAddr::tag).unwrap_or_default();
+    [message.call_id(), " ", tag, " ", &message.cseq().map_or(0, |c| c.number).to_string()].concat()
 }

@@ -75,9 +75,13 @@ impl Core {
         let mut out = Vec::new();
         let socket = self.udp.clone();
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
-        let mut ticked = Instant::now();
+        let (mut ticked, mut patient_since) = (Instant::now(), None::<Instant>);
         loop {
             let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
+            // A worker learns that much later at most that a session is over.
+            let patient = self.workers.iter().any(Worker::is_patient);
+            patient_since = patient_since.or_else(|| Some(Instant::now())).filter(|_| patient);
+            let due = due.into_iter().chain(patient_since.map(|since| since + TIMER_SLACK)).min();
             let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
@@ -91,6 +95,7 @@ impl Core {
                 () = readable(socket.as_deref()) => {}
                 () = &mut sleep => {
                     ticked = Instant::now();
+                    self.workers.iter().for_each(Worker::wake_for_all);
                     self.take(Arrival::Input(Input::Tick), &mut out);
                 }
             }
@@ -214,7 +219,7 @@ impl Core {
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Note(note) => {
-                note.line().log();
+                note.log();
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
                 if let (Note::CallEnded(cdr), Some(journal)) = (&note, &mut self.journal) {
@@ -223,8 +228,8 @@ impl Core {
                 if let (Note::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);
                 }
-                self.feed.tell(&note, now, &self.clock);
                 self.metrics.count(&note, now);
+                self.feed.tell(note, now, &self.clock);
             }
             Output::CallOver(_) | Output::Linked(_) => {}
         }

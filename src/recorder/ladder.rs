@@ -53,26 +53,27 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
         }
         last = at;
         let kind = match &entry.what {
-            What::Received { lane, message } => {
-                if let Some(sdp) = readable_sdp(message) {
-                    described.retain(|(l, _)| l != lane);
-                    described.push((*lane, sdp));
-                }
-                of_message(*lane, false, message, &mut seen, Vec::new())
+            What::Message { lane, sent, whole: false, text } => {
+                let line = shown(&String::from_utf8_lossy(flight.text(*text)));
+                let summary = line.replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
+                RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: line, rules: Vec::new() }
             }
-            What::Sent { lane, bytes } => match Message::parse(bytes.to_vec(), Framing::WebSocket) {
+            What::Message { lane, sent, whole: true, text } => match Message::parse(flight.text(*text).to_vec(), Framing::WebSocket) {
                 Ok(message) => {
+                    let sdp = readable_sdp(&message);
                     let source = described.iter().rev().find(|(l, _)| l != lane).map(|(_, sdp)| sdp.as_str());
-                    let rules = readable_sdp(&message).map(|sdp| rules(source, &sdp)).unwrap_or_default();
-                    of_message(*lane, true, &message, &mut seen, rules)
+                    let rules = sdp.as_ref().filter(|_| *sent).map(|sdp| rules(source, sdp)).unwrap_or_default();
+                    if let Some(sdp) = sdp.filter(|_| !*sent) {
+                        described.retain(|(l, _)| l != lane);
+                        described.push((*lane, sdp));
+                    }
+                    of_message(*lane, *sent, &message, &mut seen, rules)
                 }
-                Err(_) => RowKind::Message { lane: *lane, sent: true, summary: "?".into(), repeated: false, text: readable(bytes), rules: Vec::new() },
+                Err(_) => RowKind::Message { lane: *lane, sent: *sent, summary: "?".into(), repeated: false, text: readable(flight.text(*text)), rules: Vec::new() },
             },
-            What::Line { lane, sent, text } => {
-                let summary = shown(text).replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
-                RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: shown(text), rules: Vec::new() }
+            What::Said { code, text } => {
+                RowKind::Event { text: String::from_utf8_lossy(flight.text(*text)).into_owned(), code: code.is_fault().then(|| code.to_string()) }
             }
-            What::Said(line) => RowKind::Event { text: line.text.clone(), code: line.code.is_fault().then(|| line.code.to_string()) },
             What::Routed(_) => continue,
             What::Timer(timer) => match ran_out(*timer, &name) {
                 Some(text) => RowKind::Event { text, code: None },

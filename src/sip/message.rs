@@ -226,9 +226,14 @@ impl Message {
         self.len() == 0
     }
 
-    /// The whole message as received (folded lines unfolded).
+    /// Head and body as received (folded lines unfolded).
+    pub fn parts_of_wire(&self) -> [&[u8]; 2] {
+        [self.read.head.as_bytes(), &self.read.body]
+    }
+
+    /// The whole message, likewise.
     pub fn to_bytes(&self) -> Vec<u8> {
-        [self.read.head.as_bytes(), &self.read.body].concat()
+        self.parts_of_wire().concat()
     }
 
     /// Checks what every message must have (RFC 3261 §8.1.1, §8.2, §18.3).

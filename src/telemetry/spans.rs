@@ -39,7 +39,7 @@ impl Spans {
         attributes.extend(cdr.answered_by.clone().map(|a| KeyValue::new("webtrunk.answered_by", a)));
         attributes.extend(cdr.remotes[0].map(|ip| KeyValue::new("client.address", ip.to_string())));
         let mut whole = self.tracer.span_builder(format!("INVITE {}", cdr.context)).with_kind(SpanKind::Server).with_start_time(at(cdr.start)).with_attributes(attributes).start_with_context(&self.tracer, &Context::new());
-        if let Some(verdict) = cdr.verdict.as_ref().filter(|v| v.code.is_fault()) {
+        if let Some(verdict) = cdr.fault() {
             whole.set_attribute(KeyValue::new("error.type", verdict.code.to_string()));
             whole.set_status(Status::error(verdict.sentence.clone()));
         }

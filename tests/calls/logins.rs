@@ -222,7 +222,7 @@ fn who_comes_before_the_keys_waits_for_them_and_rotated_keys_are_read_once() {
 fn without_keys_there_is_a_503_that_says_why() {
     let mut lab = Lab::changed(&[("[limits]", JWT)], "");
     lab.handle(Input::Keys(Err("no answer in time".into())));
-    assert!(lab.notes.iter().any(|n| n.line().code == Code::LOGIN_UNCHECKED && n.line().text.contains("no answer in time")));
+    assert!(lab.notes.iter().any(|n| n.code() == Code::LOGIN_UNCHECKED && n.to_string().contains("no answer in time")));
     connect(&mut lab, VISITOR);
     register(&mut lab, VISITOR, &ours(&json!({})));
     let refused = lab.take(VISITOR, "503");
@@ -288,7 +288,7 @@ fn whom_it_does_not_know_is_refused_and_when_it_is_silent_all_are_told_so() {
     ask(&mut lab, Peer::Browser("third", 9), "guess");
     lab.handle(Input::Login { name: "third".into(), answer: answered(json!({ "password": "guess", "grant": { "context": "nowhere" } })) });
     lab.take(Peer::Browser("third", 9), "503");
-    assert!(lab.notes.iter().any(|n| n.line().code == Code::LOGIN_UNCHECKED && n.line().text.contains("nowhere")));
+    assert!(lab.notes.iter().any(|n| n.code() == Code::LOGIN_UNCHECKED && n.to_string().contains("nowhere")));
     ask(&mut lab, Peer::Browser("fourth", 10), "guess");
     lab.handle(Input::FlowClosed { flow: Flow(10) });
     lab.handle(Input::Login { name: "fourth".into(), answer: answered(json!({ "password": "guess", "grant": { "context": "phones" } })) });
