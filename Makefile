@@ -17,6 +17,7 @@ test: setup
 
 # With the cases that take a minute and more, and many more random lives.
 test-all: setup
+	@interop/setup.sh bench
 	WEBTRUNK_LIVES=5000 cargo test --locked
 	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh

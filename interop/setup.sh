@@ -7,6 +7,7 @@ have() { command -v "$1" > /dev/null; }
 missing=()
 pkg-config --exists opus 2> /dev/null || have cmake || missing+=(libopus-dev pkg-config)
 have cc || missing+=(gcc libc6-dev)
+have make || missing+=(make)
 if [ "$1" = test ]; then
   have chromium || missing+=(chromium)
   have sipp || missing+=(sip-tester)
@@ -23,6 +24,7 @@ fi
 if [ "$1" = bench ]; then
   have sipp || missing+=(sip-tester)
   have kamailio || missing+=(kamailio)
+  ls /usr/lib/*/kamailio/modules/websocket.so > /dev/null 2>&1 || missing+=(kamailio-websocket-modules)
   have rtpengine || missing+=(rtpengine-daemon)
   have sox || missing+=(sox)
   python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)

@@ -281,7 +281,7 @@ impl Gateway {
         self.outside_due(now, out);
         for user in self.registrar.due(now) {
             self.registration_changed(now, &user, out);
-            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::EXPIRED }));
+            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::Left::Expired }));
         }
         while let Some((id, timer)) = self.timers.pop(now) {
             self.recorder.add(now, id, What::Timer(timer));

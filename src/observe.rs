@@ -10,15 +10,32 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 /// Why a registration ended.
-pub const CLOSED: &str = "its connection closed";
-pub const EXPIRED: &str = "its registration ran out";
-pub const ASKED: &str = "it asked for it";
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// Its connection closed.
+    Closed,
+    /// It was not refreshed.
+    Expired,
+    /// It said so.
+    Asked,
+}
+
+impl Left {
+    /// For a reader.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Left::Closed => "its connection closed",
+            Left::Expired => "its registration ran out",
+            Left::Asked => "it asked for it",
+        }
+    }
+}
 
 /// Something worth a line.
 #[derive(Debug)]
 pub enum Note {
     Registered { user: String, flows: usize, user_agent: String },
-    Unregistered { user: String, why: &'static str },
+    Unregistered { user: String, why: Left },
     /// Nobody could say whether a login is right.
     LoginUnchecked { what: &'static str, why: String },
     LoginRefused { user: String, remote: SocketAddr, code: Code, why: String },
@@ -68,7 +85,7 @@ impl Display for Note {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Note::Registered { user, flows, user_agent } => write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent)),
-            Note::Unregistered { user, why } => write!(f, "{user} unregistered: {why}"),
+            Note::Unregistered { user, why } => write!(f, "{user} unregistered: {}", why.as_str()),
             Note::LoginRefused { user, remote, why, .. } => write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why)),
             Note::LoginUnchecked { what, why } => write!(f, "logins cannot be checked: {what}: {}", printable(why)),
             Note::CallStarted { from, number, route, .. } => write!(f, "{} → {}  route {route:?}", printable(from), printable(number)),

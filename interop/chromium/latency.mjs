@@ -1,4 +1,5 @@
 // From the page to Asterisk's echo and back, by the clock of the page's own samples, beside a loop within the page.
+import { echoOverKamailio, isInstalled } from "./kamailio.mjs";
 import { connected, dial, over, phone, recordOf, test } from "./rig.mjs";
 
 /** Run in the page: a context that clicks every half second, and measures when it hears itself. */
@@ -42,6 +43,7 @@ function install() {
     }, seconds * 1000);
   });
   window.latency = { stream: out.stream, measure };
+  window.microphone = out.stream;
 }
 
 /** Run in the page: the same through two connections of its own. */
@@ -67,7 +69,10 @@ async function loopback() {
 
 const median = (times) => times[Math.floor(times.length / 2)];
 
+const describe = (times) => `${median(times).toFixed(0)} ms (${times.length} clicks, ${times[0].toFixed(0)} to ${times.at(-1).toFixed(0)})`;
+
 export function latency(chrome) {
+  let ours;
   test("from the page to Asterisk's echo and back costs little more than a loop within the page", async () => {
     const page = await phone(chrome());
     await page.evaluate(install);
@@ -83,9 +88,22 @@ export function latency(chrome) {
       await over(page);
     });
     await page.context().close();
-    console.log(`        ${median(echoed).toFixed(0)} ms by Asterisk (${echoed.length} clicks, ${echoed[0].toFixed(0)} to ${echoed.at(-1).toFixed(0)}), ${median(within).toFixed(0)} ms within the page`);
+    console.log(`        ${describe(echoed)} by Asterisk, ${median(within).toFixed(0)} ms within the page`);
+    ours = echoed;
     if (echoed.length < 15 || within.length < 10) throw new Error(`only ${echoed.length} and ${within.length} clicks came back`);
     // One more Opus encoder (its look-ahead is 6.5 ms) and two hops; a held-back frame on either way would be 20 ms.
     if (median(echoed) > median(within) + 30) throw new Error(`${median(echoed)} ms, ${median(within)} ms within the page`);
+  });
+
+  test("from the page to Asterisk's echo takes longer over Kamailio and rtpengine", async () => {
+    if (!isInstalled()) return;
+    if (!ours) return console.log("        not compared: it goes with the case before");
+    const theirs = await echoOverKamailio(chrome(), { prepare: install }, async (page) => {
+      await page.waitForTimeout(2000);
+      return page.evaluate(() => window.latency.measure(sipjs.track(), 15));
+    });
+    console.log(`        ${describe(theirs)} by Asterisk over Kamailio and rtpengine, ${median(ours).toFixed(0)} ms over webtrunk`);
+    if (theirs.length < 15) throw new Error(`only ${theirs.length} clicks came back`);
+    if (median(theirs) < median(ours)) throw new Error("they are faster");
   });
 }

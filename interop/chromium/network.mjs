@@ -1,5 +1,6 @@
 // A bad network between browser and gateway: a relay of UDP that loses in bursts, delays, overtakes, and moves.
 import { createSocket } from "node:dgram";
+import { echoOverKamailio, isInstalled } from "./kamailio.mjs";
 import { cdrs, connected, dial, equal, hears, hearsNothing, over, phone, recordOf, stats, test } from "./rig.mjs";
 
 /** The ports of the gateway's two workers for browsers, and the relay's in front of each. */
@@ -24,7 +25,7 @@ class Relay {
       const outer = createSocket("udp4");
       outer.on("message", (data, from) => {
         this.back = (answer) => outer.send(answer, from.port, "127.0.0.1");
-        this.pass(0, data, () => this.inner.send(data, gateway, "127.0.0.1"));
+        this.pass(0, data, () => this.inner.send(data, this.led ?? gateway, "127.0.0.1"));
       });
       outer.bind(port, "127.0.0.1");
       return outer;
@@ -38,6 +39,11 @@ class Relay {
     inner.on("message", (data) => this.pass(1, data, () => this.back(data)));
     inner.bind(0, "127.0.0.1");
     this.inner = inner;
+  }
+  /** What comes goes to `port`, whoever it was for; returns ours. */
+  lead(port) {
+    this.led = port;
+    return PORTS[0][1];
   }
   pass(way, data, send) {
     // Checks and handshakes have their own retransmissions and tests: what is judged here is sound.
@@ -69,8 +75,8 @@ async function callBy(relay, chrome, number, body) {
   try { return await call(chrome, number, ways, body); } finally { relay.close(); }
 }
 
-async function inbound(page) {
-  const [rtp] = (await stats(page))["inbound-rtp"];
+function inbound(stats) {
+  const [rtp] = stats["inbound-rtp"];
   const concealed = (100 * rtp.concealedSamples) / rtp.totalSamplesReceived;
   return { lost: rtp.packetsLost, concealed, buffer: (1000 * rtp.jitterBufferDelay) / rtp.jitterBufferEmittedCount };
 }
@@ -84,9 +90,19 @@ export function network(chrome) {
         await hears(page, 440);
         await page.waitForTimeout(8000);
         await hears(page, 440);
-        found = await inbound(page);
+        found = inbound(await stats(page));
       });
       console.log(`        Chromium concealed ${found.concealed.toFixed(1)} % (${found.lost} packets lost), its buffer held ${found.buffer.toFixed(0)} ms; estimated MOS in ${cdr.legs[0].mos_in_estimated}, out ${cdr.legs[0].mos_out_estimated}`);
+      if (isInstalled()) {
+        const other = new Relay({ loss, jitter });
+        const theirs = await echoOverKamailio(chrome(), { relay: other }, async (page) => {
+          await hears(page, 440);
+          await page.waitForTimeout(8700);
+          return inbound(await page.evaluate(() => sipjs.stats()));
+        }).finally(() => other.close());
+        console.log(`        over Kamailio and rtpengine: ${theirs.concealed.toFixed(1)} % concealed (${theirs.lost} lost), ${theirs.buffer.toFixed(0)} ms held`);
+        if (theirs.lost < 5) throw new Error("nothing was lost on the other way");
+      }
       if (found.concealed > 60 * loss + 15) throw new Error(`${found.concealed} % concealed`);
       if (cdr.legs[0].packets_lost < 5) throw new Error("nothing was lost");
       if (!(cdr.legs[0].mos_in_estimated < 4.3 && cdr.legs[0].mos_in_estimated > 1)) throw new Error(`estimated as ${cdr.legs[0].mos_in_estimated}`);

@@ -2,6 +2,7 @@
 import { chromium } from "playwright-core";
 import { spawn, execFileSync } from "node:child_process";
 import { mkdtempSync, cpSync, readFileSync, existsSync, mkdirSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -111,6 +112,21 @@ export async function phone(browser, { user = "alice", password = `${user}-secre
   await page.evaluate(() => Object.assign(webtrunkPhone.options.mediaConstraints, { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } }));
   if (expectOnline) await page.waitForSelector("#line[data-state=online]", { timeout: 10_000 });
   return page;
+}
+
+/** A page of SIP.js, served by a shop of its own. */
+export async function sipjsPage(browser, port = 8097) {
+  const { buildSync } = await import("esbuild");
+  const entry = join(work, "sipjs-page.mjs");
+  cpSync(join(HERE, "sipjs-page.mjs"), entry);
+  const bundle = buildSync({ entryPoints: [entry], bundle: true, write: false, format: "iife", nodePaths: [join(HERE, "node_modules")] }).outputFiles[0].text;
+  const page = await (await browser.newContext()).newPage();
+  const problems = [];
+  page.on("pageerror", (error) => problems.push(error.message));
+  const shop = createServer((_, response) => response.setHeader("content-type", "text/html").end(`<audio id="remote" autoplay></audio><script>${bundle}</script>`));
+  await new Promise((listening) => shop.listen(port, "127.0.0.1", listening));
+  await page.goto(`http://localhost:${port}/`);
+  return { page, shop, problems };
 }
 
 export async function dial(page, number) {

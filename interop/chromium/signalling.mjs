@@ -1,12 +1,8 @@
 // Signalling with demanding peers: a strict Asterisk, TLS, registration both ways, transfers, SIP.js and baresip.
-import { writeFileSync, mkdirSync, rmSync, existsSync, cpSync } from "node:fs";
+import { writeFileSync, mkdirSync, rmSync, existsSync } from "node:fs";
 import { execFileSync } from "node:child_process";
-import { createServer } from "node:http";
-import { join, dirname } from "node:path";
-import { fileURLToPath } from "node:url";
-import { ROOT, asterisk, connected, dial, equal, hears, over, phone, recordOf, start, test, toneOf, until, work } from "./rig.mjs";
-
-const HERE = dirname(fileURLToPath(import.meta.url));
+import { join } from "node:path";
+import { ROOT, asterisk, connected, dial, equal, hears, over, phone, recordOf, sipjsPage, start, test, toneOf, until, work } from "./rig.mjs";
 
 /** A call of a page that is not the page's own: JsSIP alone, several at a time. Returns its handle's name. */
 async function call(page, target, name) {
@@ -180,18 +176,8 @@ export function signalling(world) {
   });
 
   test("SIP.js: registers, calls, holds, is called, transfers", async () => {
-    const { buildSync } = await import("esbuild");
-    const entry = join(work, "sipjs-page.mjs");
-    cpSync(join(HERE, "sipjs-page.mjs"), entry);
-    const bundle = buildSync({ entryPoints: [entry], bundle: true, write: false, format: "iife", nodePaths: [join(HERE, "node_modules")] }).outputFiles[0].text;
-    const context = await world.chrome.newContext();
-    const page = await context.newPage();
-    const problems = [];
-    page.on("pageerror", (error) => problems.push(error.message));
     // A page of another origin, as a shop's would be; web.origins lets it in.
-    const shop = createServer((_, response) => response.setHeader("content-type", "text/html").end(`<audio id="remote" autoplay></audio><script>${bundle}</script>`));
-    await new Promise((listening) => shop.listen(8097, "127.0.0.1", listening));
-    await page.goto("http://localhost:8097/");
+    const { page, shop, problems } = await sipjsPage(world.chrome);
     const states = await page.evaluate(() => sipjs.register("bob", "bob-secret"));
     equal(states, "Registered", "registration");
     await recordOf(async () => {
@@ -215,7 +201,7 @@ export function signalling(world) {
       await over(world.alice);
     });
     equal(problems.join(), "", "problems on the page");
-    await context.close();
+    await page.context().close();
     shop.close();
     await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
   });

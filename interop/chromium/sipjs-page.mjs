@@ -1,5 +1,5 @@
 // A page of SIP.js 0.21.2, unmodified, with the few things the test asks of it.
-import { Inviter, Registerer, SessionState, UserAgent } from "sip.js";
+import { Inviter, Registerer, SessionState, UserAgent, Web } from "sip.js";
 
 let agent, session;
 
@@ -45,8 +45,26 @@ window.sipjs = {
     await until("registered", () => registerer.state === "Registered");
     return registerer.state;
   },
+  /** A line nobody is called on, whose microphone is `stream`. */
+  async join(server, stream = navigator.mediaDevices.getUserMedia(constraints)) {
+    agent = new UserAgent({
+      uri: UserAgent.makeURI("sip:guest@wt.test"),
+      transportOptions: { server },
+      sessionDescriptionHandlerFactory: Web.defaultSessionDescriptionHandlerFactory(() => Promise.resolve(stream)),
+      sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] }, iceGatheringTimeout: 500 },
+      logLevel: "warn",
+    });
+    await agent.start();
+  },
+  stats: async () => {
+    const all = {};
+    (await session.sessionDescriptionHandler.peerConnection.getStats()).forEach((s) => { (all[s.type] ||= []).push(s); });
+    return all;
+  },
+  track: () => session.sessionDescriptionHandler.peerConnection.getReceivers()[0].track,
   async call(number) {
-    const inviter = new Inviter(agent, UserAgent.makeURI(`sip:${number}@wt.test`), { sessionDescriptionHandlerOptions: { constraints } });
+    const options = { sessionDescriptionHandlerOptions: { constraints }, sessionDescriptionHandlerModifiers: window.detour ? [detourModifier] : [] };
+    const inviter = new Inviter(agent, UserAgent.makeURI(`sip:${number}@wt.test`), options);
     attach(inviter);
     await inviter.invite();
     await until("answered", () => inviter.state === SessionState.Established);
@@ -71,6 +89,13 @@ window.sipjs = {
   },
   bye: () => session.bye(),
 };
+
+/** Media goes to the port that stands for the far end's. */
+async function detourModifier(description) {
+  const port = /^m=audio (\d+)/m.exec(description.sdp)?.[1];
+  if (description.type === "answer") description.sdp = description.sdp.replaceAll(` ${port} `, ` ${await window.detour(port)} `);
+  return description;
+}
 
 function holdModifier(description) {
   description.sdp = description.sdp.replace(/a=sendrecv/g, "a=sendonly");

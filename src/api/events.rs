@@ -185,7 +185,7 @@ fn data_of(note: &Note, clock: &WallClock) -> Value {
         }),
         Note::CallEnded(cdr) => to_json(cdr, clock),
         Note::Registered { user, flows, user_agent } => json!({ "user": user, "flows": flows, "user_agent": user_agent }),
-        Note::Unregistered { user, why } => json!({ "user": user, "why": why }),
+        Note::Unregistered { user, why } => json!({ "user": user, "why": why.as_str() }),
         Note::LoginRefused { user, remote, why, .. } => json!({ "user": user, "remote": remote.to_string(), "code": code, "why": why }),
         Note::TrunkUp { trunk, .. } => json!({ "trunk": trunk }),
         Note::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),

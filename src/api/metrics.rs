@@ -13,7 +13,7 @@ use crate::errors::Code;
 use crate::gateway::admission::Transport;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
-use crate::observe::{ASKED, EXPIRED, Note};
+use crate::observe::{Left, Note};
 use crate::trunk::Health;
 use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
@@ -228,8 +228,9 @@ impl Metrics {
                 let side = if who.starts_with("trunk") { "trunk" } else { "browser" };
                 self.one_way.get_or_create(&vec![("silent_leg", side.to_owned())]).inc();
             }
-            Note::Unregistered { why, .. } if *why != ASKED => {
-                let reason = if *why == EXPIRED { "expired" } else { "closed" };
+            Note::Unregistered { why: Left::Asked, .. } => {}
+            Note::Unregistered { why, .. } => {
+                let reason = if *why == Left::Expired { "expired" } else { "closed" };
                 self.flow_lost.get_or_create(&vec![("reason", reason.to_owned())]).inc();
             }
             Note::LoginRefused { .. } => drop(self.login_refused.inc()),

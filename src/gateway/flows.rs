@@ -30,7 +30,7 @@ impl Gateway {
         self.aliases.retain(|_, f| *f != flow);
         for user in self.registrar.flow_closed(flow) {
             self.registration_changed(now, &user, out);
-            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::CLOSED }));
+            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::Left::Closed }));
         }
         self.trunk_flow_closed(flow, out);
         let mut events = Vec::new();

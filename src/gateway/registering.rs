@@ -70,7 +70,7 @@ impl Gateway {
             let instances: Vec<String> = done.bindings.iter().filter(|b| b.flow == flow).filter_map(|b| Some(b.instance.clone()?.0)).collect();
             instances.iter().for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
         } else if done.removed {
-            out.push(Output::Note(Note::Unregistered { user: user.to_owned(), why: crate::observe::ASKED }));
+            out.push(Output::Note(Note::Unregistered { user: user.to_owned(), why: crate::observe::Left::Asked }));
         }
     }
 

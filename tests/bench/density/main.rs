@@ -3,8 +3,9 @@
 //! A call is a browser leg of SRTP (AES-128-GCM) and a trunk leg of plain RTP, 50 packets a second each way over
 //! loopback. Each peer is a process of its own; its CPU is what the scheduler counts for its threads. First at few
 //! calls, then at as many as make four fifths of a core by those figures. Usage:
-//! `density SPEECH.wav [--quick | --quality=FOLDER]`, the speech as 8 kHz 16-bit
-//! mono (`interop/run.sh bench-media` brings it). With `--quality`, what both make of it is left in FOLDER instead.
+//! `density SPEECH.wav [--quick | --storm | --quality=FOLDER]`, the speech as 8 kHz 16-bit
+//! mono (`interop/run.sh bench-media` brings it). With `--quality`, what both make of it is left in FOLDER instead;
+//! with `--storm`, calls are only set up, as fast as a worker takes them.
 //! `WEBTRUNK_COMPLEXITY` is libopus's complexity for our encoders, where it is not to be the default.
 
 mod drive;
@@ -43,6 +44,9 @@ fn main() {
         }
         return;
     }
+    if args.iter().any(|a| a == "--storm") {
+        return report::storm(&mut peers::worker::Node::start());
+    }
     let (seconds, rounds) = if args.iter().any(|a| a == "--quick") { (3, 1) } else { (10, 3) };
     let loads = [Load::relayed(RELAYED, &speech), Load::transcoded(TRANSCODED, &speech)];
     let floor = drive::floor(&loads[0], Duration::from_secs(3));
@@ -68,6 +72,8 @@ fn main() {
             }
         }
     }
+    println!();
+    report::storm(&mut peers::worker::Node::start());
     println!("\nAt four fifths of a core by those figures, or {MOST} calls, which is what the driver can do:\n");
     report::print(&full);
     for load in &loads {

@@ -1,6 +1,7 @@
 //! Figures of each run, and the table of their medians.
 
 use crate::drive::{self, Load, Outcome};
+use crate::peers::worker::Node;
 use crate::peers::{FLOOR_NAME, Peer};
 use std::time::Duration;
 
@@ -98,6 +99,18 @@ pub fn print(rows: &[Row]) {
         let ratio = calls_per_core(rows, load, "webtrunk") / calls_per_core(rows, load, "rtpengine");
         println!("| {load} | **ratio** | | | **{ratio:.2}** | | | | | |");
     }
+}
+
+/// Sets up as many calls as fast as a worker takes them, and says how fast that was.
+pub fn storm(node: &mut Node) {
+    const CALLS: usize = 3_000;
+    const AT_ONCE: usize = 64;
+    let storm = node.storm(CALLS, AT_ONCE);
+    let (taken, each) = (storm.taken.as_secs_f64(), storm.cpu * 1_000.0 / storm.calls as f64);
+    println!(
+        "Set up flat out, ICE and DTLS, {AT_ONCE} under way at any time: {} of {CALLS} calls in {taken:.2} s, {:.0} a second, {each:.2} ms of CPU each: {:.0} a second on a whole core.",
+        storm.calls, storm.calls as f64 / taken, 1_000.0 / each
+    );
 }
 
 /// What the driver itself adds.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
-use webtrunk::media::dtls::{Handshake, Identity};
+use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::stun::binding_request;
 use webtrunk::media::{Digits, EndId, Settings};
 use webtrunk::sdp::Direction;
@@ -93,44 +93,102 @@ impl Peer for Node {
     }
 
     fn call(&mut self, n: usize, load: &Load) -> Wired {
-        let (browser, trunk) = (drive::socket(), drive::socket());
-        let port = trunk.local_addr().expect("bound").port();
-        let words = self.child.ask(&format!("{} {n} {port} {}", u8::from(load.transcoded), self.identity.fingerprint));
-        browser.connect(at(&words[0])).expect("connected");
-        trunk.connect(at(&words[1])).expect("connected");
-        let check = binding_request([n as u8; 12], &format!("us{n}:them"), PASSWORD, true);
-        let _ = browser.send(&check);
-        let client = Handshake::new(self.identity.clone(), vec![fingerprint(&words[2])]);
-        shake(client, browser, trunk)
+        let mut shaking = self.begin(n, load.transcoded);
+        shaking.browser.set_nonblocking(false).expect("blocking");
+        shaking.browser.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+        while !shaking.is_done() {}
+        shaking.browser.set_nonblocking(true).expect("non-blocking again");
+        shaking.wired()
     }
 }
 
-/// ICE has begun; DTLS as the browser does it, until there are keys.
-fn shake(mut client: Handshake, browser: UdpSocket, trunk: UdpSocket) -> Wired {
-    browser.set_nonblocking(false).expect("blocking");
-    browser.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
-    let mut send = |bytes: &[u8]| drop(browser.send(bytes));
-    let (start, mut started) = (Instant::now(), false);
-    let mut buf = [0u8; 2_048];
-    loop {
+/// What came of many calls set up at once.
+pub struct Storm {
+    pub calls: usize,
+    pub taken: Duration,
+    /// Seconds of the worker's CPU.
+    pub cpu: f64,
+}
+
+impl Node {
+    /// Opens call `n` and sends its first check.
+    fn begin(&mut self, n: usize, transcoded: bool) -> Shaking {
+        let (browser, trunk) = (drive::socket(), drive::socket());
+        let port = trunk.local_addr().expect("bound").port();
+        let words = self.child.ask(&format!("{} {n} {port} {}", u8::from(transcoded), self.identity.fingerprint));
+        browser.connect(at(&words[0])).expect("connected");
+        trunk.connect(at(&words[1])).expect("connected");
+        let check = binding_request([n as u8; 12], &format!("us{n}:them"), PASSWORD, true);
+        let client = Handshake::new(self.identity.clone(), vec![fingerprint(&words[2])]);
         let now = Instant::now();
-        assert!(now < start + Duration::from_secs(5), "DTLS does not finish");
+        Shaking { client, browser, trunk, check, begun: now, next_check: now, started: false, keys: None }
+    }
+
+    /// Sets up `calls` calls as fast as it takes them, `at_once` under way at any time.
+    pub fn storm(&mut self, calls: usize, at_once: usize) -> Storm {
+        let (start, before) = (Instant::now(), self.cpu());
+        let (mut begun, mut under_way, mut done) = (0, Vec::new(), Vec::new());
+        while done.len() < calls {
+            while under_way.len() < at_once && begun < calls {
+                under_way.push(self.begin(begun, false));
+                begun += 1;
+            }
+            done.extend(under_way.extract_if(.., Shaking::is_done).map(Shaking::wired));
+        }
+        Storm { calls, taken: start.elapsed(), cpu: self.cpu() - before }
+    }
+}
+
+/// When a check that was not answered is sent again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// A call whose ICE has begun: DTLS as the browser does it, until there are keys.
+struct Shaking {
+    client: Handshake,
+    browser: UdpSocket,
+    trunk: UdpSocket,
+    check: Vec<u8>,
+    begun: Instant,
+    /// A check that comes before the worker knows the call is lost, as any may be.
+    next_check: Instant,
+    started: bool,
+    keys: Option<Keys>,
+}
+
+impl Shaking {
+    /// Takes one datagram, if there is one. Whether there are keys.
+    fn is_done(&mut self) -> bool {
+        let now = Instant::now();
+        assert!(now < self.begun + Duration::from_secs(5), "DTLS does not finish");
+        let browser = &self.browser;
+        let mut send = |bytes: &[u8]| drop(browser.send(bytes));
+        if !self.started && now >= self.next_check {
+            send(&self.check);
+            self.next_check = now + AGAIN;
+        }
+        let mut buf = [0u8; 2_048];
         match browser.recv(&mut buf) {
             // The answer to the check: the address is validated, so DTLS is heard.
-            Ok(_) if buf[0] < 2 && !started => {
-                started = true;
-                client.start(now, &mut send);
+            Ok(_) if buf[0] < 2 && !self.started => {
+                self.started = true;
+                self.client.start(now, &mut send);
             }
             Ok(len) if (20..64).contains(&buf[0]) => {
-                if let Some(keys) = client.receive(now, &buf[..len], &mut send).expect("a sound handshake") {
-                    browser.set_nonblocking(true).expect("non-blocking again");
-                    return Wired { browser, trunk, protect: keys.protect, ticks: 0, unprotect: Some(keys.unprotect) };
+                self.keys = self.client.receive(now, &buf[..len], &mut send).expect("a sound handshake");
+                if self.keys.is_some() {
+                    return true;
                 }
             }
             Ok(_) => {}
-            // Nothing for a millisecond: a retransmission may be due.
+            // Nothing yet: a retransmission may be due.
             Err(_) => {}
         }
-        client.fire(now, &mut send).expect("time is left");
+        self.client.fire(now, &mut send).expect("time is left");
+        false
+    }
+
+    fn wired(self) -> Wired {
+        let keys = self.keys.expect("it is done");
+        Wired { browser: self.browser, trunk: self.trunk, protect: keys.protect, ticks: 0, unprotect: Some(keys.unprotect) }
     }
 }
