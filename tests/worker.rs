@@ -49,7 +49,7 @@ fn every_port_comes_back_and_a_full_range_is_told() {
     assert!(matches!(worker.command(open(99)), Ok(Some(Notice::OpenFailed { .. }))), "the eleventh is refused");
     for session in 0..10 {
         assert!(matches!(worker.command(Command::Close { session }), Ok(None)));
-        worker.wake();
+        worker.wake_for_all();
         assert!(matches!(next(&told), (_, Notice::Closed { .. })));
     }
     assert_eq!(ports.free(), all, "all ports are back");
