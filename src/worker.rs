@@ -136,10 +136,9 @@ impl Worker {
     pub fn command(&self, command: Command) -> Result<Option<Notice>, Behind> {
         let Command::Open { session, end, kind, ssrc, cname, seed } = command else {
             // To wake a thread costs as much as closing a session: it is done with what comes next.
-            let (patient, behind) = if matches!(command, Command::Close { .. }) { (true, false) } else { (false, true) };
+            let waits = if matches!(command, Command::Close { .. }) { &self.patient } else { &self.behind };
             self.order(Order::Command(command))?;
-            self.patient.set(self.patient.get() || patient);
-            self.behind.set(self.behind.get() || behind);
+            waits.set(true);
             return Ok(None);
         };
         let (kind, address) = match kind {

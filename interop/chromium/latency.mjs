@@ -91,8 +91,8 @@ export function latency(chrome) {
     console.log(`        ${describe(echoed)} by Asterisk, ${median(within).toFixed(0)} ms within the page`);
     ours = echoed;
     if (echoed.length < 15 || within.length < 10) throw new Error(`only ${echoed.length} and ${within.length} clicks came back`);
-    // One more Opus encoder (its look-ahead is 6.5 ms) and two hops; and Chromium's buffer, which moves by some 20 ms.
-    if (median(echoed) > median(within) + 40) throw new Error(`${median(echoed)} ms, ${median(within)} ms within the page`);
+    // One more Opus encoder (its look-ahead is 6.5 ms) and two hops; a held-back frame on either way would be 20 ms.
+    if (median(echoed) > median(within) + 30) throw new Error(`${median(echoed)} ms, ${median(within)} ms within the page`);
   });
 
   test("from the page to Asterisk's echo takes longer over Kamailio and rtpengine", async () => {
@@ -104,7 +104,6 @@ export function latency(chrome) {
     });
     console.log(`        ${describe(theirs)} by Asterisk over Kamailio and rtpengine, ${median(ours).toFixed(0)} ms over webtrunk`);
     if (theirs.length < 15) throw new Error(`only ${theirs.length} clicks came back`);
-    // Chromium's own buffer moves by some 20 ms from call to call.
-    if (median(ours) > median(theirs) + 20) throw new Error("they are faster");
+    if (median(theirs) < median(ours)) throw new Error("they are faster");
   });
 }

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import resource
+import shlex
 import signal
 import socket
 import ssl
@@ -175,8 +176,11 @@ password = "branch-secret"
     raise SystemExit((work / "webtrunk.log").read_text())
 
 
-def kamailio(*more):
-    child = subprocess.Popen(["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "256", "-w", "/tmp", *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+KAMAILIO = ["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "256", "-w", "/tmp"]
+
+
+def kamailio():
+    child = subprocess.Popen(KAMAILIO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     time.sleep(1.5)
     return child
 
@@ -184,8 +188,7 @@ def kamailio(*more):
 def with_rtpengine():
     """Kamailio that anchors its calls' media; rtpengine is started by the same shell, so that it counts as a child of it."""
     rtpengine = "rtpengine --foreground --table=-1 --num-threads=1 --interface=127.0.0.1 --listen-ng=127.0.0.1:2223 --port-min=20000 --port-max=59999 --log-level=1 --pidfile=/dev/null"
-    kamailio = f"kamailio -f {HERE}/kamailio.cfg -DD -E -m 256 -w /tmp -A MEDIA"
-    child = subprocess.Popen(["sh", "-c", f"{rtpengine} & {kamailio} & wait"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(["sh", "-c", f"{rtpengine} & {shlex.join(KAMAILIO)} -A MEDIA & wait"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     time.sleep(2.5)
     return child
 

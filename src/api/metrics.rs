@@ -256,9 +256,9 @@ impl Metrics {
         if let Some(ringing) = cdr.ringing.or(cdr.answered) {
             self.delay.get_or_create(&by_trunk).observe(since(ringing));
         }
-        if let Some((answered, end)) = cdr.answered.zip(cdr.end) {
+        if let (Some(answered), Some(talked)) = (cdr.answered, cdr.talked()) {
             self.setup.get_or_create(&by_trunk).observe(since(answered), example(), None);
-            self.duration.get_or_create(&vec![("direction", direction.to_owned())]).observe(end.saturating_duration_since(answered).as_secs_f64());
+            self.duration.get_or_create(&vec![("direction", direction.to_owned())]).observe(talked.as_secs_f64());
         }
         self.legs.count(cdr);
         for (leg, figures) in [("a", &cdr.a), ("b", &cdr.b)] {

@@ -11,7 +11,6 @@ use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Reject, SUPPORTED, TRICKLE};
 use crate::sip::transaction::ServerId;
 
-
 /// The body a `trickle-ice` INFO carries (RFC 8840 §9).
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 

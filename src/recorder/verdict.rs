@@ -58,7 +58,7 @@ const ENOUGH: u64 = 100;
 
 /// Judges a call that is over.
 pub fn judge(cdr: &Cdr) -> Verdict {
-    let talked = cdr.answered.zip(cdr.end).map(|(a, e)| e.saturating_duration_since(a));
+    let talked = cdr.talked();
     let media = talked.and_then(|talked| of_media(cdr, talked));
     // These say that media was missing; what was missing says more.
     let symptom = matches!(cdr.code, Code::MEDIA_STOPPED | Code::BROWSER_GONE | Code::DTLS | Code::FINGERPRINT | Code::FINE | Code::KICKED);
