@@ -195,6 +195,13 @@ impl Encoder {
         }
     }
 
+    /// The peer takes `most` bits a second on average, or any number; for Opus only.
+    pub fn limit_bits(&mut self, most: Option<u32>) {
+        if let Encoding::Opus(encoder) = &mut self.encoding {
+            encoder.limit_bits(most);
+        }
+    }
+
     /// Tells the encoder what the far side loses, 0 to 100 percent.
     pub fn expect_loss(&mut self, percent: u8) {
         if let Encoding::Opus(encoder) = &mut self.encoding {

@@ -100,6 +100,38 @@ fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
     assert_eq!(trunk.receive_answer(&asterisk).map(|a| a.codec), Ok(Codec::Pcmu));
 }
 
+#[test]
+fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
+    let offer = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/offer-default.sdp")).expect("readable");
+    for (rate, asked) in [
+        (None, "minptime=10;useinbandfec=1\r\n"),
+        (Some(8_000), "minptime=10;useinbandfec=1;maxplaybackrate=8000;maxaveragebitrate=32000\r\n"),
+        (Some(16_000), "minptime=10;useinbandfec=1;maxplaybackrate=16000;maxaveragebitrate=48000\r\n"),
+    ] {
+        let mut leg = Negotiation::new(local(Side::Browser));
+        leg.playback_rate = rate;
+        let line = format!("a=fmtp:111 {asked}");
+        assert!(leg.offer(&Codec::ALL).contains(&line), "{line}");
+        leg.withdraw_offer();
+        leg.receive_offer(&offer).expect("an offer");
+        assert!(leg.clone().answer(&[Codec::Opus], Direction::SendRecv).expect("answered").0.contains(&line), "{line}");
+        assert!(leg.answer(&[Codec::Pcmu], Direction::SendRecv).is_ok_and(|(text, _)| !text.contains("playback")));
+        let mut trunk = Negotiation::new(local(Side::Trunk));
+        trunk.playback_rate = rate;
+        assert!(!trunk.offer(&Codec::ALL).contains("playback"), "a trunk is told nothing");
+    }
+}
+
+#[test]
+fn the_bits_a_peer_takes_of_opus_are_read() {
+    let offer = String::from_utf8(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/offer-default.sdp")).expect("readable")).expect("text");
+    for (fmtp, most) in [("minptime=10; MaxAverageBitrate=20000 ;stereo=0", Some(20_000)), ("minptime=10;useinbandfec=1", None), ("maxaveragebitrate=-4", None), ("maxaveragebitrate", None)] {
+        let mut leg = Negotiation::new(local(Side::Browser));
+        leg.receive_offer(offer.replace("minptime=10;useinbandfec=1", fmtp).as_bytes()).expect("an offer");
+        assert_eq!(leg.answer(&[Codec::Opus], Direction::SendRecv).expect("answered").1.most_bits, most, "{fmtp}");
+    }
+}
+
 fn with_keys(srtp: Policy) -> Negotiation {
     let mut n = 0u64;
     let srtp_keys = Own::generate(|| {

@@ -40,11 +40,13 @@ def score(reference, heard):
 
 def main():
     reference, folder = read(sys.argv[1]), pathlib.Path(sys.argv[2])
-    print("\n| speech, packets lost | rtpengine, MOS-LQO | webtrunk, MOS-LQO |\n| --- | --- | --- |")
-    for direction in ("to-trunk", "to-browser"):
-        for loss in (0, 3, 10):
-            theirs, ours = (score(reference, read(folder / f"{peer}-{direction}-{loss}.wav")) for peer in ("rtpengine", "webtrunk"))
-            print(f"| {direction.replace('-', ' the ')}, {loss} % | {theirs:.2f} | {ours:.2f} |")
+    columns = {"rtpengine": ("rtpengine", ""), "webtrunk": ("webtrunk", ""), "webtrunk, browsers as it asks them": ("webtrunk", "-asked")}
+    print("\n| speech, packets lost | " + " | ".join(columns) + " |\n| --- | --- | --- | --- |")
+    rows = {"to-trunk": "browser to trunk, lost before the peer", "to-browser": "trunk to browser, lost before the peer", "at-browser": "trunk to browser, lost behind the peer"}
+    for direction, name in rows.items():
+        for loss in (0, 3, 10) if direction != "at-browser" else (3, 10):
+            heard = (read(folder / f"{peer}-{direction}-{loss}{suffix}.wav") for peer, suffix in columns.values())
+            print(f"| {name}, {loss} % | " + " | ".join(f"{score(reference, h):.2f}" for h in heard) + " |")
 
 
 main()

@@ -2,7 +2,8 @@
 
 use super::desk::{Asked, Waiting};
 use super::transfer::Watcher;
-use super::{CallId, CallTimer, Desk};
+use super::{CallId, CallTimer, Desk, translate};
+use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
 use crate::media::EndId;
@@ -199,6 +200,14 @@ impl Leg {
             Party::User { .. } => OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() },
             Party::Trunk(_) | Party::Internal(_) => OpenKind::Trunk { nat: self.trunk(desk).is_some_and(|t| t.nat) },
         }
+    }
+
+    /// The codecs to describe this leg with, best first, once the other side has settled on one; and how much of its
+    /// sound that side hears.
+    pub fn codecs_beside(&mut self, desk: &Desk<'_>, other: Option<(Party, Codec)>) -> Vec<Codec> {
+        let other = other.as_ref().map(|(party, codec)| (party, *codec));
+        self.negotiation.playback_rate = other.and_then(|(party, codec)| translate::playback_rate(desk.config, party, &[codec]));
+        translate::answer(desk.config, &self.party, other)
     }
 
     /// Whether its peer is one that texts may be sent to.

@@ -81,6 +81,7 @@ impl Call {
             noise: None,
             direction: Direction::SendRecv,
             remote: Remote::Rtp { rtp: address(port), rtcp: address(port.wrapping_add(1)), sdes: None },
+            most_bits: None,
             voip_metrics: false,
             ptime: 20,
             ptime_asked: false,

@@ -144,6 +144,7 @@ impl Call {
         let delayed = matches!(&branch.leg.party, Party::Trunk(name) if desk.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
         if branch.offer.is_empty() && !delayed {
             let codecs = translate::offer(desk.config, &caller, &branch.leg.party, &known);
+            branch.leg.negotiation.playback_rate = translate::playback_rate(desk.config, &caller, &known);
             branch.offer = branch.leg.negotiation.offer(&codecs);
         }
         self.send_invite(desk, id);

@@ -167,8 +167,7 @@ impl Call {
 
     /// The answer to the caller's offer; given once, the same on every later response.
     pub(super) fn answer_caller_sdp(&mut self, desk: &mut Desk<'_>, other: Option<(Party, Codec)>) -> Result<String, Reject> {
-        let other = other.as_ref().map(|(p, c)| (p, *c));
-        let codecs = translate::answer(desk.config, &self.a.party, other);
+        let codecs = self.a.codecs_beside(desk, other);
         let (sdp, agreed) =
             self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC))?;
         self.a.configure(desk, self.id, self.worker, &agreed);
@@ -177,7 +176,7 @@ impl Call {
 
     /// Our offer to a caller whose INVITE had none, in a reliable 183: made once.
     pub(super) fn offer_to_caller(&mut self, desk: &mut Desk<'_>, other: Option<(Party, Codec)>) -> String {
-        let codecs = translate::answer(desk.config, &self.a.party, other.as_ref().map(|(p, c)| (p, *c)));
+        let codecs = self.a.codecs_beside(desk, other);
         self.reliable.offered = true;
         self.a.negotiation.offer(&codecs)
     }
@@ -233,7 +232,7 @@ impl Call {
         let offers = self.offerless && !self.reliable.settled;
         let sdp = match (offers, self.reliable.settled) {
             (true, _) => {
-                let codecs = translate::answer(desk.config, &self.a.party, other.as_ref().map(|(p, c)| (p, *c)));
+                let codecs = self.a.codecs_beside(desk, other);
                 Ok(Some(self.a.negotiation.offer(&codecs)))
             }
             // The exchange is done already, in a reliable 183 and its PRACK: the 200 carries nothing.

@@ -59,14 +59,14 @@ impl Call {
     }
 
     /// The codecs to describe `end` with: the current one leads.
-    pub(super) fn codecs_for(&self, desk: &Desk<'_>, end: EndId) -> Vec<crate::codec::Codec> {
+    pub(super) fn codecs_for(&mut self, desk: &Desk<'_>, end: EndId) -> Vec<crate::codec::Codec> {
         let other = self.opposite(end).and_then(|o| {
             let leg = self.leg_of(o)?;
             Some((leg.party.clone(), leg.negotiation.agreed()?.codec))
         });
-        let Some(leg) = self.leg_of(end) else { return Vec::new() };
+        let Some(leg) = self.leg_mut(end) else { return Vec::new() };
         let current = leg.negotiation.agreed().map(|a| a.codec);
-        let mut codecs = translate::answer(desk.config, &leg.party, other.as_ref().map(|(p, c)| (p, *c)));
+        let mut codecs = leg.codecs_beside(desk, other);
         codecs.sort_by_key(|c| Some(*c) != current);
         codecs
     }

@@ -51,6 +51,13 @@ pub fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> V
     }
 }
 
+/// Samples a second of what `party` hears by the best of `codecs`, those of them it may use; nothing where it hears
+/// all that a browser sends, or where that is not known yet.
+pub fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option<u32> {
+    let used: Vec<Codec> = allowed(config, party).into_iter().filter(|c| codecs.contains(c)).collect();
+    used.iter().map(|c| Codec::Opus.bridge_rate(*c)).max().filter(|_| !used.contains(&Codec::Opus))
+}
+
 /// Media rule 6: an address that is ours, or that this trunk has no business naming, is refused.
 ///
 /// # Errors

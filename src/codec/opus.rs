@@ -4,6 +4,23 @@ use super::{Codec, DecodeError, MAX_FRAME, WIDE};
 use audiopus::coder::{Decoder as OpusDecoder, Encoder as OpusEncoder};
 use audiopus::{Application, Bitrate, Channels, MutSignals, SampleRate, Signal, packet::Packet};
 
+/// Bits a second of speech of `rate`, 8000 or 16,000 samples a second.
+///
+/// What matters on a bad network is that libopus finds room for its copy of the frame before (in-band FEC), and it
+/// does only from some 28,000 (8 kHz) or 40,000 (16 kHz) on. PESQ at 8 kHz with 0, 3 and 10 % of packets lost:
+/// 4.39, 4.24, 4.04 at 32,000 and complexity 1; 4.30, 3.74, 2.92 at 16,000 and 5, for half as much CPU again.
+pub fn bits(rate: u32) -> u32 {
+    if rate == WIDE { 48_000 } else { 32_000 }
+}
+
+/// libopus's complexity where nobody sets it. More is hardly heard: 4.39, 4.29, 4.09 at 5, for twice the CPU.
+pub const COMPLEXITY: u8 = 1;
+/// The least Opus may be limited to (RFC 7587 §6.1).
+const LEAST_BITS: u32 = 6_000;
+/// What the encoder is told of loss, percent. One is enough to have FEC; more takes its bits from the frames that
+/// arrive, and is worth nothing by PESQ with up to 30 % lost. A peer that limits our bits may need it to get FEC.
+const EXPECTED: std::ops::RangeInclusive<u8> = 1..=10;
+
 fn sample_rate(rate: u32) -> SampleRate {
     if rate == WIDE { SampleRate::Hz16000 } else { SampleRate::Hz8000 }
 }
@@ -45,39 +62,48 @@ impl Decoder {
 }
 
 /// Mono PCM to Opus.
-pub struct Encoder(OpusEncoder);
+pub struct Encoder {
+    inner: OpusEncoder,
+    rate: u32,
+}
 
 impl Encoder {
-    /// An encoder for speech at `complexity` 0 to 10 with in-band FEC: 16 kbit/s narrowband, 24 wideband
-    /// (RFC 7587 §3.1.1: speech is best at 8 to 12, and 16 to 20; FEC needs its share).
+    /// An encoder for speech at `complexity` 0 to 10 with in-band FEC, of [`bits`] a second.
     pub fn new(rate: u32, complexity: u8) -> Encoder {
         let mut encoder =
             OpusEncoder::new(sample_rate(rate), Channels::Mono, Application::Voip).expect("a rate it knows, mono");
-        let bits = if rate == WIDE { 24_000 } else { 16_000 };
         // Each setter fails only on values out of range.
         let set = encoder
             .set_complexity(complexity.min(10))
-            .and_then(|()| encoder.set_bitrate(Bitrate::BitsPerSecond(bits)))
             .and_then(|()| encoder.set_signal(Signal::Voice))
             .and_then(|()| encoder.set_inband_fec(true))
-            .and_then(|()| encoder.set_packet_loss_perc(5));
+            .and_then(|()| encoder.set_packet_loss_perc(*EXPECTED.start()));
         debug_assert!(set.is_ok());
-        Encoder(encoder)
+        let mut encoder = Encoder { inner: encoder, rate };
+        encoder.limit_bits(None);
+        encoder
+    }
+
+    /// The peer takes `most` bits a second on average, or any number.
+    pub fn limit_bits(&mut self, most: Option<u32>) {
+        let ours = bits(self.rate);
+        let bits = most.map_or(ours, |most| most.clamp(LEAST_BITS, ours));
+        let _ = self.inner.set_bitrate(Bitrate::BitsPerSecond(bits as i32));
     }
 
     /// Encodes one frame; returns bytes, 0 on a frame length Opus has not.
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> usize {
-        self.0.encode(pcm, payload).unwrap_or(0)
+        self.inner.encode(pcm, payload).unwrap_or(0)
     }
 
     /// Sets the loss the encoder protects against, percent.
     pub fn expect_loss(&mut self, percent: u8) {
-        let _ = self.0.set_packet_loss_perc(percent.min(30));
+        let _ = self.inner.set_packet_loss_perc(percent.clamp(*EXPECTED.start(), *EXPECTED.end()));
     }
 
     /// Sets the complexity, 0 to 10.
     pub fn set_complexity(&mut self, complexity: u8) {
-        let _ = self.0.set_complexity(complexity.min(10));
+        let _ = self.inner.set_complexity(complexity.min(10));
     }
 }
 

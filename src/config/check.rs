@@ -7,7 +7,7 @@ mod trunks;
 use super::problem::{Problem, Problems, Source};
 use super::schema;
 use super::{Config, Limits, Media, Trunk, User, WebTls};
-use crate::codec::Codec;
+use crate::codec::{Codec, opus};
 use crate::dialplan::{Context, Permits, Plan, Route};
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
@@ -288,7 +288,7 @@ impl Check {
             },
         };
         if let Some(at) = m.complexity.as_ref().filter(|c| *c.as_ref() > 10) {
-            self.error(at, "config::complexity", "media.complexity goes from 0 to 10", "5 is a good middle; 0 costs least");
+            self.error(at, "config::complexity", "media.complexity goes from 0 to 10", "1 is where it is left out; 10 costs five times as much");
         }
         if let Some(at) = m.workers.as_ref().filter(|w| !(1..=64).contains(w.as_ref())) {
             self.error(at, "config::workers", "media.workers goes from 1 to 64", "one per core is right");
@@ -300,7 +300,7 @@ impl Check {
             ice_tcp: m.ice_tcp.unwrap_or(true),
             workers: m.workers.map_or(cores.min(8), Spanned::into_inner).clamp(1, 64),
             codecs: self.codecs(&m.codecs, &Codec::ALL),
-            complexity: m.complexity.map_or(5, Spanned::into_inner),
+            complexity: m.complexity.map_or(opus::COMPLEXITY, Spanned::into_inner),
         }
     }
 

@@ -353,7 +353,9 @@ impl End {
         let codec = settings.agreed.codec;
         let fits = |e: &Encoder| e.codec == codec && rate.is_none_or(|r| e.rate == r);
         if !self.encoder.as_ref().is_some_and(fits) {
-            self.encoder = Some(Encoder::new(codec, rate.unwrap_or(NARROW), settings.complexity.min(self.complexity)));
+            let mut encoder = Encoder::new(codec, rate.unwrap_or(NARROW), settings.complexity.min(self.complexity));
+            encoder.limit_bits(settings.agreed.most_bits);
+            self.encoder = Some(encoder);
         }
         self.encoder.as_mut()
     }
@@ -386,6 +388,9 @@ impl End {
                 }
             }
             _ => {}
+        }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.limit_bits(settings.agreed.most_bits);
         }
         self.settings = Some(settings);
     }

@@ -105,6 +105,11 @@ impl Format {
     pub fn codec(&self) -> Option<Codec> {
         Codec::from_rtpmap(&self.name, self.clock)
     }
+    /// The bits a second the describer takes at most on average (Opus's `maxaveragebitrate`, RFC 7587 §6.1).
+    pub fn most_bits(&self) -> Option<u32> {
+        let values = self.fmtp.split(';').filter_map(|p| p.trim().split_once('='));
+        values.filter(|(name, _)| name.eq_ignore_ascii_case("maxaveragebitrate")).find_map(|(_, v)| v.trim().parse().ok())
+    }
     /// Whether this is RFC 4733 telephone-event.
     pub fn is_telephone_event(&self) -> bool {
         self.name.eq_ignore_ascii_case("telephone-event")

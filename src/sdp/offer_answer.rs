@@ -11,7 +11,7 @@
 use super::crypto::{Crypto, Own, Policy, Sdes};
 use super::description::{Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup};
 use super::print::{Audio, Section, print};
-use crate::codec::Codec;
+use crate::codec::{Codec, opus};
 use std::net::SocketAddr;
 
 /// Which world a leg faces.
@@ -89,6 +89,8 @@ pub struct Agreed {
     /// Ours: whether we send, whether we receive.
     pub direction: Direction,
     pub remote: Remote,
+    /// Bits a second the peer takes at most on average, where it says (Opus).
+    pub most_bits: Option<u32>,
     /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
     pub voip_metrics: bool,
     /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
@@ -117,6 +119,9 @@ impl Agreed {
 #[derive(Clone, Debug)]
 pub struct Negotiation {
     pub local: Local,
+    /// Samples a second of what the other leg's peer can hear; nothing where that is all a browser sends. It need
+    /// encode no more: our descriptions say so (RFC 7587 §6.1).
+    pub playback_rate: Option<u32>,
     state: SignalingState,
     version: u64,
     offered: Vec<Format>,
@@ -135,6 +140,7 @@ impl Negotiation {
     pub fn new(local: Local) -> Negotiation {
         Negotiation {
             local,
+            playback_rate: None,
             state: SignalingState::Stable,
             version: 0,
             offered: Vec::new(),
@@ -160,7 +166,7 @@ impl Negotiation {
     pub fn offer(&mut self, codecs: &[Codec]) -> String {
         self.state = SignalingState::HaveLocalOffer;
         self.version += 1;
-        self.offered = offered_formats(codecs);
+        self.offered = offered_formats(codecs, self.playback_rate());
         if self.local.comfort_noise && codecs.iter().any(|c| c.clock() == 8_000) {
             self.offered.push(comfort_noise(13));
         }
@@ -185,6 +191,10 @@ impl Negotiation {
         };
         self.described = print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
         self.described.clone()
+    }
+
+    fn playback_rate(&self) -> Option<u32> {
+        self.playback_rate.filter(|_| self.local.side == Side::Browser)
     }
 
     /// Our offer once more, in mid call: the agreed codec leads, and an unchanged text keeps its version.
@@ -240,6 +250,7 @@ impl Negotiation {
                 // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
                 self.local.srtp_keys.offer().into_iter().find(|ours| ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile)
             })?,
+            most_bits: first.most_bits(),
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
@@ -257,7 +268,7 @@ impl Negotiation {
         let offer = Description::parse(body)?;
         let (n, audio) = offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
         if !audio.formats.iter().any(|f| f.codec().is_some()) {
-            return Err(SdpError::new(305, no_common(audio, &offered_formats(&Codec::ALL))));
+            return Err(SdpError::new(305, no_common(audio, &offered_formats(&Codec::ALL, None))));
         }
         self.remote(audio, false, |theirs| self.answering(theirs))?;
         self.state = SignalingState::HaveRemoteOffer;
@@ -308,7 +319,7 @@ impl Negotiation {
         }
         let (at, audio) = offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
         let find = |c: &Codec| audio.formats.iter().find(|f| f.codec() == Some(*c)).map(|f| (*c, f));
-        let (codec, format) = prefer.iter().find_map(find).ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer))))?;
+        let (codec, format) = prefer.iter().find_map(find).ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer, None))))?;
         let events = audio.formats.iter().filter(|f| f.is_telephone_event()).max_by_key(|f| f.clock == codec.clock());
         let events = events.filter(|f| f.clock == codec.clock());
         // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's own.
@@ -324,11 +335,12 @@ impl Negotiation {
             noise,
             direction,
             remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
+            most_bits: format.most_bits(),
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
         };
-        let mut formats = vec![ours_of(format, codec)];
+        let mut formats = vec![ours_of(format, codec, self.playback_rate())];
         formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));
         formats.extend(noise.map(comfort_noise));
         let crypto: Vec<Crypto> = match &agreed.remote {
@@ -428,20 +440,27 @@ fn hold_aware(audio: &MediaDescription) -> Direction {
     }
 }
 
-fn ours_of(format: &Format, codec: Codec) -> Format {
-    let fmtp = if codec == Codec::Opus { "minptime=10;useinbandfec=1" } else { "" };
-    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), fmtp: fmtp.into() }
+fn ours_of(format: &Format, codec: Codec, playback_rate: Option<u32>) -> Format {
+    let mut fmtp = if codec == Codec::Opus { "minptime=10;useinbandfec=1".to_owned() } else { String::new() };
+    if codec == Codec::Opus
+        && let Some(rate) = playback_rate
+    {
+        // Browsers take few bits for a low rate where nothing is said, too few for FEC: what we send is asked for.
+        let bits = opus::bits(rate);
+        fmtp = format!("{fmtp};maxplaybackrate={rate};maxaveragebitrate={bits}");
+    }
+    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), fmtp }
 }
 
 fn comfort_noise(payload_type: u8) -> Format {
     Format { payload_type, name: "CN".into(), clock: 8_000, fmtp: String::new() }
 }
 
-fn offered_formats(codecs: &[Codec]) -> Vec<Format> {
+fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for &codec in codecs {
         let template = Format { payload_type: codec.default_payload_type(), name: String::new(), clock: 0, fmtp: String::new() };
-        formats.push(ours_of(&template, codec));
+        formats.push(ours_of(&template, codec, playback_rate));
     }
     let mut clocks: Vec<u32> = codecs.iter().map(|c| c.clock()).collect();
     clocks.dedup();

@@ -51,7 +51,7 @@ fn addr(n: u8) -> SocketAddr {
 fn settings(codec: Codec, n: u8) -> Settings {
     let pt = codec.default_payload_type();
     let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n), sdes: None };
-    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, voip_metrics: false, ptime: 20, ptime_asked: false };
+    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, most_bits: None, voip_metrics: false, ptime: 20, ptime_asked: false };
     Settings { agreed, complexity: 5, digits: Digits::Events, continuous: false }
 }
 

@@ -32,6 +32,55 @@ fn every_legal_direction_gets_its_legal_answer_and_the_other_leg_hears_nothing()
     }
 }
 
+/// What a description asks a browser to send of Opus.
+fn asked(message: &webtrunk::sip::Message) -> Option<String> {
+    body(message).lines().find_map(|l| l.strip_prefix("a=fmtp:111 minptime=10;useinbandfec=1")).map(str::to_owned)
+}
+
+const NARROW: &str = ";maxplaybackrate=8000;maxaveragebitrate=32000";
+const WIDE: &str = ";maxplaybackrate=16000;maxaveragebitrate=48000";
+
+#[test]
+fn a_browser_is_asked_for_what_the_other_side_hears() {
+    let mut lab = Lab::changed(&[("context = \"incoming\"", "context = \"incoming\"\ncodecs = [\"pcmu\", \"g722\"]")], "");
+    let wide = TRUNK_SDP.replace("RTP/AVP 0 101", "RTP/AVP 9 101").replace("o=- 1 1", "o=- 1 2");
+    let (ok, invite) = lab.talk("+12065550123");
+    assert_eq!(asked(&ok).as_deref(), Some(NARROW));
+    // The trunk goes on in G.722: nobody else is asked anything, and what she next asks herself is answered by it.
+    let text = lab.in_dialog(T1, &invite, "INVITE", 2, "peer", &wide);
+    lab.says(T1, &text);
+    let taken = lab.take(T1, "200 INVITE");
+    lab.ack(T1, &taken);
+    assert!(!lab.got(ALICE, "INVITE"));
+    let hold = OFFER.replacen(" 2 IN IP4", " 3 IN IP4", 1);
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &hold);
+    lab.says(ALICE, &text);
+    let held = lab.take(ALICE, "200");
+    lab.ack(ALICE, &held);
+    assert_eq!(asked(&held).as_deref(), Some(WIDE));
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+    lab.says(ALICE, &bye);
+    // A trunk that calls: by what it offers, and this trunk may use.
+    for (offered, wanted) in [(TRUNK_SDP, NARROW), (&wide.replace("AVP 9", "AVP 0 9 8"), WIDE), (&TRUNK_SDP.replace("AVP 0 101\r\n", "AVP 0 101 96\r\na=rtpmap:96 opus/48000/2\r\n"), NARROW), ("", "")] {
+        lab.invite(T1, "+12065550111", offered);
+        let invite = lab.take(ALICE, "INVITE");
+        assert_eq!(asked(&invite).as_deref(), Some(wanted), "{offered}");
+        lab.reply(ALICE, &invite, 486, "");
+        lab.clear();
+    }
+    // Another browser hears all there is.
+    lab.invite(ALICE, "201", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    assert_eq!(asked(&invite).as_deref(), Some(""));
+    lab.reply(BOB, &invite, 200, ANSWER);
+    let ok = lab.take(ALICE, "200 INVITE");
+    assert_eq!(asked(&ok).as_deref(), Some(""));
+    lab.ack(ALICE, &ok);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
 #[test]
 fn a_trunk_holds_with_the_old_zero_address_and_resumes() {
     let mut lab = Lab::with_phones();

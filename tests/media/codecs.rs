@@ -2,7 +2,8 @@
 
 use crate::lab::*;
 use std::time::Duration;
-use webtrunk::codec::{Codec, Encoder, NARROW, WIDE, g722};
+use webtrunk::codec::opus::{self, COMPLEXITY};
+use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW, WIDE, g722};
 use webtrunk::media::Digits;
 
 /// One codec's sender.
@@ -16,7 +17,7 @@ struct Mouth {
 impl Mouth {
     fn new(codec: Codec) -> Mouth {
         let rate = codec.bridge_rate(Codec::Opus);
-        Mouth { codec, encoder: Encoder::new(codec, rate, 5), sample: 0, timestamp: 1_000 }
+        Mouth { codec, encoder: Encoder::new(codec, rate, COMPLEXITY), sample: 0, timestamp: 1_000 }
     }
 
     /// The next packet of `ms` of a tone.
@@ -34,7 +35,6 @@ impl Mouth {
 fn line(from: Codec, to: Codec, ptime: u32) -> Line {
     Line::changed([from, to].map(|c| (c, Digits::Events)), |_, settings| {
         settings.agreed.ptime = ptime;
-        settings.complexity = 5;
     })
 }
 
@@ -175,4 +175,57 @@ fn the_narrow_half_of_g722_is_the_low_half_of_the_wide_one() {
     assert_eq!(g722::Decoder::new(false).decode(&codes, &mut pcm), 8_000);
     let (share, level) = tone(NARROW, &pcm[800..], 700.0);
     assert!(share > 0.98 && (level - SINE_LEVEL).abs() < 0.5, "{share} {level}");
+}
+
+#[test]
+fn the_packet_after_a_lost_one_brings_its_sound_at_both_rates() {
+    for rate in [NARROW, WIDE] {
+        let frame = rate as usize / 50;
+        let mut encoder = Encoder::new(Codec::Opus, rate, COMPLEXITY);
+        let (mut fec, mut guessed) = (Vec::new(), Vec::new());
+        let mut decoders = [(); 2].map(|()| Decoder::new(Codec::Opus, rate));
+        let mut lost = false;
+        for n in 0..300 {
+            // What is lost is another sound than what was before, which cannot be guessed; a third of it is still the
+            // former, for Opus looks ahead.
+            let hz = if n % 10 < 5 { 500.0 } else { 1_500.0 };
+            let mut payload = [0u8; 1_000];
+            let len = encoder.encode(&sine(rate, hz, n * frame, frame), &mut payload);
+            let next = &payload[..len];
+            for ((decoder, out), with) in decoders.iter_mut().zip([&mut fec, &mut guessed]).zip([true, false]) {
+                let mut pcm = [0; MAX_FRAME];
+                if lost {
+                    let n = decoder.conceal(with.then_some(next), frame, &mut pcm);
+                    out.extend_from_slice(&pcm[..n]);
+                }
+                if n % 10 != 5 {
+                    decoder.decode(next, &mut pcm).expect("Opus");
+                }
+            }
+            lost = n % 10 == 5;
+        }
+        let share = |pcm: &[i16]| tone(rate, &pcm[pcm.len() / 2..], 1_500.0).0;
+        assert!(fec.len() == 30 * frame && share(&fec) > 0.25, "{rate}: {}", share(&fec));
+        assert!(share(&guessed) < 0.05, "{rate}: {} without", share(&guessed));
+    }
+}
+
+#[test]
+fn opus_keeps_to_the_bits_a_peer_takes() {
+    for (rate, most, least, highest) in [(NARROW, None, 22_000, 36_000), (WIDE, None, 36_000, 54_000), (NARROW, Some(12_000), 9_000, 14_000), (NARROW, Some(500_000), 22_000, 36_000), (WIDE, Some(1), 3_000, 9_000)] {
+        let frame = rate as usize / 50;
+        let (mut encoder, mut chance, mut bytes) = (Encoder::new(Codec::Opus, rate, COMPLEXITY), Chance::new(9), 0);
+        encoder.limit_bits(most);
+        for n in 0..250 {
+            // Something like a voice: a pitch with overtones, and breath.
+            let mut pcm = sine(rate, 180.0 + (n % 50) as f32, n * frame, frame);
+            for (k, hz) in [(2, 540.0), (3, 1_260.0)] {
+                pcm.iter_mut().zip(sine(rate, hz, n * frame, frame)).for_each(|(a, b)| *a = *a / 2 + b / k);
+            }
+            pcm.iter_mut().for_each(|s| *s += chance.below(600) as i16 - 300);
+            bytes += encoder.encode(&pcm, &mut [0; 1_000]);
+        }
+        let bits = bytes * 8 / 5;
+        assert!((least..highest).contains(&bits), "{rate}, at most {most:?}: {bits} of {}", opus::bits(rate));
+    }
 }

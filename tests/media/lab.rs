@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 pub use webtrunk::chance::Chance;
+use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Decoder, MAX_FRAME};
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::end::Kind;
@@ -58,11 +59,11 @@ pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
     let opus = codec == Codec::Opus;
     let events = Events { send: if opus { 110 } else { 101 }, receive: if opus { 110 } else { 101 }, clock: codec.clock() };
     let pt = codec.default_payload_type();
-    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), noise: None, direction: Direction::SendRecv, remote, voip_metrics: false, ptime: 20, ptime_asked: false }
+    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), noise: None, direction: Direction::SendRecv, remote, most_bits: None, voip_metrics: false, ptime: 20, ptime_asked: false }
 }
 
 pub fn settings(codec: Codec, remote: Remote) -> Settings {
-    Settings { agreed: agreed(codec, remote), complexity: 5, digits: Digits::Events, continuous: false }
+    Settings { agreed: agreed(codec, remote), complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
 }
 
 /// Time passes; everything due is done when it is due.

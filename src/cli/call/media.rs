@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::UdpSocket;
 use webtrunk::chance::Chance;
+use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::stun::binding_request;
@@ -365,7 +366,7 @@ impl Media {
         if let Some((us, _)) = &mut self.record {
             us.extend_from_slice(&pcm);
         }
-        let encoder = self.encoder.get_or_insert_with(|| Encoder::new(codec, NARROW, 5));
+        let encoder = self.encoder.get_or_insert_with(|| Encoder::new(codec, NARROW, COMPLEXITY));
         let mut payload = [0u8; 400];
         let len = encoder.encode(&pcm, &mut payload);
         let (first, timestamp) = (self.sent.packets == 0, self.timestamp);

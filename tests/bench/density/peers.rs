@@ -18,6 +18,8 @@ pub const WORKER: &str = "--worker";
 pub const FLOOR: &str = "--floor";
 /// What the floor is called in the tables.
 pub const FLOOR_NAME: &str = "recv + send";
+/// What ours is called.
+pub const OURS: &str = "webtrunk";
 
 /// A call's two ends in the driver's hands, connected to the peer's ports.
 pub struct Wired {

@@ -17,30 +17,39 @@ const FRAME: usize = 160;
 /// One direction's packets as they came, by timestamp.
 type Track = Vec<(u32, Vec<u8>)>;
 
-/// Runs the speech once at each loss, and leaves `PEER-DIRECTION-LOSS.wav` in `folder`.
-pub fn record(peer: &mut dyn Peer, load: &Load, folder: &Path) {
-    for (n, loss) in LOSSES.into_iter().enumerate() {
+/// Runs the speech once at each loss before the peer, and at each loss behind it, and leaves
+/// `PEER-DIRECTION-LOSS.wav` in `folder`.
+pub fn record(peer: &mut dyn Peer, load: &Load, suffix: &str, folder: &Path) {
+    let load = &load.through(peer.name());
+    let runs = LOSSES.into_iter().map(|loss| (loss, 0)).chain(LOSSES.into_iter().filter(|l| *l > 0).map(|loss| (0, loss)));
+    for (n, (before, behind)) in runs.enumerate() {
         let mut calls = [peer.call(900 + n, load)];
-        let mut recording = Recording { load, loss, chance: Chance::new(0x9e37_79b9_7f4a_7c15), trunk: Track::new(), browser: Track::new() };
+        let mut recording = Recording { load, before, behind, chance: Chance::new(0x9e37_79b9_7f4a_7c15), trunk: Track::new(), browser: Track::new() };
         drive(&mut calls, load.length(), &mut recording);
-        let path = |direction: &str| folder.join(format!("{}-{direction}-{loss}.wav", peer.name()));
-        write(&path("to-trunk"), &phone(recording.trunk));
-        write(&path("to-browser"), &page(recording.browser));
+        let path = |direction: &str, loss| folder.join(format!("{}-{direction}-{loss}{suffix}.wav", peer.name()));
+        if behind == 0 {
+            write(&path("to-trunk", before), &phone(recording.trunk));
+            write(&path("to-browser", before), &page(recording.browser));
+        } else {
+            write(&path("at-browser", behind), &page(recording.browser));
+        }
     }
 }
 
 /// Sends the speech both ways and keeps what comes out; every packet is lost with the same chance in every run.
 struct Recording<'a> {
     load: &'a Load,
-    loss: u64,
+    /// Packets lost of a hundred on the way to the peer, and from it to the browser.
+    before: u64,
+    behind: u64,
     chance: Chance,
     trunk: Track,
     browser: Track,
 }
 
 impl Recording<'_> {
-    fn loses(&mut self) -> bool {
-        self.chance.below(100) < self.loss
+    fn loses(&mut self, share: u64) -> bool {
+        self.chance.below(100) < share
     }
 }
 
@@ -48,7 +57,7 @@ impl Driver for Recording<'_> {
     fn send(&mut self, _: usize, call: &mut Wired) {
         // What begins a call arrives: the clocks of both ends are read from it.
         let begins = call.ticks < 5;
-        let (browser, trunk) = (begins || !self.loses(), begins || !self.loses());
+        let (browser, trunk) = (begins || !self.loses(self.before), begins || !self.loses(self.before));
         call.send_some(self.load, browser, trunk);
     }
 
@@ -59,6 +68,9 @@ impl Driver for Recording<'_> {
         };
         let Some(datagram) = plain.and_then(|len| datagram.get(..len)) else { return };
         if let Some(packet) = Packet::parse(datagram, true) {
+            if browser && self.browser.len() >= 5 && self.loses(self.behind) {
+                return;
+            }
             let track = if browser { &mut self.browser } else { &mut self.trunk };
             track.push((packet.timestamp, packet.payload(datagram).to_vec()));
         }

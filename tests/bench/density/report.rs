@@ -2,7 +2,7 @@
 
 use crate::drive::{self, Load, Outcome};
 use crate::peers::worker::Node;
-use crate::peers::{FLOOR_NAME, Peer};
+use crate::peers::{FLOOR_NAME, OURS, Peer};
 use std::time::Duration;
 
 /// One load through one peer.
@@ -25,6 +25,7 @@ pub struct Row {
 impl Row {
     /// Sets the calls up, runs them, and looks at what it cost.
     pub fn measure(peer: &mut dyn Peer, load: &Load, time: Duration) -> Row {
+        let load = &load.through(peer.name());
         // The first call brings what a process needs once.
         let mut calls = vec![peer.call(0, load)];
         drive::run(load, &mut calls, Duration::from_millis(200));
@@ -79,7 +80,7 @@ pub fn print(rows: &[Row]) {
     loads.sort_unstable();
     loads.dedup();
     for load in loads {
-        for peer in ["rtpengine", "webtrunk", FLOOR_NAME] {
+        for peer in ["rtpengine", OURS, FLOOR_NAME] {
             if !rows.iter().any(|r| r.load == load && r.peer == peer) {
                 continue;
             }
@@ -96,7 +97,7 @@ pub fn print(rows: &[Row]) {
                 of(|r| r.set_up),
             );
         }
-        let ratio = calls_per_core(rows, load, "webtrunk") / calls_per_core(rows, load, "rtpengine");
+        let ratio = calls_per_core(rows, load, OURS) / calls_per_core(rows, load, "rtpengine");
         println!("| {load} | **ratio** | | | **{ratio:.2}** | | | | | |");
     }
 }

@@ -10,7 +10,10 @@ const FRAME: usize = 160;
 /// The same speech in both codecs, a frame of 20 ms each.
 pub struct Speech {
     pub pcmu: Vec<Vec<u8>>,
+    /// As a browser encodes it unasked.
     pub opus: Vec<Vec<u8>>,
+    /// As it does for a gateway whose description asks for no more than the telephone hears.
+    pub asked: Vec<Vec<u8>>,
 }
 
 impl Speech {
@@ -24,18 +27,18 @@ impl Speech {
             Law::Mu.encode(frame, &mut codes);
             codes
         };
-        Speech { pcmu: pcm.chunks_exact(FRAME).map(mu).collect(), opus: opus(&pcm) }
+        Speech { pcmu: pcm.chunks_exact(FRAME).map(mu).collect(), opus: opus(&pcm, Bandwidth::Fullband), asked: opus(&pcm, Bandwidth::Narrowband) }
     }
 }
 
 /// As Chromium encodes a microphone: 48 kHz input, 32 kbit/s, in-band FEC. The telephone speech we have is
 /// brought to 48 kHz by straight lines between its samples, which also gives the encoder something up there.
-fn opus(pcm: &[i16]) -> Vec<Vec<u8>> {
+fn opus(pcm: &[i16], bandwidth: Bandwidth) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip).expect("an encoder");
     encoder.set_bitrate(Bitrate::BitsPerSecond(32_000)).expect("a bit rate");
     encoder.set_signal(Signal::Voice).expect("a signal");
     encoder.set_inband_fec(true).expect("FEC");
-    encoder.set_bandwidth(Bandwidth::Fullband).expect("a bandwidth");
+    encoder.set_bandwidth(bandwidth).expect("a bandwidth");
     let mut last = 0i32;
     pcm.chunks_exact(FRAME)
         .map(|frame| {

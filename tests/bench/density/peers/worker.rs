@@ -33,9 +33,9 @@ fn fingerprint(text: &str) -> Fingerprint {
 
 fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     let pt = codec.default_payload_type();
-    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, voip_metrics: false, ptime: 20, ptime_asked: false };
+    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, most_bits: None, voip_metrics: false, ptime: 20, ptime_asked: false };
     // media.complexity as it is where nobody sets it.
-    let complexity = std::env::var("WEBTRUNK_COMPLEXITY").map_or(5, |c| c.parse().expect("a number"));
+    let complexity = std::env::var("WEBTRUNK_COMPLEXITY").map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
     Box::new(Settings { agreed, complexity, digits: Digits::Events, continuous: false })
 }
 
@@ -85,7 +85,7 @@ impl Node {
 
 impl Peer for Node {
     fn name(&self) -> &'static str {
-        "webtrunk"
+        super::OURS
     }
 
     fn pid(&self) -> u32 {
