@@ -6,6 +6,7 @@
 pub mod concealment;
 pub mod g711;
 pub mod g722;
+pub mod l16;
 pub mod noise;
 pub mod opus;
 pub mod tones;
@@ -27,6 +28,7 @@ pub enum Codec {
     G722,
     Pcmu,
     Pcma,
+    L16,
 }
 
 impl Codec {
@@ -40,8 +42,11 @@ impl Codec {
         Codec::ALL.into_iter().find(|c| c.name().eq_ignore_ascii_case(name))
     }
 
-    /// Every codec, best first.
-    pub const ALL: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
+    /// Every codec, best first; uncompressed last, for what it takes of a network.
+    pub const ALL: [Codec; 5] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma, Codec::L16];
+
+    /// What browsers speak, best first (RFC 7874 §3, and G.722).
+    pub const BROWSERS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
 
     /// Encoding name for a rtpmap.
     pub fn name(self) -> &'static str {
@@ -50,6 +55,7 @@ impl Codec {
             Codec::G722 => "G722",
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
+            Codec::L16 => "L16",
         }
     }
 
@@ -57,7 +63,7 @@ impl Codec {
     pub fn clock(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
-            Codec::G722 | Codec::Pcmu | Codec::Pcma => 8_000,
+            Codec::G722 | Codec::Pcmu | Codec::Pcma | Codec::L16 => 8_000,
         }
     }
 
@@ -68,6 +74,7 @@ impl Codec {
             Codec::G722 => 9,
             Codec::Pcmu => 0,
             Codec::Pcma => 8,
+            Codec::L16 => 97,
         }
     }
 
@@ -93,6 +100,7 @@ enum Decoding {
     Opus(opus::Decoder),
     G711(g711::Law),
     G722(Box<g722::Decoder>),
+    L16,
 }
 
 /// Decodes one codec to mono PCM, and fills gaps in it.
@@ -104,13 +112,14 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder for `codec` to PCM of `rate`, 8000 or 16,000 samples a second; G.711 has 8000 only.
+    /// A decoder for `codec` to PCM of `rate`, 8000 or 16,000 samples a second; G.711 and L16 have 8000 only.
     pub fn new(codec: Codec, rate: u32) -> Decoder {
         let decoding = match codec {
             Codec::Opus => Decoding::Opus(opus::Decoder::new(rate)),
             Codec::Pcmu => Decoding::G711(g711::Law::Mu),
             Codec::Pcma => Decoding::G711(g711::Law::A),
             Codec::G722 => Decoding::G722(Box::new(g722::Decoder::new(rate == WIDE))),
+            Codec::L16 => Decoding::L16,
         };
         Decoder { codec, decoding, concealment: (codec != Codec::Opus).then(|| Concealment::new(rate)) }
     }
@@ -122,12 +131,14 @@ impl Decoder {
     pub fn decode(&mut self, payload: &[u8], pcm: &mut [i16; MAX_FRAME]) -> Result<usize, DecodeError> {
         let samples = match &mut self.decoding {
             Decoding::Opus(decoder) => return decoder.decode(payload, pcm),
-            _ if payload.len() > MAX_FRAME / 2 => return Err(DecodeError(self.codec)),
-            Decoding::G711(law) => {
+            // 120 ms: two bytes a sample of L16, one of the others.
+            Decoding::L16 if payload.len() <= MAX_FRAME => l16::decode(payload, pcm),
+            Decoding::G711(law) if payload.len() <= MAX_FRAME / 2 => {
                 law.decode(payload, pcm);
                 payload.len()
             }
-            Decoding::G722(decoder) => decoder.decode(payload, pcm),
+            Decoding::G722(decoder) if payload.len() <= MAX_FRAME / 2 => decoder.decode(payload, pcm),
+            _ => return Err(DecodeError(self.codec)),
         };
         if let Some(concealment) = &mut self.concealment {
             concealment.heard(&mut pcm[..samples]);
@@ -154,6 +165,7 @@ enum Encoding {
     Opus(opus::Encoder),
     G711(g711::Law),
     G722(Box<g722::Encoder>),
+    L16,
 }
 
 /// Encodes mono PCM.
@@ -165,7 +177,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder for `codec` from PCM of `rate`, 8000 or 16,000 samples a second; G.711 has 8000 only.
+    /// An encoder for `codec` from PCM of `rate`, 8000 or 16,000 samples a second; G.711 and L16 have 8000 only.
     /// `complexity` is libopus's 0 to 10.
     pub fn new(codec: Codec, rate: u32, complexity: u8) -> Encoder {
         let encoding = match codec {
@@ -173,6 +185,7 @@ impl Encoder {
             Codec::Pcmu => Encoding::G711(g711::Law::Mu),
             Codec::Pcma => Encoding::G711(g711::Law::A),
             Codec::G722 => Encoding::G722(Box::new(g722::Encoder::new(rate == WIDE))),
+            Codec::L16 => Encoding::L16,
         };
         Encoder { codec, rate, encoding }
     }
@@ -192,6 +205,7 @@ impl Encoder {
                 pcm.len().min(payload.len())
             }
             Encoding::G722(encoder) => encoder.encode(pcm, payload),
+            Encoding::L16 => l16::encode(pcm, payload),
         }
     }
 

@@ -213,6 +213,7 @@ for (const [number, what, codecs, trunkSrtp] of [
   ["7600", "SRTP with keys in the signalling", "opus,PCMU", "Aes128CmHmacSha1_80"],
   ["7700", "G.722", "opus,G722", undefined],
   ["7800", "Opus, passed as it is", "opus,opus", undefined],
+  ["7900", "L16, uncompressed", "opus,L16", undefined],
 ]) {
   test(`Asterisk by ${what}: 440 Hz goes out and comes back`, async () => {
     const [cdr] = await recordOf(async () => { await dial(alice, number); await connected(alice); await hears(alice, 440); await hangup(alice); });

@@ -299,7 +299,7 @@ impl Check {
             browser_port: m.browser_port.unwrap_or(8_088),
             ice_tcp: m.ice_tcp.unwrap_or(true),
             workers: m.workers.map_or(cores.min(8), Spanned::into_inner).clamp(1, 64),
-            codecs: self.codecs(&m.codecs, &Codec::ALL),
+            codecs: self.codecs(&m.codecs, &Codec::BROWSERS),
             complexity: m.complexity.map_or(opus::COMPLEXITY, Spanned::into_inner),
         }
     }
@@ -312,7 +312,7 @@ impl Check {
         for name in names {
             match Codec::from_name(name.as_ref()) {
                 Some(codec) => codecs.push(codec),
-                None => self.error(name, "config::codec", format!("{:?} is not a codec we speak", name.as_ref()), "known: opus, g722, pcmu, pcma"),
+                None => self.error(name, "config::codec", format!("{:?} is not a codec we speak", name.as_ref()), "known: opus, g722, pcmu, pcma, l16"),
             }
         }
         codecs

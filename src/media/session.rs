@@ -454,12 +454,13 @@ impl Session {
     }
 }
 
-/// Whether a packet may hold more than digital silence: G.711 and G.722 of nothing is one value over and over. Of
+/// Whether a packet may hold more than digital silence: G.711, G.722 and L16 of nothing is one value over and over. Of
 /// Opus it cannot be told (Chromium's muted track is 35 bytes a frame).
 fn is_sounding(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
         Codec::Pcmu | Codec::Pcma => payload.first().is_some_and(|first| payload.iter().any(|b| (b ^ first) & 0x7e != 0)),
+        Codec::L16 => payload.chunks(2).any(|sample| !payload.starts_with(sample)),
         Codec::G722 => payload.first().is_some_and(|first| payload.iter().any(|b| b != first)),
     }
 }

@@ -97,13 +97,16 @@ pub struct Format {
     pub payload_type: u8,
     pub name: String,
     pub clock: u32,
+    /// 1 where the rtpmap does not say.
+    pub channels: u8,
     pub fmtp: String,
 }
 
 impl Format {
     /// Our codec for this format.
     pub fn codec(&self) -> Option<Codec> {
-        Codec::from_rtpmap(&self.name, self.clock)
+        // RFC 7587 §7: Opus says 2 whatever it sends. Of the others we speak mono.
+        Codec::from_rtpmap(&self.name, self.clock).filter(|codec| *codec == Codec::Opus || self.channels == 1)
     }
     /// The bits a second the describer takes at most on average (Opus's `maxaveragebitrate`, RFC 7587 §6.1).
     pub fn most_bits(&self) -> Option<u32> {
@@ -357,7 +360,8 @@ fn formats(fmt: &[String], own: &Attributes<'_>) -> Result<Vec<Format>, SdpError
         let mut parts = map.split('/');
         let name = parts.next().unwrap_or_default().to_owned();
         let clock = parts.next().and_then(|c| c.trim().parse().ok()).unwrap_or(0);
-        Ok(Format { payload_type, name, clock, fmtp: value_of("fmtp", payload_type).unwrap_or_default() })
+        let channels = parts.next().map_or(Some(1), |c| c.trim().parse().ok()).unwrap_or(0);
+        Ok(Format { payload_type, name, clock, channels, fmtp: value_of("fmtp", payload_type).unwrap_or_default() })
     };
     fmt.iter().map(one).collect()
 }

@@ -449,17 +449,17 @@ fn ours_of(format: &Format, codec: Codec, playback_rate: Option<u32>) -> Format 
         let bits = opus::bits(rate);
         fmtp = format!("{fmtp};maxplaybackrate={rate};maxaveragebitrate={bits}");
     }
-    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), fmtp }
+    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), channels: if codec == Codec::Opus { 2 } else { 1 }, fmtp }
 }
 
 fn comfort_noise(payload_type: u8) -> Format {
-    Format { payload_type, name: "CN".into(), clock: 8_000, fmtp: String::new() }
+    Format { payload_type, name: "CN".into(), clock: 8_000, channels: 1, fmtp: String::new() }
 }
 
 fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for &codec in codecs {
-        let template = Format { payload_type: codec.default_payload_type(), name: String::new(), clock: 0, fmtp: String::new() };
+        let template = Format { payload_type: codec.default_payload_type(), name: String::new(), clock: 0, channels: 1, fmtp: String::new() };
         formats.push(ours_of(&template, codec, playback_rate));
     }
     let mut clocks: Vec<u32> = codecs.iter().map(|c| c.clock()).collect();
@@ -468,7 +468,7 @@ fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> 
     clocks.dedup();
     for clock in clocks {
         let payload_type = if clock == 8_000 { 101 } else { 110 };
-        formats.push(Format { payload_type, name: "telephone-event".into(), clock, fmtp: "0-16".into() });
+        formats.push(Format { payload_type, name: "telephone-event".into(), clock, channels: 1, fmtp: "0-16".into() });
     }
     formats
 }

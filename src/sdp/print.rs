@@ -69,7 +69,7 @@ fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {
         let _ = write!(out, "a=mid:{mid}\r\n");
     }
     for f in a.formats {
-        let channels = if f.name == "opus" { "/2" } else { "" };
+        let channels = if f.channels > 1 { format!("/{}", f.channels) } else { String::new() };
         let _ = write!(out, "a=rtpmap:{} {}/{}{channels}\r\n", f.payload_type, f.name, f.clock);
         if !f.fmtp.is_empty() {
             let _ = write!(out, "a=fmtp:{} {}\r\n", f.payload_type, f.fmtp);

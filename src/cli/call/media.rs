@@ -161,8 +161,7 @@ impl Media {
 
     /// Our offer, with `codec` alone or with all we speak.
     pub fn offer(&self, codec: Option<Codec>) -> String {
-        let all = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
-        let chosen: Vec<Codec> = all.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
+        let chosen: Vec<Codec> = Codec::BROWSERS.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
         let clock = if chosen.contains(&Codec::Opus) { 48_000 } else { 8_000 };
         let types: String = chosen.iter().map(|c| format!(" {}", c.default_payload_type())).collect();
         let maps: String = chosen.iter().map(|c| {

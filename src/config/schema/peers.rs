@@ -130,7 +130,7 @@ pub struct Trunk {
     pub password: Option<Spanned<SecretText>>,
     /// Answer challenges of this realm only.
     pub realm: Option<String>,
-    /// Its codecs in order of preference: "pcmu", "pcma", "g722", "opus"; the first two where left out.
+    /// Its codecs in order of preference: "pcmu", "pcma", "g722", "opus", "l16" (8 kHz, uncompressed); the first two where left out.
     #[serde(default)]
     pub codecs: Vec<Text>,
     /// "opus" (the default): the browser speaks Opus, transcoded where need be; "passthrough": it speaks the trunk's codec.
