@@ -238,10 +238,13 @@ impl Drop for Worker {
     }
 }
 
+/// Bytes the kernel may keep of a socket while the thread does not run: of a thousand browsers on one port some 100 ms,
+/// more than the stalls of a busy host. The kernel caps it at its own limit (`net.core.rmem_max`).
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
-    // Room for a burst while the thread is busy; the kernel caps it at its own limit.
-    let _ = socket.set_recv_buffer_size(1 << 20);
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -1,6 +1,7 @@
 //! Opus through libopus at an API rate of 8 or 16 kHz (RFC 6716; the RTP clock stays 48 kHz, RFC 7587).
 
 use super::{Codec, DecodeError, MAX_FRAME, WIDE};
+use smallvec::SmallVec;
 use audiopus::coder::{Decoder as OpusDecoder, Encoder as OpusEncoder};
 use audiopus::{Application, Bitrate, Channels, MutSignals, SampleRate, Signal, packet::Packet};
 
@@ -65,6 +66,43 @@ impl Decoder {
 pub struct Encoder {
     inner: OpusEncoder,
     rate: u32,
+    silence: Silence,
+}
+
+/// Loudest sample of digital silence: G.711 A-law has no zero.
+const ZERO: u16 = 8;
+/// Frames of digital silence until every further one is like the last: libopus's filters and its noise have died away.
+const SETTLED: u32 = 50;
+/// The longest packet of silence: libopus makes some 8 bytes of it.
+const LONGEST_SILENCE: usize = 64;
+
+/// Digital silence, as of a telephone that is muted: once it has lasted, its packet is sent again instead of made
+/// again, for an encoder spends half as much on nothing as on speech. A packet stands alone (RFC 6716 §4.2.7.4:
+/// the first gain of each is coded by itself), so a decoder hears the same nothing.
+#[derive(Default)]
+struct Silence {
+    frames: u32,
+    /// The samples and the bytes of the last packet.
+    samples: usize,
+    packet: SmallVec<[u8; LONGEST_SILENCE]>,
+}
+
+impl Silence {
+    /// Notes a frame that is to be encoded; the packet to send instead where it is more of the same.
+    fn heard(&mut self, pcm: &[i16]) -> Option<&[u8]> {
+        let silent = pcm.iter().all(|s| s.unsigned_abs() <= ZERO);
+        self.frames = if silent && pcm.len() == self.samples { self.frames.saturating_add(1) } else { 0 };
+        self.samples = pcm.len();
+        (self.frames > SETTLED && !self.packet.is_empty()).then_some(&self.packet)
+    }
+
+    /// Notes what was made of it.
+    fn made(&mut self, packet: &[u8]) {
+        self.packet.clear();
+        if self.frames == SETTLED && packet.len() <= LONGEST_SILENCE {
+            self.packet.extend_from_slice(packet);
+        }
+    }
 }
 
 impl Encoder {
@@ -79,7 +117,7 @@ impl Encoder {
             .and_then(|()| encoder.set_inband_fec(true))
             .and_then(|()| encoder.set_packet_loss_perc(*EXPECTED.start()));
         debug_assert!(set.is_ok());
-        let mut encoder = Encoder { inner: encoder, rate };
+        let mut encoder = Encoder { inner: encoder, rate, silence: Silence::default() };
         encoder.limit_bits(None);
         encoder
     }
@@ -93,7 +131,15 @@ impl Encoder {
 
     /// Encodes one frame; returns bytes, 0 on a frame length Opus has not.
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> usize {
-        self.inner.encode(pcm, payload).unwrap_or(0)
+        if let Some(packet) = self.silence.heard(pcm)
+            && let Some(out) = payload.get_mut(..packet.len())
+        {
+            out.copy_from_slice(packet);
+            return packet.len();
+        }
+        let n = self.inner.encode(pcm, payload).unwrap_or(0);
+        self.silence.made(&payload[..n]);
+        n
     }
 
     /// Sets the loss the encoder protects against, percent.

@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::media::end::Kind;
 use webtrunk::media::session::Event;
@@ -52,7 +53,7 @@ fn settings(codec: Codec, n: u8) -> Settings {
     let pt = codec.default_payload_type();
     let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n), sdes: None };
     let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, most_bits: None, voip_metrics: false, ptime: 20, ptime_asked: false };
-    Settings { agreed, complexity: 5, digits: Digits::Events, continuous: false }
+    Settings { agreed, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.
@@ -65,7 +66,7 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
         session.configure(now, EndId(n), settings(codec, n as u8), &mut sink);
     }
     session.bridge(EndId(1), EndId(2));
-    let mut encoder = Encoder::new(from, NARROW, 5);
+    let mut encoder = Encoder::new(from, NARROW, COMPLEXITY);
     let frames: Vec<Vec<u8>> = (0..250usize).map(|f| {
         let pcm: Vec<i16> = (0..160).map(|s| (6_000.0 * ((f * 160 + s) as f32 * 0.3).sin()) as i16).collect();
         let mut payload = [0; 400];

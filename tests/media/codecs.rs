@@ -229,3 +229,30 @@ fn opus_keeps_to_the_bits_a_peer_takes() {
         assert!((least..highest).contains(&bits), "{rate}, at most {most:?}: {bits} of {}", opus::bits(rate));
     }
 }
+
+#[test]
+fn digital_silence_is_not_made_again_and_speech_after_it_is_as_it_was() {
+    for (rate, nothing) in [(NARROW, 0), (NARROW, -8), (WIDE, 8)] {
+        let frame = rate as usize / 50;
+        let (mut encoder, mut decoder) = (Encoder::new(Codec::Opus, rate, COMPLEXITY), Decoder::new(Codec::Opus, rate));
+        let mut pcm = [0; MAX_FRAME];
+        let (mut packets, mut heard) = (Vec::new(), Vec::new());
+        for n in 0..1_000usize {
+            let silent = (100..900).contains(&n);
+            let sound = if silent { vec![nothing; frame] } else { sine(rate, 700.0, n * frame, frame) };
+            let mut payload = [0u8; 1_000];
+            let len = encoder.encode(&sound, &mut payload);
+            let samples = decoder.decode(&payload[..len], &mut pcm).expect("Opus");
+            heard.extend_from_slice(&pcm[..samples]);
+            packets.push(payload[..len].to_vec());
+        }
+        assert_eq!(heard.len(), 1_000 * frame);
+        assert!(packets[152..900].windows(2).all(|w| w[0] == w[1]), "{rate}: one packet again and again");
+        let loudest = heard[200 * frame..900 * frame].iter().map(|s| s.unsigned_abs()).max();
+        assert!(loudest.is_some_and(|l| l <= 32), "{rate}: silence of {loudest:?}");
+        for spoken in [50..100, 910..1_000] {
+            let (share, level) = tone(rate, &heard[spoken.start * frame..spoken.end * frame], 700.0);
+            assert!(share > 0.97 && (level - SINE_LEVEL).abs() < 1.0, "{rate}, {spoken:?}: {share:.3}, {level:.1} dBFS");
+        }
+    }
+}

@@ -16,6 +16,7 @@ mod speech;
 
 use drive::Load;
 use report::Row;
+use speech::Speech;
 use std::time::Duration;
 
 /// Calls of one run by kind: few enough that the driver, on the other core, keeps its time.
@@ -40,13 +41,15 @@ fn main() {
     let Some(wav) = args.iter().find(|a| !a.starts_with("--")) else {
         return println!("density SPEECH.wav [--quick]: see interop/run.sh bench-media");
     };
-    let speech = speech::Speech::read(wav);
     if let Some(folder) = args.iter().find_map(|a| a.strip_prefix("--quality=")) {
+        let spoken = |loss| Load::transcoded(1, &Speech::read(wav, loss));
         for start in peers::ALL {
-            quality::record(start().as_mut(), &Load::transcoded(1, &speech), "", folder.as_ref());
+            quality::record(start().as_mut(), spoken, "", folder.as_ref());
         }
-        return quality::record(&mut peers::worker::Node::start(), &Load::asked(1, &speech), "-asked", folder.as_ref());
+        let asked = |loss| Load::asked(1, &Speech::read(wav, loss));
+        return quality::record(&mut peers::worker::Node::start(), asked, "-asked", folder.as_ref());
     }
+    let speech = Speech::read(wav, 0);
     if args.iter().any(|a| a == "--storm") {
         return report::storm(&mut peers::worker::Node::start());
     }
@@ -90,7 +93,7 @@ fn main() {
 }
 
 /// `PEER:relayed:CALLS`, `PEER:transcoded:CALLS` or `PEER:asked:CALLS`.
-fn one(run: &str, speech: &speech::Speech) -> Row {
+fn one(run: &str, speech: &Speech) -> Row {
     let [peer, load, calls] = run.split(':').collect::<Vec<_>>()[..] else { panic!("--only=PEER:relayed:CALLS") };
     let calls = calls.parse().expect("a number of calls");
     let load = match load {

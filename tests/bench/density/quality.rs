@@ -18,11 +18,11 @@ const FRAME: usize = 160;
 type Track = Vec<(u32, Vec<u8>)>;
 
 /// Runs the speech once at each loss before the peer, and at each loss behind it, and leaves
-/// `PEER-DIRECTION-LOSS.wav` in `folder`.
-pub fn record(peer: &mut dyn Peer, load: &Load, suffix: &str, folder: &Path) {
-    let load = &load.through(peer.name());
+/// `PEER-DIRECTION-LOSS.wav` in `folder`; `spoken` is what a browser says that knows of so much loss.
+pub fn record(peer: &mut dyn Peer, spoken: impl Fn(u8) -> Load, suffix: &str, folder: &Path) {
     let runs = LOSSES.into_iter().map(|loss| (loss, 0)).chain(LOSSES.into_iter().filter(|l| *l > 0).map(|loss| (0, loss)));
     for (n, (before, behind)) in runs.enumerate() {
+        let load = &spoken(before as u8).through(peer.name());
         let mut calls = [peer.call(900 + n, load)];
         let mut recording = Recording { load, before, behind, chance: Chance::new(0x9e37_79b9_7f4a_7c15), trunk: Track::new(), browser: Track::new() };
         drive(&mut calls, load.length(), &mut recording);

@@ -16,6 +16,8 @@ pub struct Row {
     lost: f64,
     p50: Duration,
     p99: Duration,
+    /// Of the middle second.
+    second: Duration,
     /// kB per call.
     memory: f64,
     /// CPU milliseconds per call set up.
@@ -47,6 +49,7 @@ impl Row {
             lost: (outcome.sent as f64 - outcome.received as f64) * 1_000.0 / outcome.sent as f64,
             p50: outcome.delay(0.5),
             p99: outcome.delay(0.99),
+            second: outcome.delay_of_a_second(0.99),
             memory: (peer.memory() - idle) / fresh.len() as f64,
             set_up: set_up * 1_000.0,
         }
@@ -74,8 +77,8 @@ pub fn calls(rows: &[Row], load: &str, peer: &str) -> usize {
 
 /// The table, a line per load and peer, and each load's ratio of calls per core.
 pub fn print(rows: &[Row]) {
-    println!("| load | peer | calls | CPU per call-second | calls per core | lost | delay p50 | delay p99 | memory per call | CPU per set-up |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| load | peer | calls | CPU per call-second | calls per core | lost | delay p50 | p99 of the middle second | p99 of all | memory per call | CPU per set-up |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut loads: Vec<&str> = rows.iter().map(|r| r.load).collect();
     loads.sort_unstable();
     loads.dedup();
@@ -86,19 +89,20 @@ pub fn print(rows: &[Row]) {
             }
             let of = |value: fn(&Row) -> f64| of(rows, load, peer, value);
             println!(
-                "| {load} | {peer} | {} | {:.3} ms | {:.0} | {:.2} ‰ | {:.0} µs | {:.0} µs | {:.0} kB | {:.2} ms |",
+                "| {load} | {peer} | {} | {:.3} ms | {:.0} | {:.2} ‰ | {:.0} µs | {:.0} µs | {:.0} µs | {:.0} kB | {:.2} ms |",
                 of(|r| r.calls as f64),
                 of(|r| r.cpu),
                 calls_per_core(rows, load, peer),
                 of(|r| r.lost),
                 of(|r| r.p50.as_secs_f64() * 1e6),
+                of(|r| r.second.as_secs_f64() * 1e6),
                 of(|r| r.p99.as_secs_f64() * 1e6),
                 of(|r| r.memory),
                 of(|r| r.set_up),
             );
         }
         let ratio = calls_per_core(rows, load, OURS) / calls_per_core(rows, load, "rtpengine");
-        println!("| {load} | **ratio** | | | **{ratio:.2}** | | | | | |");
+        println!("| {load} | **ratio** | | | **{ratio:.2}** | | | | | | |");
     }
 }
 
