@@ -99,6 +99,7 @@ pub fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
         let from = found.map(|n| theirs[n]).filter(|from| from != line).map(str::to_owned);
         let why = match source {
             _ if is_digits(codec.as_ref()) => DIGITS,
+            _ if own == "fmtp" && line.contains("maxplaybackrate=") => "the other side hears no more than that (RFC 7587), so no more need be sent",
             // A far end of our own, or an offer nobody asked for.
             None if codec.is_some() => "a format this side may speak",
             _ => why_sent(own, found.is_some()),
@@ -132,6 +133,8 @@ mod tests {
         assert!(gone("a=fingerprint:sha-256 AA").contains("DTLS") && gone("a=extmap:1 urn:x").contains("extensions"));
         assert!(gone("m=video 9 x 96").contains("sound") && gone("a=rtpmap:111 opus/48000/2").contains("policy"));
         assert_eq!(rules.iter().filter(|r| r.line.is_some()).count(), trunk.lines().count());
+        let asked = "a=rtpmap:111 opus/48000/2\na=fmtp:111 useinbandfec=1;maxplaybackrate=8000";
+        assert!(super::rules(Some(trunk), asked)[1].why.contains("hears no more"));
         assert_eq!(super::rules(None, trunk).len(), trunk.lines().count(), "our own offer has no source");
     }
 }
