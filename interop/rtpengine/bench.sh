@@ -11,7 +11,7 @@ mapfile -t clips < <(find /usr/share/asterisk/sounds -name '*.wav' -size +60k | 
 sox "${clips[@]}" -r 8000 -c 1 -b 16 "$speech" trim 0 30
 cd "$here/../.."
 # Built once: what is measured does not change while it is.
-program=$(cargo bench --locked --offline --bench density --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+program=$(cargo bench --locked --offline --bench density --no-run --message-format=json 2>/dev/null | sed -n 's#.*"executable":"\([^"]*/density-[^"]*\)".*#\1#p')
 density() { taskset -c 1 "$program" "$speech" "$@"; }
 density "$@"
 if [ "${1:-}" != --quick ]; then

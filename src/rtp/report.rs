@@ -1,5 +1,6 @@
 //! RTCP sender and receiver reports (RFC 3550 §6), through the `rtc-rtcp` crate, and the statistics behind them.
 
+use super::bursts::{Bursts, GMIN};
 use super::packet::{Packet, Unwrapper, time_of};
 use super::quality::Impairment;
 use rtc_rtcp::extended_report::{ExtendedReport, VoIPMetricsReportBlock};
@@ -43,6 +44,11 @@ pub struct Reception {
     /// Which of the 64 packets up to the highest have come.
     seen: u64,
     disorder: Disorder,
+    /// Of those that cannot come any more.
+    bursts: Bursts,
+    /// The newest packet's timestamp, and how much it was past the packet's before it.
+    timestamp: u32,
+    step: u32,
     unwrapper: Unwrapper,
     /// Timestamp units, scaled by 16.
     jitter: u32,
@@ -68,7 +74,13 @@ impl Reception {
             self.first = extended;
         }
         self.runs += u64::from(self.packets > 0 && extended > self.highest + 1);
+        if self.packets > 0 && extended == self.highest + 1 {
+            self.step = packet.timestamp.wrapping_sub(self.timestamp);
+        }
         self.note_order(extended);
+        if extended >= self.highest {
+            self.timestamp = packet.timestamp;
+        }
         self.packets += 1;
         self.highest = self.highest.max(extended);
         let transit = arrival.wrapping_sub(packet.timestamp) as i32;
@@ -82,6 +94,7 @@ impl Reception {
     fn note_order(&mut self, extended: u64) {
         if self.packets == 0 || extended > self.highest {
             let ahead = if self.packets == 0 { 64 } else { extended - self.highest };
+            self.note_gone(ahead);
             self.seen = u32::try_from(ahead).ok().and_then(|n| self.seen.checked_shl(n)).unwrap_or(0) | 1;
             return;
         }
@@ -94,6 +107,23 @@ impl Reception {
         self.seen |= bit.unwrap_or(0);
         self.disorder.reordered += 1;
         self.disorder.late += u64::from(behind > WINDOW as u64);
+    }
+
+    /// What leaves the memory of 64 packets when the highest number grows by `ahead` is lost if it has not come.
+    fn note_gone(&mut self, ahead: u64) {
+        if self.packets == 0 {
+            return;
+        }
+        for n in (0..ahead.min(64)).filter(|n| self.highest + n >= self.first + 63) {
+            if self.seen & 1 << (63 - n) == 0 {
+                self.bursts.lost(1);
+            } else {
+                self.bursts.received();
+            }
+        }
+        if ahead > 64 {
+            self.bursts.lost(u32::try_from(ahead - 64).unwrap_or(u32::MAX));
+        }
     }
 
     /// Packets that should have come so far.
@@ -171,24 +201,29 @@ pub struct Feedback {
     pub round_trip: Option<Duration>,
 }
 
+/// No packet of sound is longer (RFC 7587 §4.2 has the longest): a step beyond is a pause.
+const LONGEST_PACKET: Duration = Duration::from_millis(120);
+
 /// What we say of how a peer's stream sounds here, to peers that want it (RFC 3611 §4.7).
-fn voip_metrics(reception: &Reception, heard: &Impairment) -> VoIPMetricsReportBlock {
+fn voip_metrics(reception: &Reception, heard: &Impairment, clock: u32) -> VoIPMetricsReportBlock {
     let ms = |d: Duration| d.as_millis().min(0xffff) as u16;
-    let lost = (heard.loss * 256.0) as u8;
+    let (of_256, clusters) = (|share: f32| (share * 256.0) as u8, reception.bursts.clusters());
+    let packet = time_of(reception.step, clock).min(LONGEST_PACKET).as_secs_f32() * 1_000.0;
     let tenths = (heard.mos() * 10.0).round() as u8;
     VoIPMetricsReportBlock {
         ssrc: reception.ssrc,
-        loss_rate: lost,
-        // Runs are bursts here, and nothing is lost between them (Gmin says how that is to be read).
-        burst_density: if lost > 0 { 255 } else { 0 },
-        burst_duration: (reception.mean_run() * 20.0) as u16,
+        loss_rate: of_256(heard.loss),
+        burst_density: of_256(clusters.burst_density),
+        gap_density: of_256(clusters.gap_density),
+        burst_duration: (clusters.burst * packet) as u16,
+        gap_duration: (clusters.gap * packet) as u16,
         round_trip_delay: ms(heard.round_trip),
         end_system_delay: ms(heard.delay().saturating_sub(heard.round_trip / 2)),
         // 127: not known (§4.7.4).
         signal_level: 127,
         noise_level: 127,
         rerl: 127,
-        gmin: 16,
+        gmin: GMIN,
         rfactor: heard.r_factor().round() as u8,
         ext_rfactor: 127,
         mos_lq: tenths,
@@ -202,9 +237,10 @@ fn voip_metrics(reception: &Reception, heard: &Impairment) -> VoIPMetricsReportB
     }
 }
 
-/// An SR (or RR where nothing was sent) with SDES, as one compound packet; with VoIP metrics where `heard` is given.
-pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option<&mut Reception>, heard: Option<Impairment>) -> Vec<u8> {
-    let metrics = received.as_deref().zip(heard).map(|(reception, heard)| voip_metrics(reception, &heard));
+/// An SR (or RR where nothing was sent) with SDES, as one compound packet; with VoIP metrics where `heard` is given, by the clock of
+/// what was heard.
+pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option<&mut Reception>, heard: Option<(Impairment, u32)>) -> Vec<u8> {
+    let metrics = received.as_deref().zip(heard).map(|(reception, (heard, clock))| voip_metrics(reception, &heard, clock));
     let extended = metrics.map(|block| ExtendedReport { sender_ssrc: sent.ssrc, reports: vec![Box::new(block)] });
     let reports: Vec<ReceptionReport> = received.map(|r| r.report(now)).into_iter().collect();
     let report: Box<dyn rtc_rtcp::packet::Packet> = if sent.packets > 0 {

@@ -39,9 +39,21 @@ fn a_peer_that_wants_voip_metrics_gets_them_and_no_other_does() {
     let last = told.last().expect("metrics");
     assert_eq!(last.ssrc, 500);
     assert!((24..=27).contains(&last.loss_rate), "{last:?}");
-    assert!((38..=42).contains(&last.burst_duration), "{last:?}");
+    assert_eq!((last.burst_density, last.burst_duration, last.gap_density, last.gmin), (255, 40, 0, 16), "{last:?}");
+    assert!((345..=360).contains(&last.gap_duration), "{last:?}");
     assert!((20..=35).contains(&last.mos_lq) && (40..=70).contains(&last.rfactor), "{last:?}");
     assert!(metrics(&mut line, 1).is_empty());
+}
+
+#[test]
+fn losses_near_each_other_are_one_burst_and_those_alone_are_of_the_gap() {
+    let mut line = Line::changed([(Codec::Pcmu, Digits::Events); 2], |side, settings| settings.agreed.voip_metrics = side == 0);
+    // Lost, came, lost, came, lost; and once, far from that, another. In packets of 20 ms.
+    speak(&mut line, 2_000, |n| matches!(n % 100, 10 | 12 | 14 | 60));
+    let last = metrics(&mut line, 0).pop().expect("metrics");
+    assert_eq!((last.burst_density, last.burst_duration), (153, 100), "{last:?}");
+    // One in 95, between bursts that are 1.9 s apart.
+    assert!((2..=3).contains(&last.gap_density) && (1_750..=1_900).contains(&last.gap_duration), "{last:?}");
 }
 
 #[test]

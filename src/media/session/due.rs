@@ -86,7 +86,7 @@ impl Session {
         }
         let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
         let metrics = end.settings.as_ref().is_some_and(|s| s.agreed.voip_metrics);
-        let heard = end.heard().filter(|_| metrics);
+        let heard = end.heard().filter(|_| metrics).map(|heard| (heard, clock));
         let bytes = compose(now, ntp, end.egress.report(now, clock), &end.cname, end.reception.as_mut(), heard);
         match &mut end.transport {
             Transport::Browser { ice, srtp: Some(srtp), .. } => {
