@@ -67,6 +67,11 @@ impl Codec {
         }
     }
 
+    /// The channels its rtpmap names: Opus's are two whatever is sent (RFC 7587 §7).
+    pub fn channels(self) -> u8 {
+        if self == Codec::Opus { 2 } else { 1 }
+    }
+
     /// The static payload type (RFC 3551), or the one we use for a dynamic one.
     pub fn default_payload_type(self) -> u8 {
         match self {

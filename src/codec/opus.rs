@@ -1,9 +1,10 @@
 //! Opus through libopus at an API rate of 8 or 16 kHz (RFC 6716; the RTP clock stays 48 kHz, RFC 7587).
 
 use super::{Codec, DecodeError, MAX_FRAME, WIDE};
-use smallvec::SmallVec;
 use audiopus::coder::{Decoder as OpusDecoder, Encoder as OpusEncoder};
 use audiopus::{Application, Bitrate, Channels, MutSignals, SampleRate, Signal, packet::Packet};
+use smallvec::SmallVec;
+use std::ops::RangeInclusive;
 
 /// Bits a second of speech of `rate`, 8000 or 16,000 samples a second.
 ///
@@ -20,7 +21,7 @@ pub const COMPLEXITY: u8 = 1;
 const LEAST_BITS: u32 = 6_000;
 /// What the encoder is told of loss, percent. One is enough to have FEC; more takes its bits from the frames that
 /// arrive, and is worth nothing by PESQ with up to 30 % lost. A peer that limits our bits may need it to get FEC.
-const EXPECTED: std::ops::RangeInclusive<u8> = 1..=10;
+const EXPECTED: RangeInclusive<u8> = 1..=10;
 
 fn sample_rate(rate: u32) -> SampleRate {
     if rate == WIDE { SampleRate::Hz16000 } else { SampleRate::Hz8000 }
@@ -114,11 +115,11 @@ impl Encoder {
         let set = encoder
             .set_complexity(complexity.min(10))
             .and_then(|()| encoder.set_signal(Signal::Voice))
-            .and_then(|()| encoder.set_inband_fec(true))
-            .and_then(|()| encoder.set_packet_loss_perc(*EXPECTED.start()));
+            .and_then(|()| encoder.set_inband_fec(true));
         debug_assert!(set.is_ok());
         let mut encoder = Encoder { inner: encoder, rate, silence: Silence::default() };
         encoder.limit_bits(None);
+        encoder.expect_loss(0);
         encoder
     }
 

@@ -105,7 +105,7 @@ pub struct Format {
 impl Format {
     /// Our codec for this format.
     pub fn codec(&self) -> Option<Codec> {
-        // RFC 7587 §7: Opus says 2 whatever it sends. Of the others we speak mono.
+        // Opus without its two is Opus too; of the others we speak mono.
         Codec::from_rtpmap(&self.name, self.clock).filter(|codec| *codec == Codec::Opus || self.channels == 1)
     }
     /// The bits a second the describer takes at most on average (Opus's `maxaveragebitrate`, RFC 7587 §6.1).

@@ -441,15 +441,10 @@ fn hold_aware(audio: &MediaDescription) -> Direction {
 }
 
 fn ours_of(format: &Format, codec: Codec, playback_rate: Option<u32>) -> Format {
-    let mut fmtp = if codec == Codec::Opus { "minptime=10;useinbandfec=1".to_owned() } else { String::new() };
-    if codec == Codec::Opus
-        && let Some(rate) = playback_rate
-    {
-        // Browsers take few bits for a low rate where nothing is said, too few for FEC: what we send is asked for.
-        let bits = opus::bits(rate);
-        fmtp = format!("{fmtp};maxplaybackrate={rate};maxaveragebitrate={bits}");
-    }
-    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), channels: if codec == Codec::Opus { 2 } else { 1 }, fmtp }
+    // Browsers take few bits for a low rate where nothing is said, too few for FEC: what we send is asked for.
+    let playback = playback_rate.map(|rate| format!(";maxplaybackrate={rate};maxaveragebitrate={}", opus::bits(rate)));
+    let fmtp = if codec == Codec::Opus { format!("minptime=10;useinbandfec=1{}", playback.unwrap_or_default()) } else { String::new() };
+    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), channels: codec.channels(), fmtp }
 }
 
 fn comfort_noise(payload_type: u8) -> Format {

@@ -165,8 +165,8 @@ impl Media {
         let clock = if chosen.contains(&Codec::Opus) { 48_000 } else { 8_000 };
         let types: String = chosen.iter().map(|c| format!(" {}", c.default_payload_type())).collect();
         let maps: String = chosen.iter().map(|c| {
-            let channels = if *c == Codec::Opus { "/2" } else { "" };
-            format!("a=rtpmap:{} {}/{}{channels}\r\n", c.default_payload_type(), c.name(), if *c == Codec::Opus { 48_000 } else { 8_000 })
+            let channels = if c.channels() > 1 { "/2" } else { "" };
+            format!("a=rtpmap:{} {}/{}{channels}\r\n", c.default_payload_type(), c.name(), c.clock())
         }).collect();
         let (ip, port, family) = (self.local.ip(), self.local.port(), if self.local.is_ipv4() { "IP4" } else { "IP6" });
         format!(

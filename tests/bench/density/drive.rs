@@ -17,6 +17,7 @@ const SETTLING: usize = 25;
 const CHECKED: usize = 20;
 
 /// What is sent through a peer.
+#[derive(Clone)]
 pub struct Load {
     pub name: &'static str,
     pub calls: usize,
@@ -44,12 +45,12 @@ impl Load {
     /// As `peer` gets it: of the two ours asks.
     pub fn through(&self, peer: &str) -> Load {
         let asked = self.asked.as_ref().filter(|_| peer == crate::peers::OURS);
-        Load { browser: asked.unwrap_or(&self.browser).clone(), ..self.of(self.calls) }
+        Load { browser: asked.unwrap_or(&self.browser).clone(), ..self.clone() }
     }
 
     /// The same with another number of calls.
     pub fn of(&self, calls: usize) -> Load {
-        Load { name: self.name, calls, transcoded: self.transcoded, browser: self.browser.clone(), asked: self.asked.clone(), trunk: self.trunk.clone() }
+        Load { calls, ..self.clone() }
     }
 
     /// How long the speech is.
@@ -246,7 +247,7 @@ impl Wired {
 /// The driver alone: the same packets from socket to socket, with nobody between.
 pub fn floor(load: &Load, time: Duration) -> Outcome {
     let mut calls: Vec<Wired> = (0..load.calls).map(|_| crate::peers::looped()).collect();
-    let direct = Load { transcoded: false, browser: load.trunk.clone(), ..load.of(load.calls) };
+    let direct = Load { transcoded: false, browser: load.trunk.clone(), ..load.clone() };
     run(&direct, &mut calls, time)
 }
 
