@@ -10,17 +10,26 @@ pub fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// Of the internet, and no other address in disguise: not private, loopback, link-local, multicast or unspecified,
-/// nor NAT64 or 6to4, which hold an IPv4 address that may be any of these.
+/// Of the internet, and no other address in disguise: not private, loopback, link-local, multicast
+/// or unspecified, nor NAT64 or 6to4, which hold an IPv4 address that may be any of these.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(v4) => {
-            let special = v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0;
+            let special = v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.octets()[0] == 0;
             !special && !is_private(ip)
         }
         IpAddr::V6(v6) => {
             let nat64 = v6.segments()[0] == 0x64 && v6.segments()[1] == 0xff9b;
-            let special = v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local() || v6.segments()[0] == 0x2002 || nat64;
+            let special = v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unicast_link_local()
+                || v6.segments()[0] == 0x2002
+                || nat64;
             !special && !is_private(ip)
         }
     }
@@ -33,14 +42,33 @@ mod tests {
     #[test]
     fn no_disguise_makes_an_inner_address_public() {
         for inside in [
-            "127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-            "fd00::1", "fe80::1", "ff02::1", "64:ff9b::a00:1", "2002:a00:1::",
+            "127.0.0.1",
+            "10.0.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "fd00::1",
+            "fe80::1",
+            "ff02::1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
         ] {
             assert!(!is_public(inside.parse().expect("an address")), "{inside}");
         }
-        for outside in ["203.0.113.7", "100.128.0.1", "2001:4860:4860::8888", "::ffff:203.0.113.7"] {
+        for outside in ["203.0.113.7", "100.128.0.1", "2001:4860:4860::8888", "::ffff:203.0.113.7"]
+        {
             assert!(is_public(outside.parse().expect("an address")), "{outside}");
         }
-        assert!(is_private("::ffff:10.0.0.1".parse().expect("an address")) && !is_private("127.0.0.1".parse().expect("an address")));
+        assert!(
+            is_private("::ffff:10.0.0.1".parse().expect("an address"))
+                && !is_private("127.0.0.1".parse().expect("an address"))
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! The API: one router behind two doors, the local control socket (no token) and the web port (bearer tokens).
+//! The API: one router behind two doors, the local control socket (no token) and the web port
+//! (bearer tokens).
 //!
-//! A handler never shares state with the core: it hands it a piece of work and awaits what that returns.
-//! Errors are RFC 9457 problems with the code and the fix of the registry.
+//! A handler never shares state with the core: it hands it a piece of work and awaits what that
+//! returns. Errors are RFC 9457 problems with the code and the fix of the registry.
 
 pub mod calls;
 pub mod carriers;
@@ -17,16 +18,16 @@ pub mod view;
 use crate::config::{ApiToken, Config, Scope};
 use crate::errors::Code;
 use crate::gateway::{Gateway, Gauges};
-use crate::worker::ports::PortRange;
 use crate::transport::{Arrival, Inbox, Turn, Work};
+use crate::worker::ports::PortRange;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use events::Feed;
 use calls::Begun;
+use events::Feed;
 use metrics::Metrics;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,7 +99,8 @@ impl IntoResponse for Problem {
             "code": self.code.is_fault().then(|| self.code.to_string()),
             "fix": self.fix.or_else(|| entry.map(|e| e.fix.clone())),
         });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
+            .into_response()
     }
 }
 
@@ -110,11 +112,16 @@ impl Api {
     ///
     /// # Errors
     /// The core has stopped.
-    pub async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Gateway, &mut Turn<'_>) -> T + Send + 'static) -> Answer<T> {
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Gateway, &mut Turn<'_>) -> T + Send + 'static,
+    ) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
         let work = Work(Box::new(move |gateway, turn| drop(reply.send(work(gateway, turn)))));
         self.inbox.give(Arrival::Work(work)).await;
-        answer.await.map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"))
+        answer
+            .await
+            .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"))
     }
 
     /// Takes other tokens from now on.
@@ -126,7 +133,9 @@ impl Api {
     fn scope_of(&self, token: &str) -> Option<Scope> {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |t: &ApiToken| bool::from(subtle::ConstantTimeEq::ct_eq(hash.as_ref(), t.sha256.as_slice()));
+        let fits = |t: &ApiToken| {
+            bool::from(subtle::ConstantTimeEq::ct_eq(hash.as_ref(), t.sha256.as_slice()))
+        };
         tokens.iter().fold(None, |found, t| if fits(t) { Some(t.scope) } else { found })
     }
 }
@@ -147,18 +156,32 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let local = request.extensions().get::<Door>() == Some(&Door::Local);
     let mut granted = Scope::Admin;
     if !local {
-        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+        let bearer = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.strip_prefix("Bearer "));
         let needed = needed(request.method(), request.uri().path());
         match bearer.and_then(|token| api.scope_of(token.trim())) {
             Some(scope) if scope >= needed => granted = scope,
             Some(scope) => {
-                let detail = format!("this token may {scope:?}, and this needs {needed:?}").to_lowercase();
-                return Problem::new(StatusCode::FORBIDDEN, detail).fix("use another token, or raise its scope in [api.token.…]").into_response();
+                let detail =
+                    format!("this token may {scope:?}, and this needs {needed:?}").to_lowercase();
+                return Problem::new(StatusCode::FORBIDDEN, detail)
+                    .fix("use another token, or raise its scope in [api.token.…]")
+                    .into_response();
             }
             None => {
-                let mut response = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed here")
-                    .fix("`webtrunk api-token NAME` makes one; send it as Authorization: Bearer …").into_response();
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"webtrunk\""));
+                let mut response = Problem::new(
+                    StatusCode::UNAUTHORIZED,
+                    "a bearer token is needed here",
+                )
+                .fix("`webtrunk api-token NAME` makes one; send it as Authorization: Bearer …")
+                .into_response();
+                response.headers_mut().insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"webtrunk\""),
+                );
                 return response;
             }
         }
@@ -166,7 +189,9 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     request.extensions_mut().insert(granted);
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -206,8 +231,13 @@ pub fn router(api: Api) -> Router {
         .route("/schemas", get(server::schemas))
         .route("/schemas/{name}", get(server::schema))
         .route("/openapi.json", get(openapi::document))
-        .fallback(|request: Request| async move { Problem::new(StatusCode::NOT_FOUND, format!("there is no {}", request.uri().path())).fix("GET /api/v1/openapi.json lists everything there is") })
-        .method_not_allowed_fallback(|| async { Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods") })
+        .fallback(|request: Request| async move {
+            Problem::new(StatusCode::NOT_FOUND, format!("there is no {}", request.uri().path()))
+                .fix("GET /api/v1/openapi.json lists everything there is")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods")
+        })
         .layer(axum::middleware::from_fn_with_state(api.clone(), guard));
     Router::new().nest("/api/v1", v1).with_state(api)
 }

@@ -6,7 +6,8 @@
 //!                               v  |                    v  | REFER: the other party is routed anew
 //!                             branches: Opening -> Resolving -> Calling -> Early -> Answered
 //! ```
-//! The call knows neither other calls nor sockets; what it asks of the node it asks through [`Desk`].
+//! The call knows neither other calls nor sockets; what it asks of the node it asks through
+//! [`Desk`].
 
 pub mod branch;
 pub mod cdr;
@@ -40,8 +41,8 @@ use crate::dialplan::{Route, Step};
 use crate::errors::Code;
 use crate::gateway::admission::Transport;
 use crate::media::EndId;
-use crate::observe::Note;
 use crate::media::session::Event as MediaEvent;
+use crate::observe::Note;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::status::Reject;
@@ -76,7 +77,8 @@ pub const MAX_BREADTH: u32 = 60;
 pub enum State {
     /// The caller's media end is being opened.
     Opening,
-    /// A step of the route is under way; the caller may have been answered already (`answer`, a transfer).
+    /// A step of the route is under way; the caller may have been answered already (`answer`, a
+    /// transfer).
     Routing,
     /// Both legs talk, or the caller talks to a built-in far end.
     Talking,
@@ -163,7 +165,13 @@ impl Call {
     }
 
     /// Opens a media end; its SSRC and CNAME are those its description names.
-    pub(crate) fn open_end(&self, desk: &mut Desk<'_>, end: EndId, kind: crate::worker::OpenKind, local: &crate::sdp::Local) {
+    pub(crate) fn open_end(
+        &self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        kind: crate::worker::OpenKind,
+        local: &crate::sdp::Local,
+    ) {
         let seed = desk.random_u64();
         let (ssrc, cname) = (local.ssrc, local.cname.clone());
         desk.media(self.worker, Command::Open { session: self.id.0, end, kind, ssrc, cname, seed });
@@ -176,7 +184,8 @@ impl Call {
 
     /// The leg opposite to `end`, once both talk.
     pub fn opposite(&self, end: EndId) -> Option<EndId> {
-        let b = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| b.leg.end)?;
+        let b =
+            self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| b.leg.end)?;
         match end {
             end if end == self.a.end => Some(b),
             end if end == b => Some(self.a.end),
@@ -188,7 +197,9 @@ impl Call {
     pub fn media(&mut self, desk: &mut Desk<'_>, notice: Notice) {
         match notice {
             Notice::Opened { end, address, tcp } => self.opened(desk, end, address, tcp),
-            Notice::OpenFailed { end, why } if end == self.a.end || self.link.is_some_and(|l| l.end == end) => {
+            Notice::OpenFailed { end, why }
+                if end == self.a.end || self.link.is_some_and(|l| l.end == end) =>
+            {
                 self.finish(desk, HangupBy::Us, Reject::new(503, why).retry_after(5));
             }
             Notice::OpenFailed { end, why } => {
@@ -199,11 +210,21 @@ impl Call {
             Notice::EndClosed { end, statistics } => self.cdr.end_closed(end, *statistics),
             Notice::Media(event) => self.media_event(desk, event),
             Notice::Closed { .. } => {}
-            Notice::Panicked => self.finish(desk, HangupBy::Us, Reject::new(500, "the media session failed").code(Code::MEDIA_BUG)),
+            Notice::Panicked => self.finish(
+                desk,
+                HangupBy::Us,
+                Reject::new(500, "the media session failed").code(Code::MEDIA_BUG),
+            ),
         }
     }
 
-    fn opened(&mut self, desk: &mut Desk<'_>, end: EndId, address: std::net::SocketAddr, tcp: bool) {
+    fn opened(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        address: std::net::SocketAddr,
+        tcp: bool,
+    ) {
         if let Some(leg) = self.leg_mut(end) {
             leg.opened(address, tcp);
         }
@@ -219,13 +240,17 @@ impl Call {
         }
     }
 
-    /// The first step; or, for an INVITE with Replaces, the answer and the place of the dialog it names.
+    /// The first step; or, for an INVITE with Replaces, the answer and the place of the dialog it
+    /// names.
     fn begin(&mut self, desk: &mut Desk<'_>) {
-        let Some((there, drop_there, replaces)) = self.replaces.take() else { return self.next_step(desk) };
+        let Some((there, drop_there, replaces)) = self.replaces.take() else {
+            return self.next_step(desk);
+        };
         self.answer_caller(desk, None);
         if self.state != State::Over {
             self.state = State::Talking;
-            let join = desk::Linked::Join { here: self.id, drop_here: None, there, drop_there, replaces };
+            let join =
+                desk::Linked::Join { here: self.id, drop_here: None, there, drop_there, replaces };
             desk.out.push(Output::Linked(join));
         }
     }
@@ -241,15 +266,30 @@ impl Call {
                 let code = if why.contains("fingerprint") { Code::FINGERPRINT } else { Code::DTLS };
                 if Some(end) == self.b_end() || end == self.a.end {
                     self.finish(desk, HangupBy::Us, Reject::new(488, why).code(code));
-                } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
+                } else if let Some(id) =
+                    self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id)
+                {
                     self.branch_failed(desk, id, Reject::new(488, why).code(code));
                 }
             }
             MediaEvent::ConsentLost { end } if Some(end) == self.b_end() || end == self.a.end => {
-                self.finish(desk, HangupBy::Media, Reject::new(480, "the browser has been unreachable for 30 s (ICE consent lost)").code(Code::BROWSER_GONE));
+                self.finish(
+                    desk,
+                    HangupBy::Media,
+                    Reject::new(
+                        480,
+                        "the browser has been unreachable for 30 s (ICE consent lost)",
+                    )
+                    .code(Code::BROWSER_GONE),
+                );
             }
             MediaEvent::NoMedia if self.state == State::Talking && !self.is_held() => {
-                self.finish(desk, HangupBy::Media, Reject::new(480, "no media from either side for 30 s").code(Code::MEDIA_STOPPED));
+                self.finish(
+                    desk,
+                    HangupBy::Media,
+                    Reject::new(480, "no media from either side for 30 s")
+                        .code(Code::MEDIA_STOPPED),
+                );
             }
             MediaEvent::Digit { end, event, length } => self.send_digit(desk, end, event, length),
             MediaEvent::Quality { end, figures } => {
@@ -272,9 +312,16 @@ impl Call {
 
     /// Whether some leg is on hold, so that silence is no fault.
     fn is_held(&self) -> bool {
-        let full = |l: &Leg| l.is_internal() || l.negotiation.agreed().is_none_or(|a| a.direction == crate::sdp::Direction::SendRecv);
+        let full = |l: &Leg| {
+            l.is_internal()
+                || l.negotiation
+                    .agreed()
+                    .is_none_or(|a| a.direction == crate::sdp::Direction::SendRecv)
+        };
         // A joined half is silent for as long as its other half is held.
-        self.link.is_some() || !full(&self.a) || self.branches.iter().any(|b| Some(b.id) == self.b && !full(&b.leg))
+        self.link.is_some()
+            || !full(&self.a)
+            || self.branches.iter().any(|b| Some(b.id) == self.b && !full(&b.leg))
     }
 
     /// The caller sent CANCEL.
@@ -317,7 +364,11 @@ impl Call {
             CallTimer::Ring => self.ring_timeout(desk),
             CallTimer::Silent(branch) => self.silent_timeout(desk, branch),
             CallTimer::MaxDuration => {
-                self.finish(desk, HangupBy::Us, Reject::new(480, "the call reached limits.max_duration").code(Code::TOO_LONG));
+                self.finish(
+                    desk,
+                    HangupBy::Us,
+                    Reject::new(480, "the call reached limits.max_duration").code(Code::TOO_LONG),
+                );
             }
             CallTimer::Ack(end) => self.retransmit_2xx(desk, end),
             CallTimer::Session(end) => self.session_due(desk, end),
@@ -327,7 +378,12 @@ impl Call {
             CallTimer::FlowGrace(end) => {
                 if self.leg_of(end).is_some_and(|l| l.flow_lost) && !self.guest_left(desk, end) {
                     let by = if end == self.a.end { HangupBy::Caller } else { HangupBy::Callee };
-                    self.finish(desk, by, Reject::new(480, "the browser's connection was lost and did not come back").code(Code::FLOW_LOST));
+                    self.finish(
+                        desk,
+                        by,
+                        Reject::new(480, "the browser's connection was lost and did not come back")
+                            .code(Code::FLOW_LOST),
+                    );
                 }
             }
         }
@@ -337,11 +393,13 @@ impl Call {
         let (now, id) = (desk.now, self.id);
         let Some(wait) = self.leg_mut(end).and_then(|l| l.ack_wait.as_mut()) else { return };
         if now >= wait.deadline {
-            let why = Reject::new(408, "the 200 was never acknowledged (no ACK for 32 s)").code(Code::NO_ACK);
+            let why = Reject::new(408, "the 200 was never acknowledged (no ACK for 32 s)")
+                .code(Code::NO_ACK);
             return self.finish(desk, HangupBy::Us, why);
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
-        let (server, bytes, interval, deadline) = (wait.server, wait.bytes.clone(), wait.interval, wait.deadline);
+        let (server, bytes, interval, deadline) =
+            (wait.server, wait.bytes.clone(), wait.interval, wait.deadline);
         let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, desk.flows));
         transport.into_iter().for_each(|t| desk.transactions.repeated[t as usize] += 1);
         desk.respond(server, 200, bytes);
@@ -359,12 +417,20 @@ impl Call {
         }
     }
 
-    /// A trunk closed the connection its call came by: from now on we open one to it when we must speak.
-    pub fn reconnect_trunk(&mut self, desk: &mut Desk<'_>, end: EndId, remote: std::net::SocketAddr, secure: bool) {
+    /// A trunk closed the connection its call came by: from now on we open one to it when we must
+    /// speak.
+    pub fn reconnect_trunk(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        remote: std::net::SocketAddr,
+        secure: bool,
+    ) {
         let Some(leg) = self.leg_mut(end) else { return };
         let Party::Trunk(name) = &leg.party else { return };
         let Some(trunk) = desk.config.trunks.get(name) else { return };
-        let port = trunk.uri.as_ref().and_then(|u| u.port).unwrap_or(if secure { 5061 } else { 5060 });
+        let port =
+            trunk.uri.as_ref().and_then(|u| u.port).unwrap_or(if secure { 5061 } else { 5060 });
         let to = std::net::SocketAddr::new(remote.ip(), port);
         leg.hop = if secure { Hop::Tls(to, trunk.number) } else { Hop::Tcp(to) };
         if let Some(dialog) = &mut leg.dialog {

@@ -1,7 +1,8 @@
 //! Audio codecs: names, clock rates, and samples in and out.
 //!
-//! A bridge runs at the rate of its narrower side: 8 kHz wherever G.711 is, 16 kHz between Opus and G.722. libopus
-//! and G.722 encode and decode at either rate themselves, so there is no resampler on the call path.
+//! A bridge runs at the rate of its narrower side: 8 kHz wherever G.711 is, 16 kHz between Opus and
+//! G.722. libopus and G.722 encode and decode at either rate themselves, so there is no resampler
+//! on the call path.
 
 pub mod concealment;
 pub mod g711;
@@ -59,7 +60,8 @@ impl Codec {
         }
     }
 
-    /// The RTP timestamp clock, Hz. G.722's is half its rate, by an old mistake that stays (RFC 3551 §4.5.2).
+    /// The RTP timestamp clock, Hz. G.722's is half its rate, by an old mistake that stays (RFC
+    /// 3551 §4.5.2).
     pub fn clock(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
@@ -117,7 +119,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder for `codec` to PCM of `rate`, 8000 or 16,000 samples a second; G.711 and L16 have 8000 only.
+    /// A decoder for `codec` to PCM of `rate`, 8000 or 16,000 samples a second; G.711 and L16 have
+    /// 8000 only.
     pub fn new(codec: Codec, rate: u32) -> Decoder {
         let decoding = match codec {
             Codec::Opus => Decoding::Opus(opus::Decoder::new(rate)),
@@ -126,14 +129,22 @@ impl Decoder {
             Codec::G722 => Decoding::G722(Box::new(g722::Decoder::new(rate == WIDE))),
             Codec::L16 => Decoding::L16,
         };
-        Decoder { codec, decoding, concealment: (codec != Codec::Opus).then(|| Concealment::new(rate)) }
+        Decoder {
+            codec,
+            decoding,
+            concealment: (codec != Codec::Opus).then(|| Concealment::new(rate)),
+        }
     }
 
     /// Decodes `payload` into `pcm`; returns how many samples.
     ///
     /// # Errors
     /// The payload is not of this codec, or longer than 120 ms.
-    pub fn decode(&mut self, payload: &[u8], pcm: &mut [i16; MAX_FRAME]) -> Result<usize, DecodeError> {
+    pub fn decode(
+        &mut self,
+        payload: &[u8],
+        pcm: &mut [i16; MAX_FRAME],
+    ) -> Result<usize, DecodeError> {
         let samples = match &mut self.decoding {
             Decoding::Opus(decoder) => return decoder.decode(payload, pcm),
             // 120 ms: two bytes a sample of L16, one of the others.
@@ -142,7 +153,9 @@ impl Decoder {
                 law.decode(payload, pcm);
                 payload.len()
             }
-            Decoding::G722(decoder) if payload.len() <= MAX_FRAME / 2 => decoder.decode(payload, pcm),
+            Decoding::G722(decoder) if payload.len() <= MAX_FRAME / 2 => {
+                decoder.decode(payload, pcm)
+            }
             _ => return Err(DecodeError(self.codec)),
         };
         if let Some(concealment) = &mut self.concealment {
@@ -151,9 +164,15 @@ impl Decoder {
         Ok(samples)
     }
 
-    /// Fills `samples` of a gap, at most [`MAX_FRAME`]: Opus from the next packet's in-band FEC where given and
-    /// else by its own concealment, the others after G.711 appendix I. Returns how many were filled.
-    pub fn conceal(&mut self, next: Option<&[u8]>, samples: usize, pcm: &mut [i16; MAX_FRAME]) -> usize {
+    /// Fills `samples` of a gap, at most [`MAX_FRAME`]: Opus from the next packet's in-band FEC
+    /// where given and else by its own concealment, the others after G.711 appendix I. Returns how
+    /// many were filled.
+    pub fn conceal(
+        &mut self,
+        next: Option<&[u8]>,
+        samples: usize,
+        pcm: &mut [i16; MAX_FRAME],
+    ) -> usize {
         let samples = samples.min(MAX_FRAME);
         match (&mut self.decoding, &mut self.concealment) {
             (Decoding::Opus(decoder), _) => decoder.conceal(next, samples, pcm),
@@ -182,8 +201,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder for `codec` from PCM of `rate`, 8000 or 16,000 samples a second; G.711 and L16 have 8000 only.
-    /// `complexity` is libopus's 0 to 10.
+    /// An encoder for `codec` from PCM of `rate`, 8000 or 16,000 samples a second; G.711 and L16
+    /// have 8000 only. `complexity` is libopus's 0 to 10.
     pub fn new(codec: Codec, rate: u32, complexity: u8) -> Encoder {
         let encoding = match codec {
             Codec::Opus => Encoding::Opus(opus::Encoder::new(rate, complexity)),

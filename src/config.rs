@@ -10,8 +10,8 @@ pub use check::load;
 pub use problem::{Problem, Problems};
 
 use crate::codec::Codec;
-use crate::dialplan::{Permits, Plan};
 pub use crate::dialplan::Webhook;
+use crate::dialplan::{Permits, Plan};
 use crate::media::Digits;
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
@@ -30,7 +30,10 @@ pub enum WebTls {
     Off,
     /// An own certificate authority, kept in this folder.
     Local(PathBuf),
-    Files { cert: PathBuf, key: PathBuf },
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+    },
 }
 
 /// What a trunk call prefers where both are possible.
@@ -118,13 +121,17 @@ pub struct TrunkUri {
 impl TrunkUri {
     /// `host[:port]` with brackets where needed.
     pub fn host_port(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
     }
 
     /// `host[:port][;transport=…]`.
     pub fn address(&self) -> String {
-        let transport = self.transport.filter(|t| *t != Transport::Udp).map(|t| format!(";transport={}", t.as_str()));
+        let transport = self
+            .transport
+            .filter(|t| *t != Transport::Udp)
+            .map(|t| format!(";transport={}", t.as_str()));
         format!("{}{}", self.host_port(), transport.unwrap_or_default())
     }
 }
@@ -142,7 +149,8 @@ pub struct TrunkTls {
 /// The caller's identity as a trunk sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Identity {
-    /// Write P-Asserted-Identity (RFC 3325); a trusted trunk gets it even where the caller is anonymous.
+    /// Write P-Asserted-Identity (RFC 3325); a trusted trunk gets it even where the caller is
+    /// anonymous.
     pub asserted: bool,
     /// User part of From; nothing: the caller's number.
     pub from_user: Option<String>,
@@ -168,7 +176,8 @@ pub struct Trunk {
     /// Interval of OPTIONS probes.
     pub probe: Option<Duration>,
     pub calls_per_second: Option<u32>,
-    /// Its P-Asserted-Identity, Diversion and History-Info are believed, and it is given ours (RFC 3324).
+    /// Its P-Asserted-Identity, Diversion and History-Info are believed, and it is given ours (RFC
+    /// 3324).
     pub trusted: bool,
     pub identity: Identity,
     /// Seconds of the session timer we ask for.
@@ -297,15 +306,18 @@ pub struct Api {
 }
 
 impl Config {
-    /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had. Connections are
-    /// known by these numbers.
+    /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had.
+    /// Connections are known by these numbers.
     pub fn renumber(&mut self, before: &Config) {
         let mut next = before.trunks.values().map(|t| t.number.0 + 1).max().unwrap_or(0);
         for trunk in self.trunks.values_mut() {
-            trunk.number = before.trunks.get(&trunk.name).map_or_else(|| {
-                next += 1;
-                TrunkNumber(next - 1)
-            }, |t| t.number);
+            trunk.number = before.trunks.get(&trunk.name).map_or_else(
+                || {
+                    next += 1;
+                    TrunkNumber(next - 1)
+                },
+                |t| t.number,
+            );
         }
     }
 
@@ -316,7 +328,9 @@ impl Config {
 
     /// The user whose `did`, or one of whose `numbers`, this is.
     pub fn owner_of(&self, number: &str) -> Option<&Arc<User>> {
-        self.users.values().find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))
+        self.users
+            .values()
+            .find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))
     }
 }
 

@@ -1,7 +1,9 @@
-//! Datagrams many at a time: one system call takes what waits on a socket, and says that it is empty.
+//! Datagrams many at a time: one system call takes what waits on a socket, and says that it is
+//! empty.
 //!
-//! `recvmmsg` by the `nix` crate; buffers and headers are made once and used again. Sending stays one by one: its
-//! `sendmmsg` reads memory nobody wrote to say how many went, and gains a fifteenth at best.
+//! `recvmmsg` by the `nix` crate; buffers and headers are made once and used again. Sending stays
+//! one by one: its `sendmmsg` reads memory nobody wrote to say how many went, and gains a fifteenth
+//! at best.
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
@@ -28,8 +30,8 @@ pub struct Inbound {
     buffers: Vec<u8>,
     /// Bytes of each buffer.
     longest: usize,
-    /// All sockets read with these are of one address family: the kernel shortens the space for an address
-    /// to the one it wrote last.
+    /// All sockets read with these are of one address family: the kernel shortens the space for an
+    /// address to the one it wrote last.
     headers: MultiHeaders<SockaddrStorage>,
     arrived: [Option<(usize, SocketAddr)>; BATCH],
 }
@@ -37,17 +39,25 @@ pub struct Inbound {
 impl Inbound {
     /// Room for datagrams of up to `longest` bytes; longer ones are dropped.
     pub fn new(longest: usize) -> Inbound {
-        Inbound { buffers: vec![0; BATCH * longest], longest, headers: MultiHeaders::preallocate(BATCH, None), arrived: [None; BATCH] }
+        Inbound {
+            buffers: vec![0; BATCH * longest],
+            longest,
+            headers: MultiHeaders::preallocate(BATCH, None),
+            arrived: [None; BATCH],
+        }
     }
 
-    /// Takes up to `MOST` datagrams; how many there were. Fewer than `MOST`: the socket is empty now.
+    /// Takes up to `MOST` datagrams; how many there were. Fewer than `MOST`: the socket is empty
+    /// now.
     pub fn receive<const MOST: usize>(&mut self, socket: &impl AsRawFd) -> usize {
         const { assert!(MOST <= BATCH) };
         loop {
             match self.attempt::<MOST>(socket) {
                 Ok(count) => return count,
                 // An ICMP error of an earlier send is reported here once; the socket is fine.
-                Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EINTR) => {}
+                Err(
+                    Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EINTR,
+                ) => {}
                 Err(_) => return 0,
             }
         }
@@ -55,13 +65,25 @@ impl Inbound {
 
     fn attempt<const MOST: usize>(&mut self, socket: &impl AsRawFd) -> nix::Result<usize> {
         let mut chunks = self.buffers.chunks_exact_mut(self.longest);
-        let mut slices: [[IoSliceMut<'_>; 1]; MOST] = array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
-        let results = recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+        let mut slices: [[IoSliceMut<'_>; 1]; MOST] =
+            array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        let results = recvmmsg(
+            socket.as_raw_fd(),
+            &mut self.headers,
+            slices.iter_mut(),
+            MsgFlags::MSG_DONTWAIT,
+            None,
+        )?;
         let mut count = 0;
         for (slot, result) in self.arrived.iter_mut().zip(results) {
             // A datagram cut short is none: half a packet is worth nothing.
             let whole = !result.flags.contains(MsgFlags::MSG_TRUNC);
-            *slot = result.address.as_ref().filter(|_| whole).and_then(address_of).map(|from| (result.bytes, from));
+            *slot = result
+                .address
+                .as_ref()
+                .filter(|_| whole)
+                .and_then(address_of)
+                .map(|from| (result.bytes, from));
             count += 1;
         }
         Ok(count)

@@ -1,7 +1,7 @@
 //! Dialplans: one attempt in, a verdict and the trace of routes considered out. Pure.
 //!
-//! Routes are read from the top; the first whose pattern matches the normalised number takes the call.
-//! Not here: files and their errors (`config`), who is registered, which trunk is up.
+//! Routes are read from the top; the first whose pattern matches the normalised number takes the
+//! call. Not here: files and their errors (`config`), who is registered, which trunk is up.
 
 pub mod hours;
 pub mod pattern;
@@ -21,9 +21,17 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
     /// Trunks one after the other; `to` replaces the number sent.
-    Dial { trunks: Vec<String>, to: Option<String>, timeout: Option<Duration> },
+    Dial {
+        trunks: Vec<String>,
+        to: Option<String>,
+        timeout: Option<Duration>,
+    },
     /// Users, on all their phones; `did:{number}` is the number's owner.
-    Ring { targets: Vec<Target>, timeout: Option<Duration>, order: Order },
+    Ring {
+        targets: Vec<Target>,
+        timeout: Option<Duration>,
+        order: Order,
+    },
     /// A WAV file, or `builtin:tune`; early media unless the call was answered.
     Play(String),
     /// A tone in Hz; answers.
@@ -35,7 +43,10 @@ pub enum Step {
     /// The routes of another context decide from here.
     Goto(String),
     /// A web application decides; where it does not in time, the next step does.
-    Webhook { hook: Webhook, timeout: Duration },
+    Webhook {
+        hook: Webhook,
+        timeout: Duration,
+    },
 }
 
 /// Where a webhook goes, and what its signature is made with.
@@ -130,13 +141,18 @@ impl Route {
         match region_of(number) {
             Some(region) if self.regions.contains(&region) => None,
             Some(region) => Some(format!("it lies in {region}, and region allows {allowed}")),
-            None => Some(format!("it lies in no country that is known, and region allows {allowed}")),
+            None => {
+                Some(format!("it lies in no country that is known, and region allows {allowed}"))
+            }
         }
     }
 
     /// Why it is no route at this moment.
     fn closed(&self, unix: u64) -> Option<String> {
-        self.when.as_ref().filter(|h| !h.is_open(unix)).map(|h| format!("hours.{} are over", h.name))
+        self.when
+            .as_ref()
+            .filter(|h| !h.is_open(unix))
+            .map(|h| format!("hours.{} are over", h.name))
     }
 
     /// The first claim the caller lacks.
@@ -215,8 +231,13 @@ impl Verdict {
         let number = self.number;
         match (self.route, self.barred) {
             (Some(route), _) => Ok((route, number)),
-            (None, Some((code, why))) => Err(Reject::new(403, format!("{number} may not be called: {why}")).code(code)),
-            (None, None) => Err(Reject::new(404, format!("no route for {number} in context {context}")).code(Code::NO_ROUTE)),
+            (None, Some((code, why))) => {
+                Err(Reject::new(403, format!("{number} may not be called: {why}")).code(code))
+            }
+            (None, None) => {
+                Err(Reject::new(404, format!("no route for {number} in context {context}"))
+                    .code(Code::NO_ROUTE))
+            }
         }
     }
 }
@@ -232,8 +253,19 @@ impl Context {
     pub fn straight_to(trunk: &str) -> Context {
         let steps = vec![Step::Dial { trunks: vec![trunk.to_owned()], to: None, timeout: None }];
         let route = Route {
-            name: format!("straight to {trunk}"), patterns: Pattern::parse(".").into_iter().collect(), caller_id: None, timeout: None, next_on: default_next_on(), ignore_limits: false,
-            redirect: false, regions: Vec::new(), when: None, requires: Vec::new(), per_user_per_hour: None, tags: BTreeMap::new(), steps,
+            name: format!("straight to {trunk}"),
+            patterns: Pattern::parse(".").into_iter().collect(),
+            caller_id: None,
+            timeout: None,
+            next_on: default_next_on(),
+            ignore_limits: false,
+            redirect: false,
+            regions: Vec::new(),
+            when: None,
+            requires: Vec::new(),
+            per_user_per_hour: None,
+            tags: BTreeMap::new(),
+            steps,
         };
         Context { name: format!("@{trunk}"), country: None, routes: vec![route] }
     }
@@ -257,23 +289,38 @@ impl Plan {
         let callees = &attempt.permits.callees;
         if !callees.is_empty() && callees.iter().all(|p| p.mismatch(&number).is_some()) {
             let why = "the caller's account allows other numbers only".to_owned();
-            return Some(Verdict { number, route: None, trace: Vec::new(), barred: Some((Code::NOT_PERMITTED, why)) });
+            return Some(Verdict {
+                number,
+                route: None,
+                trace: Vec::new(),
+                barred: Some((Code::NOT_PERMITTED, why)),
+            });
         }
         let (mut trace, mut barred) = (Vec::new(), None);
         for route in &context.routes {
             for pattern in &route.patterns {
                 let fits = pattern.mismatch(&number);
                 let abroad = || route.abroad(&number).map(|why| (Code::REGION, why));
-                let lacking = || route.lacking(attempt.permits).map(|why| (Code::NOT_PERMITTED, why));
+                let lacking =
+                    || route.lacking(attempt.permits).map(|why| (Code::NOT_PERMITTED, why));
                 let bar = if fits.is_none() { abroad().or_else(lacking) } else { None };
                 if let Some(bar) = &bar {
                     barred.get_or_insert_with(|| bar.clone());
                 }
                 let why_not = fits.or(bar.map(|b| b.1)).or_else(|| route.closed(attempt.unix));
                 let found = why_not.is_none();
-                trace.push(Considered { route: route.name.clone(), pattern: pattern.to_string(), why_not });
+                trace.push(Considered {
+                    route: route.name.clone(),
+                    pattern: pattern.to_string(),
+                    why_not,
+                });
                 if found {
-                    return Some(Verdict { number, route: Some(route.clone()), trace, barred: None });
+                    return Some(Verdict {
+                        number,
+                        route: Some(route.clone()),
+                        trace,
+                        barred: None,
+                    });
                 }
             }
         }
@@ -281,11 +328,13 @@ impl Plan {
     }
 }
 
-/// Brings a dialled text to E.164 where `country` makes it a possible number; short codes and names stay.
+/// Brings a dialled text to E.164 where `country` makes it a possible number; short codes and names
+/// stay.
 pub fn normalise(dialled: &str, country: Option<&str>) -> String {
     let text = dialled.trim();
     let digits = text.chars().filter(char::is_ascii_digit).count();
-    let is_number = digits > 0 && text.chars().all(|c| c.is_ascii_digit() || "+ -().\u{a0}/".contains(c));
+    let is_number =
+        digits > 0 && text.chars().all(|c| c.is_ascii_digit() || "+ -().\u{a0}/".contains(c));
     if !is_number {
         return text.to_owned();
     }
@@ -334,8 +383,14 @@ impl fmt::Display for Step {
             }
             Step::Ring { targets, timeout, order } => {
                 let names: Vec<String> = targets.iter().map(Target::to_string).collect();
-                write!(f, "ring  {}", names.join(if *order == Order::Together { " and " } else { ", then " }))?;
-                timeout.iter().try_for_each(|t| write!(f, " for {}", humantime::format_duration(*t)))
+                write!(
+                    f,
+                    "ring  {}",
+                    names.join(if *order == Order::Together { " and " } else { ", then " })
+                )?;
+                timeout
+                    .iter()
+                    .try_for_each(|t| write!(f, " for {}", humantime::format_duration(*t)))
             }
             Step::Play(file) => write!(f, "play  {file}"),
             Step::Tone(hz) => write!(f, "tone  {hz} Hz"),
@@ -343,8 +398,12 @@ impl fmt::Display for Step {
             Step::Echo(delay) => write!(f, "echo  after {}", humantime::format_duration(*delay)),
             Step::Answer => write!(f, "answer"),
             Step::Goto(context) => write!(f, "goto  {context}"),
-            Step::Webhook { hook, timeout } => write!(f, "webhook {}, for {} ms at most", hook.host(), timeout.as_millis()),
-            Step::Hangup(status) => write!(f, "hangup {status} {}", crate::sip::status::reason_phrase(*status)),
+            Step::Webhook { hook, timeout } => {
+                write!(f, "webhook {}, for {} ms at most", hook.host(), timeout.as_millis())
+            }
+            Step::Hangup(status) => {
+                write!(f, "hangup {status} {}", crate::sip::status::reason_phrase(*status))
+            }
         }
     }
 }

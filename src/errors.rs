@@ -1,6 +1,7 @@
 //! The registry of everything that can go wrong: one code, one title, one likely cause, one fix.
 //!
-//! `errors.toml` holds the words. Log lines, verdicts, HTTP problems, the page and the docs take them from here.
+//! `errors.toml` holds the words. Log lines, verdicts, HTTP problems, the page and the docs take
+//! them from here.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -47,7 +48,8 @@ pub struct Entry {
 }
 
 static REGISTRY: LazyLock<BTreeMap<Code, Entry>> = LazyLock::new(|| {
-    let read: BTreeMap<String, Entry> = toml::from_str(include_str!("errors.toml")).unwrap_or_default();
+    let read: BTreeMap<String, Entry> =
+        toml::from_str(include_str!("errors.toml")).unwrap_or_default();
     read.into_iter().filter_map(|(code, entry)| Some((Code(code.parse().ok()?), entry))).collect()
 });
 

@@ -1,12 +1,15 @@
 //! The core: transactions, registrar and calls as one machine in virtual time.
 //!
-//! `handle(now, input, out)` and `next_timeout()`; no clock, socket, file or random source of its own.
+//! `handle(now, input, out)` and `next_timeout()`; no clock, socket, file or random source of its
+//! own.
 
-/// The node's parts, lent to one call; a macro, because the calls themselves stay borrowed meanwhile.
+/// The node's parts, lent to one call; a macro, because the calls themselves stay borrowed
+/// meanwhile.
 macro_rules! desk {
     ($gateway:expr, $now:expr, $out:expr) => {
         $crate::call::Desk {
-            unix: $gateway.identity.unix + $now.saturating_duration_since($gateway.started).as_secs(),
+            unix: $gateway.identity.unix
+                + $now.saturating_duration_since($gateway.started).as_secs(),
             now: $now,
             config: &$gateway.config,
             identity: &$gateway.identity,
@@ -29,8 +32,8 @@ macro_rules! desk {
 }
 use desk;
 
-pub mod admission;
 mod account;
+pub mod admission;
 mod carriers;
 pub mod credential;
 mod dispatch;
@@ -44,18 +47,17 @@ mod place;
 mod registering;
 pub mod token;
 
-use crate::ids::IdMap;
 use crate::call::desk::{Identity, Waiter, Waiting};
 use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
 use crate::config::Config;
 use crate::dialplan::{Considered, Route};
 use crate::errors::Code;
+use crate::ids::IdMap;
 use crate::locate::{Answer, Locator, Query};
 use crate::media::EndId;
 use crate::observe::Note;
-use crate::recorder::{Recorder, What};
 use crate::recorder::verdict::judge;
-use account::heard;
+use crate::recorder::{Recorder, What};
 use crate::registrar::Registrar;
 use crate::sip::digest::{Algorithm, Authenticator, Secret};
 use crate::sip::message::Message;
@@ -64,6 +66,7 @@ use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions};
 use crate::timers::Timers;
 use crate::trunk::{Pace, Trunks};
 use crate::worker::Notice;
+use account::heard;
 use admission::{Admission, FlowState, Transport};
 use outside::Outside;
 use rand_chacha::ChaCha20Rng;
@@ -88,20 +91,46 @@ pub enum FlowKind {
 /// What the world tells the core.
 #[derive(Debug)]
 pub enum Input {
-    FlowOpened { flow: Flow, kind: FlowKind, remote: SocketAddr },
-    FlowClosed { flow: Flow },
-    Received { hop: Hop, remote: SocketAddr, message: Message },
+    FlowOpened {
+        flow: Flow,
+        kind: FlowKind,
+        remote: SocketAddr,
+    },
+    FlowClosed {
+        flow: Flow,
+    },
+    Received {
+        hop: Hop,
+        remote: SocketAddr,
+        message: Message,
+    },
     /// Nothing can be sent this way (connection refused, ICMP error).
-    Unreachable { hop: Hop, code: Code, why: String },
-    Media { session: u64, notice: Notice },
+    Unreachable {
+        hop: Hop,
+        code: Code,
+        why: String,
+    },
+    Media {
+        session: u64,
+        notice: Notice,
+    },
     /// DNS answered.
-    Dns { query: Query, answer: Answer },
+    Dns {
+        query: Query,
+        answer: Answer,
+    },
     /// A web application answered with steps, or did not.
-    Routed { call: CallId, answer: Result<Box<Route>, String> },
+    Routed {
+        call: CallId,
+        answer: Result<Box<Route>, String>,
+    },
     /// The keys of tokens were read, or not.
     Keys(Result<Arc<token::Keys>, String>),
     /// A web application said who a user is, that it knows none, or nothing.
-    Login { name: String, answer: Result<Option<Box<logins::Answered>>, String> },
+    Login {
+        name: String,
+        answer: Result<Option<Box<logins::Answered>>, String>,
+    },
     /// No new calls from now on.
     Drain,
     /// End every call with BYE.
@@ -186,8 +215,10 @@ impl Gateway {
         let mut straight = [0u8; 32];
         random.fill_bytes(&mut straight);
         let node = random.next_u32();
-        let allowed = [(Algorithm::Sha256, config.allow_sha256), (Algorithm::Md5, config.allow_md5)];
-        let algorithms: Vec<Algorithm> = allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
+        let allowed =
+            [(Algorithm::Sha256, config.allow_sha256), (Algorithm::Md5, config.allow_md5)];
+        let algorithms: Vec<Algorithm> =
+            allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
         let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
         Gateway {
             admission: Admission::new(now, authenticator),
@@ -235,13 +266,19 @@ impl Gateway {
         let (before, heard) = (out.len(), heard(&input));
         self.fire(now, out);
         match input {
-            Input::FlowOpened { flow, kind, remote } => self.flow_opened(now, flow, kind, remote, out),
+            Input::FlowOpened { flow, kind, remote } => {
+                self.flow_opened(now, flow, kind, remote, out)
+            }
             Input::FlowClosed { flow } => self.flow_closed(now, flow, out),
-            Input::Received { hop, remote, message } => self.received(now, hop, remote, message, out),
+            Input::Received { hop, remote, message } => {
+                self.received(now, hop, remote, message, out)
+            }
             Input::Unreachable { hop, code, why } => self.unreachable(now, hop, (code, why), out),
             Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
             Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),
-            Input::Routed { call, answer } => drop(self.with_call(now, call, out, |call, desk| call.routed(desk, answer))),
+            Input::Routed { call, answer } => {
+                drop(self.with_call(now, call, out, |call, desk| call.routed(desk, answer)))
+            }
             Input::Keys(answer) => self.keys_answered(now, answer, out),
             Input::Login { name, answer } => self.login_answered(now, name, answer, out),
             Input::Drain => {
@@ -291,12 +328,31 @@ impl Gateway {
 
     /// The earliest moment [`handle`](Self::handle) must be called again.
     pub fn next_timeout(&mut self) -> Option<Instant> {
-        let own = [self.transactions.next_timeout(), self.timers.next_timeout(), self.unproved.next_timeout()];
-        own.into_iter().chain([self.trunks.next_timeout(), self.outside.next_timeout(), self.logins.next_timeout(), self.registrar.next_timeout()]).flatten().min()
+        let own = [
+            self.transactions.next_timeout(),
+            self.timers.next_timeout(),
+            self.unproved.next_timeout(),
+        ];
+        own.into_iter()
+            .chain([
+                self.trunks.next_timeout(),
+                self.outside.next_timeout(),
+                self.logins.next_timeout(),
+                self.registrar.next_timeout(),
+            ])
+            .flatten()
+            .min()
     }
 
-    /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the node.
-    fn with_call<R>(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>, work: impl FnOnce(&mut Call, &mut Desk<'_>) -> R) -> Option<R> {
+    /// Runs `work` on a call with a desk of the node's parts. A bug in it costs this call, not the
+    /// node.
+    fn with_call<R>(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        out: &mut Vec<Output>,
+        work: impl FnOnce(&mut Call, &mut Desk<'_>) -> R,
+    ) -> Option<R> {
         let live = self.calls.get_mut(&id)?;
         self.touched.push(id);
         let mut desk = desk!(self, now, out);
@@ -314,7 +370,10 @@ impl Gateway {
         out.push(Output::Note(Note::CallPanicked { call: id }));
         let Some(live) = self.calls.get_mut(&id) else { return };
         if std::mem::replace(&mut live.lost, true) {
-            out.push(Output::Media { worker: live.call.worker, command: crate::worker::Command::Close { session: id.0 } });
+            out.push(Output::Media {
+                worker: live.call.worker,
+                command: crate::worker::Command::Close { session: id.0 },
+            });
             self.forget(id);
             return;
         }
@@ -360,22 +419,40 @@ impl Gateway {
         self.with_call(now, id, out, |call, desk| call.media(desk, notice));
     }
 
-    /// Records calls that have ended, and forgets them once no transaction of theirs can bring anything more.
+    /// Records calls that have ended, and forgets them once no transaction of theirs can bring
+    /// anything more.
     fn sweep(&mut self, out: &mut Vec<Output>) {
         let mut over = Vec::new();
-        out.retain(|o| if let Output::CallOver(id) = o { over.push(*id); false } else { true });
+        out.retain(|o| {
+            if let Output::CallOver(id) = o {
+                over.push(*id);
+                false
+            } else {
+                true
+            }
+        });
         for id in over {
             if self.ending.insert(id) {
                 self.uncount(id);
             }
         }
-        // Only what something happened to can have come to its end: thousands may be waiting for theirs.
+        // Only what something happened to can have come to its end: thousands may be waiting for
+        // theirs.
         for id in std::mem::take(&mut self.touched) {
-            let Some(live) = self.calls.get_mut(&id).filter(|l| l.media_closed && self.ending.contains(&id)) else { continue };
+            let Some(live) =
+                self.calls.get_mut(&id).filter(|l| l.media_closed && self.ending.contains(&id))
+            else {
+                continue;
+            };
             let (first, done) = (!std::mem::replace(&mut live.recorded, true), live.call.is_done());
             self.recorded += usize::from(first);
-            // Most calls are forgotten in the same moment; a record is only copied where one is not.
-            let cdr = if done { self.forget(id).map(|l| l.call.cdr) } else { first.then(|| live.call.cdr.clone()) };
+            // Most calls are forgotten in the same moment; a record is only copied where one is
+            // not.
+            let cdr = if done {
+                self.forget(id).map(|l| l.call.cdr)
+            } else {
+                first.then(|| live.call.cdr.clone())
+            };
             if let Some(mut cdr) = cdr.filter(|_| first) {
                 cdr.verdict = Some(judge(&cdr));
                 out.push(Output::Note(Note::CallEnded(Arc::new(cdr))));
@@ -424,7 +501,12 @@ impl Gateway {
             dialogs: self.dialogs.len(),
             bindings: self.registrar.len(),
             flows: self.flows.len(),
-            indexed: self.invites.len() + self.servers.len() + self.clients.len() + self.own_call_ids.len() + self.user_calls.len() + self.live,
+            indexed: self.invites.len()
+                + self.servers.len()
+                + self.clients.len()
+                + self.own_call_ids.len()
+                + self.user_calls.len()
+                + self.live,
             lookups: self.lookups.len(),
             subscriptions: self.outside.subscriptions(),
             dropped: self.dropped,
@@ -435,7 +517,11 @@ impl Gateway {
 
     /// Calls and transactions as text.
     pub fn snapshot(&self) -> Vec<String> {
-        self.calls.values().map(|l| l.call.to_string()).chain(self.transactions.snapshot()).collect()
+        self.calls
+            .values()
+            .map(|l| l.call.to_string())
+            .chain(self.transactions.snapshot())
+            .collect()
     }
 }
 
@@ -465,7 +551,14 @@ pub struct Gauges {
 impl Gauges {
     /// Whether no call has left anything behind.
     pub fn is_idle(&self) -> bool {
-        self.calls + self.ending + self.transactions + self.timers + self.dialogs + self.lookups + self.indexed == 0
+        self.calls
+            + self.ending
+            + self.transactions
+            + self.timers
+            + self.dialogs
+            + self.lookups
+            + self.indexed
+            == 0
     }
 }
 
@@ -480,7 +573,15 @@ mod tests {
         let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity { fingerprint: "AB".into(), udp_port: 1, tcp_port: 1, tls_port: 1, web_secure: false, workers: 1, unix: 1_700_000_000 };
+        let identity = Identity {
+            fingerprint: "AB".into(),
+            udp_port: 1,
+            tcp_port: 1,
+            tls_port: 1,
+            web_secure: false,
+            workers: 1,
+            unix: 1_700_000_000,
+        };
         let now = Instant::now();
         let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
         let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
@@ -490,7 +591,11 @@ mod tests {
                  Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
             );
             let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
-            gateway.handle(now, Input::Received { hop: Hop::Udp(remote), remote, message }, &mut Vec::new());
+            gateway.handle(
+                now,
+                Input::Received { hop: Hop::Udp(remote), remote, message },
+                &mut Vec::new(),
+            );
         }
         let ids = gateway.calls.keys().copied().collect();
         (gateway, now, ids)
@@ -501,7 +606,8 @@ mod tests {
         let (mut gateway, now, ids) = with_two_calls();
         let mut out = Vec::new();
         gateway.with_call(now, ids[0], &mut out, |_, _| panic!("a bug"));
-        let refused = out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
+        let refused =
+            out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
         assert!(refused, "its caller is told");
         assert_eq!(gateway.calls[&ids[0]].call.state, State::Over);
         assert_eq!(gateway.calls[&ids[1]].call.state, State::Opening);

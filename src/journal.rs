@@ -1,12 +1,13 @@
-//! Records on disk: a JSON line per call, a row of a database, or both; the lines by the core, the rows by a thread.
+//! Records on disk: a JSON line per call, a row of a database, or both; the lines by the core, the
+//! rows by a thread.
 
 pub mod search;
 mod sqlite;
 
-use anyhow::Context;
 use crate::call::cdr::{Cdr, HangupBy};
 use crate::media::Statistics;
 use crate::recorder::verdict::Verdict;
+use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -17,7 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The wall clock at one monotonic moment; records are dated from it, so a stepped clock cannot bend durations.
+/// The wall clock at one monotonic moment; records are dated from it, so a stepped clock cannot
+/// bend durations.
 #[derive(Clone, Copy, Debug)]
 pub struct WallClock {
     at: Instant,
@@ -65,8 +67,14 @@ pub fn verdict_json(verdict: &Verdict) -> Value {
 pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let end = cdr.end.unwrap_or(cdr.start);
     let seconds = |d: Duration| d.as_millis() as f64 / 1_000.0;
-    let ms = |from: Instant, to: Option<Instant>| to.map(|t| t.saturating_duration_since(from).as_millis() as u64);
-    let tried: Vec<Value> = cdr.tried.iter().map(|t| json!({ "target": t.target, "code": t.status, "ms": t.ms })).collect();
+    let ms = |from: Instant, to: Option<Instant>| {
+        to.map(|t| t.saturating_duration_since(from).as_millis() as u64)
+    };
+    let tried: Vec<Value> = cdr
+        .tried
+        .iter()
+        .map(|t| json!({ "target": t.target, "code": t.status, "ms": t.ms }))
+        .collect();
     let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({
             "leg": name, "sip_call_id": call_id, "codec": s.and_then(|s| s.codec), "peer_formats": formats,
@@ -106,23 +114,40 @@ pub struct Journal {
 const QUEUE: usize = 10_000;
 /// Records of one transaction.
 const BATCH: usize = 512;
-/// Lines are on the disk itself at most this much later; a process that is killed loses none of them.
+/// Lines are on the disk itself at most this much later; a process that is killed loses none of
+/// them.
 const SYNC: Duration = Duration::from_millis(100);
 
 impl Journal {
-    /// Opens a file of lines for appending, a database, or both. `dropped` is told what did not reach a place.
+    /// Opens a file of lines for appending, a database, or both. `dropped` is told what did not
+    /// reach a place.
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub fn open(file: Option<&Path>, database: Option<&Path>, dropped: impl Fn(&'static str, usize) + Clone + Send + 'static) -> anyhow::Result<Journal> {
-        let lines = file.map(|path| Lines::open(path).with_context(|| format!("events.cdr file {} cannot be opened", path.display()))).transpose()?;
+    pub fn open(
+        file: Option<&Path>,
+        database: Option<&Path>,
+        dropped: impl Fn(&'static str, usize) + Clone + Send + 'static,
+    ) -> anyhow::Result<Journal> {
+        let lines = file
+            .map(|path| {
+                Lines::open(path)
+                    .with_context(|| format!("events.cdr file {} cannot be opened", path.display()))
+            })
+            .transpose()?;
         let lost = dropped.clone();
-        let database = database.map(|path| Database::open(path, lost).with_context(|| format!("events.cdr sqlite {} cannot be opened", path.display()))).transpose()?;
+        let database = database
+            .map(|path| {
+                Database::open(path, lost).with_context(|| {
+                    format!("events.cdr sqlite {} cannot be opened", path.display())
+                })
+            })
+            .transpose()?;
         Ok(Journal { lines, database, dropped: Box::new(dropped) })
     }
 
-    /// Hands a record over. Its line is the kernel's when this returns; the database's queue, once full, makes the
-    /// core wait: nothing is dropped.
+    /// Hands a record over. Its line is the kernel's when this returns; the database's queue, once
+    /// full, makes the core wait: nothing is dropped.
     pub fn record(&mut self, cdr: &Arc<Cdr>, clock: &WallClock) {
         if let Some(lines) = &mut self.lines
             && let Err(e) = lines.write(&format!("{}\n", to_json(cdr, clock)))
@@ -175,10 +200,13 @@ impl Lines {
         Ok(Lines { file, state, thread: Some(thread) })
     }
 
-    /// Writes a line; once more where the disk is full for a moment. Half a line would spoil the next one too.
+    /// Writes a line; once more where the disk is full for a moment. Half a line would spoil the
+    /// next one too.
     fn write(&mut self, line: &str) -> std::io::Result<()> {
         let before = self.file.metadata()?.len();
-        let mut once = || self.file.write_all(line.as_bytes()).inspect_err(|_| drop(self.file.set_len(before)));
+        let mut once = || {
+            self.file.write_all(line.as_bytes()).inspect_err(|_| drop(self.file.set_len(before)))
+        };
         once().or_else(|_| once())?;
         if !self.state.written.swap(true, Ordering::AcqRel)
             && let Some(thread) = &self.thread
@@ -206,17 +234,28 @@ struct Database {
 }
 
 impl Database {
-    fn open(path: &Path, dropped: impl Fn(&'static str, usize) + Send + 'static) -> anyhow::Result<Database> {
+    fn open(
+        path: &Path,
+        dropped: impl Fn(&'static str, usize) + Send + 'static,
+    ) -> anyhow::Result<Database> {
         let mut connection = sqlite::open(path)?;
         let (records, inbox) = sync_channel::<(Arc<Cdr>, WallClock)>(QUEUE);
         let thread = std::thread::Builder::new().name("cdr-sqlite".into()).spawn(move || {
             while let Ok(first) = inbox.recv() {
-                let batch = std::iter::once(first).chain(std::iter::from_fn(|| inbox.try_recv().ok())).take(BATCH);
+                let batch = std::iter::once(first)
+                    .chain(std::iter::from_fn(|| inbox.try_recv().ok()))
+                    .take(BATCH);
                 let records: Vec<Value> = batch.map(|(cdr, clock)| to_json(&cdr, &clock)).collect();
                 // Somebody else holds it: once more before it is lost.
-                if let Err(e) = sqlite::write(&mut connection, &records).or_else(|_| sqlite::write(&mut connection, &records)) {
+                if let Err(e) = sqlite::write(&mut connection, &records)
+                    .or_else(|_| sqlite::write(&mut connection, &records))
+                {
                     dropped("sqlite", records.len());
-                    tracing::error!(code = "WT-5001", "{} call record(s) cannot be written to the database: {e:#}", records.len());
+                    tracing::error!(
+                        code = "WT-5001",
+                        "{} call record(s) cannot be written to the database: {e:#}",
+                        records.len()
+                    );
                 }
             }
         })?;

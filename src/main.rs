@@ -4,6 +4,8 @@ mod cli;
 
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
+use cli::client::{Client, NotReachable, Reach, Refused};
+use cli::{call, dialplan, local, look, peers, print, steer, top};
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,10 +14,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use webtrunk::config::{self, Config};
 use webtrunk::gateway::Gauges;
-use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{call, dialplan, local, look, peers, print, steer, top};
-use webtrunk::node::{Control, Node, Origin};
 use webtrunk::node::demo::{Demo, Options};
+use webtrunk::node::{Control, Node, Origin};
 
 /// Some 8 % less CPU a call than with the system's, and it gives back what a burst of calls took.
 #[global_allocator]
@@ -28,8 +28,11 @@ const EXIT_NOT_REACHABLE: u8 = 4;
 ///
 /// Browsers speak SIP over WebSocket to it and register; it bridges their calls to SIP trunks.
 #[derive(Parser)]
-#[command(version, after_help = "Examples:\n  webtrunk demo                          a phone in the browser, no configuration\n  \
-                                 webtrunk check-config -c webtrunk.toml every mistake, with its place and its fix")]
+#[command(
+    version,
+    after_help = "Examples:\n  webtrunk demo                          a phone in the browser, no configuration\n  \
+                                 webtrunk check-config -c webtrunk.toml every mistake, with its place and its fix"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,15 +49,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the gateway
-    #[command(after_help = "Examples:\n  webtrunk serve -c /etc/webtrunk/webtrunk.toml\n  webtrunk serve --log json\n\n\
-        SIGTERM drains: new calls get 503 with Retry-After, calls in progress finish; a second\nsignal, or server.drain_timeout, ends them with BYE.")]
+    #[command(
+        after_help = "Examples:\n  webtrunk serve -c /etc/webtrunk/webtrunk.toml\n  webtrunk serve --log json\n\n\
+        SIGTERM drains: new calls get 503 with Retry-After, calls in progress finish; a second\nsignal, or server.drain_timeout, ends them with BYE."
+    )]
     Serve {
         /// The configuration; dialplans are read from the folder `dialplans` beside it
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
     },
     /// A phone in the browser with no configuration: echo, tones, and a real trunk on this machine
-    #[command(after_help = "Examples:\n  webtrunk demo\n  webtrunk demo --port 9000 --ip 192.168.1.5")]
+    #[command(
+        after_help = "Examples:\n  webtrunk demo\n  webtrunk demo --port 9000 --ip 192.168.1.5"
+    )]
     Demo {
         /// Port of the page (TCP) and of the browsers' media (UDP)
         #[arg(long, default_value_t = 8088)]
@@ -70,22 +77,34 @@ enum Command {
         cdr: Option<PathBuf>,
     },
     /// Write a configuration, a dialplan and the peer's half of a trunk
-    #[command(after_help = "Examples:\n  webtrunk init --trunk asterisk --host 10.0.0.20\n  webtrunk init --trunk telnyx --dir /etc/webtrunk --domain calls.example.com")]
+    #[command(
+        after_help = "Examples:\n  webtrunk init --trunk asterisk --host 10.0.0.20\n  webtrunk init --trunk telnyx --dir /etc/webtrunk --domain calls.example.com"
+    )]
     Init(peers::Init),
     /// What goes on; with --all also what went on, and what happened to it
-    #[command(after_help = "Examples:\n  webtrunk calls --watch\n  webtrunk calls --all --user alice -o jsonl")]
+    #[command(
+        after_help = "Examples:\n  webtrunk calls --watch\n  webtrunk calls --all --user alice -o jsonl"
+    )]
     Calls(look::Calls),
     /// A test call without a browser: a score and an exit code
-    #[command(after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 below --min-mos.")]
+    #[command(
+        after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 below --min-mos."
+    )]
     Call(Box<call::Call>),
     /// More and more calls through a gateway of its own, until one of them suffers
-    #[command(after_help = "Examples:\n  webtrunk bench --calls 50 --codec pcmu\n  webtrunk bench --calls 200 --rate 50 -o json")]
+    #[command(
+        after_help = "Examples:\n  webtrunk bench --calls 50 --codec pcmu\n  webtrunk bench --calls 200 --rate 50 -o json"
+    )]
     Bench(call::bench::Bench),
     /// A call as a ladder: both legs' messages, media, and what went wrong
-    #[command(after_help = "Examples:\n  webtrunk trace --last\n  webtrunk trace 7f3a --full\n  webtrunk trace 7f3a --pcap call.pcap\n  webtrunk trace 7f3a --diff 1,3")]
+    #[command(
+        after_help = "Examples:\n  webtrunk trace --last\n  webtrunk trace 7f3a --full\n  webtrunk trace 7f3a --pcap call.pcap\n  webtrunk trace 7f3a --diff 1,3"
+    )]
     Trace(look::Trace),
     /// Calls and trunks as they change, in the terminal; Enter draws a call's ladder
-    #[command(after_help = "Examples:\n  webtrunk top\n  webtrunk top --api https://calls.example.com --token …\n\nKeys: arrows, Enter ladder, f whole messages, / filter, x hang up, q back and out.")]
+    #[command(
+        after_help = "Examples:\n  webtrunk top\n  webtrunk top --api https://calls.example.com --token …\n\nKeys: arrows, Enter ladder, f whole messages, / filter, x hang up, q back and out."
+    )]
     Top,
     /// Who is registered, and from where
     #[command(after_help = "Examples:\n  webtrunk registrations\n  webtrunk registrations -o json")]
@@ -94,7 +113,9 @@ enum Command {
         output: print::Output,
     },
     /// Trunks: their health, and how their calls fare
-    #[command(after_help = "Examples:\n  webtrunk trunks\n  webtrunk trunks probe telnyx\n  webtrunk trunks disable telnyx")]
+    #[command(
+        after_help = "Examples:\n  webtrunk trunks\n  webtrunk trunks probe telnyx\n  webtrunk trunks disable telnyx"
+    )]
     Trunks {
         #[command(subcommand)]
         what: Option<look::Trunks>,
@@ -108,10 +129,14 @@ enum Command {
     #[command(after_help = "Examples:\n  webtrunk drain --timeout 15m\n  webtrunk drain --cancel")]
     Drain(steer::Drain),
     /// Read the configuration again; calls that go on are left alone
-    #[command(after_help = "Examples:\n  webtrunk check-config && webtrunk reload\n  webtrunk reload --control /run/webtrunk/control.sock")]
+    #[command(
+        after_help = "Examples:\n  webtrunk check-config && webtrunk reload\n  webtrunk reload --control /run/webtrunk/control.sock"
+    )]
     Reload,
     /// What happens, as it happens: one JSON object a line
-    #[command(after_help = "Examples:\n  webtrunk events\n  webtrunk events --type 'call.ended,trunk.*'")]
+    #[command(
+        after_help = "Examples:\n  webtrunk events\n  webtrunk events --type 'call.ended,trunk.*'"
+    )]
     Events(look::Events),
     /// The log lines of one call
     #[command(after_help = "Examples:\n  webtrunk logs --call 7f3a\n  webtrunk logs --call last")]
@@ -120,10 +145,14 @@ enum Command {
         call: String,
     },
     /// Call records
-    #[command(after_help = "Examples:\n  webtrunk cdr tail\n  webtrunk cdr export --from 2026-11-01 --format csv")]
+    #[command(
+        after_help = "Examples:\n  webtrunk cdr tail\n  webtrunk cdr export --from 2026-11-01 --format csv"
+    )]
     Cdr(look::Cdr),
     /// Whether a gateway runs and takes calls
-    #[command(after_help = "Examples:\n  webtrunk readyz\n  webtrunk readyz --api https://calls.example.com --token …")]
+    #[command(
+        after_help = "Examples:\n  webtrunk readyz\n  webtrunk readyz --api https://calls.example.com --token …"
+    )]
     Readyz,
     /// The ports a firewall must let in
     #[command(after_help = "Examples:\n  webtrunk ports\n  webtrunk ports --ufw | sudo sh")]
@@ -134,7 +163,9 @@ enum Command {
         config: PathBuf,
     },
     /// Look at what usually goes wrong around a gateway: each line ok, or its fix
-    #[command(after_help = "Examples:\n  webtrunk doctor\n  webtrunk doctor -c /etc/webtrunk/webtrunk.toml --stun stun.example.com:3478")]
+    #[command(
+        after_help = "Examples:\n  webtrunk doctor\n  webtrunk doctor -c /etc/webtrunk/webtrunk.toml --stun stun.example.com:3478"
+    )]
     Doctor {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
@@ -143,10 +174,14 @@ enum Command {
         stun: Option<String>,
     },
     /// Credentials for a browser, good for a while
-    #[command(after_help = "Examples:\n  webtrunk token alice --ttl 10m\n  webtrunk token visitor-1 --context click-to-call")]
+    #[command(
+        after_help = "Examples:\n  webtrunk token alice --ttl 10m\n  webtrunk token visitor-1 --context click-to-call"
+    )]
     Token(steer::Token),
     /// Make a token for the API and the lines that let it in
-    #[command(after_help = "Examples:\n  webtrunk api-token dashboard\n  webtrunk api-token deploy --scope admin")]
+    #[command(
+        after_help = "Examples:\n  webtrunk api-token dashboard\n  webtrunk api-token deploy --scope admin"
+    )]
     ApiToken {
         name: String,
         #[arg(long, default_value = "read", value_parser = ["read", "write", "admin"])]
@@ -160,9 +195,12 @@ enum Command {
         output: print::Output,
     },
     /// The API's description, OpenAPI 3.1
-    #[command(after_help = "Examples:\n  webtrunk openapi > openapi.json\n  webtrunk openapi | jq '.paths | keys'")]
+    #[command(
+        after_help = "Examples:\n  webtrunk openapi > openapi.json\n  webtrunk openapi | jq '.paths | keys'"
+    )]
     Openapi,
-    /// The JSON Schema of what is read and written: configuration, dialplans, events, records, webhooks
+    /// The JSON Schema of what is read and written: configuration, dialplans, events, records,
+    /// webhooks
     #[command(after_help = "Examples:\n  webtrunk schema config > config.json\n  webtrunk schema")]
     Schema {
         name: Option<String>,
@@ -170,17 +208,22 @@ enum Command {
         output: print::Output,
     },
     /// Completions for a shell
-    #[command(after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk")]
+    #[command(
+        after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk"
+    )]
     Completions { shell: clap_complete::Shell },
     /// The manual page
     #[command(after_help = "Examples:\n  webtrunk man > webtrunk.1\n  webtrunk man | man -l -")]
     Man,
     /// Check the configuration and every dialplan; touches no port
-    #[command(after_help = "Examples:\n  webtrunk check-config\n  webtrunk check-config -c /etc/webtrunk/webtrunk.toml && systemctl restart webtrunk")]
+    #[command(
+        after_help = "Examples:\n  webtrunk check-config\n  webtrunk check-config -c /etc/webtrunk/webtrunk.toml && systemctl restart webtrunk"
+    )]
     CheckConfig {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
-        /// Also what lies around it: addresses, ports, names, certificates, as `webtrunk doctor` does
+        /// Also what lies around it: addresses, ports, names, certificates, as `webtrunk doctor`
+        /// does
         #[arg(long)]
         online: bool,
         /// With --online: ask this STUN server how the world sees us
@@ -195,7 +238,9 @@ enum Command {
 #[derive(Subcommand)]
 enum Dialplan {
     /// Show every route considered for a number, and why
-    #[command(after_help = "Examples:\n  webtrunk dialplan test \"(206) 555-0123\" --as user:alice\n  webtrunk dialplan test +12065550111 --as trunk:telnyx -c webtrunk.toml")]
+    #[command(
+        after_help = "Examples:\n  webtrunk dialplan test \"(206) 555-0123\" --as user:alice\n  webtrunk dialplan test +12065550111 --as trunk:telnyx -c webtrunk.toml"
+    )]
     Test {
         /// The number as dialled
         number: String,
@@ -219,7 +264,12 @@ fn main() -> ExitCode {
             eprintln!("webtrunk: {e:#}");
             match e.downcast_ref::<NotReachable>() {
                 Some(_) => ExitCode::from(EXIT_NOT_REACHABLE),
-                None if e.downcast_ref::<Refused>().is_some_and(|r| r.status == hyper::StatusCode::UNPROCESSABLE_ENTITY) => ExitCode::from(EXIT_CONFIG),
+                None if e
+                    .downcast_ref::<Refused>()
+                    .is_some_and(|r| r.status == hyper::StatusCode::UNPROCESSABLE_ENTITY) =>
+                {
+                    ExitCode::from(EXIT_CONFIG)
+                }
                 None => ExitCode::FAILURE,
             }
         }
@@ -227,12 +277,20 @@ fn main() -> ExitCode {
 }
 
 fn log_to(format: &str, level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::try_new(level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // The crates below us speak of their own matters; only their warnings are ours to show.
     let quiet = ["rtc_dtls=error", "rtc_rtcp=error", "rtc_sdp=error"];
-    let filter = quiet.iter().filter_map(|d| d.parse().ok()).fold(filter, tracing_subscriber::EnvFilter::add_directive);
+    let filter = quiet
+        .iter()
+        .filter_map(|d| d.parse().ok())
+        .fold(filter, tracing_subscriber::EnvFilter::add_directive);
     let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).with_ansi(terminal);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(terminal);
     if format == "json" || (format == "auto" && !terminal) {
         builder.json().flatten_event(true).init();
     } else {
@@ -246,12 +304,22 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             Some(checked) => runtime()?.block_on(serve(checked, config, reach)),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
-        Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options { listen, port, ip, cdr_file: cdr, control: reach.control.clone() })),
+        Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options {
+            listen,
+            port,
+            ip,
+            cdr_file: cdr,
+            control: reach.control.clone(),
+        })),
         Command::CheckConfig { config, online, stun } => Ok(match load(&config) {
             Some(c) => {
                 let routes: usize = c.plan.written().map(|x| x.routes.len()).sum();
-                let (users, trunks, contexts) = (c.users.len(), c.trunks.len(), c.plan.written().count());
-                println!("{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes", config.display());
+                let (users, trunks, contexts) =
+                    (c.users.len(), c.trunks.len(), c.plan.written().count());
+                println!(
+                    "{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes",
+                    config.display()
+                );
                 if online { doctor(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
             }
             None => ExitCode::from(EXIT_CONFIG),
@@ -260,8 +328,12 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             Some(config) => dialplan::test(&config, &number, caller.as_deref(), at.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
-        Command::Bench(args) => runtime()?.block_on(tokio::task::LocalSet::new().run_until(call::bench::bench(&args))),
-        Command::Ports { args, config } => Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args))),
+        Command::Bench(args) => {
+            runtime()?.block_on(tokio::task::LocalSet::new().run_until(call::bench::bench(&args)))
+        }
+        Command::Ports { args, config } => {
+            Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args)))
+        }
         Command::Doctor { config, stun } => match load(&config) {
             Some(config) => doctor(&config, reach, stun.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
@@ -320,8 +392,9 @@ async fn ask(command: Command, client: &Client) -> anyhow::Result<ExitCode> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // Signalling needs a fraction of what media does. One thread wakes nobody else for its work, which on a
-    // small machine is worth a tenth of a call's cost; a large one shares the connections' TLS out.
+    // Signalling needs a fraction of what media does. One thread wakes nobody else for its work,
+    // which on a small machine is worth a tenth of a call's cost; a large one shares the
+    // connections' TLS out.
     let mut builder = match cores / 4 {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
         threads => {
@@ -348,10 +421,19 @@ fn load(path: &std::path::Path) -> Option<Config> {
 
 async fn serve(config: Config, file: PathBuf, reach: &Reach) -> anyhow::Result<ExitCode> {
     let drain_timeout = config.drain_timeout;
-    let node = Node::start_from(config, Origin { file: Some(file), control: Control::Wanted(reach.control.clone()) }).await?;
+    let node = Node::start_from(
+        config,
+        Origin { file: Some(file), control: Control::Wanted(reach.control.clone()) },
+    )
+    .await?;
     let sip = [node.udp.map(|a| format!("udp {a}")), node.tcp.map(|a| format!("tcp {a}"))];
     let sip: Vec<String> = sip.into_iter().flatten().collect();
-    tracing::info!("webtrunk {} serves the page and /sip on {}, SIP on {}", env!("CARGO_PKG_VERSION"), node.web, sip.join(", "));
+    tracing::info!(
+        "webtrunk {} serves the page and /sip on {}, SIP on {}",
+        env!("CARGO_PKG_VERSION"),
+        node.web,
+        sip.join(", ")
+    );
     tell_systemd("READY=1");
     until_stopped(node, drain_timeout).await
 }
@@ -372,7 +454,11 @@ fn tell_systemd(state: &str) {
 
 async fn demo(options: Options) -> anyhow::Result<ExitCode> {
     let demo = Demo::start(&options).await?;
-    let shown = if options.listen == "127.0.0.1" { "this machine only" } else { "reachable from the network: everybody there can use it" };
+    let shown = if options.listen == "127.0.0.1" {
+        "this machine only"
+    } else {
+        "reachable from the network: everybody there can use it"
+    };
     let port = demo.phone.web.port();
     eprintln!(
         "\n  webtrunk {}   demo mode: {shown}, nothing is saved\n\n  \
@@ -414,7 +500,8 @@ async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Resul
     }
     node.hang_up_all().await;
     // Time for the BYEs to be answered, or at least sent.
-    let _ = tokio::time::timeout(Duration::from_secs(3), node.until(|g: &Gauges| g.calls == 0)).await;
+    let _ =
+        tokio::time::timeout(Duration::from_secs(3), node.until(|g: &Gauges| g.calls == 0)).await;
     node.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

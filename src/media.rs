@@ -1,4 +1,5 @@
-//! One call's media: ends, how they are joined, and the packets between them. Knows no SIP and no SDP text.
+//! One call's media: ends, how they are joined, and the packets between them. Knows no SIP and no
+//! SDP text.
 
 pub mod dtls;
 pub mod egress;

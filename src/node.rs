@@ -4,19 +4,19 @@ mod core;
 pub mod demo;
 mod reload;
 
+use self::core::Core;
 use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
-use crate::ids::IdMap;
 use crate::call::desk::Identity;
 use crate::config::{ApiToken, Config, Scope, WebTls};
 use crate::gateway::{Gateway, Gauges, Input};
+use crate::ids::IdMap;
 use crate::journal::search::Place;
 use crate::journal::{Journal, WallClock};
-use self::core::Core;
 use crate::media::dtls;
-use crate::sip::uri::Transport;
 use crate::sip::transaction::TrunkNumber;
+use crate::sip::uri::Transport;
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
@@ -81,7 +81,11 @@ fn page_token(config: &Config, api: &Api) -> anyhow::Result<Option<String>> {
     let token = format!("{:032x}", u128::from_le_bytes(random()?));
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let sha256 = hash.as_ref().try_into().context("a SHA-256 has 32 bytes")?;
-    api.tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ApiToken { name: "page".into(), sha256, scope: Scope::Admin });
+    api.tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ApiToken {
+        name: "page".into(),
+        sha256,
+        scope: Scope::Admin,
+    });
     Ok(Some(token))
 }
 
@@ -100,7 +104,8 @@ impl Node {
         Node::start_from(config, Origin::default()).await
     }
 
-    /// As [`start`](Self::start), with what a served file brings: it can be read again, and there is a control socket.
+    /// As [`start`](Self::start), with what a served file brings: it can be read again, and there
+    /// is a control socket.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -109,29 +114,49 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (core, arrivals) = mpsc::channel(CORE_QUEUE);
         let inbox = Inbox::new(core);
-        let dtls = Arc::new(dtls::Identity::generate().context("no DTLS certificate could be made")?);
+        let dtls =
+            Arc::new(dtls::Identity::generate().context("no DTLS certificate could be made")?);
         let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
         let bound = Bound::bind(&config).await?;
         let tls_trunks = tls_trunks(&config)?;
         let metrics = Arc::new(Metrics::new());
         let (workers, ports) = workers(&config, &dtls, &inbox, &metrics)?;
         let journal = journal(&config, &metrics)?;
-        let identity = Identity { fingerprint: dtls.fingerprint.clone(), workers: workers.len(), ..bound.identity(&config)? };
+        let identity = Identity {
+            fingerprint: dtls.fingerprint.clone(),
+            workers: workers.len(),
+            ..bound.identity(&config)?
+        };
         let config = Arc::new(config);
         let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
         let mut api = Api {
-            inbox: inbox.clone(), feed: Arc::default(), metrics, gauges: gauges.clone(),
-            tokens: Arc::new(Mutex::new(config.api.tokens.clone())), reload: None, file: origin.file.clone(), begun: Arc::default(), records: records(&config),
-            ports, certificate_ends: tls::ends(&config.web_tls),
+            inbox: inbox.clone(),
+            feed: Arc::default(),
+            metrics,
+            gauges: gauges.clone(),
+            tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
+            reload: None,
+            file: origin.file.clone(),
+            begun: Arc::default(),
+            records: records(&config),
+            ports,
+            certificate_ends: tls::ends(&config.web_tls),
         };
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
         let told = told(&config, &api)?;
         let origins = Arc::new(OnceLock::new());
         api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let control = control(&config, &origin.control).await?;
-        let mut web_port = Web::new(inbox.clone(), &config, tls, gauges.clone(), api::router(api.clone()), page_token(&config, &api)?);
+        let mut web_port = Web::new(
+            inbox.clone(),
+            &config,
+            tls,
+            gauges.clone(),
+            api::router(api.clone()),
+            page_token(&config, &api)?,
+        );
         // The first worker has the browsers' port itself; the others count up from it.
         web_port.streams = workers.first().filter(|w| w.shares(bound.at.web)).map(Worker::streams);
         let web_port = Arc::new(web_port);
@@ -160,13 +185,30 @@ impl Node {
         let at = bound.at;
         let mut tasks = vec![tokio::spawn(web::serve(bound.web, web_port))];
         tasks.extend(told);
-        let (control, control_at) = control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
+        let (control, control_at) =
+            control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
         tasks.extend(bound.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
         tasks.extend(bound.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
-        tasks.extend(bound.tls.map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))));
+        tasks.extend(
+            bound
+                .tls
+                .map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))),
+        );
         let core = tokio::spawn(core.run(arrivals));
-        Ok(Node { inbox, gauges, api, core, tasks, web: at.web, udp: at.udp, tcp: at.tcp, tls: at.tls, metrics: at.metrics, control: control_at })
+        Ok(Node {
+            inbox,
+            gauges,
+            api,
+            core,
+            tasks,
+            web: at.web,
+            udp: at.udp,
+            tcp: at.tcp,
+            tls: at.tls,
+            metrics: at.metrics,
+            control: control_at,
+        })
     }
 
     /// What is alive now.
@@ -240,15 +282,22 @@ impl Bound {
     async fn bind(config: &Config) -> anyhow::Result<Bound> {
         let web = listen_tcp(config.web_listen, "web.listen").await?;
         let udp = match config.udp {
-            Some(at) => Some(Arc::new(UdpSocket::bind(at).await.with_context(|| format!("sip.udp = {at} cannot be bound"))?)),
+            Some(at) => Some(Arc::new(
+                UdpSocket::bind(at)
+                    .await
+                    .with_context(|| format!("sip.udp = {at} cannot be bound"))?,
+            )),
             None => None,
         };
         let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
         let metrics = listen_if(config.api.metrics, "metrics.listen").await?;
         let of = |listener: Option<&TcpListener>| listener.map(TcpListener::local_addr).transpose();
         let at = Places {
-            web: web.local_addr()?, udp: udp.as_ref().map(|s| s.local_addr()).transpose()?, tcp: of(tcp.as_ref())?,
-            tls: of(tls.as_ref().map(|(l, _)| l))?, metrics: of(metrics.as_ref())?,
+            web: web.local_addr()?,
+            udp: udp.as_ref().map(|s| s.local_addr()).transpose()?,
+            tcp: of(tcp.as_ref())?,
+            tls: of(tls.as_ref().map(|(l, _)| l))?,
+            metrics: of(metrics.as_ref())?,
         };
         Ok(Bound { web, udp, tcp, tls, metrics, at })
     }
@@ -271,14 +320,20 @@ impl Bound {
 fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
     let Some(settings) = &config.webhook else { return Ok(None) };
     let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
-    let dead = config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()).map_or_else(|| PathBuf::from("webhook-dead.jsonl"), |f| f.with_file_name("webhook-dead.jsonl"));
+    let dead = config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()).map_or_else(
+        || PathBuf::from("webhook-dead.jsonl"),
+        |f| f.with_file_name("webhook-dead.jsonl"),
+    );
     let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
     api.feed.tell_too(outbox);
     Ok(Some(task))
 }
 
 /// The control socket, where one is wanted and can be made.
-async fn control(config: &Config, wanted: &Control) -> anyhow::Result<Option<(tokio::net::UnixListener, PathBuf)>> {
+async fn control(
+    config: &Config,
+    wanted: &Control,
+) -> anyhow::Result<Option<(tokio::net::UnixListener, PathBuf)>> {
     let (Control::Wanted(path) | Control::IfFree(path)) = wanted else { return Ok(None) };
     let named = config.api.control.clone().or_else(|| path.clone());
     // Two gateways on one machine are fine; only a place somebody chose must be had.
@@ -287,7 +342,9 @@ async fn control(config: &Config, wanted: &Control) -> anyhow::Result<Option<(to
     match (socket::bind(&path).await, must) {
         (Ok(listener), _) => Ok(Some((listener, path))),
         (Err(e), false) => {
-            tracing::warn!("no control socket, so `webtrunk calls` and its like will not find this gateway: {e:#}");
+            tracing::warn!(
+                "no control socket, so `webtrunk calls` and its like will not find this gateway: {e:#}"
+            );
             Ok(None)
         }
         (Err(e), true) => Err(e),
@@ -307,13 +364,22 @@ fn journal(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Jou
 
 /// Where records are searched: the database, which has indices, or the file.
 fn records(config: &Config) -> Option<Place> {
-    config.cdr_sqlite.clone().map(Place::Database).or_else(|| config.cdr_file.clone().map(Place::Lines))
+    config
+        .cdr_sqlite
+        .clone()
+        .map(Place::Database)
+        .or_else(|| config.cdr_file.clone().map(Place::Lines))
 }
 
 fn hep(config: &Config, udp: Option<SocketAddr>, clock: WallClock) -> anyhow::Result<Option<Hep>> {
     let Some(to) = config.hep else { return Ok(None) };
-    let named = SocketAddr::new(config.public_ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), udp.map_or(5060, |a| a.port()));
-    Hep::new(to, named, clock).with_context(|| format!("events.hep: {to} cannot be sent to")).map(Some)
+    let named = SocketAddr::new(
+        config.public_ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        udp.map_or(5060, |a| a.port()),
+    );
+    Hep::new(to, named, clock)
+        .with_context(|| format!("events.hep: {to} cannot be sent to"))
+        .map(Some)
 }
 
 async fn listen_if(at: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<TcpListener>> {
@@ -324,12 +390,18 @@ async fn listen_if(at: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<T
 }
 
 async fn listen_tcp(at: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(at).await.with_context(|| format!("{key} = {at} cannot be bound: is another program using it?"))
+    TcpListener::bind(at)
+        .await
+        .with_context(|| format!("{key} = {at} cannot be bound: is another program using it?"))
 }
 
 /// The listener of `sip.tls` and what it shows.
-async fn listen_tls(config: &Config) -> anyhow::Result<Option<(TcpListener, tokio_rustls::TlsAcceptor)>> {
-    let (Some(at), Some((cert, key))) = (config.sip.tls, &config.sip.certificate) else { return Ok(None) };
+async fn listen_tls(
+    config: &Config,
+) -> anyhow::Result<Option<(TcpListener, tokio_rustls::TlsAcceptor)>> {
+    let (Some(at), Some((cert, key))) = (config.sip.tls, &config.sip.certificate) else {
+        return Ok(None);
+    };
     let acceptor = tls::sip_acceptor(cert, key, config.sip.client_ca.as_deref())?;
     Ok(Some((listen_tcp(at, "sip.tls").await?, acceptor)))
 }
@@ -339,21 +411,41 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
     let mut found = HashMap::new();
     for trunk in config.trunks.values() {
         let uris = trunk.uri.iter().chain(&trunk.registrars);
-        let Some(host) = uris.filter(|u| matches!(u.transport, None | Some(Transport::Tls))).map(|u| &u.host).next() else { continue };
-        found.insert(trunk.number, tls::for_trunk(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?);
+        let Some(host) = uris
+            .filter(|u| matches!(u.transport, None | Some(Transport::Tls)))
+            .map(|u| &u.host)
+            .next()
+        else {
+            continue;
+        };
+        found.insert(
+            trunk.number,
+            tls::for_trunk(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
+        );
     }
     Ok(found)
 }
 
-fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox, metrics: &Metrics) -> anyhow::Result<(Vec<Worker>, Arc<PortRange>)> {
+fn workers(
+    config: &Config,
+    dtls: &Arc<dtls::Identity>,
+    inbox: &Inbox,
+    metrics: &Metrics,
+) -> anyhow::Result<(Vec<Worker>, Arc<PortRange>)> {
     // Where IPv6 is spoken, one socket serves both families.
-    let listens = [config.udp, config.tcp, config.sip.tls].into_iter().flatten().any(|a| a.is_ipv6());
-    let any = if listens || config.public_ips.iter().any(IpAddr::is_ipv6) { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let listens =
+        [config.udp, config.tcp, config.sip.tls].into_iter().flatten().any(|a| a.is_ipv6());
+    let any = if listens || config.public_ips.iter().any(IpAddr::is_ipv6) {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
     let seed = u64::from_le_bytes(random()?);
     let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
     let one = |n: usize| {
         // Port 0 asks the system for any; otherwise the workers take consecutive ports.
-        let port = if config.media.browser_port == 0 { 0 } else { config.media.browser_port + n as u16 };
+        let port =
+            if config.media.browser_port == 0 { 0 } else { config.media.browser_port + n as u16 };
         let at = SocketAddr::new(any, port);
         let core = inbox.core.clone();
         let tell = move |session: u64, notice: Notice| {
@@ -364,8 +456,16 @@ fn workers(config: &Config, dtls: &Arc<dtls::Identity>, inbox: &Inbox, metrics: 
             true if port != 0 && port == config.web_listen.port() => Streamed::ByWeb,
             true => Streamed::Own,
         };
-        Worker::start(&format!("media-{n}"), at, streamed, ports.clone(), dtls.clone(), metrics.late.clone(), tell)
-            .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
+        Worker::start(
+            &format!("media-{n}"),
+            at,
+            streamed,
+            ports.clone(),
+            dtls.clone(),
+            metrics.late.clone(),
+            tell,
+        )
+        .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
     };
     let workers = (0..config.media.workers).map(one).collect::<anyhow::Result<_>>()?;
     Ok((workers, ports))

@@ -1,4 +1,5 @@
-//! Telling: one noteworthy event is one log line, said in one place. No SIP message, no DTMF digit, no secret.
+//! Telling: one noteworthy event is one log line, said in one place. No SIP message, no DTMF digit,
+//! no secret.
 
 use crate::call::{CallId, Cdr, HangupBy};
 use crate::errors::Code;
@@ -34,41 +35,149 @@ impl Left {
 /// Something worth a line.
 #[derive(Debug)]
 pub enum Note {
-    Registered { user: String, flows: usize, user_agent: String },
-    Unregistered { user: String, why: Left },
+    Registered {
+        user: String,
+        flows: usize,
+        user_agent: String,
+    },
+    Unregistered {
+        user: String,
+        why: Left,
+    },
     /// Nobody could say whether a login is right.
-    LoginUnchecked { what: &'static str, why: String },
-    LoginRefused { user: String, remote: SocketAddr, code: Code, why: String },
-    CallStarted { call: CallId, from: String, number: String, route: String },
-    CallRefused { call: CallId, from: String, to: String, status: u16, code: Code, why: String },
-    CallRinging { call: CallId },
+    LoginUnchecked {
+        what: &'static str,
+        why: String,
+    },
+    LoginRefused {
+        user: String,
+        remote: SocketAddr,
+        code: Code,
+        why: String,
+    },
+    CallStarted {
+        call: CallId,
+        from: String,
+        number: String,
+        route: String,
+    },
+    CallRefused {
+        call: CallId,
+        from: String,
+        to: String,
+        status: u16,
+        code: Code,
+        why: String,
+    },
+    CallRinging {
+        call: CallId,
+    },
     /// An end's figures, every few seconds; `leg` is "a" or "b".
-    Quality { call: CallId, leg: &'static str, figures: Box<Statistics> },
-    CallAnswered { call: CallId, by: String, after: Duration, codecs: (&'static str, &'static str) },
+    Quality {
+        call: CallId,
+        leg: &'static str,
+        figures: Box<Statistics>,
+    },
+    CallAnswered {
+        call: CallId,
+        by: String,
+        after: Duration,
+        codecs: (&'static str, &'static str),
+    },
     CallEnded(Arc<Cdr>),
-    BranchFailed { call: CallId, target: String, status: u16, code: Code, why: String },
-    Redirected { call: CallId, by: String, to: String },
-    Transferring { call: CallId, by: String, to: String },
-    TransferFailed { call: CallId, status: u16, why: String },
-    TrunkUp { trunk: String, after: Option<Duration> },
-    TrunkDown { trunk: String, why: String },
-    TrunkSwitched { trunk: String, enabled: bool },
-    TrunkRegistered { trunk: String, registrar: String, expires: u32 },
-    TrunkNotRegistered { trunk: String, why: String, again_in: Duration },
-    TrunkArrived { trunk: String, remote: SocketAddr, expires: u32 },
-    TrunkGone { trunk: String },
-    Wedged { trunk: String, hop: String },
-    TrunkFull { call: CallId, trunk: String, limit: usize },
-    EarlyMediaUnusable { call: CallId, why: String },
-    WebhookFailed { call: CallId, why: String },
-    OneWay { call: CallId, who: String },
-    Kicked { call: CallId },
-    MediaPanicked { call: CallId },
-    CallPanicked { call: CallId },
-    Draining { calls: usize },
+    BranchFailed {
+        call: CallId,
+        target: String,
+        status: u16,
+        code: Code,
+        why: String,
+    },
+    Redirected {
+        call: CallId,
+        by: String,
+        to: String,
+    },
+    Transferring {
+        call: CallId,
+        by: String,
+        to: String,
+    },
+    TransferFailed {
+        call: CallId,
+        status: u16,
+        why: String,
+    },
+    TrunkUp {
+        trunk: String,
+        after: Option<Duration>,
+    },
+    TrunkDown {
+        trunk: String,
+        why: String,
+    },
+    TrunkSwitched {
+        trunk: String,
+        enabled: bool,
+    },
+    TrunkRegistered {
+        trunk: String,
+        registrar: String,
+        expires: u32,
+    },
+    TrunkNotRegistered {
+        trunk: String,
+        why: String,
+        again_in: Duration,
+    },
+    TrunkArrived {
+        trunk: String,
+        remote: SocketAddr,
+        expires: u32,
+    },
+    TrunkGone {
+        trunk: String,
+    },
+    Wedged {
+        trunk: String,
+        hop: String,
+    },
+    TrunkFull {
+        call: CallId,
+        trunk: String,
+        limit: usize,
+    },
+    EarlyMediaUnusable {
+        call: CallId,
+        why: String,
+    },
+    WebhookFailed {
+        call: CallId,
+        why: String,
+    },
+    OneWay {
+        call: CallId,
+        who: String,
+    },
+    Kicked {
+        call: CallId,
+    },
+    MediaPanicked {
+        call: CallId,
+    },
+    CallPanicked {
+        call: CallId,
+    },
+    Draining {
+        calls: usize,
+    },
     DrainEnded,
-    Reloaded { changes: String },
-    Dropped { why: &'static str, remote: Option<SocketAddr> },
+    Reloaded {
+        changes: String,
+    },
+    Dropped {
+        why: &'static str,
+        remote: Option<SocketAddr>,
+    },
 }
 
 /// How loud a line is.
@@ -84,40 +193,102 @@ pub enum Level {
 impl Display for Note {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Note::Registered { user, flows, user_agent } => write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent)),
+            Note::Registered { user, flows, user_agent } => {
+                write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent))
+            }
             Note::Unregistered { user, why } => write!(f, "{user} unregistered: {}", why.as_str()),
-            Note::LoginRefused { user, remote, why, .. } => write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why)),
-            Note::LoginUnchecked { what, why } => write!(f, "logins cannot be checked: {what}: {}", printable(why)),
-            Note::CallStarted { from, number, route, .. } => write!(f, "{} → {}  route {route:?}", printable(from), printable(number)),
-            Note::CallRefused { from, to, status, why, .. } => write!(f, "{} → {} refused {status}: {}", printable(from), printable(to), printable(why)),
-            Note::CallAnswered { by, after, codecs, .. } => write!(f, "answered by {by} after {:.1} s  {} ↔ {}", after.as_secs_f32(), codecs.0, codecs.1),
+            Note::LoginRefused { user, remote, why, .. } => {
+                write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why))
+            }
+            Note::LoginUnchecked { what, why } => {
+                write!(f, "logins cannot be checked: {what}: {}", printable(why))
+            }
+            Note::CallStarted { from, number, route, .. } => {
+                write!(f, "{} → {}  route {route:?}", printable(from), printable(number))
+            }
+            Note::CallRefused { from, to, status, why, .. } => write!(
+                f,
+                "{} → {} refused {status}: {}",
+                printable(from),
+                printable(to),
+                printable(why)
+            ),
+            Note::CallAnswered { by, after, codecs, .. } => write!(
+                f,
+                "answered by {by} after {:.1} s  {} ↔ {}",
+                after.as_secs_f32(),
+                codecs.0,
+                codecs.1
+            ),
             Note::CallRinging { .. } => write!(f, "rings"),
-            Note::Quality { leg, figures, .. } => write!(f, "leg {leg}: {} packets in, {} lost, {} out", figures.received, figures.lost, figures.sent),
+            Note::Quality { leg, figures, .. } => write!(
+                f,
+                "leg {leg}: {} packets in, {} lost, {} out",
+                figures.received, figures.lost, figures.sent
+            ),
             Note::CallEnded(cdr) => ended(cdr, f),
-            Note::BranchFailed { target, status, why, .. } => write!(f, "{target} failed with {status}: {}", printable(why)),
+            Note::BranchFailed { target, status, why, .. } => {
+                write!(f, "{target} failed with {status}: {}", printable(why))
+            }
             Note::Redirected { by, to, .. } => write!(f, "{by} redirected it to {}", printable(to)),
-            Note::Transferring { by, to, .. } => write!(f, "{by} transfers it to {}", printable(to)),
-            Note::TransferFailed { status, why, .. } => write!(f, "transfer failed with {status}, the call goes on: {}", printable(why)),
+            Note::Transferring { by, to, .. } => {
+                write!(f, "{by} transfers it to {}", printable(to))
+            }
+            Note::TransferFailed { status, why, .. } => {
+                write!(f, "transfer failed with {status}, the call goes on: {}", printable(why))
+            }
             Note::TrunkUp { trunk, after: None } => write!(f, "trunk {trunk} up"),
-            Note::TrunkUp { trunk, after: Some(after) } => write!(f, "trunk {trunk} up again after {} s", after.as_secs()),
-            Note::TrunkDown { trunk, why } => write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why)),
-            Note::TrunkSwitched { trunk, enabled } => write!(f, "trunk {trunk} {} by an operator", if *enabled { "enabled" } else { "disabled" }),
-            Note::TrunkRegistered { trunk, registrar, expires } => write!(f, "trunk {trunk} registered with {registrar} for {expires} s"),
-            Note::TrunkNotRegistered { trunk, why, again_in } => write!(f, "trunk {trunk} is not registered, next try in {} s: {}", again_in.as_secs(), printable(why)),
-            Note::TrunkArrived { trunk, remote, expires } => write!(f, "trunk {trunk} registered here from {remote} for {expires} s"),
+            Note::TrunkUp { trunk, after: Some(after) } => {
+                write!(f, "trunk {trunk} up again after {} s", after.as_secs())
+            }
+            Note::TrunkDown { trunk, why } => {
+                write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why))
+            }
+            Note::TrunkSwitched { trunk, enabled } => write!(
+                f,
+                "trunk {trunk} {} by an operator",
+                if *enabled { "enabled" } else { "disabled" }
+            ),
+            Note::TrunkRegistered { trunk, registrar, expires } => {
+                write!(f, "trunk {trunk} registered with {registrar} for {expires} s")
+            }
+            Note::TrunkNotRegistered { trunk, why, again_in } => write!(
+                f,
+                "trunk {trunk} is not registered, next try in {} s: {}",
+                again_in.as_secs(),
+                printable(why)
+            ),
+            Note::TrunkArrived { trunk, remote, expires } => {
+                write!(f, "trunk {trunk} registered here from {remote} for {expires} s")
+            }
             Note::TrunkGone { trunk } => write!(f, "trunk {trunk} unregistered"),
-            Note::Wedged { trunk, hop } => write!(f, "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"),
-            Note::TrunkFull { trunk, limit, .. } => write!(f, "skips trunk {trunk}: it has its {limit} calls"),
-            Note::EarlyMediaUnusable { why, .. } => write!(f, "early media cannot be used: {}", printable(why)),
-            Note::WebhookFailed { why, .. } => write!(f, "the webhook did not route it, the next step does: {}", printable(why)),
-            Note::OneWay { who, .. } => write!(f, "one-way audio: nothing from {} for 5 s, though the other side sends", printable(who)),
+            Note::Wedged { trunk, hop } => write!(
+                f,
+                "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"
+            ),
+            Note::TrunkFull { trunk, limit, .. } => {
+                write!(f, "skips trunk {trunk}: it has its {limit} calls")
+            }
+            Note::EarlyMediaUnusable { why, .. } => {
+                write!(f, "early media cannot be used: {}", printable(why))
+            }
+            Note::WebhookFailed { why, .. } => {
+                write!(f, "the webhook did not route it, the next step does: {}", printable(why))
+            }
+            Note::OneWay { who, .. } => write!(
+                f,
+                "one-way audio: nothing from {} for 5 s, though the other side sends",
+                printable(who)
+            ),
             Note::Kicked { .. } => write!(f, "ended by an operator"),
             Note::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
             Note::CallPanicked { .. } => write!(f, "was ended by a bug; other calls go on"),
             Note::Draining { calls } => write!(f, "draining: no new calls, {calls} in progress"),
             Note::DrainEnded => write!(f, "draining is over: new calls are taken again"),
             Note::Reloaded { changes } => write!(f, "configuration reloaded: {changes}"),
-            Note::Dropped { why, remote: Some(remote) } => write!(f, "dropped from {remote}: {why}"),
+            Note::Dropped { why, remote: Some(remote) } => {
+                write!(f, "dropped from {remote}: {why}")
+            }
             Note::Dropped { why, remote: None } => write!(f, "dropped: {why}"),
         }
     }
@@ -137,8 +308,15 @@ impl Note {
     pub fn level(&self) -> Level {
         match self {
             Note::CallRinging { .. } | Note::Quality { .. } | Note::Dropped { .. } => Level::Debug,
-            Note::LoginRefused { .. } | Note::LoginUnchecked { .. } | Note::CallRefused { .. } | Note::TrunkDown { .. } | Note::TrunkNotRegistered { .. } => Level::Warn,
-            Note::Wedged { .. } | Note::TrunkFull { .. } | Note::WebhookFailed { .. } | Note::OneWay { .. } => Level::Warn,
+            Note::LoginRefused { .. }
+            | Note::LoginUnchecked { .. }
+            | Note::CallRefused { .. }
+            | Note::TrunkDown { .. }
+            | Note::TrunkNotRegistered { .. } => Level::Warn,
+            Note::Wedged { .. }
+            | Note::TrunkFull { .. }
+            | Note::WebhookFailed { .. }
+            | Note::OneWay { .. } => Level::Warn,
             Note::MediaPanicked { .. } | Note::CallPanicked { .. } => Level::Error,
             _ => Level::Info,
         }
@@ -171,10 +349,22 @@ impl Note {
     pub fn call(&self) -> Option<CallId> {
         match self {
             Note::CallEnded(cdr) => Some(cdr.call),
-            Note::CallStarted { call, .. } | Note::CallRefused { call, .. } | Note::CallRinging { call } | Note::Quality { call, .. } => Some(*call),
-            Note::CallAnswered { call, .. } | Note::BranchFailed { call, .. } | Note::Redirected { call, .. } | Note::Transferring { call, .. } => Some(*call),
-            Note::TransferFailed { call, .. } | Note::TrunkFull { call, .. } | Note::EarlyMediaUnusable { call, .. } | Note::WebhookFailed { call, .. } => Some(*call),
-            Note::OneWay { call, .. } | Note::Kicked { call } | Note::MediaPanicked { call } | Note::CallPanicked { call } => Some(*call),
+            Note::CallStarted { call, .. }
+            | Note::CallRefused { call, .. }
+            | Note::CallRinging { call }
+            | Note::Quality { call, .. } => Some(*call),
+            Note::CallAnswered { call, .. }
+            | Note::BranchFailed { call, .. }
+            | Note::Redirected { call, .. }
+            | Note::Transferring { call, .. } => Some(*call),
+            Note::TransferFailed { call, .. }
+            | Note::TrunkFull { call, .. }
+            | Note::EarlyMediaUnusable { call, .. }
+            | Note::WebhookFailed { call, .. } => Some(*call),
+            Note::OneWay { call, .. }
+            | Note::Kicked { call }
+            | Note::MediaPanicked { call }
+            | Note::CallPanicked { call } => Some(*call),
             _ => None,
         }
     }
@@ -194,9 +384,17 @@ impl Note {
 
 /// What a record says in one line.
 fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
-    let Some(talked) = cdr.talked() else { return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why)) };
+    let Some(talked) = cdr.talked() else {
+        return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
+    };
     let by = cdr.by.map_or("?", HangupBy::as_str);
-    write!(f, "ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), printable(&cdr.why))?;
+    write!(
+        f,
+        "ended by {by}  {:.1} s  {}{}",
+        talked.as_secs_f32(),
+        quality(cdr),
+        printable(&cdr.why)
+    )?;
     match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
         Some(verdict) => write!(f, "  {}", printable(&verdict.sentence)),
         None => Ok(()),
@@ -208,8 +406,11 @@ fn quality(cdr: &Cdr) -> String {
     let legs = [&cdr.a, &cdr.b];
     let known = legs.iter().copied().flatten();
     let worst = known.clone().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp);
-    let loss = known.map(|s| s.lost as f32 / (s.lost + s.received).max(1) as f32).max_by(f32::total_cmp);
-    let words = |mos: f32| format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default());
+    let loss =
+        known.map(|s| s.lost as f32 / (s.lost + s.received).max(1) as f32).max_by(f32::total_cmp);
+    let words = |mos: f32| {
+        format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default())
+    };
     worst.map(words).unwrap_or_default()
 }
 

@@ -1,9 +1,11 @@
-//! The flight recorder: what happened to each call, kept in memory while it runs and for a while after.
+//! The flight recorder: what happened to each call, kept in memory while it runs and for a while
+//! after.
 //!
-//! Always on, bounded in calls and in bytes. The text of all a call's messages is one piece of memory: what a
-//! message was made of goes back to the allocator while it is warm, and a call that is forgotten later gives back
-//! two pieces instead of hundreds that lie cold (kept by reference, they made a call a quarter dearer). A message
-//! is made readable, and secrets in it are masked, when somebody reads it.
+//! Always on, bounded in calls and in bytes. The text of all a call's messages is one piece of
+//! memory: what a message was made of goes back to the allocator while it is warm, and a call that
+//! is forgotten later gives back two pieces instead of hundreds that lie cold (kept by reference,
+//! they made a call a quarter dearer). A message is made readable, and secrets in it are masked,
+//! when somebody reads it.
 //! Not here: counting packets (`media`), writing records (`journal`).
 
 pub mod draw;
@@ -15,9 +17,9 @@ pub mod verdict;
 use crate::call::{CallId, CallTimer, Cdr};
 pub use crate::config::RecorderLimits as Limits;
 use crate::dialplan::Considered;
+use crate::errors::Code;
 use crate::ids::IdMap;
 use crate::media::session::Event as MediaEvent;
-use crate::errors::Code;
 use crate::observe::Note;
 use crate::sip::message::Message;
 use crate::sip::transaction::Hop;
@@ -46,10 +48,19 @@ pub struct Piece {
 /// What happened; [`Flight::text`] reads the pieces.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone where messages are not to be kept (`whole`).
-    Message { lane: usize, sent: bool, whole: bool, text: Piece },
+    /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone where messages are
+    /// not to be kept (`whole`).
+    Message {
+        lane: usize,
+        sent: bool,
+        whole: bool,
+        text: Piece,
+    },
     /// Something the log says too.
-    Said { code: Code, text: Piece },
+    Said {
+        code: Code,
+        text: Piece,
+    },
     Media(MediaEvent),
     /// A timer of the call ran out.
     Timer(CallTimer),
@@ -105,8 +116,18 @@ pub struct Flight {
 impl Flight {
     fn new(call: CallId, now: Instant, from: &str, to: &str) -> Flight {
         Flight {
-            call, started: now, from: from.to_owned(), to: to.to_owned(), lanes: Vec::new(), entries: VecDeque::with_capacity(USUAL), skipped: 0, cdr: None,
-            text: Vec::with_capacity(USUAL_TEXT), unused: 0, bytes: 256, names: SmallVec::new(),
+            call,
+            started: now,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            lanes: Vec::new(),
+            entries: VecDeque::with_capacity(USUAL),
+            skipped: 0,
+            cdr: None,
+            text: Vec::with_capacity(USUAL_TEXT),
+            unused: 0,
+            bytes: 256,
+            names: SmallVec::new(),
         }
     }
 
@@ -169,7 +190,12 @@ impl Flight {
 
 fn weight(what: &mut What) -> usize {
     let more = match what {
-        What::Routed(all) => all.iter().map(|c| 72 + c.route.len() + c.pattern.len() + c.why_not.as_ref().map_or(0, String::len)).sum(),
+        What::Routed(all) => all
+            .iter()
+            .map(|c| {
+                72 + c.route.len() + c.pattern.len() + c.why_not.as_ref().map_or(0, String::len)
+            })
+            .sum(),
         What::Media(_) => 64,
         what => what.piece().map_or(0, |p| p.length),
     };
@@ -200,7 +226,8 @@ impl Recorder {
         self.shrink();
     }
 
-    /// A call begins, or is refused; `sip_call_id` is that of its INVITE. Nothing is kept where no call is to be.
+    /// A call begins, or is refused; `sip_call_id` is that of its INVITE. Nothing is kept where no
+    /// call is to be.
     pub fn open(&mut self, now: Instant, call: CallId, from: &str, to: &str, sip_call_id: &str) {
         if self.limits.calls == 0 {
             return;
@@ -237,7 +264,11 @@ impl Recorder {
     pub fn received(&mut self, now: Instant, call: CallId, lane: usize, message: &Message) {
         let whole = self.limits.messages;
         self.take_down(now, call, |flight| {
-            let text = if whole { flight.write(&message.parts_of_wire()) } else { flight.write(&[start_line(message).as_bytes()]) };
+            let text = if whole {
+                flight.write(&message.parts_of_wire())
+            } else {
+                flight.write(&[start_line(message).as_bytes()])
+            };
             What::Message { lane, sent: false, whole, text }
         });
     }
@@ -245,8 +276,14 @@ impl Recorder {
     /// A message of `call` went out over `lane`.
     pub fn sent(&mut self, now: Instant, call: CallId, lane: usize, bytes: &[u8]) {
         let whole = self.limits.messages;
-        let kept = if whole { bytes } else { bytes.split(|b| *b == b'\r').next().unwrap_or_default() };
-        self.take_down(now, call, |flight| What::Message { lane, sent: true, whole, text: flight.write(&[kept]) });
+        let kept =
+            if whole { bytes } else { bytes.split(|b| *b == b'\r').next().unwrap_or_default() };
+        self.take_down(now, call, |flight| What::Message {
+            lane,
+            sent: true,
+            whole,
+            text: flight.write(&[kept]),
+        });
     }
 
     /// The log says something of `call`.
@@ -255,7 +292,10 @@ impl Recorder {
             let start = flight.text.len();
             // A Vec takes all that is written to it.
             let _ = write!(flight.text, "{note}");
-            What::Said { code: note.code(), text: Piece { start, length: flight.text.len() - start } }
+            What::Said {
+                code: note.code(),
+                text: Piece { start, length: flight.text.len() - start },
+            }
         });
     }
 
@@ -283,8 +323,14 @@ impl Recorder {
     }
 
     fn shrink(&mut self) {
-        while self.ended.len() > self.limits.calls || (self.bytes > self.limits.memory && !self.ended.is_empty()) {
-            let Some(flight) = self.ended.pop_front().and_then(|oldest| self.flights.remove(&oldest)) else { continue };
+        while self.ended.len() > self.limits.calls
+            || (self.bytes > self.limits.memory && !self.ended.is_empty())
+        {
+            let Some(flight) =
+                self.ended.pop_front().and_then(|oldest| self.flights.remove(&oldest))
+            else {
+                continue;
+            };
             self.bytes = self.bytes.saturating_sub(flight.bytes);
             for name in flight.names {
                 self.names.remove(&name);
@@ -297,11 +343,13 @@ impl Recorder {
         self.flights.get(&call)
     }
 
-    /// The call whose number, as shown, begins with `text`; the newest where several do. `last` is the newest
-    /// of all that are kept.
+    /// The call whose number, as shown, begins with `text`; the newest where several do. `last` is
+    /// the newest of all that are kept.
     pub fn find(&self, text: &str) -> Option<&Flight> {
         let text = text.to_ascii_lowercase();
-        let fits = |f: &&Flight| text == "last" || (text.len() >= 4 && f.call.to_string().starts_with(&text));
+        let fits = |f: &&Flight| {
+            text == "last" || (text.len() >= 4 && f.call.to_string().starts_with(&text))
+        };
         self.flights.values().filter(fits).max_by_key(|f| f.started)
     }
 
@@ -329,7 +377,9 @@ mod tests {
 
     fn cdr(call: CallId, now: Instant) -> Arc<Cdr> {
         let invite = "INVITE sip:1@x SIP/2.0\r\nCall-ID: c\r\n\r\n";
-        let invite = Message::parse(invite.as_bytes().to_vec(), crate::sip::parse::Framing::WebSocket).expect("sound");
+        let invite =
+            Message::parse(invite.as_bytes().to_vec(), crate::sip::parse::Framing::WebSocket)
+                .expect("sound");
         Arc::new(Cdr::new(call, now, &invite))
     }
 
@@ -370,7 +420,11 @@ mod tests {
             }
         }
         assert!(recorder.size().1 <= 110_000, "{:?}", recorder.size());
-        assert!(recorder.get(CallId(0)).is_some() && recorder.get(CallId(1 << 32)).is_none() && recorder.get(CallId(199 << 32)).is_some());
+        assert!(
+            recorder.get(CallId(0)).is_some()
+                && recorder.get(CallId(1 << 32)).is_none()
+                && recorder.get(CallId(199 << 32)).is_some()
+        );
     }
 
     #[test]
@@ -378,9 +432,13 @@ mod tests {
         let (now, call) = (Instant::now(), CallId(5 << 32));
         let mut recorder = Recorder::new(Limits { messages: false, ..Limits::default() });
         recorder.open(now, call, "a", "b", "id");
-        let lane = recorder.add_lane(call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into()).expect("the call is kept");
+        let lane = recorder
+            .add_lane(call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into())
+            .expect("the call is kept");
         recorder.sent(now, call, lane, b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n");
         let flight = recorder.find("last").expect("it is there");
-        assert!(matches!(flight.entries[0].what, What::Message { whole: false, text, .. } if flight.text(text) == b"BYE sip:x SIP/2.0"));
+        assert!(
+            matches!(flight.entries[0].what, What::Message { whole: false, text, .. } if flight.text(text) == b"BYE sip:x SIP/2.0")
+        );
     }
 }

@@ -5,9 +5,9 @@
 //! Not here: authentication, sockets.
 
 use crate::ids::IdMap;
-use crate::sip::preferences::features_of;
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::parse::HeaderName;
+use crate::sip::preferences::features_of;
 use crate::sip::status::Reject;
 use crate::sip::transaction::Flow;
 use crate::sip::{Message, Uri};
@@ -23,7 +23,8 @@ pub const MAX_EXPIRES: u32 = 3_600;
 pub const MAX_BINDINGS: usize = 10;
 /// Seconds a client may be silent (RFC 5626 §4.4.1 Flow-Timer).
 pub const FLOW_TIMER: u32 = 120;
-/// Temporary GRUUs of one phone that stay valid: the newest (RFC 5627 §5.4 would keep all; memory is bounded).
+/// Temporary GRUUs of one phone that stay valid: the newest (RFC 5627 §5.4 would keep all; memory
+/// is bounded).
 const MAX_TEMPORARY: usize = 8;
 /// Most proxies between a browser and us.
 const MAX_PATH: usize = 8;
@@ -76,8 +77,8 @@ pub struct Registrar {
 /// What a REGISTER is judged by besides itself.
 pub struct Circumstances {
     pub flow: Flow,
-    /// 0 to 255: shortens the granted time by up to a fifth, so that a fleet that registered together does
-    /// not come back together.
+    /// 0 to 255: shortens the granted time by up to a fifth, so that a fleet that registered
+    /// together does not come back together.
     pub chance: u8,
     /// Seconds its login is good for; nothing: for ever.
     pub longest: Option<u32>,
@@ -90,11 +91,20 @@ impl Registrar {
     ///
     /// # Errors
     /// The refusal to send.
-    pub fn register(&mut self, now: Instant, user: &str, request: &Message, by: &Circumstances) -> Result<Registered, Reject> {
+    pub fn register(
+        &mut self,
+        now: Instant,
+        user: &str,
+        request: &Message,
+        by: &Circumstances,
+    ) -> Result<Registered, Reject> {
         let flow = by.flow;
         let header_expires = request.header(HeaderName::Expires).and_then(delta_seconds);
         let contacts: Vec<&str> = request.values(HeaderName::Contact).collect();
-        let mut done = Registered { outbound: request.lists(HeaderName::Supported, "outbound"), ..Registered::default() };
+        let mut done = Registered {
+            outbound: request.lists(HeaderName::Supported, "outbound"),
+            ..Registered::default()
+        };
         if contacts.contains(&"*") {
             if contacts.len() > 1 || header_expires != Some(0) {
                 return Err(Reject::new(400, "Contact * stands alone and with Expires 0"));
@@ -110,14 +120,18 @@ impl Registrar {
             let temporary = self.temporary_for(user, &binding, request, &by.token);
             let bindings = self.users.entry(user.to_owned()).or_default();
             let same = |b: &Binding| same_binding(b, &binding);
-            done.replaced.extend(bindings.iter().filter(|b| same(b) && b.flow != flow).map(|b| b.flow));
+            done.replaced
+                .extend(bindings.iter().filter(|b| same(b) && b.flow != flow).map(|b| b.flow));
             bindings.retain(|b| !same(b));
             if expires == 0 {
                 done.removed = true;
                 continue;
             }
             if bindings.len() >= MAX_BINDINGS {
-                return Err(Reject::new(403, format!("{user} has {MAX_BINDINGS} registrations already")));
+                return Err(Reject::new(
+                    403,
+                    format!("{user} has {MAX_BINDINGS} registrations already"),
+                ));
             }
             binding.temporary = temporary;
             bindings.push(binding);
@@ -136,23 +150,43 @@ impl Registrar {
     }
 
     fn wish(
-        &self, now: Instant, user: &str, request: &Message, value: &str, header: Option<u32>, by: &Circumstances,
+        &self,
+        now: Instant,
+        user: &str,
+        request: &Message,
+        value: &str,
+        header: Option<u32>,
+        by: &Circumstances,
     ) -> Result<(Binding, u32), Reject> {
-        let contact = NameAddr::parse(value).map_err(|e| Reject::new(400, format!("Contact: {e}")))?;
-        let asked = contact.params.get("expires").and_then(delta_seconds).or(header).unwrap_or(MAX_EXPIRES);
+        let contact =
+            NameAddr::parse(value).map_err(|e| Reject::new(400, format!("Contact: {e}")))?;
+        let asked =
+            contact.params.get("expires").and_then(delta_seconds).or(header).unwrap_or(MAX_EXPIRES);
         if asked > 0 && asked < MIN_EXPIRES {
             return Err(Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")));
         }
-        // No shorter than the least we grant: a login that runs out within a minute is as good as over.
-        let longest = asked.min(MAX_EXPIRES).min(by.longest.unwrap_or(MAX_EXPIRES).max(MIN_EXPIRES));
-        let granted = (longest - longest / 5 * u32::from(by.chance) / 255).max(MIN_EXPIRES.min(asked));
-        let instance = contact.params.get("+sip.instance").filter(|i| !i.is_empty() && i.len() <= 256);
+        // No shorter than the least we grant: a login that runs out within a minute is as good as
+        // over.
+        let longest =
+            asked.min(MAX_EXPIRES).min(by.longest.unwrap_or(MAX_EXPIRES).max(MIN_EXPIRES));
+        let granted =
+            (longest - longest / 5 * u32::from(by.chance) / 255).max(MIN_EXPIRES.min(asked));
+        let instance =
+            contact.params.get("+sip.instance").filter(|i| !i.is_empty() && i.len() <= 256);
         let reg_id = contact.params.get("reg-id").and_then(|r| r.parse().ok());
-        let q = contact.params.get("q").and_then(|q| q.parse::<f32>().ok()).map_or(1000, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16);
+        let q = contact
+            .params
+            .get("q")
+            .and_then(|q| q.parse::<f32>().ok())
+            .map_or(1000, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16);
         let cseq = request.cseq().map_or(0, |c| c.number);
-        let path: Vec<String> = request.values(HeaderName::Path).take(MAX_PATH + 1).map(str::to_owned).collect();
+        let path: Vec<String> =
+            request.values(HeaderName::Path).take(MAX_PATH + 1).map(str::to_owned).collect();
         if path.len() > MAX_PATH || path.iter().any(|p| NameAddr::parse(p).is_err()) {
-            return Err(Reject::new(400, format!("Path cannot be read, or has more than {MAX_PATH} values")));
+            return Err(Reject::new(
+                400,
+                format!("Path cannot be read, or has more than {MAX_PATH} values"),
+            ));
         }
         let binding = Binding {
             flow: by.flow,
@@ -167,22 +201,37 @@ impl Registrar {
             temporary: None,
         };
         // RFC 3261 §10.3 step 7: an old request of the same client may not undo a newer one.
-        let stale = |b: &&Binding| same_binding(b, &binding) && b.call_id == binding.call_id && b.cseq >= cseq && b.flow == by.flow;
+        let stale = |b: &&Binding| {
+            same_binding(b, &binding)
+                && b.call_id == binding.call_id
+                && b.cseq >= cseq
+                && b.flow == by.flow
+        };
         if self.users.get(user).is_some_and(|all| all.iter().find(stale).is_some()) {
             return Err(Reject::new(500, "REGISTER out of order"));
         }
         Ok((binding, if asked == 0 { 0 } else { granted }))
     }
 
-    /// A new temporary GRUU at each registration of the same Call-ID; another Call-ID ends the old ones
-    /// (RFC 5627 §5.4).
-    fn temporary_for(&mut self, user: &str, binding: &Binding, request: &Message, token: &str) -> Option<String> {
-        let (instance, _) = binding.instance.as_ref().filter(|_| request.lists(HeaderName::Supported, "gruu"))?;
+    /// A new temporary GRUU at each registration of the same Call-ID; another Call-ID ends the old
+    /// ones (RFC 5627 §5.4).
+    fn temporary_for(
+        &mut self,
+        user: &str,
+        binding: &Binding,
+        request: &Message,
+        token: &str,
+    ) -> Option<String> {
+        let (instance, _) =
+            binding.instance.as_ref().filter(|_| request.lists(HeaderName::Supported, "gruu"))?;
         let key = (user.to_owned(), instance.clone());
-        let other_call = |b: &Binding| b.instance.as_ref().is_some_and(|i| i.0 == *instance) && b.call_id != binding.call_id;
+        let other_call = |b: &Binding| {
+            b.instance.as_ref().is_some_and(|i| i.0 == *instance) && b.call_id != binding.call_id
+        };
         let restarted = self.users.get(user).is_some_and(|all| all.iter().any(other_call));
         let issued = self.issued.entry(key).or_default();
-        let surplus = if restarted { issued.len() } else { (issued.len() + 1).saturating_sub(MAX_TEMPORARY) };
+        let surplus =
+            if restarted { issued.len() } else { (issued.len() + 1).saturating_sub(MAX_TEMPORARY) };
         for old in issued.drain(..surplus) {
             self.temporary.remove(&old);
         }
@@ -205,8 +254,14 @@ impl Registrar {
 
     /// The user's living bindings, highest q first.
     pub fn bindings(&self, now: Instant, user: &str) -> Vec<Binding> {
-        let mut bindings: Vec<Binding> =
-            self.users.get(user).into_iter().flatten().filter(|b| b.expires > now).cloned().collect();
+        let mut bindings: Vec<Binding> = self
+            .users
+            .get(user)
+            .into_iter()
+            .flatten()
+            .filter(|b| b.expires > now)
+            .cloned()
+            .collect();
         bindings.sort_by_key(|b| std::cmp::Reverse(b.q));
         bindings
     }
@@ -235,8 +290,13 @@ impl Registrar {
 
     /// Temporary GRUUs live as long as their phone is registered (RFC 5627 §3.1).
     fn forget_temporary(&mut self, user: &str) {
-        let alive = |instance: &str| self.users.get(user).is_some_and(|all| all.iter().any(|b| b.instance.as_ref().is_some_and(|i| i.0 == instance)));
-        let dead: Vec<_> = self.issued.keys().filter(|(u, i)| u == user && !alive(i)).cloned().collect();
+        let alive = |instance: &str| {
+            self.users.get(user).is_some_and(|all| {
+                all.iter().any(|b| b.instance.as_ref().is_some_and(|i| i.0 == instance))
+            })
+        };
+        let dead: Vec<_> =
+            self.issued.keys().filter(|(u, i)| u == user && !alive(i)).cloned().collect();
         for key in dead {
             for token in self.issued.remove(&key).unwrap_or_default() {
                 self.temporary.remove(&token);
@@ -293,7 +353,9 @@ pub fn phones(bindings: Vec<Binding>, wanted: Option<&str>) -> Vec<(u16, Vec<Bin
         if wanted.is_some() && instance.as_deref() != wanted {
             continue;
         }
-        let same = |p: &&mut (u16, Vec<Binding>)| instance.is_some() && p.1[0].instance.as_ref().map(|i| &i.0) == instance.as_ref();
+        let same = |p: &&mut (u16, Vec<Binding>)| {
+            instance.is_some() && p.1[0].instance.as_ref().map(|i| &i.0) == instance.as_ref()
+        };
         match phones.iter_mut().find(same) {
             Some((_, flows)) => flows.push(binding),
             None => phones.push((binding.q, vec![binding])),

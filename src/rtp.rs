@@ -1,4 +1,5 @@
-//! RTP, RTCP, telephone-event and SRTP as bytes, and how it sounds by the numbers. Knows no SDP, sockets or clocks.
+//! RTP, RTCP, telephone-event and SRTP as bytes, and how it sounds by the numbers. Knows no SDP,
+//! sockets or clocks.
 
 pub mod bursts;
 pub mod event;

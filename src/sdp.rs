@@ -1,4 +1,5 @@
-//! Session descriptions (RFC 8866) and offer/answer (RFC 3264, 8829's parts that matter). Knows no SIP.
+//! Session descriptions (RFC 8866) and offer/answer (RFC 3264, 8829's parts that matter). Knows no
+//! SIP.
 
 pub mod crypto;
 pub mod description;

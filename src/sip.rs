@@ -1,4 +1,5 @@
-//! SIP: messages, transactions, dialogs, digest. A body is bytes; calls, users and sockets are unknown here.
+//! SIP: messages, transactions, dialogs, digest. A body is bytes; calls, users and sockets are
+//! unknown here.
 
 pub mod build;
 pub mod capabilities;

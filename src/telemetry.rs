@@ -1,6 +1,8 @@
-//! Traces for OpenTelemetry, one a call, made of its record when it has ended. Behind the feature `otlp`.
+//! Traces for OpenTelemetry, one a call, made of its record when it has ended. Behind the feature
+//! `otlp`.
 //!
-//! No convention for SIP exists; attributes follow Elastic's `sip.*` and OpenTelemetry's own where it has some.
+//! No convention for SIP exists; attributes follow Elastic's `sip.*` and OpenTelemetry's own where
+//! it has some.
 
 #[cfg(feature = "otlp")]
 mod spans;
@@ -30,7 +32,9 @@ impl Telemetry {
     /// Always: this build has no OpenTelemetry.
     #[cfg(not(feature = "otlp"))]
     pub fn start(_: &str) -> anyhow::Result<Telemetry> {
-        anyhow::bail!("this webtrunk was built without OpenTelemetry: build it with --features otlp")
+        anyhow::bail!(
+            "this webtrunk was built without OpenTelemetry: build it with --features otlp"
+        )
     }
 
     /// Tells one call.

@@ -2,8 +2,8 @@
 //!
 //! Not here: a clock. `now` is always an argument, so tests run hours in microseconds.
 
-use std::cmp::Ordering;
 use crate::ids::IdMap;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::hash::Hash;
 use std::time::Instant;
@@ -25,7 +25,8 @@ struct Entry<K> {
 }
 
 impl<K> Ord for Entry<K> {
-    /// The heap's top is its greatest: the earliest, and of those at one time the first that was armed.
+    /// The heap's top is its greatest: the earliest, and of those at one time the first that was
+    /// armed.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.serial).cmp(&(self.at, self.serial))
     }
@@ -68,7 +69,8 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         self.compact();
     }
 
-    /// Arms `key` for `at` unless it fires earlier already; saves work where deadlines only move later.
+    /// Arms `key` for `at` unless it fires earlier already; saves work where deadlines only move
+    /// later.
     pub fn set_if_earlier(&mut self, key: K, at: Instant) {
         if self.armed.get(&key).is_none_or(|(armed, _)| at < *armed) {
             self.set(key, at);

@@ -16,9 +16,9 @@ use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Instant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Messages that may wait for one connection; beyond it the connection is closed, others go on.
@@ -52,13 +52,26 @@ pub enum Arrival {
     Input(Input),
     Work(Work),
     /// Another configuration, checked.
-    Reload { config: Box<Config>, changes: String },
+    Reload {
+        config: Box<Config>,
+        changes: String,
+    },
     /// A connection was accepted; `send` reaches its writer.
-    Flow { flow: Flow, kind: FlowKind, remote: SocketAddr, send: mpsc::Sender<Bytes> },
+    Flow {
+        flow: Flow,
+        kind: FlowKind,
+        remote: SocketAddr,
+        send: mpsc::Sender<Bytes>,
+    },
     /// A connection we opened is gone.
-    Disconnected { hop: Hop },
+    Disconnected {
+        hop: Hop,
+    },
     /// A message could not even be framed.
-    Malformed { remote: SocketAddr, why: crate::sip::ParseError },
+    Malformed {
+        remote: SocketAddr,
+        why: crate::sip::ParseError,
+    },
 }
 
 /// An IPv4 address that came in by an IPv6 socket, as itself.
@@ -69,7 +82,9 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 /// `to` as a socket bound like `own` must be told it.
 pub fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
     match to {
-        SocketAddr::V4(v4) if own_is_ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        SocketAddr::V4(v4) if own_is_ipv6 => {
+            SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+        }
         other => other,
     }
 }

@@ -1,6 +1,7 @@
 //! What is known of each trunk beyond its configuration: health, registrations both ways, its pace.
 //!
-//! Not here: sending. The gateway sends what these machines ask for and brings back what came of it.
+//! Not here: sending. The gateway sends what these machines ask for and brings back what came of
+//! it.
 
 pub mod registration;
 
@@ -95,7 +96,11 @@ impl TrunkState {
     fn new(now: Instant, trunk: &Trunk) -> TrunkState {
         TrunkState {
             next_probe: trunk.probe.map(|_| now),
-            registrations: trunk.registrars.iter().map(|r| Registration::new(now, r.clone(), trunk.register_expires)).collect(),
+            registrations: trunk
+                .registrars
+                .iter()
+                .map(|r| Registration::new(now, r.clone(), trunk.register_expires))
+                .collect(),
             ..TrunkState::default()
         }
     }
@@ -145,7 +150,11 @@ impl TrunkState {
     /// A probe goes out now.
     pub fn probing(&mut self, now: Instant, interval: Option<Duration>) {
         self.probe_sent = Some(now);
-        let own = if self.health == Health::Down { interval.map(|i| i.min(DOWN_PROBE)) } else { interval };
+        let own = if self.health == Health::Down {
+            interval.map(|i| i.min(DOWN_PROBE))
+        } else {
+            interval
+        };
         self.next_probe = own.map(|i| now + i);
     }
 
@@ -165,10 +174,22 @@ impl TrunkState {
             return Err((Code::TRUNK_DISABLED, "an operator has disabled it".to_owned()));
         }
         if self.health == Health::Down {
-            return Err((Code::TRUNK_DOWN, format!("it is down: {}", self.last_failure.as_deref().unwrap_or("no answer to OPTIONS"))));
+            return Err((
+                Code::TRUNK_DOWN,
+                format!(
+                    "it is down: {}",
+                    self.last_failure.as_deref().unwrap_or("no answer to OPTIONS")
+                ),
+            ));
         }
         match self.paused_until.filter(|until| *until > now) {
-            Some(until) => Err((Code::TRUNK_FAILED, format!("it asked for {} s of rest", until.saturating_duration_since(now).as_secs().max(1)))),
+            Some(until) => Err((
+                Code::TRUNK_FAILED,
+                format!(
+                    "it asked for {} s of rest",
+                    until.saturating_duration_since(now).as_secs().max(1)
+                ),
+            )),
             None => Ok(()),
         }
     }
@@ -190,7 +211,13 @@ pub struct Trunks {
 impl Trunks {
     /// The trunks of `config`; the first probes and registrations are due at once.
     pub fn new(now: Instant, config: &Config) -> Trunks {
-        Trunks { states: config.trunks.values().map(|t| (t.name.clone(), TrunkState::new(now, t))).collect() }
+        Trunks {
+            states: config
+                .trunks
+                .values()
+                .map(|t| (t.name.clone(), TrunkState::new(now, t)))
+                .collect(),
+        }
     }
 
     /// The trunks of another configuration: who stays where it was keeps what is known of it.
@@ -200,11 +227,16 @@ impl Trunks {
             let fresh = TrunkState::new(now, trunk);
             let state = match before.remove(&trunk.name) {
                 Some(mut kept) => {
-                    let same = kept.registrations.iter().map(|r| &r.registrar).eq(fresh.registrations.iter().map(|r| &r.registrar));
+                    let same = kept
+                        .registrations
+                        .iter()
+                        .map(|r| &r.registrar)
+                        .eq(fresh.registrations.iter().map(|r| &r.registrar));
                     if !same {
                         kept.registrations = fresh.registrations;
                     }
-                    kept.next_probe = if trunk.probe.is_some() { kept.next_probe.or(Some(now)) } else { None };
+                    kept.next_probe =
+                        if trunk.probe.is_some() { kept.next_probe.or(Some(now)) } else { None };
                     kept
                 }
                 None => fresh,
@@ -290,12 +322,21 @@ mod tests {
             assert_eq!(trunk.missed(at(n), "silence".into()), None);
         }
         trunk.answered(at(3));
-        assert!((4..6).all(|n| trunk.missed(at(n), "silence".into()).is_none()), "counting began again");
-        assert_eq!(trunk.missed(at(6), "silence".into()), Some(Change::Down { why: "silence".into() }));
+        assert!(
+            (4..6).all(|n| trunk.missed(at(n), "silence".into()).is_none()),
+            "counting began again"
+        );
+        assert_eq!(
+            trunk.missed(at(6), "silence".into()),
+            Some(Change::Down { why: "silence".into() })
+        );
         assert!(trunk.usable(at(6)).is_err());
         assert_eq!(trunk.missed(at(7), "silence".into()), None, "said once");
         assert_eq!(trunk.answered(at(8)), None, "one answer is no recovery");
-        assert_eq!(trunk.answered(at(9)), Some(Change::Up { was_down_for: Some(Duration::from_secs(3)) }));
+        assert_eq!(
+            trunk.answered(at(9)),
+            Some(Change::Up { was_down_for: Some(Duration::from_secs(3)) })
+        );
         assert!(trunk.usable(at(9)).is_ok());
     }
 

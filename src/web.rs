@@ -1,4 +1,5 @@
-//! The web port: the page, liveness, and the door to SIP over WebSocket. All files are in the binary.
+//! The web port: the page, liveness, and the door to SIP over WebSocket. All files are in the
+//! binary.
 
 pub mod docs;
 
@@ -18,8 +19,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -29,7 +30,8 @@ use tower::ServiceExt;
 
 /// Connections at once; each costs a few kilobytes.
 const MAX_CONNECTIONS: usize = 12_000;
-/// Connections of one address at once. This machine itself is excepted: a proxy in front of us is one address.
+/// Connections of one address at once. This machine itself is excepted: a proxy in front of us is
+/// one address.
 const MAX_PER_SOURCE: usize = 100;
 /// TLS handshakes at once: the rest waits, so that registered users are not starved.
 const MAX_HANDSHAKES: usize = 64;
@@ -61,11 +63,30 @@ pub struct Web {
 impl Web {
     /// A web port with nothing connected.
     pub fn new(
-        inbox: Inbox, config: &Config, tls: Option<tokio_rustls::TlsAcceptor>, gauges: watch::Receiver<Gauges>, api: Router, page_token: Option<String>,
+        inbox: Inbox,
+        config: &Config,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+        gauges: watch::Receiver<Gauges>,
+        api: Router,
+        page_token: Option<String>,
     ) -> Web {
         let handshakes = Semaphore::new(MAX_HANDSHAKES);
-        let (origins, domain, login) = (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
-        Web { inbox, origins, domain, login, gauges, api, page_token, tls, connections: AtomicUsize::new(0), sources: Mutex::default(), handshakes, streams: None }
+        let (origins, domain, login) =
+            (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
+        Web {
+            inbox,
+            origins,
+            domain,
+            login,
+            gauges,
+            api,
+            page_token,
+            tls,
+            connections: AtomicUsize::new(0),
+            sources: Mutex::default(),
+            handshakes,
+            streams: None,
+        }
     }
 
     /// Lets pages of these origins in from now on.
@@ -140,8 +161,8 @@ pub async fn serve(listener: TcpListener, web: Arc<Web>) {
     }
 }
 
-/// The connection, unless its first byte is that of a framed STUN check: neither HTTP nor TLS begins with nought.
-/// Such a one is a browser's media, and a worker's.
+/// The connection, unless its first byte is that of a framed STUN check: neither HTTP nor TLS
+/// begins with nought. Such a one is a browser's media, and a worker's.
 async fn spoken(stream: tokio::net::TcpStream, web: &Web) -> Option<tokio::net::TcpStream> {
     let Some(streams) = &web.streams else { return Some(stream) };
     let mut first = [0];
@@ -155,7 +176,11 @@ async fn spoken(stream: tokio::net::TcpStream, web: &Web) -> Option<tokio::net::
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, remote: SocketAddr, seat: Arc<Seat>) {
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    remote: SocketAddr,
+    seat: Arc<Seat>,
+) {
     let service = service_fn(move |request| {
         let seat = seat.clone();
         async move {
@@ -198,11 +223,17 @@ fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
 
 /// A script for pages of other origins.
 fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
+    response
+        .headers_mut()
+        .insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     response
 }
 
-fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &Arc<Seat>) -> Response<Full<Bytes>> {
+fn respond(
+    request: Request<hyper::body::Incoming>,
+    remote: SocketAddr,
+    seat: &Arc<Seat>,
+) -> Response<Full<Bytes>> {
     let web = &seat.web;
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
@@ -212,35 +243,69 @@ fn respond(request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &A
         // Clients that know no path ask at the root: baresip does.
         "/" if upgrades => upgrade(request, remote, seat),
         "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
-        "/phone.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js")),
-        "/button.html" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/button.html")),
+        "/phone.js" => {
+            file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js"))
+        }
+        "/button.html" => {
+            file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/button.html"))
+        }
         // Other origins' pages embed it; which of them may connect is for web.origins to say.
-        "/call-button.js" => embeddable(file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/call-button.js"))),
-        "/console.js" => file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/console.js")),
-        "/console.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console.css")),
-        "/phone.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css")),
-        "/jssip.js" => embeddable(file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/dist/jssip.js"))),
-        "/docs.css" => file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/docs.css")),
-        path if path == "/docs" || path.starts_with("/docs/") => match docs::page(path.trim_start_matches("/docs")) {
-            Some(page) => file(StatusCode::OK, "text/html; charset=utf-8", page),
-            None => text(StatusCode::NOT_FOUND, "no such page of the book\n"),
-        },
+        "/call-button.js" => embeddable(file(
+            StatusCode::OK,
+            "text/javascript; charset=utf-8",
+            include_str!("web/call-button.js"),
+        )),
+        "/console.js" => {
+            file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/console.js"))
+        }
+        "/console.css" => {
+            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console.css"))
+        }
+        "/phone.css" => {
+            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css"))
+        }
+        "/jssip.js" => embeddable(file(
+            StatusCode::OK,
+            "text/javascript; charset=utf-8",
+            include_str!("web/dist/jssip.js"),
+        )),
+        "/docs.css" => {
+            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/docs.css"))
+        }
+        path if path == "/docs" || path.starts_with("/docs/") => {
+            match docs::page(path.trim_start_matches("/docs")) {
+                Some(page) => file(StatusCode::OK, "text/html; charset=utf-8", page),
+                None => text(StatusCode::NOT_FOUND, "no such page of the book\n"),
+            }
+        }
         "/settings.json" => settings(&request, remote, web),
         "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if web.gauges.borrow().draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" if web.gauges.borrow().draining => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        }
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/sip" => upgrade(request, remote, seat),
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     }
 }
 
-/// What the page needs to know; the demo's login goes to pages opened on this machine by its own name only.
-fn settings(request: &Request<hyper::body::Incoming>, remote: SocketAddr, web: &Web) -> Response<Full<Bytes>> {
+/// What the page needs to know; the demo's login goes to pages opened on this machine by its own
+/// name only.
+fn settings(
+    request: &Request<hyper::body::Incoming>,
+    remote: SocketAddr,
+    web: &Web,
+) -> Response<Full<Bytes>> {
     let host = host_of(request).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
     // The name guards against a foreign page that rebinds its DNS name to this address.
-    let own = matches!(name, "localhost" | "127.0.0.1" | "[::1]") && remote.ip().to_canonical().is_loopback();
-    let login = web.login.as_ref().filter(|_| own).map(|(user, password)| serde_json::json!({ "user": user, "password": password }));
+    let own = matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+        && remote.ip().to_canonical().is_loopback();
+    let login = web
+        .login
+        .as_ref()
+        .filter(|_| own)
+        .map(|(user, password)| serde_json::json!({ "user": user, "password": password }));
     let token = web.page_token.as_ref().filter(|_| own);
     let body = serde_json::json!({ "domain": web.domain, "login": login, "token": token, "version": env!("CARGO_PKG_VERSION") });
     file(StatusCode::OK, "application/json", body.to_string())
@@ -250,17 +315,28 @@ fn host_of(request: &Request<hyper::body::Incoming>) -> Option<String> {
     request.headers().get(header::HOST)?.to_str().ok().map(str::to_ascii_lowercase)
 }
 
-/// Exact scheme, host and port: the page's own, or one on the list. A client without Origin is no browser.
+/// Exact scheme, host and port: the page's own, or one on the list. A client without Origin is no
+/// browser.
 fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     let scheme = if web.tls.is_some() { "https" } else { "http" };
-    let own = host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
-    own || web.origins.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|o| o.eq_ignore_ascii_case(origin))
+    let own =
+        host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
+    own || web
+        .origins
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .any(|o| o.eq_ignore_ascii_case(origin))
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.
-fn upgrade(mut request: Request<hyper::body::Incoming>, remote: SocketAddr, seat: &Arc<Seat>) -> Response<Full<Bytes>> {
+fn upgrade(
+    mut request: Request<hyper::body::Incoming>,
+    remote: SocketAddr,
+    seat: &Arc<Seat>,
+) -> Response<Full<Bytes>> {
     let web = &seat.web;
     let lists = |name: header::HeaderName, wanted: &str| {
         let values = request.headers().get_all(name);
@@ -271,12 +347,18 @@ fn upgrade(mut request: Request<hyper::body::Incoming>, remote: SocketAddr, seat
         return text(StatusCode::BAD_REQUEST, "this is the door for SIP over WebSocket\n");
     }
     if !lists(header::SEC_WEBSOCKET_VERSION, "13") {
-        let mut response = text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is spoken here\n");
-        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        let mut response =
+            text(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is spoken here\n");
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     }
     if !lists(header::SEC_WEBSOCKET_PROTOCOL, "sip") {
-        return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Protocol: sip is required (RFC 7118)\n");
+        return text(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Protocol: sip is required (RFC 7118)\n",
+        );
     }
     if !origin_allowed(&request, web) {
         return text(StatusCode::FORBIDDEN, "this origin is not in web.origins\n");
@@ -320,8 +402,19 @@ mod tests {
     fn one_address_holds_a_hundred_connections_and_gives_them_back() {
         let (core, _inbox) = tokio::sync::mpsc::channel(1);
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
-        let (config, _) = crate::config::check::parse_embedded("[server]\ndomain = \"x\"\n", &[("default", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let web = Web::new(Inbox::new(core), &config, None, watch::channel(Gauges::default()).1, Router::new(), None);
+        let (config, _) = crate::config::check::parse_embedded(
+            "[server]\ndomain = \"x\"\n",
+            &[("default", plan)],
+        )
+        .unwrap_or_else(|p| panic!("{p}"));
+        let web = Web::new(
+            Inbox::new(core),
+            &config,
+            None,
+            watch::channel(Gauges::default()).1,
+            Router::new(),
+            None,
+        );
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         assert_eq!((0..150).filter(|_| web.enter(one)).count(), 100);
         assert!(web.enter(other));

@@ -1,7 +1,7 @@
 //! A media worker: a plain thread with its own sockets and the sessions that live on them.
 //!
-//! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN check);
-//! each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
+//! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN
+//! check); each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
 pub mod lateness;
 mod load;
@@ -35,22 +35,65 @@ pub enum OpenKind {
 /// What a call asks of its session. `session` is the call's number.
 #[derive(Debug)]
 pub enum Command {
-    Open { session: u64, end: EndId, kind: OpenKind, ssrc: u32, cname: String, seed: u64 },
-    Configure { session: u64, end: EndId, settings: Box<Settings> },
-    Bridge { session: u64, a: EndId, b: EndId },
+    Open {
+        session: u64,
+        end: EndId,
+        kind: OpenKind,
+        ssrc: u32,
+        cname: String,
+        seed: u64,
+    },
+    Configure {
+        session: u64,
+        end: EndId,
+        settings: Box<Settings>,
+    },
+    Bridge {
+        session: u64,
+        a: EndId,
+        b: EndId,
+    },
     /// Nothing goes to this end, and nothing of it anywhere.
-    Part { session: u64, end: EndId },
-    Play { session: u64, end: EndId, source: Source },
-    Echo { session: u64, end: EndId, delay: Duration },
-    Digit { session: u64, end: EndId, event: u8, length: Duration },
-    CloseEnd { session: u64, end: EndId },
-    Close { session: u64 },
+    Part {
+        session: u64,
+        end: EndId,
+    },
+    Play {
+        session: u64,
+        end: EndId,
+        source: Source,
+    },
+    Echo {
+        session: u64,
+        end: EndId,
+        delay: Duration,
+    },
+    Digit {
+        session: u64,
+        end: EndId,
+        event: u8,
+        length: Duration,
+    },
+    CloseEnd {
+        session: u64,
+        end: EndId,
+    },
+    Close {
+        session: u64,
+    },
 }
 
 /// A command as the thread takes it: with the sockets of the end it opens.
 enum Order {
     Command(Command),
-    Open { session: u64, end: EndId, kind: Opening, ssrc: u32, cname: String, seed: u64 },
+    Open {
+        session: u64,
+        end: EndId,
+        kind: Opening,
+        ssrc: u32,
+        cname: String,
+        seed: u64,
+    },
     /// A browser's connection, taken by the web port.
     Stream(std::net::TcpStream),
     Stop,
@@ -80,11 +123,23 @@ pub struct Behind;
 pub enum Notice {
     /// The end's own address; only the port is meaningful.
     /// `tcp`: browsers may come to that port over TCP too.
-    Opened { end: EndId, address: SocketAddr, tcp: bool },
-    OpenFailed { end: EndId, why: String },
+    Opened {
+        end: EndId,
+        address: SocketAddr,
+        tcp: bool,
+    },
+    OpenFailed {
+        end: EndId,
+        why: String,
+    },
     Media(MediaEvent),
-    EndClosed { end: EndId, statistics: Box<Statistics> },
-    Closed { statistics: Vec<(EndId, Statistics)> },
+    EndClosed {
+        end: EndId,
+        statistics: Box<Statistics>,
+    },
+    Closed {
+        statistics: Vec<(EndId, Statistics)>,
+    },
     Panicked,
 }
 
@@ -105,12 +160,18 @@ pub struct Worker {
 const QUEUE: usize = 4_096;
 
 impl Worker {
-    /// Binds the browsers' port and starts the thread; `tell` takes its notices and must not block for long.
+    /// Binds the browsers' port and starts the thread; `tell` takes its notices and must not block
+    /// for long.
     ///
     /// # Errors
     /// The port cannot be bound.
     pub fn start(
-        name: &str, browser: SocketAddr, streamed: Streamed, ports: Arc<PortRange>, identity: Arc<Identity>, late: Arc<Lateness>,
+        name: &str,
+        browser: SocketAddr,
+        streamed: Streamed,
+        ports: Arc<PortRange>,
+        identity: Arc<Identity>,
+        late: Arc<Lateness>,
         tell: impl Fn(u64, Notice) + Send + 'static,
     ) -> io::Result<Worker> {
         let poll = Poll::new()?;
@@ -120,23 +181,43 @@ impl Worker {
         let browser_address = socket.local_addr()?;
         let listener = listener(browser, browser_address, streamed)?;
         let tcp = streamed == Streamed::ByWeb || listener.is_some();
-        let listener = listener.map(mio::net::TcpListener::from_std).map(|mut l| poll.registry().register(&mut l, running::LISTENER, mio::Interest::READABLE).map(|()| l)).transpose()?;
+        let listener = listener
+            .map(mio::net::TcpListener::from_std)
+            .map(|mut l| {
+                poll.registry()
+                    .register(&mut l, running::LISTENER, mio::Interest::READABLE)
+                    .map(|()| l)
+            })
+            .transpose()?;
         let (orders, inbox) = sync_channel(QUEUE);
         let range = ports.clone();
         let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || Running::new(poll, inbox, (socket, listener), range, (identity, late), Box::new(tell)).run())?;
-        Ok(Worker { orders, waker, ports, thread: Some(thread), behind: Cell::new(false), patient: Cell::new(false), browser_address, tcp })
+        let thread = thread.spawn(move || {
+            Running::new(poll, inbox, (socket, listener), range, (identity, late), Box::new(tell))
+                .run()
+        })?;
+        Ok(Worker {
+            orders,
+            waker,
+            ports,
+            thread: Some(thread),
+            behind: Cell::new(false),
+            patient: Cell::new(false),
+            browser_address,
+            tcp,
+        })
     }
 
-    /// Hands a command over; the thread sees it after [`wake`](Self::wake). An end is opened here and now, so
-    /// that its address needs no way there and back: the notice comes as the result.
+    /// Hands a command over; the thread sees it after [`wake`](Self::wake). An end is opened here
+    /// and now, so that its address needs no way there and back: the notice comes as the result.
     ///
     /// # Errors
     /// The worker is so far behind that it cannot take it.
     pub fn command(&self, command: Command) -> Result<Option<Notice>, Behind> {
         let Command::Open { session, end, kind, ssrc, cname, seed } = command else {
             // To wake a thread costs as much as closing a session: it is done with what comes next.
-            let waits = if matches!(command, Command::Close { .. }) { &self.patient } else { &self.behind };
+            let waits =
+                if matches!(command, Command::Close { .. }) { &self.patient } else { &self.behind };
             self.order(Order::Command(command))?;
             waits.set(true);
             return Ok(None);
@@ -148,17 +229,25 @@ impl Worker {
                     let address = self.ports.address(pair.port);
                     (Opening::Trunk { nat, pair }, address)
                 }
-                Err(e) => return Ok(Some(Notice::OpenFailed { end, why: format!("no media port: {e}") })),
+                Err(e) => {
+                    return Ok(Some(Notice::OpenFailed {
+                        end,
+                        why: format!("no media port: {e}"),
+                    }));
+                }
             },
         };
-        // No wake for this: until the end is configured nobody is heard on it, and what a browser sends wakes.
+        // No wake for this: until the end is configured nobody is heard on it, and what a browser
+        // sends wakes.
         self.order(Order::Open { session, end, kind, ssrc, cname, seed })?;
         Ok(Some(Notice::Opened { end, address, tcp: self.tcp && address == self.browser_address }))
     }
 
     fn order(&self, order: Order) -> Result<(), Behind> {
         self.orders.try_send(order).map_err(|refused| {
-            if let TrySendError::Full(Order::Open { kind: Opening::Trunk { pair, .. }, .. }) = refused {
+            if let TrySendError::Full(Order::Open { kind: Opening::Trunk { pair, .. }, .. }) =
+                refused
+            {
                 self.ports.give_back(pair, Instant::now());
             }
             Behind
@@ -210,12 +299,18 @@ impl Worker {
     }
 }
 
-/// TCP at the number of the browsers' UDP port. Where that number was the system's to choose, it may be taken.
-fn listener(wanted: SocketAddr, at: SocketAddr, streamed: Streamed) -> io::Result<Option<std::net::TcpListener>> {
+/// TCP at the number of the browsers' UDP port. Where that number was the system's to choose, it
+/// may be taken.
+fn listener(
+    wanted: SocketAddr,
+    at: SocketAddr,
+    streamed: Streamed,
+) -> io::Result<Option<std::net::TcpListener>> {
     if streamed != Streamed::Own {
         return Ok(None);
     }
-    let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     if at.is_ipv6() {
@@ -238,12 +333,14 @@ impl Drop for Worker {
     }
 }
 
-/// Bytes the kernel may keep of a socket while the thread does not run: of a thousand browsers on one port some 100 ms,
-/// more than the stalls of a busy host. The kernel caps it at its own limit (`net.core.rmem_max`).
+/// Bytes the kernel may keep of a socket while the thread does not run: of a thousand browsers on
+/// one port some 100 ms, more than the stalls of a busy host. The kernel caps it at its own limit
+/// (`net.core.rmem_max`).
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {

@@ -23,7 +23,8 @@ fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-/// The functions under `#[test]`, and in `proptest!`, of all sources; the cases of SIPp; those of the browser suite.
+/// The functions under `#[test]`, and in `proptest!`, of all sources; the cases of SIPp; those of
+/// the browser suite.
 fn tests() -> BTreeSet<String> {
     let mut files = Vec::new();
     rust_files(&root().join("src"), &mut files);
@@ -35,17 +36,31 @@ fn tests() -> BTreeSet<String> {
         for line in text.lines().map(str::trim) {
             if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 marked = true;
-            } else if let Some(name) = line.trim_start_matches("async ").strip_prefix("fn ").filter(|_| marked) {
+            } else if let Some(name) =
+                line.trim_start_matches("async ").strip_prefix("fn ").filter(|_| marked)
+            {
                 found.insert(name.split('(').next().unwrap_or_default().to_owned());
                 marked = false;
             }
         }
     }
     let cases = fs::read_to_string(root().join("interop/sipp/cases.py")).expect("readable");
-    found.extend(cases.lines().filter_map(|l| l.strip_prefix("case(\"")).filter_map(|l| l.split('"').next()).map(str::to_owned));
+    found.extend(
+        cases
+            .lines()
+            .filter_map(|l| l.strip_prefix("case(\""))
+            .filter_map(|l| l.split('"').next())
+            .map(str::to_owned),
+    );
     for suite in ["suite.mjs", "signalling.mjs"] {
-        let text = fs::read_to_string(root().join("interop/chromium").join(suite)).expect("readable");
-        found.extend(text.lines().filter_map(|l| l.trim().strip_prefix("test(\"")).filter_map(|l| l.split("\", ").next()).map(|n| format!("interop: {n}")));
+        let text =
+            fs::read_to_string(root().join("interop/chromium").join(suite)).expect("readable");
+        found.extend(
+            text.lines()
+                .filter_map(|l| l.trim().strip_prefix("test(\""))
+                .filter_map(|l| l.split("\", ").next())
+                .map(|n| format!("interop: {n}")),
+        );
     }
     found
 }
@@ -61,13 +76,17 @@ struct Row<'a> {
 
 fn row(line: &str) -> Row<'_> {
     let parts: Vec<&str> = line.splitn(4, " | ").collect();
-    let [section, role, requirement, shown_by] = parts.as_slice() else { panic!("four columns: {line}") };
+    let [section, role, requirement, shown_by] = parts.as_slice() else {
+        panic!("four columns: {line}")
+    };
     let no = requirement.strip_prefix("no: ");
     // A browser case's name may hold commas: each begins with its own word.
     let mut names: Vec<String> = Vec::new();
     for piece in shown_by.split(", ") {
         match names.last_mut() {
-            Some(last) if last.starts_with("interop: ") && !piece.starts_with("interop: ") => last.push_str(&format!(", {piece}")),
+            Some(last) if last.starts_with("interop: ") && !piece.starts_with("interop: ") => {
+                last.push_str(&format!(", {piece}"))
+            }
             _ => names.push(piece.to_owned()),
         }
     }
@@ -76,21 +95,42 @@ fn row(line: &str) -> Row<'_> {
 
 #[test]
 fn every_requirement_names_tests_that_exist_and_the_published_table_is_this_one() {
-    let (known, text) = (tests(), fs::read_to_string(root().join("tests/conformance/requirements.txt")).expect("readable"));
+    let (known, text) = (
+        tests(),
+        fs::read_to_string(root().join("tests/conformance/requirements.txt")).expect("readable"),
+    );
     let (mut table, mut rows, mut refused, mut missing) = (String::new(), 0, 0, Vec::new());
     for line in text.lines().filter(|l| !l.trim().is_empty()) {
         if let Some(title) = line.strip_prefix("# ") {
-            let _ = write!(table, "\n## {title}\n\n| § | role | requirement | status | shown by |\n| --- | --- | --- | --- | --- |\n");
+            let _ = write!(
+                table,
+                "\n## {title}\n\n| § | role | requirement | status | shown by |\n| --- | --- | --- | --- | --- |\n"
+            );
             continue;
         }
         let row = row(line);
         rows += 1;
         refused += usize::from(row.no.is_some());
-        assert!(!row.shown_by.is_empty() && ["UAC", "UAS", "REG", "B2BUA", "both"].contains(&row.role), "{line}");
-        missing.extend(row.shown_by.iter().filter(|t| !known.contains(*t)).map(|t| format!("{} § {}: {t}", row.requirement, row.section)));
+        assert!(
+            !row.shown_by.is_empty() && ["UAC", "UAS", "REG", "B2BUA", "both"].contains(&row.role),
+            "{line}"
+        );
+        missing.extend(
+            row.shown_by
+                .iter()
+                .filter(|t| !known.contains(*t))
+                .map(|t| format!("{} § {}: {t}", row.requirement, row.section)),
+        );
         let status = if row.no.is_some() { "no" } else { "yes" };
         let shown: Vec<String> = row.shown_by.iter().map(|t| format!("`{t}`")).collect();
-        let _ = writeln!(table, "| {} | {} | {} | {status} | {} |", row.section, row.role, row.requirement, shown.join(", "));
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {status} | {} |",
+            row.section,
+            row.role,
+            row.requirement,
+            shown.join(", ")
+        );
     }
     assert!(missing.is_empty(), "rows name tests that do not exist:\n{}", missing.join("\n"));
     assert!(rows >= 250, "{rows} rows");
@@ -105,5 +145,9 @@ fn every_requirement_names_tests_that_exist_and_the_published_table_is_this_one(
     if std::env::var("WEBTRUNK_BLESS").is_ok() {
         fs::write(&published, &expected).expect("writable");
     }
-    assert_eq!(fs::read_to_string(&published).unwrap_or_default(), expected, "WEBTRUNK_BLESS=1 writes it anew");
+    assert_eq!(
+        fs::read_to_string(&published).unwrap_or_default(),
+        expected,
+        "WEBTRUNK_BLESS=1 writes it anew"
+    );
 }

@@ -1,27 +1,38 @@
-//! Properties: no input panics, what we write can be read, nothing is injected, and the crates we measure
-//! ourselves against agree.
+//! Properties: no input panics, what we write can be read, nothing is injected, and the crates we
+//! measure ourselves against agree.
 
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
 use webtrunk::media::stun::BindingRequest;
+use webtrunk::recorder::{ladder, mask};
 use webtrunk::rtp::Packet;
 use webtrunk::sdp::Description;
-use webtrunk::recorder::{ladder, mask};
 use webtrunk::sip::build::{Writer, name_addr};
 use webtrunk::sip::parse::{Framing, HeaderName, Index};
 use webtrunk::sip::stream::{Frame, Framer};
 use webtrunk::sip::{Message, Method, Uri};
 
 fn exercise(message: &Message) {
-    // What the flight recorder shows of it: nothing a terminal or a page could run, and a message again where it was one.
+    // What the flight recorder shows of it: nothing a terminal or a page could run, and a message
+    // again where it was one.
     let shown = mask::readable_message(message);
     assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
     assert!(!ladder::summary(message).chars().any(char::is_control));
     let _ = Message::parse(mask::wire(&shown).into_bytes(), Framing::WebSocket);
 
-    let _ = (message.check(), message.via().map(|v| v.branch().map(str::to_owned)), message.from().map(|f| f.display_name().into_owned()));
-    let _ = (message.to().map(|t| t.tag().map(str::to_owned)), message.contact().is_some(), message.cseq(), message.max_forwards(), message.body().len());
+    let _ = (
+        message.check(),
+        message.via().map(|v| v.branch().map(str::to_owned)),
+        message.from().map(|f| f.display_name().into_owned()),
+    );
+    let _ = (
+        message.to().map(|t| t.tag().map(str::to_owned)),
+        message.contact().is_some(),
+        message.cseq(),
+        message.max_forwards(),
+        message.body().len(),
+    );
     let _ = message.headers().count();
 }
 
@@ -32,7 +43,9 @@ fn corpus() -> Vec<Vec<u8>> {
         let folder = folder.expect("a folder").path();
         if folder.is_dir() {
             let files = fs::read_dir(folder).expect("readable").map(|e| e.expect("a file").path());
-            let messages = files.filter(|p| p.extension().is_some_and(|e| e == "sip")).map(|p| fs::read(p).expect("readable"));
+            let messages = files
+                .filter(|p| p.extension().is_some_and(|e| e == "sip"))
+                .map(|p| fs::read(p).expect("readable"));
             // Keep-alives were captured too; they are no messages.
             all.extend(messages.filter(|m| m.len() > 4));
         }
@@ -124,14 +137,18 @@ proptest! {
 #[test]
 fn every_real_message_is_sound_and_survives_reading_and_writing_its_parts() {
     for bytes in corpus() {
-        let message = Message::parse(bytes.clone(), Framing::Datagram).unwrap_or_else(|e| panic!("{e}\n{}", String::from_utf8_lossy(&bytes)));
+        let message = Message::parse(bytes.clone(), Framing::Datagram)
+            .unwrap_or_else(|e| panic!("{e}\n{}", String::from_utf8_lossy(&bytes)));
         message.check().unwrap_or_else(|e| panic!("{e}\n{}", String::from_utf8_lossy(&bytes)));
         if message.is_request() {
             let ok = Writer::response(&message, 200, Some("t")).end();
             let ok = Message::parse(ok.to_vec(), Framing::WebSocket).expect("our response");
             ok.check().expect("sound");
             assert_eq!((ok.call_id(), ok.cseq()), (message.call_id(), message.cseq()));
-            assert_eq!(ok.via().map(|v| v.branch().map(str::to_owned)), message.via().map(|v| v.branch().map(str::to_owned)));
+            assert_eq!(
+                ok.via().map(|v| v.branch().map(str::to_owned)),
+                message.via().map(|v| v.branch().map(str::to_owned))
+            );
             assert!(Uri::parse(message.request_uri()).is_ok());
         }
     }
@@ -142,12 +159,16 @@ fn reading_a_head_allocates_nothing_and_spans_stay_inside() {
     for mut bytes in corpus() {
         let index = Index::parse(&mut bytes).expect("sound");
         for field in index.fields() {
-            assert!(field.value.start <= field.value.end && usize::from(field.value.end) <= index.body_start);
+            assert!(
+                field.value.start <= field.value.end
+                    && usize::from(field.value.end) <= index.body_start
+            );
         }
     }
 }
 
-/// Where rsip reads a real message at all, it and we must agree; how often it does not is the README's evidence.
+/// Where rsip reads a real message at all, it and we must agree; how often it does not is the
+/// README's evidence.
 #[test]
 fn rsip_agrees_wherever_it_can_read() {
     use rsip::headers::UntypedHeader;
@@ -178,7 +199,9 @@ fn rsip_agrees_wherever_it_can_read() {
 fn every_limit_holds_at_its_boundary() {
     use webtrunk::sip::parse::{MAX_HEADER_LINE, MAX_HEADERS, MAX_START_LINE};
     let message = |uri: &str, extra: &str| {
-        format!("OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n{extra}Content-Length: 0\r\n\r\n")
+        format!(
+            "OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n{extra}Content-Length: 0\r\n\r\n"
+        )
     };
     let verdict = |text: String| match Message::parse(text.into_bytes(), Framing::Datagram) {
         Err(e) => e.status,
@@ -198,8 +221,14 @@ fn every_limit_holds_at_its_boundary() {
         let routes = "Route: <sip:a>\r\n".repeat(32 + over);
         assert_eq!(verdict(message("sip:x", &routes)), refused(400), "Route values");
         let params: String = (0..32 + over).map(|n| format!(";p{n}")).collect();
-        assert_eq!(verdict(message("sip:x", &format!("Contact: <sip:a@b>{params}\r\n"))), refused(400), "parameters");
-        for (name, from, to) in [("branch", "z9hG4bK1", 256), ("tag", "tag=1", 256), ("Call-ID", "Call-ID: 1", 256)] {
+        assert_eq!(
+            verdict(message("sip:x", &format!("Contact: <sip:a@b>{params}\r\n"))),
+            refused(400),
+            "parameters"
+        );
+        for (name, from, to) in
+            [("branch", "z9hG4bK1", 256), ("tag", "tag=1", 256), ("Call-ID", "Call-ID: 1", 256)]
+        {
             let bare = from.rsplit(['=', ' ']).next().unwrap();
             let long = from.replace(bare, &fill(to + over));
             assert_eq!(verdict(message("sip:x", "").replace(from, &long)), refused(400), "{name}");
@@ -212,7 +241,12 @@ fn every_limit_holds_at_its_boundary() {
 /// STUN, beside the rtc-stun crate: it accepts what we answer, and we accept what it asks.
 #[test]
 fn stun_agrees_with_rtc_stun() {
-    let request = webtrunk::media::stun::binding_request([5; 12], "ours:theirs", "a-password-of-22-chars", true);
+    let request = webtrunk::media::stun::binding_request(
+        [5; 12],
+        "ours:theirs",
+        "a-password-of-22-chars",
+        true,
+    );
     let mut theirs = rtc_stun::message::Message::new();
     theirs.raw = request.clone();
     theirs.decode().expect("they read our request");

@@ -1,6 +1,6 @@
 //! Golden pairs: real offers (Chromium, JsSIP, Asterisk, SIPp) and the answers we give them.
-//! A line `# answer CODEC` in the golden file names the codec preferred. `WEBTRUNK_BLESS=1` rewrites the files:
-//! read the difference before you commit it.
+//! A line `# answer CODEC` in the golden file names the codec preferred. `WEBTRUNK_BLESS=1`
+//! rewrites the files: read the difference before you commit it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,28 +28,42 @@ fn local(side: Side) -> Local {
 
 fn corpus(folder: &str) -> Vec<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder);
-    let mut files: Vec<PathBuf> = fs::read_dir(path).expect("the corpus").map(|e| e.expect("a file").path()).filter(|p| p.extension().is_some_and(|e| e == "sdp")).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(path)
+        .expect("the corpus")
+        .map(|e| e.expect("a file").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "sdp"))
+        .collect();
     files.sort();
     files
 }
 
 fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdp").join(format!("{name}.answer"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdp").join(format!("{name}.answer"));
     let text = text.replace("\r\n", "\n");
     if std::env::var_os("WEBTRUNK_BLESS").is_some() {
         fs::write(&path, &text).expect("written");
     }
-    let expected = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing: run with WEBTRUNK_BLESS=1", path.display()));
+    let expected = fs::read_to_string(&path)
+        .unwrap_or_else(|_| panic!("{} is missing: run with WEBTRUNK_BLESS=1", path.display()));
     assert_eq!(text, expected, "{name}");
 }
 
 fn answer(side: Side, offer: &[u8], prefer: &[Codec]) -> String {
     let mut leg = Negotiation::new(local(side));
-    match leg.receive_offer(offer).map(|_| ()).and_then(|()| leg.answer(prefer, Direction::SendRecv)) {
+    match leg
+        .receive_offer(offer)
+        .map(|_| ())
+        .and_then(|()| leg.answer(prefer, Direction::SendRecv))
+    {
         Ok((sdp, agreed)) => {
             let answered = Description::parse(sdp.as_bytes()).expect("our own answer can be read");
             let offered = Description::parse(offer).expect("it was read before");
-            assert_eq!(answered.media.len(), offered.media.len(), "RFC 3264: as many sections as the offer");
+            assert_eq!(
+                answered.media.len(),
+                offered.media.len(),
+                "RFC 3264: as many sections as the offer"
+            );
             assert!(prefer.contains(&agreed.codec));
             sdp
         }
@@ -70,11 +84,24 @@ fn chromium_offers_are_answered_as_recorded() {
 
 #[test]
 fn trunk_offers_are_answered_as_recorded() {
-    for folder in ["trunk-asterisk-out", "trunk-asterisk-out-sdes-100rel", "trunk-sipp-default-uac-uas", "trunk-sipp-to-asterisk-echo", "trunk-sipp-to-asterisk-early", "trunk-sipp-to-asterisk-dtmf"] {
+    for folder in [
+        "trunk-asterisk-out",
+        "trunk-asterisk-out-sdes-100rel",
+        "trunk-sipp-default-uac-uas",
+        "trunk-sipp-to-asterisk-echo",
+        "trunk-sipp-to-asterisk-early",
+        "trunk-sipp-to-asterisk-dtmf",
+    ] {
         for file in corpus(folder) {
             let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
             let offer = fs::read(&file).expect("readable");
-            golden(&format!("{folder}-{name}"), &format!("# answer PCMU\n{}", answer(Side::Trunk, &offer, &[Codec::Pcmu, Codec::Pcma])));
+            golden(
+                &format!("{folder}-{name}"),
+                &format!(
+                    "# answer PCMU\n{}",
+                    answer(Side::Trunk, &offer, &[Codec::Pcmu, Codec::Pcma])
+                ),
+            );
         }
     }
 }
@@ -83,30 +110,57 @@ fn trunk_offers_are_answered_as_recorded() {
 fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
     let mut browser = Negotiation::new(local(Side::Browser));
     golden("offer-browser", &browser.offer(&Codec::BROWSERS));
-    for (file, codec) in [("answer-opus", Codec::Opus), ("answer-PCMU", Codec::Pcmu), ("answer-PCMA", Codec::Pcma), ("answer-G722", Codec::G722), ("answer-default", Codec::Opus)] {
+    for (file, codec) in [
+        ("answer-opus", Codec::Opus),
+        ("answer-PCMU", Codec::Pcmu),
+        ("answer-PCMA", Codec::Pcma),
+        ("answer-G722", Codec::G722),
+        ("answer-default", Codec::Opus),
+    ] {
         let mut leg = browser.clone();
-        let body = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/corpus/chromium/{file}.sdp"))).expect("readable");
+        let body = fs::read(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/corpus/chromium/{file}.sdp")),
+        )
+        .expect("readable");
         let agreed = leg.receive_answer(&body).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert_eq!(agreed.codec, codec, "{file}");
-        assert!(matches!(&agreed.remote, Remote::Dtls { active: false, fingerprints, .. } if fingerprints.len() == 1));
+        assert!(
+            matches!(&agreed.remote, Remote::Dtls { active: false, fingerprints, .. } if fingerprints.len() == 1)
+        );
     }
-    let g722 = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/answer-G722.sdp")).expect("readable");
+    let g722 = fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/answer-G722.sdp"),
+    )
+    .expect("readable");
     let mut narrow = Negotiation::new(local(Side::Browser));
     narrow.offer(&[Codec::Opus, Codec::Pcmu]);
     assert_eq!(narrow.receive_answer(&g722).map(|a| a.codec).map_err(|e| e.warning), Err(305));
     let mut trunk = Negotiation::new(local(Side::Trunk));
     golden("offer-trunk", &trunk.offer(&[Codec::Pcmu, Codec::Pcma]));
-    let asterisk = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/trunk-sipp-to-asterisk-echo/003_5080-5072_INVITE_200.sdp")).expect("readable");
+    let asterisk = fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/corpus/trunk-sipp-to-asterisk-echo/003_5080-5072_INVITE_200.sdp"),
+    )
+    .expect("readable");
     assert_eq!(trunk.receive_answer(&asterisk).map(|a| a.codec), Ok(Codec::Pcmu));
 }
 
 #[test]
 fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
-    let offer = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/offer-default.sdp")).expect("readable");
+    let offer = fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/offer-default.sdp"),
+    )
+    .expect("readable");
     for (rate, asked) in [
         (None, "minptime=10;useinbandfec=1\r\n"),
-        (Some(8_000), "minptime=10;useinbandfec=1;maxplaybackrate=8000;maxaveragebitrate=32000\r\n"),
-        (Some(16_000), "minptime=10;useinbandfec=1;maxplaybackrate=16000;maxaveragebitrate=48000\r\n"),
+        (
+            Some(8_000),
+            "minptime=10;useinbandfec=1;maxplaybackrate=8000;maxaveragebitrate=32000\r\n",
+        ),
+        (
+            Some(16_000),
+            "minptime=10;useinbandfec=1;maxplaybackrate=16000;maxaveragebitrate=48000\r\n",
+        ),
     ] {
         let mut leg = Negotiation::new(local(Side::Browser));
         leg.playback_rate = rate;
@@ -114,8 +168,18 @@ fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
         assert!(leg.offer(&Codec::ALL).contains(&line), "{line}");
         leg.withdraw_offer();
         leg.receive_offer(&offer).expect("an offer");
-        assert!(leg.clone().answer(&[Codec::Opus], Direction::SendRecv).expect("answered").0.contains(&line), "{line}");
-        assert!(leg.answer(&[Codec::Pcmu], Direction::SendRecv).is_ok_and(|(text, _)| !text.contains("playback")));
+        assert!(
+            leg.clone()
+                .answer(&[Codec::Opus], Direction::SendRecv)
+                .expect("answered")
+                .0
+                .contains(&line),
+            "{line}"
+        );
+        assert!(
+            leg.answer(&[Codec::Pcmu], Direction::SendRecv)
+                .is_ok_and(|(text, _)| !text.contains("playback"))
+        );
         let mut trunk = Negotiation::new(local(Side::Trunk));
         trunk.playback_rate = rate;
         assert!(!trunk.offer(&Codec::ALL).contains("playback"), "a trunk is told nothing");
@@ -126,22 +190,47 @@ fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
 fn a_codec_of_more_channels_than_we_speak_is_not_ours() {
     let plain = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 97\r\na=rtpmap:97 ";
     for (map, codec) in [
-        ("L16/8000", Some(Codec::L16)), ("L16/8000/1", Some(Codec::L16)), ("L16/8000/2", None), ("L16/16000", None), ("PCMU/8000/2", None), ("L16/8000/x", None),
-        ("opus/48000/2", Some(Codec::Opus)), ("opus/48000", Some(Codec::Opus)),
+        ("L16/8000", Some(Codec::L16)),
+        ("L16/8000/1", Some(Codec::L16)),
+        ("L16/8000/2", None),
+        ("L16/16000", None),
+        ("PCMU/8000/2", None),
+        ("L16/8000/x", None),
+        ("opus/48000/2", Some(Codec::Opus)),
+        ("opus/48000", Some(Codec::Opus)),
     ] {
         let read = Description::parse(format!("{plain}{map}\r\n").as_bytes()).expect("sound");
         assert_eq!(read.audio().expect("audio").1.formats[0].codec(), codec, "{map}");
     }
-    assert!(answer(Side::Trunk, format!("{plain}L16/8000\r\n").as_bytes(), &Codec::ALL).contains("m=audio 20000 RTP/AVP 97\r\na=rtpmap:97 L16/8000\r\n"));
+    assert!(
+        answer(Side::Trunk, format!("{plain}L16/8000\r\n").as_bytes(), &Codec::ALL)
+            .contains("m=audio 20000 RTP/AVP 97\r\na=rtpmap:97 L16/8000\r\n")
+    );
 }
 
 #[test]
 fn the_bits_a_peer_takes_of_opus_are_read() {
-    let offer = String::from_utf8(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/offer-default.sdp")).expect("readable")).expect("text");
-    for (fmtp, most) in [("minptime=10; MaxAverageBitrate=20000 ;stereo=0", Some(20_000)), ("minptime=10;useinbandfec=1", None), ("maxaveragebitrate=-4", None), ("maxaveragebitrate", None)] {
+    let offer = String::from_utf8(
+        fs::read(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/offer-default.sdp"),
+        )
+        .expect("readable"),
+    )
+    .expect("text");
+    for (fmtp, most) in [
+        ("minptime=10; MaxAverageBitrate=20000 ;stereo=0", Some(20_000)),
+        ("minptime=10;useinbandfec=1", None),
+        ("maxaveragebitrate=-4", None),
+        ("maxaveragebitrate", None),
+    ] {
         let mut leg = Negotiation::new(local(Side::Browser));
-        leg.receive_offer(offer.replace("minptime=10;useinbandfec=1", fmtp).as_bytes()).expect("an offer");
-        assert_eq!(leg.answer(&[Codec::Opus], Direction::SendRecv).expect("answered").1.most_bits, most, "{fmtp}");
+        leg.receive_offer(offer.replace("minptime=10;useinbandfec=1", fmtp).as_bytes())
+            .expect("an offer");
+        assert_eq!(
+            leg.answer(&[Codec::Opus], Direction::SendRecv).expect("answered").1.most_bits,
+            most,
+            "{fmtp}"
+        );
     }
 }
 
@@ -156,35 +245,65 @@ fn with_keys(srtp: Policy) -> Negotiation {
 
 #[test]
 fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
-    let asterisk = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/trunk-asterisk-out-sdes-100rel/001_5080-5070_INVITE.sdp")).expect("readable");
+    let asterisk = fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/corpus/trunk-asterisk-out-sdes-100rel/001_5080-5070_INVITE.sdp"),
+    )
+    .expect("readable");
     let plain = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
     let offered = |policy, body: &[u8]| {
         let mut leg = with_keys(policy);
-        leg.receive_offer(body).map(|_| ()).and_then(|()| leg.answer(&[Codec::Pcmu], Direction::SendRecv))
+        leg.receive_offer(body)
+            .map(|_| ())
+            .and_then(|()| leg.answer(&[Codec::Pcmu], Direction::SendRecv))
     };
     for policy in [Policy::Optional, Policy::Required] {
         let (text, agreed) = offered(policy, &asterisk).expect("keys");
-        assert!(text.contains("m=audio 20000 RTP/SAVP 0") && text.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:"), "{text}");
+        assert!(
+            text.contains("m=audio 20000 RTP/SAVP 0")
+                && text.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:"),
+            "{text}"
+        );
         let Remote::Rtp { sdes: Some(sdes), .. } = agreed.remote else { panic!("no keys") };
         assert!(sdes.ours != sdes.theirs && sdes.theirs.key()[..2] == [0x86, 0xb7]);
     }
-    assert!(offered(Policy::Off, &asterisk).is_err_and(|e| e.warning == 302 && e.why.contains("srtp = ")));
-    assert!(offered(Policy::Required, plain.as_bytes()).is_err_and(|e| e.why.contains("must encrypt")));
+    assert!(
+        offered(Policy::Off, &asterisk)
+            .is_err_and(|e| e.warning == 302 && e.why.contains("srtp = "))
+    );
+    assert!(
+        offered(Policy::Required, plain.as_bytes()).is_err_and(|e| e.why.contains("must encrypt"))
+    );
     let (text, agreed) = offered(Policy::Optional, plain.as_bytes()).expect("plain");
     assert!(!text.contains("crypto") && matches!(agreed.remote, Remote::Rtp { sdes: None, .. }));
-    let unknown = String::from_utf8(asterisk).expect("text").replace("AES_CM_128_HMAC_SHA1_80", "F8_128_HMAC_SHA1_80");
-    assert!(offered(Policy::Optional, unknown.as_bytes()).is_err_and(|e| e.why.contains("no a=crypto line")));
+    let unknown = String::from_utf8(asterisk)
+        .expect("text")
+        .replace("AES_CM_128_HMAC_SHA1_80", "F8_128_HMAC_SHA1_80");
+    assert!(
+        offered(Policy::Optional, unknown.as_bytes())
+            .is_err_and(|e| e.why.contains("no a=crypto line"))
+    );
 
     // Our offers: keys within AVP where they are only wished for.
     for (policy, proto) in [(Policy::Optional, "RTP/AVP"), (Policy::Required, "RTP/SAVP")] {
         let mut leg = with_keys(policy);
         let text = leg.offer(&[Codec::Pcmu]);
-        assert!(text.contains(&format!("m=audio 20000 {proto} 0")) && text.matches("a=crypto:").count() == 3, "{text}");
+        assert!(
+            text.contains(&format!("m=audio 20000 {proto} 0"))
+                && text.matches("a=crypto:").count() == 3,
+            "{text}"
+        );
         let answer = |proto: &str, crypto: &str| plain.replace("RTP/AVP", proto) + crypto;
         let gcm = "a=crypto:2 AEAD_AES_256_GCM inline:HGAPy4Cedy/qumbZvpuCZSVT7rNDk8vG4TdUXp5hkyWqJCqiLRGab0KJy1g=\r\n";
-        let agreed = leg.clone().receive_answer(answer(proto, gcm).as_bytes()).cloned().expect("keys");
-        assert!(matches!(agreed.remote, Remote::Rtp { sdes: Some(sdes), .. } if sdes.ours.key().len() == 32));
-        let wrong_tag = leg.clone().receive_answer(answer("RTP/SAVP", &gcm.replace(":2", ":1")).as_bytes()).cloned();
+        let agreed =
+            leg.clone().receive_answer(answer(proto, gcm).as_bytes()).cloned().expect("keys");
+        assert!(
+            matches!(agreed.remote, Remote::Rtp { sdes: Some(sdes), .. } if sdes.ours.key().len() == 32)
+        );
+        let wrong_tag = leg
+            .clone()
+            .receive_answer(answer("RTP/SAVP", &gcm.replace(":2", ":1")).as_bytes())
+            .cloned();
         assert!(wrong_tag.is_err_and(|e| e.why.contains("no a=crypto line")));
         let none = leg.receive_answer(answer("RTP/AVP", "").as_bytes()).cloned();
         assert_eq!(none.is_ok(), policy == Policy::Optional);
@@ -195,7 +314,8 @@ fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
 fn one_port_for_rtp_and_rtcp_and_voip_metrics_are_agreed_where_a_trunk_asks() {
     let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
     let mut leg = Negotiation::new(local(Side::Trunk));
-    leg.receive_offer(format!("{offer}a=rtcp-xr:rcvr-rtt=all voip-metrics\r\n").as_bytes()).expect("sound");
+    leg.receive_offer(format!("{offer}a=rtcp-xr:rcvr-rtt=all voip-metrics\r\n").as_bytes())
+        .expect("sound");
     let (text, agreed) = leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
     assert!(agreed.voip_metrics && text.contains("a=rtcp-xr:voip-metrics"));
     for (line, port) in [("a=rtcp-mux\r\n", 4_000), ("", 4_001), ("a=rtcp:4711\r\n", 4_711)] {
@@ -209,33 +329,60 @@ fn one_port_for_rtp_and_rtcp_and_voip_metrics_are_agreed_where_a_trunk_asks() {
 
 #[test]
 fn comfort_noise_is_agreed_with_trunks_that_know_it_and_never_with_browsers() {
-    let body = |formats: &str| format!("v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP {formats}\r\n");
+    let body = |formats: &str| {
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP {formats}\r\n"
+        )
+    };
     let mut trunk = Negotiation::new(local(Side::Trunk));
     trunk.receive_offer(body("0 13").as_bytes()).expect("sound");
     let (text, agreed) = trunk.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
     assert!(agreed.noise == Some(13) && text.contains("a=rtpmap:13 CN/8000"), "{text}");
-    for (offers, answer, noise) in [(false, "0 13", None), (true, "0 13", Some(13)), (true, "0", None)] {
+    for (offers, answer, noise) in
+        [(false, "0 13", None), (true, "0 13", Some(13)), (true, "0", None)]
+    {
         let mut trunk = Negotiation::new(Local { comfort_noise: offers, ..local(Side::Trunk) });
         assert_eq!(trunk.offer(&[Codec::Pcmu]).contains("CN/8000"), offers);
         assert_eq!(trunk.receive_answer(body(answer).as_bytes()).expect("sound").noise, noise);
     }
-    let offer = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/loop_audio_full.sdp")).expect("readable");
-    let offer = String::from_utf8(offer).expect("text").replace("m=audio 9 UDP/TLS/RTP/SAVPF", "m=audio 9 UDP/TLS/RTP/SAVPF 13");
+    let offer = fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/loop_audio_full.sdp"),
+    )
+    .expect("readable");
+    let offer = String::from_utf8(offer)
+        .expect("text")
+        .replace("m=audio 9 UDP/TLS/RTP/SAVPF", "m=audio 9 UDP/TLS/RTP/SAVPF 13");
     assert!(!answer(Side::Browser, offer.as_bytes(), &[Codec::Pcmu]).contains(" 13"));
 }
 
 #[test]
 fn an_answers_direction_is_legal_for_every_offer_and_every_wish() {
-    let offer = String::from_utf8(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/loop_audio_full.sdp")).expect("readable")).expect("text");
+    let offer = String::from_utf8(
+        fs::read(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/loop_audio_full.sdp"),
+        )
+        .expect("readable"),
+    )
+    .expect("text");
     let all = [Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive];
     for offered in all {
         for allow in all {
             let mut leg = Negotiation::new(local(Side::Browser));
-            leg.receive_offer(offer.replace("a=sendrecv", &format!("a={}", offered.as_str())).as_bytes()).expect("an offer");
+            leg.receive_offer(
+                offer.replace("a=sendrecv", &format!("a={}", offered.as_str())).as_bytes(),
+            )
+            .expect("an offer");
             let (_, agreed) = leg.answer(&Codec::ALL, allow).expect("an answer");
-            // RFC 3264 section 6.1: we send only where they receive, and receive only where they send.
-            assert!(!agreed.direction.sends() || (offered.receives() && allow.sends()), "{offered:?} {allow:?}");
-            assert!(!agreed.direction.receives() || (offered.sends() && allow.receives()), "{offered:?} {allow:?}");
+            // RFC 3264 section 6.1: we send only where they receive, and receive only where they
+            // send.
+            assert!(
+                !agreed.direction.sends() || (offered.receives() && allow.sends()),
+                "{offered:?} {allow:?}"
+            );
+            assert!(
+                !agreed.direction.receives() || (offered.sends() && allow.receives()),
+                "{offered:?} {allow:?}"
+            );
             assert_eq!(agreed.direction, offered.reversed().and(allow));
         }
     }
@@ -244,12 +391,27 @@ fn an_answers_direction_is_legal_for_every_offer_and_every_wish() {
 #[test]
 fn what_trunks_get_wrong_is_mended_and_what_is_hostile_is_refused() {
     let plain = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-    for (from, to) in [("s=-\r\n", ""), ("t=0 0\r\n", ""), ("o=- 1 1", "o=John Doe 1 1"), ("s=-\r\nc=IN IP4 192.0.2.1\r\n", "s=-\r\na=sendrecv\r\nc=IN IP4 192.0.2.1\r\n"),
-        ("o=- 1 1", "o=- 99999999999999999999999 99999999999999999999999"), ("\r\n", "\n"), ("t=0 0\r\n", "t=0 0\r\nX=unknown line\r\n"),
-        ("m=audio 4000 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 0\r\nm=application 0 TCP/WSS/BFCP *\r\n")] {
+    for (from, to) in [
+        ("s=-\r\n", ""),
+        ("t=0 0\r\n", ""),
+        ("o=- 1 1", "o=John Doe 1 1"),
+        ("s=-\r\nc=IN IP4 192.0.2.1\r\n", "s=-\r\na=sendrecv\r\nc=IN IP4 192.0.2.1\r\n"),
+        ("o=- 1 1", "o=- 99999999999999999999999 99999999999999999999999"),
+        ("\r\n", "\n"),
+        ("t=0 0\r\n", "t=0 0\r\nX=unknown line\r\n"),
+        (
+            "m=audio 4000 RTP/AVP 0\r\n",
+            "m=audio 4000 RTP/AVP 0\r\nm=application 0 TCP/WSS/BFCP *\r\n",
+        ),
+    ] {
         let sdp = plain.replace(from, to);
-        let read = Description::parse(sdp.as_bytes()).unwrap_or_else(|e| panic!("{from:?} -> {to:?}: {e}"));
-        assert_eq!(read.audio().map(|(_, m)| (m.port, m.formats[0].codec())), Some((4000, Some(Codec::Pcmu))), "{to}");
+        let read = Description::parse(sdp.as_bytes())
+            .unwrap_or_else(|e| panic!("{from:?} -> {to:?}: {e}"));
+        assert_eq!(
+            read.audio().map(|(_, m)| (m.port, m.formats[0].codec())),
+            Some((4000, Some(Codec::Pcmu))),
+            "{to}"
+        );
     }
     let many = |line: &str, n: usize| format!("{plain}{}", line.repeat(n));
     for (what, sdp) in [
@@ -266,5 +428,9 @@ fn what_trunks_get_wrong_is_mended_and_what_is_hostile_is_refused() {
         assert!(Description::parse(sdp.as_bytes()).is_err(), "{what}");
     }
     let candidates = many("a=candidate:1 1 udp 1 127.0.0.99 9 typ host\r\n", 400);
-    assert_eq!(Description::parse(candidates.as_bytes()).expect("sound").media[0].candidates.len(), 20, "a flood is cut");
+    assert_eq!(
+        Description::parse(candidates.as_bytes()).expect("sound").media[0].candidates.len(),
+        20,
+        "a flood is cut"
+    );
 }

@@ -18,14 +18,29 @@ fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
     let (tell, told) = channel();
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let tell = std::sync::Mutex::new(tell);
-    let worker = Worker::start("test", SocketAddr::new(ANY, 0), Streamed::Own, ports.clone(), identity, Arc::default(), move |session, notice| {
-        let _ = tell.lock().expect("sound").send((session, notice));
-    });
+    let worker = Worker::start(
+        "test",
+        SocketAddr::new(ANY, 0),
+        Streamed::Own,
+        ports.clone(),
+        identity,
+        Arc::default(),
+        move |session, notice| {
+            let _ = tell.lock().expect("sound").send((session, notice));
+        },
+    );
     (worker.expect("it starts"), told)
 }
 
 fn open(session: u64) -> Command {
-    Command::Open { session, end: EndId(1), kind: OpenKind::Trunk { nat: false }, ssrc: 1, cname: "c".into(), seed: 1 }
+    Command::Open {
+        session,
+        end: EndId(1),
+        kind: OpenKind::Trunk { nat: false },
+        ssrc: 1,
+        cname: "c".into(),
+        seed: 1,
+    }
 }
 
 fn next(told: &Receiver<(u64, Notice)>) -> (u64, Notice) {
@@ -45,15 +60,24 @@ fn every_port_comes_back_and_a_full_range_is_told() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(taken.iter().all(|p| p % 2 == 0) && taken.windows(2).any(|w| w[1] != w[0] + 2), "even, and not in order: {taken:?}");
-    assert!(matches!(worker.command(open(99)), Ok(Some(Notice::OpenFailed { .. }))), "the eleventh is refused");
+    assert!(
+        taken.iter().all(|p| p % 2 == 0) && taken.windows(2).any(|w| w[1] != w[0] + 2),
+        "even, and not in order: {taken:?}"
+    );
+    assert!(
+        matches!(worker.command(open(99)), Ok(Some(Notice::OpenFailed { .. }))),
+        "the eleventh is refused"
+    );
     for session in 0..10 {
         assert!(matches!(worker.command(Command::Close { session }), Ok(None)));
         worker.wake_for_all();
         assert!(matches!(next(&told), (_, Notice::Closed { .. })));
     }
     assert_eq!(ports.free(), all, "all ports are back");
-    assert!(ports.take(Instant::now()).is_err(), "but they rest first, so that no stale packet is heard in the next call");
+    assert!(
+        ports.take(Instant::now()).is_err(),
+        "but they rest first, so that no stale packet is heard in the next call"
+    );
 }
 
 #[test]
@@ -94,11 +118,23 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
     let ports = Arc::new(PortRange::new(ANY, (24_300, 24_319), 7));
     let ice = Ice { ufrag: "ours".into(), pwd: "ours-password-of-22-chars".into() };
     // The number is the system's choice for UDP; over TCP somebody may have it.
-    let (_worker, address) = std::iter::repeat_with(|| start(&ports).0).take(10).find_map(|worker| {
-        let opened = worker.command(Command::Open { session: 1, end: EndId(0), kind: OpenKind::Browser { ice: ice.clone() }, ssrc: 1, cname: "c".into(), seed: 1 });
-        let Ok(Some(Notice::Opened { address, tcp, .. })) = opened else { panic!("{opened:?}") };
-        tcp.then_some((worker, address))
-    }).expect("a number that is free over TCP");
+    let (_worker, address) = std::iter::repeat_with(|| start(&ports).0)
+        .take(10)
+        .find_map(|worker| {
+            let opened = worker.command(Command::Open {
+                session: 1,
+                end: EndId(0),
+                kind: OpenKind::Browser { ice: ice.clone() },
+                ssrc: 1,
+                cname: "c".into(),
+                seed: 1,
+            });
+            let Ok(Some(Notice::Opened { address, tcp, .. })) = opened else {
+                panic!("{opened:?}")
+            };
+            tcp.then_some((worker, address))
+        })
+        .expect("a number that is free over TCP");
     let to = SocketAddr::from(([127, 0, 0, 1], address.port()));
     let connect = || {
         let stream = TcpStream::connect(to).expect("it listens");
@@ -108,7 +144,11 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
     let check = framed(&binding_request([7; 12], "ours:theirs", &ice.pwd, true));
     let mut browser = connect();
     // In pieces, and two at once.
-    browser.write_all(&check[..1]).and_then(|()| browser.write_all(&check[1..9])).and_then(|()| browser.write_all(&[&check[9..], &check[..]].concat())).expect("sent");
+    browser
+        .write_all(&check[..1])
+        .and_then(|()| browser.write_all(&check[1..9]))
+        .and_then(|()| browser.write_all(&[&check[9..], &check[..]].concat()))
+        .expect("sent");
     for _ in 0..2 {
         let mut length = [0; 2];
         browser.read_exact(&mut length).expect("an answer");
@@ -116,12 +156,20 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
         browser.read_exact(&mut answer).expect("all of it");
         assert_eq!(answer[..2], [1, 1], "a success response");
     }
-    for wrong in [framed(&binding_request([7; 12], "nobody:theirs", &ice.pwd, true)), framed(b"GET / HTTP/1.1\r\n\r\n"), vec![0xff, 0xff, 1], framed(&[])] {
+    for wrong in [
+        framed(&binding_request([7; 12], "nobody:theirs", &ice.pwd, true)),
+        framed(b"GET / HTTP/1.1\r\n\r\n"),
+        vec![0xff, 0xff, 1],
+        framed(&[]),
+    ] {
         let mut stranger = connect();
         stranger.write_all(&wrong).expect("sent");
         let mut byte = [0];
         assert!(matches!(stranger.read(&mut byte), Ok(0) | Err(_)), "it is closed: {wrong:?}");
     }
     let mut length = [0; 2];
-    browser.write_all(&check).and_then(|()| browser.read_exact(&mut length)).expect("the browser is still heard");
+    browser
+        .write_all(&check)
+        .and_then(|()| browser.read_exact(&mut length))
+        .expect("the browser is still heard");
 }

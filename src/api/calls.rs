@@ -6,12 +6,12 @@ use crate::gateway::Input;
 use crate::gateway::operate::{Command, Deed};
 use crate::gateway::originate::Wish;
 use crate::recorder::{draw, ladder};
+use crate::sip::status::Reject;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use crate::sip::status::Reject;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
@@ -33,10 +33,15 @@ pub struct Filter {
 }
 
 /// GET /calls
-pub async fn list(State(api): State<Api>, filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>) -> Answer<Json<Value>> {
+pub async fn list(
+    State(api): State<Api>,
+    filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
+) -> Answer<Json<Value>> {
     let Query(filter) = filter.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
-    if let Some(state) = filter.state.as_deref().filter(|s| !matches!(*s, "live" | "ended" | "all")) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("state={state} is not known")).fix("use live, ended or all"));
+    if let Some(state) = filter.state.as_deref().filter(|s| !matches!(*s, "live" | "ended" | "all"))
+    {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("state={state} is not known"))
+            .fix("use live, ended or all"));
     }
     api.ask(move |gateway, turn| {
         let wanted = |state: &str| filter.state.as_deref().is_none_or(|s| s == "all" || s == state);
@@ -45,22 +50,34 @@ pub async fn list(State(api): State<Api>, filter: Result<Query<Filter>, axum::ex
             calls.extend(gateway.live_calls().map(|c| view::live(c, turn.now, turn.clock)));
         }
         if wanted("ended") {
-            calls.extend(gateway.recorder.newest().into_iter().filter(|f| gateway.live_call(f.call).is_none()).filter_map(|f| view::ended(f, turn.clock)));
+            calls.extend(
+                gateway
+                    .recorder
+                    .newest()
+                    .into_iter()
+                    .filter(|f| gateway.live_call(f.call).is_none())
+                    .filter_map(|f| view::ended(f, turn.clock)),
+            );
         }
-        calls.retain(|c| view::fits(c, filter.user.as_deref(), filter.trunk.as_deref(), filter.number.as_deref()));
+        calls.retain(|c| {
+            view::fits(c, filter.user.as_deref(), filter.trunk.as_deref(), filter.number.as_deref())
+        });
         calls.sort_by(|a, b| b["start"].as_str().cmp(&a["start"].as_str()));
         calls.truncate(filter.limit.unwrap_or(100).min(MOST));
         Json(Value::Array(calls))
-    }).await
+    })
+    .await
 }
 
 /// GET /calls/{id}
 pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let shown = id.clone();
-    let found = api.ask(move |gateway, turn| {
-        let flight = gateway.recorder.find(&id)?;
-        view::detail(flight, gateway.live_call(flight.call), turn.now, turn.clock)
-    }).await?;
+    let found = api
+        .ask(move |gateway, turn| {
+            let flight = gateway.recorder.find(&id)?;
+            view::detail(flight, gateway.live_call(flight.call), turn.now, turn.clock)
+        })
+        .await?;
     found.map(Json).ok_or_else(|| missing(&shown))
 }
 
@@ -79,7 +96,11 @@ impl Begun {
     const KEPT: Duration = Duration::from_secs(86_400);
 
     fn find(&mut self, now: Instant, key: &str) -> Option<String> {
-        while self.0.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Begun::KEPT) {
+        while self
+            .0
+            .front()
+            .is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Begun::KEPT)
+        {
             self.0.pop_front();
         }
         self.0.iter().find(|(_, k, _)| k == key).map(|(.., call)| call.clone())
@@ -105,31 +126,59 @@ pub struct Wanted {
 }
 
 fn refused(why: &Reject) -> Problem {
-    let status = StatusCode::from_u16(why.status).ok().filter(|s| s.is_client_error() || s.is_server_error()).unwrap_or(StatusCode::CONFLICT);
+    let status = StatusCode::from_u16(why.status)
+        .ok()
+        .filter(|s| s.is_client_error() || s.is_server_error())
+        .unwrap_or(StatusCode::CONFLICT);
     Problem { code: why.code, ..Problem::new(status, why.why.clone()) }
 }
 
 /// POST /calls
-pub async fn originate(State(api): State<Api>, headers: HeaderMap, wanted: Body<Wanted>) -> Answer<Response> {
-    let Json(wanted) = wanted.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"from\": \"alice\", \"to\": \"+12065550123\"}"))?;
-    if [&wanted.from, &wanted.to].iter().any(|t| t.is_empty() || t.len() > 128 || t.chars().any(char::is_control)) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "from and to are names or numbers of 1 to 128 characters"));
+pub async fn originate(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    wanted: Body<Wanted>,
+) -> Answer<Response> {
+    let Json(wanted) = wanted.map_err(|e| {
+        Problem::new(StatusCode::BAD_REQUEST, e.body_text())
+            .fix("send {\"from\": \"alice\", \"to\": \"+12065550123\"}")
+    })?;
+    if [&wanted.from, &wanted.to]
+        .iter()
+        .any(|t| t.is_empty() || t.len() > 128 || t.chars().any(char::is_control))
+    {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "from and to are names or numbers of 1 to 128 characters",
+        ));
     }
-    let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok()).filter(|k| k.len() <= 256).map(str::to_owned);
+    let key = headers
+        .get("idempotency-key")
+        .and_then(|v| v.to_str().ok())
+        .filter(|k| k.len() <= 256)
+        .map(str::to_owned);
     let begun = api.begun.clone();
-    // The core runs one piece of work at a time, so two requests of one key cannot both find nothing.
-    let call = api.ask(move |gateway, turn| {
-        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(call) = key.as_ref().and_then(|k| begun.find(turn.now, k)) {
-            return Ok(call);
-        }
-        let wish = Wish { from: wanted.from, to: wanted.to, context: wanted.context, tags: wanted.tags };
-        let plan = gateway.plan_call(turn.now, &wish).map_err(|why| refused(&why))?;
-        let call = plan.call.to_string();
-        gateway.handle(turn.now, Input::Originate(Box::new(plan)), turn.out);
-        key.into_iter().for_each(|k| begun.keep(turn.now, k, call.clone()));
-        Ok(call)
-    }).await??;
+    // The core runs one piece of work at a time, so two requests of one key cannot both find
+    // nothing.
+    let call = api
+        .ask(move |gateway, turn| {
+            let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(call) = key.as_ref().and_then(|k| begun.find(turn.now, k)) {
+                return Ok(call);
+            }
+            let wish = Wish {
+                from: wanted.from,
+                to: wanted.to,
+                context: wanted.context,
+                tags: wanted.tags,
+            };
+            let plan = gateway.plan_call(turn.now, &wish).map_err(|why| refused(&why))?;
+            let call = plan.call.to_string();
+            gateway.handle(turn.now, Input::Originate(Box::new(plan)), turn.out);
+            key.into_iter().for_each(|k| begun.keep(turn.now, k, call.clone()));
+            Ok(call)
+        })
+        .await??;
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "call": call }))).into_response())
 }
 
@@ -169,28 +218,49 @@ pub struct Handover {
 
 async fn deed(api: &Api, id: String, deed: Deed) -> Answer<Json<Value>> {
     let shown = id.clone();
-    let done = api.ask(move |gateway, turn| {
-        let call = gateway.recorder.find(&id)?.call;
-        let done = gateway.goes_on(call).then(|| gateway.on_call(turn.now, call, &deed, turn.out)).flatten();
-        Some((call, done))
-    }).await?;
+    let done = api
+        .ask(move |gateway, turn| {
+            let call = gateway.recorder.find(&id)?.call;
+            let done = gateway
+                .goes_on(call)
+                .then(|| gateway.on_call(turn.now, call, &deed, turn.out))
+                .flatten();
+            Some((call, done))
+        })
+        .await?;
     match done {
-        Some((call, Some(Ok(())))) => Ok(Json(serde_json::json!({ "call": call.to_string(), "done": true }))),
+        Some((call, Some(Ok(())))) => {
+            Ok(Json(serde_json::json!({ "call": call.to_string(), "done": true })))
+        }
         Some((_, Some(Err(why)))) => Err(refused(&why)),
-        Some((call, None)) => Err(Problem::new(StatusCode::CONFLICT, format!("call {call} has ended already"))),
+        Some((call, None)) => {
+            Err(Problem::new(StatusCode::CONFLICT, format!("call {call} has ended already")))
+        }
         None => Err(missing(&shown)),
     }
 }
 
 /// POST /calls/{id}/dtmf
-pub async fn dtmf(State(api): State<Api>, Path(id): Path<String>, body: Body<Digits>) -> Answer<Json<Value>> {
-    let Json(body) = body.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"digits\": \"1234#\"}"))?;
+pub async fn dtmf(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    body: Body<Digits>,
+) -> Answer<Json<Value>> {
+    let Json(body) = body.map_err(|e| {
+        Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"digits\": \"1234#\"}")
+    })?;
     deed(&api, id, Deed::Press { side: body.side.into(), digits: body.digits }).await
 }
 
 /// POST /calls/{id}/transfer
-pub async fn transfer(State(api): State<Api>, Path(id): Path<String>, body: Body<Handover>) -> Answer<Json<Value>> {
-    let Json(body) = body.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"to\": \"+12065550123\"}"))?;
+pub async fn transfer(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    body: Body<Handover>,
+) -> Answer<Json<Value>> {
+    let Json(body) = body.map_err(|e| {
+        Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"to\": \"+12065550123\"}")
+    })?;
     deed(&api, id, Deed::HandOver { side: body.side.into(), to: body.to }).await
 }
 
@@ -212,24 +282,48 @@ pub struct Kick {
 }
 
 /// DELETE /calls/{id}
-pub async fn hang_up(State(api): State<Api>, Path(id): Path<String>, Query(kick): Query<Kick>) -> Answer<Json<Value>> {
+pub async fn hang_up(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(kick): Query<Kick>,
+) -> Answer<Json<Value>> {
     let status = kick.code.unwrap_or(480);
     if !(400..700).contains(&status) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("code={status} refuses no call")).fix("use 400 to 699, such as 480 or 603"));
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("code={status} refuses no call"),
+        )
+        .fix("use 400 to 699, such as 480 or 603"));
     }
-    let why: String = kick.reason.unwrap_or_else(|| "ended by an operator".into()).chars().filter(|c| !c.is_control()).take(120).collect();
+    let why: String = kick
+        .reason
+        .unwrap_or_else(|| "ended by an operator".into())
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(120)
+        .collect();
     let shown = id.clone();
-    let ended = api.ask(move |gateway, turn| {
-        let call = gateway.recorder.find(&id)?.call;
-        let lives = gateway.goes_on(call);
-        if lives {
-            gateway.handle(turn.now, Input::Operate(Command::Kick { call, status, why }), turn.out);
-        }
-        Some((call, lives))
-    }).await?;
+    let ended = api
+        .ask(move |gateway, turn| {
+            let call = gateway.recorder.find(&id)?.call;
+            let lives = gateway.goes_on(call);
+            if lives {
+                gateway.handle(
+                    turn.now,
+                    Input::Operate(Command::Kick { call, status, why }),
+                    turn.out,
+                );
+            }
+            Some((call, lives))
+        })
+        .await?;
     match ended {
-        Some((call, true)) => Ok(Json(serde_json::json!({ "call": call.to_string(), "ended": true }))),
-        Some((call, false)) => Err(Problem::new(StatusCode::CONFLICT, format!("call {call} has ended already"))),
+        Some((call, true)) => {
+            Ok(Json(serde_json::json!({ "call": call.to_string(), "ended": true })))
+        }
+        Some((call, false)) => {
+            Err(Problem::new(StatusCode::CONFLICT, format!("call {call} has ended already")))
+        }
         None => Err(missing(&shown)),
     }
 }
@@ -244,31 +338,56 @@ pub struct LadderQuery {
 }
 
 /// GET /calls/{id}/ladder
-pub async fn ladder(State(api): State<Api>, Path(id): Path<String>, Query(query): Query<LadderQuery>, headers: HeaderMap) -> Answer<Response> {
+pub async fn ladder(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<LadderQuery>,
+    headers: HeaderMap,
+) -> Answer<Response> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let format = match query.format.as_deref() {
         Some(known @ ("text" | "json" | "svg" | "mermaid")) => known.to_owned(),
-        Some(other) => return Err(Problem::new(StatusCode::BAD_REQUEST, format!("format={other} is not known")).fix("use text, json, svg or mermaid")),
+        Some(other) => {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("format={other} is not known"),
+            )
+            .fix("use text, json, svg or mermaid"));
+        }
         None if accept.contains("image/svg") => "svg".to_owned(),
         None if accept.contains("mermaid") => "mermaid".to_owned(),
         None if accept.contains("text/plain") => "text".to_owned(),
         None => "json".to_owned(),
     };
     let shown = id.clone();
-    let found = api.ask(move |gateway, turn| {
-        let flight = gateway.recorder.find(&id)?;
-        let detail = view::detail(flight, gateway.live_call(flight.call), turn.now, turn.clock)?;
-        // References only: what takes time is done here, not in the core's task.
-        Some((detail, flight.clone()))
-    }).await?;
+    let found = api
+        .ask(move |gateway, turn| {
+            let flight = gateway.recorder.find(&id)?;
+            let detail =
+                view::detail(flight, gateway.live_call(flight.call), turn.now, turn.clock)?;
+            // References only: what takes time is done here, not in the core's task.
+            Some((detail, flight.clone()))
+        })
+        .await?;
     let (detail, flight) = found.ok_or_else(|| missing(&shown))?;
     let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
     let rows = ladder::rows(&flight);
     Ok(match format.as_str() {
-        "svg" => ([(header::CONTENT_TYPE, "image/svg+xml")], draw::svg(&lanes, &rows)).into_response(),
-        "mermaid" => ([(header::CONTENT_TYPE, "text/vnd.mermaid; charset=utf-8")], draw::mermaid(&lanes, &rows)).into_response(),
+        "svg" => {
+            ([(header::CONTENT_TYPE, "image/svg+xml")], draw::svg(&lanes, &rows)).into_response()
+        }
+        "mermaid" => (
+            [(header::CONTENT_TYPE, "text/vnd.mermaid; charset=utf-8")],
+            draw::mermaid(&lanes, &rows),
+        )
+            .into_response(),
         "text" => {
-            let text = format!("{}\n{}{}", view::headline(&detail), draw::text(&lanes, &rows, query.full), view::conclusion(&detail));
+            let text = format!(
+                "{}\n{}{}",
+                view::headline(&detail),
+                draw::text(&lanes, &rows, query.full),
+                view::conclusion(&detail)
+            );
             ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
         }
         _ => Json(view::ladder(&detail, &lanes, &rows)).into_response(),
@@ -278,21 +397,38 @@ pub async fn ladder(State(api): State<Api>, Path(id): Path<String>, Query(query)
 /// GET /calls/{id}/quality
 pub async fn quality(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let shown = id.clone();
-    let found = api.ask(move |gateway, _| {
-        let flight = gateway.recorder.find(&id)?;
-        let cdr = flight.cdr.as_deref().or_else(|| gateway.live_call(flight.call).map(|c| &c.cdr))?;
-        Some(view::quality(flight.call, cdr))
-    }).await?;
+    let found = api
+        .ask(move |gateway, _| {
+            let flight = gateway.recorder.find(&id)?;
+            let cdr =
+                flight.cdr.as_deref().or_else(|| gateway.live_call(flight.call).map(|c| &c.cdr))?;
+            Some(view::quality(flight.call, cdr))
+        })
+        .await?;
     found.map(Json).ok_or_else(|| missing(&shown))
 }
 
 /// GET /calls/{id}/pcap
 pub async fn pcap(State(api): State<Api>, Path(id): Path<String>) -> Answer<Response> {
     let shown = id.clone();
-    let found = api.ask(move |gateway, turn| Some((gateway.recorder.find(&id)?.clone(), *turn.clock))).await?;
+    let found = api
+        .ask(move |gateway, turn| Some((gateway.recorder.find(&id)?.clone(), *turn.clock)))
+        .await?;
     let (flight, clock) = found.ok_or_else(|| missing(&shown))?;
     let call = flight.call;
-    let bytes = pcap::write(&flight, &clock).map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the capture cannot be written: {e}")))?;
+    let bytes = pcap::write(&flight, &clock).map_err(|e| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the capture cannot be written: {e}"),
+        )
+    })?;
     let name = format!("attachment; filename=\"{call}.pcap\"");
-    Ok(([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap".to_owned()), (header::CONTENT_DISPOSITION, name)], bytes).into_response())
+    Ok((
+        [
+            (header::CONTENT_TYPE, "application/vnd.tcpdump.pcap".to_owned()),
+            (header::CONTENT_DISPOSITION, name),
+        ],
+        bytes,
+    )
+        .into_response())
 }

@@ -15,21 +15,31 @@ const PROBE: Duration = Duration::from_secs(4);
 pub async fn registrations(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, turn| {
         let registrar = gateway.registrar();
-        let of = |user: &str| registrar.bindings(turn.now, user).iter().map(|b| view::binding(gateway, user, b, turn.now)).collect::<Vec<_>>();
+        let of = |user: &str| {
+            registrar
+                .bindings(turn.now, user)
+                .iter()
+                .map(|b| view::binding(gateway, user, b, turn.now))
+                .collect::<Vec<_>>()
+        };
         Json(registrar.users().into_iter().flat_map(of).collect())
-    }).await
+    })
+    .await
 }
 
 /// DELETE /registrations/{user}
 pub async fn disconnect(State(api): State<Api>, Path(user): Path<String>) -> Answer<Json<Value>> {
     let shown = user.clone();
-    let bindings = api.ask(move |gateway, turn| {
-        let bindings = gateway.registrar().bindings(turn.now, &user).len();
-        gateway.handle(turn.now, Input::Operate(Command::Disconnect { user }), turn.out);
-        bindings
-    }).await?;
+    let bindings = api
+        .ask(move |gateway, turn| {
+            let bindings = gateway.registrar().bindings(turn.now, &user).len();
+            gateway.handle(turn.now, Input::Operate(Command::Disconnect { user }), turn.out);
+            bindings
+        })
+        .await?;
     if bindings == 0 {
-        return Err(Problem::missing("registration of", &shown).fix("`webtrunk registrations` shows who is there"));
+        return Err(Problem::missing("registration of", &shown)
+            .fix("`webtrunk registrations` shows who is there"));
     }
     Ok(Json(json!({ "user": shown, "closed": bindings })))
 }
@@ -37,18 +47,28 @@ pub async fn disconnect(State(api): State<Api>, Path(user): Path<String>) -> Ans
 /// GET /trunks
 pub async fn trunks(State(api): State<Api>) -> Answer<Json<Value>> {
     let metrics = api.metrics.clone();
-    let mut list: Vec<Value> = api.ask(|gateway, turn| gateway.trunk_states().map(|(name, state, calls)| view::trunk(name, state, calls, gateway, turn.now)).collect()).await?;
+    let mut list: Vec<Value> = api
+        .ask(|gateway, turn| {
+            gateway
+                .trunk_states()
+                .map(|(name, state, calls)| view::trunk(name, state, calls, gateway, turn.now))
+                .collect()
+        })
+        .await?;
     list.iter_mut().for_each(|t| metrics.describe(t));
     Ok(Json(Value::Array(list)))
 }
 
 async fn look(api: &Api, name: &str) -> Answer<Value> {
     let wanted = name.to_owned();
-    let found = api.ask(move |gateway, turn| {
-        let (name, state, calls) = gateway.trunk_states().find(|t| *t.0 == wanted)?;
-        Some(view::trunk(name, state, calls, gateway, turn.now))
-    }).await?;
-    let mut value = found.ok_or_else(|| Problem::missing("trunk", name).fix("`webtrunk trunks` lists them"))?;
+    let found = api
+        .ask(move |gateway, turn| {
+            let (name, state, calls) = gateway.trunk_states().find(|t| *t.0 == wanted)?;
+            Some(view::trunk(name, state, calls, gateway, turn.now))
+        })
+        .await?;
+    let mut value =
+        found.ok_or_else(|| Problem::missing("trunk", name).fix("`webtrunk trunks` lists them"))?;
     api.metrics.describe(&mut value);
     Ok(value)
 }
@@ -58,18 +78,27 @@ pub async fn trunk(State(api): State<Api>, Path(name): Path<String>) -> Answer<J
     Ok(Json(look(&api, &name).await?))
 }
 
-/// POST /trunks/{name}/probe: OPTIONS now; answers once it was answered, or has not been for a while.
+/// POST /trunks/{name}/probe: OPTIONS now; answers once it was answered, or has not been for a
+/// while.
 pub async fn probe(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
     look(&api, &name).await?;
     let trunk = name.clone();
-    let seen = api.ask(move |gateway, turn| {
-        gateway.handle(turn.now, Input::Operate(Command::Probe { trunk: trunk.clone() }), turn.out);
-        gateway.trunks().get(&trunk).map_or(0, |t| t.probes_ended)
-    }).await?;
+    let seen = api
+        .ask(move |gateway, turn| {
+            gateway.handle(
+                turn.now,
+                Input::Operate(Command::Probe { trunk: trunk.clone() }),
+                turn.out,
+            );
+            gateway.trunks().get(&trunk).map_or(0, |t| t.probes_ended)
+        })
+        .await?;
     let deadline = tokio::time::Instant::now() + PROBE;
     loop {
         let wanted = name.clone();
-        let ended = api.ask(move |gateway, _| gateway.trunks().get(&wanted).map_or(0, |t| t.probes_ended)).await?;
+        let ended = api
+            .ask(move |gateway, _| gateway.trunks().get(&wanted).map_or(0, |t| t.probes_ended))
+            .await?;
         if ended > seen || tokio::time::Instant::now() >= deadline {
             let mut value = look(&api, &name).await?;
             value["answered"] = json!(ended > seen && value["probes_missed"] == json!(0));
@@ -82,7 +111,10 @@ pub async fn probe(State(api): State<Api>, Path(name): Path<String>) -> Answer<J
 async fn switch(api: Api, name: String, enabled: bool) -> Answer<Json<Value>> {
     look(&api, &name).await?;
     let trunk = name.clone();
-    api.ask(move |gateway, turn| gateway.handle(turn.now, Input::Operate(Command::Switch { trunk, enabled }), turn.out)).await?;
+    api.ask(move |gateway, turn| {
+        gateway.handle(turn.now, Input::Operate(Command::Switch { trunk, enabled }), turn.out)
+    })
+    .await?;
     Ok(Json(look(&api, &name).await?))
 }
 

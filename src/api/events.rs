@@ -1,6 +1,6 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
-use super::{Api, Answer, Problem};
+use super::{Answer, Api, Problem};
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
 use crate::observe::Note;
@@ -111,7 +111,10 @@ impl Feed {
     }
 
     fn push(&self, kind: &'static str, data: Data, now: Instant, clock: &WallClock) {
-        debug_assert!(KINDS.iter().any(|k| k.0 == kind), "{kind} is not among the kinds that are told of");
+        debug_assert!(
+            KINDS.iter().any(|k| k.0 == kind),
+            "{kind} is not among the kinds that are told of"
+        );
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
         let event = Arc::new(Event { id: kept.0, kind, at: now, clock: *clock, data });
@@ -154,7 +157,13 @@ fn kind_of(note: &Note) -> Option<&'static str> {
         Note::CallAnswered { .. } => "call.answered",
         Note::Quality { .. } => "call.quality",
         Note::CallEnded(_) => "call.ended",
-        Note::BranchFailed { .. } | Note::TransferFailed { .. } | Note::TrunkFull { .. } | Note::OneWay { .. } | Note::WebhookFailed { .. } | Note::MediaPanicked { .. } | Note::CallPanicked { .. } => "call.warning",
+        Note::BranchFailed { .. }
+        | Note::TransferFailed { .. }
+        | Note::TrunkFull { .. }
+        | Note::OneWay { .. }
+        | Note::WebhookFailed { .. }
+        | Note::MediaPanicked { .. }
+        | Note::CallPanicked { .. } => "call.warning",
         Note::Registered { .. } => "registration.added",
         Note::Unregistered { .. } => "registration.removed",
         Note::LoginRefused { .. } => "login.refused",
@@ -170,7 +179,9 @@ fn kind_of(note: &Note) -> Option<&'static str> {
 fn data_of(note: &Note, clock: &WallClock) -> Value {
     let code = note.code().to_string();
     match note {
-        Note::CallStarted { call, from, number, route } => json!({ "call": call.to_string(), "from": from, "to": number, "route": route }),
+        Note::CallStarted { call, from, number, route } => {
+            json!({ "call": call.to_string(), "from": from, "to": number, "route": route })
+        }
         Note::CallRefused { call, from, to, status, why, .. } => {
             json!({ "call": call.to_string(), "from": from, "to": to, "sip_code": status, "code": code, "why": why })
         }
@@ -184,16 +195,22 @@ fn data_of(note: &Note, clock: &WallClock) -> Value {
             "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64), "sounding": figures.sounding,
         }),
         Note::CallEnded(cdr) => to_json(cdr, clock),
-        Note::Registered { user, flows, user_agent } => json!({ "user": user, "flows": flows, "user_agent": user_agent }),
+        Note::Registered { user, flows, user_agent } => {
+            json!({ "user": user, "flows": flows, "user_agent": user_agent })
+        }
         Note::Unregistered { user, why } => json!({ "user": user, "why": why.as_str() }),
-        Note::LoginRefused { user, remote, why, .. } => json!({ "user": user, "remote": remote.to_string(), "code": code, "why": why }),
+        Note::LoginRefused { user, remote, why, .. } => {
+            json!({ "user": user, "remote": remote.to_string(), "code": code, "why": why })
+        }
         Note::TrunkUp { trunk, .. } => json!({ "trunk": trunk }),
         Note::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),
         Note::TrunkSwitched { trunk, .. } => json!({ "trunk": trunk, "by": "operator" }),
         Note::Reloaded { changes } => json!({ "changes": changes }),
         Note::Draining { calls } => json!({ "calls": calls }),
         Note::DrainEnded => json!({ "cancelled": true }),
-        warning => json!({ "call": warning.call().map(|c| c.to_string()), "code": code, "text": warning.to_string() }),
+        warning => {
+            json!({ "call": warning.call().map(|c| c.to_string()), "code": code, "text": warning.to_string() })
+        }
     }
 }
 
@@ -212,21 +229,39 @@ impl Wanted {
             None => event.kind == pattern,
         };
         let of_call = |id: &str| event.call().is_some_and(|c| c.starts_with(id));
-        self.types.as_deref().is_none_or(|types| types.split(',').any(|t| kind(t.trim()))) && self.call.as_deref().is_none_or(of_call)
+        self.types.as_deref().is_none_or(|types| types.split(',').any(|t| kind(t.trim())))
+            && self.call.as_deref().is_none_or(of_call)
     }
 }
 
 /// GET /events
-pub async fn stream(State(api): State<Api>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Answer<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
-    let last = match headers.get("last-event-id").map(|v| v.to_str().ok().and_then(|v| v.trim().parse().ok())) {
-        Some(None) => return Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, "Last-Event-ID is not a number of ours")),
+pub async fn stream(
+    State(api): State<Api>,
+    Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
+) -> Answer<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
+    let last = match headers
+        .get("last-event-id")
+        .map(|v| v.to_str().ok().and_then(|v| v.trim().parse().ok()))
+    {
+        Some(None) => {
+            return Err(Problem::new(
+                axum::http::StatusCode::BAD_REQUEST,
+                "Last-Event-ID is not a number of ours",
+            ));
+        }
         last => last.flatten(),
     };
     let (missed, live) = api.feed.from(last);
     let live = BroadcastStream::new(live).map(|next| next.ok());
     let all = tokio_stream::iter(missed.into_iter().map(Some)).chain(live);
     let events = all.filter_map(move |event| match event {
-        Some(event) => wanted.wants(&event).then(|| Ok(sse::Event::default().id(event.id.to_string()).event(event.kind).data(event.body().to_string()))),
+        Some(event) => wanted.wants(&event).then(|| {
+            Ok(sse::Event::default()
+                .id(event.id.to_string())
+                .event(event.kind)
+                .data(event.body().to_string()))
+        }),
         // It read too slowly: what it missed is in the calls' records.
         None => Some(Ok(sse::Event::default().comment("some events were missed"))),
     });
@@ -245,9 +280,15 @@ mod tests {
         }
         assert!(feed.from(None).0.is_empty(), "a new reader wants what comes");
         let missed = feed.from(Some(1_490)).0;
-        assert_eq!(missed.iter().map(|e| e.id).collect::<Vec<_>>(), (1_491..=1_500).collect::<Vec<_>>());
+        assert_eq!(
+            missed.iter().map(|e| e.id).collect::<Vec<_>>(),
+            (1_491..=1_500).collect::<Vec<_>>()
+        );
         assert_eq!(feed.from(Some(0)).0.len(), KEPT);
         let wanted = Wanted { types: Some("call.*, trunk.up".into()), call: None };
-        assert!(wanted.wants(&missed[0]) && !Wanted { types: Some("call.ended".into()), call: None }.wants(&missed[0]));
+        assert!(
+            wanted.wants(&missed[0])
+                && !Wanted { types: Some("call.ended".into()), call: None }.wants(&missed[0])
+        );
     }
 }

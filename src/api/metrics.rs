@@ -1,7 +1,7 @@
 //! OpenMetrics: counters kept as events happen, gauges read when somebody scrapes.
 //!
-//! Labels are bounded: directions, outcomes, transports, and trunks of the configuration; never a user, a
-//! number or a call.
+//! Labels are bounded: directions, outcomes, transports, and trunks of the configuration; never a
+//! user, a number or a call.
 
 mod fates;
 mod late;
@@ -21,12 +21,12 @@ use fates::Fates;
 use late::Late;
 use legs::Legs;
 use messages::Messages;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::Value;
@@ -54,7 +54,9 @@ fn durations() -> Histogram {
 }
 
 fn scores() -> HistogramWithExemplars<Label> {
-    HistogramWithExemplars::new([1.0, 2.0, 2.5, 3.0, 3.1, 3.6, 3.7, 4.0, 4.1, 4.2, 4.3, 4.4].into_iter())
+    HistogramWithExemplars::new(
+        [1.0, 2.0, 2.5, 3.0, 3.1, 3.6, 3.7, 4.0, 4.1, 4.2, 4.3, 4.4].into_iter(),
+    )
 }
 
 fn small_times() -> Histogram {
@@ -177,53 +179,170 @@ impl Metrics {
         r.register("up", "1 while it serves", up);
         r.register("draining", "1 while no new calls are taken", self.draining.clone());
         r.register("calls", "Calls that go on", self.calls.clone());
-        r.register("calls", "Calls that have ended, by direction, trunk and outcome", self.calls_total.clone());
-        r.register("calls_refused", "INVITEs that became no call, by code", self.refused_total.clone());
-        r.register("call_faults", "Calls whose verdict names a fault, by code", self.faults.clone());
+        r.register(
+            "calls",
+            "Calls that have ended, by direction, trunk and outcome",
+            self.calls_total.clone(),
+        );
+        r.register(
+            "calls_refused",
+            "INVITEs that became no call, by code",
+            self.refused_total.clone(),
+        );
+        r.register(
+            "call_faults",
+            "Calls whose verdict names a fault, by code",
+            self.faults.clone(),
+        );
         r.register_with_unit("call_setup", "INVITE to answer", Unit::Seconds, self.setup.clone());
-        r.register_with_unit("post_dial_delay", "INVITE to ringing (RFC 6076, SRD)", Unit::Seconds, self.delay.clone());
-        r.register_with_unit("call_duration", "Answer to end", Unit::Seconds, self.duration.clone());
-        r.register("call_mos", "Estimated opinion score of what a leg's peer sends us (G.107)", self.mos.clone());
+        r.register_with_unit(
+            "post_dial_delay",
+            "INVITE to ringing (RFC 6076, SRD)",
+            Unit::Seconds,
+            self.delay.clone(),
+        );
+        r.register_with_unit(
+            "call_duration",
+            "Answer to end",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        r.register(
+            "call_mos",
+            "Estimated opinion score of what a leg's peer sends us (G.107)",
+            self.mos.clone(),
+        );
         self.legs.register(r);
-        r.register("media_silent_calls", "Calls that were ended because nobody sent any media", self.silent.clone());
-        r.register("one_way_calls", "Calls one of whose sides was silent for 5 s", self.one_way.clone());
-        r.register_with_unit("ice_connect", "From a browser's description to its selected address", Unit::Seconds, self.ice.clone());
-        r.register("ice_failed", "Browsers' legs of ended calls whose media never got through, by reason", self.ice_failed.clone());
-        r.register_with_unit("dtls_handshake", "From there to keys", Unit::Seconds, self.dtls.clone());
-        r.register("dtls_failed", "Calls that ended by a failed handshake", self.dtls_failed.clone());
-        r.register("transcodes", "Calls that go on whose legs speak different codecs", self.transcodes.clone());
+        r.register(
+            "media_silent_calls",
+            "Calls that were ended because nobody sent any media",
+            self.silent.clone(),
+        );
+        r.register(
+            "one_way_calls",
+            "Calls one of whose sides was silent for 5 s",
+            self.one_way.clone(),
+        );
+        r.register_with_unit(
+            "ice_connect",
+            "From a browser's description to its selected address",
+            Unit::Seconds,
+            self.ice.clone(),
+        );
+        r.register(
+            "ice_failed",
+            "Browsers' legs of ended calls whose media never got through, by reason",
+            self.ice_failed.clone(),
+        );
+        r.register_with_unit(
+            "dtls_handshake",
+            "From there to keys",
+            Unit::Seconds,
+            self.dtls.clone(),
+        );
+        r.register(
+            "dtls_failed",
+            "Calls that ended by a failed handshake",
+            self.dtls_failed.clone(),
+        );
+        r.register(
+            "transcodes",
+            "Calls that go on whose legs speak different codecs",
+            self.transcodes.clone(),
+        );
         r.register("media_ports", "Pairs of ports of the trunk side", self.ports.clone());
-        r.register("cdr_dropped", "Records that did not reach a place they were meant for", self.cdr_dropped.clone());
-        r.register("certificate_expiry_timestamp_seconds", "When the web port's certificate ends; 0 without one", self.certificate.clone());
+        r.register(
+            "cdr_dropped",
+            "Records that did not reach a place they were meant for",
+            self.cdr_dropped.clone(),
+        );
+        r.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the web port's certificate ends; 0 without one",
+            self.certificate.clone(),
+        );
         r.register_collector(Box::new(Late(self.late.clone())));
         r.register("registrations", "Browsers that are registered", self.registrations.clone());
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
-        r.register("flow_lost", "Registrations that ended without a goodbye, by reason", self.flow_lost.clone());
+        r.register(
+            "flow_lost",
+            "Registrations that ended without a goodbye, by reason",
+            self.flow_lost.clone(),
+        );
         r.register("login_refused", "Wrong users or passwords", self.login_refused.clone());
         r.register("sip_transactions", "Transactions that live", self.transactions.clone());
-        r.register("sip_dropped", "Messages nobody answered: strangers, strays", self.dropped.clone());
-        r.register("recorder_calls", "Calls the flight recorder remembers", self.recorder_calls.clone());
-        r.register_with_unit("recorder_memory", "What it takes for them", Unit::Bytes, self.recorder_bytes.clone());
+        r.register(
+            "sip_dropped",
+            "Messages nobody answered: strangers, strays",
+            self.dropped.clone(),
+        );
+        r.register(
+            "recorder_calls",
+            "Calls the flight recorder remembers",
+            self.recorder_calls.clone(),
+        );
+        r.register_with_unit(
+            "recorder_memory",
+            "What it takes for them",
+            Unit::Bytes,
+            self.recorder_bytes.clone(),
+        );
         let webhooks = &self.webhook_counts;
-        r.register("webhook_delivered", "Webhook requests that were delivered", webhooks.delivered.clone());
-        r.register("webhook_failed", "Webhook requests that failed, each try, by what they were for", webhooks.failed.clone());
-        r.register_with_unit("webhook", "What a webhook request took, whatever came of it", Unit::Seconds, webhooks.took.clone());
-        r.register("webhook_dead", "Events that could not be told in an hour and are in the dead-letter file", webhooks.dead.clone());
+        r.register(
+            "webhook_delivered",
+            "Webhook requests that were delivered",
+            webhooks.delivered.clone(),
+        );
+        r.register(
+            "webhook_failed",
+            "Webhook requests that failed, each try, by what they were for",
+            webhooks.failed.clone(),
+        );
+        r.register_with_unit(
+            "webhook",
+            "What a webhook request took, whatever came of it",
+            Unit::Seconds,
+            webhooks.took.clone(),
+        );
+        r.register(
+            "webhook_dead",
+            "Events that could not be told in an hour and are in the dead-letter file",
+            webhooks.dead.clone(),
+        );
         r.register("sip_requests", "Requests in and out by transport, repetitions among them; ws is WebSocket, with TLS or without", self.messages.requests.clone());
-        r.register("sip_responses", "Responses in and out, by status code", self.messages.responses.clone());
-        r.register("sip_retransmissions", "Messages sent once more because nothing came", self.repeated.clone());
+        r.register(
+            "sip_responses",
+            "Responses in and out, by status code",
+            self.messages.responses.clone(),
+        );
+        r.register(
+            "sip_retransmissions",
+            "Messages sent once more because nothing came",
+            self.repeated.clone(),
+        );
         r.register("trunk_up", "1 where a trunk takes calls", self.trunk_up.clone());
         r.register("trunk_calls", "Calls on a trunk", self.trunk_calls.clone());
         r.register("trunk_calls_limit", "Its max_calls", self.trunk_limit.clone());
-        r.register_with_unit("trunk_rtt", "Its answer to OPTIONS", Unit::Seconds, self.trunk_rtt.clone());
-        r.register("config_last_reload_success_timestamp_seconds", "When the configuration in force was taken", self.reloaded.clone());
+        r.register_with_unit(
+            "trunk_rtt",
+            "Its answer to OPTIONS",
+            Unit::Seconds,
+            self.trunk_rtt.clone(),
+        );
+        r.register(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was taken",
+            self.reloaded.clone(),
+        );
     }
 
     /// Counts what a note says.
     pub fn count(&self, note: &Note, now: Instant) {
         match note {
             Note::CallEnded(cdr) => self.ended(cdr, now),
-            Note::CallRefused { .. } => drop(self.refused_total.get_or_create(&vec![("code", note.code().to_string())]).inc()),
+            Note::CallRefused { .. } => drop(
+                self.refused_total.get_or_create(&vec![("code", note.code().to_string())]).inc(),
+            ),
             Note::OneWay { who, .. } => {
                 let side = if who.starts_with("trunk") { "trunk" } else { "browser" };
                 self.one_way.get_or_create(&vec![("silent_leg", side.to_owned())]).inc();
@@ -241,7 +360,11 @@ impl Metrics {
     fn ended(&self, cdr: &Cdr, now: Instant) {
         let direction = if cdr.inbound { "inbound" } else { "outbound" };
         let trunk = cdr.trunk().unwrap_or("none").to_owned();
-        let labels = vec![("direction", direction.to_owned()), ("trunk", trunk.clone()), ("outcome", cdr.outcome().to_owned())];
+        let labels = vec![
+            ("direction", direction.to_owned()),
+            ("trunk", trunk.clone()),
+            ("outcome", cdr.outcome().to_owned()),
+        ];
         self.calls_total.get_or_create(&labels).inc();
         if matches!(cdr.code, Code::DTLS | Code::FINGERPRINT) {
             self.dtls_failed.inc();
@@ -258,13 +381,17 @@ impl Metrics {
         }
         if let (Some(answered), Some(talked)) = (cdr.answered, cdr.talked()) {
             self.setup.get_or_create(&by_trunk).observe(since(answered), example(), None);
-            self.duration.get_or_create(&vec![("direction", direction.to_owned())]).observe(talked.as_secs_f64());
+            self.duration
+                .get_or_create(&vec![("direction", direction.to_owned())])
+                .observe(talked.as_secs_f64());
         }
         self.legs.count(cdr);
         for (leg, figures) in [("a", &cdr.a), ("b", &cdr.b)] {
             let Some(figures) = figures else { continue };
             if let (Some(mos), Some(codec)) = (figures.mos.0, figures.codec) {
-                self.mos.get_or_create(&vec![("leg", leg.to_owned()), ("codec", codec.to_owned())]).observe(f64::from(mos), example(), None);
+                self.mos
+                    .get_or_create(&vec![("leg", leg.to_owned()), ("codec", codec.to_owned())])
+                    .observe(f64::from(mos), example(), None);
             }
             self.paths(figures);
         }
@@ -297,9 +424,12 @@ impl Metrics {
         let gauges: Gauges = gateway.gauges();
         self.calls.set(gauges.calls as i64);
         self.draining.set(i64::from(gauges.draining));
-        self.registrations.get_or_create(&vec![("transport", Transport::Ws.to_string())]).set(gauges.bindings as i64);
+        self.registrations
+            .get_or_create(&vec![("transport", Transport::Ws.to_string())])
+            .set(gauges.bindings as i64);
         for (transport, repeated) in Transport::ALL.into_iter().zip(gauges.repeated) {
-            let counter = self.repeated.get_or_create(&vec![("transport", transport.to_string())]).clone();
+            let counter =
+                self.repeated.get_or_create(&vec![("transport", transport.to_string())]).clone();
             counter.inc_by(repeated.saturating_sub(counter.get()));
         }
         self.flows.set(gauges.flows as i64);
@@ -310,14 +440,21 @@ impl Metrics {
         self.recorder_bytes.set(bytes as i64);
         self.transcodes.clear();
         for (from, to) in gateway.live_calls().filter_map(Call::codecs).filter(|(a, b)| a != b) {
-            self.transcodes.get_or_create(&vec![("from", from.name().to_owned()), ("to", to.name().to_owned())]).inc();
+            self.transcodes
+                .get_or_create(&vec![
+                    ("from", from.name().to_owned()),
+                    ("to", to.name().to_owned()),
+                ])
+                .inc();
         }
         // Trunks a reload took away must not stay.
         [&self.trunk_up, &self.trunk_calls, &self.trunk_limit].iter().for_each(|f| f.clear());
         self.trunk_rtt.clear();
         for (name, state, calls) in gateway.trunk_states() {
             let label = vec![("trunk", name.clone())];
-            self.trunk_up.get_or_create(&label).set(i64::from(state.health != Health::Down && !state.disabled));
+            self.trunk_up
+                .get_or_create(&label)
+                .set(i64::from(state.health != Health::Down && !state.disabled));
             self.trunk_calls.get_or_create(&label).set(calls as i64);
             if let Some(limit) = gateway.config().trunks.get(name).and_then(|t| t.max_calls) {
                 self.trunk_limit.get_or_create(&label).set(limit as i64);
@@ -328,7 +465,8 @@ impl Metrics {
         }
     }
 
-    /// Pairs of ports a call has, that are free, and that rest after a call; when the certificate ends.
+    /// Pairs of ports a call has, that are free, and that rest after a call; when the certificate
+    /// ends.
     pub fn read_shell(&self, pairs: [usize; 3], certificate: Option<u64>) {
         for (state, n) in ["used", "free", "draining"].into_iter().zip(pairs) {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
@@ -340,9 +478,29 @@ impl Metrics {
     pub fn touched() -> Metrics {
         let metrics = Metrics::new();
         let label = vec![("example", String::new())];
-        let counters = [&metrics.calls_total, &metrics.refused_total, &metrics.flow_lost, &metrics.repeated, &metrics.messages.requests, &metrics.messages.responses, &metrics.one_way, &metrics.faults, &metrics.ice_failed, &metrics.cdr_dropped];
+        let counters = [
+            &metrics.calls_total,
+            &metrics.refused_total,
+            &metrics.flow_lost,
+            &metrics.repeated,
+            &metrics.messages.requests,
+            &metrics.messages.responses,
+            &metrics.one_way,
+            &metrics.faults,
+            &metrics.ice_failed,
+            &metrics.cdr_dropped,
+        ];
         counters.into_iter().for_each(|f| drop(f.get_or_create(&label)));
-        [&metrics.trunk_up, &metrics.trunk_calls, &metrics.trunk_limit, &metrics.transcodes, &metrics.ports, &metrics.registrations].into_iter().for_each(|f| drop(f.get_or_create(&label)));
+        [
+            &metrics.trunk_up,
+            &metrics.trunk_calls,
+            &metrics.trunk_limit,
+            &metrics.transcodes,
+            &metrics.ports,
+            &metrics.registrations,
+        ]
+        .into_iter()
+        .for_each(|f| drop(f.get_or_create(&label)));
         [&metrics.delay, &metrics.duration].into_iter().for_each(|f| drop(f.get_or_create(&label)));
         [&metrics.setup, &metrics.mos].into_iter().for_each(|f| drop(f.get_or_create(&label)));
         drop(metrics.trunk_rtt.get_or_create(&label));

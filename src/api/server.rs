@@ -7,13 +7,13 @@ use crate::config::{Config, Scope, SipSettings, WebTls, Webhook};
 use crate::dialplan::Attempt;
 use crate::errors::Code;
 use crate::gateway::Input;
-use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
+use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::operate::Command;
 use crate::journal::search::{self, Wanted};
-use axum::{Extension, Json};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -21,8 +21,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reads the configuration anew and puts it in force: what changed and what waits for a restart, or why not.
-pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Changes, String>> + Send>> + Send + Sync>;
+/// Reads the configuration anew and puts it in force: what changed and what waits for a restart, or
+/// why not.
+pub type Reload =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Changes, String>> + Send>> + Send + Sync>;
 
 /// What a reload came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -40,7 +42,9 @@ pub async fn schemas() -> Json<Value> {
 
 /// GET /schemas/{name}
 pub async fn schema(Path(name): Path<String>) -> Answer<Json<Value>> {
-    named(&name).map(Json).ok_or_else(|| Problem::missing("schema", &name).fix("GET /api/v1/schemas lists them"))
+    named(&name)
+        .map(Json)
+        .ok_or_else(|| Problem::missing("schema", &name).fix("GET /api/v1/schemas lists them"))
 }
 
 /// GET /status
@@ -66,25 +70,34 @@ pub async fn drain(State(api): State<Api>) -> Answer<Json<Value>> {
 
 /// DELETE /drain
 pub async fn end_drain(State(api): State<Api>) -> Answer<Json<Value>> {
-    api.ask(|gateway, turn| gateway.handle(turn.now, Input::Operate(Command::EndDrain), turn.out)).await?;
+    api.ask(|gateway, turn| gateway.handle(turn.now, Input::Operate(Command::EndDrain), turn.out))
+        .await?;
     status(State(api)).await
 }
 
 /// POST /reload
 pub async fn reload(State(api): State<Api>) -> Answer<Json<Value>> {
     let Some(reload) = api.reload else {
-        return Err(Problem::new(StatusCode::CONFLICT, "this gateway was started without a configuration file").fix("the demo has none to read again"));
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "this gateway was started without a configuration file",
+        )
+        .fix("the demo has none to read again"));
     };
     match reload().await {
-        Ok(changes) => Ok(Json(json!({ "changed": changes.changed, "needs_restart": changes.restart, "warnings": changes.warnings }))),
-        Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why).fix("correct the file; nothing was changed, calls go on")),
+        Ok(changes) => Ok(Json(
+            json!({ "changed": changes.changed, "needs_restart": changes.restart, "warnings": changes.warnings }),
+        )),
+        Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why)
+            .fix("correct the file; nothing was changed, calls go on")),
     }
 }
 
 /// What visitors' credentials hang on, to be compared.
 fn secrets(config: &Config) -> Option<(String, Duration, Vec<String>)> {
     let c = config.credentials.as_ref()?;
-    let turn = c.turn.iter().flat_map(|t| t.uris.iter().cloned().chain([t.secret.reveal().to_owned()]));
+    let turn =
+        c.turn.iter().flat_map(|t| t.uris.iter().cloned().chain([t.secret.reveal().to_owned()]));
     Some((c.secret.reveal().to_owned(), c.longest, turn.collect()))
 }
 
@@ -95,36 +108,85 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
         for (name, value) in &new {
             match old.iter().find(|(n, _)| n == name) {
                 None => changes.changed.push(format!("{what} {name} added")),
-                Some((_, before)) if before != value => changes.changed.push(format!("{what} {name} changed")),
+                Some((_, before)) if before != value => {
+                    changes.changed.push(format!("{what} {name} changed"))
+                }
                 Some(_) => {}
             }
         }
-        changes.changed.extend(old.iter().filter(|(n, _)| !new.iter().any(|(m, _)| m == n)).map(|(n, _)| format!("{what} {n} removed")));
+        changes.changed.extend(
+            old.iter()
+                .filter(|(n, _)| !new.iter().any(|(m, _)| m == n))
+                .map(|(n, _)| format!("{what} {n} removed")),
+        );
     };
     // Numbers follow the order of names, and are kept apart from what a person wrote.
-    let trunk = |t: &crate::config::Trunk| { let mut t = t.clone(); t.number = crate::sip::transaction::TrunkNumber(0); format!("{t:?} {:?}", t.password.as_ref().map(|p| p.reveal().to_owned())) };
-    names("user", before.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect(), after.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect());
-    names("trunk", before.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(), after.trunks.iter().map(|(n, t)| (n, trunk(t))).collect());
-    names("dialplan", before.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect(), after.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect());
+    let trunk = |t: &crate::config::Trunk| {
+        let mut t = t.clone();
+        t.number = crate::sip::transaction::TrunkNumber(0);
+        format!("{t:?} {:?}", t.password.as_ref().map(|p| p.reveal().to_owned()))
+    };
+    names(
+        "user",
+        before.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect(),
+        after.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect(),
+    );
+    names(
+        "trunk",
+        before.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(),
+        after.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(),
+    );
+    names(
+        "dialplan",
+        before.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect(),
+        after.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect(),
+    );
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     let live = [
-        ("limits", before.limits != after.limits), ("recorder", before.recorder != after.recorder), ("api.token", before.api.tokens != after.api.tokens),
-        ("credentials", secrets(before) != secrets(after)), ("auth.jwt", before.auth.jwt != after.auth.jwt), ("auth.webhook", before.auth.webhook != after.auth.webhook),
-        ("web.origins", before.origins != after.origins), ("media.codecs", before.media.codecs != after.media.codecs),
+        ("limits", before.limits != after.limits),
+        ("recorder", before.recorder != after.recorder),
+        ("api.token", before.api.tokens != after.api.tokens),
+        ("credentials", secrets(before) != secrets(after)),
+        ("auth.jwt", before.auth.jwt != after.auth.jwt),
+        ("auth.webhook", before.auth.webhook != after.auth.webhook),
+        ("web.origins", before.origins != after.origins),
+        ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
-        ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace), ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
+        ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace),
+        ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
     ];
-    changes.changed.extend(live.iter().filter(|(_, differs)| *differs).map(|(key, _)| format!("{key} changed")));
+    changes.changed.extend(
+        live.iter().filter(|(_, differs)| *differs).map(|(key, _)| format!("{key} changed")),
+    );
     let bound = [
-        ("server.domain", before.domain != after.domain), ("server.public_ip", before.public_ips != after.public_ips),
-        ("web.listen", before.web_listen != after.web_listen), ("web.tls", before.web_tls != after.web_tls),
-        ("sip.udp", before.udp != after.udp), ("sip.tcp", before.tcp != after.tcp), ("sip.tls", sip(&before.sip) != sip(&after.sip)),
-        ("media.ports", before.media.ports != after.media.ports), ("media.browser_port", before.media.browser_port != after.media.browser_port),
-        ("media.ice_tcp", before.media.ice_tcp != after.media.ice_tcp), ("media.workers", before.media.workers != after.media.workers), ("events.cdr", (&before.cdr_file, &before.cdr_sqlite) != (&after.cdr_file, &after.cdr_sqlite)), ("events.webhook", before.webhook != after.webhook), ("events.hep", before.hep != after.hep), ("telemetry.otlp", before.otlp != after.otlp),
-        ("api.control", before.api.control != after.api.control), ("metrics.listen", before.api.metrics != after.api.metrics),
-        ("sip.md5, sip.sha256", (before.allow_md5, before.allow_sha256) != (after.allow_md5, after.allow_sha256)),
+        ("server.domain", before.domain != after.domain),
+        ("server.public_ip", before.public_ips != after.public_ips),
+        ("web.listen", before.web_listen != after.web_listen),
+        ("web.tls", before.web_tls != after.web_tls),
+        ("sip.udp", before.udp != after.udp),
+        ("sip.tcp", before.tcp != after.tcp),
+        ("sip.tls", sip(&before.sip) != sip(&after.sip)),
+        ("media.ports", before.media.ports != after.media.ports),
+        ("media.browser_port", before.media.browser_port != after.media.browser_port),
+        ("media.ice_tcp", before.media.ice_tcp != after.media.ice_tcp),
+        ("media.workers", before.media.workers != after.media.workers),
+        (
+            "events.cdr",
+            (&before.cdr_file, &before.cdr_sqlite) != (&after.cdr_file, &after.cdr_sqlite),
+        ),
+        ("events.webhook", before.webhook != after.webhook),
+        ("events.hep", before.hep != after.hep),
+        ("telemetry.otlp", before.otlp != after.otlp),
+        ("api.control", before.api.control != after.api.control),
+        ("metrics.listen", before.api.metrics != after.api.metrics),
+        (
+            "sip.md5, sip.sha256",
+            (before.allow_md5, before.allow_sha256) != (after.allow_md5, after.allow_sha256),
+        ),
     ];
-    changes.restart.extend(bound.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()));
+    changes
+        .restart
+        .extend(bound.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()));
     changes
 }
 
@@ -165,7 +227,10 @@ fn mark(problem: &crate::config::Problem) -> Value {
 
 /// A dialplan may hold the secret of a webhook.
 fn masked(text: &str) -> String {
-    let mask = |line: &str| match line.split_once("secret").and_then(|(head, rest)| Some((head, rest.split_once('"')?))) {
+    let mask = |line: &str| match line
+        .split_once("secret")
+        .and_then(|(head, rest)| Some((head, rest.split_once('"')?)))
+    {
         Some((head, (between, rest))) if between.trim() == "=" => {
             let after = rest.split_once('"').map_or("", |(_, after)| after);
             format!("{head}secret{between}\"***\"{after}")
@@ -177,23 +242,34 @@ fn masked(text: &str) -> String {
 
 async fn inspected(api: &Api) -> Answer<(Vec<Inspected>, Vec<crate::config::Problem>)> {
     let Some(file) = api.file.clone() else {
-        return Err(Problem::new(StatusCode::CONFLICT, "this gateway was started without a configuration file").fix("the demo's dialplans are built in; GET /dialplan shows their routes"));
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "this gateway was started without a configuration file",
+        )
+        .fix("the demo's dialplans are built in; GET /dialplan shows their routes"));
     };
-    tokio::task::spawn_blocking(move || inspect(&file)).await.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
+    tokio::task::spawn_blocking(move || inspect(&file))
+        .await
+        .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
 }
 
 /// GET /config/dialplans
 pub async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
     let file = |f: &Inspected| json!({ "file": f.name, "text": masked(&f.text), "marks": f.problems.iter().map(mark).collect::<Vec<_>>() });
-    Ok(Json(json!({ "files": files.iter().map(file).collect::<Vec<_>>(), "elsewhere": elsewhere.iter().map(mark).collect::<Vec<_>>() })))
+    Ok(Json(
+        json!({ "files": files.iter().map(file).collect::<Vec<_>>(), "elsewhere": elsewhere.iter().map(mark).collect::<Vec<_>>() }),
+    ))
 }
 
 /// POST /config/check
 pub async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
-    let all: Vec<&crate::config::Problem> = files.iter().flat_map(|f| &f.problems).chain(&elsewhere).collect();
-    Ok(Json(json!({ "sound": all.iter().all(|p| p.warning), "marks": all.into_iter().map(mark).collect::<Vec<_>>() })))
+    let all: Vec<&crate::config::Problem> =
+        files.iter().flat_map(|f| &f.problems).chain(&elsewhere).collect();
+    Ok(Json(
+        json!({ "sound": all.iter().all(|p| p.warning), "marks": all.into_iter().map(mark).collect::<Vec<_>>() }),
+    ))
 }
 
 /// GET /dialplan
@@ -218,8 +294,14 @@ pub struct Test {
 }
 
 /// POST /dialplan/test
-pub async fn dialplan_test(State(api): State<Api>, test: Result<Json<Test>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
-    let Json(test) = test.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"number\": \"+1…\", \"as\": \"user:alice\"}"))?;
+pub async fn dialplan_test(
+    State(api): State<Api>,
+    test: Result<Json<Test>, axum::extract::rejection::JsonRejection>,
+) -> Answer<Json<Value>> {
+    let Json(test) = test.map_err(|e| {
+        Problem::new(StatusCode::BAD_REQUEST, e.body_text())
+            .fix("send {\"number\": \"+1…\", \"as\": \"user:alice\"}")
+    })?;
     api.ask(move |gateway, turn| {
         let config = gateway.config();
         let by_caller = test.caller.as_deref().and_then(|c| match c.split_once(':')? {
@@ -253,8 +335,15 @@ pub struct CredentialWish {
 }
 
 /// POST /credentials: for a web application's own server, which hands them to its page.
-pub async fn credentials(State(api): State<Api>, Extension(scope): Extension<Scope>, wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>) -> Answer<Json<Value>> {
-    let Json(wanted) = wanted.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}"))?;
+pub async fn credentials(
+    State(api): State<Api>,
+    Extension(scope): Extension<Scope>,
+    wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>,
+) -> Answer<Json<Value>> {
+    let Json(wanted) = wanted.map_err(|e| {
+        Problem::new(StatusCode::BAD_REQUEST, e.body_text())
+            .fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}")
+    })?;
     let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
     let ttl = match wanted.ttl.as_deref().map(humantime::parse_duration) {
         None => Duration::from_secs(600),
@@ -263,11 +352,16 @@ pub async fn credentials(State(api): State<Api>, Extension(scope): Extension<Sco
     };
     let names = [Some(&wanted.user), wanted.context.as_ref()];
     if let Some(odd) = names.into_iter().flatten().find(|n| !Credential::is_name(n)) {
-        return Err(bad(format!("{odd:?} cannot be a name here")).fix("use letters, digits and - _ . + @, at most 64"));
+        return Err(bad(format!("{odd:?} cannot be a name here"))
+            .fix("use letters, digits and - _ . + @, at most 64"));
     }
     // Past every dialplan: for those who could write one.
     if wanted.context.as_ref().is_some_and(|c| c.starts_with('@')) && scope < Scope::Admin {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "straight to a trunk is for the scope admin").fix("name a context of dialplans/"));
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "straight to a trunk is for the scope admin",
+        )
+        .fix("name a context of dialplans/"));
     }
     api.ask(move |gateway, turn| {
         let config = gateway.config();
@@ -305,30 +399,38 @@ pub async fn credentials(State(api): State<Api>, Extension(scope): Extension<Sco
     }).await?
 }
 
-
 /// GET /webhooks: the newest deliveries, the newest first.
 pub async fn webhooks(State(api): State<Api>) -> Json<Value> {
     let deliveries = api.feed.outbox().map(crate::webhook::Outbox::deliveries).unwrap_or_default();
-    let show = |d: crate::webhook::Delivery| json!({
-        "id": d.id, "type": d.event.kind, "call": d.event.call(), "tries": d.tries,
-        "began": jiff::Timestamp::try_from(d.began).map(|t| format!("{t:.3}")).unwrap_or_default(),
-        "state": match &d.outcome { None => "trying", Some(Ok(())) => "delivered", Some(Err(_)) => "dead" },
-        "why": d.outcome.and_then(Result::err), "body": d.event.body(),
-    });
+    let show = |d: crate::webhook::Delivery| {
+        json!({
+            "id": d.id, "type": d.event.kind, "call": d.event.call(), "tries": d.tries,
+            "began": jiff::Timestamp::try_from(d.began).map(|t| format!("{t:.3}")).unwrap_or_default(),
+            "state": match &d.outcome { None => "trying", Some(Ok(())) => "delivered", Some(Err(_)) => "dead" },
+            "why": d.outcome.and_then(Result::err), "body": d.event.body(),
+        })
+    };
     Json(deliveries.into_iter().map(show).collect())
 }
 
 /// POST /webhooks/{id}/resend
 pub async fn resend(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let Some(outbox) = api.feed.outbox() else {
-        return Err(Problem::new(StatusCode::CONFLICT, "no webhook is told of events").fix("set [events] webhook = { url = \"…\", secret = … }"));
+        return Err(Problem::new(StatusCode::CONFLICT, "no webhook is told of events")
+            .fix("set [events] webhook = { url = \"…\", secret = … }"));
     };
-    if outbox.again(&id) { Ok(Json(json!({ "id": id, "sent": true }))) } else { Err(Problem::missing("delivery", &id)) }
+    if outbox.again(&id) {
+        Ok(Json(json!({ "id": id, "sent": true })))
+    } else {
+        Err(Problem::missing("delivery", &id))
+    }
 }
 
 fn error_json(code: Code) -> Option<Value> {
     let entry = code.entry()?;
-    Some(json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix }))
+    Some(
+        json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix }),
+    )
 }
 
 /// GET /errors
@@ -338,17 +440,25 @@ pub async fn errors() -> Json<Value> {
 
 /// GET /errors/{code}
 pub async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
-    code.parse().ok().and_then(error_json).map(Json).ok_or_else(|| Problem::missing("error", &code).fix("GET /api/v1/errors lists them"))
+    code.parse()
+        .ok()
+        .and_then(error_json)
+        .map(Json)
+        .ok_or_else(|| Problem::missing("error", &code).fix("GET /api/v1/errors lists them"))
 }
 
 /// GET /cdr: records, the newest first; of the database where there is one, else of the file.
 pub async fn cdr(State(api): State<Api>, Query(query): Query<Wanted>) -> Answer<Json<Value>> {
     let Some(place) = api.records else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written").fix("set [events] cdr = { file = \"cdr.jsonl\" }, or { sqlite = \"cdr.db\" }"));
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written")
+            .fix("set [events] cdr = { file = \"cdr.jsonl\" }, or { sqlite = \"cdr.db\" }"));
     };
     match tokio::task::spawn_blocking(move || search::newest(&place, &query)).await {
         Ok(Ok(records)) => Ok(Json(Value::Array(records))),
-        Ok(Err(why)) => Err(Problem { code: Code::RECORDS, ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}")) }),
+        Ok(Err(why)) => Err(Problem {
+            code: Code::RECORDS,
+            ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}"))
+        }),
         Err(e) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())),
     }
 }

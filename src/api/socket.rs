@@ -1,4 +1,5 @@
-//! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own listener.
+//! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own
+//! listener.
 
 use super::{Api, Door};
 use anyhow::Context;
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
-/// Where the control socket is, unless the configuration says: the system's place where there is one for us,
-/// else the user's own.
+/// Where the control socket is, unless the configuration says: the system's place where there is
+/// one for us, else the user's own.
 pub fn default_path() -> PathBuf {
     let system = Path::new("/run/webtrunk");
     if system.is_dir() {
@@ -23,7 +24,9 @@ pub fn default_path() -> PathBuf {
     }
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(folder) => Path::new(&folder).join("webtrunk").join("control.sock"),
-        None => std::env::temp_dir().join(format!("webtrunk-{}", nix::unistd::getuid())).join("control.sock"),
+        None => std::env::temp_dir()
+            .join(format!("webtrunk-{}", nix::unistd::getuid()))
+            .join("control.sock"),
     }
 }
 
@@ -35,11 +38,15 @@ pub async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     let show = || format!("the control socket {} cannot be made", path.display());
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty() && !f.exists()) {
         std::fs::create_dir_all(folder).with_context(show)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).with_context(show)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+            .with_context(show)?;
     }
     if path.exists() {
         if tokio::net::UnixStream::connect(path).await.is_ok() {
-            anyhow::bail!("another gateway listens on {}: set api.control for one of them", path.display());
+            anyhow::bail!(
+                "another gateway listens on {}: set api.control for one of them",
+                path.display()
+            );
         }
         std::fs::remove_file(path).with_context(show)?;
     }
@@ -72,9 +79,14 @@ pub async fn serve_metrics(listener: TcpListener, api: Api) {
     }
 }
 
-async fn connection<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(stream: TokioIo<S>, router: Router) {
+async fn connection<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(
+    stream: TokioIo<S>,
+    router: Router,
+) {
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).max_buf_size(64 * 1024);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .max_buf_size(64 * 1024);
     let _ = http.serve_connection(stream, TowerToHyperService::new(router)).await;
 }
 
@@ -84,6 +96,12 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let _ = api.ask(move |gateway, _| counted.read(gateway)).await;
     let free = api.ports.free();
     let resting = api.ports.resting();
-    api.metrics.read_shell([api.ports.all().saturating_sub(free), free.saturating_sub(resting), resting], api.certificate_ends);
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], api.metrics.text())
+    api.metrics.read_shell(
+        [api.ports.all().saturating_sub(free), free.saturating_sub(resting), resting],
+        api.certificate_ends,
+    );
+    (
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        api.metrics.text(),
+    )
 }

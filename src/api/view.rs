@@ -60,14 +60,30 @@ pub fn ended(flight: &Flight, clock: &WallClock) -> Option<Value> {
 
 /// Whether a call of a list is one that was asked for.
 pub fn fits(call: &Value, user: Option<&str>, trunk: Option<&str>, number: Option<&str>) -> bool {
-    let parties = || [&call["from"], &call["with"]].into_iter().chain(call["tried"].as_array().into_iter().flatten()).filter_map(Value::as_str);
-    let is = |kind: &str, name: &str| parties().any(|p| p == name || p.strip_prefix(kind).and_then(|p| p.strip_prefix(':')) == Some(name));
+    let parties = || {
+        [&call["from"], &call["with"]]
+            .into_iter()
+            .chain(call["tried"].as_array().into_iter().flatten())
+            .filter_map(Value::as_str)
+    };
+    let is = |kind: &str, name: &str| {
+        parties().any(|p| {
+            p == name || p.strip_prefix(kind).and_then(|p| p.strip_prefix(':')) == Some(name)
+        })
+    };
     let dialled = call["to"].as_str().unwrap_or_default();
-    user.is_none_or(|u| is("user", u)) && trunk.is_none_or(|t| is("trunk", t)) && number.is_none_or(|n| dialled.contains(n))
+    user.is_none_or(|u| is("user", u))
+        && trunk.is_none_or(|t| is("trunk", t))
+        && number.is_none_or(|n| dialled.contains(n))
 }
 
 /// All that is known of a call.
-pub fn detail(flight: &Flight, live_call: Option<&Call>, now: Instant, clock: &WallClock) -> Option<Value> {
+pub fn detail(
+    flight: &Flight,
+    live_call: Option<&Call>,
+    now: Instant,
+    clock: &WallClock,
+) -> Option<Value> {
     let cdr = flight.cdr.as_deref().or_else(|| live_call.map(|c| &c.cdr))?;
     let mut value = to_json(cdr, clock);
     let summary = match live_call {
@@ -94,13 +110,21 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 
 /// `call 7f3a91c2   alice → +12065550123   answered, 38.7 s   MOS 4.3 (estimated)`.
 pub fn headline(detail: &Value) -> String {
-    let to = [text(&detail["to"], "number"), text(&detail["to"], "dialled")].into_iter().find(|t| !t.is_empty()).unwrap_or("?");
+    let to = [text(&detail["to"], "number"), text(&detail["to"], "dialled")]
+        .into_iter()
+        .find(|t| !t.is_empty())
+        .unwrap_or("?");
     let how = match detail["answer"].as_str() {
         Some(_) => format!("answered, {:.1} s", detail["billable_s"].as_f64().unwrap_or_default()),
-        None if text(detail, "state") == "ended" => format!("not answered ({})", detail["sip_code"]),
+        None if text(detail, "state") == "ended" => {
+            format!("not answered ({})", detail["sip_code"])
+        }
         None => text(detail, "state").to_owned(),
     };
-    let mos = detail["mos_estimated"].as_f64().map(|m| format!("   MOS {m:.1} (estimated)")).unwrap_or_default();
+    let mos = detail["mos_estimated"]
+        .as_f64()
+        .map(|m| format!("   MOS {m:.1} (estimated)"))
+        .unwrap_or_default();
     format!("call {}   {} → {to}   {how}{mos}", text(detail, "call"), text(&detail["from"], "user"))
 }
 
@@ -111,7 +135,11 @@ pub fn conclusion(detail: &Value) -> String {
     match verdict["code"].as_str() {
         None => format!("\n  ✓ {sentence}\n"),
         Some(code) => {
-            format!("\n  {code}  {sentence}\n           Likely: {}\n           Fix:    {}\n", text(verdict, "likely"), text(verdict, "fix"))
+            format!(
+                "\n  {code}  {sentence}\n           Likely: {}\n           Fix:    {}\n",
+                text(verdict, "likely"),
+                text(verdict, "fix")
+            )
         }
     }
 }
@@ -122,11 +150,18 @@ pub fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
         let at = row.at.as_secs_f64();
         match &row.kind {
             RowKind::Message { lane, sent, summary, repeated, text, rules } => {
-                let rules = rules.iter().map(|r| json!({ "line": r.line, "from": r.from, "why": r.why })).collect::<Vec<_>>();
+                let rules = rules
+                    .iter()
+                    .map(|r| json!({ "line": r.line, "from": r.from, "why": r.why }))
+                    .collect::<Vec<_>>();
                 json!({ "at_s": at, "kind": "message", "lane": lane, "sent": sent, "summary": summary, "repeated": repeated, "text": text, "rules": rules })
             }
-            RowKind::Route { route, pattern, why_not } => json!({ "at_s": at, "kind": "route", "route": route, "pattern": pattern, "why_not": why_not }),
-            RowKind::Event { text, code } => json!({ "at_s": at, "kind": "event", "text": text, "code": code }),
+            RowKind::Route { route, pattern, why_not } => {
+                json!({ "at_s": at, "kind": "route", "route": route, "pattern": pattern, "why_not": why_not })
+            }
+            RowKind::Event { text, code } => {
+                json!({ "at_s": at, "kind": "event", "text": text, "code": code })
+            }
         }
     };
     json!({ "call": detail["call"], "headline": headline(detail), "verdict": detail["verdict"], "lanes": lanes, "rows": rows.iter().map(row).collect::<Vec<_>>() })
@@ -143,7 +178,9 @@ pub fn quality(call: CallId, cdr: &Cdr) -> Value {
             "mos_in_estimated": s.mos.0, "mos_out_estimated": s.mos.1, "series": samples.collect::<Vec<_>>(),
         })
     };
-    let legs = [("a", &cdr.a), ("b", &cdr.b)].into_iter().filter_map(|(name, s)| Some(leg(name, s.as_ref()?)));
+    let legs = [("a", &cdr.a), ("b", &cdr.b)]
+        .into_iter()
+        .filter_map(|(name, s)| Some(leg(name, s.as_ref()?)));
     json!({ "call": call.to_string(), "legs": legs.collect::<Vec<_>>() })
 }
 
@@ -158,7 +195,13 @@ pub fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Instant) -
 }
 
 /// One trunk.
-pub fn trunk(name: &str, state: &TrunkState, calls: usize, gateway: &Gateway, now: Instant) -> Value {
+pub fn trunk(
+    name: &str,
+    state: &TrunkState,
+    calls: usize,
+    gateway: &Gateway,
+    now: Instant,
+) -> Value {
     let why_not = state.usable(now).err();
     let config = gateway.config();
     let trunk = config.trunks.get(name);
@@ -168,7 +211,10 @@ pub fn trunk(name: &str, state: &TrunkState, calls: usize, gateway: &Gateway, no
         (_, Health::Up) => "up",
         (_, Health::Down) => "down",
     };
-    let registrations = state.registrations.iter().map(|r| json!({ "registrar": r.registrar.host_port(), "state": r.to_string() }));
+    let registrations = state
+        .registrations
+        .iter()
+        .map(|r| json!({ "registrar": r.registrar.host_port(), "state": r.to_string() }));
     json!({
         "trunk": name, "state": health, "since_s": state.since.map(|s| now.saturating_duration_since(s).as_secs()),
         "options_ms": state.round_trip.map(|r| r.as_millis() as u64), "calls": calls, "max_calls": trunk.and_then(|t| t.max_calls),

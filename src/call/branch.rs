@@ -6,8 +6,8 @@
 //!      |                   |                     v              v                 v
 //!      +-------------------+------------> Cancelling -----> Over <----- BYE ------+
 //! ```
-//! Every give-up of ours ends in CANCEL or BYE; a 200 that comes after it is acknowledged and hung up.
-//! A proxy beyond us may fork: each To tag is an early dialog of its own ([`Fork`]).
+//! Every give-up of ours ends in CANCEL or BYE; a 200 that comes after it is acknowledged and hung
+//! up. A proxy beyond us may fork: each To tag is an early dialog of its own ([`Fork`]).
 
 use super::leg::Leg;
 use super::{CallId, CallTimer, Desk};
@@ -28,9 +28,16 @@ use std::time::Instant;
 /// Whom a branch tries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BranchTarget {
-    Trunk { name: String, number: String },
+    Trunk {
+        name: String,
+        number: String,
+    },
     /// `path`: Route values towards it (RFC 3327).
-    User { name: String, contact: String, path: Vec<String> },
+    User {
+        name: String,
+        contact: String,
+        path: Vec<String>,
+    },
     /// The other half of two joined calls.
     Joined,
 }
@@ -164,7 +171,13 @@ impl Branch {
 
     /// Whether it still counts for the current step.
     pub fn is_trying(&self) -> bool {
-        matches!(self.state, BranchState::Opening | BranchState::Resolving | BranchState::Calling | BranchState::Early)
+        matches!(
+            self.state,
+            BranchState::Opening
+                | BranchState::Resolving
+                | BranchState::Calling
+                | BranchState::Early
+        )
     }
 
     /// The early dialog with this To tag.

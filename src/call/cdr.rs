@@ -3,10 +3,10 @@
 use super::{CALLER_END, CallId};
 use crate::errors::Code;
 use crate::media::{EndId, Statistics};
+use crate::recorder::verdict::Verdict;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
-use crate::recorder::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -81,7 +81,8 @@ pub struct Cdr {
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
     pub formats: [Vec<String>; 2],
     pub media_problem: Option<String>,
-    /// Where the SIP of the caller and of who answered came from, and the addresses browsers were offered.
+    /// Where the SIP of the caller and of who answered came from, and the addresses browsers were
+    /// offered.
     pub remotes: [Option<IpAddr>; 2],
     pub offered: Vec<IpAddr>,
     /// Digits sent by INFO that the caller's, the callee's side refused.
@@ -107,8 +108,16 @@ impl Cdr {
             context: String::new(),
             route: None,
             from: String::new(),
-            from_shown: invite.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default(),
-            user_agent: invite.header(HeaderName::UserAgent).unwrap_or_default().chars().take(80).collect(),
+            from_shown: invite
+                .from()
+                .map(|f| f.uri.user_unescaped().into_owned())
+                .unwrap_or_default(),
+            user_agent: invite
+                .header(HeaderName::UserAgent)
+                .unwrap_or_default()
+                .chars()
+                .take(80)
+                .collect(),
             dialled: String::new(),
             number: String::new(),
             status: 0,
@@ -167,7 +176,11 @@ impl Cdr {
 
     /// The trunk the call came from or went to, the one that answered before those that were tried.
     pub fn trunk(&self) -> Option<&str> {
-        self.answered_by.as_deref().and_then(trunk_of).or_else(|| trunk_of(&self.from)).or_else(|| trunk_of(&self.tried.last()?.target))
+        self.answered_by
+            .as_deref()
+            .and_then(trunk_of)
+            .or_else(|| trunk_of(&self.from))
+            .or_else(|| trunk_of(&self.tried.last()?.target))
     }
 
     /// `success`, `client_error`, `server_error`: who is to blame, coarsely.

@@ -1,15 +1,15 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
-use crate::hex::token;
-use crate::ids::IdMap;
 use super::CallId;
 use super::leg::Party;
 use crate::config::{Config, JwtSettings, User};
-use crate::media::EndId;
-use crate::observe::Note;
 use crate::gateway::FlowKind;
 use crate::gateway::admission::{FlowState, account};
+use crate::hex::token;
+use crate::ids::IdMap;
 use crate::locate::{Located, Locator, Query, Target};
+use crate::media::EndId;
+use crate::observe::Note;
 use crate::registrar::Registrar;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
@@ -52,7 +52,8 @@ pub enum CallTimer {
 
 impl CallTimer {
     /// Those that do not belong to one leg.
-    pub const OF_CALL: [CallTimer; 4] = [CallTimer::Ring, CallTimer::MaxDuration, CallTimer::Reliable, CallTimer::Transferred];
+    pub const OF_CALL: [CallTimer; 4] =
+        [CallTimer::Ring, CallTimer::MaxDuration, CallTimer::Reliable, CallTimer::Transferred];
 }
 
 /// What is asked of the world and answered later.
@@ -101,7 +102,13 @@ pub enum Waiting {
 #[derive(Clone, Debug)]
 pub enum Linked {
     /// Keep the leg opposite to `drop` in each and join them.
-    Join { here: CallId, drop_here: Option<EndId>, there: CallId, drop_there: EndId, replaces: super::transfer::Replaces },
+    Join {
+        here: CallId,
+        drop_here: Option<EndId>,
+        there: CallId,
+        drop_there: EndId,
+        replaces: super::transfer::Replaces,
+    },
     /// The other half of a joined call ended.
     Over { call: CallId, why: Reject, by: super::HangupBy },
     /// The half's internal end is open at this port.
@@ -121,7 +128,10 @@ pub enum Waiter {
 pub enum Output {
     Send(Transmit),
     CloseFlow(Flow),
-    Media { worker: usize, command: Command },
+    Media {
+        worker: usize,
+        command: Command,
+    },
     Ask(Question),
     Note(Note),
     /// For the gateway itself: the call can be forgotten once its media has closed.
@@ -230,7 +240,8 @@ impl Desk<'_> {
         self.respond(server, why.status, response.end());
     }
 
-    /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028 §6).
+    /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028
+    /// §6).
     pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Reject) {
         let mut response = Writer::refusal(request, why, "", &self.config.domain);
         match why.status {
@@ -258,10 +269,21 @@ impl Desk<'_> {
     pub fn local_ip(&self, remote: IpAddr) -> IpAddr {
         let remote = remote.to_canonical();
         if remote.is_loopback() {
-            return if remote.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            return if remote.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            };
         }
-        let same_family = self.config.public_ips.iter().find(|ip| ip.is_ipv4() == remote.is_ipv4() && !ip.is_loopback());
-        same_family.or(self.config.public_ips.first()).copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        let same_family = self
+            .config
+            .public_ips
+            .iter()
+            .find(|ip| ip.is_ipv4() == remote.is_ipv4() && !ip.is_loopback());
+        same_family
+            .or(self.config.public_ips.first())
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     /// A new branch and the Via value that carries it, for `hop`.
@@ -269,12 +291,24 @@ impl Desk<'_> {
         let branch = ["z9hG4bK", &self.token()].concat();
         let domain = &self.config.domain;
         let via = match self.kind_of(hop) {
-            Kind::WebSocket => format!("SIP/2.0/{} {domain};branch={branch}", if self.identity.web_secure { "WSS" } else { "WS" }),
-            Kind::Server(Transport::Udp, to) => ["SIP/2.0/UDP ", &self.sent_by(to, Transport::Udp).to_string(), ";rport;branch=", &branch].concat(),
+            Kind::WebSocket => format!(
+                "SIP/2.0/{} {domain};branch={branch}",
+                if self.identity.web_secure { "WSS" } else { "WS" }
+            ),
+            Kind::Server(Transport::Udp, to) => [
+                "SIP/2.0/UDP ",
+                &self.sent_by(to, Transport::Udp).to_string(),
+                ";rport;branch=",
+                &branch,
+            ]
+            .concat(),
             // RFC 5923 §5: the peer may send its own requests back over our connection.
             Kind::Server(transport, to) => {
                 let name = if transport == Transport::Tcp { "TCP" } else { "TLS" };
-                format!("SIP/2.0/{name} {};rport;alias;branch={branch}", self.sent_by(to, transport))
+                format!(
+                    "SIP/2.0/{name} {};rport;alias;branch={branch}",
+                    self.sent_by(to, transport)
+                )
             }
         };
         (branch, via)
@@ -301,8 +335,9 @@ impl Desk<'_> {
         }
     }
 
-    /// The connection to use instead of opening one, where this trunk offered it (RFC 5923). One over TLS
-    /// counts only where its certificate was checked too (§9.3): otherwise we verify by connecting.
+    /// The connection to use instead of opening one, where this trunk offered it (RFC 5923). One
+    /// over TLS counts only where its certificate was checked too (§9.3): otherwise we verify by
+    /// connecting.
     pub fn alias_of(&self, trunk: &str, hop: Hop) -> Hop {
         let (to, kind) = match hop {
             Hop::Tcp(to) => (to, FlowKind::Tcp),
@@ -313,7 +348,8 @@ impl Desk<'_> {
         self.aliases.get(&(trunk.to_owned(), to)).filter(fits).map_or(hop, |f| Hop::Flow(*f))
     }
 
-    /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears of it.
+    /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
+    /// of it.
     pub fn locate(&mut self, target: &Target, waiter: Waiter) -> Located {
         let random = &mut *self.random;
         let found = self.locator.locate(self.now, target, &mut || random.next_u64());
@@ -342,8 +378,14 @@ impl Desk<'_> {
     pub fn contact(&self, hop: Hop, user: &str) -> String {
         match self.kind_of(hop) {
             Kind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
-            Kind::Server(Transport::Udp, to) => ["<sip:", user, "@", &self.sent_by(to, Transport::Udp).to_string(), ">"].concat(),
-            Kind::Server(transport, to) => format!("<sip:{user}@{};transport={}>", self.sent_by(to, transport), transport.as_str()),
+            Kind::Server(Transport::Udp, to) => {
+                ["<sip:", user, "@", &self.sent_by(to, Transport::Udp).to_string(), ">"].concat()
+            }
+            Kind::Server(transport, to) => format!(
+                "<sip:{user}@{};transport={}>",
+                self.sent_by(to, transport),
+                transport.as_str()
+            ),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A branch that did not lead to an answer: the next address, trunk, phone or step, or the caller's refusal.
+//! A branch that did not lead to an answer: the next address, trunk, phone or step, or the caller's
+//! refusal.
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::cdr::Tried;
@@ -15,7 +16,9 @@ impl Call {
         desk.locator.failed(desk.now, branch.leg.hop);
         match branch.state {
             BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(desk, id),
-            BranchState::Early if branch.client.is_some_and(|c| desk.transactions.awaits_final(c)) => {
+            BranchState::Early
+                if branch.client.is_some_and(|c| desk.transactions.awaits_final(c)) =>
+            {
                 // Timer C: alive but never final.
                 let why = Reject::new(408, "the callee never answered").code(Code::NO_ANSWER);
                 branch.abandon(desk, call, &why);
@@ -23,26 +26,40 @@ impl Call {
             }
             _ => {
                 let target = branch.target.to_string();
-                let dead = if matches!(branch.target, BranchTarget::User { .. }) { Code::FLOW_DEAD } else { Code::UNREACHABLE };
-                let (code, why) = desk.locator.why(branch.leg.hop).unwrap_or_else(|| (dead, "did not respond: is it reachable from here?".to_owned()));
-                self.branch_failed(desk, id, Reject::new(408, format!("{target} {why}")).code(code));
+                let dead = if matches!(branch.target, BranchTarget::User { .. }) {
+                    Code::FLOW_DEAD
+                } else {
+                    Code::UNREACHABLE
+                };
+                let (code, why) = desk.locator.why(branch.leg.hop).unwrap_or_else(|| {
+                    (dead, "did not respond: is it reachable from here?".to_owned())
+                });
+                self.branch_failed(
+                    desk,
+                    id,
+                    Reject::new(408, format!("{target} {why}")).code(code),
+                );
             }
         }
     }
 
     pub(super) fn silent_timeout(&mut self, desk: &mut Desk<'_>, id: u16) {
         let call = self.id;
-        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Calling) else { return };
+        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Calling) else {
+            return;
+        };
         desk.locator.failed(desk.now, branch.leg.hop);
         if !branch.hops.is_empty() {
             return self.try_next_hop(desk, id);
         }
-        let why = Reject::new(408, format!("{} gave no sign of life", branch.target)).code(Code::UNREACHABLE);
+        let why = Reject::new(408, format!("{} gave no sign of life", branch.target))
+            .code(Code::UNREACHABLE);
         branch.abandon(desk, call, &why);
         self.step_failed(desk, id, why);
     }
 
-    /// A branch ended without an answer: what was tried is noted, then the next trunk, step, or the end.
+    /// A branch ended without an answer: what was tried is noted, then the next trunk, step, or the
+    /// end.
     pub(super) fn branch_failed(&mut self, desk: &mut Desk<'_>, id: u16, why: Reject) {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
@@ -74,7 +91,13 @@ impl Call {
         }
         self.close_branch_end(desk, id);
         if self.state == State::Routing {
-            desk.note(Note::BranchFailed { call, target: target.to_string(), status: why.status, code: why.code, why: why.why.clone() });
+            desk.note(Note::BranchFailed {
+                call,
+                target: target.to_string(),
+                status: why.status,
+                code: why.code,
+                why: why.why.clone(),
+            });
             self.after_failure(desk, id, &target, why);
         }
     }
@@ -96,7 +119,9 @@ impl Call {
         }
         let redirected = (300..400).contains(&why.status) && !self.steps.is_empty();
         if matches!(target, BranchTarget::Trunk { .. }) && !redirected {
-            let moves_on = self.route.as_ref().is_some_and(|r| r.moves_on(why.status)) || why.status == 401 || why.status == 407;
+            let moves_on = self.route.as_ref().is_some_and(|r| r.moves_on(why.status))
+                || why.status == 401
+                || why.status == 407;
             if !moves_on {
                 let why = self.refusal.take().unwrap_or(why);
                 return self.route_failed(desk, HangupBy::Callee, translate_refusal(why));
@@ -106,7 +131,8 @@ impl Call {
         self.next_round(desk);
     }
 
-    /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call goes on.
+    /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call goes
+    /// on.
     pub(super) fn route_failed(&mut self, desk: &mut Desk<'_>, by: HangupBy, why: Reject) {
         if self.transfer.is_some() {
             return self.transfer_failed(desk, why);
@@ -129,7 +155,8 @@ impl Call {
     }
 }
 
-/// What the caller is told: a trunk's own troubles are not the caller's (503 would stop its client for good).
+/// What the caller is told: a trunk's own troubles are not the caller's (503 would stop its client
+/// for good).
 pub(super) fn translate_refusal(mut why: Reject) -> Reject {
     why.status = match why.status {
         300..=399 => 480,

@@ -19,7 +19,15 @@ impl Call {
     /// The dialog of `end` that `message` names: the leg's own, or an early one of its branch.
     pub fn dialog_for(&self, end: EndId, message: &Message) -> Option<&Dialog> {
         let own = self.dialog_of(end).filter(|d| d.matches(message));
-        own.or_else(|| self.branches.iter().find(|b| b.leg.end == end)?.forks.iter().map(|f| &f.dialog).find(|d| d.matches(message)))
+        own.or_else(|| {
+            self.branches
+                .iter()
+                .find(|b| b.leg.end == end)?
+                .forks
+                .iter()
+                .map(|f| &f.dialog)
+                .find(|d| d.matches(message))
+        })
     }
 
     fn dialog_for_mut(&mut self, end: EndId, message: &Message) -> Option<&mut Dialog> {
@@ -31,63 +39,112 @@ impl Call {
     }
 
     /// A request within one of the call's dialogs.
-    pub fn request(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+    pub fn request(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+    ) {
         let Some(dialog) = self.dialog_for_mut(end, message) else {
             return desk.refuse(server, message, &Reject::new(481, "there is no such dialog"));
         };
         if dialog.accept(message).is_err() {
-            return desk.refuse(server, message, &Reject::new(500, "CSeq is lower than one already seen"));
+            return desk.refuse(
+                server,
+                message,
+                &Reject::new(500, "CSeq is lower than one already seen"),
+            );
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.peer.learn(message);
         }
         match message.method() {
             Method::Bye => self.bye_received(desk, end, server, message),
-            _ if self.state == State::Over => desk.refuse(server, message, &Reject::new(481, "the call has ended")),
+            _ if self.state == State::Over => {
+                desk.refuse(server, message, &Reject::new(481, "the call has ended"))
+            }
             Method::Invite => self.reinvite(desk, end, server, message),
             Method::Update => self.update(desk, end, server, message),
-            Method::Prack if end == self.a.end && !self.a_final => self.prack(desk, server, message),
-            Method::Prack => desk.refuse(server, message, &Reject::new(481, "PRACK for no reliable response of ours")),
+            Method::Prack if end == self.a.end && !self.a_final => {
+                self.prack(desk, server, message)
+            }
+            Method::Prack => desk.refuse(
+                server,
+                message,
+                &Reject::new(481, "PRACK for no reliable response of ours"),
+            ),
             Method::Info => self.info(desk, end, server, message),
             Method::Refer => self.refer(desk, end, server, message),
             Method::Notify => self.notified(desk, end, server, message),
             Method::Message => self.message(desk, end, server, message),
-            Method::Subscribe => desk.refuse(server, message, &Reject::new(489, "no event package is served within a call")),
+            Method::Subscribe => desk.refuse(
+                server,
+                message,
+                &Reject::new(489, "no event package is served within a call"),
+            ),
             Method::Options => {
                 let mut response = Writer::response(message, 200, None);
                 response.put(HeaderName::Allow, ALLOW);
-                response.put(HeaderName::Supported, self.leg_of(end).map_or(SUPPORTED.to_owned(), super::Leg::supported));
+                response.put(
+                    HeaderName::Supported,
+                    self.leg_of(end).map_or(SUPPORTED.to_owned(), super::Leg::supported),
+                );
                 response.put(HeaderName::Accept, "application/sdp");
                 desk.respond(server, 200, response.end());
             }
-            _ => desk.refuse(server, message, &Reject::new(405, format!("{} is not served in a call", message.method_token()))),
+            _ => desk.refuse(
+                server,
+                message,
+                &Reject::new(405, format!("{} is not served in a call", message.method_token())),
+            ),
         }
     }
 
-    fn bye_received(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+    fn bye_received(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+    ) {
         desk.respond(server, 200, Writer::response(message, 200, None).end());
         if self.guest_left(desk, end) {
             return;
         }
         let by = if end == self.a.end { HangupBy::Caller } else { HangupBy::Callee };
         if end != self.a.end && self.opposite(self.a.end) != Some(end) {
-            // A branch that lost the race says goodbye after our BYE crossed it, or an early fork of it ends
-            // (RFC 3261 §15: allowed to a caller only, survived all the same).
-            if let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end && b.state != BranchState::Answered) {
+            // A branch that lost the race says goodbye after our BYE crossed it, or an early fork
+            // of it ends (RFC 3261 §15: allowed to a caller only, survived all the same).
+            if let Some(branch) = self
+                .branches
+                .iter_mut()
+                .find(|b| b.leg.end == end && b.state != BranchState::Answered)
+            {
                 branch.forks.retain(|f| !f.dialog.matches(message));
             }
             return;
         }
         if end == self.a.end && !self.a_final {
             // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
-            return self.finish(desk, by, Reject::new(487, "the caller hung up before the answer").code(crate::errors::Code::CANCELLED));
+            return self.finish(
+                desk,
+                by,
+                Reject::new(487, "the caller hung up before the answer")
+                    .code(crate::errors::Code::CANCELLED),
+            );
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.dialog = None;
         }
         let said = reasons(message);
         let why = said.text.unwrap_or_else(|| "normal call clearing".into());
-        self.finish(desk, by, Reject::new(said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200), why).q850(said.q850));
+        self.finish(
+            desk,
+            by,
+            Reject::new(said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200), why)
+                .q850(said.q850),
+        );
     }
 
     /// UPDATE (RFC 3311): a new offer, a new target, or a session refresh; answered at once.
@@ -99,7 +156,11 @@ impl Call {
         };
         let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
         if body.is_none() && !message.body().is_empty() {
-            return desk.refuse_with(server, message, &Reject::new(415, "only application/sdp is read"));
+            return desk.refuse_with(
+                server,
+                message,
+                &Reject::new(415, "only application/sdp is read"),
+            );
         }
         if let Some(dialog) = self.dialog_for_mut(end, message) {
             dialog.refresh_target(message);
@@ -121,21 +182,40 @@ impl Call {
         }
     }
 
-    /// INFO: digits become digits on the other side; a negotiated package is passed on (RFC 6086); the rest
-    /// is refused in the words its RFC asks for.
+    /// INFO: digits become digits on the other side; a negotiated package is passed on (RFC 6086);
+    /// the rest is refused in the words its RFC asks for.
     fn info(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
         if let Some(package) = message.header(HeaderName::InfoPackage) {
-            return self.info_package(desk, end, server, message, package.split(';').next().unwrap_or_default().trim());
+            return self.info_package(
+                desk,
+                end,
+                server,
+                message,
+                package.split(';').next().unwrap_or_default().trim(),
+            );
         }
         if message.body().is_empty() {
             // RFC 2976: an empty INFO is a keep-alive.
             return desk.respond(server, 200, Writer::response(message, 200, None).end());
         }
-        let (digit, length) = match (message.body_of("application/dtmf-relay"), message.body_of("application/dtmf")) {
+        let (digit, length) = match (
+            message.body_of("application/dtmf-relay"),
+            message.body_of("application/dtmf"),
+        ) {
             (Some(body), _) => relayed_digit(body),
-            (None, Some(body)) => (String::from_utf8_lossy(body).trim().chars().next().and_then(event_of), 160),
+            (None, Some(body)) => {
+                (String::from_utf8_lossy(body).trim().chars().next().and_then(event_of), 160)
+            }
             (None, None) => {
-                let mut response = Writer::refusal(message, &Reject::new(415, "INFO is taken for digits, or a package the other side asked for"), "", &desk.config.domain);
+                let mut response = Writer::refusal(
+                    message,
+                    &Reject::new(
+                        415,
+                        "INFO is taken for digits, or a package the other side asked for",
+                    ),
+                    "",
+                    &desk.config.domain,
+                );
                 response.put(HeaderName::Accept, "application/dtmf-relay, application/dtmf");
                 return desk.respond(server, 415, response.end());
             }
@@ -150,7 +230,13 @@ impl Call {
     }
 
     /// Sends a digit to an end in the way its peer wants it.
-    pub(super) fn send_digit(&mut self, desk: &mut Desk<'_>, to: EndId, event: u8, length: Duration) {
+    pub(super) fn send_digit(
+        &mut self,
+        desk: &mut Desk<'_>,
+        to: EndId,
+        event: u8,
+        length: Duration,
+    ) {
         let (call, worker) = (self.id, self.worker);
         let Some(leg) = self.leg_mut(to) else { return };
         if leg.dtmf(desk) != Digits::Signalled {
@@ -166,9 +252,16 @@ impl Call {
     fn message(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
         let call = self.id;
         let kind = message.content_type().unwrap_or_default();
-        let other = self.opposite(end).and_then(|to| self.leg_mut(to)).filter(|leg| leg.peer.message && leg.takes_messages(desk));
+        let other = self
+            .opposite(end)
+            .and_then(|to| self.leg_mut(to))
+            .filter(|leg| leg.peer.message && leg.takes_messages(desk));
         let Some(leg) = other else {
-            return desk.refuse(server, message, &Reject::new(405, "the other side takes no texts"));
+            return desk.refuse(
+                server,
+                message,
+                &Reject::new(405, "the other side takes no texts"),
+            );
         };
         desk.respond(server, 202, Writer::response(message, 202, None).end());
         if let Some((text, branch, _)) = leg.begin(desk, Method::Message) {
@@ -182,7 +275,10 @@ impl Call {
 fn relayed_digit(body: &[u8]) -> (Option<u8>, u64) {
     let text = String::from_utf8_lossy(body);
     let value = |name: &str| {
-        text.lines().filter_map(|l| l.split_once('=')).find(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned())
+        text.lines()
+            .filter_map(|l| l.split_once('='))
+            .find(|(n, _)| n.trim().eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim().to_owned())
     };
     let digit = value("Signal").and_then(|s| s.chars().next()).and_then(event_of);
     (digit, value("Duration").and_then(|d| d.parse().ok()).unwrap_or(160u64).clamp(40, 6_000))

@@ -58,13 +58,17 @@ impl Call {
         let (via_branch, via) = desk.via(hop);
         let max_forwards = self.max_forwards;
         let domain = desk.config.domain.clone();
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return (via_branch, bytes::Bytes::new()) };
+        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else {
+            return (via_branch, bytes::Bytes::new());
+        };
         let trunk = match &branch.target {
             BranchTarget::Trunk { name, .. } => desk.config.trunks.get(name),
             _ => None,
         };
         let (uri, to) = match &branch.target {
-            BranchTarget::User { name, contact, .. } => (contact.clone(), format!("<sip:{}@{domain}>", escape_user(name))),
+            BranchTarget::User { name, contact, .. } => {
+                (contact.clone(), format!("<sip:{}@{domain}>", escape_user(name)))
+            }
             BranchTarget::Trunk { number, .. } => request_uri(desk, trunk, number),
             BranchTarget::Joined => (String::new(), String::new()),
         };
@@ -75,7 +79,11 @@ impl Call {
         }
         if let Some(state) = trunk.and_then(|t| desk.trunks.get(&t.name)) {
             // RFC 3608 §6.3: the route our registrar gave us.
-            state.registrations.iter().flat_map(|r| &r.service_route).for_each(|r| invite.put(HeaderName::Route, r));
+            state
+                .registrations
+                .iter()
+                .flat_map(|r| &r.service_route)
+                .for_each(|r| invite.put(HeaderName::Route, r));
         }
         invite.put(HeaderName::MaxForwards, max_forwards);
         invite.put(HeaderName::MaxBreadth, branch.breadth);
@@ -83,7 +91,10 @@ impl Call {
             Hop::Flow(_) if trunk.is_none() => domain,
             _ => desk.remote_ip(hop).map_or(domain, |ip| host_of(desk.local_ip(ip))),
         };
-        invite.put(HeaderName::From, format_args!("{};tag={}", caller.from(&own_host, trunk), branch.leg.local_tag));
+        invite.put(
+            HeaderName::From,
+            format_args!("{};tag={}", caller.from(&own_host, trunk), branch.leg.local_tag),
+        );
         invite.put(HeaderName::To, to);
         invite.put(HeaderName::CallId, &branch.call_id);
         invite.put(HeaderName::CSeq, format_args!("{} INVITE", branch.cseq));
@@ -96,16 +107,24 @@ impl Call {
         if let (Some(user), true) = (&self.on_behalf, self.transfer.is_some()) {
             // RFC 3892: on whose word this call is made.
             let number = user.did.as_ref().unwrap_or(&user.name);
-            invite.put(HeaderName::ReferredBy, name_addr("", &format!("sip:{}@{}", escape_user(number), desk.config.domain)));
+            invite.put(
+                HeaderName::ReferredBy,
+                name_addr("", &format!("sip:{}@{}", escape_user(number), desk.config.domain)),
+            );
         }
         caller.assert(&mut invite, &own_host, trunk);
         if let Some(trunk) = trunk
             && let (Some(user), Some(password)) = (&trunk.username, &trunk.password)
-            && let Some((name, value)) = branch.answering.credentials(user, password.reveal(), &uri, Method::Invite, &cnonce)
+            && let Some((name, value)) =
+                branch.answering.credentials(user, password.reveal(), &uri, Method::Invite, &cnonce)
         {
             invite.put(name, value);
         }
-        let bytes = if branch.offer.is_empty() { invite.end() } else { invite.end_with("application/sdp", branch.offer.as_bytes()) };
+        let bytes = if branch.offer.is_empty() {
+            invite.end()
+        } else {
+            invite.end_with("application/sdp", branch.offer.as_bytes())
+        };
         (via_branch, bytes)
     }
 }
@@ -117,12 +136,23 @@ fn request_uri(desk: &Desk<'_>, trunk: Option<&Trunk>, number: &str) -> (String,
     match &trunk.uri {
         Some(uri) => {
             let scheme = if uri.secure { "sips" } else { "sip" };
-            (format!("{scheme}:{user}@{}", uri.address()), format!("<{scheme}:{user}@{}>", uri.host_port()))
+            (
+                format!("{scheme}:{user}@{}", uri.address()),
+                format!("<{scheme}:{user}@{}>", uri.host_port()),
+            )
         }
         None => {
-            // A trunk that registered is asked for at the Contact it gave, the number in place of its user.
-            let contact = desk.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.contact.clone()).unwrap_or_default();
-            let host = contact.split_once(':').map_or("", |(_, rest)| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
+            // A trunk that registered is asked for at the Contact it gave, the number in place of
+            // its user.
+            let contact = desk
+                .trunks
+                .get(&trunk.name)
+                .and_then(|t| t.bound.as_ref())
+                .map(|b| b.contact.clone())
+                .unwrap_or_default();
+            let host = contact
+                .split_once(':')
+                .map_or("", |(_, rest)| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
             (format!("sip:{user}@{host}"), format!("<sip:{user}@{}>", desk.config.domain))
         }
     }

@@ -29,7 +29,10 @@ use std::time::{Duration, Instant};
 /// Who is at the other end of a leg.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Party {
-    User { name: String, instance: Option<String> },
+    User {
+        name: String,
+        instance: Option<String>,
+    },
     Trunk(String),
     /// The other half of two calls joined by a transfer.
     Internal(CallId),
@@ -95,7 +98,8 @@ pub struct Leg {
     pub owns_call_id: bool,
     /// The realm whose challenge we answered in this dialog; only there are later ones answered.
     pub proved_realm: Option<String>,
-    /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in order.
+    /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
+    /// order.
     pub to_tell: VecDeque<(Watcher, u16)>,
     pub notifying: bool,
     /// For the next request, after a challenge within the dialog.
@@ -113,7 +117,8 @@ fn trunk_of<'a>(desk: &Desk<'a>, party: &Party) -> Option<&'a Trunk> {
 
 /// What a new leg's descriptions say of us; the port is filled in when media has opened.
 pub fn local(desk: &mut Desk<'_>, side: Side, remote_ip: IpAddr) -> Local {
-    let ice = (side == Side::Browser).then(|| Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() });
+    let ice = (side == Side::Browser)
+        .then(|| Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() });
     let ip = match side {
         Side::Browser => desk.config.public_ips.first().copied().unwrap_or(remote_ip),
         Side::Trunk => desk.local_ip(remote_ip),
@@ -197,16 +202,21 @@ impl Leg {
     /// How media opens its end.
     pub fn open_kind(&self, desk: &Desk<'_>) -> OpenKind {
         match &self.party {
-            Party::User { .. } => OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() },
-            Party::Trunk(_) | Party::Internal(_) => OpenKind::Trunk { nat: self.trunk(desk).is_some_and(|t| t.nat) },
+            Party::User { .. } => {
+                OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() }
+            }
+            Party::Trunk(_) | Party::Internal(_) => {
+                OpenKind::Trunk { nat: self.trunk(desk).is_some_and(|t| t.nat) }
+            }
         }
     }
 
-    /// The codecs to describe this leg with, best first, once the other side has settled on one; and how much of its
-    /// sound that side hears.
+    /// The codecs to describe this leg with, best first, once the other side has settled on one;
+    /// and how much of its sound that side hears.
     pub fn codecs_beside(&mut self, desk: &Desk<'_>, other: Option<(Party, Codec)>) -> Vec<Codec> {
         let other = other.as_ref().map(|(party, codec)| (party, *codec));
-        self.negotiation.playback_rate = other.and_then(|(party, codec)| translate::playback_rate(desk.config, party, &[codec]));
+        self.negotiation.playback_rate =
+            other.and_then(|(party, codec)| translate::playback_rate(desk.config, party, &[codec]));
         translate::answer(desk.config, &self.party, other)
     }
 
@@ -245,7 +255,10 @@ impl Leg {
             digits: self.dtmf(desk),
             continuous: self.trunk(desk).is_some_and(|t| t.continuous),
         };
-        desk.media(worker, Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) });
+        desk.media(
+            worker,
+            Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) },
+        );
     }
 
     /// The seconds of the session timer we ask for on this leg.
@@ -276,7 +289,9 @@ impl Leg {
     pub fn success(&self, desk: &Desk<'_>, request: &Message, granted: Option<&Granted>) -> Writer {
         let mut response = Writer::response(request, 200, Some(&self.local_tag));
         if request.method() == Method::Invite {
-            request.values(HeaderName::RecordRoute).for_each(|r| response.put(HeaderName::RecordRoute, r));
+            request
+                .values(HeaderName::RecordRoute)
+                .for_each(|r| response.put(HeaderName::RecordRoute, r));
         }
         response.put(HeaderName::Contact, desk.contact(self.hop, "call"));
         response.put(HeaderName::Allow, crate::sip::status::ALLOW);
@@ -294,7 +309,14 @@ impl Leg {
     /// Sends a 2xx to an INVITE and keeps it until its ACK comes.
     #[allow(clippy::too_many_arguments)]
     pub fn accept(
-        &mut self, desk: &mut Desk<'_>, call: CallId, server: ServerId, request: &Message, sdp: Option<&str>, expects_answer: bool, granted: Option<Granted>,
+        &mut self,
+        desk: &mut Desk<'_>,
+        call: CallId,
+        server: ServerId,
+        request: &Message,
+        sdp: Option<&str>,
+        expects_answer: bool,
+        granted: Option<Granted>,
     ) {
         let response = self.success(desk, request, granted.as_ref());
         let bytes = match sdp {
@@ -303,13 +325,20 @@ impl Leg {
         };
         desk.respond(server, 200, bytes.clone());
         let cseq = request.cseq().map_or(0, |c| c.number);
-        self.ack_wait = Some(AckWait { server, bytes, cseq, interval: T1, deadline: desk.now + T1X64, expects_answer });
+        self.ack_wait = Some(AckWait {
+            server,
+            bytes,
+            cseq,
+            interval: T1,
+            deadline: desk.now + T1X64,
+            expects_answer,
+        });
         desk.arm(call, CallTimer::Ack(self.end), T1);
         self.run_session(desk, call, granted.map(|g| g.timer));
     }
 
-    /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there is
-    /// no dialog, or no way to send.
+    /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there
+    /// is no dialog, or no way to send.
     pub fn begin(&mut self, desk: &mut Desk<'_>, method: Method) -> Option<(Writer, String, u32)> {
         if self.flow_lost {
             return None;
@@ -322,7 +351,15 @@ impl Leg {
     }
 
     /// Sends a request begun with [`begin`](Self::begin); its response comes back as `asked`.
-    pub fn ask(&self, desk: &mut Desk<'_>, call: CallId, method: Method, branch: &str, bytes: Bytes, asked: Asked) -> ClientId {
+    pub fn ask(
+        &self,
+        desk: &mut Desk<'_>,
+        call: CallId,
+        method: Method,
+        branch: &str,
+        bytes: Bytes,
+        asked: Asked,
+    ) -> ClientId {
         let client = desk.request(method, branch, self.hop, bytes);
         desk.clients.insert(client, Waiting::Leg(call, self.end, asked));
         client
@@ -330,7 +367,12 @@ impl Leg {
 
     /// Stops everything that runs for this leg but its dialog.
     pub fn quiet(&mut self, desk: &mut Desk<'_>, call: CallId) {
-        for timer in [CallTimer::Ack(self.end), CallTimer::Session(self.end), CallTimer::Glare(self.end), CallTimer::FlowGrace(self.end)] {
+        for timer in [
+            CallTimer::Ack(self.end),
+            CallTimer::Session(self.end),
+            CallTimer::Glare(self.end),
+            CallTimer::FlowGrace(self.end),
+        ] {
             desk.disarm(call, timer);
         }
         self.ack_wait = None;

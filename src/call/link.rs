@@ -1,7 +1,8 @@
-//! Two calls made one: each keeps one party, and their sessions are joined by plain RTP over loopback.
+//! Two calls made one: each keeps one party, and their sessions are joined by plain RTP over
+//! loopback.
 //!
-//! No party is renegotiated: neither browsers nor old telephones notice. It works across media workers, for
-//! no packet is handed between threads; the price is one more hop on this machine.
+//! No party is renegotiated: neither browsers nor old telephones notice. It works across media
+//! workers, for no packet is handed between threads; the price is one more hop on this machine.
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::desk::Linked;
@@ -30,7 +31,14 @@ pub struct Link {
 impl Call {
     /// Parts with the leg of `drop`, if any, and opens an inner end towards `other`.
     /// `at_once`: the parted leg is hung up now; otherwise it hears of the transfer first.
-    pub fn link(&mut self, desk: &mut Desk<'_>, other: CallId, codec: Codec, drop: Option<EndId>, at_once: bool) {
+    pub fn link(
+        &mut self,
+        desk: &mut Desk<'_>,
+        other: CallId,
+        codec: Codec,
+        drop: Option<EndId>,
+        at_once: bool,
+    ) {
         if let Some(drop) = drop {
             self.park(desk, drop);
             if at_once {
@@ -70,7 +78,9 @@ impl Call {
 
     fn link_up(&mut self, desk: &mut Desk<'_>) {
         let (call, worker) = (self.id, self.worker);
-        let Some(Link { end, codec, theirs: Some(port), open: true, .. }) = self.link else { return };
+        let Some(Link { end, codec, theirs: Some(port), open: true, .. }) = self.link else {
+            return;
+        };
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let pt = codec.default_payload_type();
         let agreed = Agreed {
@@ -80,7 +90,11 @@ impl Call {
             events: Some(Events { send: 101, receive: 101, clock: codec.clock() }),
             noise: None,
             direction: Direction::SendRecv,
-            remote: Remote::Rtp { rtp: address(port), rtcp: address(port.wrapping_add(1)), sdes: None },
+            remote: Remote::Rtp {
+                rtp: address(port),
+                rtcp: address(port.wrapping_add(1)),
+                sdes: None,
+            },
             most_bits: None,
             voip_metrics: false,
             ptime: 20,
@@ -102,7 +116,8 @@ impl Call {
     /// The other half ended.
     pub fn other_half_over(&mut self, desk: &mut Desk<'_>, by: HangupBy, why: Reject) {
         self.link = None;
-        let by = if matches!(by, HangupBy::Caller | HangupBy::Callee) { HangupBy::Callee } else { by };
+        let by =
+            if matches!(by, HangupBy::Caller | HangupBy::Callee) { HangupBy::Callee } else { by };
         self.finish(desk, by, why);
     }
 

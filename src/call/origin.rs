@@ -1,7 +1,8 @@
 //! Calls nobody dialled: a web application asks for two parties to be connected (click to call).
 //!
-//! The first is rung as if somebody called it; once it has answered it is the caller, and its call takes the route
-//! any call of its own would. Until then the caller is a leg without a peer, and without media.
+//! The first is rung as if somebody called it; once it has answered it is the caller, and its call
+//! takes the route any call of its own would. Until then the caller is a leg without a peer, and
+//! without media.
 
 use super::{Call, Desk, State};
 use crate::dialplan::Route;
@@ -26,14 +27,19 @@ impl Call {
 
     /// A branch has answered. True: it is the first party, and its call goes on from here.
     pub(super) fn first_answered(&mut self, desk: &mut Desk<'_>, id: u16) -> bool {
-        let Some(Origin::Ringing { route, number }) = self.origin.take_if(|o| matches!(o, Origin::Ringing { .. })) else { return false };
+        let Some(Origin::Ringing { route, number }) =
+            self.origin.take_if(|o| matches!(o, Origin::Ringing { .. }))
+        else {
+            return false;
+        };
         let Some(at) = self.branches.iter().position(|b| b.id == id) else { return false };
         let branch = self.branches.remove(at);
         self.spent.push(branch.call_id.clone());
         self.cdr.a_call_id.clone_from(&branch.call_id);
         self.cdr.a_end = branch.leg.end;
         self.cdr.remotes[0] = desk.remote_ip(branch.leg.hop);
-        (self.cdr.answered_by, self.cdr.b_call_id, self.cdr.b_end, self.cdr.remotes[1]) = (None, None, None, None);
+        (self.cdr.answered_by, self.cdr.b_call_id, self.cdr.b_end, self.cdr.remotes[1]) =
+            (None, None, None, None);
         self.a = branch.leg;
         (self.b, self.heard, self.refusal, self.ringback) = (None, None, None, false);
         self.cdr.ringing = None;

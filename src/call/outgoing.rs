@@ -21,7 +21,15 @@ use std::time::Duration;
 const HOP_TIME: Duration = Duration::from_secs(2);
 
 impl Call {
-    fn add_branch(&mut self, desk: &mut Desk<'_>, target: BranchTarget, party: Party, hop: Hop, ip: IpAddr, breadth: u32) -> u16 {
+    fn add_branch(
+        &mut self,
+        desk: &mut Desk<'_>,
+        target: BranchTarget,
+        party: Party,
+        hop: Hop,
+        ip: IpAddr,
+        breadth: u32,
+    ) -> u16 {
         self.next_branch += 1;
         let id = self.next_branch;
         let mut leg = Leg::new(desk, party, EndId(id), hop, ip);
@@ -31,7 +39,9 @@ impl Call {
         desk.own_call_ids.insert(call_id.clone(), self.id);
         let cseq = (desk.random_u64() as u32 >> 8).max(1);
         let realm = match &target {
-            BranchTarget::Trunk { name, .. } => desk.config.trunks.get(name).and_then(|t| t.realm.clone()),
+            BranchTarget::Trunk { name, .. } => {
+                desk.config.trunks.get(name).and_then(|t| t.realm.clone())
+            }
             _ => None,
         };
         self.branches.push(Branch {
@@ -64,18 +74,42 @@ impl Call {
     /// Tries a trunk.
     pub(super) fn dial_trunk(&mut self, desk: &mut Desk<'_>, name: &str, number: String) {
         let Some(trunk) = desk.config.trunks.get(name) else { return };
-        let ip = trunk.uri.as_ref().and_then(|u| u.host.parse().ok()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let ip = trunk
+            .uri
+            .as_ref()
+            .and_then(|u| u.host.parse().ok())
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let hop = Hop::Udp(SocketAddr::new(ip, 5060));
         let target = BranchTarget::Trunk { name: name.to_owned(), number };
         self.add_branch(desk, target, Party::Trunk(name.to_owned()), hop, ip, self.max_breadth);
     }
 
     /// Rings one phone of a user; `flows` are its ways, the best first.
-    pub(super) fn ring_flow(&mut self, desk: &mut Desk<'_>, user: &str, flows: &[Binding], breadth: u32) {
+    pub(super) fn ring_flow(
+        &mut self,
+        desk: &mut Desk<'_>,
+        user: &str,
+        flows: &[Binding],
+        breadth: u32,
+    ) {
         let Some((binding, others)) = flows.split_first() else { return };
-        let target = BranchTarget::User { name: user.to_owned(), contact: binding.contact.clone(), path: binding.path.clone() };
-        let party = Party::User { name: user.to_owned(), instance: binding.instance.as_ref().map(|i| i.0.clone()) };
-        let id = self.add_branch(desk, target, party, Hop::Flow(binding.flow), IpAddr::V4(Ipv4Addr::UNSPECIFIED), breadth);
+        let target = BranchTarget::User {
+            name: user.to_owned(),
+            contact: binding.contact.clone(),
+            path: binding.path.clone(),
+        };
+        let party = Party::User {
+            name: user.to_owned(),
+            instance: binding.instance.as_ref().map(|i| i.0.clone()),
+        };
+        let id = self.add_branch(
+            desk,
+            target,
+            party,
+            Hop::Flow(binding.flow),
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            breadth,
+        );
         if let Some(branch) = self.branch_mut(id) {
             branch.alternates = others.to_vec();
         }
@@ -83,7 +117,9 @@ impl Call {
 
     /// The branch's media end is open: find where to send.
     pub(super) fn branch_opened(&mut self, desk: &mut Desk<'_>, id: u16) {
-        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Opening) else { return };
+        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Opening) else {
+            return;
+        };
         branch.state = BranchState::Resolving;
         match &branch.target {
             BranchTarget::User { .. } => {
@@ -98,10 +134,17 @@ impl Call {
     /// Goes on looking for the trunk's addresses.
     pub fn locate(&mut self, desk: &mut Desk<'_>, id: u16) {
         let call = self.id;
-        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Resolving) else { return };
+        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Resolving) else {
+            return;
+        };
         let BranchTarget::Trunk { name, .. } = &branch.target else { return };
         let Some(trunk) = desk.config.trunks.get(name) else { return };
-        let bound = desk.trunks.get(name).and_then(|t| t.bound.as_ref()).filter(|b| b.expires > desk.now).map(|b| b.hop);
+        let bound = desk
+            .trunks
+            .get(name)
+            .and_then(|t| t.bound.as_ref())
+            .filter(|b| b.expires > desk.now)
+            .map(|b| b.hop);
         let found = match (bound, &trunk.uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, None) => Located::Failed(format!("trunk {name} is not registered")),
@@ -118,8 +161,12 @@ impl Call {
             }
             Located::Failed(why) => {
                 let target = self.branch_mut(id).map(|b| b.target.to_string()).unwrap_or_default();
-                self.branch_failed(desk, id, Reject::new(503, format!("{target} cannot be found: {why}")).code(Code::DNS));
-            },
+                self.branch_failed(
+                    desk,
+                    id,
+                    Reject::new(503, format!("{target} cannot be found: {why}")).code(Code::DNS),
+                );
+            }
             Located::Waiting(_) => {}
         }
     }
@@ -129,7 +176,11 @@ impl Call {
         let caller = self.a.party.clone();
         let Some(branch) = self.branch_mut(id) else { return };
         let Some(hop) = branch.hops.pop_front() else {
-            return self.branch_failed(desk, id, Reject::new(503, "no address of the trunk answered").code(Code::UNREACHABLE));
+            return self.branch_failed(
+                desk,
+                id,
+                Reject::new(503, "no address of the trunk answered").code(Code::UNREACHABLE),
+            );
         };
         branch.leg.hop = match &branch.target {
             BranchTarget::Trunk { name, .. } => desk.alias_of(name, hop),
@@ -144,7 +195,8 @@ impl Call {
         let delayed = matches!(&branch.leg.party, Party::Trunk(name) if desk.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
         if branch.offer.is_empty() && !delayed {
             let codecs = translate::offer(desk.config, &caller, &branch.leg.party, &known);
-            branch.leg.negotiation.playback_rate = translate::playback_rate(desk.config, &caller, &known);
+            branch.leg.negotiation.playback_rate =
+                translate::playback_rate(desk.config, &caller, &known);
             branch.offer = branch.leg.negotiation.offer(&codecs);
         }
         self.send_invite(desk, id);
@@ -156,8 +208,13 @@ impl Call {
     fn watch_hop(&mut self, desk: &mut Desk<'_>, id: u16) {
         let call = self.id;
         let silent = self.route.as_ref().and_then(|r| r.silent_after());
-        let Some(branch) = self.branch_mut(id).filter(|b| matches!(b.target, BranchTarget::Trunk { .. })) else { return };
-        let share = (!branch.hops.is_empty()).then(|| (T1X64 / branch.hops_found.max(1)).max(HOP_TIME));
+        let Some(branch) =
+            self.branch_mut(id).filter(|b| matches!(b.target, BranchTarget::Trunk { .. }))
+        else {
+            return;
+        };
+        let share =
+            (!branch.hops.is_empty()).then(|| (T1X64 / branch.hops_found.max(1)).max(HOP_TIME));
         if let Some(after) = silent.into_iter().chain(share).min() {
             desk.arm(call, CallTimer::Silent(id), after);
         }
@@ -170,9 +227,14 @@ pub(super) const MAX_DATAGRAM: usize = 1_300;
 
 /// The same peer over TCP, for a request of `length` bytes.
 pub(super) fn for_length(desk: &Desk<'_>, trunk: Option<&str>, hop: Hop, length: usize) -> Hop {
-    let fixed = trunk.and_then(|t| desk.config.trunks.get(t)).and_then(|t| t.uri.as_ref()).is_none_or(|u| u.transport == Some(Transport::Udp));
+    let fixed = trunk
+        .and_then(|t| desk.config.trunks.get(t))
+        .and_then(|t| t.uri.as_ref())
+        .is_none_or(|u| u.transport == Some(Transport::Udp));
     match hop {
-        Hop::Udp(to) if length > MAX_DATAGRAM && !fixed && desk.config.tcp.is_some() => Hop::Tcp(to),
+        Hop::Udp(to) if length > MAX_DATAGRAM && !fixed && desk.config.tcp.is_some() => {
+            Hop::Tcp(to)
+        }
         other => other,
     }
 }

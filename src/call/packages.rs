@@ -1,5 +1,5 @@
-//! Info packages (RFC 6086): what one side takes is told to the other, and passed on to it. `trickle-ice` (RFC 8840)
-//! ends here, as ICE does.
+//! Info packages (RFC 6086): what one side takes is told to the other, and passed on to it.
+//! `trickle-ice` (RFC 8840) ends here, as ICE does.
 
 use super::desk::Asked;
 use super::leg::Party;
@@ -25,7 +25,8 @@ impl Leg {
         if self.trickles() { format!("{SUPPORTED}, {TRICKLE}") } else { SUPPORTED.to_owned() }
     }
 
-    /// Tells this leg's peer which packages it may send: those of the other side, and candidates where ICE ends here.
+    /// Tells this leg's peer which packages it may send: those of the other side, and candidates
+    /// where ICE ends here.
     pub fn invite_packages(&self, message: &mut Writer) {
         let own = self.trickles().then_some(TRICKLE);
         let taken: Vec<&str> = self.passes.iter().map(String::as_str).chain(own).collect();
@@ -43,17 +44,31 @@ impl Call {
         self.a.passes = passed(&branch.leg.peer.info_packages);
     }
 
-    /// An INFO of `package` from `end`: passed to the other side where that asked for it; 469 otherwise.
-    pub(super) fn info_package(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message, package: &str) {
+    /// An INFO of `package` from `end`: passed to the other side where that asked for it; 469
+    /// otherwise.
+    pub(super) fn info_package(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+        package: &str,
+    ) {
         if package.eq_ignore_ascii_case(TRICKLE) && self.leg_of(end).is_some_and(Leg::trickles) {
             return trickled(desk, server, message);
         }
         let call = self.id;
         let to = self.opposite(end).and_then(|to| self.leg_mut(to));
-        let known: Vec<String> = to.as_ref().map(|leg| passed(&leg.peer.info_packages)).unwrap_or_default();
+        let known: Vec<String> =
+            to.as_ref().map(|leg| passed(&leg.peer.info_packages)).unwrap_or_default();
         let kind = message.content_type().unwrap_or_default();
         let Some(leg) = to.filter(|_| known.iter().any(|p| p.eq_ignore_ascii_case(package))) else {
-            let mut response = Writer::refusal(message, &Reject::new(469, format!("nobody asked for the info package {package}")), "", &desk.config.domain);
+            let mut response = Writer::refusal(
+                message,
+                &Reject::new(469, format!("nobody asked for the info package {package}")),
+                "",
+                &desk.config.domain,
+            );
             response.put(HeaderName::RecvInfo, known.join(", "));
             return desk.respond(server, 469, response.end());
         };
@@ -71,11 +86,16 @@ pub(super) fn passed(packages: &[String]) -> Vec<String> {
     packages.iter().filter(|p| !p.eq_ignore_ascii_case(TRICKLE)).cloned().collect()
 }
 
-/// Candidates of a browser: taken note of by the answer alone. We are ICE-lite (RFC 8445 §2.5): we send no checks, and
-/// the address a browser's own check comes from is the one that counts.
+/// Candidates of a browser: taken note of by the answer alone. We are ICE-lite (RFC 8445 §2.5): we
+/// send no checks, and the address a browser's own check comes from is the one that counts.
 fn trickled(desk: &mut Desk<'_>, server: ServerId, message: &Message) {
     if message.body_of(FRAGMENT).is_none() {
-        let mut response = Writer::refusal(message, &Reject::new(415, format!("{TRICKLE} carries {FRAGMENT}")), "", &desk.config.domain);
+        let mut response = Writer::refusal(
+            message,
+            &Reject::new(415, format!("{TRICKLE} carries {FRAGMENT}")),
+            "",
+            &desk.config.domain,
+        );
         response.put(HeaderName::Accept, FRAGMENT);
         return desk.respond(server, 415, response.end());
     }

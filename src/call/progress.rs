@@ -1,4 +1,5 @@
-//! What comes back for a branch's INVITE: ringing, early media, an answer, a challenge, a redirection.
+//! What comes back for a branch's INVITE: ringing, early media, an answer, a challenge, a
+//! redirection.
 
 use super::branch::{Branch, BranchState, BranchTarget, Fork, MAX_EARLY};
 use super::cdr::Tried;
@@ -65,7 +66,9 @@ impl Call {
         }
         // Even a 100, a sign of life from the next hop only, stops the clock.
         desk.disarm(call, CallTimer::Silent(id));
-        if branch.state == BranchState::Cancelling && std::mem::take(&mut branch.cancel_when_possible) {
+        if branch.state == BranchState::Cancelling
+            && std::mem::take(&mut branch.cancel_when_possible)
+        {
             branch.cancel(desk, &Reject::new(487, "given up before the answer"));
         }
     }
@@ -75,12 +78,14 @@ impl Call {
         if !self.fork(id, message) {
             return;
         }
-        let wanted = self.state == State::Routing && self.branch_mut(id).is_some_and(|b| b.state == BranchState::Early);
+        let wanted = self.state == State::Routing
+            && self.branch_mut(id).is_some_and(|b| b.state == BranchState::Early);
         let tag = tag_of(message);
         let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
         let mut settled = None;
         if let (true, Some(body)) = (wanted, &body) {
-            // The first fork with media is heard; what others say is kept for their answer (RFC 3261 §13.2.2.4).
+            // The first fork with media is heard; what others say is kept for their answer (RFC
+            // 3261 §13.2.2.4).
             if self.heard.as_ref().is_none_or(|h| *h == (id, tag.clone())) && self.can_hear() {
                 settled = Some(self.settle(desk, id, body));
             }
@@ -113,30 +118,39 @@ impl Call {
         }
     }
 
-    /// Whether the caller can hear anything before the answer: its offer is there, or it may be given one.
+    /// Whether the caller can hear anything before the answer: its offer is there, or it may be
+    /// given one.
     fn can_hear(&self) -> bool {
         !self.offerless || self.a_final || self.reliable.is_wanted(&self.invite)
     }
 
     fn tell_early_media(&mut self, desk: &mut Desk<'_>, id: u16) {
         let other = self.settled_with(id);
-        let sdp = if self.offerless { Ok(self.offer_to_caller(desk, other)) } else { self.answer_caller_sdp(desk, other) };
+        let sdp = if self.offerless {
+            Ok(self.offer_to_caller(desk, other))
+        } else {
+            self.answer_caller_sdp(desk, other)
+        };
         match sdp {
             Ok(sdp) => self.provisional_to_caller(desk, 183, Some(&sdp)),
             Err(why) => desk.note(Note::EarlyMediaUnusable { call: self.id, why: why.why }),
         }
     }
 
-    /// A caller who was answered already (by the dialplan, or before a transfer) is played the ringing.
+    /// A caller who was answered already (by the dialplan, or before a transfer) is played the
+    /// ringing.
     fn play_ringback(&mut self, desk: &mut Desk<'_>) {
         if self.heard.is_none() && !self.ringback {
             self.ringback = true;
-            desk.media(self.worker, Command::Play { session: self.id.0, end: self.a.end, source: Source::Ringback });
+            desk.media(
+                self.worker,
+                Command::Play { session: self.id.0, end: self.a.end, source: Source::Ringback },
+            );
         }
     }
 
-    /// Finds or makes the early dialog of a provisional response. False: it is to be ignored, being an
-    /// old or an early reliable one (RFC 3262 §4), or one fork too many.
+    /// Finds or makes the early dialog of a provisional response. False: it is to be ignored, being
+    /// an old or an early reliable one (RFC 3262 §4), or one fork too many.
     fn fork(&mut self, id: u16, message: &Message) -> bool {
         let tag = tag_of(message);
         let Some(branch) = self.branch_mut(id) else { return false };
@@ -144,8 +158,17 @@ impl Call {
             return true;
         }
         if branch.fork_mut(&tag).is_none() {
-            let Some(dialog) = Dialog::uac(message, branch.leg.hop).filter(|_| branch.forks.len() < MAX_EARLY) else { return false };
-            branch.forks.push(Fork { dialog, rseq: None, body: None, peer: Capabilities::default() });
+            let Some(dialog) =
+                Dialog::uac(message, branch.leg.hop).filter(|_| branch.forks.len() < MAX_EARLY)
+            else {
+                return false;
+            };
+            branch.forks.push(Fork {
+                dialog,
+                rseq: None,
+                body: None,
+                peer: Capabilities::default(),
+            });
         }
         let Some(fork) = branch.fork_mut(&tag) else { return false };
         if let Some(rseq) = reliable_number(message) {
@@ -163,13 +186,15 @@ impl Call {
         true
     }
 
-    /// PRACK for a reliable provisional response (RFC 3262 §4); it carries our answer to a delayed offer.
+    /// PRACK for a reliable provisional response (RFC 3262 §4); it carries our answer to a delayed
+    /// offer.
     fn acknowledge_reliable(&mut self, desk: &mut Desk<'_>, id: u16, message: &Message) {
         let Some(rseq) = reliable_number(message) else { return };
         let (call, tag) = (self.id, tag_of(message));
         let Some(branch) = self.branch_mut(id) else { return };
         let (hop, cseq, end) = (branch.leg.hop, branch.cseq, branch.leg.end);
-        let answer = branch.late_answer.clone().filter(|_| message.body_of("application/sdp").is_some());
+        let answer =
+            branch.late_answer.clone().filter(|_| message.body_of("application/sdp").is_some());
         let (via_branch, via) = desk.via(hop);
         let Some(fork) = branch.fork_mut(&tag) else { return };
         let mut prack = fork.dialog.request(Method::Prack, &via);
@@ -183,15 +208,23 @@ impl Call {
     }
 
     /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's.
-    pub(super) fn settle(&mut self, desk: &mut Desk<'_>, id: u16, body: &[u8]) -> Result<(), Reject> {
+    pub(super) fn settle(
+        &mut self,
+        desk: &mut Desk<'_>,
+        id: u16,
+        body: &[u8],
+    ) -> Result<(), Reject> {
         let (call, worker, caller_end) = (self.id, self.worker, self.a.end);
         let caller = (self.a.party.clone(), self.a.negotiation.offered_codecs());
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return Ok(()) };
-        let why = |e: crate::sdp::SdpError| Reject::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC);
+        let why = |e: crate::sdp::SdpError| {
+            Reject::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC)
+        };
         let agreed = if branch.offer.is_empty() {
             branch.leg.negotiation.receive_offer(body).map_err(why)?;
             let codecs = translate::offer(desk.config, &caller.0, &branch.leg.party, &caller.1);
-            let (text, agreed) = branch.leg.negotiation.answer(&codecs, Direction::SendRecv).map_err(why)?;
+            let (text, agreed) =
+                branch.leg.negotiation.answer(&codecs, Direction::SendRecv).map_err(why)?;
             branch.late_answer = Some(text);
             agreed
         } else {
@@ -222,7 +255,10 @@ impl Call {
         }
         let Some(dialog) = confirmed(branch, message, &tag) else { return };
         let first = branch.leg.dialog.is_none();
-        let wanted = first && matches!(branch.state, BranchState::Calling | BranchState::Early) && self.b.is_none() && self.state == State::Routing;
+        let wanted = first
+            && matches!(branch.state, BranchState::Calling | BranchState::Early)
+            && self.b.is_none()
+            && self.state == State::Routing;
         if !wanted {
             self.acknowledge(desk, id, &dialog, &tag, None);
             return self.hang_up_late(desk, id, dialog, first);
@@ -235,11 +271,17 @@ impl Call {
         let settled = match (body, self.heard == Some((id, tag.clone()))) {
             (_, true) => Ok(()),
             (Some(body), false) => self.settle(desk, id, &body),
-            (None, false) => Err(Reject::new(488, "the callee answered without SDP").code(Code::NO_CODEC)),
+            (None, false) => {
+                Err(Reject::new(488, "the callee answered without SDP").code(Code::NO_CODEC))
+            }
         };
         let Some(branch) = self.branch_mut(id) else { return };
-        // The answer to an offer of a 2xx goes in its ACK; to one of a reliable 183 it went in the PRACK.
-        let answer = branch.late_answer.clone().filter(|_| branch.fork_mut(&tag).is_none_or(|f| f.rseq.is_none()));
+        // The answer to an offer of a 2xx goes in its ACK; to one of a reliable 183 it went in the
+        // PRACK.
+        let answer = branch
+            .late_answer
+            .clone()
+            .filter(|_| branch.fork_mut(&tag).is_none_or(|f| f.rseq.is_none()));
         self.acknowledge(desk, id, &dialog, &tag, answer.as_deref());
         let Some(branch) = self.branch_mut(id) else { return };
         branch.leg.enter(desk, call, dialog);
@@ -252,7 +294,14 @@ impl Call {
         }
     }
 
-    fn acknowledge(&mut self, desk: &mut Desk<'_>, id: u16, dialog: &Dialog, tag: &str, answer: Option<&str>) {
+    fn acknowledge(
+        &mut self,
+        desk: &mut Desk<'_>,
+        id: u16,
+        dialog: &Dialog,
+        tag: &str,
+        answer: Option<&str>,
+    ) {
         let Some(branch) = self.branch_mut(id) else { return };
         let (_, via) = desk.via(branch.leg.hop);
         let ack = dialog.request_with(Method::Ack, branch.cseq, &via);
@@ -316,8 +365,14 @@ impl Call {
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
         // Rule A1: only this trunk's challenge, for its realm, to an INVITE we sent it.
-        let BranchTarget::Trunk { name, .. } = &branch.target else { return self.refused(desk, id, message) };
-        let known = desk.config.trunks.get(name).is_some_and(|t| t.username.is_some() && t.password.is_some());
+        let BranchTarget::Trunk { name, .. } = &branch.target else {
+            return self.refused(desk, id, message);
+        };
+        let known = desk
+            .config
+            .trunks
+            .get(name)
+            .is_some_and(|t| t.username.is_some() && t.password.is_some());
         if known && trying && branch.answering.take(message) {
             branch.leg.proved_realm = realm_of(message);
             branch.forks.clear();
@@ -331,7 +386,11 @@ impl Call {
         let asked = min_se(message);
         let Some(branch) = self.branch_mut(id) else { return };
         let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
-        if trying && message.header(HeaderName::MinSe).is_some() && branch.session_wish.is_none_or(|w| asked > w) && asked <= 86_400 {
+        if trying
+            && message.header(HeaderName::MinSe).is_some()
+            && branch.session_wish.is_none_or(|w| asked > w)
+            && asked <= 86_400
+        {
             branch.session_wish = Some(asked);
             branch.forks.clear();
             return self.send_invite(desk, id);
@@ -342,25 +401,47 @@ impl Call {
     fn redirected(&mut self, desk: &mut Desk<'_>, id: u16, message: &Message) {
         let follows = self.route.as_ref().is_some_and(|r| r.redirect);
         let trying = self.branch_mut(id).is_some_and(|b| b.is_trying());
-        if !follows || !trying || self.state != State::Routing || self.diversions.len() >= MAX_REDIRECTS {
+        if !follows
+            || !trying
+            || self.state != State::Routing
+            || self.diversions.len() >= MAX_REDIRECTS
+        {
             return self.refused(desk, id, message);
         }
         let mut targets: Vec<(u32, String)> = message
             .values(HeaderName::Contact)
             .filter_map(|v| NameAddr::parse(v).ok())
-            .map(|c| (c.params.get("q").and_then(|q| q.parse::<f32>().ok()).map_or(1_000, |q| (q.clamp(0.0, 1.0) * 1_000.0) as u32), c.uri.user_unescaped().into_owned()))
+            .map(|c| {
+                (
+                    c.params
+                        .get("q")
+                        .and_then(|q| q.parse::<f32>().ok())
+                        .map_or(1_000, |q| (q.clamp(0.0, 1.0) * 1_000.0) as u32),
+                    c.uri.user_unescaped().into_owned(),
+                )
+            })
             .filter(|(_, number)| !number.is_empty())
             .take(5)
             .collect();
         targets.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
         let mut steps = VecDeque::new();
         for (_, number) in &targets {
-            // The number alone is taken, and routed as if the caller had dialled it: never to a host a callee names.
-            let verdict = desk.config.plan.route(&Attempt { context: &self.cdr.context, dialled: number, unix: desk.unix, permits: self.a.permits() });
-            let Some((route, number)) = verdict.and_then(|v| v.decide(&self.cdr.context).ok()) else { continue };
+            // The number alone is taken, and routed as if the caller had dialled it: never to a
+            // host a callee names.
+            let verdict = desk.config.plan.route(&Attempt {
+                context: &self.cdr.context,
+                dialled: number,
+                unix: desk.unix,
+                permits: self.a.permits(),
+            });
+            let Some((route, number)) = verdict.and_then(|v| v.decide(&self.cdr.context).ok())
+            else {
+                continue;
+            };
             steps.extend(route.steps.into_iter().map(|s| (s, Some(number.clone()))));
         }
-        let Some(branch) = self.branches.iter().find(|b| b.id == id).filter(|_| !steps.is_empty()) else {
+        let Some(branch) = self.branches.iter().find(|b| b.id == id).filter(|_| !steps.is_empty())
+        else {
             return self.refused(desk, id, message);
         };
         let reason = if message.status() == 302 { "unconditional" } else { "unknown" };
@@ -388,13 +469,23 @@ impl Call {
         let trunk = !matches!(branch.target, BranchTarget::User { .. });
         let proved = branch.answering.has_answered();
         let why = match status {
-            401 | 407 => Reject::new(status, format!("{} wants credentials it did not accept, or that are not configured", branch.target)),
-            403 if proved => Reject::new(status, format!("{} said 403 {phrase} after digest", branch.target)),
+            401 | 407 => Reject::new(
+                status,
+                format!(
+                    "{} wants credentials it did not accept, or that are not configured",
+                    branch.target
+                ),
+            ),
+            403 if proved => {
+                Reject::new(status, format!("{} said 403 {phrase} after digest", branch.target))
+            }
             _ => Reject::new(status, format!("{} said {status} {phrase}", branch.target)),
         };
         // Many gateways say 500 or 503 where Q.850 says what it was.
         let why = match said.q850 {
-            Some(cause) if matches!(status, 480 | 500 | 503) && status_of(cause) != 503 => Reject { status: status_of(cause), ..why },
+            Some(cause) if matches!(status, 480 | 500 | 503) && status_of(cause) != 503 => {
+                Reject { status: status_of(cause), ..why }
+            }
             _ => why,
         };
         if status == 503 {
@@ -410,8 +501,14 @@ impl Call {
 
     /// A trunk that says 503 with Retry-After is left alone for so long (RFC 3261 §21.5.4).
     fn rest(&mut self, desk: &mut Desk<'_>, id: u16, message: &Message) {
-        let Some(seconds) = message.header(HeaderName::RetryAfter).and_then(delta_seconds) else { return };
-        let Some(BranchTarget::Trunk { name, .. }) = self.branches.iter().find(|b| b.id == id).map(|b| b.target.clone()) else { return };
+        let Some(seconds) = message.header(HeaderName::RetryAfter).and_then(delta_seconds) else {
+            return;
+        };
+        let Some(BranchTarget::Trunk { name, .. }) =
+            self.branches.iter().find(|b| b.id == id).map(|b| b.target.clone())
+        else {
+            return;
+        };
         let until = desk.now + Duration::from_secs(u64::from(seconds.min(300)));
         if let Some(trunk) = desk.trunks.get_mut(&name) {
             trunk.paused_until = Some(until);
@@ -422,10 +519,12 @@ impl Call {
 /// The RSeq of a reliable provisional response.
 fn reliable_number(message: &Message) -> Option<u32> {
     let rseq = message.header(HeaderName::RSeq)?.trim().parse::<u32>().ok()?;
-    (message.lists(HeaderName::Require, "100rel") && (101..200).contains(&message.status())).then_some(rseq)
+    (message.lists(HeaderName::Require, "100rel") && (101..200).contains(&message.status()))
+        .then_some(rseq)
 }
 
-/// The confirmed dialog of a 2xx: the fork's, so that its sequence goes on, with the 2xx's route set.
+/// The confirmed dialog of a 2xx: the fork's, so that its sequence goes on, with the 2xx's route
+/// set.
 fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog> {
     let mut dialog = Dialog::uac(message, branch.leg.hop)?;
     if let Some(fork) = branch.fork_mut(tag) {
@@ -437,11 +536,15 @@ fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog
 
 /// The realm of a challenge.
 pub(super) fn realm_of(message: &Message) -> Option<String> {
-    let challenges = message.all(HeaderName::WwwAuthenticate).chain(message.all(HeaderName::ProxyAuthenticate));
-    challenges.filter_map(crate::sip::header::DigestParams::parse).find_map(|d| d.get("realm").map(str::to_owned))
+    let challenges =
+        message.all(HeaderName::WwwAuthenticate).chain(message.all(HeaderName::ProxyAuthenticate));
+    challenges
+        .filter_map(crate::sip::header::DigestParams::parse)
+        .find_map(|d| d.get("realm").map(str::to_owned))
 }
 
-/// What a callee's final status says, by the registry of errors; `proved` where it had our credentials.
+/// What a callee's final status says, by the registry of errors; `proved` where it had our
+/// credentials.
 fn code_of(status: u16, trunk: bool, proved: bool) -> Code {
     match status {
         401 | 407 => Code::CREDENTIALS,

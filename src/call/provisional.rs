@@ -1,7 +1,8 @@
-//! What the caller is told before and at the answer: 180, 183, reliably where it wants (RFC 3262), 200.
+//! What the caller is told before and at the answer: 180, 183, reliably where it wants (RFC 3262),
+//! 200.
 //!
-//! One reliable response is open at a time; what comes after it waits for its PRACK, and so does a 200
-//! while an open one carries SDP (§3).
+//! One reliable response is open at a time; what comes after it waits for its PRACK, and so does a
+//! 200 while an open one carries SDP (§3).
 
 use super::leg::Party;
 use super::{Call, CallTimer, Desk, HangupBy, State, translate};
@@ -48,7 +49,8 @@ pub struct Reliable {
 impl Reliable {
     /// Whether the caller's INVITE lets, or makes, us send them.
     pub fn is_wanted(&self, invite: &Message) -> bool {
-        invite.lists(HeaderName::Require, "100rel") || (self.policy != Some(Policy::Off) && invite.lists(HeaderName::Supported, "100rel"))
+        invite.lists(HeaderName::Require, "100rel")
+            || (self.policy != Some(Policy::Off) && invite.lists(HeaderName::Supported, "100rel"))
     }
 }
 
@@ -59,7 +61,12 @@ impl Call {
         self.provisional_to_caller(desk, status, None);
     }
 
-    pub(super) fn provisional_to_caller(&mut self, desk: &mut Desk<'_>, status: u16, sdp: Option<&str>) {
+    pub(super) fn provisional_to_caller(
+        &mut self,
+        desk: &mut Desk<'_>,
+        status: u16,
+        sdp: Option<&str>,
+    ) {
         if self.a_final {
             return;
         }
@@ -68,14 +75,17 @@ impl Call {
         // Where it is a matter of choice, what carries SDP is worth a PRACK.
         let reliably = required || (sdp.is_some() && self.reliable.is_wanted(&self.invite));
         if reliably && self.reliable.open.is_some() {
-            let same = self.reliable.waiting.back().is_some_and(|(s, _)| *s == status && sdp.is_none());
+            let same =
+                self.reliable.waiting.back().is_some_and(|(s, _)| *s == status && sdp.is_none());
             if !same && self.reliable.waiting.len() < 8 {
                 self.reliable.waiting.push_back((status, sdp.map(str::to_owned)));
             }
             return;
         }
         let mut response = Writer::response(&self.invite, status, Some(&self.a.local_tag));
-        self.invite.values(HeaderName::RecordRoute).for_each(|r| response.put(HeaderName::RecordRoute, r));
+        self.invite
+            .values(HeaderName::RecordRoute)
+            .for_each(|r| response.put(HeaderName::RecordRoute, r));
         response.put(HeaderName::Contact, desk.contact(self.a.hop, "call"));
         response.put(HeaderName::Allow, ALLOW);
         self.a.invite_packages(&mut response);
@@ -96,7 +106,14 @@ impl Call {
         desk.respond(self.server, status, bytes.clone());
         if reliably {
             let (rseq, deadline) = (self.reliable.last, desk.now + T1X64);
-            self.reliable.open = Some(Unacknowledged { rseq, status, bytes, has_sdp: sdp.is_some(), interval: T1, deadline });
+            self.reliable.open = Some(Unacknowledged {
+                rseq,
+                status,
+                bytes,
+                has_sdp: sdp.is_some(),
+                interval: T1,
+                deadline,
+            });
             desk.arm(self.id, CallTimer::Reliable, T1);
         }
     }
@@ -106,7 +123,15 @@ impl Call {
         let Some(open) = &mut self.reliable.open else { return };
         if desk.now >= open.deadline {
             self.reliable.open = None;
-            return self.finish(desk, HangupBy::Us, Reject::new(504, "a reliable provisional response was never acknowledged (no PRACK for 32 s)").code(Code::NO_PRACK));
+            return self.finish(
+                desk,
+                HangupBy::Us,
+                Reject::new(
+                    504,
+                    "a reliable provisional response was never acknowledged (no PRACK for 32 s)",
+                )
+                .code(Code::NO_PRACK),
+            );
         }
         open.interval *= 2;
         let (status, bytes, interval) = (open.status, open.bytes.clone(), open.interval);
@@ -118,9 +143,17 @@ impl Call {
     /// PRACK of the caller.
     pub(super) fn prack(&mut self, desk: &mut Desk<'_>, server: ServerId, message: &Message) {
         let acknowledged = rack(message);
-        let expected = self.reliable.open.as_ref().map(|o| (o.rseq, self.invite.cseq().map_or(0, |c| c.number)));
+        let expected = self
+            .reliable
+            .open
+            .as_ref()
+            .map(|o| (o.rseq, self.invite.cseq().map_or(0, |c| c.number)));
         if acknowledged.is_none() || acknowledged != expected {
-            return desk.refuse(server, message, &Reject::new(481, "PRACK for no reliable response of ours"));
+            return desk.refuse(
+                server,
+                message,
+                &Reject::new(481, "PRACK for no reliable response of ours"),
+            );
         }
         let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
         let answered = match (body, std::mem::take(&mut self.reliable.offered)) {
@@ -153,7 +186,8 @@ impl Call {
     }
 
     fn may_answer(&self) -> bool {
-        self.reliable.open.as_ref().is_none_or(|o| !o.has_sdp) && self.reliable.waiting.iter().all(|(_, sdp)| sdp.is_none())
+        self.reliable.open.as_ref().is_none_or(|o| !o.has_sdp)
+            && self.reliable.waiting.iter().all(|(_, sdp)| sdp.is_none())
     }
 
     fn enter_caller_dialog(&mut self, desk: &mut Desk<'_>) {
@@ -166,31 +200,50 @@ impl Call {
     }
 
     /// The answer to the caller's offer; given once, the same on every later response.
-    pub(super) fn answer_caller_sdp(&mut self, desk: &mut Desk<'_>, other: Option<(Party, Codec)>) -> Result<String, Reject> {
+    pub(super) fn answer_caller_sdp(
+        &mut self,
+        desk: &mut Desk<'_>,
+        other: Option<(Party, Codec)>,
+    ) -> Result<String, Reject> {
         let codecs = self.a.codecs_beside(desk, other);
         let (sdp, agreed) =
-            self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC))?;
+            self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
+                Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
+            })?;
         self.a.configure(desk, self.id, self.worker, &agreed);
         Ok(sdp)
     }
 
     /// Our offer to a caller whose INVITE had none, in a reliable 183: made once.
-    pub(super) fn offer_to_caller(&mut self, desk: &mut Desk<'_>, other: Option<(Party, Codec)>) -> String {
+    pub(super) fn offer_to_caller(
+        &mut self,
+        desk: &mut Desk<'_>,
+        other: Option<(Party, Codec)>,
+    ) -> String {
         let codecs = self.a.codecs_beside(desk, other);
         self.reliable.offered = true;
         self.a.negotiation.offer(&codecs)
     }
 
     /// The caller's answer to our offer, from its ACK or PRACK.
-    pub(super) fn answer_of_caller(&mut self, desk: &mut Desk<'_>, body: &[u8]) -> Result<(), Reject> {
-        let refused = |e: crate::sdp::SdpError| Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC);
+    pub(super) fn answer_of_caller(
+        &mut self,
+        desk: &mut Desk<'_>,
+        body: &[u8],
+    ) -> Result<(), Reject> {
+        let refused = |e: crate::sdp::SdpError| {
+            Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
+        };
         let agreed = self.a.negotiation.receive_answer(body).map_err(refused)?.clone();
         translate::check_media_address(desk.config, &self.a, &agreed)?;
         self.a.configure(desk, self.id, self.worker, &agreed);
         self.reliable.settled = true;
         if let Some((branch, _)) = self.heard.clone() {
             let b = crate::media::EndId(branch);
-            desk.media(self.worker, crate::worker::Command::Bridge { session: self.id.0, a: self.a.end, b });
+            desk.media(
+                self.worker,
+                crate::worker::Command::Bridge { session: self.id.0, a: self.a.end, b },
+            );
         }
         Ok(())
     }
@@ -199,17 +252,28 @@ impl Call {
     ///
     /// # Errors
     /// 422 (RFC 4028 §9).
-    pub(super) fn grant(&self, desk: &Desk<'_>, leg: &super::Leg, request: &Message) -> Result<Option<Granted>, Reject> {
-        let wish = leg.session_wish(desk).filter(|_| matches!(leg.party, Party::Trunk(_)) || request.lists(HeaderName::Supported, "timer"));
-        grant(request, wish).map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
+    pub(super) fn grant(
+        &self,
+        desk: &Desk<'_>,
+        leg: &super::Leg,
+        request: &Message,
+    ) -> Result<Option<Granted>, Reject> {
+        let wish = leg.session_wish(desk).filter(|_| {
+            matches!(leg.party, Party::Trunk(_)) || request.lists(HeaderName::Supported, "timer")
+        });
+        grant(request, wish)
+            .map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
     }
 
-    /// Whether the first INVITE's session timer can be granted; asked before anything is spent on it.
+    /// Whether the first INVITE's session timer can be granted; asked before anything is spent on
+    /// it.
     ///
     /// # Errors
     /// 422.
     pub fn grant_first(&self) -> Result<(), Reject> {
-        grant(&self.invite, None).map(drop).map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
+        grant(&self.invite, None)
+            .map(drop)
+            .map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
     }
 
     /// 200 to the caller: with the answer, or with our offer where the INVITE had none.
@@ -235,7 +299,8 @@ impl Call {
                 let codecs = self.a.codecs_beside(desk, other);
                 Ok(Some(self.a.negotiation.offer(&codecs)))
             }
-            // The exchange is done already, in a reliable 183 and its PRACK: the 200 carries nothing.
+            // The exchange is done already, in a reliable 183 and its PRACK: the 200 carries
+            // nothing.
             (false, true) => Ok(None),
             (false, false) => self.answer_caller_sdp(desk, other).map(Some),
         };

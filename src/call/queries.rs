@@ -11,7 +11,8 @@ use crate::sip::transaction::{Flow, Hop};
 impl Call {
     /// Whether nothing of it needs to be remembered any longer.
     pub fn is_done(&self) -> bool {
-        self.state == State::Over && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
+        self.state == State::Over
+            && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
     }
 
     /// What both legs speak, where two do.
@@ -26,11 +27,18 @@ impl Call {
         if self.state == State::Over {
             return Vec::new();
         }
-        let live = self.branches.iter().filter(|b| b.is_trying() || Some(b.id) == self.b).map(|b| &b.leg.party);
-        let mut names: Vec<String> = live.chain([&self.a.party]).filter_map(|p| match p {
-            Party::Trunk(name) => Some(name.clone()),
-            Party::User { .. } | Party::Internal(_) => None,
-        }).collect();
+        let live = self
+            .branches
+            .iter()
+            .filter(|b| b.is_trying() || Some(b.id) == self.b)
+            .map(|b| &b.leg.party);
+        let mut names: Vec<String> = live
+            .chain([&self.a.party])
+            .filter_map(|p| match p {
+                Party::Trunk(name) => Some(name.clone()),
+                Party::User { .. } | Party::Internal(_) => None,
+            })
+            .collect();
         names.sort();
         names
     }
@@ -44,7 +52,9 @@ impl Call {
     /// Every timer it may have armed.
     pub fn timers(&self) -> Vec<CallTimer> {
         let ends = (0..=self.next_branch).map(EndId);
-        let of_leg = ends.flat_map(|e| [CallTimer::Ack(e), CallTimer::FlowGrace(e), CallTimer::Session(e), CallTimer::Glare(e)]);
+        let of_leg = ends.flat_map(|e| {
+            [CallTimer::Ack(e), CallTimer::FlowGrace(e), CallTimer::Session(e), CallTimer::Glare(e)]
+        });
         let of_branch = (1..=self.next_branch).map(CallTimer::Silent);
         of_leg.chain(of_branch).chain(CallTimer::OF_CALL).collect()
     }
@@ -55,7 +65,8 @@ impl Call {
 
     /// The leg of an end.
     pub fn leg_mut(&mut self, end: EndId) -> Option<&mut Leg> {
-        let legs = std::iter::once(&mut self.a).chain(self.branches.iter_mut().chain(&mut self.parked).map(|b| &mut b.leg));
+        let legs = std::iter::once(&mut self.a)
+            .chain(self.branches.iter_mut().chain(&mut self.parked).map(|b| &mut b.leg));
         legs.into_iter().find(|l| l.end == end)
     }
 
@@ -67,7 +78,10 @@ impl Call {
     /// Ends of this user and browser instance whose flow is lost, or among the `replaced`.
     pub fn lost_legs(&self, user: &str, instance: &str, replaced: &[Flow]) -> Vec<EndId> {
         let gone = |l: &Leg| l.flow_lost || matches!(l.hop, Hop::Flow(f) if replaced.contains(&f));
-        let same = |l: &&Leg| gone(l) && matches!(&l.party, Party::User { name, instance: Some(i) } if name == user && i == instance);
+        let same = |l: &&Leg| {
+            gone(l)
+                && matches!(&l.party, Party::User { name, instance: Some(i) } if name == user && i == instance)
+        };
         self.legs().filter(same).map(|l| l.end).collect()
     }
 
@@ -100,4 +114,3 @@ impl Call {
         self.leg_of(end).map(|l| &l.party)
     }
 }
-

@@ -1,5 +1,5 @@
-//! Requests of ours within a dialog and what came of them: session refreshes (RFC 4028), glare (RFC 3261 §14.1),
-//! probes, and the end of a call whose peer has forgotten it.
+//! Requests of ours within a dialog and what came of them: session refreshes (RFC 4028), glare (RFC
+//! 3261 §14.1), probes, and the end of a call whose peer has forgotten it.
 
 use super::desk::Asked;
 use super::leg::Open;
@@ -28,8 +28,13 @@ impl Call {
         let Some(timer) = leg.session else { return };
         let over = leg.session_ends.is_some_and(|ends| desk.now >= ends);
         if over {
-            let why = format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
-            return self.finish(desk, by, Reject::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER));
+            let why =
+                format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
+            return self.finish(
+                desk,
+                by,
+                Reject::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
+            );
         }
         if timer.refresher == Refresher::Us {
             self.refresh(desk, end, false);
@@ -41,12 +46,16 @@ impl Call {
         }
     }
 
-    /// Sends a session refresh: UPDATE where the peer takes it, else a re-INVITE with what is agreed.
+    /// Sends a session refresh: UPDATE where the peer takes it, else a re-INVITE with what is
+    /// agreed.
     fn refresh(&mut self, desk: &mut Desk<'_>, end: EndId, challenged: bool) {
         let call = self.id;
         let codecs = self.codecs_for(desk, end);
         let Some(leg) = self.leg_mut(end) else { return };
-        if leg.open.is_some() || leg.ack_wait.is_some() || leg.negotiation.state() != SignalingState::Stable {
+        if leg.open.is_some()
+            || leg.ack_wait.is_some()
+            || leg.negotiation.state() != SignalingState::Stable
+        {
             // Something is being settled: that refreshes the session too, or we come back soon.
             return desk.arm(call, CallTimer::Glare(end), Duration::from_secs(2));
         }
@@ -57,7 +66,10 @@ impl Call {
         request.put(HeaderName::Allow, ALLOW);
         request.put(HeaderName::Supported, "timer, 100rel, replaces");
         if let Some(timer) = leg.session {
-            let value = SessionExpires { seconds: timer.interval, refresher_uac: Some(timer.refresher == Refresher::Us) };
+            let value = SessionExpires {
+                seconds: timer.interval,
+                refresher_uac: Some(timer.refresher == Refresher::Us),
+            };
             request.put(HeaderName::SessionExpires, value);
             request.put(HeaderName::MinSe, MIN_SE);
         }
@@ -80,8 +92,8 @@ impl Call {
         self.refresh(desk, end, false);
     }
 
-    /// Asks the peer of `end` whether it still knows the dialog: a browser that came back may have been
-    /// reloaded, and then nobody is there.
+    /// Asks the peer of `end` whether it still knows the dialog: a browser that came back may have
+    /// been reloaded, and then nobody is there.
     pub fn probe(&mut self, desk: &mut Desk<'_>, end: EndId) {
         let call = self.id;
         let answered = end != self.a.end || self.a_final;
@@ -91,8 +103,16 @@ impl Call {
         }
     }
 
-    /// A response, or none (`message` is missing: time is over), to a request of ours within a dialog.
-    pub fn asked(&mut self, desk: &mut Desk<'_>, end: EndId, asked: Asked, client: ClientId, message: Option<&Message>) {
+    /// A response, or none (`message` is missing: time is over), to a request of ours within a
+    /// dialog.
+    pub fn asked(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        asked: Asked,
+        client: ClientId,
+        message: Option<&Message>,
+    ) {
         let status = message.map_or(408, Message::status);
         if status < 200 {
             return;
@@ -118,7 +138,10 @@ impl Call {
         // RFC 5057 §5.1: these say that the dialog, not only the request, is gone.
         let gone = match asked {
             Asked::Prack => false,
-            _ => matches!(status, 404 | 410 | 416 | 480 | 481 | 482 | 483 | 484 | 485 | 502 | 604) || (status == 408 && asked != Asked::Info),
+            _ => {
+                matches!(status, 404 | 410 | 416 | 480 | 481 | 482 | 483 | 484 | 485 | 502 | 604)
+                    || (status == 408 && asked != Asked::Info)
+            }
         };
         let by = self.hangup_by(end);
         if gone && !self.guest_left(desk, end) {
@@ -129,7 +152,13 @@ impl Call {
     }
 
     /// What a final response to a refresh asks for. False: the general rules decide.
-    fn refreshed(&mut self, desk: &mut Desk<'_>, end: EndId, client: ClientId, message: Option<&Message>) -> bool {
+    fn refreshed(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        client: ClientId,
+        message: Option<&Message>,
+    ) -> bool {
         let Some(message) = message else {
             if let Some(leg) = self.leg_mut(end) {
                 leg.open = None;
@@ -200,7 +229,11 @@ impl Call {
 
     /// A 2xx that was acknowledged before came again.
     pub(super) fn acknowledge_again(&mut self, desk: &mut Desk<'_>, end: EndId, message: &Message) {
-        let known = |l: &super::Leg| l.last_ack.as_ref().is_some_and(|(number, _)| message.cseq().is_some_and(|c| c.number == *number));
+        let known = |l: &super::Leg| {
+            l.last_ack
+                .as_ref()
+                .is_some_and(|(number, _)| message.cseq().is_some_and(|c| c.number == *number))
+        };
         if (200..300).contains(&message.status()) && self.leg_of(end).is_some_and(known) {
             self.acknowledge_refresh(desk, end, message);
         }
@@ -223,7 +256,8 @@ impl Call {
                 Err(_) => leg.negotiation.withdraw_offer(),
             }
         }
-        let timer = SessionTimer::from_response(message).or(leg.session.filter(|t| t.refresher == Refresher::Us));
+        let timer = SessionTimer::from_response(message)
+            .or(leg.session.filter(|t| t.refresher == Refresher::Us));
         leg.run_session(desk, call, timer);
     }
 
@@ -235,10 +269,26 @@ impl Call {
         leg.negotiation.withdraw_offer();
         let method = message.method();
         let super::Party::Trunk(name) = &leg.party else { return };
-        let Some(trunk) = desk.config.trunks.get(name).filter(|_| realm.is_some() && realm == leg.proved_realm) else { return };
-        let (Some(user), Some(password), Some(dialog)) = (&trunk.username, &trunk.password, &leg.dialog) else { return };
+        let Some(trunk) =
+            desk.config.trunks.get(name).filter(|_| realm.is_some() && realm == leg.proved_realm)
+        else {
+            return;
+        };
+        let (Some(user), Some(password), Some(dialog)) =
+            (&trunk.username, &trunk.password, &leg.dialog)
+        else {
+            return;
+        };
         let uri = dialog.target();
-        leg.credentials = digest::answer(message, realm.as_deref(), user, password.reveal(), &uri, method, &cnonce);
+        leg.credentials = digest::answer(
+            message,
+            realm.as_deref(),
+            user,
+            password.reveal(),
+            &uri,
+            method,
+            &cnonce,
+        );
         if leg.credentials.is_some() {
             self.refresh(desk, end, true);
         }

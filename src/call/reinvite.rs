@@ -1,4 +1,5 @@
-//! Renegotiation within a leg (RFC 3261 §14, RFC 3264 §8, RFC 3311, RFC 6337): hold, resume, refresh, ICE restart.
+//! Renegotiation within a leg (RFC 3261 §14, RFC 3264 §8, RFC 3311, RFC 6337): hold, resume,
+//! refresh, ICE restart.
 //!
 //! It stays on its leg. A hold on one side is answered here and never renegotiates the other side.
 
@@ -18,7 +19,13 @@ fn not_acceptable(e: SdpError) -> Reject {
 
 impl Call {
     /// A re-INVITE.
-    pub(super) fn reinvite(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+    pub(super) fn reinvite(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+    ) {
         let trying = crate::sip::build::Writer::response(message, 100, None).end();
         desk.respond(server, 100, trying);
         if let Err(why) = self.take_reinvite(desk, end, server, message) {
@@ -26,8 +33,18 @@ impl Call {
         }
     }
 
-    fn take_reinvite(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) -> Result<(), Reject> {
-        let first_open = if end == self.a.end { !self.a_final } else { self.leg_of(end).is_none_or(|l| l.dialog.is_none()) };
+    fn take_reinvite(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+    ) -> Result<(), Reject> {
+        let first_open = if end == self.a.end {
+            !self.a_final
+        } else {
+            self.leg_of(end).is_none_or(|l| l.dialog.is_none())
+        };
         if first_open || self.state == State::Over {
             // RFC 3261 §14.2: an offer of ours, or the first INVITE, is still open.
             return Err(Reject::new(491, "the call's first INVITE is still open"));
@@ -35,7 +52,9 @@ impl Call {
         let Some(leg) = self.leg_of(end) else { return Ok(()) };
         if leg.ack_wait.is_some() {
             // RFC 3261 §14.2: the previous 2xx is not acknowledged yet.
-            return Err(Reject::new(500, "the previous INVITE is not acknowledged yet").retry_after(2));
+            return Err(
+                Reject::new(500, "the previous INVITE is not acknowledged yet").retry_after(2)
+            );
         }
         if leg.open.is_some_and(|o| o.method == Method::Invite) {
             return Err(Reject::new(491, "a re-INVITE of ours is open"));
@@ -50,7 +69,10 @@ impl Call {
             leg.accept(desk, call, server, message, Some(&sdp), true, granted);
             return Ok(());
         }
-        let body = message.body_of("application/sdp").ok_or_else(|| Reject::new(415, "only application/sdp is read"))?.to_vec();
+        let body = message
+            .body_of("application/sdp")
+            .ok_or_else(|| Reject::new(415, "only application/sdp is read"))?
+            .to_vec();
         let sdp = self.renegotiate(desk, end, &body)?;
         let Some(leg) = self.leg_mut(end) else { return Ok(()) };
         leg.refresh_target(message);
@@ -75,20 +97,35 @@ impl Call {
     ///
     /// # Errors
     /// The refusal; what was agreed before stays.
-    pub(super) fn renegotiate(&mut self, desk: &mut Desk<'_>, end: EndId, body: &[u8]) -> Result<String, Reject> {
+    pub(super) fn renegotiate(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        body: &[u8],
+    ) -> Result<String, Reject> {
         let (call, worker) = (self.id, self.worker);
         let codecs = self.codecs_for(desk, end);
         let fresh = Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() };
-        let Some(leg) = self.leg_mut(end) else { return Err(Reject::new(481, "there is no such leg")) };
+        let Some(leg) = self.leg_mut(end) else {
+            return Err(Reject::new(481, "there is no such leg"));
+        };
         match leg.negotiation.state() {
             SignalingState::Stable => {}
             // RFC 3311 §5.2: our offer is open, or theirs is.
-            SignalingState::HaveLocalOffer => return Err(Reject::new(491, "an offer of ours is open")),
-            SignalingState::HaveRemoteOffer => return Err(Reject::new(500, "the previous offer is not answered yet").retry_after(2)),
+            SignalingState::HaveLocalOffer => {
+                return Err(Reject::new(491, "an offer of ours is open"));
+            }
+            SignalingState::HaveRemoteOffer => {
+                return Err(
+                    Reject::new(500, "the previous offer is not answered yet").retry_after(2)
+                );
+            }
         }
         let before = leg.negotiation.clone();
         let answered = leg.answer_offer(desk, body, &codecs, fresh);
-        let Some(leg) = self.leg_mut(end) else { return Err(Reject::new(481, "there is no such leg")) };
+        let Some(leg) = self.leg_mut(end) else {
+            return Err(Reject::new(481, "there is no such leg"));
+        };
         match answered {
             Ok((sdp, agreed, refresh)) => {
                 // A session refresh is answered without touching media.
@@ -122,7 +159,9 @@ impl Call {
         let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
         let before = leg.negotiation.agreed().cloned();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
-        match settled.and_then(|agreed| translate::check_media_address(desk.config, leg, &agreed).map(|()| agreed)) {
+        match settled.and_then(|agreed| {
+            translate::check_media_address(desk.config, leg, &agreed).map(|()| agreed)
+        }) {
             Ok(agreed) => {
                 if before.as_ref() != Some(&agreed) {
                     leg.configure(desk, call, worker, &agreed);
@@ -153,14 +192,19 @@ impl super::Leg {
     }
 
     fn answer_offer(
-        &mut self, desk: &Desk<'_>, body: &[u8], codecs: &[crate::codec::Codec], fresh: Ice,
+        &mut self,
+        desk: &Desk<'_>,
+        body: &[u8],
+        codecs: &[crate::codec::Codec],
+        fresh: Ice,
     ) -> Result<(String, crate::sdp::offer_answer::Agreed, bool), Reject> {
         self.negotiation.receive_offer(body).map_err(not_acceptable)?;
         if self.negotiation.restarts_ice() {
             self.negotiation.local.ice = Some(fresh);
         }
         let refresh = self.negotiation.is_refresh();
-        let (sdp, agreed) = self.negotiation.answer(codecs, Direction::SendRecv).map_err(not_acceptable)?;
+        let (sdp, agreed) =
+            self.negotiation.answer(codecs, Direction::SendRecv).map_err(not_acceptable)?;
         translate::check_media_address(desk.config, self, &agreed)?;
         Ok((sdp, agreed, refresh))
     }
@@ -179,13 +223,22 @@ impl Call {
         if self.invite.header(HeaderName::ContentType).is_none() {
             return Err(Reject::new(400, "a body without Content-Type"));
         }
-        let encoded = self.invite.header(HeaderName::ContentEncoding).is_some_and(|e| !e.eq_ignore_ascii_case("identity"));
+        let encoded = self
+            .invite
+            .header(HeaderName::ContentEncoding)
+            .is_some_and(|e| !e.eq_ignore_ascii_case("identity"));
         let body = self.invite.body_of("application/sdp").filter(|_| !encoded);
-        let body = body.ok_or_else(|| Reject::new(415, "only plain application/sdp is read"))?.to_vec();
+        let body =
+            body.ok_or_else(|| Reject::new(415, "only plain application/sdp is read"))?.to_vec();
         self.a.negotiation.receive_offer(&body).map_err(not_acceptable)?;
         // A dry run on a copy finds what the answer would refuse: codecs, and the address named.
         let codecs = translate::answer(config, &self.a.party, None);
-        let (_, agreed) = self.a.negotiation.clone().answer(&codecs, Direction::SendRecv).map_err(not_acceptable)?;
+        let (_, agreed) = self
+            .a
+            .negotiation
+            .clone()
+            .answer(&codecs, Direction::SendRecv)
+            .map_err(not_acceptable)?;
         translate::check_media_address(config, &self.a, &agreed)
     }
 }

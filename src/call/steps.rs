@@ -7,8 +7,8 @@ use crate::errors::Code;
 use crate::media::player::{Source, chime};
 use crate::observe::Note;
 use crate::registrar::{Binding, phones};
-use crate::sip::preferences::Preferences;
 use crate::sip::parse::HeaderName;
+use crate::sip::preferences::Preferences;
 use crate::sip::status::Reject;
 use crate::sip::transaction::Hop;
 use crate::worker::Command;
@@ -51,8 +51,14 @@ impl Call {
             }
             Step::Ring { targets, timeout, order } => self.ring(desk, &targets, timeout, order),
             Step::Play(name) => self.play(desk, &name),
-            Step::Tone(hz) => self.builtin(desk, |session, end| Command::Play { session, end, source: Source::Tone(hz) }),
-            Step::Echo(delay) => self.builtin(desk, move |session, end| Command::Echo { session, end, delay }),
+            Step::Tone(hz) => self.builtin(desk, |session, end| Command::Play {
+                session,
+                end,
+                source: Source::Tone(hz),
+            }),
+            Step::Echo(delay) => {
+                self.builtin(desk, move |session, end| Command::Echo { session, end, delay })
+            }
             Step::Answer => {
                 self.answer_caller(desk, None);
                 self.next_step(desk);
@@ -61,7 +67,12 @@ impl Call {
             Step::Webhook { hook, timeout } => {
                 self.asking = true;
                 let body = self.question(desk);
-                desk.out.push(Output::Ask(Question::Route { call: self.id, hook, body, limit: timeout }));
+                desk.out.push(Output::Ask(Question::Route {
+                    call: self.id,
+                    hook,
+                    body,
+                    limit: timeout,
+                }));
             }
             Step::Hangup(status) => {
                 let by = format!("the dialplan hangs up with {status}");
@@ -73,10 +84,14 @@ impl Call {
     /// What a web application is told of the call.
     fn question(&self, desk: &Desk<'_>) -> String {
         let from = match &self.a.party {
-            Party::User { name, .. } => json!({ "user": name, "claims": self.a.permits().claims, "tags": self.a.account.as_ref().map(|a| &a.tags) }),
+            Party::User { name, .. } => {
+                json!({ "user": name, "claims": self.a.permits().claims, "tags": self.a.account.as_ref().map(|a| &a.tags) })
+            }
             party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
         };
-        let time = jiff::Timestamp::from_second(desk.unix as i64).map(|t| t.to_string()).unwrap_or_default();
+        let time = jiff::Timestamp::from_second(desk.unix as i64)
+            .map(|t| t.to_string())
+            .unwrap_or_default();
         let data = json!({
             "call": self.id.to_string(), "context": self.cdr.context, "number": self.number, "dialled": self.cdr.dialled, "from": from,
             "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
@@ -84,7 +99,8 @@ impl Call {
         json!({ "type": "call.route", "timestamp": time, "data": data }).to_string()
     }
 
-    /// What it answered: its steps come before what is left of the route; without an answer that goes on at once.
+    /// What it answered: its steps come before what is left of the route; without an answer that
+    /// goes on at once.
     pub fn routed(&mut self, desk: &mut Desk<'_>, answer: Result<Box<Route>, String>) {
         if !std::mem::take(&mut self.asking) || self.state == State::Over {
             return;
@@ -103,13 +119,23 @@ impl Call {
         self.next_step(desk);
     }
 
-    /// The routes of another context decide, by the number the call has now; what was left of this one is dropped.
+    /// The routes of another context decide, by the number the call has now; what was left of this
+    /// one is dropped.
     fn go_to(&mut self, desk: &mut Desk<'_>, context: &str) {
         self.gotos += 1;
         if self.gotos > MAX_GOTOS {
-            return self.route_failed(desk, HangupBy::Us, Reject::new(482, "goto leads in a circle").code(Code::LOOP));
+            return self.route_failed(
+                desk,
+                HangupBy::Us,
+                Reject::new(482, "goto leads in a circle").code(Code::LOOP),
+            );
         }
-        let verdict = desk.config.plan.route(&Attempt { context, dialled: &self.number, unix: desk.unix, permits: self.a.permits() });
+        let verdict = desk.config.plan.route(&Attempt {
+            context,
+            dialled: &self.number,
+            unix: desk.unix,
+            permits: self.a.permits(),
+        });
         let none = || Err(Reject::new(500, format!("context {context} does not exist")));
         let (route, number) = match verdict.map_or_else(none, |v| v.decide(context)) {
             Ok(found) => found,
@@ -131,10 +157,17 @@ impl Call {
     pub(super) fn next_trunk(&mut self, desk: &mut Desk<'_>) {
         while let Some(name) = self.trunks_left.pop_front() {
             if let Err(why) = self.may_dial(desk, &name) {
-                self.refusal.get_or_insert_with(|| Reject::new(503, format!("trunk {name} is skipped: {}", why.1)).retry_after(10).code(why.0));
+                self.refusal.get_or_insert_with(|| {
+                    Reject::new(503, format!("trunk {name} is skipped: {}", why.1))
+                        .retry_after(10)
+                        .code(why.0)
+                });
                 continue;
             }
-            let number = self.dial_to.as_ref().map_or(self.number.clone(), |to| to.replace("{number}", &self.number));
+            let number = self
+                .dial_to
+                .as_ref()
+                .map_or(self.number.clone(), |to| to.replace("{number}", &self.number));
             let time = self.step_time(self.step_timeout);
             desk.arm(self.id, CallTimer::Ring, time);
             return self.dial_trunk(desk, &name, number);
@@ -144,7 +177,9 @@ impl Call {
 
     /// Limits and health: our own refusals, which never count as the trunk's failures.
     fn may_dial(&self, desk: &mut Desk<'_>, name: &str) -> Result<(), (Code, String)> {
-        let Some(trunk) = desk.config.trunks.get(name) else { return Err((Code::TRUNK_DISABLED, "it is not configured any more".into())) };
+        let Some(trunk) = desk.config.trunks.get(name) else {
+            return Err((Code::TRUNK_DISABLED, "it is not configured any more".into()));
+        };
         if let Some(Err(why)) = desk.trunks.get(name).map(|t| t.usable(desk.now)) {
             return Err(why);
         }
@@ -154,12 +189,24 @@ impl Call {
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
         if !desk.trunks.take_call(desk.now, name, trunk.calls_per_second) {
-            return Err((Code::TRUNK_FULL, format!("it has had its {} calls of this second", trunk.calls_per_second.unwrap_or(0))));
+            return Err((
+                Code::TRUNK_FULL,
+                format!(
+                    "it has had its {} calls of this second",
+                    trunk.calls_per_second.unwrap_or(0)
+                ),
+            ));
         }
         Ok(())
     }
 
-    fn ring(&mut self, desk: &mut Desk<'_>, targets: &[Target], timeout: Option<Duration>, order: Order) {
+    fn ring(
+        &mut self,
+        desk: &mut Desk<'_>,
+        targets: &[Target],
+        timeout: Option<Duration>,
+        order: Order,
+    ) {
         let mut together: Vec<(u16, Phone)> = Vec::new();
         self.ring_queue.clear();
         let (invite, mut unwanted) = (self.invite.clone(), false);
@@ -169,9 +216,12 @@ impl Call {
             // A caller is not rung on the phone the call comes from.
             let own = |b: &Binding| self.a.hop == Hop::Flow(b.flow);
             let others = desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b));
-            let (bindings, refused): (Vec<Binding>, Vec<Binding>) = others.partition(|b| preferences.allow(&b.features));
+            let (bindings, refused): (Vec<Binding>, Vec<Binding>) =
+                others.partition(|b| preferences.allow(&b.features));
             unwanted |= !refused.is_empty();
-            let wanted = phones(bindings, self.wanted_instance.as_deref()).into_iter().map(|(q, flows)| (q, (user.clone(), flows)));
+            let wanted = phones(bindings, self.wanted_instance.as_deref())
+                .into_iter()
+                .map(|(q, flows)| (q, (user.clone(), flows)));
             if order == Order::InTurn {
                 self.ring_queue.extend(rounds(wanted.collect()));
             } else {
@@ -182,8 +232,14 @@ impl Call {
         self.dispose();
         if self.ring_queue.is_empty() {
             let names: Vec<String> = targets.iter().map(Target::to_string).collect();
-            let why = if unwanted { "the caller wants none of the phones (Accept-Contact, Reject-Contact) of" } else { "nobody is registered for" };
-            self.refusal.get_or_insert_with(|| Reject::new(480, format!("{why} {}", names.join(", "))).code(Code::NOT_REGISTERED));
+            let why = if unwanted {
+                "the caller wants none of the phones (Accept-Contact, Reject-Contact) of"
+            } else {
+                "nobody is registered for"
+            };
+            self.refusal.get_or_insert_with(|| {
+                Reject::new(480, format!("{why} {}", names.join(", "))).code(Code::NOT_REGISTERED)
+            });
             return self.next_step(desk);
         }
         self.step_timeout = timeout;
@@ -202,8 +258,11 @@ impl Call {
 
     /// The caller's wishes about forking (RFC 3841 §9.1), as far as they cost nothing.
     fn dispose(&mut self) {
-        let asks = |word: &str| self.invite.values(HeaderName::RequestDisposition).any(|d| d.eq_ignore_ascii_case(word));
-        let (no_fork, sequential, parallel) = (asks("no-fork"), asks("sequential"), asks("parallel"));
+        let asks = |word: &str| {
+            self.invite.values(HeaderName::RequestDisposition).any(|d| d.eq_ignore_ascii_case(word))
+        };
+        let (no_fork, sequential, parallel) =
+            (asks("no-fork"), asks("sequential"), asks("parallel"));
         let all = || self.ring_queue.iter().flatten().cloned();
         let rounds: Vec<Vec<Phone>> = match () {
             () if no_fork => all().take(1).map(|p| vec![p]).collect(),
@@ -220,7 +279,12 @@ impl Call {
         let width = MAX_FORKS.min(self.max_breadth as usize);
         if width == 0 {
             // RFC 5393 §5.3.3.
-            return self.route_failed(desk, HangupBy::Us, Reject::new(440, "Max-Breadth is used up: too many forks on the way here").code(Code::LOOP));
+            return self.route_failed(
+                desk,
+                HangupBy::Us,
+                Reject::new(440, "Max-Breadth is used up: too many forks on the way here")
+                    .code(Code::LOOP),
+            );
         }
         if round.len() > width {
             self.ring_queue.push_front(round.split_off(width));
@@ -243,9 +307,15 @@ impl Call {
         for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {
             branch.abandon(desk, call, &why);
             closed.push(branch.leg.end);
-            self.cdr.tried.push(super::cdr::Tried { target: branch.target.to_string(), status: 0, ms: 0 });
+            self.cdr.tried.push(super::cdr::Tried {
+                target: branch.target.to_string(),
+                status: 0,
+                ms: 0,
+            });
         }
-        closed.into_iter().for_each(|end| desk.media(self.worker, Command::CloseEnd { session: call.0, end }));
+        closed
+            .into_iter()
+            .for_each(|end| desk.media(self.worker, Command::CloseEnd { session: call.0, end }));
         self.heard = None;
         self.playing = false;
         self.refusal.get_or_insert(why);
@@ -253,7 +323,11 @@ impl Call {
     }
 
     /// A far end of our own that answers at once.
-    fn builtin(&mut self, desk: &mut Desk<'_>, command: impl FnOnce(u64, crate::media::EndId) -> Command) {
+    fn builtin(
+        &mut self,
+        desk: &mut Desk<'_>,
+        command: impl FnOnce(u64, crate::media::EndId) -> Command,
+    ) {
         self.answer_caller(desk, None);
         if self.state != State::Over {
             self.state = State::Talking;

@@ -5,9 +5,10 @@
 //!      ^                  | answered: NOTIFY 200, the referrer leaves
 //!      +------ failed: NOTIFY 4xx, the old call goes on
 //! ```
-//! The gateway makes the new call itself, under the rules of one the referrer makes; the party handed over
-//! notices nothing but another voice. While it is under way the referrer's leg is *parked*. A trunk with
-//! `refer = "pass"` is asked to do it instead. Two answered calls are joined by `link.rs`.
+//! The gateway makes the new call itself, under the rules of one the referrer makes; the party
+//! handed over notices nothing but another voice. While it is under way the referrer's leg is
+//! *parked*. A trunk with `refer = "pass"` is asked to do it instead. Two answered calls are joined
+//! by `link.rs`.
 
 use super::branch::{BranchState, BranchTarget};
 use super::desk::{Asked, Linked};
@@ -90,7 +91,13 @@ impl Replaces {
 
 impl Call {
     /// A REFER within the call.
-    pub(super) fn refer(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+    pub(super) fn refer(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+    ) {
         match self.judge_refer(desk, end, message) {
             Err(why) => desk.refuse_with(server, message, &why),
             Ok(wish) => self.take_refer(desk, end, server, message, wish),
@@ -98,28 +105,42 @@ impl Call {
     }
 
     fn judge_refer(&self, desk: &Desk<'_>, end: EndId, message: &Message) -> Result<Wish, Reject> {
-        let other = self.opposite(end).filter(|_| self.state == State::Talking && self.a_final && self.transfer.is_none());
+        let other = self
+            .opposite(end)
+            .filter(|_| self.state == State::Talking && self.a_final && self.transfer.is_none());
         let Some(other) = other else {
-            return Err(Reject::new(491, "there are no two parties that talk, or a transfer is under way"));
+            return Err(Reject::new(
+                491,
+                "there are no two parties that talk, or a transfer is under way",
+            ));
         };
         let leg = self.leg_of(end).ok_or_else(|| Reject::new(481, "there is no such leg"))?;
         let party = &leg.party;
         let allowed = match party {
             Party::User { .. } => leg.account.as_ref().is_some_and(|u| u.refer),
-            Party::Trunk(name) => desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute),
+            Party::Trunk(name) => {
+                desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute)
+            }
             Party::Internal(_) => false,
         };
         if !allowed {
-            return Err(Reject::new(403, format!("{party} may not transfer calls: refer = … decides")));
+            return Err(Reject::new(
+                403,
+                format!("{party} may not transfer calls: refer = … decides"),
+            ));
         }
         if self.cdr.transfers.len() >= MAX_TRANSFERS {
-            return Err(Reject::new(403, format!("this call was transferred {MAX_TRANSFERS} times already")));
+            return Err(Reject::new(
+                403,
+                format!("this call was transferred {MAX_TRANSFERS} times already"),
+            ));
         }
         let mut targets = message.values(HeaderName::ReferTo);
         let (Some(target), None) = (targets.next(), targets.next()) else {
             return Err(Reject::new(400, "REFER needs exactly one Refer-To"));
         };
-        let target = NameAddr::parse(target).map_err(|e| Reject::new(400, format!("Refer-To: {e}")))?;
+        let target =
+            NameAddr::parse(target).map_err(|e| Reject::new(400, format!("Refer-To: {e}")))?;
         if target.uri.scheme == Scheme::Other {
             return Err(Reject::new(416, "only sip, sips and tel can be called"));
         }
@@ -127,26 +148,56 @@ impl Call {
             return Err(Reject::new(403, "only INVITE is done on someone's behalf"));
         }
         // Of the URI's headers only Replaces counts; anything else embedded there is ignored.
-        let embedded = target.uri.headers.into_iter().flat_map(|h| h.split('&')).filter_map(|h| h.split_once('='));
-        let replaces = embedded.filter(|(n, _)| n.eq_ignore_ascii_case("Replaces")).map(|(_, v)| unescape(v).into_owned()).next();
-        let replaces = replaces.map(|r| Replaces::parse(&r).ok_or_else(|| Reject::new(400, "Replaces in Refer-To cannot be read"))).transpose()?;
+        let embedded = target
+            .uri
+            .headers
+            .into_iter()
+            .flat_map(|h| h.split('&'))
+            .filter_map(|h| h.split_once('='));
+        let replaces = embedded
+            .filter(|(n, _)| n.eq_ignore_ascii_case("Replaces"))
+            .map(|(_, v)| unescape(v).into_owned())
+            .next();
+        let replaces = replaces
+            .map(|r| {
+                Replaces::parse(&r)
+                    .ok_or_else(|| Reject::new(400, "Replaces in Refer-To cannot be read"))
+            })
+            .transpose()?;
         let number = target.uri.user_unescaped().into_owned();
         let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
         Ok(Wish { number, replaces, passes })
     }
 
-    fn take_refer(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message, wish: Wish) {
-        let wanted = !message.header(HeaderName::ReferSub).is_some_and(|v| v.trim().eq_ignore_ascii_case("false"));
+    fn take_refer(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+        wish: Wish,
+    ) {
+        let wanted = !message
+            .header(HeaderName::ReferSub)
+            .is_some_and(|v| v.trim().eq_ignore_ascii_case("false"));
         let id = (!self.cdr.transfers.is_empty()).then(|| message.cseq().map_or(0, |c| c.number));
-        let transfer = Transfer { watcher: Watcher { end, id, wanted }, passed: wish.passes, told: 0 };
+        let transfer =
+            Transfer { watcher: Watcher { end, id, wanted }, passed: wish.passes, told: 0 };
         if let Some(replaces) = wish.replaces {
-            let ends = [&replaces.to_tag, &replaces.from_tag].into_iter().find_map(|t| desk.dialogs.get(t).copied());
+            let ends = [&replaces.to_tag, &replaces.from_tag]
+                .into_iter()
+                .find_map(|t| desk.dialogs.get(t).copied());
             let Some((there, drop_there)) = ends.filter(|(call, _)| *call != self.id) else {
-                return desk.refuse_with(server, message, &Reject::new(481, "Replaces names no dialog of this gateway"));
+                return desk.refuse_with(
+                    server,
+                    message,
+                    &Reject::new(481, "Replaces names no dialog of this gateway"),
+                );
             };
             self.accept_refer(desk, server, message, wanted);
             self.transfer = Some(transfer);
-            let join = Linked::Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
+            let join =
+                Linked::Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
             return desk.out.push(Output::Linked(join));
         }
         if wish.passes {
@@ -163,10 +214,19 @@ impl Call {
     }
 
     /// Puts who leaves aside, and takes the route of the new party: context, route and number.
-    pub(super) fn hand_to(&mut self, desk: &mut Desk<'_>, transfer: Transfer, (context, route, number): (String, crate::dialplan::Route, String)) {
+    pub(super) fn hand_to(
+        &mut self,
+        desk: &mut Desk<'_>,
+        transfer: Transfer,
+        (context, route, number): (String, crate::dialplan::Route, String),
+    ) {
         let end = transfer.watcher.end;
         self.parted = false;
-        desk.note(Note::Transferring { call: self.id, by: self.leg_of(end).map(|l| l.party.to_string()).unwrap_or_default(), to: number.clone() });
+        desk.note(Note::Transferring {
+            call: self.id,
+            by: self.leg_of(end).map(|l| l.party.to_string()).unwrap_or_default(),
+            to: number.clone(),
+        });
         self.cdr.transfers.push(number.clone());
         self.park(desk, end);
         self.transfer = Some(transfer);
@@ -189,16 +249,29 @@ impl Call {
     }
 
     /// The same policy as for a new call of the referrer.
-    pub(super) fn route_for(&self, desk: &Desk<'_>, end: EndId, dialled: &str) -> Result<(String, crate::dialplan::Route, String), Reject> {
+    pub(super) fn route_for(
+        &self,
+        desk: &Desk<'_>,
+        end: EndId,
+        dialled: &str,
+    ) -> Result<(String, crate::dialplan::Route, String), Reject> {
         let leg = self.leg_of(end);
         let context = match leg.map(|l| &l.party) {
-            Some(Party::User { .. }) => leg.and_then(|l| l.account.as_ref()).map(|u| u.context.clone()),
-            Some(Party::Trunk(name)) => desk.config.trunks.get(name).and_then(|t| t.context.clone()),
+            Some(Party::User { .. }) => {
+                leg.and_then(|l| l.account.as_ref()).map(|u| u.context.clone())
+            }
+            Some(Party::Trunk(name)) => {
+                desk.config.trunks.get(name).and_then(|t| t.context.clone())
+            }
             _ => None,
         };
         let context = context.ok_or_else(|| Reject::new(403, "who transfers has no dialplan"))?;
         let permits = leg.map_or(Permits::NONE, Leg::permits);
-        let verdict = desk.config.plan.route(&Attempt { context: &context, dialled, unix: desk.unix, permits }).ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
+        let verdict = desk
+            .config
+            .plan
+            .route(&Attempt { context: &context, dialled, unix: desk.unix, permits })
+            .ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
         let (route, number) = verdict.decide(&context)?;
         Ok((context, route, number))
     }
@@ -223,7 +296,8 @@ impl Call {
         self.heard = None;
         self.refusal = None;
         self.ringback = false;
-        for end in [Some(self.a.end), self.parked.as_ref().map(|p| p.leg.end)].into_iter().flatten() {
+        for end in [Some(self.a.end), self.parked.as_ref().map(|p| p.leg.end)].into_iter().flatten()
+        {
             desk.media(self.worker, Command::Part { session: self.id.0, end });
         }
     }
@@ -254,10 +328,15 @@ impl Call {
         true
     }
 
-    /// NOTIFY with the state of the transfer as a sipfrag (RFC 3515 §2.4.5); a final status ends the subscription.
+    /// NOTIFY with the state of the transfer as a sipfrag (RFC 3515 §2.4.5); a final status ends
+    /// the subscription.
     fn tell_referrer(&mut self, desk: &mut Desk<'_>, status: u16) {
         let call = self.id;
-        let Some(transfer) = self.transfer.as_mut().filter(|t| t.watcher.wanted && t.told != status) else { return };
+        let Some(transfer) =
+            self.transfer.as_mut().filter(|t| t.watcher.wanted && t.told != status)
+        else {
+            return;
+        };
         transfer.told = status;
         let watcher = transfer.watcher;
         if let Some(leg) = self.leg_mut(watcher.end) {
@@ -312,26 +391,54 @@ impl Call {
     }
 
     /// Hands the transfer on to the trunk opposite to the referrer.
-    pub fn pass_refer(&mut self, desk: &mut Desk<'_>, referrer: EndId, number: &str, replaces: Option<&Replaces>) {
+    pub fn pass_refer(
+        &mut self,
+        desk: &mut Desk<'_>,
+        referrer: EndId,
+        number: &str,
+        replaces: Option<&Replaces>,
+    ) {
         let call = self.id;
         let by = self.leg_of(referrer).and_then(Leg::number).unwrap_or_else(|| "anonymous".into());
         let domain = desk.config.domain.clone();
         let Some(leg) = self.opposite(referrer).and_then(|e| self.leg_mut(e)) else { return };
         let Party::Trunk(name) = &leg.party else { return };
-        let host = desk.config.trunks.get(name).and_then(|t| t.uri.as_ref()).map_or(domain.clone(), |u| u.address());
-        let embedded = replaces.map(|r| format!("?Replaces={}", escape_header(&format!("{};to-tag={};from-tag={}", r.call_id, r.to_tag, r.from_tag))));
+        let host = desk
+            .config
+            .trunks
+            .get(name)
+            .and_then(|t| t.uri.as_ref())
+            .map_or(domain.clone(), |u| u.address());
+        let embedded = replaces.map(|r| {
+            format!(
+                "?Replaces={}",
+                escape_header(&format!(
+                    "{};to-tag={};from-tag={}",
+                    r.call_id, r.to_tag, r.from_tag
+                ))
+            )
+        });
         let target = format!("sip:{}@{host}{}", escape_user(number), embedded.unwrap_or_default());
         let hop = leg.hop;
         let Some((mut refer, branch, _)) = leg.begin(desk, Method::Refer) else { return };
         refer.put(HeaderName::Contact, desk.contact(hop, "call"));
         refer.put(HeaderName::ReferTo, name_addr("", &target));
-        refer.put(HeaderName::ReferredBy, name_addr("", &format!("sip:{}@{domain}", escape_user(&by))));
+        refer.put(
+            HeaderName::ReferredBy,
+            name_addr("", &format!("sip:{}@{domain}", escape_user(&by))),
+        );
         leg.ask(desk, call, Method::Refer, &branch, refer.end(), Asked::Refer);
         self.tell_referrer(desk, 100);
     }
 
     /// The trunk took, or refused, the transfer.
-    pub(super) fn pass_answered(&mut self, desk: &mut Desk<'_>, _end: EndId, status: u16, _message: Option<&Message>) {
+    pub(super) fn pass_answered(
+        &mut self,
+        desk: &mut Desk<'_>,
+        _end: EndId,
+        status: u16,
+        _message: Option<&Message>,
+    ) {
         if status >= 300 {
             self.tell_referrer(desk, status);
             self.transfer = None;
@@ -339,16 +446,31 @@ impl Call {
     }
 
     /// NOTIFY of a trunk that executes a transfer: its progress is told to the referrer.
-    pub(super) fn notified(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
-        let event = message.header(HeaderName::Event).map(|e| e.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-        let ours = event.as_deref() == Some("refer") && self.transfer.as_ref().is_some_and(|t| t.passed && t.watcher.end != end);
+    pub(super) fn notified(
+        &mut self,
+        desk: &mut Desk<'_>,
+        end: EndId,
+        server: ServerId,
+        message: &Message,
+    ) {
+        let event = message
+            .header(HeaderName::Event)
+            .map(|e| e.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let ours = event.as_deref() == Some("refer")
+            && self.transfer.as_ref().is_some_and(|t| t.passed && t.watcher.end != end);
         if !ours {
             let status = if event.as_deref() == Some("refer") { 481 } else { 489 };
-            return desk.refuse(server, message, &Reject::new(status, "there is no such subscription"));
+            return desk.refuse(
+                server,
+                message,
+                &Reject::new(status, "there is no such subscription"),
+            );
         }
         desk.respond(server, 200, Writer::response(message, 200, None).end());
         let said = message.body_of("message/sipfrag").and_then(sipfrag_status);
-        let ended = message.header(HeaderName::SubscriptionState).is_some_and(|s| s.trim_start().starts_with("terminated"));
+        let ended = message
+            .header(HeaderName::SubscriptionState)
+            .is_some_and(|s| s.trim_start().starts_with("terminated"));
         let Some(status) = said.or(ended.then_some(200)) else { return };
         self.tell_referrer(desk, status);
         if (200..300).contains(&status) {
@@ -393,7 +515,14 @@ impl super::Leg {
         let state = if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" };
         notify.put(HeaderName::SubscriptionState, state);
         let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
-        self.ask(desk, call, Method::Notify, &branch, notify.end_with("message/sipfrag;version=2.0", body.as_bytes()), Asked::Notify);
+        self.ask(
+            desk,
+            call,
+            Method::Notify,
+            &branch,
+            notify.end_with("message/sipfrag;version=2.0", body.as_bytes()),
+            Asked::Notify,
+        );
         self.notifying = true;
     }
 }
@@ -439,7 +568,15 @@ mod tests {
     #[test]
     fn replaces_is_read_and_escaped() {
         let replaces = Replaces::parse("a@b;from-tag=1;to-tag=2;early-only").expect("sound");
-        assert_eq!((replaces.call_id.as_str(), replaces.to_tag.as_str(), replaces.from_tag.as_str(), replaces.early_only), ("a@b", "2", "1", true));
+        assert_eq!(
+            (
+                replaces.call_id.as_str(),
+                replaces.to_tag.as_str(),
+                replaces.from_tag.as_str(),
+                replaces.early_only
+            ),
+            ("a@b", "2", "1", true)
+        );
         assert_eq!(Replaces::parse("a@b;from-tag=1"), None);
         assert_eq!(unescape(&escape_header("a@b;to-tag=1&x=\"")), "a@b;to-tag=1&x=\"");
     }

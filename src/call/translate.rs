@@ -5,9 +5,9 @@
 
 use super::{Leg, Party};
 use crate::address::{is_private, is_public};
-use crate::errors::Code;
 use crate::codec::Codec;
 use crate::config::{Config, Prefer};
+use crate::errors::Code;
 use crate::sdp::offer_answer::{Agreed, Remote};
 use crate::sip::status::Reject;
 use ipnet::IpNet;
@@ -28,7 +28,9 @@ fn first(mut codecs: Vec<Codec>, lead: &[Codec]) -> Vec<Codec> {
 
 fn prefers_passthrough(config: &Config, a: &Party, b: &Party) -> bool {
     [a, b].iter().all(|p| match p {
-        Party::Trunk(name) => config.trunks.get(name).is_none_or(|t| t.prefer == Prefer::Passthrough),
+        Party::Trunk(name) => {
+            config.trunks.get(name).is_none_or(|t| t.prefer == Prefer::Passthrough)
+        }
         Party::User { .. } | Party::Internal(_) => true,
     })
 }
@@ -44,17 +46,20 @@ pub fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> V
     let codecs = allowed(config, leg);
     match other {
         // Where the other leg is Opus already, or the policy says so, nothing need be transcoded.
-        Some((party, codec)) if codec == Codec::Opus || prefers_passthrough(config, leg, party) => first(codecs, &[codec]),
+        Some((party, codec)) if codec == Codec::Opus || prefers_passthrough(config, leg, party) => {
+            first(codecs, &[codec])
+        }
         // A trunk leg loses nothing by following; only the browser leg gains from Opus.
         Some((_, codec)) if matches!(leg, Party::Trunk(_)) => first(codecs, &[codec]),
         _ => codecs,
     }
 }
 
-/// Samples a second of what `party` hears by the best of `codecs`, those of them it may use; nothing where it hears
-/// all that a browser sends, or where that is not known yet.
+/// Samples a second of what `party` hears by the best of `codecs`, those of them it may use;
+/// nothing where it hears all that a browser sends, or where that is not known yet.
 pub fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option<u32> {
-    let used: Vec<Codec> = allowed(config, party).into_iter().filter(|c| codecs.contains(c)).collect();
+    let used: Vec<Codec> =
+        allowed(config, party).into_iter().filter(|c| codecs.contains(c)).collect();
     used.iter().map(|c| Codec::Opus.bridge_rate(*c)).max().filter(|_| !used.contains(&Codec::Opus))
 }
 
@@ -66,27 +71,51 @@ pub fn check_media_address(config: &Config, leg: &Leg, agreed: &Agreed) -> Resul
     check_address(config, leg, agreed, leg.signalling)
 }
 
-fn check_address(config: &Config, leg: &Leg, agreed: &Agreed, signalling: Option<IpAddr>) -> Result<(), Reject> {
+fn check_address(
+    config: &Config,
+    leg: &Leg,
+    agreed: &Agreed,
+    signalling: Option<IpAddr>,
+) -> Result<(), Reject> {
     let Remote::Rtp { rtp, .. } = &agreed.remote else { return Ok(()) };
     let ip = rtp.ip().to_canonical();
     if ip.is_unspecified() {
         return Ok(());
     }
     let ours = config.public_ips.contains(&ip) || ip.is_loopback();
-    let own_ports = (config.media.ports.0..=config.media.ports.1).contains(&rtp.port()) || rtp.port() == config.media.browser_port;
+    let own_ports = (config.media.ports.0..=config.media.ports.1).contains(&rtp.port())
+        || rtp.port() == config.media.browser_port;
     let refuse = |why: String| Err(Reject::new(488, why.clone()).warning(399, why));
     if ours && own_ports {
         return refuse(format!("the SDP names our own media address {rtp}: a media loop"));
     }
     if rtp.port() != 0 && rtp.port() < 1_024 {
-        return refuse(format!("the SDP names port {}: media ports below 1024 are refused", rtp.port()));
+        return refuse(format!(
+            "the SDP names port {}: media ports below 1024 are refused",
+            rtp.port()
+        ));
     }
     let Party::Trunk(name) = &leg.party else { return Ok(()) };
     let listed = |net: &IpNet| net.contains(&ip);
-    let signalling = leg.hop.address().map(|a| a.ip()).or(signalling).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let known = config.trunks.get(name).is_some_and(|t| t.media.iter().any(listed) || t.allow.iter().any(listed));
-    if known || ip == signalling.to_canonical() || is_public(ip) || (is_private(ip) && is_private(signalling)) {
+    let signalling = leg
+        .hop
+        .address()
+        .map(|a| a.ip())
+        .or(signalling)
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let known = config
+        .trunks
+        .get(name)
+        .is_some_and(|t| t.media.iter().any(listed) || t.allow.iter().any(listed));
+    if known
+        || ip == signalling.to_canonical()
+        || is_public(ip)
+        || (is_private(ip) && is_private(signalling))
+    {
         return Ok(());
     }
-    refuse(format!("the SDP names {ip}, which is neither public nor in media = [\"…\"] of trunk {name}")).map_err(|why: Reject| why.code(Code::PRIVATE_MEDIA))
+    refuse(format!(
+        "the SDP names {ip}, which is neither public nor in media = [\"…\"] of trunk {name}"
+    ))
+    .map_err(|why: Reject| why.code(Code::PRIVATE_MEDIA))
 }

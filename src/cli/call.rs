@@ -1,4 +1,5 @@
-//! `webtrunk call`: a browser without a browser. It logs in over WebSocket, calls, speaks and listens, and says how it was.
+//! `webtrunk call`: a browser without a browser. It logs in over WebSocket, calls, speaks and
+//! listens, and says how it was.
 
 pub mod bench;
 mod media;
@@ -112,22 +113,52 @@ async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
     let status = client.get("/status").await;
     let secret = args.password.clone().or_else(|| args.jwt.as_ref().map(|_| String::new()));
     if let (Some(ws), Some(user), Some(password)) = (&args.ws, &args.user, &secret) {
-        let host = ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next()).unwrap_or_default();
-        let domain = status.ok().and_then(|s| s["domain"].as_str().map(str::to_owned)).unwrap_or_else(|| host.to_owned());
-        return Ok(Login { domain, user: user.clone(), name: user.clone(), password: password.clone(), jwt: args.jwt.clone(), ws: ws.clone() });
+        let host =
+            ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next()).unwrap_or_default();
+        let domain = status
+            .ok()
+            .and_then(|s| s["domain"].as_str().map(str::to_owned))
+            .unwrap_or_else(|| host.to_owned());
+        return Ok(Login {
+            domain,
+            user: user.clone(),
+            name: user.clone(),
+            password: password.clone(),
+            jwt: args.jwt.clone(),
+            ws: ws.clone(),
+        });
     }
     let domain = status?["domain"].as_str().unwrap_or_default().to_owned();
     let config = client.get("/config").await?;
     let first = || config["user"].as_object().and_then(|u| u.keys().next().cloned());
-    let user = args.user.clone().or_else(first).ok_or_else(|| anyhow!("there is no user to call as: add a [user.…]"))?;
+    let user = args
+        .user
+        .clone()
+        .or_else(first)
+        .ok_or_else(|| anyhow!("there is no user to call as: add a [user.…]"))?;
     let listen = config["web"]["listen"].as_str().unwrap_or_default();
-    let at: SocketAddr = listen.parse().with_context(|| format!("the gateway's web.listen {listen:?}"))?;
-    let here = if at.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], at.port())) } else { at };
+    let at: SocketAddr =
+        listen.parse().with_context(|| format!("the gateway's web.listen {listen:?}"))?;
+    let here =
+        if at.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], at.port())) } else { at };
     let secure = config["web"]["tls"] != "Off";
     // A certificate names the domain, not the loopback.
-    let ws = args.ws.clone().unwrap_or_else(|| if secure { format!("wss://{domain}:{}/sip", at.port()) } else { format!("ws://{here}/sip") });
+    let ws = args.ws.clone().unwrap_or_else(|| {
+        if secure {
+            format!("wss://{domain}:{}/sip", at.port())
+        } else {
+            format!("ws://{here}/sip")
+        }
+    });
     if let Some(password) = &secret {
-        return Ok(Login { domain, name: user.clone(), user, password: password.clone(), jwt: args.jwt.clone(), ws });
+        return Ok(Login {
+            domain,
+            name: user.clone(),
+            user,
+            password: password.clone(),
+            jwt: args.jwt.clone(),
+            ws,
+        });
     }
     let mut wish = json!({ "user": user, "ttl": "5m" });
     if let Some(via) = &args.via {
@@ -144,14 +175,35 @@ async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
 pub async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCode> {
     let login = login(client, args).await?;
     let voice = match &args.play {
-        Some(path) => Voice::File { pcm: wav::read(path).map_err(|e| anyhow!("{}: {e}", path.display()))?, at: 0 },
+        Some(path) => Voice::File {
+            pcm: wav::read(path).map_err(|e| anyhow!("{}: {e}", path.display()))?,
+            at: 0,
+        },
         None if args.speech => Voice::Speech,
         None => Voice::Tone(args.tone),
     };
     let (socket, gateway) = open(&login.ws).await?;
-    let media = Media::new(gateway, voice, Network { loss: args.loss / 100.0, jitter: args.jitter }, args.record.is_some() || args.speech).await?;
+    let media = Media::new(
+        gateway,
+        voice,
+        Network { loss: args.loss / 100.0, jitter: args.jitter },
+        args.record.is_some() || args.speech,
+    )
+    .await?;
     let quiet = args.output != print::Output::Table;
-    let mut phone = Phone { socket, login, media, args, quiet, call_id: token()?, tag: token()?, cseq: 1, began: Instant::now(), to: None, target: None };
+    let mut phone = Phone {
+        socket,
+        login,
+        media,
+        args,
+        quiet,
+        call_id: token()?,
+        tag: token()?,
+        cseq: 1,
+        began: Instant::now(),
+        to: None,
+        target: None,
+    };
     if !quiet {
         print::line(&format!("call {} as {}", args.target, phone.login.user));
     }
@@ -159,13 +211,18 @@ pub async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCode> {
     let mut figures = phone.media.figures();
     let seen = gateway_saw(client, &phone.call_id).await;
     let leg = &seen["legs"][0];
-    // A short call ends before their first RTCP report; the gateway's own record knows what it received.
+    // A short call ends before their first RTCP report; the gateway's own record knows what it
+    // received.
     figures.mos_out = figures.mos_out.or(leg["mos_in_estimated"].as_f64().map(|m| m as f32));
-    figures.reported_loss = figures.reported_loss.or_else(|| Some(leg["packets_lost"].as_f64()? as f32 / figures.sent.max(1) as f32));
+    figures.reported_loss = figures
+        .reported_loss
+        .or_else(|| Some(leg["packets_lost"].as_f64()? as f32 / figures.sent.max(1) as f32));
     if let (Some(path), Some(sides)) = (&args.record, &phone.media.record) {
         write_wav(path, sides)?;
     }
-    let good_enough = |min: f32| figures.mos_in.is_some_and(|m| m >= min) && figures.mos_out.is_none_or(|m| m >= min);
+    let good_enough = |min: f32| {
+        figures.mos_in.is_some_and(|m| m >= min) && figures.mos_out.is_none_or(|m| m >= min)
+    };
     let code = match (outcome.answered, args.min_mos) {
         (None, _) => EXIT_CALL_FAILED,
         (Some(_), Some(min)) if !good_enough(min) => EXIT_BELOW_MOS,
@@ -179,7 +236,12 @@ pub async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCode> {
             let verdict = &seen["verdict"];
             let text = |key: &str| verdict[key].as_str().unwrap_or_default().to_owned();
             match verdict["code"].as_str() {
-                Some(code) => print::line(&format!("\n{code}  {}\n         Likely: {}\n         Fix:    {}\n         webtrunk trace {call}", text("sentence"), text("likely"), text("fix"))),
+                Some(code) => print::line(&format!(
+                    "\n{code}  {}\n         Likely: {}\n         Fix:    {}\n         webtrunk trace {call}",
+                    text("sentence"),
+                    text("likely"),
+                    text("fix")
+                )),
                 None => print::line(&format!("\nwebtrunk trace {call} shows it whole")),
             }
         }
@@ -209,12 +271,15 @@ fn token() -> anyhow::Result<String> {
 }
 
 async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, SocketAddr)> {
-    let mut request = ws.into_client_request().with_context(|| format!("{ws:?} is no WebSocket URL"))?;
+    let mut request =
+        ws.into_client_request().with_context(|| format!("{ws:?} is no WebSocket URL"))?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse()?);
     let host = request.uri().host().ok_or_else(|| anyhow!("{ws:?} names no host"))?.to_owned();
     let secure = ws.starts_with("wss:");
     let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("{ws} cannot be reached"))?;
+    let stream = TcpStream::connect((host.as_str(), port))
+        .await
+        .with_context(|| format!("{ws} cannot be reached"))?;
     // An ACK and the next INVITE are two small writes.
     stream.set_nodelay(true)?;
     let gateway = stream.peer_addr()?;
@@ -223,7 +288,9 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     } else {
         Box::new(stream)
     };
-    let (socket, _) = tokio_tungstenite::client_async(request, stream).await.with_context(|| format!("{ws} does not take SIP"))?;
+    let (socket, _) = tokio_tungstenite::client_async(request, stream)
+        .await
+        .with_context(|| format!("{ws} does not take SIP"))?;
     Ok((socket, gateway))
 }
 
@@ -259,26 +326,39 @@ impl Phone<'_> {
 
     fn uri(&self) -> String {
         let target = &self.args.target;
-        if target.starts_with("sip:") { target.clone() } else { format!("sip:{}@{}", escape(target).replace("%2B", "+"), self.login.domain) }
+        if target.starts_with("sip:") {
+            target.clone()
+        } else {
+            format!("sip:{}@{}", escape(target).replace("%2B", "+"), self.login.domain)
+        }
     }
 
     fn request(&self, method: Method, cseq: u32) -> anyhow::Result<Writer> {
         let uri = self.target.clone().unwrap_or_else(|| self.uri());
         let mut request = Writer::request(method, &uri);
         let own = format!("sip:{}@{}", self.login.user, self.login.domain);
-        request.put(HeaderName::Via, format_args!("SIP/2.0/WS call.invalid;branch=z9hG4bK{}", token()?));
+        request.put(
+            HeaderName::Via,
+            format_args!("SIP/2.0/WS call.invalid;branch=z9hG4bK{}", token()?),
+        );
         request.put(HeaderName::MaxForwards, 70);
         request.put(HeaderName::From, format_args!("<{own}>;tag={}", self.tag));
         request.put(HeaderName::To, self.to.clone().unwrap_or_else(|| format!("<{}>", self.uri())));
         request.put(HeaderName::CallId, &self.call_id);
         request.put(HeaderName::CSeq, format_args!("{cseq} {method}"));
-        request.put(HeaderName::Contact, format_args!("<sip:{}@call.invalid;transport=ws>", self.login.user));
+        request.put(
+            HeaderName::Contact,
+            format_args!("<sip:{}@call.invalid;transport=ws>", self.login.user),
+        );
         request.put(HeaderName::UserAgent, concat!("webtrunk-call/", env!("CARGO_PKG_VERSION")));
         Ok(request)
     }
 
     async fn send(&mut self, bytes: bytes::Bytes) -> anyhow::Result<()> {
-        self.socket.send(Frame::text(String::from_utf8(bytes.to_vec())?)).await.context("the gateway has closed the connection")
+        self.socket
+            .send(Frame::text(String::from_utf8(bytes.to_vec())?))
+            .await
+            .context("the gateway has closed the connection")
     }
 
     fn invite(&self, credentials: Option<(HeaderName, String)>) -> anyhow::Result<bytes::Bytes> {
@@ -331,10 +411,21 @@ impl Phone<'_> {
                     continue;
                 }
             }
-            if !media_told && let (Some(secured), Some(codec)) = (self.media.secured, self.media.codec()) {
+            if !media_told
+                && let (Some(secured), Some(codec)) = (self.media.secured, self.media.codec())
+            {
                 media_told = true;
-                let ice = self.media.connected.map_or(0, |c| c.saturating_duration_since(self.began).as_millis());
-                self.say(&format!("  ✓ media         {}, ICE after {ice} ms, DTLS {} ms later", codec.name(), secured.saturating_duration_since(self.media.connected.unwrap_or(secured)).as_millis()));
+                let ice = self
+                    .media
+                    .connected
+                    .map_or(0, |c| c.saturating_duration_since(self.began).as_millis());
+                self.say(&format!(
+                    "  ✓ media         {}, ICE after {ice} ms, DTLS {} ms later",
+                    codec.name(),
+                    secured
+                        .saturating_duration_since(self.media.connected.unwrap_or(secured))
+                        .as_millis()
+                ));
             }
             if let Some(why) = self.media.failed.take() {
                 self.say(&format!("  ✗ media         {why}"));
@@ -350,7 +441,8 @@ impl Phone<'_> {
                 return Ok(outcome);
             }
             if since.is_none() && self.began.elapsed() >= self.args.ring {
-                (outcome.status, outcome.why) = (408, format!("nobody answered within {} s", self.args.ring.as_secs()));
+                (outcome.status, outcome.why) =
+                    (408, format!("nobody answered within {} s", self.args.ring.as_secs()));
                 self.cancel().await?;
                 return Ok(outcome);
             }
@@ -368,7 +460,9 @@ impl Phone<'_> {
             }
             return Ok(false);
         }
-        if message.method() != Method::Invite || message.cseq().is_none_or(|c| c.number != self.cseq) {
+        if message.method() != Method::Invite
+            || message.cseq().is_none_or(|c| c.number != self.cseq)
+        {
             return Ok(false);
         }
         let (status, after) = (message.status(), self.began.elapsed());
@@ -379,7 +473,10 @@ impl Phone<'_> {
             100 => {}
             101..=199 => {
                 if outcome.rang.replace(after).is_none() {
-                    self.say(&format!("  ✓ ringing       {status} after {:.2} s", after.as_secs_f32()));
+                    self.say(&format!(
+                        "  ✓ ringing       {status} after {:.2} s",
+                        after.as_secs_f32()
+                    ));
                 }
             }
             200..=299 => {
@@ -389,14 +486,27 @@ impl Phone<'_> {
                 self.send(ack).await?;
                 if outcome.answered.replace(after).is_none() {
                     outcome.status = status;
-                    self.say(&format!("  ✓ answered      {status} after {:.2} s", after.as_secs_f32()));
+                    self.say(&format!(
+                        "  ✓ answered      {status} after {:.2} s",
+                        after.as_secs_f32()
+                    ));
                 }
             }
             401 | 407 => {
                 self.acknowledge_refusal(message).await?;
                 let cnonce = token()?;
-                let credentials = digest::answer(message, None, &self.login.name, &self.login.password, &self.uri(), Method::Invite, &cnonce);
-                let credentials = credentials.filter(|_| self.cseq == 1 && self.login.jwt.is_none()).ok_or_else(|| anyhow!("the gateway does not take our credentials"))?;
+                let credentials = digest::answer(
+                    message,
+                    None,
+                    &self.login.name,
+                    &self.login.password,
+                    &self.uri(),
+                    Method::Invite,
+                    &cnonce,
+                );
+                let credentials = credentials
+                    .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
+                    .ok_or_else(|| anyhow!("the gateway does not take our credentials"))?;
                 self.cseq += 1;
                 let again = self.invite(Some(credentials))?;
                 self.send(again).await?;
@@ -404,7 +514,11 @@ impl Phone<'_> {
             _ => {
                 self.acknowledge_refusal(message).await?;
                 (outcome.status, outcome.why) = (status, reason(message));
-                self.say(&format!("  ✗ refused       {status} after {:.2} s: {}", after.as_secs_f32(), outcome.why));
+                self.say(&format!(
+                    "  ✗ refused       {status} after {:.2} s: {}",
+                    after.as_secs_f32(),
+                    outcome.why
+                ));
                 return Ok(true);
             }
         }
@@ -435,7 +549,11 @@ impl Phone<'_> {
             }
         });
         let done = answered.await.is_ok();
-        self.say(if done { "  ✓ hung up       by us" } else { "  ✗ hung up       by us; the BYE was not answered" });
+        self.say(if done {
+            "  ✓ hung up       by us"
+        } else {
+            "  ✗ hung up       by us; the BYE was not answered"
+        });
         Ok(())
     }
 
@@ -469,17 +587,36 @@ fn report(phone: &Phone<'_>, outcome: &Outcome, f: &Figures) {
     if outcome.ended_by == "them" {
         phone.say(&format!("  ✓ hung up       by them: {}", outcome.why));
     }
-    let percent = |share: Option<f32>| share.map_or("-".to_owned(), |s| format!("{:.1} %", 100.0 * s));
+    let percent =
+        |share: Option<f32>| share.map_or("-".to_owned(), |s| format!("{:.1} %", 100.0 * s));
     let mos = |m: Option<f32>| m.map_or("-".to_owned(), |m| format!("{m:.2} {}", word(m)));
-    let ms = |d: Option<Duration>| d.map_or("-".to_owned(), |d| format!("{:.1} ms", d.as_secs_f64() * 1e3));
+    let ms = |d: Option<Duration>| {
+        d.map_or("-".to_owned(), |d| format!("{:.1} ms", d.as_secs_f64() * 1e3))
+    };
     phone.say(&format!("\n  quality          {:<16} out (by their RTCP)", "in"));
-    phone.say(&format!("  packets          {:<16} {}", format!("{} of {}", f.received, f.expected), f.sent));
-    phone.say(&format!("  loss             {:<16} {}", percent((f.received > 0).then_some(f.loss)), percent(f.reported_loss)));
+    phone.say(&format!(
+        "  packets          {:<16} {}",
+        format!("{} of {}", f.received, f.expected),
+        f.sent
+    ));
+    phone.say(&format!(
+        "  loss             {:<16} {}",
+        percent((f.received > 0).then_some(f.loss)),
+        percent(f.reported_loss)
+    ));
     phone.say(&format!("  jitter           {}", ms((f.received > 0).then_some(f.jitter))));
     phone.say(&format!("  round trip       {}", ms(f.round_trip)));
-    phone.say(&format!("  MOS              {:<16} {:<12} E-model G.107, estimated from the network", mos(f.mos_in), mos(f.mos_out)));
+    phone.say(&format!(
+        "  MOS              {:<16} {:<12} E-model G.107, estimated from the network",
+        mos(f.mos_in),
+        mos(f.mos_out)
+    ));
     match f.level {
-        Some(level) => phone.say(&format!("  level            {:<16} silence {:.0} %", format!("{level:.0} dBFS"), 100.0 * f.silence)),
+        Some(level) => phone.say(&format!(
+            "  level            {:<16} silence {:.0} %",
+            format!("{level:.0} dBFS"),
+            100.0 * f.silence
+        )),
         None => phone.say("  level            nothing was heard: one-way audio"),
     }
     if phone.args.speech {
@@ -506,8 +643,14 @@ fn as_json(phone: &Phone<'_>, outcome: &Outcome, f: &Figures, seen: &Value) -> V
 }
 
 fn write_wav(path: &PathBuf, sides: &(Vec<i16>, Vec<i16>)) -> anyhow::Result<()> {
-    let spec = hound::WavSpec { channels: 2, sample_rate: 8_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
-    let mut writer = hound::WavWriter::create(path, spec).with_context(|| format!("{} cannot be written", path.display()))?;
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     for n in 0..sides.0.len().max(sides.1.len()) {
         writer.write_sample(sides.0.get(n).copied().unwrap_or(0))?;
         writer.write_sample(sides.1.get(n).copied().unwrap_or(0))?;

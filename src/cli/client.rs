@@ -71,12 +71,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 ///
 /// # Errors
 /// The handshake failed, or the certificate is not accepted.
-pub async fn encrypt(stream: tokio::net::TcpStream, host: &str) -> std::io::Result<Box<dyn Stream>> {
+pub async fn encrypt(
+    stream: tokio::net::TcpStream,
+    host: &str,
+) -> std::io::Result<Box<dyn Stream>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
+    let config =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(std::io::Error::other)?;
     Ok(Box::new(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
@@ -94,7 +99,9 @@ impl Client {
             })?;
             return Ok((Box::new(stream), "localhost".to_owned()));
         };
-        let uri: hyper::Uri = url.parse().with_context(|| format!("{url:?} is not a URL such as https://calls.example.com"))?;
+        let uri: hyper::Uri = url
+            .parse()
+            .with_context(|| format!("{url:?} is not a URL such as https://calls.example.com"))?;
         let host = uri.host().ok_or_else(|| anyhow!("{url:?} names no host"))?.to_owned();
         let secure = uri.scheme_str() != Some("http");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -107,11 +114,22 @@ impl Client {
         Ok((encrypt(stream, &host).await.map_err(far)?, authority))
     }
 
-    async fn send(&self, method: Method, path: &str, accept: &str, body: Option<&Value>) -> anyhow::Result<Response<Incoming>> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let (stream, host) = self.connect().await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}")).header(header::HOST, host).header(header::ACCEPT, accept);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::HOST, host)
+            .header(header::ACCEPT, accept);
         if let Some(token) = &self.reach.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -130,7 +148,8 @@ impl Client {
         let bytes = response.into_body().collect().await?.to_bytes();
         let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let text = |key: &str| problem[key].as_str().map(str::to_owned);
-        let detail = text("detail").unwrap_or_else(|| format!("{status}: {}", String::from_utf8_lossy(&bytes)));
+        let detail = text("detail")
+            .unwrap_or_else(|| format!("{status}: {}", String::from_utf8_lossy(&bytes)));
         Err(Refused { status, detail, code: text("code"), fix: text("fix") }.into())
     }
 
@@ -146,7 +165,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
         let response = self.send(method, path, "application/json", body).await?;
         Ok(serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?)
     }
@@ -164,7 +188,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn events(&self, path: &str, mut each: impl FnMut(Value) -> bool) -> anyhow::Result<()> {
+    pub async fn events(
+        &self,
+        path: &str,
+        mut each: impl FnMut(Value) -> bool,
+    ) -> anyhow::Result<()> {
         let mut body = self.send(Method::GET, path, "text/event-stream", None).await?.into_body();
         let mut text = String::new();
         while let Some(frame) = body.frame().await {
@@ -185,9 +213,13 @@ impl Client {
     }
 }
 
-/// `name=value` of those that are given, each after `&`, as they follow a path and its first parameter.
+/// `name=value` of those that are given, each after `&`, as they follow a path and its first
+/// parameter.
 pub fn given(parameters: &[(&str, &Option<String>)]) -> String {
-    parameters.iter().filter_map(|(name, value)| Some(format!("&{name}={}", escape(value.as_ref()?)))).collect()
+    parameters
+        .iter()
+        .filter_map(|(name, value)| Some(format!("&{name}={}", escape(value.as_ref()?))))
+        .collect()
 }
 
 /// `text` as it may stand in a path or query.

@@ -16,28 +16,56 @@ fn sent(config: &Config, step: &Step, number: &str) -> Vec<String> {
     trunks.iter().map(uri).collect()
 }
 
-pub fn test(config: &Config, number: &str, caller: Option<&str>, at: Option<&str>) -> anyhow::Result<ExitCode> {
+pub fn test(
+    config: &Config,
+    number: &str,
+    caller: Option<&str>,
+    at: Option<&str>,
+) -> anyhow::Result<ExitCode> {
     let first = config.users.keys().next().map(|u| format!("user:{u}"));
-    let caller = caller.map(str::to_owned).or(first).ok_or_else(|| anyhow!("there is no user; say who calls with --as trunk:NAME"))?;
+    let caller = caller
+        .map(str::to_owned)
+        .or(first)
+        .ok_or_else(|| anyhow!("there is no user; say who calls with --as trunk:NAME"))?;
     let (context, did, permits) = match caller.split_once(':') {
         Some(("user", name)) => {
-            let user = config.users.get(name).ok_or_else(|| anyhow!("there is no [user.{name}]"))?;
+            let user =
+                config.users.get(name).ok_or_else(|| anyhow!("there is no [user.{name}]"))?;
             (user.context.clone(), user.did.clone(), user.permits.clone())
         }
         Some(("trunk", name)) => {
-            let trunk = config.trunks.get(name).ok_or_else(|| anyhow!("there is no [trunk.{name}]"))?;
-            (trunk.context.clone().ok_or_else(|| anyhow!("trunk {name} has no context: its calls are refused with 403"))?, None, Permits::default())
+            let trunk =
+                config.trunks.get(name).ok_or_else(|| anyhow!("there is no [trunk.{name}]"))?;
+            (
+                trunk.context.clone().ok_or_else(|| {
+                    anyhow!("trunk {name} has no context: its calls are refused with 403")
+                })?,
+                None,
+                Permits::default(),
+            )
         }
         _ => return Err(anyhow!("--as takes user:NAME or trunk:NAME")),
     };
     let unix = match at {
-        Some(at) => at.parse::<jiff::Timestamp>().map_err(|e| anyhow!("--at {at:?}: {e}; write 2026-12-25T10:00:00Z"))?,
+        Some(at) => at
+            .parse::<jiff::Timestamp>()
+            .map_err(|e| anyhow!("--at {at:?}: {e}; write 2026-12-25T10:00:00Z"))?,
         None => jiff::Timestamp::now(),
     };
-    let verdict = config.plan.route(&Attempt { context: &context, dialled: number, unix: unix.as_second() as u64, permits: &permits });
+    let verdict = config.plan.route(&Attempt {
+        context: &context,
+        dialled: number,
+        unix: unix.as_second() as u64,
+        permits: &permits,
+    });
     let verdict = verdict.ok_or_else(|| anyhow!("there is no dialplans/{context}.toml"))?;
-    let region = webtrunk::dialplan::region_of(&verdict.number).map(|r| format!("   ({r})")).unwrap_or_default();
-    println!("dialled   {number}\nnumber    {}{region}\ncaller    {caller}\ncontext   {context}\n", verdict.number);
+    let region = webtrunk::dialplan::region_of(&verdict.number)
+        .map(|r| format!("   ({r})"))
+        .unwrap_or_default();
+    println!(
+        "dialled   {number}\nnumber    {}{region}\ncaller    {caller}\ncontext   {context}\n",
+        verdict.number
+    );
     for considered in &verdict.trace {
         match &considered.why_not {
             Some(why) => println!("  ✗ {:<18} {:<16} {why}", considered.route, considered.pattern),
@@ -55,7 +83,11 @@ pub fn test(config: &Config, number: &str, caller: Option<&str>, at: Option<&str
         println!("      {}. {step}", n + 1);
         sent(config, step, &verdict.number).iter().for_each(|line| println!("         {line}"));
     }
-    let shown = route.caller_id.as_deref().unwrap_or("{user.did}").replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
+    let shown = route
+        .caller_id
+        .as_deref()
+        .unwrap_or("{user.did}")
+        .replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
     println!("\ncaller id {shown}");
     Ok(ExitCode::SUCCESS)
 }

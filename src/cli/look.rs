@@ -18,7 +18,11 @@ const CALLS: [Column; 9] = [
     ("TO", |c| text(c, "to")),
     ("WITH", |c| text(c, "with")),
     ("TIME", |c| clock(c["talked_s"].as_u64().or(c["seconds"].as_u64()).unwrap_or(0))),
-    ("CODECS", |c| c["codecs"].as_array().filter(|a| !a.is_empty()).map_or("-".into(), |a| a.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ↔ "))),
+    ("CODECS", |c| {
+        c["codecs"].as_array().filter(|a| !a.is_empty()).map_or("-".into(), |a| {
+            a.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ↔ ")
+        })
+    }),
     ("MOS", |c| text(c, "mos_estimated")),
     ("WHAT HAPPENED", |c| match (c["code"].as_str(), c["verdict"].as_str()) {
         (Some(code), Some(verdict)) => format!("{code} {verdict}"),
@@ -50,13 +54,19 @@ pub struct Calls {
 
 pub async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
     let wanted = given(&[("user", &args.user), ("trunk", &args.trunk), ("number", &args.number)]);
-    let query = format!("/calls?limit=1000&state={}{wanted}", if args.all { "all" } else { "live" });
+    let query =
+        format!("/calls?limit=1000&state={}{wanted}", if args.all { "all" } else { "live" });
     loop {
         let calls = client.get(&query).await?;
         if args.watch {
             print::line("\x1b[2J\x1b[H");
         }
-        print::list(&calls, args.output, &CALLS, "no call goes on; `webtrunk calls --all` also shows those that have ended");
+        print::list(
+            &calls,
+            args.output,
+            &CALLS,
+            "no call goes on; `webtrunk calls --all` also shows those that have ended",
+        );
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
         }
@@ -73,7 +83,12 @@ pub async fn registrations(client: &Client, output: Output) -> anyhow::Result<Ex
         ("INSTANCE", |r| text(r, "instance")),
         ("CONTACT", |r| text(r, "contact")),
     ];
-    print::list(&client.get("/registrations").await?, output, &COLUMNS, "nobody is registered: open a page and log in");
+    print::list(
+        &client.get("/registrations").await?,
+        output,
+        &COLUMNS,
+        "nobody is registered: open a page and log in",
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,35 +118,61 @@ const TRUNKS: [Column; 8] = [
         (Some(a), Some(b)) => format!("{:.1} / {:.1} s", a / 1e3, b / 1e3),
         _ => "-".to_owned(),
     }),
-    ("LAST FAILURE", |t| match (t["why_not"].as_str(), t["last_call_failure"]["sip_code"].as_u64()) {
-        (Some(why), _) => format!("{} {why}", t["code"].as_str().unwrap_or_default()),
-        (None, Some(status)) => format!("{status}, {} ago", clock(t["last_call_failure"]["ago_s"].as_u64().unwrap_or(0))),
-        _ => "-".to_owned(),
+    ("LAST FAILURE", |t| {
+        match (t["why_not"].as_str(), t["last_call_failure"]["sip_code"].as_u64()) {
+            (Some(why), _) => format!("{} {why}", t["code"].as_str().unwrap_or_default()),
+            (None, Some(status)) => format!(
+                "{status}, {} ago",
+                clock(t["last_call_failure"]["ago_s"].as_u64().unwrap_or(0))
+            ),
+            _ => "-".to_owned(),
+        }
     }),
 ];
 
-pub async fn trunks(client: &Client, what: Option<&Trunks>, output: Output) -> anyhow::Result<ExitCode> {
+pub async fn trunks(
+    client: &Client,
+    what: Option<&Trunks>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
     let (name, verb) = match what {
         None | Some(Trunks::Status) => {
-            print::list(&client.get("/trunks").await?, output, &TRUNKS, "there is no trunk: `webtrunk init --trunk generic` shows how to write one");
+            print::list(
+                &client.get("/trunks").await?,
+                output,
+                &TRUNKS,
+                "there is no trunk: `webtrunk init --trunk generic` shows how to write one",
+            );
             return Ok(ExitCode::SUCCESS);
         }
         Some(Trunks::Probe { name }) => (name, "probe"),
         Some(Trunks::Disable { name }) => (name, "disable"),
         Some(Trunks::Enable { name }) => (name, "enable"),
     };
-    let trunk = client.call(hyper::Method::POST, &format!("/trunks/{}/{verb}", escape(name)), None).await?;
+    let trunk =
+        client.call(hyper::Method::POST, &format!("/trunks/{}/{verb}", escape(name)), None).await?;
     if output != Output::Table {
         print::object(&trunk);
     } else if verb == "probe" {
         match trunk["answered"].as_bool() {
-            Some(true) => print::line(&format!("{name} answered OPTIONS in {} ms", trunk["options_ms"])),
-            _ => print::line(&format!("{name} did not answer: {}", trunk["last_failure"].as_str().unwrap_or("nothing came within 4 s; is its port open from here?"))),
+            Some(true) => {
+                print::line(&format!("{name} answered OPTIONS in {} ms", trunk["options_ms"]))
+            }
+            _ => print::line(&format!(
+                "{name} did not answer: {}",
+                trunk["last_failure"]
+                    .as_str()
+                    .unwrap_or("nothing came within 4 s; is its port open from here?")
+            )),
         }
     } else {
         print::line(&format!("{name} is {}", text(&trunk, "state")));
     }
-    Ok(if verb == "probe" && trunk["answered"] != true { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if verb == "probe" && trunk["answered"] != true {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 #[derive(clap::Args)]
@@ -175,10 +216,13 @@ pub async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
     if let Some(pair) = &args.diff {
         return diff(client, &call, pair).await;
     }
-    for (file, format) in [(&args.pcap, "pcap".to_owned()), (&args.svg, "ladder?format=svg".to_owned())] {
+    for (file, format) in
+        [(&args.pcap, "pcap".to_owned()), (&args.svg, "ladder?format=svg".to_owned())]
+    {
         if let Some(file) = file {
             let bytes = client.bytes(&format!("/calls/{call}/{format}")).await?;
-            std::fs::write(file, &bytes).map_err(|e| anyhow::anyhow!("{} cannot be written: {e}", file.display()))?;
+            std::fs::write(file, &bytes)
+                .map_err(|e| anyhow::anyhow!("{} cannot be written: {e}", file.display()))?;
             eprintln!("wrote {}", file.display());
         }
     }
@@ -190,7 +234,8 @@ pub async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let format = if args.mermaid { "mermaid" } else { "text" };
-    let drawn = client.bytes(&format!("/calls/{call}/ladder?format={format}&full={}", args.full)).await?;
+    let drawn =
+        client.bytes(&format!("/calls/{call}/ladder?format={format}&full={}", args.full)).await?;
     print::line(String::from_utf8_lossy(&drawn).trim_end());
     Ok(ExitCode::SUCCESS)
 }
@@ -200,12 +245,16 @@ async fn follow(client: &Client, full: bool) -> anyhow::Result<ExitCode> {
     let drawing = async {
         while let Some(call) = ended.recv().await {
             let call: String = call;
-            if let Ok(drawn) = client.bytes(&format!("/calls/{call}/ladder?format=text&full={full}")).await {
+            if let Ok(drawn) =
+                client.bytes(&format!("/calls/{call}/ladder?format=text&full={full}")).await
+            {
                 print::line(&String::from_utf8_lossy(&drawn));
             }
         }
     };
-    let listening = client.events("/events?types=call.ended,call.refused", move |event| event["data"]["call"].as_str().is_none_or(|call| tell.send(call.to_owned()).is_ok()));
+    let listening = client.events("/events?types=call.ended,call.refused", move |event| {
+        event["data"]["call"].as_str().is_none_or(|call| tell.send(call.to_owned()).is_ok())
+    });
     let (listened, ()) = tokio::join!(listening, drawing);
     listened.map(|()| ExitCode::SUCCESS)
 }
@@ -214,11 +263,25 @@ async fn follow(client: &Client, full: bool) -> anyhow::Result<ExitCode> {
 async fn diff(client: &Client, call: &str, pair: &str) -> anyhow::Result<ExitCode> {
     let ladder = client.get(&format!("/calls/{call}/ladder")).await?;
     let none = Vec::new();
-    let messages: Vec<&Value> = ladder["rows"].as_array().unwrap_or(&none).iter().filter(|r| r["kind"] == "message").collect();
-    let wanted = pair.split_once(',').and_then(|(a, b)| Some((a.trim().parse::<usize>().ok()?, b.trim().parse::<usize>().ok()?)));
-    let found = wanted.and_then(|(a, b)| Some((*messages.get(a.checked_sub(1)?)?, *messages.get(b.checked_sub(1)?)?)));
+    let messages: Vec<&Value> = ladder["rows"]
+        .as_array()
+        .unwrap_or(&none)
+        .iter()
+        .filter(|r| r["kind"] == "message")
+        .collect();
+    let wanted = pair.split_once(',').and_then(|(a, b)| {
+        Some((a.trim().parse::<usize>().ok()?, b.trim().parse::<usize>().ok()?))
+    });
+    let found = wanted.and_then(|(a, b)| {
+        Some((*messages.get(a.checked_sub(1)?)?, *messages.get(b.checked_sub(1)?)?))
+    });
     let Some((a, b)) = found else {
-        let all = messages.iter().enumerate().map(|(n, m)| format!("  {:>3}  {}", n + 1, text(m, "summary"))).collect::<Vec<_>>().join("\n");
+        let all = messages
+            .iter()
+            .enumerate()
+            .map(|(n, m)| format!("  {:>3}  {}", n + 1, text(m, "summary")))
+            .collect::<Vec<_>>()
+            .join("\n");
         anyhow::bail!("--diff takes two of these numbers, such as 1,3:\n{all}");
     };
     print::line(&format!("--- {}\n+++ {}", text(a, "summary"), text(b, "summary")));
@@ -240,8 +303,16 @@ pub struct Events {
 }
 
 pub async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
-    let query = format!("/events?{}", given(&[("types", &args.types), ("call", &args.call)]).trim_start_matches('&'));
-    client.events(&query, |event| { print::line(&event.to_string()); true }).await?;
+    let query = format!(
+        "/events?{}",
+        given(&[("types", &args.types), ("call", &args.call)]).trim_start_matches('&')
+    );
+    client
+        .events(&query, |event| {
+            print::line(&event.to_string());
+            true
+        })
+        .await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -250,7 +321,11 @@ pub async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
     let ladder = client.get(&format!("/calls/{}/ladder", escape(call))).await?;
     for row in ladder["rows"].as_array().into_iter().flatten().filter(|r| r["kind"] == "event") {
         let code = row["code"].as_str().map(|c| format!("  {c}")).unwrap_or_default();
-        print::line(&format!("{:>9.3}  {}{code}", row["at_s"].as_f64().unwrap_or_default(), text(row, "text")));
+        print::line(&format!(
+            "{:>9.3}  {}{code}",
+            row["at_s"].as_f64().unwrap_or_default(),
+            text(row, "text")
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -297,9 +372,16 @@ const RECORD: [Column; 10] = [
 
 pub async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
     match &args.what {
-        CdrWhat::Tail { n, output } => print::list(&client.get(&format!("/cdr?limit={n}")).await?, *output, &RECORD, "no call has ended yet"),
+        CdrWhat::Tail { n, output } => print::list(
+            &client.get(&format!("/cdr?limit={n}")).await?,
+            *output,
+            &RECORD,
+            "no call has ended yet",
+        ),
         CdrWhat::Export { from, to, format } => {
-            let records = client.get(&format!("/cdr?limit=10000{}", given(&[("from", from), ("to", to)]))).await?;
+            let records = client
+                .get(&format!("/cdr?limit=10000{}", given(&[("from", from), ("to", to)])))
+                .await?;
             if format == "jsonl" {
                 print::list(&records, Output::Jsonl, &[], "");
             } else {
@@ -318,9 +400,14 @@ pub async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
 fn csv(cell: &str) -> String {
     let cell = if cell == "-" { "" } else { cell };
     let number = cell.strip_prefix(['+', '-']).unwrap_or(cell);
-    let formula = cell.starts_with(['=', '@', '+', '-']) && !number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let formula = cell.starts_with(['=', '@', '+', '-'])
+        && !number.chars().all(|c| c.is_ascii_digit() || c == '.');
     let cell = if formula { format!("'{cell}") } else { cell.to_owned() };
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell
+    }
 }
 
 #[cfg(test)]

@@ -138,8 +138,14 @@ fn kind(peer: Peer) -> Kind {
 
 /// HOST in a template; a port of its own takes the place of the template's.
 fn with_host(template: &str, host: &str) -> String {
-    let port = host.rsplit_once(':').is_some_and(|(name, port)| !name.ends_with(':') && port.parse::<u16>().is_ok());
-    let text = if port { template.replace("HOST:5060", "HOST").replace("HOST:5080", "HOST") } else { template.to_owned() };
+    let port = host
+        .rsplit_once(':')
+        .is_some_and(|(name, port)| !name.ends_with(':') && port.parse::<u16>().is_ok());
+    let text = if port {
+        template.replace("HOST:5060", "HOST").replace("HOST:5080", "HOST")
+    } else {
+        template.to_owned()
+    };
     text.replace("HOST", host)
 }
 
@@ -148,7 +154,10 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let kind = kind(args.trunk);
     let host = args.host.as_deref().unwrap_or(kind.host);
     let ours = webtrunk::config::check::own_address().to_string();
-    let password = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, super::random::<9>()?);
+    let password = base64::Engine::encode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        super::random::<9>()?,
+    );
     let mut config = format!(
         "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address browsers and the trunk reach this machine by\n\n\
          [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\
@@ -170,16 +179,29 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
         kind.name
     );
     let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480 }]\n".to_owned();
-    let mut files = vec![("webtrunk.toml".to_owned(), config), ("dialplans/outbound.toml".to_owned(), outbound), ("dialplans/from-trunk.toml".to_owned(), inbound)];
-    files.extend(kind.half.map(|(name, text)| (name.to_owned(), text.replace("WEBTRUNK", &ours).replace("DOMAIN", &args.domain))));
+    let mut files = vec![
+        ("webtrunk.toml".to_owned(), config),
+        ("dialplans/outbound.toml".to_owned(), outbound),
+        ("dialplans/from-trunk.toml".to_owned(), inbound),
+    ];
+    files.extend(kind.half.map(|(name, text)| {
+        (name.to_owned(), text.replace("WEBTRUNK", &ours).replace("DOMAIN", &args.domain))
+    }));
     if let Some((taken, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
-        anyhow::bail!("{} exists already, and is not overwritten: choose another --dir", args.dir.join(taken).display());
+        anyhow::bail!(
+            "{} exists already, and is not overwritten: choose another --dir",
+            args.dir.join(taken).display()
+        );
     }
     for (name, text) in &files {
         write(&args.dir.join(name), text)?;
         print::line(&format!("wrote {}", args.dir.join(name).display()));
     }
-    let folder = if args.dir == Path::new(".") { String::new() } else { format!(" -c {}", args.dir.join("webtrunk.toml").display()) };
+    let folder = if args.dir == Path::new(".") {
+        String::new()
+    } else {
+        format!(" -c {}", args.dir.join("webtrunk.toml").display())
+    };
     print::line(&format!(
         "\nNext: {}\n      webtrunk check-config{folder}\n      webtrunk serve{folder}\n      webtrunk trunks probe {}\n      open http://localhost:{} and log in as alice, password {password}",
         kind.next, kind.name, args.port
@@ -189,7 +211,8 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
 }

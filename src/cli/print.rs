@@ -37,7 +37,10 @@ pub fn table(items: &[Value], columns: &[Column]) -> String {
         table.add_row(columns.iter().map(|(_, show)| show(item)));
     }
     let text = table.to_string();
-    text.lines().map(|l| l.trim_end().strip_prefix(' ').unwrap_or(l.trim_end())).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|l| l.trim_end().strip_prefix(' ').unwrap_or(l.trim_end()))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// One object, as JSON.

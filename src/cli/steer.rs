@@ -22,12 +22,19 @@ pub struct Kick {
 
 pub async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
     if let Some(user) = args.what.strip_prefix("user:") {
-        let closed = client.call(Method::DELETE, &format!("/registrations/{}", escape(user)), None).await?;
+        let closed =
+            client.call(Method::DELETE, &format!("/registrations/{}", escape(user)), None).await?;
         print::line(&format!("closed {} connection(s) of {user}", closed["closed"]));
         return Ok(ExitCode::SUCCESS);
     }
     let reason = args.reason.as_ref().map(|r| format!("&reason={}", escape(r))).unwrap_or_default();
-    let ended = client.call(Method::DELETE, &format!("/calls/{}?code={}{reason}", escape(&args.what), args.code), None).await?;
+    let ended = client
+        .call(
+            Method::DELETE,
+            &format!("/calls/{}?code={}{reason}", escape(&args.what), args.code),
+            None,
+        )
+        .await?;
     print::line(&format!("call {} is ended", ended["call"].as_str().unwrap_or_default()));
     Ok(ExitCode::SUCCESS)
 }
@@ -66,12 +73,20 @@ pub async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
                 0 => "drained: no call is left".to_owned(),
                 n => format!("draining: {n} calls left"),
             });
-            return Ok(if calls > 0 && !args.no_wait { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(if calls > 0 && !args.no_wait {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            });
         }
         if bar {
             let done = ((most - calls) * 30 / most) as usize;
             let longest = clock(status["longest_call_s"].as_u64().unwrap_or(0));
-            eprint!("\r\x1b[K[{}{}] {calls} calls left, longest {longest}", "█".repeat(done), "·".repeat(30 - done));
+            eprint!(
+                "\r\x1b[K[{}{}] {calls} calls left, longest {longest}",
+                "█".repeat(done),
+                "·".repeat(30 - done)
+            );
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -79,7 +94,15 @@ pub async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
 
 pub async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
     let changes = client.call(Method::POST, "/reload", None).await?;
-    let list = |key: &str| changes[key].as_array().into_iter().flatten().filter_map(|v| v.as_str()).map(str::to_owned).collect::<Vec<_>>();
+    let list = |key: &str| {
+        changes[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let (changed, restart) = (list("changed"), list("needs_restart"));
     eprint!("{}", changes["warnings"].as_str().unwrap_or_default());
     match changed.as_slice() {

@@ -1,4 +1,5 @@
-//! `webtrunk top`: calls and trunks as they change, in a terminal; Enter on a call draws its ladder. Keys are sngrep's.
+//! `webtrunk top`: calls and trunks as they change, in a terminal; Enter on a call draws its
+//! ladder. Keys are sngrep's.
 
 use super::client::Client;
 use super::print::clock;
@@ -60,7 +61,11 @@ fn text(value: &Value, key: &str) -> String {
 impl View {
     /// The calls the filter lets through.
     fn shown(&self) -> Vec<&Value> {
-        let fits = |c: &&Value| ["call", "from", "to", "with", "verdict", "code"].iter().any(|k| text(c, k).contains(&self.filter));
+        let fits = |c: &&Value| {
+            ["call", "from", "to", "with", "verdict", "code"]
+                .iter()
+                .any(|k| text(c, k).contains(&self.filter))
+        };
         self.calls.iter().filter(|c| self.filter.is_empty() || fits(c)).collect()
     }
 
@@ -97,10 +102,16 @@ impl View {
             match key.code {
                 KeyCode::Esc | KeyCode::Char('q') => self.ladder = None,
                 KeyCode::Up | KeyCode::Char('k') => ladder.scroll = ladder.scroll.saturating_sub(1),
-                KeyCode::Down | KeyCode::Char('j') => ladder.scroll = ladder.scroll.saturating_add(1),
+                KeyCode::Down | KeyCode::Char('j') => {
+                    ladder.scroll = ladder.scroll.saturating_add(1)
+                }
                 KeyCode::PageUp => ladder.scroll = ladder.scroll.saturating_sub(20),
-                KeyCode::PageDown | KeyCode::Char(' ') => ladder.scroll = ladder.scroll.saturating_add(20),
-                KeyCode::Char('F' | 'f') => return Wish::Draw { call: ladder.call.clone(), full: !ladder.full },
+                KeyCode::PageDown | KeyCode::Char(' ') => {
+                    ladder.scroll = ladder.scroll.saturating_add(20)
+                }
+                KeyCode::Char('F' | 'f') => {
+                    return Wish::Draw { call: ladder.call.clone(), full: !ladder.full };
+                }
                 KeyCode::Char('x') => return Wish::HangUp(ladder.call.clone()),
                 _ => {}
             }
@@ -114,7 +125,11 @@ impl View {
             KeyCode::PageDown => self.choose(20),
             KeyCode::Home => self.choose(isize::MIN / 2),
             KeyCode::F(7) | KeyCode::Char('/') => self.typing = true,
-            KeyCode::Enter => return self.current().map_or(Wish::Nothing, |call| Wish::Draw { call, full: false }),
+            KeyCode::Enter => {
+                return self
+                    .current()
+                    .map_or(Wish::Nothing, |call| Wish::Draw { call, full: false });
+            }
             KeyCode::Char('x') => return self.current().map_or(Wish::Nothing, Wish::HangUp),
             _ => {}
         }
@@ -124,36 +139,79 @@ impl View {
     /// The whole picture.
     pub fn draw(&self, frame: &mut Frame<'_>) {
         if let Some(ladder) = &self.ladder {
-            let [body, foot] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
-            frame.render_widget(Paragraph::new(Text::raw(&ladder.text)).scroll((ladder.scroll, 0)), body);
-            return frame.render_widget(Line::raw("↑↓ PgUp PgDn scroll   f whole messages   x hang up   Esc back").dim(), foot);
+            let [body, foot] =
+                Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
+            frame.render_widget(
+                Paragraph::new(Text::raw(&ladder.text)).scroll((ladder.scroll, 0)),
+                body,
+            );
+            return frame.render_widget(
+                Line::raw("↑↓ PgUp PgDn scroll   f whole messages   x hang up   Esc back").dim(),
+                foot,
+            );
         }
         let height = self.trunks.len().min(8) as u16 + 3;
-        let [head, trunks, calls, foot] = Layout::vertical([Constraint::Length(1), Constraint::Length(height), Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
+        let [head, trunks, calls, foot] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Length(height),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
         let s = &self.status;
         let draining = if s["draining"] == true { "   DRAINING" } else { "" };
-        let line = format!("webtrunk {}  {}   calls {}/{}   registered {}   refused {}{draining}", text(s, "version"), text(s, "domain"), text(s, "calls"), text(&s["limits"], "calls"), text(s, "registrations"), text(s, "refused"));
+        let line = format!(
+            "webtrunk {}  {}   calls {}/{}   registered {}   refused {}{draining}",
+            text(s, "version"),
+            text(s, "domain"),
+            text(s, "calls"),
+            text(&s["limits"], "calls"),
+            text(s, "registrations"),
+            text(s, "refused")
+        );
         frame.render_widget(Line::raw(line).bold(), head);
         frame.render_widget(self.trunk_table(), trunks);
         let shown = self.shown();
-        let mut state = TableState::default().with_selected((!shown.is_empty()).then(|| self.position()));
+        let mut state =
+            TableState::default().with_selected((!shown.is_empty()).then(|| self.position()));
         frame.render_stateful_widget(call_table(&shown), calls, &mut state);
         let help = match (self.typing, self.told.as_str()) {
             (true, _) => format!("filter: {}█", self.filter),
-            (false, "") => format!("↑↓ choose   Enter ladder   / filter{}   x hang up   q quit", if self.filter.is_empty() { String::new() } else { format!(" ({})", self.filter) }),
+            (false, "") => format!(
+                "↑↓ choose   Enter ladder   / filter{}   x hang up   q quit",
+                if self.filter.is_empty() { String::new() } else { format!(" ({})", self.filter) }
+            ),
             (false, told) => told.to_owned(),
         };
         frame.render_widget(Line::raw(help).dim(), foot);
     }
 
     fn trunk_table(&self) -> Table<'_> {
-        let percent = |t: &Value, key: &str| t[key].as_f64().map_or("-".to_owned(), |s| format!("{:.0} %", 100.0 * s));
+        let percent = |t: &Value, key: &str| {
+            t[key].as_f64().map_or("-".to_owned(), |s| format!("{:.0} %", 100.0 * s))
+        };
         let rows = self.trunks.iter().map(|t| {
-            let row = Row::new([text(t, "trunk"), text(t, "state"), format!("{}/{}", text(t, "calls"), text(t, "max_calls")), percent(t, "asr"), percent(t, "ner"), text(t, "why_not")]);
+            let row = Row::new([
+                text(t, "trunk"),
+                text(t, "state"),
+                format!("{}/{}", text(t, "calls"), text(t, "max_calls")),
+                percent(t, "asr"),
+                percent(t, "ner"),
+                text(t, "why_not"),
+            ]);
             if t["usable"] == false { row.red() } else { row }
         });
-        let widths = [Constraint::Length(18), Constraint::Length(9), Constraint::Length(9), Constraint::Length(6), Constraint::Length(6), Constraint::Fill(1)];
-        Table::new(rows, widths).header(Row::new(["TRUNK", "STATE", "CALLS", "ASR", "NER", "WHY NOT"]).dim()).block(Block::bordered().title("Trunks"))
+        let widths = [
+            Constraint::Length(18),
+            Constraint::Length(9),
+            Constraint::Length(9),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Fill(1),
+        ];
+        Table::new(rows, widths)
+            .header(Row::new(["TRUNK", "STATE", "CALLS", "ASR", "NER", "WHY NOT"]).dim())
+            .block(Block::bordered().title("Trunks"))
     }
 }
 
@@ -164,16 +222,30 @@ fn call_table<'a>(calls: &[&'a Value]) -> Table<'a> {
             (Some(code), Some(verdict)) => format!("{code} {verdict}"),
             _ => String::new(),
         };
-        let row = Row::new([text(c, "call"), text(c, "state"), text(c, "from"), text(c, "to"), text(c, "with"), clock(seconds), text(c, "mos_estimated"), fate]);
+        let row = Row::new([
+            text(c, "call"),
+            text(c, "state"),
+            text(c, "from"),
+            text(c, "to"),
+            text(c, "with"),
+            clock(seconds),
+            text(c, "mos_estimated"),
+            fate,
+        ]);
         match (c["state"].as_str(), c["code"].as_str()) {
             (Some("ended"), Some(_)) => row.red(),
             (Some("ended"), None) => row.dim(),
             _ => row,
         }
     });
-    let widths = [9, 9, 14, 16, 16, 8, 4].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
-    Table::new(rows, widths).header(Row::new(["CALL", "STATE", "FROM", "TO", "WITH", "TIME", "MOS", "WHAT HAPPENED"]).dim())
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED)).block(Block::bordered().title("Calls"))
+    let widths =
+        [9, 9, 14, 16, 16, 8, 4].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+    Table::new(rows, widths)
+        .header(
+            Row::new(["CALL", "STATE", "FROM", "TO", "WITH", "TIME", "MOS", "WHAT HAPPENED"]).dim(),
+        )
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
+        .block(Block::bordered().title("Calls"))
 }
 
 async fn refresh(client: &Client, view: &mut View) -> anyhow::Result<()> {
@@ -200,16 +272,25 @@ pub async fn top(client: &Client) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn watch(client: &Client, view: &mut View, terminal: &mut ratatui::DefaultTerminal) -> anyhow::Result<()> {
+async fn watch(
+    client: &Client,
+    view: &mut View,
+    terminal: &mut ratatui::DefaultTerminal,
+) -> anyhow::Result<()> {
     let mut next = Instant::now() + REFRESH;
     let mut changed = true;
     loop {
         if std::mem::take(&mut changed) {
             terminal.draw(|frame| view.draw(frame))?;
         }
-        let key = tokio::task::spawn_blocking(|| Ok::<_, std::io::Error>(if event::poll(KEYS)? { Some(event::read()?) } else { None })).await??;
+        let key = tokio::task::spawn_blocking(|| {
+            Ok::<_, std::io::Error>(if event::poll(KEYS)? { Some(event::read()?) } else { None })
+        })
+        .await??;
         changed |= key.is_some();
-        if let Some(Event::Key(key)) = key.filter(|e| matches!(e, Event::Key(k) if k.kind == KeyEventKind::Press)) {
+        if let Some(Event::Key(key)) =
+            key.filter(|e| matches!(e, Event::Key(k) if k.kind == KeyEventKind::Press))
+        {
             view.told.clear();
             match view.key(key) {
                 Wish::Quit => return Ok(()),
@@ -219,8 +300,10 @@ async fn watch(client: &Client, view: &mut View, terminal: &mut ratatui::Default
                     Err(e) => view.told = e.to_string(),
                 },
                 Wish::HangUp(call) => {
-                    let ended = client.call(hyper::Method::DELETE, &format!("/calls/{call}"), None).await;
-                    view.told = ended.map_or_else(|e| e.to_string(), |_| format!("call {call} is ended"));
+                    let ended =
+                        client.call(hyper::Method::DELETE, &format!("/calls/{call}"), None).await;
+                    view.told =
+                        ended.map_or_else(|e| e.to_string(), |_| format!("call {call} is ended"));
                 }
             }
         }
@@ -252,7 +335,9 @@ mod tests {
     fn view() -> View {
         View {
             status: json!({ "version": "1", "domain": "wt.test", "calls": 1, "limits": { "calls": 500 }, "registrations": 2, "refused": 3, "draining": false }),
-            trunks: vec![json!({ "trunk": "telnyx", "state": "down", "usable": false, "calls": 0, "max_calls": 10, "asr": 0.61, "why_not": "no answer to OPTIONS" })],
+            trunks: vec![
+                json!({ "trunk": "telnyx", "state": "down", "usable": false, "calls": 0, "max_calls": 10, "asr": 0.61, "why_not": "no answer to OPTIONS" }),
+            ],
             calls: vec![
                 json!({ "call": "aaaa1111", "state": "talking", "from": "alice", "to": "+12065550123", "with": "trunk:telnyx", "talked_s": 67, "mos_estimated": 4.3 }),
                 json!({ "call": "bbbb2222", "state": "ended", "from": "bob", "to": "999", "seconds": 0, "code": "WT-1104", "verdict": "no route for 999" }),
@@ -265,13 +350,29 @@ mod tests {
     fn calls_and_trunks_are_shown_and_keys_lead_through_them() {
         let mut view = view();
         let shown = picture(&view);
-        for wanted in ["calls 1/500", "telnyx", "no answer to OPTIONS", "61 %", "aaaa1111", "1:07", "WT-1104 no route for 999", "Enter ladder"] {
+        for wanted in [
+            "calls 1/500",
+            "telnyx",
+            "no answer to OPTIONS",
+            "61 %",
+            "aaaa1111",
+            "1:07",
+            "WT-1104 no route for 999",
+            "Enter ladder",
+        ] {
             assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
         }
-        assert_eq!(press(&mut view, KeyCode::Enter), Wish::Draw { call: "aaaa1111".into(), full: false });
+        assert_eq!(
+            press(&mut view, KeyCode::Enter),
+            Wish::Draw { call: "aaaa1111".into(), full: false }
+        );
         press(&mut view, KeyCode::Down);
         press(&mut view, KeyCode::Down);
-        assert_eq!(press(&mut view, KeyCode::Char('x')), Wish::HangUp("bbbb2222".into()), "it stops at the last");
+        assert_eq!(
+            press(&mut view, KeyCode::Char('x')),
+            Wish::HangUp("bbbb2222".into()),
+            "it stops at the last"
+        );
         press(&mut view, KeyCode::Char('/'));
         "alice".chars().for_each(|c| drop(press(&mut view, KeyCode::Char(c))));
         assert!(!picture(&view).contains("bbbb2222") && picture(&view).contains("filter: alice"));
@@ -282,11 +383,19 @@ mod tests {
     #[test]
     fn a_ladder_scrolls_opens_its_messages_and_leads_back() {
         let mut view = view();
-        view.ladder = Some(Ladder { call: "aaaa1111".into(), text: (0..60).map(|n| format!("row {n}\n")).collect(), full: false, scroll: 0 });
+        view.ladder = Some(Ladder {
+            call: "aaaa1111".into(),
+            text: (0..60).map(|n| format!("row {n}\n")).collect(),
+            full: false,
+            scroll: 0,
+        });
         assert!(picture(&view).contains("row 0"));
         press(&mut view, KeyCode::PageDown);
         assert!(!picture(&view).contains("row 0\n") && picture(&view).contains("row 20"));
-        assert_eq!(press(&mut view, KeyCode::Char('f')), Wish::Draw { call: "aaaa1111".into(), full: true });
+        assert_eq!(
+            press(&mut view, KeyCode::Char('f')),
+            Wish::Draw { call: "aaaa1111".into(), full: true }
+        );
         press(&mut view, KeyCode::Esc);
         assert!(picture(&view).contains("aaaa1111"));
         assert!(picture(&View::default()).contains("Calls"), "nothing at all is a picture too");

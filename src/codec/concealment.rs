@@ -1,8 +1,10 @@
-//! Concealment for waveform codecs, after G.711 appendix I: the last pitch periods are repeated and faded.
+//! Concealment for waveform codecs, after G.711 appendix I: the last pitch periods are repeated and
+//! faded.
 //!
-//! The appendix holds back 3.75 ms of what was heard, to blend into the repetition once a loss is known. In a
-//! packet-driven path that would hold back a whole frame, so nothing is held back here: the step from the last
-//! sample to its repetition is faded out over a quarter period instead. The way back is blended as there.
+//! The appendix holds back 3.75 ms of what was heard, to blend into the repetition once a loss is
+//! known. In a packet-driven path that would hold back a whole frame, so nothing is held back here:
+//! the step from the last sample to its repetition is faded out over a quarter period instead. The
+//! way back is blended as there.
 
 /// Pitch searched, Hz (appendix I: 66 to 200).
 const HIGHEST: u32 = 200;
@@ -129,7 +131,8 @@ impl Concealment {
         (value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) * (span - faded) / span) as i16
     }
 
-    /// Sample `at` of the last `periods` pitch periods repeated; their end leads over into their start.
+    /// Sample `at` of the last `periods` pitch periods repeated; their end leads over into their
+    /// start.
     fn repeated(&self, pitch: usize, periods: usize, at: usize) -> i32 {
         let length = pitch * periods;
         let start = self.history.len() - length;
@@ -156,7 +159,9 @@ mod tests {
 
     #[test]
     fn a_lost_frame_of_a_tone_goes_on_without_a_click() {
-        for (rate, hz) in [(8_000, 100.0), (8_000, 170.0), (8_000, 131.0), (16_000, 100.0), (16_000, 187.0)] {
+        for (rate, hz) in
+            [(8_000, 100.0), (8_000, 170.0), (8_000, 131.0), (16_000, 100.0), (16_000, 187.0)]
+        {
             let frame = rate as usize / 50;
             let mut concealment = Concealment::new(rate);
             let mut out = Vec::new();
@@ -169,10 +174,14 @@ mod tests {
                 }
                 out.extend_from_slice(&pcm);
             }
-            let steps = |pcm: &[i16]| pcm.windows(2).map(|w| (i32::from(w[1]) - i32::from(w[0])).abs()).max();
+            let steps = |pcm: &[i16]| {
+                pcm.windows(2).map(|w| (i32::from(w[1]) - i32::from(w[0])).abs()).max()
+            };
             let (whole, good) = (steps(&out), steps(&out[..4 * frame]));
             assert!(whole <= good.map(|g| g * 3 / 2), "{rate} {hz}: {whole:?} against {good:?}");
-            let level = |pcm: &[i16]| pcm.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / pcm.len() as f64;
+            let level = |pcm: &[i16]| {
+                pcm.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / pcm.len() as f64
+            };
             let kept = level(&out[4 * frame..5 * frame]) / level(&out[..4 * frame]);
             assert!((0.6..1.1).contains(&kept), "{rate} {hz}: level {kept}");
         }
@@ -188,7 +197,13 @@ mod tests {
         assert!(pcm[480..].iter().all(|s| *s == 0), "silent from 60 ms");
         let mut back = [8_000i16; 160];
         concealment.heard(&mut back);
-        assert!(back[0] == 0 && back[40] < 8_000 && back[100] == 8_000, "{} {} {}", back[0], back[40], back[100]);
+        assert!(
+            back[0] == 0 && back[40] < 8_000 && back[100] == 8_000,
+            "{} {} {}",
+            back[0],
+            back[40],
+            back[100]
+        );
     }
 
     #[test]

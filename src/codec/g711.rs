@@ -63,7 +63,8 @@ const fn decode_table(law: Law) -> [i16; 256] {
     table
 }
 
-/// Indexed by the sample's upper 14 bits (µ-law) or 13 bits (A-law resolves no more): 16,384 entries each.
+/// Indexed by the sample's upper 14 bits (µ-law) or 13 bits (A-law resolves no more): 16,384
+/// entries each.
 const fn encode_table(law: Law) -> [u8; 16_384] {
     let mut table = [0; 16_384];
     let mut n = 0;
@@ -142,7 +143,10 @@ mod tests {
                 let half_step = if law == Law::A && exponent == 0 { 8 } else { 4 << exponent };
                 // The table resolves 4 units of 65,536; the loudest samples clip.
                 let clipped = i32::from(sample).abs() > 32_256;
-                assert!(error <= half_step + 4 || clipped && error <= 1_024, "{law:?} {sample}: off by {error}");
+                assert!(
+                    error <= half_step + 4 || clipped && error <= 1_024,
+                    "{law:?} {sample}: off by {error}"
+                );
             }
         }
     }

@@ -1,27 +1,31 @@
 //! G.722 at 64 kbit/s: two sub-bands, each coded by adaptive differences (ITU-T G.722).
 //!
-//! One byte holds two samples at 16 kHz. At 8 kHz only the lower sub-band is coded or heard, which spares
-//! a narrowband bridge the filter bank and a resampler. Names of the blocks are the standard's.
+//! One byte holds two samples at 16 kHz. At 8 kHz only the lower sub-band is coded or heard, which
+//! spares a narrowband bridge the filter bank and a resampler. Names of the blocks are the
+//! standard's.
 
 /// Coefficients of the quadrature mirror filters, the first of each mirrored pair (table 11).
 const QMF: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 /// Decision levels of the 6-bit lower quantizer (table 14).
 const LEVELS: [i32; 30] = [
-    0, 35, 72, 110, 150, 190, 233, 276, 323, 370, 422, 473, 530, 587, 650, 714, 786, 858, 940, 1023, 1121, 1219, 1339,
-    1458, 1612, 1765, 1980, 2195, 2557, 2919,
+    0, 35, 72, 110, 150, 190, 233, 276, 323, 370, 422, 473, 530, 587, 650, 714, 786, 858, 940,
+    1023, 1121, 1219, 1339, 1458, 1612, 1765, 1980, 2195, 2557, 2919,
 ];
 /// Decision level of the 2-bit higher quantizer.
 const HIGH_LEVEL: i32 = 564;
 /// Output of the 6-bit inverse quantizer, for the decoder's ear.
 const INVERSE_6: [i32; 64] = [
-    -136, -136, -136, -136, -24808, -21904, -19008, -16704, -14984, -13512, -12280, -11192, -10232, -9360, -8576, -7856,
-    -7192, -6576, -6000, -5456, -4944, -4464, -4008, -3576, -3168, -2776, -2400, -2032, -1688, -1360, -1040, -728, 24808,
-    21904, 19008, 16704, 14984, 13512, 12280, 11192, 10232, 9360, 8576, 7856, 7192, 6576, 6000, 5456, 4944, 4464, 4008,
-    3576, 3168, 2776, 2400, 2032, 1688, 1360, 1040, 728, 432, 136, -432, -136,
+    -136, -136, -136, -136, -24808, -21904, -19008, -16704, -14984, -13512, -12280, -11192, -10232,
+    -9360, -8576, -7856, -7192, -6576, -6000, -5456, -4944, -4464, -4008, -3576, -3168, -2776,
+    -2400, -2032, -1688, -1360, -1040, -728, 24808, 21904, 19008, 16704, 14984, 13512, 12280,
+    11192, 10232, 9360, 8576, 7856, 7192, 6576, 6000, 5456, 4944, 4464, 4008, 3576, 3168, 2776,
+    2400, 2032, 1688, 1360, 1040, 728, 432, 136, -432, -136,
 ];
 /// Output of the 4-bit inverse quantizer, for the predictors of both sides.
-const INVERSE_4: [i32; 16] =
-    [0, -20456, -12896, -8968, -6288, -4240, -2584, -1200, 20456, 12896, 8968, 6288, 4240, 2584, 1200, 0];
+const INVERSE_4: [i32; 16] = [
+    0, -20456, -12896, -8968, -6288, -4240, -2584, -1200, 20456, 12896, 8968, 6288, 4240, 2584,
+    1200, 0,
+];
 /// Output of the 2-bit inverse quantizer.
 const INVERSE_2: [i32; 4] = [-7408, -1616, 7408, 1616];
 /// What a lower code does to the logarithmic scale factor, by its upper four bits.
@@ -31,8 +35,8 @@ const LOW_SCALE: [i32; 16] =
 const HIGH_SCALE: [i32; 4] = [798, -214, 798, -214];
 /// Antilogarithms of the scale factor.
 const ANTILOG: [i32; 32] = [
-    2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, 2896, 2960, 3025, 3091,
-    3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
+    2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834,
+    2896, 2960, 3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
 ];
 
 fn saturate(value: i32) -> i32 {
@@ -109,15 +113,18 @@ impl Band {
         self.poles = [first, second];
         // FILTEP, FILTEZ, PREDIC.
         let twice = |value: i32| saturate(2 * value);
-        let poles: i32 = self.poles.iter().zip(self.reconstructed).map(|(a, r)| scaled(*a, twice(r))).sum();
-        let zeros: i32 = self.coefficients.iter().zip(self.differences).map(|(b, d)| scaled(*b, twice(d))).sum();
+        let poles: i32 =
+            self.poles.iter().zip(self.reconstructed).map(|(a, r)| scaled(*a, twice(r))).sum();
+        let zeros: i32 =
+            self.coefficients.iter().zip(self.differences).map(|(b, d)| scaled(*b, twice(d))).sum();
         self.zeros = saturate(zeros);
         self.predicted = saturate(saturate(poles) + self.zeros);
     }
 
     /// The decoder's sample for a lower code; the state moves on.
     fn low(&mut self, code: u8) -> i32 {
-        let heard = (self.predicted + scaled(self.scale, INVERSE_6[usize::from(code & 0x3f)])).clamp(-16_384, 16_383);
+        let heard = (self.predicted + scaled(self.scale, INVERSE_6[usize::from(code & 0x3f)]))
+            .clamp(-16_384, 16_383);
         self.follow_low(code);
         heard
     }
@@ -148,7 +155,8 @@ impl Band {
     fn quantize_low(&mut self, sample: i32) -> u8 {
         let (below, magnitude) = self.error(sample);
         // The last level at or below the magnitude: 0 to 29.
-        let level = LEVELS[1..].partition_point(|level| (level * self.scale) >> 12 <= magnitude) as u8;
+        let level =
+            LEVELS[1..].partition_point(|level| (level * self.scale) >> 12 <= magnitude) as u8;
         let code = match (below, level) {
             (true, 0..=1) => 63 - level,
             (true, _) => 33 - level,
@@ -217,7 +225,8 @@ impl Decoder {
         Decoder(State::new(wide))
     }
 
-    /// Decodes `codes` into `pcm`, which holds one sample a code, or two where wide. Returns the samples.
+    /// Decodes `codes` into `pcm`, which holds one sample a code, or two where wide. Returns the
+    /// samples.
     pub fn decode(&mut self, codes: &[u8], pcm: &mut [i16]) -> usize {
         let State { low, high, filters, per_code } = &mut self.0;
         for (code, out) in codes.iter().zip(pcm.chunks_exact_mut(*per_code)) {
@@ -251,7 +260,8 @@ impl Encoder {
             *code = match samples {
                 [first, second] => {
                     let (even, odd) = filters.push([i32::from(*first), i32::from(*second)]);
-                    low.quantize_low((even + odd) >> 14) | high.quantize_high((odd - even) >> 14) << 6
+                    low.quantize_low((even + odd) >> 14)
+                        | high.quantize_high((odd - even) >> 14) << 6
                 }
                 // A high sub-band of nothing: the smallest positive step.
                 _ => 0xc0 | low.quantize_low(i32::from(samples[0]) >> 1),

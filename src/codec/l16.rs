@@ -1,4 +1,5 @@
-//! L16: samples as they are, in network byte order (RFC 3551 §4.5.11). At 8 kHz only, which needs no resampler.
+//! L16: samples as they are, in network byte order (RFC 3551 §4.5.11). At 8 kHz only, which needs
+//! no resampler.
 
 /// The samples of a payload; returns how many. A last odd byte is none.
 pub fn decode(payload: &[u8], pcm: &mut [i16]) -> usize {

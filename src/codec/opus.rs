@@ -1,4 +1,5 @@
-//! Opus through libopus at an API rate of 8 or 16 kHz (RFC 6716; the RTP clock stays 48 kHz, RFC 7587).
+//! Opus through libopus at an API rate of 8 or 16 kHz (RFC 6716; the RTP clock stays 48 kHz, RFC
+//! 7587).
 
 use super::{Codec, DecodeError, MAX_FRAME, WIDE};
 use audiopus::coder::{Decoder as OpusDecoder, Encoder as OpusEncoder};
@@ -8,19 +9,22 @@ use std::ops::RangeInclusive;
 
 /// Bits a second of speech of `rate`, 8000 or 16,000 samples a second.
 ///
-/// What matters on a bad network is that libopus finds room for its copy of the frame before (in-band FEC), and it
-/// does only from some 28,000 (8 kHz) or 40,000 (16 kHz) on. PESQ at 8 kHz with 0, 3 and 10 % of packets lost:
-/// 4.39, 4.24, 4.04 at 32,000 and complexity 1; 4.30, 3.74, 2.92 at 16,000 and 5, for half as much CPU again.
+/// What matters on a bad network is that libopus finds room for its copy of the frame before
+/// (in-band FEC), and it does only from some 28,000 (8 kHz) or 40,000 (16 kHz) on. PESQ at 8 kHz
+/// with 0, 3 and 10 % of packets lost: 4.39, 4.24, 4.04 at 32,000 and complexity 1; 4.30, 3.74,
+/// 2.92 at 16,000 and 5, for half as much CPU again.
 pub fn bits(rate: u32) -> u32 {
     if rate == WIDE { 48_000 } else { 32_000 }
 }
 
-/// libopus's complexity where nobody sets it. More is hardly heard: 4.39, 4.29, 4.09 at 5, for twice the CPU.
+/// libopus's complexity where nobody sets it. More is hardly heard: 4.39, 4.29, 4.09 at 5, for
+/// twice the CPU.
 pub const COMPLEXITY: u8 = 1;
 /// The least Opus may be limited to (RFC 7587 §6.1).
 const LEAST_BITS: u32 = 6_000;
-/// What the encoder is told of loss, percent. One is enough to have FEC; more takes its bits from the frames that
-/// arrive, and is worth nothing by PESQ with up to 30 % lost. A peer that limits our bits may need it to get FEC.
+/// What the encoder is told of loss, percent. One is enough to have FEC; more takes its bits from
+/// the frames that arrive, and is worth nothing by PESQ with up to 30 % lost. A peer that limits
+/// our bits may need it to get FEC.
 const EXPECTED: RangeInclusive<u8> = 1..=10;
 
 fn sample_rate(rate: u32) -> SampleRate {
@@ -38,7 +42,8 @@ impl Decoder {
     /// A fresh decoder to PCM of `rate`.
     pub fn new(rate: u32) -> Decoder {
         // libopus fails here only for arguments it does not know, or without memory.
-        let inner = OpusDecoder::new(sample_rate(rate), Channels::Mono).expect("a rate it knows, mono");
+        let inner =
+            OpusDecoder::new(sample_rate(rate), Channels::Mono).expect("a rate it knows, mono");
         Decoder { inner, step: rate as usize / 400 }
     }
 
@@ -46,7 +51,11 @@ impl Decoder {
     ///
     /// # Errors
     /// libopus refuses the packet.
-    pub fn decode(&mut self, payload: &[u8], pcm: &mut [i16; MAX_FRAME]) -> Result<usize, DecodeError> {
+    pub fn decode(
+        &mut self,
+        payload: &[u8],
+        pcm: &mut [i16; MAX_FRAME],
+    ) -> Result<usize, DecodeError> {
         let error = DecodeError(Codec::Opus);
         let packet = Packet::try_from(payload).map_err(|_| error)?;
         let out = MutSignals::try_from(&mut pcm[..]).map_err(|_| error)?;
@@ -54,7 +63,12 @@ impl Decoder {
     }
 
     /// Fills a gap of `samples`, from the next packet's in-band FEC if given, else by concealment.
-    pub fn conceal(&mut self, next: Option<&[u8]>, samples: usize, pcm: &mut [i16; MAX_FRAME]) -> usize {
+    pub fn conceal(
+        &mut self,
+        next: Option<&[u8]>,
+        samples: usize,
+        pcm: &mut [i16; MAX_FRAME],
+    ) -> usize {
         let samples = (samples / self.step * self.step).max(self.step);
         let packet = next.and_then(|n| Packet::try_from(n).ok());
         let fec = packet.is_some();
@@ -72,14 +86,16 @@ pub struct Encoder {
 
 /// Loudest sample of digital silence: G.711 A-law has no zero.
 const ZERO: u16 = 8;
-/// Frames of digital silence until every further one is like the last: libopus's filters and its noise have died away.
+/// Frames of digital silence until every further one is like the last: libopus's filters and its
+/// noise have died away.
 const SETTLED: u32 = 50;
 /// The longest packet of silence: libopus makes some 8 bytes of it.
 const LONGEST_SILENCE: usize = 64;
 
-/// Digital silence, as of a telephone that is muted: once it has lasted, its packet is sent again instead of made
-/// again, for an encoder spends half as much on nothing as on speech. A packet stands alone (RFC 6716 §4.2.7.4:
-/// the first gain of each is coded by itself), so a decoder hears the same nothing.
+/// Digital silence, as of a telephone that is muted: once it has lasted, its packet is sent again
+/// instead of made again, for an encoder spends half as much on nothing as on speech. A packet
+/// stands alone (RFC 6716 §4.2.7.4: the first gain of each is coded by itself), so a decoder hears
+/// the same nothing.
 #[derive(Default)]
 struct Silence {
     frames: u32,
@@ -89,10 +105,12 @@ struct Silence {
 }
 
 impl Silence {
-    /// Notes a frame that is to be encoded; the packet to send instead where it is more of the same.
+    /// Notes a frame that is to be encoded; the packet to send instead where it is more of the
+    /// same.
     fn heard(&mut self, pcm: &[i16]) -> Option<&[u8]> {
         let silent = pcm.iter().all(|s| s.unsigned_abs() <= ZERO);
-        self.frames = if silent && pcm.len() == self.samples { self.frames.saturating_add(1) } else { 0 };
+        self.frames =
+            if silent && pcm.len() == self.samples { self.frames.saturating_add(1) } else { 0 };
         self.samples = pcm.len();
         (self.frames > SETTLED && !self.packet.is_empty()).then_some(&self.packet)
     }
@@ -109,8 +127,8 @@ impl Silence {
 impl Encoder {
     /// An encoder for speech at `complexity` 0 to 10 with in-band FEC, of [`bits`] a second.
     pub fn new(rate: u32, complexity: u8) -> Encoder {
-        let mut encoder =
-            OpusEncoder::new(sample_rate(rate), Channels::Mono, Application::Voip).expect("a rate it knows, mono");
+        let mut encoder = OpusEncoder::new(sample_rate(rate), Channels::Mono, Application::Voip)
+            .expect("a rate it knows, mono");
         // Each setter fails only on values out of range.
         let set = encoder
             .set_complexity(complexity.min(10))

@@ -8,14 +8,16 @@ const KEYS: [[u8; 4]; 4] = [[1, 2, 3, 12], [4, 5, 6, 13], [7, 8, 9, 14], [10, 0,
 const BLOCK: usize = 102;
 /// Mean square a tone has at least: -40 dBov.
 const QUIETEST: f32 = 32_768.0 * 32_768.0 * 1e-4;
-/// How much stronger the column may be than the row (twist, 8 dB), and the row than the column (4 dB).
+/// How much stronger the column may be than the row (twist, 8 dB), and the row than the column (4
+/// dB).
 const TWIST: f32 = 6.3;
 const REVERSE_TWIST: f32 = 2.5;
 /// How much a tone is above the others of its group, 8 dB.
 const ABOVE: f32 = 6.3;
 /// Share of the block's energy that is in the two tones: speech has its energy elsewhere too.
 const PURE: f32 = 0.82;
-/// Blocks in a row that begin a digit, and that end one: 25 ms of 40 a tone lasts at least, 25 ms of a pause.
+/// Blocks in a row that begin a digit, and that end one: 25 ms of 40 a tone lasts at least, 25 ms
+/// of a pause.
 const BEGINS: u8 = 2;
 const ENDS: u8 = 2;
 
@@ -29,7 +31,11 @@ struct Goertzel {
 
 impl Goertzel {
     fn new(hz: f32, rate: u32) -> Goertzel {
-        Goertzel { coefficient: 2.0 * (std::f32::consts::TAU * hz / rate as f32).cos(), last: 0.0, before: 0.0 }
+        Goertzel {
+            coefficient: 2.0 * (std::f32::consts::TAU * hz / rate as f32).cos(),
+            last: 0.0,
+            before: 0.0,
+        }
     }
 
     fn push(&mut self, sample: f32) {
@@ -39,7 +45,8 @@ impl Goertzel {
 
     /// The block's energy at this frequency; starts the next block.
     fn take(&mut self) -> f32 {
-        let energy = self.last * self.last + self.before * self.before - self.coefficient * self.last * self.before;
+        let energy = self.last * self.last + self.before * self.before
+            - self.coefficient * self.last * self.before;
         (self.last, self.before) = (0.0, 0.0);
         energy
     }
@@ -145,10 +152,13 @@ fn strongest(group: &[f32]) -> Option<usize> {
     alone.then_some(best)
 }
 
-/// Fills `pcm` with the tones of `event` from sample `from` of them on; silence for what is no digit.
-/// Each tone is at -9 dBov less 2 dB for the row (Q.23's levels at a quiet line).
+/// Fills `pcm` with the tones of `event` from sample `from` of them on; silence for what is no
+/// digit. Each tone is at -9 dBov less 2 dB for the row (Q.23's levels at a quiet line).
 pub fn make(event: u8, from: usize, rate: u32, pcm: &mut [i16]) {
-    let key = KEYS.iter().enumerate().find_map(|(row, keys)| Some((row, keys.iter().position(|k| *k == event)?)));
+    let key = KEYS
+        .iter()
+        .enumerate()
+        .find_map(|(row, keys)| Some((row, keys.iter().position(|k| *k == event)?)));
     let Some((row, column)) = key else { return pcm.fill(0) };
     let rise = rate as usize / 500;
     for (n, out) in pcm.iter_mut().enumerate() {
@@ -156,7 +166,9 @@ pub fn make(event: u8, from: usize, rate: u32, pcm: &mut [i16]) {
         // Whole seconds repeat: every frequency is a whole number of Hz.
         let phase = (at % rate as usize) as f32 / rate as f32 * std::f32::consts::TAU;
         let edge = (at.min(rise)) as f32 / rise as f32;
-        *out = (edge * (5_200.0 * (phase * ROWS[row]).sin() + 6_500.0 * (phase * COLUMNS[column]).sin())) as i16;
+        *out = (edge
+            * (5_200.0 * (phase * ROWS[row]).sin() + 6_500.0 * (phase * COLUMNS[column]).sin()))
+            as i16;
     }
 }
 
@@ -171,7 +183,9 @@ mod tests {
     }
 
     fn pair(low: (f32, f32), high: (f32, f32), samples: usize) -> Vec<i16> {
-        let sine = |n: usize, (hz, level): (f32, f32)| level * (n as f32 * hz * std::f32::consts::TAU / 8_000.0).sin();
+        let sine = |n: usize, (hz, level): (f32, f32)| {
+            level * (n as f32 * hz * std::f32::consts::TAU / 8_000.0).sin()
+        };
         (0..samples).map(|n| (sine(n, low) + sine(n, high)) as i16).collect()
     }
 
@@ -186,7 +200,8 @@ mod tests {
                     pcm.extend_from_slice(&tone);
                     pcm.resize(pcm.len() + rate as usize * 45 / 1_000, 0);
                 }
-                let wanted: Vec<Heard> = (0..16).flat_map(|e| [Heard::Pressed(e), Heard::Released(e)]).collect();
+                let wanted: Vec<Heard> =
+                    (0..16).flat_map(|e| [Heard::Pressed(e), Heard::Released(e)]).collect();
                 assert_eq!(detect(rate, &pcm), wanted, "{rate} Hz, {offset}");
             }
         }
@@ -197,10 +212,18 @@ mod tests {
         let digit = |low, high| detect(8_000, &[pair(low, high, 800), vec![0; 400]].concat());
         let one = vec![Heard::Pressed(1), Heard::Released(1)];
         for off in [-0.015, 0.015] {
-            assert_eq!(digit((697.0 * (1.0 + off), 4_000.0), (1_209.0 * (1.0 - off), 4_000.0)), one, "off by {off}");
+            assert_eq!(
+                digit((697.0 * (1.0 + off), 4_000.0), (1_209.0 * (1.0 - off), 4_000.0)),
+                one,
+                "off by {off}"
+            );
         }
         for off in [-0.035, 0.035] {
-            assert_eq!(digit((697.0 * (1.0 + off), 4_000.0), (1_209.0 * (1.0 + off), 4_000.0)), [], "off by {off}");
+            assert_eq!(
+                digit((697.0 * (1.0 + off), 4_000.0), (1_209.0 * (1.0 + off), 4_000.0)),
+                [],
+                "off by {off}"
+            );
         }
         assert_eq!(digit((697.0, 2_000.0), (1_209.0, 4_500.0)), one, "a twist of 7 dB");
         assert_eq!(digit((697.0, 4_000.0), (1_209.0, 2_700.0)), one, "a reverse twist of 3.4 dB");
@@ -208,6 +231,13 @@ mod tests {
         assert_eq!(digit((697.0, 4_000.0), (1_209.0, 1_500.0)), [], "a reverse twist of 8.5 dB");
         assert_eq!(digit((697.0, 200.0), (1_209.0, 200.0)), [], "too quiet");
         assert_eq!(digit((697.0, 4_000.0), (1_209.0, 0.0)), [], "one tone");
-        assert_eq!(detect(8_000, &[pair((697.0, 4_000.0), (1_209.0, 4_000.0), 160), vec![0; 400]].concat()), [], "20 ms");
+        assert_eq!(
+            detect(
+                8_000,
+                &[pair((697.0, 4_000.0), (1_209.0, 4_000.0), 160), vec![0; 400]].concat()
+            ),
+            [],
+            "20 ms"
+        );
     }
 }

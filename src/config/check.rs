@@ -8,6 +8,7 @@ use super::problem::{Problem, Problems, Source};
 use super::schema;
 use super::{Config, Limits, Media, Trunk, User, WebTls};
 use crate::codec::{Codec, opus};
+use crate::config::schema::Spanned;
 use crate::dialplan::{Context, Permits, Plan, Route};
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
@@ -18,9 +19,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use crate::config::schema::Spanned;
 
-/// Reads `path` and the `dialplans` folder beside it. Warnings come back with a sound configuration.
+/// Reads `path` and the `dialplans` folder beside it. Warnings come back with a sound
+/// configuration.
 ///
 /// # Errors
 /// Everything that is wrong, at once. No port has been touched.
@@ -28,7 +29,10 @@ pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
     let mut check = Check::new(path.parent().unwrap_or(Path::new(".")).to_owned());
     let text = std::fs::read_to_string(path).map_err(|e| {
         let help = "write one with `webtrunk demo` as a model, or name it with -c FILE";
-        Problems(vec![Problem::plain("config::read", format!("{} cannot be read: {e}", path.display())).help(help)])
+        Problems(vec![
+            Problem::plain("config::read", format!("{} cannot be read: {e}", path.display()))
+                .help(help),
+        ])
     })?;
     check.file(&path.display().to_string(), &text)
 }
@@ -45,9 +49,13 @@ pub fn parse(name: &str, text: &str, folder: &Path) -> Result<(Config, Problems)
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse_embedded(text: &str, dialplans: &[(&str, &str)]) -> Result<(Config, Problems), Problems> {
+pub fn parse_embedded(
+    text: &str,
+    dialplans: &[(&str, &str)],
+) -> Result<(Config, Problems), Problems> {
     let mut check = Check::new(PathBuf::from("."));
-    check.embedded = Some(dialplans.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect());
+    check.embedded =
+        Some(dialplans.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect());
     check.file("built-in", text)
 }
 
@@ -67,22 +75,33 @@ pub fn inspect(path: &Path) -> (Vec<Inspected>, Vec<Problem>) {
     let mut files = Vec::new();
     for file in routes::files(&path.parent().unwrap_or(Path::new(".")).join("dialplans")) {
         let name = file.display().to_string();
-        let (own, rest) = problems.into_iter().partition(|p| p.source.as_ref().is_some_and(|s| s.name == name));
+        let (own, rest) =
+            problems.into_iter().partition(|p| p.source.as_ref().is_some_and(|s| s.name == name));
         problems = rest;
-        files.push(Inspected { text: std::fs::read_to_string(&file).unwrap_or_default(), name, problems: own });
+        files.push(Inspected {
+            text: std::fs::read_to_string(&file).unwrap_or_default(),
+            name,
+            problems: own,
+        });
     }
     (files, problems)
 }
 
-/// Reads the steps a web application answered: `{ "do": […], "caller_id": …, "tags": … }`, by the rules of a dialplan.
+/// Reads the steps a web application answered: `{ "do": […], "caller_id": …, "tags": … }`, by the
+/// rules of a dialplan.
 ///
 /// # Errors
 /// What is wrong with it, for the log.
 pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
-    let mut json: serde_json::Value = serde_json::from_str(answer).map_err(|e| format!("its answer is no JSON: {e}"))?;
+    let mut json: serde_json::Value =
+        serde_json::from_str(answer).map_err(|e| format!("its answer is no JSON: {e}"))?;
     let object = json.as_object_mut().ok_or("its answer is no JSON object")?;
     // Nothing an answer says may make us read a file or ask elsewhere.
-    let reads = |step: &serde_json::Value| step.get("webhook").is_some() || step.get("secret").is_some() || step["play"].as_str().is_some_and(|p| !p.starts_with("builtin:"));
+    let reads = |step: &serde_json::Value| {
+        step.get("webhook").is_some()
+            || step.get("secret").is_some()
+            || step["play"].as_str().is_some_and(|p| !p.starts_with("builtin:"))
+    };
     if object.get("do").and_then(|d| d.as_array()).is_some_and(|steps| steps.iter().any(reads)) {
         return Err("its answer asks another webhook, or plays a file: neither is done".to_owned());
     }
@@ -92,7 +111,10 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
     let document = toml::Table::from_iter([("route".to_owned(), toml::Value::Array(vec![route]))]);
     let text = toml::to_string(&document).map_err(|e| format!("its answer: {e}"))?;
     let mut check = Check::new(PathBuf::from("."));
-    let names = Names { users: config.users.keys().cloned().collect(), trunks: config.trunks.keys().cloned().collect() };
+    let names = Names {
+        users: config.users.keys().cloned().collect(),
+        trunks: config.trunks.keys().cloned().collect(),
+    };
     let context = check.dialplan("webhook", "the answer", &text, Some(&names));
     check.check_gotos(&config.plan);
     let fatal = check.problems.iter().find(|p| !p.warning);
@@ -116,10 +138,23 @@ struct Check {
 impl Check {
     fn new(folder: PathBuf) -> Check {
         let source = Source { name: String::new(), text: "".into() };
-        Check { embedded: None, folder, source, problems: Vec::new(), prompts: BTreeMap::new(), gotos: Vec::new() }
+        Check {
+            embedded: None,
+            folder,
+            source,
+            problems: Vec::new(),
+            prompts: BTreeMap::new(),
+            gotos: Vec::new(),
+        }
     }
 
-    fn error<T>(&mut self, at: &Spanned<T>, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+    fn error<T>(
+        &mut self,
+        at: &Spanned<T>,
+        code: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.problems.push(Problem::at(&self.source, at.span(), code, message).help(help));
     }
 
@@ -156,15 +191,17 @@ impl Check {
         let domain = match f.server.domain {
             Some(domain) => domain.into_inner(),
             None => {
-                self.problems.push(
-                    Problem::plain("config::domain", "server.domain is missing")
-                        .help("add [server] domain = \"calls.example.com\": the SIP domain users register in"),
-                );
+                self.problems
+                    .push(Problem::plain("config::domain", "server.domain is missing").help(
+                    "add [server] domain = \"calls.example.com\": the SIP domain users register in",
+                ));
                 String::new()
             }
         };
         let public_ips = self.public_ip(f.server.public_ip.as_ref());
-        let web_listen = self.listen(f.web.listen.as_ref(), "web.listen").unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
+        let web_listen = self
+            .listen(f.web.listen.as_ref(), "web.listen")
+            .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
         let web_tls = self.tls(f.web.tls);
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
@@ -179,24 +216,48 @@ impl Check {
         let otlp = self.otlp(f.telemetry.otlp.as_ref());
         let recorder = self.recorder(&f.recorder);
         let api = self.api(f.api, f.metrics.listen.as_ref());
-        let drain_timeout = self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
-        let users: BTreeMap<_, _> = f.user.into_iter().map(|(n, u)| (n.clone(), Arc::new(self.user(n, u, &plan)))).collect();
-        let trunks: BTreeMap<_, _> = f.trunk.into_iter().filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?))).collect();
+        let drain_timeout =
+            self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
+        let users: BTreeMap<_, _> = f
+            .user
+            .into_iter()
+            .map(|(n, u)| (n.clone(), Arc::new(self.user(n, u, &plan))))
+            .collect();
+        let trunks: BTreeMap<_, _> = f
+            .trunk
+            .into_iter()
+            .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?)))
+            .collect();
         let trunks = number(trunks);
         let mut plan = plan;
         plan.contexts.extend(trunks.keys().map(|t| Context::straight_to(t)));
         for trunk in trunks.values() {
-            let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
+            let listeners =
+                [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
             // A TLS connection of ours needs no listener; requests of the peer come back over it.
             let wanted = trunk.uri.as_ref().and_then(|u| u.transport).unwrap_or(Transport::Udp);
-            if wanted != Transport::Tls && listeners.iter().any(|(t, at)| *t == wanted && at.is_none()) {
+            if wanted != Transport::Tls
+                && listeners.iter().any(|(t, at)| *t == wanted && at.is_none())
+            {
                 let kind = wanted.as_str();
-                let message = format!("trunk {} is reached over {kind}, but sip.{kind} is not set", trunk.name);
-                self.problems.push(Problem::plain("config::listener", message).help(format!("add [sip] {kind} = \":5060\"")));
+                let message = format!(
+                    "trunk {} is reached over {kind}, but sip.{kind} is not set",
+                    trunk.name
+                );
+                self.problems.push(
+                    Problem::plain("config::listener", message)
+                        .help(format!("add [sip] {kind} = \":5060\"")),
+                );
             }
         }
         if f.sip.md5 == Some(false) && f.sip.sha256 == Some(false) {
-            self.problems.push(Problem::plain("config::digest", "sip.md5 and sip.sha256 are both off: nobody could log in").help("leave at least one of them on"));
+            self.problems.push(
+                Problem::plain(
+                    "config::digest",
+                    "sip.md5 and sip.sha256 are both off: nobody could log in",
+                )
+                .help("leave at least one of them on"),
+            );
         }
         Some(Config {
             domain,
@@ -235,7 +296,12 @@ impl Check {
             Some((at, text)) => match text.parse() {
                 Ok(ip) => vec![ip],
                 Err(_) => {
-                    self.error(at, "config::address", format!("{text:?} is not an IP address"), "write \"auto\" or an address such as \"203.0.113.7\"");
+                    self.error(
+                        at,
+                        "config::address",
+                        format!("{text:?} is not an IP address"),
+                        "write \"auto\" or an address such as \"203.0.113.7\"",
+                    );
                     vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
                 }
             },
@@ -248,7 +314,12 @@ impl Check {
         let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
         let parsed = full.parse().ok();
         if parsed.is_none() {
-            self.error(at, "config::address", format!("{key} = {text:?} is not an address"), "write \":5060\" or \"192.0.2.1:5060\"");
+            self.error(
+                at,
+                "config::address",
+                format!("{key} = {text:?} is not an address"),
+                "write \":5060\" or \"192.0.2.1:5060\"",
+            );
         }
         parsed
     }
@@ -257,9 +328,14 @@ impl Check {
         let Some(tls) = tls else { return WebTls::Off };
         match tls.as_ref() {
             schema::Tls::Word(word) if word == "off" => WebTls::Off,
-            schema::Tls::Word(word) if word == "local" => WebTls::Local(self.folder.join("local-ca")),
+            schema::Tls::Word(word) if word == "local" => {
+                WebTls::Local(self.folder.join("local-ca"))
+            }
             schema::Tls::Word(word) => {
-                let (word, help) = (word.clone(), "use \"off\", \"local\" (an own CA) or { cert = \"…\", key = \"…\" }");
+                let (word, help) = (
+                    word.clone(),
+                    "use \"off\", \"local\" (an own CA) or { cert = \"…\", key = \"…\" }",
+                );
                 self.error(&tls, "config::tls", format!("web.tls = {word:?} is not known"), help);
                 WebTls::Off
             }
@@ -267,7 +343,12 @@ impl Check {
                 let (cert, key) = (self.folder.join(cert), self.folder.join(key));
                 for path in [&cert, &key] {
                     if let Err(e) = std::fs::read(path) {
-                        self.error(&tls, "config::tls", format!("{} cannot be read: {e}", path.display()), "give a PEM file this user may read");
+                        self.error(
+                            &tls,
+                            "config::tls",
+                            format!("{} cannot be read: {e}", path.display()),
+                            "give a PEM file this user may read",
+                        );
                     }
                 }
                 WebTls::Files { cert, key }
@@ -278,7 +359,11 @@ impl Check {
     fn media(&mut self, m: schema::Media) -> Media {
         let ports = match &m.ports {
             None => (20_000, 29_999),
-            Some(at) => match at.as_ref().split_once('-').map(|(a, b)| (a.trim().parse::<u16>(), b.trim().parse::<u16>())) {
+            Some(at) => match at
+                .as_ref()
+                .split_once('-')
+                .map(|(a, b)| (a.trim().parse::<u16>(), b.trim().parse::<u16>()))
+            {
                 Some((Ok(a), Ok(b))) if a >= 1_024 && b > a + 2 => (a, b),
                 _ => {
                     let message = format!("media.ports = {:?} is not a range", at.as_ref());
@@ -288,10 +373,20 @@ impl Check {
             },
         };
         if let Some(at) = m.complexity.as_ref().filter(|c| *c.as_ref() > 10) {
-            self.error(at, "config::complexity", "media.complexity goes from 0 to 10", "1 is where it is left out; 10 costs five times as much");
+            self.error(
+                at,
+                "config::complexity",
+                "media.complexity goes from 0 to 10",
+                "1 is where it is left out; 10 costs five times as much",
+            );
         }
         if let Some(at) = m.workers.as_ref().filter(|w| !(1..=64).contains(w.as_ref())) {
-            self.error(at, "config::workers", "media.workers goes from 1 to 64", "one per core is right");
+            self.error(
+                at,
+                "config::workers",
+                "media.workers goes from 1 to 64",
+                "one per core is right",
+            );
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Media {
@@ -312,7 +407,12 @@ impl Check {
         for name in names {
             match Codec::from_name(name.as_ref()) {
                 Some(codec) => codecs.push(codec),
-                None => self.error(name, "config::codec", format!("{:?} is not a codec we speak", name.as_ref()), "known: opus, g722, pcmu, pcma, l16"),
+                None => self.error(
+                    name,
+                    "config::codec",
+                    format!("{:?} is not a codec we speak", name.as_ref()),
+                    "known: opus, g722, pcmu, pcma, l16",
+                ),
             }
         }
         codecs
@@ -322,15 +422,21 @@ impl Check {
         let room = usize::from(media.ports.1 - media.ports.0 + 1) / 2;
         if let Some(at) = l.calls.as_ref().filter(|c| *c.as_ref() > room) {
             let (calls, high) = (*at.as_ref(), usize::from(media.ports.0) + 2 * at.as_ref() - 1);
-            let message = format!("the media ports are enough for {room} trunk calls, but limits.calls is {calls}");
+            let message = format!(
+                "the media ports are enough for {room} trunk calls, but limits.calls is {calls}"
+            );
             let problem = Problem::at(&self.source, at.span(), "config::ports", message);
-            self.problems.push(problem.help(format!("set media.ports = \"{}-{high}\"", media.ports.0)).warning());
+            self.problems.push(
+                problem.help(format!("set media.ports = \"{}-{high}\"", media.ports.0)).warning(),
+            );
         }
         Limits {
             calls: l.calls.map_or(500, Spanned::into_inner),
             calls_per_user: l.calls_per_user.unwrap_or(4),
             new_calls_per_second: l.new_calls_per_second.unwrap_or(20),
-            max_duration: self.duration(l.max_duration.as_ref()).unwrap_or(Duration::from_secs(4 * 3600)),
+            max_duration: self
+                .duration(l.max_duration.as_ref())
+                .unwrap_or(Duration::from_secs(4 * 3600)),
         }
     }
 
@@ -338,7 +444,12 @@ impl Check {
         let at = text?;
         let parsed = humantime::parse_duration(at.as_ref()).ok();
         if parsed.is_none() {
-            self.error(at, "config::duration", format!("{:?} is not a duration", at.as_ref()), "write \"30s\", \"5m\" or \"1h 30m\"");
+            self.error(
+                at,
+                "config::duration",
+                format!("{:?} is not a duration", at.as_ref()),
+                "write \"30s\", \"5m\" or \"1h 30m\"",
+            );
         }
         parsed
     }
@@ -346,14 +457,22 @@ impl Check {
     fn secret(&mut self, at: &Spanned<schema::SecretText>) -> Secret {
         let text = match at.as_ref() {
             schema::SecretText::Text(text) => Ok(text.clone()),
-            schema::SecretText::Env { env } => std::env::var(env).map_err(|_| format!("the environment has no {env}")),
+            schema::SecretText::Env { env } => {
+                std::env::var(env).map_err(|_| format!("the environment has no {env}"))
+            }
             schema::SecretText::File { file } => {
                 let read = std::fs::read_to_string(self.folder.join(file));
-                read.map(|t| t.trim_end().to_owned()).map_err(|e| format!("{file} cannot be read: {e}"))
+                read.map(|t| t.trim_end().to_owned())
+                    .map_err(|e| format!("{file} cannot be read: {e}"))
             }
         };
         let text = text.unwrap_or_else(|why| {
-            self.error(at, "config::secret", why, "set it before the start, or write the secret as a text");
+            self.error(
+                at,
+                "config::secret",
+                why,
+                "set it before the start, or write the secret as a text",
+            );
             String::new()
         });
         Secret::new(text)
@@ -372,12 +491,22 @@ impl Check {
             None => "default".into(),
         };
         if user.context.is_none() && plan.context("default").is_none() {
-            let message = format!("user {name} has no context, and there is no dialplans/default.toml");
-            self.problems.push(Problem::at(&self.source, span.start..span.start + 1, "config::context", message).help("add context = \"…\" here, or write dialplans/default.toml").warning());
+            let message =
+                format!("user {name} has no context, and there is no dialplans/default.toml");
+            self.problems.push(
+                Problem::at(&self.source, span.start..span.start + 1, "config::context", message)
+                    .help("add context = \"…\" here, or write dialplans/default.toml")
+                    .warning(),
+            );
         }
         let password = self.secret(&user.password);
         if password.reveal().is_empty() {
-            self.error(&user.password, "config::secret", format!("user {name} has an empty password"), "give a long random one: it guards your telephone bill");
+            self.error(
+                &user.password,
+                "config::secret",
+                format!("user {name} has an empty password"),
+                "give a long random one: it guards your telephone bill",
+            );
         }
         User {
             name,
@@ -390,14 +519,25 @@ impl Check {
             calls_per_second: user.calls_per_second,
             refer: user.refer.unwrap_or(true),
             tags: user.tags,
-            permits: Permits { claims: user.claims, callees: user.callees.iter().flat_map(|at| self.patterns(at, std::slice::from_ref(at.as_ref()))).collect() },
+            permits: Permits {
+                claims: user.claims,
+                callees: user
+                    .callees
+                    .iter()
+                    .flat_map(|at| self.patterns(at, std::slice::from_ref(at.as_ref())))
+                    .collect(),
+            },
         }
     }
 
     fn no_context(&mut self, at: &Spanned<String>, plan: &Plan) {
         let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
         let message = format!("there is no dialplan context {:?}", at.as_ref());
-        let help = format!("{}contexts are the files in dialplans/: {}", suggestion(at.as_ref(), &names), names.join(", "));
+        let help = format!(
+            "{}contexts are the files in dialplans/: {}",
+            suggestion(at.as_ref(), &names),
+            names.join(", ")
+        );
         self.error(at, "config::context", message, help);
     }
 
@@ -407,10 +547,20 @@ impl Check {
             let text = at.as_ref();
             match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
                 Ok(net) if net.prefix_len() == 0 => {
-                    self.error(at, "config::allow", format!("{text:?} lets everyone in"), "name the trunk's addresses; identity is by address");
+                    self.error(
+                        at,
+                        "config::allow",
+                        format!("{text:?} lets everyone in"),
+                        "name the trunk's addresses; identity is by address",
+                    );
                 }
                 Ok(net) => nets.push(net),
-                Err(_) => self.error(at, "config::allow", format!("{text:?} is not an address or network"), "write \"192.0.2.12/32\""),
+                Err(_) => self.error(
+                    at,
+                    "config::allow",
+                    format!("{text:?} is not an address or network"),
+                    "write \"192.0.2.12/32\"",
+                ),
             }
         }
         nets
@@ -424,7 +574,10 @@ struct Names {
 
 impl Names {
     fn of(file: &schema::File) -> Names {
-        Names { users: file.user.keys().cloned().collect(), trunks: file.trunk.keys().cloned().collect() }
+        Names {
+            users: file.user.keys().cloned().collect(),
+            trunks: file.trunk.keys().cloned().collect(),
+        }
     }
 }
 
@@ -437,19 +590,29 @@ fn number(mut trunks: BTreeMap<String, Trunk>) -> BTreeMap<String, Trunk> {
 /// What was probably meant: at most two slips away, and not a wholly different word.
 fn suggestion(name: &str, known: &[&str]) -> String {
     let slips = |k: &&&str| strsim::osa_distance(k, name);
-    let best = known.iter().min_by_key(slips).filter(|k| slips(k) <= 2 && slips(k) < name.len().max(2) - 1);
+    let best = known
+        .iter()
+        .min_by_key(slips)
+        .filter(|k| slips(k) <= 2 && slips(k) < name.len().max(2) - 1);
     best.map(|b| format!("did you mean {b:?}? ")).unwrap_or_default()
 }
 
 /// serde's words in ours: what is unknown, what was meant, what there is.
 fn explain(source: &Source, span: std::ops::Range<usize>, message: &str) -> Problem {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), quoted.as_slice()) {
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), quoted.as_slice())
+    {
         let help = format!("{}all keys here: {}", suggestion(unknown, known), known.join(", "));
-        return Problem::at(source, span, "config::key", format!("unknown key `{unknown}`")).help(help);
+        return Problem::at(source, span, "config::key", format!("unknown key `{unknown}`"))
+            .help(help);
     }
-    let help = if message.starts_with("missing field") { "add it; every other key has a default" } else { "see the examples in README" };
-    Problem::at(source, span, "config::syntax", message.lines().collect::<Vec<_>>().join("; ")).help(help)
+    let help = if message.starts_with("missing field") {
+        "add it; every other key has a default"
+    } else {
+        "see the examples in README"
+    };
+    Problem::at(source, span, "config::syntax", message.lines().collect::<Vec<_>>().join("; "))
+        .help(help)
 }
 
 /// The address the default route leaves by; no packet is sent to find it.

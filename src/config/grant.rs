@@ -1,4 +1,5 @@
-//! What a token, or a web application's answer, says of a user who is not (only) written in the configuration.
+//! What a token, or a web application's answer, says of a user who is not (only) written in the
+//! configuration.
 
 use super::{Config, User};
 use crate::dialplan::{Pattern, Permits};
@@ -8,8 +9,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a user may do. Anything left out is as in `[user.…]` of that name, where there is one. A key nobody knows
-/// refuses the login: a misspelt `callees` must not open every number.
+/// What a user may do. Anything left out is as in `[user.…]` of that name, where there is one. A
+/// key nobody knows refuses the login: a misspelt `callees` must not open every number.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grant {
@@ -41,13 +42,22 @@ const MAX_TEXT: usize = 256;
 const MAX_LIST: usize = 100;
 
 impl Grant {
-    /// As [`user`](Self::user), of what somebody else says: no dialplan but those that were written.
+    /// As [`user`](Self::user), of what somebody else says: no dialplan but those that were
+    /// written.
     ///
     /// # Errors
     /// As [`user`](Self::user).
-    pub fn told(&self, name: &str, password: Secret, default_context: Option<&str>, config: &Config) -> Result<Arc<User>, String> {
+    pub fn told(
+        &self,
+        name: &str,
+        password: Secret,
+        default_context: Option<&str>,
+        config: &Config,
+    ) -> Result<Arc<User>, String> {
         match self.context.as_ref().filter(|c| c.starts_with('@')) {
-            Some(context) => Err(format!("{name} is given the context {context:?}, which does not exist")),
+            Some(context) => {
+                Err(format!("{name} is given the context {context:?}, which does not exist"))
+            }
             None => self.user(name, password, default_context, config),
         }
     }
@@ -56,18 +66,32 @@ impl Grant {
     ///
     /// # Errors
     /// Why nobody can be made of it.
-    pub fn user(&self, name: &str, password: Secret, default_context: Option<&str>, config: &Config) -> Result<Arc<User>, String> {
+    pub fn user(
+        &self,
+        name: &str,
+        password: Secret,
+        default_context: Option<&str>,
+        config: &Config,
+    ) -> Result<Arc<User>, String> {
         self.bounded()?;
         let base = config.users.get(name);
-        let context = self.context.as_deref().or(base.map(|u| u.context.as_str())).or(default_context);
-        let context = context.ok_or_else(|| format!("{name} is given no context, and there is no [user.{name}]"))?;
+        let context =
+            self.context.as_deref().or(base.map(|u| u.context.as_str())).or(default_context);
+        let context = context
+            .ok_or_else(|| format!("{name} is given no context, and there is no [user.{name}]"))?;
         if config.plan.context(context).is_none() {
             return Err(format!("{name} is given the context {context:?}, which does not exist"));
         }
-        let patterns = |list: &Vec<String>| list.iter().map(|t| Pattern::parse(t).map_err(|why| format!("callees {t:?}: {why}"))).collect::<Result<Vec<_>, _>>();
+        let patterns = |list: &Vec<String>| {
+            list.iter()
+                .map(|t| Pattern::parse(t).map_err(|why| format!("callees {t:?}: {why}")))
+                .collect::<Result<Vec<_>, _>>()
+        };
         let callees = match &self.callees {
             // An empty list allows nobody, not everybody.
-            Some(list) if list.is_empty() => return Err(format!("{name} is given an empty list of callees")),
+            Some(list) if list.is_empty() => {
+                return Err(format!("{name} is given an empty list of callees"));
+            }
             Some(list) => patterns(list)?,
             None => base.map(|u| u.permits.callees.clone()).unwrap_or_default(),
         };
@@ -75,13 +99,27 @@ impl Grant {
             name: name.to_owned(),
             password,
             did: self.did.clone().or_else(|| base.and_then(|u| u.did.clone())),
-            numbers: self.numbers.clone().or_else(|| base.map(|u| u.numbers.clone())).unwrap_or_default(),
-            display_name: self.display_name.clone().or_else(|| base.and_then(|u| u.display_name.clone())),
+            numbers: self
+                .numbers
+                .clone()
+                .or_else(|| base.map(|u| u.numbers.clone()))
+                .unwrap_or_default(),
+            display_name: self
+                .display_name
+                .clone()
+                .or_else(|| base.and_then(|u| u.display_name.clone())),
             context: context.to_owned(),
             max_calls: self.max_calls.or(base.and_then(|u| u.max_calls)),
             calls_per_second: self.calls_per_second.or(base.and_then(|u| u.calls_per_second)),
             refer: self.refer.or(base.map(|u| u.refer)).unwrap_or(false),
-            permits: Permits { claims: self.claims.clone().or_else(|| base.map(|u| u.permits.claims.clone())).unwrap_or_default(), callees },
+            permits: Permits {
+                claims: self
+                    .claims
+                    .clone()
+                    .or_else(|| base.map(|u| u.permits.claims.clone()))
+                    .unwrap_or_default(),
+                callees,
+            },
             tags: self.tags.clone(),
         }))
     }
@@ -91,8 +129,15 @@ impl Grant {
         if self.tags.len() > MAX_LIST || lists.clone().any(|l| l.len() > MAX_LIST) {
             return Err(format!("a list has more than {MAX_LIST} entries"));
         }
-        let texts = [&self.context, &self.did, &self.display_name].into_iter().flatten().chain(lists.flatten());
+        let texts = [&self.context, &self.did, &self.display_name]
+            .into_iter()
+            .flatten()
+            .chain(lists.flatten());
         let sound = |t: &&String| t.len() <= MAX_TEXT && !t.chars().any(char::is_control);
-        if texts.chain(self.tags.keys()).chain(self.tags.values()).all(|t| sound(&t)) { Ok(()) } else { Err(format!("a text has control characters, or more than {MAX_TEXT} bytes")) }
+        if texts.chain(self.tags.keys()).chain(self.tags.values()).all(|t| sound(&t)) {
+            Ok(())
+        } else {
+            Err(format!("a text has control characters, or more than {MAX_TEXT} bytes"))
+        }
     }
 }

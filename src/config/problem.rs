@@ -27,7 +27,12 @@ pub struct Problem {
 
 impl Problem {
     /// An error at a place.
-    pub fn at(source: &Source, span: Range<usize>, code: &'static str, message: impl Into<String>) -> Problem {
+    pub fn at(
+        source: &Source,
+        span: Range<usize>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Problem {
         Problem {
             code,
             message: message.into(),
@@ -41,7 +46,15 @@ impl Problem {
 
     /// An error without a place, such as a file that cannot be read.
     pub fn plain(code: &'static str, message: impl Into<String>) -> Problem {
-        Problem { code, message: message.into(), source: None, span: None, also: None, help: String::new(), warning: false }
+        Problem {
+            code,
+            message: message.into(),
+            source: None,
+            span: None,
+            also: None,
+            help: String::new(),
+            warning: false,
+        }
     }
 
     /// Adds the fix.
@@ -78,15 +91,20 @@ impl Problem {
 
     fn report(&self) -> Report {
         let severity = if self.warning { Severity::Warning } else { Severity::Error };
-        let mut diagnostic = MietteDiagnostic::new(self.message.clone()).with_code(self.code).with_severity(severity);
+        let mut diagnostic = MietteDiagnostic::new(self.message.clone())
+            .with_code(self.code)
+            .with_severity(severity);
         if !self.help.is_empty() {
             diagnostic = diagnostic.with_help(self.help.clone());
         }
         match (&self.source, &self.span) {
             (Some(source), Some(place)) => {
-                let label = |(span, label): &(Range<usize>, String)| LabeledSpan::new(Some(label.clone()), span.start, span.len().max(1));
+                let label = |(span, label): &(Range<usize>, String)| {
+                    LabeledSpan::new(Some(label.clone()), span.start, span.len().max(1))
+                };
                 let named = NamedSource::new(&source.name, source.text.to_string());
-                Report::new(diagnostic.with_labels(self.also.iter().chain([place]).map(label))).with_source_code(named)
+                Report::new(diagnostic.with_labels(self.also.iter().chain([place]).map(label)))
+                    .with_source_code(named)
             }
             _ => Report::new(diagnostic),
         }

@@ -1,6 +1,7 @@
 //! The files as written: serde shapes with spans, every key known, no meaning checked yet.
 //!
-//! What is said of a key here is what its user reads: `webtrunk schema` and the reference in the book are made of it.
+//! What is said of a key here is what its user reads: `webtrunk schema` and the reference in the
+//! book are made of it.
 
 mod dialplan;
 mod peers;
@@ -57,7 +58,8 @@ pub struct File {
 pub struct Server {
     /// The SIP domain users register in. The only key that must be there.
     pub domain: Option<Text>,
-    /// The address peers reach us at, such as "203.0.113.7". "auto", the default: the one the default route leaves by.
+    /// The address peers reach us at, such as "203.0.113.7". "auto", the default: the one the
+    /// default route leaves by.
     pub public_ip: Option<Text>,
     /// How long a stop waits for the calls that go on; "15m" where left out.
     pub drain_timeout: Option<Text>,
@@ -69,7 +71,8 @@ pub struct Server {
 pub struct Web {
     /// Where it listens, such as ":443"; ":8088" where left out.
     pub listen: Option<Text>,
-    /// "off" (the default), "local" (an own authority beside this file) or { cert = "…", key = "…" }.
+    /// "off" (the default), "local" (an own authority beside this file) or { cert = "…", key = "…"
+    /// }.
     pub tls: Option<Spanned<Tls>>,
     /// Pages of other origins that may connect, such as "https://shop.example.com".
     pub origins: Vec<Text>,
@@ -122,14 +125,15 @@ pub struct Media {
     pub ports: Option<Text>,
     /// UDP port of all browsers; one for each worker, counted up. 8088 where left out.
     pub browser_port: Option<u16>,
-    /// Browsers whose network lets no UDP out may come to the same port number over TCP (RFC 6544); true where left out.
+    /// Browsers whose network lets no UDP out may come to the same port number over TCP (RFC 6544);
+    /// true where left out.
     pub ice_tcp: Option<bool>,
     /// Media threads; one for each core, 8 at most, where left out.
     pub workers: Option<Spanned<usize>>,
     /// Codecs of browsers in order of preference: "opus", "g722", "pcmu", "pcma".
     pub codecs: Vec<Text>,
-    /// Opus encoder's complexity, 0 to 10; 1 where left out, for more is hardly heard and costs two to five times as
-    /// much CPU. Load lowers it by itself.
+    /// Opus encoder's complexity, 0 to 10; 1 where left out, for more is hardly heard and costs two
+    /// to five times as much CPU. Load lowers it by itself.
     pub complexity: Option<Spanned<u8>>,
 }
 
@@ -175,7 +179,8 @@ pub struct Api {
 pub struct Token {
     /// SHA-256 of the token, 64 hexadecimal digits.
     pub sha256: Text,
-    /// "read" (the default), "write" (end and start calls, make credentials) or "admin" (everything).
+    /// "read" (the default), "write" (end and start calls, make credentials) or "admin"
+    /// (everything).
     pub scope: Option<Text>,
 }
 
@@ -193,7 +198,8 @@ pub struct Auth {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
-    /// The keys (RFC 7517): an https URL, read again every ten minutes and whenever an unknown key is named; or a file.
+    /// The keys (RFC 7517): an https URL, read again every ten minutes and whenever an unknown key
+    /// is named; or a file.
     pub jwks: Text,
     /// What the token's `aud` must name.
     pub audience: String,
@@ -236,7 +242,8 @@ pub struct Metrics {
     pub listen: Option<Text>,
 }
 
-/// Traces for OpenTelemetry: one a call, sent when it has ended. Needs a build with the feature `otlp`.
+/// Traces for OpenTelemetry: one a call, sent when it has ended. Needs a build with the feature
+/// `otlp`.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {

@@ -15,17 +15,29 @@ pub fn read(path: &Path) -> Result<Arc<[i16]>, String> {
     let mut reader = hound::WavReader::open(path).map_err(|e| format!("cannot read it: {e}"))?;
     let spec = reader.spec();
     if spec.sample_format != hound::SampleFormat::Int || spec.bits_per_sample != 16 {
-        return Err(format!("it holds {}-bit {:?} samples, 16-bit integers are needed", spec.bits_per_sample, spec.sample_format));
+        return Err(format!(
+            "it holds {}-bit {:?} samples, 16-bit integers are needed",
+            spec.bits_per_sample, spec.sample_format
+        ));
     }
     if !spec.sample_rate.is_multiple_of(NARROW) || spec.sample_rate > 48_000 {
-        return Err(format!("its rate is {} Hz; 8000, 16000, 24000, 32000 or 48000 are read", spec.sample_rate));
+        return Err(format!(
+            "its rate is {} Hz; 8000, 16000, 24000, 32000 or 48000 are read",
+            spec.sample_rate
+        ));
     }
     if reader.duration() > MAX_SECONDS * spec.sample_rate {
         return Err("it is longer than ten minutes".into());
     }
-    let samples: Vec<i16> = reader.samples::<i16>().collect::<Result<_, _>>().map_err(|e| format!("cannot read it: {e}"))?;
+    let samples: Vec<i16> = reader
+        .samples::<i16>()
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("cannot read it: {e}"))?;
     let channels = usize::from(spec.channels).max(1);
-    let mono: Vec<f32> = samples.chunks(channels).map(|c| c.iter().map(|s| f32::from(*s)).sum::<f32>() / channels as f32).collect();
+    let mono: Vec<f32> = samples
+        .chunks(channels)
+        .map(|c| c.iter().map(|s| f32::from(*s)).sum::<f32>() / channels as f32)
+        .collect();
     Ok(decimate(&mono, (spec.sample_rate / NARROW) as usize).into())
 }
 
@@ -43,9 +55,17 @@ fn decimate(samples: &[f32], factor: usize) -> Vec<i16> {
     };
     let taps: Vec<f32> = (-half..=half).map(tap).collect();
     let gain: f32 = taps.iter().sum();
-    let at = |n: isize| usize::try_from(n).ok().and_then(|n| samples.get(n)).copied().unwrap_or(0.0);
-    (0..samples.len()).step_by(factor).map(|centre| {
-        let sum: f32 = taps.iter().enumerate().map(|(n, t)| t * at(centre as isize + n as isize - half)).sum();
-        (sum / gain).clamp(-32_768.0, 32_767.0) as i16
-    }).collect()
+    let at =
+        |n: isize| usize::try_from(n).ok().and_then(|n| samples.get(n)).copied().unwrap_or(0.0);
+    (0..samples.len())
+        .step_by(factor)
+        .map(|centre| {
+            let sum: f32 = taps
+                .iter()
+                .enumerate()
+                .map(|(n, t)| t * at(centre as isize + n as isize - half))
+                .sum();
+            (sum / gain).clamp(-32_768.0, 32_767.0) as i16
+        })
+        .collect()
 }

@@ -8,7 +8,8 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const USUAL_WEEK: i64 = 20_094;
 const MINUTES: u16 = 24 * 60;
 
-/// Days of the week, a bit each from Monday, and minutes of the day; `to` before `from` goes past midnight.
+/// Days of the week, a bit each from Monday, and minutes of the day; `to` before `from` goes past
+/// midnight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Span {
     days: u8,
@@ -27,13 +28,25 @@ pub struct Hours {
 }
 
 impl Hours {
-    /// Hours of `zone`; `open` holds texts such as `Mon-Fri 08:00-18:00`, `closed` dates such as `2026-12-25`.
+    /// Hours of `zone`; `open` holds texts such as `Mon-Fri 08:00-18:00`, `closed` dates such as
+    /// `2026-12-25`.
     ///
     /// # Errors
     /// The first text that is none, and why.
-    pub fn new(name: &str, zone: TimeZone, open: &[String], closed: &[String]) -> Result<Hours, String> {
-        let open = open.iter().map(|text| span(text).ok_or_else(|| format!("{text:?} are no hours"))).collect::<Result<_, _>>()?;
-        let closed = closed.iter().map(|text| date(text).ok_or_else(|| format!("{text:?} is no date"))).collect::<Result<_, _>>()?;
+    pub fn new(
+        name: &str,
+        zone: TimeZone,
+        open: &[String],
+        closed: &[String],
+    ) -> Result<Hours, String> {
+        let open = open
+            .iter()
+            .map(|text| span(text).ok_or_else(|| format!("{text:?} are no hours")))
+            .collect::<Result<_, _>>()?;
+        let closed = closed
+            .iter()
+            .map(|text| date(text).ok_or_else(|| format!("{text:?} is no date")))
+            .collect::<Result<_, _>>()?;
         Ok(Hours { name: name.to_owned(), zone, open, closed })
     }
 
@@ -43,12 +56,16 @@ impl Hours {
         let local = moment.to_zoned(self.zone.clone());
         let day = local.weekday().to_monday_zero_offset() as u8;
         let minute = local.hour() as u16 * 60 + local.minute() as u16;
-        let is_closed = |date: jiff::civil::Date| self.closed.contains(&(date.year(), date.month(), date.day()));
+        let is_closed = |date: jiff::civil::Date| {
+            self.closed.contains(&(date.year(), date.month(), date.day()))
+        };
         let yesterday = local.date().yesterday().ok();
         self.open.iter().any(|span| {
             let on = |day: u8| span.days & (1 << day) != 0;
             if span.from < span.to {
-                return on(day) && (span.from..span.to).contains(&minute) && !is_closed(local.date());
+                return on(day)
+                    && (span.from..span.to).contains(&minute)
+                    && !is_closed(local.date());
             }
             let evening = on(day) && minute >= span.from && !is_closed(local.date());
             let night = on((day + 6) % 7) && minute < span.to && !yesterday.is_some_and(is_closed);
@@ -56,19 +73,28 @@ impl Hours {
         })
     }
 
-    /// Whether somebody among `these` is open whenever `other` is; no hours are always open. Looked at minute by
-    /// minute over a week, and on the days any of them is closed.
+    /// Whether somebody among `these` is open whenever `other` is; no hours are always open. Looked
+    /// at minute by minute over a week, and on the days any of them is closed.
     pub fn cover(these: &[Option<&Hours>], other: Option<&Hours>) -> bool {
         if these.iter().any(Option::is_none) || (other.is_some() && these.contains(&other)) {
             return true;
         }
         let these: Vec<&Hours> = these.iter().copied().flatten().collect();
-        let minutes_of = |day: i64| (0..i64::from(MINUTES)).map(move |m| ((day * i64::from(MINUTES) + m) * 60) as u64);
-        let special = these.iter().flat_map(|h| &h.closed).filter_map(|(y, m, d)| jiff::civil::Date::new(*y, *m, *d).ok());
-        let special = special.filter_map(|d| Some(d.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second() / 86_400)).flat_map(|d| d - 1..=d + 1);
+        let minutes_of = |day: i64| {
+            (0..i64::from(MINUTES)).map(move |m| ((day * i64::from(MINUTES) + m) * 60) as u64)
+        };
+        let special = these
+            .iter()
+            .flat_map(|h| &h.closed)
+            .filter_map(|(y, m, d)| jiff::civil::Date::new(*y, *m, *d).ok());
+        let special = special
+            .filter_map(|d| Some(d.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second() / 86_400))
+            .flat_map(|d| d - 1..=d + 1);
         // A week without a change of the clocks in most of the world.
         let week = USUAL_WEEK..USUAL_WEEK + 7;
-        week.chain(special).flat_map(minutes_of).all(|unix| other.is_some_and(|o| !o.is_open(unix)) || these.iter().any(|h| h.is_open(unix)))
+        week.chain(special).flat_map(minutes_of).all(|unix| {
+            other.is_some_and(|o| !o.is_open(unix)) || these.iter().any(|h| h.is_open(unix))
+        })
     }
 }
 
@@ -101,7 +127,11 @@ fn weekdays(text: &str) -> Option<u8> {
 
 fn minute(text: &str) -> Option<u16> {
     let (hour, minute) = text.trim().split_once(':')?;
-    let minutes = hour.parse::<u16>().ok()?.checked_mul(60)?.checked_add(minute.parse::<u16>().ok().filter(|m| *m < 60)?)?;
+    let minutes = hour
+        .parse::<u16>()
+        .ok()?
+        .checked_mul(60)?
+        .checked_add(minute.parse::<u16>().ok().filter(|m| *m < 60)?)?;
     (minutes <= MINUTES).then_some(minutes)
 }
 
@@ -111,7 +141,12 @@ mod tests {
 
     fn hours(open: &[&str], closed: &[&str]) -> Result<Hours, String> {
         let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
-        Hours::new("x", TimeZone::get("America/Los_Angeles").expect("a zone"), &texts(open), &texts(closed))
+        Hours::new(
+            "x",
+            TimeZone::get("America/Los_Angeles").expect("a zone"),
+            &texts(open),
+            &texts(closed),
+        )
     }
 
     fn at(text: &str) -> u64 {
@@ -120,15 +155,16 @@ mod tests {
 
     #[test]
     fn a_week_has_its_hours_in_its_own_zone_and_summer_moves_them() {
-        let office = hours(&["Mon-Fri 08:00-18:00", "Sat 10:00-14:00"], &["2026-12-25"]).expect("hours");
+        let office =
+            hours(&["Mon-Fri 08:00-18:00", "Sat 10:00-14:00"], &["2026-12-25"]).expect("hours");
         for (moment, open) in [
-            ("2026-11-20T17:01:00Z", true),   // Friday 09:01
-            ("2026-11-20T15:59:00Z", false),  // 07:59
-            ("2026-11-21T02:00:00Z", false),  // Friday 18:00
-            ("2026-11-21T19:00:00Z", true),   // Saturday 11:00
-            ("2026-11-22T19:00:00Z", false),  // Sunday
-            ("2026-07-20T15:01:00Z", true),   // summer, 08:01
-            ("2026-12-25T18:00:00Z", false),  // a Friday that is none
+            ("2026-11-20T17:01:00Z", true),  // Friday 09:01
+            ("2026-11-20T15:59:00Z", false), // 07:59
+            ("2026-11-21T02:00:00Z", false), // Friday 18:00
+            ("2026-11-21T19:00:00Z", true),  // Saturday 11:00
+            ("2026-11-22T19:00:00Z", false), // Sunday
+            ("2026-07-20T15:01:00Z", true),  // summer, 08:01
+            ("2026-12-25T18:00:00Z", false), // a Friday that is none
         ] {
             assert_eq!(office.is_open(at(moment)), open, "{moment}");
         }
@@ -139,14 +175,29 @@ mod tests {
         let night = hours(&["Fri 22:00-06:00"], &[]).expect("hours");
         assert!(night.is_open(at("2026-11-21T07:00:00Z")), "Friday 23:00");
         assert!(night.is_open(at("2026-11-21T13:59:00Z")), "Saturday 05:59");
-        assert!(!night.is_open(at("2026-11-21T14:00:00Z")) && !night.is_open(at("2026-11-20T13:00:00Z")));
+        assert!(
+            !night.is_open(at("2026-11-21T14:00:00Z"))
+                && !night.is_open(at("2026-11-20T13:00:00Z"))
+        );
         assert!(hours(&["daily 00:00-24:00"], &[]).expect("hours").is_open(0));
-        assert!(hours(&["Sat-Mon 09:00-10:00"], &[]).expect("hours").is_open(at("2026-11-23T17:30:00Z")), "a week goes round");
+        assert!(
+            hours(&["Sat-Mon 09:00-10:00"], &[])
+                .expect("hours")
+                .is_open(at("2026-11-23T17:30:00Z")),
+            "a week goes round"
+        );
     }
 
     #[test]
     fn what_is_no_time_is_told() {
-        for wrong in ["Mon 8-18", "Funday 08:00-18:00", "Mon", "Mon 08:00-25:00", "Mon 08:60-09:00", "Mon 08:00-08:00"] {
+        for wrong in [
+            "Mon 8-18",
+            "Funday 08:00-18:00",
+            "Mon",
+            "Mon 08:00-25:00",
+            "Mon 08:60-09:00",
+            "Mon 08:00-08:00",
+        ] {
             assert!(hours(&[wrong], &[]).expect_err(wrong).contains(wrong));
         }
         assert!(hours(&[], &["25.12."]).is_err());

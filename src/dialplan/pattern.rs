@@ -1,4 +1,5 @@
-//! Number patterns in Asterisk's letters: X 0-9, Z 1-9, N 2-9, `[1-5a]` a set, a last `.` one or more of anything.
+//! Number patterns in Asterisk's letters: X 0-9, Z 1-9, N 2-9, `[1-5a]` a set, a last `.` one or
+//! more of anything.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,13 +23,16 @@ impl Piece {
         }
     }
 
-    /// Every character that makes a difference to any pattern; one of the rest stands for all of them.
+    /// Every character that makes a difference to any pattern; one of the rest stands for all of
+    /// them.
     fn characters(&self) -> Vec<char> {
         match self {
             Piece::Literal(l) => vec![*l],
             Piece::Range(from, to) => (*from..=*to).collect(),
             Piece::Set(set) => set.iter().flat_map(|(from, to)| *from..=*to).collect(),
-            Piece::Rest => ('0'..='9').chain("+*#".chars()).chain('a'..='z').chain(['\u{fffd}']).collect(),
+            Piece::Rest => {
+                ('0'..='9').chain("+*#".chars()).chain('a'..='z').chain(['\u{fffd}']).collect()
+            }
         }
     }
 
@@ -36,7 +40,10 @@ impl Piece {
         match self {
             Piece::Literal(l) => l.to_string(),
             Piece::Range(from, to) => format!("{from}-{to}"),
-            Piece::Set(set) => set.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect(),
+            Piece::Set(set) => set
+                .iter()
+                .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") })
+                .collect(),
             Piece::Rest => "anything".into(),
         }
     }
@@ -65,7 +72,11 @@ impl Pattern {
                 '.' if chars.peek().is_none() => Piece::Rest,
                 '.' => return Err("a \".\" may stand only at the end".into()),
                 '[' => Piece::Set(set(&mut chars)?),
-                ' ' | '(' | ')' => return Err(format!("{c:?} cannot match: numbers are compared without separators")),
+                ' ' | '(' | ')' => {
+                    return Err(format!(
+                        "{c:?} cannot match: numbers are compared without separators"
+                    ));
+                }
                 c => Piece::Literal(c),
             });
         }
@@ -80,7 +91,13 @@ impl Pattern {
         let chars: Vec<char> = number.chars().collect();
         for (at, piece) in self.pieces.iter().enumerate() {
             match chars.get(at) {
-                None => return Some(format!("number ends after {} of {} characters", chars.len(), self.pieces.len())),
+                None => {
+                    return Some(format!(
+                        "number ends after {} of {} characters",
+                        chars.len(),
+                        self.pieces.len()
+                    ));
+                }
                 Some(_) if *piece == Piece::Rest => return None,
                 Some(c) if !piece.takes(*c) => {
                     return Some(format!("character {} is {c}, not {}", at + 1, piece.describe()));
@@ -88,10 +105,13 @@ impl Pattern {
                 Some(_) => {}
             }
         }
-        (chars.len() > self.pieces.len()).then(|| format!("number has {} characters, pattern {}", chars.len(), self.pieces.len()))
+        (chars.len() > self.pieces.len()).then(|| {
+            format!("number has {} characters, pattern {}", chars.len(), self.pieces.len())
+        })
     }
 
-    /// A number this one takes and none of `others` does; nothing where together they take all of them.
+    /// A number this one takes and none of `others` does; nothing where together they take all of
+    /// them.
     pub fn escapes(&self, others: &[&Pattern]) -> Option<String> {
         // One character beyond the longest is as good as any number of them.
         let longest = others.iter().chain([&self]).map(|p| p.pieces.len()).max().unwrap_or(0) + 1;
@@ -110,17 +130,35 @@ impl Pattern {
     }
 
     /// Walks on from `number`, which of `others` only those `alive` fit so far.
-    fn escape(&self, number: String, alive: Vec<usize>, others: &[&Pattern], longest: usize, seen: &mut HashSet<(usize, Vec<usize>)>) -> Option<String> {
+    fn escape(
+        &self,
+        number: String,
+        alive: Vec<usize>,
+        others: &[&Pattern],
+        longest: usize,
+        seen: &mut HashSet<(usize, Vec<usize>)>,
+    ) -> Option<String> {
         let at = number.chars().count();
         if at > longest || !seen.insert((at, alive.clone())) {
             return None;
         }
-        if self.mismatch(&number).is_none() && alive.iter().all(|n| others[*n].mismatch(&number).is_some()) {
+        if self.mismatch(&number).is_none()
+            && alive.iter().all(|n| others[*n].mismatch(&number).is_some())
+        {
             return Some(number);
         }
         let piece = self.piece_at(at)?;
-        let fits = |c: char| alive.iter().copied().filter(|n| others[*n].piece_at(at).is_some_and(|p| p.takes(c))).collect::<Vec<_>>();
-        piece.characters().into_iter().find_map(|c| self.escape(format!("{number}{c}"), fits(c), others, longest, seen))
+        let fits = |c: char| {
+            alive
+                .iter()
+                .copied()
+                .filter(|n| others[*n].piece_at(at).is_some_and(|p| p.takes(c)))
+                .collect::<Vec<_>>()
+        };
+        piece
+            .characters()
+            .into_iter()
+            .find_map(|c| self.escape(format!("{number}{c}"), fits(c), others, longest, seen))
     }
 
     /// What the character at `at` must be; a "." goes on for ever.
@@ -133,10 +171,17 @@ fn set(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Vec<(char
     let mut set = Vec::new();
     while let Some(c) = chars.next() {
         if c == ']' {
-            return if set.is_empty() { Err("an empty [] matches nothing".into()) } else { Ok(set) };
+            return if set.is_empty() {
+                Err("an empty [] matches nothing".into())
+            } else {
+                Ok(set)
+            };
         }
         let to = match chars.next_if_eq(&'-') {
-            Some(_) => chars.next().filter(|t| *t != ']' && *t >= c).ok_or("a range in [] must go upwards")?,
+            Some(_) => chars
+                .next()
+                .filter(|t| *t != ']' && *t >= c)
+                .ok_or("a range in [] must go upwards")?,
             None => c,
         };
         set.push((c, to));
@@ -172,7 +217,9 @@ mod tests {
             assert!(pattern(text).mismatch(no).is_some(), "{text} {no}");
         }
         assert_eq!(pattern("+1900X").mismatch("+1206").unwrap(), "character 3 is 2, not 9");
-        assert!(["", "1.2", "[", "[]", "[9-1]", "(206)"].iter().all(|t| Pattern::parse(t).is_err()));
+        assert!(
+            ["", "1.2", "[", "[]", "[9-1]", "(206)"].iter().all(|t| Pattern::parse(t).is_err())
+        );
     }
 
     #[test]
@@ -182,13 +229,18 @@ mod tests {
             pattern(narrow).escapes(&others.iter().collect::<Vec<_>>())
         };
         assert_eq!(escapes("+1900NXXXXXX", &["+1NXXNXXXXXX"]), None);
-        assert!(escapes("+1NXXNXXXXXX", &["+1900NXXXXXX"]).is_some_and(|n| !n.starts_with("+1900")));
+        assert!(
+            escapes("+1NXXNXXXXXX", &["+1900NXXXXXX"]).is_some_and(|n| !n.starts_with("+1900"))
+        );
         assert_eq!(escapes("911", &["."]), None);
         assert_eq!(escapes("9X.", &["91"]).as_deref().map(|n| n.starts_with('9')), Some(true));
         assert_eq!(escapes("9X", &["9[0-4]", "9[5-9]"]), None, "two take them together");
         assert_eq!(escapes("9X", &["9[0-4]", "9[6-9]"]).as_deref(), Some("95"));
         assert_eq!(escapes("+Z.", &["+[1-5].", "+[6-9]X."]).as_deref(), Some("+60"));
         assert_eq!(escapes(".", &["X.", "X"]).as_deref(), Some("+"));
-        assert!(escapes("+NXXXXXXXXXXXXX.", &["+2.", "+3XX.", "+[4-8]XXXXXXX"]).is_some(), "long ones end too");
+        assert!(
+            escapes("+NXXXXXXXXXXXXX.", &["+2.", "+3XX.", "+[4-8]XXXXXXX"]).is_some(),
+            "long ones end too"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the recorder is told of each turn: the message that came, those that went, media's news, notes.
+//! What the recorder is told of each turn: the message that came, those that went, media's news,
+//! notes.
 
 use super::{FlowKind, Gateway, Input};
 use crate::call::{CallId, Output};
@@ -22,11 +23,20 @@ pub(super) enum Heard {
 pub(super) fn heard(input: &Input) -> Option<Heard> {
     match input {
         Input::Received { hop, message, .. } => {
-            let outside = matches!(message.method(), Method::Register | Method::Options | Method::Message | Method::Subscribe | Method::Publish);
+            let outside = matches!(
+                message.method(),
+                Method::Register
+                    | Method::Options
+                    | Method::Message
+                    | Method::Subscribe
+                    | Method::Publish
+            );
             (!outside).then(|| Heard::Message(*hop, message.clone()))
         }
         Input::Media { notice: Notice::Media(MediaEvent::Quality { .. }), .. } => None,
-        Input::Media { session, notice: Notice::Media(event) } => Some(Heard::Media(CallId(*session), event.clone())),
+        Input::Media { session, notice: Notice::Media(event) } => {
+            Some(Heard::Media(CallId(*session), event.clone()))
+        }
         _ => None,
     }
 }
@@ -111,7 +121,10 @@ impl Gateway {
             return format!("browser {}", state.user.as_deref().unwrap_or("?"));
         }
         let remote = self.remote_of(hop);
-        remote.and_then(|r| self.trunk_of(r)).or_else(|| self.trunk_by_hop(call, hop)).unwrap_or_else(|| remote.map_or(hop.to_string(), |r| r.to_string()))
+        remote
+            .and_then(|r| self.trunk_of(r))
+            .or_else(|| self.trunk_by_hop(call, hop))
+            .unwrap_or_else(|| remote.map_or(hop.to_string(), |r| r.to_string()))
     }
 
     /// A trunk we call at an address no allow-list of it names.

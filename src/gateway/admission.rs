@@ -1,4 +1,5 @@
-//! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave nothing behind.
+//! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave
+//! nothing behind.
 
 use crate::config::{Config, User};
 use crate::errors::Code;
@@ -11,8 +12,8 @@ use crate::sip::transaction::{Flow, Hop};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What is known of a flow.
@@ -29,7 +30,12 @@ pub struct FlowState {
 }
 
 /// What a user may do: as its login on this flow said, else as it is configured.
-pub fn account(flows: &IdMap<Flow, FlowState>, config: &Config, user: &str, flow: Option<Flow>) -> Option<Arc<User>> {
+pub fn account(
+    flows: &IdMap<Flow, FlowState>,
+    config: &Config,
+    user: &str,
+    flow: Option<Flow>,
+) -> Option<Arc<User>> {
     let own = flow.and_then(|flow| flows.get(&flow)?.account.clone());
     own.or_else(|| config.users.get(user).cloned())
 }
@@ -78,7 +84,9 @@ const MAX_REMEMBERED: usize = 10_000;
 pub enum Admitted {
     User(String),
     /// Ask for credentials.
-    Challenge { stale: bool },
+    Challenge {
+        stale: bool,
+    },
     Refused(Reject),
     /// Somebody else knows whether there is such a user.
     Unasked(String),
@@ -131,13 +139,20 @@ impl Admission {
     /// The refusal for a source that has guessed too often this minute.
     pub fn braked(&mut self, now: Instant, source: IpAddr) -> Option<Reject> {
         let seconds = self.seconds(now);
-        if seconds / 60 != self.minute || self.by_source.len() > MAX_REMEMBERED || self.by_user.len() > MAX_REMEMBERED {
+        if seconds / 60 != self.minute
+            || self.by_source.len() > MAX_REMEMBERED
+            || self.by_user.len() > MAX_REMEMBERED
+        {
             self.minute = seconds / 60;
             self.by_source.clear();
             self.by_user.clear();
         }
         let locked = self.by_source.get(&source).is_some_and(|n| *n >= GUESSES_PER_SOURCE);
-        locked.then(|| Reject::new(403, "too many wrong passwords from this address").code(Code::LOCKED_OUT).retry_after(60))
+        locked.then(|| {
+            Reject::new(403, "too many wrong passwords from this address")
+                .code(Code::LOCKED_OUT)
+                .retry_after(60)
+        })
     }
 
     /// Somebody at `source` guessed wrong.
@@ -147,7 +162,13 @@ impl Admission {
     }
 
     /// Judges a request's credentials; `known` finds the password of a name.
-    pub fn judge(&mut self, now: Instant, source: IpAddr, request: &Message, known: impl Fn(&str) -> Known) -> Admitted {
+    pub fn judge(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        request: &Message,
+        known: impl Fn(&str) -> Known,
+    ) -> Admitted {
         if let Some(braked) = self.braked(now, source) {
             return Admitted::Refused(braked);
         }
@@ -174,7 +195,9 @@ impl Admission {
             Err(Refused::Wrong) if unasked.get() => Admitted::Unasked(claimed_user(request)),
             Err(Refused::Wrong) => {
                 self.wrong(source, &claimed_user(request));
-                Admitted::Refused(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
+                Admitted::Refused(
+                    Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED),
+                )
             }
         }
     }
@@ -193,6 +216,8 @@ impl Admission {
 /// The user a request's credentials claim; cut, because it is a stranger's text.
 pub fn claimed_user(request: &Message) -> String {
     let credentials = request.header(crate::sip::HeaderName::Authorization);
-    let user = credentials.and_then(crate::sip::header::DigestParams::parse).and_then(|d| d.get("username"));
+    let user = credentials
+        .and_then(crate::sip::header::DigestParams::parse)
+        .and_then(|d| d.get("username"));
     user.unwrap_or("?").chars().take(64).collect()
 }

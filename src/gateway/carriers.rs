@@ -1,8 +1,9 @@
-//! Trunks between calls: OPTIONS probes, our registrations with them, DNS answers, connections that are wedged.
+//! Trunks between calls: OPTIONS probes, our registrations with them, DNS answers, connections that
+//! are wedged.
 
 use super::Gateway;
-use crate::call::desk::{Waiter, Waiting};
 use crate::call::Output;
+use crate::call::desk::{Waiter, Waiting};
 use crate::config::Trunk;
 use crate::locate::{Answer, Located, Query, Target};
 use crate::observe::Note;
@@ -32,10 +33,19 @@ impl Gateway {
         };
         let Some(trunk) = self.config.trunks.get(&name).cloned() else { return };
         let uri = match registrar {
-            Some(n) => self.trunks.get(&name).and_then(|t| t.registrations.get(n)).map(|r| r.registrar.clone()),
+            Some(n) => self
+                .trunks
+                .get(&name)
+                .and_then(|t| t.registrations.get(n))
+                .map(|r| r.registrar.clone()),
             None => trunk.uri.clone(),
         };
-        let bound = self.trunks.get(&name).and_then(|t| t.bound.as_ref()).map(|b| b.hop).filter(|_| registrar.is_none());
+        let bound = self
+            .trunks
+            .get(&name)
+            .and_then(|t| t.bound.as_ref())
+            .map(|b| b.hop)
+            .filter(|_| registrar.is_none());
         let found = match (bound, uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
@@ -69,7 +79,8 @@ impl Gateway {
         let hop = desk.alias_of(&trunk.name, hop);
         let (branch, via) = desk.via(hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
-        let own = desk.remote_ip(hop).map_or(desk.config.domain.clone(), |ip| host_of(desk.local_ip(ip)));
+        let own =
+            desk.remote_ip(hop).map_or(desk.config.domain.clone(), |ip| host_of(desk.local_ip(ip)));
         let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
         options.put(HeaderName::Via, via);
         options.put(HeaderName::MaxForwards, 70);
@@ -81,23 +92,44 @@ impl Gateway {
         options.put(HeaderName::Accept, "application/sdp");
         options.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
         let client = desk.request(Method::Options, &branch, hop, options.end());
-        desk.clients.insert(client, Waiting::Trunk { name: trunk.name.clone(), registrar: None, hop });
+        desk.clients
+            .insert(client, Waiting::Trunk { name: trunk.name.clone(), registrar: None, hop });
     }
 
-    fn send_register(&mut self, now: Instant, trunk: &Trunk, n: usize, hop: Hop, out: &mut Vec<Output>) {
+    fn send_register(
+        &mut self,
+        now: Instant,
+        trunk: &Trunk,
+        n: usize,
+        hop: Hop,
+        out: &mut Vec<Output>,
+    ) {
         let (Some(user), Some(password)) = (&trunk.username, &trunk.password) else { return };
         let mut desk = super::desk!(self, now, out);
         let (branch, via) = desk.via(hop);
         let (tag, cnonce, fresh) = (desk.token(), desk.token(), desk.token());
         let contact = contact_for(&desk, trunk, hop);
-        let Some(registration) = desk.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n)) else { return };
+        let Some(registration) =
+            desk.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
+        else {
+            return;
+        };
         if registration.call_id.is_empty() {
             registration.call_id = fresh;
-            registration.answering = crate::sip::digest::Answering::for_realm(trunk.realm.as_deref());
+            registration.answering =
+                crate::sip::digest::Answering::for_realm(trunk.realm.as_deref());
         }
-        let uri = format!("{}:{}", if registration.registrar.secure { "sips" } else { "sip" }, registration.registrar.address());
+        let uri = format!(
+            "{}:{}",
+            if registration.registrar.secure { "sips" } else { "sip" },
+            registration.registrar.address()
+        );
         let (cseq, expires) = registration.sending();
-        let own_domain = trunk.identity.from_domain.clone().unwrap_or_else(|| registration.registrar.host_port());
+        let own_domain = trunk
+            .identity
+            .from_domain
+            .clone()
+            .unwrap_or_else(|| registration.registrar.host_port());
         let aor = format!("<sip:{}@{own_domain}>", escape_user(user));
         let mut request = Writer::request(Method::Register, &uri);
         request.put(HeaderName::Via, via);
@@ -111,15 +143,30 @@ impl Gateway {
         request.put(HeaderName::Supported, "path");
         request.put(HeaderName::Allow, ALLOW);
         request.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
-        if let Some((name, value)) = registration.answering.credentials(user, password.reveal(), &uri, Method::Register, &cnonce) {
+        if let Some((name, value)) = registration.answering.credentials(
+            user,
+            password.reveal(),
+            &uri,
+            Method::Register,
+            &cnonce,
+        ) {
             request.put(name, value);
         }
         let client = desk.request(Method::Register, &branch, hop, request.end());
-        desk.clients.insert(client, Waiting::Trunk { name: trunk.name.clone(), registrar: Some(n), hop });
+        desk.clients
+            .insert(client, Waiting::Trunk { name: trunk.name.clone(), registrar: Some(n), hop });
     }
 
     /// A response, or none, to a probe or registration.
-    pub(super) fn carrier_answered(&mut self, now: Instant, name: &str, registrar: Option<usize>, hop: Hop, message: Option<&Message>, out: &mut Vec<Output>) {
+    pub(super) fn carrier_answered(
+        &mut self,
+        now: Instant,
+        name: &str,
+        registrar: Option<usize>,
+        hop: Hop,
+        message: Option<&Message>,
+        out: &mut Vec<Output>,
+    ) {
         match message {
             Some(_) => self.locator.alive(hop),
             None => {
@@ -129,31 +176,53 @@ impl Gateway {
         }
         match (registrar, message) {
             (None, Some(message)) if message.status() < 200 => {}
-            // Any answer shows life, a 404 or 405 too; 408 and 503 are what a proxy says of a dead server.
+            // Any answer shows life, a 404 or 405 too; 408 and 503 are what a proxy says of a dead
+            // server.
             (None, Some(message)) if matches!(message.status(), 408 | 503) => {
-                self.probe_missed(now, name, format!("OPTIONS is answered {}", message.status()), out);
+                self.probe_missed(
+                    now,
+                    name,
+                    format!("OPTIONS is answered {}", message.status()),
+                    out,
+                );
             }
             (None, Some(_)) => self.trunk_lives(now, name, out),
-            (None, None) => self.probe_missed(now, name, format!("no answer to OPTIONS ({hop}): is it open from here?"), out),
+            (None, None) => self.probe_missed(
+                now,
+                name,
+                format!("no answer to OPTIONS ({hop}): is it open from here?"),
+                out,
+            ),
             (Some(n), Some(message)) => self.registration_answered(now, name, n, hop, message, out),
-            (Some(n), None) => self.registration_failed(now, name, n, format!("no answer to REGISTER ({hop})"), out),
+            (Some(n), None) => self.registration_failed(
+                now,
+                name,
+                n,
+                format!("no answer to REGISTER ({hop})"),
+                out,
+            ),
         }
     }
 
     /// A trunk answered something.
     pub(super) fn trunk_lives(&mut self, now: Instant, name: &str, out: &mut Vec<Output>) {
-        if let Some(Change::Up { was_down_for }) = self.trunks.get_mut(name).and_then(|t| t.answered(now)) {
+        if let Some(Change::Up { was_down_for }) =
+            self.trunks.get_mut(name).and_then(|t| t.answered(now))
+        {
             out.push(Output::Note(Note::TrunkUp { trunk: name.to_owned(), after: was_down_for }));
         }
     }
 
     fn probe_missed(&mut self, now: Instant, name: &str, why: String, out: &mut Vec<Output>) {
-        if let Some(Change::Down { why }) = self.trunks.get_mut(name).and_then(|t| t.missed(now, why)) {
+        if let Some(Change::Down { why }) =
+            self.trunks.get_mut(name).and_then(|t| t.missed(now, why))
+        {
             out.push(Output::Note(Note::TrunkDown { trunk: name.to_owned(), why }));
         }
     }
 
-    /// Requests over a connection time out although it stands: it is given up, the next request opens another.
+    /// Requests over a connection time out although it stands: it is given up, the next request
+    /// opens another.
     pub(super) fn wedged(&mut self, name: &str, hop: Hop, out: &mut Vec<Output>) {
         if matches!(hop, Hop::Udp(_)) || !self.trunks.get_mut(name).is_some_and(|t| t.timed_out()) {
             return;
@@ -162,39 +231,81 @@ impl Gateway {
         out.push(Output::Disconnect(hop));
     }
 
-    fn registration_answered(&mut self, now: Instant, name: &str, n: usize, hop: Hop, message: &Message, out: &mut Vec<Output>) {
+    fn registration_answered(
+        &mut self,
+        now: Instant,
+        name: &str,
+        n: usize,
+        hop: Hop,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
         let chance = self.random.next_u32() as u8;
         let Some(trunk) = self.config.trunks.get(name).cloned() else { return };
         let contact = contact_for(&super::desk!(self, now, out), &trunk, hop);
         let contact = contact.trim_start_matches('<').trim_end_matches('>').to_owned();
-        let Some(registration) = self.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n)) else { return };
+        let Some(registration) = self.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n))
+        else {
+            return;
+        };
         let host = registration.registrar.host.clone();
         match registration.answered(now, message, &contact, chance) {
             Next::Nothing => {}
             Next::Again => self.send_register(now, &trunk, n, hop, out),
             Next::Registered { expires, first: true } => {
-                out.push(Output::Note(Note::TrunkRegistered { trunk: name.to_owned(), registrar: host, expires }));
+                out.push(Output::Note(Note::TrunkRegistered {
+                    trunk: name.to_owned(),
+                    registrar: host,
+                    expires,
+                }));
             }
             Next::Registered { .. } => {}
-            Next::Failed { why, again_in } => out.push(Output::Note(Note::TrunkNotRegistered { trunk: name.to_owned(), why, again_in })),
+            Next::Failed { why, again_in } => out.push(Output::Note(Note::TrunkNotRegistered {
+                trunk: name.to_owned(),
+                why,
+                again_in,
+            })),
         }
     }
 
-    fn registration_failed(&mut self, now: Instant, name: &str, n: usize, why: String, out: &mut Vec<Output>) {
+    fn registration_failed(
+        &mut self,
+        now: Instant,
+        name: &str,
+        n: usize,
+        why: String,
+        out: &mut Vec<Output>,
+    ) {
         let chance = self.random.next_u32() as u8;
-        let failed = self.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n)).map(|r| r.failed(now, why, chance));
+        let failed = self
+            .trunks
+            .get_mut(name)
+            .and_then(|t| t.registrations.get_mut(n))
+            .map(|r| r.failed(now, why, chance));
         if let Some(Next::Failed { why, again_in }) = failed {
-            out.push(Output::Note(Note::TrunkNotRegistered { trunk: name.to_owned(), why, again_in }));
+            out.push(Output::Note(Note::TrunkNotRegistered {
+                trunk: name.to_owned(),
+                why,
+                again_in,
+            }));
         }
     }
 
     /// DNS answered: everyone who waits for the name goes on.
-    pub(super) fn dns_answered(&mut self, now: Instant, query: Query, answer: Answer, out: &mut Vec<Output>) {
+    pub(super) fn dns_answered(
+        &mut self,
+        now: Instant,
+        query: Query,
+        answer: Answer,
+        out: &mut Vec<Output>,
+    ) {
         let waiting = self.lookups.remove(&query).unwrap_or_default();
         self.locator.answered(now, query, answer);
         for waiter in waiting {
             match waiter {
-                Waiter::Branch(call, branch) => drop(self.with_call(now, call, out, |call, desk| call.locate(desk, branch))),
+                Waiter::Branch(call, branch) => {
+                    drop(self.with_call(now, call, out, |call, desk| call.locate(desk, branch)))
+                }
                 Waiter::Trunk(due) => self.carrier_work(now, due, out),
             }
         }

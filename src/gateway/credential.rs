@@ -1,8 +1,9 @@
-//! Credentials a web application hands to its visitors: a name that says until when, and a password only we can
-//! make again (HMAC, as coturn's REST scheme). Nothing of them is stored.
+//! Credentials a web application hands to its visitors: a name that says until when, and a password
+//! only we can make again (HMAC, as coturn's REST scheme). Nothing of them is stored.
 //!
-//! The name is `EXPIRES:USER` or `EXPIRES:USER:CONTEXT`, EXPIRES being seconds since 1970. With a context the user
-//! need not be configured: a visitor, who may call what that dialplan allows and transfer nothing.
+//! The name is `EXPIRES:USER` or `EXPIRES:USER:CONTEXT`, EXPIRES being seconds since 1970. With a
+//! context the user need not be configured: a visitor, who may call what that dialplan allows and
+//! transfer nothing.
 
 use crate::config::Credentials;
 use crate::sip::digest::Secret;
@@ -27,24 +28,33 @@ impl Credential {
     /// Reads a name; nothing where it is an ordinary one.
     pub fn parse(name: &str) -> Option<Credential> {
         let mut parts = name.split(':');
-        let expires = parts.next().filter(|e| e.len() <= 12 && e.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
+        let expires = parts
+            .next()
+            .filter(|e| e.len() <= 12 && e.bytes().all(|b| b.is_ascii_digit()))?
+            .parse()
+            .ok()?;
         let user = parts.next().filter(|u| Credential::is_name(u))?.to_owned();
         let context = parts.next().map(str::to_owned);
-        (parts.next().is_none() && context.as_deref().is_none_or(Credential::is_name)).then_some(Credential { expires, user, context })
+        (parts.next().is_none() && context.as_deref().is_none_or(Credential::is_name))
+            .then_some(Credential { expires, user, context })
     }
 
     /// Whether a text may be a user or a context.
     pub fn is_name(text: &str) -> bool {
-        (1..=MAX_USER).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+' | b'@'))
+        (1..=MAX_USER).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+' | b'@'))
     }
 
-    /// Whether it leads past every dialplan, straight to a trunk: only we make such, for test calls.
+    /// Whether it leads past every dialplan, straight to a trunk: only we make such, for test
+    /// calls.
     pub fn is_straight(&self) -> bool {
         self.context.as_ref().is_some_and(|c| c.starts_with('@'))
     }
 
-    /// What its password is made of: `straight` for those that lead past the dialplans, else what the web
-    /// application knows too. Nothing where such are not taken.
+    /// What its password is made of: `straight` for those that lead past the dialplans, else what
+    /// the web application knows too. Nothing where such are not taken.
     pub fn secret(&self, straight: &Secret, settings: Option<&Credentials>) -> Option<Secret> {
         if self.is_straight() { Some(straight.clone()) } else { settings.map(|s| s.secret.clone()) }
     }
@@ -79,14 +89,32 @@ mod tests {
     fn names_are_read_strictly_and_passwords_depend_on_every_part() {
         let secret = Secret::new("s3cret");
         let one = Credential::parse("1732200000:visitor-8c1:click-to-call").expect("a credential");
-        assert_eq!((one.expires, one.user.as_str(), one.context.as_deref()), (1_732_200_000, "visitor-8c1", Some("click-to-call")));
+        assert_eq!(
+            (one.expires, one.user.as_str(), one.context.as_deref()),
+            (1_732_200_000, "visitor-8c1", Some("click-to-call"))
+        );
         assert_eq!(one.to_string(), "1732200000:visitor-8c1:click-to-call");
-        for other in ["1732200001:visitor-8c1:click-to-call", "1732200000:visitor-8c2:click-to-call", "1732200000:visitor-8c1"] {
+        for other in [
+            "1732200001:visitor-8c1:click-to-call",
+            "1732200000:visitor-8c2:click-to-call",
+            "1732200000:visitor-8c1",
+        ] {
             let other = Credential::parse(other).expect("a credential");
             assert_ne!(other.password(&secret).reveal(), one.password(&secret).reveal());
         }
         assert_ne!(one.password(&Secret::new("another")).reveal(), one.password(&secret).reveal());
-        for wrong in ["alice", ":alice", "12:", "12:a:b:c", "1 2:a", "12:a b", "9999999999999:a", "12:a:", "-1:a", "12:\u{e9}"] {
+        for wrong in [
+            "alice",
+            ":alice",
+            "12:",
+            "12:a:b:c",
+            "1 2:a",
+            "12:a b",
+            "9999999999999:a",
+            "12:a:",
+            "-1:a",
+            "12:\u{e9}",
+        ] {
             assert_eq!(Credential::parse(wrong), None, "{wrong}");
         }
     }
@@ -97,6 +125,9 @@ mod tests {
         let (name, password) = turn(&Secret::new("logen"), 1_433_895_918, "ninefingers");
         assert_eq!(name, "1433895918:ninefingers");
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"logen");
-        assert!(hmac::verify(&key, name.as_bytes(), &STANDARD.decode(password).expect("base64")).is_ok());
+        assert!(
+            hmac::verify(&key, name.as_bytes(), &STANDARD.decode(password).expect("base64"))
+                .is_ok()
+        );
     }
 }

@@ -1,17 +1,17 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::{FlowKind, Gateway};
-use crate::hex::token;
-use crate::call::desk::Output;
-use crate::call::leg::Party;
 use crate::call::CallId;
-use crate::media::EndId;
-use crate::errors::Code;
-use crate::observe::Note;
+use crate::call::desk::Output;
 use crate::call::desk::Waiting;
+use crate::call::leg::Party;
+use crate::errors::Code;
+use crate::hex::token;
+use crate::media::EndId;
+use crate::observe::Note;
 use crate::registrar::MIN_EXPIRES;
-use crate::sip::cause::reasons;
 use crate::sip::build::Writer;
+use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Reject, SUPPORTED, TRICKLE};
@@ -30,7 +30,14 @@ pub(super) enum Sender {
 }
 
 impl Gateway {
-    pub(super) fn received(&mut self, now: Instant, hop: Hop, remote: SocketAddr, message: Message, out: &mut Vec<Output>) {
+    pub(super) fn received(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        remote: SocketAddr,
+        message: Message,
+        out: &mut Vec<Output>,
+    ) {
         if let Hop::Flow(flow) = hop
             && !self.flows.contains_key(&flow)
         {
@@ -54,25 +61,42 @@ impl Gateway {
     }
 
     /// What may not even become a transaction: strangers get silence or a stateless answer.
-    fn turn_away(&mut self, now: Instant, hop: Hop, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) -> Option<Reject> {
+    fn turn_away(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        remote: SocketAddr,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> Option<Reject> {
         let browser = matches!(hop, Hop::Flow(f) if self.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
-        let stranger = !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
+        let stranger =
+            !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
                 return Some(Reject::new(e.status, e.to_string()));
             }
-            return if self.transactions.knows(message) { None } else { self.admit_trunk(now, hop, remote, message, out) };
+            return if self.transactions.knows(message) {
+                None
+            } else {
+                self.admit_trunk(now, hop, remote, message, out)
+            };
         }
         if stranger {
             // A scanner learns nothing, not even that we are here.
             self.dropped += 1;
-            out.push(Output::Note(Note::Dropped { why: "SIP from an address of no trunk", remote: Some(remote) }));
+            out.push(Output::Note(Note::Dropped {
+                why: "SIP from an address of no trunk",
+                remote: Some(remote),
+            }));
             return Some(Reject::new(0, ""));
         }
         if let Err(e) = message.check() {
             return Some(Reject::new(e.status, e.to_string()));
         }
-        if self.transactions.knows(message) || matches!(message.method(), Method::Ack | Method::Cancel) {
+        if self.transactions.knows(message)
+            || matches!(message.method(), Method::Ack | Method::Cancel)
+        {
             return None;
         }
         let in_dialog = message.to().is_some_and(|t| t.tag().is_some());
@@ -80,8 +104,10 @@ impl Gateway {
             return None;
         }
         if !browser {
-            if message.method() == Method::Options && message.header(HeaderName::Require).is_none() {
-                // RFC 3261 §8.2.7: a probe is answered and forgotten; sent again, it is answered again.
+            if message.method() == Method::Options && message.header(HeaderName::Require).is_none()
+            {
+                // RFC 3261 §8.2.7: a probe is answered and forgotten; sent again, it is answered
+                // again.
                 let response = self.options_response(message);
                 out.push(Output::Send(Transmit { hop, bytes: response.end() }));
                 self.note_probe(hop, message);
@@ -94,7 +120,13 @@ impl Gateway {
     }
 
     /// A response without a transaction. Status 0 stands for silence.
-    pub(super) fn respond_stateless(&mut self, hop: Hop, message: &Message, why: &Reject, out: &mut Vec<Output>) {
+    pub(super) fn respond_stateless(
+        &mut self,
+        hop: Hop,
+        message: &Message,
+        why: &Reject,
+        out: &mut Vec<Output>,
+    ) {
         if why.status == 0 || message.via().is_none() {
             return;
         }
@@ -106,7 +138,12 @@ impl Gateway {
     /// The trunk whose allow-list holds `remote`, or that registered from there.
     pub(super) fn trunk_of(&self, remote: SocketAddr) -> Option<String> {
         let ip = remote.ip().to_canonical();
-        let listed = self.config.trunks.values().find(|t| t.allow.iter().any(|n| n.contains(&ip))).map(|t| t.name.as_str());
+        let listed = self
+            .config
+            .trunks
+            .values()
+            .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
+            .map(|t| t.name.as_str());
         listed.or_else(|| self.trunks.bound_from(remote)).map(str::to_owned)
     }
 
@@ -125,14 +162,18 @@ impl Gateway {
         }
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
         self.dialogs.get(tag).is_some_and(|(id, end)| {
-            self.calls.get(id).is_some_and(|l| l.call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote)))
+            self.calls.get(id).is_some_and(|l| {
+                l.call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
+            })
         })
     }
 
     pub(super) fn dispatch(&mut self, now: Instant, events: Vec<Event>, out: &mut Vec<Output>) {
         for event in events {
             match event {
-                Event::Request { id, hop, message, target } => self.request(now, id, hop, message, target, out),
+                Event::Request { id, hop, message, target } => {
+                    self.request(now, id, hop, message, target, out)
+                }
                 Event::Ack { message, hop } => self.ack(now, hop, &message, out),
                 Event::Response { id, message } => self.came_back(now, id, Some(&message), out),
                 Event::Timeout { id } => self.came_back(now, id, None, out),
@@ -143,7 +184,13 @@ impl Gateway {
     }
 
     /// A response to a request of ours, or none in time: to whoever waits for it.
-    fn came_back(&mut self, now: Instant, id: ClientId, message: Option<&Message>, out: &mut Vec<Output>) {
+    fn came_back(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        message: Option<&Message>,
+        out: &mut Vec<Output>,
+    ) {
         let status = message.map_or(408, Message::status);
         match self.clients.get(&id).cloned() {
             Some(Waiting::Branch(call, branch)) => {
@@ -154,30 +201,48 @@ impl Gateway {
                         if let Some((name, _)) = trunk.filter(|_| status != 503 && status != 408) {
                             self.trunk_lives(now, &name, out);
                         }
-                        self.with_call(now, call, out, |call, desk| call.response(desk, branch, message));
+                        self.with_call(now, call, out, |call, desk| {
+                            call.response(desk, branch, message)
+                        });
                     }
                     None => {
                         if let Some((name, hop)) = trunk {
                             self.wedged(&name, hop, out);
                         }
-                        self.with_call(now, call, out, |call, desk| call.branch_timeout(desk, branch));
+                        self.with_call(now, call, out, |call, desk| {
+                            call.branch_timeout(desk, branch)
+                        });
                     }
                 }
             }
-            Some(Waiting::Leg(call, end, asked)) => drop(self.with_call(now, call, out, |call, desk| call.asked(desk, end, asked, id, message))),
-            Some(Waiting::Trunk { name, registrar, hop }) => self.carrier_answered(now, &name, registrar, hop, message, out),
+            Some(Waiting::Leg(call, end, asked)) => {
+                drop(self.with_call(now, call, out, |call, desk| {
+                    call.asked(desk, end, asked, id, message)
+                }))
+            }
+            Some(Waiting::Trunk { name, registrar, hop }) => {
+                self.carrier_answered(now, &name, registrar, hop, message, out)
+            }
             Some(Waiting::Relay(number)) => self.relayed(now, number, status, out),
             Some(Waiting::Subscription(number)) => self.notify_answered(now, number, status, out),
             None => {}
         }
     }
 
-    pub(super) fn refuse(&mut self, now: Instant, id: ServerId, message: &Message, why: &Reject, out: &mut Vec<Output>) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: &Message,
+        why: &Reject,
+        out: &mut Vec<Output>,
+    ) {
         let tag = token::<16>(&mut self.random);
         let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {
-                let unknown: Vec<&str> = message.values(HeaderName::Require).filter(|o| !understood(o)).collect();
+                let unknown: Vec<&str> =
+                    message.values(HeaderName::Require).filter(|o| !understood(o)).collect();
                 response.put(HeaderName::Unsupported, unknown.join(", "));
             }
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
@@ -189,13 +254,28 @@ impl Gateway {
         self.respond(now, id, why.status, response, out);
     }
 
-    pub(super) fn respond(&mut self, now: Instant, id: ServerId, status: u16, response: Writer, out: &mut Vec<Output>) {
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        status: u16,
+        response: Writer,
+        out: &mut Vec<Output>,
+    ) {
         let mut sends = Vec::new();
         self.transactions.respond(now, id, status, response.end(), &mut sends);
         out.extend(sends.into_iter().map(Output::Send));
     }
 
-    fn request(&mut self, now: Instant, id: ServerId, hop: Hop, message: Message, target: Option<ServerId>, out: &mut Vec<Output>) {
+    fn request(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: Message,
+        target: Option<ServerId>,
+        out: &mut Vec<Output>,
+    ) {
         if message.method() == Method::Cancel {
             return self.cancel(now, id, &message, target, out);
         }
@@ -207,7 +287,16 @@ impl Gateway {
         }
         if message.method() == Method::Register && self.kind_of(hop) != Some(FlowKind::WebSocket) {
             let Some(remote) = self.remote_of(hop).filter(|_| self.accepts_strangers()) else {
-                return self.refuse(now, id, &message, &Reject::new(405, "no trunk registers here: accepts_registration = true allows it"), out);
+                return self.refuse(
+                    now,
+                    id,
+                    &message,
+                    &Reject::new(
+                        405,
+                        "no trunk registers here: accepts_registration = true allows it",
+                    ),
+                    out,
+                );
             };
             return self.register_trunk(now, id, hop, remote, &message, out);
         }
@@ -218,7 +307,9 @@ impl Gateway {
             self.note_alias(name, hop, &message);
         }
         match (message.method(), sender) {
-            (Method::Register, Sender::User(user, flow)) => self.register(now, id, &message, &user, flow, out),
+            (Method::Register, Sender::User(user, flow)) => {
+                self.register(now, id, &message, &user, flow, out)
+            }
             (Method::Invite, sender) => self.invite(now, id, hop, message, sender, out),
             (_, sender) => self.outside(now, id, message, sender, out),
         }
@@ -237,11 +328,13 @@ impl Gateway {
         }
     }
 
-    /// RFC 5923 §5: a trunk that puts `alias` into its Via listens at the address it names there, and lets
-    /// us send over this connection what we would send there.
+    /// RFC 5923 §5: a trunk that puts `alias` into its Via listens at the address it names there,
+    /// and lets us send over this connection what we would send there.
     fn note_alias(&mut self, trunk: &str, hop: Hop, message: &Message) {
         let Hop::Flow(flow) = hop else { return };
-        let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else { return };
+        let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else {
+            return;
+        };
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
         if self.aliases.len() < MAX_ALIASES {
@@ -258,14 +351,29 @@ impl Gateway {
                     FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
                 }
             }
-            Hop::Udp(remote) | Hop::Tcp(remote) | Hop::Tls(remote, _) => self.trunk_of(remote).map(Sender::Trunk),
+            Hop::Udp(remote) | Hop::Tcp(remote) | Hop::Tls(remote, _) => {
+                self.trunk_of(remote).map(Sender::Trunk)
+            }
         }
     }
 
-    fn cancel(&mut self, now: Instant, id: ServerId, message: &Message, target: Option<ServerId>, out: &mut Vec<Output>) {
+    fn cancel(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: &Message,
+        target: Option<ServerId>,
+        out: &mut Vec<Output>,
+    ) {
         let call = target.and_then(|t| self.servers.get(&t).copied());
         let Some(call) = call else {
-            return self.refuse(now, id, message, &Reject::new(481, "there is no INVITE to cancel"), out);
+            return self.refuse(
+                now,
+                id,
+                message,
+                &Reject::new(481, "there is no INVITE to cancel"),
+                out,
+            );
         };
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag = self.calls.get(&call).map(|l| l.call.a.local_tag.clone()).unwrap_or_default();
@@ -297,7 +405,14 @@ impl Gateway {
         (same_source(dialog.hop, hop, remote) || same_trunk).then_some((call, end))
     }
 
-    fn in_dialog(&mut self, now: Instant, id: ServerId, hop: Hop, message: &Message, out: &mut Vec<Output>) {
+    fn in_dialog(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
         match self.find_dialog(hop, message) {
             Some((call, end)) => {
                 self.with_call(now, call, out, |call, desk| call.request(desk, end, id, message));
@@ -318,9 +433,13 @@ fn unfit(message: &Message) -> Option<Reject> {
     if message.method() == Method::Other {
         return Some(Reject::new(405, format!("{} is not served here", message.method_token())));
     }
-    let missing: Vec<&str> = message.values(HeaderName::Require).filter(|o| !understood(o)).collect();
+    let missing: Vec<&str> =
+        message.values(HeaderName::Require).filter(|o| !understood(o)).collect();
     if !missing.is_empty() {
-        return Some(Reject::new(420, format!("{} is required but not spoken here", missing.join(", "))));
+        return Some(Reject::new(
+            420,
+            format!("{} is required but not spoken here", missing.join(", ")),
+        ));
     }
     None
 }

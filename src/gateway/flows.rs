@@ -11,10 +11,23 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 impl Gateway {
-    pub(super) fn flow_opened(&mut self, now: Instant, flow: Flow, kind: FlowKind, remote: SocketAddr, out: &mut Vec<Output>) {
-        if kind != FlowKind::WebSocket && self.trunk_of(remote).is_none() && !self.accepts_strangers() {
+    pub(super) fn flow_opened(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        kind: FlowKind,
+        remote: SocketAddr,
+        out: &mut Vec<Output>,
+    ) {
+        if kind != FlowKind::WebSocket
+            && self.trunk_of(remote).is_none()
+            && !self.accepts_strangers()
+        {
             self.dropped += 1;
-            out.push(Output::Note(Note::Dropped { why: "a connection from an address of no trunk", remote: Some(remote) }));
+            out.push(Output::Note(Note::Dropped {
+                why: "a connection from an address of no trunk",
+                remote: Some(remote),
+            }));
             out.push(Output::CloseFlow(flow));
             return;
         }
@@ -36,7 +49,9 @@ impl Gateway {
         let mut events = Vec::new();
         self.transactions.hop_failed(Hop::Flow(flow), &mut events);
         self.dispatch(now, events, out);
-        let trunk = state.filter(|s| s.kind != FlowKind::WebSocket).map(|s| (s.remote, s.kind == FlowKind::Tls));
+        let trunk = state
+            .filter(|s| s.kind != FlowKind::WebSocket)
+            .map(|s| (s.remote, s.kind == FlowKind::Tls));
         let grace = self.config.sip.flow_grace;
         for (id, end) in self.legs_on(Hop::Flow(flow)) {
             self.with_call(now, id, out, |call, desk| {
@@ -51,10 +66,24 @@ impl Gateway {
         }
     }
 
-    /// A browser is back on a new flow: its calls go on over it (a dialog is not a flow), whether the old
-    /// flow is known to be dead or was `replaced` before anyone noticed.
-    pub(super) fn flow_resumed(&mut self, now: Instant, user: &str, instance: &str, flow: Flow, replaced: &[Flow], out: &mut Vec<Output>) {
-        let lost: Vec<(CallId, EndId)> = self.calls.iter().flat_map(|(id, l)| l.call.lost_legs(user, instance, replaced).into_iter().map(|e| (*id, e))).collect();
+    /// A browser is back on a new flow: its calls go on over it (a dialog is not a flow), whether
+    /// the old flow is known to be dead or was `replaced` before anyone noticed.
+    pub(super) fn flow_resumed(
+        &mut self,
+        now: Instant,
+        user: &str,
+        instance: &str,
+        flow: Flow,
+        replaced: &[Flow],
+        out: &mut Vec<Output>,
+    ) {
+        let lost: Vec<(CallId, EndId)> = self
+            .calls
+            .iter()
+            .flat_map(|(id, l)| {
+                l.call.lost_legs(user, instance, replaced).into_iter().map(|e| (*id, e))
+            })
+            .collect();
         for (id, end) in lost {
             self.with_call(now, id, out, |call, desk| {
                 if let Some(leg) = call.leg_mut(end) {
@@ -70,10 +99,19 @@ impl Gateway {
     }
 
     pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, EndId)> {
-        self.calls.iter().flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e))).collect()
+        self.calls
+            .iter()
+            .flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e)))
+            .collect()
     }
 
-    pub(super) fn unreachable(&mut self, now: Instant, hop: Hop, why: (Code, String), out: &mut Vec<Output>) {
+    pub(super) fn unreachable(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        why: (Code, String),
+        out: &mut Vec<Output>,
+    ) {
         self.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
         let mut events = Vec::new();
         self.transactions.hop_failed(hop, &mut events);

@@ -20,14 +20,29 @@ impl Gateway {
             let at = out.iter().position(|o| matches!(o, Output::Linked(_)));
             let Some(Output::Linked(linked)) = at.map(|at| out.remove(at)) else { return };
             match linked {
-                Linked::Join { here, drop_here, there, drop_there, replaces } => self.join(now, (here, drop_here), (there, drop_there), &replaces, out),
-                Linked::Port { call, port } => drop(self.with_call(now, call, out, |call, desk| call.link_port(desk, port))),
-                Linked::Over { call, why, by } => drop(self.with_call(now, call, out, |call, desk| call.other_half_over(desk, by, why))),
+                Linked::Join { here, drop_here, there, drop_there, replaces } => {
+                    self.join(now, (here, drop_here), (there, drop_there), &replaces, out)
+                }
+                Linked::Port { call, port } => {
+                    drop(self.with_call(now, call, out, |call, desk| call.link_port(desk, port)))
+                }
+                Linked::Over { call, why, by } => {
+                    drop(self.with_call(now, call, out, |call, desk| {
+                        call.other_half_over(desk, by, why)
+                    }))
+                }
             }
         }
     }
 
-    fn join(&mut self, now: Instant, here: (CallId, Option<EndId>), there: (CallId, EndId), replaces: &Replaces, out: &mut Vec<Output>) {
+    fn join(
+        &mut self,
+        now: Instant,
+        here: (CallId, Option<EndId>),
+        there: (CallId, EndId),
+        replaces: &Replaces,
+        out: &mut Vec<Output>,
+    ) {
         match self.may_join(here, there, replaces) {
             Err(why) => {
                 self.with_call(now, here.0, out, |call, desk| {
@@ -39,10 +54,14 @@ impl Gateway {
             }
             Ok(Plan::Pass { number, replaces }) => {
                 let Some(referrer) = here.1 else { return };
-                self.with_call(now, here.0, out, |call, desk| call.pass_refer(desk, referrer, &number, Some(&replaces)));
+                self.with_call(now, here.0, out, |call, desk| {
+                    call.pass_refer(desk, referrer, &number, Some(&replaces))
+                });
             }
             Ok(Plan::Join { codec }) => {
-                self.with_call(now, there.0, out, |call, desk| call.link(desk, here.0, codec, Some(there.1), true));
+                self.with_call(now, there.0, out, |call, desk| {
+                    call.link(desk, here.0, codec, Some(there.1), true)
+                });
                 self.with_call(now, here.0, out, |call, desk| {
                     call.link(desk, there.0, codec, here.1, false);
                     call.joined(desk, Ok(there.0));
@@ -52,11 +71,24 @@ impl Gateway {
     }
 
     /// Only a dialog of the same party may be taken over, and only where two parties talk.
-    fn may_join(&self, here: (CallId, Option<EndId>), there: (CallId, EndId), replaces: &Replaces) -> Result<Plan, Reject> {
+    fn may_join(
+        &self,
+        here: (CallId, Option<EndId>),
+        there: (CallId, EndId),
+        replaces: &Replaces,
+    ) -> Result<Plan, Reject> {
         let missing = || Reject::new(481, "Replaces names no call that goes on here");
-        let (a, b) = (&self.calls.get(&here.0).ok_or_else(missing)?.call, &self.calls.get(&there.0).ok_or_else(missing)?.call);
+        let (a, b) = (
+            &self.calls.get(&here.0).ok_or_else(missing)?.call,
+            &self.calls.get(&there.0).ok_or_else(missing)?.call,
+        );
         b.dialog_of(there.1).filter(|d| names(d, replaces)).ok_or_else(missing)?;
-        if a.state != State::Talking || b.state != State::Talking || !b.a_final || here.0 == there.0 || a.parked.is_some() {
+        if a.state != State::Talking
+            || b.state != State::Talking
+            || !b.a_final
+            || here.0 == there.0
+            || a.parked.is_some()
+        {
             return Err(missing());
         }
         if replaces.early_only {
@@ -65,7 +97,10 @@ impl Gateway {
         let asking = a.party_of(here.1.unwrap_or(a.a.end));
         let owner = b.party_of(there.1);
         if !same_party(asking, owner) {
-            return Err(Reject::new(403, "a call may be replaced by who is in it, and by nobody else"));
+            return Err(Reject::new(
+                403,
+                "a call may be replaced by who is in it, and by nobody else",
+            ));
         }
         let codecs = a.codec_kept(here.1).zip(b.codec_kept(Some(there.1))).ok_or_else(missing)?;
         if let Some(plan) = self.pass(a, here.1, b, there.1) {
@@ -76,16 +111,30 @@ impl Gateway {
     }
 
     /// Both parties that stay are behind one trunk that does transfers itself.
-    fn pass(&self, a: &crate::call::Call, drop_here: Option<EndId>, b: &crate::call::Call, drop_there: EndId) -> Option<Plan> {
+    fn pass(
+        &self,
+        a: &crate::call::Call,
+        drop_here: Option<EndId>,
+        b: &crate::call::Call,
+        drop_there: EndId,
+    ) -> Option<Plan> {
         let (kept_a, kept_b) = (a.opposite(drop_here?)?, b.opposite(drop_there)?);
-        let (Party::Trunk(one), Party::Trunk(two)) = (a.party_of(kept_a)?, b.party_of(kept_b)?) else { return None };
+        let (Party::Trunk(one), Party::Trunk(two)) = (a.party_of(kept_a)?, b.party_of(kept_b)?)
+        else {
+            return None;
+        };
         if one != two || self.config.trunks.get(one)?.refer != Refer::Pass {
             return None;
         }
         let dialog = b.dialog_of(kept_b)?;
         let id = &dialog.id;
         // As the trunk sees its own dialog: its tag is the To tag of who it replaces (RFC 3891 §3).
-        let replaces = Replaces { call_id: id.call_id.clone(), to_tag: id.remote_tag.clone(), from_tag: id.local_tag.clone(), early_only: false };
+        let replaces = Replaces {
+            call_id: id.call_id.clone(),
+            to_tag: id.remote_tag.clone(),
+            from_tag: id.local_tag.clone(),
+            early_only: false,
+        };
         Some(Plan::Pass { number: b.number.clone(), replaces })
     }
 }

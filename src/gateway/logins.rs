@@ -1,13 +1,14 @@
-//! Who a browser is: digest with a password written here, a credential with a time in it, a password a web
-//! application knows, or a token. What has to be asked for first holds the request until the answer is there.
+//! Who a browser is: digest with a password written here, a credential with a time in it, a
+//! password a web application knows, or a token. What has to be asked for first holds the request
+//! until the answer is there.
 
+use super::Gateway;
 use super::admission::{Admitted, Known, claimed_user};
 use super::credential::Credential;
 use super::token::{CLOCK_SKEW, Keys, Refused};
-use super::Gateway;
 use crate::call::desk::{Output, Question};
-use crate::config::{Config, JwtSettings, User};
 use crate::config::grant::Grant;
+use crate::config::{Config, JwtSettings, User};
 use crate::errors::Code;
 use crate::observe::Note;
 use crate::sip::digest::Secret;
@@ -15,10 +16,10 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Reject};
 use crate::sip::transaction::{Flow, Hop, Transmit};
+use rand_core::RngCore;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use rand_core::RngCore;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,11 +95,13 @@ impl Logins {
         Logins { keys_due: config.auth.jwt.as_ref().map(|_| now), ..Logins::default() }
     }
 
-    /// Another configuration: what was said of users is asked again, a key set of another place is read.
+    /// Another configuration: what was said of users is asked again, a key set of another place is
+    /// read.
     pub(super) fn reload(&mut self, now: Instant, before: &Config, after: &Config) {
         self.remembered.clear();
         if before.auth.jwt != after.auth.jwt {
-            (self.keys, self.keys_asked, self.keys_due) = (None, None, after.auth.jwt.as_ref().map(|_| now));
+            (self.keys, self.keys_asked, self.keys_due) =
+                (None, None, after.auth.jwt.as_ref().map(|_| now));
         }
     }
 
@@ -135,61 +138,104 @@ fn bearer(message: &Message) -> Option<&str> {
 }
 
 impl Gateway {
-    /// Proves the sender of an initial request on a WebSocket to be a user of ours. A refusal with status 0: it
-    /// was answered, or waits.
-    pub(super) fn admit(&mut self, now: Instant, flow: Flow, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) -> Option<Reject> {
-        let claimed = message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
+    /// Proves the sender of an initial request on a WebSocket to be a user of ours. A refusal with
+    /// status 0: it was answered, or waits.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        remote: SocketAddr,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> Option<Reject> {
+        let claimed =
+            message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
         let unix = self.unix(now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
-        let proved = self.flows.get(&flow).is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
+        let proved = self
+            .flows
+            .get(&flow)
+            .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
         if proved && message.method() != Method::Register {
             return None;
         }
         let config = self.config.clone();
         match (bearer(message), &config.auth.jwt) {
-            (Some(token), Some(settings)) => self.admit_token(now, flow, remote, message, (&claimed, token, settings), out),
+            (Some(token), Some(settings)) => {
+                self.admit_token(now, flow, remote, message, (&claimed, token, settings), out)
+            }
             _ => self.admit_digest(now, flow, remote, message, &claimed, out),
         }
     }
 
-    fn admit_digest(&mut self, now: Instant, flow: Flow, remote: SocketAddr, message: &Message, claimed: &str, out: &mut Vec<Output>) -> Option<Reject> {
+    fn admit_digest(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        remote: SocketAddr,
+        message: &Message,
+        claimed: &str,
+        out: &mut Vec<Output>,
+    ) -> Option<Reject> {
         let (config, unix) = (self.config.clone(), self.unix(now));
         let logins = &self.logins;
         let straight = &self.straight;
-        let secret = |credential: &Credential| credential.secret(straight, config.credentials.as_ref());
-        let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c))) {
+        let secret =
+            |credential: &Credential| credential.secret(straight, config.credentials.as_ref());
+        let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c)))
+        {
             Some((secret, credential)) => match credential_fits(&config, &credential, unix) {
                 Ok(()) => Known::Password(credential.password(&secret)),
                 Err(_) => Known::Nobody,
             },
             None => match (config.users.get(name), logins.user(now, name)) {
-                (Some(user), _) | (None, Some(Some(user))) => Known::Password(user.password.clone()),
-                (None, None) if config.auth.webhook.is_some() && Credential::is_name(name) => Known::Unasked,
+                (Some(user), _) | (None, Some(Some(user))) => {
+                    Known::Password(user.password.clone())
+                }
+                (None, None) if config.auth.webhook.is_some() && Credential::is_name(name) => {
+                    Known::Unasked
+                }
                 _ => Known::Nobody,
             },
         };
         match self.admission.judge(now, remote.ip(), message, known) {
-            Admitted::User(name) => {
-                match self.proved(now, &name) {
-                    Ok(proved) => self.prove(flow, claimed, proved),
-                    Err(why) => Some(Reject::new(403, why).code(Code::LOGIN_REFUSED)),
-                }
-            }
+            Admitted::User(name) => match self.proved(now, &name) {
+                Ok(proved) => self.prove(flow, claimed, proved),
+                Err(why) => Some(Reject::new(403, why).code(Code::LOGIN_REFUSED)),
+            },
             Admitted::Unasked(name) => {
                 let id = self.random.next_u64();
                 let body = json!({ "user": name, "remote": remote.ip().to_string(), "user_agent": message.header(HeaderName::UserAgent) });
-                let body = json!({ "type": "auth.user", "timestamp": self.timestamp(now), "data": body }).to_string();
-                let question = config.auth.webhook.clone().map(|hook| Question::Login { id, name: name.clone(), hook, body });
-                self.hold(Awaited::User(name), question, Held { flow, remote, message: message.clone() }, out)
+                let body =
+                    json!({ "type": "auth.user", "timestamp": self.timestamp(now), "data": body })
+                        .to_string();
+                let question = config.auth.webhook.clone().map(|hook| Question::Login {
+                    id,
+                    name: name.clone(),
+                    hook,
+                    body,
+                });
+                self.hold(
+                    Awaited::User(name),
+                    question,
+                    Held { flow, remote, message: message.clone() },
+                    out,
+                )
             }
             Admitted::Refused(why) => {
                 let name = claimed_user(message);
                 // Their time is no secret, and the only thing a page can do something about.
-                let why = match Credential::parse(&name).map(|c| credential_fits(&config, &c, unix)) {
+                let why = match Credential::parse(&name).map(|c| credential_fits(&config, &c, unix))
+                {
                     Some(Err(unfit)) if why.code == Code::LOGIN_REFUSED => unfit,
                     _ => why,
                 };
-                out.push(Output::Note(Note::LoginRefused { user: name, remote, code: why.code, why: why.why.clone() }));
+                out.push(Output::Note(Note::LoginRefused {
+                    user: name,
+                    remote,
+                    code: why.code,
+                    why: why.why.clone(),
+                }));
                 Some(why)
             }
             Admitted::Challenge { stale } => {
@@ -204,59 +250,110 @@ impl Gateway {
     fn proved(&self, now: Instant, name: &str) -> Result<Proved, String> {
         if let Some(credential) = Credential::parse(name).filter(|c| self.secret_of(c).is_some()) {
             let grant = Grant { context: credential.context.clone(), ..Grant::default() };
-            let account = credential.context.is_some().then(|| grant.user(&credential.user, Secret::new(""), None, &self.config)).transpose()?;
+            let account = credential
+                .context
+                .is_some()
+                .then(|| grant.user(&credential.user, Secret::new(""), None, &self.config))
+                .transpose()?;
             return Ok(Proved { user: credential.user, account, until: Some(credential.expires) });
         }
-        let account = if self.config.users.contains_key(name) { None } else { self.logins.user(now, name).cloned().flatten() };
+        let account = if self.config.users.contains_key(name) {
+            None
+        } else {
+            self.logins.user(now, name).cloned().flatten()
+        };
         Ok(Proved { user: name.to_owned(), account, until: None })
     }
 
     /// The flow is this user's from now on, if that is who it claims to be.
     fn prove(&mut self, flow: Flow, claimed: &str, proved: Proved) -> Option<Reject> {
         if proved.user != claimed {
-            return Some(Reject::new(403, format!("{} may not speak for another user", proved.user)));
+            return Some(Reject::new(
+                403,
+                format!("{} may not speak for another user", proved.user),
+            ));
         }
         if let Some(state) = self.flows.get_mut(&flow) {
-            (state.user, state.account, state.until) = (Some(proved.user), proved.account, proved.until);
+            (state.user, state.account, state.until) =
+                (Some(proved.user), proved.account, proved.until);
         }
         None
     }
 
-    fn admit_token(&mut self, now: Instant, flow: Flow, remote: SocketAddr, message: &Message, (claimed, token, settings): (&str, &str, &JwtSettings), out: &mut Vec<Output>) -> Option<Reject> {
+    fn admit_token(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        remote: SocketAddr,
+        message: &Message,
+        (claimed, token, settings): (&str, &str, &JwtSettings),
+        out: &mut Vec<Output>,
+    ) -> Option<Reject> {
         if let Some(braked) = self.admission.braked(now, remote.ip()) {
             return Some(braked);
         }
         let held = || Held { flow, remote, message: message.clone() };
         let Some(keys) = self.logins.keys.clone() else {
-            return if self.logins.keys_due.is_some() && !self.logins.may_ask_keys(now) { Some(unchecked()) } else { self.hold_for_keys(now, held(), out) };
+            return if self.logins.keys_due.is_some() && !self.logins.may_ask_keys(now) {
+                Some(unchecked())
+            } else {
+                self.hold_for_keys(now, held(), out)
+            };
         };
         let unix = self.unix(now);
         let why = match keys.verify(token, settings, unix) {
-            Ok(claims) if !Credential::is_name(&claims.sub) => "its sub is no name of a user".to_owned(),
+            Ok(claims) if !Credential::is_name(&claims.sub) => {
+                "its sub is no name of a user".to_owned()
+            }
             Ok(claims) => {
-                let repeats = claims.webtrunk == Grant::default() && self.config.users.contains_key(&claims.sub);
-                let account = || claims.webtrunk.told(&claims.sub, Secret::new(""), settings.context.as_deref(), &self.config);
+                let repeats = claims.webtrunk == Grant::default()
+                    && self.config.users.contains_key(&claims.sub);
+                let account = || {
+                    claims.webtrunk.told(
+                        &claims.sub,
+                        Secret::new(""),
+                        settings.context.as_deref(),
+                        &self.config,
+                    )
+                };
                 match if repeats { Ok(None) } else { account().map(Some) } {
                     Ok(account) => {
                         let until = Some(claims.exp.saturating_add(CLOCK_SKEW));
-                        return self.prove(flow, claimed, Proved { user: claims.sub.clone(), account, until });
+                        return self.prove(
+                            flow,
+                            claimed,
+                            Proved { user: claims.sub.clone(), account, until },
+                        );
                     }
                     Err(why) => why,
                 }
             }
-            Err(Refused::UnknownKey(_)) if self.logins.may_ask_keys(now) => return self.hold_for_keys(now, held(), out),
+            Err(Refused::UnknownKey(_)) if self.logins.may_ask_keys(now) => {
+                return self.hold_for_keys(now, held(), out);
+            }
             Err(Refused::UnknownKey(why) | Refused::Wrong(why)) => why,
         };
         self.admission.wrong(remote.ip(), claimed);
         let user = claimed.chars().take(64).collect();
-        out.push(Output::Note(Note::LoginRefused { user, remote, code: Code::TOKEN, why: format!("token: {why}") }));
+        out.push(Output::Note(Note::LoginRefused {
+            user,
+            remote,
+            code: Code::TOKEN,
+            why: format!("token: {why}"),
+        }));
         let bytes = self.token_challenge(message, &why);
         out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
         Some(Reject::new(0, ""))
     }
 
     /// Keeps a request until its question is answered; asks it if nobody has yet.
-    fn hold(&mut self, awaited: Awaited, question: Option<Question>, held: Held, out: &mut Vec<Output>) -> Option<Reject> {
+    fn hold(
+        &mut self,
+        awaited: Awaited,
+        question: Option<Question>,
+        held: Held,
+        out: &mut Vec<Output>,
+    ) -> Option<Reject> {
         if self.logins.held.values().map(Vec::len).sum::<usize>() >= MAX_HELD {
             return Some(unchecked());
         }
@@ -289,14 +386,22 @@ impl Gateway {
     }
 
     /// The key set is there, or is not to be had.
-    pub(super) fn keys_answered(&mut self, now: Instant, answer: Result<Arc<Keys>, String>, out: &mut Vec<Output>) {
+    pub(super) fn keys_answered(
+        &mut self,
+        now: Instant,
+        answer: Result<Arc<Keys>, String>,
+        out: &mut Vec<Output>,
+    ) {
         let again = match answer {
             Ok(keys) => {
                 self.logins.keys = Some(keys);
                 KEYS_FRESH
             }
             Err(why) => {
-                out.push(Output::Note(Note::LoginUnchecked { what: "the key set of auth.jwt", why }));
+                out.push(Output::Note(Note::LoginUnchecked {
+                    what: "the key set of auth.jwt",
+                    why,
+                }));
                 KEYS_AGAIN
             }
         };
@@ -305,15 +410,30 @@ impl Gateway {
     }
 
     /// A web application said who a user is, that it knows none, or nothing.
-    pub(super) fn login_answered(&mut self, now: Instant, name: String, answer: Result<Option<Box<Answered>>, String>, out: &mut Vec<Output>) {
-        let told = answer.and_then(|answered| answered.map(|a| remembered(&name, &a, &self.config)).transpose());
+    pub(super) fn login_answered(
+        &mut self,
+        now: Instant,
+        name: String,
+        answer: Result<Option<Box<Answered>>, String>,
+        out: &mut Vec<Output>,
+    ) {
+        let told = answer
+            .and_then(|answered| answered.map(|a| remembered(&name, &a, &self.config)).transpose());
         match told {
             Ok(Some((user, time))) => self.logins.remember(now, name.clone(), Some(user), time),
             Ok(None) => self.logins.remember(now, name.clone(), None, REMEMBER_NOBODY),
             Err(why) => {
-                out.push(Output::Note(Note::LoginUnchecked { what: "the web application of auth.webhook", why }));
+                out.push(Output::Note(Note::LoginUnchecked {
+                    what: "the web application of auth.webhook",
+                    why,
+                }));
                 let waiting = self.logins.held.remove(&Awaited::User(name));
-                for held in waiting.into_iter().flatten().filter(|h| self.flows.contains_key(&h.flow)).collect::<Vec<_>>() {
+                for held in waiting
+                    .into_iter()
+                    .flatten()
+                    .filter(|h| self.flows.contains_key(&h.flow))
+                    .collect::<Vec<_>>()
+                {
                     self.respond_stateless(Hop::Flow(held.flow), &held.message, &unchecked(), out);
                 }
                 return;
@@ -334,7 +454,9 @@ impl Gateway {
     }
 
     fn timestamp(&self, now: Instant) -> String {
-        jiff::Timestamp::from_second(self.unix(now) as i64).map(|t| t.to_string()).unwrap_or_default()
+        jiff::Timestamp::from_second(self.unix(now) as i64)
+            .map(|t| t.to_string())
+            .unwrap_or_default()
     }
 }
 
@@ -342,8 +464,16 @@ fn unchecked() -> Reject {
     Reject::new(503, "logins cannot be checked just now").code(Code::LOGIN_UNCHECKED).retry_after(5)
 }
 
-fn remembered(name: &str, answered: &Answered, config: &Config) -> Result<(Arc<User>, Duration), String> {
-    let ttl = answered.ttl.as_deref().map(|t| humantime::parse_duration(t).map_err(|e| format!("ttl {t:?}: {e}"))).transpose()?;
+fn remembered(
+    name: &str,
+    answered: &Answered,
+    config: &Config,
+) -> Result<(Arc<User>, Duration), String> {
+    let ttl = answered
+        .ttl
+        .as_deref()
+        .map(|t| humantime::parse_duration(t).map_err(|e| format!("ttl {t:?}: {e}")))
+        .transpose()?;
     if answered.password.is_empty() {
         return Err(format!("{name} is given an empty password"));
     }
@@ -351,25 +481,40 @@ fn remembered(name: &str, answered: &Answered, config: &Config) -> Result<(Arc<U
     Ok((user, ttl.unwrap_or(REMEMBER).min(REMEMBER_AT_MOST)))
 }
 
-/// Whether credentials with a time in them may be used now: not too late, not for longer than allowed, and for
-/// somebody there is.
+/// Whether credentials with a time in them may be used now: not too late, not for longer than
+/// allowed, and for somebody there is.
 fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Reject> {
     let longest = match &config.credentials {
         _ if credential.is_straight() => STRAIGHT_LONGEST,
         Some(settings) => settings.longest,
-        None => return Err(Reject::new(403, "no credentials with a time are taken here").code(Code::LOGIN_REFUSED)),
+        None => {
+            return Err(Reject::new(403, "no credentials with a time are taken here")
+                .code(Code::LOGIN_REFUSED));
+        }
     };
     let refused = |why: String| Err(Reject::new(403, why).code(Code::CREDENTIALS_EXPIRED));
     if unix >= credential.expires {
-        return refused(format!("the credentials of {} expired {} s ago", credential.user, unix - credential.expires));
+        return refused(format!(
+            "the credentials of {} expired {} s ago",
+            credential.user,
+            unix - credential.expires
+        ));
     }
     let left = credential.expires - unix;
     if left > longest.as_secs() + CLOCK_SKEW {
-        return refused(format!("the credentials of {} would last {left} s, and {} s are allowed: do the clocks differ?", credential.user, longest.as_secs()));
+        return refused(format!(
+            "the credentials of {} would last {left} s, and {} s are allowed: do the clocks differ?",
+            credential.user,
+            longest.as_secs()
+        ));
     }
     let known = match &credential.context {
         Some(context) => config.plan.context(context).is_some(),
         None => config.users.contains_key(&credential.user),
     };
-    if known { Ok(()) } else { Err(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED)) }
+    if known {
+        Ok(())
+    } else {
+        Err(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
+    }
 }

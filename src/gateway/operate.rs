@@ -2,7 +2,6 @@
 
 use super::Gateway;
 use super::credential::Credential;
-use crate::sip::digest::Secret;
 use crate::call::operator::Side;
 use crate::call::{Call, CallId, HangupBy, Output, State};
 use crate::config::Config;
@@ -10,6 +9,7 @@ use crate::errors::Code;
 use crate::gateway::admission::{FlowState, Transport};
 use crate::observe::Note;
 use crate::registrar::Registrar;
+use crate::sip::digest::Secret;
 use crate::sip::status::Reject;
 use crate::sip::transaction::{Flow, Hop};
 use crate::trunk::{TrunkState, Trunks};
@@ -47,7 +47,13 @@ impl Gateway {
     ///
     /// # Errors
     /// Why it cannot be done now.
-    pub fn on_call(&mut self, now: Instant, call: CallId, deed: &Deed, out: &mut Vec<Output>) -> Option<Result<(), Reject>> {
+    pub fn on_call(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        deed: &Deed,
+        out: &mut Vec<Output>,
+    ) -> Option<Result<(), Reject>> {
         let before = out.len();
         let done = self.with_call(now, call, out, |call, desk| match deed {
             Deed::Press { side, digits } => call.press(desk, *side, digits),
@@ -71,7 +77,11 @@ impl Gateway {
             }
             Command::Disconnect { user } => {
                 let flows = self.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
-                let proved = self.flows.iter().filter(|(_, s)| s.user.as_deref() == Some(user.as_str())).map(|(f, _)| *f);
+                let proved = self
+                    .flows
+                    .iter()
+                    .filter(|(_, s)| s.user.as_deref() == Some(user.as_str()))
+                    .map(|(f, _)| *f);
                 let mut all: Vec<Flow> = flows.chain(proved).collect();
                 all.sort_unstable();
                 all.dedup();
@@ -97,9 +107,15 @@ impl Gateway {
         }
     }
 
-    /// Another configuration from now on. Calls that live go on under what they began with, but for limits;
-    /// trunks that stay keep their health and registrations. `changes` is for the log.
-    pub fn reload(&mut self, now: Instant, config: Arc<Config>, changes: String, out: &mut Vec<Output>) {
+    /// Another configuration from now on. Calls that live go on under what they began with, but for
+    /// limits; trunks that stay keep their health and registrations. `changes` is for the log.
+    pub fn reload(
+        &mut self,
+        now: Instant,
+        config: Arc<Config>,
+        changes: String,
+        out: &mut Vec<Output>,
+    ) {
         self.trunks.reload(now, &config);
         self.recorder.limit(config.recorder);
         self.logins.reload(now, &self.config, &config);
@@ -139,7 +155,9 @@ impl Gateway {
 
     /// Trunks by name, with the calls each has.
     pub fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
-        self.trunks.iter().map(|(name, state)| (name, state, self.trunk_calls.get(name).copied().unwrap_or(0)))
+        self.trunks
+            .iter()
+            .map(|(name, state)| (name, state, self.trunk_calls.get(name).copied().unwrap_or(0)))
     }
 
     /// All of trunks' state.
@@ -157,8 +175,8 @@ impl Gateway {
         self.identity.unix + now.saturating_duration_since(self.started).as_secs()
     }
 
-    /// What a credential's password is made of: of those that lead past the dialplans nobody else knows it. Nothing
-    /// where such are not taken.
+    /// What a credential's password is made of: of those that lead past the dialplans nobody else
+    /// knows it. Nothing where such are not taken.
     pub fn secret_of(&self, credential: &Credential) -> Option<Secret> {
         credential.secret(&self.straight, self.config.credentials.as_ref())
     }

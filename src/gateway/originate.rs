@@ -1,15 +1,15 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
-use super::dispatch::Sender;
 use super::Gateway;
-use crate::hex::token;
+use super::dispatch::Sender;
+use crate::call::CallId;
 use crate::call::desk::Output;
 use crate::call::leg::Party;
 use crate::call::origin::Origin;
-use crate::call::CallId;
 use crate::config::User;
 use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
+use crate::hex::token;
 use crate::observe::Note;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
@@ -59,7 +59,10 @@ impl Gateway {
         let name = wish.from.strip_prefix("user:").unwrap_or(&wish.from);
         let user = self.registered(now, name).or_else(|| self.config.users.get(name).cloned());
         let context = user.as_ref().map(|u| u.context.clone()).or_else(|| wish.context.clone());
-        let context = context.ok_or_else(|| Reject::new(404, format!("{name} is no user, and numbers need a context")).code(Code::NO_ROUTE))?;
+        let context = context.ok_or_else(|| {
+            Reject::new(404, format!("{name} is no user, and numbers need a context"))
+                .code(Code::NO_ROUTE)
+        })?;
         let permits = user.as_ref().map_or(Permits::NONE, |u| &u.permits).clone();
         let (second, number) = self.routed(now, &context, &wish.to, &permits)?;
         let first = match &user {
@@ -78,18 +81,46 @@ impl Gateway {
                 self.within_pace(now)?;
             }
         }
-        let tags = user.as_ref().map(|u| u.tags.clone()).unwrap_or_default().into_iter().chain(wish.tags.clone()).collect();
-        Ok(Planned { call: CallId(self.random.next_u64()), from: name.to_owned(), user, context, dialled: wish.to.clone(), number, first, second, tags })
+        let tags = user
+            .as_ref()
+            .map(|u| u.tags.clone())
+            .unwrap_or_default()
+            .into_iter()
+            .chain(wish.tags.clone())
+            .collect();
+        Ok(Planned {
+            call: CallId(self.random.next_u64()),
+            from: name.to_owned(),
+            user,
+            context,
+            dialled: wish.to.clone(),
+            number,
+            first,
+            second,
+            tags,
+        })
     }
 
     /// The account of somebody who is registered and not (only) configured.
     fn registered(&self, now: Instant, name: &str) -> Option<Arc<User>> {
-        self.registrar.bindings(now, name).iter().find_map(|b| self.flows.get(&b.flow)?.account.clone())
+        self.registrar
+            .bindings(now, name)
+            .iter()
+            .find_map(|b| self.flows.get(&b.flow)?.account.clone())
     }
 
-    fn routed(&self, now: Instant, context: &str, dialled: &str, permits: &Permits) -> Result<(Route, String), Reject> {
-        let verdict = self.config.plan.route(&Attempt { context, dialled, unix: self.unix(now), permits });
-        let verdict = verdict.filter(|_| !context.starts_with('@')).ok_or_else(|| Reject::new(404, format!("context {context} does not exist")).code(Code::NO_ROUTE))?;
+    fn routed(
+        &self,
+        now: Instant,
+        context: &str,
+        dialled: &str,
+        permits: &Permits,
+    ) -> Result<(Route, String), Reject> {
+        let verdict =
+            self.config.plan.route(&Attempt { context, dialled, unix: self.unix(now), permits });
+        let verdict = verdict.filter(|_| !context.starts_with('@')).ok_or_else(|| {
+            Reject::new(404, format!("context {context} does not exist")).code(Code::NO_ROUTE)
+        })?;
         verdict.decide(context)
     }
 
@@ -100,7 +131,14 @@ impl Gateway {
         self.recorder.open(now, call_id, &plan.from, &plan.number, invite.call_id());
         // Nobody's transaction: what is answered to it goes nowhere.
         let nobody = (ServerId(u64::MAX), Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
-        let mut call = self.new_call(now, call_id, nobody, &invite, (Party::Internal(call_id), plan.from.clone()), worker);
+        let mut call = self.new_call(
+            now,
+            call_id,
+            nobody,
+            &invite,
+            (Party::Internal(call_id), plan.from.clone()),
+            worker,
+        );
         call.a_final = true;
         call.cdr.context = plan.context;
         call.cdr.route = Some(plan.second.name.clone());
@@ -109,13 +147,20 @@ impl Gateway {
         call.cdr.tags = plan.tags;
         call.number = plan.from.clone();
         call.on_behalf.clone_from(&plan.user);
-        // Towards a trunk the first party is known by its number; it itself sees who it is connected with.
+        // Towards a trunk the first party is known by its number; it itself sees who it is
+        // connected with.
         call.shown = plan.user.is_none().then(|| plan.from.clone());
         call.steps = plan.first.steps.iter().map(|s| (s.clone(), None)).collect();
         let route = plan.second.name.clone();
-        call.origin = Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
+        call.origin =
+            Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
         call.route = Some(plan.first);
-        out.push(Output::Note(Note::CallStarted { call: call_id, from: plan.from, number: plan.number, route }));
+        out.push(Output::Note(Note::CallStarted {
+            call: call_id,
+            from: plan.from,
+            number: plan.number,
+            route,
+        }));
         let user = plan.user.map(|u| u.name.clone());
         self.take_in(call, user);
         self.with_call(now, call_id, out, |call, desk| call.originate(desk));
@@ -129,15 +174,31 @@ impl Gateway {
             "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\nMax-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\
              To: <sip:{to}@{domain}>\r\nCall-ID: {token}\r\nCSeq: 1 INVITE\r\nContact: <sip:{from}@{domain}>\r\nUser-Agent: webtrunk API\r\nContent-Length: 0\r\n\r\n"
         );
-        Message::parse(text.into_bytes(), Framing::Datagram).unwrap_or_else(|e| unreachable!("what we write we can read: {e}"))
+        Message::parse(text.into_bytes(), Framing::Datagram)
+            .unwrap_or_else(|e| unreachable!("what we write we can read: {e}"))
     }
 }
 
 /// The user, on all its phones.
 fn ring(user: &str) -> Route {
-    let step = Step::Ring { targets: vec![Target::User(user.to_owned())], timeout: Some(RING_FIRST), order: Order::Together };
+    let step = Step::Ring {
+        targets: vec![Target::User(user.to_owned())],
+        timeout: Some(RING_FIRST),
+        order: Order::Together,
+    };
     Route {
-        name: format!("first {user}"), patterns: Vec::new(), caller_id: None, timeout: None, next_on: Vec::<NextOn>::new(), ignore_limits: false, redirect: false, regions: Vec::new(),
-        when: None, requires: Vec::new(), per_user_per_hour: None, tags: BTreeMap::new(), steps: vec![step],
+        name: format!("first {user}"),
+        patterns: Vec::new(),
+        caller_id: None,
+        timeout: None,
+        next_on: Vec::<NextOn>::new(),
+        ignore_limits: false,
+        redirect: false,
+        regions: Vec::new(),
+        when: None,
+        requires: Vec::new(),
+        per_user_per_hour: None,
+        tags: BTreeMap::new(),
+        steps: vec![step],
     }
 }

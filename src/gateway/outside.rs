@@ -1,15 +1,15 @@
-//! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to one's own
-//! registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
+//! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to
+//! one's own registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
 
 use super::Gateway;
 use super::dispatch::Sender;
-use crate::hex::token;
-use crate::ids::IdMap;
 use crate::call::Output;
 use crate::call::desk::Waiting;
 use crate::config::Trunk;
 use crate::dialplan::{Attempt, Step};
 use crate::errors::Code;
+use crate::hex::token;
+use crate::ids::IdMap;
 use crate::registrar::phones;
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::dialog::Dialog;
@@ -84,7 +84,14 @@ impl Outside {
 }
 
 impl Gateway {
-    pub(super) fn outside(&mut self, now: Instant, id: ServerId, message: Message, sender: Sender, out: &mut Vec<Output>) {
+    pub(super) fn outside(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: Message,
+        sender: Sender,
+        out: &mut Vec<Output>,
+    ) {
         let refusal = match (message.method(), &sender) {
             (Method::Options, _) => return self.options(now, id, &message, out),
             (Method::Message, _) => return self.text(now, id, message, sender, out),
@@ -93,7 +100,9 @@ impl Gateway {
                 return self.subscribe(now, id, hop, &message, &user, out);
             }
             (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(now, id, &message, out),
-            (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => Reject::new(481, "there is no such call"),
+            (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
+                Reject::new(481, "there is no such call")
+            }
             (Method::Notify, _) => Reject::new(481, "there is no such subscription"),
             (Method::Subscribe, _) => Reject::new(403, "only users subscribe here"),
             (Method::Refer, _) => Reject::new(403, "REFER is taken within a call only"),
@@ -120,14 +129,25 @@ impl Gateway {
 
     // ---- texts
 
-    fn text(&mut self, now: Instant, id: ServerId, message: Message, sender: Sender, out: &mut Vec<Output>) {
+    fn text(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: Message,
+        sender: Sender,
+        out: &mut Vec<Output>,
+    ) {
         let targets = match self.text_targets(now, &message, &sender) {
             Ok(targets) => targets,
             Err(why) => return self.refuse(now, id, &message, &why, out),
         };
         let from = match &sender {
-            Sender::User(user, flow) => self.user(user, *flow).map(|u| (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())),
-            Sender::Trunk(_) => message.from().map(|f| (f.display_name().into_owned(), f.uri.user_unescaped().into_owned(), None)),
+            Sender::User(user, flow) => self.user(user, *flow).map(|u| {
+                (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())
+            }),
+            Sender::Trunk(_) => message.from().map(|f| {
+                (f.display_name().into_owned(), f.uri.user_unescaped().into_owned(), None)
+            }),
         };
         let Some((display, name, did)) = from else { return };
         let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
@@ -137,22 +157,39 @@ impl Gateway {
             let mut desk = super::desk!(self, now, out);
             let (branch, via) = desk.via(target.hop);
             let mut text = Writer::request(Method::Message, &target.uri);
-            let shown = if target.to_trunk { did.clone().unwrap_or_else(|| name.clone()) } else { name.clone() };
+            let shown = if target.to_trunk {
+                did.clone().unwrap_or_else(|| name.clone())
+            } else {
+                name.clone()
+            };
             text.put(HeaderName::Via, via);
             target.path.iter().for_each(|p| text.put(HeaderName::Route, p));
             text.put(HeaderName::MaxForwards, message.max_forwards().saturating_sub(1));
-            let from = name_addr(&display, &format!("sip:{}@{}", escape_user(&shown), desk.config.domain));
+            let from =
+                name_addr(&display, &format!("sip:{}@{}", escape_user(&shown), desk.config.domain));
             text.put(HeaderName::From, format_args!("{from};tag={}", desk.token()));
             text.put(HeaderName::To, format_args!("<{}>", target.to));
             text.put(HeaderName::CallId, desk.token());
             text.put(HeaderName::CSeq, "1 MESSAGE");
-            let client = desk.request(Method::Message, &branch, target.hop, text.end_with(&kind, message.body()));
+            let client = desk.request(
+                Method::Message,
+                &branch,
+                target.hop,
+                text.end_with(&kind, message.body()),
+            );
             desk.clients.insert(client, Waiting::Relay(number));
         }
-        self.outside.relays.insert(number, Relay { server: id, request: message, open, best: None });
+        self.outside
+            .relays
+            .insert(number, Relay { server: id, request: message, open, best: None });
     }
 
-    fn text_targets(&mut self, now: Instant, message: &Message, sender: &Sender) -> Result<Vec<TextTarget>, Reject> {
+    fn text_targets(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        sender: &Sender,
+    ) -> Result<Vec<TextTarget>, Reject> {
         if message.max_forwards() == 0 {
             return Err(Reject::new(483, "Max-Forwards is used up: a loop?"));
         }
@@ -161,7 +198,10 @@ impl Gateway {
         if let Sender::Trunk(name) = sender
             && !self.config.trunks.get(name).is_some_and(|t| t.messages)
         {
-            return Err(Reject::new(405, format!("trunk {name} sends no texts: messages = true allows them")));
+            return Err(Reject::new(
+                405,
+                format!("trunk {name} sends no texts: messages = true allows them"),
+            ));
         }
         let config = self.config.clone();
         let user = config.user_called(&dialled);
@@ -171,22 +211,55 @@ impl Gateway {
             let targets: Vec<TextTarget> = all
                 .into_iter()
                 .filter_map(|(_, flows)| flows.into_iter().next())
-                .map(|b| TextTarget { hop: Hop::Flow(b.flow), uri: b.contact, to: to.clone(), path: b.path, to_trunk: false })
+                .map(|b| TextTarget {
+                    hop: Hop::Flow(b.flow),
+                    uri: b.contact,
+                    to: to.clone(),
+                    path: b.path,
+                    to_trunk: false,
+                })
                 .collect();
-            return if targets.is_empty() { Err(Reject::new(480, format!("{} is not registered", user.name))) } else { Ok(targets) };
+            return if targets.is_empty() {
+                Err(Reject::new(480, format!("{} is not registered", user.name)))
+            } else {
+                Ok(targets)
+            };
         }
-        let Sender::User(name, flow) = sender else { return Err(Reject::new(404, "nobody has this number")) };
-        let account = self.user(name, *flow).ok_or_else(|| Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED))?;
-        let verdict = config.plan.route(&Attempt { context: &account.context, dialled: &dialled, unix: self.unix(now), permits: &account.permits });
-        let verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {} does not exist", account.context)))?;
+        let Sender::User(name, flow) = sender else {
+            return Err(Reject::new(404, "nobody has this number"));
+        };
+        let account = self.user(name, *flow).ok_or_else(|| {
+            Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
+        })?;
+        let verdict = config.plan.route(&Attempt {
+            context: &account.context,
+            dialled: &dialled,
+            unix: self.unix(now),
+            permits: &account.permits,
+        });
+        let verdict = verdict.ok_or_else(|| {
+            Reject::new(500, format!("context {} does not exist", account.context))
+        })?;
         let (route, number) = verdict.decide(&account.context)?;
-        let trunks = route.steps.iter().find_map(|s| if let Step::Dial { trunks, .. } = s { Some(trunks) } else { None });
-        let trunk = trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
-        let trunk = trunk.ok_or_else(|| Reject::new(405, "no trunk of this route takes texts: messages = true allows them"))?;
+        let trunks = route
+            .steps
+            .iter()
+            .find_map(|s| if let Step::Dial { trunks, .. } = s { Some(trunks) } else { None });
+        let trunk =
+            trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
+        let trunk = trunk.ok_or_else(|| {
+            Reject::new(405, "no trunk of this route takes texts: messages = true allows them")
+        })?;
         self.text_by_trunk(now, trunk, &number, message).map(|t| vec![t])
     }
 
-    fn text_by_trunk(&self, now: Instant, trunk: &Trunk, number: &str, message: &Message) -> Result<TextTarget, Reject> {
+    fn text_by_trunk(
+        &self,
+        now: Instant,
+        trunk: &Trunk,
+        number: &str,
+        message: &Message,
+    ) -> Result<TextTarget, Reject> {
         let bound = self.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let located = trunk.uri.as_ref().map(|uri| {
@@ -196,7 +269,13 @@ impl Gateway {
             (Some(hop), _) => hop,
             (None, Some(crate::locate::Located::Ready(hops))) => hops[0],
             // A text does not wait for DNS: probes and calls keep the name known.
-            _ => return Err(Reject::new(480, format!("trunk {} has no address at the moment", trunk.name)).retry_after(5)),
+            _ => {
+                return Err(Reject::new(
+                    480,
+                    format!("trunk {} has no address at the moment", trunk.name),
+                )
+                .retry_after(5));
+            }
         };
         if matches!(hop, Hop::Udp(_)) && message.body().len() > MAX_TEXT {
             return Err(Reject::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
@@ -205,8 +284,15 @@ impl Gateway {
         Ok(TextTarget { hop, to: uri.clone(), uri, path: Vec::new(), to_trunk: true })
     }
 
-    /// A copy of a text was answered, or never: the sender hears of the first success, else of the best failure.
-    pub(super) fn relayed(&mut self, now: Instant, number: u64, status: u16, out: &mut Vec<Output>) {
+    /// A copy of a text was answered, or never: the sender hears of the first success, else of the
+    /// best failure.
+    pub(super) fn relayed(
+        &mut self,
+        now: Instant,
+        number: u64,
+        status: u16,
+        out: &mut Vec<Output>,
+    ) {
         if status < 200 {
             return;
         }
@@ -225,7 +311,12 @@ impl Gateway {
             let response = if status == 200 {
                 Writer::response(&relay.request, 200, Some(&tag))
             } else {
-                Writer::refusal(&relay.request, &Reject::new(status, reason_phrase(status)), &tag, &self.config.domain)
+                Writer::refusal(
+                    &relay.request,
+                    &Reject::new(status, reason_phrase(status)),
+                    &tag,
+                    &self.config.domain,
+                )
             };
             self.respond(now, relay.server, status, response, out);
         }
@@ -233,7 +324,15 @@ impl Gateway {
 
     // ---- subscriptions
 
-    fn subscribe(&mut self, now: Instant, id: ServerId, hop: Hop, message: &Message, user: &str, out: &mut Vec<Output>) {
+    fn subscribe(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: &Message,
+        user: &str,
+        out: &mut Vec<Output>,
+    ) {
         let (package, event_id, expires) = match self.judge_subscription(message, user) {
             Ok(wish) => wish,
             Err(why) => return self.refuse(now, id, message, &why, out),
@@ -241,33 +340,68 @@ impl Gateway {
         let mut desk = super::desk!(self, now, out);
         let (tag, first) = (desk.token(), (desk.random_u64() as u32 >> 8).max(1));
         let Some(dialog) = Dialog::uas(message, &tag, hop, first) else {
-            return self.refuse(now, id, message, &Reject::new(400, "a SUBSCRIBE needs a Contact"), out);
+            return self.refuse(
+                now,
+                id,
+                message,
+                &Reject::new(400, "a SUBSCRIBE needs a Contact"),
+                out,
+            );
         };
         let number = self.outside.number();
         self.outside.by_tag.insert(tag, number);
-        let subscription = Subscription { user: user.to_owned(), package, id: event_id, dialog, hop, expires: now, version: 0 };
+        let subscription = Subscription {
+            user: user.to_owned(),
+            package,
+            id: event_id,
+            dialog,
+            hop,
+            expires: now,
+            version: 0,
+        };
         self.outside.subscriptions.insert(number, subscription);
         self.extend(now, id, number, message, expires, out);
     }
 
-    fn judge_subscription(&self, message: &Message, user: &str) -> Result<(&'static str, Option<String>, u32), Reject> {
+    fn judge_subscription(
+        &self,
+        message: &Message,
+        user: &str,
+    ) -> Result<(&'static str, Option<String>, u32), Reject> {
         let event = message.header(HeaderName::Event).unwrap_or_default();
         let (name, params) = event.split_once(';').unwrap_or((event, ""));
         let package = PACKAGES.into_iter().find(|p| p.eq_ignore_ascii_case(name.trim()));
-        let package = package.ok_or_else(|| Reject::new(489, format!("the event package {:?} is not served", name.trim())))?;
+        let package = package.ok_or_else(|| {
+            Reject::new(489, format!("the event package {:?} is not served", name.trim()))
+        })?;
         let own = Uri::parse(message.request_uri()).is_ok_and(|u| u.user_unescaped() == user);
         if !own {
             return Err(Reject::new(403, format!("{user} may watch only itself")));
         }
-        if self.outside.subscriptions.values().filter(|s| s.user == user).count() >= MAX_SUBSCRIPTIONS {
-            return Err(Reject::new(403, format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already")));
+        if self.outside.subscriptions.values().filter(|s| s.user == user).count()
+            >= MAX_SUBSCRIPTIONS
+        {
+            return Err(Reject::new(
+                403,
+                format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
+            ));
         }
-        let event_id = crate::sip::uri::Params::parse(params).ok().and_then(|p| p.get("id").map(str::to_owned));
+        let event_id = crate::sip::uri::Params::parse(params)
+            .ok()
+            .and_then(|p| p.get("id").map(str::to_owned));
         Ok((package, event_id, lifetime(message)?))
     }
 
     /// The 200 and the NOTIFY that follows at once (RFC 6665 §4.2.1.2).
-    fn extend(&mut self, now: Instant, id: ServerId, number: u64, message: &Message, expires: u32, out: &mut Vec<Output>) {
+    fn extend(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        number: u64,
+        message: &Message,
+        expires: u32,
+        out: &mut Vec<Output>,
+    ) {
         let Some(subscription) = self.outside.subscriptions.get_mut(&number) else { return };
         subscription.expires = now + Duration::from_secs(u64::from(expires));
         self.outside.timers.set(number, subscription.expires);
@@ -284,12 +418,32 @@ impl Gateway {
     }
 
     /// SUBSCRIBE within a subscription's dialog. False: the tag names none.
-    pub(super) fn resubscribe(&mut self, now: Instant, id: ServerId, hop: Hop, message: &Message, out: &mut Vec<Output>) -> bool {
+    pub(super) fn resubscribe(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> bool {
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
         let Some(number) = self.outside.by_tag.get(tag).copied() else { return false };
-        let Some(subscription) = self.outside.subscriptions.get_mut(&number).filter(|s| s.dialog.matches(message) && s.hop == hop) else { return false };
+        let Some(subscription) = self
+            .outside
+            .subscriptions
+            .get_mut(&number)
+            .filter(|s| s.dialog.matches(message) && s.hop == hop)
+        else {
+            return false;
+        };
         if subscription.dialog.accept(message).is_err() {
-            self.refuse(now, id, message, &Reject::new(500, "CSeq is lower than one already seen"), out);
+            self.refuse(
+                now,
+                id,
+                message,
+                &Reject::new(500, "CSeq is lower than one already seen"),
+                out,
+            );
             return true;
         }
         if message.method() != Method::Subscribe {
@@ -305,12 +459,22 @@ impl Gateway {
 
     fn notify(&mut self, now: Instant, number: u64, ending: Option<&str>, out: &mut Vec<Output>) {
         let Some(subscription) = self.outside.subscriptions.get(&number) else { return };
-        let (user, package, version) = (subscription.user.clone(), subscription.package, subscription.version);
+        let (user, package, version) =
+            (subscription.user.clone(), subscription.package, subscription.version);
         let (kind, body) = match package {
             "reg" => ("application/reginfo+xml", self.reginfo(now, &user, version)),
             _ => {
-                let none = || format!("Messages-Waiting: no\r\nMessage-Account: sip:{}@{}\r\n", escape_user(&user), self.config.domain);
-                ("application/simple-message-summary", self.outside.summaries.get(&user).cloned().unwrap_or_else(none))
+                let none = || {
+                    format!(
+                        "Messages-Waiting: no\r\nMessage-Account: sip:{}@{}\r\n",
+                        escape_user(&user),
+                        self.config.domain
+                    )
+                };
+                (
+                    "application/simple-message-summary",
+                    self.outside.summaries.get(&user).cloned().unwrap_or_else(none),
+                )
             }
         };
         let mut subscription = self.outside.subscriptions.remove(&number).expect("looked up above");
@@ -325,10 +489,18 @@ impl Gateway {
         }
         let left = subscription.expires.saturating_duration_since(now).as_secs();
         match ending {
-            Some(reason) => notify.put(HeaderName::SubscriptionState, format_args!("terminated;reason={reason}")),
-            None => notify.put(HeaderName::SubscriptionState, format_args!("active;expires={left}")),
+            Some(reason) => notify
+                .put(HeaderName::SubscriptionState, format_args!("terminated;reason={reason}")),
+            None => {
+                notify.put(HeaderName::SubscriptionState, format_args!("active;expires={left}"))
+            }
         }
-        let client = desk.request(Method::Notify, &branch, subscription.hop, notify.end_with(kind, body.as_bytes()));
+        let client = desk.request(
+            Method::Notify,
+            &branch,
+            subscription.hop,
+            notify.end_with(kind, body.as_bytes()),
+        );
         desk.clients.insert(client, Waiting::Subscription(number));
         self.outside.subscriptions.insert(number, subscription);
     }
@@ -336,7 +508,12 @@ impl Gateway {
     /// RFC 3680 §5: the full state of one address-of-record.
     fn reginfo(&self, now: Instant, user: &str, version: u32) -> String {
         let bindings = self.registrar.bindings(now, user);
-        let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+        let escape = |text: &str| {
+            text.replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&quot;")
+        };
         let aor = escape(&format!("sip:{}@{}", escape_user(user), self.config.domain));
         let state = if bindings.is_empty() { "terminated" } else { "active" };
         let mut xml = format!(
@@ -348,7 +525,9 @@ impl Gateway {
             let _ = write!(
                 xml,
                 "<contact id=\"c{n}\" state=\"active\" event=\"registered\" expires=\"{left}\" callid=\"{}\" cseq=\"{}\"><uri>{}</uri></contact>\r\n",
-                escape(&binding.call_id), binding.cseq, escape(&binding.contact)
+                escape(&binding.call_id),
+                binding.cseq,
+                escape(&binding.contact)
             );
         }
         xml.push_str("</registration>\r\n</reginfo>\r\n");
@@ -356,14 +535,26 @@ impl Gateway {
     }
 
     /// A NOTIFY was answered, or never.
-    pub(super) fn notify_answered(&mut self, now: Instant, number: u64, status: u16, out: &mut Vec<Output>) {
+    pub(super) fn notify_answered(
+        &mut self,
+        now: Instant,
+        number: u64,
+        status: u16,
+        out: &mut Vec<Output>,
+    ) {
         // RFC 6665 §4.2.2: a subscriber that does not know it, or does not answer, has none.
         if matches!(status, 404 | 405 | 408 | 410 | 416 | 480 | 481 | 484 | 485 | 489 | 501 | 604) {
             self.end_subscription(now, number, None, out);
         }
     }
 
-    fn end_subscription(&mut self, now: Instant, number: u64, reason: Option<&str>, out: &mut Vec<Output>) {
+    fn end_subscription(
+        &mut self,
+        now: Instant,
+        number: u64,
+        reason: Option<&str>,
+        out: &mut Vec<Output>,
+    ) {
         if let Some(reason) = reason {
             self.notify(now, number, Some(reason), out);
         }
@@ -381,8 +572,15 @@ impl Gateway {
 
     /// A user's bindings changed: who watches it hears, and subscriptions over dead flows end.
     pub(super) fn registration_changed(&mut self, now: Instant, user: &str, out: &mut Vec<Output>) {
-        let alive = |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
-        let mine: Vec<(u64, bool, bool)> = self.outside.subscriptions.iter().filter(|(_, s)| s.user == user).map(|(n, s)| (*n, alive(s.hop, &self.flows), s.package == "reg")).collect();
+        let alive =
+            |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
+        let mine: Vec<(u64, bool, bool)> = self
+            .outside
+            .subscriptions
+            .iter()
+            .filter(|(_, s)| s.user == user)
+            .map(|(n, s)| (*n, alive(s.hop, &self.flows), s.package == "reg"))
+            .collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {
                 (false, _) => self.end_subscription(now, number, None, out),
@@ -392,21 +590,48 @@ impl Gateway {
         }
     }
 
-    /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it): passed to who watches.
-    fn unsolicited(&mut self, now: Instant, id: ServerId, message: &Message, out: &mut Vec<Output>) {
-        let summary = message.header(HeaderName::Event).is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
-        let body = message.body_of("application/simple-message-summary").filter(|_| summary).and_then(|b| std::str::from_utf8(b).ok());
-        let dialled = Uri::parse(message.request_uri()).map(|u| u.user_unescaped().into_owned()).unwrap_or_default();
+    /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it): passed to
+    /// who watches.
+    fn unsolicited(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
+        let summary = message
+            .header(HeaderName::Event)
+            .is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
+        let body = message
+            .body_of("application/simple-message-summary")
+            .filter(|_| summary)
+            .and_then(|b| std::str::from_utf8(b).ok());
+        let dialled = Uri::parse(message.request_uri())
+            .map(|u| u.user_unescaped().into_owned())
+            .unwrap_or_default();
         let user = self.config.user_called(&dialled).map(|u| u.name.clone());
         let (Some(body), Some(user)) = (body.filter(|b| b.len() <= 2_048), user) else {
             let status = if summary { 404 } else { 489 };
-            return self.refuse(now, id, message, &Reject::new(status, "only message-summary of a user of ours is taken"), out);
+            return self.refuse(
+                now,
+                id,
+                message,
+                &Reject::new(status, "only message-summary of a user of ours is taken"),
+                out,
+            );
         };
-        let clean: String = body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
+        let clean: String =
+            body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
         self.outside.summaries.insert(user.clone(), clean);
         let tag = token::<8>(&mut self.random);
         self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
-        let watching: Vec<u64> = self.outside.subscriptions.iter().filter(|(_, s)| s.user == user && s.package == "message-summary").map(|(n, _)| *n).collect();
+        let watching: Vec<u64> = self
+            .outside
+            .subscriptions
+            .iter()
+            .filter(|(_, s)| s.user == user && s.package == "message-summary")
+            .map(|(n, _)| *n)
+            .collect();
         watching.into_iter().for_each(|n| self.notify(now, n, None, out));
     }
 }

@@ -15,8 +15,8 @@ use crate::errors::Code;
 use crate::media::EndId;
 use crate::observe::Note;
 use crate::recorder::verdict::judge;
-use crate::sip::header::delta_seconds;
 use crate::sip::header::NameAddr;
+use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Reject;
@@ -32,7 +32,15 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const MOST_BRAKES: usize = 10_000;
 
 impl Gateway {
-    pub(super) fn invite(&mut self, now: Instant, id: ServerId, hop: Hop, message: Message, sender: Sender, out: &mut Vec<Output>) {
+    pub(super) fn invite(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: Message,
+        sender: Sender,
+        out: &mut Vec<Output>,
+    ) {
         let from = match &sender {
             Sender::User(user, _) => user.clone(),
             Sender::Trunk(name) => format!("trunk {name}"),
@@ -41,7 +49,8 @@ impl Gateway {
         self.recorder.open(now, call_id, &from, &dialled_user(&message), message.call_id());
         match self.place(now, call_id, id, hop, &message, sender) {
             Ok((call, route)) => {
-                let note = Note::CallStarted { call: call_id, from, number: call.number.clone(), route };
+                let note =
+                    Note::CallStarted { call: call_id, from, number: call.number.clone(), route };
                 out.push(Output::Note(note));
                 self.servers.insert(id, call_id);
                 self.invites.insert(invite_key(&message), call_id);
@@ -54,9 +63,17 @@ impl Gateway {
             }
             Err(why) => {
                 let to = message.request_uri().to_owned();
-                out.push(Output::Note(Note::CallRefused { call: call_id, from: from.clone(), to, status: why.status, code: why.code, why: why.why.clone() }));
+                out.push(Output::Note(Note::CallRefused {
+                    call: call_id,
+                    from: from.clone(),
+                    to,
+                    status: why.status,
+                    code: why.code,
+                    why: why.why.clone(),
+                }));
                 self.refused += 1;
-                self.recorder.ended(call_id, Arc::new(refused_record(call_id, now, &message, from, &why)));
+                self.recorder
+                    .ended(call_id, Arc::new(refused_record(call_id, now, &message, from, &why)));
                 self.refuse(now, id, &message, &why, out);
             }
         }
@@ -78,17 +95,30 @@ impl Gateway {
         match sender {
             Sender::User(..) => {
                 let context = account.map(|u| u.context.clone());
-                context.ok_or_else(|| Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED))
+                context.ok_or_else(|| {
+                    Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
+                })
             }
             Sender::Trunk(name) => {
                 let context = self.config.trunks.get(name).and_then(|t| t.context.clone());
-                context.ok_or_else(|| Reject::new(403, format!("trunk {name} has no context for incoming calls")).code(Code::NOT_ALLOWED))
+                context.ok_or_else(|| {
+                    Reject::new(403, format!("trunk {name} has no context for incoming calls"))
+                        .code(Code::NOT_ALLOWED)
+                })
             }
         }
     }
 
     /// Everything that can refuse a call before it costs anything.
-    fn place(&mut self, now: Instant, id: CallId, server: ServerId, hop: Hop, message: &Message, sender: Sender) -> Result<(Call, String), Reject> {
+    fn place(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        server: ServerId,
+        hop: Hop,
+        message: &Message,
+        sender: Sender,
+    ) -> Result<(Call, String), Reject> {
         let max_forwards = message.max_forwards();
         if max_forwards == 0 {
             return Err(Reject::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
@@ -97,8 +127,13 @@ impl Gateway {
             return Err(Reject::new(400, "an INVITE needs a Contact").code(Code::MALFORMED));
         }
         self.merged(message)?;
-        let max_breadth = message.header(HeaderName::MaxBreadth).and_then(delta_seconds).unwrap_or(MAX_BREADTH).min(MAX_BREADTH);
-        let uri = Uri::parse(message.request_uri()).map_err(|e| Reject::new(400, e.to_string()).code(Code::MALFORMED))?;
+        let max_breadth = message
+            .header(HeaderName::MaxBreadth)
+            .and_then(delta_seconds)
+            .unwrap_or(MAX_BREADTH)
+            .min(MAX_BREADTH);
+        let uri = Uri::parse(message.request_uri())
+            .map_err(|e| Reject::new(400, e.to_string()).code(Code::MALFORMED))?;
         if uri.scheme == Scheme::Other {
             return Err(Reject::new(416, "only sip, sips and tel URIs are routed"));
         }
@@ -107,8 +142,14 @@ impl Gateway {
         let context = self.context_of(&sender, account.as_ref())?;
         let (dialled, wanted_instance) = self.gruu(&uri)?;
         let permits = account.as_ref().map_or(Permits::NONE, |a| &a.permits);
-        let verdict = self.config.plan.route(&Attempt { context: &context, dialled: &dialled, unix: self.unix(now), permits });
-        let mut verdict = verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
+        let verdict = self.config.plan.route(&Attempt {
+            context: &context,
+            dialled: &dialled,
+            unix: self.unix(now),
+            permits,
+        });
+        let mut verdict =
+            verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
         self.routed.push((id, std::mem::take(&mut verdict.trace)));
         let number = verdict.number.clone();
         // Who takes the place of a call that goes on needs no route: it was let in already.
@@ -117,7 +158,12 @@ impl Gateway {
             (Some(_), Err(_)) => None,
             (None, Err(why)) => return Err(why),
         };
-        self.within_limits(now, &sender, account.as_ref(), route.as_ref().is_some_and(|r| r.ignore_limits))?;
+        self.within_limits(
+            now,
+            &sender,
+            account.as_ref(),
+            route.as_ref().is_some_and(|r| r.ignore_limits),
+        )?;
         self.within_route(now, &sender, route.as_ref())?;
         let worker = self.pick_worker();
         let caller = self.party_of(now, &sender);
@@ -141,24 +187,34 @@ impl Gateway {
         Ok((call, name))
     }
 
-    /// The dialog an INVITE's Replaces names (RFC 3891 §3); whether it may take its place is judged once
-    /// its media is open.
+    /// The dialog an INVITE's Replaces names (RFC 3891 §3); whether it may take its place is judged
+    /// once its media is open.
     fn replaced(&self, message: &Message) -> Result<Option<(CallId, EndId, Replaces)>, Reject> {
         let mut values = message.all(HeaderName::Replaces);
         let Some(value) = values.next() else { return Ok(None) };
-        let replaces = Replaces::parse(value).filter(|_| values.next().is_none()).ok_or_else(|| Reject::new(400, "Replaces cannot be read"))?;
-        let found = [&replaces.to_tag, &replaces.from_tag].into_iter().find_map(|t| self.dialogs.get(t).copied());
-        let (call, end) = found.ok_or_else(|| Reject::new(481, "Replaces names no dialog of this gateway"))?;
+        let replaces = Replaces::parse(value)
+            .filter(|_| values.next().is_none())
+            .ok_or_else(|| Reject::new(400, "Replaces cannot be read"))?;
+        let found = [&replaces.to_tag, &replaces.from_tag]
+            .into_iter()
+            .find_map(|t| self.dialogs.get(t).copied());
+        let (call, end) =
+            found.ok_or_else(|| Reject::new(481, "Replaces names no dialog of this gateway"))?;
         Ok(Some((call, end, replaces)))
     }
 
     /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).
     fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Reject> {
         let user = uri.user_unescaped().into_owned();
-        let Some(gr) = uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain)) else { return Ok((user, None)) };
+        let Some(gr) =
+            uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain))
+        else {
+            return Ok((user, None));
+        };
         if let Some(token) = user.strip_prefix(TEMPORARY) {
             let found = self.registrar.temporary(token).cloned();
-            let (user, instance) = found.ok_or_else(|| Reject::new(404, "this temporary GRUU is not valid any more"))?;
+            let (user, instance) = found
+                .ok_or_else(|| Reject::new(404, "this temporary GRUU is not valid any more"))?;
             return Ok((user, Some(instance)));
         }
         Ok((user, (!gr.is_empty()).then(|| format!("<{gr}>"))))
@@ -169,27 +225,49 @@ impl Gateway {
         if let Some(id) = self.invites.get(&invite_key(message))
             && self.calls.get(id).is_some_and(|l| l.call.state != State::Over)
         {
-            return Err(Reject::new(482, "this INVITE is already being handled: it came by two paths").code(Code::LOOP));
+            return Err(Reject::new(
+                482,
+                "this INVITE is already being handled: it came by two paths",
+            )
+            .code(Code::LOOP));
         }
         if self.own_call_ids.contains_key(message.call_id()) {
-            return Err(Reject::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP));
+            return Err(
+                Reject::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP)
+            );
         }
         Ok(())
     }
 
     /// A route's own brake on what one user spends in an hour.
-    pub(super) fn within_route(&mut self, now: Instant, sender: &Sender, route: Option<&Route>) -> Result<(), Reject> {
-        let (Sender::User(user, _), Some((route, most))) = (sender, route.and_then(|r| Some((r, r.per_user_per_hour?)))) else { return Ok(()) };
+    pub(super) fn within_route(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        route: Option<&Route>,
+    ) -> Result<(), Reject> {
+        let (Sender::User(user, _), Some((route, most))) =
+            (sender, route.and_then(|r| Some((r, r.per_user_per_hour?))))
+        else {
+            return Ok(());
+        };
         if self.by_route.len() > MOST_BRAKES {
-            self.by_route.retain(|_, calls| calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR));
+            self.by_route.retain(|_, calls| {
+                calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR)
+            });
         }
         let calls = self.by_route.entry((route.name.clone(), user.clone())).or_default();
         while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
             calls.pop_front();
         }
         if calls.len() >= most as usize {
-            let wait = calls.front().map_or(HOUR, |first| (*first + HOUR).saturating_duration_since(now)).as_secs() + 1;
-            let why = format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
+            let wait = calls
+                .front()
+                .map_or(HOUR, |first| (*first + HOUR).saturating_duration_since(now))
+                .as_secs()
+                + 1;
+            let why =
+                format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
             return Err(Reject::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
         }
         calls.push_back(now);
@@ -200,10 +278,14 @@ impl Gateway {
     pub(super) fn within_all(&self) -> Result<(), Reject> {
         let limits = &self.config.limits;
         if self.draining {
-            return Err(Reject::new(503, "the gateway is draining: it takes no new calls").code(Code::DRAINING).retry_after(10));
+            return Err(Reject::new(503, "the gateway is draining: it takes no new calls")
+                .code(Code::DRAINING)
+                .retry_after(10));
         }
         if self.live >= limits.calls {
-            return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls)).code(Code::LIMIT).retry_after(10));
+            return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls))
+                .code(Code::LIMIT)
+                .retry_after(10));
         }
         Ok(())
     }
@@ -213,12 +295,23 @@ impl Gateway {
         let limits = &self.config.limits;
         let limit = limits.new_calls_per_second;
         if !self.admission.take_call(now, limit) {
-            return Err(Reject::new(503, format!("limits.new_calls_per_second = {limit} is reached")).code(Code::LIMIT).retry_after(2));
+            return Err(Reject::new(
+                503,
+                format!("limits.new_calls_per_second = {limit} is reached"),
+            )
+            .code(Code::LIMIT)
+            .retry_after(2));
         }
         Ok(())
     }
 
-    pub(super) fn within_limits(&mut self, now: Instant, sender: &Sender, user: Option<&Arc<User>>, ignore: bool) -> Result<(), Reject> {
+    pub(super) fn within_limits(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        user: Option<&Arc<User>>,
+        ignore: bool,
+    ) -> Result<(), Reject> {
         if ignore {
             return Ok(());
         }
@@ -228,22 +321,48 @@ impl Gateway {
             Sender::User(name, _) => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
                 if self.user_calls.get(name).copied().unwrap_or(0) >= most {
-                    return Err(Reject::new(486, format!("{name} has its calls: {} = {most} is reached", if user.is_some_and(|u| u.max_calls.is_some()) { "max_calls" } else { "limits.calls_per_user" })).code(Code::LIMIT));
+                    return Err(Reject::new(
+                        486,
+                        format!(
+                            "{name} has its calls: {} = {most} is reached",
+                            if user.is_some_and(|u| u.max_calls.is_some()) {
+                                "max_calls"
+                            } else {
+                                "limits.calls_per_user"
+                            }
+                        ),
+                    )
+                    .code(Code::LIMIT));
                 }
                 let pace = user.and_then(|u| u.calls_per_second);
                 if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
-                    return Err(Reject::new(503, format!("{name} has made its {} calls of this second", pace.unwrap_or(0))).code(Code::LIMIT).retry_after(2));
+                    return Err(Reject::new(
+                        503,
+                        format!("{name} has made its {} calls of this second", pace.unwrap_or(0)),
+                    )
+                    .code(Code::LIMIT)
+                    .retry_after(2));
                 }
             }
             Sender::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
                 let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
                 if self.trunk_calls.get(name).copied().unwrap_or(0) >= most {
-                    return Err(Reject::new(503, format!("trunk {name} has its {most} calls")).code(Code::LIMIT).retry_after(10));
+                    return Err(Reject::new(503, format!("trunk {name} has its {most} calls"))
+                        .code(Code::LIMIT)
+                        .retry_after(10));
                 }
                 let pace = trunk.and_then(|t| t.calls_per_second);
                 if !self.trunks.take_call(now, name, pace) {
-                    return Err(Reject::new(503, format!("trunk {name} has made its {} calls of this second", pace.unwrap_or(0))).code(Code::LIMIT).retry_after(2));
+                    return Err(Reject::new(
+                        503,
+                        format!(
+                            "trunk {name} has made its {} calls of this second",
+                            pace.unwrap_or(0)
+                        ),
+                    )
+                    .code(Code::LIMIT)
+                    .retry_after(2));
                 }
             }
         }
@@ -261,7 +380,17 @@ impl Gateway {
     pub(super) fn take_in(&mut self, call: Call, user: Option<String>) {
         self.live += 1;
         user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
-        self.calls.insert(call.id, Box::new(Live { call, media_closed: false, recorded: false, lost: false, counted: Vec::new(), user }));
+        self.calls.insert(
+            call.id,
+            Box::new(Live {
+                call,
+                media_closed: false,
+                recorded: false,
+                lost: false,
+                counted: Vec::new(),
+                user,
+            }),
+        );
     }
 
     /// Who calls: its party, and the name in the record.
@@ -269,14 +398,26 @@ impl Gateway {
         match sender {
             Sender::User(user, flow) => {
                 let bindings = self.registrar.bindings(now, user);
-                let instance = bindings.into_iter().find(|b| b.flow == *flow).and_then(|b| b.instance).map(|i| i.0);
+                let instance = bindings
+                    .into_iter()
+                    .find(|b| b.flow == *flow)
+                    .and_then(|b| b.instance)
+                    .map(|i| i.0);
                 (Party::User { name: user.clone(), instance }, user.clone())
             }
             Sender::Trunk(name) => (Party::Trunk(name.clone()), format!("trunk:{name}")),
         }
     }
 
-    pub(super) fn new_call(&mut self, now: Instant, id: CallId, (server, hop): (ServerId, Hop), message: &Message, (party, from): (Party, String), worker: usize) -> Call {
+    pub(super) fn new_call(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        (server, hop): (ServerId, Hop),
+        message: &Message,
+        (party, from): (Party, String),
+        worker: usize,
+    ) -> Call {
         let remote = self.remote_of(hop);
         let mut cdr = Cdr::new(id, now, message);
         cdr.inbound = matches!(party, Party::Trunk(_));
@@ -333,7 +474,8 @@ impl Gateway {
 
 /// The number of the Request-URI as it was dialled.
 fn dialled_user(message: &Message) -> String {
-    Uri::parse(message.request_uri()).map_or_else(|_| "?".to_owned(), |uri| uri.user_unescaped().chars().take(80).collect())
+    Uri::parse(message.request_uri())
+        .map_or_else(|_| "?".to_owned(), |uri| uri.user_unescaped().chars().take(80).collect())
 }
 
 /// The record of an INVITE that became no call.

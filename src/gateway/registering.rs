@@ -2,9 +2,9 @@
 
 use super::Gateway;
 use super::admission::{Admitted, Known};
-use crate::hex::token;
 use crate::call::Output;
 use crate::errors::Code;
+use crate::hex::token;
 use crate::observe::Note;
 use crate::registrar::{Binding, Circumstances, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES};
 use crate::sip::build::{Writer, quoted};
@@ -18,19 +18,32 @@ use rand_core::RngCore;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Clients that give up at a challenge they do not know, even where the next one is for them (seen with
-/// baresip 1.1.0: "Function not implemented"); RFC 8760 §2.4 would have them go on.
+/// Clients that give up at a challenge they do not know, even where the next one is for them (seen
+/// with baresip 1.1.0: "Function not implemented"); RFC 8760 §2.4 would have them go on.
 const MD5_ONLY: [&str; 2] = ["baresip v1.", "baresip v0."];
 
 /// What the user part of a temporary GRUU begins with.
 pub(super) const TEMPORARY: &str = "tgruu.";
 
 impl Gateway {
-    pub(super) fn register(&mut self, now: Instant, id: ServerId, message: &Message, user: &str, flow: Flow, out: &mut Vec<Output>) {
+    pub(super) fn register(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: &Message,
+        user: &str,
+        flow: Flow,
+        out: &mut Vec<Output>,
+    ) {
         let temporary = token::<16>(&mut self.random);
         let unix = self.unix(now);
-        let longest = self.flows.get(&flow).and_then(|f| f.until).map(|until| until.saturating_sub(unix) as u32);
-        let by = Circumstances { flow, chance: self.random.next_u32() as u8, token: temporary, longest };
+        let longest = self
+            .flows
+            .get(&flow)
+            .and_then(|f| f.until)
+            .map(|until| until.saturating_sub(unix) as u32);
+        let by =
+            Circumstances { flow, chance: self.random.next_u32() as u8, token: temporary, longest };
         // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
         let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
         let done = if own {
@@ -50,7 +63,10 @@ impl Gateway {
         }
         if message.lists(HeaderName::Supported, "path") {
             // RFC 3327 §5.3.
-            message.values(HeaderName::Path).take(8).for_each(|p| response.put(HeaderName::Path, p));
+            message
+                .values(HeaderName::Path)
+                .take(8)
+                .for_each(|p| response.put(HeaderName::Path, p));
         }
         if done.outbound && done.added {
             response.put(HeaderName::Require, "outbound");
@@ -66,11 +82,25 @@ impl Gateway {
         }
         if done.added {
             let user_agent = message.header(HeaderName::UserAgent).unwrap_or_default().to_owned();
-            out.push(Output::Note(Note::Registered { user: user.to_owned(), flows: done.bindings.len(), user_agent }));
-            let instances: Vec<String> = done.bindings.iter().filter(|b| b.flow == flow).filter_map(|b| Some(b.instance.clone()?.0)).collect();
-            instances.iter().for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
+            out.push(Output::Note(Note::Registered {
+                user: user.to_owned(),
+                flows: done.bindings.len(),
+                user_agent,
+            }));
+            let instances: Vec<String> = done
+                .bindings
+                .iter()
+                .filter(|b| b.flow == flow)
+                .filter_map(|b| Some(b.instance.clone()?.0))
+                .collect();
+            instances
+                .iter()
+                .for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
         } else if done.removed {
-            out.push(Output::Note(Note::Unregistered { user: user.to_owned(), why: crate::observe::Left::Asked }));
+            out.push(Output::Note(Note::Unregistered {
+                user: user.to_owned(),
+                why: crate::observe::Left::Asked,
+            }));
         }
     }
 
@@ -98,20 +128,41 @@ impl Gateway {
     }
 
     /// REGISTER of a trunk from an address that says nothing: digest decides. The 401 is stateless.
-    pub(super) fn admit_trunk(&mut self, now: Instant, hop: Hop, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) -> Option<Reject> {
+    pub(super) fn admit_trunk(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        remote: SocketAddr,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> Option<Reject> {
         let config = self.config.clone();
         let secret = |name: &str| {
-            let trunk = config.trunks.values().find(|t| t.accepts_registration && t.username.as_deref() == Some(name));
+            let trunk = config
+                .trunks
+                .values()
+                .find(|t| t.accepts_registration && t.username.as_deref() == Some(name));
             trunk.and_then(|t| t.password.clone())
         };
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        match self.admission.judge(now, remote.ip(), message, |name: &str| secret(name).map_or(Known::Nobody, Known::Password)) {
+        match self.admission.judge(now, remote.ip(), message, |name: &str| {
+            secret(name).map_or(Known::Nobody, Known::Password)
+        }) {
             Admitted::User(user) if user == claimed => None,
-            Admitted::User(user) => Some(Reject::new(403, format!("{user} may not register another name"))),
+            Admitted::User(user) => {
+                Some(Reject::new(403, format!("{user} may not register another name")))
+            }
             // Trunks are all written here.
-            Admitted::Unasked(_) => Some(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED)),
+            Admitted::Unasked(_) => {
+                Some(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
+            }
             Admitted::Refused(why) => {
-                out.push(Output::Note(Note::LoginRefused { user: super::admission::claimed_user(message), remote, code: why.code, why: why.why.clone() }));
+                out.push(Output::Note(Note::LoginRefused {
+                    user: super::admission::claimed_user(message),
+                    remote,
+                    code: why.code,
+                    why: why.why.clone(),
+                }));
                 Some(why)
             }
             Admitted::Challenge { stale } => {
@@ -123,17 +174,31 @@ impl Gateway {
     }
 
     /// A 401 with our challenges.
-    pub(super) fn challenge(&mut self, now: Instant, message: &Message, stale: bool) -> bytes::Bytes {
+    pub(super) fn challenge(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        stale: bool,
+    ) -> bytes::Bytes {
         let random = self.random.next_u64();
         let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
-        let confused = MD5_ONLY.iter().any(|known| agent.starts_with(known)) && self.config.allow_md5;
-        for value in self.admission.challenges(now, random, stale).iter().filter(|c| !confused || c.contains("algorithm=MD5")) {
+        let confused =
+            MD5_ONLY.iter().any(|known| agent.starts_with(known)) && self.config.allow_md5;
+        for value in self
+            .admission
+            .challenges(now, random, stale)
+            .iter()
+            .filter(|c| !confused || c.contains("algorithm=MD5"))
+        {
             response.put(HeaderName::WwwAuthenticate, value);
         }
         if self.config.auth.jwt.is_some() {
             // Last: clients that read one challenge only know Digest.
-            response.put(HeaderName::WwwAuthenticate, format_args!("Bearer realm={}", quoted(&self.config.domain)));
+            response.put(
+                HeaderName::WwwAuthenticate,
+                format_args!("Bearer realm={}", quoted(&self.config.domain)),
+            );
         }
         response.end()
     }
@@ -141,23 +206,68 @@ impl Gateway {
     /// A 401 that says what is wrong with a token (RFC 8898 section 2.1.3, RFC 6750 section 3.1).
     pub(super) fn token_challenge(&mut self, message: &Message, why: &str) -> bytes::Bytes {
         let tag = token::<8>(&mut self.random);
-        let mut response = Writer::refusal(message, &Reject::new(401, format!("token: {why}")).code(Code::TOKEN), &tag, &self.config.domain);
+        let mut response = Writer::refusal(
+            message,
+            &Reject::new(401, format!("token: {why}")).code(Code::TOKEN),
+            &tag,
+            &self.config.domain,
+        );
         // RFC 6750 section 3: no quotes, backslashes or characters beyond ASCII in a description.
-        let plain: String = why.chars().map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '\'' }).collect();
-        response.put(HeaderName::WwwAuthenticate, format_args!("Bearer realm={}, error=\"invalid_token\", error_description=\"{plain}\"", quoted(&self.config.domain)));
+        let plain: String = why
+            .chars()
+            .map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '\'' })
+            .collect();
+        response.put(
+            HeaderName::WwwAuthenticate,
+            format_args!(
+                "Bearer realm={}, error=\"invalid_token\", error_description=\"{plain}\"",
+                quoted(&self.config.domain)
+            ),
+        );
         response.end()
     }
 
     /// A proved trunk registers: it is where it came from, whatever its Contact says.
-    pub(super) fn register_trunk(&mut self, now: Instant, id: ServerId, hop: Hop, remote: SocketAddr, message: &Message, out: &mut Vec<Output>) {
+    pub(super) fn register_trunk(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        remote: SocketAddr,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
         let user = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        let name = self.config.trunks.values().find(|t| t.accepts_registration && t.username.as_deref() == Some(&user)).map(|t| t.name.clone());
-        let Some(name) = name else { return self.refuse(now, id, message, &Reject::new(403, "no trunk registers by this name"), out) };
+        let name = self
+            .config
+            .trunks
+            .values()
+            .find(|t| t.accepts_registration && t.username.as_deref() == Some(&user))
+            .map(|t| t.name.clone());
+        let Some(name) = name else {
+            return self.refuse(
+                now,
+                id,
+                message,
+                &Reject::new(403, "no trunk registers by this name"),
+                out,
+            );
+        };
         let header = message.header(HeaderName::Expires).and_then(delta_seconds);
         let contact = message.contact();
-        let asked = contact.as_ref().and_then(|c| c.params.get("expires").and_then(delta_seconds)).or(header).unwrap_or(MAX_EXPIRES);
+        let asked = contact
+            .as_ref()
+            .and_then(|c| c.params.get("expires").and_then(delta_seconds))
+            .or(header)
+            .unwrap_or(MAX_EXPIRES);
         if asked > 0 && asked < MIN_EXPIRES {
-            return self.refuse(now, id, message, &Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")), out);
+            return self.refuse(
+                now,
+                id,
+                message,
+                &Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")),
+                out,
+            );
         }
         let star = message.header(HeaderName::Contact) == Some("*");
         let granted = asked.min(MAX_EXPIRES);
@@ -165,9 +275,18 @@ impl Gateway {
         let known = state.bound.is_some();
         match contact.map(|c| c.uri.text.to_owned()) {
             Some(contact) if granted > 0 && !star => {
-                state.bound = Some(Bound { hop, remote, contact, expires: now + Duration::from_secs(u64::from(granted)) });
+                state.bound = Some(Bound {
+                    hop,
+                    remote,
+                    contact,
+                    expires: now + Duration::from_secs(u64::from(granted)),
+                });
                 if !known {
-                    out.push(Output::Note(Note::TrunkArrived { trunk: name.clone(), remote, expires: granted }));
+                    out.push(Output::Note(Note::TrunkArrived {
+                        trunk: name.clone(),
+                        remote,
+                        expires: granted,
+                    }));
                 }
             }
             None if !star => {}
@@ -192,7 +311,12 @@ impl Gateway {
 
     /// The connection a trunk registered over is gone.
     pub(super) fn trunk_flow_closed(&mut self, flow: Flow, out: &mut Vec<Output>) {
-        let names: Vec<String> = self.trunks.iter().filter(|(_, s)| s.bound.as_ref().is_some_and(|b| b.hop == Hop::Flow(flow))).map(|(n, _)| n.clone()).collect();
+        let names: Vec<String> = self
+            .trunks
+            .iter()
+            .filter(|(_, s)| s.bound.as_ref().is_some_and(|b| b.hop == Hop::Flow(flow)))
+            .map(|(n, _)| n.clone())
+            .collect();
         for name in names {
             if let Some(state) = self.trunks.get_mut(&name) {
                 state.bound = None;

@@ -1,4 +1,5 @@
-//! JSON Web Tokens as logins (RFC 8898, RFC 7519): read, verified by a key set, judged by our own clock. Pure.
+//! JSON Web Tokens as logins (RFC 8898, RFC 7519): read, verified by a key set, judged by our own
+//! clock. Pure.
 
 use crate::config::JwtSettings;
 use crate::config::grant::Grant;
@@ -41,29 +42,59 @@ impl Keys {
     /// # Errors
     /// It cannot be read, or holds no usable key.
     pub fn parse(text: &str) -> Result<Keys, String> {
-        let set: JwkSet = serde_json::from_str(text).map_err(|e| format!("it is no JWK set: {e}"))?;
-        let usable = set.keys.iter().take(MAX_KEYS).filter_map(|k| Some((k.common.key_id.clone(), algorithms(k)?, DecodingKey::from_jwk(k).ok()?)));
+        let set: JwkSet =
+            serde_json::from_str(text).map_err(|e| format!("it is no JWK set: {e}"))?;
+        let usable = set.keys.iter().take(MAX_KEYS).filter_map(|k| {
+            Some((k.common.key_id.clone(), algorithms(k)?, DecodingKey::from_jwk(k).ok()?))
+        });
         let keys: Vec<_> = usable.collect();
-        if keys.is_empty() { Err("it holds no public key of a kind that is accepted (RSA, P-256, P-384, Ed25519)".to_owned()) } else { Ok(Keys(keys)) }
+        if keys.is_empty() {
+            Err("it holds no public key of a kind that is accepted (RSA, P-256, P-384, Ed25519)"
+                .to_owned())
+        } else {
+            Ok(Keys(keys))
+        }
     }
 
     /// Verifies `token` at `unix`, seconds since 1970.
     ///
     /// # Errors
     /// Why not, for its bearer and the log; never any part of it.
-    pub fn verify(&self, token: &str, settings: &JwtSettings, unix: u64) -> Result<Claims, Refused> {
+    pub fn verify(
+        &self,
+        token: &str,
+        settings: &JwtSettings,
+        unix: u64,
+    ) -> Result<Claims, Refused> {
         let wrong = |why: &str| Refused::Wrong(why.to_owned());
         let header = decode_header(token).map_err(|_| wrong("it is no JSON Web Token"))?;
         let named = |kid: &Option<String>| header.kid.is_none() || *kid == header.kid;
-        let candidates: Vec<_> = self.0.iter().filter(|(kid, algorithms, _)| named(kid) && algorithms.contains(&header.alg)).collect();
+        let candidates: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(kid, algorithms, _)| named(kid) && algorithms.contains(&header.alg))
+            .collect();
         if candidates.is_empty() {
-            let kid: String = header.kid.unwrap_or_default().chars().filter(|c| !c.is_control()).take(40).collect();
-            return Err(Refused::UnknownKey(format!("no key {kid:?} for {:?} is in the key set", header.alg)));
+            let kid: String = header
+                .kid
+                .unwrap_or_default()
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(40)
+                .collect();
+            return Err(Refused::UnknownKey(format!(
+                "no key {kid:?} for {:?} is in the key set",
+                header.alg
+            )));
         }
         let mut validation = Validation::new(header.alg);
         validation.set_audience(&[&settings.audience]);
         settings.issuer.iter().for_each(|issuer| validation.set_issuer(&[issuer]));
-        validation.set_required_spec_claims(if settings.issuer.is_some() { &["exp", "sub", "aud", "iss"][..] } else { &["exp", "sub", "aud"] });
+        validation.set_required_spec_claims(if settings.issuer.is_some() {
+            &["exp", "sub", "aud", "iss"][..]
+        } else {
+            &["exp", "sub", "aud"]
+        });
         // Time is judged below, by the clock everything else here goes by.
         (validation.validate_exp, validation.validate_nbf) = (false, false);
         let mut why = wrong("its signature is wrong");
@@ -83,7 +114,10 @@ fn timely(claims: Claims, unix: u64) -> Result<Claims, Refused> {
         return Err(Refused::Wrong(format!("it expired {} s ago", unix - claims.exp)));
     }
     match claims.nbf.filter(|nbf| *nbf > unix + CLOCK_SKEW) {
-        Some(nbf) => Err(Refused::Wrong(format!("it is valid in {} s only: do the clocks differ?", nbf - unix))),
+        Some(nbf) => Err(Refused::Wrong(format!(
+            "it is valid in {} s only: do the clocks differ?",
+            nbf - unix
+        ))),
         None => Ok(claims),
     }
 }
@@ -91,14 +125,17 @@ fn timely(claims: Claims, unix: u64) -> Result<Claims, Refused> {
 fn sentence(kind: &ErrorKind, settings: &JwtSettings) -> String {
     match kind {
         ErrorKind::InvalidAudience => format!("its aud does not name {:?}", settings.audience),
-        ErrorKind::InvalidIssuer => format!("its iss is not {:?}", settings.issuer.as_deref().unwrap_or_default()),
+        ErrorKind::InvalidIssuer => {
+            format!("its iss is not {:?}", settings.issuer.as_deref().unwrap_or_default())
+        }
         ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}"),
         ErrorKind::Json(e) => format!("its claims cannot be read: {e}"),
         _ => "it cannot be verified".to_owned(),
     }
 }
 
-/// What a key may have signed with: by its kind, so that no token chooses (RFC 8725 §3.1). Nothing symmetric.
+/// What a key may have signed with: by its kind, so that no token chooses (RFC 8725 §3.1). Nothing
+/// symmetric.
 fn algorithms(key: &Jwk) -> Option<Vec<Algorithm>> {
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     let kind = match &key.algorithm {
@@ -108,6 +145,8 @@ fn algorithms(key: &Jwk) -> Option<Vec<Algorithm>> {
         AlgorithmParameters::OctetKeyPair(p) if p.curve == EllipticCurve::Ed25519 => vec![EdDSA],
         _ => return None,
     };
-    let named = |algorithm: &Algorithm| key.common.key_algorithm.is_none_or(|own| own == KeyAlgorithm::from(*algorithm));
+    let named = |algorithm: &Algorithm| {
+        key.common.key_algorithm.is_none_or(|own| own == KeyAlgorithm::from(*algorithm))
+    };
     Some(kind.into_iter().filter(named).collect())
 }

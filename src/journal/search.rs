@@ -39,11 +39,16 @@ impl Wanted {
 
     fn wants(&self, record: &Value) -> bool {
         let start = record["start"].as_str().unwrap_or_default();
-        let contains = |value: &Value, wanted: &str| value.as_str().is_some_and(|v| v.contains(wanted));
+        let contains =
+            |value: &Value, wanted: &str| value.as_str().is_some_and(|v| v.contains(wanted));
         self.from.as_deref().is_none_or(|from| start >= from)
             && self.to.as_deref().is_none_or(|to| start < to)
-            && self.number.as_deref().is_none_or(|n| contains(&record["to"]["number"], n) || contains(&record["to"]["dialled"], n))
-            && self.user.as_deref().is_none_or(|u| record["from"]["user"] == u || record["answered_by"] == format!("user:{u}"))
+            && self.number.as_deref().is_none_or(|n| {
+                contains(&record["to"]["number"], n) || contains(&record["to"]["dialled"], n)
+            })
+            && self.user.as_deref().is_none_or(|u| {
+                record["from"]["user"] == u || record["answered_by"] == format!("user:{u}")
+            })
             && self.outcome.as_deref().is_none_or(|o| record["outcome"] == o)
     }
 }
@@ -61,7 +66,11 @@ fn newest_lines(path: &Path, query: &Wanted) -> std::io::Result<Vec<Value>> {
         file.read_exact(&mut block)?;
         block.append(&mut rest);
         // The first line of a block may have begun in the one before.
-        let whole = if begin == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |at| at + 1) };
+        let whole = if begin == 0 {
+            0
+        } else {
+            block.iter().position(|b| *b == b'\n').map_or(block.len(), |at| at + 1)
+        };
         rest = block[..whole].to_vec();
         for line in block[whole..].split(|b| *b == b'\n').rev().filter(|l| !l.is_empty()) {
             let Ok(record) = serde_json::from_slice::<Value>(line) else { continue };
@@ -83,9 +92,12 @@ fn newest_lines(path: &Path, query: &Wanted) -> std::io::Result<Vec<Value>> {
 /// They cannot be read.
 pub fn newest(place: &Place, query: &Wanted) -> anyhow::Result<Vec<Value>> {
     match place {
-        Place::Lines(path) => newest_lines(path, query).with_context(|| format!("{} cannot be read", path.display())),
+        Place::Lines(path) => {
+            newest_lines(path, query).with_context(|| format!("{} cannot be read", path.display()))
+        }
         Place::Database(path) => {
-            let found = sqlite::newest(path, query, query.most()).with_context(|| format!("{} cannot be read", path.display()))?;
+            let found = sqlite::newest(path, query, query.most())
+                .with_context(|| format!("{} cannot be read", path.display()))?;
             found.iter().map(|text| Ok(serde_json::from_str(text)?)).collect()
         }
     }
@@ -104,11 +116,30 @@ mod tests {
             writeln!(file, "{{\"call\":\"{n}\",\"start\":\"2026-11-{:02}\",\"outcome\":\"{}\",\"pad\":\"{}\"}}", 1 + n / 1_000, if n % 1_000 == 0 { "busy" } else { "success" }, "x".repeat(150)).expect("written");
         }
         drop(file);
-        let calls = |query: Wanted| newest(&Place::Lines(path.clone()), &query).expect("read").iter().map(|r| r["call"].as_str().expect("a call").parse::<u32>().expect("a number")).collect::<Vec<_>>();
+        let calls = |query: Wanted| {
+            newest(&Place::Lines(path.clone()), &query)
+                .expect("read")
+                .iter()
+                .map(|r| r["call"].as_str().expect("a call").parse::<u32>().expect("a number"))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(calls(Wanted { limit: Some(3), ..Wanted::default() }), [19_999, 19_998, 19_997]);
         let busy = calls(Wanted { outcome: Some("busy".into()), ..Wanted::default() });
-        assert_eq!(busy, (0..20).rev().map(|n| n * 1_000).collect::<Vec<_>>(), "every block, whole lines, none twice");
-        assert_eq!(calls(Wanted { from: Some("2026-11-05".into()), to: Some("2026-11-06".into()), limit: Some(10_000), ..Wanted::default() }).len(), 1_000);
+        assert_eq!(
+            busy,
+            (0..20).rev().map(|n| n * 1_000).collect::<Vec<_>>(),
+            "every block, whole lines, none twice"
+        );
+        assert_eq!(
+            calls(Wanted {
+                from: Some("2026-11-05".into()),
+                to: Some("2026-11-06".into()),
+                limit: Some(10_000),
+                ..Wanted::default()
+            })
+            .len(),
+            1_000
+        );
         let _ = std::fs::remove_file(&path);
     }
 }

@@ -39,13 +39,24 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
 pub fn write(connection: &mut Connection, records: &[Value]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     {
-        let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO cdr VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?;
+        let mut insert = transaction.prepare_cached(
+            "INSERT OR IGNORE INTO cdr VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?;
         for r in records {
             let text = |value: &Value| value.as_str().map(str::to_owned);
             insert.execute(params![
-                text(&r["call"]).unwrap_or_default(), text(&r["start"]).unwrap_or_default(), text(&r["direction"]), text(&r["from"]["user"]),
-                text(&r["to"]["number"]), text(&r["to"]["dialled"]), text(&r["answered_by"]), text(&r["outcome"]), r["sip_code"].as_i64(),
-                text(&r["code"]), r["billable_s"].as_f64(), r.to_string(),
+                text(&r["call"]).unwrap_or_default(),
+                text(&r["start"]).unwrap_or_default(),
+                text(&r["direction"]),
+                text(&r["from"]["user"]),
+                text(&r["to"]["number"]),
+                text(&r["to"]["dialled"]),
+                text(&r["answered_by"]),
+                text(&r["outcome"]),
+                r["sip_code"].as_i64(),
+                text(&r["code"]),
+                r["billable_s"].as_f64(),
+                r.to_string(),
             ])?;
         }
     }
@@ -61,13 +72,22 @@ pub(super) fn newest(path: &Path, query: &Wanted, most: usize) -> rusqlite::Resu
     connection.busy_timeout(BUSY)?;
     let user = query.user.as_ref().map(|u| format!("user:{u}"));
     let wanted: [(&Option<String>, &str); 5] = [
-        (&query.from, "start >= ?"), (&query.to, "start < ?"), (&query.number, "(instr(number, ?) OR instr(dialled, ?))"),
-        (&query.outcome, "outcome = ?"), (&user, "? IN ('user:' || caller, answered_by)"),
+        (&query.from, "start >= ?"),
+        (&query.to, "start < ?"),
+        (&query.number, "(instr(number, ?) OR instr(dialled, ?))"),
+        (&query.outcome, "outcome = ?"),
+        (&user, "? IN ('user:' || caller, answered_by)"),
     ];
-    let given = || wanted.iter().filter_map(|(value, condition)| Some((value.as_ref()?, *condition)));
-    let conditions: Vec<&str> = std::iter::once("1").chain(given().map(|(_, condition)| condition)).collect();
-    let values = given().flat_map(|(value, condition)| std::iter::repeat_n(value, condition.matches('?').count()));
-    let sql = format!("SELECT record FROM cdr WHERE {} ORDER BY start DESC, call DESC LIMIT {most}", conditions.join(" AND "));
+    let given =
+        || wanted.iter().filter_map(|(value, condition)| Some((value.as_ref()?, *condition)));
+    let conditions: Vec<&str> =
+        std::iter::once("1").chain(given().map(|(_, condition)| condition)).collect();
+    let values = given()
+        .flat_map(|(value, condition)| std::iter::repeat_n(value, condition.matches('?').count()));
+    let sql = format!(
+        "SELECT record FROM cdr WHERE {} ORDER BY start DESC, call DESC LIMIT {most}",
+        conditions.join(" AND ")
+    );
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| row.get(0))?;
     rows.collect()

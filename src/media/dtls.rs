@@ -28,8 +28,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Longest ClientHello put together from fragments, bytes.
 const MAX_HELLO: usize = 8 * 1024;
 
-/// The profiles we speak, best first: their numbers on the wire (RFC 5764 §4.1.2, RFC 7714 §14.2), the crate's names,
-/// ours.
+/// The profiles we speak, best first: their numbers on the wire (RFC 5764 §4.1.2, RFC 7714 §14.2),
+/// the crate's names, ours.
 const PROFILES: [(u16, SrtpProtectionProfile, Profile); 4] = [
     (7, SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, Profile::AeadAes128Gcm),
     (8, SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm, Profile::AeadAes256Gcm),
@@ -56,11 +56,16 @@ impl Identity {
     }
 
     /// As client it offers `profiles`, best first.
-    fn offering(profiles: Vec<SrtpProtectionProfile>) -> Result<Identity, rtc_shared::error::Error> {
-        let provider = rtc_crypto::default_provider().map_err(|e| rtc_shared::error::Error::Other(e.to_string()))?;
-        let certificate = Certificate::generate_self_signed(vec!["webtrunk".to_owned()], provider.crypto())?;
+    fn offering(
+        profiles: Vec<SrtpProtectionProfile>,
+    ) -> Result<Identity, rtc_shared::error::Error> {
+        let provider = rtc_crypto::default_provider()
+            .map_err(|e| rtc_shared::error::Error::Other(e.to_string()))?;
+        let certificate =
+            Certificate::generate_self_signed(vec!["webtrunk".to_owned()], provider.crypto())?;
         let hash = digest::digest(&digest::SHA256, certificate.certificate[0].as_ref());
-        let fingerprint = hash.as_ref().iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":");
+        let fingerprint =
+            hash.as_ref().iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":");
         let build = |client: bool, profiles: Vec<SrtpProtectionProfile>| {
             ConfigBuilder::default()
                 .with_crypto_provider(provider.clone())
@@ -73,12 +78,9 @@ impl Identity {
                 .build(client, None)
                 .map(Arc::new)
         };
-        let servers: Result<Vec<_>, _> = PROFILES.iter().map(|(_, name, _)| build(false, vec![*name])).collect();
-        Ok(Identity {
-            servers: servers?,
-            client: build(true, profiles)?,
-            fingerprint,
-        })
+        let servers: Result<Vec<_>, _> =
+            PROFILES.iter().map(|(_, name, _)| build(false, vec![*name])).collect();
+        Ok(Identity { servers: servers?, client: build(true, profiles)?, fingerprint })
     }
 }
 
@@ -133,7 +135,8 @@ fn peer() -> SocketAddr {
 }
 
 impl Handshake {
-    /// Waits for a ClientHello (`active: false`) or will send one (`active: true`, see [`start`](Self::start)).
+    /// Waits for a ClientHello (`active: false`) or will send one (`active: true`, see
+    /// [`start`](Self::start)).
     pub fn new(identity: Arc<Identity>, fingerprints: Vec<Fingerprint>) -> Handshake {
         Handshake {
             identity,
@@ -170,7 +173,12 @@ impl Handshake {
     ///
     /// # Errors
     /// The handshake is over without keys.
-    pub fn receive(&mut self, now: Instant, datagram: &[u8], send: &mut impl FnMut(&[u8])) -> Result<Option<Keys>, Failed> {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        send: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<Keys>, Failed> {
         if let State::Listening(hello) = &mut self.state {
             // A peer that has no fingerprint yet cannot be checked; its hello is repeated anyway.
             if self.fingerprints.is_empty() {
@@ -178,21 +186,28 @@ impl Handshake {
             }
             let Some(whole) = hello.push(datagram) else { return Ok(None) };
             let offered = whole.profiles();
-            let best = PROFILES.iter().position(|(number, ..)| offered.contains(number)).ok_or(Failed::NoProfile)?;
+            let best = PROFILES
+                .iter()
+                .position(|(number, ..)| offered.contains(number))
+                .ok_or(Failed::NoProfile)?;
             let config = self.identity.servers[best].clone();
             let record = whole.record();
             self.deadline.get_or_insert(now + BUDGET);
-            self.state = State::Running(Box::new(Endpoint::new(peer(), TransportProtocol::UDP, Some(config))));
+            self.state = State::Running(Box::new(Endpoint::new(
+                peer(),
+                TransportProtocol::UDP,
+                Some(config),
+            )));
             return self.feed(now, &record, send);
         }
         if matches!(datagram, [21, _, _, 0, 0, ..]) {
-            // An alert in clear proves nothing: anyone who can write the peer's address could end the
-            // handshake with it. A peer that really gave up is found by the budget.
+            // An alert in clear proves nothing: anyone who can write the peer's address could end
+            // the handshake with it. A peer that really gave up is found by the budget.
             return Ok(None);
         }
         if self.done {
-            // The peer repeats its last flight: ours was lost. The crate would drop a repeat with the
-            // same record numbers as a replay, and then never answer (RFC 6347 §4.2.4).
+            // The peer repeats its last flight: ours was lost. The crate would drop a repeat with
+            // the same record numbers as a replay, and then never answer (RFC 6347 §4.2.4).
             if matches!(datagram.first(), Some(20 | 22)) && !self.is_freed() {
                 self.flight.iter().for_each(|d| send(d));
             }
@@ -215,13 +230,19 @@ impl Handshake {
         }
     }
 
-    fn feed(&mut self, now: Instant, datagram: &[u8], send: &mut impl FnMut(&[u8])) -> Result<Option<Keys>, Failed> {
+    fn feed(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        send: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<Keys>, Failed> {
         let State::Running(endpoint) = &mut self.state else { return Ok(None) };
         let result = endpoint.read(now, peer(), None, BytesMut::from(datagram));
         self.transmit(now, send);
         let events = match result {
             Ok(events) => events,
-            // A record that cannot be read is dropped (RFC 6347 §4.1.2.7); the retry timer mends the rest.
+            // A record that cannot be read is dropped (RFC 6347 §4.1.2.7); the retry timer mends
+            // the rest.
             Err(_) => return Ok(None),
         };
         for event in events {
@@ -243,14 +264,21 @@ impl Handshake {
 
     fn finish(&mut self, now: Instant) -> Result<Option<Keys>, Failed> {
         let State::Running(endpoint) = &self.state else { return Ok(None) };
-        let Some(state) = endpoint.get_connection_state(peer()) else { return self.fail(Failed::Closed) };
-        let Some(certificate) = state.peer_certificates.first() else { return self.fail(Failed::NoCertificate) };
+        let Some(state) = endpoint.get_connection_state(peer()) else {
+            return self.fail(Failed::Closed);
+        };
+        let Some(certificate) = state.peer_certificates.first() else {
+            return self.fail(Failed::NoCertificate);
+        };
         let hash = digest::digest(&digest::SHA256, certificate);
         if !self.fingerprints.iter().any(|f| bool::from(f.ct_eq(hash.as_ref()))) {
             return self.fail(Failed::Fingerprint);
         }
         let chosen = state.srtp_protection_profile();
-        let Some((_, _, profile)) = PROFILES.into_iter().find(|(_, name, _)| *name == chosen) else { return self.fail(Failed::NoProfile) };
+        let Some((_, _, profile)) = PROFILES.into_iter().find(|(_, name, _)| *name == chosen)
+        else {
+            return self.fail(Failed::NoProfile);
+        };
         let (key, salt) = (profile.key_len(), profile.salt_len());
         let material = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], 2 * (key + salt));
         let material = match material {
@@ -259,7 +287,8 @@ impl Handshake {
         };
         let (keys, salts) = material.split_at(2 * key);
         let side = |n: usize| (&keys[key * n..key * (n + 1)], &salts[salt * n..salt * (n + 1)]);
-        let (ours, theirs) = if state.is_client() { (side(0), side(1)) } else { (side(1), side(0)) };
+        let (ours, theirs) =
+            if state.is_client() { (side(0), side(1)) } else { (side(1), side(0)) };
         self.done = true;
         self.retry_at = None;
         self.deadline = Some(now + LINGER);
@@ -339,9 +368,17 @@ impl<'a> Fragment<'a> {
         if header[0] != 22 || header[3..5] != [0, 0] || header[13] != 1 {
             return None;
         }
-        let (total, offset, len) = (number(&header[14..17]), number(&header[19..22]), number(&header[22..25]));
-        let body = datagram.get(25..13 + length).filter(|b| b.len() == len && offset + len <= total)?;
-        Some(Fragment { record: datagram, sequence: u16::from_be_bytes([header[17], header[18]]), total, offset, body })
+        let (total, offset, len) =
+            (number(&header[14..17]), number(&header[19..22]), number(&header[22..25]));
+        let body =
+            datagram.get(25..13 + length).filter(|b| b.len() == len && offset + len <= total)?;
+        Some(Fragment {
+            record: datagram,
+            sequence: u16::from_be_bytes([header[17], header[18]]),
+            total,
+            offset,
+            body,
+        })
     }
 
     fn is_partial(&self) -> bool {
@@ -373,7 +410,8 @@ impl Hello {
                 have: vec![false; fragment.total],
             };
         }
-        // The newest record number is used, so that the crate's replay window accepts the joined record.
+        // The newest record number is used, so that the crate's replay window accepts the joined
+        // record.
         self.head = fragment.record[..13].to_vec();
         let range = fragment.offset..fragment.offset + fragment.body.len();
         self.body[range.clone()].copy_from_slice(fragment.body);
@@ -395,7 +433,8 @@ impl Hello {
         out
     }
 
-    /// The `use_srtp` profiles offered (RFC 5764 §4.1.1), empty where the extension is missing or broken.
+    /// The `use_srtp` profiles offered (RFC 5764 §4.1.1), empty where the extension is missing or
+    /// broken.
     fn profiles(&self) -> Vec<u16> {
         self.find_profiles().unwrap_or_default()
     }
@@ -414,7 +453,9 @@ impl Hello {
             let (kind, len) = (word(at)?, word(at + 2)?);
             if kind == 14 {
                 let count = word(at + 4)? / 2;
-                return (0..count.min(16)).map(|n| word(at + 6 + 2 * n).map(|w| w as u16)).collect();
+                return (0..count.min(16))
+                    .map(|n| word(at + 6 + 2 * n).map(|w| w as u16))
+                    .collect();
             }
             at += 4 + len;
         }
@@ -435,7 +476,8 @@ mod tests {
         let server = Arc::new(Identity::generate().expect("a certificate"));
         let client = Arc::new(Identity::offering(vec![name]).expect("a certificate"));
         let print = |i: &Identity| -> Fingerprint {
-            let bytes: Vec<u8> = i.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
+            let bytes: Vec<u8> =
+                i.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
             bytes.try_into().expect("sha-256")
         };
         let mut ours = Handshake::new(server.clone(), vec![print(&client)]);
@@ -445,7 +487,11 @@ mod tests {
         theirs.start(now, &mut |d| up.push(d.to_vec()));
         for _ in 0..10 {
             for d in std::mem::take(&mut up) {
-                chosen = ours.receive(now, &d, &mut |d| down.push(d.to_vec())).expect("sound").map(|k| k.profile).or(chosen);
+                chosen = ours
+                    .receive(now, &d, &mut |d| down.push(d.to_vec()))
+                    .expect("sound")
+                    .map(|k| k.profile)
+                    .or(chosen);
             }
             for d in std::mem::take(&mut down) {
                 theirs.receive(now, &d, &mut |d| up.push(d.to_vec())).expect("sound");
@@ -456,8 +502,10 @@ mod tests {
 
     #[test]
     fn chromium_lists_cm_before_gcm_and_gcm_is_seen_all_the_same() {
-        let first: &[u8] = include_bytes!("../../tests/corpus/dtls/01_chromium156_clienthello_frag1.bin");
-        let second: &[u8] = include_bytes!("../../tests/corpus/dtls/02_chromium156_clienthello_frag2.bin");
+        let first: &[u8] =
+            include_bytes!("../../tests/corpus/dtls/01_chromium156_clienthello_frag1.bin");
+        let second: &[u8] =
+            include_bytes!("../../tests/corpus/dtls/02_chromium156_clienthello_frag2.bin");
         let mut hello = Hello::default();
         assert!(hello.push(first).is_none());
         let whole = hello.push(second).expect("both fragments");

@@ -1,7 +1,7 @@
 //! What leaves one end: its own continuous SSRC, sequence numbers and timestamps.
 //!
-//! A change of source (hold, restart, prompt, codec change) is smoothed over here, so the far side's
-//! SRTP context and jitter buffer never see a jump backwards.
+//! A change of source (hold, restart, prompt, codec change) is smoothed over here, so the far
+//! side's SRTP context and jitter buffer never see a jump backwards.
 
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::report::Sent;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 /// Sequence distance beyond which a source has restarted.
 const RESTART: i16 = 1_000;
-/// A new source that begins this near to where the last one ended continues it: timers are a little late, and
-/// packets a little early.
+/// A new source that begins this near to where the last one ended continues it: timers are a little
+/// late, and packets a little early.
 const NEAR: Duration = Duration::from_millis(40);
 
 #[derive(Clone, Copy, Debug)]
 struct Mapping {
     origin: u64,
     ssrc: u32,
-    /// First input sequence number, until the newest has left it behind: packets before it are dropped
-    /// rather than renumbered.
+    /// First input sequence number, until the newest has left it behind: packets before it are
+    /// dropped rather than renumbered.
     first: Option<u16>,
     newest: u16,
     sequence_offset: u16,
@@ -35,8 +35,8 @@ pub struct Egress {
     last_at: Option<Instant>,
     /// Where what we made ourselves ends.
     until: Option<u32>,
-    /// How far the stream runs ahead of the time that passed, timestamp units: what was made in a silence and then
-    /// was not needed. The next silence gives it back.
+    /// How far the stream runs ahead of the time that passed, timestamp units: what was made in a
+    /// silence and then was not needed. The next silence gives it back.
     lead: u32,
     mapping: Option<Mapping>,
 }
@@ -54,21 +54,38 @@ impl Egress {
     pub fn new(ssrc: u32, sequence: u16, timestamp: u32) -> Egress {
         // The upper half is left free so that SRTP's first rollover does not meet early reordering.
         let next = sequence & 0x7fff;
-        Egress { sent: Sent { ssrc, ..Sent::default() }, next, timestamp, last_at: None, until: None, lead: 0, mapping: None }
+        Egress {
+            sent: Sent { ssrc, ..Sent::default() },
+            next,
+            timestamp,
+            last_at: None,
+            until: None,
+            lead: 0,
+            mapping: None,
+        }
     }
 
     /// The timestamp of `now` on this stream.
     fn timestamp_at(&self, now: Instant, clock: u32) -> u32 {
-        let elapsed = self.last_at.map_or(0, |at| now.saturating_duration_since(at).as_micros() as u64);
+        let elapsed =
+            self.last_at.map_or(0, |at| now.saturating_duration_since(at).as_micros() as u64);
         self.timestamp.wrapping_add((elapsed * u64::from(clock) / 1_000_000) as u32)
     }
 
     /// Numbers for a relayed packet of `origin`; gaps and reordering pass through. Nothing for a
     /// packet from before the mapping began.
-    pub fn relay(&mut self, now: Instant, origin: u64, packet: &Packet, clock: u32) -> Option<Numbers> {
+    pub fn relay(
+        &mut self,
+        now: Instant,
+        origin: u64,
+        packet: &Packet,
+        clock: u32,
+    ) -> Option<Numbers> {
         let known = self.mapping.filter(|m| {
             let step = packet.sequence.wrapping_sub(m.newest) as i16;
-            m.origin == origin && m.ssrc == packet.ssrc && step.unsigned_abs() < RESTART.unsigned_abs()
+            m.origin == origin
+                && m.ssrc == packet.ssrc
+                && step.unsigned_abs() < RESTART.unsigned_abs()
         });
         let fresh = known.is_none();
         let mapping = known.unwrap_or_else(|| Mapping {
@@ -92,7 +109,9 @@ impl Egress {
         let timestamp = packet.timestamp.wrapping_add(mapping.timestamp_offset);
         if ahead {
             mapping.newest = packet.sequence;
-            mapping.first = mapping.first.filter(|first| packet.sequence.wrapping_sub(*first) < RESTART.unsigned_abs());
+            mapping.first = mapping
+                .first
+                .filter(|first| packet.sequence.wrapping_sub(*first) < RESTART.unsigned_abs());
             self.next = sequence.wrapping_add(1);
             (self.timestamp, self.last_at, self.until) = (timestamp, Some(now), None);
         }
@@ -104,7 +123,8 @@ impl Egress {
         self.mapping = None;
         let sequence = self.next;
         self.next = self.next.wrapping_add(1);
-        (self.timestamp, self.last_at, self.until) = (timestamp, Some(now), Some(timestamp.wrapping_add(step)));
+        (self.timestamp, self.last_at, self.until) =
+            (timestamp, Some(now), Some(timestamp.wrapping_add(step)));
         Numbers { sequence, timestamp, marker }
     }
 
@@ -113,7 +133,8 @@ impl Egress {
         self.last_at
     }
 
-    /// Leaves out what the source sends meanwhile: the next packet relayed continues the numbers, without a gap.
+    /// Leaves out what the source sends meanwhile: the next packet relayed continues the numbers,
+    /// without a gap.
     pub fn interrupt(&mut self) {
         self.mapping = None;
     }
@@ -128,8 +149,8 @@ impl Egress {
         }
     }
 
-    /// Where a frame starts that its source's own time, kept without our lead, has at `wanted`: no earlier than
-    /// what was sent ends.
+    /// Where a frame starts that its source's own time, kept without our lead, has at `wanted`: no
+    /// earlier than what was sent ends.
     pub fn resume_at(&mut self, wanted: u32) -> u32 {
         let wanted = wanted.wrapping_add(self.lead);
         let start = self.not_before_end(wanted);
@@ -181,7 +202,15 @@ mod tests {
     use std::time::Duration;
 
     fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> Packet {
-        Packet { marker: false, payload_type: 0, sequence, timestamp, ssrc, header_len: 12, padding: 0 }
+        Packet {
+            marker: false,
+            payload_type: 0,
+            sequence,
+            timestamp,
+            ssrc,
+            header_len: 12,
+            padding: 0,
+        }
     }
 
     #[test]
@@ -190,7 +219,8 @@ mod tests {
         let mut egress = Egress::new(1, 0x7ff0, 0);
         let mut last = None;
         for n in 0..180_000u32 {
-            let numbers = egress.relay(start, 1, &packet(9, n as u16, n * 160), 8_000).expect("every packet");
+            let numbers =
+                egress.relay(start, 1, &packet(9, n as u16, n * 160), 8_000).expect("every packet");
             assert!(last.is_none_or(|l: u16| numbers.sequence == l.wrapping_add(1)), "packet {n}");
             last = Some(numbers.sequence);
         }
@@ -206,7 +236,11 @@ mod tests {
         assert_eq!(gap, Numbers { sequence: 102, timestamp: 5_320, marker: false });
         let late = egress.relay(start, 1, &packet(9, 0, 77 + 160), 8_000).expect("late passes");
         assert_eq!(late.sequence, 101);
-        assert_eq!(egress.relay(start, 1, &packet(9, 65_534, 0), 8_000), None, "older than the start");
+        assert_eq!(
+            egress.relay(start, 1, &packet(9, 65_534, 0), 8_000),
+            None,
+            "older than the start"
+        );
         let later = start + Duration::from_secs(1);
         let other = egress.relay(later, 2, &packet(8, 4_000, 1), 8_000).expect("other source");
         assert_eq!(other, Numbers { sequence: 103, timestamp: 13_320, marker: true });
@@ -218,13 +252,16 @@ mod tests {
 
     #[test]
     fn silences_filled_a_little_too_far_do_not_add_up() {
-        // Talk for a second, then 200 ms filled; the next talk always comes 15 ms before the filled end.
+        // Talk for a second, then 200 ms filled; the next talk always comes 15 ms before the filled
+        // end.
         let start = Instant::now();
         let ms = |n: u64| start + Duration::from_millis(n);
         let (mut egress, mut at, mut last) = (Egress::new(1, 0, 0), 0, 0);
         for round in 0..300u32 {
             for n in 0..50 {
-                let numbers = egress.relay(ms(at), 1, &packet(9, (round * 50 + n) as u16, at as u32 * 8), 8_000).expect("in order");
+                let numbers = egress
+                    .relay(ms(at), 1, &packet(9, (round * 50 + n) as u16, at as u32 * 8), 8_000)
+                    .expect("in order");
                 assert!(n == 0 || numbers.timestamp == last + 160);
                 last = numbers.timestamp;
                 at += 20;
@@ -233,7 +270,10 @@ mod tests {
             at += egress.lead(8_000).as_millis() as u64;
             let mut timestamp = egress.begin_filling(ms(at), 8_000);
             while at < end {
-                assert!(timestamp >= last + 160 && timestamp < last + 600, "round {round}: {last} then {timestamp}");
+                assert!(
+                    timestamp >= last + 160 && timestamp < last + 600,
+                    "round {round}: {last} then {timestamp}"
+                );
                 last = egress.generate(ms(at), timestamp, 160, false).timestamp;
                 timestamp += 160;
                 at += 20;

@@ -8,10 +8,10 @@ use super::reorder::Reorder;
 use super::series::{Sample, Series, Totals};
 use super::transcoder::Transcoder;
 use crate::chance::Chance;
-use crate::codec::{Encoder, NARROW};
 use crate::codec::noise::Noise;
-use crate::rtp::quality::Impairment;
+use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::time_of;
+use crate::rtp::quality::Impairment;
 use crate::rtp::report::{Disorder, Feedback, Reception};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
@@ -37,9 +37,14 @@ pub enum Port {
 
 /// How an end reaches its peer.
 pub enum Kind {
-    Browser { identity: Arc<Identity>, ice: Ice },
+    Browser {
+        identity: Arc<Identity>,
+        ice: Ice,
+    },
     /// `nat`: learn the peer's port, within its announced address only.
-    Trunk { nat: bool },
+    Trunk {
+        nat: bool,
+    },
 }
 
 /// How digits reach an end's peer, and come from it.
@@ -67,7 +72,11 @@ pub struct Settings {
 impl Settings {
     /// How a digit gets to the peer: as sound where it knows no events.
     pub fn sends_digits(&self) -> Digits {
-        if self.digits == Digits::Events && self.agreed.events.is_none() { Digits::Tones } else { self.digits }
+        if self.digits == Digits::Events && self.agreed.events.is_none() {
+            Digits::Tones
+        } else {
+            self.digits
+        }
     }
 }
 
@@ -102,8 +111,17 @@ pub(super) struct Srtp {
 }
 
 pub(super) enum Transport {
-    Browser { ice: Box<Responder>, dtls: Box<Handshake>, srtp: Option<Box<Srtp>> },
-    Trunk { rtp: Option<SocketAddr>, rtcp: Option<SocketAddr>, learning: Learning, sdes: Option<Box<Keyed>> },
+    Browser {
+        ice: Box<Responder>,
+        dtls: Box<Handshake>,
+        srtp: Option<Box<Srtp>>,
+    },
+    Trunk {
+        rtp: Option<SocketAddr>,
+        rtcp: Option<SocketAddr>,
+        learning: Learning,
+        sdes: Option<Box<Keyed>>,
+    },
 }
 
 impl Transport {
@@ -115,7 +133,8 @@ impl Transport {
         }
     }
 
-    /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys were exchanged.
+    /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys
+    /// were exchanged.
     pub fn srtp(&mut self) -> Option<&mut Srtp> {
         match self {
             Transport::Browser { srtp, .. } => srtp.as_deref_mut(),
@@ -147,7 +166,8 @@ impl Keyed {
         let srtp = Srtp {
             profile: theirs.profile,
             protect: protect.unwrap_or_else(|| Protect::new(ours.profile, ours.key(), ours.salt())),
-            unprotect: unprotect.unwrap_or_else(|| Unprotect::new(theirs.profile, theirs.key(), theirs.salt())),
+            unprotect: unprotect
+                .unwrap_or_else(|| Unprotect::new(theirs.profile, theirs.key(), theirs.salt())),
         };
         Box::new(Keyed { keys: keys.clone(), srtp })
     }
@@ -159,7 +179,12 @@ pub(super) enum Learning {
     /// The default: the announced address and nothing else.
     Strict,
     /// From within the announced IP; `run` packets in a row came from `from`.
-    Open { from: Option<SocketAddr>, ssrc: u32, sequence: u16, run: u8 },
+    Open {
+        from: Option<SocketAddr>,
+        ssrc: u32,
+        sequence: u16,
+        run: u8,
+    },
     Locked,
 }
 
@@ -172,9 +197,18 @@ impl Learning {
         matches!(self, Learning::Open { .. }) && from.ip() == announced.ip()
     }
 
-    /// Takes a packet from `from` while `announced` is where media goes. True: `from` is the address now.
-    pub fn observe(&mut self, announced: SocketAddr, from: SocketAddr, ssrc: u32, sequence: u16) -> bool {
-        let Learning::Open { from: candidate, ssrc: last_ssrc, sequence: last, run } = self else { return false };
+    /// Takes a packet from `from` while `announced` is where media goes. True: `from` is the
+    /// address now.
+    pub fn observe(
+        &mut self,
+        announced: SocketAddr,
+        from: SocketAddr,
+        ssrc: u32,
+        sequence: u16,
+    ) -> bool {
+        let Learning::Open { from: candidate, ssrc: last_ssrc, sequence: last, run } = self else {
+            return false;
+        };
         if from.ip() != announced.ip() {
             return false;
         }
@@ -233,7 +267,8 @@ pub struct Statistics {
     pub codec: Option<&'static str>,
     pub received: u64,
     pub lost: u64,
-    /// Packets that came after a later one, those of them that came too late, and packets that came twice.
+    /// Packets that came after a later one, those of them that came too late, and packets that came
+    /// twice.
     pub reordered: u64,
     pub late: u64,
     pub duplicate: u64,
@@ -261,7 +296,8 @@ pub struct Statistics {
     pub may_speak: bool,
     /// What came and went second by second.
     pub series: Vec<Sample>,
-    /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41 (G.107).
+    /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41
+    /// (G.107).
     pub mos: (Option<f32>, Option<f32>),
 }
 
@@ -295,7 +331,8 @@ pub struct End {
     pub(super) transport: Transport,
     pub(super) settings: Option<Settings>,
     pub(super) egress: Egress,
-    /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one stream.
+    /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one
+    /// stream.
     pub(super) encoder: Option<Encoder>,
     /// What the encoder may spend at most, for the load of its worker.
     pub(super) complexity: u8,
@@ -353,7 +390,11 @@ impl End {
         let codec = settings.agreed.codec;
         let fits = |e: &Encoder| e.codec == codec && rate.is_none_or(|r| e.rate == r);
         if !self.encoder.as_ref().is_some_and(fits) {
-            let mut encoder = Encoder::new(codec, rate.unwrap_or(NARROW), settings.complexity.min(self.complexity));
+            let mut encoder = Encoder::new(
+                codec,
+                rate.unwrap_or(NARROW),
+                settings.complexity.min(self.complexity),
+            );
             encoder.limit_bits(settings.agreed.most_bits);
             self.encoder = Some(encoder);
         }
@@ -366,19 +407,31 @@ impl End {
     }
 
     /// Takes new settings; the transport's part of them too.
-    pub(super) fn configure(&mut self, now: Instant, settings: Settings, send: &mut impl FnMut(&[u8])) {
+    pub(super) fn configure(
+        &mut self,
+        now: Instant,
+        settings: Settings,
+        send: &mut impl FnMut(&[u8]),
+    ) {
         self.path_times[0].get_or_insert(now);
         match (&mut self.transport, &settings.agreed.remote) {
-            (Transport::Browser { ice, dtls, .. }, Remote::Dtls { ice: remote, local_ice, fingerprints, active }) => {
+            (
+                Transport::Browser { ice, dtls, .. },
+                Remote::Dtls { ice: remote, local_ice, fingerprints, active },
+            ) => {
                 ice.set(local_ice, remote);
                 dtls.expect(fingerprints);
                 if *active && ice.selected().is_some() {
                     dtls.start(now, send);
                 }
             }
-            (Transport::Trunk { rtp, rtcp, learning, sdes }, Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp, sdes: keys }) => {
+            (
+                Transport::Trunk { rtp, rtcp, learning, sdes },
+                Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp, sdes: keys },
+            ) => {
                 // Only signalling moves or unlocks a trunk's address.
-                let moved = self.settings.as_ref().map(|s| &s.agreed.remote) != Some(&settings.agreed.remote);
+                let moved = self.settings.as_ref().map(|s| &s.agreed.remote)
+                    != Some(&settings.agreed.remote);
                 if moved {
                     (*rtp, *rtcp) = (Some(*new_rtp), Some(*new_rtcp));
                     *sdes = keys.as_ref().map(|keys| Keyed::renew(sdes.take(), keys));
@@ -395,8 +448,8 @@ impl End {
         self.settings = Some(settings);
     }
 
-    /// Until the next report: half to one and a half times 5 s, so that calls that began together do not report
-    /// together (RFC 3550 §6.3.1).
+    /// Until the next report: half to one and a half times 5 s, so that calls that began together
+    /// do not report together (RFC 3550 §6.3.1).
     pub(super) fn report_interval(&mut self) -> Duration {
         REPORT / 2 + REPORT.mul_f32(self.chance.share())
     }
@@ -458,7 +511,9 @@ impl End {
         let clock = codec.map_or(8_000, |c| c.clock());
         let [described, connected, secured] = self.path_times;
         let disorder = self.disorder();
-        let between = |from: Option<Instant>, to: Option<Instant>| from.zip(to).map(|(from, to)| to.saturating_duration_since(from));
+        let between = |from: Option<Instant>, to: Option<Instant>| {
+            from.zip(to).map(|(from, to)| to.saturating_duration_since(from))
+        };
         Statistics {
             codec: codec.map(|c| c.name()),
             received: self.received,
@@ -498,6 +553,14 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.figures();
-        write!(f, "end {} {} in {} out {} lost {}", self.id.0, s.codec.unwrap_or("-"), s.received, s.sent, s.lost)
+        write!(
+            f,
+            "end {} {} in {} out {} lost {}",
+            self.id.0,
+            s.codec.unwrap_or("-"),
+            s.received,
+            s.sent,
+            s.lost
+        )
     }
 }

@@ -1,10 +1,11 @@
-//! An ICE-lite responder for one end (RFC 8445 §2.5): it answers authenticated checks and follows nomination.
+//! An ICE-lite responder for one end (RFC 8445 §2.5): it answers authenticated checks and follows
+//! nomination.
 //!
 //! ```text
 //!   any address --authentic check--> validated --USE-CANDIDATE--> selected
 //! ```
-//! Only validated addresses may send DTLS or SRTP; media goes to the selected one. A check from a new
-//! address with USE-CANDIDATE moves the media at once, which is how a browser roams.
+//! Only validated addresses may send DTLS or SRTP; media goes to the selected one. A check from a
+//! new address with USE-CANDIDATE moves the media at once, which is how a browser roams.
 
 use super::stun::BindingRequest;
 use crate::sdp::offer_answer::Ice;
@@ -39,7 +40,13 @@ pub enum Checked {
 impl Responder {
     /// A responder with our credentials.
     pub fn new(local: Ice) -> Responder {
-        Responder { local: vec![local], remote: None, validated: Vec::new(), selected: None, last_check: None }
+        Responder {
+            local: vec![local],
+            remote: None,
+            validated: Vec::new(),
+            selected: None,
+            last_check: None,
+        }
     }
 
     /// New credentials of ours and the peer's (an answer, or a restart).
@@ -57,8 +64,15 @@ impl Responder {
     }
 
     /// Takes a binding request.
-    pub fn check(&mut self, now: Instant, from: SocketAddr, request: &BindingRequest<'_>) -> Checked {
-        let Some(ours) = self.local.iter().find(|i| i.ufrag == request.local_ufrag()) else { return Checked::Drop };
+    pub fn check(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        request: &BindingRequest<'_>,
+    ) -> Checked {
+        let Some(ours) = self.local.iter().find(|i| i.ufrag == request.local_ufrag()) else {
+            return Checked::Drop;
+        };
         if !request.is_authentic(&ours.pwd) {
             return Checked::Drop;
         }
@@ -76,13 +90,15 @@ impl Responder {
             Some(entry) => entry.1 = now,
             None => {
                 if self.validated.len() == MAX_VALIDATED {
-                    let oldest = (0..MAX_VALIDATED).min_by_key(|n| self.validated[*n].1).unwrap_or(0);
+                    let oldest =
+                        (0..MAX_VALIDATED).min_by_key(|n| self.validated[*n].1).unwrap_or(0);
                     self.validated.swap_remove(oldest);
                 }
                 self.validated.push((from, now));
             }
         }
-        let moved = (request.use_candidate || self.selected.is_none()) && self.selected != Some(from);
+        let moved =
+            (request.use_candidate || self.selected.is_none()) && self.selected != Some(from);
         if moved {
             self.selected = Some(from);
         }
@@ -133,10 +149,19 @@ mod tests {
         let mut responder = Responder::new(ice("ours"));
         responder.set(&ice("ours"), &ice("theirs"));
         let make = |nominate| binding_request([7; 12], "ours:theirs", &ice("ours").pwd, nominate);
-        assert!(matches!(check(&mut responder, now, 1000, &make(false)), Checked::Reply { selected: true, .. }));
-        assert!(matches!(check(&mut responder, now, 2000, &make(false)), Checked::Reply { selected: false, .. }));
+        assert!(matches!(
+            check(&mut responder, now, 1000, &make(false)),
+            Checked::Reply { selected: true, .. }
+        ));
+        assert!(matches!(
+            check(&mut responder, now, 2000, &make(false)),
+            Checked::Reply { selected: false, .. }
+        ));
         assert_eq!(responder.selected(), Some(addr(1000)));
-        assert!(matches!(check(&mut responder, now, 2000, &make(true)), Checked::Reply { selected: true, .. }));
+        assert!(matches!(
+            check(&mut responder, now, 2000, &make(true)),
+            Checked::Reply { selected: true, .. }
+        ));
         assert_eq!(responder.selected(), Some(addr(2000)));
         assert!(responder.is_validated(addr(1000)) && !responder.is_validated(addr(3000)));
     }

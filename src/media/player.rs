@@ -29,8 +29,22 @@ pub struct Player {
 
 /// Frequency in Hz and length in eighths of a second: the opening of Beethoven's "Ode to Joy".
 const TUNE: [(u32, usize); 16] = [
-    (659, 2), (659, 2), (698, 2), (784, 2), (784, 2), (698, 2), (659, 2), (587, 2), (523, 2), (523, 2), (587, 2),
-    (659, 2), (659, 3), (587, 1), (587, 4), (0, 4),
+    (659, 2),
+    (659, 2),
+    (698, 2),
+    (784, 2),
+    (784, 2),
+    (698, 2),
+    (659, 2),
+    (587, 2),
+    (523, 2),
+    (523, 2),
+    (587, 2),
+    (659, 2),
+    (659, 3),
+    (587, 1),
+    (587, 4),
+    (0, 4),
 ];
 
 fn sine(hz: u32, at: usize, amplitude: f32) -> i16 {
@@ -62,7 +76,9 @@ impl Player {
             Source::Tone(hz) => sine(*hz, at, 10_362.0),
             Source::Clip(samples) => samples.get(at).copied().unwrap_or(0),
             Source::Silence => 0,
-            Source::Ringback if at % 48_000 < 16_000 => sine(440, at, 3_000.0) + sine(480, at, 3_000.0),
+            Source::Ringback if at % 48_000 < 16_000 => {
+                sine(440, at, 3_000.0) + sine(480, at, 3_000.0)
+            }
             Source::Ringback => 0,
             Source::Tune => {
                 let eighth = NARROW as usize / 8;

@@ -35,7 +35,10 @@ impl Reorder {
         let extended = self.unwrapper.extend(packet.sequence);
         let expected = *self.expected.get_or_insert(extended);
         if extended > expected + RESTART || extended + RESTART < expected {
-            *self = Reorder { expected: Some(u64::from(packet.sequence) + (1 << 16) + 1), ..Reorder::default() };
+            *self = Reorder {
+                expected: Some(u64::from(packet.sequence) + (1 << 16) + 1),
+                ..Reorder::default()
+            };
             self.unwrapper.extend(packet.sequence);
             return deliver(Ordered::Packet(packet, bytes));
         }

@@ -1,7 +1,7 @@
 //! What came and went over time: one sample a second at first, coarser as a call grows long.
 //!
-//! A fixed number of samples: when they are full, each two become one and the step doubles. Taken when a packet
-//! comes, so that a session needs no timer for it; a silence is one long sample.
+//! A fixed number of samples: when they are full, each two become one and the step doubles. Taken
+//! when a packet comes, so that a session needs no timer for it; a silence is one long sample.
 
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,8 @@
 //! 2. The SRTP tag is checked before any state changes.
 //! 3. No packet from an unverified source ends a call, gets an answer, or moves an address.
 //! 4. The DTLS fingerprint is always checked, in both roles.
-//! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP and locks; RTCP never teaches.
+//! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP and locks;
+//!    RTCP never teaches.
 
 mod digits;
 mod due;
@@ -14,7 +15,10 @@ mod silence;
 
 use super::dtls::Handshake;
 use super::egress::Egress;
-use super::end::{Digits, Dropped, End, EndId, Join, Kind, Learning, Path, Port, Settings, Srtp, Statistics, Transcoding, Transport};
+use super::end::{
+    Digits, Dropped, End, EndId, Join, Kind, Learning, Path, Port, Settings, Srtp, Statistics,
+    Transcoding, Transport,
+};
 use super::ice::{Checked, Responder};
 use super::player::{Player, Source};
 use super::reorder::Reorder;
@@ -76,7 +80,8 @@ const MAX_DATAGRAM: usize = 1_500;
 /// Seconds from 1900 to 1970 (RFC 3550 §4).
 const NTP_EPOCH: u64 = 2_208_988_800;
 
-/// When the frame after one due at `due` is: after a stall time is skipped rather than sent as a burst.
+/// When the frame after one due at `due` is: after a stall time is skipped rather than sent as a
+/// burst.
 fn following(now: Instant, due: Instant, frame: Duration) -> Instant {
     if now > due + 5 * frame { now + frame } else { due + frame }
 }
@@ -98,7 +103,14 @@ impl Session {
     pub fn new(now: Instant, unix: Duration) -> Session {
         let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
         let ntp = ((unix.as_secs() + NTP_EPOCH) << 32) | fraction;
-        Session { ends: Vec::new(), started: now, ntp, silent_since: now, one_way_due: None, complexity: COMPLEXITY }
+        Session {
+            ends: Vec::new(),
+            started: now,
+            ntp,
+            silent_since: now,
+            one_way_due: None,
+            complexity: COMPLEXITY,
+        }
     }
 
     /// Limits what encoders may spend, libopus's complexity; a busy worker asks for less.
@@ -126,7 +138,12 @@ impl Session {
             },
             Kind::Trunk { nat } => {
                 let open = Learning::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
-                Transport::Trunk { rtp: None, rtcp: None, learning: if nat { open } else { Learning::Strict }, sdes: None }
+                Transport::Trunk {
+                    rtp: None,
+                    rtcp: None,
+                    learning: if nat { open } else { Learning::Strict },
+                    sdes: None,
+                }
             }
         };
         self.ends.push(End {
@@ -233,24 +250,30 @@ impl Session {
         self.join(id, Join::Play { player: Player::new(source), next: now });
     }
 
-    /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else transcoded.
+    /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else
+    /// transcoded.
     fn plan(&mut self, at: usize) {
         if let Some(mine) = &self.ends[at].settings {
             self.plan_from(at, mine.agreed.codec, None);
         }
     }
 
-    /// As [`plan`](Self::plan), for the codec the peer really sends: it may switch within its description,
-    /// and back; the other leg hears no jump. `ms` is the length of what it sends, where that is known.
+    /// As [`plan`](Self::plan), for the codec the peer really sends: it may switch within its
+    /// description, and back; the other leg hears no jump. `ms` is the length of what it sends,
+    /// where that is known.
     fn plan_from(&mut self, at: usize, from: Codec, ms: Option<u32>) {
         let Join::Bridge(peer) = self.ends[at].join else { return };
-        let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else { return };
+        let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else {
+            return;
+        };
         let mine = self.ends[at].settings.as_ref().map(|s| s.digits);
-        // Digits in the sound of one who has no other are told to one who does not take them as sound.
+        // Digits in the sound of one who has no other are told to one who does not take them as
+        // sound.
         let listen = mine == Some(Digits::Tones) && theirs.sends_digits() != Digits::Tones;
         let (to, ptime) = (theirs.agreed.codec, theirs.agreed.ptime);
         let fits = matches!(&self.ends[at].path, Path::Transcode(t) if t.transcoder.fits(from, to, ptime, listen));
-        // G.711 is cut anew without loss for a peer that asked for another length, and then goes on to be.
+        // G.711 is cut anew without loss for a peer that asked for another length, and then goes on
+        // to be.
         let g711 = theirs.agreed.ptime_asked && matches!(to, Codec::Pcmu | Codec::Pcma);
         let recut = g711 && (fits || ms.is_some_and(|ms| ms != frame_ms(to, ptime)));
         let relay = from == to && !listen && !recut;
@@ -262,23 +285,44 @@ impl Session {
             Path::Relay
         } else {
             let transcoder = Transcoder::new(from, to, ptime, listen);
-            Path::Transcode(Box::new(Transcoding { reorder: Reorder::default(), transcoder, next: None }))
+            Path::Transcode(Box::new(Transcoding {
+                reorder: Reorder::default(),
+                transcoder,
+                next: None,
+            }))
         };
     }
 
     /// Takes a datagram that came in by `port`. `datagram` is decrypted in place.
-    pub fn receive(&mut self, now: Instant, port: Port, end: EndId, from: SocketAddr, datagram: &mut [u8], sink: &mut impl Sink) {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        port: Port,
+        end: EndId,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut impl Sink,
+    ) {
         let Some(at) = self.index(end) else { return };
         match (port, PacketKind::of(datagram)) {
             (Port::Browser, PacketKind::Stun) => self.stun(now, at, from, datagram, sink),
             (Port::Browser, kind) => self.browser(now, at, from, kind, datagram, sink),
             (Port::Rtp(_), PacketKind::Rtp) => self.trunk_rtp(now, at, from, datagram, sink),
-            (Port::Rtcp(_) | Port::Rtp(_), PacketKind::Rtcp) => self.trunk_rtcp(now, at, from, datagram),
+            (Port::Rtcp(_) | Port::Rtp(_), PacketKind::Rtcp) => {
+                self.trunk_rtcp(now, at, from, datagram)
+            }
             _ => self.ends[at].dropped.malformed += 1,
         }
     }
 
-    fn stun(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) {
+    fn stun(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from: SocketAddr,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[at];
         let Transport::Browser { ice, dtls, .. } = &mut end.transport else { return };
         let Some(request) = BindingRequest::parse(datagram) else {
@@ -298,13 +342,24 @@ impl Session {
             end.path_times[1].get_or_insert(now);
             sink.event(Event::Connected { end: end.id, address: from });
         }
-        let active = end.settings.as_ref().is_some_and(|s| matches!(s.agreed.remote, Remote::Dtls { active: true, .. }));
+        let active = end
+            .settings
+            .as_ref()
+            .is_some_and(|s| matches!(s.agreed.remote, Remote::Dtls { active: true, .. }));
         if active {
             dtls.start(now, &mut |bytes| sink.send(Port::Browser, from, bytes));
         }
     }
 
-    fn browser(&mut self, now: Instant, at: usize, from: SocketAddr, kind: PacketKind, datagram: &mut [u8], sink: &mut impl Sink) {
+    fn browser(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from: SocketAddr,
+        kind: PacketKind,
+        datagram: &mut [u8],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[at];
         let Transport::Browser { ice, dtls, srtp } = &mut end.transport else { return };
         if !ice.is_validated(from) {
@@ -312,9 +367,15 @@ impl Session {
             return;
         }
         match kind {
-            PacketKind::Dtls => match dtls.receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes)) {
+            PacketKind::Dtls => match dtls
+                .receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes))
+            {
                 Ok(Some(keys)) => {
-                    *srtp = Some(Box::new(Srtp { profile: keys.profile, protect: keys.protect, unprotect: keys.unprotect }));
+                    *srtp = Some(Box::new(Srtp {
+                        profile: keys.profile,
+                        protect: keys.protect,
+                        unprotect: keys.unprotect,
+                    }));
                     end.path_times[2].get_or_insert(now);
                     sink.event(Event::Secured { end: end.id, profile: keys.profile });
                 }
@@ -339,10 +400,19 @@ impl Session {
         }
     }
 
-    fn trunk_rtp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &mut [u8], sink: &mut impl Sink) {
+    fn trunk_rtp(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[at];
         let Transport::Trunk { rtp, learning, sdes, .. } = &mut end.transport else { return };
-        let Some(announced) = rtp.filter(|announced| from == *announced || learning.may_learn(*announced, from)) else {
+        let Some(announced) =
+            rtp.filter(|announced| from == *announced || learning.may_learn(*announced, from))
+        else {
             end.dropped.unknown_source += 1;
             end.stranger = Some(from);
             return;
@@ -383,7 +453,10 @@ impl Session {
     fn rtcp(&mut self, now: Instant, at: usize, datagram: &[u8]) {
         let ntp = self.ntp(now);
         let end = &mut self.ends[at];
-        let Some(feedback) = read(now, ntp, datagram, end.egress.sent.ssrc, end.reception.as_mut()) else { return };
+        let Some(feedback) = read(now, ntp, datagram, end.egress.sent.ssrc, end.reception.as_mut())
+        else {
+            return;
+        };
         end.feedback = Some(feedback);
         // The loss our peer sees steers the encoder that feeds it.
         if let Some(encoder) = &mut end.encoder {
@@ -406,11 +479,14 @@ impl Session {
             return;
         };
         if end.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
-            end.disorder_before = end.disorder_before + end.reception.map(|r| r.disorder()).unwrap_or_default();
+            end.disorder_before =
+                end.disorder_before + end.reception.map(|r| r.disorder()).unwrap_or_default();
             end.reception = Some(Reception::new(packet.ssrc));
         }
         let clock = agreed.codec.clock();
-        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64 * u64::from(clock) / 1_000_000) as u32;
+        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
+            * u64::from(clock)
+            / 1_000_000) as u32;
         if let Some(reception) = &mut end.reception {
             reception.receive(&packet, arrival);
         }
@@ -418,7 +494,8 @@ impl Session {
         self.silent_since = now;
         let receives = agreed.direction.receives();
         if let Content::Audio(codec) = content {
-            // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the doubt.
+            // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the
+            // doubt.
             let decoded = codec == Codec::Opus && matches!(end.path, Path::Transcode(_));
             end.sounding += u64::from(!decoded && is_sounding(codec, packet.payload(datagram)));
         }
@@ -435,9 +512,14 @@ impl Session {
         }
         match content {
             Content::Audio(codec) => {
-                // G.711 has eight bytes a millisecond; other lengths than multiples of ten are somebody's last words.
+                // G.711 has eight bytes a millisecond; other lengths than multiples of ten are
+                // somebody's last words.
                 let bytes = packet.payload(datagram).len() as u32;
-                self.plan_from(at, codec, Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80)));
+                self.plan_from(
+                    at,
+                    codec,
+                    Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80)),
+                );
             }
             Content::Event => self.hear_event(now, at, &packet, datagram, sink),
             Content::Noise => self.hear_noise(now, at, &packet, datagram, sink),
@@ -448,18 +530,22 @@ impl Session {
     /// The ufrags and validated addresses of an end, for the worker's demultiplexer.
     pub fn routes(&self, id: EndId) -> (Vec<String>, Vec<SocketAddr>) {
         match self.index(id).map(|at| &self.ends[at].transport) {
-            Some(Transport::Browser { ice, .. }) => (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect()),
+            Some(Transport::Browser { ice, .. }) => {
+                (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect())
+            }
             _ => (Vec::new(), Vec::new()),
         }
     }
 }
 
-/// Whether a packet may hold more than digital silence: G.711, G.722 and L16 of nothing is one value over and over. Of
-/// Opus it cannot be told (Chromium's muted track is 35 bytes a frame).
+/// Whether a packet may hold more than digital silence: G.711, G.722 and L16 of nothing is one
+/// value over and over. Of Opus it cannot be told (Chromium's muted track is 35 bytes a frame).
 fn is_sounding(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
-        Codec::Pcmu | Codec::Pcma => payload.first().is_some_and(|first| payload.iter().any(|b| (b ^ first) & 0x7e != 0)),
+        Codec::Pcmu | Codec::Pcma => {
+            payload.first().is_some_and(|first| payload.iter().any(|b| (b ^ first) & 0x7e != 0))
+        }
         Codec::L16 => payload.chunks(2).any(|sample| !payload.starts_with(sample)),
         Codec::G722 => payload.first().is_some_and(|first| payload.iter().any(|b| b != first)),
     }

@@ -34,7 +34,11 @@ impl<'a> BindingRequest<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<BindingRequest<'a>> {
         let head: &[u8; 20] = bytes.first_chunk()?;
         let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        if head[..2] != [0, 1] || head[4..8] != COOKIE || !length.is_multiple_of(4) || bytes.len() != 20 + length {
+        if head[..2] != [0, 1]
+            || head[4..8] != COOKIE
+            || !length.is_multiple_of(4)
+            || bytes.len() != 20 + length
+        {
             return None;
         }
         let (mut username, mut use_candidate, mut controlled) = (None, false, false);
@@ -60,7 +64,13 @@ impl<'a> BindingRequest<'a> {
             }
             at += 4 + len.next_multiple_of(4);
         }
-        let request = BindingRequest { bytes, username: username?, use_candidate, controlled, integrity_at: integrity_at? };
+        let request = BindingRequest {
+            bytes,
+            username: username?,
+            use_candidate,
+            controlled,
+            integrity_at: integrity_at?,
+        };
         fingerprint_ok.then_some(request)
     }
 
@@ -128,7 +138,8 @@ fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
-/// HMAC-SHA1 over `head` as if the message ended right after the integrity attribute (RFC 8489 §14.5).
+/// HMAC-SHA1 over `head` as if the message ended right after the integrity attribute (RFC 8489
+/// §14.5).
 fn integrity(head: &[u8], password: &str) -> [u8; 20] {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
     let mut context = hmac::Context::with_key(&key);
@@ -139,7 +150,12 @@ fn integrity(head: &[u8], password: &str) -> [u8; 20] {
 }
 
 /// Writes a binding request, as a controlling agent would (tests and our own test client).
-pub fn binding_request(transaction: [u8; 12], username: &str, password: &str, use_candidate: bool) -> Vec<u8> {
+pub fn binding_request(
+    transaction: [u8; 12],
+    username: &str,
+    password: &str,
+    use_candidate: bool,
+) -> Vec<u8> {
     let mut out = vec![0, 1, 0, 0];
     out.extend(COOKIE);
     out.extend(transaction);

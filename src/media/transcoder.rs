@@ -1,4 +1,5 @@
-//! One direction of a bridge from packets to PCM frames of the other side's length: decoded, gaps concealed, re-cut.
+//! One direction of a bridge from packets to PCM frames of the other side's length: decoded, gaps
+//! concealed, re-cut.
 
 use crate::codec::tones::{Detector, Heard};
 use crate::codec::{Codec, Decoder, MAX_FRAME, noise};
@@ -102,7 +103,8 @@ impl Transcoder {
         }
         let Ok(samples) = self.decoder.decode(payload, &mut self.pcm) else { return Said::Speech };
         self.expected = Some(timestamp.wrapping_add((samples as u64 * clock / rate) as u32));
-        // RFC 6716 §2.1.9: a packet of its first byte only (two with a frame count) is discontinuous transmission.
+        // RFC 6716 §2.1.9: a packet of its first byte only (two with a frame count) is
+        // discontinuous transmission.
         if self.from == Codec::Opus && payload.len() <= 2 {
             self.skip(samples);
             return Said::Silence(noise::level(&self.pcm[..samples]));

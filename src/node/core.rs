@@ -33,7 +33,8 @@ use tokio::time::sleep_until;
 
 /// Most arrivals of one turn.
 const TURN: usize = 64;
-/// Timers fire at most this often: a thousand transactions a second that end one by one must not each wake us.
+/// Timers fire at most this often: a thousand transactions a second that end one by one must not
+/// each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
 
 /// Until the socket has a datagram; for ever where there is none.
@@ -120,12 +121,16 @@ impl Core {
     }
 
     fn take_datagrams(&mut self, socket: Option<&UdpSocket>, out: &mut Vec<Output>) {
-        // The kernel's headers point at their buffers, so these stay on the thread while the task may not.
+        // The kernel's headers point at their buffers, so these stay on the thread while the task
+        // may not.
         thread_local!(static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY)));
         let Some(socket) = socket else { return };
         INBOUND.with_borrow_mut(|inbound| {
             for n in 0..udp::receive(socket, inbound) {
-                if let Some(arrival) = inbound.datagram(n).and_then(|(datagram, remote)| udp::arrival(datagram, remote)) {
+                if let Some(arrival) = inbound
+                    .datagram(n)
+                    .and_then(|(datagram, remote)| udp::arrival(datagram, remote))
+                {
                     self.take(arrival, out);
                 }
             }
@@ -136,7 +141,10 @@ impl Core {
         let input = match arrival {
             Arrival::Input(input) => input,
             Arrival::Work(work) => {
-                work.0(&mut self.gateway, &mut Turn { now: Instant::now(), clock: &self.clock, out });
+                work.0(
+                    &mut self.gateway,
+                    &mut Turn { now: Instant::now(), clock: &self.clock, out },
+                );
                 return self.perform_all(out);
             }
             Arrival::Reload { config, changes } => {
@@ -193,12 +201,24 @@ impl Core {
             // Dropping the sender ends the connection's task once what waits is written.
             Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
             Output::Media { worker, command } => {
-                let opens = if let Command::Open { session, end, .. } = &command { Some((*session, *end)) } else { None };
+                let opens = if let Command::Open { session, end, .. } = &command {
+                    Some((*session, *end))
+                } else {
+                    None
+                };
                 match self.workers.get(worker).map(|w| w.command(command)) {
                     Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
                     Some(Err(Behind)) => {
                         tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
-                        return opens.map(|(session, end)| (session, Notice::OpenFailed { end, why: "the media worker does not keep up".into() }));
+                        return opens.map(|(session, end)| {
+                            (
+                                session,
+                                Notice::OpenFailed {
+                                    end,
+                                    why: "the media worker does not keep up".into(),
+                                },
+                            )
+                        });
                     }
                     None => {}
                 }
@@ -212,10 +232,16 @@ impl Core {
             }
             Output::Ask(Question::Keys(settings)) => {
                 let inbox = self.inbox.clone();
-                tokio::spawn(async move { inbox.input(Input::Keys(keys::read(&settings).await)).await });
+                tokio::spawn(
+                    async move { inbox.input(Input::Keys(keys::read(&settings).await)).await },
+                );
             }
-            Output::Ask(Question::Login { id, name, hook, body }) => self.ask_login(id, name, &hook, body),
-            Output::Ask(Question::Route { call, hook, body, limit }) => self.ask_route(call, hook, body, limit),
+            Output::Ask(Question::Login { id, name, hook, body }) => {
+                self.ask_login(id, name, &hook, body)
+            }
+            Output::Ask(Question::Route { call, hook, body, limit }) => {
+                self.ask_route(call, hook, body, limit)
+            }
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Note(note) => {
@@ -241,7 +267,9 @@ impl Core {
         if let Some(known) = self.hooks.get(&settings.url).filter(|h| h.settings() == settings) {
             return Ok(known.clone());
         }
-        let hook = Hook::new(settings, self.metrics.webhook_counts.clone()).map(Arc::new).map_err(|e| format!("webhooks cannot be sent: {e:#}"))?;
+        let hook = Hook::new(settings, self.metrics.webhook_counts.clone())
+            .map(Arc::new)
+            .map_err(|e| format!("webhooks cannot be sent: {e:#}"))?;
         self.hooks.insert(settings.url.clone(), hook.clone());
         Ok(hook)
     }
@@ -253,7 +281,11 @@ impl Core {
                 Ok(hook) => hook.ask_user(&format!("auth_{id:016x}"), &body, ASK_LIMIT).await,
                 Err(why) => Err(why),
             };
-            let read = |text: String| serde_json::from_str::<Answered>(&text).map(Box::new).map_err(|e| format!("its answer cannot be read: {e}"));
+            let read = |text: String| {
+                serde_json::from_str::<Answered>(&text)
+                    .map(Box::new)
+                    .map_err(|e| format!("its answer cannot be read: {e}"))
+            };
             let answer = answer.and_then(|text| text.map(read).transpose());
             inbox.input(Input::Login { name, answer }).await;
         });
@@ -276,11 +308,18 @@ impl Core {
     fn send(&mut self, hop: Hop, bytes: Bytes) {
         self.metrics.messages.sent(&bytes, self.gateway.transport(hop));
         if let Some(hep) = &self.hep {
-            let to = hop.address().or_else(|| if let Hop::Flow(flow) = hop { self.gateway.flow(flow).map(|f| f.remote) } else { None });
+            let to = hop.address().or_else(|| {
+                if let Hop::Flow(flow) = hop {
+                    self.gateway.flow(flow).map(|f| f.remote)
+                } else {
+                    None
+                }
+            });
             to.iter().for_each(|to| hep.sent(Instant::now(), *to, &bytes));
         }
         match hop {
-            // A full socket buffer loses the datagram, as the network might; the transaction repeats it.
+            // A full socket buffer loses the datagram, as the network might; the transaction
+            // repeats it.
             Hop::Udp(to) => {
                 if let Some(socket) = &self.udp {
                     let _ = socket.try_send_to(&bytes, for_socket(self.udp_is_ipv6, to));

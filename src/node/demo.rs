@@ -1,4 +1,5 @@
-//! The demo: one node for the page, and a second one as a real SIP trunk on loopback with a far end of its own.
+//! The demo: one node for the page, and a second one as a real SIP trunk on loopback with a far end
+//! of its own.
 
 use super::{Control, Node, Origin, random};
 use crate::config::Config;
@@ -29,7 +30,9 @@ pub struct Options {
 }
 
 fn checked(text: &str, dialplans: &[(&str, &str)]) -> anyhow::Result<Config> {
-    parse_embedded(text, dialplans).map(|(config, _)| config).map_err(|problems| anyhow!("{problems}"))
+    parse_embedded(text, dialplans)
+        .map(|(config, _)| config)
+        .map_err(|problems| anyhow!("{problems}"))
 }
 
 impl Demo {

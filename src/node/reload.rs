@@ -1,4 +1,5 @@
-//! Another configuration while calls go on: read, checked whole, compared, and only then put in force.
+//! Another configuration while calls go on: read, checked whole, compared, and only then put in
+//! force.
 
 use crate::api::Api;
 use crate::api::server::{Changes, Reload, compare};
@@ -17,17 +18,21 @@ pub(super) fn reloader(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) ->
 }
 
 async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result<Changes, String> {
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await.map_err(|e| e.to_string())?;
+    let loaded = tokio::task::spawn_blocking(move || config::load(&file))
+        .await
+        .map_err(|e| e.to_string())?;
     let (mut fresh, warnings) = loaded.map_err(|problems| problems.to_string())?;
     let before = api.ask(|gateway, _| gateway.config().clone()).await.map_err(|p| p.detail)?;
     let mut changes = compare(&before, &fresh);
     changes.warnings = warnings.to_string();
     fresh.renumber(&before);
-    // What is bound stays as it is until the restart that rebinds it; signalling must go on naming that.
+    // What is bound stays as it is until the restart that rebinds it; signalling must go on naming
+    // that.
     fresh.domain.clone_from(&before.domain);
     fresh.public_ips.clone_from(&before.public_ips);
     (fresh.udp, fresh.tcp, fresh.web_listen) = (before.udp, before.tcp, before.web_listen);
-    (fresh.sip.tls, fresh.media.ports, fresh.media.browser_port, fresh.media.workers) = (before.sip.tls, before.media.ports, before.media.browser_port, before.media.workers);
+    (fresh.sip.tls, fresh.media.ports, fresh.media.browser_port, fresh.media.workers) =
+        (before.sip.tls, before.media.ports, before.media.browser_port, before.media.workers);
     fresh.media.ice_tcp = before.media.ice_tcp;
     api.set_tokens(&fresh);
     if let Some(web) = web.get() {
@@ -36,7 +41,11 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
     let told = match (changes.changed.is_empty(), changes.restart.is_empty()) {
         (true, true) => "nothing changed".to_owned(),
         (_, true) => changes.changed.join(", "),
-        (_, false) => format!("{}; needs a restart: {}", changes.changed.join(", "), changes.restart.join(", ")),
+        (_, false) => format!(
+            "{}; needs a restart: {}",
+            changes.changed.join(", "),
+            changes.restart.join(", ")
+        ),
     };
     api.inbox.give(Arrival::Reload { config: Box::new(fresh), changes: told }).await;
     // In force when this returns: what was handed over before is done before.

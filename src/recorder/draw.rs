@@ -1,4 +1,5 @@
-//! A ladder drawn: text for a terminal, Mermaid for a ticket, SVG for a page. Nothing remote gets out unescaped.
+//! A ladder drawn: text for a terminal, Mermaid for a ticket, SVG for a page. Nothing remote gets
+//! out unescaped.
 
 use super::ladder::{Row, RowKind};
 use super::translated::Rule;
@@ -31,7 +32,11 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
     for (n, head) in heads.iter().enumerate() {
         let head: String = head.chars().take(WIDTH - 2).collect();
         let middle = 10 + n * (WIDTH + 1);
-        let start = middle.saturating_sub(head.chars().count() / 2).max(if n == 0 { 4 } else { line.chars().count() + 1 });
+        let start = middle.saturating_sub(head.chars().count() / 2).max(if n == 0 {
+            4
+        } else {
+            line.chars().count() + 1
+        });
         let pad = start.saturating_sub(line.chars().count());
         if n == 0 {
             line = " ".repeat(start);
@@ -41,13 +46,27 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
         line.push_str(&head);
     }
     let _ = writeln!(out, "{}", line.trim_end());
-    let mut routes = rows.iter().filter_map(|r| if let RowKind::Route { why_not, .. } = &r.kind { Some(why_not.is_some()) } else { None }).peekable();
+    let mut routes = rows
+        .iter()
+        .filter_map(|r| {
+            if let RowKind::Route { why_not, .. } = &r.kind {
+                Some(why_not.is_some())
+            } else {
+                None
+            }
+        })
+        .peekable();
     let lost = routes.peek().is_some() && routes.all(|unfit| unfit);
     for row in rows {
         match &row.kind {
             RowKind::Message { lane, sent, summary, repeated, text, rules } => {
                 let label = if *repeated { format!("{summary} (again)") } else { summary.clone() };
-                let _ = writeln!(out, "{}  {}", clock(row.at), arrow(heads.len(), column(*lane), *sent, &label));
+                let _ = writeln!(
+                    out,
+                    "{}  {}",
+                    clock(row.at),
+                    arrow(heads.len(), column(*lane), *sent, &label)
+                );
                 if full {
                     full_text(&mut out, text, rules);
                     out.push('\n');
@@ -55,7 +74,9 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
             }
             // The dialplan's reasons are read where it is to blame.
             RowKind::Route { route, pattern, why_not } if full || lost => {
-                let (mark, why) = why_not.as_ref().map_or(("✓", String::new()), |why| ("✗", format!(": {why}")));
+                let (mark, why) = why_not
+                    .as_ref()
+                    .map_or(("✓", String::new()), |why| ("✗", format!(": {why}")));
                 let _ = writeln!(out, "{}  ┆ {mark} {route}  {pattern}{why}", clock(row.at));
             }
             RowKind::Route { .. } => {}
@@ -83,7 +104,12 @@ fn full_text(out: &mut String, text: &str, rules: &[Rule]) {
         }
     }
     for rule in rules.iter().filter(|r| r.line.is_none()) {
-        let _ = writeln!(out, "            ← left out: {}   {}", rule.from.as_deref().unwrap_or_default(), rule.why);
+        let _ = writeln!(
+            out,
+            "            ← left out: {}   {}",
+            rule.from.as_deref().unwrap_or_default(),
+            rule.why
+        );
     }
 }
 
@@ -92,10 +118,18 @@ fn arrow(columns: usize, column: usize, sent: bool, label: &str) -> String {
     let (left, right) = (column.min(1), column.max(1));
     let room = (right - left) * (WIDTH + 1) - 1;
     let to_right = (column > 1) == sent;
-    let label: String = if label.chars().count() + 6 > room { label.chars().take(room.saturating_sub(7)).chain(['…']).collect() } else { label.to_owned() };
+    let label: String = if label.chars().count() + 6 > room {
+        label.chars().take(room.saturating_sub(7)).chain(['…']).collect()
+    } else {
+        label.to_owned()
+    };
     let dashes = room.saturating_sub(label.chars().count() + 3);
     let (before, after) = ("─".repeat(dashes / 2), "─".repeat(dashes - dashes / 2));
-    let body = if to_right { format!("{before} {label} {after}▶") } else { format!("◀{before} {label} {after}") };
+    let body = if to_right {
+        format!("{before} {label} {after}▶")
+    } else {
+        format!("◀{before} {label} {after}")
+    };
     let mut line = String::new();
     let mut n = 0;
     while n < columns {
@@ -115,7 +149,11 @@ fn arrow(columns: usize, column: usize, sent: bool, label: &str) -> String {
 
 /// Mermaid's sequence diagram.
 pub fn mermaid(lanes: &[String], rows: &[Row]) -> String {
-    let safe = |text: &str| -> String { text.chars().map(|c| if matches!(c, ';' | '#' | ':' | '<' | '>' | '\n') { ' ' } else { c }).collect() };
+    let safe = |text: &str| -> String {
+        text.chars()
+            .map(|c| if matches!(c, ';' | '#' | ':' | '<' | '>' | '\n') { ' ' } else { c })
+            .collect()
+    };
     let mut out = "sequenceDiagram\n".to_owned();
     for (n, head) in headings(lanes).iter().enumerate() {
         let _ = writeln!(out, "  participant p{n} as {}", safe(head));
@@ -124,7 +162,12 @@ pub fn mermaid(lanes: &[String], rows: &[Row]) -> String {
         match &row.kind {
             RowKind::Message { lane, sent, summary, .. } => {
                 let (from, to) = if *sent { (1, column(*lane)) } else { (column(*lane), 1) };
-                let _ = writeln!(out, "  p{from}->>p{to}: {} ({} s)", safe(summary), clock(row.at).trim());
+                let _ = writeln!(
+                    out,
+                    "  p{from}->>p{to}: {} ({} s)",
+                    safe(summary),
+                    clock(row.at).trim()
+                );
             }
             RowKind::Route { .. } => {}
             RowKind::Event { text, .. } => {
@@ -156,27 +199,52 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
     let heads = headings(lanes);
     let x = |column: usize| 90 + 60 + column * GAP;
     // An event's text may reach beyond the last line; about 7 units a character.
-    let longest = rows.iter().map(|r| if let RowKind::Event { text, code } = &r.kind { text.chars().count() + code.as_ref().map_or(0, |c| c.len() + 1) } else { 0 }).max().unwrap_or(0);
+    let longest = rows
+        .iter()
+        .map(|r| {
+            if let RowKind::Event { text, code } = &r.kind {
+                text.chars().count() + code.as_ref().map_or(0, |c| c.len() + 1)
+            } else {
+                0
+            }
+        })
+        .max()
+        .unwrap_or(0);
     let width = (x(heads.len().saturating_sub(1)) + 90).max(x(0) + 24 + longest * 7);
-    let height = 70 + rows.iter().filter(|r| !matches!(r.kind, RowKind::Route { .. })).count() * STEP;
+    let height =
+        70 + rows.iter().filter(|r| !matches!(r.kind, RowKind::Route { .. })).count() * STEP;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"call ladder\" \
          font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"currentColor\" stroke=\"none\">\n"
     );
     for (n, head) in heads.iter().enumerate() {
-        let _ = writeln!(out, "<text x=\"{0}\" y=\"24\" text-anchor=\"middle\" font-weight=\"600\">{1}</text><line x1=\"{0}\" y1=\"36\" x2=\"{0}\" y2=\"{height}\" stroke=\"currentColor\" stroke-opacity=\".3\"/>", x(n), escape(head));
+        let _ = writeln!(
+            out,
+            "<text x=\"{0}\" y=\"24\" text-anchor=\"middle\" font-weight=\"600\">{1}</text><line x1=\"{0}\" y1=\"36\" x2=\"{0}\" y2=\"{height}\" stroke=\"currentColor\" stroke-opacity=\".3\"/>",
+            x(n),
+            escape(head)
+        );
     }
-    // The dialplan's reasons are words, and read beside the picture; `n` is the row's place among all.
+    // The dialplan's reasons are words, and read beside the picture; `n` is the row's place among
+    // all.
     let drawn = rows.iter().enumerate().filter(|(_, r)| !matches!(r.kind, RowKind::Route { .. }));
     for (place, (n, row)) in drawn.enumerate() {
         let y = 62 + place * STEP;
-        let _ = writeln!(out, "<text x=\"64\" y=\"{}\" text-anchor=\"end\" font-size=\"11\" fill-opacity=\".75\">{}</text>", y + 4, clock(row.at).trim());
+        let _ = writeln!(
+            out,
+            "<text x=\"64\" y=\"{}\" text-anchor=\"end\" font-size=\"11\" fill-opacity=\".75\">{}</text>",
+            y + 4,
+            clock(row.at).trim()
+        );
         match &row.kind {
             RowKind::Message { lane, sent, summary, repeated, .. } => {
-                let (from, to) = if *sent { (x(1), x(column(*lane))) } else { (x(column(*lane)), x(1)) };
+                let (from, to) =
+                    if *sent { (x(1), x(column(*lane))) } else { (x(column(*lane)), x(1)) };
                 let base = if to > from { to - 8 } else { to + 8 };
-                let label = escape(&if *repeated { format!("{summary} (again)") } else { summary.clone() });
-                let (left, length, middle, top, above, over, under) = (from.min(to), from.abs_diff(to), (from + to) / 2, y - 20, y - 6, y - 4, y + 4);
+                let label =
+                    escape(&if *repeated { format!("{summary} (again)") } else { summary.clone() });
+                let (left, length, middle, top, above, over, under) =
+                    (from.min(to), from.abs_diff(to), (from + to) / 2, y - 20, y - 6, y - 4, y + 4);
                 let _ = writeln!(
                     out,
                     "<g data-row=\"{n}\"><rect x=\"{left}\" y=\"{top}\" width=\"{length}\" height=\"{STEP}\" fill-opacity=\"0\"/>\
@@ -187,7 +255,14 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
             RowKind::Route { .. } => {}
             RowKind::Event { text, code } => {
                 let code = code.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
-                let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" font-style=\"italic\" fill-opacity=\".85\">{}{}</text>", x(0) + 8, y + 4, escape(text), escape(&code));
+                let _ = writeln!(
+                    out,
+                    "<text x=\"{}\" y=\"{}\" font-style=\"italic\" fill-opacity=\".85\">{}{}</text>",
+                    x(0) + 8,
+                    y + 4,
+                    escape(text),
+                    escape(&code)
+                );
             }
         }
     }

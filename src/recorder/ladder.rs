@@ -6,8 +6,8 @@ use super::mask::{readable, readable_message, shown};
 use super::translated::{Rule, describes, rules};
 use super::{Flight, What};
 use crate::call::CallTimer;
-use crate::media::session::Event as MediaEvent;
 use crate::media::EndId;
+use crate::media::session::Event as MediaEvent;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use std::collections::HashSet;
@@ -23,9 +23,16 @@ pub struct Row {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum RowKind {
-    /// `lane`: 0 is the caller's; `sent`: by us. `text` is the whole message, secrets masked; `rules` are those
-    /// by which a description in it was made of the other side's.
-    Message { lane: usize, sent: bool, summary: String, repeated: bool, text: String, rules: Vec<Rule> },
+    /// `lane`: 0 is the caller's; `sent`: by us. `text` is the whole message, secrets masked;
+    /// `rules` are those by which a description in it was made of the other side's.
+    Message {
+        lane: usize,
+        sent: bool,
+        summary: String,
+        repeated: bool,
+        text: String,
+        rules: Vec<Rule>,
+    },
     /// A route that was looked at; `why_not` where it did not take the call.
     Route { route: String, pattern: String, why_not: Option<String> },
     /// Something that is no message.
@@ -44,7 +51,14 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
     for (n, entry) in flight.entries.iter().enumerate() {
         let at = entry.at.saturating_duration_since(flight.started);
         if let What::Routed(all) = &entry.what {
-            out.extend(all.iter().map(|c| Row { at, kind: RowKind::Route { route: shown(&c.route), pattern: shown(&c.pattern), why_not: c.why_not.as_deref().map(shown) } }));
+            out.extend(all.iter().map(|c| Row {
+                at,
+                kind: RowKind::Route {
+                    route: shown(&c.route),
+                    pattern: shown(&c.pattern),
+                    why_not: c.why_not.as_deref().map(shown),
+                },
+            }));
             continue;
         }
         if n == super::HEAD && flight.skipped > 0 {
@@ -56,24 +70,49 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
             What::Message { lane, sent, whole: false, text } => {
                 let line = shown(&String::from_utf8_lossy(flight.text(*text)));
                 let summary = line.replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
-                RowKind::Message { lane: *lane, sent: *sent, summary, repeated: false, text: line, rules: Vec::new() }
-            }
-            What::Message { lane, sent, whole: true, text } => match Message::parse(flight.text(*text).to_vec(), Framing::WebSocket) {
-                Ok(message) => {
-                    let sdp = readable_sdp(&message);
-                    let source = described.iter().rev().find(|(l, _)| l != lane).map(|(_, sdp)| sdp.as_str());
-                    let rules = sdp.as_ref().filter(|_| *sent).map(|sdp| rules(source, sdp)).unwrap_or_default();
-                    if let Some(sdp) = sdp.filter(|_| !*sent) {
-                        described.retain(|(l, _)| l != lane);
-                        described.push((*lane, sdp));
-                    }
-                    of_message(*lane, *sent, &message, &mut seen, rules)
+                RowKind::Message {
+                    lane: *lane,
+                    sent: *sent,
+                    summary,
+                    repeated: false,
+                    text: line,
+                    rules: Vec::new(),
                 }
-                Err(_) => RowKind::Message { lane: *lane, sent: *sent, summary: "?".into(), repeated: false, text: readable(flight.text(*text)), rules: Vec::new() },
-            },
-            What::Said { code, text } => {
-                RowKind::Event { text: String::from_utf8_lossy(flight.text(*text)).into_owned(), code: code.is_fault().then(|| code.to_string()) }
             }
+            What::Message { lane, sent, whole: true, text } => {
+                match Message::parse(flight.text(*text).to_vec(), Framing::WebSocket) {
+                    Ok(message) => {
+                        let sdp = readable_sdp(&message);
+                        let source = described
+                            .iter()
+                            .rev()
+                            .find(|(l, _)| l != lane)
+                            .map(|(_, sdp)| sdp.as_str());
+                        let rules = sdp
+                            .as_ref()
+                            .filter(|_| *sent)
+                            .map(|sdp| rules(source, sdp))
+                            .unwrap_or_default();
+                        if let Some(sdp) = sdp.filter(|_| !*sent) {
+                            described.retain(|(l, _)| l != lane);
+                            described.push((*lane, sdp));
+                        }
+                        of_message(*lane, *sent, &message, &mut seen, rules)
+                    }
+                    Err(_) => RowKind::Message {
+                        lane: *lane,
+                        sent: *sent,
+                        summary: "?".into(),
+                        repeated: false,
+                        text: readable(flight.text(*text)),
+                        rules: Vec::new(),
+                    },
+                }
+            }
+            What::Said { code, text } => RowKind::Event {
+                text: String::from_utf8_lossy(flight.text(*text)).into_owned(),
+                code: code.is_fault().then(|| code.to_string()),
+            },
             What::Routed(_) => continue,
             What::Timer(timer) => match ran_out(*timer, &name) {
                 Some(text) => RowKind::Event { text, code: None },
@@ -91,34 +130,63 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
 
 /// The description of a message, secrets masked.
 fn readable_sdp(message: &Message) -> Option<String> {
-    describes(message).then(|| readable_message(message).split_once("\n\n").map(|(_, body)| body.to_owned()))?
+    describes(message)
+        .then(|| readable_message(message).split_once("\n\n").map(|(_, body)| body.to_owned()))?
 }
 
 /// What it means that a timer ran out; nothing for those whose doing is seen anyway.
 fn ran_out(timer: CallTimer, name: &impl Fn(EndId) -> &'static str) -> Option<String> {
     Some(match timer {
-        CallTimer::Ring => "timer: it rang, or was dialled, for as long as the route lets it".to_owned(),
-        CallTimer::Silent(_) => "timer: no sign of life from the trunk within next_on's silent:…".to_owned(),
+        CallTimer::Ring => {
+            "timer: it rang, or was dialled, for as long as the route lets it".to_owned()
+        }
+        CallTimer::Silent(_) => {
+            "timer: no sign of life from the trunk within next_on's silent:…".to_owned()
+        }
         CallTimer::MaxDuration => "timer: limits.max_duration is reached".to_owned(),
-        CallTimer::FlowGrace(end) => format!("timer: the {} did not come back within sip.flow_grace", name(end)),
-        CallTimer::Session(end) => format!("timer: the session with the {} is to be refreshed, or was not (RFC 4028)", name(end)),
-        CallTimer::Glare(end) => format!("timer: our re-INVITE to the {} met its own and is tried again (RFC 3261 section 14.1)", name(end)),
+        CallTimer::FlowGrace(end) => {
+            format!("timer: the {} did not come back within sip.flow_grace", name(end))
+        }
+        CallTimer::Session(end) => format!(
+            "timer: the session with the {} is to be refreshed, or was not (RFC 4028)",
+            name(end)
+        ),
+        CallTimer::Glare(end) => format!(
+            "timer: our re-INVITE to the {} met its own and is tried again (RFC 3261 section 14.1)",
+            name(end)
+        ),
         CallTimer::Transferred => "timer: who handed the call over has not hung up".to_owned(),
         // What they repeat is drawn as repeated.
         CallTimer::Ack(_) | CallTimer::Reliable => return None,
     })
 }
 
-fn of_message(lane: usize, sent: bool, message: &Message, seen: &mut HashSet<Vec<u8>>, rules: Vec<Rule>) -> RowKind {
+fn of_message(
+    lane: usize,
+    sent: bool,
+    message: &Message,
+    seen: &mut HashSet<Vec<u8>>,
+    rules: Vec<Rule>,
+) -> RowKind {
     let repeated = !seen.insert(message.to_bytes());
-    RowKind::Message { lane, sent, summary: summary(message), repeated, text: readable_message(message), rules }
+    RowKind::Message {
+        lane,
+        sent,
+        summary: summary(message),
+        repeated,
+        text: readable_message(message),
+        rules,
+    }
 }
 
 /// `INVITE (opus +3, 2 ICE)`, `407 Proxy Authentication Required`, `200 OK (INVITE, pcmu)`.
 pub fn summary(message: &Message) -> String {
     let mut inside = Vec::new();
     let first = if message.is_request() {
-        let digest = message.header(crate::sip::HeaderName::Authorization).or(message.header(crate::sip::HeaderName::ProxyAuthorization)).is_some();
+        let digest = message
+            .header(crate::sip::HeaderName::Authorization)
+            .or(message.header(crate::sip::HeaderName::ProxyAuthorization))
+            .is_some();
         format!("{}{}", shown(message.method_token()), if digest { " + digest" } else { "" })
     } else {
         let method = message.cseq().map(|c| shown(c.method)).unwrap_or_default();
@@ -131,21 +199,35 @@ pub fn summary(message: &Message) -> String {
     if inside.is_empty() { first } else { format!("{first} ({})", inside.join(", ")) }
 }
 
-/// The codecs of the first audio section by name, ICE candidates, and its direction where it is not both ways.
+/// The codecs of the first audio section by name, ICE candidates, and its direction where it is not
+/// both ways.
 fn media_words(sdp: &[u8]) -> String {
     let text = String::from_utf8_lossy(sdp);
-    let names: Vec<String> = text.lines().filter_map(|l| l.strip_prefix("a=rtpmap:")?.split_once(' '))
+    let names: Vec<String> = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("a=rtpmap:")?.split_once(' '))
         .map(|(_, format)| shown(format.split('/').next().unwrap_or_default()).to_ascii_lowercase())
-        .filter(|name| !matches!(name.as_str(), "telephone-event" | "cn" | "red")).collect();
-    let fixed = |pt: &str| match pt { "0" => Some("pcmu"), "8" => Some("pcma"), "9" => Some("g722"), _ => None };
+        .filter(|name| !matches!(name.as_str(), "telephone-event" | "cn" | "red"))
+        .collect();
+    let fixed = |pt: &str| match pt {
+        "0" => Some("pcmu"),
+        "8" => Some("pcma"),
+        "9" => Some("g722"),
+        _ => None,
+    };
     let line = text.lines().find(|l| l.starts_with("m=audio")).unwrap_or_default();
-    let bare: Vec<String> = if names.is_empty() { line.split(' ').skip(3).filter_map(fixed).map(str::to_owned).collect() } else { Vec::new() };
-    let mut words: Vec<String> = names.into_iter().chain(bare).fold(Vec::new(), |mut known, name| {
-        if !known.contains(&name) {
-            known.push(name);
-        }
-        known
-    });
+    let bare: Vec<String> = if names.is_empty() {
+        line.split(' ').skip(3).filter_map(fixed).map(str::to_owned).collect()
+    } else {
+        Vec::new()
+    };
+    let mut words: Vec<String> =
+        names.into_iter().chain(bare).fold(Vec::new(), |mut known, name| {
+            if !known.contains(&name) {
+                known.push(name);
+            }
+            known
+        });
     if words.len() > 2 {
         let more = words.len() - 1;
         words.truncate(1);
@@ -155,19 +237,32 @@ fn media_words(sdp: &[u8]) -> String {
     if candidates > 0 {
         words.push(format!("{candidates} ICE"));
     }
-    words.extend(["sendonly", "recvonly", "inactive"].into_iter().filter(|d| text.lines().any(|l| l == format!("a={d}"))).map(str::to_owned));
+    words.extend(
+        ["sendonly", "recvonly", "inactive"]
+            .into_iter()
+            .filter(|d| text.lines().any(|l| l == format!("a={d}")))
+            .map(str::to_owned),
+    );
     words.join(" ")
 }
 
 /// What a media event says to a person; nothing for those that are no news of their own.
 fn words(event: &MediaEvent, name: &impl Fn(EndId) -> &'static str) -> Option<String> {
     Some(match event {
-        MediaEvent::Connected { end, address } => format!("{}: ICE connected, it is at {address}", name(*end)),
+        MediaEvent::Connected { end, address } => {
+            format!("{}: ICE connected, it is at {address}", name(*end))
+        }
         MediaEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", name(*end)),
-        MediaEvent::DtlsFailed { end, why } => format!("{}: DTLS failed: {}", name(*end), shown(why)),
+        MediaEvent::DtlsFailed { end, why } => {
+            format!("{}: DTLS failed: {}", name(*end), shown(why))
+        }
         MediaEvent::Flowing { end } => format!("{}: first packet of media", name(*end)),
-        MediaEvent::Silent { end } => format!("{}: no media from it for 5 s, though the other side sends", name(*end)),
-        MediaEvent::ConsentLost { end } => format!("{}: no answer to consent checks for 30 s", name(*end)),
+        MediaEvent::Silent { end } => {
+            format!("{}: no media from it for 5 s, though the other side sends", name(*end))
+        }
+        MediaEvent::ConsentLost { end } => {
+            format!("{}: no answer to consent checks for 30 s", name(*end))
+        }
         MediaEvent::NoMedia => "no media from either side for 30 s".to_owned(),
         MediaEvent::Digit { end, .. } => format!("a digit for the {} by signalling", name(*end)),
         MediaEvent::Played { .. } | MediaEvent::Quality { .. } => return None,

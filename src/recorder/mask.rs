@@ -28,11 +28,14 @@ pub fn readable_message(message: &Message) -> String {
     out
 }
 
-/// A readable text as a message again: its lines ended as SIP's are, its length its own, for masking changed it.
+/// A readable text as a message again: its lines ended as SIP's are, its length its own, for
+/// masking changed it.
 pub fn wire(text: &str) -> String {
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let body: String = body.lines().map(|l| format!("{l}\r\n")).collect();
-    let head = head.lines().filter(|l| !l.to_ascii_lowercase().starts_with("content-length:") && !l.starts_with("l:"));
+    let head = head
+        .lines()
+        .filter(|l| !l.to_ascii_lowercase().starts_with("content-length:") && !l.starts_with("l:"));
     let head: String = head.map(|l| format!("{l}\r\n")).collect();
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
 }
@@ -60,7 +63,8 @@ fn masked(name: HeaderName, value: &str) -> String {
                 return format!("{scheme} ***");
             }
             let keep = |part: &&str| {
-                let name = part.trim().split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+                let name =
+                    part.trim().split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
                 matches!(name.as_str(), "realm" | "uri" | "algorithm" | "username" | "qop")
             };
             let rest = value.trim_start()[scheme.len()..].split(',').collect::<Vec<_>>();
@@ -76,11 +80,15 @@ fn body_of(message: &Message) -> String {
         return String::new();
     }
     let kind = message.content_type().unwrap_or_default().to_ascii_lowercase();
-    let Ok(text) = std::str::from_utf8(message.body()) else { return format!("({} bytes)", message.body().len()) };
+    let Ok(text) = std::str::from_utf8(message.body()) else {
+        return format!("({} bytes)", message.body().len());
+    };
     let lines = text.lines().map(|line| {
         if kind.starts_with("application/dtmf") {
             return match line.split_once('=') {
-                Some((name, _)) if name.trim().eq_ignore_ascii_case("signal") => format!("{name}=*"),
+                Some((name, _)) if name.trim().eq_ignore_ascii_case("signal") => {
+                    format!("{name}=*")
+                }
                 Some(_) => shown(line),
                 None => "*".to_owned(),
             };
@@ -89,7 +97,9 @@ fn body_of(message: &Message) -> String {
             if let Some(password) = line.strip_prefix("a=ice-pwd:") {
                 return format!("a=ice-pwd:*** ({} characters)", password.len());
             }
-            if let Some((head, _)) = line.split_once("inline:").filter(|_| line.starts_with("a=crypto:")) {
+            if let Some((head, _)) =
+                line.split_once("inline:").filter(|_| line.starts_with("a=crypto:"))
+            {
                 return format!("{}inline:***", shown(head));
             }
         }

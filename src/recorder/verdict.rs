@@ -1,8 +1,9 @@
 //! One sentence per call: what happened, whose side it was on, and what to do about it.
 //!
-//! Judged from the record alone, once, when the call is over. What ended the call names the cause where it is
-//! one; a call that was answered and ended as calls do is looked at for what its people heard. Of several
-//! faults the one nearest to the root is told: a browser that ICE never reached also sent no audio.
+//! Judged from the record alone, once, when the call is over. What ended the call names the cause
+//! where it is one; a call that was answered and ended as calls do is looked at for what its people
+//! heard. Of several faults the one nearest to the root is told: a browser that ICE never reached
+//! also sent no audio.
 
 use crate::address::is_public;
 use crate::call::{Cdr, HangupBy};
@@ -61,7 +62,15 @@ pub fn judge(cdr: &Cdr) -> Verdict {
     let talked = cdr.talked();
     let media = talked.and_then(|talked| of_media(cdr, talked));
     // These say that media was missing; what was missing says more.
-    let symptom = matches!(cdr.code, Code::MEDIA_STOPPED | Code::BROWSER_GONE | Code::DTLS | Code::FINGERPRINT | Code::FINE | Code::KICKED);
+    let symptom = matches!(
+        cdr.code,
+        Code::MEDIA_STOPPED
+            | Code::BROWSER_GONE
+            | Code::DTLS
+            | Code::FINGERPRINT
+            | Code::FINE
+            | Code::KICKED
+    );
     match (media, talked) {
         (Some(verdict), _) if symptom => verdict,
         (_, Some(talked)) if !cdr.code.is_fault() => fine(cdr, talked),
@@ -76,18 +85,43 @@ fn fine(cdr: &Cdr, talked: Duration) -> Verdict {
         Some(HangupBy::Callee) => "the callee hung up",
         _ => "the gateway ended it",
     };
-    Verdict::new(Code::FINE, Side::Nobody, format!("{} talked for {:.1} s with {with}; {by}", cdr.from, talked.as_secs_f32()))
+    Verdict::new(
+        Code::FINE,
+        Side::Nobody,
+        format!("{} talked for {:.1} s with {with}; {by}", cdr.from, talked.as_secs_f32()),
+    )
 }
 
 /// What ended the call, or kept it from being answered.
 fn of_end(cdr: &Cdr) -> Verdict {
     let code = if cdr.code.is_fault() { cdr.code } else { default_code(cdr) };
     let side = match code {
-        Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::NO_CODEC if cdr.answered_by.is_none() && cdr.tried.is_empty() => Side::Caller,
-        Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::MALFORMED | Code::LOGIN_REFUSED => Side::Caller,
-        Code::NO_ROUTE | Code::NOT_ALLOWED | Code::LIMIT | Code::DRAINING | Code::TRUNK_FULL | Code::TRUNK_DISABLED | Code::KICKED | Code::TOO_LONG | Code::CREDENTIALS | Code::REGION | Code::LOOP => Side::Gateway,
+        Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::NO_CODEC
+            if cdr.answered_by.is_none() && cdr.tried.is_empty() =>
+        {
+            Side::Caller
+        }
+        Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::MALFORMED | Code::LOGIN_REFUSED => {
+            Side::Caller
+        }
+        Code::NO_ROUTE
+        | Code::NOT_ALLOWED
+        | Code::LIMIT
+        | Code::DRAINING
+        | Code::TRUNK_FULL
+        | Code::TRUNK_DISABLED
+        | Code::KICKED
+        | Code::TOO_LONG
+        | Code::CREDENTIALS
+        | Code::REGION
+        | Code::LOOP => Side::Gateway,
         Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Side::Network,
-        Code::FLOW_LOST | Code::SESSION_TIMER | Code::BROWSER_GONE | Code::MEDIA_STOPPED | Code::FINGERPRINT | Code::DTLS => match cdr.by {
+        Code::FLOW_LOST
+        | Code::SESSION_TIMER
+        | Code::BROWSER_GONE
+        | Code::MEDIA_STOPPED
+        | Code::FINGERPRINT
+        | Code::DTLS => match cdr.by {
             Some(HangupBy::Caller) => Side::Caller,
             Some(HangupBy::Callee) => Side::Callee,
             _ => Side::Network,
@@ -107,8 +141,14 @@ fn of_end(cdr: &Cdr) -> Verdict {
 fn ringing(cdr: &Cdr) -> String {
     let Some(end) = cdr.end else { return String::new() };
     match cdr.ringing {
-        Some(since) => format!(", after it had rung for {:.0} s", end.saturating_duration_since(since).as_secs_f32()),
-        None => format!(", {:.0} s after dialling, before anything rang", end.saturating_duration_since(cdr.start).as_secs_f32()),
+        Some(since) => format!(
+            ", after it had rung for {:.0} s",
+            end.saturating_duration_since(since).as_secs_f32()
+        ),
+        None => format!(
+            ", {:.0} s after dialling, before anything rang",
+            end.saturating_duration_since(cdr.start).as_secs_f32()
+        ),
     }
 }
 
@@ -130,7 +170,10 @@ type Look<'a> = dyn Fn(&Statistics, Side, &str, Option<IpAddr>) -> Option<Verdic
 /// What the two ends' figures say of a call that was answered.
 fn of_media(cdr: &Cdr, talked: Duration) -> Option<Verdict> {
     let a = cdr.a.as_ref().map(|s| (s, Side::Caller, cdr.from.clone(), cdr.remotes[0]));
-    let b = cdr.b.as_ref().map(|s| (s, Side::Callee, cdr.answered_by.clone().unwrap_or_default(), cdr.remotes[1]));
+    let b = cdr
+        .b
+        .as_ref()
+        .map(|s| (s, Side::Callee, cdr.answered_by.clone().unwrap_or_default(), cdr.remotes[1]));
     let ends: Vec<_> = [a, b].into_iter().flatten().collect();
     // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
     let of = |look: &Look<'_>| {
@@ -142,11 +185,19 @@ fn of_media(cdr: &Cdr, talked: Duration) -> Option<Verdict> {
         .or_else(|| of(&|s, side, who, _| content(s, side, who, talked)))
         .or_else(|| of(&|s, side, who, remote| silence(s, side, who, remote, talked)))
         .or_else(|| digits(cdr))
-        .or_else(|| (code == Code::BROWSER_GONE || code == Code::MEDIA_STOPPED).then(|| of_end(cdr)))
+        .or_else(|| {
+            (code == Code::BROWSER_GONE || code == Code::MEDIA_STOPPED).then(|| of_end(cdr))
+        })
 }
 
 /// ICE never succeeded.
-fn path(s: &Statistics, who: &str, remote: Option<IpAddr>, offered: &[IpAddr], talked: Duration) -> Option<Verdict> {
+fn path(
+    s: &Statistics,
+    who: &str,
+    remote: Option<IpAddr>,
+    offered: &[IpAddr],
+    talked: Duration,
+) -> Option<Verdict> {
     if !s.browser || s.checks > 0 || talked < TOO_SHORT {
         return None;
     }
@@ -154,10 +205,16 @@ fn path(s: &Statistics, who: &str, remote: Option<IpAddr>, offered: &[IpAddr], t
     if let Some(remote) = remote.filter(|r| is_public(*r))
         && offered.iter().all(|ip| !is_public(*ip))
     {
-        let sentence = format!("{who} could not reach us for media: we offered {ours}, which is private, and the browser is outside, at {}", remote.to_canonical());
+        let sentence = format!(
+            "{who} could not reach us for media: we offered {ours}, which is private, and the browser is outside, at {}",
+            remote.to_canonical()
+        );
         return Some(Verdict::new(Code::PRIVATE_PUBLIC_IP, Side::Gateway, sentence));
     }
-    let sentence = format!("no UDP of {who}'s browser reached us: not one ICE check came to {ours} in {:.0} s", talked.as_secs_f32());
+    let sentence = format!(
+        "no UDP of {who}'s browser reached us: not one ICE check came to {ours} in {:.0} s",
+        talked.as_secs_f32()
+    );
     Some(Verdict::new(Code::UDP_BLOCKED, Side::Network, sentence))
 }
 
@@ -165,15 +222,30 @@ fn path(s: &Statistics, who: &str, remote: Option<IpAddr>, offered: &[IpAddr], t
 fn keys(s: &Statistics, side: Side, who: &str, why: &str, talked: Duration) -> Option<Verdict> {
     if s.browser && s.srtp.is_none() && s.checks > 0 {
         if why.contains("fingerprint") {
-            return Some(Verdict::new(Code::FINGERPRINT, side, format!("{who}'s DTLS certificate is not the one its SDP announced: {why}")));
+            return Some(Verdict::new(
+                Code::FINGERPRINT,
+                side,
+                format!("{who}'s DTLS certificate is not the one its SDP announced: {why}"),
+            ));
         }
         if talked >= TOO_SHORT || !why.is_empty() {
             let reason = if why.is_empty() { "no answer came" } else { why };
-            return Some(Verdict::new(Code::DTLS, side, format!("ICE with {who} was fine, but DTLS did not finish: {reason}")));
+            return Some(Verdict::new(
+                Code::DTLS,
+                side,
+                format!("ICE with {who} was fine, but DTLS did not finish: {reason}"),
+            ));
         }
     }
     (s.received == 0 && s.dropped.bad_tag > ENOUGH / 2).then(|| {
-        Verdict::new(Code::SRTP, side, format!("{} packets of {who} could not be opened: its SRTP key is not the one agreed on", s.dropped.bad_tag))
+        Verdict::new(
+            Code::SRTP,
+            side,
+            format!(
+                "{} packets of {who} could not be opened: its SRTP key is not the one agreed on",
+                s.dropped.bad_tag
+            ),
+        )
     })
 }
 
@@ -181,37 +253,60 @@ fn keys(s: &Statistics, side: Side, who: &str, why: &str, talked: Duration) -> O
 fn content(s: &Statistics, side: Side, who: &str, talked: Duration) -> Option<Verdict> {
     if s.received == 0 && s.dropped.unknown_payload > ENOUGH / 2 {
         let number = s.strange_payload.map_or("?".to_owned(), |n| n.to_string());
-        let sentence = format!("{who} sent {} packets of payload type {number}, which was not agreed on: nobody could hear them", s.dropped.unknown_payload);
+        let sentence = format!(
+            "{who} sent {} packets of payload type {number}, which was not agreed on: nobody could hear them",
+            s.dropped.unknown_payload
+        );
         return Some(Verdict::new(Code::PAYLOAD_TYPE, side, sentence));
     }
     if s.browser && s.received >= ENOUGH && s.sounding == 0 && talked >= TOO_SHORT && s.may_speak {
-        let sentence = format!("{who}'s microphone is muted: {} packets came and all were silence; ICE and DTLS were fine", s.received);
+        let sentence = format!(
+            "{who}'s microphone is muted: {} packets came and all were silence; ICE and DTLS were fine",
+            s.received
+        );
         return Some(Verdict::new(Code::MUTED, side, sentence));
     }
     None
 }
 
 /// Nothing came from an end that should have sent.
-fn silence(s: &Statistics, side: Side, who: &str, remote: Option<IpAddr>, talked: Duration) -> Option<Verdict> {
+fn silence(
+    s: &Statistics,
+    side: Side,
+    who: &str,
+    remote: Option<IpAddr>,
+    talked: Duration,
+) -> Option<Verdict> {
     if s.received > 0 || !s.may_speak || talked < TOO_SHORT {
         return None;
     }
     let seconds = talked.as_secs();
     if s.browser {
-        let sentence = format!("{who}'s browser never sent RTP: ICE and DTLS were fine, nothing came for {seconds} s");
+        let sentence = format!(
+            "{who}'s browser never sent RTP: ICE and DTLS were fine, nothing came for {seconds} s"
+        );
         return Some(Verdict::new(Code::BROWSER_SILENT, side, sentence));
     }
     let announced = s.announced?;
     if s.dropped.unknown_source > ENOUGH / 2 {
         let from = s.stranger.map_or(String::new(), |a| format!(" ({a})"));
-        let sentence = format!("{who} announced {announced} but sends from elsewhere{from}: {} packets were not taken", s.dropped.unknown_source);
+        let sentence = format!(
+            "{who} announced {announced} but sends from elsewhere{from}: {} packets were not taken",
+            s.dropped.unknown_source
+        );
         return Some(Verdict::new(Code::OTHER_SOURCE, side, sentence));
     }
     if !is_public(announced.ip()) && remote.is_some_and(is_public) {
-        let sentence = format!("{who} answered with a private address, {}, and sent nothing for {seconds} s", announced.ip());
+        let sentence = format!(
+            "{who} answered with a private address, {}, and sent nothing for {seconds} s",
+            announced.ip()
+        );
         return Some(Verdict::new(Code::PRIVATE_MEDIA, side, sentence));
     }
-    let sentence = format!("one-way audio: {} packets went to {who} at {announced}, none came back for {seconds} s", s.sent);
+    let sentence = format!(
+        "one-way audio: {} packets went to {who} at {announced}, none came back for {seconds} s",
+        s.sent
+    );
     Some(Verdict::new(Code::TRUNK_SILENT, side, sentence))
 }
 
@@ -222,5 +317,9 @@ fn digits(cdr: &Cdr) -> Option<Verdict> {
         [0, n] => (n, Side::Callee, cdr.answered_by.as_deref().unwrap_or("the callee")),
         [n, _] => (n, Side::Caller, cdr.from.as_str()),
     };
-    Some(Verdict::new(Code::DIGITS, side, format!("{who} refused {refused} digits: it takes none by INFO")))
+    Some(Verdict::new(
+        Code::DIGITS,
+        side,
+        format!("{who} refused {refused} digits: it takes none by INFO"),
+    ))
 }

@@ -99,7 +99,12 @@ mod tests {
 
     #[test]
     fn bursts_and_gaps_are_told_apart_by_sixteen_packets() {
-        let clusters = |burst_density, gap_density, burst, gap| Clusters { burst_density, gap_density, burst, gap };
+        let clusters = |burst_density, gap_density, burst, gap| Clusters {
+            burst_density,
+            gap_density,
+            burst,
+            gap,
+        };
         assert_eq!(of(&[]), clusters(0.0, 0.0, 0.0, 0.0));
         assert_eq!(of(&[(100, 0)]), clusters(0.0, 0.0, 0.0, 100.0));
         // Losses alone: gaps have them.
@@ -107,7 +112,10 @@ mod tests {
         // Fifteen between them: one burst of seventeen.
         assert_eq!(of(&[(20, 1), (15, 1), (20, 0)]), clusters(2.0 / 17.0, 0.0, 17.0, 20.0));
         // Lost, came, lost, came, lost within a hundred on either side, and one alone.
-        assert_eq!(of(&[(100, 1), (1, 1), (1, 1), (100, 1), (100, 0)]), clusters(3.0 / 5.0, 1.0 / 301.0, 5.0, 150.5));
+        assert_eq!(
+            of(&[(100, 1), (1, 1), (1, 1), (100, 1), (100, 0)]),
+            clusters(3.0 / 5.0, 1.0 / 301.0, 5.0, 150.5)
+        );
         // A burst that is not over yet.
         assert_eq!(of(&[(40, 3), (4, 2)]), clusters(5.0 / 9.0, 0.0, 9.0, 20.0));
         assert_eq!(of(&[(40, 3), (2, 0)]), clusters(1.0, 0.0, 3.0, 21.0));

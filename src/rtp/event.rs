@@ -58,7 +58,10 @@ mod tests {
         let narrow = event.rescaled(48_000, 8_000);
         assert_eq!(narrow.duration, 800);
         assert_eq!(TelephoneEvent::parse(&narrow.to_bytes()), Some(narrow));
-        assert_eq!(TelephoneEvent { duration: 60_000, ..event }.rescaled(8_000, 48_000).duration, 0xffff);
+        assert_eq!(
+            TelephoneEvent { duration: 60_000, ..event }.rescaled(8_000, 48_000).duration,
+            0xffff
+        );
         assert!((0..16).all(|n| event_of(digit_of(n).expect("sixteen")) == Some(n)));
     }
 }

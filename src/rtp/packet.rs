@@ -1,7 +1,7 @@
 //! The RTP header, read by hand and without allocation (RFC 3550 §5.1).
 //!
-//! The `rtp` crate allocates per packet and reports a wrong header length for extension id 15, so it
-//! is the oracle of the tests, not the parser of the hot path.
+//! The `rtp` crate allocates per packet and reports a wrong header length for extension id 15, so
+//! it is the oracle of the tests, not the parser of the hot path.
 
 use std::time::Duration;
 
@@ -68,7 +68,14 @@ pub fn time_of(units: u32, clock: u32) -> Duration {
 }
 
 /// Writes a bare 12-byte header.
-pub fn write_header(out: &mut [u8; HEADER], marker: bool, payload_type: u8, sequence: u16, timestamp: u32, ssrc: u32) {
+pub fn write_header(
+    out: &mut [u8; HEADER],
+    marker: bool,
+    payload_type: u8,
+    sequence: u16,
+    timestamp: u32,
+    ssrc: u32,
+) {
     out[0] = 0x80;
     out[1] = (u8::from(marker) << 7) | (payload_type & 0x7f);
     out[2..4].copy_from_slice(&sequence.to_be_bytes());

@@ -1,7 +1,8 @@
-//! How a call sounds, estimated from what the network did to it (ITU-T G.107's E-model at its defaults).
+//! How a call sounds, estimated from what the network did to it (ITU-T G.107's E-model at its
+//! defaults).
 //!
-//! An estimate, never a measurement: nobody has listened. It knows loss and how it clusters, delay and the codec;
-//! it knows nothing of microphones, echo or noise.
+//! An estimate, never a measurement: nobody has listened. It knows loss and how it clusters, delay
+//! and the codec; it knows nothing of microphones, echo or noise.
 
 use std::time::Duration;
 
@@ -15,16 +16,17 @@ const ENDS: Duration = Duration::from_millis(40);
 pub struct Impairment {
     /// Share of packets lost, 0 to 1.
     pub loss: f32,
-    /// Mean length of runs of lost packets against that of losses at random, 1 and up (G.107's BurstR).
+    /// Mean length of runs of lost packets against that of losses at random, 1 and up (G.107's
+    /// BurstR).
     pub burst_ratio: f32,
     /// Interarrival jitter (RFC 3550); a buffer of twice that is assumed.
     pub jitter: Duration,
     pub round_trip: Duration,
 }
 
-/// Robustness to loss (G.113 appendix I, Bpl) of G.711 with concealment, which has no impairment of its own (Ie of 0).
-/// For Opus and G.722 the ITU-T gives no figures on this scale: they are taken as G.711 is, which Opus with its FEC at
-/// least deserves.
+/// Robustness to loss (G.113 appendix I, Bpl) of G.711 with concealment, which has no impairment of
+/// its own (Ie of 0). For Opus and G.722 the ITU-T gives no figures on this scale: they are taken
+/// as G.711 is, which Opus with its FEC at least deserves.
 const ROBUSTNESS: f32 = 25.1;
 /// What loss can take (G.107 §7.5, 95 - Ie).
 const MOST: f32 = 95.0;
@@ -36,7 +38,8 @@ fn delay_impairment(delay: Duration) -> f32 {
         return 0.0;
     }
     let x = (ms / 100.0).log2();
-    25.0 * ((1.0 + x.powi(6)).powf(1.0 / 6.0) - 3.0 * (1.0 + (x / 3.0).powi(6)).powf(1.0 / 6.0) + 2.0)
+    25.0 * ((1.0 + x.powi(6)).powf(1.0 / 6.0) - 3.0 * (1.0 + (x / 3.0).powi(6)).powf(1.0 / 6.0)
+        + 2.0)
 }
 
 impl Impairment {
@@ -65,17 +68,28 @@ mod tests {
     use super::*;
 
     fn line(loss: f32, burst_ratio: f32, round_trip: u64) -> Impairment {
-        Impairment { loss, burst_ratio, jitter: Duration::ZERO, round_trip: Duration::from_millis(round_trip) }
+        Impairment {
+            loss,
+            burst_ratio,
+            jitter: Duration::ZERO,
+            round_trip: Duration::from_millis(round_trip),
+        }
     }
 
     #[test]
     fn the_scale_is_g107s() {
-        // Annex B: R of 93.2, 80, 70, 60 and 50 are 4.41, 4.03, 3.60, 3.10 and 2.58. Loss that leads to those R:
+        // Annex B: R of 93.2, 80, 70, 60 and 50 are 4.41, 4.03, 3.60, 3.10 and 2.58. Loss that
+        // leads to those R:
         for (r, mos) in [(93.2f32, 4.41), (80.0, 4.03), (70.0, 3.60), (60.0, 3.10), (50.0, 2.58)] {
             let gone = BEST - r;
             let percent = gone * 25.1 / (95.0 - gone);
             let line = line(percent / 100.0, 1.0, 0);
-            assert!((line.r_factor() - r).abs() < 0.05 && (line.mos() - mos).abs() < 0.01, "{r}: {} {}", line.r_factor(), line.mos());
+            assert!(
+                (line.r_factor() - r).abs() < 0.05 && (line.mos() - mos).abs() < 0.01,
+                "{r}: {} {}",
+                line.r_factor(),
+                line.mos()
+            );
         }
         // Idd of 200, 300 and 400 ms (G.107, by its formula): 3.0, 14.3 and 24.4.
         for (ms, off) in [(100, 0.0), (150, 0.2), (200, 3.0), (300, 15.0), (400, 24.5)] {

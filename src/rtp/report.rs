@@ -1,4 +1,5 @@
-//! RTCP sender and receiver reports (RFC 3550 §6), through the `rtc-rtcp` crate, and the statistics behind them.
+//! RTCP sender and receiver reports (RFC 3550 §6), through the `rtc-rtcp` crate, and the statistics
+//! behind them.
 
 use super::bursts::{Bursts, GMIN};
 use super::packet::{Packet, Unwrapper, time_of};
@@ -7,7 +8,9 @@ use rtc_rtcp::extended_report::{ExtendedReport, VoIPMetricsReportBlock};
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::sender_report::SenderReport;
-use rtc_rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
+use rtc_rtcp::source_description::{
+    SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
+};
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
@@ -30,7 +33,12 @@ impl Add for Disorder {
 
     fn add(self, other: Disorder) -> Disorder {
         let (lost, reordered) = (self.lost + other.lost, self.reordered + other.reordered);
-        Disorder { lost, reordered, late: self.late + other.late, duplicate: self.duplicate + other.duplicate }
+        Disorder {
+            lost,
+            reordered,
+            late: self.late + other.late,
+            duplicate: self.duplicate + other.duplicate,
+        }
     }
 }
 
@@ -67,7 +75,8 @@ impl Reception {
         Reception { ssrc, ..Reception::default() }
     }
 
-    /// Takes one packet; `arrival` is its arrival in timestamp units. Returns the extended sequence number.
+    /// Takes one packet; `arrival` is its arrival in timestamp units. Returns the extended sequence
+    /// number.
     pub fn receive(&mut self, packet: &Packet, arrival: u32) -> u64 {
         let extended = self.unwrapper.extend(packet.sequence);
         if self.packets == 0 {
@@ -95,7 +104,8 @@ impl Reception {
         if self.packets == 0 || extended > self.highest {
             let ahead = if self.packets == 0 { 64 } else { extended - self.highest };
             self.note_gone(ahead);
-            self.seen = u32::try_from(ahead).ok().and_then(|n| self.seen.checked_shl(n)).unwrap_or(0) | 1;
+            self.seen =
+                u32::try_from(ahead).ok().and_then(|n| self.seen.checked_shl(n)).unwrap_or(0) | 1;
             return;
         }
         let behind = self.highest - extended;
@@ -109,7 +119,8 @@ impl Reception {
         self.disorder.late += u64::from(behind > WINDOW as u64);
     }
 
-    /// What leaves the memory of 64 packets when the highest number grows by `ahead` is lost if it has not come.
+    /// What leaves the memory of 64 packets when the highest number grows by `ahead` is lost if it
+    /// has not come.
     fn note_gone(&mut self, ahead: u64) {
         if self.packets == 0 {
             return;
@@ -151,7 +162,8 @@ impl Reception {
         self.lost() as f32 / self.runs.max(1) as f32
     }
 
-    /// Mean length of a run of lost packets against that of losses at random, 1 and up (G.107's BurstR).
+    /// Mean length of a run of lost packets against that of losses at random, 1 and up (G.107's
+    /// BurstR).
     pub fn burst_ratio(&self) -> f32 {
         (self.mean_run() * (1.0 - self.loss())).max(1.0)
     }
@@ -167,7 +179,9 @@ impl Reception {
         let lost_interval = expected_interval.saturating_sub(received - self.received_prior);
         (self.expected_prior, self.received_prior) = (expected, received);
         let fraction = (lost_interval << 8).checked_div(expected_interval).unwrap_or(0);
-        let delay = self.last_sr.map_or(0, |(_, at)| (now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000) as u32);
+        let delay = self.last_sr.map_or(0, |(_, at)| {
+            (now.saturating_duration_since(at).as_micros() * 65_536 / 1_000_000) as u32
+        });
         ReceptionReport {
             ssrc: self.ssrc,
             fraction_lost: fraction.min(255) as u8,
@@ -237,11 +251,22 @@ fn voip_metrics(reception: &Reception, heard: &Impairment, clock: u32) -> VoIPMe
     }
 }
 
-/// An SR (or RR where nothing was sent) with SDES, as one compound packet; with VoIP metrics where `heard` is given, by the clock of
-/// what was heard.
-pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option<&mut Reception>, heard: Option<(Impairment, u32)>) -> Vec<u8> {
-    let metrics = received.as_deref().zip(heard).map(|(reception, (heard, clock))| voip_metrics(reception, &heard, clock));
-    let extended = metrics.map(|block| ExtendedReport { sender_ssrc: sent.ssrc, reports: vec![Box::new(block)] });
+/// An SR (or RR where nothing was sent) with SDES, as one compound packet; with VoIP metrics where
+/// `heard` is given, by the clock of what was heard.
+pub fn compose(
+    now: Instant,
+    ntp: u64,
+    sent: Sent,
+    cname: &str,
+    received: Option<&mut Reception>,
+    heard: Option<(Impairment, u32)>,
+) -> Vec<u8> {
+    let metrics = received
+        .as_deref()
+        .zip(heard)
+        .map(|(reception, (heard, clock))| voip_metrics(reception, &heard, clock));
+    let extended = metrics
+        .map(|block| ExtendedReport { sender_ssrc: sent.ssrc, reports: vec![Box::new(block)] });
     let reports: Vec<ReceptionReport> = received.map(|r| r.report(now)).into_iter().collect();
     let report: Box<dyn rtc_rtcp::packet::Packet> = if sent.packets > 0 {
         Box::new(SenderReport {
@@ -256,8 +281,11 @@ pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option
     } else {
         Box::new(ReceiverReport { ssrc: sent.ssrc, reports, ..ReceiverReport::default() })
     };
-    let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: cname.to_owned().into() };
-    let names = SourceDescription { chunks: vec![SourceDescriptionChunk { source: sent.ssrc, items: vec![item] }] };
+    let item =
+        SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: cname.to_owned().into() };
+    let names = SourceDescription {
+        chunks: vec![SourceDescriptionChunk { source: sent.ssrc, items: vec![item] }],
+    };
     let mut packets: Vec<Box<dyn rtc_rtcp::packet::Packet>> = vec![report, Box::new(names)];
     packets.extend(extended.map(|x| Box::new(x) as Box<dyn rtc_rtcp::packet::Packet>));
     rtc_rtcp::packet::marshal(&packets).map(|b| b.to_vec()).unwrap_or_default()
@@ -265,7 +293,13 @@ pub fn compose(now: Instant, ntp: u64, sent: Sent, cname: &str, received: Option
 
 /// Reads a compound packet: remembers the peer's SR in `reception`, returns what it says of `ssrc`.
 /// Malformed input says nothing.
-pub fn read(now: Instant, ntp: u64, bytes: &[u8], ssrc: u32, reception: Option<&mut Reception>) -> Option<Feedback> {
+pub fn read(
+    now: Instant,
+    ntp: u64,
+    bytes: &[u8],
+    ssrc: u32,
+    reception: Option<&mut Reception>,
+) -> Option<Feedback> {
     let packets = rtc_rtcp::packet::unmarshal(&mut &bytes[..]).ok()?;
     let (mut feedback, mut sender) = (None, None);
     for packet in &packets {
@@ -280,10 +314,16 @@ pub fn read(now: Instant, ntp: u64, bytes: &[u8], ssrc: u32, reception: Option<&
         };
         if let Some(r) = reports.iter().find(|r| r.ssrc == ssrc) {
             // RFC 3550 §6.4.1: A - LSR - DLSR, in units of 1/65536 s; meaningless without an LSR.
-            let units = ((ntp >> 16) as u32).wrapping_sub(r.last_sender_report).wrapping_sub(r.delay);
+            let units =
+                ((ntp >> 16) as u32).wrapping_sub(r.last_sender_report).wrapping_sub(r.delay);
             let round_trip = (r.last_sender_report != 0 && units < 10 * 65_536)
                 .then(|| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
-            feedback = Some(Feedback { fraction_lost: f32::from(r.fraction_lost) / 256.0, total_lost: r.total_lost, jitter: r.jitter, round_trip });
+            feedback = Some(Feedback {
+                fraction_lost: f32::from(r.fraction_lost) / 256.0,
+                total_lost: r.total_lost,
+                jitter: r.jitter,
+                round_trip,
+            });
         }
     }
     if let (Some(reception), Some((from, middle))) = (reception, sender)
@@ -316,6 +356,10 @@ mod tests {
         assert_eq!(disorder_of(&[1, 3, 4, 5, 6, 2]), told(0, 1, 1, 0), "overtaken by four");
         assert_eq!(disorder_of(&[1, 2, 2, 3, 1]), told(0, 0, 0, 2));
         assert_eq!(disorder_of(&[1, 2, 5]), told(2, 0, 0, 0));
-        assert_eq!(disorder_of(&[1, 100, 36]), told(97, 1, 1, 0), "older than the memory of 64: not known to be a double");
+        assert_eq!(
+            disorder_of(&[1, 100, 36]),
+            told(97, 1, 1, 0),
+            "older than the memory of 64: not known to be a double"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! SRTP and SRTCP in place, over aws-lc-rs (RFC 3711, RFC 7714): nothing is allocated per packet.
 //!
-//! Rule: the tag is checked before any state changes, and per-SSRC state exists only for sources that
-//! have authenticated. Tested against rtc-srtp and the RFCs' vectors.
+//! Rule: the tag is checked before any state changes, and per-SSRC state exists only for sources
+//! that have authenticated. Tested against rtc-srtp and the RFCs' vectors.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -46,7 +46,8 @@ pub enum Refused {
     TooManySources,
 }
 
-/// Packets remembered; the oldest word is cleared whole, so all but 64 of them may still arrive late.
+/// Packets remembered; the oldest word is cleared whole, so all but 64 of them may still arrive
+/// late.
 const WINDOW: u64 = 1024;
 /// Sources one context keeps: one audio stream, and a few for restarts.
 const MAX_SOURCES: usize = 4;
@@ -63,7 +64,8 @@ impl Window {
     }
     fn is_new(&self, index: u64) -> bool {
         index > self.highest
-            || (self.highest - index < WINDOW - 64 && self.bits[(index / 64 % (WINDOW / 64)) as usize] & (1 << (index % 64)) == 0)
+            || (self.highest - index < WINDOW - 64
+                && self.bits[(index / 64 % (WINDOW / 64)) as usize] & (1 << (index % 64)) == 0)
     }
     fn record(&mut self, index: u64) {
         if index > self.highest {
@@ -80,7 +82,12 @@ impl Window {
 // One per leg and direction, boxed with its context: the sizes do not matter.
 #[allow(clippy::large_enum_variant)]
 enum Keys {
-    Gcm { rtp: LessSafeKey, rtcp: LessSafeKey, rtp_salt: [u8; 12], rtcp_salt: [u8; 12] },
+    Gcm {
+        rtp: LessSafeKey,
+        rtcp: LessSafeKey,
+        rtp_salt: [u8; 12],
+        rtcp_salt: [u8; 12],
+    },
     Cm {
         rtp: EncryptingKey,
         rtcp: EncryptingKey,
@@ -101,7 +108,9 @@ fn aes_cm(key: &EncryptingKey, iv: [u8; 16], data: &mut [u8]) {
 
 fn ctr_key(key: &[u8]) -> EncryptingKey {
     let cipher = if key.len() == 32 { &AES_256 } else { &AES_128 };
-    UnboundCipherKey::new(cipher, key).and_then(EncryptingKey::ctr).expect("a key of 16 or 32 bytes")
+    UnboundCipherKey::new(cipher, key)
+        .and_then(EncryptingKey::ctr)
+        .expect("a key of 16 or 32 bytes")
 }
 
 /// RFC 3711 §4.3.1 with key derivation rate 0.
@@ -123,13 +132,24 @@ impl Keys {
         };
         match profile {
             Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
-                let (cipher, len) = if profile == Profile::AeadAes256Gcm { (&AES_256_GCM, 32) } else { (&AES_128_GCM, 16) };
-                let key = |label| LessSafeKey::new(UnboundKey::new(cipher, &derived(label, len)[..len]).expect("a key of its length"));
+                let (cipher, len) = if profile == Profile::AeadAes256Gcm {
+                    (&AES_256_GCM, 32)
+                } else {
+                    (&AES_128_GCM, 16)
+                };
+                let key = |label| {
+                    LessSafeKey::new(
+                        UnboundKey::new(cipher, &derived(label, len)[..len])
+                            .expect("a key of its length"),
+                    )
+                };
                 let salt = |label| *derived(label, 12).first_chunk().expect("12 of 32");
                 Keys::Gcm { rtp: key(0), rtcp: key(3), rtp_salt: salt(2), rtcp_salt: salt(5) }
             }
             Profile::Aes128CmHmacSha1_80 | Profile::Aes128CmHmacSha1_32 => {
-                let auth = |label| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derived(label, 20)[..20]);
+                let auth = |label| {
+                    hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derived(label, 20)[..20])
+                };
                 let salt = |label| *derived(label, 14).first_chunk().expect("14 of 32");
                 Keys::Cm {
                     rtp: ctr_key(&derived(0, 16)[..16]),
@@ -186,15 +206,24 @@ pub struct Protect {
 impl Protect {
     /// A context from the master key and salt, of the profile's lengths.
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Protect {
-        Protect { keys: Keys::new(profile, key, salt), rollover: Default::default(), window: Window::new(), rtcp_index: 0 }
+        Protect {
+            keys: Keys::new(profile, key, salt),
+            rollover: Default::default(),
+            window: Window::new(),
+            rtcp_index: 0,
+        }
     }
 
-    /// Protects the packet in `buf[..len]` in place; returns the new length, or nothing if `buf` has no
-    /// room for the tag, holds no RTP, or its index was used before.
+    /// Protects the packet in `buf[..len]` in place; returns the new length, or nothing if `buf`
+    /// has no room for the tag, holds no RTP, or its index was used before.
     pub fn rtp(&mut self, buf: &mut [u8], len: usize) -> Option<usize> {
         let (header, sequence, ssrc) = rtp_header(&buf[..len])?;
         // The unwrapper starts one cycle up; SRTP's index starts in cycle 0.
-        let index = self.rollover.extend(sequence).checked_sub(1 << 16).filter(|i| self.window.is_new(*i))?;
+        let index = self
+            .rollover
+            .extend(sequence)
+            .checked_sub(1 << 16)
+            .filter(|i| self.window.is_new(*i))?;
         self.window.record(index);
         let (packet, rest) = buf.split_at_mut(len);
         let (head, body) = packet.split_at_mut(header);
@@ -227,7 +256,10 @@ impl Protect {
                 let mut aad = [0u8; 12];
                 aad[..8].copy_from_slice(&packet[..8]);
                 aad[8..].copy_from_slice(&word);
-                let Ok(tag) = rtcp.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[8..]) else { return Vec::new() };
+                let Ok(tag) = rtcp.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[8..])
+                else {
+                    return Vec::new();
+                };
                 out.extend_from_slice(tag.as_ref());
                 out.extend_from_slice(&word);
             }
@@ -264,7 +296,11 @@ pub struct Unprotect {
 impl Unprotect {
     /// A context from the peer's master key and salt.
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Unprotect {
-        Unprotect { keys: Keys::new(profile, key, salt), sources: Vec::with_capacity(1), rtcp: Vec::new() }
+        Unprotect {
+            keys: Keys::new(profile, key, salt),
+            sources: Vec::with_capacity(1),
+            rtcp: Vec::new(),
+        }
     }
 
     /// How many sources have state.
@@ -274,7 +310,9 @@ impl Unprotect {
 
     /// RFC 3711 §3.3.1: the index nearest to the highest authenticated one.
     fn guess(&self, ssrc: u32, sequence: u16) -> (u64, Option<usize>) {
-        let Some(at) = self.sources.iter().position(|s| s.ssrc == ssrc) else { return (u64::from(sequence), None) };
+        let Some(at) = self.sources.iter().position(|s| s.ssrc == ssrc) else {
+            return (u64::from(sequence), None);
+        };
         let highest = self.sources[at].window.highest;
         let delta = sequence.wrapping_sub(highest as u16) as i16;
         // In cycle 0 nothing is older than index 0: such a packet belongs to this cycle's end.
@@ -296,14 +334,22 @@ impl Unprotect {
         }
         let len = match &self.keys {
             Keys::Gcm { rtp, rtp_salt, .. } => {
-                let len = packet.len().checked_sub(16).filter(|l| *l >= header).ok_or(Refused::Malformed)?;
+                let len = packet
+                    .len()
+                    .checked_sub(16)
+                    .filter(|l| *l >= header)
+                    .ok_or(Refused::Malformed)?;
                 let nonce = gcm_rtp_nonce(rtp_salt, ssrc, index);
                 let (head, body) = packet.split_at_mut(header);
                 rtp.open_in_place(nonce, Aad::from(&*head), body).map_err(|_| Refused::BadTag)?;
                 len
             }
             Keys::Cm { rtp, rtp_auth, rtp_salt, tag, .. } => {
-                let len = packet.len().checked_sub(*tag).filter(|l| *l >= header).ok_or(Refused::Malformed)?;
+                let len = packet
+                    .len()
+                    .checked_sub(*tag)
+                    .filter(|l| *l >= header)
+                    .ok_or(Refused::Malformed)?;
                 let expected = cm_tag(rtp_auth, &packet[..len], (index >> 16) as u32);
                 if !bool::from(expected[..*tag].ct_eq(&packet[len..])) {
                     return Err(Refused::BadTag);
@@ -330,9 +376,11 @@ impl Unprotect {
             Keys::Gcm { .. } => 4,
             Keys::Cm { .. } => 14,
         };
-        let split = packet.len().checked_sub(trailer).filter(|l| *l >= 8).ok_or(Refused::Malformed)?;
+        let split =
+            packet.len().checked_sub(trailer).filter(|l| *l >= 8).ok_or(Refused::Malformed)?;
         let word = *packet[split..].first_chunk::<4>().ok_or(Refused::Malformed)?;
-        let (encrypted, index) = (word[0] & 0x80 != 0, u64::from(u32::from_be_bytes(word) & 0x7fff_ffff));
+        let (encrypted, index) =
+            (word[0] & 0x80 != 0, u64::from(u32::from_be_bytes(word) & 0x7fff_ffff));
         let known = self.rtcp.iter().position(|s| s.ssrc == ssrc);
         match known {
             Some(at) if !self.rtcp[at].window.is_new(index) => return Err(Refused::Replayed),
@@ -341,12 +389,16 @@ impl Unprotect {
         }
         let len = match &self.keys {
             Keys::Gcm { rtcp, rtcp_salt, .. } => {
-                let len = split.checked_sub(16).filter(|l| *l >= 8 && encrypted).ok_or(Refused::Malformed)?;
+                let len = split
+                    .checked_sub(16)
+                    .filter(|l| *l >= 8 && encrypted)
+                    .ok_or(Refused::Malformed)?;
                 let nonce = gcm_rtp_nonce(rtcp_salt, ssrc, index);
                 let mut aad = [0u8; 12];
                 aad[..8].copy_from_slice(&packet[..8]);
                 aad[8..].copy_from_slice(&word);
-                rtcp.open_in_place(nonce, Aad::from(aad), &mut packet[8..split]).map_err(|_| Refused::BadTag)?;
+                rtcp.open_in_place(nonce, Aad::from(aad), &mut packet[8..split])
+                    .map_err(|_| Refused::BadTag)?;
                 len
             }
             Keys::Cm { rtcp, rtcp_auth, rtcp_salt, .. } => {
@@ -396,11 +448,16 @@ mod tests {
             Profile::Aes128CmHmacSha1_32 => Theirs::Aes128CmHmacSha1_32,
         };
         let provider = rtc_crypto::default_provider().expect("aws-lc-rs is built in");
-        rtc_srtp::context::Context::new(key, salt, theirs, None, None, provider.crypto()).expect("sound keys")
+        rtc_srtp::context::Context::new(key, salt, theirs, None, None, provider.crypto())
+            .expect("sound keys")
     }
 
-    const PROFILES: [Profile; 4] =
-        [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80, Profile::Aes128CmHmacSha1_32];
+    const PROFILES: [Profile; 4] = [
+        Profile::AeadAes128Gcm,
+        Profile::AeadAes256Gcm,
+        Profile::Aes128CmHmacSha1_80,
+        Profile::Aes128CmHmacSha1_32,
+    ];
 
     #[test]
     fn both_directions_agree_with_rtc_srtp_across_a_rollover() {
@@ -424,7 +481,10 @@ mod tests {
             let mut back = theirs_back.encrypt_rtcp(&report).expect("they protect").to_vec();
             let len = open.rtcp(&mut back).expect("we accept theirs");
             assert_eq!(&back[..len], &report[..]);
-            assert_eq!(open.rtcp(&mut theirs_back.encrypt_rtcp(&report).expect("again").to_vec()), Ok(8));
+            assert_eq!(
+                open.rtcp(&mut theirs_back.encrypt_rtcp(&report).expect("again").to_vec()),
+                Ok(8)
+            );
         }
     }
 
@@ -432,9 +492,11 @@ mod tests {
     fn replays_junk_and_forgeries_change_nothing() {
         for profile in PROFILES {
             let (key, salt) = (vec![1u8; profile.key_len()], vec![2u8; profile.salt_len()]);
-            let (mut send, mut recv) = (Protect::new(profile, &key, &salt), Unprotect::new(profile, &key, &salt));
-            let sealed: Vec<Vec<u8>> =
-                (0..1000u32).map(|n| protect(&mut send, &packet(65_000u16.wrapping_add(n as u16), b"speech"))).collect();
+            let (mut send, mut recv) =
+                (Protect::new(profile, &key, &salt), Unprotect::new(profile, &key, &salt));
+            let sealed: Vec<Vec<u8>> = (0..1000u32)
+                .map(|n| protect(&mut send, &packet(65_000u16.wrapping_add(n as u16), b"speech")))
+                .collect();
             for one in &sealed {
                 recv.rtp(&mut one.clone()).expect("first time");
             }

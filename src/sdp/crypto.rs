@@ -68,7 +68,8 @@ pub struct Crypto {
 }
 
 /// What we offer, best first; AES_CM_128_HMAC_SHA1_32 is taken where a peer has no other.
-pub const OFFERED: [Profile; 3] = [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
+pub const OFFERED: [Profile; 3] =
+    [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
 const KNOWN: [(&str, Profile); 4] = [
     ("AEAD_AES_128_GCM", Profile::AeadAes128Gcm),
     ("AEAD_AES_256_GCM", Profile::AeadAes256Gcm),
@@ -77,19 +78,22 @@ const KNOWN: [(&str, Profile); 4] = [
 ];
 
 impl Crypto {
-    /// Reads a line's value; nothing for what we do not speak: other suites, a master key identifier, several keys,
-    /// session parameters that change the packets (RFC 4568 §6.3).
+    /// Reads a line's value; nothing for what we do not speak: other suites, a master key
+    /// identifier, several keys, session parameters that change the packets (RFC 4568 §6.3).
     pub fn read(value: &str) -> Option<Crypto> {
         let mut words = value.split_ascii_whitespace();
         let (tag, suite, params) = (words.next()?, words.next()?, words.next()?);
         let (_, profile) = KNOWN.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
-        if words.any(|w| !w.starts_with("WSH=") && w != "FEC_ORDER=FEC_SRTP") || params.contains(';') {
+        if words.any(|w| !w.starts_with("WSH=") && w != "FEC_ORDER=FEC_SRTP")
+            || params.contains(';')
+        {
             return None;
         }
         let mut parts = params.strip_prefix("inline:")?.split('|');
         let decoded = STANDARD.decode(parts.next()?).ok()?;
         // What follows may be a lifetime, which outlives any call, but no master key identifier.
-        if parts.any(|p| p.contains(':')) || decoded.len() != profile.key_len() + profile.salt_len() {
+        if parts.any(|p| p.contains(':')) || decoded.len() != profile.key_len() + profile.salt_len()
+        {
             return None;
         }
         let mut bytes = [0; LONGEST];
@@ -100,7 +104,10 @@ impl Crypto {
 
 impl fmt::Display for Crypto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = KNOWN.iter().find(|(_, profile)| *profile == self.keys.profile).map_or("", |(name, _)| name);
+        let name = KNOWN
+            .iter()
+            .find(|(_, profile)| *profile == self.keys.profile)
+            .map_or("", |(name, _)| name);
         let len = self.keys.profile.key_len() + self.keys.profile.salt_len();
         write!(f, "{} {name} inline:{}", self.tag, STANDARD.encode(&self.keys.bytes[..len]))
     }
@@ -121,7 +128,9 @@ impl Own {
     pub fn generate(mut random: impl FnMut() -> u64) -> Own {
         let mut key = || {
             let mut bytes = [0; LONGEST];
-            bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random().to_be_bytes()[..chunk.len()]));
+            bytes
+                .chunks_mut(8)
+                .for_each(|chunk| chunk.copy_from_slice(&random().to_be_bytes()[..chunk.len()]));
             bytes
         };
         Own(KNOWN.iter().map(|_| key()).collect())
@@ -135,7 +144,9 @@ impl Own {
 
     /// The lines of our offer.
     pub fn offer(&self) -> Vec<Crypto> {
-        let with_tag = |(n, profile): (usize, &Profile)| Some(Crypto { tag: n as u32 + 1, keys: self.of(*profile)? });
+        let with_tag = |(n, profile): (usize, &Profile)| {
+            Some(Crypto { tag: n as u32 + 1, keys: self.of(*profile)? })
+        };
         OFFERED.iter().enumerate().filter_map(with_tag).collect()
     }
 }
@@ -146,15 +157,36 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_written_and_what_would_change_packets_is_left_alone() {
-        let own = Own::generate({ let mut n = 0u64; move || { n += 0x0123_4567_89ab_cdef; n } });
+        let own = Own::generate({
+            let mut n = 0u64;
+            move || {
+                n += 0x0123_4567_89ab_cdef;
+                n
+            }
+        });
         for crypto in own.offer() {
             assert_eq!(Crypto::read(&crypto.to_string()), Some(crypto));
         }
         let key = "hrfsZGO5WPqePXl8zfH6ftJaBJX1rsDDNFetZ5v6";
-        let read = |rest: &str| Crypto::read(&format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}{rest}")).is_some();
+        let read = |rest: &str| {
+            Crypto::read(&format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}{rest}")).is_some()
+        };
         assert!(read("") && read("|2^31") && read("|1048576") && read(" WSH=64"));
-        assert!(!read("|2^20|1:4") && !read("|1:4") && !read(" UNENCRYPTED_SRTP") && !read(" KDR=2") && !read(&format!(";inline:{key}")));
-        for bad in ["", "1", "1 F8_128_HMAC_SHA1_80 inline:x", "1 AES_CM_128_HMAC_SHA1_80 inline:abcd", "x AES_CM_128_HMAC_SHA1_80", "1 AEAD_AES_128_GCM inline:hrfsZGO5WPqePXl8zfH6ftJaBJX1rsDDNFetZ5v6"] {
+        assert!(
+            !read("|2^20|1:4")
+                && !read("|1:4")
+                && !read(" UNENCRYPTED_SRTP")
+                && !read(" KDR=2")
+                && !read(&format!(";inline:{key}"))
+        );
+        for bad in [
+            "",
+            "1",
+            "1 F8_128_HMAC_SHA1_80 inline:x",
+            "1 AES_CM_128_HMAC_SHA1_80 inline:abcd",
+            "x AES_CM_128_HMAC_SHA1_80",
+            "1 AEAD_AES_128_GCM inline:hrfsZGO5WPqePXl8zfH6ftJaBJX1rsDDNFetZ5v6",
+        ] {
             assert_eq!(Crypto::read(bad), None, "{bad:?}");
         }
         let shown = format!("{own:?} {:?}", own.offer());

@@ -1,7 +1,8 @@
 //! A session description as we need it, read through the `sdp` crate after a tolerant pre-pass.
 //!
-//! The pre-pass mends what trunks get wrong and the crate refuses: missing `s=` or `t=`, session lines
-//! out of order, spaces in the `o=` user. Static payload types without rtpmap are filled in (RFC 3551).
+//! The pre-pass mends what trunks get wrong and the crate refuses: missing `s=` or `t=`, session
+//! lines out of order, spaces in the `o=` user. Static payload types without rtpmap are filled in
+//! (RFC 3551).
 
 use super::crypto::{self, Crypto};
 use crate::codec::Codec;
@@ -106,12 +107,16 @@ impl Format {
     /// Our codec for this format.
     pub fn codec(&self) -> Option<Codec> {
         // Opus without its two is Opus too; of the others we speak mono.
-        Codec::from_rtpmap(&self.name, self.clock).filter(|codec| *codec == Codec::Opus || self.channels == 1)
+        Codec::from_rtpmap(&self.name, self.clock)
+            .filter(|codec| *codec == Codec::Opus || self.channels == 1)
     }
-    /// The bits a second the describer takes at most on average (Opus's `maxaveragebitrate`, RFC 7587 §6.1).
+    /// The bits a second the describer takes at most on average (Opus's `maxaveragebitrate`, RFC
+    /// 7587 §6.1).
     pub fn most_bits(&self) -> Option<u32> {
         let values = self.fmtp.split(';').filter_map(|p| p.trim().split_once('='));
-        values.filter(|(name, _)| name.eq_ignore_ascii_case("maxaveragebitrate")).find_map(|(_, v)| v.trim().parse().ok())
+        values
+            .filter(|(name, _)| name.eq_ignore_ascii_case("maxaveragebitrate"))
+            .find_map(|(_, v)| v.trim().parse().ok())
     }
     /// Whether this is RFC 4733 telephone-event.
     pub fn is_telephone_event(&self) -> bool {
@@ -180,15 +185,22 @@ impl Description {
     /// Over the limits, not SDP, or holding NUL or a lone CR.
     pub fn parse(body: &[u8]) -> Result<Description, SdpError> {
         let text = mend(body)?;
-        let bad = |e: &dyn std::fmt::Display| SdpError::new(399, format!("the SDP cannot be read: {e}"));
-        let parsed = sdp::SessionDescription::unmarshal(&mut std::io::Cursor::new(text.as_bytes())).map_err(|e| bad(&e))?;
+        let bad =
+            |e: &dyn std::fmt::Display| SdpError::new(399, format!("the SDP cannot be read: {e}"));
+        let parsed = sdp::SessionDescription::unmarshal(&mut std::io::Cursor::new(text.as_bytes()))
+            .map_err(|e| bad(&e))?;
         if parsed.media_descriptions.len() > MAX_MEDIA {
             return Err(SdpError::new(399, "more than 8 media descriptions"));
         }
         let session = Attributes(&parsed.attributes);
         let address = connection(parsed.connection_information.as_ref());
-        let media = parsed.media_descriptions.iter().map(|m| media(m, &session, address)).collect::<Result<_, _>>()?;
-        let bundle = session.all("group").find_map(|g| g.strip_prefix("BUNDLE")).unwrap_or_default();
+        let media = parsed
+            .media_descriptions
+            .iter()
+            .map(|m| media(m, &session, address))
+            .collect::<Result<_, _>>()?;
+        let bundle =
+            session.all("group").find_map(|g| g.strip_prefix("BUNDLE")).unwrap_or_default();
         Ok(Description {
             session_id: parsed.origin.session_id.to_string(),
             version: parsed.origin.session_version.to_string(),
@@ -208,7 +220,11 @@ fn mend(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
         return Err(SdpError::new(399, "the SDP is longer than 32 KiB"));
     }
     let text = std::str::from_utf8(body).map_err(|_| SdpError::new(399, "the SDP is not UTF-8"))?;
-    let lines: SmallVec<[&str; 64]> = text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l)).filter(|l| !l.is_empty()).collect();
+    let lines: SmallVec<[&str; 64]> = text
+        .split('\n')
+        .map(|l| l.strip_suffix('\r').unwrap_or(l))
+        .filter(|l| !l.is_empty())
+        .collect();
     if lines.len() > MAX_LINES {
         return Err(SdpError::new(399, "the SDP has more than 512 lines"));
     }
@@ -220,16 +236,26 @@ fn mend(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
     }
     let split = lines.iter().position(|l| l.starts_with("m=")).unwrap_or(lines.len());
     let (session, sections) = lines.split_at(split);
-    if is_sound(text, session, sections) { Ok(Cow::Borrowed(text)) } else { rewritten(text.len(), session, sections).map(Cow::Owned) }
+    if is_sound(text, session, sections) {
+        Ok(Cow::Borrowed(text))
+    } else {
+        rewritten(text.len(), session, sections).map(Cow::Owned)
+    }
 }
 
 /// The lines of a session and of a section, in the order RFC 8866 §5 asks for.
-const SESSION: [&str; 14] = ["v=", "o=", "s=", "i=", "u=", "e=", "p=", "c=", "b=", "t=", "r=", "z=", "k=", "a="];
+const SESSION: [&str; 14] =
+    ["v=", "o=", "s=", "i=", "u=", "e=", "p=", "c=", "b=", "t=", "r=", "z=", "k=", "a="];
 const SECTION: [&str; 6] = ["m=", "i=", "c=", "b=", "k=", "a="];
 
 /// Whether the crate takes it as it stands: nearly all that comes.
 fn is_sound(text: &str, session: &[&str], sections: &[&str]) -> bool {
-    let places = |lines: &[&str], order: &[&str]| lines.iter().map(|l| order.iter().position(|kind| l.starts_with(kind))).collect::<SmallVec<[Option<usize>; 64]>>();
+    let places = |lines: &[&str], order: &[&str]| {
+        lines
+            .iter()
+            .map(|l| order.iter().position(|kind| l.starts_with(kind)))
+            .collect::<SmallVec<[Option<usize>; 64]>>()
+    };
     let of_session = places(session, &SESSION);
     let once = |kind: &str| session.iter().filter(|l| l.starts_with(kind)).count() == 1;
     // Every line ended by CR LF, and none empty.
@@ -239,7 +265,10 @@ fn is_sound(text: &str, session: &[&str], sections: &[&str]) -> bool {
         && ["v=", "o=", "s=", "t="].into_iter().all(once)
         && session.iter().filter(|l| l.starts_with("c=")).count() < 2
         && session.iter().find(|l| l.starts_with("o=")).is_some_and(|l| is_plain_origin(l))
-        && sections.chunk_by(|_, next| !next.starts_with("m=")).map(|section| places(section, &SECTION)).all(|s| s.is_sorted() && !s.contains(&None))
+        && sections
+            .chunk_by(|_, next| !next.starts_with("m="))
+            .map(|section| places(section, &SECTION))
+            .all(|s| s.is_sorted() && !s.contains(&None))
 }
 
 /// Six words, and numbers the crate can hold.
@@ -247,7 +276,8 @@ fn is_plain_origin(line: &str) -> bool {
     let number = |n: &str| n.len() <= 18 && n.bytes().all(|b| b.is_ascii_digit());
     let mut words = line[2..].split(' ');
     let six: [Option<&str>; 7] = std::array::from_fn(|_| words.next());
-    matches!(six, [Some(_), Some(id), Some(version), Some(_), Some(_), Some(_), None] if number(id) && number(version)) && !six.contains(&Some(""))
+    matches!(six, [Some(_), Some(id), Some(version), Some(_), Some(_), Some(_), None] if number(id) && number(version))
+        && !six.contains(&Some(""))
 }
 
 fn rewritten(length: usize, session: &[&str], sections: &[&str]) -> Result<String, SdpError> {
@@ -259,7 +289,10 @@ fn rewritten(length: usize, session: &[&str], sections: &[&str]) -> Result<Strin
                 continue;
             }
             any = true;
-            push(&mut out, &if kind == "o=" { Cow::Owned(origin(line)) } else { Cow::Borrowed(*line) });
+            push(
+                &mut out,
+                &if kind == "o=" { Cow::Owned(origin(line)) } else { Cow::Borrowed(*line) },
+            );
         }
         match kind {
             "o=" if !any => return Err(SdpError::new(399, "the SDP has no o= line")),
@@ -281,11 +314,15 @@ fn push(out: &mut String, line: &str) {
     out.push_str("\r\n");
 }
 
-/// `o=` with spaces in the user joined, and numbers too large for the crate cut to their last digits.
+/// `o=` with spaces in the user joined, and numbers too large for the crate cut to their last
+/// digits.
 fn origin(line: &str) -> String {
     let words: Vec<&str> = line[2..].split_whitespace().collect();
-    let [user @ .., id, version, net, kind, address] = words.as_slice() else { return line.to_owned() };
-    let number = |n: &str| n.chars().rev().take(18).collect::<String>().chars().rev().collect::<String>();
+    let [user @ .., id, version, net, kind, address] = words.as_slice() else {
+        return line.to_owned();
+    };
+    let number =
+        |n: &str| n.chars().rev().take(18).collect::<String>().chars().rev().collect::<String>();
     let user = if user.is_empty() { "-".to_owned() } else { user.join("_") };
     format!("o={user} {} {} {net} {kind} {address}", number(id), number(version))
 }
@@ -306,7 +343,9 @@ fn connection(c: Option<&sdp::description::common::ConnectionInformation>) -> Op
 }
 
 fn media(
-    m: &sdp::description::media::MediaDescription, session: &Attributes<'_>, address: Option<IpAddr>,
+    m: &sdp::description::media::MediaDescription,
+    session: &Attributes<'_>,
+    address: Option<IpAddr>,
 ) -> Result<MediaDescription, SdpError> {
     let own = Attributes(&m.attributes);
     let either = |key: &str| own.get(key).or_else(|| session.get(key)).map(str::to_owned);
@@ -314,7 +353,8 @@ fn media(
     let address = connection(m.connection_information.as_ref()).or(address);
     let prints = if own.get("fingerprint").is_some() { &own } else { session };
     let fmt = &m.media_name.formats;
-    let port = u16::try_from(m.media_name.port.value).map_err(|_| SdpError::new(399, "the media port is not 0 to 65535"))?;
+    let port = u16::try_from(m.media_name.port.value)
+        .map_err(|_| SdpError::new(399, "the media port is not 0 to 65535"))?;
     Ok(MediaDescription {
         kind: m.media_name.media.clone(),
         port,
@@ -336,7 +376,10 @@ fn media(
         }),
         rtcp_mux: own.get("rtcp-mux").is_some(),
         rtcp: own.get("rtcp").and_then(|r| rtcp(r, address)),
-        voip_metrics: own.all("rtcp-xr").chain(session.all("rtcp-xr")).any(|v| v.split_whitespace().any(|w| w.starts_with("voip-metrics"))),
+        voip_metrics: own
+            .all("rtcp-xr")
+            .chain(session.all("rtcp-xr"))
+            .any(|v| v.split_whitespace().any(|w| w.starts_with("voip-metrics"))),
         crypto: own.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect(),
         ptime: own.get("ptime").and_then(|p| p.trim().parse().ok()),
         candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),
@@ -355,13 +398,21 @@ fn formats(fmt: &[String], own: &Attributes<'_>) -> Result<Vec<Format>, SdpError
     };
     let one = |text: &String| {
         let payload_type = text.parse::<u8>().ok().filter(|&pt| pt < 128);
-        let payload_type = payload_type.ok_or_else(|| SdpError::new(399, format!("payload type {text:?} is not 0 to 127")))?;
-        let map = value_of("rtpmap", payload_type).unwrap_or_else(|| static_rtpmap(payload_type).to_owned());
+        let payload_type = payload_type
+            .ok_or_else(|| SdpError::new(399, format!("payload type {text:?} is not 0 to 127")))?;
+        let map = value_of("rtpmap", payload_type)
+            .unwrap_or_else(|| static_rtpmap(payload_type).to_owned());
         let mut parts = map.split('/');
         let name = parts.next().unwrap_or_default().to_owned();
         let clock = parts.next().and_then(|c| c.trim().parse().ok()).unwrap_or(0);
         let channels = parts.next().map_or(Some(1), |c| c.trim().parse().ok()).unwrap_or(0);
-        Ok(Format { payload_type, name, clock, channels, fmtp: value_of("fmtp", payload_type).unwrap_or_default() })
+        Ok(Format {
+            payload_type,
+            name,
+            clock,
+            channels,
+            fmtp: value_of("fmtp", payload_type).unwrap_or_default(),
+        })
     };
     fmt.iter().map(one).collect()
 }
@@ -384,7 +435,8 @@ fn fingerprint(value: &str) -> Option<Fingerprint> {
     if !hash.eq_ignore_ascii_case("sha-256") {
         return None;
     }
-    let bytes: Vec<u8> = hex.trim().split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        hex.trim().split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect::<Option<_>>()?;
     bytes.try_into().ok()
 }
 

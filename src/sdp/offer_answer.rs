@@ -9,7 +9,9 @@
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
 use super::crypto::{Crypto, Own, Policy, Sdes};
-use super::description::{Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup};
+use super::description::{
+    Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup,
+};
 use super::print::{Audio, Section, print};
 use crate::codec::{Codec, opus};
 use std::net::SocketAddr;
@@ -61,7 +63,8 @@ pub struct Local {
 /// Where RTP goes and how it is protected.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Remote {
-    /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC 5761).
+    /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC
+    /// 5761).
     Rtp { rtp: SocketAddr, rtcp: SocketAddr, sdes: Option<Box<Sdes>> },
     /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
     Dtls { ice: Ice, local_ice: Ice, fingerprints: Vec<Fingerprint>, active: bool },
@@ -109,9 +112,15 @@ pub enum Content {
 impl Agreed {
     /// What the peer's packets of this payload type hold; nothing where it was not agreed.
     pub fn content(&self, payload_type: u8) -> Option<Content> {
-        let audio = self.receive.iter().find(|(pt, _)| *pt == payload_type).map(|(_, codec)| Content::Audio(*codec));
+        let audio = self
+            .receive
+            .iter()
+            .find(|(pt, _)| *pt == payload_type)
+            .map(|(_, codec)| Content::Audio(*codec));
         let event = || self.events.filter(|e| e.receive == payload_type).map(|_| Content::Event);
-        audio.or_else(event).or_else(|| self.noise.filter(|pt| *pt == payload_type).map(|_| Content::Noise))
+        audio
+            .or_else(event)
+            .or_else(|| self.noise.filter(|pt| *pt == payload_type).map(|_| Content::Noise))
     }
 }
 
@@ -119,8 +128,8 @@ impl Agreed {
 #[derive(Clone, Debug)]
 pub struct Negotiation {
     pub local: Local,
-    /// Samples a second of what the other leg's peer can hear; nothing where that is all a browser sends. It need
-    /// encode no more: our descriptions say so (RFC 7587 §6.1).
+    /// Samples a second of what the other leg's peer can hear; nothing where that is all a browser
+    /// sends. It need encode no more: our descriptions say so (RFC 7587 §6.1).
     pub playback_rate: Option<u32>,
     state: SignalingState,
     version: u64,
@@ -171,7 +180,8 @@ impl Negotiation {
             self.offered.push(comfort_noise(13));
         }
         let browser = self.local.side == Side::Browser;
-        let crypto = if self.local.srtp == Policy::Off { Vec::new() } else { self.local.srtp_keys.offer() };
+        let crypto =
+            if self.local.srtp == Policy::Off { Vec::new() } else { self.local.srtp_keys.offer() };
         let audio = Audio {
             formats: &self.offered,
             direction: Direction::SendRecv,
@@ -189,7 +199,8 @@ impl Negotiation {
             crypto: &crypto,
             voip_metrics: false,
         };
-        self.described = print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
+        self.described =
+            print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
         self.described.clone()
     }
 
@@ -197,7 +208,8 @@ impl Negotiation {
         self.playback_rate.filter(|_| self.local.side == Side::Browser)
     }
 
-    /// Our offer once more, in mid call: the agreed codec leads, and an unchanged text keeps its version.
+    /// Our offer once more, in mid call: the agreed codec leads, and an unchanged text keeps its
+    /// version.
     pub fn reoffer(&mut self, codecs: &[Codec]) -> String {
         let mut codecs = codecs.to_vec();
         let current = self.agreed.as_ref().map(|a| a.codec);
@@ -224,37 +236,62 @@ impl Negotiation {
     /// No audio, no codec of ours, or a transport that differs from what we offered.
     pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Agreed, SdpError> {
         let answer = Description::parse(body)?;
-        let (_, audio) = answer.audio().ok_or_else(|| SdpError::new(304, "the answer refuses audio"))?;
-        let ours = |f: &&Format| f.codec().is_some() && self.offered.iter().any(|o| o.codec() == f.codec());
+        let (_, audio) =
+            answer.audio().ok_or_else(|| SdpError::new(304, "the answer refuses audio"))?;
+        let ours = |f: &&Format| {
+            f.codec().is_some() && self.offered.iter().any(|o| o.codec() == f.codec())
+        };
         let first = audio.formats.iter().find(ours);
         let first = first.ok_or_else(|| SdpError::new(305, no_common(audio, &self.offered)))?;
         let codec = first.codec().expect("filtered by codec");
-        let event = |f: &&Format| f.is_telephone_event() && self.offered.iter().any(|o| o.is_telephone_event() && o.clock == f.clock);
+        let event = |f: &&Format| {
+            f.is_telephone_event()
+                && self.offered.iter().any(|o| o.is_telephone_event() && o.clock == f.clock)
+        };
         // RFC 4733 §2.1: events share the audio's clock; take the matching one, else any.
         let events = audio.formats.iter().filter(event).max_by_key(|f| f.clock == codec.clock());
-        let offered_pt = |clock| self.offered.iter().find(|o| o.is_telephone_event() && o.clock == clock).map(|o| o.payload_type);
-        let events = events.map(|f| Events { send: f.payload_type, receive: offered_pt(f.clock).unwrap_or(f.payload_type), clock: f.clock });
-        let mut receive: Vec<(u8, Codec)> = self.offered.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect();
-        receive.extend(audio.formats.iter().filter(ours).filter_map(|f| Some((f.payload_type, f.codec()?))));
-        receive.dedup();
-        let noise = audio.formats.iter().find(|f| f.is_comfort_noise()).filter(|_| self.offered.iter().any(Format::is_comfort_noise));
-        let agreed = Agreed {
-            codec,
-            send: first.payload_type,
-            receive,
-            events,
-            noise: noise.filter(|_| codec.clock() == 8_000).map(|f| f.payload_type),
-            direction: hold_aware(audio).reversed(),
-            // Our offer said actpass: an answer without setup is active (RFC 5763 §5).
-            remote: self.remote(audio, audio.setup == Some(Setup::Passive), |theirs| {
-                // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
-                self.local.srtp_keys.offer().into_iter().find(|ours| ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile)
-            })?,
-            most_bits: first.most_bits(),
-            voip_metrics: audio.voip_metrics,
-            ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
-            ptime_asked: audio.ptime.is_some(),
+        let offered_pt = |clock| {
+            self.offered
+                .iter()
+                .find(|o| o.is_telephone_event() && o.clock == clock)
+                .map(|o| o.payload_type)
         };
+        let events = events.map(|f| Events {
+            send: f.payload_type,
+            receive: offered_pt(f.clock).unwrap_or(f.payload_type),
+            clock: f.clock,
+        });
+        let mut receive: Vec<(u8, Codec)> =
+            self.offered.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect();
+        receive.extend(
+            audio.formats.iter().filter(ours).filter_map(|f| Some((f.payload_type, f.codec()?))),
+        );
+        receive.dedup();
+        let noise = audio
+            .formats
+            .iter()
+            .find(|f| f.is_comfort_noise())
+            .filter(|_| self.offered.iter().any(Format::is_comfort_noise));
+        let agreed =
+            Agreed {
+                codec,
+                send: first.payload_type,
+                receive,
+                events,
+                noise: noise.filter(|_| codec.clock() == 8_000).map(|f| f.payload_type),
+                direction: hold_aware(audio).reversed(),
+                // Our offer said actpass: an answer without setup is active (RFC 5763 §5).
+                remote: self.remote(audio, audio.setup == Some(Setup::Passive), |theirs| {
+                    // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
+                    self.local.srtp_keys.offer().into_iter().find(|ours| {
+                        ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile
+                    })
+                })?,
+                most_bits: first.most_bits(),
+                voip_metrics: audio.voip_metrics,
+                ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
+                ptime_asked: audio.ptime.is_some(),
+            };
         self.peer = named(audio.formats.iter());
         self.state = SignalingState::Stable;
         Ok(self.agreed.insert(agreed))
@@ -266,7 +303,8 @@ impl Negotiation {
     /// What a 488 says.
     pub fn receive_offer(&mut self, body: &[u8]) -> Result<&MediaDescription, SdpError> {
         let offer = Description::parse(body)?;
-        let (n, audio) = offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
+        let (n, audio) =
+            offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
         if !audio.formats.iter().any(|f| f.codec().is_some()) {
             return Err(SdpError::new(305, no_common(audio, &offered_formats(&Codec::ALL, None))));
         }
@@ -285,14 +323,19 @@ impl Negotiation {
     /// Codecs of the offer waiting for an answer, the peer's order.
     pub fn offered_codecs(&self) -> Vec<Codec> {
         let audio = self.remote_offer.as_ref().and_then(Description::audio);
-        let mut codecs: Vec<Codec> = audio.iter().flat_map(|(_, m)| m.formats.iter().filter_map(Format::codec)).collect();
+        let mut codecs: Vec<Codec> =
+            audio.iter().flat_map(|(_, m)| m.formats.iter().filter_map(Format::codec)).collect();
         codecs.dedup();
         codecs
     }
 
     /// Whether the waiting offer restarts ICE (RFC 8839 §4.4.1.1.1).
     pub fn restarts_ice(&self) -> bool {
-        let offered = self.remote_offer.as_ref().and_then(Description::audio).and_then(|(_, m)| m.ice_ufrag.clone());
+        let offered = self
+            .remote_offer
+            .as_ref()
+            .and_then(Description::audio)
+            .and_then(|(_, m)| m.ice_ufrag.clone());
         match self.agreed.as_ref().map(|a| &a.remote) {
             Some(Remote::Dtls { ice, .. }) => offered.is_some_and(|u| u != ice.ufrag),
             _ => false,
@@ -302,36 +345,60 @@ impl Negotiation {
     /// Whether the waiting offer repeats the one already answered (a session refresh).
     pub fn is_refresh(&self) -> bool {
         let offer = self.remote_offer.as_ref();
-        offer.zip(self.last_answer.as_ref()).is_some_and(|(o, (id, version, _))| o.session_id == *id && o.version == *version)
+        offer
+            .zip(self.last_answer.as_ref())
+            .is_some_and(|(o, (id, version, _))| o.session_id == *id && o.version == *version)
     }
 
     /// Answers the waiting offer with the first of `prefer` it holds; `allow` limits our direction.
     ///
     /// # Errors
     /// No codec of `prefer` was offered, or there is no offer waiting.
-    pub fn answer(&mut self, prefer: &[Codec], allow: Direction) -> Result<(String, Agreed), SdpError> {
-        let offer = self.remote_offer.clone().ok_or_else(|| SdpError::new(399, "there is no offer to answer"))?;
+    pub fn answer(
+        &mut self,
+        prefer: &[Codec],
+        allow: Direction,
+    ) -> Result<(String, Agreed), SdpError> {
+        let offer = self
+            .remote_offer
+            .clone()
+            .ok_or_else(|| SdpError::new(399, "there is no offer to answer"))?;
         if self.is_refresh()
             && let (Some((_, _, text)), Some(agreed)) = (&self.last_answer, &self.agreed)
         {
             self.state = SignalingState::Stable;
             return Ok((text.clone(), agreed.clone()));
         }
-        let (at, audio) = offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
-        let find = |c: &Codec| audio.formats.iter().find(|f| f.codec() == Some(*c)).map(|f| (*c, f));
-        let (codec, format) = prefer.iter().find_map(find).ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer, None))))?;
-        let events = audio.formats.iter().filter(|f| f.is_telephone_event()).max_by_key(|f| f.clock == codec.clock());
+        let (at, audio) =
+            offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
+        let find =
+            |c: &Codec| audio.formats.iter().find(|f| f.codec() == Some(*c)).map(|f| (*c, f));
+        let (codec, format) = prefer
+            .iter()
+            .find_map(find)
+            .ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer, None))))?;
+        let events = audio
+            .formats
+            .iter()
+            .filter(|f| f.is_telephone_event())
+            .max_by_key(|f| f.clock == codec.clock());
         let events = events.filter(|f| f.clock == codec.clock());
-        // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's own.
+        // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's
+        // own.
         let quiet = self.local.side == Side::Trunk && codec.clock() == 8_000;
-        let noise = audio.formats.iter().find(|f| quiet && f.is_comfort_noise()).map(|f| f.payload_type);
+        let noise =
+            audio.formats.iter().find(|f| quiet && f.is_comfort_noise()).map(|f| f.payload_type);
         let active = audio.setup == Some(Setup::Passive);
         let direction = hold_aware(audio).reversed().and(allow);
         let agreed = Agreed {
             codec,
             send: format.payload_type,
             receive: vec![(format.payload_type, codec)],
-            events: events.map(|f| Events { send: f.payload_type, receive: f.payload_type, clock: f.clock }),
+            events: events.map(|f| Events {
+                send: f.payload_type,
+                receive: f.payload_type,
+                clock: f.clock,
+            }),
             noise,
             direction,
             remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
@@ -350,26 +417,36 @@ impl Negotiation {
             }
             _ => Vec::new(),
         };
-        let sections: Vec<Section<'_>> = offer.media.iter().enumerate().map(|(n, m)| {
-            if n != at {
-                return Section::Refused(m);
-            }
-            let mid = m.mid.as_deref();
-            Section::Audio(Audio {
-                formats: &formats,
-                direction,
-                proto: &m.proto,
-                mid,
-                setup: if active { Setup::Active } else { Setup::Passive },
-                rtcp_mux: m.rtcp_mux,
-                bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
-                ptime: (self.local.side == Side::Trunk).then_some(agreed.ptime),
-                crypto: &crypto,
-                voip_metrics: agreed.voip_metrics,
+        let sections: Vec<Section<'_>> = offer
+            .media
+            .iter()
+            .enumerate()
+            .map(|(n, m)| {
+                if n != at {
+                    return Section::Refused(m);
+                }
+                let mid = m.mid.as_deref();
+                Section::Audio(Audio {
+                    formats: &formats,
+                    direction,
+                    proto: &m.proto,
+                    mid,
+                    setup: if active { Setup::Active } else { Setup::Passive },
+                    rtcp_mux: m.rtcp_mux,
+                    bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
+                    ptime: (self.local.side == Side::Trunk).then_some(agreed.ptime),
+                    crypto: &crypto,
+                    voip_metrics: agreed.voip_metrics,
+                })
             })
-        }).collect();
+            .collect();
         self.version += 1;
-        let text = print(&self.local, self.local.ice.as_ref().filter(|_| audio.is_dtls()), self.version, &sections);
+        let text = print(
+            &self.local,
+            self.local.ice.as_ref().filter(|_| audio.is_dtls()),
+            self.version,
+            &sections,
+        );
         self.last_answer = Some((offer.session_id.clone(), offer.version.clone(), text.clone()));
         self.described.clone_from(&text);
         self.state = SignalingState::Stable;
@@ -389,44 +466,87 @@ impl Negotiation {
     }
 
     /// Where media goes; `beside` finds our key for one of the peer's.
-    fn remote(&self, audio: &MediaDescription, active: bool, beside: impl Fn(&Crypto) -> Option<Crypto>) -> Result<Remote, SdpError> {
+    fn remote(
+        &self,
+        audio: &MediaDescription,
+        active: bool,
+        beside: impl Fn(&Crypto) -> Option<Crypto>,
+    ) -> Result<Remote, SdpError> {
         if self.local.side == Side::Browser {
             if !audio.is_dtls() {
-                return Err(SdpError::new(302, "a browser must offer DTLS-SRTP (UDP/TLS/RTP/SAVPF with a fingerprint)"));
+                return Err(SdpError::new(
+                    302,
+                    "a browser must offer DTLS-SRTP (UDP/TLS/RTP/SAVPF with a fingerprint)",
+                ));
             }
             if audio.fingerprints.is_empty() {
-                return Err(SdpError::new(399, "no sha-256 fingerprint: the DTLS certificate could not be checked"));
+                return Err(SdpError::new(
+                    399,
+                    "no sha-256 fingerprint: the DTLS certificate could not be checked",
+                ));
             }
             if !audio.rtcp_mux {
                 return Err(SdpError::new(399, "rtcp-mux is required towards browsers"));
             }
             let (Some(ufrag), Some(pwd)) = (audio.ice_ufrag.clone(), audio.ice_pwd.clone()) else {
-                return Err(SdpError::new(399, "no ICE credentials: media could not be authenticated"));
+                return Err(SdpError::new(
+                    399,
+                    "no ICE credentials: media could not be authenticated",
+                ));
             };
             let local_ice = self.local.ice.clone().unwrap_or_default();
-            return Ok(Remote::Dtls { ice: Ice { ufrag, pwd }, local_ice, fingerprints: audio.fingerprints.clone(), active });
+            return Ok(Remote::Dtls {
+                ice: Ice { ufrag, pwd },
+                local_ice,
+                fingerprints: audio.fingerprints.clone(),
+                active,
+            });
         }
         let sdes = self.sdes(audio, beside)?;
-        let ip = audio.address.ok_or_else(|| SdpError::new(399, "no c= line with an IP address"))?;
+        let ip =
+            audio.address.ok_or_else(|| SdpError::new(399, "no c= line with an IP address"))?;
         let rtp = SocketAddr::new(ip, audio.port);
         let separate = audio.rtcp.unwrap_or(SocketAddr::new(ip, audio.port.wrapping_add(1)));
         Ok(Remote::Rtp { rtp, rtcp: if audio.rtcp_mux { rtp } else { separate }, sdes })
     }
 
     /// The keys of a trunk's media, where there are to be any.
-    fn sdes(&self, audio: &MediaDescription, beside: impl Fn(&Crypto) -> Option<Crypto>) -> Result<Option<Box<Sdes>>, SdpError> {
+    fn sdes(
+        &self,
+        audio: &MediaDescription,
+        beside: impl Fn(&Crypto) -> Option<Crypto>,
+    ) -> Result<Option<Box<Sdes>>, SdpError> {
         let must = audio.proto.contains("SAVP");
         if audio.is_dtls() {
-            return Err(SdpError::new(302, format!("{} is not spoken on this trunk: offer RTP/AVP", audio.proto)));
+            return Err(SdpError::new(
+                302,
+                format!("{} is not spoken on this trunk: offer RTP/AVP", audio.proto),
+            ));
         }
         if self.local.srtp == Policy::Off {
-            let refused = || SdpError::new(302, format!("{} is not spoken on this trunk: offer RTP/AVP, or set srtp = \"optional\"", audio.proto));
+            let refused = || {
+                SdpError::new(
+                    302,
+                    format!(
+                        "{} is not spoken on this trunk: offer RTP/AVP, or set srtp = \"optional\"",
+                        audio.proto
+                    ),
+                )
+            };
             return if must { Err(refused()) } else { Ok(None) };
         }
-        let both = |theirs: &Crypto| Some(Box::new(Sdes { ours: beside(theirs)?.keys, theirs: theirs.keys.clone() }));
+        let both = |theirs: &Crypto| {
+            Some(Box::new(Sdes { ours: beside(theirs)?.keys, theirs: theirs.keys.clone() }))
+        };
         match audio.crypto.iter().find_map(both) {
-            None if must => Err(SdpError::new(399, "no a=crypto line of a suite we speak: AEAD_AES_128_GCM, AEAD_AES_256_GCM, AES_CM_128_HMAC_SHA1_80 or _32")),
-            None if self.local.srtp == Policy::Required => Err(SdpError::new(399, "this trunk must encrypt its media (srtp = \"required\"), and the peer has no key")),
+            None if must => Err(SdpError::new(
+                399,
+                "no a=crypto line of a suite we speak: AEAD_AES_128_GCM, AEAD_AES_256_GCM, AES_CM_128_HMAC_SHA1_80 or _32",
+            )),
+            None if self.local.srtp == Policy::Required => Err(SdpError::new(
+                399,
+                "this trunk must encrypt its media (srtp = \"required\"), and the peer has no key",
+            )),
             sdes => Ok(sdes),
         }
     }
@@ -435,16 +555,30 @@ impl Negotiation {
 /// The describer's direction, with the old hold (`c=0.0.0.0`, RFC 3264 §8.4) read as not receiving.
 fn hold_aware(audio: &MediaDescription) -> Direction {
     match audio.address {
-        Some(ip) if ip.is_unspecified() && !audio.is_dtls() => audio.direction.and(Direction::SendOnly),
+        Some(ip) if ip.is_unspecified() && !audio.is_dtls() => {
+            audio.direction.and(Direction::SendOnly)
+        }
         _ => audio.direction,
     }
 }
 
 fn ours_of(format: &Format, codec: Codec, playback_rate: Option<u32>) -> Format {
-    // Browsers take few bits for a low rate where nothing is said, too few for FEC: what we send is asked for.
-    let playback = playback_rate.map(|rate| format!(";maxplaybackrate={rate};maxaveragebitrate={}", opus::bits(rate)));
-    let fmtp = if codec == Codec::Opus { format!("minptime=10;useinbandfec=1{}", playback.unwrap_or_default()) } else { String::new() };
-    Format { payload_type: format.payload_type, name: codec.name().into(), clock: codec.clock(), channels: codec.channels(), fmtp }
+    // Browsers take few bits for a low rate where nothing is said, too few for FEC: what we send is
+    // asked for.
+    let playback = playback_rate
+        .map(|rate| format!(";maxplaybackrate={rate};maxaveragebitrate={}", opus::bits(rate)));
+    let fmtp = if codec == Codec::Opus {
+        format!("minptime=10;useinbandfec=1{}", playback.unwrap_or_default())
+    } else {
+        String::new()
+    };
+    Format {
+        payload_type: format.payload_type,
+        name: codec.name().into(),
+        clock: codec.clock(),
+        channels: codec.channels(),
+        fmtp,
+    }
 }
 
 fn comfort_noise(payload_type: u8) -> Format {
@@ -454,7 +588,13 @@ fn comfort_noise(payload_type: u8) -> Format {
 fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for &codec in codecs {
-        let template = Format { payload_type: codec.default_payload_type(), name: String::new(), clock: 0, channels: 1, fmtp: String::new() };
+        let template = Format {
+            payload_type: codec.default_payload_type(),
+            name: String::new(),
+            clock: 0,
+            channels: 1,
+            fmtp: String::new(),
+        };
         formats.push(ours_of(&template, codec, playback_rate));
     }
     let mut clocks: Vec<u32> = codecs.iter().map(|c| c.clock()).collect();
@@ -463,7 +603,13 @@ fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> 
     clocks.dedup();
     for clock in clocks {
         let payload_type = if clock == 8_000 { 101 } else { 110 };
-        formats.push(Format { payload_type, name: "telephone-event".into(), clock, channels: 1, fmtp: "0-16".into() });
+        formats.push(Format {
+            payload_type,
+            name: "telephone-event".into(),
+            clock,
+            channels: 1,
+            fmtp: "0-16".into(),
+        });
     }
     formats
 }
@@ -477,5 +623,9 @@ fn no_common(audio: &MediaDescription, ours: &[Format]) -> String {
     let names = |f: &[Format]| {
         named(f.iter().filter(|f| !f.is_telephone_event() && !f.is_comfort_noise())).join(", ")
     };
-    format!("no common audio codec: the peer has {}, this leg has {}", names(&audio.formats), names(ours))
+    format!(
+        "no common audio codec: the peer has {}, this leg has {}",
+        names(&audio.formats),
+        names(ours)
+    )
 }

@@ -27,14 +27,21 @@ pub(super) enum Section<'a> {
 }
 
 /// Prints a whole description.
-pub(super) fn print(local: &Local, ice: Option<&Ice>, version: u64, sections: &[Section<'_>]) -> String {
+pub(super) fn print(
+    local: &Local,
+    ice: Option<&Ice>,
+    version: u64,
+    sections: &[Section<'_>],
+) -> String {
     let mut out = String::with_capacity(1024);
     let family = if local.address.is_ipv4() { "IP4" } else { "IP6" };
     let ip = local.address.ip();
-    let _ = write!(out, "v=0\r\no=- {} {version} IN {family} {ip}\r\ns=webtrunk\r\n", local.session_id);
+    let _ =
+        write!(out, "v=0\r\no=- {} {version} IN {family} {ip}\r\ns=webtrunk\r\n", local.session_id);
     let _ = write!(out, "c=IN {family} {ip}\r\nt=0 0\r\n");
     if local.side == Side::Browser {
-        // Everything we have is here at once (RFC 8840 calls it half trickle); what the peer has may come later.
+        // Everything we have is here at once (RFC 8840 calls it half trickle); what the peer has
+        // may come later.
         out.push_str("a=ice-lite\r\na=ice-options:trickle\r\n");
         let mids = sections.iter().filter_map(|s| match s {
             Section::Audio(a) if a.bundle => a.mid,
@@ -103,10 +110,21 @@ fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {
         let priority = (126u32 << 24) | ((65_535 - n as u32) << 8) | 255;
         let _ = write!(out, "a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", n + 1);
     }
-    for (n, address) in std::iter::once(&local.address).chain(&local.more_addresses).filter(|_| local.tcp).enumerate() {
-        // RFC 6544 §4.2: type preference 90, direction preference 4 for passive: after every UDP candidate.
+    for (n, address) in std::iter::once(&local.address)
+        .chain(&local.more_addresses)
+        .filter(|_| local.tcp)
+        .enumerate()
+    {
+        // RFC 6544 §4.2: type preference 90, direction preference 4 for passive: after every UDP
+        // candidate.
         let priority = (90u32 << 24) | ((4 << 13 | (8_191 - n as u32)) << 8) | 255;
-        let _ = write!(out, "a=candidate:t{} 1 tcp {priority} {} {} typ host tcptype passive\r\n", n + 1, address.ip(), address.port());
+        let _ = write!(
+            out,
+            "a=candidate:t{} 1 tcp {priority} {} {} typ host tcptype passive\r\n",
+            n + 1,
+            address.ip(),
+            address.port()
+        );
     }
     out.push_str("a=end-of-candidates\r\n");
 }

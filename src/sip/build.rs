@@ -52,7 +52,10 @@ impl Writer {
         for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
             let value = request.header(name).unwrap_or_default();
             match tag {
-                Some(tag) if name == HeaderName::To && request.to().is_some_and(|t| t.tag().is_none()) => {
+                Some(tag)
+                    if name == HeaderName::To
+                        && request.to().is_some_and(|t| t.tag().is_none()) =>
+                {
                     writer.put(name, format_args!("{value};tag={tag}"));
                 }
                 _ => writer.put(name, value),
@@ -66,7 +69,8 @@ impl Writer {
         writer
     }
 
-    /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33, §20.43).
+    /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33,
+    /// §20.43).
     pub fn refusal(request: &Message, reject: &Reject, tag: &str, host: &str) -> Writer {
         let mut writer = Writer::response(request, reject.status, Some(tag));
         writer.reason(reject);
@@ -84,9 +88,15 @@ impl Writer {
 
     /// Why, in SIP's words and in Q.850's (RFC 3326 §2, RFC 6432).
     pub fn reason(&mut self, why: &Reject) {
-        self.put(HeaderName::Reason, format_args!("SIP;cause={};text={}", why.status, quoted(&why.why)));
+        self.put(
+            HeaderName::Reason,
+            format_args!("SIP;cause={};text={}", why.status, quoted(&why.why)),
+        );
         let cause = why.q850.unwrap_or_else(|| cause_of(why.status));
-        self.put(HeaderName::Reason, format_args!("Q.850;cause={cause};text={}", quoted(name_of(cause))));
+        self.put(
+            HeaderName::Reason,
+            format_args!("Q.850;cause={cause};text={}", quoted(name_of(cause))),
+        );
     }
 
     /// Adds one header line.
@@ -131,6 +141,7 @@ pub fn quoted(text: &str) -> String {
 
 /// `"display" <uri>` with the display name left out where it is empty.
 pub fn name_addr(display: &str, uri: &str) -> String {
-    let uri: String = uri.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>' | '"' | ' ')).collect();
+    let uri: String =
+        uri.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>' | '"' | ' ')).collect();
     if display.is_empty() { format!("<{uri}>") } else { format!("{} <{uri}>", quoted(display)) }
 }

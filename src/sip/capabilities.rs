@@ -1,4 +1,5 @@
-//! What a peer says it can do: Allow, Supported, Recv-Info (RFC 3261 §20.5, §20.37; RFC 6086 §5.2.2).
+//! What a peer says it can do: Allow, Supported, Recv-Info (RFC 3261 §20.5, §20.37; RFC 6086
+//! §5.2.2).
 
 use super::message::Message;
 use super::parse::HeaderName;
@@ -22,17 +23,23 @@ impl Capabilities {
         let has = |name| message.header(name).is_some();
         if has(HeaderName::Allow) {
             let allows = |method: &str| message.values(HeaderName::Allow).any(|m| m == method);
-            (self.update, self.refer, self.message) = (allows("UPDATE"), allows("REFER"), allows("MESSAGE"));
+            (self.update, self.refer, self.message) =
+                (allows("UPDATE"), allows("REFER"), allows("MESSAGE"));
         }
         if has(HeaderName::Supported) {
             let supports = |tag| message.lists(HeaderName::Supported, tag);
-            (self.timer, self.reliable, self.replaces) = (supports("timer"), supports("100rel"), supports("replaces"));
+            (self.timer, self.reliable, self.replaces) =
+                (supports("timer"), supports("100rel"), supports("replaces"));
         }
         // What is required is understood too.
         self.reliable |= message.is_request() && message.lists(HeaderName::Require, "100rel");
         self.timer |= message.lists(HeaderName::Require, "timer");
         if has(HeaderName::RecvInfo) {
-            self.info_packages = message.values(HeaderName::RecvInfo).take(16).map(|p| p.split(';').next().unwrap_or_default().trim().to_owned()).collect();
+            self.info_packages = message
+                .values(HeaderName::RecvInfo)
+                .take(16)
+                .map(|p| p.split(';').next().unwrap_or_default().trim().to_owned())
+                .collect();
         }
     }
 }

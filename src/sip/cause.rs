@@ -97,10 +97,14 @@ pub fn reasons(message: &Message) -> Reasons {
         let cause = params.get("cause").and_then(|c| c.trim().parse::<u16>().ok());
         match () {
             () if protocol.eq_ignore_ascii_case("SIP") => found.sip = found.sip.or(cause),
-            () if protocol.eq_ignore_ascii_case("Q.850") => found.q850 = found.q850.or(cause.and_then(|c| u8::try_from(c & 0x7f).ok())),
+            () if protocol.eq_ignore_ascii_case("Q.850") => {
+                found.q850 = found.q850.or(cause.and_then(|c| u8::try_from(c & 0x7f).ok()))
+            }
             () => continue,
         }
-        let text = params.get("text").map(|t| unquote(t).chars().filter(|c| !c.is_control()).take(120).collect::<String>());
+        let text = params
+            .get("text")
+            .map(|t| unquote(t).chars().filter(|c| !c.is_control()).take(120).collect::<String>());
         found.text = found.text.take().or(text.filter(|t| !t.is_empty()));
     }
     found

@@ -42,7 +42,8 @@ pub struct Dialog {
 }
 
 impl Dialog {
-    /// The callee's dialog from the INVITE it received (§12.1.1); nothing if the INVITE lacks what a dialog needs.
+    /// The callee's dialog from the INVITE it received (§12.1.1); nothing if the INVITE lacks what
+    /// a dialog needs.
     pub fn uas(invite: &Message, local_tag: &str, hop: Hop, first_cseq: u32) -> Option<Dialog> {
         let (from, contact) = (invite.from()?, invite.contact()?);
         let local = with_tag(invite.header(HeaderName::To)?, local_tag);
@@ -65,7 +66,8 @@ impl Dialog {
     /// The caller's dialog from a response to the INVITE we sent (§12.1.2).
     pub fn uac(response: &Message, hop: Hop) -> Option<Dialog> {
         let (from, to) = (response.from()?, response.to()?);
-        let mut route_set: Vec<String> = response.values(HeaderName::RecordRoute).map(str::to_owned).collect();
+        let mut route_set: Vec<String> =
+            response.values(HeaderName::RecordRoute).map(str::to_owned).collect();
         route_set.reverse();
         Some(Dialog {
             id: DialogId {
@@ -115,9 +117,14 @@ impl Dialog {
         }
     }
 
-    /// The Request-URI of our requests (§12.2.1.1): the target, or a strict router that leads the route set.
+    /// The Request-URI of our requests (§12.2.1.1): the target, or a strict router that leads the
+    /// route set.
     pub fn target(&self) -> String {
-        let strict = self.route_set.first().and_then(|r| NameAddr::parse(r).ok()).filter(|r| !r.uri.params.has("lr"));
+        let strict = self
+            .route_set
+            .first()
+            .and_then(|r| NameAddr::parse(r).ok())
+            .filter(|r| !r.uri.params.has("lr"));
         strict.map_or(self.remote_target.as_str(), |r| r.uri.text).to_owned()
     }
 
@@ -130,11 +137,18 @@ impl Dialog {
     /// Starts an in-dialog request with the CSeq of an earlier one (ACK for a 2xx).
     pub fn request_with(&self, method: Method, cseq: u32, via: &str) -> Writer {
         // A strict router's URI leads the route set; §12.2.1.1 then swaps it with the target.
-        let strict = self.route_set.first().and_then(|r| NameAddr::parse(r).ok()).filter(|r| !r.uri.params.has("lr"));
+        let strict = self
+            .route_set
+            .first()
+            .and_then(|r| NameAddr::parse(r).ok())
+            .filter(|r| !r.uri.params.has("lr"));
         let target = strict.map_or(self.remote_target.as_str(), |r| r.uri.text);
         let mut request = Writer::request(method, target);
         request.put(HeaderName::Via, via);
-        self.route_set.iter().skip(usize::from(strict.is_some())).for_each(|r| request.put(HeaderName::Route, r));
+        self.route_set
+            .iter()
+            .skip(usize::from(strict.is_some()))
+            .for_each(|r| request.put(HeaderName::Route, r));
         if strict.is_some() {
             request.put(HeaderName::Route, format_args!("<{}>", self.remote_target));
         }

@@ -4,10 +4,10 @@
 //! already used are remembered, in a bounded table. `now` is seconds of a monotonic clock.
 
 use super::header::DigestParams;
-use crate::hex::hex;
-use crate::ids::IdMap;
 use super::parse::HeaderName;
 use super::{Message, build::quoted};
+use crate::hex::hex;
+use crate::ids::IdMap;
 use aws_lc_rs::{digest, hmac};
 use md5::{Digest as _, Md5};
 use std::collections::VecDeque;
@@ -40,9 +40,12 @@ impl Algorithm {
 
     /// Lower-case hex of the hash over the parts joined by `:`.
     fn hash(self, parts: &[&str]) -> String {
-        let pieces = parts.iter().enumerate().flat_map(|(n, part)| [if n == 0 { "" } else { ":" }, part]);
+        let pieces =
+            parts.iter().enumerate().flat_map(|(n, part)| [if n == 0 { "" } else { ":" }, part]);
         match self {
-            Algorithm::Md5 => hex(&pieces.fold(Md5::new(), |hash, piece| hash.chain_update(piece)).finalize()),
+            Algorithm::Md5 => {
+                hex(&pieces.fold(Md5::new(), |hash, piece| hash.chain_update(piece)).finalize())
+            }
             Algorithm::Sha256 => {
                 let mut hash = digest::Context::new(&digest::SHA256);
                 pieces.for_each(|piece| hash.update(piece.as_bytes()));
@@ -112,7 +115,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// `key` signs nonces; `algorithms` are offered in this order, one challenge each (RFC 8760 §2.4).
+    /// `key` signs nonces; `algorithms` are offered in this order, one challenge each (RFC 8760
+    /// §2.4).
     pub fn new(realm: &str, node: u32, key: &[u8; 32], algorithms: &[Algorithm]) -> Authenticator {
         Authenticator {
             realm: realm.to_owned(),
@@ -151,7 +155,19 @@ impl Authenticator {
     pub fn challenges(&self, now: u64, random: u64, stale: bool) -> Vec<String> {
         let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
         let stale = if stale { ", stale=true" } else { "" };
-        let one = |a: &Algorithm| ["Digest realm=", &realm, ", nonce=\"", &nonce, "\", algorithm=", a.as_str(), ", qop=\"auth\"", stale].concat();
+        let one = |a: &Algorithm| {
+            [
+                "Digest realm=",
+                &realm,
+                ", nonce=\"",
+                &nonce,
+                "\", algorithm=",
+                a.as_str(),
+                ", qop=\"auth\"",
+                stale,
+            ]
+            .concat()
+        };
         self.algorithms.iter().map(one).collect()
     }
 
@@ -161,18 +177,25 @@ impl Authenticator {
     /// # Errors
     /// See [`Refused`].
     pub fn verify<'m>(
-        &mut self, now: u64, request: &'m Message, secret_of: impl Fn(&str) -> Option<Secret>,
+        &mut self,
+        now: u64,
+        request: &'m Message,
+        secret_of: impl Fn(&str) -> Option<Secret>,
     ) -> Result<&'m str, Refused> {
         let ours = |d: &DigestParams<'_>| d.get("realm") == Some(self.realm.as_str());
-        let credentials = request.all(HeaderName::Authorization).filter_map(DigestParams::parse).find(ours);
+        let credentials =
+            request.all(HeaderName::Authorization).filter_map(DigestParams::parse).find(ours);
         let d = credentials.ok_or(Refused::Missing)?;
-        let algorithm = Algorithm::from_token(d.get("algorithm")).filter(|a| self.algorithms.contains(a));
+        let algorithm =
+            Algorithm::from_token(d.get("algorithm")).filter(|a| self.algorithms.contains(a));
         let algorithm = algorithm.ok_or(Refused::Missing)?;
-        let (nonce, user) = (d.get("nonce").ok_or(Refused::Missing)?, d.get("username").ok_or(Refused::Missing)?);
+        let (nonce, user) =
+            (d.get("nonce").ok_or(Refused::Missing)?, d.get("username").ok_or(Refused::Missing)?);
         if d.get("qop") != Some("auth") {
             return Err(Refused::Missing);
         }
-        let count = d.get("nc").filter(|n| n.len() == 8).and_then(|n| u32::from_str_radix(n, 16).ok());
+        let count =
+            d.get("nc").filter(|n| n.len() == 8).and_then(|n| u32::from_str_radix(n, 16).ok());
         let count = count.ok_or(Refused::Missing)?;
         let (issued, random) = self.issued(nonce).ok_or(Refused::Stale)?;
         if now.saturating_sub(issued) > NONCE_TTL || issued < self.floor {
@@ -181,7 +204,8 @@ impl Authenticator {
         let secret = secret_of(user);
         let password = secret.as_ref().map_or("", Secret::reveal);
         let ha1 = algorithm.hash(&[user, &self.realm, password]);
-        let expected = response(algorithm, &ha1, request.method_token(), &d).ok_or(Refused::Missing)?;
+        let expected =
+            response(algorithm, &ha1, request.method_token(), &d).ok_or(Refused::Missing)?;
         let given = d.get("response").unwrap_or_default().to_ascii_lowercase();
         let same: bool = expected.as_bytes().ct_eq(given.as_bytes()).into();
         if !same || secret.is_none() {
@@ -233,7 +257,8 @@ struct Challenge {
 }
 
 impl Challenge {
-    /// The first challenge of a 401 or 407 we understand: the one the server prefers (RFC 8760 §2.4).
+    /// The first challenge of a 401 or 407 we understand: the one the server prefers (RFC 8760
+    /// §2.4).
     fn of(response: &Message, realm: Option<&str>) -> Option<(Challenge, bool)> {
         let (from, to) = match response.status() {
             401 => (HeaderName::WwwAuthenticate, HeaderName::Authorization),
@@ -242,8 +267,12 @@ impl Challenge {
         };
         let usable = |d: &DigestParams<'_>| {
             let asked = d.get("realm").unwrap_or_default();
-            let qop_fits = d.get("qop").is_none_or(|q| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth")));
-            realm.is_none_or(|r| r == asked) && qop_fits && Algorithm::from_token(d.get("algorithm")).is_some()
+            let qop_fits = d
+                .get("qop")
+                .is_none_or(|q| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth")));
+            realm.is_none_or(|r| r == asked)
+                && qop_fits
+                && Algorithm::from_token(d.get("algorithm")).is_some()
         };
         let d = response.all(from).filter_map(DigestParams::parse).find(usable)?;
         let stale = d.get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true"));
@@ -258,7 +287,15 @@ impl Challenge {
         Some((challenge, stale))
     }
 
-    fn answer(&self, count: u32, user: &str, password: &str, uri: &str, method: Method, cnonce: &str) -> String {
+    fn answer(
+        &self,
+        count: u32,
+        user: &str,
+        password: &str,
+        uri: &str,
+        method: Method,
+        cnonce: &str,
+    ) -> String {
         let Challenge { realm, nonce, algorithm, .. } = self;
         let ha1 = algorithm.hash(&[user, realm, password]);
         let ha2 = algorithm.hash(&[method.as_str(), uri]);
@@ -300,10 +337,12 @@ impl Answering {
         Answering { realm: realm.map(str::to_owned), ..Answering::default() }
     }
 
-    /// Takes a challenge. False: it must not, or cannot, be answered: another realm, no algorithm of
-    /// ours, or our credentials were refused already (a new nonce marked stale is no refusal).
+    /// Takes a challenge. False: it must not, or cannot, be answered: another realm, no algorithm
+    /// of ours, or our credentials were refused already (a new nonce marked stale is no refusal).
     pub fn take(&mut self, response: &Message) -> bool {
-        let Some((challenge, stale)) = Challenge::of(response, self.realm.as_deref()) else { return false };
+        let Some((challenge, stale)) = Challenge::of(response, self.realm.as_deref()) else {
+            return false;
+        };
         let refused = self.tries > 0 && !stale;
         self.tries += 1;
         if refused || self.tries > 3 {
@@ -329,7 +368,14 @@ impl Answering {
     }
 
     /// The header for the next request, where a challenge is known.
-    pub fn credentials(&mut self, user: &str, password: &str, uri: &str, method: Method, cnonce: &str) -> Option<(HeaderName, String)> {
+    pub fn credentials(
+        &mut self,
+        user: &str,
+        password: &str,
+        uri: &str,
+        method: Method,
+        cnonce: &str,
+    ) -> Option<(HeaderName, String)> {
         let challenge = self.challenge.as_ref()?;
         self.count += 1;
         Some((challenge.header, challenge.answer(self.count, user, password, uri, method, cnonce)))
@@ -341,7 +387,13 @@ impl Answering {
 /// Returns the header to add, or nothing where the challenge is not for `realm` (when given), or
 /// speaks no algorithm or qop of ours.
 pub fn answer(
-    challenge: &Message, realm: Option<&str>, user: &str, password: &str, uri: &str, method: Method, cnonce: &str,
+    challenge: &Message,
+    realm: Option<&str>,
+    user: &str,
+    password: &str,
+    uri: &str,
+    method: Method,
+    cnonce: &str,
 ) -> Option<(HeaderName, String)> {
     let (challenge, _) = Challenge::of(challenge, realm)?;
     Some((challenge.header, challenge.answer(1, user, password, uri, method, cnonce)))

@@ -9,7 +9,8 @@ fn err(what: &'static str) -> ParseError {
     ParseError::new(what, 0)
 }
 
-/// `"display" <uri>;params` or `uri;params` (RFC 3261 §20.10: without brackets, parameters are the header's).
+/// `"display" <uri>;params` or `uri;params` (RFC 3261 §20.10: without brackets, parameters are the
+/// header's).
 #[derive(Clone, Copy, Debug)]
 pub struct NameAddr<'a> {
     /// The display name as written, with its quotes.
@@ -25,7 +26,8 @@ impl<'a> NameAddr<'a> {
     /// Unbalanced quotes or brackets, a malformed URI or parameter.
     pub fn parse(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
         let text = text.trim_ascii();
-        let open = find_outside_quotes(text, b'<').map_err(|()| err("quoted string does not end"))?;
+        let open =
+            find_outside_quotes(text, b'<').map_err(|()| err("quoted string does not end"))?;
         let Some(open) = open else {
             let (uri, params) = cut(text, b';').unwrap_or((text, ""));
             if memchr::memchr2(b'?', b',', uri.as_bytes()).is_some() {
@@ -34,7 +36,9 @@ impl<'a> NameAddr<'a> {
             let (uri, params) = (Uri::parse(uri.trim_end())?, Params::parse(params)?);
             return Ok(NameAddr { display: "", uri, params });
         };
-        let close = memchr::memchr(b'>', &text.as_bytes()[open..]).map(|n| n + open).ok_or(err("angle bracket is not closed"))?;
+        let close = memchr::memchr(b'>', &text.as_bytes()[open..])
+            .map(|n| n + open)
+            .ok_or(err("angle bracket is not closed"))?;
         let display = text[..open].trim_ascii();
         if !display.starts_with('"') && !DISPLAY.holds(display.as_bytes()) {
             return Err(err("display name needs quotes"));
@@ -45,7 +49,11 @@ impl<'a> NameAddr<'a> {
             None if after.is_empty() => "",
             None => return Err(err("text after an address")),
         };
-        Ok(NameAddr { display, uri: Uri::parse(&text[open + 1..close])?, params: Params::parse(params)? })
+        Ok(NameAddr {
+            display,
+            uri: Uri::parse(&text[open + 1..close])?,
+            params: Params::parse(params)?,
+        })
     }
 
     /// The tag parameter.
@@ -84,7 +92,8 @@ pub struct Via<'a> {
 }
 
 impl<'a> Via<'a> {
-    /// Reads one value; white space round the slashes and before the host is allowed (§25.1 SLASH, LWS).
+    /// Reads one value; white space round the slashes and before the host is allowed (§25.1 SLASH,
+    /// LWS).
     ///
     /// # Errors
     /// Not SIP/2.0, no transport, malformed host or parameters.
@@ -94,7 +103,8 @@ impl<'a> Via<'a> {
         if !name.trim_ascii().eq_ignore_ascii_case("SIP") || version.trim_ascii() != "2.0" {
             return Err(err("Via is not SIP/2.0"));
         }
-        let (transport, rest) = cut_blank(rest.trim_ascii_start()).ok_or(err("Via has no sent-by"))?;
+        let (transport, rest) =
+            cut_blank(rest.trim_ascii_start()).ok_or(err("Via has no sent-by"))?;
         if transport.is_empty() || !TOKEN.holds(transport.as_bytes()) {
             return Err(err("Via transport is not a token"));
         }
@@ -102,7 +112,10 @@ impl<'a> Via<'a> {
         let sent_by = sent_by.trim_ascii();
         // RFC 3261 §25.1 lets white space surround the colon of sent-by (4475 §3.1.1.1).
         let (host, port) = match cut(sent_by, b':') {
-            Some((h, p)) if !sent_by.starts_with('[') && h.ends_with([' ', '\t']) | p.starts_with([' ', '\t']) => {
+            Some((h, p))
+                if !sent_by.starts_with('[')
+                    && h.ends_with([' ', '\t']) | p.starts_with([' ', '\t']) =>
+            {
                 let (host, _) = host_port(h.trim())?;
                 (host, Some(p.trim().parse::<u16>().map_err(|_| err("Via port is malformed"))?))
             }
@@ -159,8 +172,10 @@ impl<'a> DigestParams<'a> {
             return None;
         }
         let mut params = DigestParams { pairs: [("", ""); MAX_DIGEST], count: 0 };
-        for (name, value) in comma_list(rest).filter_map(|piece| cut(piece, b'=')).take(MAX_DIGEST) {
-            params.pairs[params.count] = (name.trim_ascii(), super::uri::unquote(value.trim_ascii()));
+        for (name, value) in comma_list(rest).filter_map(|piece| cut(piece, b'=')).take(MAX_DIGEST)
+        {
+            params.pairs[params.count] =
+                (name.trim_ascii(), super::uri::unquote(value.trim_ascii()));
             params.count += 1;
         }
         Some(params)
@@ -168,7 +183,10 @@ impl<'a> DigestParams<'a> {
 
     /// The value of `name` without quotes.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        self.pairs[..self.count].iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+        self.pairs[..self.count]
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
     }
 }
 

@@ -35,7 +35,8 @@ impl Message {
     /// Reads one datagram or WebSocket frame.
     ///
     /// # Errors
-    /// The head cannot be read at all. A defect that still allows an answer is found by [`check`](Self::check).
+    /// The head cannot be read at all. A defect that still allows an answer is found by
+    /// [`check`](Self::check).
     pub fn parse(mut bytes: Vec<u8>, framing: Framing) -> Result<Message, ParseError> {
         let mut index = Index::parse(&mut bytes)?;
         let available = bytes.len() - index.body_start;
@@ -52,7 +53,16 @@ impl Message {
         body.truncate(length);
         // `Index::parse` has checked that the head is UTF-8; another head reads as an empty one.
         let head = String::from_utf8(bytes).unwrap_or_default();
-        Message { read: Arc::new(Read { head, index, body, parts: OnceLock::new(), transaction: OnceLock::new() }), source: None }
+        Message {
+            read: Arc::new(Read {
+                head,
+                index,
+                body,
+                parts: OnceLock::new(),
+                transaction: OnceLock::new(),
+            }),
+            source: None,
+        }
     }
 
     /// Notes the datagram's source.
@@ -80,7 +90,11 @@ impl Message {
             via: self.values(HeaderName::Via).next().map(|v| ViaAt::read(head, v)),
             from: self.header(HeaderName::From).map(|v| AddressAt::read(head, v)),
             to: self.header(HeaderName::To).map(|v| AddressAt::read(head, v)),
-            contact: self.values(HeaderName::Contact).next().filter(|v| *v != "*").map(|v| AddressAt::read(head, v)),
+            contact: self
+                .values(HeaderName::Contact)
+                .next()
+                .filter(|v| *v != "*")
+                .map(|v| AddressAt::read(head, v)),
             cseq: self.header(HeaderName::CSeq).map(|v| CSeqAt::read(head, v)),
         })
     }
@@ -103,7 +117,9 @@ impl Message {
     pub fn method(&self) -> Method {
         match self.read.index.start {
             StartLine::Request { method, .. } => method,
-            StartLine::Response { .. } => self.cseq().map_or(Method::Other, |c| Method::from_token(c.method)),
+            StartLine::Response { .. } => {
+                self.cseq().map_or(Method::Other, |c| Method::from_token(c.method))
+            }
         }
     }
 
@@ -146,7 +162,12 @@ impl Message {
 
     /// The values of every line called `name`.
     pub fn all(&self, name: HeaderName) -> impl Iterator<Item = &str> {
-        self.read.index.fields().iter().filter(move |f: &&Field| f.name == name).map(|f| self.text(f.value))
+        self.read
+            .index
+            .fields()
+            .iter()
+            .filter(move |f: &&Field| f.name == name)
+            .map(|f| self.text(f.value))
     }
 
     /// The first line called `name`.
@@ -206,7 +227,13 @@ impl Message {
 
     /// Content-Type as it may be written again: cut, and without control characters.
     pub fn content_type(&self) -> Option<String> {
-        Some(self.header(HeaderName::ContentType)?.chars().filter(|c| !c.is_control()).take(80).collect())
+        Some(
+            self.header(HeaderName::ContentType)?
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(80)
+                .collect(),
+        )
     }
 
     /// The body if its type is `wanted`, parameters aside.
@@ -304,7 +331,9 @@ impl Message {
             return err("more than 64 Via values");
         }
         self.parts().contact.transpose()?;
-        for (name, read) in [(HeaderName::Contact, 1), (HeaderName::Route, 0), (HeaderName::RecordRoute, 0)] {
+        for (name, read) in
+            [(HeaderName::Contact, 1), (HeaderName::Route, 0), (HeaderName::RecordRoute, 0)]
+        {
             for (n, value) in self.values(name).enumerate().skip(read) {
                 if n == 32 {
                     return err("more than 32 values in one header");
@@ -332,14 +361,15 @@ const SINGLE: [(HeaderName, &str); 6] = [
     (HeaderName::ContentType, "more than one Content-Type"),
 ];
 
-/// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is added
-/// where the sender's own name for itself differs.
+/// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is
+/// added where the sender's own name for itself differs.
 fn received(text: &str, via: &Via<'_>, source: SocketAddr) -> String {
     let head = cut(text, b';').map_or(text, |(head, _)| head).trim_ascii_end();
     let mut out = String::with_capacity(text.len() + 64);
     out.push_str(head);
     let asked = via.params.iter().any(|(n, v)| n.eq_ignore_ascii_case("rport") && v.is_none());
-    let ours = |n: &str| n.eq_ignore_ascii_case("received") || (asked && n.eq_ignore_ascii_case("rport"));
+    let ours =
+        |n: &str| n.eq_ignore_ascii_case("received") || (asked && n.eq_ignore_ascii_case("rport"));
     let kept = |(n, _): &(&str, Option<&str>)| !ours(n);
     for (name, value) in via.params.iter().filter(kept) {
         out.push(';');

@@ -1,4 +1,5 @@
-//! The wire parser: one pass over a message's head, spans into the caller's buffer; it allocates only beyond 32 lines.
+//! The wire parser: one pass over a message's head, spans into the caller's buffer; it allocates
+//! only beyond 32 lines.
 //!
 //! RFC 3261 §7 and §25; limits as in our security catalogue (P4). The same pass frames streams
 //! (`sip::stream`), so framing and parsing cannot disagree about where a message ends.
@@ -159,7 +160,9 @@ impl Index {
         if buf.len() > MAX_MESSAGE {
             return Err(ParseError::status("message longer than 65535 bytes", MAX_MESSAGE, 513));
         }
-        let Some((head_end, folded)) = find_end(buf, 0) else { return Err(ParseError::new("no blank line ends the head", buf.len())) };
+        let Some((head_end, folded)) = find_end(buf, 0) else {
+            return Err(ParseError::new("no blank line ends the head", buf.len()));
+        };
         if folded {
             unfold(&mut buf[..head_end]);
         }
@@ -169,7 +172,13 @@ impl Index {
             return Err(ParseError::status("start line longer than 2048 bytes", line_end, 414));
         }
         let (start, mut defect) = start_line(head, line_end)?;
-        let mut index = Index { start, fields: SmallVec::new(), body_start: head_end, content_length: None, defect: None };
+        let mut index = Index {
+            start,
+            fields: SmallVec::new(),
+            body_start: head_end,
+            content_length: None,
+            defect: None,
+        };
         while at < head_end {
             let (end, next) = line(head, at);
             if end == at {
@@ -211,8 +220,12 @@ impl Index {
             // RFC 7118 §5: exactly one message a frame, so anything else is a smuggling attempt.
             (Some(n), Framing::WebSocket) if n == available => Ok(n),
             (Some(n), Framing::Stream) => Ok(n),
-            (Some(_), _) => Err(ParseError::new("Content-Length does not match the body", self.body_start)),
-            (None, Framing::Stream) => Err(ParseError::new("no Content-Length on a stream", self.body_start)),
+            (Some(_), _) => {
+                Err(ParseError::new("Content-Length does not match the body", self.body_start))
+            }
+            (None, Framing::Stream) => {
+                Err(ParseError::new("no Content-Length on a stream", self.body_start))
+            }
             (None, _) => Ok(available),
         }
     }
@@ -270,14 +283,17 @@ fn start_line(head: &[u8], end: usize) -> Result<(StartLine, Option<ParseError>)
     if let Some(control) = text.iter().position(u8::is_ascii_control) {
         return Err(ParseError::new("control character in the start line", control));
     }
-    let first = memchr::memchr(b' ', text).ok_or(ParseError::new("start line has no space", end))?;
+    let first =
+        memchr::memchr(b' ', text).ok_or(ParseError::new("start line has no space", end))?;
     if text[..first].eq_ignore_ascii_case(b"SIP/2.0") {
         return status_line(text, first, end).map(|start| (start, None));
     }
     if first == 0 || !TOKEN.holds(&text[..first]) {
         return Err(ParseError::new("method is not a token", 0));
     }
-    let last = memchr::memrchr(b' ', text).filter(|&l| l > first).ok_or(ParseError::new("request line has no version", end))?;
+    let last = memchr::memrchr(b' ', text)
+        .filter(|&l| l > first)
+        .ok_or(ParseError::new("request line has no version", end))?;
     let method = Method::from_token(std::str::from_utf8(&text[..first]).unwrap_or_default());
     let uri = &text[first + 1..last];
     let version = &text[last + 1..];
@@ -293,14 +309,19 @@ fn start_line(head: &[u8], end: usize) -> Result<(StartLine, Option<ParseError>)
     } else if uri.is_empty() || uri.contains(&b' ') {
         defect = Some(ParseError::new("white space in the Request-URI", first));
     }
-    let start = StartLine::Request { method, token: Span::new(0, first), uri: Span::new(first + 1, last) };
+    let start =
+        StartLine::Request { method, token: Span::new(0, first), uri: Span::new(first + 1, last) };
     Ok((start, defect))
 }
 
 fn status_line(text: &[u8], first: usize, end: usize) -> Result<StartLine, ParseError> {
-    let code = text.get(first + 1..first + 4).ok_or(ParseError::new("status line has no code", end))?;
-    let sound = code.iter().all(u8::is_ascii_digit) && matches!(text.get(first + 4), None | Some(b' '));
-    let status = code.iter().fold(0u16, |n, &b| n.wrapping_mul(10).wrapping_add(u16::from(b.wrapping_sub(b'0'))));
+    let code =
+        text.get(first + 1..first + 4).ok_or(ParseError::new("status line has no code", end))?;
+    let sound =
+        code.iter().all(u8::is_ascii_digit) && matches!(text.get(first + 4), None | Some(b' '));
+    let status = code
+        .iter()
+        .fold(0u16, |n, &b| n.wrapping_mul(10).wrapping_add(u16::from(b.wrapping_sub(b'0'))));
     if !sound || !(100..700).contains(&status) {
         return Err(ParseError::new("status code is not 100 to 699", first));
     }
@@ -312,14 +333,17 @@ fn field(head: &[u8], at: usize, end: usize) -> Result<Field, ParseError> {
     if text.len() > MAX_HEADER_LINE {
         return Err(ParseError::status("header line longer than 8192 bytes", at, 513));
     }
-    let colon = memchr::memchr(b':', text).ok_or(ParseError::new("header line has no colon", at))?;
-    let name_end = text[..colon].iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(0, |n| n + 1);
+    let colon =
+        memchr::memchr(b':', text).ok_or(ParseError::new("header line has no colon", at))?;
+    let name_end =
+        text[..colon].iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(0, |n| n + 1);
     if name_end == 0 || !TOKEN.holds(&text[..name_end]) {
         return Err(ParseError::new("header name is not a token", at));
     }
     let value = &text[colon + 1..];
     if has_control(value) {
-        let bad = value.iter().position(|&b| b.is_ascii_control() && b != b'\t').unwrap_or_default();
+        let bad =
+            value.iter().position(|&b| b.is_ascii_control() && b != b'\t').unwrap_or_default();
         return Err(ParseError::new("control character in a header", at + colon + 1 + bad));
     }
     let lead = value.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(value.len());
@@ -339,7 +363,9 @@ fn content_length(value: &[u8], at: usize, earlier: Option<usize>) -> Result<usi
     let n = value.iter().fold(0u64, |n, &b| n * 10 + u64::from(b - b'0'));
     match earlier {
         Some(e) if e as u64 != n => Err(ParseError::new("two Content-Lengths disagree", at)),
-        _ if n > MAX_MESSAGE as u64 => Err(ParseError::status("Content-Length over 65535", at, 513)),
+        _ if n > MAX_MESSAGE as u64 => {
+            Err(ParseError::status("Content-Length over 65535", at, 513))
+        }
         _ => Ok(n as usize),
     }
 }

@@ -1,7 +1,8 @@
 //! The values nearly every step asks for, read once and kept as places in the head.
 //!
-//! A message's top Via, From, To, first Contact and CSeq are asked for ten times on its way through admission,
-//! transaction, dialog and call. What is kept here turns each of these into slices instead of a reading.
+//! A message's top Via, From, To, first Contact and CSeq are asked for ten times on its way through
+//! admission, transaction, dialog and call. What is kept here turns each of these into slices
+//! instead of a reading.
 
 use super::header::{CSeq, NameAddr, Via};
 use super::parse::{ParseError, Span};
@@ -23,7 +24,11 @@ pub(super) struct Parts {
 fn place(head: &str, part: &str) -> Span {
     let start = (part.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
     // A text that is no slice of the head (the empty default of a missing part) is an empty place.
-    if part.is_empty() || start + part.len() > head.len() { Span::default() } else { Span::new(start, start + part.len()) }
+    if part.is_empty() || start + part.len() > head.len() {
+        Span::default()
+    } else {
+        Span::new(start, start + part.len())
+    }
 }
 
 /// The text at a place.
@@ -45,12 +50,22 @@ impl ViaAt {
     pub fn read(head: &str, text: &str) -> Result<ViaAt, ParseError> {
         let via = Via::parse(text)?;
         let place = |part| place(head, part);
-        Ok(ViaAt { transport: place(via.transport), host: place(via.host), port: via.port, params: place(via.params.as_str()) })
+        Ok(ViaAt {
+            transport: place(via.transport),
+            host: place(via.host),
+            port: via.port,
+            params: place(via.params.as_str()),
+        })
     }
 
     pub fn of(self, head: &str) -> Via<'_> {
         let params = Params::checked(at(head, self.params));
-        Via { transport: at(head, self.transport), host: at(head, self.host), port: self.port, params }
+        Via {
+            transport: at(head, self.transport),
+            host: at(head, self.host),
+            port: self.port,
+            params,
+        }
     }
 }
 
@@ -95,7 +110,11 @@ impl AddressAt {
             params: Params::checked(at(head, self.uri_params)),
             headers: self.headers.map(|headers| at(head, headers)),
         };
-        NameAddr { display: at(head, self.display), uri, params: Params::checked(at(head, self.params)) }
+        NameAddr {
+            display: at(head, self.display),
+            uri,
+            params: Params::checked(at(head, self.params)),
+        }
     }
 }
 
@@ -108,7 +127,8 @@ pub(super) struct CSeqAt {
 
 impl CSeqAt {
     pub fn read(head: &str, text: &str) -> Result<CSeqAt, ParseError> {
-        CSeq::parse(text).map(|CSeq { number, method }| CSeqAt { number, method: place(head, method) })
+        CSeq::parse(text)
+            .map(|CSeq { number, method }| CSeqAt { number, method: place(head, method) })
     }
 
     pub fn of(self, head: &str) -> CSeq<'_> {

@@ -1,8 +1,9 @@
-//! Which of a user's phones a caller wants: Accept-Contact and Reject-Contact (RFC 3841 §7.2.4) against the
-//! feature parameters a phone registered with (RFC 3840 §9).
+//! Which of a user's phones a caller wants: Accept-Contact and Reject-Contact (RFC 3841 §7.2.4)
+//! against the feature parameters a phone registered with (RFC 3840 §9).
 //!
-//! Phones that are not wanted are not rung. Not here: scores among those that are (they ring by their own q),
-//! preferences a request implies by its method, and ranges of numbers, which are compared as texts.
+//! Phones that are not wanted are not rung. Not here: scores among those that are (they ring by
+//! their own q), preferences a request implies by its method, and ranges of numbers, which are
+//! compared as texts.
 
 use super::header::NameAddr;
 use super::message::Message;
@@ -20,7 +21,11 @@ const NO_FEATURES: [&str; 6] = ["q", "expires", "reg-id", "+sip.instance", "pub-
 /// The feature parameters of a Contact, as a parameter list.
 pub fn features_of(contact: &NameAddr<'_>) -> String {
     let mut out = String::new();
-    for (name, value) in contact.params.iter().filter(|(name, _)| !NO_FEATURES.iter().any(|n| n.eq_ignore_ascii_case(name))) {
+    for (name, value) in contact
+        .params
+        .iter()
+        .filter(|(name, _)| !NO_FEATURES.iter().any(|n| n.eq_ignore_ascii_case(name)))
+    {
         if !out.is_empty() {
             out.push(';');
         }
@@ -50,12 +55,15 @@ impl<'a> Wish<'a> {
     }
 
     fn features(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
-        self.params.iter().filter(|(name, _)| !["require", "explicit"].iter().any(|n| n.eq_ignore_ascii_case(name)))
+        self.params.iter().filter(|(name, _)| {
+            !["require", "explicit"].iter().any(|n| n.eq_ignore_ascii_case(name))
+        })
     }
 
     /// Whether nothing a phone says of itself contradicts this.
     fn agrees(&self, phone: Params<'_>) -> bool {
-        self.features().all(|(name, wanted)| value_of(phone, name).is_none_or(|has| matches(wanted, has)))
+        self.features()
+            .all(|(name, wanted)| value_of(phone, name).is_none_or(|has| matches(wanted, has)))
     }
 
     /// Whether a phone speaks of every feature named here.
@@ -64,12 +72,14 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// What a phone says of one feature: the outer none where it says nothing, the inner for a bare flag.
+/// What a phone says of one feature: the outer none where it says nothing, the inner for a bare
+/// flag.
 fn value_of<'a>(phone: Params<'a>, name: &str) -> Option<Option<&'a str>> {
     phone.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// Whether some alternative of `wanted` is among what the phone `has`; a bare flag is true, `!` denies.
+/// Whether some alternative of `wanted` is among what the phone `has`; a bare flag is true, `!`
+/// denies.
 fn matches(wanted: Option<&str>, has: Option<&str>) -> bool {
     let has = has.unwrap_or("TRUE");
     let holds = |value: &str| has.split(',').any(|h| h.trim().eq_ignore_ascii_case(value));
@@ -89,14 +99,18 @@ impl<'a> Preferences<'a> {
     /// Reads them; values that cannot be read wish nothing.
     pub fn of(request: &'a Message) -> Preferences<'a> {
         let read = |name| request.values(name).take(MAX_WISHES).filter_map(Wish::parse).collect();
-        Preferences { accept: read(HeaderName::AcceptContact), reject: read(HeaderName::RejectContact) }
+        Preferences {
+            accept: read(HeaderName::AcceptContact),
+            reject: read(HeaderName::RejectContact),
+        }
     }
 
     /// Whether a phone with these features may be rung.
     pub fn allow(&self, features: &str) -> bool {
         let phone = Params::parse(features).unwrap_or_default();
         let rejected = |w: &Wish<'_>| w.is_covered(phone) && w.agrees(phone);
-        let accepted = |w: &Wish<'_>| !w.require || (w.agrees(phone) && (!w.explicit || w.is_covered(phone)));
+        let accepted =
+            |w: &Wish<'_>| !w.require || (w.agrees(phone) && (!w.explicit || w.is_covered(phone)));
         !self.reject.iter().any(rejected) && self.accept.iter().all(accepted)
     }
 }
@@ -132,12 +146,18 @@ mod tests {
         ] {
             assert_eq!(allowed(wishes, desk), rings, "{wishes}");
         }
-        assert!(allowed("Reject-Contact: *;video", ""), "a phone that says nothing is not rejected");
+        assert!(
+            allowed("Reject-Contact: *;video", ""),
+            "a phone that says nothing is not rejected"
+        );
     }
 
     #[test]
     fn a_contacts_features_are_kept_and_the_rest_is_not() {
-        let contact = NameAddr::parse("<sip:a@b>;q=0.5;expires=60;+sip.instance=\"<urn:x>\";audio;+sip.extra=\"one,two\"").expect("sound");
+        let contact = NameAddr::parse(
+            "<sip:a@b>;q=0.5;expires=60;+sip.instance=\"<urn:x>\";audio;+sip.extra=\"one,two\"",
+        )
+        .expect("sound");
         assert_eq!(features_of(&contact), "audio;+sip.extra=\"one,two\"");
     }
 }

@@ -1,7 +1,7 @@
 //! Reading text quickly: characters by class, from a table, and cuts at a byte, by `memchr`.
 //!
-//! The grammar is RFC 3261 §25.1. Every value of every message comes through here, most of them several
-//! times, so nothing in this file looks at a character with a chain of comparisons.
+//! The grammar is RFC 3261 §25.1. Every value of every message comes through here, most of them
+//! several times, so nothing in this file looks at a character with a chain of comparisons.
 
 /// A set of characters: one bit of [`CLASSES`].
 #[derive(Clone, Copy)]
@@ -22,7 +22,8 @@ const CLASSES: [u8; 256] = {
     while n < 256 {
         let b = n as u8;
         let alphanumeric = b.is_ascii_alphanumeric();
-        let token = alphanumeric || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        let token = alphanumeric
+            || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
         let host = alphanumeric || matches!(b, b'-' | b'.' | b'_');
         let not_uri = b <= 0x20 || b == 0x7f || matches!(b, b'<' | b'>' | b'"');
         let display = token || matches!(b, b' ' | b'\t') || b >= 0x80;
@@ -49,7 +50,8 @@ impl Class {
     }
 }
 
-/// Whether a control character stands in `text`, tabs aside. Written so that it is compiled to vector code.
+/// Whether a control character stands in `text`, tabs aside. Written so that it is compiled to
+/// vector code.
 pub(crate) fn has_control(text: &[u8]) -> bool {
     text.iter().fold(false, |bad, &b| bad | ((b < 0x20) & (b != b'\t')) | (b == 0x7f))
 }
@@ -59,7 +61,11 @@ pub(crate) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
     debug_assert!(at.is_ascii());
     let bytes = text.as_bytes();
     // Below a vector's length the plain loop is quicker, and most values are.
-    let n = if bytes.len() < 24 { bytes.iter().position(|&b| b == at)? } else { memchr::memchr(at, bytes)? };
+    let n = if bytes.len() < 24 {
+        bytes.iter().position(|&b| b == at)?
+    } else {
+        memchr::memchr(at, bytes)?
+    };
     Some((&text[..n], &text[n + 1..]))
 }
 

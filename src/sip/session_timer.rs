@@ -76,7 +76,8 @@ pub struct Granted {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooBrief;
 
-/// The UAS's part (§9). `own` is the interval we want, seconds; nothing: only what the peer asks for.
+/// The UAS's part (§9). `own` is the interval we want, seconds; nothing: only what the peer asks
+/// for.
 ///
 /// # Errors
 /// See [`TooBrief`].
@@ -94,7 +95,8 @@ pub fn grant(request: &Message, own: Option<u32>) -> Result<Option<Granted>, Too
     Ok(match (asked, own) {
         (Some(asked), own) => {
             let seconds = own.map_or(asked.seconds, |own| asked.seconds.min(own.max(floor)));
-            // Table 2: a UAC that knows no timers cannot refresh; one that names the refresher is followed.
+            // Table 2: a UAC that knows no timers cannot refresh; one that names the refresher is
+            // followed.
             granted(seconds, supports && asked.refresher_uac.unwrap_or(true))
         }
         (None, Some(own)) => granted(own.max(floor), false),
@@ -112,7 +114,8 @@ impl SessionTimer {
     /// The UAC's part (§7.2): what a 2xx says. Without Session-Expires there is no timer.
     pub fn from_response(response: &Message) -> Option<SessionTimer> {
         let said = SessionExpires::of(response).filter(|s| s.seconds > 0)?;
-        let refresher = if said.refresher_uac == Some(false) { Refresher::Peer } else { Refresher::Us };
+        let refresher =
+            if said.refresher_uac == Some(false) { Refresher::Peer } else { Refresher::Us };
         Some(SessionTimer { interval: said.seconds, refresher })
     }
 
@@ -137,26 +140,48 @@ mod tests {
     use crate::sip::parse::Framing;
 
     fn request(lines: &str) -> Message {
-        Message::parse(format!("INVITE sip:a SIP/2.0\r\n{lines}\r\n").into_bytes(), Framing::Datagram).expect("sound")
+        Message::parse(
+            format!("INVITE sip:a SIP/2.0\r\n{lines}\r\n").into_bytes(),
+            Framing::Datagram,
+        )
+        .expect("sound")
     }
 
     #[test]
     fn the_uas_follows_table_2() {
-        let grant = |lines: &str, own| super::grant(&request(lines), own).map(|g| g.map(|g| g.header.to_string()));
+        let grant = |lines: &str, own| {
+            super::grant(&request(lines), own).map(|g| g.map(|g| g.header.to_string()))
+        };
         let timer = "Supported: timer\r\n";
         for (lines, own, expected) in [
             (String::new(), None, Ok(None)),
             (String::new(), Some(1800), Ok(Some("1800;refresher=uas"))),
             (timer.to_owned(), Some(1800), Ok(Some("1800;refresher=uas"))),
             (format!("{timer}Session-Expires: 600\r\n"), None, Ok(Some("600;refresher=uac"))),
-            (format!("{timer}Session-Expires: 600;refresher=uas\r\n"), None, Ok(Some("600;refresher=uas"))),
+            (
+                format!("{timer}Session-Expires: 600;refresher=uas\r\n"),
+                None,
+                Ok(Some("600;refresher=uas")),
+            ),
             (format!("{timer}x: 600;refresher=uac\r\n"), Some(300), Ok(Some("300;refresher=uac"))),
-            (format!("{timer}Session-Expires: 600\r\nMin-SE: 400\r\n"), Some(300), Ok(Some("400;refresher=uac"))),
-            ("Session-Expires: 600;refresher=uac\r\n".to_owned(), None, Ok(Some("600;refresher=uas"))),
+            (
+                format!("{timer}Session-Expires: 600\r\nMin-SE: 400\r\n"),
+                Some(300),
+                Ok(Some("400;refresher=uac")),
+            ),
+            (
+                "Session-Expires: 600;refresher=uac\r\n".to_owned(),
+                None,
+                Ok(Some("600;refresher=uas")),
+            ),
             (format!("{timer}Session-Expires: 60\r\n"), None, Err(TooBrief)),
             ("Session-Expires: 60\r\n".to_owned(), None, Ok(Some("90;refresher=uas"))),
         ] {
-            assert_eq!(grant(&lines, own), expected.map(|e| e.map(str::to_owned)), "{lines} {own:?}");
+            assert_eq!(
+                grant(&lines, own),
+                expected.map(|e| e.map(str::to_owned)),
+                "{lines} {own:?}"
+            );
         }
     }
 

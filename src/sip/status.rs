@@ -79,7 +79,8 @@ pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE,
 /// The extensions we serve, for `Supported` and `Require`.
 pub const SUPPORTED: &str = "100rel, timer, replaces, norefersub, gruu, outbound, path";
 
-/// The option tag, and the Info package, of candidates sent one by one (RFC 8840): served where ICE ends.
+/// The option tag, and the Info package, of candidates sent one by one (RFC 8840): served where ICE
+/// ends.
 pub const TRICKLE: &str = "trickle-ice";
 
 /// The reason phrase of a status (RFC 3261 §21 and later registrations).
@@ -175,7 +176,14 @@ pub struct Reject {
 impl Reject {
     /// A refusal with `status` and a sentence saying why.
     pub fn new(status: u16, why: impl Into<String>) -> Reject {
-        Reject { status, why: why.into(), retry_after: None, warning: None, q850: None, code: Code::FINE }
+        Reject {
+            status,
+            why: why.into(),
+            retry_after: None,
+            warning: None,
+            q850: None,
+            code: Code::FINE,
+        }
     }
 
     /// Adds Retry-After, in seconds.

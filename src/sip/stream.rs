@@ -13,12 +13,14 @@ pub enum Frame {
     Pong,
 }
 
-/// Collects bytes until a message is whole. Remembers how far it searched, so a slow drip costs no more.
+/// Collects bytes until a message is whole. Remembers how far it searched, so a slow drip costs no
+/// more.
 #[derive(Debug, Default)]
 pub struct Framer {
     buf: Vec<u8>,
     searched: usize,
-    /// Length of the message under way, once its head was read: a dripped body is not read again and again.
+    /// Length of the message under way, once its head was read: a dripped body is not read again
+    /// and again.
     needed: usize,
 }
 
@@ -56,7 +58,10 @@ impl Framer {
         }
         let Some(end) = head_end(&self.buf, self.searched) else {
             if self.buf.len() > MAX_MESSAGE {
-                return Err((ParseError::status("head longer than 65535 bytes", MAX_MESSAGE, 513), None));
+                return Err((
+                    ParseError::status("head longer than 65535 bytes", MAX_MESSAGE, 513),
+                    None,
+                ));
             }
             self.searched = self.buf.len().saturating_sub(3);
             return Ok(None);
@@ -101,7 +106,9 @@ mod tests {
             framer.push(&[b]);
             while let Some(frame) = framer.next_frame().expect("sound stream") {
                 seen.push(match frame {
-                    Frame::Message(m) => format!("{m} {:?}", std::str::from_utf8(m.body()).unwrap()),
+                    Frame::Message(m) => {
+                        format!("{m} {:?}", std::str::from_utf8(m.body()).unwrap())
+                    }
                     other => format!("{other:?}"),
                 });
             }
@@ -124,7 +131,10 @@ mod tests {
     fn hostile_lengths_never_smuggle() {
         for length in ["-1", "4294967328", "18446744073709551617", "0x10", "4, 4", " ", "1e1"] {
             let mut framer = Framer::default();
-            framer.push(format!("OPTIONS sip:a@b SIP/2.0\r\nContent-Length: {length}\r\n\r\nabcd").as_bytes());
+            framer.push(
+                format!("OPTIONS sip:a@b SIP/2.0\r\nContent-Length: {length}\r\n\r\nabcd")
+                    .as_bytes(),
+            );
             assert!(framer.next_frame().is_err(), "{length}");
         }
     }

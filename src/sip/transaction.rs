@@ -8,10 +8,10 @@ pub mod invite_client;
 pub mod invite_server;
 pub mod server;
 
-use crate::ids::IdMap;
 use super::header::Via;
 use super::message::Message;
 use super::status::Method;
+use crate::ids::IdMap;
 use crate::timers::Timers;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -44,7 +44,8 @@ pub enum Hop {
     Udp(SocketAddr),
     /// A TCP connection to be opened, or reused, to this address.
     Tcp(SocketAddr),
-    /// A TLS connection, likewise; its certificate must be this trunk's (by its place in the configuration).
+    /// A TLS connection, likewise; its certificate must be this trunk's (by its place in the
+    /// configuration).
     Tls(SocketAddr, TrunkNumber),
 }
 
@@ -97,8 +98,19 @@ pub enum Timer {
 }
 
 const TIMERS: [Timer; 13] = [
-    Timer::A, Timer::B, Timer::C, Timer::D, Timer::E, Timer::F, Timer::G, Timer::H, Timer::I, Timer::J, Timer::K,
-    Timer::L, Timer::M,
+    Timer::A,
+    Timer::B,
+    Timer::C,
+    Timer::D,
+    Timer::E,
+    Timer::F,
+    Timer::G,
+    Timer::H,
+    Timer::I,
+    Timer::J,
+    Timer::K,
+    Timer::L,
+    Timer::M,
 ];
 
 /// What a machine asks of the layer.
@@ -170,19 +182,30 @@ pub struct Transactions {
     keys: HashMap<Arc<str>, u64>,
     timers: Timers<(u64, Timer)>,
     next: u64,
-    /// Messages sent once more because nothing came, by transport; kept by the user of this layer, who knows it.
+    /// Messages sent once more because nothing came, by transport; kept by the user of this layer,
+    /// who knows it.
     pub repeated: [u64; 4],
 }
 
 impl Transactions {
     /// Starts a client transaction; `bytes` is the whole request and its top branch is `branch`.
     pub fn request(
-        &mut self, now: Instant, method: Method, branch: &str, hop: Hop, bytes: Bytes, out: &mut Vec<Transmit>,
+        &mut self,
+        now: Instant,
+        method: Method,
+        branch: &str,
+        hop: Hop,
+        bytes: Bytes,
+        out: &mut Vec<Transmit>,
     ) -> ClientId {
         let reliable = hop.is_reliable();
         let mut effects = Vec::new();
         let machine = match method {
-            Method::Invite => Machine::InviteClient(invite_client::InviteClient::start(bytes, reliable, &mut effects)),
+            Method::Invite => Machine::InviteClient(invite_client::InviteClient::start(
+                bytes,
+                reliable,
+                &mut effects,
+            )),
             _ => Machine::Client(client::Client::start(bytes, reliable, &mut effects)),
         };
         let key = ["c", branch, " ", method.as_str()].concat();
@@ -199,12 +222,22 @@ impl Transactions {
         id
     }
 
-    /// Sends a response through a server transaction. A 2xx to INVITE may be passed again and again.
-    pub fn respond(&mut self, now: Instant, id: ServerId, status: u16, bytes: Bytes, out: &mut Vec<Transmit>) {
+    /// Sends a response through a server transaction. A 2xx to INVITE may be passed again and
+    /// again.
+    pub fn respond(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        status: u16,
+        bytes: Bytes,
+        out: &mut Vec<Transmit>,
+    ) {
         let Some(entry) = self.entries.get_mut(&id.0) else { return };
         let (reliable, mut effects) = (entry.hop.is_reliable(), Vec::new());
         match &mut entry.machine {
-            Machine::InviteServer(machine) => machine.respond(status, bytes, reliable, &mut effects),
+            Machine::InviteServer(machine) => {
+                machine.respond(status, bytes, reliable, &mut effects)
+            }
             Machine::Server(machine) => machine.respond(status, bytes, reliable, &mut effects),
             Machine::InviteClient(_) | Machine::Client(_) => {}
         }
@@ -222,7 +255,12 @@ impl Transactions {
 
     /// Takes a message from the wire.
     pub fn receive(
-        &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        message: Message,
+        out: &mut Vec<Transmit>,
+        events: &mut Vec<Event>,
     ) {
         if message.is_request() {
             self.receive_request(now, hop, message, out, events);
@@ -232,11 +270,22 @@ impl Transactions {
     }
 
     fn receive_response(
-        &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        message: Message,
+        out: &mut Vec<Transmit>,
+        events: &mut Vec<Event>,
     ) {
         let via = message.via();
         // RFC 3261 §17.1.3: branch of the top Via and method of the CSeq.
-        let key = ["c", via.as_ref().and_then(Via::branch).unwrap_or_default(), " ", message.method().as_str()].concat();
+        let key = [
+            "c",
+            via.as_ref().and_then(Via::branch).unwrap_or_default(),
+            " ",
+            message.method().as_str(),
+        ]
+        .concat();
         let Some(&id) = self.keys.get(key.as_str()) else {
             events.push(Event::Stray { hop, message });
             return;
@@ -252,7 +301,12 @@ impl Transactions {
     }
 
     fn receive_request(
-        &mut self, now: Instant, hop: Hop, message: Message, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        message: Message,
+        out: &mut Vec<Transmit>,
+        events: &mut Vec<Event>,
     ) {
         let method = message.method();
         let key = key_of(&message);
@@ -278,7 +332,9 @@ impl Transactions {
         if self.entries.len() >= MAX_TRANSACTIONS {
             return;
         }
-        let target = (method == Method::Cancel).then(|| self.keys.get(server_key(&message, "INVITE").as_str())).flatten();
+        let target = (method == Method::Cancel)
+            .then(|| self.keys.get(server_key(&message, "INVITE").as_str()))
+            .flatten();
         let target = target.copied().map(ServerId);
         let machine = match method {
             Method::Invite => Machine::InviteServer(invite_server::InviteServer::start()),
@@ -293,9 +349,11 @@ impl Transactions {
         self.keys.contains_key(&key_of(message))
     }
 
-    /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones end.
+    /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones
+    /// end.
     pub fn hop_failed(&mut self, hop: Hop, events: &mut Vec<Event>) {
-        let dead: Vec<u64> = self.entries.iter().filter(|(_, e)| e.hop == hop).map(|(id, _)| *id).collect();
+        let dead: Vec<u64> =
+            self.entries.iter().filter(|(_, e)| e.hop == hop).map(|(id, _)| *id).collect();
         for id in dead {
             let pending = match &self.entries[&id].machine {
                 Machine::InviteClient(m) => m.is_pending(),
@@ -316,7 +374,11 @@ impl Transactions {
 
     /// CANCEL was sent for this INVITE: its final response is awaited for 64*T1, no longer (§9.1).
     pub fn cancelled(&mut self, now: Instant, id: ClientId) {
-        let Some(Machine::InviteClient(machine)) = self.entries.get_mut(&id.0).map(|e| &mut e.machine) else { return };
+        let Some(Machine::InviteClient(machine)) =
+            self.entries.get_mut(&id.0).map(|e| &mut e.machine)
+        else {
+            return;
+        };
         let mut effects = Vec::new();
         machine.cancel(&mut effects);
         self.apply(now, id.0, effects, &mut Vec::new(), &mut Vec::new());
@@ -338,7 +400,12 @@ impl Transactions {
     }
 
     fn apply(
-        &mut self, now: Instant, id: u64, effects: Vec<Effect>, out: &mut Vec<Transmit>, events: &mut Vec<Event>,
+        &mut self,
+        now: Instant,
+        id: u64,
+        effects: Vec<Effect>,
+        out: &mut Vec<Transmit>,
+        events: &mut Vec<Event>,
     ) {
         for effect in effects {
             match effect {
@@ -354,7 +421,9 @@ impl Transactions {
                     }
                 }
                 Effect::Clear(timer) => self.timers.clear(&(id, timer)),
-                Effect::Deliver(message) => events.push(Event::Response { id: ClientId(id), message }),
+                Effect::Deliver(message) => {
+                    events.push(Event::Response { id: ClientId(id), message })
+                }
                 Effect::TimedOut => events.push(Event::Timeout { id: ClientId(id) }),
                 Effect::Done => self.remove(id, events),
             }
@@ -385,7 +454,10 @@ impl Transactions {
             Machine::InviteServer(m) => format!("{m:?}"),
             Machine::Server(m) => format!("{m:?}"),
         };
-        self.entries.values().map(|e| format!("{} by {}: {}", e.key, e.hop, kind(&e.machine))).collect()
+        self.entries
+            .values()
+            .map(|e| format!("{} by {}: {}", e.key, e.hop, kind(&e.machine)))
+            .collect()
     }
 
     /// How many transactions live.
@@ -414,11 +486,18 @@ fn server_key(message: &Message, method: &str) -> String {
             ["s", branch, " ", &via.host.to_ascii_lowercase(), ":", &port, " ", method].concat()
         }
         _ => {
-            let tag = |a: Option<super::header::NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or_default().to_owned();
+            let tag = |a: Option<super::header::NameAddr<'_>>| {
+                a.and_then(|a| a.tag()).unwrap_or_default().to_owned()
+            };
             let cseq = message.cseq().map_or(0, |c| c.number);
             let via = message.values(super::HeaderName::Via).next().unwrap_or_default();
             // The To tag is left out: an ACK carries ours, the INVITE none.
-            format!("o{} {} {} {cseq} {via} {method}", message.request_uri(), tag(message.from()), message.call_id())
+            format!(
+                "o{} {} {} {cseq} {via} {method}",
+                message.request_uri(),
+                tag(message.from()),
+                message.call_id()
+            )
         }
     }
 }

@@ -31,7 +31,9 @@ pub enum Transport {
 impl Transport {
     /// The transport a URI's parameter names.
     pub fn from_param(text: &str) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().find(|t| t.as_str().eq_ignore_ascii_case(text))
+        [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .into_iter()
+            .find(|t| t.as_str().eq_ignore_ascii_case(text))
     }
 
     /// Its name in a URI.
@@ -79,7 +81,9 @@ impl<'a> Uri<'a> {
         }
         let (scheme_text, rest) = cut(text, b':').ok_or(err("URI has no scheme"))?;
         let sound = scheme_text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme_text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+            && scheme_text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
         if !sound {
             return Err(err("URI scheme is malformed"));
         }
@@ -97,11 +101,25 @@ impl<'a> Uri<'a> {
                     return Err(err("tel URI has no number"));
                 }
                 let params = Params::parse(params)?;
-                Ok(Uri { text, scheme, user: Some(number), host: "", port: None, params, headers: None })
+                Ok(Uri {
+                    text,
+                    scheme,
+                    user: Some(number),
+                    host: "",
+                    port: None,
+                    params,
+                    headers: None,
+                })
             }
-            Scheme::Other => {
-                Ok(Uri { text, scheme, user: None, host: rest, port: None, params: Params(""), headers: None })
-            }
+            Scheme::Other => Ok(Uri {
+                text,
+                scheme,
+                user: None,
+                host: rest,
+                port: None,
+                params: Params(""),
+                headers: None,
+            }),
         }
     }
 
@@ -277,10 +295,12 @@ impl<'a> Params<'a> {
     /// Name and value pairs; a quoted value is returned without its quotes.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         let text = self.0;
-        split_outside_quotes(text, b';').map(str::trim_ascii).filter(|p| !p.is_empty()).map(|piece| match cut(piece, b'=') {
-            Some((name, value)) => (name.trim_ascii(), Some(unquote(value.trim_ascii()))),
-            None => (piece, None),
-        })
+        split_outside_quotes(text, b';').map(str::trim_ascii).filter(|p| !p.is_empty()).map(
+            |piece| match cut(piece, b'=') {
+                Some((name, value)) => (name.trim_ascii(), Some(unquote(value.trim_ascii()))),
+                None => (piece, None),
+            },
+        )
     }
 
     /// The value of `name` (empty for a flag), any case.

@@ -16,7 +16,8 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// As the system's configuration says; where it cannot be read, every question fails with that reason.
+    /// As the system's configuration says; where it cannot be read, every question fails with that
+    /// reason.
     pub fn new() -> Dns {
         let build = || {
             let mut builder = TokioResolver::builder_tokio().ok()?;
@@ -42,14 +43,21 @@ impl Dns {
     }
 
     async fn look_up(&self, query: &Query) -> Answer {
-        let Some(resolver) = &self.resolver else { return Err("the system names no DNS server (/etc/resolv.conf)".into()) };
+        let Some(resolver) = &self.resolver else {
+            return Err("the system names no DNS server (/etc/resolv.conf)".into());
+        };
         // A trailing dot: the name as it is, no search list.
         let full = format!("{}.", query.name().trim_end_matches('.'));
         match query {
             Query::Address(name) => self.addresses(name, &full).await,
             Query::Srv(_) => {
                 let (found, ttl) = records(resolver, &full, RecordType::SRV, |data| match data {
-                    RData::SRV(srv) => Some(Srv { priority: srv.priority, weight: srv.weight, port: srv.port, target: srv.target.to_string() }),
+                    RData::SRV(srv) => Some(Srv {
+                        priority: srv.priority,
+                        weight: srv.weight,
+                        port: srv.port,
+                        target: srv.target.to_string(),
+                    }),
                     _ => None,
                 })
                 .await?;
@@ -75,7 +83,9 @@ impl Dns {
 
     /// A and AAAA, both; a short name (`pbx`) goes by the hosts file and search list.
     async fn addresses(&self, name: &str, full: &str) -> Answer {
-        let Some(resolver) = &self.resolver else { return Err(format!("{name} cannot be resolved")) };
+        let Some(resolver) = &self.resolver else {
+            return Err(format!("{name} cannot be resolved"));
+        };
         let asked = if name.contains('.') { full } else { name };
         match resolver.lookup_ip(asked).await {
             Ok(found) => {
@@ -94,7 +104,12 @@ impl Default for Dns {
 }
 
 /// The records of one kind and their shortest TTL; none where there are none.
-async fn records<T>(resolver: &TokioResolver, name: &str, kind: RecordType, read: impl Fn(&RData) -> Option<T>) -> Result<(Vec<T>, u32), String> {
+async fn records<T>(
+    resolver: &TokioResolver,
+    name: &str,
+    kind: RecordType,
+    read: impl Fn(&RData) -> Option<T>,
+) -> Result<(Vec<T>, u32), String> {
     match resolver.lookup(name, kind).await {
         Ok(found) => {
             let ttl = found.answers().iter().map(|r| r.ttl).min().unwrap_or(60);

@@ -1,6 +1,8 @@
-//! HEP3 to Homer: every SIP message as it is sent and received, decoded from WebSockets and TLS, secrets masked.
+//! HEP3 to Homer: every SIP message as it is sent and received, decoded from WebSockets and TLS,
+//! secrets masked.
 //!
-//! One datagram a message, never waited for: a collector that is gone costs nothing and loses copies only.
+//! One datagram a message, never waited for: a collector that is gone costs nothing and loses
+//! copies only.
 
 use crate::journal::WallClock;
 use crate::recorder::mask::{readable, readable_message, wire};
@@ -27,7 +29,11 @@ impl Hep {
     /// # Errors
     /// No socket, or no way there.
     pub fn new(collector: SocketAddr, own: SocketAddr, clock: WallClock) -> io::Result<Hep> {
-        let any: SocketAddr = if collector.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+        let any: SocketAddr = if collector.is_ipv4() {
+            ([0, 0, 0, 0], 0).into()
+        } else {
+            (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+        };
         let socket = UdpSocket::bind(any)?;
         socket.connect(collector)?;
         socket.set_nonblocking(true)?;
@@ -42,14 +48,21 @@ impl Hep {
     /// A message went out.
     pub fn sent(&self, now: Instant, to: SocketAddr, bytes: &[u8]) {
         let text = wire(&readable(bytes));
-        let call_id = text.lines().find_map(|l| l.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned();
+        let call_id =
+            text.lines().find_map(|l| l.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned();
         self.copy(now, self.own, to, &call_id, &text);
     }
 
     fn copy(&self, now: Instant, from: SocketAddr, to: SocketAddr, call_id: &str, text: &str) {
         if text.len() <= LONGEST {
             let since = self.clock.since_epoch(now);
-            let _ = self.socket.send(&packet(from, to, (since.as_secs() as u32, since.subsec_micros()), call_id, text));
+            let _ = self.socket.send(&packet(
+                from,
+                to,
+                (since.as_secs() as u32, since.subsec_micros()),
+                call_id,
+                text,
+            ));
         }
     }
 }
@@ -62,7 +75,13 @@ fn chunk(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// One HEP3 packet (draft of the HEP/EEP specification, rev. 36).
-fn packet(from: SocketAddr, to: SocketAddr, time: (u32, u32), call_id: &str, text: &str) -> Vec<u8> {
+fn packet(
+    from: SocketAddr,
+    to: SocketAddr,
+    time: (u32, u32),
+    call_id: &str,
+    text: &str,
+) -> Vec<u8> {
     let mut out = b"HEP3\0\0".to_vec();
     let (source, target) = (from.ip().to_canonical(), to.ip().to_canonical());
     let v4 = source.is_ipv4() && target.is_ipv4();
@@ -94,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_packet_is_what_the_specification_draws() {
-        let (from, to) = (SocketAddr::from(([192, 0, 2, 1], 5060)), SocketAddr::from(([192, 0, 2, 2], 5080)));
+        let (from, to) =
+            (SocketAddr::from(([192, 0, 2, 1], 5060)), SocketAddr::from(([192, 0, 2, 2], 5080)));
         let packet = packet(from, to, (1, 2), "id", "BYE");
         assert_eq!(&packet[..6], [b'H', b'E', b'P', b'3', 0, packet.len() as u8]);
         let mut chunks = Vec::new();
@@ -105,8 +125,18 @@ mod tests {
             rest = &rest[length..];
         }
         let expected: [(u8, &[u8]); 12] = [
-            (1, &[2]), (2, &[17]), (3, &[192, 0, 2, 1]), (4, &[192, 0, 2, 2]), (7, &[0x13, 0xc4]), (8, &[0x13, 0xd8]),
-            (9, &[0, 0, 0, 1]), (10, &[0, 0, 0, 2]), (11, &[1]), (12, &[0, 0, 7, 0xea]), (17, b"id"), (15, b"BYE"),
+            (1, &[2]),
+            (2, &[17]),
+            (3, &[192, 0, 2, 1]),
+            (4, &[192, 0, 2, 2]),
+            (7, &[0x13, 0xc4]),
+            (8, &[0x13, 0xd8]),
+            (9, &[0, 0, 0, 1]),
+            (10, &[0, 0, 0, 2]),
+            (11, &[1]),
+            (12, &[0, 0, 7, 0xea]),
+            (17, b"id"),
+            (15, b"BYE"),
         ];
         assert_eq!(chunks, expected.map(|(kind, value)| (kind, value.to_vec())));
     }

@@ -1,4 +1,5 @@
-//! SIP over TCP and TLS: accepted connections are flows, opened ones are named by their address (RFC 3261 §18).
+//! SIP over TCP and TLS: accepted connections are flows, opened ones are named by their address
+//! (RFC 3261 §18).
 
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
 use crate::errors::Code;
@@ -25,7 +26,8 @@ const IDLE: Duration = Duration::from_secs(900);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Sent data that is not acknowledged for this long ends a connection: its peer is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
-/// Accepted connections at once; where trunks may register from anywhere, strangers hold one for 30 s.
+/// Accepted connections at once; where trunks may register from anywhere, strangers hold one for 30
+/// s.
 const MAX_CONNECTIONS: usize = 4_096;
 /// Handshakes of accepted TLS connections at once.
 const MAX_HANDSHAKES: usize = 64;
@@ -51,7 +53,9 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox
         let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {
             let _seat = seat;
-            let Some(tls) = tls else { return accepted(stream, FlowKind::Tcp, remote, &inbox).await };
+            let Some(tls) = tls else {
+                return accepted(stream, FlowKind::Tcp, remote, &inbox).await;
+            };
             let permit = handshakes.acquire().await;
             let accepting = timeout(CONNECT, tls.accept(stream)).await;
             drop(permit);
@@ -64,7 +68,12 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox
     }
 }
 
-async fn accepted<S: AsyncRead + AsyncWrite + Unpin>(stream: S, kind: FlowKind, remote: SocketAddr, inbox: &Inbox) {
+async fn accepted<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    kind: FlowKind,
+    remote: SocketAddr,
+    inbox: &Inbox,
+) {
     let flow = inbox.flow();
     let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
     if !inbox.give(Arrival::Flow { flow, kind, remote, send }).await {
@@ -83,7 +92,13 @@ pub struct Secure {
 }
 
 /// Opens the connection of `hop`; what waits in `outbox` is sent once it stands.
-pub fn connect(hop: Hop, to: SocketAddr, secure: Option<Secure>, outbox: mpsc::Receiver<Bytes>, inbox: Inbox) {
+pub fn connect(
+    hop: Hop,
+    to: SocketAddr,
+    secure: Option<Secure>,
+    outbox: mpsc::Receiver<Bytes>,
+    inbox: Inbox,
+) {
     tokio::spawn(async move {
         let opened = timeout(CONNECT, async {
             let stream = TcpStream::connect(to).await?;
@@ -95,14 +110,19 @@ pub fn connect(hop: Hop, to: SocketAddr, secure: Option<Secure>, outbox: mpsc::R
                 run(stream, hop, to, outbox, &inbox).await;
                 None
             }
-            (Ok(Ok(stream)), Some(secure)) => match timeout(CONNECT, secure.connector.connect(secure.name.clone(), stream)).await {
-                Ok(Ok(stream)) => {
-                    run(stream, hop, to, outbox, &inbox).await;
-                    None
+            (Ok(Ok(stream)), Some(secure)) => {
+                match timeout(CONNECT, secure.connector.connect(secure.name.clone(), stream)).await
+                {
+                    Ok(Ok(stream)) => {
+                        run(stream, hop, to, outbox, &inbox).await;
+                        None
+                    }
+                    Ok(Err(e)) => Some((Code::CERTIFICATE, format!("TLS with {to} failed: {e}"))),
+                    Err(_) => {
+                        Some((Code::UNREACHABLE, format!("TLS with {to} was not done within 5 s")))
+                    }
                 }
-                Ok(Err(e)) => Some((Code::CERTIFICATE, format!("TLS with {to} failed: {e}"))),
-                Err(_) => Some((Code::UNREACHABLE, format!("TLS with {to} was not done within 5 s"))),
-            },
+            }
             (Ok(Err(e)), _) => Some((Code::UNREACHABLE, format!("no connection to {to}: {e}"))),
             (Err(_), _) => Some((Code::UNREACHABLE, format!("no connection to {to} within 5 s"))),
         };
@@ -115,7 +135,13 @@ pub fn connect(hop: Hop, to: SocketAddr, secure: Option<Secure>, outbox: mpsc::R
     });
 }
 
-async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, hop: Hop, remote: SocketAddr, mut outbox: mpsc::Receiver<Bytes>, inbox: &Inbox) {
+async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    hop: Hop,
+    remote: SocketAddr,
+    mut outbox: mpsc::Receiver<Bytes>,
+    inbox: &Inbox,
+) {
     let (mut read, mut write) = tokio::io::split(stream);
     let mut framer = Framer::default();
     let mut buf = vec![0u8; 8_192];
@@ -145,7 +171,13 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, hop: Hop, remote: Soc
                         return;
                     }
                 }
-                Ok(Some(Frame::Ping)) => drop(timeout(WRITE_STALL, async { write.write_all(b"\r\n").await?; write.flush().await }).await),
+                Ok(Some(Frame::Ping)) => drop(
+                    timeout(WRITE_STALL, async {
+                        write.write_all(b"\r\n").await?;
+                        write.flush().await
+                    })
+                    .await,
+                ),
                 Ok(Some(Frame::Pong)) => {}
                 Ok(None) => break,
                 Err((why, head)) => {
@@ -153,7 +185,11 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, hop: Hop, remote: Soc
                     if let Some(head) = head.filter(|h| h.is_request() && h.via().is_some()) {
                         let reject = crate::sip::Reject::new(why.status, why.to_string());
                         let response = Writer::refusal(&head, &reject, "framing", "webtrunk").end();
-                        let _ = timeout(WRITE_STALL, async { write.write_all(&response).await?; write.flush().await }).await;
+                        let _ = timeout(WRITE_STALL, async {
+                            write.write_all(&response).await?;
+                            write.flush().await
+                        })
+                        .await;
                     }
                     inbox.give(Arrival::Malformed { remote, why }).await;
                     return;

@@ -14,7 +14,11 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// Files that cannot be read or do not fit together.
-pub fn acceptor(tls: &WebTls, domain: &str, ips: &[IpAddr]) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
+pub fn acceptor(
+    tls: &WebTls,
+    domain: &str,
+    ips: &[IpAddr],
+) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
     let (chain, key) = match tls {
         WebTls::Off => return Ok(None),
         WebTls::Files { cert, key } => (read_chain(cert)?, read_key(key)?),
@@ -42,7 +46,8 @@ pub fn ends(tls: &WebTls) -> Option<u64> {
 }
 
 fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).with_context(|| path.display().to_string())?.collect();
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).with_context(|| path.display().to_string())?.collect();
     chain.map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
@@ -54,15 +59,22 @@ fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
 ///
 /// # Errors
 /// Files that cannot be read or do not fit together.
-pub fn sip_acceptor(cert: &Path, key: &Path, client_ca: Option<&Path>) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
+pub fn sip_acceptor(
+    cert: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
     let builder = match client_ca {
         None => ServerConfig::builder().with_no_client_auth(),
         Some(ca) => {
-            let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots(Some(ca))?)).build();
+            let verifier =
+                rustls::server::WebPkiClientVerifier::builder(Arc::new(roots(Some(ca))?)).build();
             ServerConfig::builder().with_client_cert_verifier(verifier.context("sip.client_ca")?)
         }
     };
-    let config = builder.with_single_cert(read_chain(cert)?, read_key(key)?).context("certificate and key do not fit together")?;
+    let config = builder
+        .with_single_cert(read_chain(cert)?, read_key(key)?)
+        .context("certificate and key do not fit together")?;
     Ok(tokio_rustls::TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -75,7 +87,9 @@ fn roots(ca: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
                 roots.add(certificate).with_context(|| ca.display().to_string())?;
             }
         }
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        None => {
+            drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs))
+        }
     }
     Ok(roots)
 }
@@ -84,20 +98,34 @@ fn roots(ca: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
 ///
 /// # Errors
 /// Files that cannot be read, a name that is none.
-pub fn for_trunk(settings: &crate::config::TrunkTls, host: &str) -> anyhow::Result<super::tcp::Secure> {
-    let verifier = super::sip_certificate::SipVerifier::new(roots(settings.ca.as_deref())?).context("no certificate authority is known")?;
-    let builder = rustls::ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+pub fn for_trunk(
+    settings: &crate::config::TrunkTls,
+    host: &str,
+) -> anyhow::Result<super::tcp::Secure> {
+    let verifier = super::sip_certificate::SipVerifier::new(roots(settings.ca.as_deref())?)
+        .context("no certificate authority is known")?;
+    let builder = rustls::ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let config = match &settings.cert {
         None => builder.with_no_client_auth(),
-        Some((cert, key)) => builder.with_client_auth_cert(read_chain(cert)?, read_key(key)?).context("client certificate and key do not fit together")?,
+        Some((cert, key)) => builder
+            .with_client_auth_cert(read_chain(cert)?, read_key(key)?)
+            .context("client certificate and key do not fit together")?,
     };
     let name = settings.name.clone().unwrap_or_else(|| host.to_owned());
-    let name = rustls::pki_types::ServerName::try_from(name.clone()).with_context(|| format!("{name:?} is no name a certificate can have"))?;
+    let name = rustls::pki_types::ServerName::try_from(name.clone())
+        .with_context(|| format!("{name:?} is no name a certificate can have"))?;
     Ok(super::tcp::Secure { connector: tokio_rustls::TlsConnector::from(Arc::new(config)), name })
 }
 
-/// A leaf for `domain` and `ips`, signed by a CA kept in `folder`; import its `ca.pem` into the browser.
-fn local(folder: &Path, domain: &str, ips: &[IpAddr]) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+/// A leaf for `domain` and `ips`, signed by a CA kept in `folder`; import its `ca.pem` into the
+/// browser.
+fn local(
+    folder: &Path,
+    domain: &str,
+    ips: &[IpAddr],
+) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let (ca_file, key_file) = (folder.join("ca.pem"), folder.join("ca.key"));
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -125,7 +153,12 @@ fn local(folder: &Path, domain: &str, ips: &[IpAddr]) -> anyhow::Result<(Vec<Cer
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! SIP over UDP (RFC 3261 §18): one socket, one datagram a message.
 //!
-//! The core's own task reads it: a datagram is answered in the turn that brought it, with no other thread woken.
+//! The core's own task reads it: a datagram is answered in the turn that brought it, with no other
+//! thread woken.
 
 use super::Arrival;
 use crate::datagrams::{BATCH, Inbound};
@@ -13,7 +14,8 @@ use std::net::SocketAddr;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Takes up to a batch of datagrams; how many there were. With fewer, the socket is empty, and `readable` waits again.
+/// Takes up to a batch of datagrams; how many there were. With fewer, the socket is empty, and
+/// `readable` waits again.
 pub fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
     let mut count = 0;
     // The runtime forgets that the socket was readable where the attempt says that it would block.
@@ -24,13 +26,18 @@ pub fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
     count
 }
 
-/// What a datagram is. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send) are nothing.
+/// What a datagram is. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send) are
+/// nothing.
 pub fn arrival(datagram: &[u8], remote: SocketAddr) -> Option<Arrival> {
     if datagram.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return None;
     }
     Some(match Message::parse(datagram.to_vec(), Framing::Datagram) {
-        Ok(message) => Arrival::Input(Input::Received { hop: Hop::Udp(remote), remote, message: message.with_source(remote) }),
+        Ok(message) => Arrival::Input(Input::Received {
+            hop: Hop::Udp(remote),
+            remote,
+            message: message.with_source(remote),
+        }),
         Err(why) => Arrival::Malformed { remote, why },
     })
 }

@@ -1,4 +1,5 @@
-//! SIP over WebSocket (RFC 7118): one message a frame, keep-alives answered here, never by the core.
+//! SIP over WebSocket (RFC 7118): one message a frame, keep-alives answered here, never by the
+//! core.
 
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
 use crate::gateway::{FlowKind, Input};
@@ -44,7 +45,11 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, remote: SocketA
 }
 
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    mut socket: WebSocketStream<S>, flow: Flow, remote: SocketAddr, mut outbox: mpsc::Receiver<Bytes>, inbox: &Inbox,
+    mut socket: WebSocketStream<S>,
+    flow: Flow,
+    remote: SocketAddr,
+    mut outbox: mpsc::Receiver<Bytes>,
+    inbox: &Inbox,
 ) {
     let mut ping = interval_at(Instant::now() + PING, PING);
     let mut heard = Instant::now();

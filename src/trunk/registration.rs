@@ -53,15 +53,31 @@ pub enum Next {
     Nothing,
     /// Send again at once: with credentials, or a longer time.
     Again,
-    Registered { expires: u32, first: bool },
-    Failed { why: String, again_in: Duration },
+    Registered {
+        expires: u32,
+        first: bool,
+    },
+    Failed {
+        why: String,
+        again_in: Duration,
+    },
 }
 
 impl Registration {
     /// Due at once.
     pub fn new(now: Instant, registrar: TrunkUri, expires: u32) -> Registration {
         let answering = Answering::default();
-        Registration { registrar, state: State::Idle, expires, next: Some(now), failures: 0, call_id: String::new(), cseq: 0, answering, service_route: Vec::new() }
+        Registration {
+            registrar,
+            state: State::Idle,
+            expires,
+            next: Some(now),
+            failures: 0,
+            call_id: String::new(),
+            cseq: 0,
+            answering,
+            service_route: Vec::new(),
+        }
     }
 
     /// Whether it must be sent now; said once.
@@ -88,14 +104,27 @@ impl Registration {
     }
 
     /// The registrar answered. `contact` is what we registered; `chance` (0 to 255) is the jitter.
-    pub fn answered(&mut self, now: Instant, response: &Message, contact: &str, chance: u8) -> Next {
+    pub fn answered(
+        &mut self,
+        now: Instant,
+        response: &Message,
+        contact: &str,
+        chance: u8,
+    ) -> Next {
         match response.status() {
             100..=199 => Next::Nothing,
             200..=299 => self.registered(now, response, contact, chance),
             401 | 407 if self.answering.take(response) => Next::Again,
-            401 | 403 | 407 => self.fail(now, format!("{} refuses our credentials ({})", self.registrar.host, response.status()), REFUSED),
+            401 | 403 | 407 => self.fail(
+                now,
+                format!("{} refuses our credentials ({})", self.registrar.host, response.status()),
+                REFUSED,
+            ),
             423 => {
-                let longer = response.header(HeaderName::MinExpires).and_then(delta_seconds).filter(|m| *m > self.expires && *m <= 86_400);
+                let longer = response
+                    .header(HeaderName::MinExpires)
+                    .and_then(delta_seconds)
+                    .filter(|m| *m > self.expires && *m <= 86_400);
                 match longer {
                     Some(longer) => {
                         self.expires = longer;
@@ -105,8 +134,12 @@ impl Registration {
                 }
             }
             status => {
-                let asked = response.header(HeaderName::RetryAfter).and_then(delta_seconds).map(|s| Duration::from_secs(u64::from(s.min(3_600))));
-                let why = format!("{} said {status} {}", self.registrar.host, response.reason_phrase());
+                let asked = response
+                    .header(HeaderName::RetryAfter)
+                    .and_then(delta_seconds)
+                    .map(|s| Duration::from_secs(u64::from(s.min(3_600))));
+                let why =
+                    format!("{} said {status} {}", self.registrar.host, response.reason_phrase());
                 match asked {
                     Some(asked) => self.fail(now, why, asked.max(Duration::from_secs(1))),
                     None => self.failed(now, why, chance),
@@ -119,7 +152,8 @@ impl Registration {
     pub fn failed(&mut self, now: Instant, why: String, chance: u8) -> Next {
         let longest = (BACK_OFF * 2u32.saturating_pow(self.failures.min(8))).min(LONGEST_BACK_OFF);
         self.failures += 1;
-        // RFC 5626 §4.5: between half and the whole of it, so that a fleet does not come back together.
+        // RFC 5626 §4.5: between half and the whole of it, so that a fleet does not come back
+        // together.
         self.fail(now, why, longest / 2 + longest / 2 * u32::from(chance) / 255)
     }
 
@@ -133,20 +167,30 @@ impl Registration {
 
     fn registered(&mut self, now: Instant, response: &Message, contact: &str, chance: u8) -> Next {
         let ours = |value: &&str| match (NameAddr::parse(value), Uri::parse(contact)) {
-            (Ok(said), Ok(ours)) => said.uri.user == ours.user && said.uri.host.eq_ignore_ascii_case(ours.host) && said.uri.port == ours.port,
+            (Ok(said), Ok(ours)) => {
+                said.uri.user == ours.user
+                    && said.uri.host.eq_ignore_ascii_case(ours.host)
+                    && said.uri.port == ours.port
+            }
             _ => false,
         };
-        let own = response.values(HeaderName::Contact).find(ours).and_then(|v| NameAddr::parse(v).ok());
+        let own =
+            response.values(HeaderName::Contact).find(ours).and_then(|v| NameAddr::parse(v).ok());
         let granted = own.and_then(|c| c.params.get("expires").and_then(delta_seconds));
-        let granted = granted.or_else(|| response.header(HeaderName::Expires).and_then(delta_seconds)).unwrap_or(self.expires).max(10);
+        let granted = granted
+            .or_else(|| response.header(HeaderName::Expires).and_then(delta_seconds))
+            .unwrap_or(self.expires)
+            .max(10);
         let first = !matches!(self.state, State::Registered { .. });
         self.failures = 0;
         self.answering.accepted();
         self.state = State::Registered { until: now + Duration::from_secs(u64::from(granted)) };
-        self.service_route = response.values(HeaderName::ServiceRoute).take(8).map(str::to_owned).collect();
+        self.service_route =
+            response.values(HeaderName::ServiceRoute).take(8).map(str::to_owned).collect();
         // Between 80 and 90 % of the time, and never later than 5 s before its end.
         let after = granted * 8 / 10 + granted / 10 * u32::from(chance) / 255;
-        self.next = Some(now + Duration::from_secs(u64::from(after.min(granted.saturating_sub(5)).max(5))));
+        self.next =
+            Some(now + Duration::from_secs(u64::from(after.min(granted.saturating_sub(5)).max(5))));
         Next::Registered { expires: granted, first }
     }
 }

@@ -1,4 +1,5 @@
-//! The book, served at `/docs`: Markdown in the binary, made HTML when somebody reads it. No script.
+//! The book, served at `/docs`: Markdown in the binary, made HTML when somebody reads it. No
+//! script.
 
 use include_dir::{Dir, include_dir};
 use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd, html};
@@ -32,23 +33,41 @@ pub fn page(path: &str) -> Option<String> {
     Some(out)
 }
 
-/// The events of a page of `folder`, its links to other pages made ones of this server, its headings given anchors.
-/// In the table of contents the headings are one level down: the page has its own.
+/// The events of a page of `folder`, its links to other pages made ones of this server, its
+/// headings given anchors. In the table of contents the headings are one level down: the page has
+/// its own.
 fn linked<'a>(text: &'a str, folder: &str, contents: bool) -> Vec<Event<'a>> {
     let mut events: Vec<Event<'a>> = Parser::new_ext(text, Options::ENABLE_TABLES).collect();
     for at in 0..events.len() {
         // An anchor is made of the heading's words.
-        let words: Option<String> = matches!(events[at], Event::Start(Tag::Heading { .. })).then(|| {
-            let inside = events[at + 1..].iter().take_while(|e| !matches!(e, Event::End(TagEnd::Heading(_))));
-            inside.filter_map(|e| if let Event::Text(t) | Event::Code(t) = e { Some(t.as_ref()) } else { None }).collect()
-        });
+        let words: Option<String> =
+            matches!(events[at], Event::Start(Tag::Heading { .. })).then(|| {
+                let inside = events[at + 1..]
+                    .iter()
+                    .take_while(|e| !matches!(e, Event::End(TagEnd::Heading(_))));
+                inside
+                    .filter_map(|e| {
+                        if let Event::Text(t) | Event::Code(t) = e {
+                            Some(t.as_ref())
+                        } else {
+                            None
+                        }
+                    })
+                    .collect()
+            });
         match &mut events[at] {
-            Event::Start(Tag::Link { dest_url, .. }) if !dest_url.contains("://") && !dest_url.starts_with('#') => *dest_url = CowStr::from(address(folder, dest_url)),
+            Event::Start(Tag::Link { dest_url, .. })
+                if !dest_url.contains("://") && !dest_url.starts_with('#') =>
+            {
+                *dest_url = CowStr::from(address(folder, dest_url))
+            }
             Event::Start(Tag::Heading { level, id, .. }) => {
                 *id = words.map(|w| CowStr::from(anchor(&w)));
                 *level = if contents { pulldown_cmark::HeadingLevel::H2 } else { *level };
             }
-            Event::End(TagEnd::Heading(level)) if contents => *level = pulldown_cmark::HeadingLevel::H2,
+            Event::End(TagEnd::Heading(level)) if contents => {
+                *level = pulldown_cmark::HeadingLevel::H2
+            }
             _ => {}
         }
     }
@@ -58,15 +77,31 @@ fn linked<'a>(text: &'a str, folder: &str, contents: bool) -> Vec<Event<'a>> {
 /// Tables and blocks of code in a region that can be scrolled on its own.
 fn scrolled(event: Event<'_>) -> Vec<Event<'_>> {
     match event {
-        Event::Start(Tag::Table(_)) => vec![Event::Html("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table\">".into()), event],
+        Event::Start(Tag::Table(_)) => vec![
+            Event::Html(
+                "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table\">".into(),
+            ),
+            event,
+        ],
         Event::End(TagEnd::Table) => vec![event, Event::Html("</div>".into())],
         Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words))) if words.contains(' ') => {
             // A file: its name above it.
             let name = words.split_once(' ').map_or("", |(_, name)| name).replace(['<', '&'], "");
-            let region = format!("<p class=\"file\">{name}</p><div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{name}\">");
-            vec![Event::Html(region.into()), Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words)))]
+            let region = format!(
+                "<p class=\"file\">{name}</p><div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{name}\">"
+            );
+            vec![
+                Event::Html(region.into()),
+                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words))),
+            ]
         }
-        Event::Start(Tag::CodeBlock(_)) => vec![Event::Html("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Example\">".into()), event],
+        Event::Start(Tag::CodeBlock(_)) => vec![
+            Event::Html(
+                "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Example\">"
+                    .into(),
+            ),
+            event,
+        ],
         Event::End(TagEnd::CodeBlock) => vec![event, Event::Html("</div>".into())],
         other => vec![other],
     }
@@ -74,7 +109,9 @@ fn scrolled(event: Event<'_>) -> Vec<Event<'_>> {
 
 /// `how-to/../reference/config.md#user` as `/docs/reference/config#user`.
 fn address(folder: &str, link: &str) -> String {
-    let (file, fragment) = link.split_once('#').map_or((link, String::new()), |(f, fragment)| (f, format!("#{fragment}")));
+    let (file, fragment) = link
+        .split_once('#')
+        .map_or((link, String::new()), |(f, fragment)| (f, format!("#{fragment}")));
     let mut parts: Vec<&str> = folder.split('/').filter(|p| !p.is_empty()).collect();
     for part in file.split('/') {
         match part {
@@ -90,7 +127,8 @@ fn address(folder: &str, link: &str) -> String {
 
 fn anchor(words: &str) -> String {
     let kept = words.to_lowercase();
-    let kept: String = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect();
+    let kept: String =
+        kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect();
     kept.trim().replace(' ', "-")
 }
 
@@ -105,7 +143,9 @@ mod tests {
             assert!(page(link.split('#').next().unwrap_or_default()).is_some(), "{link}");
         }
         assert!(page("reference/config").expect("a page").contains("id=\"trunk\""), "anchors");
-        assert!(page("tutorial/five-minutes.html").expect("a page").contains("<title>Five minutes"));
+        assert!(
+            page("tutorial/five-minutes.html").expect("a page").contains("<title>Five minutes")
+        );
         for none in ["../../Cargo.toml", "SUMMARY", "book.toml", "nothing", "how-to", "%2e%2e/x"] {
             assert!(page(none).is_none(), "{none}");
         }

@@ -1,4 +1,5 @@
-//! Requests to web applications: targets within this network are refused unless allowed, answers are bounded.
+//! Requests to web applications: targets within this network are refused unless allowed, answers
+//! are bounded.
 
 use crate::address::is_public;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -36,9 +37,16 @@ struct Outside;
 impl Resolve for Outside {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.filter(|a| is_public(a.ip())).collect();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
+                .await?
+                .filter(|a| is_public(a.ip()))
+                .collect();
             if found.is_empty() {
-                return Err(format!("{} leads into this network, which allow_private = true would allow", name.as_str()).into());
+                return Err(format!(
+                    "{} leads into this network, which allow_private = true would allow",
+                    name.as_str()
+                )
+                .into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -50,7 +58,10 @@ impl Resolve for Outside {
 /// # Errors
 /// The TLS roots cannot be read.
 pub fn client(allow_private: bool) -> anyhow::Result<Client> {
-    let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy().user_agent(concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
+    let mut builder = Client::builder()
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
     if !allow_private {
         builder = builder.dns_resolver(Arc::new(Outside));
     }
@@ -65,7 +76,9 @@ pub fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
     let url: Url = url.parse().map_err(|e| Failure::new(format!("{url}: {e}")))?;
     let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
     match literal.filter(|ip| !is_public(*ip) && !allow_private) {
-        Some(ip) => Err(Failure::new(format!("{ip} is within this network: allow_private = true allows it"))),
+        Some(ip) => Err(Failure::new(format!(
+            "{ip} is within this network: allow_private = true allows it"
+        ))),
         None => Ok(url),
     }
 }
@@ -78,7 +91,10 @@ pub async fn send(request: RequestBuilder) -> Result<String, Failure> {
     // The URL may hold a secret, and is known: only the cause is told.
     let mut response = request.send().await.map_err(|e| Failure::new(cause(&e)))?;
     if !response.status().is_success() {
-        return Err(Failure { status: Some(response.status()), why: format!("it answered {}", response.status()) });
+        return Err(Failure {
+            status: Some(response.status()),
+            why: format!("it answered {}", response.status()),
+        });
     }
     let mut answer = Vec::new();
     while let Some(part) = response.chunk().await.map_err(|e| Failure::new(cause(&e)))? {

@@ -14,11 +14,19 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// It is not to be had, or holds nothing usable.
 pub async fn read(settings: &JwtSettings) -> Result<Arc<Keys>, String> {
     let text = match &settings.jwks {
-        KeySet::File(path) => std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?,
+        KeySet::File(path) => std::fs::read_to_string(path)
+            .map_err(|e| format!("{} cannot be read: {e}", path.display()))?,
         KeySet::Url(url) => {
             let url = allowed(url, settings.allow_private).map_err(|e| e.why)?;
             let client = client(settings.allow_private).map_err(|e| format!("{e:#}"))?;
-            send(client.get(url).timeout(LIMIT).header("accept", "application/jwk-set+json, application/json")).await.map_err(|e| e.why)?
+            send(
+                client
+                    .get(url)
+                    .timeout(LIMIT)
+                    .header("accept", "application/jwk-set+json, application/json"),
+            )
+            .await
+            .map_err(|e| e.why)?
         }
     };
     Keys::parse(&text).map(Arc::new)

@@ -1,4 +1,5 @@
-//! How late media's timers fire: what a listener would hear first of a worker that has too much to do.
+//! How late media's timers fire: what a listener would hear first of a worker that has too much to
+//! do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,14 +20,20 @@ impl Lateness {
         let ms = late.as_millis() as u64;
         // A bucket holds its bound, so a part of a millisecond more is in the next.
         let exact = late.as_micros().is_multiple_of(1_000);
-        let at = BOUNDS_MS.iter().position(|bound| ms < *bound || (ms == *bound && exact)).unwrap_or(BOUNDS_MS.len());
+        let at = BOUNDS_MS
+            .iter()
+            .position(|bound| ms < *bound || (ms == *bound && exact))
+            .unwrap_or(BOUNDS_MS.len());
         self.counts[at].fetch_add(1, Ordering::Relaxed);
         self.micros.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
     }
 
     /// How many fell into each bucket, and the sum of all, seconds.
     pub fn read(&self) -> ([u64; BOUNDS_MS.len() + 1], f64) {
-        (std::array::from_fn(|n| self.counts[n].load(Ordering::Relaxed)), self.micros.load(Ordering::Relaxed) as f64 / 1e6)
+        (
+            std::array::from_fn(|n| self.counts[n].load(Ordering::Relaxed)),
+            self.micros.load(Ordering::Relaxed) as f64 / 1e6,
+        )
     }
 }
 

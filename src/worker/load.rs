@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 /// How often the load is looked at.
 const EVERY: Duration = Duration::from_secs(1);
-/// What encoders may spend, step by step, the share of its time a worker works above which they are to spend less
-/// than that, and the share below which they may spend more again. libopus encodes a frame of 8 kHz speech in 136 µs
-/// at 10, 74 at 5, 34 at 1 and 31 at 0; by PESQ, with 3 % of packets lost, it is worth 4.29, 4.29, 4.24 and 4.23.
+/// What encoders may spend, step by step, the share of its time a worker works above which they are
+/// to spend less than that, and the share below which they may spend more again. libopus encodes a
+/// frame of 8 kHz speech in 136 µs at 10, 74 at 5, 34 at 1 and 31 at 0; by PESQ, with 3 % of
+/// packets lost, it is worth 4.29, 4.29, 4.24 and 4.23.
 const STEPS: [(u8, f32, f32); 3] = [(COMPLEXITY, 0.6, 0.0), (1, 0.6, 0.4), (0, f32::MAX, 0.4)];
 
 /// The meter.
@@ -62,6 +63,10 @@ mod tests {
             }
             load.complexity()
         };
-        assert_eq!([0.3, 0.7, 0.7, 0.9, 0.5, 0.5, 0.3, 0.5, 0.7, 0.3, 0.3, 0.3].map(|s| second(&mut load, s)), [10, 1, 0, 0, 0, 0, 1, 1, 0, 1, 10, 10]);
+        assert_eq!(
+            [0.3, 0.7, 0.7, 0.9, 0.5, 0.5, 0.3, 0.5, 0.7, 0.3, 0.3, 0.3]
+                .map(|s| second(&mut load, s)),
+            [10, 1, 0, 0, 0, 0, 1, 1, 0, 1, 10, 10]
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! The trunk side's port range: pairs taken in random order, quarantined after use, and kept open meanwhile.
+//! The trunk side's port range: pairs taken in random order, quarantined after use, and kept open
+//! meanwhile.
 //!
-//! Quarantine keeps a peer that still sends from being heard in the next call on the same port. A pair that has
-//! rested is served again with the sockets it has: binding and closing them would cost thirty system calls a call.
+//! Quarantine keeps a peer that still sends from being heard in the next call on the same port. A
+//! pair that has rested is served again with the sockets it has: binding and closing them would
+//! cost thirty system calls a call.
 
 use super::bind;
 use crate::chance::Chance;
@@ -15,7 +17,8 @@ use std::time::{Duration, Instant};
 pub const QUARANTINE: Duration = Duration::from_secs(3);
 /// Open pairs kept for the next calls; what exceeds them is closed and bound again when needed.
 const MAX_OPEN: usize = 2_048;
-/// Datagrams read off a rested socket before it serves. More than these, and its old peer has not stopped.
+/// Datagrams read off a rested socket before it serves. More than these, and its old peer has not
+/// stopped.
 const MAX_STALE: usize = 64;
 
 /// Two bound sockets: an even RTP port and the odd one above it for RTCP.
@@ -50,7 +53,13 @@ impl PortRange {
     pub fn new(ip: IpAddr, (low, high): (u16, u16), seed: u64) -> PortRange {
         let closed: Vec<u16> = (low.next_multiple_of(2)..high).step_by(2).collect();
         let pairs = closed.len();
-        let state = State { closed, open: Vec::new(), resting: VecDeque::new(), shunned: VecDeque::new(), chance: Chance::new(seed) };
+        let state = State {
+            closed,
+            open: Vec::new(),
+            resting: VecDeque::new(),
+            shunned: VecDeque::new(),
+            chance: Chance::new(seed),
+        };
         PortRange { ip, pairs, state: Mutex::new(state) }
     }
 
@@ -67,7 +76,9 @@ impl PortRange {
         for _ in 0..16 {
             let picked = self.state().pick(now);
             match picked {
-                Some(Picked::Open(pair)) if is_quiet(&pair.rtp) && is_quiet(&pair.rtcp) => return Ok(pair),
+                Some(Picked::Open(pair)) if is_quiet(&pair.rtp) && is_quiet(&pair.rtcp) => {
+                    return Ok(pair);
+                }
                 Some(Picked::Open(pair)) => self.state().closed.push(pair.port),
                 Some(Picked::Closed(port)) => match self.bind(port) {
                     Ok(pair) => return Ok(pair),
@@ -99,7 +110,8 @@ impl PortRange {
         self.pairs
     }
 
-    /// Pairs that rest after a call: some of them may be ready to be served again, which shows when one is wanted.
+    /// Pairs that rest after a call: some of them may be ready to be served again, which shows when
+    /// one is wanted.
     pub fn resting(&self) -> usize {
         self.state().resting.len()
     }
@@ -114,7 +126,9 @@ impl PortRange {
 /// Takes away what a former peer sent; false where it does not end.
 fn is_quiet(socket: &UdpSocket) -> bool {
     let mut buf = [0u8; 1];
-    (0..MAX_STALE).any(|_| matches!(socket.recv_from(&mut buf), Err(e) if e.kind() == io::ErrorKind::WouldBlock))
+    (0..MAX_STALE).any(
+        |_| matches!(socket.recv_from(&mut buf), Err(e) if e.kind() == io::ErrorKind::WouldBlock),
+    )
 }
 
 enum Picked {

@@ -1,4 +1,5 @@
-//! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders are taken.
+//! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders
+//! are taken.
 
 use super::lateness::Lateness;
 use super::load::Load;
@@ -36,12 +37,15 @@ pub(super) const BROWSER: Token = Token(usize::MAX - 2);
 pub(super) const LISTENER: Token = Token(usize::MAX - 3);
 /// Batches read from the browsers' socket before others have their turn.
 const ROUNDS: usize = 8;
-/// Turns of packets that are only relayed begin at most this often: waking up costs more than such a packet, so
-/// from twenty calls on it is paid for several at once. With fewer calls turns are further apart anyway.
+/// Turns of packets that are only relayed begin at most this often: waking up costs more than such
+/// a packet, so from twenty calls on it is paid for several at once. With fewer calls turns are
+/// further apart anyway.
 const PACE: Duration = Duration::from_micros(500);
-/// Work on one datagram below which it was only relayed; to transcode it takes several times as long.
+/// Work on one datagram below which it was only relayed; to transcode it takes several times as
+/// long.
 const LIGHT: Duration = Duration::from_micros(20);
-/// Datagrams taken at once from a trunk end's socket: it has one every 20 ms, and now and then a few.
+/// Datagrams taken at once from a trunk end's socket: it has one every 20 ms, and now and then a
+/// few.
 const LINE_BATCH: usize = 4;
 
 /// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
@@ -102,7 +106,9 @@ impl Sink for SessionSink<'_> {
             return;
         }
         let to = match to {
-            SocketAddr::V4(v4) if self.ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            SocketAddr::V4(v4) if self.ipv6 => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
             other => other,
         };
         let line = |end| self.lines.iter().find(|l| l.end == end);
@@ -124,7 +130,8 @@ pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> i
     registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
 }
 
-/// Forgets routes of a session's ends, but where one leads to another end by now, as a browser's address may.
+/// Forgets routes of a session's ends, but where one leads to another end by now, as a browser's
+/// address may.
 fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>) {
     for (end, key) in gone {
         if routes.get(&key) == Some(&(id, end)) {
@@ -135,7 +142,11 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>)
 
 impl Running {
     pub fn new(
-        poll: Poll, inbox: Receiver<Order>, (browsers, listener): (UdpSocket, Option<TcpListener>), ports: Arc<PortRange>, (identity, late): (Arc<Identity>, Arc<Lateness>),
+        poll: Poll,
+        inbox: Receiver<Order>,
+        (browsers, listener): (UdpSocket, Option<TcpListener>),
+        ports: Arc<PortRange>,
+        (identity, late): (Arc<Identity>, Arc<Lateness>),
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -170,7 +181,9 @@ impl Running {
             let worked = now.saturating_duration_since(woken);
             if self.load.worked(now, worked) {
                 let complexity = self.load.complexity();
-                self.sessions.values_mut().for_each(|live| live.session.limit_complexity(complexity));
+                self.sessions
+                    .values_mut()
+                    .for_each(|live| live.session.limit_complexity(complexity));
             }
             let light = worked < LIGHT * std::mem::take(&mut self.datagrams);
             if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
@@ -178,7 +191,8 @@ impl Running {
                 now = Instant::now();
             }
             let wait = if more { Some(now) } else { self.timers.next_timeout() };
-            if let Err(e) = self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
+            if let Err(e) =
+                self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
@@ -216,8 +230,14 @@ impl Running {
         while let Ok(order) = self.inbox.try_recv() {
             match order {
                 Order::Stop => return true,
-                Order::Stream(socket) => self.streams.open(self.poll.registry(), TcpStream::from_std(socket), Instant::now()),
-                Order::Open { session, end, kind, ssrc, cname, seed } => self.open(session, end, kind, ssrc, &cname, seed),
+                Order::Stream(socket) => self.streams.open(
+                    self.poll.registry(),
+                    TcpStream::from_std(socket),
+                    Instant::now(),
+                ),
+                Order::Open { session, end, kind, ssrc, cname, seed } => {
+                    self.open(session, end, kind, ssrc, &cname, seed)
+                }
                 Order::Command(command) => self.command(Instant::now(), command),
             }
         }
@@ -227,14 +247,24 @@ impl Running {
     fn command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Configure { session, end, settings } => {
-                self.on_session(session, now, |s, now, sink| s.configure(now, end, *settings, sink));
+                self.on_session(session, now, |s, now, sink| {
+                    s.configure(now, end, *settings, sink)
+                });
                 self.refresh_routes(session, end);
             }
-            Command::Bridge { session, a, b } => self.on_session(session, now, |s, _, _| s.bridge(a, b)),
+            Command::Bridge { session, a, b } => {
+                self.on_session(session, now, |s, _, _| s.bridge(a, b))
+            }
             Command::Part { session, end } => self.on_session(session, now, |s, _, _| s.part(end)),
-            Command::Play { session, end, source } => self.on_session(session, now, |s, now, _| s.play(now, end, source)),
-            Command::Echo { session, end, delay } => self.on_session(session, now, |s, _, _| s.echo(end, delay)),
-            Command::Digit { session, end, event, length } => self.on_session(session, now, |s, _, _| s.digit(end, event, length)),
+            Command::Play { session, end, source } => {
+                self.on_session(session, now, |s, now, _| s.play(now, end, source))
+            }
+            Command::Echo { session, end, delay } => {
+                self.on_session(session, now, |s, _, _| s.echo(end, delay))
+            }
+            Command::Digit { session, end, event, length } => {
+                self.on_session(session, now, |s, _, _| s.digit(end, event, length))
+            }
             Command::CloseEnd { session, end } => self.close_end(session, end),
             Command::Close { session } => self.close(session),
             // Opened by `Worker::command`, which has the sockets.
@@ -254,10 +284,14 @@ impl Running {
         let kind = match kind {
             Opening::Browser { ice } => Kind::Browser { identity: self.identity.clone(), ice },
             Opening::Trunk { nat, pair } => {
-                let tokens = [Port::Rtp(end), Port::Rtcp(end)].map(|port| self.tokens.insert((id, port)));
+                let tokens =
+                    [Port::Rtp(end), Port::Rtcp(end)].map(|port| self.tokens.insert((id, port)));
                 for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
                     if let Err(e) = listen(self.poll.registry(), socket, Token(token)) {
-                        tracing::error!(code = "WT-9002", "media worker cannot poll a port of its own: {e}");
+                        tracing::error!(
+                            code = "WT-9002",
+                            "media worker cannot poll a port of its own: {e}"
+                        );
                     }
                 }
                 live.lines.push(Line { end, pair, tokens });
@@ -269,10 +303,22 @@ impl Running {
     }
 
     /// Runs `work` on a session; a panic in it ends that session only.
-    fn on_session(&mut self, id: u64, now: Instant, work: impl FnOnce(&mut Session, Instant, &mut SessionSink<'_>)) {
+    fn on_session(
+        &mut self,
+        id: u64,
+        now: Instant,
+        work: impl FnOnce(&mut Session, Instant, &mut SessionSink<'_>),
+    ) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
-        let mut sink = SessionSink { browsers: &self.browsers, streams: &mut self.streams, ipv6: self.ipv6, lines: &live.lines, events: &mut self.events };
-        let sound = catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink))).is_ok();
+        let mut sink = SessionSink {
+            browsers: &self.browsers,
+            streams: &mut self.streams,
+            ipv6: self.ipv6,
+            lines: &live.lines,
+            events: &mut self.events,
+        };
+        let sound =
+            catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink))).is_ok();
         if !sound {
             self.forget(id);
             (self.tell)(id, Notice::Panicked);
@@ -318,7 +364,10 @@ impl Running {
     }
 
     fn close(&mut self, id: u64) {
-        let statistics = self.sessions.get(&id).map(|l| l.session.ends().iter().map(|e| (e.id, e.statistics())).collect());
+        let statistics = self
+            .sessions
+            .get(&id)
+            .map(|l| l.session.ends().iter().map(|e| (e.id, e.statistics())).collect());
         self.forget(id);
         (self.tell)(id, Notice::Closed { statistics: statistics.unwrap_or_default() });
     }
@@ -330,7 +379,13 @@ impl Running {
         }
     }
 
-    fn drop_routes(&mut self, id: u64, lines: Vec<Line>, ufrags: Vec<(EndId, String)>, addresses: Vec<(EndId, SocketAddr)>) {
+    fn drop_routes(
+        &mut self,
+        id: u64,
+        lines: Vec<Line>,
+        ufrags: Vec<(EndId, String)>,
+        addresses: Vec<(EndId, SocketAddr)>,
+    ) {
         drop_of(&mut self.by_ufrag, id, ufrags);
         drop_of(&mut self.by_address, id, addresses);
         for Line { pair, tokens, .. } in lines {
@@ -387,12 +442,15 @@ impl Running {
     fn browser_sent(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> bool {
         let is_stun = PacketKind::of(datagram) == PacketKind::Stun;
         let route = if is_stun {
-            BindingRequest::parse(datagram).and_then(|r| self.by_ufrag.get(r.local_ufrag()).copied())
+            BindingRequest::parse(datagram)
+                .and_then(|r| self.by_ufrag.get(r.local_ufrag()).copied())
         } else {
             self.by_address.get(&from).copied()
         };
         let Some((id, end)) = route else { return false };
-        self.on_session(id, now, |s, now, sink| s.receive(now, Port::Browser, end, from, datagram, sink));
+        self.on_session(id, now, |s, now, sink| {
+            s.receive(now, Port::Browser, end, from, datagram, sink)
+        });
         if is_stun && self.by_address.get(&from) != Some(&(id, end)) {
             self.refresh_routes(id, end);
         }
@@ -415,7 +473,9 @@ impl Running {
             let now = Instant::now();
             for n in 0..count {
                 if let Some((datagram, from)) = inbound.datagram(n) {
-                    self.on_session(id, now, |s, now, sink| s.receive(now, port, end, from, datagram, sink));
+                    self.on_session(id, now, |s, now, sink| {
+                        s.receive(now, port, end, from, datagram, sink)
+                    });
                 }
             }
             if count < LINE_BATCH {

@@ -1,8 +1,9 @@
-//! Browsers whose network lets no UDP out: connections to the UDP port's number over TCP (RFC 6544, passive), each
-//! datagram in a frame of its own (RFC 4571).
+//! Browsers whose network lets no UDP out: connections to the UDP port's number over TCP (RFC 6544,
+//! passive), each datagram in a frame of its own (RFC 4571).
 //!
-//! A connection is somebody's once its first frame is a STUN check for one of our ufrags; until then it has ten
-//! seconds. What a peer does not read in time is lost, as a network would lose it: nothing is queued for it.
+//! A connection is somebody's once its first frame is a STUN check for one of our ufrags; until
+//! then it has ten seconds. What a peer does not read in time is lost, as a network would lose it:
+//! nothing is queued for it.
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -51,10 +52,20 @@ impl Streams {
         let _ = socket.set_nodelay(true);
         let entry = self.all.vacant_entry();
         let key = entry.key();
-        if registry.register(&mut socket, Token(FIRST + key), Interest::READABLE | Interest::WRITABLE).is_err() {
+        if registry
+            .register(&mut socket, Token(FIRST + key), Interest::READABLE | Interest::WRITABLE)
+            .is_err()
+        {
             return;
         }
-        entry.insert(Stream { socket, remote, inbound: Vec::new(), outbound: Vec::new(), opened: now, proved: false });
+        entry.insert(Stream {
+            socket,
+            remote,
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            opened: now,
+            proved: false,
+        });
         if let Some(old) = self.by_address.insert(remote, key) {
             self.close(registry, old);
             self.by_address.insert(remote, key);
@@ -63,7 +74,8 @@ impl Streams {
 
     fn forget_unproved(&mut self, registry: &Registry, now: Instant) {
         let late = |s: &Stream| !s.proved && now.saturating_duration_since(s.opened) > PROVE;
-        let old: Vec<usize> = self.all.iter().filter(|(_, s)| late(s)).map(|(key, _)| key).collect();
+        let old: Vec<usize> =
+            self.all.iter().filter(|(_, s)| late(s)).map(|(key, _)| key).collect();
         old.into_iter().for_each(|key| self.close(registry, key));
     }
 
@@ -80,7 +92,9 @@ impl Streams {
         if self.by_address.is_empty() {
             return false;
         }
-        let Some(stream) = self.by_address.get(&to).and_then(|key| self.all.get_mut(*key)) else { return false };
+        let Some(stream) = self.by_address.get(&to).and_then(|key| self.all.get_mut(*key)) else {
+            return false;
+        };
         let Ok(length) = u16::try_from(datagram.len()) else { return true };
         // A peer that does not read loses packets, not others their time.
         if stream.outbound.len() + datagram.len() < PENDING {
@@ -96,10 +110,17 @@ impl Streams {
         let stream = self.all.get_mut(token - FIRST)?;
         stream.flush();
         let state = stream.fill();
-        Some(Waiting { remote: stream.remote, bytes: std::mem::take(&mut stream.inbound), at: 0, proved: stream.proved, state })
+        Some(Waiting {
+            remote: stream.remote,
+            bytes: std::mem::take(&mut stream.inbound),
+            at: 0,
+            proved: stream.proved,
+            state,
+        })
     }
 
-    /// Gives back what was not looked through; closes the connection where it is over, or nobody's. True: more waits.
+    /// Gives back what was not looked through; closes the connection where it is over, or nobody's.
+    /// True: more waits.
     pub fn give_back(&mut self, registry: &Registry, token: usize, mut waiting: Waiting) -> bool {
         let key = token - FIRST;
         waiting.bytes.drain(..waiting.at);

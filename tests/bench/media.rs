@@ -1,5 +1,6 @@
-//! Packets through `media::Session`, one core: relayed and transcoded, with the allocations of each counted.
-//! A plain report rather than criterion: the allocation counter must see nothing but the session.
+//! Packets through `media::Session`, one core: relayed and transcoded, with the allocations of each
+//! counted. A plain report rather than criterion: the allocation counter must see nothing but the
+//! session.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use webtrunk::sdp::offer_answer::{Agreed, Remote};
 struct Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call is passed to the system allocator unchanged; the counter touches no memory of the caller's.
+// SAFETY: every call is passed to the system allocator unchanged; the counter touches no memory of
+// the caller's.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +54,19 @@ fn addr(n: u8) -> SocketAddr {
 fn settings(codec: Codec, n: u8) -> Settings {
     let pt = codec.default_payload_type();
     let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n), sdes: None };
-    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, most_bits: None, voip_metrics: false, ptime: 20, ptime_asked: false };
+    let agreed = Agreed {
+        codec,
+        send: pt,
+        receive: vec![(pt, codec)],
+        events: None,
+        noise: None,
+        direction: Direction::SendRecv,
+        remote,
+        most_bits: None,
+        voip_metrics: false,
+        ptime: 20,
+        ptime_asked: false,
+    };
     Settings { agreed, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
 }
 
@@ -67,19 +81,36 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
     }
     session.bridge(EndId(1), EndId(2));
     let mut encoder = Encoder::new(from, NARROW, COMPLEXITY);
-    let frames: Vec<Vec<u8>> = (0..250usize).map(|f| {
-        let pcm: Vec<i16> = (0..160).map(|s| (6_000.0 * ((f * 160 + s) as f32 * 0.3).sin()) as i16).collect();
-        let mut payload = [0; 400];
-        let n = encoder.encode(&pcm, &mut payload);
-        payload[..n].to_vec()
-    }).collect();
+    let frames: Vec<Vec<u8>> = (0..250usize)
+        .map(|f| {
+            let pcm: Vec<i16> =
+                (0..160).map(|s| (6_000.0 * ((f * 160 + s) as f32 * 0.3).sin()) as i16).collect();
+            let mut payload = [0; 400];
+            let n = encoder.encode(&pcm, &mut payload);
+            payload[..n].to_vec()
+        })
+        .collect();
     let mut datagram = [0u8; 500];
     let mut feed = |session: &mut Session, sink: &mut Count, n: u32| {
         let payload = &frames[n as usize % frames.len()];
         let step = from.clock() / 50;
-        write_header(datagram.first_chunk_mut().expect("room"), false, from.default_payload_type(), n as u16, n * step, 9);
+        write_header(
+            datagram.first_chunk_mut().expect("room"),
+            false,
+            from.default_payload_type(),
+            n as u16,
+            n * step,
+            9,
+        );
         datagram[12..12 + payload.len()].copy_from_slice(payload);
-        session.receive(now, Port::Rtp(EndId(1)), EndId(1), addr(1), &mut datagram[..12 + payload.len()], sink);
+        session.receive(
+            now,
+            Port::Rtp(EndId(1)),
+            EndId(1),
+            addr(1),
+            &mut datagram[..12 + payload.len()],
+            sink,
+        );
     };
     (0..500).for_each(|n| feed(&mut session, &mut sink, n));
     sink.0 = 0;
@@ -88,7 +119,10 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
     let (elapsed, allocated) = (start.elapsed(), ALLOCATIONS.load(Ordering::Relaxed) - before);
     let each = elapsed / packets;
     let rate = f64::from(packets) / elapsed.as_secs_f64();
-    println!("{name:<34} {each:>10.2?} a packet {rate:>12.0} packets/s a core {:>8.4} allocations a packet", allocated as f64 / f64::from(packets));
+    println!(
+        "{name:<34} {each:>10.2?} a packet {rate:>12.0} packets/s a core {:>8.4} allocations a packet",
+        allocated as f64 / f64::from(packets)
+    );
     assert!(sink.0 >= u64::from(packets) - 5, "packets were lost");
     if from == to {
         assert_eq!(allocated, 0, "the relay path allocates");

@@ -1,4 +1,5 @@
-//! Reading the JsSIP REGISTER, beside rsip; and what the flight recorder costs a call. Each pair in one run.
+//! Reading the JsSIP REGISTER, beside rsip; and what the flight recorder costs a call. Each pair in
+//! one run.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -20,18 +21,24 @@ fn sip(c: &mut Criterion) {
     let mut group = c.benchmark_group("JsSIP REGISTER");
     group.throughput(Throughput::Elements(1));
     let mut buf = REGISTER.to_vec();
-    group.bench_function("webtrunk: head, no allocation", |b| b.iter(|| Index::parse(black_box(&mut buf)).map(|i| i.fields().len())));
+    group.bench_function("webtrunk: head, no allocation", |b| {
+        b.iter(|| Index::parse(black_box(&mut buf)).map(|i| i.fields().len()))
+    });
     group.bench_function("webtrunk: message, checked, every value typed", |b| {
         b.iter(|| {
-            let message = Message::parse(black_box(REGISTER).to_vec(), Framing::WebSocket).expect("sound");
+            let message =
+                Message::parse(black_box(REGISTER).to_vec(), Framing::WebSocket).expect("sound");
             message.check().map(|()| message.contact().is_some())
         })
     });
-    group.bench_function("rsip: message, values not yet typed", |b| b.iter(|| rsip::SipMessage::try_from(black_box(REGISTER).to_vec()).is_ok()));
+    group.bench_function("rsip: message, values not yet typed", |b| {
+        b.iter(|| rsip::SipMessage::try_from(black_box(REGISTER).to_vec()).is_ok())
+    });
     group.finish();
 }
 
-/// One call of a trunk to a built-in echo, message by message, through the whole core in virtual time.
+/// One call of a trunk to a built-in echo, message by message, through the whole core in virtual
+/// time.
 struct Calls {
     gateway: Gateway,
     now: Instant,
@@ -46,10 +53,24 @@ impl Calls {
              [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n"
         );
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
-        let (config, _) = parse_embedded(&config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
+        let (config, _) =
+            parse_embedded(&config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
+        let identity = Identity {
+            fingerprint: "AB".into(),
+            udp_port: 5060,
+            tcp_port: 5060,
+            tls_port: 5061,
+            web_secure: false,
+            workers: 1,
+            unix: 1_700_000_000,
+        };
         let now = Instant::now();
-        Calls { gateway: Gateway::new(now, Arc::new(config), identity, [3; 32]), now, n: 0, out: Vec::new() }
+        Calls {
+            gateway: Gateway::new(now, Arc::new(config), identity, [3; 32]),
+            now,
+            n: 0,
+            out: Vec::new(),
+        }
     }
 
     fn says(&mut self, method: &str, tag: &str, cseq: u32, body: &str) {
@@ -67,12 +88,26 @@ impl Calls {
     fn handle(&mut self, input: Input) {
         let from = self.out.len();
         self.gateway.handle(self.now, input, &mut self.out);
-        let answers: Vec<(u64, Notice)> = self.out[from..].iter().filter_map(|o| match o {
-            Output::Media { command: Command::Open { session, end, .. }, .. } => Some((*session, Notice::Opened { end: *end, address: SocketAddr::from(([0, 0, 0, 0], 20_000)), tcp: false })),
-            Output::Media { command: Command::Close { session }, .. } => Some((*session, Notice::Closed { statistics: Vec::new() })),
-            _ => None,
-        }).collect();
-        answers.into_iter().for_each(|(session, notice)| self.handle(Input::Media { session, notice }));
+        let answers: Vec<(u64, Notice)> = self.out[from..]
+            .iter()
+            .filter_map(|o| match o {
+                Output::Media { command: Command::Open { session, end, .. }, .. } => Some((
+                    *session,
+                    Notice::Opened {
+                        end: *end,
+                        address: SocketAddr::from(([0, 0, 0, 0], 20_000)),
+                        tcp: false,
+                    },
+                )),
+                Output::Media { command: Command::Close { session }, .. } => {
+                    Some((*session, Notice::Closed { statistics: Vec::new() }))
+                }
+                _ => None,
+            })
+            .collect();
+        answers
+            .into_iter()
+            .for_each(|(session, notice)| self.handle(Input::Media { session, notice }));
     }
 
     fn call(&mut self) {
@@ -80,14 +115,20 @@ impl Calls {
         self.now += Duration::from_millis(20);
         self.out.clear();
         self.says("INVITE", "", 1, "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
-        let tag = self.out.iter().rev().find_map(|o| match o {
-            Output::Send(t) => {
-                let text = std::str::from_utf8(&t.bytes).ok()?;
-                let to = text.lines().find(|l| l.starts_with("To:"))?;
-                text.starts_with("SIP/2.0 200").then(|| format!(";tag={}", to.split(";tag=").nth(1).unwrap_or_default()))
-            }
-            _ => None,
-        }).expect("a 200");
+        let tag = self
+            .out
+            .iter()
+            .rev()
+            .find_map(|o| match o {
+                Output::Send(t) => {
+                    let text = std::str::from_utf8(&t.bytes).ok()?;
+                    let to = text.lines().find(|l| l.starts_with("To:"))?;
+                    text.starts_with("SIP/2.0 200")
+                        .then(|| format!(";tag={}", to.split(";tag=").nth(1).unwrap_or_default()))
+                }
+                _ => None,
+            })
+            .expect("a 200");
         self.says("ACK", &tag, 1, "");
         self.says("BYE", &tag, 2, "");
     }
@@ -96,7 +137,8 @@ impl Calls {
 /// What the flight recorder costs: a whole call through the core with it, and with it switched off.
 fn recorder(c: &mut Criterion) {
     let mut group = c.benchmark_group("a call through the core");
-    for (name, settings) in [("with the flight recorder", ""), ("without", "[recorder]\ncalls = 0")] {
+    for (name, settings) in [("with the flight recorder", ""), ("without", "[recorder]\ncalls = 0")]
+    {
         let mut calls = Calls::new(settings);
         group.bench_function(name, |b| b.iter(|| calls.call()));
     }

@@ -96,7 +96,11 @@ fn cancel_before_the_answer_reaches_the_trunk() {
          0.0s t1 → 487 INVITE
          0.0s t1 ← ACK",
     );
-    assert_eq!(invite.via().unwrap().branch(), cancel.via().unwrap().branch(), "CANCEL has the INVITE's branch");
+    assert_eq!(
+        invite.via().unwrap().branch(),
+        cancel.via().unwrap().branch(),
+        "CANCEL has the INVITE's branch"
+    );
     lab.expect_idle();
 }
 
@@ -197,13 +201,19 @@ fn a_trunk_rings_every_flow_of_the_owner_and_the_first_answer_wins() {
     lab.clear();
     lab.invite(T1, "+12065550111", TRUNK_SDP);
     let (one, two) = (lab.take(ALICE, "INVITE"), lab.take(second, "INVITE"));
-    assert!(String::from_utf8_lossy(one.body()).contains("UDP/TLS/RTP/SAVPF"), "a browser is offered WebRTC");
+    assert!(
+        String::from_utf8_lossy(one.body()).contains("UDP/TLS/RTP/SAVPF"),
+        "a browser is offered WebRTC"
+    );
     lab.reply(ALICE, &one, 180, "");
     lab.reply(second, &two, 180, "");
     lab.reply(second, &two, 200, ANSWER);
     lab.take(second, "ACK");
     let cancel = lab.take(ALICE, "CANCEL");
-    assert!(cancel.header(webtrunk::sip::HeaderName::Reason).unwrap().contains("cause=200"), "answered elsewhere");
+    assert!(
+        cancel.header(webtrunk::sip::HeaderName::Reason).unwrap().contains("cause=200"),
+        "answered elsewhere"
+    );
     lab.reply(ALICE, &cancel, 200, "");
     lab.reply(ALICE, &one, 487, "");
     let ok = lab.take(T1, "200");
@@ -315,10 +325,15 @@ fn an_announcement_is_early_media_and_then_the_route_hangs_up() {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "9198", OFFER);
     lab.take(ALICE, "183");
-    let session = lab.media.iter().find_map(|c| if let webtrunk::worker::Command::Play { session, .. } = c { Some(*session) } else { None });
+    let session = lab.media.iter().find_map(|c| {
+        if let webtrunk::worker::Command::Play { session, .. } = c { Some(*session) } else { None }
+    });
     let end = webtrunk::call::CALLER_END;
     let played = webtrunk::worker::Notice::Media(webtrunk::media::Event::Played { end });
-    lab.handle(webtrunk::gateway::Input::Media { session: session.expect("it plays"), notice: played });
+    lab.handle(webtrunk::gateway::Input::Media {
+        session: session.expect("it plays"),
+        notice: played,
+    });
     lab.take(ALICE, "603");
     lab.expect_idle();
 }
@@ -330,10 +345,18 @@ fn a_bug_in_media_costs_this_call_only() {
     lab.invite(BOB, "9196", OFFER);
     let ok = lab.take(BOB, "200");
     lab.ack(BOB, &ok);
-    let session = lab.media.iter().find_map(|c| if let webtrunk::worker::Command::Open { session, .. } = c { Some(*session) } else { None });
+    let session = lab.media.iter().find_map(|c| {
+        if let webtrunk::worker::Command::Open { session, .. } = c { Some(*session) } else { None }
+    });
     let session = session.expect("alice's call came first");
-    lab.handle(webtrunk::gateway::Input::Media { session, notice: webtrunk::worker::Notice::Panicked });
-    lab.handle(webtrunk::gateway::Input::Media { session, notice: webtrunk::worker::Notice::Closed { statistics: vec![] } });
+    lab.handle(webtrunk::gateway::Input::Media {
+        session,
+        notice: webtrunk::worker::Notice::Panicked,
+    });
+    lab.handle(webtrunk::gateway::Input::Media {
+        session,
+        notice: webtrunk::worker::Notice::Closed { statistics: vec![] },
+    });
     lab.take(ALICE, "BYE");
     lab.take(T1, "BYE");
     assert_eq!(lab.gateway.gauges().calls, 1);

@@ -1,4 +1,5 @@
-//! Trunks between calls and around them: probes, registration both ways, DNS, failover, identity, limits, DTMF.
+//! Trunks between calls and around them: probes, registration both ways, DNS, failover, identity,
+//! limits, DTMF.
 
 use crate::lab::*;
 use std::net::SocketAddr;
@@ -84,7 +85,9 @@ fn a_503_with_retry_after_gives_a_trunk_its_rest_and_then_it_is_tried_again() {
 const REGISTERING: &str = "realm = \"carrier\"\nregister = true";
 
 fn challenge(nonce: &str, more: &str) -> String {
-    format!("WWW-Authenticate: Digest realm=\"carrier\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"{more}\r\n")
+    format!(
+        "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"{more}\r\n"
+    )
 }
 
 #[test]
@@ -96,22 +99,45 @@ fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_serv
     lab.reply_with(T1, &first, 401, "", "x", &challenge("n1", ""));
     let second = lab.take(T1, "REGISTER");
     let credentials = Lab::header(&second, HeaderName::Authorization).to_owned();
-    assert!(credentials.contains("nc=00000001") && credentials.contains("algorithm=SHA-256"), "{credentials}");
+    assert!(
+        credentials.contains("nc=00000001") && credentials.contains("algorithm=SHA-256"),
+        "{credentials}"
+    );
     assert_eq!((second.call_id(), second.cseq().unwrap().number), (first.call_id(), 2));
-    lab.reply_with(T1, &second, 200, "", "x", "Expires: 100\r\nService-Route: <sip:edge.carrier;lr>\r\n");
+    lab.reply_with(
+        T1,
+        &second,
+        200,
+        "",
+        "x",
+        "Expires: 100\r\nService-Route: <sip:edge.carrier;lr>\r\n",
+    );
     assert_eq!(says(&lab, "TrunkRegistered"), 1);
     lab.advance(Duration::from_secs(79));
     assert!(!lab.got(T1, "REGISTER"));
     lab.advance(Duration::from_secs(12));
     let third = lab.take(T1, "REGISTER");
     lab.inbox.clear();
-    assert!(Lab::header(&third, HeaderName::Authorization).contains("nc=00000002"), "the nonce is used on");
+    assert!(
+        Lab::header(&third, HeaderName::Authorization).contains("nc=00000002"),
+        "the nonce is used on"
+    );
     // The nonce is too old: stale is no refusal.
     lab.reply_with(T1, &third, 401, "", "x", &challenge("n2", ", stale=true"));
     let fourth = lab.take(T1, "REGISTER");
     let credentials = Lab::header(&fourth, HeaderName::Authorization);
-    assert!(credentials.contains("nonce=\"n2\"") && credentials.contains("nc=00000001"), "{credentials}");
-    lab.reply_with(T1, &fourth, 200, "", "x", "Expires: 100\r\nService-Route: <sip:edge.carrier;lr>\r\n");
+    assert!(
+        credentials.contains("nonce=\"n2\"") && credentials.contains("nc=00000001"),
+        "{credentials}"
+    );
+    lab.reply_with(
+        T1,
+        &fourth,
+        200,
+        "",
+        "x",
+        "Expires: 100\r\nService-Route: <sip:edge.carrier;lr>\r\n",
+    );
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
     assert_eq!(Lab::header(&invite, HeaderName::Route), "<sip:edge.carrier;lr>");
@@ -119,7 +145,8 @@ fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_serv
 }
 
 #[test]
-fn a_carrier_that_refuses_our_credentials_is_not_hammered_and_one_that_is_silent_is_tried_ever_slower() {
+fn a_carrier_that_refuses_our_credentials_is_not_hammered_and_one_that_is_silent_is_tried_ever_slower()
+ {
     let mut lab = Lab::changed(&[(REALM, REGISTERING)], "");
     let first = lab.take(T1, "REGISTER");
     lab.reply_with(T1, &first, 401, "", "x", &challenge("n1", ""));
@@ -146,7 +173,13 @@ fn a_carrier_that_refuses_our_credentials_is_not_hammered_and_one_that_is_silent
 
 #[test]
 fn a_423_a_retry_after_and_several_registrars_are_each_followed() {
-    let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\nregister = [\"sip:127.0.0.10\", \"sip:127.0.0.11\"]\nregister_expires = \"60s\"")], "");
+    let mut lab = Lab::changed(
+        &[(
+            REALM,
+            "realm = \"carrier\"\nregister = [\"sip:127.0.0.10\", \"sip:127.0.0.11\"]\nregister_expires = \"60s\"",
+        )],
+        "",
+    );
     let one = lab.take(T1, "REGISTER");
     let two = lab.take(T2, "REGISTER");
     assert_ne!(one.call_id(), two.call_id());
@@ -179,23 +212,37 @@ fn arrive(lab: &mut Lab, expires: u32, password: &str) -> Message {
 #[test]
 fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() {
     let pbx = Peer::Trunk("office", 77);
-    let route = "[[route]]\nname = \"Office\"\nmatch = \"8XXX\"\ndo = [{ dial = [\"trunk:office\"] }]\n";
+    let route =
+        "[[route]]\nname = \"Office\"\nmatch = \"8XXX\"\ndo = [{ dial = [\"trunk:office\"] }]\n";
     let mut lab = Lab::changed(&[("[trunk.t2]\n", ARRIVING)], route);
     lab.invite(ALICE, "8001", OFFER);
     assert!(Lab::header(&lab.take(ALICE, "500"), HeaderName::Reason).contains("not registered"));
     let stranger = lab.request(pbx, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
     lab.says(pbx, &stranger);
-    assert!(!lab.inbox.iter().any(|(h, _)| *h == pbx.hop()), "a stranger may register, nothing else");
+    assert!(
+        !lab.inbox.iter().any(|(h, _)| *h == pbx.hop()),
+        "a stranger may register, nothing else"
+    );
     assert_eq!(arrive(&mut lab, 300, "wrong").status(), 403);
     let ok = arrive(&mut lab, 300, "office-secret");
     assert_eq!(ok.status(), 200);
     assert!(ok.contact().unwrap().params.get("expires").is_some());
     lab.invite(ALICE, "8001", OFFER);
     let invite = lab.take(pbx, "INVITE");
-    assert_eq!(invite.request_uri(), "sip:8001@10.9.9.9:5060", "asked for at its Contact, sent to where it came from");
+    assert_eq!(
+        invite.request_uri(),
+        "sip:8001@10.9.9.9:5060",
+        "asked for at its Contact, sent to where it came from"
+    );
     lab.reply(pbx, &invite, 486, "");
     lab.take(ALICE, "486");
-    let again = lab.request(pbx, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP.replace("127.0.0.10", "127.0.0.77").as_str());
+    let again = lab.request(
+        pbx,
+        "INVITE",
+        "sip:+12065550111@127.0.0.1",
+        "",
+        TRUNK_SDP.replace("127.0.0.10", "127.0.0.77").as_str(),
+    );
     lab.says(pbx, &again);
     lab.take(ALICE, "INVITE");
     lab.cancel(pbx, &again);
@@ -209,12 +256,18 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
 }
 
 fn zone(query: &Query) -> Answer {
-    let srv = |priority, port, target: &str| Srv { priority, weight: 1, port, target: target.into() };
+    let srv =
+        |priority, port, target: &str| Srv { priority, weight: 1, port, target: target.into() };
     Ok(match query {
         Query::Naptr(_) => (Records::Naptr(Vec::new()), 60),
-        Query::Srv(name) if name == "_sip._udp.carrier.example" => {
-            (Records::Srv(vec![srv(1, 5060, "a.carrier.example"), srv(2, 5060, "b.carrier.example"), srv(3, 5060, "c.carrier.example")]), 60)
-        }
+        Query::Srv(name) if name == "_sip._udp.carrier.example" => (
+            Records::Srv(vec![
+                srv(1, 5060, "a.carrier.example"),
+                srv(2, 5060, "b.carrier.example"),
+                srv(3, 5060, "c.carrier.example"),
+            ]),
+            60,
+        ),
         Query::Srv(_) => (Records::Srv(Vec::new()), 60),
         Query::Address(name) => {
             let last = match name.as_str() {
@@ -227,7 +280,8 @@ fn zone(query: &Query) -> Answer {
     })
 }
 
-const BY_NAME: (&str, &str) = ("uri = \"sip:127.0.0.10\"", "uri = \"sip:carrier.example\"\nallow = [\"127.0.0.10\"]");
+const BY_NAME: (&str, &str) =
+    ("uri = \"sip:127.0.0.10\"", "uri = \"sip:carrier.example\"\nallow = [\"127.0.0.10\"]");
 const T3: Peer = Peer::Trunk("t3", 12);
 
 #[test]
@@ -276,7 +330,10 @@ fn dns_that_answers_late_never_or_with_nothing_fails_the_call_with_a_reason() {
     for _ in 0..2 {
         assert!(Lab::header(&lab.take(ALICE, "500"), HeaderName::Reason).contains("SERVFAIL"));
     }
-    lab.handle(Input::Dns { query: Query::Naptr("nobody.asked".into()), answer: Ok((Records::Naptr(Vec::new()), 1)) });
+    lab.handle(Input::Dns {
+        query: Query::Naptr("nobody.asked".into()),
+        answer: Ok((Records::Naptr(Vec::new()), 1)),
+    });
     lab.expect_idle();
 }
 
@@ -286,14 +343,23 @@ fn a_caller_who_hangs_up_while_dns_is_asked_leaves_nothing() {
     let text = lab.invite(ALICE, "+12065550123", OFFER);
     lab.cancel(ALICE, &text);
     lab.take(ALICE, "487");
-    lab.handle(Input::Dns { query: Query::Naptr("carrier.example".into()), answer: Err("late".into()) });
+    lab.handle(Input::Dns {
+        query: Query::Naptr("carrier.example".into()),
+        answer: Err("late".into()),
+    });
     assert!(!lab.got(T1, "INVITE"));
     lab.expect_idle();
 }
 
 #[test]
 fn a_connection_that_stands_but_answers_nothing_is_replaced() {
-    let mut lab = Lab::changed(&[("uri = \"sip:127.0.0.12;transport=tcp\"", "uri = \"sip:127.0.0.12;transport=tcp\"\nprobe = \"60s\"")], "");
+    let mut lab = Lab::changed(
+        &[(
+            "uri = \"sip:127.0.0.12;transport=tcp\"",
+            "uri = \"sip:127.0.0.12;transport=tcp\"\nprobe = \"60s\"",
+        )],
+        "",
+    );
     lab.advance(Duration::from_secs(60 + 33));
     assert_eq!(lab.disconnected, [Hop::Tcp(SocketAddr::from(([127, 0, 0, 12], 5060)))]);
     assert_eq!(says(&lab, "Wedged"), 1);
@@ -302,19 +368,33 @@ fn a_connection_that_stands_but_answers_nothing_is_replaced() {
 #[test]
 fn an_invite_too_long_for_a_datagram_goes_by_tcp_and_back_to_udp_where_tcp_is_refused() {
     let long = "x".repeat(700);
-    let mut lab = Lab::changed(&[("password = \"secret-a\"", &format!("password = \"secret-a\"\ndisplay_name = \"{long}\""))], "");
+    let mut lab = Lab::changed(
+        &[(
+            "password = \"secret-a\"",
+            &format!("password = \"secret-a\"\ndisplay_name = \"{long}\""),
+        )],
+        "",
+    );
     lab.invite(ALICE, "+12065550123", OFFER);
     let tcp = Hop::Tcp(SocketAddr::from(([127, 0, 0, 10], 5060)));
-    let (hop, invite) = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
+    let (hop, invite) =
+        lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
     assert_eq!(hop, tcp);
     assert!(invite.to_bytes().len() > 1_300 && invite.via().unwrap().transport == "TCP");
     lab.handle(Input::Unreachable { hop: tcp, code: Default::default(), why: String::new() });
     let invite = lab.take(T1, "INVITE");
-    assert!(invite.to_bytes().len() > 1_300 && invite.via().unwrap().transport == "UDP", "the datagram after all");
+    assert!(
+        invite.to_bytes().len() > 1_300 && invite.via().unwrap().transport == "UDP",
+        "the datagram after all"
+    );
     lab.reply(T1, &invite, 486, "");
     lab.expect_idle();
-    let fixed = [("password = \"secret-a\"", format!("password = \"secret-a\"\ndisplay_name = \"{long}\"")), ("uri = \"sip:127.0.0.10\"", "uri = \"sip:127.0.0.10;transport=udp\"".to_owned())];
-    let mut lab = Lab::changed(&fixed.iter().map(|(a, b)| (*a, b.as_str())).collect::<Vec<_>>(), "");
+    let fixed = [
+        ("password = \"secret-a\"", format!("password = \"secret-a\"\ndisplay_name = \"{long}\"")),
+        ("uri = \"sip:127.0.0.10\"", "uri = \"sip:127.0.0.10;transport=udp\"".to_owned()),
+    ];
+    let mut lab =
+        Lab::changed(&fixed.iter().map(|(a, b)| (*a, b.as_str())).collect::<Vec<_>>(), "");
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
     lab.reply(T1, &invite, 486, "");
@@ -332,27 +412,42 @@ fn a_connection_a_trunk_offers_by_alias_carries_our_requests_too() {
         "OPTIONS sip:wt.test SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.12:5060;alias;branch=z9hG4bK-{n}\r\nMax-Forwards: 70\r\nFrom: <sip:x@y>;tag=1\r\nTo: <sip:wt.test>\r\n\
          Call-ID: {n}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
     );
-    let message = Message::parse(options.into_bytes(), webtrunk::sip::parse::Framing::WebSocket).expect("sound");
+    let message = Message::parse(options.into_bytes(), webtrunk::sip::parse::Framing::WebSocket)
+        .expect("sound");
     lab.handle(Input::Received { hop, remote, message });
     lab.inbox.clear();
     lab.invite(ALICE, "+32065550123", OFFER);
-    let (over, invite) = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
+    let (over, invite) =
+        lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
     assert_eq!(over, hop);
-    assert!(invite.via().unwrap().params.has("alias") && invite.via().unwrap().transport == "TCP", "{:?}", invite.header(HeaderName::Via));
+    assert!(
+        invite.via().unwrap().params.has("alias") && invite.via().unwrap().transport == "TCP",
+        "{:?}",
+        invite.header(HeaderName::Via)
+    );
     assert!(Lab::header(&invite, HeaderName::Contact).contains("transport=tcp"));
     lab.handle(Input::FlowClosed { flow: Flow(30) });
     lab.take(ALICE, "480");
     lab.inbox.clear();
     lab.invite(ALICE, "+32065550123", OFFER);
-    let (over, _) = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
-    assert_eq!(over, Hop::Tcp(SocketAddr::from(([127, 0, 0, 12], 5060))), "the alias died with its connection");
+    let (over, _) =
+        lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE").cloned().expect("an INVITE");
+    assert_eq!(
+        over,
+        Hop::Tcp(SocketAddr::from(([127, 0, 0, 12], 5060))),
+        "the alias died with its connection"
+    );
     lab.handle(Input::Unreachable { hop: over, code: Default::default(), why: String::new() });
     lab.expect_idle();
 }
 
 #[test]
 fn limits_per_user_trunk_and_second_refuse_with_a_reason_and_blame_no_trunk() {
-    let changes = [("password = \"secret-a\"", "password = \"secret-a\"\nmax_calls = 1"), ("password = \"secret-b\"", "password = \"secret-b\"\ncalls_per_second = 2"), (REALM, "realm = \"carrier\"\ncalls_per_second = 3")];
+    let changes = [
+        ("password = \"secret-a\"", "password = \"secret-a\"\nmax_calls = 1"),
+        ("password = \"secret-b\"", "password = \"secret-b\"\ncalls_per_second = 2"),
+        (REALM, "realm = \"carrier\"\ncalls_per_second = 3"),
+    ];
     let mut lab = Lab::changed(&changes, "");
     lab.invite(ALICE, "+12065550123", OFFER);
     lab.invite(ALICE, "+12065550124", OFFER);
@@ -363,7 +458,10 @@ fn limits_per_user_trunk_and_second_refuse_with_a_reason_and_blame_no_trunk() {
     }
     lab.invite(BOB, "+12065550125", OFFER);
     let refused = lab.take(BOB, "503");
-    assert!(refused.header(HeaderName::RetryAfter).is_some() && Lab::header(&refused, HeaderName::Reason).contains("of this second"));
+    assert!(
+        refused.header(HeaderName::RetryAfter).is_some()
+            && Lab::header(&refused, HeaderName::Reason).contains("of this second")
+    );
     lab.invite(T1, "+12065550111", TRUNK_SDP);
     assert!(Lab::header(&lab.take(T1, "503"), HeaderName::Reason).contains("trunk t1 has"));
     assert_eq!(says(&lab, "TrunkDown") + says(&lab, "BranchFailed"), 0);
@@ -373,22 +471,48 @@ fn limits_per_user_trunk_and_second_refuse_with_a_reason_and_blame_no_trunk() {
 
 #[test]
 fn identity_is_written_by_us_and_privacy_is_kept_outside_the_trust_domain() {
-    let numbers = ("password = \"secret-a\"", "password = \"secret-a\"\nnumbers = [\"+12065550199\"]\ndisplay_name = \"Alice\"");
+    let numbers = (
+        "password = \"secret-a\"",
+        "password = \"secret-a\"\nnumbers = [\"+12065550199\"]\ndisplay_name = \"Alice\"",
+    );
     for trusted in [true, false] {
         let trust = format!("realm = \"carrier\"\ntrusted = {trusted}");
         let mut lab = Lab::changed(&[numbers, (REALM, &trust)], "");
         for (extra, from, asserted, privacy) in [
             ("", "\"Alice\" <sip:+12065550111@127.0.0.1>", Some("+12065550111"), None),
-            ("P-Preferred-Identity: <sip:+12065550199@x>\r\n", "\"Alice\" <sip:+12065550199@127.0.0.1>", Some("+12065550199"), None),
-            ("P-Preferred-Identity: <sip:+1900@x>\r\n", "\"Alice\" <sip:+12065550111@127.0.0.1>", Some("+12065550111"), None),
-            ("Privacy: id\r\n", "\"Anonymous\" <sip:anonymous@anonymous.invalid>", trusted.then_some("+12065550111"), Some("id")),
+            (
+                "P-Preferred-Identity: <sip:+12065550199@x>\r\n",
+                "\"Alice\" <sip:+12065550199@127.0.0.1>",
+                Some("+12065550199"),
+                None,
+            ),
+            (
+                "P-Preferred-Identity: <sip:+1900@x>\r\n",
+                "\"Alice\" <sip:+12065550111@127.0.0.1>",
+                Some("+12065550111"),
+                None,
+            ),
+            (
+                "Privacy: id\r\n",
+                "\"Anonymous\" <sip:anonymous@anonymous.invalid>",
+                trusted.then_some("+12065550111"),
+                Some("id"),
+            ),
         ] {
             let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", extra, OFFER);
             lab.says(ALICE, &text);
             let invite = lab.take(T1, "INVITE");
-            assert!(Lab::header(&invite, HeaderName::From).starts_with(from), "{extra}: {:?}", invite.header(HeaderName::From));
+            assert!(
+                Lab::header(&invite, HeaderName::From).starts_with(from),
+                "{extra}: {:?}",
+                invite.header(HeaderName::From)
+            );
             let pai = invite.header(HeaderName::PAssertedIdentity);
-            assert_eq!(pai.map(|p| asserted.is_some_and(|a| p.contains(a))), asserted.map(|_| true), "{extra} {trusted}: {pai:?}");
+            assert_eq!(
+                pai.map(|p| asserted.is_some_and(|a| p.contains(a))),
+                asserted.map(|_| true),
+                "{extra} {trusted}: {pai:?}"
+            );
             assert_eq!(invite.header(HeaderName::Privacy), privacy);
             lab.reply(T1, &invite, 486, "");
             lab.take(ALICE, "486");
@@ -399,10 +523,17 @@ fn identity_is_written_by_us_and_privacy_is_kept_outside_the_trust_domain() {
 
 #[test]
 fn a_trunk_at_an_ipv6_address_is_called_with_brackets_everywhere() {
-    let mut lab = Lab::changed(&[("uri = \"sip:127.0.0.11\"", "uri = \"sip:[::1]:5062\"\nprobe = \"30s\""), ("udp = \"127.0.0.1:5060\"", "udp = \"[::]:5060\"")], "[[route]]\nname = \"Six\"\nmatch = \"+6X.\"\ndo = [{ dial = [\"trunk:t2\"] }]\n");
+    let mut lab = Lab::changed(
+        &[
+            ("uri = \"sip:127.0.0.11\"", "uri = \"sip:[::1]:5062\"\nprobe = \"30s\""),
+            ("udp = \"127.0.0.1:5060\"", "udp = \"[::]:5060\""),
+        ],
+        "[[route]]\nname = \"Six\"\nmatch = \"+6X.\"\ndo = [{ dial = [\"trunk:t2\"] }]\n",
+    );
     lab.invite(ALICE, "+612", OFFER);
     let six = Hop::Udp("[::1]:5062".parse().expect("an address"));
-    let sent: Vec<Message> = lab.inbox.iter().filter(|(h, _)| *h == six).map(|(_, m)| m.clone()).collect();
+    let sent: Vec<Message> =
+        lab.inbox.iter().filter(|(h, _)| *h == six).map(|(_, m)| m.clone()).collect();
     // The lab has checked that each can be read.
     assert!(sent.iter().any(|m| m.method_token() == "OPTIONS"), "{sent:?}");
     let invite = sent.iter().find(|m| m.method_token() == "INVITE").expect("an INVITE");
@@ -433,23 +564,51 @@ fn what_a_trunk_says_of_the_caller_counts_where_it_is_trusted_and_goes_on_to_tru
         let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", extra, TRUNK_SDP);
         lab.says(T1, &text);
         let ringing = lab.take(ALICE, "INVITE");
-        assert_eq!(ringing.from().unwrap().uri.user, Some(if trusted { "+4989111" } else { "+4930123456" }));
-        assert!(ringing.header(HeaderName::Diversion).is_none() && ringing.header(HeaderName::PAssertedIdentity).is_none());
+        assert_eq!(
+            ringing.from().unwrap().uri.user,
+            Some(if trusted { "+4989111" } else { "+4930123456" })
+        );
+        assert!(
+            ringing.header(HeaderName::Diversion).is_none()
+                && ringing.header(HeaderName::PAssertedIdentity).is_none()
+        );
         lab.reply(ALICE, &ringing, 486, "");
-        let hidden = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", &format!("{extra}Privacy: id\r\n"), TRUNK_SDP);
+        let hidden = lab.request(
+            T1,
+            "INVITE",
+            "sip:+12065550111@127.0.0.1",
+            &format!("{extra}Privacy: id\r\n"),
+            TRUNK_SDP,
+        );
         lab.says(T1, &hidden);
-        assert!(Lab::header(&lab.take(ALICE, "INVITE"), HeaderName::From).contains("anonymous.invalid"));
+        assert!(
+            Lab::header(&lab.take(ALICE, "INVITE"), HeaderName::From).contains("anonymous.invalid")
+        );
         lab.cancel(T1, &hidden);
         lab.expect_idle();
     }
     for (to_trusted, shown) in [("true", true), ("false", false)] {
         let second = format!("uri = \"sip:127.0.0.11\"\ntrusted = {to_trusted}");
-        let route = "[[route]]\nname = \"On\"\nmatch = \"+1206\"\ndo = [{ dial = [\"trunk:t2\"] }]\n";
-        let mut lab = Lab::changed(&[("context = \"incoming\"", "context = \"phones\""), (REALM, "realm = \"carrier\"\ntrusted = true"), ("uri = \"sip:127.0.0.11\"", &second)], route);
+        let route =
+            "[[route]]\nname = \"On\"\nmatch = \"+1206\"\ndo = [{ dial = [\"trunk:t2\"] }]\n";
+        let mut lab = Lab::changed(
+            &[
+                ("context = \"incoming\"", "context = \"phones\""),
+                (REALM, "realm = \"carrier\"\ntrusted = true"),
+                ("uri = \"sip:127.0.0.11\"", &second),
+            ],
+            route,
+        );
         let text = lab.request(T1, "INVITE", "sip:+1206@127.0.0.1", extra, TRUNK_SDP);
         lab.says(T1, &text);
         let invite = lab.take(T2, "INVITE");
-        assert_eq!((invite.header(HeaderName::Diversion).is_some(), invite.header(HeaderName::HistoryInfo).is_some()), (shown, shown));
+        assert_eq!(
+            (
+                invite.header(HeaderName::Diversion).is_some(),
+                invite.header(HeaderName::HistoryInfo).is_some()
+            ),
+            (shown, shown)
+        );
         lab.reply(T2, &invite, 486, "");
         lab.expect_idle();
     }
@@ -465,7 +624,9 @@ fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way()
     lab.ack(ALICE, &ok);
     let tones = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Tones));
     assert!(tones, "media sends tones, and listens for them");
-    let text = lab.in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\nDuration=100\r\n").replace("application/sdp", "application/dtmf-relay");
+    let text = lab
+        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\nDuration=100\r\n")
+        .replace("application/sdp", "application/dtmf-relay");
     lab.says(ALICE, &text);
     lab.take(ALICE, "200 INFO");
     assert!(lab.media.iter().any(|c| matches!(c, Command::Digit { event: 5, .. })));
@@ -478,10 +639,20 @@ fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way()
 #[test]
 fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_only() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"")], "");
-    let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "Recv-Info: tides, trickle-ice\r\nRequire: trickle-ice\r\n", OFFER);
+    let text = lab.request(
+        ALICE,
+        "INVITE",
+        "sip:+12065550123@wt.test",
+        "Recv-Info: tides, trickle-ice\r\nRequire: trickle-ice\r\n",
+        OFFER,
+    );
     lab.says(ALICE, &text);
     let invite = lab.take(T1, "INVITE");
-    assert_eq!(invite.header(HeaderName::RecvInfo), Some("tides"), "what the browser takes is told; its candidates are ours");
+    assert_eq!(
+        invite.header(HeaderName::RecvInfo),
+        Some("tides"),
+        "what the browser takes is told; its candidates are ours"
+    );
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "peer", "Recv-Info: weather\r\n");
     let ok = lab.take(ALICE, "200");
     assert_eq!(ok.header(HeaderName::RecvInfo), Some("weather, trickle-ice"));
@@ -489,8 +660,16 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     lab.ack(ALICE, &ok);
     let told = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Signalled));
     assert!(told, "media tells digits instead of sending them");
-    let session = lab.media.iter().find_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None }).unwrap();
-    let event = Event::Digit { end: webtrunk::media::EndId(1), event: 11, length: Duration::from_millis(120) };
+    let session = lab
+        .media
+        .iter()
+        .find_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None })
+        .unwrap();
+    let event = Event::Digit {
+        end: webtrunk::media::EndId(1),
+        event: 11,
+        length: Duration::from_millis(120),
+    };
     lab.handle(Input::Media { session, notice: Notice::Media(event) });
     let info = lab.take(T1, "INFO");
     assert_eq!(String::from_utf8_lossy(info.body()), "Signal=#\r\nDuration=120\r\n");
@@ -502,18 +681,34 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
         ("", "application/dtmf-relay", "Nothing=1\r\n", "400"),
         ("Info-Package: weather\r\n", "text/plain", "sunny", "200"),
         ("Info-Package: bogus\r\n", "text/plain", "x", "469"),
-        ("Info-Package: trickle-ice\r\n", "application/trickle-ice-sdpfrag", "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 5000 typ host\r\n", "200"),
+        (
+            "Info-Package: trickle-ice\r\n",
+            "application/trickle-ice-sdpfrag",
+            "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 5000 typ host\r\n",
+            "200",
+        ),
         ("Info-Package: trickle-ice\r\n", "text/plain", "x", "415"),
         ("", "", "", "200"),
-    ].into_iter().enumerate() {
-        let text = lab.in_dialog_with(ALICE, &ok, "INFO", 100 + n as u32, extra, body).replace("application/sdp", kind).replace(";tag=peer", "");
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = lab
+            .in_dialog_with(ALICE, &ok, "INFO", 100 + n as u32, extra, body)
+            .replace("application/sdp", kind)
+            .replace(";tag=peer", "");
         lab.says(ALICE, &text);
         let answer = lab.take(ALICE, &format!("{status} INFO"));
         if status == "469" {
             assert_eq!(answer.header(HeaderName::RecvInfo), Some("weather"));
         }
     }
-    let infos: Vec<String> = lab.inbox.iter().filter(|(h, m)| *h == T1.hop() && m.method_token() == "INFO").map(|(_, m)| String::from_utf8_lossy(m.body()).into_owned()).collect();
+    let infos: Vec<String> = lab
+        .inbox
+        .iter()
+        .filter(|(h, m)| *h == T1.hop() && m.method_token() == "INFO")
+        .map(|(_, m)| String::from_utf8_lossy(m.body()).into_owned())
+        .collect();
     assert_eq!(infos, ["Signal=5\r\nDuration=100\r\n", "Signal=7\r\nDuration=160\r\n", "sunny"]);
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
     lab.says(ALICE, &bye);

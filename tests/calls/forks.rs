@@ -1,4 +1,5 @@
-//! Forks on both sides of us: several early dialogs of one INVITE, several phones, redirections, loops, breadth.
+//! Forks on both sides of us: several early dialogs of one INVITE, several phones, redirections,
+//! loops, breadth.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -11,7 +12,9 @@ fn body(message: &webtrunk::sip::Message) -> Vec<u8> {
 
 fn target_of_last_configure(lab: &Lab, end: u16) -> String {
     let of = |c: &Command| match c {
-        Command::Configure { end: e, settings, .. } if e.0 == end => Some(format!("{:?}", settings.agreed.remote)),
+        Command::Configure { end: e, settings, .. } if e.0 == end => {
+            Some(format!("{:?}", settings.agreed.remote))
+        }
         _ => None,
     };
     lab.media.iter().rev().find_map(of).expect("configured")
@@ -26,11 +29,17 @@ fn early_media_of_several_forks_is_one_stable_answer_and_the_fork_that_answers_i
     lab.reply_as(T1, &invite, 183, TRUNK_SDP, "one");
     let first = lab.take(ALICE, "183");
     lab.reply_as(T1, &invite, 183, &other, "two");
-    assert!(target_of_last_configure(&lab, 1).contains("4000"), "the first fork stays the one heard");
+    assert!(
+        target_of_last_configure(&lab, 1).contains("4000"),
+        "the first fork stays the one heard"
+    );
     lab.reply_as(T1, &invite, 200, &other, "two");
     let ok = lab.take(ALICE, "200");
     assert_eq!(body(&ok), body(&first), "the browser has one answer, whoever answers");
-    assert!(target_of_last_configure(&lab, 1).contains("5000"), "the fork that answered is the one that is heard");
+    assert!(
+        target_of_last_configure(&lab, 1).contains("5000"),
+        "the fork that answered is the one that is heard"
+    );
     let ack = lab.take(T1, "ACK");
     assert!(ack.to().unwrap().tag() == Some("two"));
     lab.ack(ALICE, &ok);
@@ -66,11 +75,21 @@ fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion()
     let mut lab = Lab::changed(&[], FOLLOW);
     lab.invite(ALICE, "+5100", OFFER);
     let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:201@evil.example:6000>;q=0.5, <sip:777@nowhere>;q=0.9\r\n");
+    lab.reply_with(
+        T1,
+        &invite,
+        302,
+        "",
+        "x",
+        "Contact: <sip:201@evil.example:6000>;q=0.5, <sip:777@nowhere>;q=0.9\r\n",
+    );
     assert!(!lab.got(T2, "INVITE"), "the next trunk is not tried: the callee said where");
     let ringing = lab.take(BOB, "INVITE");
     assert!(ringing.header(HeaderName::Diversion).is_none(), "a browser is not told");
-    assert!(lab.inbox.iter().all(|(hop, _)| hop.address().is_none_or(|a| a.ip().is_loopback())), "never to a host a callee names");
+    assert!(
+        lab.inbox.iter().all(|(hop, _)| hop.address().is_none_or(|a| a.ip().is_loopback())),
+        "never to a host a callee names"
+    );
     lab.reply(BOB, &ringing, 486, "");
     lab.take(ALICE, "486");
     lab.expect_idle();
@@ -80,7 +99,10 @@ fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion()
     lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:+2999@whatever>\r\n");
     let second = lab.take(T1, "INVITE");
     assert!(second.request_uri().starts_with("sip:+2999@127.0.0.10"), "{}", second.request_uri());
-    assert_eq!(Lab::header(&second, HeaderName::Diversion), "<sip:+5100@127.0.0.1>;reason=unconditional");
+    assert_eq!(
+        Lab::header(&second, HeaderName::Diversion),
+        "<sip:+5100@127.0.0.1>;reason=unconditional"
+    );
     lab.reply(T1, &second, 486, "");
     lab.take(ALICE, "486");
     lab.expect_idle();
@@ -147,7 +169,9 @@ fn a_phone_with_two_flows_rings_once_and_by_its_second_flow_when_the_first_is_de
             "430" => lab.reply(rung, &invite, 430, ""),
             _ => {
                 let Peer::Browser(_, flow) = rung else { unreachable!() };
-                lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(flow) });
+                lab.handle(webtrunk::gateway::Input::FlowClosed {
+                    flow: webtrunk::sip::transaction::Flow(flow),
+                });
             }
         }
         let invite = lab.take(other, "INVITE");
@@ -165,7 +189,13 @@ fn a_request_disposition_is_honoured() {
     for (wish, at_once) in [("no-fork", 1), ("sequential", 1), ("parallel", 2), ("queue", 1)] {
         let mut lab = Lab::with_phones();
         let other = add_phone(&mut lab, 5, "uuid-2", "0.3", 1);
-        let text = lab.request(ALICE, "INVITE", "sip:201@wt.test", &format!("Request-Disposition: {wish}\r\n"), OFFER);
+        let text = lab.request(
+            ALICE,
+            "INVITE",
+            "sip:201@wt.test",
+            &format!("Request-Disposition: {wish}\r\n"),
+            OFFER,
+        );
         lab.says(ALICE, &text);
         let ringing = [BOB, other].into_iter().filter(|p| lab.got(*p, "INVITE")).count();
         assert_eq!(ringing, at_once, "{wish}");
@@ -189,13 +219,23 @@ fn a_callers_wishes_choose_among_the_phones() {
         let mut lab = Lab::with_phones();
         let mut phone = |flow: u64, mobility: &str| {
             let peer = Peer::Browser("bob", flow);
-            lab.log_in_with(peer, "secret-b", &format!("Contact: <sip:bob{flow}@x.invalid;transport=ws>;mobility=\"{mobility}\"\r\n"));
+            lab.log_in_with(
+                peer,
+                "secret-b",
+                &format!(
+                    "Contact: <sip:bob{flow}@x.invalid;transport=ws>;mobility=\"{mobility}\"\r\n"
+                ),
+            );
             peer
         };
         let (desk, mobile) = (phone(5, "fixed"), phone(6, "mobile"));
         let text = lab.request(ALICE, "INVITE", "sip:201@wt.test", &format!("{wish}\r\n"), OFFER);
         lab.says(ALICE, &text);
-        assert_eq!((lab.got(desk, "INVITE"), lab.got(mobile, "INVITE")), (desk_rings, mobile_rings), "{wish}");
+        assert_eq!(
+            (lab.got(desk, "INVITE"), lab.got(mobile, "INVITE")),
+            (desk_rings, mobile_rings),
+            "{wish}"
+        );
         if lab.got(BOB, "INVITE") {
             lab.cancel(ALICE, &text);
         } else {
@@ -229,7 +269,13 @@ fn max_breadth_limits_a_fork_and_is_shared_among_its_branches() {
     let mut lab = Lab::with_phones();
     let other = add_phone(&mut lab, 5, "uuid-2", "1.0", 1);
     let invite = |lab: &mut Lab, breadth: &str| {
-        let text = lab.request(ALICE, "INVITE", "sip:201@wt.test", &format!("Max-Breadth: {breadth}\r\n"), OFFER);
+        let text = lab.request(
+            ALICE,
+            "INVITE",
+            "sip:201@wt.test",
+            &format!("Max-Breadth: {breadth}\r\n"),
+            OFFER,
+        );
         lab.says(ALICE, &text);
         text
     };
@@ -280,7 +326,11 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     let text = lab.in_dialog_with(T1, &invite, "BYE", 2, "Reason: Q.850;cause=34\r\n", "");
     lab.says(T1, &text);
     let bye = lab.take(ALICE, "BYE");
-    assert!(bye.all(HeaderName::Reason).any(|r| r.starts_with("Q.850;cause=34")), "{:?}", bye.all(HeaderName::Reason).collect::<Vec<_>>());
+    assert!(
+        bye.all(HeaderName::Reason).any(|r| r.starts_with("Q.850;cause=34")),
+        "{:?}",
+        bye.all(HeaderName::Reason).collect::<Vec<_>>()
+    );
     drop(ok);
     lab.expect_idle();
     let mut lab = Lab::with_phones();
@@ -288,9 +338,14 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     let invite = lab.take(T1, "INVITE");
     lab.reply(T1, &invite, 180, "");
     let head = text.split("\r\n\r\n").next().unwrap();
-    let lines: Vec<&str> = head.lines().filter(|l| !["Content-Type", "Content-Length", "Contact"].iter().any(|p| l.starts_with(p))).collect();
+    let lines: Vec<&str> = head
+        .lines()
+        .filter(|l| !["Content-Type", "Content-Length", "Contact"].iter().any(|p| l.starts_with(p)))
+        .collect();
     let cancel = lines.join("\r\n").replacen("INVITE", "CANCEL", 1).replace(" INVITE", " CANCEL");
     lab.says(ALICE, &format!("{cancel}\r\nReason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nContent-Length: 0\r\n\r\n"));
-    assert!(Lab::header(&lab.take(T1, "CANCEL"), HeaderName::Reason).contains("completed elsewhere"));
+    assert!(
+        Lab::header(&lab.take(T1, "CANCEL"), HeaderName::Reason).contains("completed elsewhere")
+    );
     lab.expect_idle();
 }

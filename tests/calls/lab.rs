@@ -159,9 +159,18 @@ impl Lab {
     }
 
     fn started(config: &str, phones: &str) -> Lab {
-        let (config, _) = parse_embedded(config, &[("phones", phones), ("incoming", INCOMING)]).unwrap_or_else(|p| panic!("{p}"));
+        let (config, _) = parse_embedded(config, &[("phones", phones), ("incoming", INCOMING)])
+            .unwrap_or_else(|p| panic!("{p}"));
         let now = Instant::now();
-        let identity = Identity { fingerprint: "AB:CD".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
+        let identity = Identity {
+            fingerprint: "AB:CD".into(),
+            udp_port: 5060,
+            tcp_port: 5060,
+            tls_port: 5061,
+            web_secure: false,
+            workers: 1,
+            unix: 1_700_000_000,
+        };
         let gateway = Gateway::new(now, Arc::new(config), identity, [7; 32]);
         let mut lab = Lab {
             gateway,
@@ -190,7 +199,8 @@ impl Lab {
         lab
     }
 
-    /// With alice and bob registered, and the configuration and dialplan changed: texts replaced, routes added.
+    /// With alice and bob registered, and the configuration and dialplan changed: texts replaced,
+    /// routes added.
     pub fn changed(changes: &[(&str, &str)], routes: &str) -> Lab {
         let config = changes.iter().fold(CONFIG.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from} is not in the configuration");
@@ -201,7 +211,8 @@ impl Lab {
 
     /// As [`changed`](Self::changed), with these routes and no others.
     pub fn with_plans(changes: &[(&str, &str)], routes: &str) -> Lab {
-        let config = changes.iter().fold(CONFIG.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
+        let config =
+            changes.iter().fold(CONFIG.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
         Lab::started(&config, routes).logged_in()
     }
 
@@ -239,8 +250,11 @@ impl Lab {
         for output in out {
             match output {
                 Output::Send(t) => {
-                    let message = Message::parse(t.bytes.to_vec(), Framing::WebSocket).expect("what we send can be read");
-                    message.check().unwrap_or_else(|e| panic!("what we send is sound: {e}\n{}", String::from_utf8_lossy(&t.bytes)));
+                    let message = Message::parse(t.bytes.to_vec(), Framing::WebSocket)
+                        .expect("what we send can be read");
+                    message.check().unwrap_or_else(|e| {
+                        panic!("what we send is sound: {e}\n{}", String::from_utf8_lossy(&t.bytes))
+                    });
                     self.draw(t.hop, &message, false);
                     self.inbox.push_back((t.hop, message));
                 }
@@ -261,8 +275,12 @@ impl Lab {
                     }
                 }
                 Output::Ask(webtrunk::call::Question::Keys(_)) => self.keys_asked += 1,
-                Output::Ask(webtrunk::call::Question::Login { name, body, .. }) => self.logins_asked.push((name, body)),
-                Output::Ask(webtrunk::call::Question::Route { call, body, .. }) => self.routes_asked.push((call, body)),
+                Output::Ask(webtrunk::call::Question::Login { name, body, .. }) => {
+                    self.logins_asked.push((name, body))
+                }
+                Output::Ask(webtrunk::call::Question::Route { call, body, .. }) => {
+                    self.routes_asked.push((call, body))
+                }
                 Output::Disconnect(hop) => self.disconnected.push(hop),
                 Output::Linked(_) | Output::CallOver(_) => panic!("meant for the gateway itself"),
             }
@@ -303,11 +321,19 @@ impl Lab {
             Hop::Flow(Flow(1)) => "alice".to_owned(),
             Hop::Flow(Flow(2)) => "bob".to_owned(),
             Hop::Flow(Flow(n)) => format!("flow {n}"),
-            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.10" => "t1".to_owned(),
-            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.11" => "t2".to_owned(),
+            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.10" => {
+                "t1".to_owned()
+            }
+            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.11" => {
+                "t2".to_owned()
+            }
             Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip().to_string(),
         };
-        let what = if message.is_request() { message.method_token().to_owned() } else { format!("{} {}", message.status(), message.method()) };
+        let what = if message.is_request() {
+            message.method_token().to_owned()
+        } else {
+            format!("{} {}", message.status(), message.method())
+        };
         let sdp = if message.body_of("application/sdp").is_some() { " sdp" } else { "" };
         let at = self.now.duration_since(self.start).as_secs_f32();
         let arrow = if received { "→" } else { "←" };
@@ -326,16 +352,25 @@ impl Lab {
     }
 
     pub fn says(&mut self, peer: Peer, text: &str) {
-        let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
+            .unwrap_or_else(|e| panic!("{e}: {text}"));
         self.draw(peer.hop(), &message, true);
-        let message = if matches!(peer.hop(), Hop::Udp(_)) { message.with_source(peer.remote()) } else { message };
+        let message = if matches!(peer.hop(), Hop::Udp(_)) {
+            message.with_source(peer.remote())
+        } else {
+            message
+        };
         self.handle(Input::Received { hop: peer.hop(), remote: peer.remote(), message });
     }
 
     /// The next message for `peer` that `wanted` takes; others for it are skipped.
     pub fn take(&mut self, peer: Peer, what: &str) -> Message {
         let fits = |m: &Message| {
-            if m.is_request() { m.method_token() == what } else { format!("{} {}", m.status(), m.method()) == what || m.status().to_string() == what }
+            if m.is_request() {
+                m.method_token() == what
+            } else {
+                format!("{} {}", m.status(), m.method()) == what || m.status().to_string() == what
+            }
         };
         let at = self.inbox.iter().position(|(hop, m)| *hop == peer.hop() && fits(m));
         let at = at.unwrap_or_else(|| panic!("{peer:?} never got {what}\n{}", self.ladder));
@@ -344,17 +379,29 @@ impl Lab {
 
     /// The header of a message, which must have it.
     pub fn header(message: &Message, name: HeaderName) -> &str {
-        message.header(name).unwrap_or_else(|| panic!("{name} is missing in {}", String::from_utf8_lossy(&message.to_bytes())))
+        message.header(name).unwrap_or_else(|| {
+            panic!("{name} is missing in {}", String::from_utf8_lossy(&message.to_bytes()))
+        })
     }
 
     /// As [`in_dialog`](Self::in_dialog), with more header lines.
-    pub fn in_dialog_with(&mut self, peer: Peer, seen: &Message, method: &str, cseq: u32, extra: &str, body: &str) -> String {
+    pub fn in_dialog_with(
+        &mut self,
+        peer: Peer,
+        seen: &Message,
+        method: &str,
+        cseq: u32,
+        extra: &str,
+        body: &str,
+    ) -> String {
         let text = self.in_dialog(peer, seen, method, cseq, "peer", body);
         text.replacen("Max-Forwards", &format!("{extra}Max-Forwards"), 1)
     }
 
     pub fn got(&self, peer: Peer, what: &str) -> bool {
-        self.inbox.iter().any(|(hop, m)| *hop == peer.hop() && (m.method_token() == what || m.status().to_string() == what))
+        self.inbox.iter().any(|(hop, m)| {
+            *hop == peer.hop() && (m.method_token() == what || m.status().to_string() == what)
+        })
     }
 
     pub fn token(&mut self) -> u64 {
@@ -363,18 +410,33 @@ impl Lab {
     }
 
     /// A request outside a dialog.
-    pub fn request(&mut self, peer: Peer, method: &str, uri: &str, extra: &str, body: &str) -> String {
+    pub fn request(
+        &mut self,
+        peer: Peer,
+        method: &str,
+        uri: &str,
+        extra: &str,
+        body: &str,
+    ) -> String {
         let n = self.token();
         let (via, contact) = match peer {
-            Peer::Browser(name, _) => ("WS x.invalid".to_owned(), format!("<sip:{name}@x.invalid;transport=ws>")),
-            Peer::Trunk(_, n) => (format!("UDP 127.0.0.{n}:5060"), format!("<sip:trunk@127.0.0.{n}>")),
+            Peer::Browser(name, _) => {
+                ("WS x.invalid".to_owned(), format!("<sip:{name}@x.invalid;transport=ws>"))
+            }
+            Peer::Trunk(_, n) => {
+                (format!("UDP 127.0.0.{n}:5060"), format!("<sip:trunk@127.0.0.{n}>"))
+            }
         };
         let from = match peer {
             Peer::Browser(name, _) => format!("<sip:{name}@wt.test>"),
             Peer::Trunk(..) => "\"Anna\" <sip:+4930123456@carrier>".to_owned(),
         };
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let contact = if extra.contains("Contact:") { String::new() } else { format!("Contact: {contact}\r\n") };
+        let contact = if extra.contains("Contact:") {
+            String::new()
+        } else {
+            format!("Contact: {contact}\r\n")
+        };
         format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{via};branch=z9hG4bK-{n}\r\nMax-Forwards: 70\r\nFrom: {from};tag=f{n}\r\n\
              To: <{uri}>\r\nCall-ID: c{n}@lab\r\nCSeq: {n} {method}\r\n{contact}{extra}{kind}Content-Length: {}\r\n\r\n{body}",
@@ -385,14 +447,20 @@ impl Lab {
     /// Opens a flow and registers with digest.
     pub fn log_in(&mut self, peer: Peer, password: &str, instance: &str) {
         let Peer::Browser(name, _) = peer else { panic!("only browsers register") };
-        let contact = format!("Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;+sip.instance=\"<urn:{instance}>\";expires=600\r\nSupported: outbound, path\r\n");
+        let contact = format!(
+            "Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;+sip.instance=\"<urn:{instance}>\";expires=600\r\nSupported: outbound, path\r\n"
+        );
         self.log_in_with(peer, password, &contact);
     }
 
     /// As [`log_in`](Self::log_in) with the REGISTER's lines given, Contact among them; the 200.
     pub fn log_in_with(&mut self, peer: Peer, password: &str, contact: &str) -> Message {
         let Peer::Browser(name, flow) = peer else { panic!("only browsers register") };
-        self.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote: peer.remote() });
+        self.handle(Input::FlowOpened {
+            flow: Flow(flow),
+            kind: FlowKind::WebSocket,
+            remote: peer.remote(),
+        });
         let first = self.request(peer, "REGISTER", "sip:wt.test", contact, "");
         let first = first.replace("To: <sip:wt.test>", &format!("To: <sip:{name}@wt.test>"));
         self.says(peer, &first);
@@ -403,13 +471,26 @@ impl Lab {
     }
 
     /// The request again with credentials.
-    pub fn answer_challenge(&mut self, challenge: &Message, request: &str, user: &str, password: &str) -> String {
-        let message = Message::parse(request.as_bytes().to_vec(), Framing::WebSocket).expect("own request");
+    pub fn answer_challenge(
+        &mut self,
+        challenge: &Message,
+        request: &str,
+        user: &str,
+        password: &str,
+    ) -> String {
+        let message =
+            Message::parse(request.as_bytes().to_vec(), Framing::WebSocket).expect("own request");
         let method = Method::from_token(message.method_token());
-        let (name, value) = digest::answer(challenge, None, user, password, message.request_uri(), method, "cn0").expect("a challenge we can answer");
+        let (name, value) =
+            digest::answer(challenge, None, user, password, message.request_uri(), method, "cn0")
+                .expect("a challenge we can answer");
         let n = self.token();
         let branch = message.via().and_then(|v| v.branch().map(str::to_owned)).expect("own via");
-        request.replace(&branch, &format!("z9hG4bK-{n}")).replacen("Content-Length", &format!("{name}: {value}\r\nContent-Length"), 1)
+        request.replace(&branch, &format!("z9hG4bK-{n}")).replacen(
+            "Content-Length",
+            &format!("{name}: {value}\r\nContent-Length"),
+            1,
+        )
     }
 
     /// A response of a peer to a request it got.
@@ -421,7 +502,15 @@ impl Lab {
         self.reply_with(peer, request, status, body, tag, "");
     }
 
-    pub fn reply_with(&mut self, peer: Peer, request: &Message, status: u16, body: &str, tag: &str, extra: &str) {
+    pub fn reply_with(
+        &mut self,
+        peer: Peer,
+        request: &Message,
+        status: u16,
+        body: &str,
+        tag: &str,
+        extra: &str,
+    ) {
         let header = |name| request.header(name).unwrap_or_default().to_owned();
         let to = header(HeaderName::To);
         let to = if to.contains(";tag=") || status == 100 { to } else { format!("{to};tag={tag}") };
@@ -432,20 +521,37 @@ impl Lab {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
             "SIP/2.0 {status} {}\r\nVia: {}\r\nFrom: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {contact}\r\n{extra}{kind}Content-Length: {}\r\n\r\n{body}",
-            webtrunk::sip::status::reason_phrase(status), header(HeaderName::Via), header(HeaderName::From), header(HeaderName::CallId), header(HeaderName::CSeq), body.len()
+            webtrunk::sip::status::reason_phrase(status),
+            header(HeaderName::Via),
+            header(HeaderName::From),
+            header(HeaderName::CallId),
+            header(HeaderName::CSeq),
+            body.len()
         );
         self.says(peer, &text);
     }
 
-    /// A request of a peer within the dialog that `seen` belongs to: a request it received, or a response it got.
-    pub fn in_dialog(&mut self, peer: Peer, seen: &Message, method: &str, cseq: u32, tag: &str, body: &str) -> String {
+    /// A request of a peer within the dialog that `seen` belongs to: a request it received, or a
+    /// response it got.
+    pub fn in_dialog(
+        &mut self,
+        peer: Peer,
+        seen: &Message,
+        method: &str,
+        cseq: u32,
+        tag: &str,
+        body: &str,
+    ) -> String {
         let header = |name| seen.header(name).unwrap_or_default().to_owned();
         let (from, to) = if seen.is_request() {
             (format!("{};tag={tag}", header(HeaderName::To)), header(HeaderName::From))
         } else {
             (header(HeaderName::From), header(HeaderName::To))
         };
-        let uri = seen.contact().map(|c| c.uri.text.to_owned()).unwrap_or_else(|| "sip:call@wt.test".into());
+        let uri = seen
+            .contact()
+            .map(|c| c.uri.text.to_owned())
+            .unwrap_or_else(|| "sip:call@wt.test".into());
         let n = self.token();
         let via = match peer {
             Peer::Browser(..) => "WS x.invalid".to_owned(),
@@ -455,7 +561,8 @@ impl Lab {
         format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{via};branch=z9hG4bK-d{n}\r\nMax-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {}\r\n\
              CSeq: {cseq} {method}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-            header(HeaderName::CallId), body.len()
+            header(HeaderName::CallId),
+            body.len()
         )
     }
 
@@ -476,7 +583,12 @@ impl Lab {
     /// CANCEL for an INVITE sent as text.
     pub fn cancel(&mut self, peer: Peer, invite: &str) {
         let head = invite.split("\r\n\r\n").next().expect("a head");
-        let lines: Vec<&str> = head.lines().filter(|l| !["Content-Type", "Content-Length", "Contact"].iter().any(|p| l.starts_with(p))).collect();
+        let lines: Vec<&str> = head
+            .lines()
+            .filter(|l| {
+                !["Content-Type", "Content-Length", "Contact"].iter().any(|p| l.starts_with(p))
+            })
+            .collect();
         let text = lines.join("\r\n").replacen("INVITE", "CANCEL", 1).replace(" INVITE", " CANCEL");
         self.says(peer, &format!("{text}\r\nContent-Length: 0\r\n\r\n"));
     }
@@ -493,7 +605,8 @@ impl Lab {
     }
 
     pub fn ladder(&self, expected: &str) {
-        let expected: Vec<&str> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let expected: Vec<&str> =
+            expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         let seen: Vec<&str> = self.ladder.lines().map(str::trim).collect();
         assert_eq!(seen, expected, "\n{}", self.ladder);
     }
@@ -503,7 +616,10 @@ impl Lab {
     }
 
     pub fn ended(&self) -> Vec<&webtrunk::call::Cdr> {
-        self.notes.iter().filter_map(|n| if let Note::CallEnded(cdr) = n { Some(&**cdr) } else { None }).collect()
+        self.notes
+            .iter()
+            .filter_map(|n| if let Note::CallEnded(cdr) = n { Some(&**cdr) } else { None })
+            .collect()
     }
 
     /// After every timer has run out nothing is left: no call, transaction, timer, dialog, end.

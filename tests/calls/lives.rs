@@ -1,13 +1,14 @@
-//! Random lives: both sides do anything at any time, and still nothing is left and nothing is said wrongly.
+//! Random lives: both sides do anything at any time, and still nothing is left and nothing is said
+//! wrongly.
 
 use crate::lab::*;
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::time::Duration;
-use std::collections::BTreeMap;
 use webtrunk::call::operator::Side;
+use webtrunk::gateway::Input;
 use webtrunk::gateway::operate::Deed;
 use webtrunk::gateway::originate::Wish;
-use webtrunk::gateway::Input;
 use webtrunk::media::session::Event;
 use webtrunk::observe::Note;
 use webtrunk::sip::Message;
@@ -29,7 +30,8 @@ impl Chance {
 }
 
 const PEERS: [Peer; 4] = [ALICE, BOB, T1, T2];
-const NUMBERS: [&str; 9] = ["+12065550123", "+22065550123", "200", "201", "9196", "9198", "+12065550111", "777", "300"];
+const NUMBERS: [&str; 9] =
+    ["+12065550123", "+22065550123", "200", "201", "9196", "9198", "+12065550111", "777", "300"];
 
 struct Life {
     lab: Lab,
@@ -53,7 +55,10 @@ impl Life {
         match self.chance.below(12) {
             0 => String::new(),
             1 => text.replace("a=sendrecv", "a=sendonly"),
-            2 => text.replace("PCMU", "G729").replace("opus", "speex").replace("RTP/AVP 0", "RTP/AVP 96"),
+            2 => text
+                .replace("PCMU", "G729")
+                .replace("opus", "speex")
+                .replace("RTP/AVP 0", "RTP/AVP 96"),
             _ => text,
         }
     }
@@ -84,8 +89,15 @@ impl Life {
                 let (peer, number) = (self.chance.pick(&PEERS), self.chance.pick(&NUMBERS));
                 let body = self.body(peer, true);
                 let host = if matches!(peer, Peer::Browser(..)) { "wt.test" } else { "127.0.0.1" };
-                let extra = self.chance.pick(&["", "", "Require: 100rel\r\n", "Supported: 100rel, timer\r\nSession-Expires: 120\r\n", "Request-Disposition: sequential\r\n"]);
-                let text = self.lab.request(peer, "INVITE", &format!("sip:{number}@{host}"), extra, &body);
+                let extra = self.chance.pick(&[
+                    "",
+                    "",
+                    "Require: 100rel\r\n",
+                    "Supported: 100rel, timer\r\nSession-Expires: 120\r\n",
+                    "Request-Disposition: sequential\r\n",
+                ]);
+                let text =
+                    self.lab.request(peer, "INVITE", &format!("sip:{number}@{host}"), extra, &body);
                 self.asks(peer, &text);
                 self.sent.push((peer, text));
             }
@@ -110,22 +122,42 @@ impl Life {
     }
 
     fn respond(&mut self) {
-        let requests: Vec<usize> = (0..self.seen.len()).filter(|n| self.seen[*n].1.is_request() && self.seen[*n].1.method_token() != "ACK").collect();
+        let requests: Vec<usize> = (0..self.seen.len())
+            .filter(|n| self.seen[*n].1.is_request() && self.seen[*n].1.method_token() != "ACK")
+            .collect();
         if requests.is_empty() {
             return;
         }
         // Mostly the newest: a peer that answers only old requests never gets anywhere.
-        let at = if self.chance.below(3) > 0 { *requests.last().expect("not empty") } else { self.chance.pick(&requests) };
+        let at = if self.chance.below(3) > 0 {
+            *requests.last().expect("not empty")
+        } else {
+            self.chance.pick(&requests)
+        };
         let (peer, request) = self.seen[at].clone();
         let status = match request.method_token() {
-            "INVITE" => self.chance.pick(&[100, 180, 180, 183, 200, 200, 200, 302, 401, 404, 486, 487, 500, 503, 603]),
+            "INVITE" => self
+                .chance
+                .pick(&[100, 180, 180, 183, 200, 200, 200, 302, 401, 404, 486, 487, 500, 503, 603]),
             _ => self.chance.pick(&[200, 200, 200, 481, 500]),
         };
-        let body = if request.method_token() == "INVITE" && (status == 183 || status == 200) { self.body(peer, false) } else { String::new() };
+        let body = if request.method_token() == "INVITE" && (status == 183 || status == 200) {
+            self.body(peer, false)
+        } else {
+            String::new()
+        };
         let tag = self.chance.pick(&["peer", "peer", "peer", "fork"]);
         let extra = match (request.method_token(), status) {
-            ("INVITE", 101..=199) => self.chance.pick(&["", "Require: 100rel\r\nRSeq: 1\r\n", "Require: 100rel\r\nRSeq: 2\r\n"]),
-            ("INVITE", 200) => self.chance.pick(&["", "Session-Expires: 90;refresher=uac\r\nRequire: timer\r\n", "Session-Expires: 90;refresher=uas\r\nAllow: UPDATE, MESSAGE\r\n"]),
+            ("INVITE", 101..=199) => self.chance.pick(&[
+                "",
+                "Require: 100rel\r\nRSeq: 1\r\n",
+                "Require: 100rel\r\nRSeq: 2\r\n",
+            ]),
+            ("INVITE", 200) => self.chance.pick(&[
+                "",
+                "Session-Expires: 90;refresher=uac\r\nRequire: timer\r\n",
+                "Session-Expires: 90;refresher=uas\r\nAllow: UPDATE, MESSAGE\r\n",
+            ]),
             ("INVITE", 302) => "Contact: <sip:201@x>\r\n",
             _ => "",
         };
@@ -136,34 +168,74 @@ impl Life {
         let dialogs: Vec<usize> = (0..self.seen.len())
             .filter(|n| {
                 let m = &self.seen[*n].1;
-                (m.is_request() && m.method_token() == "INVITE") || (!m.is_request() && (101..300).contains(&m.status()) && m.to().is_some_and(|t| t.tag().is_some()))
+                (m.is_request() && m.method_token() == "INVITE")
+                    || (!m.is_request()
+                        && (101..300).contains(&m.status())
+                        && m.to().is_some_and(|t| t.tag().is_some()))
             })
             .collect();
         if dialogs.is_empty() {
             return;
         }
         let (peer, seen) = self.seen[self.chance.pick(&dialogs)].clone();
-        let method = self.chance.pick(&["ACK", "ACK", "ACK", "BYE", "INVITE", "INFO", "OPTIONS", "UPDATE", "PRACK", "REFER", "REFER", "NOTIFY", "MESSAGE", "SUBSCRIBE"]);
+        let method = self.chance.pick(&[
+            "ACK",
+            "ACK",
+            "ACK",
+            "BYE",
+            "INVITE",
+            "INFO",
+            "OPTIONS",
+            "UPDATE",
+            "PRACK",
+            "REFER",
+            "REFER",
+            "NOTIFY",
+            "MESSAGE",
+            "SUBSCRIBE",
+        ]);
         self.cseq += 1;
         let cseq = match method {
             "ACK" => seen.cseq().map_or(1, |c| c.number),
             _ => self.cseq + u32::from(self.chance.below(2) == 0) * 1_000,
         };
-        let body = if matches!(method, "INVITE" | "UPDATE" | "PRACK") { self.body(peer, true) } else { String::new() };
+        let body = if matches!(method, "INVITE" | "UPDATE" | "PRACK") {
+            self.body(peer, true)
+        } else {
+            String::new()
+        };
         let extra = match method {
-            "PRACK" => format!("RAck: {} {} INVITE\r\n", seen.header(webtrunk::sip::HeaderName::RSeq).unwrap_or("1"), seen.cseq().map_or(1, |c| c.number)),
+            "PRACK" => format!(
+                "RAck: {} {} INVITE\r\n",
+                seen.header(webtrunk::sip::HeaderName::RSeq).unwrap_or("1"),
+                seen.cseq().map_or(1, |c| c.number)
+            ),
             "REFER" => {
                 let (_, other) = &self.seen[self.chance.pick(&dialogs)];
-                let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| a.and_then(|a| a.tag()).unwrap_or("none").to_owned();
-                let replaces = format!("{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}", other.call_id(), tag(other.to()), tag(other.from()));
+                let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| {
+                    a.and_then(|a| a.tag()).unwrap_or("none").to_owned()
+                };
+                let replaces = format!(
+                    "{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}",
+                    other.call_id(),
+                    tag(other.to()),
+                    tag(other.from())
+                );
                 let number = self.chance.pick(&NUMBERS);
                 let attended = self.chance.below(2) == 0;
-                format!("Refer-To: <sip:{number}@wt.test{}>\r\n", if attended { format!("?Replaces={replaces}") } else { String::new() })
+                format!(
+                    "Refer-To: <sip:{number}@wt.test{}>\r\n",
+                    if attended { format!("?Replaces={replaces}") } else { String::new() }
+                )
             }
             "NOTIFY" => "Event: refer\r\nSubscription-State: terminated\r\n".to_owned(),
             _ => String::new(),
         };
-        let text = self.lab.in_dialog(peer, &seen, method, cseq, "peer", &body).replacen("Max-Forwards", &format!("{extra}Max-Forwards"), 1);
+        let text = self.lab.in_dialog(peer, &seen, method, cseq, "peer", &body).replacen(
+            "Max-Forwards",
+            &format!("{extra}Max-Forwards"),
+            1,
+        );
         if method == "ACK" {
             self.lab.says(peer, &text);
         } else {
@@ -172,8 +244,18 @@ impl Life {
     }
 
     fn media(&mut self) {
-        let sessions: Vec<(u64, webtrunk::media::EndId)> =
-            self.lab.media.iter().filter_map(|c| if let Command::Open { session, end, .. } = c { Some((*session, *end)) } else { None }).collect();
+        let sessions: Vec<(u64, webtrunk::media::EndId)> = self
+            .lab
+            .media
+            .iter()
+            .filter_map(|c| {
+                if let Command::Open { session, end, .. } = c {
+                    Some((*session, *end))
+                } else {
+                    None
+                }
+            })
+            .collect();
         if sessions.is_empty() {
             return;
         }
@@ -191,7 +273,12 @@ impl Life {
     fn operate(&mut self) {
         if self.chance.below(2) == 0 {
             let from = self.chance.pick(&["alice", "bob", "+12065550100"]);
-            let wish = Wish { from: from.into(), to: self.chance.pick(&NUMBERS).into(), context: Some("phones".into()), tags: BTreeMap::new() };
+            let wish = Wish {
+                from: from.into(),
+                to: self.chance.pick(&NUMBERS).into(),
+                context: Some("phones".into()),
+                tags: BTreeMap::new(),
+            };
             if let Ok(plan) = self.lab.gateway.plan_call(self.lab.now, &wish) {
                 self.lab.handle(Input::Originate(Box::new(plan)));
             }
@@ -217,14 +304,23 @@ impl Life {
     fn flow(&mut self) {
         let Peer::Browser(name, flow) = self.chance.pick(&[ALICE, BOB]) else { return };
         self.lab.handle(Input::FlowClosed { flow: Flow(flow) });
-        let (password, instance) = if name == "alice" { ("secret-a", "uuid-a") } else { ("secret-b", "uuid-b") };
+        let (password, instance) =
+            if name == "alice" { ("secret-a", "uuid-a") } else { ("secret-b", "uuid-b") };
         self.collect();
         self.lab.log_in(Peer::Browser(name, flow), password, instance);
     }
 }
 
 fn live(seed: u64) {
-    let mut life = Life { lab: Lab::with_phones(), chance: Chance(seed | 1 << 60), sent: Vec::new(), seen: Vec::new(), cseq: 100_000, asked: HashSet::new(), answered: HashSet::new() };
+    let mut life = Life {
+        lab: Lab::with_phones(),
+        chance: Chance(seed | 1 << 60),
+        sent: Vec::new(),
+        seen: Vec::new(),
+        cseq: 100_000,
+        asked: HashSet::new(),
+        answered: HashSet::new(),
+    };
     for _ in 0..120 {
         life.step();
     }
@@ -239,9 +335,12 @@ fn live(seed: u64) {
 #[test]
 fn random_lives_leave_nothing_behind() {
     // WEBTRUNK_LIVES raises the number; two thousand passed when this was written.
-    let lives = std::env::var("WEBTRUNK_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000u64);
+    let lives =
+        std::env::var("WEBTRUNK_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000u64);
     for seed in 1..=lives {
-        if let Err(cause) = std::panic::catch_unwind(|| live(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))) {
+        if let Err(cause) =
+            std::panic::catch_unwind(|| live(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(cause);
         }

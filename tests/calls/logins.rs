@@ -19,13 +19,18 @@ use webtrunk::sip::transaction::Flow;
 const NOW: u64 = 1_700_000_000;
 const VISITOR: Peer = Peer::Browser("visitor-8c1", 7);
 const JWT: &str = "[auth.jwt]\njwks = \"http://keys.test/jwks\"\nallow_private = true\naudience = \"webtrunk\"\nissuer = \"https://shop.test\"\ncontext = \"phones\"\n[limits]";
-const WEBHOOK: &str = "[auth.webhook]\nurl = \"https://shop.test/auth\"\nsecret = \"0123456789abcdef\"\n[limits]";
+const WEBHOOK: &str =
+    "[auth.webhook]\nurl = \"https://shop.test/auth\"\nsecret = \"0123456789abcdef\"\n[limits]";
 
 static OURS: LazyLock<EncodingKey> = LazyLock::new(key);
 static ANOTHER: LazyLock<EncodingKey> = LazyLock::new(key);
 
 fn key() -> EncodingKey {
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &aws_lc_rs::rand::SystemRandom::new()).expect("a key");
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(
+        &ECDSA_P256_SHA256_FIXED_SIGNING,
+        &aws_lc_rs::rand::SystemRandom::new(),
+    )
+    .expect("a key");
     EncodingKey::from_ec_der(pkcs8.as_ref())
 }
 
@@ -38,9 +43,14 @@ fn keys(named: &str, key: &EncodingKey) -> Arc<Keys> {
 
 fn token(kid: &str, key: &EncodingKey, changes: &Value) -> String {
     let mut claims = json!({ "sub": "visitor-8c1", "aud": ["webtrunk", "another"], "iss": "https://shop.test", "exp": NOW + 600, "iat": NOW });
-    changes.as_object().into_iter().flatten().for_each(|(name, value)| claims[name] = value.clone());
+    changes
+        .as_object()
+        .into_iter()
+        .flatten()
+        .for_each(|(name, value)| claims[name] = value.clone());
     claims.as_object_mut().expect("an object").retain(|_, v| !v.is_null());
-    encode(&Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::ES256) }, &claims, key).expect("a token")
+    encode(&Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::ES256) }, &claims, key)
+        .expect("a token")
 }
 
 fn ours(changes: &Value) -> String {
@@ -62,12 +72,22 @@ fn with_tokens() -> Lab {
 
 fn connect(lab: &mut Lab, peer: Peer) {
     let Peer::Browser(_, flow) = peer else { panic!("a browser") };
-    lab.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote: ([127, 0, 0, 20], 40_000).into() });
+    lab.handle(Input::FlowOpened {
+        flow: Flow(flow),
+        kind: FlowKind::WebSocket,
+        remote: ([127, 0, 0, 20], 40_000).into(),
+    });
 }
 
 fn register(lab: &mut Lab, peer: Peer, token: &str) {
     let Peer::Browser(user, _) = peer else { panic!("a browser") };
-    let request = lab.request(peer, "REGISTER", "sip:wt.test", &format!("Expires: 3600\r\nAuthorization: Bearer {token}\r\n"), "");
+    let request = lab.request(
+        peer,
+        "REGISTER",
+        "sip:wt.test",
+        &format!("Expires: 3600\r\nAuthorization: Bearer {token}\r\n"),
+        "",
+    );
     lab.says(peer, &request.replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>")));
 }
 
@@ -85,13 +105,20 @@ fn a_token_lets_its_user_in_and_do_what_it_grants_and_nothing_else() {
     let grant = json!({ "webtrunk": { "did": "+12065550177", "claims": ["international"], "callees": ["+44X.", "9196"], "tags": { "cart": "A-1042" }, "max_calls": 1 } });
     register(&mut lab, VISITOR, &ours(&grant));
     let ok = lab.take(VISITOR, "200 REGISTER");
-    let expires: u32 = Lab::header(&ok, HeaderName::Contact).split("expires=").nth(1).and_then(|e| e.split(';').next()?.parse().ok()).expect("a time");
+    let expires: u32 = Lab::header(&ok, HeaderName::Contact)
+        .split("expires=")
+        .nth(1)
+        .and_then(|e| e.split(';').next()?.parse().ok())
+        .expect("a time");
     assert!(expires <= 660, "no longer than the token: {expires}");
     lab.invite(VISITOR, "+1777", OFFER);
     lab.take(VISITOR, "403");
     lab.invite(VISITOR, "+447946001", OFFER);
     let invite = lab.take(T1, "INVITE");
-    assert!(Lab::header(&invite, HeaderName::From).contains("+12065550177"), "the caller id of the token");
+    assert!(
+        Lab::header(&invite, HeaderName::From).contains("+12065550177"),
+        "the caller id of the token"
+    );
     lab.invite(VISITOR, "9196", OFFER);
     lab.take(VISITOR, "486");
     let cancelled = lab.ended().len();
@@ -110,14 +137,22 @@ fn who_is_configured_needs_no_grant_and_a_route_may_require_a_claim() {
     lab.take(alice, "200 REGISTER");
     lab.invite(alice, "+447946001", OFFER);
     let refused = lab.take(alice, "403");
-    assert!(Lab::header(&refused, HeaderName::Reason).contains("international"), "{}", Lab::header(&refused, HeaderName::Reason));
+    assert!(
+        Lab::header(&refused, HeaderName::Reason).contains("international"),
+        "{}",
+        Lab::header(&refused, HeaderName::Reason)
+    );
     lab.invite(alice, "+1777", OFFER);
     let invite = lab.take(T1, "INVITE");
     assert!(Lab::header(&invite, HeaderName::From).contains("+12065550111"), "as configured");
     // A token that only adds a claim leaves the rest as it is.
     let alice = Peer::Browser("alice", 9);
     connect(&mut lab, alice);
-    register(&mut lab, alice, &ours(&json!({ "sub": "alice", "webtrunk": { "claims": ["international"] } })));
+    register(
+        &mut lab,
+        alice,
+        &ours(&json!({ "sub": "alice", "webtrunk": { "claims": ["international"] } })),
+    );
     lab.take(alice, "200 REGISTER");
     lab.invite(alice, "+447946001", OFFER);
     let invite = lab.take(T1, "INVITE");
@@ -126,7 +161,11 @@ fn who_is_configured_needs_no_grant_and_a_route_may_require_a_claim() {
 
 #[test]
 fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
-    let none = { let t = ours(&json!({})); let parts: Vec<&str> = t.split('.').collect(); format!("{}.{}.", "eyJhbGciOiJub25lIn0", parts[1]) };
+    let none = {
+        let t = ours(&json!({}));
+        let parts: Vec<&str> = t.split('.').collect();
+        format!("{}.{}.", "eyJhbGciOiJub25lIn0", parts[1])
+    };
     let symmetric = encode(&Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) }, &json!({ "sub": "visitor-8c1", "aud": "webtrunk", "iss": "https://shop.test", "exp": NOW + 600 }), &EncodingKey::from_secret(b"public")).expect("a token");
     for (token, why) in [
         (ours(&json!({ "aud": "somebody" })), "aud"),
@@ -170,7 +209,13 @@ fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
         register(&mut lab, bob, &ours(&json!({ "aud": "x" })));
     }
     register(&mut lab, bob, &ours(&json!({ "sub": "bob" })));
-    assert!(lab.inbox.back().is_some_and(|(_, m)| m.status() == 403 && Lab::header(m, HeaderName::Reason).contains("too many")), "guessing is braked");
+    assert!(
+        lab.inbox
+            .back()
+            .is_some_and(|(_, m)| m.status() == 403
+                && Lab::header(m, HeaderName::Reason).contains("too many")),
+        "guessing is braked"
+    );
 }
 
 #[test]
@@ -185,7 +230,10 @@ fn a_token_is_good_for_its_time_only_and_calls_outlive_it() {
     lab.advance(Duration::from_secs(181));
     lab.invite(VISITOR, "9196", OFFER);
     let challenge = lab.take(VISITOR, "401");
-    assert!(challenge.all(HeaderName::WwwAuthenticate).any(|c| c.starts_with("Bearer ")), "it is asked for another");
+    assert!(
+        challenge.all(HeaderName::WwwAuthenticate).any(|c| c.starts_with("Bearer ")),
+        "it is asked for another"
+    );
     let bye = lab.in_dialog(VISITOR, &ok, "BYE", 90, "", "");
     lab.says(VISITOR, &bye);
     lab.take(VISITOR, "200 BYE");
@@ -222,7 +270,12 @@ fn who_comes_before_the_keys_waits_for_them_and_rotated_keys_are_read_once() {
 fn without_keys_there_is_a_503_that_says_why() {
     let mut lab = Lab::changed(&[("[limits]", JWT)], "");
     lab.handle(Input::Keys(Err("no answer in time".into())));
-    assert!(lab.notes.iter().any(|n| n.code() == Code::LOGIN_UNCHECKED && n.to_string().contains("no answer in time")));
+    assert!(
+        lab.notes
+            .iter()
+            .any(|n| n.code() == Code::LOGIN_UNCHECKED
+                && n.to_string().contains("no answer in time"))
+    );
     connect(&mut lab, VISITOR);
     register(&mut lab, VISITOR, &ours(&json!({})));
     let refused = lab.take(VISITOR, "503");
@@ -241,7 +294,9 @@ fn answered(value: Value) -> Result<Option<Box<Answered>>, String> {
 fn ask(lab: &mut Lab, peer: Peer, password: &str) {
     let Peer::Browser(user, _) = peer else { panic!("a browser") };
     connect(lab, peer);
-    let first = lab.request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "").replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
+    let first = lab
+        .request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "")
+        .replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
     lab.says(peer, &first);
     let challenge = lab.take(peer, "401");
     let answer = lab.answer_challenge(&challenge, &first, user, password);
@@ -254,7 +309,10 @@ fn a_web_application_says_who_a_user_is_and_is_believed_for_a_while() {
     ask(&mut lab, VISITOR, "made-for-the-visit");
     let (name, body) = lab.logins_asked.last().expect("it is asked").clone();
     let body: Value = serde_json::from_str(&body).expect("JSON");
-    assert_eq!((name.as_str(), body["type"].as_str(), body["data"]["user"].as_str()), ("visitor-8c1", Some("auth.user"), Some("visitor-8c1")));
+    assert_eq!(
+        (name.as_str(), body["type"].as_str(), body["data"]["user"].as_str()),
+        ("visitor-8c1", Some("auth.user"), Some("visitor-8c1"))
+    );
     assert!(!lab.got(VISITOR, "200") && !lab.got(VISITOR, "403"), "it waits");
     lab.handle(Input::Login { name, answer: answered(json!({ "password": "made-for-the-visit", "ttl": "5m", "grant": { "context": "phones", "callees": ["9196"] } })) });
     lab.take(VISITOR, "200 REGISTER");
@@ -286,11 +344,21 @@ fn whom_it_does_not_know_is_refused_and_when_it_is_silent_all_are_told_so() {
     lab.handle(Input::Login { name: "other".into(), answer: Err("no answer in time".into()) });
     lab.take(other, "503");
     ask(&mut lab, Peer::Browser("third", 9), "guess");
-    lab.handle(Input::Login { name: "third".into(), answer: answered(json!({ "password": "guess", "grant": { "context": "nowhere" } })) });
+    lab.handle(Input::Login {
+        name: "third".into(),
+        answer: answered(json!({ "password": "guess", "grant": { "context": "nowhere" } })),
+    });
     lab.take(Peer::Browser("third", 9), "503");
-    assert!(lab.notes.iter().any(|n| n.code() == Code::LOGIN_UNCHECKED && n.to_string().contains("nowhere")));
+    assert!(
+        lab.notes
+            .iter()
+            .any(|n| n.code() == Code::LOGIN_UNCHECKED && n.to_string().contains("nowhere"))
+    );
     ask(&mut lab, Peer::Browser("fourth", 10), "guess");
     lab.handle(Input::FlowClosed { flow: Flow(10) });
-    lab.handle(Input::Login { name: "fourth".into(), answer: answered(json!({ "password": "guess", "grant": { "context": "phones" } })) });
+    lab.handle(Input::Login {
+        name: "fourth".into(),
+        answer: answered(json!({ "password": "guess", "grant": { "context": "phones" } })),
+    });
     assert!(!lab.got(Peer::Browser("fourth", 10), "200"), "who has left is told nothing");
 }

@@ -9,12 +9,17 @@ use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
 use webtrunk::gateway::operate::Deed;
 use webtrunk::gateway::originate::Wish;
-use webtrunk::sip::{HeaderName, Message};
 use webtrunk::sip::status::Reject;
+use webtrunk::sip::{HeaderName, Message};
 use webtrunk::worker::Command;
 
 fn wish(from: &str, to: &str) -> Wish {
-    Wish { from: from.into(), to: to.into(), context: None, tags: BTreeMap::from([("cart".into(), "A-1".into())]) }
+    Wish {
+        from: from.into(),
+        to: to.into(),
+        context: None,
+        tags: BTreeMap::from([("cart".into(), "A-1".into())]),
+    }
 }
 
 fn plan(lab: &mut Lab, wish: &Wish) -> Result<CallId, Reject> {
@@ -25,7 +30,10 @@ fn plan(lab: &mut Lab, wish: &Wish) -> Result<CallId, Reject> {
 }
 
 fn bridges(lab: &Lab) -> Vec<(u16, u16)> {
-    lab.media.iter().filter_map(|c| if let Command::Bridge { a, b, .. } = c { Some((a.0, b.0)) } else { None }).collect()
+    lab.media
+        .iter()
+        .filter_map(|c| if let Command::Bridge { a, b, .. } = c { Some((a.0, b.0)) } else { None })
+        .collect()
 }
 
 /// Alice is rung first, then the trunk; both talk. The INVITEs they got.
@@ -57,9 +65,16 @@ fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
     lab.reply(ALICE, &first, 200, ANSWER);
     lab.take(ALICE, "ACK");
     let second = lab.take(T1, "INVITE");
-    assert!(Lab::header(&second, HeaderName::From).contains("+12065550111"), "by alice's own number");
+    assert!(
+        Lab::header(&second, HeaderName::From).contains("+12065550111"),
+        "by alice's own number"
+    );
     lab.reply(T1, &second, 180, "");
-    assert!(matches!(lab.media.last(), Some(Command::Play { end, .. }) if end.0 == 1), "alice hears ringing: {:?}", lab.media.last());
+    assert!(
+        matches!(lab.media.last(), Some(Command::Play { end, .. }) if end.0 == 1),
+        "alice hears ringing: {:?}",
+        lab.media.last()
+    );
     // The 200 whose ACK was lost comes again.
     lab.reply(ALICE, &first, 200, ANSWER);
     lab.reply(T1, &second, 200, TRUNK_SDP);
@@ -71,9 +86,20 @@ fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
     lab.take(T1, "200 BYE");
     lab.take(ALICE, "BYE");
     let cdr = lab.ended()[0].clone();
-    assert_eq!((cdr.call, cdr.from.as_str(), cdr.number.as_str(), cdr.route.as_deref()), (call, "alice", "+12065550123", Some("One")));
-    assert!(cdr.answered.is_some() && cdr.answered_by.as_deref() == Some("trunk:t1") && cdr.tags["cart"] == "A-1");
-    assert_eq!(cdr.end.expect("over").saturating_duration_since(cdr.answered.expect("answered")).as_secs(), 10, "the first's waiting is not billed");
+    assert_eq!(
+        (cdr.call, cdr.from.as_str(), cdr.number.as_str(), cdr.route.as_deref()),
+        (call, "alice", "+12065550123", Some("One"))
+    );
+    assert!(
+        cdr.answered.is_some()
+            && cdr.answered_by.as_deref() == Some("trunk:t1")
+            && cdr.tags["cart"] == "A-1"
+    );
+    assert_eq!(
+        cdr.end.expect("over").saturating_duration_since(cdr.answered.expect("answered")).as_secs(),
+        10,
+        "the first's waiting is not billed"
+    );
     lab.expect_idle();
 }
 
@@ -118,7 +144,11 @@ fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
 fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
     let mut lab = Lab::with_phones();
     let (_, first) = alice_answers(&mut lab, "9196");
-    assert!(lab.media.iter().any(|c| matches!(c, Command::Echo { end, .. } if end.0 == 1)), "{:?}", lab.media);
+    assert!(
+        lab.media.iter().any(|c| matches!(c, Command::Echo { end, .. } if end.0 == 1)),
+        "{:?}",
+        lab.media
+    );
     let bye = lab.in_dialog(ALICE, &first, "BYE", 2, "peer", "");
     lab.says(ALICE, &bye);
     lab.take(ALICE, "200 BYE");
@@ -132,7 +162,10 @@ fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
     lab.reply(T1, &first, 200, TRUNK_SDP);
     lab.take(T1, "ACK");
     let second = lab.take(BOB, "INVITE");
-    assert!(Lab::header(&second, HeaderName::From).contains("+12065550100"), "bob sees who was rung first");
+    assert!(
+        Lab::header(&second, HeaderName::From).contains("+12065550100"),
+        "bob sees who was rung first"
+    );
     lab.reply(BOB, &second, 200, ANSWER);
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
     let bye = lab.in_dialog(BOB, &second, "BYE", 2, "peer", "");
@@ -151,7 +184,8 @@ fn what_no_caller_may_do_nobody_may_have_done() {
         ("+12065550100", "9196", Some("@t1"), 404, Code::NO_ROUTE),
         ("5555", "9196", Some("phones"), 404, Code::NO_ROUTE),
     ] {
-        let why = plan(&mut lab, &Wish { context: context.map(str::to_owned), ..wish(from, to) }).expect_err(from);
+        let why = plan(&mut lab, &Wish { context: context.map(str::to_owned), ..wish(from, to) })
+            .expect_err(from);
         assert_eq!((why.status, why.code), (status, code), "{from} {to}: {why:?}");
     }
     for _ in 0..4 {
@@ -175,15 +209,35 @@ fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
         done.expect("it lives")
     };
     deed(&mut lab, Deed::Press { side: Side::Callee, digits: "12#".into() }).expect("pressed");
-    let digits: Vec<u8> = lab.media.iter().filter_map(|c| if let Command::Digit { end, event, .. } = c { (end.0 == 2).then_some(*event) } else { None }).collect();
+    let digits: Vec<u8> = lab
+        .media
+        .iter()
+        .filter_map(|c| {
+            if let Command::Digit { end, event, .. } = c {
+                (end.0 == 2).then_some(*event)
+            } else {
+                None
+            }
+        })
+        .collect();
     assert_eq!(digits, [1, 2, 11]);
-    assert_eq!(deed(&mut lab, Deed::Press { side: Side::Callee, digits: "1x".into() }).expect_err("no digit").status, 400);
+    assert_eq!(
+        deed(&mut lab, Deed::Press { side: Side::Callee, digits: "1x".into() })
+            .expect_err("no digit")
+            .status,
+        400
+    );
     deed(&mut lab, Deed::Part(true)).expect("parted");
     let playing = lab.media.iter().filter(|c| matches!(c, Command::Play { .. })).count();
     assert_eq!(playing, 2, "both hear a tune");
     deed(&mut lab, Deed::Part(false)).expect("joined");
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
-    assert_eq!(deed(&mut lab, Deed::HandOver { side: Side::Callee, to: "5555".into() }).expect_err("no route").status, 404);
+    assert_eq!(
+        deed(&mut lab, Deed::HandOver { side: Side::Callee, to: "5555".into() })
+            .expect_err("no route")
+            .status,
+        404
+    );
     deed(&mut lab, Deed::HandOver { side: Side::Callee, to: "201".into() }).expect("under way");
     assert_eq!(deed(&mut lab, Deed::Part(true)).expect_err("a transfer is under way").status, 409);
     let third = lab.take(BOB, "INVITE");

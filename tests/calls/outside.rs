@@ -7,7 +7,8 @@ use webtrunk::sip::transaction::Flow;
 use webtrunk::sip::{HeaderName, Message};
 
 fn text(lab: &mut Lab, from: Peer, uri: &str, extra: &str, body: &str) {
-    let text = lab.request(from, "MESSAGE", uri, extra, body).replace("application/sdp", "text/plain");
+    let text =
+        lab.request(from, "MESSAGE", uri, extra, body).replace("application/sdp", "text/plain");
     lab.says(from, &text);
 }
 
@@ -18,7 +19,10 @@ fn a_text_reaches_every_phone_of_a_user_and_the_first_success_is_told() {
     lab.log_in(second, "secret-b", "uuid-b2");
     text(&mut lab, ALICE, "sip:bob@wt.test", "X-Evil: 1\r\n", "hello");
     let (one, two) = (lab.take(BOB, "MESSAGE"), lab.take(second, "MESSAGE"));
-    assert_eq!((one.body(), one.from().unwrap().uri.user, one.header(HeaderName::ContentType)), (b"hello".as_slice(), Some("alice"), Some("text/plain")));
+    assert_eq!(
+        (one.body(), one.from().unwrap().uri.user, one.header(HeaderName::ContentType)),
+        (b"hello".as_slice(), Some("alice"), Some("text/plain"))
+    );
     assert!(!one.headers().any(|(_, n, _)| n.starts_with("X-")));
     lab.reply(BOB, &one, 480, "");
     assert!(!lab.got(ALICE, "480"));
@@ -48,15 +52,22 @@ fn a_text_nobody_takes_is_refused_and_one_to_a_trunk_needs_its_leave() {
     text(&mut lab, ALICE, "sip:bob@wt.test", "", "x");
     lab.take(ALICE, "480");
     lab.expect_idle();
-    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nmessages = true")], "");
+    let mut lab =
+        Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nmessages = true")], "");
     text(&mut lab, ALICE, "sip:+12065550123@wt.test", "", "x");
     let out = lab.take(T1, "MESSAGE");
-    assert_eq!((out.request_uri(), out.from().unwrap().uri.user), ("sip:+12065550123@127.0.0.10", Some("+12065550111")));
+    assert_eq!(
+        (out.request_uri(), out.from().unwrap().uri.user),
+        ("sip:+12065550123@127.0.0.10", Some("+12065550111"))
+    );
     lab.reply(T1, &out, 202, "");
     lab.take(ALICE, "200");
     text(&mut lab, T1, "sip:+12065550111@127.0.0.1", "", "back");
     let back = lab.take(ALICE, "MESSAGE");
-    assert_eq!((back.body(), back.from().unwrap().uri.user), (b"back".as_slice(), Some("+4930123456")));
+    assert_eq!(
+        (back.body(), back.from().unwrap().uri.user),
+        (b"back".as_slice(), Some("+4930123456"))
+    );
     lab.reply(ALICE, &back, 200, "");
     lab.take(T1, "200");
     text(&mut lab, ALICE, "sip:+12065550123@wt.test", "", &"x".repeat(1_400));
@@ -72,7 +83,8 @@ fn a_text_within_a_call_reaches_the_other_side() {
     lab.reply_with(BOB, &invite, 200, ANSWER, "peer", "Allow: INVITE, ACK, BYE, MESSAGE\r\n");
     let ok = lab.take(ALICE, "200");
     lab.ack(ALICE, &ok);
-    let message = lab.in_dialog(ALICE, &ok, "MESSAGE", 90, "", "hi").replace("application/sdp", "text/plain");
+    let message =
+        lab.in_dialog(ALICE, &ok, "MESSAGE", 90, "", "hi").replace("application/sdp", "text/plain");
     lab.says(ALICE, &message);
     lab.take(ALICE, "202");
     assert_eq!(lab.take(BOB, "MESSAGE").body(), b"hi");
@@ -82,7 +94,13 @@ fn a_text_within_a_call_reaches_the_other_side() {
 }
 
 fn subscribe(lab: &mut Lab, peer: Peer, uri: &str, event: &str, expires: u32) {
-    let text = lab.request(peer, "SUBSCRIBE", uri, &format!("Event: {event}\r\nExpires: {expires}\r\n"), "");
+    let text = lab.request(
+        peer,
+        "SUBSCRIBE",
+        uri,
+        &format!("Event: {event}\r\nExpires: {expires}\r\n"),
+        "",
+    );
     lab.says(peer, &text);
 }
 
@@ -102,22 +120,31 @@ fn a_user_watches_its_own_registration() {
     let (first, body) = notified(&mut lab, ALICE);
     assert_eq!(Lab::header(&first, HeaderName::Event), "reg;id=7");
     assert!(Lab::header(&first, HeaderName::SubscriptionState).starts_with("active;expires="));
-    assert!(body.contains("version=\"0\"") && body.contains("state=\"active\"") && body.contains("sip:alice@x.invalid"), "{body}");
+    assert!(
+        body.contains("version=\"0\"")
+            && body.contains("state=\"active\"")
+            && body.contains("sip:alice@x.invalid"),
+        "{body}"
+    );
     let second = Peer::Browser("alice", 9);
     lab.log_in(second, "secret-a", "uuid-a2");
     let (_, body) = notified(&mut lab, ALICE);
     assert!(body.contains("version=\"1\"") && body.matches("<contact ").count() == 2, "{body}");
     // Refreshed, then ended.
-    let again = lab.in_dialog_with(ALICE, &ok, "SUBSCRIBE", 90, "Event: reg;id=7\r\nExpires: 100\r\n", "");
+    let again =
+        lab.in_dialog_with(ALICE, &ok, "SUBSCRIBE", 90, "Event: reg;id=7\r\nExpires: 100\r\n", "");
     lab.says(ALICE, &again);
     lab.take(ALICE, "200 SUBSCRIBE");
     notified(&mut lab, ALICE);
-    let stale = lab.in_dialog_with(ALICE, &ok, "SUBSCRIBE", 50, "Event: reg;id=7\r\nExpires: 100\r\n", "");
+    let stale =
+        lab.in_dialog_with(ALICE, &ok, "SUBSCRIBE", 50, "Event: reg;id=7\r\nExpires: 100\r\n", "");
     lab.says(ALICE, &stale);
     lab.take(ALICE, "500");
     lab.advance(Duration::from_secs(101));
     let (last, _) = notified(&mut lab, ALICE);
-    assert!(Lab::header(&last, HeaderName::SubscriptionState).starts_with("terminated;reason=timeout"));
+    assert!(
+        Lab::header(&last, HeaderName::SubscriptionState).starts_with("terminated;reason=timeout")
+    );
     assert_eq!(lab.gateway.gauges().subscriptions, 0);
     lab.expect_idle();
 }
@@ -127,7 +154,10 @@ fn a_fetch_a_dead_watcher_and_a_lost_flow_leave_no_subscription() {
     let mut lab = Lab::with_phones();
     subscribe(&mut lab, ALICE, "sip:alice@wt.test", "reg", 0);
     lab.take(ALICE, "200");
-    assert!(Lab::header(&notified(&mut lab, ALICE).0, HeaderName::SubscriptionState).starts_with("terminated"));
+    assert!(
+        Lab::header(&notified(&mut lab, ALICE).0, HeaderName::SubscriptionState)
+            .starts_with("terminated")
+    );
     for end in ["481", "silence", "closed"] {
         subscribe(&mut lab, ALICE, "sip:alice@wt.test", "reg", 600);
         lab.take(ALICE, "200");
@@ -168,13 +198,21 @@ fn waiting_messages_told_by_the_pbx_reach_who_watches_them() {
     subscribe(&mut lab, ALICE, "sip:alice@wt.test", "message-summary", 600);
     lab.take(ALICE, "200");
     assert!(notified(&mut lab, ALICE).1.starts_with("Messages-Waiting: no"));
-    let mwi = lab.request(T1, "NOTIFY", "sip:+12065550111@127.0.0.1", "Event: message-summary\r\nSubscription-State: active\r\n", "Messages-Waiting: yes\r\nVoice-Message: 2/0\r\n");
+    let mwi = lab.request(
+        T1,
+        "NOTIFY",
+        "sip:+12065550111@127.0.0.1",
+        "Event: message-summary\r\nSubscription-State: active\r\n",
+        "Messages-Waiting: yes\r\nVoice-Message: 2/0\r\n",
+    );
     lab.says(T1, &mwi.replace("application/sdp", "application/simple-message-summary"));
     lab.take(T1, "200");
     let (notify, body) = notified(&mut lab, ALICE);
     assert!(body.contains("Voice-Message: 2/0"), "{body}");
     assert_eq!(Lab::header(&notify, HeaderName::ContentType), "application/simple-message-summary");
-    let unknown = lab.request(T1, "NOTIFY", "sip:+99@127.0.0.1", "Event: message-summary\r\n", "x").replace("application/sdp", "application/simple-message-summary");
+    let unknown = lab
+        .request(T1, "NOTIFY", "sip:+99@127.0.0.1", "Event: message-summary\r\n", "x")
+        .replace("application/sdp", "application/simple-message-summary");
     lab.says(T1, &unknown);
     lab.take(T1, "404");
     let other = lab.request(T1, "NOTIFY", "sip:+12065550111@127.0.0.1", "Event: dialog\r\n", "x");
@@ -183,8 +221,16 @@ fn waiting_messages_told_by_the_pbx_reach_who_watches_them() {
 }
 
 fn gruus(ok: &Message, instance: &str) -> (String, String) {
-    let contact = ok.all(HeaderName::Contact).find(|c| c.contains(instance)).expect("its contact").to_owned();
-    let param = |name: &str| contact.split(&format!("{name}=\"")).nth(1).and_then(|r| r.split('"').next()).unwrap_or_else(|| panic!("{contact}")).to_owned();
+    let contact =
+        ok.all(HeaderName::Contact).find(|c| c.contains(instance)).expect("its contact").to_owned();
+    let param = |name: &str| {
+        contact
+            .split(&format!("{name}=\""))
+            .nth(1)
+            .and_then(|r| r.split('"').next())
+            .unwrap_or_else(|| panic!("{contact}"))
+            .to_owned()
+    };
     (param("pub-gruu"), param("temp-gruu"))
 }
 
@@ -199,8 +245,14 @@ fn a_gruu_public_or_temporary_rings_the_one_phone_it_names() {
     let ok = register_gruu(&mut lab, phone, "uuid-g");
     let (public, temporary) = gruus(&ok, "uuid-g");
     assert_eq!(public, "sip:bob@wt.test;gr=urn:uuid-g");
-    assert!(temporary.starts_with("sip:tgruu.") && temporary.ends_with("@wt.test;gr") && !temporary.contains("bob"), "{temporary}");
-    let route = "[[route]]\nname = \"By name\"\nmatch = \"bob\"\ndo = [{ ring = [\"user:bob\"] }]\n";
+    assert!(
+        temporary.starts_with("sip:tgruu.")
+            && temporary.ends_with("@wt.test;gr")
+            && !temporary.contains("bob"),
+        "{temporary}"
+    );
+    let route =
+        "[[route]]\nname = \"By name\"\nmatch = \"bob\"\ndo = [{ ring = [\"user:bob\"] }]\n";
     let mut lab = Lab::changed(&[], route);
     let ok = register_gruu(&mut lab, phone, "uuid-g");
     let (public, temporary) = gruus(&ok, "uuid-g");
@@ -246,10 +298,16 @@ fn a_path_is_kept_echoed_and_used_as_the_route() {
     let mut lab = Lab::with_phones();
     let phone = Peer::Browser("bob", 5);
     let ok = lab.log_in_with(phone, "secret-b", "Contact: <sip:b@x.invalid;transport=ws>\r\nPath: <sip:edge1.example;lr>, <sip:edge2.example;lr;ob>\r\nSupported: path\r\n");
-    assert_eq!(ok.all(HeaderName::Path).collect::<Vec<_>>(), ["<sip:edge1.example;lr>", "<sip:edge2.example;lr;ob>"]);
+    assert_eq!(
+        ok.all(HeaderName::Path).collect::<Vec<_>>(),
+        ["<sip:edge1.example;lr>", "<sip:edge2.example;lr;ob>"]
+    );
     let text = lab.invite(ALICE, "201", OFFER);
     let invite = lab.take(phone, "INVITE");
-    assert_eq!(invite.all(HeaderName::Route).collect::<Vec<_>>(), ["<sip:edge1.example;lr>", "<sip:edge2.example;lr;ob>"]);
+    assert_eq!(
+        invite.all(HeaderName::Route).collect::<Vec<_>>(),
+        ["<sip:edge1.example;lr>", "<sip:edge2.example;lr;ob>"]
+    );
     lab.reply(phone, &invite, 180, "");
     lab.cancel(ALICE, &text);
     assert_eq!(lab.take(phone, "CANCEL").all(HeaderName::Route).count(), 2);
@@ -284,7 +342,10 @@ fn a_browser_that_was_reloaded_leaves_no_ghost_of_its_call() {
 
 #[test]
 fn the_grace_time_is_the_configured_one() {
-    let mut lab = Lab::changed(&[("tcp = \"127.0.0.1:5060\"", "tcp = \"127.0.0.1:5060\"\nflow_grace = \"5s\"")], "");
+    let mut lab = Lab::changed(
+        &[("tcp = \"127.0.0.1:5060\"", "tcp = \"127.0.0.1:5060\"\nflow_grace = \"5s\"")],
+        "",
+    );
     lab.talk("+12065550123");
     lab.handle(Input::FlowClosed { flow: Flow(1) });
     lab.advance(Duration::from_millis(4_900));

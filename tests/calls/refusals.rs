@@ -19,12 +19,18 @@ fn each_unfit_invite_gets_its_own_status() {
     let invite = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "", OFFER);
     let fresh = |lab: &mut Lab| {
         let n = lab.token();
-        invite.replace("z9hG4bK-", &format!("z9hG4bK-{n}-")).replace("Call-ID: ", &format!("Call-ID: {n}"))
+        invite
+            .replace("z9hG4bK-", &format!("z9hG4bK-{n}-"))
+            .replace("Call-ID: ", &format!("Call-ID: {n}"))
     };
     for (from, to, status) in [
         ("Max-Forwards: 70", "Max-Forwards: 0", "483"),
         ("Content-Type: application/sdp", "Content-Type: text/plain", "415"),
-        ("Content-Type: application/sdp", "Content-Type: application/sdp\r\nContent-Encoding: gzip", "415"),
+        (
+            "Content-Type: application/sdp",
+            "Content-Type: application/sdp\r\nContent-Encoding: gzip",
+            "415",
+        ),
         ("Max-Forwards: 70", "Max-Forwards: 70\r\nRequire: 100rel, magic, wand", "420"),
         ("INVITE sip:+12065550123@wt.test", "INVITE sip:7777@wt.test", "404"),
         ("INVITE sip:+12065550123@wt.test", "INVITE mailto:a@b", "416"),
@@ -72,13 +78,24 @@ fn methods_we_do_not_serve_are_405_with_allow_and_strangers_dialogs_481() {
     let text = lab.request(ALICE, "NEWMETHOD", "sip:bob@wt.test", "", "");
     let response = refused(&mut lab, ALICE, &text, "405");
     assert!(response.header(HeaderName::Allow).unwrap().contains("INVITE"));
-    for (method, status) in [("SUBSCRIBE", "489"), ("PUBLISH", "489"), ("REFER", "403"), ("NOTIFY", "481"), ("PRACK", "481")] {
+    for (method, status) in [
+        ("SUBSCRIBE", "489"),
+        ("PUBLISH", "489"),
+        ("REFER", "403"),
+        ("NOTIFY", "481"),
+        ("PRACK", "481"),
+    ] {
         let text = lab.request(ALICE, method, "sip:bob@wt.test", "", "");
         refused(&mut lab, ALICE, &text, status);
     }
     for method in ["BYE", "INFO", "UPDATE"] {
         let text = lab.request(ALICE, method, "sip:bob@wt.test", "", "");
-        refused(&mut lab, ALICE, &text.replace("To: <sip:bob@wt.test>", "To: <sip:bob@wt.test>;tag=none"), "481");
+        refused(
+            &mut lab,
+            ALICE,
+            &text.replace("To: <sip:bob@wt.test>", "To: <sip:bob@wt.test>;tag=none"),
+            "481",
+        );
     }
     let cancel = lab.request(ALICE, "CANCEL", "sip:bob@wt.test", "", "");
     refused(&mut lab, ALICE, &cancel, "481");
@@ -125,7 +142,8 @@ fn unauthenticated_requests_on_a_websocket_get_401_and_leave_no_state() {
         let text = lab.request(ALICE, method, "sip:bob@wt.test", "", "");
         lab.says(ALICE, &text);
         let challenge = lab.take(ALICE, "401");
-        let algorithms: Vec<bool> = challenge.all(HeaderName::WwwAuthenticate).map(|c| c.contains("SHA-256")).collect();
+        let algorithms: Vec<bool> =
+            challenge.all(HeaderName::WwwAuthenticate).map(|c| c.contains("SHA-256")).collect();
         assert_eq!(algorithms, [true, false], "SHA-256 first, MD5 for those who know no better");
     }
     assert!(lab.gateway.gauges().is_idle());
@@ -140,7 +158,9 @@ fn a_call_beyond_a_limit_is_refused_with_a_reason_and_the_drain_with_retry_after
         lab.ack(ALICE, &ok);
     }
     lab.invite(ALICE, "9196", OFFER);
-    assert!(lab.take(ALICE, "486").header(HeaderName::Reason).unwrap().contains("calls_per_user = 4"));
+    assert!(
+        lab.take(ALICE, "486").header(HeaderName::Reason).unwrap().contains("calls_per_user = 4")
+    );
     lab.handle(Input::Drain);
     lab.invite(BOB, "9196", OFFER);
     assert!(lab.take(BOB, "503").header(HeaderName::RetryAfter).is_some());
@@ -164,7 +184,9 @@ fn media_that_names_our_own_or_forbidden_addresses_is_488() {
         ("127.0.0.10", "80", "below 1024"),
     ] {
         let mut lab = Lab::with_phones();
-        let sdp = TRUNK_SDP.replace("c=IN IP4 127.0.0.10", &format!("c=IN IP4 {address}")).replace("audio 4000", &format!("audio {port}"));
+        let sdp = TRUNK_SDP
+            .replace("c=IN IP4 127.0.0.10", &format!("c=IN IP4 {address}"))
+            .replace("audio 4000", &format!("audio {port}"));
         lab.invite(T1, "+12065550111", &sdp);
         let response = lab.take(T1, "488");
         assert!(response.header(HeaderName::Warning).unwrap().contains(what), "{address}");

@@ -7,21 +7,33 @@ use webtrunk::sip::transaction::Flow;
 use webtrunk::sip::{HeaderName, Message};
 
 fn contact(instance: &str, reg_id: u32, expires: u32) -> String {
-    format!("Contact: <sip:alice@x.invalid;transport=ws>;reg-id={reg_id};+sip.instance=\"<urn:{instance}>\";expires={expires}\r\nSupported: outbound\r\n")
+    format!(
+        "Contact: <sip:alice@x.invalid;transport=ws>;reg-id={reg_id};+sip.instance=\"<urn:{instance}>\";expires={expires}\r\nSupported: outbound\r\n"
+    )
 }
 
 fn register(lab: &mut Lab, peer: Peer, extra: &str) -> Message {
-    let text = lab.request(peer, "REGISTER", "sip:wt.test", extra, "").replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+    let text = lab
+        .request(peer, "REGISTER", "sip:wt.test", extra, "")
+        .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
     lab.says(peer, &text);
     let challenge = lab.take(peer, "401");
     let again = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
     lab.says(peer, &again);
-    let at = lab.inbox.iter().position(|(h, m)| *h == peer.hop() && !m.is_request()).expect("a response");
+    let at = lab
+        .inbox
+        .iter()
+        .position(|(h, m)| *h == peer.hop() && !m.is_request())
+        .expect("a response");
     lab.inbox.remove(at).expect("position is valid").1
 }
 
 fn open(lab: &mut Lab, flow: u64) -> Peer {
-    lab.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote: std::net::SocketAddr::from(([127, 0, 0, 20], 1)) });
+    lab.handle(Input::FlowOpened {
+        flow: Flow(flow),
+        kind: FlowKind::WebSocket,
+        remote: std::net::SocketAddr::from(([127, 0, 0, 20], 1)),
+    });
     Peer::Browser("alice", flow)
 }
 
@@ -46,11 +58,23 @@ fn both_md5_and_sha256_are_accepted() {
     for algorithm in ["MD5", "SHA-256"] {
         let mut lab = Lab::new();
         let peer = open(&mut lab, 1);
-        let text = lab.request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "").replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+        let text = lab
+            .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
+            .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
         lab.says(peer, &text);
         let challenge = lab.take(peer, "401");
-        let only: String = challenge.headers().filter(|(n, _, v)| *n != HeaderName::WwwAuthenticate || v.contains(&format!("algorithm={algorithm}"))).map(|(_, n, v)| format!("{n}: {v}\r\n")).collect();
-        let only = Message::parse(format!("SIP/2.0 401 X\r\n{only}\r\n").into_bytes(), webtrunk::sip::parse::Framing::WebSocket).unwrap();
+        let only: String = challenge
+            .headers()
+            .filter(|(n, _, v)| {
+                *n != HeaderName::WwwAuthenticate || v.contains(&format!("algorithm={algorithm}"))
+            })
+            .map(|(_, n, v)| format!("{n}: {v}\r\n"))
+            .collect();
+        let only = Message::parse(
+            format!("SIP/2.0 401 X\r\n{only}\r\n").into_bytes(),
+            webtrunk::sip::parse::Framing::WebSocket,
+        )
+        .unwrap();
         let again = lab.answer_challenge(&only, &text, "alice", "secret-a");
         assert!(again.contains(&format!("algorithm={algorithm}")));
         lab.says(peer, &again);
@@ -62,7 +86,9 @@ fn both_md5_and_sha256_are_accepted() {
 fn a_replayed_authorization_is_refused_as_stale_and_changes_nothing() {
     let mut lab = Lab::new();
     let peer = open(&mut lab, 1);
-    let text = lab.request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "").replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+    let text = lab
+        .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
+        .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
     lab.says(peer, &text);
     let challenge = lab.take(peer, "401");
     let good = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
@@ -73,12 +99,17 @@ fn a_replayed_authorization_is_refused_as_stale_and_changes_nothing() {
     let refused = lab.take(thief, "401");
     assert!(refused.header(HeaderName::WwwAuthenticate).unwrap().contains("stale=true"));
     assert_eq!(lab.gateway.gauges().bindings, 1);
-    let bumped = good.replace("nc=00000001", "nc=00000002").replace("branch=z9hG4bK-", "branch=z9hG4bK-bump");
+    let bumped = good
+        .replace("nc=00000001", "nc=00000002")
+        .replace("branch=z9hG4bK-", "branch=z9hG4bK-bump");
     lab.says(thief, &bumped);
     lab.take(thief, "403");
     lab.advance(Duration::from_secs(301));
     lab.says(peer, &good.replace("branch=z9hG4bK-", "branch=z9hG4bK-late"));
-    assert!(lab.take(peer, "401").header(HeaderName::WwwAuthenticate).unwrap().contains("stale=true"), "nonces live 300 s");
+    assert!(
+        lab.take(peer, "401").header(HeaderName::WwwAuthenticate).unwrap().contains("stale=true"),
+        "nonces live 300 s"
+    );
 }
 
 #[test]
@@ -87,24 +118,47 @@ fn a_wrong_password_and_an_unknown_user_are_told_apart_by_nobody_and_guessing_is
     let peer = open(&mut lab, 1);
     let mut answers = Vec::new();
     for user in ["alice", "nobody"] {
-        let text = lab.request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "").replace("alice@wt.test", &format!("{user}@wt.test"));
+        let text = lab
+            .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
+            .replace("alice@wt.test", &format!("{user}@wt.test"));
         lab.says(peer, &text);
         let challenge = lab.take(peer, "401");
         let wrong = lab.answer_challenge(&challenge, &text, user, "guess");
         lab.says(peer, &wrong);
         let refused = lab.take(peer, "403");
-        answers.push(refused.headers().filter(|(n, ..)| !matches!(n, HeaderName::Via | HeaderName::From | HeaderName::To | HeaderName::CallId | HeaderName::CSeq)).map(|(_, n, v)| format!("{n}: {v}")).collect::<Vec<_>>());
+        answers.push(
+            refused
+                .headers()
+                .filter(|(n, ..)| {
+                    !matches!(
+                        n,
+                        HeaderName::Via
+                            | HeaderName::From
+                            | HeaderName::To
+                            | HeaderName::CallId
+                            | HeaderName::CSeq
+                    )
+                })
+                .map(|(_, n, v)| format!("{n}: {v}"))
+                .collect::<Vec<_>>(),
+        );
     }
     assert_eq!(answers[0], answers[1]);
     for _ in 0..5 {
-        let text = lab.request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "").replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+        let text = lab
+            .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
+            .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
         lab.says(peer, &text);
         let challenge = lab.take(peer, "401");
         let wrong = lab.answer_challenge(&challenge, &text, "alice", "guess");
         lab.says(peer, &wrong);
         lab.take(peer, "403");
     }
-    assert_eq!(register(&mut lab, peer, &contact("a", 1, 600)).status(), 403, "five guesses a minute, then even the right one waits");
+    assert_eq!(
+        register(&mut lab, peer, &contact("a", 1, 600)).status(),
+        403,
+        "five guesses a minute, then even the right one waits"
+    );
     lab.advance(Duration::from_secs(61));
     assert_eq!(register(&mut lab, peer, &contact("a", 1, 600)).status(), 200);
 }
@@ -145,13 +199,17 @@ fn bounds_of_a_registration() {
 #[test]
 fn one_user_may_not_register_or_speak_for_another() {
     let mut lab = Lab::with_phones();
-    let text = lab.request(ALICE, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "").replace("To: <sip:wt.test>", "To: <sip:bob@wt.test>");
+    let text = lab
+        .request(ALICE, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
+        .replace("To: <sip:wt.test>", "To: <sip:bob@wt.test>");
     lab.says(ALICE, &text);
     let challenge = lab.take(ALICE, "401");
     let again = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
     lab.says(ALICE, &again);
     lab.take(ALICE, "403");
-    let text = lab.request(ALICE, "INVITE", "sip:9196@wt.test", "", OFFER).replace("From: <sip:alice@", "From: <sip:bob@");
+    let text = lab
+        .request(ALICE, "INVITE", "sip:9196@wt.test", "", OFFER)
+        .replace("From: <sip:alice@", "From: <sip:bob@");
     lab.says(ALICE, &text);
     let challenge = lab.take(ALICE, "401");
     let again = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
@@ -166,7 +224,10 @@ fn a_contact_elsewhere_is_never_dialled() {
     register(&mut lab, peer, "Contact: <sip:alice@127.0.0.99:5060>;expires=600\r\n");
     lab.invite(T1, "+12065550111", TRUNK_SDP);
     lab.take(peer, "INVITE");
-    assert!(lab.inbox.iter().all(|(hop, _)| *hop == peer.hop() || *hop == T1.hop()), "only the flow and the trunk");
+    assert!(
+        lab.inbox.iter().all(|(hop, _)| *hop == peer.hop() || *hop == T1.hop()),
+        "only the flow and the trunk"
+    );
 }
 
 #[test]

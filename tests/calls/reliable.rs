@@ -1,4 +1,5 @@
-//! Reliable provisional responses (RFC 3262), both ways and across: one leg reliable, the other not.
+//! Reliable provisional responses (RFC 3262), both ways and across: one leg reliable, the other
+//! not.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -32,7 +33,10 @@ fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_me
     assert!(invite.lists(HeaderName::Supported, "100rel"));
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 70\r\n");
     let first = lab.take(T1, "PRACK");
-    assert_eq!(Lab::header(&first, HeaderName::RAck), format!("70 {} INVITE", invite.cseq().unwrap().number));
+    assert_eq!(
+        Lab::header(&first, HeaderName::RAck),
+        format!("70 {} INVITE", invite.cseq().unwrap().number)
+    );
     lab.reply(T1, &first, 200, "");
     lab.take(ALICE, "183");
     // The same again, and one too early: neither is acknowledged.
@@ -45,13 +49,20 @@ fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_me
     lab.reply(T1, &second, 200, "");
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "");
     let ack = lab.take(T1, "ACK");
-    assert_eq!(ack.cseq().unwrap().number, invite.cseq().unwrap().number, "the ACK has the INVITE's number");
+    assert_eq!(
+        ack.cseq().unwrap().number,
+        invite.cseq().unwrap().number,
+        "the ACK has the INVITE's number"
+    );
     let ok = lab.take(ALICE, "200");
     lab.ack(ALICE, &ok);
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
     lab.says(ALICE, &bye);
     let bye = lab.take(T1, "BYE");
-    assert!(bye.cseq().unwrap().number > second.cseq().unwrap().number, "the dialog's sequence goes on");
+    assert!(
+        bye.cseq().unwrap().number > second.cseq().unwrap().number,
+        "the dialog's sequence goes on"
+    );
     lab.expect_idle();
 }
 
@@ -74,16 +85,25 @@ fn an_answer_in_a_reliable_183_is_enough_for_a_200_without_sdp() {
 fn a_caller_that_requires_100rel_gets_reliable_responses_and_the_200_waits_for_its_prack() {
     let mut lab = Lab::with_phones();
     let text = from_trunk(&mut lab, REQUIRED, TRUNK_SDP);
-    let number = text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
+    let number =
+        text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
     let ringing = lab.take(ALICE, "INVITE");
-    assert!(!ringing.lists(HeaderName::Supported, "100rel"), "a browser is not asked for what it has not");
+    assert!(
+        !ringing.lists(HeaderName::Supported, "100rel"),
+        "a browser is not asked for what it has not"
+    );
     lab.reply(ALICE, &ringing, 180, "");
     let r180 = lab.take(T1, "180");
     let first = rseq(&r180);
     lab.reply(ALICE, &ringing, 183, ANSWER);
     assert!(!lab.got(T1, "183"), "one reliable response at a time");
     lab.advance(Duration::from_millis(1_600));
-    assert_eq!(lab.picture().matches("t1 ← 180").count(), 3, "repeated at 0.5 and 1.5 s: {}", lab.picture());
+    assert_eq!(
+        lab.picture().matches("t1 ← 180").count(),
+        3,
+        "repeated at 0.5 and 1.5 s: {}",
+        lab.picture()
+    );
     prack(&mut lab, &r180, 900, &format!("{} {number} INVITE", first + 9), "");
     lab.take(T1, "481 PRACK");
     prack(&mut lab, &r180, 901, &format!("{first} {number} INVITE"), "");
@@ -138,7 +158,8 @@ fn a_choice_of_reliability_is_made_for_what_carries_sdp_only() {
     lab.reply(ALICE, &ringing, 486, "");
     lab.take(T1, "486");
     lab.expect_idle();
-    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\n100rel = \"off\"")], "");
+    let mut lab =
+        Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\n100rel = \"off\"")], "");
     from_trunk(&mut lab, "Supported: 100rel\r\n", TRUNK_SDP);
     let ringing = lab.take(ALICE, "INVITE");
     lab.reply(ALICE, &ringing, 183, ANSWER);
@@ -151,7 +172,8 @@ fn a_choice_of_reliability_is_made_for_what_carries_sdp_only() {
 fn a_caller_without_an_offer_hears_early_media_by_an_offer_in_the_183_and_an_answer_in_the_prack() {
     let mut lab = Lab::with_phones();
     let text = from_trunk(&mut lab, "Supported: 100rel\r\n", "");
-    let number = text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
+    let number =
+        text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
     let ringing = lab.take(ALICE, "INVITE");
     lab.reply(ALICE, &ringing, 183, ANSWER);
     let r183 = lab.take(T1, "183");
@@ -174,7 +196,8 @@ fn a_caller_without_an_offer_hears_early_media_by_an_offer_in_the_183_and_an_ans
 fn a_prack_may_bring_a_new_offer_and_its_200_the_answer() {
     let mut lab = Lab::with_phones();
     let text = from_trunk(&mut lab, REQUIRED, TRUNK_SDP);
-    let number = text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
+    let number =
+        text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
     let ringing = lab.take(ALICE, "INVITE");
     lab.reply(ALICE, &ringing, 183, ANSWER);
     let r183 = lab.take(T1, "183");

@@ -10,15 +10,33 @@ fn body(message: &webtrunk::sip::Message) -> String {
 }
 
 fn directions(lab: &Lab) -> Vec<Direction> {
-    lab.media.iter().filter_map(|c| if let Command::Configure { settings, .. } = c { Some(settings.agreed.direction) } else { None }).collect()
+    lab.media
+        .iter()
+        .filter_map(|c| {
+            if let Command::Configure { settings, .. } = c {
+                Some(settings.agreed.direction)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 #[test]
 fn every_legal_direction_gets_its_legal_answer_and_the_other_leg_hears_nothing() {
-    for (offered, answered) in [("sendrecv", "sendrecv"), ("sendonly", "recvonly"), ("recvonly", "sendonly"), ("inactive", "inactive")] {
+    for (offered, answered) in [
+        ("sendrecv", "sendrecv"),
+        ("sendonly", "recvonly"),
+        ("recvonly", "sendonly"),
+        ("inactive", "inactive"),
+    ] {
         let mut lab = Lab::with_phones();
         let (ok, _) = lab.talk("+12065550123");
-        let offer = OFFER.replace("a=sendrecv", &format!("a={offered}")).replacen(" 2 IN IP4", " 3 IN IP4", 1);
+        let offer = OFFER.replace("a=sendrecv", &format!("a={offered}")).replacen(
+            " 2 IN IP4",
+            " 3 IN IP4",
+            1,
+        );
         let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
         lab.says(ALICE, &text);
         let held = lab.take(ALICE, "200");
@@ -34,7 +52,10 @@ fn every_legal_direction_gets_its_legal_answer_and_the_other_leg_hears_nothing()
 
 /// What a description asks a browser to send of Opus.
 fn asked(message: &webtrunk::sip::Message) -> Option<String> {
-    body(message).lines().find_map(|l| l.strip_prefix("a=fmtp:111 minptime=10;useinbandfec=1")).map(str::to_owned)
+    body(message)
+        .lines()
+        .find_map(|l| l.strip_prefix("a=fmtp:111 minptime=10;useinbandfec=1"))
+        .map(str::to_owned)
 }
 
 const NARROW: &str = ";maxplaybackrate=8000;maxaveragebitrate=32000";
@@ -42,11 +63,15 @@ const WIDE: &str = ";maxplaybackrate=16000;maxaveragebitrate=48000";
 
 #[test]
 fn a_browser_is_asked_for_what_the_other_side_hears() {
-    let mut lab = Lab::changed(&[("context = \"incoming\"", "context = \"incoming\"\ncodecs = [\"pcmu\", \"g722\"]")], "");
+    let mut lab = Lab::changed(
+        &[("context = \"incoming\"", "context = \"incoming\"\ncodecs = [\"pcmu\", \"g722\"]")],
+        "",
+    );
     let wide = TRUNK_SDP.replace("RTP/AVP 0 101", "RTP/AVP 9 101").replace("o=- 1 1", "o=- 1 2");
     let (ok, invite) = lab.talk("+12065550123");
     assert_eq!(asked(&ok).as_deref(), Some(NARROW));
-    // The trunk goes on in G.722: nobody else is asked anything, and what she next asks herself is answered by it.
+    // The trunk goes on in G.722: nobody else is asked anything, and what she next asks herself is
+    // answered by it.
     let text = lab.in_dialog(T1, &invite, "INVITE", 2, "peer", &wide);
     lab.says(T1, &text);
     let taken = lab.take(T1, "200 INVITE");
@@ -61,7 +86,15 @@ fn a_browser_is_asked_for_what_the_other_side_hears() {
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
     lab.says(ALICE, &bye);
     // A trunk that calls: by what it offers, and this trunk may use.
-    for (offered, wanted) in [(TRUNK_SDP, NARROW), (&wide.replace("AVP 9", "AVP 0 9 8"), WIDE), (&TRUNK_SDP.replace("AVP 0 101\r\n", "AVP 0 101 96\r\na=rtpmap:96 opus/48000/2\r\n"), NARROW), ("", "")] {
+    for (offered, wanted) in [
+        (TRUNK_SDP, NARROW),
+        (&wide.replace("AVP 9", "AVP 0 9 8"), WIDE),
+        (
+            &TRUNK_SDP.replace("AVP 0 101\r\n", "AVP 0 101 96\r\na=rtpmap:96 opus/48000/2\r\n"),
+            NARROW,
+        ),
+        ("", ""),
+    ] {
         lab.invite(T1, "+12065550111", offered);
         let invite = lab.take(ALICE, "INVITE");
         assert_eq!(asked(&invite).as_deref(), Some(wanted), "{offered}");
@@ -85,7 +118,10 @@ fn a_browser_is_asked_for_what_the_other_side_hears() {
 fn a_trunk_holds_with_the_old_zero_address_and_resumes() {
     let mut lab = Lab::with_phones();
     let (_, invite) = lab.talk("+12065550123");
-    for (cseq, sdp, direction) in [(2, TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 0.0.0.0"), "recvonly"), (3, TRUNK_SDP.to_owned(), "sendrecv")] {
+    for (cseq, sdp, direction) in [
+        (2, TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 0.0.0.0"), "recvonly"),
+        (3, TRUNK_SDP.to_owned(), "sendrecv"),
+    ] {
         let sdp = sdp.replace("o=- 1 1", &format!("o=- 1 {cseq}"));
         let text = lab.in_dialog(T1, &invite, "INVITE", cseq, "peer", &sdp);
         lab.says(T1, &text);
@@ -119,7 +155,10 @@ fn a_session_refresh_is_answered_without_touching_media() {
 fn a_reinvite_we_cannot_use_is_488_and_the_call_goes_on_as_it_was() {
     let mut lab = Lab::with_phones();
     let (_, invite) = lab.talk("+12065550123");
-    let g729 = TRUNK_SDP.replace("RTP/AVP 0 101", "RTP/AVP 18").replace("a=rtpmap:0 PCMU/8000\r\n", "").replace("o=- 1 1", "o=- 1 2");
+    let g729 = TRUNK_SDP
+        .replace("RTP/AVP 0 101", "RTP/AVP 18")
+        .replace("a=rtpmap:0 PCMU/8000\r\n", "")
+        .replace("o=- 1 1", "o=- 1 2");
     let text = lab.in_dialog(T1, &invite, "INVITE", 2, "peer", &g729);
     lab.says(T1, &text);
     let refused = lab.take(T1, "488");
@@ -188,7 +227,9 @@ fn a_delayed_answer_that_is_unusable_ends_the_call_with_bye_to_both() {
 fn an_ice_restart_gets_new_credentials() {
     let mut lab = Lab::with_phones();
     let (ok, _) = lab.talk("+12065550123");
-    let value = |text: &str, key: &str| text.lines().find_map(|l| l.strip_prefix(key).map(str::to_owned)).expect("the line");
+    let value = |text: &str, key: &str| {
+        text.lines().find_map(|l| l.strip_prefix(key).map(str::to_owned)).expect("the line")
+    };
     let old = value(&body(&ok), "a=ice-ufrag:");
     let theirs = value(OFFER, "a=ice-ufrag:");
     let offer = OFFER.replace(&theirs, "NEWU").replacen(" 2 IN IP4", " 3 IN IP4", 1);

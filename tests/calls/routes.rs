@@ -1,4 +1,5 @@
-//! What a dialplan can say of a route besides its pattern: where the number lies, when, how often, and go there.
+//! What a dialplan can say of a route besides its pattern: where the number lies, when, how often,
+//! and go there.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -51,7 +52,10 @@ fn a_number_in_another_country_is_refused_in_words() {
     strict.invite(ALICE, "+18765550123", OFFER);
     let refused = strict.take(ALICE, "403");
     let why = refused.header(webtrunk::sip::HeaderName::Reason).expect("a reason");
-    assert!(why.contains("+18765550123 may not be called: it lies in JM, and region allows US"), "{why}");
+    assert!(
+        why.contains("+18765550123 may not be called: it lies in JM, and region allows US"),
+        "{why}"
+    );
     strict.invite(ALICE, "+12065550123", OFFER);
     assert!(strict.got(T2, "INVITE"));
 }
@@ -85,7 +89,9 @@ fn a_route_brakes_what_one_user_spends_in_an_hour() {
     assert!(!dial(&mut lab), "the third within the hour");
     let refused = lab.take(ALICE, "503");
     assert!(refused.header(webtrunk::sip::HeaderName::RetryAfter).is_some());
-    assert!(lab.notes.iter().any(|n| matches!(n, Note::CallRefused { why, .. } if why.contains("2 calls of this hour"))));
+    assert!(lab.notes.iter().any(
+        |n| matches!(n, Note::CallRefused { why, .. } if why.contains("2 calls of this hour"))
+    ));
     lab.invite(BOB, "+12065550123", OFFER);
     assert!(lab.got(T2, "INVITE"), "bob has his own");
     lab.advance(Duration::from_secs(3_600));
@@ -115,7 +121,10 @@ do = [{ webhook = "https://shop.example/route", secret = "0123456789abcdef" }, {
 fn answers(lab: &mut Lab, text: Result<&str, &str>) {
     let (call, _) = lab.routes_asked.pop().expect("it was asked");
     let config = lab.gateway.config().clone();
-    let answer = text.map_err(str::to_owned).and_then(|t| webtrunk::config::check::steps_of(t, &config)).map(Box::new);
+    let answer = text
+        .map_err(str::to_owned)
+        .and_then(|t| webtrunk::config::check::steps_of(t, &config))
+        .map(Box::new);
     lab.handle(webtrunk::gateway::Input::Routed { call, answer });
 }
 
@@ -124,8 +133,20 @@ fn a_web_application_decides_and_its_answer_is_checked_like_a_dialplan() {
     let mut lab = Lab::changed(&[], ASKED);
     lab.invite(ALICE, "sales", OFFER);
     let asked: serde_json::Value = serde_json::from_str(&lab.routes_asked[0].1).expect("JSON");
-    assert_eq!((asked["type"].as_str(), asked["data"]["number"].as_str(), asked["data"]["from"]["user"].as_str()), (Some("call.route"), Some("sales"), Some("alice")));
-    answers(&mut lab, Ok(r#"{ "do": [ { "ring": ["user:bob"], "timeout": "20s" } ], "tags": { "cart": "A-1042" } }"#));
+    assert_eq!(
+        (
+            asked["type"].as_str(),
+            asked["data"]["number"].as_str(),
+            asked["data"]["from"]["user"].as_str()
+        ),
+        (Some("call.route"), Some("sales"), Some("alice"))
+    );
+    answers(
+        &mut lab,
+        Ok(
+            r#"{ "do": [ { "ring": ["user:bob"], "timeout": "20s" } ], "tags": { "cart": "A-1042" } }"#,
+        ),
+    );
     let invite = lab.take(BOB, "INVITE");
     lab.reply(BOB, &invite, 486, "");
     lab.take(ALICE, "486");
@@ -143,14 +164,22 @@ fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
         (Ok(r#"{ "do": [{ "dial": ["trunk:nowhere"] }] }"#), "names a trunk that does not exist"),
         (Ok(r#"{ "do": [{ "ring": ["user:bob"], "wait": 5 }] }"#), "unknown key `wait`"),
         (Ok(r#"{ "do": [{ "play": "/etc/passwd" }] }"#), "plays a file"),
-        (Ok(r#"{ "do": [{ "webhook": "https://evil.example", "secret": { "file": "/etc/shadow" } }] }"#), "another webhook"),
+        (
+            Ok(
+                r#"{ "do": [{ "webhook": "https://evil.example", "secret": { "file": "/etc/shadow" } }] }"#,
+            ),
+            "another webhook",
+        ),
         (Ok(r#"{ "do": [{ "goto": "nowhere" }] }"#), "no dialplan context"),
     ] {
         let mut lab = Lab::changed(&[], ASKED);
         lab.invite(ALICE, "sales", OFFER);
         answers(&mut lab, answer);
         lab.take(ALICE, "503");
-        let told = lab.notes.iter().any(|n| matches!(n, Note::WebhookFailed { why: told, .. } if told.contains(why)));
+        let told = lab
+            .notes
+            .iter()
+            .any(|n| matches!(n, Note::WebhookFailed { why: told, .. } if told.contains(why)));
         assert!(told, "{why}: {:?}", lab.notes);
         lab.expect_idle();
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use webtrunk::call::HangupBy;
 use webtrunk::sip::{HeaderName, Message};
 
-const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
+const CHALLENGE: &str =
+    "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
 
 /// A call of alice over t1, whose 200 has these extra lines; the trunk's INVITE and alice's 200.
 fn talk_with(lab: &mut Lab, extra: &str) -> (Message, Message) {
@@ -27,8 +28,14 @@ fn hang_up(lab: &mut Lab, ok: &Message) {
 #[test]
 fn we_ask_for_a_session_timer_and_refresh_by_update_at_half_of_it() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE, UPDATE\r\n");
-    assert_eq!((Lab::header(&invite, HeaderName::SessionExpires), Lab::header(&invite, HeaderName::MinSe)), ("1800", "90"));
+    let (invite, ok) = talk_with(
+        &mut lab,
+        "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE, UPDATE\r\n",
+    );
+    assert_eq!(
+        (Lab::header(&invite, HeaderName::SessionExpires), Lab::header(&invite, HeaderName::MinSe)),
+        ("1800", "90")
+    );
     assert!(invite.lists(HeaderName::Supported, "timer"));
     for _ in 0..3 {
         lab.advance(Duration::from_secs(900));
@@ -44,10 +51,17 @@ fn we_ask_for_a_session_timer_and_refresh_by_update_at_half_of_it() {
 #[test]
 fn without_update_the_refresh_is_a_reinvite_with_the_same_description() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE\r\n");
+    let (invite, ok) = talk_with(
+        &mut lab,
+        "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE\r\n",
+    );
     lab.advance(Duration::from_secs(900));
     let again = lab.take(T1, "INVITE");
-    assert_eq!(again.body(), invite.body(), "o= keeps its version: a refresh, not a change (RFC 4028 section 7.4)");
+    assert_eq!(
+        again.body(),
+        invite.body(),
+        "o= keeps its version: a refresh, not a change (RFC 4028 section 7.4)"
+    );
     let configured = lab.media.len();
     lab.reply_with(T1, &again, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\n");
     let ack = lab.take(T1, "ACK");
@@ -69,19 +83,26 @@ fn a_peer_that_forgets_its_refresh_loses_the_session_before_it_expires() {
     lab.advance(Duration::from_secs(2));
     lab.take(T1, "BYE");
     lab.take(ALICE, "BYE");
-    assert!(lab.ended()[0].why.contains("let the session of 300 s expire"), "{}", lab.ended()[0].why);
+    assert!(
+        lab.ended()[0].why.contains("let the session of 300 s expire"),
+        "{}",
+        lab.ended()[0].why
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_peers_refreshes_keep_the_session_by_reinvite_and_by_update() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
+    let (invite, ok) =
+        talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
     let refresh = "Session-Expires: 300;refresher=uac\r\nSupported: timer\r\n";
     for (n, method) in ["UPDATE", "INVITE", "UPDATE", "INVITE"].into_iter().enumerate() {
         lab.advance(Duration::from_secs(200));
         let body = if method == "INVITE" { TRUNK_SDP } else { "" };
-        let text = lab.in_dialog_with(T1, &invite, method, 2 + n as u32, refresh, body).replace(";tag=peer", ";tag=far");
+        let text = lab
+            .in_dialog_with(T1, &invite, method, 2 + n as u32, refresh, body)
+            .replace(";tag=peer", ";tag=far");
         lab.says(T1, &text);
         let granted = lab.take(T1, &format!("200 {method}"));
         assert_eq!(Lab::header(&granted, HeaderName::SessionExpires), "300;refresher=uac");
@@ -96,14 +117,20 @@ fn a_peers_refreshes_keep_the_session_by_reinvite_and_by_update() {
 
 #[test]
 fn a_422_is_answered_with_the_longer_interval_the_callee_wants() {
-    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"")], "");
+    let mut lab = Lab::changed(
+        &[("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"")],
+        "",
+    );
     lab.invite(ALICE, "+12065550123", OFFER);
     let first = lab.take(T1, "INVITE");
     assert_eq!(Lab::header(&first, HeaderName::SessionExpires), "90");
     lab.reply_with(T1, &first, 422, "", "x", "Min-SE: 600\r\n");
     let second = lab.take(T1, "INVITE");
     assert_eq!(Lab::header(&second, HeaderName::SessionExpires), "600");
-    assert_eq!((second.call_id(), second.cseq().unwrap().number), (first.call_id(), first.cseq().unwrap().number + 1));
+    assert_eq!(
+        (second.call_id(), second.cseq().unwrap().number),
+        (first.call_id(), first.cseq().unwrap().number + 1)
+    );
     lab.reply_with(T1, &second, 422, "", "x", "Min-SE: 600\r\n");
     lab.take(ALICE, "422");
     lab.expect_idle();
@@ -112,7 +139,13 @@ fn a_422_is_answered_with_the_longer_interval_the_callee_wants() {
 #[test]
 fn our_own_422_names_the_least_and_an_absent_wish_gets_ours() {
     let mut lab = Lab::with_phones();
-    let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "Supported: timer\r\nSession-Expires: 60\r\n", TRUNK_SDP);
+    let text = lab.request(
+        T1,
+        "INVITE",
+        "sip:+12065550111@127.0.0.1",
+        "Supported: timer\r\nSession-Expires: 60\r\n",
+        TRUNK_SDP,
+    );
     lab.says(T1, &text);
     assert_eq!(Lab::header(&lab.take(T1, "422"), HeaderName::MinSe), "90");
     assert!(!lab.got(ALICE, "INVITE"));
@@ -120,7 +153,11 @@ fn our_own_422_names_the_least_and_an_absent_wish_gets_ours() {
     let ringing = lab.take(ALICE, "INVITE");
     lab.reply(ALICE, &ringing, 200, ANSWER);
     let ok = lab.take(T1, "200");
-    assert_eq!(Lab::header(&ok, HeaderName::SessionExpires), "1800;refresher=uas", "we refresh for a peer that knows no timers");
+    assert_eq!(
+        Lab::header(&ok, HeaderName::SessionExpires),
+        "1800;refresher=uas",
+        "we refresh for a peer that knows no timers"
+    );
     assert!(!ok.lists(HeaderName::Require, "timer"));
     lab.ack(T1, &ok);
     lab.advance(Duration::from_secs(900));
@@ -149,7 +186,8 @@ fn a_browser_without_timers_is_not_bothered_with_them() {
 #[test]
 fn glare_491_is_waited_out_and_the_refresh_tried_again() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
+    let (invite, ok) =
+        talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
     lab.advance(Duration::from_secs(900));
     let ours = lab.take(T1, "INVITE");
     // Theirs crosses ours: 491 each way.
@@ -177,7 +215,14 @@ fn a_challenge_to_our_reinvite_is_answered_only_where_the_first_invite_was_chall
             lab.reply_with(T1, &invite, 401, "", "x", CHALLENGE);
             invite = lab.take(T1, "INVITE");
         }
-        lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
+        lab.reply_with(
+            T1,
+            &invite,
+            200,
+            TRUNK_SDP,
+            "far",
+            "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n",
+        );
         let ok = lab.take(ALICE, "200");
         lab.ack(ALICE, &ok);
         lab.advance(Duration::from_secs(900));
@@ -190,7 +235,10 @@ fn a_challenge_to_our_reinvite_is_answered_only_where_the_first_invite_was_chall
             lab.reply_with(T1, &again, 401, "", "far", &CHALLENGE.replace("n1", "n3"));
             assert!(!lab.got(T1, "INVITE"), "once");
         } else {
-            assert!(!lab.got(T1, "INVITE"), "a callee that challenges us out of the blue learns nothing");
+            assert!(
+                !lab.got(T1, "INVITE"),
+                "a callee that challenges us out of the blue learns nothing"
+            );
         }
         hang_up(&mut lab, &ok);
     }
@@ -212,7 +260,11 @@ fn a_refresh_that_finds_no_dialog_ends_the_call_on_both_sides() {
     talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
     lab.advance(Duration::from_secs(940));
     lab.take(ALICE, "BYE");
-    assert!(lab.ended()[0].why.contains("does not know the call any more"), "{}", lab.ended()[0].why);
+    assert!(
+        lab.ended()[0].why.contains("does not know the call any more"),
+        "{}",
+        lab.ended()[0].why
+    );
     lab.expect_idle();
 }
 
@@ -241,7 +293,11 @@ fn an_update_with_an_offer_renegotiates_its_leg_and_one_with_a_bad_offer_changes
     lab.says(T1, &update);
     let answer = String::from_utf8_lossy(lab.take(T1, "200 UPDATE").body()).into_owned();
     assert!(answer.contains("a=recvonly"), "{answer}");
-    let bad = held.replace("o=- 1 2", "o=- 1 3").replace("RTP/AVP 0 101", "RTP/AVP 18").replace("PCMU", "G729").replace("rtpmap:0", "rtpmap:18");
+    let bad = held
+        .replace("o=- 1 2", "o=- 1 3")
+        .replace("RTP/AVP 0 101", "RTP/AVP 18")
+        .replace("PCMU", "G729")
+        .replace("rtpmap:0", "rtpmap:18");
     let update = lab.in_dialog(T1, &invite, "UPDATE", 3, "far", &bad);
     lab.says(T1, &update);
     lab.take(T1, "488");
@@ -275,7 +331,10 @@ fn an_update_in_an_early_dialog_is_served_on_either_side() {
     let ringing = lab.take(ALICE, "180");
     let update = lab.in_dialog(ALICE, &ringing, "UPDATE", 90, "", OFFER);
     lab.says(ALICE, &update);
-    assert!(lab.take(ALICE, "500").header(HeaderName::RetryAfter).is_some(), "RFC 3311 section 5.2");
+    assert!(
+        lab.take(ALICE, "500").header(HeaderName::RetryAfter).is_some(),
+        "RFC 3311 section 5.2"
+    );
     lab.reply(BOB, &invite, 183, ANSWER);
     let early = lab.take(ALICE, "183");
     let offer = OFFER.replacen(" 2 IN IP4", " 3 IN IP4", 1);
@@ -306,16 +365,27 @@ fn a_reinvite_without_an_offer_gets_ours_and_a_bad_answer_leaves_the_session_as_
 #[test]
 fn the_route_set_of_a_trunk_is_followed_loose_and_strict() {
     for (record_route, uri, routes) in [
-        ("<sip:p1.carrier;lr>, <sip:p2.carrier;lr>", "sip:far@127.0.0.10", vec!["<sip:p2.carrier;lr>", "<sip:p1.carrier;lr>"]),
+        (
+            "<sip:p1.carrier;lr>, <sip:p2.carrier;lr>",
+            "sip:far@127.0.0.10",
+            vec!["<sip:p2.carrier;lr>", "<sip:p1.carrier;lr>"],
+        ),
         // RFC 3261 section 12.2.1.1: a strict router is asked itself, and the target goes last.
-        ("<sip:p1.carrier;lr>, <sip:p2.carrier>", "sip:p2.carrier", vec!["<sip:p1.carrier;lr>", "<sip:far@127.0.0.10>"]),
+        (
+            "<sip:p1.carrier;lr>, <sip:p2.carrier>",
+            "sip:p2.carrier",
+            vec!["<sip:p1.carrier;lr>", "<sip:far@127.0.0.10>"],
+        ),
     ] {
         let mut lab = Lab::with_phones();
         let (_, ok) = talk_with(&mut lab, &format!("Record-Route: {record_route}\r\n"));
         let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
         lab.says(ALICE, &bye);
         let bye = lab.take(T1, "BYE");
-        assert_eq!((bye.request_uri(), bye.all(HeaderName::Route).collect::<Vec<_>>()), (uri, routes));
+        assert_eq!(
+            (bye.request_uri(), bye.all(HeaderName::Route).collect::<Vec<_>>()),
+            (uri, routes)
+        );
         lab.expect_idle();
     }
 }

@@ -1,4 +1,5 @@
-//! Transfers: blind and attended, executed here or passed to the trunk; calls that take another's place.
+//! Transfers: blind and attended, executed here or passed to the trunk; calls that take another's
+//! place.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -12,7 +13,8 @@ fn progress(message: &Message) -> String {
 }
 
 fn refer(lab: &mut Lab, peer: Peer, seen: &Message, cseq: u32, to: &str, extra: &str) {
-    let text = lab.in_dialog_with(peer, seen, "REFER", cseq, &format!("Refer-To: {to}\r\n{extra}"), "");
+    let text =
+        lab.in_dialog_with(peer, seen, "REFER", cseq, &format!("Refer-To: {to}\r\n{extra}"), "");
     lab.says(peer, &text);
 }
 
@@ -25,7 +27,16 @@ fn told(lab: &mut Lab, peer: Peer) -> String {
 
 /// The pairs joined by media, the last command last.
 fn bridges(lab: &Lab) -> Vec<(u64, u16, u16)> {
-    lab.media.iter().filter_map(|c| if let Command::Bridge { session, a, b } = c { Some((*session, a.0, b.0)) } else { None }).collect()
+    lab.media
+        .iter()
+        .filter_map(|c| {
+            if let Command::Bridge { session, a, b } = c {
+                Some((*session, a.0, b.0))
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 #[test]
@@ -36,11 +47,19 @@ fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
     lab.take(ALICE, "202");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
     let invite = lab.take(BOB, "INVITE");
-    assert_eq!(invite.from().unwrap().uri.user, Some("+12065550123"), "bob sees who is handed over");
+    assert_eq!(
+        invite.from().unwrap().uri.user,
+        Some("+12065550123"),
+        "bob sees who is handed over"
+    );
     assert!(Lab::header(&invite, HeaderName::ReferredBy).contains("+12065550111"));
     lab.reply(BOB, &invite, 180, "");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 180 Ringing");
-    assert!(matches!(lab.media.last(), Some(Command::Play { .. })), "who waits hears ringing: {:?}", lab.media.last());
+    assert!(
+        matches!(lab.media.last(), Some(Command::Play { .. })),
+        "who waits hears ringing: {:?}",
+        lab.media.last()
+    );
     lab.reply(BOB, &invite, 200, ANSWER);
     lab.take(BOB, "ACK");
     let done = lab.take(ALICE, "NOTIFY");
@@ -156,14 +175,28 @@ fn a_refer_is_judged_like_a_new_call_and_nothing_embedded_in_it_counts() {
         ("<sip:201@wt.test?Replaces=nothing>", "400"),
         ("<sip:201@wt.test?Replaces=a%3Bto-tag%3Db%3Bfrom-tag%3Dc>", "481"),
         ("\"x", "400"),
-    ].into_iter().enumerate() {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         refer(&mut lab, ALICE, &ok, 100 + n as u32, to, "");
         lab.take(ALICE, status);
     }
-    refer(&mut lab, ALICE, &ok, 120, "<sip:201@evil.example:9999;maddr=10.0.0.1?X-Evil=1&Route=%3Csip:evil%3E>", "");
+    refer(
+        &mut lab,
+        ALICE,
+        &ok,
+        120,
+        "<sip:201@evil.example:9999;maddr=10.0.0.1?X-Evil=1&Route=%3Csip:evil%3E>",
+        "",
+    );
     lab.take(ALICE, "202");
     let invite = lab.take(BOB, "INVITE");
-    assert!(!String::from_utf8_lossy(&invite.to_bytes()).contains("vil"), "{}", String::from_utf8_lossy(&invite.to_bytes()));
+    assert!(
+        !String::from_utf8_lossy(&invite.to_bytes()).contains("vil"),
+        "{}",
+        String::from_utf8_lossy(&invite.to_bytes())
+    );
     refer(&mut lab, ALICE, &ok, 121, "<sip:201@wt.test>", "");
     lab.take(ALICE, "491");
     lab.reply(BOB, &invite, 486, "");
@@ -174,7 +207,8 @@ fn a_refer_is_judged_like_a_new_call_and_nothing_embedded_in_it_counts() {
 
 #[test]
 fn a_trunk_and_a_user_without_the_right_may_not_transfer() {
-    let mut lab = Lab::changed(&[("password = \"secret-a\"", "password = \"secret-a\"\nrefer = false")], "");
+    let mut lab =
+        Lab::changed(&[("password = \"secret-a\"", "password = \"secret-a\"\nrefer = false")], "");
     let (ok, invite) = lab.talk("+12065550123");
     refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
     lab.take(ALICE, "403");
@@ -187,7 +221,8 @@ fn a_trunk_and_a_user_without_the_right_may_not_transfer() {
 
 #[test]
 fn a_trunk_that_may_hands_the_browser_over() {
-    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"execute\"")], "");
+    let mut lab =
+        Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"execute\"")], "");
     let (ok, invite) = lab.talk("+12065550123");
     refer(&mut lab, T1, &invite, 2, "<sip:+12065550112@127.0.0.1>", "");
     lab.take(T1, "202");
@@ -209,7 +244,14 @@ fn a_trunk_that_may_hands_the_browser_over() {
 fn refer_sub_false_asks_for_silence_and_gets_it() {
     let mut lab = Lab::with_phones();
     let (ok, _) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "Refer-Sub: false\r\nSupported: norefersub\r\n");
+    refer(
+        &mut lab,
+        ALICE,
+        &ok,
+        90,
+        "<sip:201@wt.test>",
+        "Refer-Sub: false\r\nSupported: norefersub\r\n",
+    );
     assert_eq!(lab.take(ALICE, "202").header(HeaderName::ReferSub), Some("false"));
     let invite = lab.take(BOB, "INVITE");
     lab.reply(BOB, &invite, 200, ANSWER);
@@ -235,7 +277,8 @@ fn two_calls(lab: &mut Lab) -> ((Message, Message), (Message, Message)) {
 }
 
 fn replaces(ok: &Message) -> String {
-    let (ours, theirs) = (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
+    let (ours, theirs) =
+        (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
     format!("{}%3Bto-tag%3D{ours}%3Bfrom-tag%3D{theirs}", ok.call_id())
 }
 
@@ -251,7 +294,11 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     assert_eq!(bye.call_id(), ok2.call_id(), "the call that was replaced ends at once");
     lab.reply(ALICE, &bye, 200, "");
     // Each session got an inner end, told where the other's is, and joined to who stays.
-    let opened: Vec<u64> = lab.media.iter().filter_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None }).collect();
+    let opened: Vec<u64> = lab
+        .media
+        .iter()
+        .filter_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None })
+        .collect();
     assert_eq!(opened.len(), 2);
     let joined = bridges(&lab);
     assert_eq!(joined.len(), 2, "{joined:?}");
@@ -277,7 +324,14 @@ fn an_attended_transfer_of_anothers_call_is_403_and_of_one_that_rings_481() {
     let invite = lab.take(T1, "INVITE");
     lab.reply(T1, &invite, 180, "");
     let ringing = lab.take(BOB, "180");
-    refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:200@wt.test?Replaces={}>", replaces(&ringing)), "");
+    refer(
+        &mut lab,
+        ALICE,
+        &ok1,
+        90,
+        &format!("<sip:200@wt.test?Replaces={}>", replaces(&ringing)),
+        "",
+    );
     lab.take(ALICE, "202");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 481 Call/Transaction Does Not Exist");
     lab.reply(T1, &invite, 200, TRUNK_SDP);
@@ -295,8 +349,11 @@ fn an_attended_transfer_of_anothers_call_is_403_and_of_one_that_rings_481() {
 fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
     let mut lab = Lab::with_phones();
     let (ok, invite) = lab.talk("+12065550123");
-    let header = |to: &str, from: &str| format!("Replaces: {};to-tag={to};from-tag={from}\r\n", ok.call_id());
-    let (ours, theirs) = (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
+    let header = |to: &str, from: &str| {
+        format!("Replaces: {};to-tag={to};from-tag={from}\r\n", ok.call_id())
+    };
+    let (ours, theirs) =
+        (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
     for (sender, extra, status) in [
         (BOB, header(&ours, &theirs), "403"),
         (ALICE, header(&ours, "wrong"), "481"),
@@ -330,7 +387,8 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
 
 #[test]
 fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
-    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
+    let mut lab =
+        Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
     let (ok, _) = lab.talk("+12065550123");
     refer(&mut lab, ALICE, &ok, 90, "<sip:+1777@wt.test>", "");
     lab.take(ALICE, "202");
@@ -339,9 +397,17 @@ fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
     assert_eq!(Lab::header(&passed, HeaderName::ReferTo), "<sip:+1777@127.0.0.10>");
     assert!(Lab::header(&passed, HeaderName::ReferredBy).contains("+12065550111"));
     lab.reply(T1, &passed, 202, "");
-    for (n, (frag, state, said)) in [("SIP/2.0 180 Ringing", "active", "SIP/2.0 180 Ringing"), ("SIP/2.0 200 OK", "terminated", "SIP/2.0 200 OK")].into_iter().enumerate() {
+    for (n, (frag, state, said)) in [
+        ("SIP/2.0 180 Ringing", "active", "SIP/2.0 180 Ringing"),
+        ("SIP/2.0 200 OK", "terminated", "SIP/2.0 200 OK"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let extra = format!("Event: refer\r\nSubscription-State: {state}\r\n");
-        let text = lab.in_dialog_with(T1, &passed, "NOTIFY", 2 + n as u32, &extra, frag).replace("application/sdp", "message/sipfrag");
+        let text = lab
+            .in_dialog_with(T1, &passed, "NOTIFY", 2 + n as u32, &extra, frag)
+            .replace("application/sdp", "message/sipfrag");
         let text = text.replace(";tag=peer;tag=peer", ";tag=peer");
         lab.says(T1, &text);
         lab.take(T1, "200 NOTIFY");
@@ -354,7 +420,8 @@ fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
 
 #[test]
 fn an_attended_transfer_within_one_trunk_is_passed_with_replaces() {
-    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
+    let mut lab =
+        Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
     let (ok1, _) = lab.talk("+12065550123");
     let (ok2, invite2) = lab.talk("+12065550124");
     refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:x@wt.test?Replaces={}>", replaces(&ok2)), "");
@@ -362,7 +429,10 @@ fn an_attended_transfer_within_one_trunk_is_passed_with_replaces() {
     let passed = lab.take(T1, "REFER");
     let to = Lab::header(&passed, HeaderName::ReferTo).to_owned();
     let own = invite2.from().unwrap().tag().unwrap().to_owned();
-    assert!(to.contains("+12065550124") && to.contains(&format!("to-tag%3Dpeer%3Bfrom-tag%3D{own}")), "{to}");
+    assert!(
+        to.contains("+12065550124") && to.contains(&format!("to-tag%3Dpeer%3Bfrom-tag%3D{own}")),
+        "{to}"
+    );
     lab.reply(T1, &passed, 603, "");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 603 Decline");

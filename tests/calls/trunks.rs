@@ -4,7 +4,8 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::sip::HeaderName;
 
-const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n";
+const CHALLENGE: &str =
+    "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n";
 
 #[test]
 fn a_503_moves_on_to_the_next_trunk() {
@@ -18,7 +19,8 @@ fn a_503_moves_on_to_the_next_trunk() {
     lab.ack(ALICE, &ok);
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
     lab.says(ALICE, &bye);
-    let tried: Vec<(String, u16)> = lab.ended()[0].tried.iter().map(|t| (t.target.clone(), t.status)).collect();
+    let tried: Vec<(String, u16)> =
+        lab.ended()[0].tried.iter().map(|t| (t.target.clone(), t.status)).collect();
     assert_eq!(tried, [("trunk:t1".to_owned(), 503), ("trunk:t2".to_owned(), 200)]);
     lab.expect_idle();
 }
@@ -81,7 +83,10 @@ fn the_trunks_challenge_is_answered_once() {
     lab.reply_with(T1, &first, 401, "", "x", CHALLENGE);
     let second = lab.take(T1, "INVITE");
     let credentials = second.header(HeaderName::Authorization).expect("credentials");
-    assert!(credentials.contains("username=\"acme\"") && credentials.contains("nc=00000001"), "{credentials}");
+    assert!(
+        credentials.contains("username=\"acme\"") && credentials.contains("nc=00000001"),
+        "{credentials}"
+    );
     assert!(!credentials.contains("trunk-secret"));
     assert!(second.cseq().unwrap().number > first.cseq().unwrap().number);
     assert_eq!(second.call_id(), first.call_id());
@@ -96,7 +101,14 @@ fn digest_leak_another_realm_and_other_requests_get_no_credentials() {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+12065550123", OFFER);
     let first = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &first, 407, "", "x", "Proxy-Authenticate: Digest realm=\"evil\", nonce=\"n\", qop=\"auth\"\r\n");
+    lab.reply_with(
+        T1,
+        &first,
+        407,
+        "",
+        "x",
+        "Proxy-Authenticate: Digest realm=\"evil\", nonce=\"n\", qop=\"auth\"\r\n",
+    );
     assert!(!lab.got(T1, "INVITE"));
     lab.take(ALICE, "502");
     let (ok, _) = lab.talk("+12065550124");
@@ -125,7 +137,8 @@ fn a_repeated_invite_over_udp_is_one_call() {
     let text = lab.invite(T1, "+12065550111", TRUNK_SDP);
     lab.says(T1, &text);
     lab.says(T1, &text);
-    let invites = lab.inbox.iter().filter(|(h, m)| *h == ALICE.hop() && m.method_token() == "INVITE").count();
+    let invites =
+        lab.inbox.iter().filter(|(h, m)| *h == ALICE.hop() && m.method_token() == "INVITE").count();
     assert_eq!((invites, lab.gateway.gauges().calls), (1, 1));
     lab.cancel(T1, &text);
     lab.advance(Duration::from_secs(40));
@@ -139,8 +152,16 @@ fn a_refusal_over_udp_is_retransmitted_until_acked() {
     let refused = lab.take(T1, "404");
     lab.advance(Duration::from_millis(3_600));
     assert_eq!(lab.picture().matches("← 404").count(), 4, "0, 0.5, 1.5, 3.5 s");
-    let ack = text.split("Content-Type").next().unwrap().replacen("INVITE", "ACK", 1).replace(" INVITE", " ACK");
-    let ack = ack.replace("To: <sip:+15550000@127.0.0.1>", &format!("To: {}", refused.header(HeaderName::To).unwrap()));
+    let ack = text
+        .split("Content-Type")
+        .next()
+        .unwrap()
+        .replacen("INVITE", "ACK", 1)
+        .replace(" INVITE", " ACK");
+    let ack = ack.replace(
+        "To: <sip:+15550000@127.0.0.1>",
+        &format!("To: {}", refused.header(HeaderName::To).unwrap()),
+    );
     lab.says(T1, &format!("{ack}Content-Length: 0\r\n\r\n"));
     lab.advance(Duration::from_secs(20));
     assert_eq!(lab.picture().matches("← 404").count(), 4);
@@ -167,7 +188,11 @@ fn an_unreachable_trunk_fails_at_once_and_the_next_is_tried() {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+32065550123", OFFER);
     let hop = lab.inbox.back().expect("the INVITE").0;
-    lab.handle(webtrunk::gateway::Input::Unreachable { hop, code: Default::default(), why: String::new() });
+    lab.handle(webtrunk::gateway::Input::Unreachable {
+        hop,
+        code: Default::default(),
+        why: String::new(),
+    });
     lab.take(ALICE, "480");
     lab.expect_idle();
 }
@@ -175,7 +200,13 @@ fn an_unreachable_trunk_fails_at_once_and_the_next_is_tried() {
 #[test]
 fn the_callers_number_and_name_are_ours_not_the_browsers() {
     let mut lab = Lab::with_phones();
-    let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "P-Asserted-Identity: <sip:president@evil>\r\nX-Evil: 1\r\n", OFFER);
+    let text = lab.request(
+        ALICE,
+        "INVITE",
+        "sip:+12065550123@wt.test",
+        "P-Asserted-Identity: <sip:president@evil>\r\nX-Evil: 1\r\n",
+        OFFER,
+    );
     lab.says(ALICE, &text.replace("From: <", "From: \"Pres\\\"ident\" <"));
     let invite = lab.take(T1, "INVITE");
     assert_eq!(invite.from().unwrap().uri.user, Some("+12065550111"));
@@ -195,7 +226,10 @@ fn forged_in_dialog_requests_from_elsewhere_change_nothing() {
     let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
     let stranger = Peer::Trunk("stranger", 66);
     lab.says(stranger, &bye);
-    assert!(!lab.got(stranger, "200") && !lab.got(stranger, "481"), "a stranger gets no answer at all");
+    assert!(
+        !lab.got(stranger, "200") && !lab.got(stranger, "481"),
+        "a stranger gets no answer at all"
+    );
     lab.says(T2, &bye);
     lab.take(T2, "481");
     let foreign = lab.in_dialog(BOB, &ok, "BYE", 90, "", "");
@@ -214,7 +248,10 @@ fn a_response_over_udp_says_where_the_request_came_from() {
         ("127.0.0.10:5060;branch=z9hG4bK-a;rport", ";rport=5060;received=127.0.0.10"),
         ("pbx.internal;branch=z9hG4bK-b", ";received=127.0.0.10"),
         ("127.0.0.10;branch=z9hG4bK-c", "z9hG4bK-c"),
-        ("10.1.1.1;rport;received=9.9.9.9;branch=z9hG4bK-d", "branch=z9hG4bK-d;rport=5060;received=127.0.0.10"),
+        (
+            "10.1.1.1;rport;received=9.9.9.9;branch=z9hG4bK-d",
+            "branch=z9hG4bK-d;rport=5060;received=127.0.0.10",
+        ),
     ] {
         let text = lab.request(T1, "OPTIONS", "sip:wt.test", "", "");
         let own = text.lines().find(|l| l.starts_with("Via:")).expect("a Via").to_owned();
@@ -234,7 +271,11 @@ fn a_trunk_that_closes_its_tcp_connection_in_mid_call_is_called_back_for_the_bye
     lab.handle(Input::FlowOpened { flow: Flow(9), kind: FlowKind::Tcp, remote });
     let hop = Hop::Flow(Flow(9));
     let receive = |lab: &mut Lab, text: String| {
-        let message = webtrunk::sip::Message::parse(text.into_bytes(), webtrunk::sip::parse::Framing::WebSocket).expect("sound");
+        let message = webtrunk::sip::Message::parse(
+            text.into_bytes(),
+            webtrunk::sip::parse::Framing::WebSocket,
+        )
+        .expect("sound");
         lab.handle(Input::Received { hop, remote, message });
     };
     let invite = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);

@@ -4,15 +4,21 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::gateway::credential::Credential;
 use webtrunk::observe::Note;
-use webtrunk::sip::digest::Secret;
 use webtrunk::sip::HeaderName;
+use webtrunk::sip::digest::Secret;
 
 const SECRET: &str = "a-secret-of-the-web-application";
 const NOW: u64 = 1_700_000_000;
 
 fn lab() -> Lab {
     let routes = "[[route]]\nname = \"Echo for all\"\nmatch = \"9190\"\ndo = [{ echo = true }]\n";
-    Lab::changed(&[("[limits]", &format!("[credentials]\nsecret = \"{SECRET}\"\nlongest = \"1h\"\n[limits]"))], routes)
+    Lab::changed(
+        &[(
+            "[limits]",
+            &format!("[credentials]\nsecret = \"{SECRET}\"\nlongest = \"1h\"\n[limits]"),
+        )],
+        routes,
+    )
 }
 
 fn credential(expires: u64, user: &str, context: Option<&str>) -> (String, String) {
@@ -24,14 +30,24 @@ fn credential(expires: u64, user: &str, context: Option<&str>) -> (String, Strin
 pub fn log_in(lab: &mut Lab, peer: Peer, name: &str, password: &str) -> u16 {
     let Peer::Browser(user, flow) = peer else { panic!("a browser") };
     lab.handle(webtrunk::gateway::Input::FlowOpened {
-        flow: webtrunk::sip::transaction::Flow(flow), kind: webtrunk::gateway::FlowKind::WebSocket, remote: ([127, 0, 0, 20], 40_000).into(),
+        flow: webtrunk::sip::transaction::Flow(flow),
+        kind: webtrunk::gateway::FlowKind::WebSocket,
+        remote: ([127, 0, 0, 20], 40_000).into(),
     });
-    let first = lab.request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "").replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
+    let first = lab
+        .request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "")
+        .replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
     lab.says(peer, &first);
     let challenge = lab.take(peer, "401");
     let answer = lab.answer_challenge(&challenge, &first, name, password);
     lab.says(peer, &answer);
-    let (_, response) = lab.inbox.iter().rev().find(|(hop, m)| *hop == peer.hop() && m.status() >= 200).expect("a final response").clone();
+    let (_, response) = lab
+        .inbox
+        .iter()
+        .rev()
+        .find(|(hop, m)| *hop == peer.hop() && m.status() >= 200)
+        .expect("a final response")
+        .clone();
     response.status()
 }
 
@@ -45,9 +61,12 @@ fn a_visitor_calls_what_its_dialplan_allows_and_nothing_else() {
     lab.invite(VISITOR, "9190", OFFER);
     let ok = lab.take(VISITOR, "200 INVITE");
     lab.ack(VISITOR, &ok);
-    let refer = lab.in_dialog_with(VISITOR, &ok, "REFER", 50, "Refer-To: <sip:+1777@wt.test>\r\n", "");
+    let refer =
+        lab.in_dialog_with(VISITOR, &ok, "REFER", 50, "Refer-To: <sip:+1777@wt.test>\r\n", "");
     lab.says(VISITOR, &refer);
-    let refused = lab.inbox.iter().any(|(_, m)| m.status() >= 400 && m.header(HeaderName::CSeq).is_some_and(|c| c.ends_with("REFER")));
+    let refused = lab.inbox.iter().any(|(_, m)| {
+        m.status() >= 400 && m.header(HeaderName::CSeq).is_some_and(|c| c.ends_with("REFER"))
+    });
     assert!(refused, "a visitor transfers nothing");
     lab.invite(VISITOR, "5555", OFFER);
     lab.take(VISITOR, "404");
@@ -61,9 +80,17 @@ fn a_user_of_the_configuration_may_come_by_them_too_and_only_as_itself() {
     let mut lab = lab();
     let (name, password) = credential(NOW + 600, "alice", None);
     assert_eq!(log_in(&mut lab, Peer::Browser("alice", 8), &name, &password), 200);
-    assert_eq!(log_in(&mut lab, Peer::Browser("bob", 9), &name, &password), 403, "alice's do not make a bob");
+    assert_eq!(
+        log_in(&mut lab, Peer::Browser("bob", 9), &name, &password),
+        403,
+        "alice's do not make a bob"
+    );
     let (nobody, password) = credential(NOW + 600, "nobody", None);
-    assert_eq!(log_in(&mut lab, Peer::Browser("nobody", 10), &nobody, &password), 403, "a visitor needs a dialplan");
+    assert_eq!(
+        log_in(&mut lab, Peer::Browser("nobody", 10), &nobody, &password),
+        403,
+        "a visitor needs a dialplan"
+    );
     let (lost, password) = credential(NOW + 600, "visitor-8c1", Some("no-such-plan"));
     assert_eq!(log_in(&mut lab, VISITOR, &lost, &password), 403);
 }
@@ -80,13 +107,21 @@ fn what_is_too_old_too_long_or_tampered_with_is_refused_and_told_apart() {
     assert!(why(&lab).0 == 1002 && why(&lab).1.contains("expired 1"), "{:?}", why(&lab));
     let (ahead, password) = credential(NOW + 7_200, "alice", None);
     assert_eq!(log_in(&mut lab, Peer::Browser("alice", 21), &ahead, &password), 403);
-    assert!(why(&lab).0 == 1002 && why(&lab).1.contains("do the clocks differ?"), "{:?}", why(&lab));
+    assert!(
+        why(&lab).0 == 1002 && why(&lab).1.contains("do the clocks differ?"),
+        "{:?}",
+        why(&lab)
+    );
     let (name, password) = credential(NOW + 600, "alice", None);
     let stretched = name.replace(&(NOW + 600).to_string(), &(NOW + 3_000).to_string());
     assert_eq!(log_in(&mut lab, Peer::Browser("alice", 22), &stretched, &password), 403);
     assert_eq!(why(&lab).0, 1001);
     lab.advance(Duration::from_secs(700));
-    assert_eq!(log_in(&mut lab, Peer::Browser("alice", 23), &name, &password), 403, "its time is over");
+    assert_eq!(
+        log_in(&mut lab, Peer::Browser("alice", 23), &name, &password),
+        403,
+        "its time is over"
+    );
     assert_eq!(why(&lab).0, 1002);
 }
 

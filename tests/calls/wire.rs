@@ -1,5 +1,5 @@
-//! Two gateways joined by a bad network: datagrams are lost, doubled and overtaken, and still every call ends
-//! on both sides, and an answered one is answered on both.
+//! Two gateways joined by a bad network: datagrams are lost, doubled and overtaken, and still every
+//! call ends on both sides, and an answered one is answered on both.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +15,8 @@ use webtrunk::sip::parse::Framing;
 use webtrunk::sip::transaction::Hop;
 use webtrunk::worker::{Command, Notice};
 
-/// `west` takes calls from a silent PBX at .1 and dials `east` at .3; `east` echoes, rings nobody, or hangs up.
+/// `west` takes calls from a silent PBX at .1 and dials `east` at .3; `east` echoes, rings nobody,
+/// or hangs up.
 const WEST: &str = "[server]\ndomain = \"west\"\npublic_ip = \"127.0.0.2\"\n[sip]\nudp = \"127.0.0.2:5060\"\n[media]\nports = \"20000-29999\"\n[trunk.pbx]\nuri = \"sip:127.0.0.1\"\ncontext = \"in\"\n\
                     [trunk.east]\nuri = \"sip:127.0.0.3\"\nmedia = [\"127.0.0.0/8\"]\nsession_timer = \"90s\"\n100rel = \"required\"\n";
 const EAST: &str = "[server]\ndomain = \"east\"\npublic_ip = \"127.0.0.3\"\n[sip]\nudp = \"127.0.0.3:5060\"\n[media]\nports = \"40000-49999\"\n[trunk.west]\nuri = \"sip:127.0.0.2\"\nmedia = [\"127.0.0.0/8\"]\ncontext = \"in\"\n";
@@ -32,7 +33,8 @@ struct Node {
     ports: u16,
 }
 
-/// What is on its way: when it arrives, its turn among those of one instant, who gets it, its bytes.
+/// What is on its way: when it arrives, its turn among those of one instant, who gets it, its
+/// bytes.
 type Flight = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
 struct Wire {
@@ -55,14 +57,37 @@ impl Wire {
     fn new(seed: u64, loss: u64) -> Wire {
         let now = Instant::now();
         let node = |config: &str, plan: &str, last: u8| {
-            let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-            let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
+            let (config, _) =
+                parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
+            let identity = Identity {
+                fingerprint: "AB".into(),
+                udp_port: 5060,
+                tcp_port: 5060,
+                tls_port: 5061,
+                web_secure: false,
+                workers: 1,
+                unix: 1_700_000_000,
+            };
             let mut random = [last; 32];
             random[..8].copy_from_slice(&seed.to_le_bytes());
-            Node { gateway: Gateway::new(now, Arc::new(config), identity, random), address: at(last), notes: Vec::new(), ends: 0, ports: u16::from(last - 1) * 20_000 }
+            Node {
+                gateway: Gateway::new(now, Arc::new(config), identity, random),
+                address: at(last),
+                notes: Vec::new(),
+                ends: 0,
+                ports: u16::from(last - 1) * 20_000,
+            }
         };
         let nodes = [node(WEST, TO_EAST, 2), node(EAST, AT_EAST, 3)];
-        Wire { now, nodes, flying: BinaryHeap::new(), pbx: Vec::new(), chance: seed | 1, order: 0, loss }
+        Wire {
+            now,
+            nodes,
+            flying: BinaryHeap::new(),
+            pbx: Vec::new(),
+            chance: seed | 1,
+            order: 0,
+            loss,
+        }
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -90,11 +115,22 @@ impl Wire {
         let (session, notice) = match command {
             Command::Open { session, end, .. } => {
                 (node.ports, node.ends) = (node.ports + 2, node.ends + 1);
-                (session, Notice::Opened { end, address: SocketAddr::from(([0, 0, 0, 0], node.ports)), tcp: false })
+                (
+                    session,
+                    Notice::Opened {
+                        end,
+                        address: SocketAddr::from(([0, 0, 0, 0], node.ports)),
+                        tcp: false,
+                    },
+                )
             }
-            Command::CloseEnd { session, end } => (session, Notice::EndClosed { end, statistics: Default::default() }),
+            Command::CloseEnd { session, end } => {
+                (session, Notice::EndClosed { end, statistics: Default::default() })
+            }
             Command::Close { session } => (session, Notice::Closed { statistics: Vec::new() }),
-            Command::Play { session, end, .. } => (session, Notice::Media(webtrunk::media::session::Event::Played { end })),
+            Command::Play { session, end, .. } => {
+                (session, Notice::Media(webtrunk::media::session::Event::Played { end }))
+            }
             _ => return,
         };
         self.handle(n, Input::Media { session, notice });
@@ -104,12 +140,15 @@ impl Wire {
         let to = hop.address().expect("UDP only");
         if to == at(1) {
             // The PBX's own line is good; it answers what it must.
-            let message = Message::parse(bytes, Framing::Datagram).expect("what we send can be read");
+            let message =
+                Message::parse(bytes, Framing::Datagram).expect("what we send can be read");
             return self.pbx.push(message);
         }
-        let copies = if self.below(100) < self.loss { 0 } else { 1 + u64::from(self.below(100) < 10) };
+        let copies =
+            if self.below(100) < self.loss { 0 } else { 1 + u64::from(self.below(100) < 10) };
         for _ in 0..copies {
-            let delay = Duration::from_millis(if self.below(100) < 20 { self.below(900) } else { 5 });
+            let delay =
+                Duration::from_millis(if self.below(100) < 20 { self.below(900) } else { 5 });
             self.order += 1;
             self.flying.push(Reverse((self.now + delay, self.order, 1 - from, bytes.clone())));
         }
@@ -118,14 +157,21 @@ impl Wire {
     fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         loop {
-            let due: Vec<Option<Instant>> = self.nodes.iter_mut().map(|n| n.gateway.next_timeout()).collect();
+            let due: Vec<Option<Instant>> =
+                self.nodes.iter_mut().map(|n| n.gateway.next_timeout()).collect();
             let arrival = self.flying.peek().map(|Reverse(f)| f.0);
-            let Some(next) = due.iter().copied().flatten().chain(arrival).min().filter(|t| *t <= end) else { break };
+            let Some(next) =
+                due.iter().copied().flatten().chain(arrival).min().filter(|t| *t <= end)
+            else {
+                break;
+            };
             self.now = self.now.max(next);
             if arrival == Some(next) {
                 let Reverse((_, _, to, bytes)) = self.flying.pop().expect("peeked");
                 let remote = self.nodes[1 - to].address;
-                let message = Message::parse(bytes, Framing::Datagram).expect("what we send can be read").with_source(remote);
+                let message = Message::parse(bytes, Framing::Datagram)
+                    .expect("what we send can be read")
+                    .with_source(remote);
                 self.handle(to, Input::Received { hop: Hop::Udp(remote), remote, message });
             } else {
                 (0..2).for_each(|n| self.handle(n, Input::Tick));
@@ -146,14 +192,19 @@ impl Wire {
                 }
             } else if message.status() >= 200 && head(CSeq).ends_with("INVITE") {
                 let cseq = head(CSeq).replace("INVITE", "ACK");
-                let via = if message.status() < 300 { "SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKack".to_owned() } else { head(Via) };
+                let via = if message.status() < 300 {
+                    "SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKack".to_owned()
+                } else {
+                    head(Via)
+                };
                 self.pbx_says(&format!("ACK sip:x@west SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n", head(From), head(To), head(CallId)));
             }
         }
     }
 
     fn pbx_says(&mut self, text: &str) {
-        let message = Message::parse(text.as_bytes().to_vec(), Framing::Datagram).expect("own text");
+        let message =
+            Message::parse(text.as_bytes().to_vec(), Framing::Datagram).expect("own text");
         let remote = at(1);
         self.handle(0, Input::Received { hop: Hop::Udp(remote), remote, message });
     }
@@ -169,7 +220,12 @@ impl Wire {
     }
 
     fn cancel(&mut self, invite: &str) {
-        let head = invite.split("Contact").next().expect("a head").replacen("INVITE", "CANCEL", 1).replace("1 INVITE", "1 CANCEL");
+        let head = invite
+            .split("Contact")
+            .next()
+            .expect("a head")
+            .replacen("INVITE", "CANCEL", 1)
+            .replace("1 INVITE", "1 CANCEL");
         self.pbx_says(&format!("{head}Content-Length: 0\r\n\r\n"));
     }
 }
@@ -194,7 +250,9 @@ fn live(seed: u64, loss: u64) -> (usize, usize) {
         assert!(gauges.is_idle(), "seed {seed}: {gauges:?} {:?}", node.gateway.snapshot());
         assert!(!node.notes.iter().any(|n| matches!(n, Note::CallPanicked { .. })), "seed {seed}");
     }
-    let answered = |n: usize| wire.nodes[n].notes.iter().filter(|n| matches!(n, Note::CallAnswered { .. })).count();
+    let answered = |n: usize| {
+        wire.nodes[n].notes.iter().filter(|n| matches!(n, Note::CallAnswered { .. })).count()
+    };
     (answered(0), answered(1))
 }
 

@@ -1,5 +1,5 @@
-//! The book: every file in it is written and checked, every block of commands is run, and the reference is what the
-//! program says of itself.
+//! The book: every file in it is written and checked, every block of commands is run, and the
+//! reference is what the program says of itself.
 
 mod reference;
 
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
 
-/// A page as commands: what `serve` and `demo` start goes on in the background, as in a terminal of its own.
+/// A page as commands: what `serve` and `demo` start goes on in the background, as in a terminal of
+/// its own.
 const PROLOGUE: &str = r#"set -eu
 webtrunk() {
   case "$1" in
@@ -42,8 +43,12 @@ fn blocks(markdown: &str) -> Vec<Block> {
     let (mut found, mut open) = (Vec::new(), None::<Block>);
     for event in Parser::new(markdown) {
         match event {
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words))) => open = Some(Block { words: words.to_string(), text: String::new() }),
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)) => panic!("an indented block is run by nobody: fence it"),
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(words))) => {
+                open = Some(Block { words: words.to_string(), text: String::new() })
+            }
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)) => {
+                panic!("an indented block is run by nobody: fence it")
+            }
             Event::Text(text) => open.iter_mut().for_each(|b| b.text.push_str(&text)),
             Event::End(TagEnd::CodeBlock) => found.extend(open.take()),
             _ => {}
@@ -55,7 +60,13 @@ fn blocks(markdown: &str) -> Vec<Block> {
 /// Pages of the table of contents, as paths below the book.
 fn pages() -> Vec<String> {
     let summary = fs::read_to_string(book().join("SUMMARY.md")).expect("a table of contents");
-    let links = Parser::new(&summary).filter_map(|e| if let Event::Start(Tag::Link { dest_url, .. }) = e { Some(dest_url.to_string()) } else { None });
+    let links = Parser::new(&summary).filter_map(|e| {
+        if let Event::Start(Tag::Link { dest_url, .. }) = e {
+            Some(dest_url.to_string())
+        } else {
+            None
+        }
+    });
     links.collect()
 }
 
@@ -63,7 +74,8 @@ fn pages() -> Vec<String> {
 fn run(page: &str, folder: &Path) -> Result<(), String> {
     let mut script = PROLOGUE.to_owned();
     let mut commands = 0;
-    for block in blocks(&fs::read_to_string(book().join(page)).map_err(|e| format!("{page}: {e}"))?) {
+    for block in blocks(&fs::read_to_string(book().join(page)).map_err(|e| format!("{page}: {e}"))?)
+    {
         match block.words.split_once(' ') {
             Some((_, file)) => {
                 let path = folder.join(file);
@@ -74,15 +86,31 @@ fn run(page: &str, folder: &Path) -> Result<(), String> {
                 commands += 1;
                 script.push_str(&block.text);
             }
-            None => return Err(format!("{page}: a block of {:?} is neither a file nor run", block.words)),
+            None => {
+                return Err(format!(
+                    "{page}: a block of {:?} is neither a file nor run",
+                    block.words
+                ));
+            }
         }
     }
     if commands == 0 && !folder.join("webtrunk.toml").exists() {
         return Ok(());
     }
     let log = fs::File::create(folder.join("script.log")).map_err(|e| e.to_string())?;
-    let mut child = Command::new("bash").args(["-c", &script]).current_dir(folder).env("BINARY", BINARY).env("WEBTRUNK_CONTROL", folder.join("control.sock")).env_remove("WEBTRUNK_CONFIG")
-        .env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log).process_group(0).spawn().map_err(|e| e.to_string())?;
+    let mut child = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder)
+        .env("BINARY", BINARY)
+        .env("WEBTRUNK_CONTROL", folder.join("control.sock"))
+        .env_remove("WEBTRUNK_CONFIG")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(|e| e.to_string())?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(|e| e.to_string())?;
     let deadline = Instant::now() + Duration::from_secs(90);
     let done = loop {
         match child.try_wait().map_err(|e| e.to_string())? {
@@ -92,11 +120,18 @@ fn run(page: &str, folder: &Path) -> Result<(), String> {
         }
     };
     // The servers it left in the background are of its process group.
-    let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).stderr(Stdio::null()).status();
+    let _ = Command::new("kill")
+        .args(["-KILL", "--", &format!("-{}", child.id())])
+        .stderr(Stdio::null())
+        .status();
     let _ = child.wait();
     let said = fs::read_to_string(folder.join("script.log")).unwrap_or_default();
     let served = fs::read_to_string(folder.join("served.log")).unwrap_or_default();
-    if done && !served.contains("ERROR") { Ok(()) } else { Err(format!("{page}:\n{said}\n--- the gateway's log\n{served}")) }
+    if done && !served.contains("ERROR") {
+        Ok(())
+    } else {
+        Err(format!("{page}:\n{said}\n--- the gateway's log\n{served}"))
+    }
 }
 
 #[test]

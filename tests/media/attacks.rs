@@ -29,21 +29,45 @@ fn l8_two_hundred_calls_under_a_spray_bleed_nothing_and_take_nothing_in() {
         let mut heard = 0;
         for n in 0..200u16 {
             let spray = |from: SocketAddr, line: &mut Line| {
-                line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], from, &mut frame(n.wrapping_mul(7), 666, 0x66), &mut line.log);
+                line.session.receive(
+                    line.now,
+                    Port::Rtp(SIDES[0]),
+                    SIDES[0],
+                    from,
+                    &mut frame(n.wrapping_mul(7), 666, 0x66),
+                    &mut line.log,
+                );
             };
-            // Strangers all the time; from the peer's own address, other ports, once the real one is known.
+            // Strangers all the time; from the peer's own address, other ports, once the real one
+            // is known.
             spray(addr(66, 1_024 + chance.below(60_000) as u16), &mut line);
             if n > 10 {
-                spray(SocketAddr::new(announced.ip(), 10_000 + chance.below(50_000) as u16), &mut line);
+                spray(
+                    SocketAddr::new(announced.ip(), 10_000 + chance.below(50_000) as u16),
+                    &mut line,
+                );
             }
-            line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], mine, &mut frame(n, 900, 0x31), &mut line.log);
+            line.session.receive(
+                line.now,
+                Port::Rtp(SIDES[0]),
+                SIDES[0],
+                mine,
+                &mut frame(n, 900, 0x31),
+                &mut line.log,
+            );
             line.send(1, 0, false, u32::from(n) * 160, &[0x32; 160], false);
             line.pass(FRAME);
             for (port, to, datagram) in std::mem::take(&mut line.log.sent) {
-                assert!(to.ip() == announced.ip() || to.ip() == addr(41, 0).ip(), "call {call}: sent to {to}");
+                assert!(
+                    to.ip() == announced.ip() || to.ip() == addr(41, 0).ip(),
+                    "call {call}: sent to {to}"
+                );
                 assert!(to != announced || !nat || n < 3, "call {call}: a learned address is kept");
                 if port == Port::Rtp(SIDES[1]) {
-                    assert!(datagram[12..].iter().all(|b| *b == 0x31), "call {call}: a stranger was heard");
+                    assert!(
+                        datagram[12..].iter().all(|b| *b == 0x31),
+                        "call {call}: a stranger was heard"
+                    );
                     heard += 1;
                 }
             }
@@ -63,17 +87,30 @@ fn l9_a_thousand_setups_finish_though_strangers_race_them_with_hellos() {
             for n in 0..3 {
                 for part in [hello, rest] {
                     let from = addr(66, 2_000 + call % 30_000 + n);
-                    call_of.session.receive(call_of.now, Port::Browser, BROWSER, from, &mut part.to_vec(), &mut call_of.log);
+                    call_of.session.receive(
+                        call_of.now,
+                        Port::Browser,
+                        BROWSER,
+                        from,
+                        &mut part.to_vec(),
+                        &mut call_of.log,
+                    );
                 }
             }
-            assert!(call_of.log.sent.iter().all(|(_, to, _)| to.ip() != addr(66, 0).ip()), "call {call}: a stranger was answered");
+            assert!(
+                call_of.log.sent.iter().all(|(_, to, _)| to.ip() != addr(66, 0).ip()),
+                "call {call}: a stranger was answered"
+            );
         };
         race(&mut call_of);
         call_of.check(call_of.browser, true);
         race(&mut call_of);
         call_of.secure();
         race(&mut call_of);
-        assert!(!call_of.log.events.iter().any(|e| matches!(e, Event::DtlsFailed { .. })), "call {call}");
+        assert!(
+            !call_of.log.events.iter().any(|e| matches!(e, Event::DtlsFailed { .. })),
+            "call {call}"
+        );
     }
 }
 
@@ -94,7 +131,14 @@ fn l10_junk_and_replays_cost_no_frame_of_fifty_calls() {
             datagrams.push(junk);
             datagrams.push(sent[chance.below(sent.len() as u64) as usize].clone());
             for mut datagram in datagrams {
-                line.session.receive(line.now, Port::Browser, BROWSER, line.browser, &mut datagram, &mut line.log);
+                line.session.receive(
+                    line.now,
+                    Port::Browser,
+                    BROWSER,
+                    line.browser,
+                    &mut datagram,
+                    &mut line.log,
+                );
             }
             line.pass(FRAME);
             got.extend(line.trunk_gets().iter().map(|(_, _, payload)| payload[0]));
@@ -102,7 +146,11 @@ fn l10_junk_and_replays_cost_no_frame_of_fifty_calls() {
         let wanted: Vec<u8> = (0..200u32).map(|n| n as u8).collect();
         assert_eq!(got, wanted, "call {call}");
         let dropped = line.session.ends()[0].statistics().dropped;
-        assert!(dropped.replayed >= 150 && dropped.bad_tag + dropped.replayed + dropped.malformed >= 400, "call {call}: {dropped:?}");
+        assert!(
+            dropped.replayed >= 150
+                && dropped.bad_tag + dropped.replayed + dropped.malformed >= 400,
+            "call {call}: {dropped:?}"
+        );
     }
 }
 
@@ -110,26 +158,40 @@ fn l10_junk_and_replays_cost_no_frame_of_fifty_calls() {
 fn whatever_authentic_packets_hold_nothing_panics_and_no_more_comes_out_than_time_has_room_for() {
     let mut chance = Chance::new(0xba5e);
     for from in Codec::ALL {
-        for (to, digits) in [(Codec::Opus, Digits::Events), (Codec::Pcmu, Digits::Tones), (Codec::G722, Digits::Signalled)] {
-            let mut line = Line::changed([(from, Digits::Tones), (to, digits)], |side, settings| {
-                settings.agreed.noise = Some(13);
-                settings.continuous = side == 1;
-            });
-            let (audio, events) = (from.default_payload_type(), if from == Codec::Opus { 110 } else { 101 });
+        for (to, digits) in [
+            (Codec::Opus, Digits::Events),
+            (Codec::Pcmu, Digits::Tones),
+            (Codec::G722, Digits::Signalled),
+        ] {
+            let mut line =
+                Line::changed([(from, Digits::Tones), (to, digits)], |side, settings| {
+                    settings.agreed.noise = Some(13);
+                    settings.continuous = side == 1;
+                });
+            let (audio, events) =
+                (from.default_payload_type(), if from == Codec::Opus { 110 } else { 101 });
             let (mut sequence, mut timestamp) = (0u16, 0u32);
             for _ in 0..3_000 {
-                let payload: Vec<u8> = (0..chance.below(400)).map(|_| chance.below(256) as u8).collect();
+                let payload: Vec<u8> =
+                    (0..chance.below(400)).map(|_| chance.below(256) as u8).collect();
                 let payload_type = [audio, audio, events, 13, 77][chance.below(5) as usize];
-                sequence = sequence.wrapping_add([0, 1, 1, 1, 2, 9, 2_000, 65_000][chance.below(8) as usize]);
-                timestamp = timestamp.wrapping_add([0, 160, 160, 960, 0xffff, 1 << 31, u32::MAX - 100][chance.below(7) as usize]);
+                sequence = sequence
+                    .wrapping_add([0, 1, 1, 1, 2, 9, 2_000, 65_000][chance.below(8) as usize]);
+                timestamp = timestamp.wrapping_add(
+                    [0, 160, 160, 960, 0xffff, 1 << 31, u32::MAX - 100][chance.below(7) as usize],
+                );
                 line.arrive(0, payload_type, chance.below(2) == 0, sequence, timestamp, &payload);
                 line.pass(Duration::from_millis(chance.below(30)));
             }
             line.pass(Duration::from_secs(30));
             let passed = line.now.saturating_duration_since(line.start).as_millis() as usize;
             let packets = line.got(1).len();
-            // A packet of G.711 holds what 2.5 of ours do, and concealment and digits add their own.
-            assert!(packets < 3_000 * 12 + passed / 10, "{from} to {to}: {packets} packets in {passed} ms");
+            // A packet of G.711 holds what 2.5 of ours do, and concealment and digits add their
+            // own.
+            assert!(
+                packets < 3_000 * 12 + passed / 10,
+                "{from} to {to}: {packets} packets in {passed} ms"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Every codec to every other by tone and level, at every packet length; gaps, drift, and G.722 beside another implementation.
+//! Every codec to every other by tone and level, at every packet length; gaps, drift, and G.722
+//! beside another implementation.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -24,8 +25,16 @@ impl Mouth {
     fn speak(&mut self, line: &mut Line, side: usize, hz: f32, ms: u32, lost: bool) {
         let samples = (self.encoder.rate / 1_000 * ms) as usize;
         let mut payload = [0u8; 1_000];
-        let n = self.encoder.encode(&sine(self.encoder.rate, hz, self.sample, samples), &mut payload);
-        line.send(side, self.codec.default_payload_type(), false, self.timestamp, &payload[..n], lost);
+        let n =
+            self.encoder.encode(&sine(self.encoder.rate, hz, self.sample, samples), &mut payload);
+        line.send(
+            side,
+            self.codec.default_payload_type(),
+            false,
+            self.timestamp,
+            &payload[..n],
+            lost,
+        );
         self.sample += samples;
         self.timestamp = self.timestamp.wrapping_add(self.codec.clock() / 1_000 * ms);
         line.pass(Duration::from_millis(u64::from(ms)));
@@ -43,7 +52,9 @@ fn every_codec_reaches_every_other_by_tone_and_level() {
     for from in Codec::ALL {
         for to in Codec::ALL {
             let wide = from.bridge_rate(to) == WIDE;
-            for hz in if wide { &[400.0, 3_000.0, 6_000.0][..] } else { &[400.0, 1_000.0, 3_000.0][..] } {
+            for hz in
+                if wide { &[400.0, 3_000.0, 6_000.0][..] } else { &[400.0, 1_000.0, 3_000.0][..] }
+            {
                 let mut line = line(from, to, 20);
                 let mut mouth = Mouth::new(from);
                 (0..150).for_each(|_| mouth.speak(&mut line, 0, *hz, 20, false));
@@ -51,9 +62,14 @@ fn every_codec_reaches_every_other_by_tone_and_level() {
                 assert_eq!(got.len(), 150, "{from} to {to}");
                 let rate = to.bridge_rate(Codec::Opus);
                 let (share, level) = tone(rate, &decode(to, rate, &got)[rate as usize..], *hz);
-                // Opus at these rates colours a bare tone above 3 kHz; G.722 codes above 4 kHz with two bits.
+                // Opus at these rates colours a bare tone above 3 kHz; G.722 codes above 4 kHz with
+                // two bits.
                 let (least, off) = if *hz < 3_000.0 { (0.95, 1.0) } else { (0.5, 4.0) };
-                assert!(share > least && (level - SINE_LEVEL).abs() < off, "{from} to {to} at {hz} Hz: {share:.3}, {:.1} dB", level - SINE_LEVEL);
+                assert!(
+                    share > least && (level - SINE_LEVEL).abs() < off,
+                    "{from} to {to} at {hz} Hz: {share:.3}, {:.1} dB",
+                    level - SINE_LEVEL
+                );
             }
         }
     }
@@ -61,7 +77,12 @@ fn every_codec_reaches_every_other_by_tone_and_level() {
 
 #[test]
 fn packets_of_every_length_are_cut_anew_and_the_length_may_change_in_a_call() {
-    for (from, to) in [(Codec::Pcmu, Codec::Opus), (Codec::Opus, Codec::Pcma), (Codec::G722, Codec::Opus), (Codec::Pcma, Codec::G722)] {
+    for (from, to) in [
+        (Codec::Pcmu, Codec::Opus),
+        (Codec::Opus, Codec::Pcma),
+        (Codec::G722, Codec::Opus),
+        (Codec::Pcma, Codec::G722),
+    ] {
         for ptime in [10, 20, 30, 40, 50, 60] {
             let mut line = line(from, to, ptime);
             let mut mouth = Mouth::new(from);
@@ -80,7 +101,9 @@ fn packets_of_every_length_are_cut_anew_and_the_length_may_change_in_a_call() {
             };
             assert_eq!(got.len() as u32, sent / frame, "{from} to {to}, {ptime} ms");
             let step = to.clock() / 1_000 * frame;
-            assert!(got.windows(2).all(|w| w[1].0.timestamp.wrapping_sub(w[0].0.timestamp) == step));
+            assert!(
+                got.windows(2).all(|w| w[1].0.timestamp.wrapping_sub(w[0].0.timestamp) == step)
+            );
             let rate = to.bridge_rate(Codec::Opus);
             let (share, _) = tone(rate, &decode(to, rate, &got)[rate as usize..], 500.0);
             assert!(share > 0.95, "{from} to {to}, {ptime} ms: {share}");
@@ -90,7 +113,9 @@ fn packets_of_every_length_are_cut_anew_and_the_length_may_change_in_a_call() {
 
 #[test]
 fn g711_that_is_only_relayed_is_cut_anew_for_a_peer_that_asked_for_another_length() {
-    for (asked, lengths) in [(Some(30), vec![240; 40]), (Some(20), vec![160; 60]), (None, vec![160; 60])] {
+    for (asked, lengths) in
+        [(Some(30), vec![240; 40]), (Some(20), vec![160; 60]), (None, vec![160; 60])]
+    {
         let mut line = line(Codec::Pcma, Codec::Pcma, asked.unwrap_or(20));
         let mut settings = line.settings(1);
         settings.agreed.ptime = asked.unwrap_or(20);
@@ -105,9 +130,16 @@ fn g711_that_is_only_relayed_is_cut_anew_for_a_peer_that_asked_for_another_lengt
         }
         let got = line.got(1);
         got.iter().for_each(|(_, payload)| heard.extend_from_slice(payload));
-        assert_eq!(got.iter().map(|(_, p)| p.len()).collect::<Vec<_>>(), lengths, "asked for {asked:?}");
+        assert_eq!(
+            got.iter().map(|(_, p)| p.len()).collect::<Vec<_>>(),
+            lengths,
+            "asked for {asked:?}"
+        );
         assert_eq!(heard, sent, "not a sample is changed");
-        assert!(got.windows(2).all(|w| w[1].0.timestamp.wrapping_sub(w[0].0.timestamp) == lengths[0] as u32));
+        assert!(
+            got.windows(2)
+                .all(|w| w[1].0.timestamp.wrapping_sub(w[0].0.timestamp) == lengths[0] as u32)
+        );
     }
 }
 
@@ -124,7 +156,10 @@ fn lost_packets_of_a_trunk_are_concealed() {
         assert!(got.len() >= 497, "{from}: {} frames", got.len());
         let pcm = decode(Codec::Opus, WIDE, &got);
         let (share, level) = tone(WIDE, &pcm[WIDE as usize..], 200.0);
-        assert!(share > 0.9 && level - SINE_LEVEL > -1.5, "{from}: {share:.3} of the tone is left at {level:.1} dB");
+        assert!(
+            share > 0.9 && level - SINE_LEVEL > -1.5,
+            "{from}: {share:.3} of the tone is left at {level:.1} dB"
+        );
     }
 }
 
@@ -141,7 +176,10 @@ fn an_hour_at_a_drifting_clock_passes_without_a_frame_more_or_less() {
             }
         }
         assert_eq!(got.len(), 180_000);
-        assert!(got.windows(2).all(|w| w[1].timestamp.wrapping_sub(w[0].timestamp) == 160 && !w[1].marker));
+        assert!(
+            got.windows(2)
+                .all(|w| w[1].timestamp.wrapping_sub(w[0].timestamp) == 160 && !w[1].marker)
+        );
     }
 }
 
@@ -186,13 +224,15 @@ fn the_packet_after_a_lost_one_brings_its_sound_at_both_rates() {
         let mut decoders = [(); 2].map(|()| Decoder::new(Codec::Opus, rate));
         let mut lost = false;
         for n in 0..300 {
-            // What is lost is another sound than what was before, which cannot be guessed; a third of it is still the
-            // former, for Opus looks ahead.
+            // What is lost is another sound than what was before, which cannot be guessed; a third
+            // of it is still the former, for Opus looks ahead.
             let hz = if n % 10 < 5 { 500.0 } else { 1_500.0 };
             let mut payload = [0u8; 1_000];
             let len = encoder.encode(&sine(rate, hz, n * frame, frame), &mut payload);
             let next = &payload[..len];
-            for ((decoder, out), with) in decoders.iter_mut().zip([&mut fec, &mut guessed]).zip([true, false]) {
+            for ((decoder, out), with) in
+                decoders.iter_mut().zip([&mut fec, &mut guessed]).zip([true, false])
+            {
                 let mut pcm = [0; MAX_FRAME];
                 if lost {
                     let n = decoder.conceal(with.then_some(next), frame, &mut pcm);
@@ -212,21 +252,34 @@ fn the_packet_after_a_lost_one_brings_its_sound_at_both_rates() {
 
 #[test]
 fn opus_keeps_to_the_bits_a_peer_takes() {
-    for (rate, most, least, highest) in [(NARROW, None, 22_000, 36_000), (WIDE, None, 36_000, 54_000), (NARROW, Some(12_000), 9_000, 14_000), (NARROW, Some(500_000), 22_000, 36_000), (WIDE, Some(1), 3_000, 9_000)] {
+    for (rate, most, least, highest) in [
+        (NARROW, None, 22_000, 36_000),
+        (WIDE, None, 36_000, 54_000),
+        (NARROW, Some(12_000), 9_000, 14_000),
+        (NARROW, Some(500_000), 22_000, 36_000),
+        (WIDE, Some(1), 3_000, 9_000),
+    ] {
         let frame = rate as usize / 50;
-        let (mut encoder, mut chance, mut bytes) = (Encoder::new(Codec::Opus, rate, COMPLEXITY), Chance::new(9), 0);
+        let (mut encoder, mut chance, mut bytes) =
+            (Encoder::new(Codec::Opus, rate, COMPLEXITY), Chance::new(9), 0);
         encoder.limit_bits(most);
         for n in 0..250 {
             // Something like a voice: a pitch with overtones, and breath.
             let mut pcm = sine(rate, 180.0 + (n % 50) as f32, n * frame, frame);
             for (k, hz) in [(2, 540.0), (3, 1_260.0)] {
-                pcm.iter_mut().zip(sine(rate, hz, n * frame, frame)).for_each(|(a, b)| *a = *a / 2 + b / k);
+                pcm.iter_mut()
+                    .zip(sine(rate, hz, n * frame, frame))
+                    .for_each(|(a, b)| *a = *a / 2 + b / k);
             }
             pcm.iter_mut().for_each(|s| *s += chance.below(600) as i16 - 300);
             bytes += encoder.encode(&pcm, &mut [0; 1_000]);
         }
         let bits = bytes * 8 / 5;
-        assert!((least..highest).contains(&bits), "{rate}, at most {most:?}: {bits} of {}", opus::bits(rate));
+        assert!(
+            (least..highest).contains(&bits),
+            "{rate}, at most {most:?}: {bits} of {}",
+            opus::bits(rate)
+        );
     }
 }
 
@@ -234,12 +287,14 @@ fn opus_keeps_to_the_bits_a_peer_takes() {
 fn digital_silence_is_not_made_again_and_speech_after_it_is_as_it_was() {
     for (rate, nothing) in [(NARROW, 0), (NARROW, -8), (WIDE, 8)] {
         let frame = rate as usize / 50;
-        let (mut encoder, mut decoder) = (Encoder::new(Codec::Opus, rate, COMPLEXITY), Decoder::new(Codec::Opus, rate));
+        let (mut encoder, mut decoder) =
+            (Encoder::new(Codec::Opus, rate, COMPLEXITY), Decoder::new(Codec::Opus, rate));
         let mut pcm = [0; MAX_FRAME];
         let (mut packets, mut heard) = (Vec::new(), Vec::new());
         for n in 0..1_000usize {
             let silent = (100..900).contains(&n);
-            let sound = if silent { vec![nothing; frame] } else { sine(rate, 700.0, n * frame, frame) };
+            let sound =
+                if silent { vec![nothing; frame] } else { sine(rate, 700.0, n * frame, frame) };
             let mut payload = [0u8; 1_000];
             let len = encoder.encode(&sound, &mut payload);
             let samples = decoder.decode(&payload[..len], &mut pcm).expect("Opus");
@@ -247,12 +302,19 @@ fn digital_silence_is_not_made_again_and_speech_after_it_is_as_it_was() {
             packets.push(payload[..len].to_vec());
         }
         assert_eq!(heard.len(), 1_000 * frame);
-        assert!(packets[152..900].windows(2).all(|w| w[0] == w[1]), "{rate}: one packet again and again");
+        assert!(
+            packets[152..900].windows(2).all(|w| w[0] == w[1]),
+            "{rate}: one packet again and again"
+        );
         let loudest = heard[200 * frame..900 * frame].iter().map(|s| s.unsigned_abs()).max();
         assert!(loudest.is_some_and(|l| l <= 32), "{rate}: silence of {loudest:?}");
         for spoken in [50..100, 910..1_000] {
-            let (share, level) = tone(rate, &heard[spoken.start * frame..spoken.end * frame], 700.0);
-            assert!(share > 0.97 && (level - SINE_LEVEL).abs() < 1.0, "{rate}, {spoken:?}: {share:.3}, {level:.1} dBFS");
+            let (share, level) =
+                tone(rate, &heard[spoken.start * frame..spoken.end * frame], 700.0);
+            assert!(
+                share > 0.97 && (level - SINE_LEVEL).abs() < 1.0,
+                "{rate}, {spoken:?}: {share:.3}, {level:.1} dBFS"
+            );
         }
     }
 }

@@ -92,7 +92,9 @@ impl Ear {
                 self.listen(packet.timestamp, &payload);
             } else if packet.payload_type == self.way.payload_types().1 && !loss.lose() {
                 let event = TelephoneEvent::parse(&payload).expect("an event");
-                let newer = self.last.is_none_or(|last| packet.timestamp != last && packet.timestamp.wrapping_sub(last) < 1 << 31);
+                let newer = self.last.is_none_or(|last| {
+                    packet.timestamp != last && packet.timestamp.wrapping_sub(last) < 1 << 31
+                });
                 if newer {
                     self.last = Some(packet.timestamp);
                     self.digits.push(event.event);
@@ -129,7 +131,15 @@ impl Finger {
     }
 
     /// Presses for `frames`, then pauses.
-    fn press(&mut self, line: &mut Line, ear: &mut Ear, digit: u8, frames: u32, pause: u32, loss: &mut [Bursts; 2]) {
+    fn press(
+        &mut self,
+        line: &mut Line,
+        ear: &mut Ear,
+        digit: u8,
+        frames: u32,
+        pause: u32,
+        loss: &mut [Bursts; 2],
+    ) {
         let step = self.way.clock() / 50;
         let begin = self.timestamp;
         if self.way == Way::Info {
@@ -178,7 +188,12 @@ fn cell(from: Way, to: Way, count: u32) {
         ear.hear(&mut line, &mut loss[1]);
     }
     let differs = pressed.iter().zip(&ear.digits).position(|(a, b)| a != b);
-    assert!(ear.digits == pressed, "{from:?} to {to:?}: {} of {}, first difference at {differs:?}", ear.digits.len(), pressed.len());
+    assert!(
+        ear.digits == pressed,
+        "{from:?} to {to:?}: {} of {}, first difference at {differs:?}",
+        ear.digits.len(),
+        pressed.len()
+    );
 }
 
 #[test]
@@ -205,13 +220,19 @@ fn digits_get_through_every_cell_with_sound() {
 
 #[test]
 fn a_long_press_is_one_press_in_any_clock() {
-    // Five seconds at 48 kHz do not fit a duration of 16 bits: both sides say it in segments (RFC 4733 §2.5.1.3).
+    // Five seconds at 48 kHz do not fit a duration of 16 bits: both sides say it in segments (RFC
+    // 4733 §2.5.1.3).
     let mut line = Line::new([Way::Event48.end(), Way::Event8.end()]);
     let mut out = Vec::new();
     for n in 0..250u32 {
         let units = (n + 1) * 960;
         let (segment, duration) = (units / 0x1_0000, units - units / 0x1_0000 * 0xffff);
-        let report = TelephoneEvent { event: 4, end: n == 249, volume: 10, duration: duration.min(0xffff) as u16 };
+        let report = TelephoneEvent {
+            event: 4,
+            end: n == 249,
+            volume: 10,
+            duration: duration.min(0xffff) as u16,
+        };
         line.send(0, 110, n == 0, segment * 0xffff, &report.to_bytes(), false);
         line.pass(FRAME);
         out.extend(line.got(1));
@@ -226,7 +247,8 @@ fn a_long_press_is_one_press_in_any_clock() {
     line.session.digit(SIDES[1], 9, Duration::from_secs(5));
     line.pass(Duration::from_secs(6));
     let out = line.got(1);
-    let starts: Vec<u32> = out.iter().map(|(p, _)| p.timestamp.wrapping_sub(out[0].0.timestamp)).collect();
+    let starts: Vec<u32> =
+        out.iter().map(|(p, _)| p.timestamp.wrapping_sub(out[0].0.timestamp)).collect();
     assert!(starts.is_sorted() && starts.iter().all(|s| s % 0xffff == 0));
     assert_eq!(out.iter().filter(|(p, _)| p.marker).count(), 1);
     let last = TelephoneEvent::parse(&out.last().expect("events").1).expect("an event");
@@ -266,7 +288,8 @@ fn sound_stops_while_a_digit_goes_out_and_goes_on_without_a_jump_back() {
     line.session.digit(SIDES[1], 3, Duration::from_millis(100));
     out.extend(speak(&mut line, 30));
     let kinds: Vec<u8> = out.iter().map(|(p, _)| p.payload_type).collect();
-    let (first, last) = (kinds.iter().position(|k| *k == 101), kinds.iter().rposition(|k| *k == 101));
+    let (first, last) =
+        (kinds.iter().position(|k| *k == 101), kinds.iter().rposition(|k| *k == 101));
     let (first, last) = (first.expect("a digit"), last.expect("a digit"));
     assert!(kinds[first..=last].iter().all(|k| *k == 101), "nothing in between: {kinds:?}");
     for pair in out.windows(2) {
@@ -307,7 +330,11 @@ fn no_digit_is_heard_in_an_hour_of_speech() {
     let mut samples = 0;
     let mut taken = Vec::new();
     for file in files {
-        let pcm: Vec<i16> = hound::WavReader::open(&file).expect("a WAV file").into_samples().map(|s| s.expect("a sample")).collect();
+        let pcm: Vec<i16> = hound::WavReader::open(&file)
+            .expect("a WAV file")
+            .into_samples()
+            .map(|s| s.expect("a sample"))
+            .collect();
         samples += pcm.len();
         let mut detector = Detector::new(NARROW);
         detector.push(&pcm, |heard| taken.push((file.clone(), heard)));

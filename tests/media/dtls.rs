@@ -11,7 +11,11 @@ struct Wire {
 }
 
 /// Runs two handshakes against each other; `lost` decides per datagram. Returns the keys of both.
-fn shake(client: &mut Handshake, server: &mut Handshake, mut lost: impl FnMut() -> bool) -> (Option<Keys>, Option<Keys>, Option<Failed>) {
+fn shake(
+    client: &mut Handshake,
+    server: &mut Handshake,
+    mut lost: impl FnMut() -> bool,
+) -> (Option<Keys>, Option<Keys>, Option<Failed>) {
     let mut now = Instant::now();
     let mut wire = Wire { datagrams: Vec::new() };
     client.start(now, &mut |d| wire.datagrams.push((true, d.to_vec())));
@@ -22,8 +26,14 @@ fn shake(client: &mut Handshake, server: &mut Handshake, mut lost: impl FnMut() 
             if lost() {
                 continue;
             }
-            let (machine, keys) = if to_server { (&mut *server, &mut server_keys) } else { (&mut *client, &mut client_keys) };
-            match machine.receive(now, &datagram, &mut |d| wire.datagrams.push((!to_server, d.to_vec()))) {
+            let (machine, keys) = if to_server {
+                (&mut *server, &mut server_keys)
+            } else {
+                (&mut *client, &mut client_keys)
+            };
+            match machine
+                .receive(now, &datagram, &mut |d| wire.datagrams.push((!to_server, d.to_vec())))
+            {
                 Ok(Some(found)) => *keys = Some(found),
                 Ok(None) => {}
                 Err(why) => failed = Some(why),
@@ -32,10 +42,15 @@ fn shake(client: &mut Handshake, server: &mut Handshake, mut lost: impl FnMut() 
         if (client_keys.is_some() && server_keys.is_some()) || failed.is_some() {
             break;
         }
-        let Some(due) = [client.next_timeout(), server.next_timeout()].into_iter().flatten().min() else { break };
+        let Some(due) = [client.next_timeout(), server.next_timeout()].into_iter().flatten().min()
+        else {
+            break;
+        };
         now = due;
         for (machine, to_server) in [(&mut *client, true), (&mut *server, false)] {
-            if let Err(why) = machine.fire(now, &mut |d| wire.datagrams.push((to_server, d.to_vec()))) {
+            if let Err(why) =
+                machine.fire(now, &mut |d| wire.datagrams.push((to_server, d.to_vec())))
+            {
                 failed = Some(why);
             }
         }
@@ -45,7 +60,10 @@ fn shake(client: &mut Handshake, server: &mut Handshake, mut lost: impl FnMut() 
 
 fn pair() -> (Handshake, Handshake) {
     let (ours, theirs) = identities();
-    (Handshake::new(theirs.clone(), vec![fingerprint(ours)]), Handshake::new(ours.clone(), vec![fingerprint(theirs)]))
+    (
+        Handshake::new(theirs.clone(), vec![fingerprint(ours)]),
+        Handshake::new(ours.clone(), vec![fingerprint(theirs)]),
+    )
 }
 
 #[test]
@@ -79,22 +97,38 @@ fn a_certificate_that_does_not_match_the_description_gives_no_keys_in_either_rol
         print[at] ^= 1;
         print
     };
-    for (of, own) in [(fingerprint(theirs), fingerprint(ours)), (fingerprint(ours), fingerprint(theirs))] {
+    for (of, own) in
+        [(fingerprint(theirs), fingerprint(ours)), (fingerprint(ours), fingerprint(theirs))]
+    {
         let mut reversed = of;
         reversed.reverse();
-        for wrong in [vec![[0u8; 32]], vec![bent(of, 0)], vec![bent(of, 31)], vec![reversed], vec![own], vec![bent(of, 7), [7; 32]]] {
+        for wrong in [
+            vec![[0u8; 32]],
+            vec![bent(of, 0)],
+            vec![bent(of, 31)],
+            vec![reversed],
+            vec![own],
+            vec![bent(of, 7), [7; 32]],
+        ] {
             let server_judges = of == fingerprint(theirs);
-            let (of_client, of_server) = if server_judges { (wrong.clone(), vec![own]) } else { (vec![own], wrong.clone()) };
+            let (of_client, of_server) =
+                if server_judges { (wrong.clone(), vec![own]) } else { (vec![own], wrong.clone()) };
             let mut server = Handshake::new(ours.clone(), of_client);
             let mut client = Handshake::new(theirs.clone(), of_server);
             let (client_keys, server_keys, failed) = shake(&mut client, &mut server, || false);
             let judged = if server_judges { server_keys } else { client_keys };
-            assert!(judged.is_none() && failed == Some(Failed::Fingerprint), "{wrong:?}: {failed:?}");
+            assert!(
+                judged.is_none() && failed == Some(Failed::Fingerprint),
+                "{wrong:?}: {failed:?}"
+            );
         }
     }
     let mut good_among_two = Handshake::new(ours.clone(), vec![[7u8; 32], fingerprint(theirs)]);
     let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
-    assert!(shake(&mut client, &mut good_among_two, || false).1.is_some(), "one of two fingerprints fits");
+    assert!(
+        shake(&mut client, &mut good_among_two, || false).1.is_some(),
+        "one of two fingerprints fits"
+    );
 }
 
 #[test]
@@ -114,7 +148,12 @@ fn a_handshake_that_never_finishes_is_given_up_after_its_budget_and_a_finished_o
 fn chromiums_fragmented_client_hello_is_read_in_any_order_and_answered_once() {
     let first: &[u8] = include_bytes!("../corpus/dtls/01_chromium156_clienthello_frag1.bin");
     let second: &[u8] = include_bytes!("../corpus/dtls/02_chromium156_clienthello_frag2.bin");
-    for order in [vec![first, second], vec![second, first], vec![first, first, second], vec![first, second, first, second]] {
+    for order in [
+        vec![first, second],
+        vec![second, first],
+        vec![first, first, second],
+        vec![first, second, first, second],
+    ] {
         let (ours, theirs) = identities();
         let mut server = Handshake::new(ours.clone(), vec![fingerprint(theirs)]);
         let mut sent: Vec<Vec<u8>> = Vec::new();
@@ -126,7 +165,11 @@ fn chromiums_fragmented_client_hello_is_read_in_any_order_and_answered_once() {
             }
         }
         // Content type 22, message type 3: HelloVerifyRequest.
-        assert!(!sent.is_empty() && sent.iter().all(|d| d[0] == 22 && d[13] == 3), "{} answers", sent.len());
+        assert!(
+            !sent.is_empty() && sent.iter().all(|d| d[0] == 22 && d[13] == 3),
+            "{} answers",
+            sent.len()
+        );
         assert!(sent.len() <= order.len() / 2);
     }
 }
@@ -162,5 +205,8 @@ fn dtls_junk_changes_nothing() {
         assert!(matches!(result, Ok(None)), "junk gave {:?}", result.err());
     }
     let mut client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
-    assert!(shake(&mut client, &mut server, || false).1.is_some(), "the real peer still gets through");
+    assert!(
+        shake(&mut client, &mut server, || false).1.is_some(),
+        "the real peer still gets through"
+    );
 }

@@ -28,7 +28,8 @@ pub fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
 }
 
 pub fn fingerprint(identity: &Identity) -> [u8; 32] {
-    let bytes: Vec<u8> = identity.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
+    let bytes: Vec<u8> =
+        identity.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
     bytes.try_into().expect("sha-256")
 }
 
@@ -57,13 +58,34 @@ pub fn ice(name: &str) -> Ice {
 
 pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
     let opus = codec == Codec::Opus;
-    let events = Events { send: if opus { 110 } else { 101 }, receive: if opus { 110 } else { 101 }, clock: codec.clock() };
+    let events = Events {
+        send: if opus { 110 } else { 101 },
+        receive: if opus { 110 } else { 101 },
+        clock: codec.clock(),
+    };
     let pt = codec.default_payload_type();
-    Agreed { codec, send: pt, receive: vec![(pt, codec)], events: Some(events), noise: None, direction: Direction::SendRecv, remote, most_bits: None, voip_metrics: false, ptime: 20, ptime_asked: false }
+    Agreed {
+        codec,
+        send: pt,
+        receive: vec![(pt, codec)],
+        events: Some(events),
+        noise: None,
+        direction: Direction::SendRecv,
+        remote,
+        most_bits: None,
+        voip_metrics: false,
+        ptime: 20,
+        ptime_asked: false,
+    }
 }
 
 pub fn settings(codec: Codec, remote: Remote) -> Settings {
-    Settings { agreed: agreed(codec, remote), complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
+    Settings {
+        agreed: agreed(codec, remote),
+        complexity: COMPLEXITY,
+        digits: Digits::Events,
+        continuous: false,
+    }
 }
 
 /// Time passes; everything due is done when it is due.
@@ -95,7 +117,12 @@ pub fn trunk_remote() -> Remote {
 }
 
 pub fn dtls_remote() -> Remote {
-    Remote::Dtls { ice: ice("theirs"), local_ice: ice("ours"), fingerprints: vec![fingerprint(&identities().1)], active: false }
+    Remote::Dtls {
+        ice: ice("theirs"),
+        local_ice: ice("ours"),
+        fingerprints: vec![fingerprint(&identities().1)],
+        active: false,
+    }
 }
 
 impl Call {
@@ -104,7 +131,13 @@ impl Call {
         let now = Instant::now();
         let mut session = Session::new(now, Duration::from_secs(1_700_000_000));
         let mut log = Log::default();
-        session.open(BROWSER, Kind::Browser { identity: ours.clone(), ice: ice("ours") }, 0x1111, "us", 7);
+        session.open(
+            BROWSER,
+            Kind::Browser { identity: ours.clone(), ice: ice("ours") },
+            0x1111,
+            "us",
+            7,
+        );
         session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", 9);
         session.configure(now, BROWSER, settings(browser_codec, dtls_remote()), &mut log);
         session.configure(now, TRUNK, settings(trunk_codec, trunk_remote()), &mut log);
@@ -136,30 +169,56 @@ impl Call {
         self.client.start(self.now, &mut |d| to_server.push(d.to_vec()));
         for _ in 0..20 {
             for mut datagram in std::mem::take(&mut to_server) {
-                self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
+                self.session.receive(
+                    self.now,
+                    Port::Browser,
+                    BROWSER,
+                    self.browser,
+                    &mut datagram,
+                    &mut self.log,
+                );
             }
             for (_, _, datagram) in std::mem::take(&mut self.log.sent) {
                 if (20..64).contains(&datagram[0])
-                    && let Some(keys) = self.client.receive(self.now, &datagram, &mut |d| to_server.push(d.to_vec())).expect("sound")
+                    && let Some(keys) = self
+                        .client
+                        .receive(self.now, &datagram, &mut |d| to_server.push(d.to_vec()))
+                        .expect("sound")
                 {
                     self.keys = Some(keys);
                 }
             }
         }
-        assert!(self.keys.is_some() && self.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. })));
+        assert!(
+            self.keys.is_some()
+                && self.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. }))
+        );
     }
 
     pub fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
         let mut buf = rtp(payload_type, false, (self.sequence, timestamp, 77), payload, 32);
         self.sequence = self.sequence.wrapping_add(1);
-        let len = self.keys.as_mut().expect("secured").protect.rtp(&mut buf, 12 + payload.len()).expect("room");
+        let len = self
+            .keys
+            .as_mut()
+            .expect("secured")
+            .protect
+            .rtp(&mut buf, 12 + payload.len())
+            .expect("room");
         buf.truncate(len);
         buf
     }
 
     pub fn browser_sends(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
         let mut datagram = self.sealed(payload_type, timestamp, payload);
-        self.session.receive(self.now, Port::Browser, BROWSER, self.browser, &mut datagram, &mut self.log);
+        self.session.receive(
+            self.now,
+            Port::Browser,
+            BROWSER,
+            self.browser,
+            &mut datagram,
+            &mut self.log,
+        );
     }
 
     pub fn trunk_sends(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
@@ -170,16 +229,28 @@ impl Call {
     pub fn trunk_gets(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
         let sent = std::mem::take(&mut self.log.sent);
         let rtp = sent.into_iter().filter(|(port, ..)| *port == Port::Rtp(TRUNK));
-        rtp.map(|(_, to, d)| (to, Packet::parse(&d, true).expect("RTP"), d[12..].to_vec())).collect()
+        rtp.map(|(_, to, d)| (to, Packet::parse(&d, true).expect("RTP"), d[12..].to_vec()))
+            .collect()
     }
 
     pub fn browser_gets(&mut self) -> Vec<(Packet, Vec<u8>)> {
         let sent = std::mem::take(&mut self.log.sent);
         let mut out = Vec::new();
         for (port, _, mut datagram) in sent {
-            if port == Port::Browser && webtrunk::rtp::packet::Kind::of(&datagram) == webtrunk::rtp::packet::Kind::Rtp {
-                let len = self.keys.as_mut().expect("secured").unprotect.rtp(&mut datagram).expect("authentic");
-                out.push((Packet::parse(&datagram[..len], true).expect("RTP"), datagram[12..len].to_vec()));
+            if port == Port::Browser
+                && webtrunk::rtp::packet::Kind::of(&datagram) == webtrunk::rtp::packet::Kind::Rtp
+            {
+                let len = self
+                    .keys
+                    .as_mut()
+                    .expect("secured")
+                    .unprotect
+                    .rtp(&mut datagram)
+                    .expect("authentic");
+                out.push((
+                    Packet::parse(&datagram[..len], true).expect("RTP"),
+                    datagram[12..len].to_vec(),
+                ));
             }
         }
         out
@@ -202,7 +273,9 @@ pub fn tone(rate: u32, pcm: &[i16], hz: f32) -> (f64, f64) {
 
 /// A sine of 8000 at this rate, and its level in dBFS.
 pub fn sine(rate: u32, hz: f32, from: usize, samples: usize) -> Vec<i16> {
-    (from..from + samples).map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / rate as f32).sin()) as i16).collect()
+    (from..from + samples)
+        .map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / rate as f32).sin()) as i16)
+        .collect()
 }
 pub const SINE_LEVEL: f64 = -15.26;
 
@@ -218,10 +291,23 @@ pub fn decode(codec: Codec, rate: u32, got: &[Got]) -> Vec<i16> {
 }
 
 /// An RTP packet, with `room` for a tag behind it.
-pub fn rtp(payload_type: u8, marker: bool, numbers: (u16, u32, u32), payload: &[u8], room: usize) -> Vec<u8> {
+pub fn rtp(
+    payload_type: u8,
+    marker: bool,
+    numbers: (u16, u32, u32),
+    payload: &[u8],
+    room: usize,
+) -> Vec<u8> {
     let (sequence, timestamp, ssrc) = numbers;
     let mut datagram = vec![0u8; 12 + payload.len() + room];
-    write_header(datagram.first_chunk_mut().expect("room"), marker, payload_type, sequence, timestamp, ssrc);
+    write_header(
+        datagram.first_chunk_mut().expect("room"),
+        marker,
+        payload_type,
+        sequence,
+        timestamp,
+        ssrc,
+    );
     datagram[12..12 + payload.len()].copy_from_slice(payload);
     datagram
 }
@@ -264,17 +350,27 @@ impl Line {
 
     /// A line between ends of these codecs, whose digits go these ways.
     pub fn new(ends: [(Codec, Digits); 2]) -> Line {
-        let remote = |side| Remote::Rtp { rtp: side_address(side), rtcp: addr(40 + side as u8, 6_001), sdes: None };
+        let remote = |side| Remote::Rtp {
+            rtp: side_address(side),
+            rtcp: addr(40 + side as u8, 6_001),
+            sdes: None,
+        };
         let settings = [0, 1].map(|side| {
             let (codec, digits) = ends[side];
-            Settings { agreed: agreed(codec, remote(side)), complexity: 0, digits, continuous: false }
+            Settings {
+                agreed: agreed(codec, remote(side)),
+                complexity: 0,
+                digits,
+                continuous: false,
+            }
         });
         Line::with(settings)
     }
 
     pub fn with(settings: [Settings; 2]) -> Line {
         let now = Instant::now();
-        let (mut session, mut log) = (Session::new(now, Duration::from_secs(1_700_000_000)), Log::default());
+        let (mut session, mut log) =
+            (Session::new(now, Duration::from_secs(1_700_000_000)), Log::default());
         for (id, settings) in SIDES.into_iter().zip(settings.clone()) {
             session.open(id, Kind::Trunk { nat: false }, u32::from(id.0), "us", 77);
             session.configure(now, id, settings, &mut log);
@@ -297,7 +393,15 @@ impl Line {
     }
 
     /// A packet of this side; `lost`: it uses its number, and never comes.
-    pub fn send(&mut self, side: usize, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8], lost: bool) {
+    pub fn send(
+        &mut self,
+        side: usize,
+        payload_type: u8,
+        marker: bool,
+        timestamp: u32,
+        payload: &[u8],
+        lost: bool,
+    ) {
         let sequence = self.sequence[side];
         self.sequence[side] = sequence.wrapping_add(1);
         if !lost {
@@ -305,9 +409,25 @@ impl Line {
         }
     }
 
-    pub fn arrive(&mut self, side: usize, payload_type: u8, marker: bool, sequence: u16, timestamp: u32, payload: &[u8]) {
-        let mut datagram = rtp(payload_type, marker, (sequence, timestamp, 500 + side as u32), payload, 0);
-        self.session.receive(self.now, Port::Rtp(SIDES[side]), SIDES[side], side_address(side), &mut datagram, &mut self.log);
+    pub fn arrive(
+        &mut self,
+        side: usize,
+        payload_type: u8,
+        marker: bool,
+        sequence: u16,
+        timestamp: u32,
+        payload: &[u8],
+    ) {
+        let mut datagram =
+            rtp(payload_type, marker, (sequence, timestamp, 500 + side as u32), payload, 0);
+        self.session.receive(
+            self.now,
+            Port::Rtp(SIDES[side]),
+            SIDES[side],
+            side_address(side),
+            &mut datagram,
+            &mut self.log,
+        );
     }
 
     /// What this side has got since the last time, RTP only.

@@ -12,11 +12,11 @@ mod silence;
 use lab::*;
 use std::time::Duration;
 use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
+use webtrunk::media::Port;
 use webtrunk::media::dtls::Handshake;
 use webtrunk::media::player::Source;
 use webtrunk::media::session::Event;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::Port;
 use webtrunk::rtp::event::TelephoneEvent;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::sdp::Direction;
@@ -40,14 +40,27 @@ fn a_browser_that_waits_for_our_client_hello_gets_it_once_ice_has_an_address() {
         for (_, to, datagram) in std::mem::take(&mut call.log.sent) {
             assert_eq!(to, call.browser);
             if (20..64).contains(&datagram[0]) {
-                keys = server.receive(call.now, &datagram, &mut |d| back.push(d.to_vec())).expect("sound").or(keys);
+                keys = server
+                    .receive(call.now, &datagram, &mut |d| back.push(d.to_vec()))
+                    .expect("sound")
+                    .or(keys);
             }
         }
         for mut datagram in back {
-            call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut datagram, &mut call.log);
+            call.session.receive(
+                call.now,
+                Port::Browser,
+                BROWSER,
+                call.browser,
+                &mut datagram,
+                &mut call.log,
+            );
         }
     }
-    assert!(keys.is_some() && call.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. })));
+    assert!(
+        keys.is_some()
+            && call.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. }))
+    );
 }
 
 #[test]
@@ -57,13 +70,27 @@ fn rule_1_before_an_authentic_check_only_stun_is_looked_at() {
     call.client.start(call.now, &mut |d| hello.push(d.to_vec()));
     for from in [call.browser, addr(66, 5_000)] {
         for mut datagram in hello.clone() {
-            call.session.receive(call.now, Port::Browser, BROWSER, from, &mut datagram, &mut call.log);
+            call.session.receive(
+                call.now,
+                Port::Browser,
+                BROWSER,
+                from,
+                &mut datagram,
+                &mut call.log,
+            );
         }
         let mut rtp = vec![0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3];
         call.session.receive(call.now, Port::Browser, BROWSER, from, &mut rtp, &mut call.log);
     }
     let mut forged = binding_request([3; 12], "ours:theirs", "guess", true);
-    call.session.receive(call.now, Port::Browser, BROWSER, addr(66, 5_000), &mut forged, &mut call.log);
+    call.session.receive(
+        call.now,
+        Port::Browser,
+        BROWSER,
+        addr(66, 5_000),
+        &mut forged,
+        &mut call.log,
+    );
     assert!(call.log.sent.is_empty() && call.log.events.is_empty(), "no reply, no event");
 }
 
@@ -76,7 +103,14 @@ fn rule_1_dtls_and_srtp_come_from_any_validated_pair_not_only_the_nominated_one(
     call.session.receive(call.now, Port::Browser, BROWSER, other, &mut datagram, &mut call.log);
     assert_eq!(call.trunk_gets().len(), 1);
     let mut datagram = call.sealed(0, 320, &[0xff; 160]);
-    call.session.receive(call.now, Port::Browser, BROWSER, addr(20, 6_001), &mut datagram, &mut call.log);
+    call.session.receive(
+        call.now,
+        Port::Browser,
+        BROWSER,
+        addr(20, 6_001),
+        &mut datagram,
+        &mut call.log,
+    );
     assert!(call.trunk_gets().is_empty(), "an unvalidated port of the same host");
 }
 
@@ -84,16 +118,31 @@ fn rule_1_dtls_and_srtp_come_from_any_validated_pair_not_only_the_nominated_one(
 fn rules_2_and_3_junk_forgeries_and_replays_end_nothing_and_move_nothing() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     let good = call.sealed(0, 160, &[0x55; 160]);
-    call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut good.clone(), &mut call.log);
+    call.session.receive(
+        call.now,
+        Port::Browser,
+        BROWSER,
+        call.browser,
+        &mut good.clone(),
+        &mut call.log,
+    );
     assert_eq!(call.trunk_gets().len(), 1);
     call.log = Log::default();
     let mut chance = Chance::new(5);
     for n in 0..10_000u32 {
         let mut junk = match n % 4 {
             0 => good.clone(),
-            1 => { let mut j = good.clone(); j[20] ^= 1; j }
+            1 => {
+                let mut j = good.clone();
+                j[20] ^= 1;
+                j
+            }
             2 => (0..13).map(|_| chance.below(256) as u8).collect(),
-            _ => { let mut j = good.clone(); j[8..12].copy_from_slice(&n.to_be_bytes()); j }
+            _ => {
+                let mut j = good.clone();
+                j[8..12].copy_from_slice(&n.to_be_bytes());
+                j
+            }
         };
         junk[0] = 0x80 | (junk[0] & 0x3f);
         let from = if n % 2 == 0 { call.browser } else { addr(66, 7_000) };
@@ -112,7 +161,14 @@ fn rule_5_a_trunk_is_where_signalling_said_and_nowhere_else() {
         call.trunk_sends(addr(10, 4_444), n, &[1; 160]);
     }
     let mut rtcp = vec![0x80, 201, 0, 1, 0, 0, 0, 88];
-    call.session.receive(call.now, Port::Rtcp(TRUNK), TRUNK, addr(66, 4_001), &mut rtcp, &mut call.log);
+    call.session.receive(
+        call.now,
+        Port::Rtcp(TRUNK),
+        TRUNK,
+        addr(66, 4_001),
+        &mut rtcp,
+        &mut call.log,
+    );
     assert!(call.log.sent.is_empty(), "nothing of it reaches the browser");
     call.browser_sends(0, 160, &[0x55; 160]);
     let sent = call.trunk_gets();
@@ -130,7 +186,14 @@ fn rule_5_nat_learns_a_port_within_the_announced_address_once_and_then_locks() {
     }
     let mut rtcp = vec![0x80, 201, 0, 1, 0, 0, 0, 88];
     for _ in 0..10 {
-        call.session.receive(call.now, Port::Rtcp(TRUNK), TRUNK, addr(10, 9_999), &mut rtcp, &mut call.log);
+        call.session.receive(
+            call.now,
+            Port::Rtcp(TRUNK),
+            TRUNK,
+            addr(10, 9_999),
+            &mut rtcp,
+            &mut call.log,
+        );
     }
     call.browser_sends(0, 160, &[0x55; 160]);
     assert_eq!(call.trunk_gets()[0].0, addr(10, 4_000), "another address and RTCP teach nothing");
@@ -176,7 +239,10 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
         }
         assert_eq!(heard.len(), 100 * 160);
         let (share, level) = tone(NARROW, &heard[8_000..], 440.0);
-        assert!(share > 0.97 && (-16.5..-13.5).contains(&level), "{law}: {share} of the power, {level} dBFS");
+        assert!(
+            share > 0.97 && (-16.5..-13.5).contains(&level),
+            "{law}: {share} of the power, {level} dBFS"
+        );
         let mut encoder = Encoder::new(law, NARROW, 5);
         let mut decoder = Decoder::new(Codec::Opus, NARROW);
         let mut heard = Vec::new();
@@ -184,9 +250,23 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
             let mut payload = [0u8; 160];
             encoder.encode(&sine(NARROW, 1_004.0, n * 160, 160), &mut payload);
             let mut datagram = vec![0u8; 172];
-            write_header(datagram.first_chunk_mut().expect("room"), false, law.default_payload_type(), n as u16, n as u32 * 160, 88);
+            write_header(
+                datagram.first_chunk_mut().expect("room"),
+                false,
+                law.default_payload_type(),
+                n as u16,
+                n as u32 * 160,
+                88,
+            );
             datagram[12..].copy_from_slice(&payload);
-            call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
+            call.session.receive(
+                call.now,
+                Port::Rtp(TRUNK),
+                TRUNK,
+                addr(10, 4_000),
+                &mut datagram,
+                &mut call.log,
+            );
             for (packet, payload) in call.browser_gets() {
                 assert_eq!(packet.ssrc, 0x1111);
                 let mut pcm = [0; MAX_FRAME];
@@ -195,7 +275,10 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
             }
         }
         let (share, level) = tone(NARROW, &heard[8_000..], 1_004.0);
-        assert!(share > 0.95 && (-17.0..-13.0).contains(&level), "{law}: {share} of the power, {level} dBFS");
+        assert!(
+            share > 0.95 && (-17.0..-13.0).contains(&level),
+            "{law}: {share} of the power, {level} dBFS"
+        );
     }
 }
 
@@ -209,13 +292,29 @@ fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
     for n in 0..150usize {
         let codec = if (50..100).contains(&n) { Codec::Pcma } else { Codec::Pcmu };
         let mut datagram = vec![0u8; 172];
-        write_header(datagram.first_chunk_mut().expect("room"), false, codec.default_payload_type(), n as u16, n as u32 * 160, 88);
-        Encoder::new(codec, NARROW, 5).encode(&sine(NARROW, 1_000.0, n * 160, 160), &mut datagram[12..]);
-        call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
+        write_header(
+            datagram.first_chunk_mut().expect("room"),
+            false,
+            codec.default_payload_type(),
+            n as u16,
+            n as u32 * 160,
+            88,
+        );
+        Encoder::new(codec, NARROW, 5)
+            .encode(&sine(NARROW, 1_000.0, n * 160, 160), &mut datagram[12..]);
+        call.session.receive(
+            call.now,
+            Port::Rtp(TRUNK),
+            TRUNK,
+            addr(10, 4_000),
+            &mut datagram,
+            &mut call.log,
+        );
         for (packet, payload) in call.browser_gets() {
             assert_eq!(packet.payload_type, 0);
             let mut pcm = [0; MAX_FRAME];
-            let samples = Decoder::new(Codec::Pcmu, NARROW).decode(&payload, &mut pcm).expect("G.711");
+            let samples =
+                Decoder::new(Codec::Pcmu, NARROW).decode(&payload, &mut pcm).expect("G.711");
             heard.extend_from_slice(&pcm[..samples]);
         }
     }
@@ -229,18 +328,27 @@ fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
 fn reordered_packets_are_put_in_order_and_lost_ones_are_concealed() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
     let mut encoder = Encoder::new(Codec::Opus, NARROW, 5);
-    let packets: Vec<Vec<u8>> = (0..100usize).map(|n| {
-        let mut payload = [0u8; 400];
-        let len = encoder.encode(&sine(NARROW, 440.0, n * 160, 160), &mut payload);
-        call.sealed(111, n as u32 * 960, &payload[..len])
-    }).collect();
+    let packets: Vec<Vec<u8>> = (0..100usize)
+        .map(|n| {
+            let mut payload = [0u8; 400];
+            let len = encoder.encode(&sine(NARROW, 440.0, n * 160, 160), &mut payload);
+            call.sealed(111, n as u32 * 960, &payload[..len])
+        })
+        .collect();
     let mut order: Vec<usize> = (0..100).filter(|n| n % 20 != 10).collect();
     order.swap(30, 31);
     order.swap(50, 52);
     let mut samples = 0;
     let mut last: Option<u32> = None;
     for n in order {
-        call.session.receive(call.now, Port::Browser, BROWSER, call.browser, &mut packets[n].clone(), &mut call.log);
+        call.session.receive(
+            call.now,
+            Port::Browser,
+            BROWSER,
+            call.browser,
+            &mut packets[n].clone(),
+            &mut call.log,
+        );
         for (_, packet, payload) in call.trunk_gets() {
             if let Some(last) = last {
                 assert_eq!(packet.timestamp.wrapping_sub(last), 160, "a continuous stream");
@@ -265,9 +373,16 @@ fn telephone_events_keep_digit_and_length_across_clocks() {
     }
     call.pass(Duration::from_millis(200));
     seen.extend(call.trunk_gets());
-    let events: Vec<TelephoneEvent> = seen.iter().map(|(_, _, p)| TelephoneEvent::parse(p).expect("an event")).collect();
-    assert_eq!(events.iter().map(|e| e.duration).collect::<Vec<_>>(), [160, 320, 480, 640, 800, 800, 800]);
-    assert!(seen.iter().all(|(_, p, _)| p.payload_type == 101 && p.timestamp == seen[0].1.timestamp), "one timestamp an event");
+    let events: Vec<TelephoneEvent> =
+        seen.iter().map(|(_, _, p)| TelephoneEvent::parse(p).expect("an event")).collect();
+    assert_eq!(
+        events.iter().map(|e| e.duration).collect::<Vec<_>>(),
+        [160, 320, 480, 640, 800, 800, 800]
+    );
+    assert!(
+        seen.iter().all(|(_, p, _)| p.payload_type == 101 && p.timestamp == seen[0].1.timestamp),
+        "one timestamp an event"
+    );
     assert_eq!(events.iter().filter(|e| e.end).count(), 3);
 }
 
@@ -276,10 +391,14 @@ fn a_digit_of_ours_is_one_event_with_three_ends() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
     call.session.digit(TRUNK, 5, Duration::from_millis(100));
     let mut events = Vec::new();
-    while let Some(due) = call.session.next_timeout().filter(|d| *d < call.now + Duration::from_secs(1)) {
+    while let Some(due) =
+        call.session.next_timeout().filter(|d| *d < call.now + Duration::from_secs(1))
+    {
         call.now = due.max(call.now);
         call.session.fire(call.now, &mut call.log);
-        events.extend(call.trunk_gets().into_iter().map(|(_, p, payload)| (p.marker, p.timestamp, TelephoneEvent::parse(&payload).expect("event"))));
+        events.extend(call.trunk_gets().into_iter().map(|(_, p, payload)| {
+            (p.marker, p.timestamp, TelephoneEvent::parse(&payload).expect("event"))
+        }));
     }
     assert_eq!(events.iter().filter(|e| e.2.end).count(), 3);
     assert_eq!(events.iter().filter(|e| e.0).count(), 1, "one marker");
@@ -306,7 +425,14 @@ fn a_hold_sends_nothing_and_resumes_without_a_jump_backwards() {
     call.now += Duration::from_secs(2_000);
     let mut datagram = vec![0u8; 172];
     write_header(datagram.first_chunk_mut().expect("room"), true, 0, 3, 5, 99);
-    call.session.receive(call.now, Port::Rtp(TRUNK), TRUNK, addr(10, 4_000), &mut datagram, &mut call.log);
+    call.session.receive(
+        call.now,
+        Port::Rtp(TRUNK),
+        TRUNK,
+        addr(10, 4_000),
+        &mut datagram,
+        &mut call.log,
+    );
     let after = call.browser_gets();
     assert_eq!(after.len(), 1, "SRTP accepts it");
     let (old, new) = (before.last().expect("five").0, after[0].0);
@@ -325,13 +451,36 @@ fn reports_go_out_on_both_legs_and_the_other_crate_reads_them() {
     call.log = Log::default();
     call.now += Duration::from_secs(6);
     call.session.fire(call.now, &mut call.log);
-    let trunk = call.log.sent.iter().find(|(p, ..)| *p == Port::Rtcp(TRUNK)).expect("a report to the trunk").2.clone();
+    let trunk = call
+        .log
+        .sent
+        .iter()
+        .find(|(p, ..)| *p == Port::Rtcp(TRUNK))
+        .expect("a report to the trunk")
+        .2
+        .clone();
     let packets = rtc_rtcp::packet::unmarshal(&mut &trunk[..]).expect("sound RTCP");
-    let report = packets[0].as_any().downcast_ref::<rtc_rtcp::sender_report::SenderReport>().expect("a sender report");
+    let report = packets[0]
+        .as_any()
+        .downcast_ref::<rtc_rtcp::sender_report::SenderReport>()
+        .expect("a sender report");
     assert_eq!((report.ssrc, report.packet_count), (0x2222, 50));
     assert_eq!((report.reports[0].ssrc, report.reports[0].total_lost), (88, 1));
-    let browser = call.log.sent.iter().find(|(p, ..)| *p == Port::Browser).expect("a report to the browser").2.clone();
-    let len = call.keys.as_mut().expect("keys").unprotect.rtcp(&mut browser.clone()).expect("authentic SRTCP");
+    let browser = call
+        .log
+        .sent
+        .iter()
+        .find(|(p, ..)| *p == Port::Browser)
+        .expect("a report to the browser")
+        .2
+        .clone();
+    let len = call
+        .keys
+        .as_mut()
+        .expect("keys")
+        .unprotect
+        .rtcp(&mut browser.clone())
+        .expect("authentic SRTCP");
     assert!(len > 28);
 }
 

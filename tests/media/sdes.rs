@@ -8,21 +8,31 @@ use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 use webtrunk::sdp::crypto::{Keys, Sdes};
 use webtrunk::sdp::offer_answer::Remote;
 
-const PROFILES: [Profile; 4] =
-    [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80, Profile::Aes128CmHmacSha1_32];
+const PROFILES: [Profile; 4] = [
+    Profile::AeadAes128Gcm,
+    Profile::AeadAes256Gcm,
+    Profile::Aes128CmHmacSha1_80,
+    Profile::Aes128CmHmacSha1_32,
+];
 
 /// A line whose first side has keys, ours made of `ours` and theirs of `theirs`.
 fn settings(line: &Line, profile: Profile, ours: u8, theirs: u8) -> webtrunk::media::Settings {
     let mut settings = line.settings(0);
     if let Remote::Rtp { sdes, .. } = &mut settings.agreed.remote {
-        *sdes = Some(Box::new(Sdes { ours: Keys::new(profile, &[ours; 44]), theirs: Keys::new(profile, &[theirs; 44]) }));
+        *sdes = Some(Box::new(Sdes {
+            ours: Keys::new(profile, &[ours; 44]),
+            theirs: Keys::new(profile, &[theirs; 44]),
+        }));
     }
     settings
 }
 
 fn peer(profile: Profile, ours: u8, theirs: u8) -> (Protect, Unprotect) {
     let (ours, theirs) = (Keys::new(profile, &[ours; 44]), Keys::new(profile, &[theirs; 44]));
-    (Protect::new(profile, theirs.key(), theirs.salt()), Unprotect::new(profile, ours.key(), ours.salt()))
+    (
+        Protect::new(profile, theirs.key(), theirs.salt()),
+        Unprotect::new(profile, ours.key(), ours.salt()),
+    )
 }
 
 fn sealed(protect: &mut Protect, sequence: u16, payload: &[u8]) -> Vec<u8> {
@@ -33,7 +43,14 @@ fn sealed(protect: &mut Protect, sequence: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 fn receive(line: &mut Line, mut datagram: Vec<u8>) {
-    line.session.receive(line.now, Port::Rtp(SIDES[0]), SIDES[0], addr(40, 6_000), &mut datagram, &mut line.log);
+    line.session.receive(
+        line.now,
+        Port::Rtp(SIDES[0]),
+        SIDES[0],
+        addr(40, 6_000),
+        &mut datagram,
+        &mut line.log,
+    );
 }
 
 #[test]
@@ -46,7 +63,11 @@ fn both_ways_are_protected_in_every_suite_and_what_is_not_is_dropped() {
         for n in 0..10 {
             receive(&mut line, sealed(&mut protect, 500 + n, &[0x31; 160]));
         }
-        assert_eq!(line.got(1).iter().filter(|(_, p)| p[..] == [0x31; 160]).count(), 10, "{profile:?}");
+        assert_eq!(
+            line.got(1).iter().filter(|(_, p)| p[..] == [0x31; 160]).count(),
+            10,
+            "{profile:?}"
+        );
         line.send(0, 0, false, 0, &[0x32; 160], false);
         let mut forged = sealed(&mut protect, 520, &[0x33; 160]);
         forged[40] ^= 1;
@@ -80,7 +101,11 @@ fn a_new_key_of_the_peers_counts_from_then_on_and_ours_goes_on() {
     receive(&mut line, sealed(&mut old, 2, &[0x33; 160]));
     receive(&mut line, sealed(&mut new, 3, &[0x34; 160]));
     line.send(1, 0, false, 160, &[0x35; 160], false);
-    assert_eq!(line.log.sent.iter().filter(|(port, ..)| *port == Port::Rtp(SIDES[1])).count(), 2, "one of each key");
+    assert_eq!(
+        line.log.sent.iter().filter(|(port, ..)| *port == Port::Rtp(SIDES[1])).count(),
+        2,
+        "one of each key"
+    );
     for (port, _, mut datagram) in std::mem::take(&mut line.log.sent) {
         if port == Port::Rtp(SIDES[0]) {
             unprotect.rtp(&mut datagram).expect("one context all along: no index twice");

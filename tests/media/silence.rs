@@ -1,4 +1,5 @@
-//! Silence: comfort noise and DTX either way, streams without a pause, and a timeline that does not drift.
+//! Silence: comfort noise and DTX either way, streams without a pause, and a timeline that does not
+//! drift.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -16,7 +17,8 @@ fn line(codecs: [Codec; 2], noise: [bool; 2], continuous: bool) -> Line {
     })
 }
 
-/// Every packet follows the one before in number, and in time without a hole or a jump back of over `slack` units.
+/// Every packet follows the one before in number, and in time without a hole or a jump back of over
+/// `slack` units.
 fn assert_contiguous(got: &[Got], step: u32, slack: u32) {
     for pair in got.windows(2) {
         let (a, b) = (pair[0].0, pair[1].0);

@@ -1,4 +1,5 @@
-//! Whole nodes over real sockets: fifty calls by the webrtc crate, the web port's door, survival of bad messages.
+//! Whole nodes over real sockets: fifty calls by the webrtc crate, the web port's door, survival of
+//! bad messages.
 
 mod fifty;
 mod web;

@@ -11,7 +11,8 @@ async fn ask(web: SocketAddr, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut buf = vec![0; 65_536];
     let mut text = String::new();
-    while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut buf)).await {
+    while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut buf)).await
+    {
         text.push_str(&String::from_utf8_lossy(&buf[..n]));
         if n == 0 || text.contains("\r\n\r\n") {
             break;
@@ -55,7 +56,12 @@ async fn the_door_opens_for_sip_from_allowed_origins_only() {
         let answer = ask(web, &upgrade(web, &change)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{change:?}: {answer}");
         if status == "101" {
-            assert!(answer.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+            assert!(
+                answer
+                    .to_ascii_lowercase()
+                    .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
+                "{answer}"
+            );
         }
     }
     node.stop().await;
@@ -66,10 +72,25 @@ async fn the_door_opens_for_sip_from_allowed_origins_only() {
 async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
     let far = far_end().await;
     let node = phone(far.udp.expect("UDP")).await;
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    for path in ["/", "/phone.js", "/phone.css", "/console.js", "/console.css", "/call-button.js", "/button.html", "/jssip.js", "/livez", "/readyz"] {
+    let get =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    for path in [
+        "/",
+        "/phone.js",
+        "/phone.css",
+        "/console.js",
+        "/console.css",
+        "/call-button.js",
+        "/button.html",
+        "/jssip.js",
+        "/livez",
+        "/readyz",
+    ] {
         let answer = ask(node.web, &get(path)).await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("default-src 'self'"), "{path}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("default-src 'self'"),
+            "{path}"
+        );
     }
     assert!(ask(node.web, &get("/settings.json")).await.contains("\"login\":null"));
     assert!(ask(node.web, &get("/../etc/passwd")).await.starts_with("HTTP/1.1 404"));
@@ -81,8 +102,15 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
 async fn a_trunks_socket_survives_junk_and_strangers_hear_nothing() {
     let far = far_end().await;
     let node = phone(far.udp.expect("UDP")).await;
-    let (to, stranger) = (node.udp.expect("UDP"), UdpSocket::bind("127.0.0.66:0").await.expect("a socket"));
-    for junk in [&b"\0\0\0\0"[..], b"GET / HTTP/1.1\r\n\r\n", b"INVITE", b"\xff\xfe\xfd\r\n\r\n", b"SIP/2.0 99999 x\r\n\r\n"] {
+    let (to, stranger) =
+        (node.udp.expect("UDP"), UdpSocket::bind("127.0.0.66:0").await.expect("a socket"));
+    for junk in [
+        &b"\0\0\0\0"[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"INVITE",
+        b"\xff\xfe\xfd\r\n\r\n",
+        b"SIP/2.0 99999 x\r\n\r\n",
+    ] {
         stranger.send_to(junk, to).await.expect("sent");
     }
     let options = "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.66;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
@@ -90,7 +118,10 @@ async fn a_trunks_socket_survives_junk_and_strangers_hear_nothing() {
     let trunk = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     trunk.send_to(options.as_bytes(), to).await.expect("sent");
     let mut buf = [0; 2_000];
-    let (n, _) = tokio::time::timeout(Duration::from_secs(5), trunk.recv_from(&mut buf)).await.expect("in time").expect("received");
+    let (n, _) = tokio::time::timeout(Duration::from_secs(5), trunk.recv_from(&mut buf))
+        .await
+        .expect("in time")
+        .expect("received");
     assert!(buf[..n].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&buf[..n]));
     assert!(stranger.try_recv(&mut buf).is_err(), "a stranger gets nothing");
     node.stop().await;
@@ -107,19 +138,29 @@ async fn a_websocket_survives_bad_messages_and_keep_alives_are_answered() {
     let mut request = format!("ws://{}/sip", node.web).into_client_request().expect("a URL");
     request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse().expect("a token"));
     let stream = TcpStream::connect(node.web).await.expect("it listens");
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("the upgrade");
+    let (mut socket, _) =
+        tokio_tungstenite::client_async(request, stream).await.expect("the upgrade");
     let message = |extra: &str| {
-        format!("OPTIONS sip:wt.test SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n{extra}\r\n")
+        format!(
+            "OPTIONS sip:wt.test SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n{extra}\r\n"
+        )
     };
     socket.send(Frame::text("hello")).await.expect("sent");
-    socket.send(Frame::Binary(vec![0xff, 0xfe, 0x0d, 0x0a, 0x0d, 0x0a].into())).await.expect("sent");
+    socket
+        .send(Frame::Binary(vec![0xff, 0xfe, 0x0d, 0x0a, 0x0d, 0x0a].into()))
+        .await
+        .expect("sent");
     socket.send(Frame::text("\r\n\r\n")).await.expect("sent");
     socket.send(Frame::text(message("Content-Length: 5\r\n"))).await.expect("sent");
     socket.send(Frame::text(message("no colon here\r\n"))).await.expect("sent");
     socket.send(Frame::text(message("Content-Length: 0\r\n"))).await.expect("sent");
     let mut heard = Vec::new();
     while heard.len() < 4 {
-        let frame = tokio::time::timeout(Duration::from_secs(5), socket.next()).await.expect("in time").expect("open").expect("sound");
+        let frame = tokio::time::timeout(Duration::from_secs(5), socket.next())
+            .await
+            .expect("in time")
+            .expect("open")
+            .expect("sound");
         if let Frame::Text(text) = frame {
             heard.push(text.chars().take(11).collect::<String>());
         }

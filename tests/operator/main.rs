@@ -1,4 +1,5 @@
-//! A real `webtrunk serve`, and everything an operator does with it: every subcommand, route, event and metric.
+//! A real `webtrunk serve`, and everything an operator does with it: every subcommand, route, event
+//! and metric.
 
 mod logins;
 mod phone;
@@ -10,7 +11,11 @@ use server::{Server, Trunk};
 /// The ids of `webtrunk calls --all -o json`, the newest first.
 fn calls(server: &Server) -> Vec<serde_json::Value> {
     let text = server.run(&["calls", "--all", "-o", "json"]).out;
-    serde_json::from_str::<serde_json::Value>(&text).expect("JSON").as_array().expect("a list").clone()
+    serde_json::from_str::<serde_json::Value>(&text)
+        .expect("JSON")
+        .as_array()
+        .expect("a list")
+        .clone()
 }
 
 #[test]
@@ -21,29 +26,60 @@ fn a_call_is_seen_while_it_goes_on_and_explained_when_it_is_over() {
     assert!(server.run(&["calls"]).err.contains("no call goes on"));
     trunk.call("9196");
     let live = calls(&server);
-    assert_eq!((live.len(), live[0]["state"].as_str(), live[0]["to"].as_str()), (1, Some("talking"), Some("9196")));
+    assert_eq!(
+        (live.len(), live[0]["state"].as_str(), live[0]["to"].as_str()),
+        (1, Some("talking"), Some("9196"))
+    );
     let id = live[0]["call"].as_str().expect("an id").to_owned();
     assert!(server.run(&["calls"]).out.contains(&id));
     trunk.hang_up();
     server.until(|| calls(&server)[0]["state"] == "ended");
     let shown = server.run(&["trace", &id[..4]]).out;
-    for wanted in ["INVITE (pcmu)", "100 Trying", "200 OK (pcmu)", "ACK", "BYE", "trunk:peer talked for", "answered"] {
+    for wanted in [
+        "INVITE (pcmu)",
+        "100 Trying",
+        "200 OK (pcmu)",
+        "ACK",
+        "BYE",
+        "trunk:peer talked for",
+        "answered",
+    ] {
         assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
     }
     assert!(server.run(&["trace", "--last", "--full"]).out.contains("Call-ID: "));
     assert!(server.run(&["trace", "--last", "--mermaid"]).out.starts_with("sequenceDiagram"));
     let diff = server.run(&["trace", "--last", "--diff", "1,3"]).out;
-    assert!(diff.starts_with("--- INVITE (pcmu)\n+++ 200 OK (pcmu)") && diff.contains("\n- INVITE sip:9196"), "{diff}");
-    let json: serde_json::Value = serde_json::from_str(&server.run(&["trace", "--last", "-o", "json"]).out).expect("JSON");
+    assert!(
+        diff.starts_with("--- INVITE (pcmu)\n+++ 200 OK (pcmu)")
+            && diff.contains("\n- INVITE sip:9196"),
+        "{diff}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&server.run(&["trace", "--last", "-o", "json"]).out).expect("JSON");
     assert_eq!(json["rows"][0]["summary"], "INVITE (pcmu)", "{json}");
     let (pcap, svg) = (server.folder.join("call.pcap"), server.folder.join("call.svg"));
-    assert_eq!(server.run(&["trace", "--last", "--pcap", pcap.to_str().expect("UTF-8"), "--svg", svg.to_str().expect("UTF-8")]).code, 0);
+    assert_eq!(
+        server
+            .run(&[
+                "trace",
+                "--last",
+                "--pcap",
+                pcap.to_str().expect("UTF-8"),
+                "--svg",
+                svg.to_str().expect("UTF-8")
+            ])
+            .code,
+        0
+    );
     assert!(std::fs::read(&pcap).expect("written").windows(7).any(|w| w == b"INVITE "));
     assert!(std::fs::read_to_string(&svg).expect("written").contains("</svg>"));
     assert!(server.run(&["logs", "--call", "last"]).out.contains("ended by caller"));
     assert!(server.run(&["cdr", "tail"]).out.contains(&id));
     let csv = server.run(&["cdr", "export", "--format", "csv"]).out;
-    assert!(csv.starts_with("start,call,from,to,outcome") && csv.contains(",success,200,"), "{csv}");
+    assert!(
+        csv.starts_with("start,call,from,to,outcome") && csv.contains(",success,200,"),
+        "{csv}"
+    );
     assert_eq!(server.run(&["cdr", "export", "--format", "jsonl"]).out.lines().count(), 1);
 }
 
@@ -53,7 +89,11 @@ fn a_refused_call_says_why_in_one_sentence_with_its_fix() {
     let mut trunk = Trunk::new(&server);
     assert_eq!(trunk.invite("777"), 404);
     let shown = server.run(&["trace", "--last"]).out;
-    assert!(shown.contains("WT-1104  no route for 777 in context in") && shown.contains("Fix:    `webtrunk dialplan test"), "{shown}");
+    assert!(
+        shown.contains("WT-1104  no route for 777 in context in")
+            && shown.contains("Fix:    `webtrunk dialplan test"),
+        "{shown}"
+    );
     assert!(calls(&server)[0]["verdict"].as_str().expect("a verdict").contains("no route"));
     let told = server.run(&["explain", "wt-1104"]).out;
     assert!(told.starts_with("WT-1104  no route"), "{told}");
@@ -94,12 +134,18 @@ fn trunks_are_probed_switched_off_and_on() {
     answering.join().expect("it answered");
     server.counts(&["webtrunk_trunk_rtt_seconds{trunk=\"peer\"} "]);
     let table = server.run(&["trunks"]).out;
-    assert!(table.starts_with("TRUNK") && table.contains("peer") && table.contains("up"), "{table}");
+    assert!(
+        table.starts_with("TRUNK") && table.contains("peer") && table.contains("up"),
+        "{table}"
+    );
     assert!(server.run(&["trunks", "disable", "peer"]).out.contains("peer is disabled"));
     assert!(server.run(&["trunks", "status"]).out.contains("WT-2112"));
     assert!(server.run(&["trunks", "enable", "peer"]).out.contains("peer is up"));
     let missing = server.run(&["trunks", "probe", "nobody"]);
-    assert!(missing.code == 1 && missing.err.contains("there is no trunk \"nobody\""), "{missing:?}");
+    assert!(
+        missing.code == 1 && missing.err.contains("there is no trunk \"nobody\""),
+        "{missing:?}"
+    );
     assert!(server.run(&["registrations"]).err.contains("nobody is registered"));
 }
 
@@ -113,12 +159,22 @@ fn a_reload_changes_what_it_can_says_what_it_cannot_and_a_bad_file_changes_nothi
     server.edit("webtrunk.toml", "workers = 1", "workers = 2");
     server.edit("dialplans/in.toml", "9196", "9190");
     let told = server.run(&["reload"]).out;
-    assert!(told.contains("dialplan in changed") && told.contains("limits changed") && told.contains("needs a restart, and is as it was: media.workers"), "{told}");
+    assert!(
+        told.contains("dialplan in changed")
+            && told.contains("limits changed")
+            && told.contains("needs a restart, and is as it was: media.workers"),
+        "{told}"
+    );
     assert_eq!(Trunk::new(&server).invite("9196"), 404, "the new dialplan is in force");
     trunk.hang_up();
     server.edit("webtrunk.toml", "calls_per_user = 9", "calls_per_usr = 9");
     let refused = server.run(&["reload"]);
-    assert!(refused.code == 3 && refused.err.contains("calls_per_usr") && refused.err.contains("did you mean"), "{refused:?}");
+    assert!(
+        refused.code == 3
+            && refused.err.contains("calls_per_usr")
+            && refused.err.contains("did you mean"),
+        "{refused:?}"
+    );
     assert_eq!(server.run(&["readyz"]).code, 0);
     let mut again = Trunk::new(&server);
     again.call("9190");
@@ -163,45 +219,111 @@ fn events_come_as_they_happen_and_metrics_count_them() {
     trunk.hang_up();
     assert_eq!(trunk.invite("777"), 404);
     // A session is closed a moment after its call, and the record waits for it.
-    server.until(|| ["call.refused", "call.ended"].iter().all(|kind| events.lines().iter().any(|l| l.contains(kind))));
-    let kinds: Vec<String> = events.lines().iter().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON")["type"].as_str().expect("a type").to_owned()).collect();
+    server.until(|| {
+        ["call.refused", "call.ended"]
+            .iter()
+            .all(|kind| events.lines().iter().any(|l| l.contains(kind)))
+    });
+    let kinds: Vec<String> = events
+        .lines()
+        .iter()
+        .map(|l| {
+            serde_json::from_str::<serde_json::Value>(l).expect("JSON")["type"]
+                .as_str()
+                .expect("a type")
+                .to_owned()
+        })
+        .collect();
     for wanted in ["call.started", "call.answered", "call.ended", "call.refused"] {
         assert!(kinds.iter().any(|k| k == wanted), "{wanted} is not in {kinds:?}");
     }
     let metrics = server.metrics();
     for wanted in [
-        "webtrunk_build_info{version=", "webtrunk_up 1", "webtrunk_draining 0", "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
-        "webtrunk_calls_refused_total{code=\"WT-1104\"} 1", "webtrunk_trunk_up{trunk=\"peer\"} 1", "webtrunk_call_duration_seconds_count", "webtrunk_trunk_calls{trunk=\"peer\"} 0",
-        "webtrunk_sip_requests_total{method=\"INVITE\",transport=\"udp\",direction=\"in\"} 2", "webtrunk_sip_responses_total{code=\"404\",direction=\"out\"} 1",
-        "webtrunk_recorder_calls 2", "webtrunk_media_ports{state=\"free\"}", "webtrunk_media_ports{state=\"draining\"}", "webtrunk_rtp_reordered_total{leg=\"a\"} 0", "webtrunk_rtp_duplicate_total{leg=\"a\"} 0", "webtrunk_rtp_late_total{leg=\"a\"} 0", "webtrunk_media_silent_calls_total 0", "webtrunk_sip_retransmissions_total{transport=\"udp\"}", "webtrunk_registrations{transport=\"ws\"} 0", "webtrunk_media_tick_late_seconds_bucket{le=\"+Inf\"}", "webtrunk_ice_connect_seconds_count", "webtrunk_dtls_handshake_seconds_count", "# {call=\"", "webtrunk_config_last_reload_success_timestamp_seconds", "# EOF",
+        "webtrunk_build_info{version=",
+        "webtrunk_up 1",
+        "webtrunk_draining 0",
+        "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
+        "webtrunk_calls_refused_total{code=\"WT-1104\"} 1",
+        "webtrunk_trunk_up{trunk=\"peer\"} 1",
+        "webtrunk_call_duration_seconds_count",
+        "webtrunk_trunk_calls{trunk=\"peer\"} 0",
+        "webtrunk_sip_requests_total{method=\"INVITE\",transport=\"udp\",direction=\"in\"} 2",
+        "webtrunk_sip_responses_total{code=\"404\",direction=\"out\"} 1",
+        "webtrunk_recorder_calls 2",
+        "webtrunk_media_ports{state=\"free\"}",
+        "webtrunk_media_ports{state=\"draining\"}",
+        "webtrunk_rtp_reordered_total{leg=\"a\"} 0",
+        "webtrunk_rtp_duplicate_total{leg=\"a\"} 0",
+        "webtrunk_rtp_late_total{leg=\"a\"} 0",
+        "webtrunk_media_silent_calls_total 0",
+        "webtrunk_sip_retransmissions_total{transport=\"udp\"}",
+        "webtrunk_registrations{transport=\"ws\"} 0",
+        "webtrunk_media_tick_late_seconds_bucket{le=\"+Inf\"}",
+        "webtrunk_ice_connect_seconds_count",
+        "webtrunk_dtls_handshake_seconds_count",
+        "# {call=\"",
+        "webtrunk_config_last_reload_success_timestamp_seconds",
+        "# EOF",
     ] {
         assert!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
     // Names and labels only: a sum of seconds may well be 0.000777.
-    let series: Vec<&str> = metrics.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.rsplit_once(' ')).map(|(series, _)| series).collect();
+    let series: Vec<&str> = metrics
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|l| l.rsplit_once(' '))
+        .map(|(series, _)| series)
+        .collect();
     for never in ["9196", "777", "127.0.0.1"] {
-        assert!(!series.iter().any(|s| s.contains(never)), "{never} must not be a label\n{metrics}");
+        assert!(
+            !series.iter().any(|s| s.contains(never)),
+            "{never} must not be a label\n{metrics}"
+        );
     }
 }
 
-/// The peer answers and sends nothing, and the disk is full; beside it a call long enough for both sides' reports.
+/// The peer answers and sends nothing, and the disk is full; beside it a call long enough for both
+/// sides' reports.
 #[test]
 fn a_silent_far_end_and_a_full_disk_are_counted() {
-    let server = Server::start_with_a_full_disk("[[route]]\nname = \"Out\"\nmatch = \"802\"\ndo = [{ dial = [\"trunk:peer\"] }]\n");
+    let server = Server::start_with_a_full_disk(
+        "[[route]]\nname = \"Out\"\nmatch = \"802\"\ndo = [{ dial = [\"trunk:peer\"] }]\n",
+    );
     let far = Trunk::new(&server).take_silently();
     let called = std::thread::scope(|scope| {
-        let call = scope.spawn(|| server.run(&["call", "802", "--as", "alice", "--password", "secret-a", "--for", "7s"]));
-        let long = scope.spawn(|| server.run(&["call", "9196", "--as", "alice", "--password", "secret-a", "--for", "16s"]));
-        server.counts(&["webtrunk_transcodes{from=\"opus\",to=\"PCMU\"} 1", "webtrunk_trunk_calls{trunk=\"peer\"} 1", "webtrunk_trunk_calls_limit{trunk=\"peer\"} 7", "webtrunk_registrations{transport=\"ws\"} ", "webtrunk_flows 2"]);
+        let call = scope.spawn(|| {
+            server.run(&["call", "802", "--as", "alice", "--password", "secret-a", "--for", "7s"])
+        });
+        let long = scope.spawn(|| {
+            server.run(&["call", "9196", "--as", "alice", "--password", "secret-a", "--for", "16s"])
+        });
+        server.counts(&[
+            "webtrunk_transcodes{from=\"opus\",to=\"PCMU\"} 1",
+            "webtrunk_trunk_calls{trunk=\"peer\"} 1",
+            "webtrunk_trunk_calls_limit{trunk=\"peer\"} 7",
+            "webtrunk_registrations{transport=\"ws\"} ",
+            "webtrunk_flows 2",
+        ]);
         assert_eq!(long.join().expect("it ended").code, 0);
         call.join().expect("it ended")
     });
     far.join().expect("it was hung up on");
     assert!(called.out.contains("✓ answered"), "{called:?}");
     server.counts(&[
-        "webtrunk_one_way_calls_total{silent_leg=\"trunk\"} 1", "webtrunk_call_faults_total{code=\"WT-3011\"} 1", "webtrunk_cdr_dropped_total{sink=", "webtrunk_flows 0",
-        "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1", "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1", "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 1", "webtrunk_rtp_round_trip_seconds_count{leg=\"a\"} 1",
-        "webtrunk_recorder_memory_bytes ", "webtrunk_sip_transactions ", "webtrunk_sip_dropped ", "webtrunk_certificate_expiry_timestamp_seconds 0", "webtrunk_dtls_failed_total 0", "webtrunk_webhook_dead_total 0",
+        "webtrunk_one_way_calls_total{silent_leg=\"trunk\"} 1",
+        "webtrunk_call_faults_total{code=\"WT-3011\"} 1",
+        "webtrunk_cdr_dropped_total{sink=",
+        "webtrunk_flows 0",
+        "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1",
+        "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1",
+        "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 1",
+        "webtrunk_rtp_round_trip_seconds_count{leg=\"a\"} 1",
+        "webtrunk_recorder_memory_bytes ",
+        "webtrunk_sip_transactions ",
+        "webtrunk_sip_dropped ",
+        "webtrunk_certificate_expiry_timestamp_seconds 0",
+        "webtrunk_dtls_failed_total 0",
+        "webtrunk_webhook_dead_total 0",
     ]);
 }
 
@@ -236,9 +358,17 @@ fn the_web_door_wants_a_token_and_gives_each_its_scope() {
     assert!(ask("GET", "/api/v1/calls", "").contains("401"));
     assert!(ask("GET", "/api/v1/calls", "wrong").contains("401"));
     assert!(ask("GET", "/api/v1/calls", &token).contains("200 OK"));
-    for (method, path) in [("POST", "/api/v1/drain"), ("DELETE", "/api/v1/calls/abcd"), ("GET", "/api/v1/config"), ("POST", "/api/v1/trunks/peer/disable")] {
+    for (method, path) in [
+        ("POST", "/api/v1/drain"),
+        ("DELETE", "/api/v1/calls/abcd"),
+        ("GET", "/api/v1/config"),
+        ("POST", "/api/v1/trunks/peer/disable"),
+    ] {
         let answer = ask(method, path, &token);
-        assert!(answer.contains("403 Forbidden") && answer.contains("application/problem+json"), "{method} {path}: {answer}");
+        assert!(
+            answer.contains("403 Forbidden") && answer.contains("application/problem+json"),
+            "{method} {path}: {answer}"
+        );
     }
     let far = server.run(&["status-of-nothing"]);
     assert_eq!(far.code, 2, "a typo is a usage error");
@@ -251,9 +381,22 @@ fn the_web_door_wants_a_token_and_gives_each_its_scope() {
 fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
     let server = Server::start("[credentials]\nsecret = \"0123456789abcdef0123\"");
     let wav = server.folder.join("o.wav");
-    let good = server.run(&["call", "9196", "--for", "3s", "--dtmf", "12", "--min-mos", "4", "--record", wav.to_str().expect("UTF-8")]);
+    let good = server.run(&[
+        "call",
+        "9196",
+        "--for",
+        "3s",
+        "--dtmf",
+        "12",
+        "--min-mos",
+        "4",
+        "--record",
+        wav.to_str().expect("UTF-8"),
+    ]);
     assert_eq!(good.code, 0, "{good:?}");
-    for wanted in ["✓ answered", "✓ media         opus", "✓ hung up       by us", "E-model G.107, estimated"] {
+    for wanted in
+        ["✓ answered", "✓ media         opus", "✓ hung up       by us", "E-model G.107, estimated"]
+    {
         assert!(good.out.contains(wanted), "{wanted} is not in {good:?}");
     }
     let mut reader = hound::WavReader::open(&wav).expect("a WAV file");
@@ -262,54 +405,124 @@ fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
     let middle = &them[them.len() / 2..them.len() / 2 + 4_000];
     let crossings = middle.windows(2).filter(|w| w[0] < 0.0 && w[1] >= 0.0).count();
     assert!((210..=230).contains(&crossings), "440 Hz come back: {crossings} in half a second");
-    let bad = server.run(&["call", "9196", "--for", "3s", "--loss", "25", "--min-mos", "4", "-o", "json"]);
+    let bad = server.run(&[
+        "call",
+        "9196",
+        "--for",
+        "3s",
+        "--loss",
+        "25",
+        "--min-mos",
+        "4",
+        "-o",
+        "json",
+    ]);
     assert_eq!(bad.code, 6, "{bad:?}");
     let told: serde_json::Value = serde_json::from_str(&bad.out).expect("JSON");
-    assert!(told["mos_out_estimated"].as_f64().expect("a score") < 4.0 && told["sip_code"] == 200, "{told}");
+    assert!(
+        told["mos_out_estimated"].as_f64().expect("a score") < 4.0 && told["sip_code"] == 200,
+        "{told}"
+    );
     let refused = server.run(&["call", "777"]);
-    assert!(refused.code == 5 && refused.out.contains("WT-1104") && refused.out.contains("Fix:"), "{refused:?}");
+    assert!(
+        refused.code == 5 && refused.out.contains("WT-1104") && refused.out.contains("Fix:"),
+        "{refused:?}"
+    );
     let narrow = server.run(&["call", "9196", "--for", "1s", "--codec", "pcmu", "-o", "json"]);
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&narrow.out).expect("JSON")["codec"], "PCMU");
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&narrow.out).expect("JSON")["codec"],
+        "PCMU"
+    );
     assert!(refused.out.contains("webtrunk trace"), "{refused:?}");
     let wrong = server.run(&["call", "9196", "--as", "alice", "--password", "wrong"]);
     assert!(wrong.code == 5 && wrong.out.contains("wrong user or password"), "{wrong:?}");
     server.counts(&[
-        "webtrunk_call_mos_count{leg=\"a\",codec=\"opus\"} 2", "webtrunk_ice_connect_seconds_count 3",
-        "webtrunk_dtls_handshake_seconds_count 3", "webtrunk_login_refused_total ", "webtrunk_rtp_packets_total{leg=\"a\",direction=\"in\"} ", "webtrunk_rtp_lost_total{leg=\"a\"} ",
+        "webtrunk_call_mos_count{leg=\"a\",codec=\"opus\"} 2",
+        "webtrunk_ice_connect_seconds_count 3",
+        "webtrunk_dtls_handshake_seconds_count 3",
+        "webtrunk_login_refused_total ",
+        "webtrunk_rtp_packets_total{leg=\"a\",direction=\"in\"} ",
+        "webtrunk_rtp_lost_total{leg=\"a\"} ",
     ]);
 }
 
 /// Over TLS by the domain's name, with the gateway's own authority trusted and without it.
-/// Straight to a trunk, by no dialplan; over a network that is worse than it is; and with a voice whose echo is looked for.
+/// Straight to a trunk, by no dialplan; over a network that is worse than it is; and with a voice
+/// whose echo is looked for.
 #[test]
 fn a_test_call_goes_straight_to_a_trunk_and_hears_its_own_speech_again() {
     let far = Server::start_far();
-    let server = Server::start(&format!("[trunk.far]\nuri = \"sip:127.0.0.1:{}\"\ncodecs = [\"pcmu\"]\n", far.sip));
-    let said = server.run(&["call", "9196", "--via", "trunk:far", "--speech", "--for", "6s", "--jitter", "20ms", "-o", "json"]);
-    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    let server = Server::start(&format!(
+        "[trunk.far]\nuri = \"sip:127.0.0.1:{}\"\ncodecs = [\"pcmu\"]\n",
+        far.sip
+    ));
+    let said = server.run(&[
+        "call",
+        "9196",
+        "--via",
+        "trunk:far",
+        "--speech",
+        "--for",
+        "6s",
+        "--jitter",
+        "20ms",
+        "-o",
+        "json",
+    ]);
+    let told: serde_json::Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
     assert_eq!((said.code, told["sip_code"].as_u64()), (0, Some(200)), "{told}");
-    assert!(told["echo_likeness"].as_f64().is_some_and(|l| l > 0.6) && told["echo_ms"].as_f64().is_some_and(|ms| (1.0..600.0).contains(&ms)), "{told}");
+    assert!(
+        told["echo_likeness"].as_f64().is_some_and(|l| l > 0.6)
+            && told["echo_ms"].as_f64().is_some_and(|ms| (1.0..600.0).contains(&ms)),
+        "{told}"
+    );
     let all = calls(&server);
-    assert!(all.iter().any(|c| c["route"] == "straight to far" && c["with"] == "trunk:far"), "{all:?}");
+    assert!(
+        all.iter().any(|c| c["route"] == "straight to far" && c["with"] == "trunk:far"),
+        "{all:?}"
+    );
     let none = server.run(&["call", "9196", "--via", "trunk:nobody", "--for", "1s"]);
     assert!(none.code != 0 && none.err.contains("@nobody"), "{none:?}");
     let made = Server::offline(&["api-token", "shop", "--scope", "write"]);
     let lines = made.err.split("reload`:").nth(1).expect("the lines to paste").to_owned();
     let server = Server::start(&lines);
-    let answer = server.http_with("POST", "/api/v1/credentials", made.out.trim(), "{\"user\":\"x\",\"context\":\"@peer\"}");
+    let answer = server.http_with(
+        "POST",
+        "/api/v1/credentials",
+        made.out.trim(),
+        "{\"user\":\"x\",\"context\":\"@peer\"}",
+    );
     assert!(answer.contains("403 Forbidden"), "not for those who write no dialplans: {answer}");
 }
 
-/// Two calls for a second: that it starts its own gateway and far end, calls, and tells their figures.
+/// Two calls for a second: that it starts its own gateway and far end, calls, and tells their
+/// figures.
 #[test]
 fn a_bench_tells_what_calls_cost_and_where_the_knee_is() {
-    let said = Server::offline(&["bench", "--calls", "2", "--for", "1s", "--codec", "pcmu", "-o", "json"]);
-    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    let said =
+        Server::offline(&["bench", "--calls", "2", "--for", "1s", "--codec", "pcmu", "-o", "json"]);
+    let told: serde_json::Value =
+        serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
     assert_eq!((said.code, told["steps"][0]["calls"].as_u64()), (0, Some(2)), "{told}");
     assert!(told["fine_calls"] == 2 || told["why"].is_string(), "{told}");
     let server = Server::start("");
-    let against = Server::offline(&["bench", "--calls", "1", "--for", "1s", "--against", &format!("ws://127.0.0.1:{}/sip", server.web), "alice", "secret-a", "9196", "-o", "json"]);
-    let told: serde_json::Value = serde_json::from_str(&against.out).unwrap_or_else(|e| panic!("{e}: {against:?}"));
+    let against = Server::offline(&[
+        "bench",
+        "--calls",
+        "1",
+        "--for",
+        "1s",
+        "--against",
+        &format!("ws://127.0.0.1:{}/sip", server.web),
+        "alice",
+        "secret-a",
+        "9196",
+        "-o",
+        "json",
+    ]);
+    let told: serde_json::Value =
+        serde_json::from_str(&against.out).unwrap_or_else(|e| panic!("{e}: {against:?}"));
     assert_eq!(told["steps"][0]["answered"], 1, "{told}");
 }
 
@@ -319,10 +532,14 @@ fn a_test_call_goes_over_tls_where_the_certificate_is_trusted() {
     let authority = server.folder.join("local-ca/ca.pem");
     let control = server.socket();
     let args = ["call", "9196", "--for", "1s", "--control", control.to_str().expect("UTF-8")];
-    let trusted = Server::offline_with(&args, &[("SSL_CERT_FILE", authority.to_str().expect("UTF-8"))]);
+    let trusted =
+        Server::offline_with(&args, &[("SSL_CERT_FILE", authority.to_str().expect("UTF-8"))]);
     assert_eq!(trusted.code, 0, "{trusted:?}");
     let stranger = Server::offline(&args);
-    assert!(stranger.code == 1 && stranger.err.contains("certificate is not accepted"), "{stranger:?}");
+    assert!(
+        stranger.code == 1 && stranger.err.contains("certificate is not accepted"),
+        "{stranger:?}"
+    );
 }
 
 /// In a terminal of its own, as a person has it.
@@ -332,7 +549,8 @@ fn top_draws_a_call_and_its_ladder_and_leaves_the_terminal_as_it_was() {
     let mut trunk = Trunk::new(&server);
     trunk.call("9196");
     trunk.hang_up();
-    let (screens, left) = server.in_terminal("top", &[("9196", '\r'), ("INVITE (pcmu)", 'q'), ("Calls", 'q')]);
+    let (screens, left) =
+        server.in_terminal("top", &[("9196", '\r'), ("INVITE (pcmu)", 'q'), ("Calls", 'q')]);
     for (screen, wanted) in screens.iter().zip(["Trunks", "200 OK (pcmu)", "trunk:peer"]) {
         assert!(screen.contains(wanted), "{wanted} is not in\n{screen}");
     }
@@ -348,11 +566,17 @@ fn every_route_of_openapi_answers() {
     let mut trunk = Trunk::new(&server);
     trunk.call("9196");
     trunk.hang_up();
-    let described: serde_json::Value = serde_json::from_str(&server.run(&["openapi"]).out).expect("JSON");
+    let described: serde_json::Value =
+        serde_json::from_str(&server.run(&["openapi"]).out).expect("JSON");
     assert_eq!(described["openapi"], "3.1.0");
     for (method, path, ..) in webtrunk::api::openapi::ROUTES {
         assert!(described["paths"][path][method].is_object());
-        let filled = path.replace("/calls/{id}", "/calls/last").replace("/schemas/{name}", "/schemas/cdr").replace("{name}", "peer").replace("{user}", "nobody").replace("{code}", "WT-2107");
+        let filled = path
+            .replace("/calls/{id}", "/calls/last")
+            .replace("/schemas/{name}", "/schemas/cdr")
+            .replace("{name}", "peer")
+            .replace("{user}", "nobody")
+            .replace("{code}", "WT-2107");
         if *path == "/events" {
             continue;
         }
@@ -369,42 +593,80 @@ fn every_route_of_openapi_answers() {
         let expected: &[u16] = match (*method, *path) {
             ("post", "/calls") => &[202],
             // The newest call has ended by now: alice is nowhere.
-            ("delete", "/calls/{id}") | ("post", "/calls/{id}/dtmf" | "/calls/{id}/transfer" | "/calls/{id}/hold") | ("delete", "/calls/{id}/hold") => &[409],
+            ("delete", "/calls/{id}")
+            | ("post", "/calls/{id}/dtmf" | "/calls/{id}/transfer" | "/calls/{id}/hold")
+            | ("delete", "/calls/{id}/hold") => &[409],
             ("delete", "/registrations/{user}") => &[404],
             // No [credentials] here.
             ("post", "/credentials" | "/webhooks/{id}/resend") => &[409],
             _ => &[200],
         };
         assert!(expected.contains(&status), "{method} {path}: {answer}");
-        assert!(status < 300 || (answer.contains("application/problem+json") && answer.contains("\"detail\"")), "{answer}");
+        assert!(
+            status < 300
+                || (answer.contains("application/problem+json") && answer.contains("\"detail\"")),
+            "{answer}"
+        );
     }
     assert!(server.control("GET", "/api/v1/nothing", "").contains("404"));
     assert!(server.control("PUT", "/api/v1/calls", "").contains("405"));
-    assert!(server.control("GET", "/api/v1/calls?state=odd", "").contains("use live, ended or all"));
+    assert!(
+        server.control("GET", "/api/v1/calls?state=odd", "").contains("use live, ended or all")
+    );
     assert!(server.control("POST", "/api/v1/dialplan/test", "{").contains("400"));
     let config = server.control("GET", "/api/v1/config", "");
     server.edit("dialplans/in.toml", "do = [{ echo = true }]", "do = [{ webhook = \"https://x.test/y\", secret = \"a-secret-of-sixteen\" }, { dial = [\"trunk:per\"] }]");
     let shown = server.control("GET", "/api/v1/config/dialplans", "");
-    assert!(shown.contains("did you mean \\\"peer\\\"?") && shown.contains("\"line\":4") && !shown.contains("a-secret-of-sixteen"), "{shown}");
+    assert!(
+        shown.contains("did you mean \\\"peer\\\"?")
+            && shown.contains("\"line\":4")
+            && !shown.contains("a-secret-of-sixteen"),
+        "{shown}"
+    );
     let checked = server.control("POST", "/api/v1/config/check", "");
-    assert!(checked.contains("\"sound\":false") && checked.contains("dialplan::trunk"), "{checked}");
+    assert!(
+        checked.contains("\"sound\":false") && checked.contains("dialplan::trunk"),
+        "{checked}"
+    );
     assert!(config.contains("\"password\":\"***\"") && !config.contains("secret-a"), "{config}");
     assert!(server.control("GET", "/api/v1/openapi.json", "").contains("3.1.0"));
 }
 
-/// The user is not registered, so each call ends at once; what counts is who begins one, and how often.
+/// The user is not registered, so each call ends at once; what counts is who begins one, and how
+/// often.
 #[test]
 fn a_call_nobody_dialled_begins_once_for_each_key_and_says_why_it_may_not() {
     let server = Server::start("");
-    let post = |body: &str, key: &str| server.control_with("POST", "/api/v1/calls", &format!("Idempotency-Key: {key}\r\n"), body);
-    let call = |answer: &str| answer.split("\"call\":\"").nth(1).map(|c| c[..8].to_owned()).unwrap_or_else(|| panic!("{answer}"));
-    let first = call(&post("{\"from\":\"alice\",\"to\":\"9196\",\"tags\":{\"cart\":\"A-1\"}}", "one"));
-    assert_eq!(call(&post("{\"from\":\"alice\",\"to\":\"9196\"}", "one")), first, "the same key, the same call");
+    let post = |body: &str, key: &str| {
+        server.control_with("POST", "/api/v1/calls", &format!("Idempotency-Key: {key}\r\n"), body)
+    };
+    let call = |answer: &str| {
+        answer
+            .split("\"call\":\"")
+            .nth(1)
+            .map(|c| c[..8].to_owned())
+            .unwrap_or_else(|| panic!("{answer}"))
+    };
+    let first =
+        call(&post("{\"from\":\"alice\",\"to\":\"9196\",\"tags\":{\"cart\":\"A-1\"}}", "one"));
+    assert_eq!(
+        call(&post("{\"from\":\"alice\",\"to\":\"9196\"}", "one")),
+        first,
+        "the same key, the same call"
+    );
     assert_ne!(call(&post("{\"from\":\"alice\",\"to\":\"9196\"}", "two")), first);
     let shown = server.control("GET", &format!("/api/v1/calls/{first}"), "");
-    assert!(shown.contains("nobody is registered for user:alice") && shown.contains("\"cart\":\"A-1\""), "{shown}");
+    assert!(
+        shown.contains("nobody is registered for user:alice") && shown.contains("\"cart\":\"A-1\""),
+        "{shown}"
+    );
     let lost = post("{\"from\":\"alice\",\"to\":\"777\"}", "three");
-    assert!(lost.contains("404 Not Found") && lost.contains("WT-1104") && lost.contains("no route for 777"), "{lost}");
+    assert!(
+        lost.contains("404 Not Found")
+            && lost.contains("WT-1104")
+            && lost.contains("no route for 777"),
+        "{lost}"
+    );
     assert!(post("{\"from\":\"alice\"}", "four").contains("400 Bad Request"));
     assert_eq!(calls(&server).len(), 2);
 }
@@ -413,10 +675,20 @@ fn a_call_nobody_dialled_begins_once_for_each_key_and_says_why_it_may_not() {
 fn credentials_are_minted_for_users_and_visitors_with_turn_beside_them() {
     let secret = "[credentials]\nsecret = \"0123456789abcdef0123\"\nlongest = \"1h\"\nturn = { uris = [\"turn:turn.example:3478\"], secret = \"coturns-own\" }";
     let server = Server::start(secret);
-    let made: serde_json::Value = serde_json::from_str(&server.run(&["token", "visitor-1", "--context", "in", "--ttl", "5m"]).out).expect("JSON");
+    let made: serde_json::Value = serde_json::from_str(
+        &server.run(&["token", "visitor-1", "--context", "in", "--ttl", "5m"]).out,
+    )
+    .expect("JSON");
     let name = made["username"].as_str().expect("a name");
-    assert!(name.ends_with(":visitor-1:in") && made["password"].as_str().expect("a password").len() > 40, "{made}");
-    assert_eq!((made["uri"].as_str(), made["ws"].as_str()), (Some("sip:visitor-1@wt.test"), Some(format!("ws://wt.test:{}/sip", server.web).as_str())));
+    assert!(
+        name.ends_with(":visitor-1:in")
+            && made["password"].as_str().expect("a password").len() > 40,
+        "{made}"
+    );
+    assert_eq!(
+        (made["uri"].as_str(), made["ws"].as_str()),
+        (Some("sip:visitor-1@wt.test"), Some(format!("ws://wt.test:{}/sip", server.web).as_str()))
+    );
     assert_eq!(made["ice_servers"][0]["urls"][0], "turn:turn.example:3478");
     assert!(server.run(&["token", "alice"]).code == 0);
     for (args, why) in [
@@ -435,8 +707,16 @@ fn credentials_are_minted_for_users_and_visitors_with_turn_beside_them() {
 #[test]
 fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
     let shop = server::Shop::open();
-    let hook = format!("url = \"http://{}/voice\", secret = \"0123456789abcdef0123\", allow_private = true", shop.at);
-    let server = Server::start_with("", &hook, "[[route]]\nname = \"Ask\"\nmatch = \"700\"\ndo = [{ webhook = \"http://SHOP/route\", secret = \"0123456789abcdef0123\", allow_private = true, timeout = \"2s\" }, { hangup = 486 }]\n[[route]]\nname = \"Ask inside\"\nmatch = \"701\"\ndo = [{ webhook = \"https://127.0.0.1:1/x\", secret = \"0123456789abcdef0123\" }, { hangup = 486 }]\n", &shop);
+    let hook = format!(
+        "url = \"http://{}/voice\", secret = \"0123456789abcdef0123\", allow_private = true",
+        shop.at
+    );
+    let server = Server::start_with(
+        "",
+        &hook,
+        "[[route]]\nname = \"Ask\"\nmatch = \"700\"\ndo = [{ webhook = \"http://SHOP/route\", secret = \"0123456789abcdef0123\", allow_private = true, timeout = \"2s\" }, { hangup = 486 }]\n[[route]]\nname = \"Ask inside\"\nmatch = \"701\"\ndo = [{ webhook = \"https://127.0.0.1:1/x\", secret = \"0123456789abcdef0123\" }, { hangup = 486 }]\n",
+        &shop,
+    );
     let mut trunk = Trunk::new(&server);
     shop.answer_with("{\"do\": [{\"echo\": true}], \"tags\": {\"cart\": \"A-1\"}}");
     trunk.call("700");
@@ -444,28 +724,52 @@ fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
     server.until(|| shop.got().iter().any(|r| r.contains("call.ended") && r.contains("A-1")));
     let got = shop.got();
     let asked = got.iter().find(|r| r.starts_with("POST /route")).expect("it was asked");
-    assert!(asked.contains("\"type\":\"call.route\"") && asked.contains("\"number\":\"700\""), "{asked}");
+    assert!(
+        asked.contains("\"type\":\"call.route\"") && asked.contains("\"number\":\"700\""),
+        "{asked}"
+    );
     for request in &got {
-        let header = |name: &str| request.lines().find_map(|l| l.strip_prefix(&format!("{name}: "))).unwrap_or_else(|| panic!("no {name} in {request}")).to_owned();
+        let header = |name: &str| {
+            request
+                .lines()
+                .find_map(|l| l.strip_prefix(&format!("{name}: ")))
+                .unwrap_or_else(|| panic!("no {name} in {request}"))
+                .to_owned()
+        };
         let body = request.split_once("\r\n\r\n").expect("a body").1;
-        let expected = webtrunk::webhook::signature("0123456789abcdef0123", &header("webhook-id"), header("webhook-timestamp").parse().expect("seconds"), body);
+        let expected = webtrunk::webhook::signature(
+            "0123456789abcdef0123",
+            &header("webhook-id"),
+            header("webhook-timestamp").parse().expect("seconds"),
+            body,
+        );
         assert_eq!(header("webhook-signature"), expected);
     }
     let list = || {
         let answer = server.control("GET", "/api/v1/webhooks", "");
-        serde_json::from_str::<serde_json::Value>(answer.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
+        serde_json::from_str::<serde_json::Value>(answer.split_once("\r\n\r\n").expect("a body").1)
+            .expect("JSON")
     };
     server.until(|| list()[0]["state"] == "delivered");
     server.counts(&["webtrunk_webhook_delivered_total "]);
     let (id, before) = (list()[0]["id"].as_str().expect("an id").to_owned(), shop.got().len());
-    assert!(server.control("POST", &format!("/api/v1/webhooks/{id}/resend"), "").contains("\"sent\":true"));
+    assert!(
+        server
+            .control("POST", &format!("/api/v1/webhooks/{id}/resend"), "")
+            .contains("\"sent\":true")
+    );
     server.until(|| shop.got().len() > before);
-    assert!(shop.got().last().expect("it came").contains(&format!("webhook-id: {id}")), "by its own id again");
+    assert!(
+        shop.got().last().expect("it came").contains(&format!("webhook-id: {id}")),
+        "by its own id again"
+    );
     assert!(server.control("POST", "/api/v1/webhooks/none/resend", "").contains("404"));
     shop.answer_with("nonsense");
     assert_eq!(trunk.invite("700"), 486, "the next step takes the call");
     assert_eq!(trunk.invite("701"), 486, "a target within this network is refused");
-    assert!(server.run(&["logs", "--call", "last"]).out.contains("127.0.0.1 is within this network"));
+    assert!(
+        server.run(&["logs", "--call", "last"]).out.contains("127.0.0.1 is within this network")
+    );
     assert!(server.metrics().contains("webtrunk_webhook_failed_total{kind=\"route\"} 1"));
     assert!(server.metrics().contains("webtrunk_webhook_seconds_count{kind=\"event\"}"));
 }
@@ -479,31 +783,60 @@ fn what_needs_no_gateway_works_without_one() {
         let secrets = [("TELNYX_PASSWORD", "x"), ("TWILIO_PASSWORD", "x")];
         let made = Server::offline_with(&["init", "--trunk", peer, "--dir", &dir], &secrets);
         assert_eq!(made.code, 0, "{made:?}");
-        let checked = Server::offline_with(&["check-config", "-c", &format!("{dir}/webtrunk.toml")], &secrets);
+        let checked = Server::offline_with(
+            &["check-config", "-c", &format!("{dir}/webtrunk.toml")],
+            &secrets,
+        );
         assert_eq!(checked.code, 0, "{peer}: {checked:?}");
         let again = Server::offline(&["init", "--trunk", peer, "--dir", &dir]);
         assert!(again.code == 1 && again.err.contains("is not overwritten"), "{again:?}");
     }
     let config = format!("{at}/asterisk/webtrunk.toml");
     let ports = Server::offline(&["ports", "-c", &config]).out;
-    let words: Vec<Vec<&str>> = ports.lines().map(|l| l.split_whitespace().take(2).collect()).collect();
+    let words: Vec<Vec<&str>> =
+        ports.lines().map(|l| l.split_whitespace().take(2).collect()).collect();
     for wanted in [["tcp", "8088"], ["udp", "20000-29999"], ["udp", "5060"]] {
         assert!(words.contains(&wanted.to_vec()), "{ports}");
     }
-    assert!(Server::offline(&["ports", "-c", &config, "--ufw"]).out.contains("ufw allow 20000:29999/udp"));
-    assert!(Server::offline(&["ports", "-c", &config, "--nft"]).out.contains("udp dport 20000-29999 accept"));
+    assert!(
+        Server::offline(&["ports", "-c", &config, "--ufw"])
+            .out
+            .contains("ufw allow 20000:29999/udp")
+    );
+    assert!(
+        Server::offline(&["ports", "-c", &config, "--nft"])
+            .out
+            .contains("udp dport 20000-29999 accept")
+    );
     let doctor = Server::offline(&["doctor", "-c", &config]);
-    let test = |args: &[&str]| Server::offline(&[&["dialplan", "test"], args, &["-c", &config]].concat());
+    let test =
+        |args: &[&str]| Server::offline(&[&["dialplan", "test"], args, &["-c", &config]].concat());
     let routed = test(&["(206) 555-0123", "--as", "user:alice"]);
-    for wanted in ["+12065550123   (US)", "✓ US and Canada", "INVITE sip:+12065550123@10.0.0.20:5060", "caller id +12065550111"] {
+    for wanted in [
+        "+12065550123   (US)",
+        "✓ US and Canada",
+        "INVITE sip:+12065550123@10.0.0.20:5060",
+        "caller id +12065550111",
+    ] {
         assert!(routed.out.contains(wanted), "{wanted} is not in {routed:?}");
     }
     let jamaica = test(&["+1 876 555 0123"]);
-    assert!(jamaica.code == 1 && jamaica.out.contains("the caller gets 403: it lies in JM, and region allows US, CA"), "{jamaica:?}");
+    assert!(
+        jamaica.code == 1
+            && jamaica.out.contains("the caller gets 403: it lies in JM, and region allows US, CA"),
+        "{jamaica:?}"
+    );
     assert!(test(&["911", "--at", "2026-12-25T10:00:00Z"]).out.contains("✓ Emergency"));
     let online = Server::offline(&["check-config", "-c", &config, "--online"]);
-    assert!(online.out.contains("fine. 1 users") && online.out.contains("Opus: libopus"), "{online:?}");
-    assert!(doctor.out.contains("Opus: libopus") && doctor.out.contains("trunk asterisk is at 10.0.0.20:5060"), "{doctor:?}");
+    assert!(
+        online.out.contains("fine. 1 users") && online.out.contains("Opus: libopus"),
+        "{online:?}"
+    );
+    assert!(
+        doctor.out.contains("Opus: libopus")
+            && doctor.out.contains("trunk asterisk is at 10.0.0.20:5060"),
+        "{doctor:?}"
+    );
     for shell in ["bash", "zsh", "fish"] {
         assert!(Server::offline(&["completions", shell]).out.contains("webtrunk"));
     }
@@ -525,28 +858,66 @@ fn systemd_is_told_and_what_we_ship_for_operators_is_true() {
     socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("set");
     let server = Server::start_notifying(&path);
     let mut buf = [0; 64];
-    let said = |buf: &mut [u8; 64]| socket.recv(buf).map(|n| String::from_utf8_lossy(&buf[..n]).into_owned()).expect("it is told");
+    let said = |buf: &mut [u8; 64]| {
+        socket
+            .recv(buf)
+            .map(|n| String::from_utf8_lossy(&buf[..n]).into_owned())
+            .expect("it is told")
+    };
     assert_eq!(said(&mut buf), "READY=1");
     server.stop();
     assert_eq!(said(&mut buf), "STOPPING=1");
-    let read = |name: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name)).expect("it is shipped");
-    let (dashboard, alerts, unit) = (read("grafana/webtrunk.json"), read("grafana/alerts.yml"), read("systemd/webtrunk.service"));
-    // A family nothing was counted in yet is not in the exposition, so its registration is looked for.
-    let source = concat!(include_str!("../../src/api/metrics.rs"), include_str!("../../src/api/metrics/legs.rs"));
-    let mut registered: Vec<String> = source.lines().filter_map(|line| {
-        let (call, rest) = line.trim().strip_prefix("r.register")?.split_once("(\"")?;
-        let name = rest.split('"').next()?;
-        let unit = if call != "_with_unit" { "" } else if line.contains("Unit::Bytes") { "_bytes" } else { "_seconds" };
-        Some(format!("webtrunk_{name}{unit}"))
-    }).collect();
+    let read = |name: &str| {
+        std::fs::read_to_string(
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name),
+        )
+        .expect("it is shipped")
+    };
+    let (dashboard, alerts, unit) = (
+        read("grafana/webtrunk.json"),
+        read("grafana/alerts.yml"),
+        read("systemd/webtrunk.service"),
+    );
+    // A family nothing was counted in yet is not in the exposition, so its registration is looked
+    // for.
+    let source = concat!(
+        include_str!("../../src/api/metrics.rs"),
+        include_str!("../../src/api/metrics/legs.rs")
+    );
+    let mut registered: Vec<String> = source
+        .lines()
+        .filter_map(|line| {
+            let (call, rest) = line.trim().strip_prefix("r.register")?.split_once("(\"")?;
+            let name = rest.split('"').next()?;
+            let unit = if call != "_with_unit" {
+                ""
+            } else if line.contains("Unit::Bytes") {
+                "_bytes"
+            } else {
+                "_seconds"
+            };
+            Some(format!("webtrunk_{name}{unit}"))
+        })
+        .collect();
     registered.extend(["delivered", "failed", "dead"].map(|n| format!("webtrunk_webhook_{n}")));
     let all = format!("{dashboard}{alerts}");
-    let names = all.match_indices("webtrunk_").map(|(at, _)| all[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().expect("a word"));
+    let names = all.match_indices("webtrunk_").map(|(at, _)| {
+        all[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().expect("a word")
+    });
     for name in names {
-        let base = ["_bucket", "_sum", "_count", "_total"].iter().fold(name, |n, end| n.strip_suffix(end).unwrap_or(n));
-        assert!(registered.contains(&base.to_owned()), "{name} is no metric of ours: {registered:?}");
+        let base = ["_bucket", "_sum", "_count", "_total"]
+            .iter()
+            .fold(name, |n, end| n.strip_suffix(end).unwrap_or(n));
+        assert!(
+            registered.contains(&base.to_owned()),
+            "{name} is no metric of ours: {registered:?}"
+        );
     }
-    for command in unit.lines().filter_map(|l| l.split_once("=/usr/bin/webtrunk ")).map(|(_, c)| c.split(' ').next().expect("a command")) {
+    for command in unit
+        .lines()
+        .filter_map(|l| l.split_once("=/usr/bin/webtrunk "))
+        .map(|(_, c)| c.split(' ').next().expect("a command"))
+    {
         assert_eq!(Server::offline(&[command, "--help"]).code, 0, "{command}");
     }
     assert!(unit.contains("Type=notify"));
@@ -559,7 +930,11 @@ fn the_socket_is_its_owners_and_a_second_gateway_does_not_take_it() {
     let mode = std::fs::metadata(server.socket()).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let second = server.run(&["serve", "-c", server.config().to_str().expect("UTF-8")]);
-    assert!(second.code == 1 && second.err.contains("cannot be bound") || second.err.contains("another gateway listens"), "{second:?}");
+    assert!(
+        second.code == 1 && second.err.contains("cannot be bound")
+            || second.err.contains("another gateway listens"),
+        "{second:?}"
+    );
     let path = server.socket();
     server.stop();
     assert!(!path.exists(), "nothing is left behind");

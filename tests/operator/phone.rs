@@ -17,9 +17,11 @@ pub struct Phone {
 impl Phone {
     /// Connects to the web port and registers `user`.
     pub fn register(web: u16, domain: &str, user: &str, password: &str) -> Phone {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let socket = runtime.block_on(async {
-            let mut request = format!("ws://127.0.0.1:{web}/sip").into_client_request().expect("a request");
+            let mut request =
+                format!("ws://127.0.0.1:{web}/sip").into_client_request().expect("a request");
             request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse().expect("a value"));
             let stream = TcpStream::connect(("127.0.0.1", web)).await.expect("it listens");
             tokio_tungstenite::client_async(request, stream).await.expect("it takes SIP").0
@@ -28,19 +30,26 @@ impl Phone {
         let uri = format!("sip:{domain}");
         let register = |cseq: u32, credentials: Option<(HeaderName, String)>| {
             let mut request = Writer::request(Method::Register, &uri);
-            request.put(HeaderName::Via, format_args!("SIP/2.0/WS phone.invalid;branch=z9hG4bK{cseq}{user}"));
+            request.put(
+                HeaderName::Via,
+                format_args!("SIP/2.0/WS phone.invalid;branch=z9hG4bK{cseq}{user}"),
+            );
             request.put(HeaderName::MaxForwards, 70);
             request.put(HeaderName::From, format_args!("<sip:{user}@{domain}>;tag=phone"));
             request.put(HeaderName::To, format_args!("<sip:{user}@{domain}>"));
             request.put(HeaderName::CallId, format_args!("phone-{user}"));
             request.put(HeaderName::CSeq, format_args!("{cseq} REGISTER"));
-            request.put(HeaderName::Contact, format_args!("<sip:{user}@phone.invalid;transport=ws>;expires=300"));
+            request.put(
+                HeaderName::Contact,
+                format_args!("<sip:{user}@phone.invalid;transport=ws>;expires=300"),
+            );
             credentials.into_iter().for_each(|(name, value)| request.put(name, value));
             request.end()
         };
         phone.say(&register(1, None));
         let challenge = phone.hear("401");
-        let credentials = digest::answer(&challenge, None, user, password, &uri, Method::Register, "c0ffee");
+        let credentials =
+            digest::answer(&challenge, None, user, password, &uri, Method::Register, "c0ffee");
         phone.say(&register(2, credentials));
         phone.hear("200");
         phone
@@ -55,9 +64,16 @@ impl Phone {
     pub fn hear(&mut self, what: &str) -> Message {
         loop {
             let socket = &mut self.socket;
-            let frame = self.runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(20), socket.next()).await });
-            let Frame::Text(text) = frame.unwrap_or_else(|_| panic!("no {what} came")).expect("open").expect("a frame") else { continue };
-            let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).expect("SIP");
+            let frame = self.runtime.block_on(async {
+                tokio::time::timeout(std::time::Duration::from_secs(20), socket.next()).await
+            });
+            let Frame::Text(text) =
+                frame.unwrap_or_else(|_| panic!("no {what} came")).expect("open").expect("a frame")
+            else {
+                continue;
+            };
+            let message =
+                Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).expect("SIP");
             if message.method_token() == what || message.status().to_string() == what {
                 return message;
             }
@@ -67,7 +83,11 @@ impl Phone {
     /// Answers an INVITE with a description nobody stands behind.
     pub fn answer(&mut self, invite: &Message) {
         let offer = String::from_utf8_lossy(invite.body()).into_owned();
-        let opus = offer.lines().find_map(|l| l.strip_prefix("a=rtpmap:")?.split_once(" opus")).expect("Opus is offered").0;
+        let opus = offer
+            .lines()
+            .find_map(|l| l.strip_prefix("a=rtpmap:")?.split_once(" opus"))
+            .expect("Opus is offered")
+            .0;
         let mid = offer.lines().find_map(|l| l.strip_prefix("a=mid:")).expect("a mid");
         let fingerprint = ["AA"; 32].join(":");
         let sdp = format!(

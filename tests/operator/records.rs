@@ -13,7 +13,8 @@ fn schema(name: &str) -> jsonschema::Validator {
 fn all_fit(schema: &jsonschema::Validator, values: &[Value]) {
     assert!(!values.is_empty());
     for value in values {
-        let wrong: Vec<String> = schema.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        let wrong: Vec<String> =
+            schema.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
         assert!(wrong.is_empty(), "{wrong:#?}\n{value:#}");
     }
 }
@@ -25,7 +26,10 @@ fn lines(text: &str) -> Vec<Value> {
 #[test]
 fn what_is_told_asked_and_written_fits_the_published_schemas() {
     let shop = Shop::open();
-    let hook = format!("url = \"http://{}/voice\", secret = \"0123456789abcdef0123\", allow_private = true", shop.at);
+    let hook = format!(
+        "url = \"http://{}/voice\", secret = \"0123456789abcdef0123\", allow_private = true",
+        shop.at
+    );
     let route = "[[route]]\nname = \"Ask\"\nmatch = \"700\"\ndo = [{ webhook = \"http://SHOP/route\", secret = \"0123456789abcdef0123\", allow_private = true, timeout = \"2s\" }, { hangup = 486 }]\n\
                  [[route]]\nname = \"Gone\"\nmatch = \"702\"\ndo = [{ dial = [\"trunk:peer\"], timeout = \"1s\" }]\n";
     let server = Server::start_with("", &hook, route, &shop);
@@ -42,23 +46,54 @@ fn what_is_told_asked_and_written_fits_the_published_schemas() {
     shop.answer_with("{\"do\": [{\"echo\": true}], \"caller_id\": \"+12065550100\", \"tags\": {\"cart\": \"A-1\"}}");
     trunk.call("700");
     trunk.hang_up();
-    let wrong = server.run(&["call", "9196", "--as", "alice", "--password", "wrong", "--for", "1s"]);
+    let wrong =
+        server.run(&["call", "9196", "--as", "alice", "--password", "wrong", "--for", "1s"]);
     assert_ne!(wrong.code, 0);
-    assert_eq!(server.run(&["call", "9196", "--as", "alice", "--password", "secret-a", "--for", "4s"]).code, 0);
+    assert_eq!(
+        server
+            .run(&["call", "9196", "--as", "alice", "--password", "secret-a", "--for", "4s"])
+            .code,
+        0
+    );
     server.run(&["drain", "--timeout", "1s"]);
     server.run(&["drain", "--cancel"]);
     server.run(&["reload"]);
     server.until(|| events.lines().iter().any(|l| l.contains("config.reloaded")));
     let told = lines(&events.lines().join("\n"));
-    for kind in ["call.started", "call.refused", "call.answered", "call.ended", "login.refused", "trunk.up", "trunk.down", "drain.started", "drain.finished", "config.reloaded"] {
+    for kind in [
+        "call.started",
+        "call.refused",
+        "call.answered",
+        "call.ended",
+        "login.refused",
+        "trunk.up",
+        "trunk.down",
+        "drain.started",
+        "drain.finished",
+        "config.reloaded",
+    ] {
         assert!(told.iter().any(|e| e["type"] == kind), "{kind} was not told");
     }
     all_fit(&schema("event"), &told);
-    all_fit(&schema("cdr"), &lines(&std::fs::read_to_string(server.folder.join("cdr.jsonl")).expect("records")));
-    let asked: Vec<Value> = shop.got().iter().filter(|r| r.starts_with("POST /route")).map(|r| serde_json::from_str(r.split_once("\r\n\r\n").expect("a body").1).expect("JSON")).collect();
+    all_fit(
+        &schema("cdr"),
+        &lines(&std::fs::read_to_string(server.folder.join("cdr.jsonl")).expect("records")),
+    );
+    let asked: Vec<Value> = shop
+        .got()
+        .iter()
+        .filter(|r| r.starts_with("POST /route"))
+        .map(|r| serde_json::from_str(r.split_once("\r\n\r\n").expect("a body").1).expect("JSON"))
+        .collect();
     all_fit(&schema("route-request"), &asked);
-    all_fit(&schema("route-answer"), &[serde_json::json!({ "do": [{ "echo": true }], "tags": { "a": "b" } })]);
-    assert!(!schema("route-answer").is_valid(&serde_json::json!({ "do": [{ "eko": true }] })), "a schema that takes anything is none");
+    all_fit(
+        &schema("route-answer"),
+        &[serde_json::json!({ "do": [{ "echo": true }], "tags": { "a": "b" } })],
+    );
+    assert!(
+        !schema("route-answer").is_valid(&serde_json::json!({ "do": [{ "eko": true }] })),
+        "a schema that takes anything is none"
+    );
 }
 
 /// What the test above does not bring about: a phone that rings and leaves, a trunk that fails.
@@ -66,7 +101,12 @@ fn what_is_told_asked_and_written_fits_the_published_schemas() {
 fn every_kind_of_event_is_told_by_a_served_gateway() {
     let route = "[[route]]\nname = \"Ring\"\nmatch = \"800\"\ndo = [{ ring = [\"user:alice\"], timeout = \"5s\" }]\n\
                  [[route]]\nname = \"Lost\"\nmatch = \"801\"\ndo = [{ dial = [\"trunk:z-gone\"], timeout = \"2s\" }]\n";
-    let server = Server::start_with("[trunk.z-gone]\nuri = \"sip:127.0.0.1:1;transport=tls\"\n", "url = \"https://192.0.2.1/x\", secret = \"0123456789abcdef\"", route, &Shop::open());
+    let server = Server::start_with(
+        "[trunk.z-gone]\nuri = \"sip:127.0.0.1:1;transport=tls\"\n",
+        "url = \"https://192.0.2.1/x\", secret = \"0123456789abcdef\"",
+        route,
+        &Shop::open(),
+    );
     let events = server.follow(&["events"]);
     server.until(|| {
         server.run(&["trunks", "disable", "peer"]);
@@ -84,7 +124,14 @@ fn every_kind_of_event_is_told_by_a_served_gateway() {
     assert_eq!(trunk.invite("800"), 486);
     drop(ringing.join().expect("it rang"));
     assert!(trunk.invite("801") >= 400);
-    for kind in ["registration.added", "call.ringing", "call.warning", "registration.removed", "call.ended", "trunk.up"] {
+    for kind in [
+        "registration.added",
+        "call.ringing",
+        "call.warning",
+        "registration.removed",
+        "call.ended",
+        "trunk.up",
+    ] {
         server.until(|| events.lines().iter().any(|l| l.contains(&format!("\"type\":\"{kind}\""))));
     }
     all_fit(&schema("event"), &lines(&events.lines().join("\n")));
@@ -93,11 +140,19 @@ fn every_kind_of_event_is_told_by_a_served_gateway() {
 
 #[test]
 fn what_people_write_fits_too_and_a_slip_does_not() {
-    let toml = |text: &str| serde_json::to_value(toml::from_str::<toml::Table>(text).expect("TOML")).expect("JSON");
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README");
-    let blocks: Vec<Value> = readme.split("```toml\n").skip(1).map(|b| toml(b.split("```").next().expect("it ends"))).collect();
+    let toml = |text: &str| {
+        serde_json::to_value(toml::from_str::<toml::Table>(text).expect("TOML")).expect("JSON")
+    };
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README");
+    let blocks: Vec<Value> = readme
+        .split("```toml\n")
+        .skip(1)
+        .map(|b| toml(b.split("```").next().expect("it ends")))
+        .collect();
     let (config, dialplan) = (schema("config"), schema("dialplan"));
-    let (settings, plans): (Vec<Value>, Vec<Value>) = blocks.into_iter().partition(|b| b.get("route").is_none());
+    let (settings, plans): (Vec<Value>, Vec<Value>) =
+        blocks.into_iter().partition(|b| b.get("route").is_none());
     all_fit(&config, &settings);
     all_fit(&dialplan, &plans);
     assert!(!config.is_valid(&toml("[server]\ndomian = \"x\"\n")));
@@ -122,8 +177,21 @@ fn records_are_found_in_the_database_and_survive_a_kill() {
         trunk.call("9196");
         trunk.hang_up();
     }
-    server.until(|| server.control("GET", "/api/v1/cdr?number=9196", "").matches("\"call\"").count() == 3);
-    for (query, found) in [("", 3), ("?limit=2", 2), ("?outcome=success", 3), ("?outcome=busy", 0), ("?number=91", 3), ("?user=trunk:peer", 3), ("?user=alice", 0), ("?from=2020&to=2021", 0), ("?from=2020", 3), ("?number=9'%20OR%20'1'='1", 0)] {
+    server.until(|| {
+        server.control("GET", "/api/v1/cdr?number=9196", "").matches("\"call\"").count() == 3
+    });
+    for (query, found) in [
+        ("", 3),
+        ("?limit=2", 2),
+        ("?outcome=success", 3),
+        ("?outcome=busy", 0),
+        ("?number=91", 3),
+        ("?user=trunk:peer", 3),
+        ("?user=alice", 0),
+        ("?from=2020&to=2021", 0),
+        ("?from=2020", 3),
+        ("?number=9'%20OR%20'1'='1", 0),
+    ] {
         let answer = server.control("GET", &format!("/api/v1/cdr{query}"), "");
         assert_eq!(answer.matches("\"call\":").count(), found, "{query}: {answer}");
     }
@@ -132,9 +200,19 @@ fn records_are_found_in_the_database_and_survive_a_kill() {
     trunk.hang_up();
     server.until(|| events.lines().iter().filter(|l| l.contains("call.ended")).count() > seen);
     server.kill();
-    let in_file = lines(&std::fs::read_to_string(server.folder.join("cdr.jsonl")).expect("records"));
+    let in_file =
+        lines(&std::fs::read_to_string(server.folder.join("cdr.jsonl")).expect("records"));
     let database = rusqlite::Connection::open(server.folder.join("cdr.db")).expect("a database");
-    let in_database: Vec<String> = database.prepare("SELECT record FROM cdr ORDER BY start").and_then(|mut s| s.query_map([], |r| r.get(0))?.collect()).expect("records");
+    let in_database: Vec<String> = database
+        .prepare("SELECT record FROM cdr ORDER BY start")
+        .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+        .expect("records");
     assert_eq!(in_file.len(), 4);
-    assert_eq!(in_file, in_database.iter().map(|r| serde_json::from_str::<Value>(r).expect("JSON")).collect::<Vec<_>>());
+    assert_eq!(
+        in_file,
+        in_database
+            .iter()
+            .map(|r| serde_json::from_str::<Value>(r).expect("JSON"))
+            .collect::<Vec<_>>()
+    );
 }

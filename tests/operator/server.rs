@@ -21,7 +21,11 @@ pub struct Said {
 
 /// A folder of this test's own.
 pub fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("webtrunk-{name}-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let folder = std::env::temp_dir().join(format!(
+        "webtrunk-{name}-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
@@ -45,7 +49,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves a configuration with one trunk on loopback, whose calls get an echo at 9196; `more` is appended.
+    /// Serves a configuration with one trunk on loopback, whose calls get an echo at 9196; `more`
+    /// is appended.
     pub fn start(more: &str) -> Server {
         Server::started(more, "", "", &[], &[])
     }
@@ -57,15 +62,28 @@ impl Server {
 
     /// As [`start`](Self::start), over TLS by an authority of its own, as `localhost`.
     pub fn start_secure(more: &str) -> Server {
-        Server::started(more, "", "", &[], &[("wt.test", "localhost"), ("[sip]", "tls = \"local\"\n[sip]")])
+        Server::started(
+            more,
+            "",
+            "",
+            &[],
+            &[("wt.test", "localhost"), ("[sip]", "tls = \"local\"\n[sip]")],
+        )
     }
 
     /// As [`start`](Self::start), with a database of records beside the file.
     pub fn start_with_database() -> Server {
-        Server::started("", "", "", &[], &[("{ file = \"cdr.jsonl\" }", "{ file = \"cdr.jsonl\", sqlite = \"cdr.db\" }")])
+        Server::started(
+            "",
+            "",
+            "",
+            &[],
+            &[("{ file = \"cdr.jsonl\" }", "{ file = \"cdr.jsonl\", sqlite = \"cdr.db\" }")],
+        )
     }
 
-    /// As [`start`](Self::start), as another's far end: media of the two must not be taken for a loop.
+    /// As [`start`](Self::start), as another's far end: media of the two must not be taken for a
+    /// loop.
     pub fn start_far() -> Server {
         Server::started("", "", "", &[], &[("24000-28999", "29000-31999")])
     }
@@ -77,7 +95,8 @@ impl Server {
 
     /// As [`start`](Self::start), with records that go nowhere and more routes.
     pub fn start_with_a_full_disk(routes: &str) -> Server {
-        let mut server = Server::started("max_calls = 7\n", "", routes, &[], &[("cdr.jsonl", "/dev/full")]);
+        let mut server =
+            Server::started("max_calls = 7\n", "", routes, &[], &[("cdr.jsonl", "/dev/full")]);
         server.wanted_error = Some("WT-5001");
         server
     }
@@ -92,24 +111,46 @@ impl Server {
         Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())], &[])
     }
 
-    /// As [`start`](Self::start), with the events' webhook and more routes; SHOP in them is `shop`'s address.
+    /// As [`start`](Self::start), with the events' webhook and more routes; SHOP in them is
+    /// `shop`'s address.
     pub fn start_with(more: &str, webhook: &str, routes: &str, shop: &Shop) -> Server {
-        Server::started(more, &format!("webhook = {{ {webhook} }}\n"), &routes.replace("SHOP", &shop.at.to_string()), &[], &[])
+        Server::started(
+            more,
+            &format!("webhook = {{ {webhook} }}\n"),
+            &routes.replace("SHOP", &shop.at.to_string()),
+            &[],
+            &[],
+        )
     }
 
-    fn started(more: &str, events: &str, routes: &str, env: &[(&str, &std::ffi::OsStr)], changes: &[(&str, &str)]) -> Server {
+    fn started(
+        more: &str,
+        events: &str,
+        routes: &str,
+        env: &[(&str, &std::ffi::OsStr)],
+        changes: &[(&str, &str)],
+    ) -> Server {
         // A port that was free may be somebody's connection by the time it is bound: then others.
-        let tries = std::iter::repeat_with(|| Server::try_start(more, events, routes, env, changes)).take(5);
+        let tries =
+            std::iter::repeat_with(|| Server::try_start(more, events, routes, env, changes))
+                .take(5);
         tries.flatten().next().expect("five times a port was taken")
     }
 
     /// Nothing where a port was taken meanwhile.
-    fn try_start(more: &str, events: &str, routes: &str, env: &[(&str, &std::ffi::OsStr)], changes: &[(&str, &str)]) -> Option<Server> {
+    fn try_start(
+        more: &str,
+        events: &str,
+        routes: &str,
+        env: &[(&str, &std::ffi::OsStr)],
+        changes: &[(&str, &str)],
+    ) -> Option<Server> {
         let folder = folder("operator");
         let (web, metrics) = (free_port(), free_port());
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let trunk = socket.local_addr().expect("an address");
-        let sip = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+        let sip =
+            UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
         std::fs::create_dir_all(folder.join("dialplans")).expect("a folder");
         let config = format!(
             "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n\
@@ -119,11 +160,32 @@ impl Server {
         );
         let config = changes.iter().fold(config, |config, (from, to)| config.replace(from, to));
         std::fs::write(folder.join("webtrunk.toml"), config).expect("written");
-        std::fs::write(folder.join("dialplans/in.toml"), format!("[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{{ echo = true }}]\n{routes}")).expect("written");
+        std::fs::write(
+            folder.join("dialplans/in.toml"),
+            format!(
+                "[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{{ echo = true }}]\n{routes}"
+            ),
+        )
+        .expect("written");
         let log = std::fs::File::create(folder.join("log")).expect("a log");
-        let child = Command::new(BINARY).args(["serve", "--log", "text", "-c"]).arg(folder.join("webtrunk.toml"))
-            .envs(env.iter().copied()).stderr(log).stdout(Stdio::null()).spawn().expect("it starts");
-        let server = Server { wanted_error: None, child, folder, web, sip, metrics, trunk, socket: Arc::new(socket) };
+        let child = Command::new(BINARY)
+            .args(["serve", "--log", "text", "-c"])
+            .arg(folder.join("webtrunk.toml"))
+            .envs(env.iter().copied())
+            .stderr(log)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let server = Server {
+            wanted_error: None,
+            child,
+            folder,
+            web,
+            sip,
+            metrics,
+            trunk,
+            socket: Arc::new(socket),
+        };
         let mut taken = false;
         server.until(|| {
             taken = server.log().contains("cannot be bound");
@@ -176,18 +238,41 @@ impl Server {
     }
 
     pub fn offline_with(args: &[&str], env: &[(&str, &str)]) -> Said {
-        let done = Command::new(BINARY).args(args).envs(env.iter().copied()).env_remove("WEBTRUNK_CONTROL").stdin(Stdio::null()).output().expect("it runs");
+        let done = Command::new(BINARY)
+            .args(args)
+            .envs(env.iter().copied())
+            .env_remove("WEBTRUNK_CONTROL")
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+        Said {
+            code: done.status.code().unwrap_or(-1),
+            out: text(done.stdout),
+            err: text(done.stderr),
+        }
     }
 
-    /// Runs a command in a terminal of its own and presses keys, each once the screen shows this; the screens
-    /// before each key, and whether the terminal was left as it was.
+    /// Runs a command in a terminal of its own and presses keys, each once the screen shows this;
+    /// the screens before each key, and whether the terminal was left as it was.
     pub fn in_terminal(&self, command: &str, keys: &[(&str, char)]) -> (Vec<String>, bool) {
-        let line = format!("stty rows 30 cols 120; exec {BINARY} {command} --control '{}'", self.socket().display());
-        let mut child = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
-        let (mut out, mut input) = (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
-        let terminal = Arc::new(Mutex::new(vt100::Parser::new(const { NonZero::new(30u16).expect("rows") }, const { NonZero::new(120u16).expect("columns") }, 0)));
+        let line = format!(
+            "stty rows 30 cols 120; exec {BINARY} {command} --control '{}'",
+            self.socket().display()
+        );
+        let mut child = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script runs");
+        let (mut out, mut input) =
+            (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
+        let terminal = Arc::new(Mutex::new(vt100::Parser::new(
+            const { NonZero::new(30u16).expect("rows") },
+            const { NonZero::new(120u16).expect("columns") },
+            0,
+        )));
         let shown = terminal.clone();
         let reader = std::thread::spawn(move || {
             let mut buf = [0; 8_192];
@@ -211,11 +296,22 @@ impl Server {
 
     /// Starts a command that goes on, and collects its lines.
     pub fn follow(&self, args: &[&str]) -> Follower {
-        let mut child = Command::new(BINARY).args(args).arg("--control").arg(self.socket()).stdout(Stdio::piped()).spawn().expect("it runs");
+        let mut child = Command::new(BINARY)
+            .args(args)
+            .arg("--control")
+            .arg(self.socket())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
         let out = child.stdout.take().expect("piped");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let kept = lines.clone();
-        std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).for_each(|l| kept.lock().expect("sound").push(l)));
+        std::thread::spawn(move || {
+            BufReader::new(out)
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|l| kept.lock().expect("sound").push(l))
+        });
         Follower { child, lines }
     }
 
@@ -238,26 +334,43 @@ impl Server {
     }
 
     fn request(method: &str, path: &str, token: &str, body: &str) -> String {
-        let bearer = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+        let bearer = if token.is_empty() {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {token}\r\n")
+        };
         let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{bearer}{kind}Content-Length: {}\r\n\r\n{body}", body.len())
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{bearer}{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
 
     pub fn control(&self, method: &str, path: &str, body: &str) -> String {
-        Server::exchange(UnixStream::connect(self.socket()).expect("it listens"), &Server::request(method, path, "", body))
+        Server::exchange(
+            UnixStream::connect(self.socket()).expect("it listens"),
+            &Server::request(method, path, "", body),
+        )
     }
 
     pub fn control_with(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
-        let request = Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
+        let request =
+            Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
         Server::exchange(UnixStream::connect(self.socket()).expect("it listens"), &request)
     }
 
     pub fn http(&self, method: &str, path: &str, token: &str) -> String {
-        Server::exchange(TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"), &Server::request(method, path, token, ""))
+        Server::exchange(
+            TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"),
+            &Server::request(method, path, token, ""),
+        )
     }
 
     pub fn http_with(&self, method: &str, path: &str, token: &str, body: &str) -> String {
-        Server::exchange(TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"), &Server::request(method, path, token, body))
+        Server::exchange(
+            TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"),
+            &Server::request(method, path, token, body),
+        )
     }
 
     pub fn get(&self, path: &str) -> String {
@@ -265,13 +378,17 @@ impl Server {
     }
 
     pub fn metrics(&self) -> String {
-        Server::exchange(TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens"), &Server::request("GET", "/metrics", "", ""))
+        Server::exchange(
+            TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens"),
+            &Server::request("GET", "/metrics", "", ""),
+        )
     }
 
     /// Waits until each of these is in the metrics.
     pub fn counts(&self, series: &[&str]) {
         for wanted in series {
-            let found = self.comes_true(|| self.metrics().lines().any(|line| line.starts_with(wanted)));
+            let found =
+                self.comes_true(|| self.metrics().lines().any(|line| line.starts_with(wanted)));
             assert!(found, "{wanted} is not in\n{}", self.metrics());
         }
     }
@@ -290,7 +407,8 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
         if !std::thread::panicking() {
-            let wanted = |line: &&str| self.wanted_error.is_none_or(|wanted| !line.contains(wanted));
+            let wanted =
+                |line: &&str| self.wanted_error.is_none_or(|wanted| !line.contains(wanted));
             assert!(!log.lines().filter(wanted).any(|line| line.contains("ERROR")), "{log}");
         }
     }
@@ -325,7 +443,8 @@ impl Shop {
     pub fn open() -> Shop {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
-        let (got, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new("{}".to_owned())));
+        let (got, answer) =
+            (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new("{}".to_owned())));
         let (kept, said) = (got.clone(), answer.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -340,14 +459,21 @@ impl Shop {
         let (mut bytes, mut buf) = (Vec::new(), [0; 8_192]);
         loop {
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            let length = text.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|n| n.trim().parse::<usize>().ok());
+            let length = text
+                .lines()
+                .find_map(|l| l.strip_prefix("content-length: "))
+                .and_then(|n| n.trim().parse::<usize>().ok());
             let length = length.or(text.starts_with("GET ").then_some(0));
             if let (Some((_, body)), Some(length)) = (text.split_once("\r\n\r\n"), length)
                 && body.len() >= length
             {
                 kept.lock().expect("sound").push(text.clone());
                 let answer = said.lock().expect("sound").clone();
-                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}",
+                    answer.len()
+                );
                 bytes.clear();
                 continue;
             }
@@ -383,7 +509,13 @@ impl Trunk {
     pub fn new(server: &Server) -> Trunk {
         server.socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
         let sip = SocketAddr::from(([127, 0, 0, 1], server.sip));
-        Trunk { socket: server.socket.clone(), sip, own: server.trunk, call: String::new(), to: String::new() }
+        Trunk {
+            socket: server.socket.clone(),
+            sip,
+            own: server.trunk,
+            call: String::new(),
+            to: String::new(),
+        }
     }
 
     fn send(&self, text: &str) {
@@ -394,7 +526,8 @@ impl Trunk {
     pub fn expect(&self, start: &str) -> String {
         let mut buf = [0; 65_536];
         loop {
-            let n = self.socket.recv(&mut buf).unwrap_or_else(|e| panic!("{start} never came: {e}"));
+            let n =
+                self.socket.recv(&mut buf).unwrap_or_else(|e| panic!("{start} never came: {e}"));
             let text = String::from_utf8_lossy(&buf[..n]).into_owned();
             if text.starts_with("BYE") {
                 self.send(&reply(&text));
@@ -411,7 +544,11 @@ impl Trunk {
         format!(
             "{method} sip:{number}@{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};branch={branch}\r\nMax-Forwards: 70\r\nFrom: <sip:+4930@{1}>;tag=f\r\nTo: <sip:{number}@{0}>{2}\r\n\
              Call-ID: {3}\r\nCSeq: {cseq} {method}\r\nContact: <sip:peer@{1}>\r\n{kind}Content-Length: {4}\r\n\r\n{body}",
-            self.sip, self.own, self.to, self.call, body.len()
+            self.sip,
+            self.own,
+            self.to,
+            self.call,
+            body.len()
         )
     }
 
@@ -423,9 +560,17 @@ impl Trunk {
         self.send(&self.request("INVITE", number, 1, SDP));
         loop {
             let response = self.expect("SIP/2.0 ");
-            let status: u16 = response.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-            if status >= 200 && response.contains(&format!("Call-ID: {}\r\n", self.call)) && response.contains(" INVITE") {
-                self.to = response.lines().find_map(|l| l.strip_prefix("To: ")?.split_once(";tag=")).map(|(_, tag)| format!(";tag={tag}")).unwrap_or_default();
+            let status: u16 =
+                response.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+            if status >= 200
+                && response.contains(&format!("Call-ID: {}\r\n", self.call))
+                && response.contains(" INVITE")
+            {
+                self.to = response
+                    .lines()
+                    .find_map(|l| l.strip_prefix("To: ")?.split_once(";tag="))
+                    .map(|(_, tag)| format!(";tag={tag}"))
+                    .unwrap_or_default();
                 let ack = self.request("ACK", number, 1, "");
                 // For a refusal the ACK belongs to the INVITE's own transaction.
                 self.send(&if status < 300 { ack } else { ack.replacen("ACK1", "INVITE1", 1) });
@@ -443,13 +588,18 @@ impl Trunk {
         self.expect("SIP/2.0 200");
     }
 
-    /// Takes the next call from a thread of its own, says nothing in it, and lets the other side end it.
+    /// Takes the next call from a thread of its own, says nothing in it, and lets the other side
+    /// end it.
     pub fn take_silently(self) -> std::thread::JoinHandle<()> {
         std::thread::spawn(move || {
             let invite = self.expect("INVITE");
             let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
             let head = reply(&invite).replace(to, &format!("{to};tag=silent"));
-            let body = format!("Contact: <sip:peer@{}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}", self.own, SDP.len());
+            let body = format!(
+                "Contact: <sip:peer@{}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}",
+                self.own,
+                SDP.len()
+            );
             self.send(&head.replace("Content-Length: 0\r\n\r\n", &body));
             self.expect("BYE");
         })
@@ -475,6 +625,10 @@ impl Trunk {
 /// 200 to a request.
 fn reply(request: &str) -> String {
     let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
-    let lines: String = request.lines().filter(|l| kept.iter().any(|k| l.starts_with(k))).map(|l| format!("{l}\r\n")).collect();
+    let lines: String = request
+        .lines()
+        .filter(|l| kept.iter().any(|k| l.starts_with(k)))
+        .map(|l| format!("{l}\r\n"))
+        .collect();
     format!("SIP/2.0 200 OK\r\n{lines}Content-Length: 0\r\n\r\n")
 }

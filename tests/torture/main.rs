@@ -1,5 +1,5 @@
-//! Torture messages after RFC 4475 and RFC 5118: every case of both, written from their text, each with
-//! the verdict we reach and why. After each one the gateway must still answer an OPTIONS.
+//! Torture messages after RFC 4475 and RFC 5118: every case of both, written from their text, each
+//! with the verdict we reach and why. After each one the gateway must still answer an OPTIONS.
 
 mod rfc4475;
 mod rfc5118;
@@ -50,7 +50,15 @@ fn check(cases: Vec<Case>, expected: usize) {
                   [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
     let plan = "[[route]]\nname = \"all\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
     let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-    let identity = Identity { fingerprint: "AB".into(), udp_port: 5060, tcp_port: 5060, tls_port: 5061, web_secure: false, workers: 1, unix: 1_700_000_000 };
+    let identity = Identity {
+        fingerprint: "AB".into(),
+        udp_port: 5060,
+        tcp_port: 5060,
+        tls_port: 5061,
+        web_secure: false,
+        workers: 1,
+        unix: 1_700_000_000,
+    };
     let now = Instant::now();
     let mut gateway = Gateway::new(now, Arc::new(config), identity, [1; 32]);
     let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
@@ -62,7 +70,11 @@ fn check(cases: Vec<Case>, expected: usize) {
         }
         let mut out = Vec::new();
         if let Ok(message) = Message::parse(bytes, Framing::Datagram) {
-            gateway.handle(now, Input::Received { hop: Hop::Udp(remote), remote, message }, &mut out);
+            gateway.handle(
+                now,
+                Input::Received { hop: Hop::Udp(remote), remote, message },
+                &mut out,
+            );
         }
         let options = format!(
             "OPTIONS sip:wt.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK-o{n}\r\nMax-Forwards: 70\r\nFrom: <sip:a@b>;tag=1\r\n\
@@ -71,7 +83,8 @@ fn check(cases: Vec<Case>, expected: usize) {
         let message = Message::parse(options.into_bytes(), Framing::Datagram).expect("sound");
         out.clear();
         gateway.handle(now, Input::Received { hop: Hop::Udp(remote), remote, message }, &mut out);
-        let answered = out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 200")));
+        let answered =
+            out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 200")));
         assert!(answered, "after {name} OPTIONS is not answered");
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

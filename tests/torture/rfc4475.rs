@@ -70,67 +70,294 @@ fn valid() -> Vec<Case> {
 }
 
 fn response(line: &str) -> Vec<u8> {
-    crlf(&format!("{line}\nVia: SIP/2.0/UDP 192.0.2.198;branch=z9hG4bK1324923\nCall-ID: unreason.1234ksdfak3j2erwedfsASdf\nCSeq: 35 INVITE\n\
-        From: sip:user@example.com;tag=11141343\nTo: sip:user@example.edu;tag=2229\nContent-Length: 0\nContact: <sip:user@host198.example.com>\n\n"))
+    crlf(&format!(
+        "{line}\nVia: SIP/2.0/UDP 192.0.2.198;branch=z9hG4bK1324923\nCall-ID: unreason.1234ksdfak3j2erwedfsASdf\nCSeq: 35 INVITE\n\
+        From: sip:user@example.com;tag=11141343\nTo: sip:user@example.edu;tag=2229\nContent-Length: 0\nContact: <sip:user@host198.example.com>\n\n"
+    ))
 }
 
 fn invalid() -> Vec<Case> {
     let change = |from: &'static str, to: &'static str| invite(move |t| t.replace(from, to));
     vec![
-        Case("3.1.2.1 badinv01", change("Contact: <sip:caller@host5.example.org>", "Contact: \"Joe\" <sip:joe@example.org>;;;;"), Refused(400), "empty parameters"),
-        Case("3.1.2.2 clerr", change("Content-Length: 0", "Content-Length: 9999"), Refused(400), "Content-Length beyond the datagram"),
-        Case("3.1.2.3 ncl", change("Content-Length: 0", "Content-Length: -999"), Refused(400), "negative Content-Length"),
-        Case("3.1.2.4 scalar02", change("CSeq: 8 INVITE", "CSeq: 36893488147419103232 INVITE"), Refused(400), "CSeq beyond 2^31"),
-        Case("3.1.2.5 scalarlg", response("SIP/2.0 503 Service Unavailable").split(|b| *b == b'\n').flat_map(|l| {
-            let l = if l.starts_with(b"CSeq") { b"CSeq: 9292394834772304023312 OPTIONS\r".to_vec() } else { l.to_vec() };
-            [l, b"\n".to_vec()].concat()
-        }).collect(), Dropped, "a response with a CSeq beyond 2^31 matches nothing"),
-        Case("3.1.2.6 quotbal", change("To: <sip:user@example.com>", "To: \"Mr. J. User <sip:j.user@example.com>"), Refused(400), "a quote that does not end"),
-        Case("3.1.2.7 ltgtruri", change("INVITE sip:user@example.com SIP", "INVITE <sip:user@example.com> SIP"), Refused(400), "angle brackets round the Request-URI"),
-        Case("3.1.2.8 lwsruri", change("INVITE sip:user@example.com SIP", "INVITE sip:user@example.com; lr SIP"), Refused(400), "white space within the Request-URI"),
-        Case("3.1.2.9 lwsstart", change("INVITE sip:user@example.com SIP", "INVITE  sip:user@example.com  SIP"), Refused(400), "two spaces in the start line"),
-        Case("3.1.2.10 trws", change("SIP/2.0\nTo", "SIP/2.0 \nTo"), Refused(400), "white space after the version"),
-        Case("3.1.2.11 escruri", change("INVITE sip:user@example.com SIP", "INVITE sip:user@example.com?Route=%3Csip:sip.example.com%3E SIP"), Sound, "escaped headers in a Request-URI: the RFC lets an element be liberal; we read them and never use them"),
-        Case("3.1.2.12 baddate", change("Max-Forwards: 70", "Max-Forwards: 70\nDate: Fri, 01 Jan 2010 16:00:00 EST"), Refused(400), "a Date that is not GMT"),
-        Case("3.1.2.13 regbadct", crlf("REGISTER sip:example.com SIP/2.0\nTo: sip:user@example.com\nFrom: sip:user@example.com;tag=998332\nMax-Forwards: 70\nCall-ID: regbadct.k345asrl3fdbv@10.0.0.1\n\
-            CSeq: 1 REGISTER\nVia: SIP/2.0/UDP 135.180.130.133:5060;branch=z9hG4bKkdjuw\nContact: sip:user@example.com?Route=%3Csip:sip.example.com%3E\nl: 0\n\n"),
-            Refused(400), "a Contact with ? and no angle brackets"),
-        Case("3.1.2.14 badaspec", change("To: <sip:user@example.com>", "To: \"Watson, Thomas\" < sip:t.watson@example.org >"), Refused(400), "spaces within the brackets"),
-        Case("3.1.2.15 baddn", change("From: <sip:caller@example.org>", "From: Bell, Alexander <sip:a.g.bell@example.com>"), Refused(400), "a comma in an unquoted display name"),
-        Case("3.1.2.16 badvers", change("SIP/2.0\nTo", "SIP/7.0\nTo"), Refused(505), "a version we do not speak"),
-        Case("3.1.2.17 mismatch01", change("CSeq: 8 INVITE", "CSeq: 8 OPTIONS"), Refused(400), "CSeq names another method"),
-        Case("3.1.2.18 mismatch02", change("INVITE sip", "NEWMETHOD sip"), Refused(400), "CSeq names another method, unknown method"),
-        Case("3.1.2.19 bigcode", response("SIP/2.0 4294967301 better not break the receiver"), Dropped, "a status code beyond 699"),
+        Case(
+            "3.1.2.1 badinv01",
+            change(
+                "Contact: <sip:caller@host5.example.org>",
+                "Contact: \"Joe\" <sip:joe@example.org>;;;;",
+            ),
+            Refused(400),
+            "empty parameters",
+        ),
+        Case(
+            "3.1.2.2 clerr",
+            change("Content-Length: 0", "Content-Length: 9999"),
+            Refused(400),
+            "Content-Length beyond the datagram",
+        ),
+        Case(
+            "3.1.2.3 ncl",
+            change("Content-Length: 0", "Content-Length: -999"),
+            Refused(400),
+            "negative Content-Length",
+        ),
+        Case(
+            "3.1.2.4 scalar02",
+            change("CSeq: 8 INVITE", "CSeq: 36893488147419103232 INVITE"),
+            Refused(400),
+            "CSeq beyond 2^31",
+        ),
+        Case(
+            "3.1.2.5 scalarlg",
+            response("SIP/2.0 503 Service Unavailable")
+                .split(|b| *b == b'\n')
+                .flat_map(|l| {
+                    let l = if l.starts_with(b"CSeq") {
+                        b"CSeq: 9292394834772304023312 OPTIONS\r".to_vec()
+                    } else {
+                        l.to_vec()
+                    };
+                    [l, b"\n".to_vec()].concat()
+                })
+                .collect(),
+            Dropped,
+            "a response with a CSeq beyond 2^31 matches nothing",
+        ),
+        Case(
+            "3.1.2.6 quotbal",
+            change("To: <sip:user@example.com>", "To: \"Mr. J. User <sip:j.user@example.com>"),
+            Refused(400),
+            "a quote that does not end",
+        ),
+        Case(
+            "3.1.2.7 ltgtruri",
+            change("INVITE sip:user@example.com SIP", "INVITE <sip:user@example.com> SIP"),
+            Refused(400),
+            "angle brackets round the Request-URI",
+        ),
+        Case(
+            "3.1.2.8 lwsruri",
+            change("INVITE sip:user@example.com SIP", "INVITE sip:user@example.com; lr SIP"),
+            Refused(400),
+            "white space within the Request-URI",
+        ),
+        Case(
+            "3.1.2.9 lwsstart",
+            change("INVITE sip:user@example.com SIP", "INVITE  sip:user@example.com  SIP"),
+            Refused(400),
+            "two spaces in the start line",
+        ),
+        Case(
+            "3.1.2.10 trws",
+            change("SIP/2.0\nTo", "SIP/2.0 \nTo"),
+            Refused(400),
+            "white space after the version",
+        ),
+        Case(
+            "3.1.2.11 escruri",
+            change(
+                "INVITE sip:user@example.com SIP",
+                "INVITE sip:user@example.com?Route=%3Csip:sip.example.com%3E SIP",
+            ),
+            Sound,
+            "escaped headers in a Request-URI: the RFC lets an element be liberal; we read them and never use them",
+        ),
+        Case(
+            "3.1.2.12 baddate",
+            change("Max-Forwards: 70", "Max-Forwards: 70\nDate: Fri, 01 Jan 2010 16:00:00 EST"),
+            Refused(400),
+            "a Date that is not GMT",
+        ),
+        Case(
+            "3.1.2.13 regbadct",
+            crlf(
+                "REGISTER sip:example.com SIP/2.0\nTo: sip:user@example.com\nFrom: sip:user@example.com;tag=998332\nMax-Forwards: 70\nCall-ID: regbadct.k345asrl3fdbv@10.0.0.1\n\
+            CSeq: 1 REGISTER\nVia: SIP/2.0/UDP 135.180.130.133:5060;branch=z9hG4bKkdjuw\nContact: sip:user@example.com?Route=%3Csip:sip.example.com%3E\nl: 0\n\n",
+            ),
+            Refused(400),
+            "a Contact with ? and no angle brackets",
+        ),
+        Case(
+            "3.1.2.14 badaspec",
+            change(
+                "To: <sip:user@example.com>",
+                "To: \"Watson, Thomas\" < sip:t.watson@example.org >",
+            ),
+            Refused(400),
+            "spaces within the brackets",
+        ),
+        Case(
+            "3.1.2.15 baddn",
+            change(
+                "From: <sip:caller@example.org>",
+                "From: Bell, Alexander <sip:a.g.bell@example.com>",
+            ),
+            Refused(400),
+            "a comma in an unquoted display name",
+        ),
+        Case(
+            "3.1.2.16 badvers",
+            change("SIP/2.0\nTo", "SIP/7.0\nTo"),
+            Refused(505),
+            "a version we do not speak",
+        ),
+        Case(
+            "3.1.2.17 mismatch01",
+            change("CSeq: 8 INVITE", "CSeq: 8 OPTIONS"),
+            Refused(400),
+            "CSeq names another method",
+        ),
+        Case(
+            "3.1.2.18 mismatch02",
+            change("INVITE sip", "NEWMETHOD sip"),
+            Refused(400),
+            "CSeq names another method, unknown method",
+        ),
+        Case(
+            "3.1.2.19 bigcode",
+            response("SIP/2.0 4294967301 better not break the receiver"),
+            Dropped,
+            "a status code beyond 699",
+        ),
     ]
 }
 
 fn beyond_syntax() -> Vec<Case> {
     let change = |from: &'static str, to: &'static str| invite(move |t| t.replace(from, to));
     let register = |contact: &str| {
-        crlf(&format!("REGISTER sip:example.com SIP/2.0\nVia: SIP/2.0/UDP saturn.example.com:5060;branch=z9hG4bKkdjuw\nMax-Forwards: 70\nFrom: sip:watson@example.com;tag=DkfVgjkrtMwaerKKpe\n\
-            To: sip:watson@example.com\nCall-ID: cparam.70710@saturn.example.com\nCSeq: 2 REGISTER\nContact: {contact}\nl: 0\n\n"))
+        crlf(&format!(
+            "REGISTER sip:example.com SIP/2.0\nVia: SIP/2.0/UDP saturn.example.com:5060;branch=z9hG4bKkdjuw\nMax-Forwards: 70\nFrom: sip:watson@example.com;tag=DkfVgjkrtMwaerKKpe\n\
+            To: sip:watson@example.com\nCall-ID: cparam.70710@saturn.example.com\nCSeq: 2 REGISTER\nContact: {contact}\nl: 0\n\n"
+        ))
     };
     vec![
-        Case("3.2.1 badbranch", change("branch=z9hG4bKkdjuw", "branch=z9hG4bK"), Sound, "the cookie alone: matched by the rules of RFC 2543"),
-        Case("3.3.1 insuf", crlf("INVITE sip:user@example.com SIP/2.0\nCSeq: 193942 INVITE\nVia: SIP/2.0/UDP 192.0.2.95;branch=z9hG4bKkdj.insuf\nContent-Type: application/sdp\nl: 0\n\n"), Refused(400), "no From, To, Call-ID"),
-        Case("3.3.2 unkscm", change("INVITE sip:user@example.com SIP", "INVITE nobodyKnowsThisScheme:totallyopaquecontent SIP"), Sound, "an unknown scheme is 416, not 400: routing refuses it"),
-        Case("3.3.3 novelsc", change("INVITE sip:user@example.com SIP", "INVITE soap.beep://192.0.2.103:3002 SIP"), Sound, "a known scheme that is not SIP: 416 by routing"),
-        Case("3.3.4 unksm2", change("To: <sip:user@example.com>", "To: isbn:2983792873"), Sound, "unknown schemes in To and From are legal"),
-        Case("3.3.5 bext01", change("Max-Forwards: 70", "Max-Forwards: 70\nRequire: nothingSupportsThis, nothingSupportsThisEither\nProxy-Require: noProxiesSupportThis"), Sound, "420 by the transaction user"),
-        Case("3.3.6 invut", change("Content-Length: 0", "Content-Type: application/unknownformat\nContent-Length: 0"), Sound, "415 by the call, where there is a body"),
-        Case("3.3.7 regaut01", change("Max-Forwards: 70", "Max-Forwards: 70\nAuthorization: NoOneKnowsThisScheme opaque-data=here"), Sound, "an unknown scheme counts as no credentials"),
-        Case("3.3.8 multi01", change("CSeq: 8 INVITE", "CSeq: 8 INVITE\nCSeq: 59 INVITE\nTo: sip:other@example.com"), Refused(400), "two CSeqs, two Tos"),
-        Case("3.3.9 mcl01", change("Content-Length: 0", "Content-Length: 13\nContent-Length: 5"), Refused(400), "two lengths that disagree"),
-        Case("3.3.10 bcast", response("SIP/2.0 200 OK").split(|b| *b == b'\n').flat_map(|l| {
-            let l = if l.starts_with(b"Via") { b"Via: SIP/2.0/UDP 255.255.255.255;branch=z9hG4bK1saber23\r".to_vec() } else { l.to_vec() };
-            [l, b"\n".to_vec()].concat()
-        }).collect(), Sound, "a broadcast Via: we match responses by branch and never send to a Via's host"),
-        Case("3.3.11 zeromf", change("Max-Forwards: 70", "Max-Forwards: 0"), Sound, "483 by routing"),
-        Case("3.3.12 cparam01", register("sip:+19725552222@gw1.example.net;unknownparam"), Sound, "an unknown parameter is the header's"),
-        Case("3.3.13 cparam02", register("<sip:+19725552222@gw1.example.net;unknownparam>"), Sound, "an unknown parameter is the URI's"),
-        Case("3.3.14 regescrt", register("<sip:user@example.com?Route=%3Csip:sip.example.com%3E>"), Sound, "escaped headers in a Contact: kept, never used"),
-        Case("3.3.15 sdp01", change("Max-Forwards: 70", "Max-Forwards: 70\nAccept: text/nobodyKnowsThis"), Sound, "406 is for those who must; our responses carry what was offered"),
-        Case("3.4.1 inv2543", crlf("INVITE sip:UserB@example.com SIP/2.0\nVia: SIP/2.0/UDP iftgw.example.com\nFrom: <sip:+13035551111@ift.client.example.net;user=phone>\nRecord-Route: <sip:UserB@example.com;maddr=ss1.example.com>\n\
-            To: sip:+16505552222@ss1.example.net;user=phone\nCall-ID: inv2543.1717@ift.client.example.com\nCSeq: 56 INVITE\nContent-Type: application/sdp\n\nv=0\n"), Sound, "an RFC 2543 request: no branch, no Max-Forwards, no tag"),
+        Case(
+            "3.2.1 badbranch",
+            change("branch=z9hG4bKkdjuw", "branch=z9hG4bK"),
+            Sound,
+            "the cookie alone: matched by the rules of RFC 2543",
+        ),
+        Case(
+            "3.3.1 insuf",
+            crlf(
+                "INVITE sip:user@example.com SIP/2.0\nCSeq: 193942 INVITE\nVia: SIP/2.0/UDP 192.0.2.95;branch=z9hG4bKkdj.insuf\nContent-Type: application/sdp\nl: 0\n\n",
+            ),
+            Refused(400),
+            "no From, To, Call-ID",
+        ),
+        Case(
+            "3.3.2 unkscm",
+            change(
+                "INVITE sip:user@example.com SIP",
+                "INVITE nobodyKnowsThisScheme:totallyopaquecontent SIP",
+            ),
+            Sound,
+            "an unknown scheme is 416, not 400: routing refuses it",
+        ),
+        Case(
+            "3.3.3 novelsc",
+            change("INVITE sip:user@example.com SIP", "INVITE soap.beep://192.0.2.103:3002 SIP"),
+            Sound,
+            "a known scheme that is not SIP: 416 by routing",
+        ),
+        Case(
+            "3.3.4 unksm2",
+            change("To: <sip:user@example.com>", "To: isbn:2983792873"),
+            Sound,
+            "unknown schemes in To and From are legal",
+        ),
+        Case(
+            "3.3.5 bext01",
+            change(
+                "Max-Forwards: 70",
+                "Max-Forwards: 70\nRequire: nothingSupportsThis, nothingSupportsThisEither\nProxy-Require: noProxiesSupportThis",
+            ),
+            Sound,
+            "420 by the transaction user",
+        ),
+        Case(
+            "3.3.6 invut",
+            change(
+                "Content-Length: 0",
+                "Content-Type: application/unknownformat\nContent-Length: 0",
+            ),
+            Sound,
+            "415 by the call, where there is a body",
+        ),
+        Case(
+            "3.3.7 regaut01",
+            change(
+                "Max-Forwards: 70",
+                "Max-Forwards: 70\nAuthorization: NoOneKnowsThisScheme opaque-data=here",
+            ),
+            Sound,
+            "an unknown scheme counts as no credentials",
+        ),
+        Case(
+            "3.3.8 multi01",
+            change("CSeq: 8 INVITE", "CSeq: 8 INVITE\nCSeq: 59 INVITE\nTo: sip:other@example.com"),
+            Refused(400),
+            "two CSeqs, two Tos",
+        ),
+        Case(
+            "3.3.9 mcl01",
+            change("Content-Length: 0", "Content-Length: 13\nContent-Length: 5"),
+            Refused(400),
+            "two lengths that disagree",
+        ),
+        Case(
+            "3.3.10 bcast",
+            response("SIP/2.0 200 OK")
+                .split(|b| *b == b'\n')
+                .flat_map(|l| {
+                    let l = if l.starts_with(b"Via") {
+                        b"Via: SIP/2.0/UDP 255.255.255.255;branch=z9hG4bK1saber23\r".to_vec()
+                    } else {
+                        l.to_vec()
+                    };
+                    [l, b"\n".to_vec()].concat()
+                })
+                .collect(),
+            Sound,
+            "a broadcast Via: we match responses by branch and never send to a Via's host",
+        ),
+        Case(
+            "3.3.11 zeromf",
+            change("Max-Forwards: 70", "Max-Forwards: 0"),
+            Sound,
+            "483 by routing",
+        ),
+        Case(
+            "3.3.12 cparam01",
+            register("sip:+19725552222@gw1.example.net;unknownparam"),
+            Sound,
+            "an unknown parameter is the header's",
+        ),
+        Case(
+            "3.3.13 cparam02",
+            register("<sip:+19725552222@gw1.example.net;unknownparam>"),
+            Sound,
+            "an unknown parameter is the URI's",
+        ),
+        Case(
+            "3.3.14 regescrt",
+            register("<sip:user@example.com?Route=%3Csip:sip.example.com%3E>"),
+            Sound,
+            "escaped headers in a Contact: kept, never used",
+        ),
+        Case(
+            "3.3.15 sdp01",
+            change("Max-Forwards: 70", "Max-Forwards: 70\nAccept: text/nobodyKnowsThis"),
+            Sound,
+            "406 is for those who must; our responses carry what was offered",
+        ),
+        Case(
+            "3.4.1 inv2543",
+            crlf(
+                "INVITE sip:UserB@example.com SIP/2.0\nVia: SIP/2.0/UDP iftgw.example.com\nFrom: <sip:+13035551111@ift.client.example.net;user=phone>\nRecord-Route: <sip:UserB@example.com;maddr=ss1.example.com>\n\
+            To: sip:+16505552222@ss1.example.net;user=phone\nCall-ID: inv2543.1717@ift.client.example.com\nCSeq: 56 INVITE\nContent-Type: application/sdp\n\nv=0\n",
+            ),
+            Sound,
+            "an RFC 2543 request: no branch, no Max-Forwards, no tag",
+        ),
     ]
 }

@@ -1,4 +1,5 @@
-//! Faults, seeded one at a time, and the one sentence that names each: what is wrong and on whose side.
+//! Faults, seeded one at a time, and the one sentence that names each: what is wrong and on whose
+//! side.
 //!
 //! `interop/VERDICTS.md` is the table of them, written by this test (`WEBTRUNK_BLESS=1`).
 
@@ -33,7 +34,8 @@ const fn secs(n: u64) -> Duration {
 /// The verdict on the newest call, from the flight recorder as the API reads it.
 fn said(lab: &Lab) -> Verdict {
     let flight = lab.gateway.recorder.find("last").expect("it is recorded");
-    let cdr = flight.cdr.as_ref().unwrap_or_else(|| panic!("the call has not ended\n{}", lab.picture()));
+    let cdr =
+        flight.cdr.as_ref().unwrap_or_else(|| panic!("the call has not ended\n{}", lab.picture()));
     cdr.verdict.clone().expect("every call that has ended is judged")
 }
 
@@ -48,7 +50,8 @@ fn call(behaviour: Behaviour) -> Verdict {
 }
 
 fn from_outside(public_ip: &str) -> Verdict {
-    let lab = Lab::changed(&[("public_ip = \"127.0.0.1\"", &format!("public_ip = \"{public_ip}\""))], "");
+    let lab =
+        Lab::changed(&[("public_ip = \"127.0.0.1\"", &format!("public_ip = \"{public_ip}\""))], "");
     let far = Peer::Browser("alice", 100);
     let mut world = World::new(lab, far, Behaviour { checks: false, ..Behaviour::default() });
     world.lab.log_in(far, "secret-a", "uuid-far");
@@ -67,7 +70,8 @@ fn refused_by_trunk(status: u16) -> Verdict {
     said(&lab)
 }
 
-const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\", algorithm=MD5\r\n";
+const CHALLENGE: &str =
+    "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\", algorithm=MD5\r\n";
 
 fn digest(then: u16) -> Verdict {
     let mut lab = Lab::with_phones();
@@ -81,14 +85,16 @@ fn digest(then: u16) -> Verdict {
 }
 
 fn trunk_down() -> Verdict {
-    let mut lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nprobe = \"5s\"")], "");
+    let mut lab =
+        Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nprobe = \"5s\"")], "");
     lab.advance(secs(200));
     lab.invite(ALICE, "+12065550123", OFFER);
     said(&lab)
 }
 
 fn dns() -> Verdict {
-    let mut lab = Lab::changed(&[("uri = \"sip:127.0.0.10\"", "uri = \"sip:no-such-carrier.example\"")], "");
+    let mut lab =
+        Lab::changed(&[("uri = \"sip:127.0.0.10\"", "uri = \"sip:no-such-carrier.example\"")], "");
     lab.zone = Some(|_| Err("no such name (NXDOMAIN)".to_owned()));
     lab.invite(ALICE, "+12065550123", OFFER);
     said(&lab)
@@ -99,7 +105,8 @@ fn certificate() -> Verdict {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+32065550123", OFFER);
     let hop = Hop::Tcp("127.0.0.12:5060".parse().expect("an address"));
-    let why = "TLS with 127.0.0.12:5061 failed: invalid peer certificate: certificate expired".to_owned();
+    let why =
+        "TLS with 127.0.0.12:5061 failed: invalid peer certificate: certificate expired".to_owned();
     lab.handle(Input::Unreachable { hop, code: Code::CERTIFICATE, why });
     said(&lab)
 }
@@ -121,7 +128,10 @@ fn lost_flow() -> Verdict {
 }
 
 fn dead_flow() -> Verdict {
-    let mut lab = Lab::changed(&[], "[[route]]\nname = \"Only Bob\"\nmatch = \"777\"\ndo = [{ ring = [\"user:bob\"], timeout = \"60s\" }]\n");
+    let mut lab = Lab::changed(
+        &[],
+        "[[route]]\nname = \"Only Bob\"\nmatch = \"777\"\ndo = [{ ring = [\"user:bob\"], timeout = \"60s\" }]\n",
+    );
     lab.invite(ALICE, "777", OFFER);
     lab.take(BOB, "INVITE");
     lab.advance(secs(70));
@@ -151,7 +161,14 @@ fn session_timer() -> Verdict {
     world.lab.invite(ALICE, "+12065550123", &world::offer());
     world.pump();
     let invite = world.lab.take(T1, "INVITE");
-    world.lab.reply_with(T1, &invite, 200, TRUNK_SDP, "peer", "Session-Expires: 90;refresher=uas\r\nRequire: timer\r\n");
+    world.lab.reply_with(
+        T1,
+        &invite,
+        200,
+        TRUNK_SDP,
+        "peer",
+        "Session-Expires: 90;refresher=uas\r\nRequire: timer\r\n",
+    );
     world.pump();
     let ok = world.lab.take(ALICE, "200");
     world.learn(&ok);
@@ -177,11 +194,17 @@ fn gone_on_hold() -> Verdict {
     let mut world = World::usual(Behaviour::default());
     let (ok, _) = world.talk();
     world.pass(secs(5));
-    let hold = world::offer().replace("a=sendrecv", "a=sendonly").replacen(" 2 IN IP4", " 3 IN IP4", 1);
+    let hold =
+        world::offer().replace("a=sendrecv", "a=sendonly").replacen(" 2 IN IP4", " 3 IN IP4", 1);
     let text = world.lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &hold);
     world.lab.says(ALICE, &text);
     world.pump();
-    world.behaviour = Behaviour { checks: false, browser: Audio::Nothing, trunk: Audio::Nothing, ..world.behaviour };
+    world.behaviour = Behaviour {
+        checks: false,
+        browser: Audio::Nothing,
+        trunk: Audio::Nothing,
+        ..world.behaviour
+    };
     world.pass(secs(60));
     said(&world.lab)
 }
@@ -190,7 +213,8 @@ fn media_stopped() -> Verdict {
     let mut world = World::usual(Behaviour::default());
     world.talk();
     world.pass(secs(5));
-    world.behaviour = Behaviour { browser: Audio::Nothing, trunk: Audio::Nothing, ..world.behaviour };
+    world.behaviour =
+        Behaviour { browser: Audio::Nothing, trunk: Audio::Nothing, ..world.behaviour };
     world.pass(secs(60));
     said(&world.lab)
 }
@@ -201,7 +225,10 @@ fn digits() -> Verdict {
     let (ok, _) = world.talk();
     world.pass(secs(5));
     let info = "Content-Type: application/dtmf-relay\r\n";
-    let text = world.lab.in_dialog_with(ALICE, &ok, "INFO", 80, info, "Signal=5\r\nDuration=160\r\n").replacen("Content-Type: application/sdp\r\n", "", 1);
+    let text = world
+        .lab
+        .in_dialog_with(ALICE, &ok, "INFO", 80, info, "Signal=5\r\nDuration=160\r\n")
+        .replacen("Content-Type: application/sdp\r\n", "", 1);
     world.lab.says(ALICE, &text);
     world.pump();
     world.pass(secs(1));
@@ -218,7 +245,12 @@ fn private_trunk() -> Verdict {
     world.lab.invite(ALICE, "+12065550123", &world::offer());
     world.pump();
     let invite = world.lab.take(T1, "INVITE");
-    world.lab.reply(T1, &invite, 200, &TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 10.1.4.2"));
+    world.lab.reply(
+        T1,
+        &invite,
+        200,
+        &TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 10.1.4.2"),
+    );
     world.pump();
     said(&world.lab)
 }
@@ -228,7 +260,11 @@ fn kicked() -> Verdict {
     world.talk();
     world.pass(secs(5));
     let call = world.lab.gateway.recorder.find("last").expect("it is there").call;
-    let command = webtrunk::gateway::operate::Command::Kick { call, status: 480, why: "ended by an operator".into() };
+    let command = webtrunk::gateway::operate::Command::Kick {
+        call,
+        status: 480,
+        why: "ended by an operator".into(),
+    };
     world.lab.handle(Input::Operate(command));
     world.pump();
     said(&world.lab)
@@ -245,40 +281,200 @@ fn cancelled() -> Verdict {
 }
 
 const FAULTS: &[Fault] = &[
-    Fault { name: "nothing is wrong", expected: Code::FINE, side: Side::Nobody, run: || call(Behaviour::default()) },
-    Fault { name: "public_ip is private, the browser outside", expected: Code::PRIVATE_PUBLIC_IP, side: Side::Gateway, run: || from_outside("127.0.0.1") },
-    Fault { name: "the browser's UDP is blocked", expected: Code::UDP_BLOCKED, side: Side::Network, run: || from_outside("203.0.113.7") },
-    Fault { name: "another certificate than the SDP's", expected: Code::FINGERPRINT, side: Side::Caller, run: || call(Behaviour { honest_certificate: false, ..Behaviour::default() }) },
-    Fault { name: "the browser never starts DTLS", expected: Code::DTLS, side: Side::Caller, run: || call(Behaviour { dtls: false, ..Behaviour::default() }) },
-    Fault { name: "the trunk sends a payload type it did not agree to", expected: Code::PAYLOAD_TYPE, side: Side::Callee, run: || call(Behaviour { trunk: Audio::WrongPayload, ..Behaviour::default() }) },
-    Fault { name: "the browser does", expected: Code::PAYLOAD_TYPE, side: Side::Caller, run: || call(Behaviour { browser: Audio::WrongPayload, ..Behaviour::default() }) },
-    Fault { name: "one-way: the trunk sends nothing", expected: Code::TRUNK_SILENT, side: Side::Callee, run: || call(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }) },
-    Fault { name: "one-way: the browser sends nothing", expected: Code::BROWSER_SILENT, side: Side::Caller, run: || call(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }) },
-    Fault { name: "the microphone is muted", expected: Code::MUTED, side: Side::Caller, run: || call(Behaviour { browser: Audio::Muted, ..Behaviour::default() }) },
-    Fault { name: "the trunk sends from elsewhere", expected: Code::OTHER_SOURCE, side: Side::Callee, run: || call(Behaviour { trunk: Audio::Elsewhere, ..Behaviour::default() }) },
-    Fault { name: "the trunk answers with a private address", expected: Code::PRIVATE_MEDIA, side: Side::Callee, run: private_trunk },
-    Fault { name: "the trunk refuses every codec (488)", expected: Code::NO_CODEC, side: Side::Callee, run: || refused_by_trunk(488) },
-    Fault { name: "the trunk is down", expected: Code::TRUNK_DOWN, side: Side::Network, run: trunk_down },
-    Fault { name: "the trunk does not respond", expected: Code::UNREACHABLE, side: Side::Network, run: unreachable },
-    Fault { name: "digest refused: 407 again", expected: Code::CREDENTIALS, side: Side::Gateway, run: || digest(407) },
-    Fault { name: "digest refused: 403 after it", expected: Code::CREDENTIALS, side: Side::Gateway, run: || digest(403) },
-    Fault { name: "403 without a challenge", expected: Code::FORBIDDEN, side: Side::Callee, run: || refused_by_trunk(403) },
-    Fault { name: "the trunk's name is not in DNS", expected: Code::DNS, side: Side::Network, run: dns },
-    Fault { name: "the trunk's certificate has expired", expected: Code::CERTIFICATE, side: Side::Callee, run: certificate },
-    Fault { name: "the caller's connection is lost for good", expected: Code::FLOW_LOST, side: Side::Caller, run: lost_flow },
-    Fault { name: "the callee's flow is dead", expected: Code::FLOW_DEAD, side: Side::Callee, run: dead_flow },
+    Fault {
+        name: "nothing is wrong",
+        expected: Code::FINE,
+        side: Side::Nobody,
+        run: || call(Behaviour::default()),
+    },
+    Fault {
+        name: "public_ip is private, the browser outside",
+        expected: Code::PRIVATE_PUBLIC_IP,
+        side: Side::Gateway,
+        run: || from_outside("127.0.0.1"),
+    },
+    Fault {
+        name: "the browser's UDP is blocked",
+        expected: Code::UDP_BLOCKED,
+        side: Side::Network,
+        run: || from_outside("203.0.113.7"),
+    },
+    Fault {
+        name: "another certificate than the SDP's",
+        expected: Code::FINGERPRINT,
+        side: Side::Caller,
+        run: || call(Behaviour { honest_certificate: false, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the browser never starts DTLS",
+        expected: Code::DTLS,
+        side: Side::Caller,
+        run: || call(Behaviour { dtls: false, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the trunk sends a payload type it did not agree to",
+        expected: Code::PAYLOAD_TYPE,
+        side: Side::Callee,
+        run: || call(Behaviour { trunk: Audio::WrongPayload, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the browser does",
+        expected: Code::PAYLOAD_TYPE,
+        side: Side::Caller,
+        run: || call(Behaviour { browser: Audio::WrongPayload, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "one-way: the trunk sends nothing",
+        expected: Code::TRUNK_SILENT,
+        side: Side::Callee,
+        run: || call(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "one-way: the browser sends nothing",
+        expected: Code::BROWSER_SILENT,
+        side: Side::Caller,
+        run: || call(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the microphone is muted",
+        expected: Code::MUTED,
+        side: Side::Caller,
+        run: || call(Behaviour { browser: Audio::Muted, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the trunk sends from elsewhere",
+        expected: Code::OTHER_SOURCE,
+        side: Side::Callee,
+        run: || call(Behaviour { trunk: Audio::Elsewhere, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the trunk answers with a private address",
+        expected: Code::PRIVATE_MEDIA,
+        side: Side::Callee,
+        run: private_trunk,
+    },
+    Fault {
+        name: "the trunk refuses every codec (488)",
+        expected: Code::NO_CODEC,
+        side: Side::Callee,
+        run: || refused_by_trunk(488),
+    },
+    Fault {
+        name: "the trunk is down",
+        expected: Code::TRUNK_DOWN,
+        side: Side::Network,
+        run: trunk_down,
+    },
+    Fault {
+        name: "the trunk does not respond",
+        expected: Code::UNREACHABLE,
+        side: Side::Network,
+        run: unreachable,
+    },
+    Fault {
+        name: "digest refused: 407 again",
+        expected: Code::CREDENTIALS,
+        side: Side::Gateway,
+        run: || digest(407),
+    },
+    Fault {
+        name: "digest refused: 403 after it",
+        expected: Code::CREDENTIALS,
+        side: Side::Gateway,
+        run: || digest(403),
+    },
+    Fault {
+        name: "403 without a challenge",
+        expected: Code::FORBIDDEN,
+        side: Side::Callee,
+        run: || refused_by_trunk(403),
+    },
+    Fault {
+        name: "the trunk's name is not in DNS",
+        expected: Code::DNS,
+        side: Side::Network,
+        run: dns,
+    },
+    Fault {
+        name: "the trunk's certificate has expired",
+        expected: Code::CERTIFICATE,
+        side: Side::Callee,
+        run: certificate,
+    },
+    Fault {
+        name: "the caller's connection is lost for good",
+        expected: Code::FLOW_LOST,
+        side: Side::Caller,
+        run: lost_flow,
+    },
+    Fault {
+        name: "the callee's flow is dead",
+        expected: Code::FLOW_DEAD,
+        side: Side::Callee,
+        run: dead_flow,
+    },
     Fault { name: "no route", expected: Code::NO_ROUTE, side: Side::Gateway, run: no_route },
-    Fault { name: "the user's limit is reached", expected: Code::LIMIT, side: Side::Gateway, run: limit },
-    Fault { name: "the trunk's limit is reached", expected: Code::TRUNK_FULL, side: Side::Gateway, run: trunk_full },
-    Fault { name: "the session timer runs out", expected: Code::SESSION_TIMER, side: Side::Callee, run: session_timer },
-    Fault { name: "the caller's ACK is lost", expected: Code::NO_ACK, side: Side::Caller, run: lost_ack },
-    Fault { name: "the browser vanishes while it holds", expected: Code::BROWSER_GONE, side: Side::Network, run: gone_on_hold },
-    Fault { name: "both sides stop sending", expected: Code::MEDIA_STOPPED, side: Side::Network, run: media_stopped },
-    Fault { name: "digits by INFO are refused", expected: Code::DIGITS, side: Side::Callee, run: digits },
+    Fault {
+        name: "the user's limit is reached",
+        expected: Code::LIMIT,
+        side: Side::Gateway,
+        run: limit,
+    },
+    Fault {
+        name: "the trunk's limit is reached",
+        expected: Code::TRUNK_FULL,
+        side: Side::Gateway,
+        run: trunk_full,
+    },
+    Fault {
+        name: "the session timer runs out",
+        expected: Code::SESSION_TIMER,
+        side: Side::Callee,
+        run: session_timer,
+    },
+    Fault {
+        name: "the caller's ACK is lost",
+        expected: Code::NO_ACK,
+        side: Side::Caller,
+        run: lost_ack,
+    },
+    Fault {
+        name: "the browser vanishes while it holds",
+        expected: Code::BROWSER_GONE,
+        side: Side::Network,
+        run: gone_on_hold,
+    },
+    Fault {
+        name: "both sides stop sending",
+        expected: Code::MEDIA_STOPPED,
+        side: Side::Network,
+        run: media_stopped,
+    },
+    Fault {
+        name: "digits by INFO are refused",
+        expected: Code::DIGITS,
+        side: Side::Callee,
+        run: digits,
+    },
     Fault { name: "busy", expected: Code::BUSY, side: Side::Callee, run: || refused_by_trunk(486) },
-    Fault { name: "the number does not exist", expected: Code::NO_SUCH_NUMBER, side: Side::Callee, run: || refused_by_trunk(404) },
-    Fault { name: "the carrier has a fault", expected: Code::TRUNK_FAILED, side: Side::Callee, run: || refused_by_trunk(500) },
-    Fault { name: "the caller hangs up while it rings", expected: Code::CANCELLED, side: Side::Caller, run: cancelled },
+    Fault {
+        name: "the number does not exist",
+        expected: Code::NO_SUCH_NUMBER,
+        side: Side::Callee,
+        run: || refused_by_trunk(404),
+    },
+    Fault {
+        name: "the carrier has a fault",
+        expected: Code::TRUNK_FAILED,
+        side: Side::Callee,
+        run: || refused_by_trunk(500),
+    },
+    Fault {
+        name: "the caller hangs up while it rings",
+        expected: Code::CANCELLED,
+        side: Side::Caller,
+        run: cancelled,
+    },
     Fault { name: "an operator ends it", expected: Code::KICKED, side: Side::Gateway, run: kicked },
 ];
 
@@ -292,17 +488,39 @@ fn every_seeded_fault_is_named_and_none_is_blamed_on_another() {
     for fault in FAULTS {
         let said = (fault.run)();
         if (said.code, said.side) != (fault.expected, fault.side) {
-            wrong.push(format!("{}: expected {} ({}), said {said:?}", fault.name, code(fault.expected), fault.side));
+            wrong.push(format!(
+                "{}: expected {} ({}), said {said:?}",
+                fault.name,
+                code(fault.expected),
+                fault.side
+            ));
         }
-        let _ = writeln!(table, "| {} | {} | {} | {} | {} |", fault.name, code(fault.expected), code(said.code), said.side, said.sentence.replace('|', "\\|"));
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {} |",
+            fault.name,
+            code(fault.expected),
+            code(said.code),
+            said.side,
+            said.sentence.replace('|', "\\|")
+        );
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    let _ = writeln!(table, "\n{} of {} are named as expected. Not here, because nothing of it exists yet: credentials with a time in them, and clocks that differ.", FAULTS.len(), FAULTS.len());
+    let _ = writeln!(
+        table,
+        "\n{} of {} are named as expected. Not here, because nothing of it exists yet: credentials with a time in them, and clocks that differ.",
+        FAULTS.len(),
+        FAULTS.len()
+    );
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/VERDICTS.md");
     if std::env::var_os("WEBTRUNK_BLESS").is_some() {
         std::fs::write(path, &table).expect("written");
     }
-    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), table, "interop/VERDICTS.md is not this table: WEBTRUNK_BLESS=1 cargo test --test verdicts");
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap_or_default(),
+        table,
+        "interop/VERDICTS.md is not this table: WEBTRUNK_BLESS=1 cargo test --test verdicts"
+    );
 }
 
 #[test]
@@ -316,21 +534,41 @@ fn a_ladder_shows_both_legs_and_hides_what_is_secret() {
     let rows = webtrunk::recorder::ladder::rows(flight);
     let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
     let text = webtrunk::recorder::draw::text(&lanes, &rows, true);
-    for wanted in ["browser alice", "webtrunk", " t1", "INVITE (opus", "200 OK (pcmu)", "200 OK (opus", "ICE connected", "DTLS done", "first packet of media", "BYE", "a=ice-pwd:***"] {
+    for wanted in [
+        "browser alice",
+        "webtrunk",
+        " t1",
+        "INVITE (opus",
+        "200 OK (pcmu)",
+        "200 OK (opus",
+        "ICE connected",
+        "DTLS done",
+        "first packet of media",
+        "BYE",
+        "a=ice-pwd:***",
+    ] {
         assert!(text.contains(wanted), "{wanted} is not in\n{text}");
     }
     for secret in ["theirs-password-of-22-chars", "secret-a"] {
         assert!(!text.contains(secret), "{secret} is in\n{text}");
     }
     let svg = webtrunk::recorder::draw::svg(&lanes, &rows);
-    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && !svg.contains("<script"));
+    assert!(
+        svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && !svg.contains("<script")
+    );
     assert!(webtrunk::recorder::draw::mermaid(&lanes, &rows).starts_with("sequenceDiagram\n"));
 }
 
 #[test]
 fn what_a_peer_writes_gets_into_no_picture() {
     let mut lab = Lab::with_phones();
-    let text = lab.request(ALICE, "INVITE", "sip:1@wt.test", "User-Agent: <img src=x onerror=alert(1)>\r\n", OFFER);
+    let text = lab.request(
+        ALICE,
+        "INVITE",
+        "sip:1@wt.test",
+        "User-Agent: <img src=x onerror=alert(1)>\r\n",
+        OFFER,
+    );
     lab.says(ALICE, &text);
     let flight = lab.gateway.recorder.find("last").expect("it is recorded");
     let rows = webtrunk::recorder::ladder::rows(flight);
@@ -344,7 +582,10 @@ fn what_a_peer_writes_gets_into_no_picture() {
 /// The example in README is what is really printed, times and numbers aside.
 #[test]
 fn the_trace_in_readme_is_a_real_one() {
-    let mut lab = Lab::with_plans(&[("[trunk.t1]", "[trunk.carrier]")], "[[route]]\nname = \"Out\"\nmatch = \"+12065550123\"\ndo = [{ dial = [\"trunk:carrier\"] }]\n");
+    let mut lab = Lab::with_plans(
+        &[("[trunk.t1]", "[trunk.carrier]")],
+        "[[route]]\nname = \"Out\"\nmatch = \"+12065550123\"\ndo = [{ dial = [\"trunk:carrier\"] }]\n",
+    );
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
     lab.advance(Duration::from_millis(31));
@@ -355,11 +596,20 @@ fn the_trace_in_readme_is_a_real_one() {
     lab.reply_with(T1, &again, 403, "", "y", "");
     let flight = lab.gateway.recorder.find("last").expect("it is recorded");
     let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
-    let drawn = webtrunk::recorder::draw::text(&lanes, &webtrunk::recorder::ladder::rows(flight), false);
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README");
+    let drawn =
+        webtrunk::recorder::draw::text(&lanes, &webtrunk::recorder::ladder::rows(flight), false);
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README");
     let shown: String = drawn.lines().map(|l| format!("{}\n", l.trim_end())).collect();
-    let block = readme.split("$ webtrunk trace --last\n").nth(1).and_then(|b| b.split("```").next()).expect("the example");
+    let block = readme
+        .split("$ webtrunk trace --last\n")
+        .nth(1)
+        .and_then(|b| b.split("```").next())
+        .expect("the example");
     for line in shown.lines() {
-        assert!(block.lines().any(|b| b.trim_end() == line), "README lacks {line:?}; the whole:\n{shown}");
+        assert!(
+            block.lines().any(|b| b.trim_end() == line),
+            "README lacks {line:?}; the whole:\n{shown}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Gateway and media sessions together in virtual time, with a browser and a trunk that can misbehave.
+//! Gateway and media sessions together in virtual time, with a browser and a trunk that can
+//! misbehave.
 
 use crate::lab::{ALICE, Lab, OFFER, Peer, T1, TRUNK_SDP};
 use crate::media::{Chance, fingerprint, identities, rtp};
@@ -40,7 +41,13 @@ pub struct Behaviour {
 
 impl Default for Behaviour {
     fn default() -> Behaviour {
-        Behaviour { checks: true, honest_certificate: true, dtls: true, browser: Audio::Speech, trunk: Audio::Speech }
+        Behaviour {
+            checks: true,
+            honest_certificate: true,
+            dtls: true,
+            browser: Audio::Speech,
+            trunk: Audio::Speech,
+        }
     }
 }
 
@@ -81,22 +88,40 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// Chromium's offer with the credentials of this world's browser.
 pub fn offer() -> String {
-    OFFER.lines().map(|line| match line.split_once(':') {
-        Some(("a=ice-ufrag", _)) => "a=ice-ufrag:theirs\r\n".to_owned(),
-        Some(("a=ice-pwd", _)) => "a=ice-pwd:theirs-password-of-22-chars\r\n".to_owned(),
-        Some(("a=fingerprint", _)) => format!("a=fingerprint:sha-256 {}\r\n", identities().1.fingerprint),
-        _ => format!("{line}\r\n"),
-    }).collect()
+    OFFER
+        .lines()
+        .map(|line| match line.split_once(':') {
+            Some(("a=ice-ufrag", _)) => "a=ice-ufrag:theirs\r\n".to_owned(),
+            Some(("a=ice-pwd", _)) => "a=ice-pwd:theirs-password-of-22-chars\r\n".to_owned(),
+            Some(("a=fingerprint", _)) => {
+                format!("a=fingerprint:sha-256 {}\r\n", identities().1.fingerprint)
+            }
+            _ => format!("{line}\r\n"),
+        })
+        .collect()
 }
 
 impl World {
     pub fn new(lab: Lab, alice: Peer, behaviour: Behaviour) -> World {
         let mut lab = lab;
         lab.media_answers = false;
-        let identity = if behaviour.honest_certificate { identities().1.clone() } else { identities().0.clone() };
+        let identity = if behaviour.honest_certificate {
+            identities().1.clone()
+        } else {
+            identities().0.clone()
+        };
         World {
-            lab, behaviour, alice, sessions: HashMap::new(), trunk_end: None, client: Handshake::new(identity, vec![fingerprint(&identities().0)]),
-            started: false, keys: None, ours: None, encoders: (Encoder::new(Codec::Opus, NARROW, 3), Encoder::new(Codec::Pcmu, NARROW, 0)), ticks: 0,
+            lab,
+            behaviour,
+            alice,
+            sessions: HashMap::new(),
+            trunk_end: None,
+            client: Handshake::new(identity, vec![fingerprint(&identities().0)]),
+            started: false,
+            keys: None,
+            ours: None,
+            encoders: (Encoder::new(Codec::Opus, NARROW, 3), Encoder::new(Codec::Pcmu, NARROW, 0)),
+            ticks: 0,
             chance: Chance::new(5),
         }
     }
@@ -118,30 +143,51 @@ impl World {
         let (now, mut out) = (self.lab.now, Out::default());
         let mut told = Vec::new();
         let of = match &command {
-            Command::Open { session, .. } | Command::Configure { session, .. } | Command::Bridge { session, .. } | Command::Part { session, .. }
-            | Command::Play { session, .. } | Command::Echo { session, .. } | Command::Digit { session, .. } | Command::CloseEnd { session, .. }
+            Command::Open { session, .. }
+            | Command::Configure { session, .. }
+            | Command::Bridge { session, .. }
+            | Command::Part { session, .. }
+            | Command::Play { session, .. }
+            | Command::Echo { session, .. }
+            | Command::Digit { session, .. }
+            | Command::CloseEnd { session, .. }
             | Command::Close { session } => *session,
         };
-        let session = self.sessions.entry(of).or_insert_with(|| Session::new(now, Duration::from_secs(1_700_000_000)));
+        let session = self
+            .sessions
+            .entry(of)
+            .or_insert_with(|| Session::new(now, Duration::from_secs(1_700_000_000)));
         match command {
             Command::Open { end, kind, ssrc, cname, seed, .. } => {
                 let kind = match kind {
-                    OpenKind::Browser { ice } => Kind::Browser { identity: identities().0.clone(), ice },
+                    OpenKind::Browser { ice } => {
+                        Kind::Browser { identity: identities().0.clone(), ice }
+                    }
                     OpenKind::Trunk { nat } => {
                         self.trunk_end = Some(end);
                         Kind::Trunk { nat }
                     }
                 };
                 session.open(end, kind, ssrc, &cname, seed);
-                told.push(Notice::Opened { end, address: SocketAddr::from(([0, 0, 0, 0], 21_000 + 2 * end.0)), tcp: false });
+                told.push(Notice::Opened {
+                    end,
+                    address: SocketAddr::from(([0, 0, 0, 0], 21_000 + 2 * end.0)),
+                    tcp: false,
+                });
             }
-            Command::Configure { end, settings, .. } => session.configure(now, end, *settings, &mut out),
+            Command::Configure { end, settings, .. } => {
+                session.configure(now, end, *settings, &mut out)
+            }
             Command::Bridge { a, b, .. } => session.bridge(a, b),
             Command::Part { end, .. } => session.part(end),
             Command::Play { end, source, .. } => session.play(now, end, source),
             Command::Echo { end, delay, .. } => session.echo(end, delay),
             Command::Digit { end, event, length, .. } => session.digit(end, event, length),
-            Command::CloseEnd { end, .. } => told.extend(session.close_end(end).map(|statistics| Notice::EndClosed { end, statistics: Box::new(statistics) })),
+            Command::CloseEnd { end, .. } => told.extend(
+                session
+                    .close_end(end)
+                    .map(|statistics| Notice::EndClosed { end, statistics: Box::new(statistics) }),
+            ),
             Command::Close { .. } => {
                 let statistics = session.ends().iter().map(|e| (e.id, e.statistics())).collect();
                 told.push(Notice::Closed { statistics });
@@ -160,7 +206,8 @@ impl World {
         let mut back = Vec::new();
         for datagram in out.sent {
             if (20..64).contains(&datagram[0])
-                && let Ok(Some(keys)) = self.client.receive(self.lab.now, &datagram, &mut |d| back.push(d.to_vec()))
+                && let Ok(Some(keys)) =
+                    self.client.receive(self.lab.now, &datagram, &mut |d| back.push(d.to_vec()))
             {
                 self.keys = Some(keys);
             }
@@ -175,7 +222,14 @@ impl World {
     fn browser_sends(&mut self, mut datagram: Vec<u8>) {
         let Some((id, mut session)) = self.take_session() else { return };
         let mut out = Out::default();
-        session.receive(self.lab.now, Port::Browser, EndId(0), World::browser_address(), &mut datagram, &mut out);
+        session.receive(
+            self.lab.now,
+            Port::Browser,
+            EndId(0),
+            World::browser_address(),
+            &mut datagram,
+            &mut out,
+        );
         self.sessions.insert(id, session);
         self.deliver(id, out);
     }
@@ -185,7 +239,8 @@ impl World {
         self.sessions.remove(&id).map(|s| (id, s))
     }
 
-    /// Alice dials; the trunk answers with `answer`, and she hears of it. Her 200 and the trunk's INVITE.
+    /// Alice dials; the trunk answers with `answer`, and she hears of it. Her 200 and the trunk's
+    /// INVITE.
     pub fn talk_with(&mut self, number: &str, answer: &str) -> (Message, Message) {
         self.lab.invite(self.alice, number, &offer());
         self.pump();
@@ -205,7 +260,9 @@ impl World {
     /// Takes our ICE credentials from our answer.
     pub fn learn(&mut self, ok: &Message) {
         let sdp = String::from_utf8_lossy(ok.body()).into_owned();
-        let value = |name: &str| sdp.lines().find_map(|l| l.strip_prefix(name)).expect("our answer has ICE").to_owned();
+        let value = |name: &str| {
+            sdp.lines().find_map(|l| l.strip_prefix(name)).expect("our answer has ICE").to_owned()
+        };
         self.ours = Some((value("a=ice-ufrag:"), value("a=ice-pwd:")));
     }
 
@@ -236,7 +293,9 @@ impl World {
     }
 
     fn browser_turn(&mut self) {
-        let Some((ufrag, pwd)) = self.ours.clone().filter(|_| self.behaviour.checks) else { return };
+        let Some((ufrag, pwd)) = self.ours.clone().filter(|_| self.behaviour.checks) else {
+            return;
+        };
         if self.ticks.is_multiple_of(100) {
             self.browser_sends(binding_request([3; 12], &format!("{ufrag}:theirs"), &pwd, true));
         }
@@ -252,7 +311,13 @@ impl World {
         let mut payload = [0; 400];
         let length = self.encoders.0.encode(&pcm, &mut payload);
         let payload_type = if self.behaviour.browser == Audio::WrongPayload { 97 } else { 111 };
-        let mut datagram = rtp(payload_type, false, (self.ticks as u16, self.ticks as u32 * 960, 77), &payload[..length], 32);
+        let mut datagram = rtp(
+            payload_type,
+            false,
+            (self.ticks as u16, self.ticks as u32 * 960, 77),
+            &payload[..length],
+            32,
+        );
         let Some(keys) = &mut self.keys else { return };
         let sealed = keys.protect.rtp(&mut datagram, 12 + length).expect("room");
         datagram.truncate(sealed);
@@ -260,13 +325,22 @@ impl World {
     }
 
     fn trunk_turn(&mut self) {
-        let Some(end) = self.trunk_end.filter(|_| self.behaviour.trunk != Audio::Nothing && self.ours.is_some()) else { return };
+        let Some(end) = self
+            .trunk_end
+            .filter(|_| self.behaviour.trunk != Audio::Nothing && self.ours.is_some())
+        else {
+            return;
+        };
         let pcm = self.sound(self.behaviour.trunk);
         let mut payload = [0; 160];
         self.encoders.1.encode(&pcm, &mut payload);
         let payload_type = if self.behaviour.trunk == Audio::WrongPayload { 97 } else { 0 };
-        let mut datagram = rtp(payload_type, false, (self.ticks as u16, self.ticks as u32 * 160, 88), &payload, 0);
-        let from = SocketAddr::from(([127, 0, 0, 10], if self.behaviour.trunk == Audio::Elsewhere { 4_444 } else { 4_000 }));
+        let mut datagram =
+            rtp(payload_type, false, (self.ticks as u16, self.ticks as u32 * 160, 88), &payload, 0);
+        let from = SocketAddr::from((
+            [127, 0, 0, 10],
+            if self.behaviour.trunk == Audio::Elsewhere { 4_444 } else { 4_000 },
+        ));
         let Some((id, mut session)) = self.take_session() else { return };
         let mut out = Out::default();
         session.receive(self.lab.now, Port::Rtp(end), end, from, &mut datagram, &mut out);

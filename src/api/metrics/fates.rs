@@ -35,12 +35,21 @@ impl Fates {
             fate.attempts += 1;
             let answered = tried.status == 200;
             fate.answered += u64::from(answered);
-            fate.effective += u64::from(answered || matches!(tried.status, 404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604));
+            fate.effective += u64::from(
+                answered
+                    || matches!(
+                        tried.status,
+                        404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604
+                    ),
+            );
             if !answered {
                 fate.last_failure = Some((tried.status, now));
                 continue;
             }
-            let rang = cdr.ringing.or(cdr.answered).map_or(0, |r| r.saturating_duration_since(cdr.start).as_millis() as u32);
+            let rang = cdr
+                .ringing
+                .or(cdr.answered)
+                .map_or(0, |r| r.saturating_duration_since(cdr.start).as_millis() as u32);
             if fate.delays.len() < DELAYS {
                 fate.delays.push(rang);
             } else {
@@ -59,14 +68,20 @@ impl Fates {
         let Some(fate) = trunk["trunk"].as_str().and_then(|name| fates.get(name)) else { return };
         let mut delays = fate.delays.clone();
         delays.sort_unstable();
-        let percentile = |p: usize| delays.get((delays.len() * p / 100).min(delays.len().saturating_sub(1))).copied();
+        let percentile = |p: usize| {
+            delays.get((delays.len() * p / 100).min(delays.len().saturating_sub(1))).copied()
+        };
         let share = |n: u64| (fate.attempts > 0).then(|| n as f64 / fate.attempts as f64);
         trunk["attempts"] = json!(fate.attempts);
         trunk["asr"] = json!(share(fate.answered));
         trunk["ner"] = json!(share(fate.effective));
         trunk["pdd_ms_p50"] = json!(percentile(50));
         trunk["pdd_ms_p95"] = json!(percentile(95));
-        trunk["mos_estimated"] = json!((fate.mos > 0.0).then(|| (f64::from(fate.mos) * 10.0).round() / 10.0));
-        trunk["last_call_failure"] = json!(fate.last_failure.map(|(status, at)| json!({ "sip_code": status, "ago_s": at.elapsed().as_secs() })));
+        trunk["mos_estimated"] =
+            json!((fate.mos > 0.0).then(|| (f64::from(fate.mos) * 10.0).round() / 10.0));
+        trunk["last_call_failure"] = json!(
+            fate.last_failure
+                .map(|(status, at)| json!({ "sip_code": status, "ago_s": at.elapsed().as_secs() }))
+        );
     }
 }

@@ -15,7 +15,12 @@ impl Collector for Late {
         let (counts, sum) = self.0.read();
         let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1_000.0).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
-        let mut metric = encoder.encode_descriptor("media_tick_late", "How late media's timers fire.", Some(&Unit::Seconds), MetricType::Histogram)?;
+        let mut metric = encoder.encode_descriptor(
+            "media_tick_late",
+            "How late media's timers fire.",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
         metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
     }
 }

@@ -1,5 +1,5 @@
-//! What became of the packets of calls that have ended, by leg; every series is there from the start, so that
-//! counting a call looks nothing up.
+//! What became of the packets of calls that have ended, by leg; every series is there from the
+//! start, so that counting a call looks nothing up.
 
 use super::{Label, Times, small_times};
 use crate::call::Cdr;
@@ -34,16 +34,31 @@ pub struct Legs {
 
 impl Default for Legs {
     fn default() -> Legs {
-        let [packets, lost, reordered, duplicate, overdue] = std::array::from_fn(|_| Family::<Label, Counter>::default());
-        let [jitter, round_trip] = std::array::from_fn(|_| Times::new_with_constructor(small_times));
+        let [packets, lost, reordered, duplicate, overdue] =
+            std::array::from_fn(|_| Family::<Label, Counter>::default());
+        let [jitter, round_trip] =
+            std::array::from_fn(|_| Times::new_with_constructor(small_times));
         let legs = ["a", "b"].map(|leg| {
             let of_leg = vec![("leg", leg.to_owned())];
-            let by = |direction: &str| packets.get_or_create(&vec![("leg", leg.to_owned()), ("direction", direction.to_owned())]).clone();
+            let by = |direction: &str| {
+                packets
+                    .get_or_create(&vec![
+                        ("leg", leg.to_owned()),
+                        ("direction", direction.to_owned()),
+                    ])
+                    .clone()
+            };
             let one = |family: &Family<Label, Counter>| family.get_or_create(&of_leg).clone();
             let times = |family: &Times| family.get_or_create(&of_leg).clone();
             Leg {
-                received: by("in"), sent: by("out"), lost: one(&lost), reordered: one(&reordered), duplicate: one(&duplicate), overdue: one(&overdue),
-                jitter: times(&jitter), round_trip: times(&round_trip),
+                received: by("in"),
+                sent: by("out"),
+                lost: one(&lost),
+                reordered: one(&reordered),
+                duplicate: one(&duplicate),
+                overdue: one(&overdue),
+                jitter: times(&jitter),
+                round_trip: times(&round_trip),
             }
         });
         Legs { packets, lost, reordered, duplicate, overdue, jitter, round_trip, legs }
@@ -52,13 +67,39 @@ impl Default for Legs {
 
 impl Legs {
     pub fn register(&self, r: &mut Registry) {
-        r.register_with_unit("rtp_jitter", "Interarrival jitter at the end of a call", Unit::Seconds, self.jitter.clone());
-        r.register_with_unit("rtp_round_trip", "Round trip by RTCP at the end of a call", Unit::Seconds, self.round_trip.clone());
-        r.register("rtp_packets", "Packets of ended calls, by leg and direction", self.packets.clone());
+        r.register_with_unit(
+            "rtp_jitter",
+            "Interarrival jitter at the end of a call",
+            Unit::Seconds,
+            self.jitter.clone(),
+        );
+        r.register_with_unit(
+            "rtp_round_trip",
+            "Round trip by RTCP at the end of a call",
+            Unit::Seconds,
+            self.round_trip.clone(),
+        );
+        r.register(
+            "rtp_packets",
+            "Packets of ended calls, by leg and direction",
+            self.packets.clone(),
+        );
         r.register("rtp_lost", "Packets lost on the way to us, of ended calls", self.lost.clone());
-        r.register("rtp_reordered", "Packets that came after a later one, of ended calls", self.reordered.clone());
-        r.register("rtp_duplicate", "Packets that came twice, of ended calls", self.duplicate.clone());
-        r.register("rtp_late", "Those of the reordered ones that came too late to be heard where they are decoded", self.overdue.clone());
+        r.register(
+            "rtp_reordered",
+            "Packets that came after a later one, of ended calls",
+            self.reordered.clone(),
+        );
+        r.register(
+            "rtp_duplicate",
+            "Packets that came twice, of ended calls",
+            self.duplicate.clone(),
+        );
+        r.register(
+            "rtp_late",
+            "Those of the reordered ones that came too late to be heard where they are decoded",
+            self.overdue.clone(),
+        );
     }
 
     /// Counts a call that has ended.
@@ -73,11 +114,19 @@ impl Leg {
     fn count(&self, figures: &Statistics) {
         self.received.inc_by(figures.received);
         self.sent.inc_by(u64::from(figures.sent));
-        let order = [(&self.lost, figures.lost), (&self.reordered, figures.reordered), (&self.duplicate, figures.duplicate), (&self.overdue, figures.late)];
+        let order = [
+            (&self.lost, figures.lost),
+            (&self.reordered, figures.reordered),
+            (&self.duplicate, figures.duplicate),
+            (&self.overdue, figures.late),
+        ];
         for (counter, n) in order {
             counter.inc_by(n);
         }
         self.jitter.observe(figures.jitter.as_secs_f64());
-        figures.round_trip.iter().for_each(|round_trip| self.round_trip.observe(round_trip.as_secs_f64()));
+        figures
+            .round_trip
+            .iter()
+            .for_each(|round_trip| self.round_trip.observe(round_trip.as_secs_f64()));
     }
 }

@@ -1,5 +1,5 @@
-//! SIP messages, counted without a look-up once a series is there: requests by method, responses by status code;
-//! in and out, by transport.
+//! SIP messages, counted without a look-up once a series is there: requests by method, responses by
+//! status code; in and out, by transport.
 
 use super::Label;
 use crate::gateway::admission::Transport;
@@ -10,8 +10,21 @@ use std::sync::OnceLock;
 
 /// Methods that are counted; the last is every other.
 const METHODS: [Method; 15] = [
-    Method::Invite, Method::Ack, Method::Bye, Method::Cancel, Method::Register, Method::Options, Method::Info, Method::Prack, Method::Update, Method::Message,
-    Method::Subscribe, Method::Notify, Method::Refer, Method::Publish, Method::Other,
+    Method::Invite,
+    Method::Ack,
+    Method::Bye,
+    Method::Cancel,
+    Method::Register,
+    Method::Options,
+    Method::Info,
+    Method::Prack,
+    Method::Update,
+    Method::Message,
+    Method::Subscribe,
+    Method::Notify,
+    Method::Refer,
+    Method::Publish,
+    Method::Other,
 ];
 const TRANSPORTS: usize = Transport::ALL.len();
 /// Status codes are 100 to 699.
@@ -27,7 +40,12 @@ pub struct Messages {
 impl Default for Messages {
     fn default() -> Messages {
         let by_status = (0..STATUSES).map(|_| Default::default()).collect();
-        Messages { requests: Family::default(), responses: Family::default(), by_method: Default::default(), by_status }
+        Messages {
+            requests: Family::default(),
+            responses: Family::default(),
+            by_method: Default::default(),
+            by_status,
+        }
     }
 }
 
@@ -45,9 +63,12 @@ impl Messages {
 
     /// Counts a message that goes out.
     pub fn sent(&self, bytes: &[u8], transport: Transport) {
-        let mut words = bytes.split(|b| *b == b' ').map(|w| std::str::from_utf8(w).unwrap_or_default());
+        let mut words =
+            bytes.split(|b| *b == b' ').map(|w| std::str::from_utf8(w).unwrap_or_default());
         match words.next() {
-            Some("SIP/2.0") => self.response(words.next().and_then(|s| s.parse().ok()).unwrap_or(0), OUT),
+            Some("SIP/2.0") => {
+                self.response(words.next().and_then(|s| s.parse().ok()).unwrap_or(0), OUT)
+            }
             method => self.request(Method::from_token(method.unwrap_or_default()), transport, OUT),
         }
     }
@@ -55,15 +76,26 @@ impl Messages {
     fn request(&self, method: Method, transport: Transport, direction: usize) {
         let at = METHODS.iter().position(|m| *m == method).unwrap_or(METHODS.len() - 1);
         let counter = || {
-            let label = vec![("method", METHODS[at].to_string()), ("transport", transport.to_string()), ("direction", name(direction))];
+            let label = vec![
+                ("method", METHODS[at].to_string()),
+                ("transport", transport.to_string()),
+                ("direction", name(direction)),
+            ];
             self.requests.get_or_create(&label).clone()
         };
         self.by_method[at][transport as usize][direction].get_or_init(counter).inc();
     }
 
     fn response(&self, status: u16, direction: usize) {
-        let Some(slot) = usize::from(status).checked_sub(100).and_then(|at| self.by_status.get(at)) else { return };
-        let counter = || self.responses.get_or_create(&vec![("code", status.to_string()), ("direction", name(direction))]).clone();
+        let Some(slot) = usize::from(status).checked_sub(100).and_then(|at| self.by_status.get(at))
+        else {
+            return;
+        };
+        let counter = || {
+            self.responses
+                .get_or_create(&vec![("code", status.to_string()), ("direction", name(direction))])
+                .clone()
+        };
         slot[direction].get_or_init(counter).inc();
     }
 }

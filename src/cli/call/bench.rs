@@ -1,8 +1,9 @@
 //! `webtrunk bench`: more and more calls through a gateway of its own until one of them suffers.
 //!
-//! Two processes of this program are started, the gateway that is measured and a far end that answers with an echo
-//! over plain RTP; the callers are in this one. The callers cost more than the gateway does, so on a small machine
-//! the knee may be theirs: the gateway's own CPU, which is told apart, says how far it would go.
+//! Two processes of this program are started, the gateway that is measured and a far end that
+//! answers with an echo over plain RTP; the callers are in this one. The callers cost more than the
+//! gateway does, so on a small machine the knee may be theirs: the gateway's own CPU, which is told
+//! apart, says how far it would go.
 
 use super::{Call, Login, Outcome, Phone, media};
 use crate::cli::{hex, print, random};
@@ -48,13 +49,20 @@ struct Served {
 
 impl Served {
     async fn start(name: &str, config: &str, dialplan: &str) -> anyhow::Result<Served> {
-        let folder = std::env::temp_dir().join(format!("webtrunk-bench-{name}-{}", hex(&random::<6>()?)));
-        std::fs::create_dir_all(folder.join("dialplans")).with_context(|| folder.display().to_string())?;
+        let folder =
+            std::env::temp_dir().join(format!("webtrunk-bench-{name}-{}", hex(&random::<6>()?)));
+        std::fs::create_dir_all(folder.join("dialplans"))
+            .with_context(|| folder.display().to_string())?;
         std::fs::write(folder.join("webtrunk.toml"), config)?;
         std::fs::write(folder.join("dialplans/in.toml"), dialplan)?;
         let log = std::fs::File::create(folder.join("log"))?;
-        let child = Command::new(std::env::current_exe()?).args(["serve", "--log", "text", "--log-level", "warn", "-c"]).arg(folder.join("webtrunk.toml"))
-            .stdout(Stdio::null()).stderr(log).spawn().context("a second webtrunk cannot be started")?;
+        let child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--log", "text", "--log-level", "warn", "-c"])
+            .arg(folder.join("webtrunk.toml"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("a second webtrunk cannot be started")?;
         let mut served = Served { child, folder };
         for _ in 0..200 {
             if tokio::net::UnixStream::connect(served.folder.join("control.sock")).await.is_ok() {
@@ -65,21 +73,27 @@ impl Served {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(anyhow!("the {name} does not start:\n{}", std::fs::read_to_string(served.folder.join("log")).unwrap_or_default()))
+        Err(anyhow!(
+            "the {name} does not start:\n{}",
+            std::fs::read_to_string(served.folder.join("log")).unwrap_or_default()
+        ))
     }
 
     /// CPU it has used, all threads.
     fn cpu(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
         let after = stat.rsplit_once(')')?.1;
-        let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+        let ticks: u64 =
+            after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
         // USER_HZ is 100 on every Linux there is.
         Some(Duration::from_millis(ticks * 10))
     }
 
     fn memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+        status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
     }
 }
 
@@ -99,7 +113,10 @@ fn free_port() -> anyhow::Result<u16> {
 async fn own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
     let (web, sip, far) = (free_port()?, free_port()?, free_port()?);
     let password = hex(&random::<16>()?);
-    let limits = format!("[limits]\ncalls = {n}\ncalls_per_user = {n}\nnew_calls_per_second = 10000\n", n = 2 * args.calls + 10);
+    let limits = format!(
+        "[limits]\ncalls = {n}\ncalls_per_user = {n}\nnew_calls_per_second = 10000\n",
+        n = 2 * args.calls + 10
+    );
     let far_end = format!(
         "[server]\ndomain = \"far.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:{far}\"\n[media]\nbrowser_port = 0\nports = \"30000-39999\"\n\
          {limits}[recorder]\ncalls = 0\n[api]\ncontrol = \"control.sock\"\n[trunk.near]\nuri = \"sip:127.0.0.1:{sip}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
@@ -108,9 +125,26 @@ async fn own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
         "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\nbrowser_port = 0\nports = \"20000-29999\"\n\
          {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \"{password}\"\ncontext = \"in\"\n[trunk.far]\nuri = \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
     );
-    let far_end = Served::start("far end", &far_end, "[[route]]\nname = \"Echo\"\nmatch = \".\"\ndo = [{ echo = true }]\n").await?;
-    let gateway = Served::start("gateway", &gateway, "[[route]]\nname = \"Far\"\nmatch = \".\"\ndo = [{ dial = [\"trunk:far\"] }]\n").await?;
-    let login = Login { domain: "bench.invalid".into(), user: "bench".into(), name: "bench".into(), password, jwt: None, ws: format!("ws://127.0.0.1:{web}/sip") };
+    let far_end = Served::start(
+        "far end",
+        &far_end,
+        "[[route]]\nname = \"Echo\"\nmatch = \".\"\ndo = [{ echo = true }]\n",
+    )
+    .await?;
+    let gateway = Served::start(
+        "gateway",
+        &gateway,
+        "[[route]]\nname = \"Far\"\nmatch = \".\"\ndo = [{ dial = [\"trunk:far\"] }]\n",
+    )
+    .await?;
+    let login = Login {
+        domain: "bench.invalid".into(),
+        user: "bench".into(),
+        name: "bench".into(),
+        password,
+        jwt: None,
+        ws: format!("ws://127.0.0.1:{web}/sip"),
+    };
     Ok((gateway, far_end, login))
 }
 
@@ -118,15 +152,43 @@ async fn own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
 async fn one(login: Login, args: Call) -> anyhow::Result<(Outcome, Figures)> {
     let (socket, gateway) = super::open(&login.ws).await?;
     let media = Media::new(gateway, Voice::Speech, Network::default(), false).await?;
-    let mut phone = Phone { socket, login, media, args: &args, quiet: true, call_id: super::token()?, tag: super::token()?, cseq: 1, began: Instant::now(), to: None, target: None };
+    let mut phone = Phone {
+        socket,
+        login,
+        media,
+        args: &args,
+        quiet: true,
+        call_id: super::token()?,
+        tag: super::token()?,
+        cseq: 1,
+        began: Instant::now(),
+        to: None,
+        target: None,
+    };
     let outcome = phone.run().await?;
     Ok((outcome, phone.media.figures()))
 }
 
 fn call_of(target: &str, length: Duration, codec: &str) -> Call {
     Call {
-        target: target.to_owned(), user: None, password: None, ws: None, play: None, tone: 440.0, speech: true, record: None, dtmf: None, length, ring: Duration::from_secs(20),
-        codec: Some(codec.to_owned()), loss: 0.0, jitter: Duration::ZERO, via: None, jwt: None, min_mos: None, output: print::Output::Json,
+        target: target.to_owned(),
+        user: None,
+        password: None,
+        ws: None,
+        play: None,
+        tone: 440.0,
+        speech: true,
+        record: None,
+        dtmf: None,
+        length,
+        ring: Duration::from_secs(20),
+        codec: Some(codec.to_owned()),
+        loss: 0.0,
+        jitter: Duration::ZERO,
+        via: None,
+        jwt: None,
+        min_mos: None,
+        output: print::Output::Json,
     }
 }
 
@@ -155,9 +217,19 @@ impl Step {
         let late = Step::percentile(&self.setup, 95).filter(|s| *s > LATEST_ANSWER);
         let poor = Step::percentile(&self.mos, 5).filter(|m| *m < LEAST_MOS);
         match (late, poor) {
-            _ if self.answered < self.calls => Some(format!("{} of {} calls were not answered: {}", self.calls - self.answered, self.calls, self.why.as_deref().unwrap_or("?"))),
-            _ if self.loss > MOST_LOSS => Some(format!("{:.1} % of the packets were lost", 100.0 * self.loss)),
-            (Some(late), _) => Some(format!("one call in twenty was answered after {:.1} s only", late.as_secs_f32())),
+            _ if self.answered < self.calls => Some(format!(
+                "{} of {} calls were not answered: {}",
+                self.calls - self.answered,
+                self.calls,
+                self.why.as_deref().unwrap_or("?")
+            )),
+            _ if self.loss > MOST_LOSS => {
+                Some(format!("{:.1} % of the packets were lost", 100.0 * self.loss))
+            }
+            (Some(late), _) => Some(format!(
+                "one call in twenty was answered after {:.1} s only",
+                late.as_secs_f32()
+            )),
             (_, Some(poor)) => Some(format!("one call in twenty is estimated at {poor:.1}")),
             _ => None,
         }
@@ -165,7 +237,8 @@ impl Step {
 
     /// The gateway's CPU of one call for one second.
     fn cpu_ms(&self) -> Option<f64> {
-        Some(self.cpu?.as_secs_f64() * 1e3 / self.call_seconds).filter(|ms| ms.is_finite() && *ms > 0.0)
+        Some(self.cpu?.as_secs_f64() * 1e3 / self.call_seconds)
+            .filter(|ms| ms.is_finite() && *ms > 0.0)
     }
 
     fn json(&self) -> Value {
@@ -178,17 +251,36 @@ impl Step {
     }
 
     fn line(&self) -> String {
-        let ms = |d: Option<Duration>| d.map_or("-".into(), |d| format!("{:.0}", d.as_secs_f64() * 1e3));
-        let setup = format!("{} / {}", ms(Step::percentile(&self.setup, 50)), ms(Step::percentile(&self.setup, 95)));
-        let (mos, cpu) = (Step::percentile(&self.mos, 5).map_or("-".into(), |m| format!("{m:.2}")), self.cpu_ms());
+        let ms =
+            |d: Option<Duration>| d.map_or("-".into(), |d| format!("{:.0}", d.as_secs_f64() * 1e3));
+        let setup = format!(
+            "{} / {}",
+            ms(Step::percentile(&self.setup, 50)),
+            ms(Step::percentile(&self.setup, 95))
+        );
+        let (mos, cpu) = (
+            Step::percentile(&self.mos, 5).map_or("-".into(), |m| format!("{m:.2}")),
+            self.cpu_ms(),
+        );
         format!(
-            "{:>5}  {:>8}  {setup:>13}  {:>5.2} %  {:>6.1}  {mos:>6}  {:>11}  {:>10}", self.calls, self.answered, 100.0 * self.loss, self.jitter.as_secs_f64() * 1e3,
-            cpu.map_or("-".into(), |ms| format!("{ms:.2}")), cpu.map_or("-".into(), |ms| format!("{:.0}", 1_000.0 / ms)),
+            "{:>5}  {:>8}  {setup:>13}  {:>5.2} %  {:>6.1}  {mos:>6}  {:>11}  {:>10}",
+            self.calls,
+            self.answered,
+            100.0 * self.loss,
+            self.jitter.as_secs_f64() * 1e3,
+            cpu.map_or("-".into(), |ms| format!("{ms:.2}")),
+            cpu.map_or("-".into(), |ms| format!("{:.0}", 1_000.0 / ms)),
         )
     }
 }
 
-async fn step(calls: usize, args: &Bench, login: &Login, target: &str, gateway: Option<&Served>) -> anyhow::Result<Step> {
+async fn step(
+    calls: usize,
+    args: &Bench,
+    login: &Login,
+    target: &str,
+    gateway: Option<&Served>,
+) -> anyhow::Result<Step> {
     let before = gateway.and_then(Served::cpu);
     let mut running = JoinSet::new();
     let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / args.rate.max(0.1)));
@@ -217,7 +309,10 @@ async fn step(calls: usize, args: &Bench, login: &Login, target: &str, gateway: 
     step.loss = lost as f32 / expected.max(1) as f32;
     step.setup.sort_unstable();
     step.mos.sort_unstable_by(f32::total_cmp);
-    step.cpu = gateway.and_then(Served::cpu).zip(before).map(|(after, before)| after.saturating_sub(before));
+    step.cpu = gateway
+        .and_then(Served::cpu)
+        .zip(before)
+        .map(|(after, before)| after.saturating_sub(before));
     step.memory_kb = gateway.and_then(Served::memory);
     Ok(step)
 }
@@ -227,8 +322,16 @@ pub async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     let table = args.output == print::Output::Table;
     let (served, login, target) = match args.against.as_deref() {
         Some([ws, user, password, number]) => {
-            let host = ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next()).unwrap_or_default();
-            let login = Login { domain: host.to_owned(), user: user.clone(), name: user.clone(), password: password.clone(), jwt: None, ws: ws.clone() };
+            let host =
+                ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next()).unwrap_or_default();
+            let login = Login {
+                domain: host.to_owned(),
+                user: user.clone(),
+                name: user.clone(),
+                password: password.clone(),
+                jwt: None,
+                ws: ws.clone(),
+            };
             (None, login, number.clone())
         }
         _ => {
@@ -238,7 +341,9 @@ pub async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     };
     let gateway = served.as_ref().map(|(gateway, _)| gateway);
     if table {
-        print::line("calls  answered  setup p50/p95     loss  jitter  MOS p5  CPU ms/call-s  calls/core\n                          ms                  ms");
+        print::line(
+            "calls  answered  setup p50/p95     loss  jitter  MOS p5  CPU ms/call-s  calls/core\n                          ms                  ms",
+        );
     }
     let (mut fine, mut knee, mut next) = (0, None::<(usize, String)>, args.calls.min(10));
     let mut steps = Vec::new();
@@ -266,10 +371,14 @@ pub async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
             Some((bad, why)) => format!("\nthe knee is between {fine} and {bad} calls: {why}"),
         });
         if gateway.is_some() {
-            print::line("callers, far end and gateway shared this machine; CPU is the gateway's alone");
+            print::line(
+                "callers, far end and gateway shared this machine; CPU is the gateway's alone",
+            );
         }
     } else {
-        print::object(&json!({ "codec": args.codec, "steps": steps, "fine_calls": fine, "knee_calls": knee.as_ref().map(|k| k.0), "why": knee.map(|k| k.1) }));
+        print::object(
+            &json!({ "codec": args.codec, "steps": steps, "fine_calls": fine, "knee_calls": knee.as_ref().map(|k| k.0), "why": knee.map(|k| k.1) }),
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,5 @@
-//! The media of a test call: a controlling ICE agent with one candidate, DTLS-SRTP, and a sound both ways.
+//! The media of a test call: a controlling ICE agent with one candidate, DTLS-SRTP, and a sound
+//! both ways.
 
 use super::speech;
 use crate::cli::{hex, random};
@@ -38,10 +39,14 @@ impl Voice {
         match self {
             Voice::Tone(hz) => {
                 for (n, s) in pcm.iter_mut().enumerate() {
-                    *s = (8_000.0 * (std::f32::consts::TAU * *hz * (from + n) as f32 / 8_000.0).sin()) as i16;
+                    *s = (8_000.0
+                        * (std::f32::consts::TAU * *hz * (from + n) as f32 / 8_000.0).sin())
+                        as i16;
                 }
             }
-            Voice::Speech => pcm.iter_mut().enumerate().for_each(|(n, s)| *s = speech::sample(from + n)),
+            Voice::Speech => {
+                pcm.iter_mut().enumerate().for_each(|(n, s)| *s = speech::sample(from + n))
+            }
             Voice::File { pcm: file, at } => {
                 pcm.fill(0);
                 let part = &file[(*at).min(file.len())..(*at + SAMPLES).min(file.len())];
@@ -144,31 +149,79 @@ impl Media {
     ///
     /// # Errors
     /// No socket, or no certificate.
-    pub async fn new(gateway: SocketAddr, voice: Voice, network: Network, keep: bool) -> anyhow::Result<Media> {
+    pub async fn new(
+        gateway: SocketAddr,
+        voice: Voice,
+        network: Network,
+        keep: bool,
+    ) -> anyhow::Result<Media> {
         let socket = UdpSocket::bind(SocketAddr::new(local_address(gateway)?, 0)).await?;
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seed = u64::from_be_bytes(random()?);
         let sent = Sent { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
         Ok(Media {
-            local: socket.local_addr()?, socket, ufrag: hex(&random::<4>()?), password: hex(&random::<12>()?), identity: Arc::new(Identity::generate().context("no certificate")?),
-            handshake: None, peer: None, keys: None, connected: None, secured: None, next_check: now, next_report: now + Duration::from_secs(2), started: now,
-            ntp: (unix.as_secs() + 2_208_988_800) << 32, voice, encoder: None, decoder: None, reception: None, feedback: None, sequence: seed as u16,
-            timestamp: (seed >> 16) as u32, sent, said: 0, digits: VecDeque::new(), pressing: None, pause: 0, chance: Chance::new(seed), network, late: BinaryHeap::new(), said_at: None, heard_at: None,
-            power: 0.0, samples: 0, frames: 0, silent: 0, record: keep.then(Default::default), failed: None,
+            local: socket.local_addr()?,
+            socket,
+            ufrag: hex(&random::<4>()?),
+            password: hex(&random::<12>()?),
+            identity: Arc::new(Identity::generate().context("no certificate")?),
+            handshake: None,
+            peer: None,
+            keys: None,
+            connected: None,
+            secured: None,
+            next_check: now,
+            next_report: now + Duration::from_secs(2),
+            started: now,
+            ntp: (unix.as_secs() + 2_208_988_800) << 32,
+            voice,
+            encoder: None,
+            decoder: None,
+            reception: None,
+            feedback: None,
+            sequence: seed as u16,
+            timestamp: (seed >> 16) as u32,
+            sent,
+            said: 0,
+            digits: VecDeque::new(),
+            pressing: None,
+            pause: 0,
+            chance: Chance::new(seed),
+            network,
+            late: BinaryHeap::new(),
+            said_at: None,
+            heard_at: None,
+            power: 0.0,
+            samples: 0,
+            frames: 0,
+            silent: 0,
+            record: keep.then(Default::default),
+            failed: None,
         })
     }
 
     /// Our offer, with `codec` alone or with all we speak.
     pub fn offer(&self, codec: Option<Codec>) -> String {
-        let chosen: Vec<Codec> = Codec::BROWSERS.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
+        let chosen: Vec<Codec> =
+            Codec::BROWSERS.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
         let clock = if chosen.contains(&Codec::Opus) { 48_000 } else { 8_000 };
-        let types: String = chosen.iter().map(|c| format!(" {}", c.default_payload_type())).collect();
-        let maps: String = chosen.iter().map(|c| {
-            let channels = if c.channels() > 1 { "/2" } else { "" };
-            format!("a=rtpmap:{} {}/{}{channels}\r\n", c.default_payload_type(), c.name(), c.clock())
-        }).collect();
-        let (ip, port, family) = (self.local.ip(), self.local.port(), if self.local.is_ipv4() { "IP4" } else { "IP6" });
+        let types: String =
+            chosen.iter().map(|c| format!(" {}", c.default_payload_type())).collect();
+        let maps: String = chosen
+            .iter()
+            .map(|c| {
+                let channels = if c.channels() > 1 { "/2" } else { "" };
+                format!(
+                    "a=rtpmap:{} {}/{}{channels}\r\n",
+                    c.default_payload_type(),
+                    c.name(),
+                    c.clock()
+                )
+            })
+            .collect();
+        let (ip, port, family) =
+            (self.local.ip(), self.local.port(), if self.local.is_ipv4() { "IP4" } else { "IP6" });
         format!(
             "v=0\r\no=- {} 2 IN {family} {ip}\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=audio {port} UDP/TLS/RTP/SAVPF{types} {EVENTS}\r\nc=IN {family} {ip}\r\n\
              a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:actpass\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n{maps}\
@@ -187,24 +240,58 @@ impl Media {
         }
         let value = |name: &str| sdp.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
         let need = |name: &str| value(name).ok_or_else(|| anyhow!("the answer has no {name}"));
-        let candidates = sdp.lines().filter_map(|l| l.strip_prefix("a=candidate:")).filter_map(|c| {
-            let words: Vec<&str> = c.split(' ').collect();
-            words.get(2).is_some_and(|w| w.eq_ignore_ascii_case("udp")).then(|| Some(SocketAddr::new(words.get(4)?.parse().ok()?, words.get(5)?.parse().ok()?)))?
-        });
+        let candidates =
+            sdp.lines().filter_map(|l| l.strip_prefix("a=candidate:")).filter_map(|c| {
+                let words: Vec<&str> = c.split(' ').collect();
+                words.get(2).is_some_and(|w| w.eq_ignore_ascii_case("udp")).then(|| {
+                    Some(SocketAddr::new(words.get(4)?.parse().ok()?, words.get(5)?.parse().ok()?))
+                })?
+            });
         // One socket, one family; loopback reaches loopback only.
-        let reachable = |a: &SocketAddr| a.is_ipv4() == self.local.is_ipv4() && a.ip().is_loopback() == self.local.ip().is_loopback();
+        let reachable = |a: &SocketAddr| {
+            a.is_ipv4() == self.local.is_ipv4()
+                && a.ip().is_loopback() == self.local.ip().is_loopback()
+        };
         let all: Vec<SocketAddr> = candidates.collect();
-        let address = all.iter().copied().find(reachable).or(all.first().copied()).ok_or_else(|| anyhow!("the answer has no UDP candidate"))?;
+        let address = all
+            .iter()
+            .copied()
+            .find(reachable)
+            .or(all.first().copied())
+            .ok_or_else(|| anyhow!("the answer has no UDP candidate"))?;
         let media = need("m=audio ")?;
-        let mapped = |pt: &str| value(&format!("a=rtpmap:{pt} ")).and_then(|f| Codec::from_name(&f.split('/').next().unwrap_or_default().to_ascii_lowercase()));
-        let (payload_type, codec) = media.split(' ').skip(2).find_map(|pt| Some((pt.parse().ok()?, mapped(pt)?))).ok_or_else(|| anyhow!("the answer has no codec of ours"))?;
-        let events = media.split(' ').skip(2).find(|pt| value(&format!("a=rtpmap:{pt} ")).is_some_and(|f| f.starts_with("telephone-event/"))).and_then(|pt| pt.parse().ok());
+        let mapped = |pt: &str| {
+            value(&format!("a=rtpmap:{pt} ")).and_then(|f| {
+                Codec::from_name(&f.split('/').next().unwrap_or_default().to_ascii_lowercase())
+            })
+        };
+        let (payload_type, codec) = media
+            .split(' ')
+            .skip(2)
+            .find_map(|pt| Some((pt.parse().ok()?, mapped(pt)?)))
+            .ok_or_else(|| anyhow!("the answer has no codec of ours"))?;
+        let events = media
+            .split(' ')
+            .skip(2)
+            .find(|pt| {
+                value(&format!("a=rtpmap:{pt} ")).is_some_and(|f| f.starts_with("telephone-event/"))
+            })
+            .and_then(|pt| pt.parse().ok());
         let fingerprint = need("a=fingerprint:sha-256 ")?;
-        let bytes: Vec<u8> = fingerprint.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
-        let fingerprint: [u8; 32] = bytes.try_into().map_err(|_| anyhow!("the answer's fingerprint is no SHA-256"))?;
+        let bytes: Vec<u8> =
+            fingerprint.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
+        let fingerprint: [u8; 32] =
+            bytes.try_into().map_err(|_| anyhow!("the answer's fingerprint is no SHA-256"))?;
         self.handshake = Some(Handshake::new(self.identity.clone(), vec![fingerprint]));
         let username = format!("{}:{}", need("a=ice-ufrag:")?, self.ufrag);
-        self.peer = Some(Peer { address, username, password: need("a=ice-pwd:")?.to_owned(), codec, payload_type, events });
+        self.peer = Some(Peer {
+            address,
+            username,
+            password: need("a=ice-pwd:")?.to_owned(),
+            codec,
+            payload_type,
+            events,
+        });
         self.next_check = Instant::now();
         Ok(())
     }
@@ -242,7 +329,8 @@ impl Media {
         let now = Instant::now();
         match Kind::of(datagram) {
             Kind::Stun => {
-                // Only a success response to our own check; the gateway is ICE-lite and sends none itself.
+                // Only a success response to our own check; the gateway is ICE-lite and sends none
+                // itself.
                 if datagram.starts_with(&[1, 1]) && self.connected.is_none() {
                     self.connected = Some(now);
                     self.shake(|handshake, mut send| {
@@ -253,7 +341,9 @@ impl Media {
             }
             Kind::Dtls => {
                 let datagram = datagram.to_vec();
-                self.shake(|handshake, mut send| handshake.receive(now, &datagram, &mut send).map_err(|e| e.to_string()));
+                self.shake(|handshake, mut send| {
+                    handshake.receive(now, &datagram, &mut send).map_err(|e| e.to_string())
+                });
             }
             Kind::Rtp => {
                 let opened = self.keys.as_mut().map(|k| k.unprotect.rtp(datagram));
@@ -264,7 +354,9 @@ impl Media {
             Kind::Rtcp => {
                 let ntp = self.ntp(now);
                 if let Some(Ok(len)) = self.keys.as_mut().map(|k| k.unprotect.rtcp(datagram)) {
-                    self.feedback = read(now, ntp, &datagram[..len], self.sent.ssrc, self.reception.as_mut()).or(self.feedback);
+                    self.feedback =
+                        read(now, ntp, &datagram[..len], self.sent.ssrc, self.reception.as_mut())
+                            .or(self.feedback);
                 }
             }
             Kind::Unknown => {}
@@ -272,10 +364,15 @@ impl Media {
     }
 
     fn ntp(&self, now: Instant) -> u64 {
-        self.ntp.wrapping_add(((now.saturating_duration_since(self.started).as_nanos() << 32) / 1_000_000_000) as u64)
+        self.ntp.wrapping_add(
+            ((now.saturating_duration_since(self.started).as_nanos() << 32) / 1_000_000_000) as u64,
+        )
     }
 
-    fn shake(&mut self, work: impl FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<Keys>, String>) {
+    fn shake(
+        &mut self,
+        work: impl FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<Keys>, String>,
+    ) {
         let Some(mut handshake) = self.handshake.take() else { return };
         let mut out = Vec::new();
         let done = work(&mut handshake, &mut |bytes: &[u8]| out.push(bytes.to_vec()));
@@ -295,7 +392,9 @@ impl Media {
         let Some(peer) = &self.peer else { return };
         let Some(packet) = Packet::parse(datagram, true) else { return };
         let (codec, clock) = (peer.codec, peer.codec.clock());
-        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64 * u64::from(clock) / 1_000_000) as u32;
+        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
+            * u64::from(clock)
+            / 1_000_000) as u32;
         if self.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
             self.reception = Some(Reception::new(packet.ssrc));
         }
@@ -310,7 +409,10 @@ impl Media {
             self.decoder = Some((codec, Decoder::new(codec, NARROW)));
         }
         let mut pcm = [0i16; MAX_FRAME];
-        let decoded = self.decoder.as_mut().and_then(|(_, d)| d.decode(packet.payload(datagram), &mut pcm).ok());
+        let decoded = self
+            .decoder
+            .as_mut()
+            .and_then(|(_, d)| d.decode(packet.payload(datagram), &mut pcm).ok());
         let heard = &pcm[..decoded.unwrap_or(0)];
         self.heard_at.get_or_insert(now);
         let power: f64 = heard.iter().map(|s| f64::from(*s).powi(2)).sum();
@@ -332,9 +434,16 @@ impl Media {
             transaction.iter_mut().for_each(|b| *b = (self.chance.share() * 255.0) as u8);
             let check = binding_request(transaction, &peer.username, &peer.password, true);
             self.put(&check);
-            self.next_check = now + if self.connected.is_some() { Duration::from_secs(4) } else { Duration::from_millis(100) };
+            self.next_check = now
+                + if self.connected.is_some() {
+                    Duration::from_secs(4)
+                } else {
+                    Duration::from_millis(100)
+                };
         }
-        self.shake(|handshake, mut send| handshake.fire(now, &mut send).map(|()| None).map_err(|e| e.to_string()));
+        self.shake(|handshake, mut send| {
+            handshake.fire(now, &mut send).map(|()| None).map_err(|e| e.to_string())
+        });
         if self.keys.is_some() {
             self.say();
         }
@@ -350,7 +459,11 @@ impl Media {
     }
 
     fn say(&mut self) {
-        let Some((codec, payload_type, events)) = self.peer.as_ref().map(|p| (p.codec, p.payload_type, p.events)) else { return };
+        let Some((codec, payload_type, events)) =
+            self.peer.as_ref().map(|p| (p.codec, p.payload_type, p.events))
+        else {
+            return;
+        };
         let step = codec.clock() / 50;
         if let Some(event) = events.and_then(|pt| self.next_event(pt, step)) {
             let (pt, first, payload, timestamp) = event;
@@ -373,7 +486,8 @@ impl Media {
         self.timestamp = self.timestamp.wrapping_add(step);
     }
 
-    /// The frame of a digit that is being pressed: 100 ms, its end said three times, then a pause of 60 ms.
+    /// The frame of a digit that is being pressed: 100 ms, its end said three times, then a pause
+    /// of 60 ms.
     fn next_event(&mut self, payload_type: u8, step: u32) -> Option<(u8, bool, [u8; 4], u32)> {
         if self.pressing.is_none() {
             if self.pause > 0 {
@@ -385,7 +499,12 @@ impl Media {
         }
         let pressing = self.pressing.as_mut()?;
         pressing.frames += 1;
-        let report = TelephoneEvent { event: pressing.event, end: pressing.frames > 5, volume: 10, duration: (pressing.frames.min(5) * step) as u16 };
+        let report = TelephoneEvent {
+            event: pressing.event,
+            end: pressing.frames > 5,
+            volume: 10,
+            duration: (pressing.frames.min(5) * step) as u16,
+        };
         let frame = (payload_type, pressing.frames == 1, report.to_bytes(), pressing.timestamp);
         if pressing.frames == 8 {
             (self.pressing, self.pause) = (None, 3);
@@ -402,7 +521,8 @@ impl Media {
         self.sequence = self.sequence.wrapping_add(1);
         self.sent.packets += 1;
         self.sent.octets = self.sent.octets.wrapping_add(payload.len() as u32);
-        let sealed = self.keys.as_mut().and_then(|k| k.protect.rtp(&mut datagram, 12 + payload.len()));
+        let sealed =
+            self.keys.as_mut().and_then(|k| k.protect.rtp(&mut datagram, 12 + payload.len()));
         // What is lost on purpose has been sent, and never arrives.
         let Some(len) = sealed.filter(|_| self.chance.share() >= self.network.loss) else { return };
         if self.network.jitter.is_zero() {
@@ -439,22 +559,46 @@ impl Media {
         let clock = self.codec().map_or(8_000, |c| c.clock());
         let round_trip = self.feedback.and_then(|f| f.round_trip);
         let heard = self.reception.filter(|r| r.packets > 0);
-        let mos_in = heard.map(|r| Impairment { loss: r.loss(), burst_ratio: r.burst_ratio(), jitter: r.jitter(clock), round_trip: round_trip.unwrap_or_default() }.mos());
+        let mos_in = heard.map(|r| {
+            Impairment {
+                loss: r.loss(),
+                burst_ratio: r.burst_ratio(),
+                jitter: r.jitter(clock),
+                round_trip: round_trip.unwrap_or_default(),
+            }
+            .mos()
+        });
         let out = self.feedback.map(|f| Impairment {
-            loss: f.total_lost as f32 / self.sent.packets.max(1) as f32, burst_ratio: 1.0, jitter: webtrunk::rtp::packet::time_of(f.jitter, clock), round_trip: round_trip.unwrap_or_default(),
+            loss: f.total_lost as f32 / self.sent.packets.max(1) as f32,
+            burst_ratio: 1.0,
+            jitter: webtrunk::rtp::packet::time_of(f.jitter, clock),
+            round_trip: round_trip.unwrap_or_default(),
         });
         let rms = (self.power / self.samples.max(1) as f64).sqrt();
         Figures {
-            sent: u64::from(self.sent.packets), received: heard.map_or(0, |r| r.packets), expected: heard.map_or(0, |r| r.expected()), loss: heard.map_or(0.0, |r| r.loss()),
-            jitter: heard.map_or(Duration::ZERO, |r| r.jitter(clock)), round_trip, reported_loss: out.map(|o| o.loss), mos_in, mos_out: out.map(|o| o.mos()),
-            level: (self.samples > 0 && rms > 0.0).then(|| (20.0 * (rms / 32_768.0).log10()) as f32), silence: self.silent as f32 / self.frames.max(1) as f32,
+            sent: u64::from(self.sent.packets),
+            received: heard.map_or(0, |r| r.packets),
+            expected: heard.map_or(0, |r| r.expected()),
+            loss: heard.map_or(0.0, |r| r.loss()),
+            jitter: heard.map_or(Duration::ZERO, |r| r.jitter(clock)),
+            round_trip,
+            reported_loss: out.map(|o| o.loss),
+            mos_in,
+            mos_out: out.map(|o| o.mos()),
+            level: (self.samples > 0 && rms > 0.0)
+                .then(|| (20.0 * (rms / 32_768.0).log10()) as f32),
+            silence: self.silent as f32 / self.frames.max(1) as f32,
         }
     }
 }
 
 /// Our address on the way to `gateway`; no packet is sent to find it.
 fn local_address(gateway: SocketAddr) -> anyhow::Result<std::net::IpAddr> {
-    let any: SocketAddr = if gateway.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr = if gateway.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
     let probe = std::net::UdpSocket::bind(any)?;
     probe.connect(gateway)?;
     Ok(probe.local_addr()?.ip())

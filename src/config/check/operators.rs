@@ -1,12 +1,15 @@
 //! The keys for those who watch and steer: recorder, API tokens, metrics.
 
 use super::Check;
-use crate::config::{Api, ApiToken, Auth, Credentials, JwtSettings, KeySet, RecorderLimits, Scope, Turn, Webhook, schema};
+use crate::config::schema::Spanned;
+use crate::config::{
+    Api, ApiToken, Auth, Credentials, JwtSettings, KeySet, RecorderLimits, Scope, Turn, Webhook,
+    schema,
+};
 use crate::dialplan::Plan;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use crate::config::schema::Spanned;
 
 /// A secret others' credentials hang on.
 const SHORTEST_SECRET: usize = 16;
@@ -17,11 +20,20 @@ impl Check {
         let memory = r.memory.as_ref().and_then(|at| {
             let size = size(at.as_ref());
             if size.is_none() {
-                self.error(at, "config::size", format!("{:?} is not a size", at.as_ref()), "write \"64MB\" or \"512kB\"");
+                self.error(
+                    at,
+                    "config::size",
+                    format!("{:?} is not a size", at.as_ref()),
+                    "write \"64MB\" or \"512kB\"",
+                );
             }
             size
         });
-        RecorderLimits { calls: r.calls.unwrap_or(default.calls), memory: memory.unwrap_or(default.memory), messages: r.messages.unwrap_or(true) }
+        RecorderLimits {
+            calls: r.calls.unwrap_or(default.calls),
+            memory: memory.unwrap_or(default.memory),
+            messages: r.messages.unwrap_or(true),
+        }
     }
 
     /// `udp:ADDRESS:PORT`.
@@ -29,17 +41,30 @@ impl Check {
         let at = at?;
         let parsed = at.as_ref().strip_prefix("udp:").and_then(|a| a.parse().ok());
         if parsed.is_none() {
-            self.error(at, "config::hep", format!("events.hep = {:?} is no collector", at.as_ref()), "write \"udp:10.0.0.9:9060\"");
+            self.error(
+                at,
+                "config::hep",
+                format!("events.hep = {:?} is no collector", at.as_ref()),
+                "write \"udp:10.0.0.9:9060\"",
+            );
         }
         parsed
     }
 
     /// Files of records: lines, a database.
-    pub(super) fn cdr(&mut self, at: Option<&Spanned<schema::Cdr>>) -> (Option<PathBuf>, Option<PathBuf>) {
+    pub(super) fn cdr(
+        &mut self,
+        at: Option<&Spanned<schema::Cdr>>,
+    ) -> (Option<PathBuf>, Option<PathBuf>) {
         let Some(at) = at else { return (None, None) };
         let cdr = at.as_ref();
         if cdr.file.is_none() && cdr.sqlite.is_none() {
-            self.error(at, "config::cdr", "events.cdr names no place", "write cdr = { file = \"cdr.jsonl\" }, { sqlite = \"cdr.db\" }, or both");
+            self.error(
+                at,
+                "config::cdr",
+                "events.cdr names no place",
+                "write cdr = { file = \"cdr.jsonl\" }, { sqlite = \"cdr.db\" }, or both",
+            );
         }
         let place = |name: &Option<String>| name.as_ref().map(|n| self.folder.join(n));
         (place(&cdr.file), place(&cdr.sqlite))
@@ -51,7 +76,13 @@ impl Check {
             if let Some(at) = j.context.as_ref().filter(|at| plan.context(at.as_ref()).is_none()) {
                 self.no_context(at, plan);
             }
-            JwtSettings { jwks: self.key_set(&j.jwks, j.allow_private), audience: j.audience, issuer: j.issuer, context: j.context.map(Spanned::into_inner), allow_private: j.allow_private }
+            JwtSettings {
+                jwks: self.key_set(&j.jwks, j.allow_private),
+                audience: j.audience,
+                issuer: j.issuer,
+                context: j.context.map(Spanned::into_inner),
+                allow_private: j.allow_private,
+            }
         });
         Auth { jwt, webhook }
     }
@@ -62,9 +93,19 @@ impl Check {
             return KeySet::Url(text.clone());
         }
         let file = self.folder.join(text);
-        let read = if text.contains("://") { Err("it is no https URL".to_owned()) } else { std::fs::read_to_string(&file).map_err(|e| format!("{} cannot be read: {e}", file.display())) };
+        let read = if text.contains("://") {
+            Err("it is no https URL".to_owned())
+        } else {
+            std::fs::read_to_string(&file)
+                .map_err(|e| format!("{} cannot be read: {e}", file.display()))
+        };
         if let Err(why) = read {
-            self.error(at, "config::jwks", format!("jwks = {text:?}: {why}"), "name an https URL (http with allow_private = true), or a file with a JWK set");
+            self.error(
+                at,
+                "config::jwks",
+                format!("jwks = {text:?}: {why}"),
+                "name an https URL (http with allow_private = true), or a file with a JWK set",
+            );
         }
         KeySet::File(file)
     }
@@ -72,24 +113,46 @@ impl Check {
     pub(super) fn otlp(&mut self, at: Option<&Spanned<String>>) -> Option<String> {
         let at = at?;
         if !at.as_ref().starts_with("http://") && !at.as_ref().starts_with("https://") {
-            self.error(at, "config::otlp", format!("telemetry.otlp = {:?} is no URL", at.as_ref()), "write \"http://127.0.0.1:4318\"");
+            self.error(
+                at,
+                "config::otlp",
+                format!("telemetry.otlp = {:?} is no URL", at.as_ref()),
+                "write \"http://127.0.0.1:4318\"",
+            );
         }
         if !cfg!(feature = "otlp") {
-            self.error(at, "config::otlp", "this webtrunk was built without OpenTelemetry", "build it with --features otlp, or take telemetry.otlp out");
+            self.error(
+                at,
+                "config::otlp",
+                "this webtrunk was built without OpenTelemetry",
+                "build it with --features otlp, or take telemetry.otlp out",
+            );
         }
         Some(at.as_ref().clone())
     }
 
     /// Where a webhook goes; https, unless it stays within this network.
-    pub(super) fn webhook(&mut self, url: &Spanned<String>, secret: &Spanned<schema::SecretText>, allow_private: bool) -> Webhook {
+    pub(super) fn webhook(
+        &mut self,
+        url: &Spanned<String>,
+        secret: &Spanned<schema::SecretText>,
+        allow_private: bool,
+    ) -> Webhook {
         let text = url.as_ref();
-        let host = text.split_once("://").filter(|(scheme, rest)| (*scheme == "https" || (*scheme == "http" && allow_private)) && !rest.is_empty());
+        let host = text.split_once("://").filter(|(scheme, rest)| {
+            (*scheme == "https" || (*scheme == "http" && allow_private)) && !rest.is_empty()
+        });
         if host.is_none() {
             self.error(url, "config::webhook", format!("{text:?} is no https URL"), "write \"https://shop.example.com/voice\"; http is allowed with allow_private = true");
         }
         let key = self.secret(secret);
         if key.reveal().len() < SHORTEST_SECRET {
-            self.error(secret, "config::secret", format!("the webhook's secret has fewer than {SHORTEST_SECRET} characters"), "make one: `openssl rand -base64 24`");
+            self.error(
+                secret,
+                "config::secret",
+                format!("the webhook's secret has fewer than {SHORTEST_SECRET} characters"),
+                "make one: `openssl rand -base64 24`",
+            );
         }
         Webhook { url: text.clone(), secret: key, allow_private }
     }
@@ -98,15 +161,31 @@ impl Check {
         let secret = self.secret(&c.secret);
         if secret.reveal().len() < SHORTEST_SECRET {
             let message = format!("credentials.secret has fewer than {SHORTEST_SECRET} characters");
-            self.error(&c.secret, "config::secret", message, "use 32 random ones: `openssl rand -base64 24`");
+            self.error(
+                &c.secret,
+                "config::secret",
+                message,
+                "use 32 random ones: `openssl rand -base64 24`",
+            );
         }
         let longest = self.duration(c.longest.as_ref()).unwrap_or(Duration::from_secs(3_600));
-        let turn = c.turn.map(|t| {
-            for uri in t.uris.iter().filter(|u| !u.as_ref().starts_with("turn:") && !u.as_ref().starts_with("turns:")) {
-                self.error(uri, "config::turn", format!("{:?} is not a TURN URI", uri.as_ref()), "write \"turn:turn.example.com:3478?transport=udp\"");
-            }
-            Turn { uris: t.uris.into_iter().map(Spanned::into_inner).collect(), secret: self.secret(&t.secret) }
-        });
+        let turn =
+            c.turn.map(|t| {
+                for uri in t.uris.iter().filter(|u| {
+                    !u.as_ref().starts_with("turn:") && !u.as_ref().starts_with("turns:")
+                }) {
+                    self.error(
+                        uri,
+                        "config::turn",
+                        format!("{:?} is not a TURN URI", uri.as_ref()),
+                        "write \"turn:turn.example.com:3478?transport=udp\"",
+                    );
+                }
+                Turn {
+                    uris: t.uris.into_iter().map(Spanned::into_inner).collect(),
+                    secret: self.secret(&t.secret),
+                }
+            });
         Credentials { secret, longest, turn }
     }
 
@@ -115,8 +194,15 @@ impl Check {
         for (name, token) in api.token {
             let token = token.into_inner();
             let Some(sha256) = hash(token.sha256.as_ref()) else {
-                let help = format!("`webtrunk api-token {name}` makes a token and prints this line for it");
-                self.error(&token.sha256, "config::token", format!("api.token.{name}: sha256 is 64 hexadecimal digits"), help);
+                let help = format!(
+                    "`webtrunk api-token {name}` makes a token and prints this line for it"
+                );
+                self.error(
+                    &token.sha256,
+                    "config::token",
+                    format!("api.token.{name}: sha256 is 64 hexadecimal digits"),
+                    help,
+                );
                 continue;
             };
             let scope = match token.scope.as_ref().map(|s| s.as_ref().as_str()) {
@@ -125,7 +211,12 @@ impl Check {
                 Some("admin") => Scope::Admin,
                 Some(other) => {
                     let message = format!("{other:?} is not a scope");
-                    self.error(token.scope.as_ref().unwrap_or(&token.sha256), "config::scope", message, "known: \"read\", \"write\", \"admin\"");
+                    self.error(
+                        token.scope.as_ref().unwrap_or(&token.sha256),
+                        "config::scope",
+                        message,
+                        "known: \"read\", \"write\", \"admin\"",
+                    );
                     continue;
                 }
             };

@@ -2,39 +2,61 @@
 
 use super::{Check, Names, suggestion};
 use crate::config::problem::{Problem, Source};
+use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
-use crate::dialplan::{Attempt, Context, Hours, NextOn, Order, Pattern, Permits, Plan, Route, Step, Target, default_next_on, is_country, region};
+use crate::dialplan::{
+    Attempt, Context, Hours, NextOn, Order, Pattern, Permits, Plan, Route, Step, Target,
+    default_next_on, is_country, region,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use crate::config::schema::Spanned;
 
 /// A working day's noon in Europe and morning in America: when cases without a time are asked.
 const NOON: u64 = 1_763_654_400;
 
-/// Those of `rivals` that leave `pattern` nothing whenever `route` is one; none where something is left.
+/// Those of `rivals` that leave `pattern` nothing whenever `route` is one; none where something is
+/// left.
 fn takers(rivals: &[(usize, &Route)], route: &Route, pattern: &Pattern) -> Vec<usize> {
-    // One that is open whenever this one is takes its numbers at any time: several share the numbers.
-    let open: Vec<&(usize, &Route)> = rivals.iter().filter(|(_, r)| Hours::cover(&[r.when.as_ref()], route.when.as_ref())).collect();
+    // One that is open whenever this one is takes its numbers at any time: several share the
+    // numbers.
+    let open: Vec<&(usize, &Route)> = rivals
+        .iter()
+        .filter(|(_, r)| Hours::cover(&[r.when.as_ref()], route.when.as_ref()))
+        .collect();
     let patterns = |r: &Route| r.patterns.clone();
-    let alone = open.iter().find(|(_, r)| pattern.escapes(&patterns(r).iter().collect::<Vec<_>>()).is_none());
+    let alone = open
+        .iter()
+        .find(|(_, r)| pattern.escapes(&patterns(r).iter().collect::<Vec<_>>()).is_none());
     if let Some((n, _)) = alone {
         return vec![*n];
     }
     let together: Vec<Pattern> = open.iter().flat_map(|(_, r)| patterns(r)).collect();
     if !together.is_empty() && pattern.escapes(&together.iter().collect::<Vec<_>>()).is_none() {
-        return open.iter().filter(|(_, r)| r.patterns.iter().any(|p| p.meets(pattern))).map(|(n, _)| *n).collect();
+        return open
+            .iter()
+            .filter(|(_, r)| r.patterns.iter().any(|p| p.meets(pattern)))
+            .map(|(n, _)| *n)
+            .collect();
     }
     // One that takes all its numbers does so while it is open: several share the week.
-    let wide: Vec<&(usize, &Route)> = rivals.iter().filter(|(_, r)| pattern.escapes(&patterns(r).iter().collect::<Vec<_>>()).is_none()).collect();
+    let wide: Vec<&(usize, &Route)> = rivals
+        .iter()
+        .filter(|(_, r)| pattern.escapes(&patterns(r).iter().collect::<Vec<_>>()).is_none())
+        .collect();
     let hours: Vec<Option<&Hours>> = wide.iter().map(|(_, r)| r.when.as_ref()).collect();
-    if !wide.is_empty() && Hours::cover(&hours, route.when.as_ref()) { wide.iter().map(|(n, _)| *n).collect() } else { Vec::new() }
+    if !wide.is_empty() && Hours::cover(&hours, route.when.as_ref()) {
+        wide.iter().map(|(n, _)| *n).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// The dialplans of a folder, by name.
 pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
     files.sort();
     files
@@ -45,31 +67,60 @@ impl Check {
         let mut plan = Plan::default();
         if let Some(embedded) = self.embedded.take() {
             for (name, text) in embedded {
-                plan.contexts.extend(self.dialplan(&name, &format!("built-in {name}.toml"), &text, names));
+                plan.contexts.extend(self.dialplan(
+                    &name,
+                    &format!("built-in {name}.toml"),
+                    &text,
+                    names,
+                ));
             }
             return plan;
         }
         for path in files(&self.folder.join("dialplans")) {
-            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let name =
+                path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             match std::fs::read_to_string(&path) {
-                Ok(text) => plan.contexts.extend(self.dialplan(&name, &path.display().to_string(), &text, names)),
-                Err(e) => self.problems.push(Problem::plain("dialplan::read", format!("{} cannot be read: {e}", path.display()))),
+                Ok(text) => plan.contexts.extend(self.dialplan(
+                    &name,
+                    &path.display().to_string(),
+                    &text,
+                    names,
+                )),
+                Err(e) => self.problems.push(Problem::plain(
+                    "dialplan::read",
+                    format!("{} cannot be read: {e}", path.display()),
+                )),
             }
         }
         plan
     }
 
-    pub(super) fn dialplan(&mut self, name: &str, file: &str, text: &str, names: Option<&Names>) -> Option<Context> {
+    pub(super) fn dialplan(
+        &mut self,
+        name: &str,
+        file: &str,
+        text: &str,
+        names: Option<&Names>,
+    ) -> Option<Context> {
         self.source = Source { name: file.to_owned(), text: text.into() };
         let parsed: schema::Dialplan = self.read(text)?;
         let country = parsed.country.and_then(|at| {
             if is_country(at.as_ref()) {
                 return Some(at.into_inner());
             }
-            self.error(&at, "dialplan::country", format!("{:?} is not a country", at.as_ref()), "use a two-letter code such as \"US\" or \"DE\"");
+            self.error(
+                &at,
+                "dialplan::country",
+                format!("{:?} is not a country", at.as_ref()),
+                "use a two-letter code such as \"US\" or \"DE\"",
+            );
             None
         });
-        let hours: BTreeMap<String, Hours> = parsed.hours.into_iter().filter_map(|(name, at)| Some((name.clone(), self.hours(&name, at)?))).collect();
+        let hours: BTreeMap<String, Hours> = parsed
+            .hours
+            .into_iter()
+            .filter_map(|(name, at)| Some((name.clone(), self.hours(&name, at)?)))
+            .collect();
         let mut context = Context { name: name.to_owned(), country, routes: Vec::new() };
         let mut places = Vec::new();
         for at in parsed.route {
@@ -90,13 +141,23 @@ impl Check {
         let h = at.get_ref();
         let Ok(zone) = jiff::tz::TimeZone::get(&h.tz) else {
             let message = format!("{:?} is not a time zone", h.tz);
-            self.error(&at, "dialplan::hours", message, "use a name such as \"America/Los_Angeles\" or \"Europe/Berlin\"");
+            self.error(
+                &at,
+                "dialplan::hours",
+                message,
+                "use a name such as \"America/Los_Angeles\" or \"Europe/Berlin\"",
+            );
             return None;
         };
         match Hours::new(name, zone, &h.open, &h.closed) {
             Ok(hours) => Some(hours),
             Err(why) => {
-                self.error(&at, "dialplan::hours", why, "write open = [\"Mon-Fri 08:00-18:00\"], closed = [\"2026-12-25\"]");
+                self.error(
+                    &at,
+                    "dialplan::hours",
+                    why,
+                    "write open = [\"Mon-Fri 08:00-18:00\"], closed = [\"2026-12-25\"]",
+                );
                 None
             }
         }
@@ -107,27 +168,46 @@ impl Check {
         let dials = route.steps.iter().any(|s| matches!(s, Step::Dial { .. }));
         let wide = |p: &Pattern| {
             let text = p.to_string();
-            text.starts_with("+1") && text.chars().skip(2).take(3).any(|c| matches!(c, 'N' | 'X' | 'Z' | '.'))
+            text.starts_with("+1")
+                && text.chars().skip(2).take(3).any(|c| matches!(c, 'N' | 'X' | 'Z' | '.'))
         };
         if dials && route.regions.is_empty() && route.patterns.iter().any(wide) {
-            let message = format!("route {:?} also takes Jamaica, the Dominican Republic and twenty more countries: +1 is all of them", route.name);
+            let message = format!(
+                "route {:?} also takes Jamaica, the Dominican Republic and twenty more countries: +1 is all of them",
+                route.name
+            );
             let problem = Problem::at(&self.source, span, "dialplan::region", message);
             self.problems.push(problem.help("add region = [\"US\", \"CA\"]").warning());
         }
     }
 
-    /// A dialplan that reaches the telephone network must reach help, without a prefix (Kari's Law).
+    /// A dialplan that reaches the telephone network must reach help, without a prefix (Kari's
+    /// Law).
     fn emergency(&mut self, context: &Context, file: &str) {
-        let dials = context.routes.iter().any(|r| r.steps.iter().any(|s| matches!(s, Step::Dial { .. })));
+        let dials =
+            context.routes.iter().any(|r| r.steps.iter().any(|s| matches!(s, Step::Dial { .. })));
         let help = match context.country.as_deref() {
             Some("US" | "CA") => "911",
             Some("GB") => "999",
-            Some("DE" | "FR" | "IT" | "ES" | "NL" | "AT" | "PL" | "SE" | "DK" | "BE" | "CH") => "112",
+            Some("DE" | "FR" | "IT" | "ES" | "NL" | "AT" | "PL" | "SE" | "DK" | "BE" | "CH") => {
+                "112"
+            }
             _ => return,
         };
-        let reached = || Plan { contexts: vec![context.clone()] }.route(&Attempt { context: &context.name, dialled: help, unix: NOON, permits: Permits::NONE }).is_some_and(|v| v.route.is_some());
+        let reached = || {
+            Plan { contexts: vec![context.clone()] }
+                .route(&Attempt {
+                    context: &context.name,
+                    dialled: help,
+                    unix: NOON,
+                    permits: Permits::NONE,
+                })
+                .is_some_and(|v| v.route.is_some())
+        };
         if dials && !reached() {
-            let message = format!("{file}: nobody reaches {help} by this dialplan, though it reaches the telephone network");
+            let message = format!(
+                "{file}: nobody reaches {help} by this dialplan, though it reaches the telephone network"
+            );
             self.problems.push(Problem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the place")).warning());
         }
     }
@@ -137,29 +217,60 @@ impl Check {
         for (source, at) in std::mem::take(&mut self.gotos) {
             if plan.context(at.as_ref()).is_none() {
                 let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
-                let help = format!("{}contexts are the files in dialplans/: {}", suggestion(at.as_ref(), &names), names.join(", "));
-                self.problems.push(Problem::at(&source, at.span(), "dialplan::goto", format!("there is no dialplan context {:?}", at.as_ref())).help(help));
+                let help = format!(
+                    "{}contexts are the files in dialplans/: {}",
+                    suggestion(at.as_ref(), &names),
+                    names.join(", ")
+                );
+                self.problems.push(
+                    Problem::at(
+                        &source,
+                        at.span(),
+                        "dialplan::goto",
+                        format!("there is no dialplan context {:?}", at.as_ref()),
+                    )
+                    .help(help),
+                );
             }
         }
     }
 
     /// Says where routes further up, alone or together, leave nothing to this one.
-    fn reachable(&mut self, earlier: &[Route], places: &[Range<usize>], route: &Route, span: Range<usize>) {
-        // Whom these let through for the number's country or the caller's claims, this one lets through too.
+    fn reachable(
+        &mut self,
+        earlier: &[Route],
+        places: &[Range<usize>],
+        route: &Route,
+        span: Range<usize>,
+    ) {
+        // Whom these let through for the number's country or the caller's claims, this one lets
+        // through too.
         let no_stricter = |e: &Route| {
-            let countries = e.regions.is_empty() || (!route.regions.is_empty() && route.regions.iter().all(|r| e.regions.contains(r)));
+            let countries = e.regions.is_empty()
+                || (!route.regions.is_empty()
+                    && route.regions.iter().all(|r| e.regions.contains(r)));
             countries && e.requires.iter().all(|r| route.requires.contains(r))
         };
-        let rivals: Vec<(usize, &Route)> = earlier.iter().enumerate().filter(|(_, e)| no_stricter(e)).collect();
+        let rivals: Vec<(usize, &Route)> =
+            earlier.iter().enumerate().filter(|(_, e)| no_stricter(e)).collect();
         for pattern in &route.patterns {
             let takers = takers(&rivals, route, pattern);
             let Some(first) = takers.first() else { continue };
-            let names: Vec<String> = takers.iter().map(|n| format!("{:?}", earlier[*n].name)).collect();
-            let (all, take) = (names.join(" and "), if names.len() == 1 { "takes" } else { "together take" });
-            let message = format!("route {:?} can never be reached for {pattern}: {all} {take} these calls first", route.name);
-            let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message).label("never tried");
-            let problem = problem.also(places[*first].clone(), format!("{} takes these calls first", names[0]));
-            self.problems.push(problem.help("routes are read from the top; move the narrower one up").warning());
+            let names: Vec<String> =
+                takers.iter().map(|n| format!("{:?}", earlier[*n].name)).collect();
+            let (all, take) =
+                (names.join(" and "), if names.len() == 1 { "takes" } else { "together take" });
+            let message = format!(
+                "route {:?} can never be reached for {pattern}: {all} {take} these calls first",
+                route.name
+            );
+            let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message)
+                .label("never tried");
+            let problem = problem
+                .also(places[*first].clone(), format!("{} takes these calls first", names[0]));
+            self.problems.push(
+                problem.help("routes are read from the top; move the narrower one up").warning(),
+            );
         }
     }
 
@@ -172,39 +283,85 @@ impl Check {
                 Some(Ok(at)) => at.as_second() as u64,
                 Some(Err(e)) => {
                     let message = format!("at: {e}");
-                    self.error(&at, "dialplan::case", message, "write at = \"2026-12-25T10:00:00Z\"");
+                    self.error(
+                        &at,
+                        "dialplan::case",
+                        message,
+                        "write at = \"2026-12-25T10:00:00Z\"",
+                    );
                     continue;
                 }
             };
             let permits = Permits { claims: case.claims.clone(), ..Permits::default() };
-            let Some(verdict) = plan.route(&Attempt { context: &context.name, dialled: &case.dial, unix, permits: &permits }) else { continue };
+            let Some(verdict) = plan.route(&Attempt {
+                context: &context.name,
+                dialled: &case.dial,
+                unix,
+                permits: &permits,
+            }) else {
+                continue;
+            };
             let found = verdict.route.map(|r| r.name);
             if found != case.route {
-                let say = |r: &Option<String>| r.as_ref().map_or("no route".to_owned(), |r| format!("{r:?}"));
-                let message = format!("{:?} takes {}, the case expects {}", case.dial, say(&found), say(&case.route));
-                self.error(&at, "dialplan::case", message, "mend the route or the case; routes are read from the top");
+                let say = |r: &Option<String>| {
+                    r.as_ref().map_or("no route".to_owned(), |r| format!("{r:?}"))
+                };
+                let message = format!(
+                    "{:?} takes {}, the case expects {}",
+                    case.dial,
+                    say(&found),
+                    say(&case.route)
+                );
+                self.error(
+                    &at,
+                    "dialplan::case",
+                    message,
+                    "mend the route or the case; routes are read from the top",
+                );
             }
             if let Some(number) = case.number.as_ref().filter(|n| **n != verdict.number) {
-                let message = format!("{:?} becomes {}, the case expects {number}", case.dial, verdict.number);
-                self.error(&at, "dialplan::case", message, "country decides how a number without + is read");
+                let message = format!(
+                    "{:?} becomes {}, the case expects {number}",
+                    case.dial, verdict.number
+                );
+                self.error(
+                    &at,
+                    "dialplan::case",
+                    message,
+                    "country decides how a number without + is read",
+                );
             }
         }
     }
 
-    fn route(&mut self, r: schema::Route, names: Option<&Names>, hours: &BTreeMap<String, Hours>) -> Option<Route> {
+    fn route(
+        &mut self,
+        r: schema::Route,
+        names: Option<&Names>,
+        hours: &BTreeMap<String, Hours>,
+    ) -> Option<Route> {
         let patterns = self.patterns(&r.patterns, r.patterns.as_ref().list());
         let requires = r.require.as_ref().map(|at| self.requires(at)).unwrap_or_default();
         let next_on = match &r.next_on {
             None => default_next_on(),
             Some(list) => list.iter().filter_map(|at| self.next_on(at)).collect(),
         };
-        let regions = r.region.iter().filter_map(|at| {
-            let found = region(at.as_ref());
-            if found.is_none() {
-                self.error(at, "dialplan::region", format!("{:?} is not a country", at.as_ref()), "use two-letter codes such as \"US\" or \"CA\"");
-            }
-            found
-        }).collect();
+        let regions = r
+            .region
+            .iter()
+            .filter_map(|at| {
+                let found = region(at.as_ref());
+                if found.is_none() {
+                    self.error(
+                        at,
+                        "dialplan::region",
+                        format!("{:?} is not a country", at.as_ref()),
+                        "use two-letter codes such as \"US\" or \"CA\"",
+                    );
+                }
+                found
+            })
+            .collect();
         let when = r.when.as_ref().and_then(|at| {
             let found = hours.get(at.as_ref()).cloned();
             if found.is_none() {
@@ -215,11 +372,20 @@ impl Check {
             found
         });
         if r.steps.is_empty() {
-            self.error(&r.name, "dialplan::do", format!("route {:?} does nothing", r.name.as_ref()), "add do = [{ dial = [\"trunk:…\"] }]");
+            self.error(
+                &r.name,
+                "dialplan::do",
+                format!("route {:?} does nothing", r.name.as_ref()),
+                "add do = [{ dial = [\"trunk:…\"] }]",
+            );
         }
         Some(Route {
             timeout: self.duration(r.timeout.as_ref()),
-            steps: r.steps.into_iter().filter_map(|s| self.step(s, r.name.as_ref(), names)).collect(),
+            steps: r
+                .steps
+                .into_iter()
+                .filter_map(|s| self.step(s, r.name.as_ref(), names))
+                .collect(),
             name: r.name.into_inner(),
             patterns,
             caller_id: r.caller_id,
@@ -240,7 +406,12 @@ impl Check {
         for text in list {
             match Pattern::parse(text) {
                 Ok(pattern) => patterns.push(pattern),
-                Err(why) => self.error(at, "dialplan::pattern", format!("pattern {text:?}: {why}"), "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything"),
+                Err(why) => self.error(
+                    at,
+                    "dialplan::pattern",
+                    format!("pattern {text:?}: {why}"),
+                    "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything",
+                ),
             }
         }
         patterns
@@ -268,16 +439,41 @@ impl Check {
             },
         };
         if parsed.is_none() {
-            self.error(at, "dialplan::next_on", format!("{text:?} is no reason to try the next trunk"), "use a status such as \"408\", a class \"5xx\", or \"silent:6s\"");
+            self.error(
+                at,
+                "dialplan::next_on",
+                format!("{text:?} is no reason to try the next trunk"),
+                "use a status such as \"408\", a class \"5xx\", or \"silent:6s\"",
+            );
         }
         parsed
     }
 
-    fn step(&mut self, at: Spanned<schema::Step>, route: &str, names: Option<&Names>) -> Option<Step> {
+    fn step(
+        &mut self,
+        at: Spanned<schema::Step>,
+        route: &str,
+        names: Option<&Names>,
+    ) -> Option<Step> {
         let s = at.get_ref();
-        let verbs = [s.dial.is_some(), s.ring.is_some(), s.play.is_some(), s.tone.is_some(), s.echo.is_some(), s.hangup.is_some(), s.answer.is_some(), s.goto.is_some(), s.webhook.is_some()];
+        let verbs = [
+            s.dial.is_some(),
+            s.ring.is_some(),
+            s.play.is_some(),
+            s.tone.is_some(),
+            s.echo.is_some(),
+            s.hangup.is_some(),
+            s.answer.is_some(),
+            s.goto.is_some(),
+            s.webhook.is_some(),
+        ];
         if verbs.iter().filter(|v| **v).count() != 1 {
-            self.error(&at, "dialplan::step", "a step has exactly one verb", "one of dial, ring, play, tone, echo, hangup, answer, goto, webhook");
+            self.error(
+                &at,
+                "dialplan::step",
+                "a step has exactly one verb",
+                "one of dial, ring, play, tone, echo, hangup, answer, goto, webhook",
+            );
             return None;
         }
         let s = at.into_inner();
@@ -287,12 +483,17 @@ impl Check {
             Some("in-turn") => Order::InTurn,
             Some(other) => {
                 let message = format!("order = {other:?} is not known");
-                s.order.as_ref().into_iter().for_each(|at| self.error(at, "dialplan::order", &message, "use \"together\" or \"in-turn\""));
+                s.order.as_ref().into_iter().for_each(|at| {
+                    self.error(at, "dialplan::order", &message, "use \"together\" or \"in-turn\"")
+                });
                 Order::Together
             }
         };
         if let Some(list) = s.dial {
-            let trunks = list.iter().filter_map(|t| self.named(t, "trunk:", route, names.map(|n| &n.trunks))).collect();
+            let trunks = list
+                .iter()
+                .filter_map(|t| self.named(t, "trunk:", route, names.map(|n| &n.trunks)))
+                .collect();
             return Some(Step::Dial { trunks, to: s.to, timeout });
         }
         if let Some(list) = s.ring {
@@ -308,13 +509,23 @@ impl Check {
         }
         if let Some(url) = s.webhook {
             let Some(secret) = &s.secret else {
-                self.error(&url, "dialplan::webhook", "a webhook needs a secret to sign with", "add secret = { env = \"…\" }");
+                self.error(
+                    &url,
+                    "dialplan::webhook",
+                    "a webhook needs a secret to sign with",
+                    "add secret = { env = \"…\" }",
+                );
                 return None;
             };
             let hook = self.webhook(&url, secret, s.allow_private);
             let timeout = timeout.unwrap_or(Duration::from_millis(800));
             if timeout > Duration::from_secs(5) {
-                self.error(&url, "dialplan::webhook", "a caller waits for this: 5 s at most", "800 ms is good");
+                self.error(
+                    &url,
+                    "dialplan::webhook",
+                    "a caller waits for this: 5 s at most",
+                    "800 ms is good",
+                );
             }
             return Some(Step::Webhook { hook, timeout });
         }
@@ -324,30 +535,53 @@ impl Check {
         }
         if let Some(hz) = s.tone {
             if !(20..=3_400).contains(hz.as_ref()) {
-                self.error(&hz, "dialplan::tone", "a tone is 20 to 3400 Hz", "a telephone line carries no more");
+                self.error(
+                    &hz,
+                    "dialplan::tone",
+                    "a tone is 20 to 3400 Hz",
+                    "a telephone line carries no more",
+                );
             }
             return Some(Step::Tone(hz.into_inner()));
         }
         if let Some(echo) = s.echo {
             let delay = match echo.as_ref() {
                 schema::Echo::Now(_) => Some(Duration::ZERO),
-                schema::Echo::After(text) => humantime::parse_duration(text).ok().filter(|d| *d <= Duration::from_secs(10)),
+                schema::Echo::After(text) => {
+                    humantime::parse_duration(text).ok().filter(|d| *d <= Duration::from_secs(10))
+                }
             };
             if delay.is_none() {
-                self.error(&echo, "dialplan::echo", "echo takes true or a delay up to 10 s", "write echo = true or echo = \"5s\"");
+                self.error(
+                    &echo,
+                    "dialplan::echo",
+                    "echo takes true or a delay up to 10 s",
+                    "write echo = true or echo = \"5s\"",
+                );
             }
             return delay.map(Step::Echo);
         }
         if let Some(status) = s.hangup {
             if !(400..700).contains(status.as_ref()) {
-                self.error(&status, "dialplan::hangup", "hangup takes a status from 400 to 699", "603 declines, 480 is temporarily unavailable");
+                self.error(
+                    &status,
+                    "dialplan::hangup",
+                    "hangup takes a status from 400 to 699",
+                    "603 declines, 480 is temporarily unavailable",
+                );
             }
             return Some(Step::Hangup(status.into_inner()));
         }
         Some(Step::Answer)
     }
 
-    fn named(&mut self, at: &Spanned<String>, prefix: &str, route: &str, known: Option<&Vec<String>>) -> Option<String> {
+    fn named(
+        &mut self,
+        at: &Spanned<String>,
+        prefix: &str,
+        route: &str,
+        known: Option<&Vec<String>>,
+    ) -> Option<String> {
         let Some(name) = at.as_ref().strip_prefix(prefix) else {
             let message = format!("{:?} is not a {}", at.as_ref(), prefix.trim_end_matches(':'));
             self.error(at, "dialplan::target", message, format!("write \"{prefix}NAME\""));
@@ -360,9 +594,22 @@ impl Check {
         let kind = prefix.trim_end_matches(':');
         let names: Vec<&str> = known.iter().map(String::as_str).collect();
         let message = format!("route {route:?} names a {kind} that does not exist");
-        let problem = Problem::at(&self.source, at.span(), if kind == "trunk" { "dialplan::trunk" } else { "dialplan::user" }, message);
-        let all = if names.is_empty() { format!("there is no [{kind}.…] yet") } else { format!("known: {}", names.join(", ")) };
-        self.problems.push(problem.label(format!("no [{kind}] of this name")).help(format!("{}{all}", suggestion(name, &names))));
+        let problem = Problem::at(
+            &self.source,
+            at.span(),
+            if kind == "trunk" { "dialplan::trunk" } else { "dialplan::user" },
+            message,
+        );
+        let all = if names.is_empty() {
+            format!("there is no [{kind}.…] yet")
+        } else {
+            format!("known: {}", names.join(", "))
+        };
+        self.problems.push(
+            problem
+                .label(format!("no [{kind}] of this name"))
+                .help(format!("{}{all}", suggestion(name, &names))),
+        );
         None
     }
 
@@ -370,13 +617,23 @@ impl Check {
         let name = at.as_ref();
         if name.starts_with("builtin:") {
             if !["builtin:tune", "builtin:ringback", "builtin:chime"].contains(&name.as_str()) {
-                self.error(at, "dialplan::play", format!("there is no {name:?}"), "builtin:tune, builtin:chime and builtin:ringback exist");
+                self.error(
+                    at,
+                    "dialplan::play",
+                    format!("there is no {name:?}"),
+                    "builtin:tune, builtin:chime and builtin:ringback exist",
+                );
             }
             return;
         }
         match wav::read(&self.folder.join(name)) {
             Ok(samples) => drop(self.prompts.insert(name.clone(), samples)),
-            Err(why) => self.error(at, "dialplan::play", format!("{name}: {why}"), "paths are relative to the configuration file"),
+            Err(why) => self.error(
+                at,
+                "dialplan::play",
+                format!("{name}: {why}"),
+                "paths are relative to the configuration file",
+            ),
         }
     }
 }

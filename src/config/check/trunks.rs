@@ -3,7 +3,10 @@
 use super::Check;
 use crate::codec::Codec;
 use crate::config::problem::Problem;
-use crate::config::{Identity, Prefer, Refer, Reliable, SipSettings, Trunk, TrunkTls, TrunkUri, schema};
+use crate::config::schema::Spanned;
+use crate::config::{
+    Identity, Prefer, Refer, Reliable, SipSettings, Trunk, TrunkTls, TrunkUri, schema,
+};
 use crate::dialplan::Plan;
 use crate::media::Digits;
 use crate::sdp::crypto::Policy;
@@ -13,7 +16,6 @@ use crate::sip::uri::{Scheme, Transport, Uri};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
-use crate::config::schema::Spanned;
 
 /// Half an hour: what most of the field asks for (RFC 4028 §7.1 recommends 1800).
 const SESSION: u32 = 1_800;
@@ -24,14 +26,24 @@ impl Check {
             let files = (self.folder.join(&at.as_ref().cert), self.folder.join(&at.as_ref().key));
             for path in [&files.0, &files.1] {
                 if let Err(e) = std::fs::read(path) {
-                    self.error(at, "config::tls", format!("{} cannot be read: {e}", path.display()), "give a PEM file this user may read");
+                    self.error(
+                        at,
+                        "config::tls",
+                        format!("{} cannot be read: {e}", path.display()),
+                        "give a PEM file this user may read",
+                    );
                 }
             }
             files
         });
         let tls = self.listen(s.tls.as_ref(), "sip.tls");
         if let (Some(at), None) = (&s.tls, &certificate) {
-            self.error(at, "config::tls", "sip.tls needs a certificate", "add [sip] certificate = { cert = \"fullchain.pem\", key = \"privkey.pem\" }");
+            self.error(
+                at,
+                "config::tls",
+                "sip.tls needs a certificate",
+                "add [sip] certificate = { cert = \"fullchain.pem\", key = \"privkey.pem\" }",
+            );
         }
         SipSettings {
             tls,
@@ -49,23 +61,43 @@ impl Check {
         }
         let seconds = self.duration(text)?.as_secs() as u32;
         if seconds < MIN_SE {
-            self.error(at, "config::session_timer", format!("a session timer lasts at least {MIN_SE} s (RFC 4028)"), "write \"30m\", or \"off\"");
+            self.error(
+                at,
+                "config::session_timer",
+                format!("a session timer lasts at least {MIN_SE} s (RFC 4028)"),
+                "write \"30m\", or \"off\"",
+            );
         }
         Some(seconds.max(MIN_SE))
     }
 
     /// One of the words of `table`; the first is the default.
-    fn word<T: Copy>(&mut self, text: Option<&Spanned<String>>, key: &str, table: &[(&str, T)]) -> T {
+    fn word<T: Copy>(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        key: &str,
+        table: &[(&str, T)],
+    ) -> T {
         let Some(at) = text else { return table[0].1 };
         if let Some((_, value)) = table.iter().find(|(word, _)| *word == at.as_ref().as_str()) {
             return *value;
         }
         let words: Vec<String> = table.iter().map(|(word, _)| format!("{word:?}")).collect();
-        self.error(at, "config::word", format!("{key} = {:?} is not known", at.as_ref()), format!("use {}", words.join(" or ")));
+        self.error(
+            at,
+            "config::word",
+            format!("{key} = {:?} is not known", at.as_ref()),
+            format!("use {}", words.join(" or ")),
+        );
         table[0].1
     }
 
-    pub(super) fn trunk(&mut self, name: String, trunk: Spanned<schema::Trunk>, plan: &Plan) -> Option<Trunk> {
+    pub(super) fn trunk(
+        &mut self,
+        name: String,
+        trunk: Spanned<schema::Trunk>,
+        plan: &Plan,
+    ) -> Option<Trunk> {
         let start = trunk.span().start;
         let here = Spanned::new(start..start + 1, ());
         let t = trunk.into_inner();
@@ -87,25 +119,62 @@ impl Check {
         }
         let password = t.password.as_ref().map(|p| self.secret(p));
         if password.is_some() != t.username.is_some() {
-            self.error(&here, "config::digest", format!("trunk {name} has only one of username and password"), "digest needs both");
+            self.error(
+                &here,
+                "config::digest",
+                format!("trunk {name} has only one of username and password"),
+                "digest needs both",
+            );
         }
         if password.is_none() && (t.accepts_registration || t.register.is_some()) {
-            self.error(&here, "config::digest", format!("trunk {name} registers, but has no username and password"), "add username and password");
+            self.error(
+                &here,
+                "config::digest",
+                format!("trunk {name} registers, but has no username and password"),
+                "add username and password",
+            );
         }
-        let prefer = self.word(t.prefer.as_ref(), "prefer", &[("opus", Prefer::Opus), ("passthrough", Prefer::Passthrough)]);
-        let reliable = self.word(t.reliable.as_ref(), "100rel", &[("supported", Reliable::Supported), ("off", Reliable::Off), ("required", Reliable::Required)]);
-        let dtmf = self.word(t.dtmf.as_ref(), "dtmf", &[("rtp", Digits::Events), ("info", Digits::Signalled), ("inband", Digits::Tones)]);
-        let refer = self.word(t.refer.as_ref(), "refer", &[("refuse", Refer::Refuse), ("execute", Refer::Execute), ("pass", Refer::Pass)]);
+        let prefer = self.word(
+            t.prefer.as_ref(),
+            "prefer",
+            &[("opus", Prefer::Opus), ("passthrough", Prefer::Passthrough)],
+        );
+        let reliable = self.word(
+            t.reliable.as_ref(),
+            "100rel",
+            &[
+                ("supported", Reliable::Supported),
+                ("off", Reliable::Off),
+                ("required", Reliable::Required),
+            ],
+        );
+        let dtmf = self.word(
+            t.dtmf.as_ref(),
+            "dtmf",
+            &[("rtp", Digits::Events), ("info", Digits::Signalled), ("inband", Digits::Tones)],
+        );
+        let refer = self.word(
+            t.refer.as_ref(),
+            "refer",
+            &[("refuse", Refer::Refuse), ("execute", Refer::Execute), ("pass", Refer::Pass)],
+        );
         Some(Trunk {
             number: TrunkNumber(0),
             registrars: self.registrars(t.register.as_ref(), uri.as_ref()),
-            register_expires: self.duration(t.register_expires.as_ref()).map_or(600, |d| (d.as_secs() as u32).max(60)),
+            register_expires: self
+                .duration(t.register_expires.as_ref())
+                .map_or(600, |d| (d.as_secs() as u32).max(60)),
             accepts_registration: t.accepts_registration,
             tls: self.trunk_tls(t.tls.as_ref()),
             probe: self.duration(t.probe.as_ref()).map(|p| p.max(Duration::from_secs(1))),
             calls_per_second: t.calls_per_second,
             trusted: t.trusted,
-            identity: Identity { asserted: t.asserted_identity.unwrap_or(true), from_user: t.from_user, from_domain: t.from_domain, display_name: t.display_name },
+            identity: Identity {
+                asserted: t.asserted_identity.unwrap_or(true),
+                from_user: t.from_user,
+                from_domain: t.from_domain,
+                display_name: t.display_name,
+            },
             session_timer: self.session_timer(t.session_timer.as_ref()),
             reliable,
             delayed_offer: t.delayed_offer,
@@ -132,21 +201,40 @@ impl Check {
 
     /// Keys in signalling that is not encrypted are keys for everyone on the way.
     fn srtp(&mut self, text: Option<&Spanned<String>>, uri: Option<&TrunkUri>) -> Policy {
-        let policy = self.word(text, "srtp", &[("off", Policy::Off), ("optional", Policy::Optional), ("required", Policy::Required)]);
+        let policy = self.word(
+            text,
+            "srtp",
+            &[("off", Policy::Off), ("optional", Policy::Optional), ("required", Policy::Required)],
+        );
         let readable = uri.is_some_and(|u| !u.secure && u.transport != Some(Transport::Tls));
         if let Some(at) = text.filter(|_| policy != Policy::Off && readable) {
-            let problem = Problem::at(&self.source, at.span(), "config::srtp", "the keys of this trunk's media travel in signalling that anyone on the way can read");
-            self.problems.push(problem.help("reach it by TLS: uri = \"sips:HOST\", or \"sip:HOST;transport=tls\"").warning());
+            let problem = Problem::at(
+                &self.source,
+                at.span(),
+                "config::srtp",
+                "the keys of this trunk's media travel in signalling that anyone on the way can read",
+            );
+            self.problems.push(
+                problem
+                    .help("reach it by TLS: uri = \"sips:HOST\", or \"sip:HOST;transport=tls\"")
+                    .warning(),
+            );
         }
         policy
     }
 
-    fn registrars(&mut self, register: Option<&Spanned<schema::Register>>, own: Option<&TrunkUri>) -> Vec<TrunkUri> {
+    fn registrars(
+        &mut self,
+        register: Option<&Spanned<schema::Register>>,
+        own: Option<&TrunkUri>,
+    ) -> Vec<TrunkUri> {
         let Some(at) = register else { return Vec::new() };
         match at.as_ref() {
             schema::Register::Own(false) => Vec::new(),
             schema::Register::Own(true) => own.cloned().into_iter().collect(),
-            schema::Register::With(list) => list.iter().filter_map(|text| self.trunk_uri(at, text)).collect(),
+            schema::Register::With(list) => {
+                list.iter().filter_map(|text| self.trunk_uri(at, text)).collect()
+            }
         }
     }
 
@@ -157,26 +245,48 @@ impl Check {
         let (ca, cert, key) = (path(&t.ca), path(&t.cert), path(&t.key));
         for file in [&ca, &cert, &key].into_iter().flatten() {
             if let Err(e) = std::fs::read(file) {
-                self.error(at, "config::tls", format!("{} cannot be read: {e}", file.display()), "give a PEM file this user may read");
+                self.error(
+                    at,
+                    "config::tls",
+                    format!("{} cannot be read: {e}", file.display()),
+                    "give a PEM file this user may read",
+                );
             }
         }
         if cert.is_some() != key.is_some() {
-            self.error(at, "config::tls", "tls has only one of cert and key", "a client certificate needs both");
+            self.error(
+                at,
+                "config::tls",
+                "tls has only one of cert and key",
+                "a client certificate needs both",
+            );
         }
         TrunkTls { ca, name: t.name.clone(), cert: cert.zip(key) }
     }
 
     fn trunk_uri<T>(&mut self, at: &Spanned<T>, text: &str) -> Option<TrunkUri> {
         let Ok(uri) = Uri::parse(text) else {
-            self.error(at, "config::uri", format!("{text:?} is not a SIP URI"), "write \"sip:192.0.2.20:5060\" or \"sip:host;transport=tcp\"");
+            self.error(
+                at,
+                "config::uri",
+                format!("{text:?} is not a SIP URI"),
+                "write \"sip:192.0.2.20:5060\" or \"sip:host;transport=tcp\"",
+            );
             return None;
         };
         let named = uri.params.get("transport");
         let transport = named.and_then(Transport::from_param);
         let secure = uri.scheme == Scheme::Sips;
-        let fits = matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && named.is_some() == transport.is_some() && !(secure && transport == Some(Transport::Udp));
+        let fits = matches!(uri.scheme, Scheme::Sip | Scheme::Sips)
+            && named.is_some() == transport.is_some()
+            && !(secure && transport == Some(Transport::Udp));
         if !fits {
-            self.error(at, "config::uri", format!("{text:?} names no way we can reach a trunk"), "use sip: with transport=udp, tcp or tls, or sips:");
+            self.error(
+                at,
+                "config::uri",
+                format!("{text:?} names no way we can reach a trunk"),
+                "use sip: with transport=udp, tcp or tls, or sips:",
+            );
             return None;
         }
         let transport = if secure { Some(Transport::Tls) } else { transport };

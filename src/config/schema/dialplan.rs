@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// A file of dialplans/, named for its context. Routes are read from the top; the first that matches takes the call.
+/// A file of dialplans/, named for its context. Routes are read from the top; the first that
+/// matches takes the call.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "webtrunk dialplan")]
@@ -49,14 +50,16 @@ impl OneOrMany {
 pub struct Route {
     /// Its name in logs, traces and records.
     pub name: Text,
-    /// Patterns of numbers: X is 0-9, Z 1-9, N 2-9, [1-5] a set, a last "." one or more of anything.
+    /// Patterns of numbers: X is 0-9, Z 1-9, N 2-9, [1-5] a set, a last "." one or more of
+    /// anything.
     #[serde(rename = "match")]
     pub patterns: Spanned<OneOrMany>,
     /// Caller id towards trunks; {user.did}, {user.name} and {caller} are filled in.
     pub caller_id: Option<String>,
     /// How long a trunk may ring; "60s" where left out.
     pub timeout: Option<Text>,
-    /// When the next trunk is tried: statuses, classes such as "5xx", "silent:6s". ["408", "5xx", "silent:6s"] where left out.
+    /// When the next trunk is tried: statuses, classes such as "5xx", "silent:6s". ["408", "5xx",
+    /// "silent:6s"] where left out.
     pub next_on: Option<Vec<Text>>,
     /// Limits, and a drain, do not stop these calls: emergencies.
     #[serde(default)]
@@ -135,7 +138,8 @@ pub struct Step {
     pub dial: Option<Vec<Text>>,
     /// Users on all their phones: ["user:alice", "did:{number}"].
     pub ring: Option<Vec<Text>>,
-    /// A WAV file relative to webtrunk.toml, builtin:tune, builtin:chime or builtin:ringback; early media unless answered.
+    /// A WAV file relative to webtrunk.toml, builtin:tune, builtin:chime or builtin:ringback; early
+    /// media unless answered.
     pub play: Option<Text>,
     /// A tone in Hz, 20 to 3400; answers.
     pub tone: Option<Spanned<u32>>,

@@ -75,7 +75,8 @@ pub struct User {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trunk {
-    /// Where it is, such as "sip:sip.carrier.example". Without a port NAPTR and SRV are asked (RFC 3263); ";transport=tcp", ";transport=tls" or "sips:" fixes the transport.
+    /// Where it is, such as "sip:sip.carrier.example". Without a port NAPTR and SRV are asked (RFC
+    /// 3263); ";transport=tcp", ";transport=tls" or "sips:" fixes the transport.
     pub uri: Option<Text>,
     /// Register with it: true, or a list of registrars.
     pub register: Option<Spanned<Register>>,
@@ -86,7 +87,8 @@ pub struct Trunk {
     pub accepts_registration: bool,
     /// How its TLS certificate is judged.
     pub tls: Option<Spanned<TrunkTls>>,
-    /// Interval of OPTIONS probes, such as "30s": three misses take it out, two answers bring it back.
+    /// Interval of OPTIONS probes, such as "30s": three misses take it out, two answers bring it
+    /// back.
     pub probe: Option<Text>,
     /// New calls in one second, each way.
     pub calls_per_second: Option<u32>,
@@ -119,7 +121,8 @@ pub struct Trunk {
     /// Packets without a pause, faint noise where the browser's stop.
     #[serde(default)]
     pub continuous: bool,
-    /// Its REFERs: "refuse" (the default), "execute" (done here) or "pass" (browsers' are passed to it too).
+    /// Its REFERs: "refuse" (the default), "execute" (done here) or "pass" (browsers' are passed to
+    /// it too).
     pub refer: Option<Text>,
     /// Texts (MESSAGE) to and from it.
     #[serde(default)]
@@ -130,10 +133,12 @@ pub struct Trunk {
     pub password: Option<Spanned<SecretText>>,
     /// Answer challenges of this realm only.
     pub realm: Option<String>,
-    /// Its codecs in order of preference: "pcmu", "pcma", "g722", "opus", "l16" (8 kHz, uncompressed); the first two where left out.
+    /// Its codecs in order of preference: "pcmu", "pcma", "g722", "opus", "l16" (8 kHz,
+    /// uncompressed); the first two where left out.
     #[serde(default)]
     pub codecs: Vec<Text>,
-    /// "opus" (the default): the browser speaks Opus, transcoded where need be; "passthrough": it speaks the trunk's codec.
+    /// "opus" (the default): the browser speaks Opus, transcoded where need be; "passthrough": it
+    /// speaks the trunk's codec.
     pub prefer: Option<Text>,
     /// Calls at once.
     pub max_calls: Option<usize>,

@@ -1,7 +1,8 @@
 //! Digits: heard as events or tones, told by signalling, sent as events or tones; any to any.
 //!
-//! A digit is not translated packet by packet but heard as pressed and released, and made anew for the other side,
-//! so what is lost on one leg is not lost on the other, and each side has its own clock.
+//! A digit is not translated packet by packet but heard as pressed and released, and made anew for
+//! the other side, so what is lost on one leg is not lost on the other, and each side has its own
+//! clock.
 
 use super::{Event, Session, Sink, TICK, following};
 use crate::codec::tones::{self, Heard};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Digits that wait at most; what is dialled faster than it can be sent is a flood.
 const MOST: usize = 64;
-/// Shortest digit sent as an event, and as a tone: receivers ask for 40 ms (Q.24), and some for more.
+/// Shortest digit sent as an event, and as a tone: receivers ask for 40 ms (Q.24), and some for
+/// more.
 const SHORTEST: Duration = Duration::from_millis(40);
 const SHORTEST_TONE: Duration = Duration::from_millis(80);
 /// Longest digit.
@@ -39,7 +41,11 @@ impl Pressed {
     /// Whether this packet begins the next segment of the same long press.
     fn continues(&self, packet: &Packet, event: &TelephoneEvent) -> bool {
         let next = packet.timestamp.wrapping_sub(self.timestamp) == SEGMENT;
-        packet.ssrc == self.ssrc && !self.ended && !packet.marker && event.event == self.event && next
+        packet.ssrc == self.ssrc
+            && !self.ended
+            && !packet.marker
+            && event.event == self.event
+            && next
     }
 }
 
@@ -55,7 +61,11 @@ impl Session {
         let end = &mut self.ends[at];
         if end.digits.len() < MOST {
             end.quiet = None;
-            end.digits.push_back(Digit { event, length: length.map(|l| l.clamp(SHORTEST, LONGEST)), started: None });
+            end.digits.push_back(Digit {
+                event,
+                length: length.map(|l| l.clamp(SHORTEST, LONGEST)),
+                started: None,
+            });
         }
     }
 
@@ -69,7 +79,14 @@ impl Session {
     }
 
     /// Takes a telephone-event packet of end `at`, in whatever order it came.
-    pub(super) fn hear_event(&mut self, now: Instant, at: usize, packet: &Packet, datagram: &[u8], sink: &mut impl Sink) {
+    pub(super) fn hear_event(
+        &mut self,
+        now: Instant,
+        at: usize,
+        packet: &Packet,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
         let Some(event) = TelephoneEvent::parse(packet.payload(datagram)) else { return };
         let mut pressed = match self.ends[at].pressed {
             Some(old) if old.is_late(packet) => return,
@@ -83,7 +100,15 @@ impl Session {
                 }
                 self.press(now, at, event.event, sink);
                 let (ssrc, timestamp) = (packet.ssrc, packet.timestamp);
-                Pressed { ssrc, timestamp, event: event.event, earlier: 0, duration: 0, ended: false, seen: now }
+                Pressed {
+                    ssrc,
+                    timestamp,
+                    event: event.event,
+                    earlier: 0,
+                    duration: 0,
+                    ended: false,
+                    seen: now,
+                }
             }
         };
         pressed.duration = pressed.duration.max(pressed.earlier + u32::from(event.duration));
@@ -96,16 +121,36 @@ impl Session {
     }
 
     /// Takes a digit heard as a tone of end `at`.
-    pub(super) fn hear_tone(&mut self, now: Instant, at: usize, heard: Heard, sink: &mut impl Sink) {
+    pub(super) fn hear_tone(
+        &mut self,
+        now: Instant,
+        at: usize,
+        heard: Heard,
+        sink: &mut impl Sink,
+    ) {
         match heard {
             Heard::Pressed(event) => {
-                let pressed = Pressed { ssrc: 0, timestamp: 0, event, earlier: 0, duration: 0, ended: true, seen: now };
+                let pressed = Pressed {
+                    ssrc: 0,
+                    timestamp: 0,
+                    event,
+                    earlier: 0,
+                    duration: 0,
+                    ended: true,
+                    seen: now,
+                };
                 self.ends[at].pressed = Some(pressed);
                 self.press(now, at, event, sink);
             }
             Heard::Released(_) => {
                 if let Some(pressed) = self.ends[at].pressed {
-                    self.released(now, at, pressed.event, now.saturating_duration_since(pressed.seen), sink);
+                    self.released(
+                        now,
+                        at,
+                        pressed.event,
+                        now.saturating_duration_since(pressed.seen),
+                        sink,
+                    );
                 }
             }
         }
@@ -122,25 +167,43 @@ impl Session {
     }
 
     fn release(&mut self, now: Instant, from: usize, pressed: Pressed, sink: &mut impl Sink) {
-        let clock = self.ends[from].settings.as_ref().and_then(|s| s.agreed.events).map_or(8_000, |e| e.clock);
+        let clock = self.ends[from]
+            .settings
+            .as_ref()
+            .and_then(|s| s.agreed.events)
+            .map_or(8_000, |e| e.clock);
         self.released(now, from, pressed.event, time_of(pressed.duration, clock), sink);
     }
 
-    fn released(&mut self, now: Instant, from: usize, event: u8, length: Duration, sink: &mut impl Sink) {
+    fn released(
+        &mut self,
+        now: Instant,
+        from: usize,
+        event: u8,
+        length: Duration,
+        sink: &mut impl Sink,
+    ) {
         let Some(to) = self.digits_to(from) else { return };
         let end = &mut self.ends[to];
         if end.settings.as_ref().is_some_and(|s| s.sends_digits() == Digits::Signalled) {
-            return sink.event(Event::Digit { end: end.id, event, length: length.clamp(SHORTEST, LONGEST) });
+            return sink.event(Event::Digit {
+                end: end.id,
+                event,
+                length: length.clamp(SHORTEST, LONGEST),
+            });
         }
         if let Some(digit) = end.digits.iter_mut().rev().find(|d| d.length.is_none()) {
-            let sent = digit.started.map_or(Duration::ZERO, |s| now.saturating_duration_since(s.at));
+            let sent =
+                digit.started.map_or(Duration::ZERO, |s| now.saturating_duration_since(s.at));
             digit.length = Some(length.max(sent).clamp(SHORTEST, LONGEST));
         }
     }
 
     /// A press whose end was lost is released.
     pub(super) fn fire_pressed(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
-        if let Some(pressed) = self.ends[at].pressed.filter(|p| p.lost_end().is_some_and(|due| now >= due)) {
+        if let Some(pressed) =
+            self.ends[at].pressed.filter(|p| p.lost_end().is_some_and(|due| now >= due))
+        {
             self.ends[at].pressed = Some(Pressed { ended: true, ..pressed });
             self.release(now, at, pressed, sink);
         }
@@ -180,20 +243,41 @@ impl Session {
     }
 
     /// Sends one packet of an event; returns how many have said that it ended.
-    fn send_event(&mut self, now: Instant, at: usize, digit: Digit, started: Started, first: bool, sink: &mut impl Sink) -> u8 {
-        let Some(events) = self.ends[at].settings.as_ref().and_then(|s| s.agreed.events) else { return ENDS };
+    fn send_event(
+        &mut self,
+        now: Instant,
+        at: usize,
+        digit: Digit,
+        started: Started,
+        first: bool,
+        sink: &mut impl Sink,
+    ) -> u8 {
+        let Some(events) = self.ends[at].settings.as_ref().and_then(|s| s.agreed.events) else {
+            return ENDS;
+        };
         let elapsed = now.saturating_duration_since(started.at) + TICK;
         let ended = digit.length.is_some_and(|length| elapsed >= length);
         let lasted = if ended { digit.length.unwrap_or(elapsed) } else { elapsed };
-        let units = ((lasted.as_micros() as u64 * u64::from(events.clock) / 1_000_000) as u32).saturating_sub(started.earlier);
+        let units = ((lasted.as_micros() as u64 * u64::from(events.clock) / 1_000_000) as u32)
+            .saturating_sub(started.earlier);
         let full = units > SEGMENT;
-        let report = TelephoneEvent { event: digit.event, end: ended && !full, volume: 10, duration: units.min(SEGMENT) as u16 };
-        let numbers = self.ends[at].egress.generate(now, started.timestamp, units.min(SEGMENT), first);
+        let report = TelephoneEvent {
+            event: digit.event,
+            end: ended && !full,
+            volume: 10,
+            duration: units.min(SEGMENT) as u16,
+        };
+        let numbers =
+            self.ends[at].egress.generate(now, started.timestamp, units.min(SEGMENT), first);
         self.send(at, events.send, numbers, &report.to_bytes(), sink);
         let after = started.after + u8::from(report.end);
         let next = if full {
             // What is more goes into the next segment, at once.
-            Started { timestamp: started.timestamp.wrapping_add(SEGMENT), earlier: started.earlier + SEGMENT, ..started }
+            Started {
+                timestamp: started.timestamp.wrapping_add(SEGMENT),
+                earlier: started.earlier + SEGMENT,
+                ..started
+            }
         } else {
             Started { next: now + TICK, after, ..started }
         };
@@ -204,19 +288,32 @@ impl Session {
     }
 
     /// Sends one frame of a tone, or of the pause after it; returns how many of those.
-    fn send_tone(&mut self, now: Instant, at: usize, digit: Digit, started: Started, sink: &mut impl Sink) -> u8 {
+    fn send_tone(
+        &mut self,
+        now: Instant,
+        at: usize,
+        digit: Digit,
+        started: Started,
+        sink: &mut impl Sink,
+    ) -> u8 {
         let sounded = started.next.saturating_duration_since(started.at);
         let over = digit.length.is_some_and(|length| sounded >= length.max(SHORTEST_TONE));
         let Some(rate) = self.ends[at].encoder(None).map(|e| e.rate) else { return PAUSE };
         let mut pcm = [0i16; 320];
         let pcm = &mut pcm[..rate as usize / 50];
         if !over {
-            tones::make(digit.event, (sounded.as_millis() as usize) * rate as usize / 1_000, rate, pcm);
+            tones::make(
+                digit.event,
+                (sounded.as_millis() as usize) * rate as usize / 1_000,
+                rate,
+                pcm,
+            );
         }
         self.say(now, at, None, false, pcm, sink);
         let after = started.after + u8::from(over);
         if let Some(front) = self.ends[at].digits.front_mut() {
-            front.started = Some(Started { next: following(now, started.next, TICK), after, ..started });
+            front.started =
+                Some(Started { next: following(now, started.next, TICK), after, ..started });
         }
         after
     }

@@ -28,7 +28,8 @@ impl Session {
         }
     }
 
-    /// An end that began to send is joined to one that does not yet: somebody will look at that in a while.
+    /// An end that began to send is joined to one that does not yet: somebody will look at that in
+    /// a while.
     pub(super) fn watch_silence(&mut self, now: Instant, at: usize) {
         if let Join::Bridge(peer) = self.ends[at].join
             && self.ends.iter().any(|e| e.id == peer && !e.flowing)
@@ -44,7 +45,11 @@ impl Session {
         self.one_way_due = None;
         for end in &self.ends {
             let Join::Bridge(peer) = end.join else { continue };
-            let silent = self.ends.iter().find(|e| e.id == peer && !e.flowing && e.settings.as_ref().is_some_and(|s| s.agreed.direction.receives()));
+            let silent = self.ends.iter().find(|e| {
+                e.id == peer
+                    && !e.flowing
+                    && e.settings.as_ref().is_some_and(|s| s.agreed.direction.receives())
+            });
             if let Some(silent) = silent.filter(|_| end.flowing) {
                 sink.event(Event::Silent { end: silent.id });
             }
@@ -87,7 +92,14 @@ impl Session {
         let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
         let metrics = end.settings.as_ref().is_some_and(|s| s.agreed.voip_metrics);
         let heard = end.heard().filter(|_| metrics).map(|heard| (heard, clock));
-        let bytes = compose(now, ntp, end.egress.report(now, clock), &end.cname, end.reception.as_mut(), heard);
+        let bytes = compose(
+            now,
+            ntp,
+            end.egress.report(now, clock),
+            &end.cname,
+            end.reception.as_mut(),
+            heard,
+        );
         match &mut end.transport {
             Transport::Browser { ice, srtp: Some(srtp), .. } => {
                 if let Some(to) = ice.selected() {
@@ -103,7 +115,8 @@ impl Session {
                         None => bytes,
                     };
                     // One port for both where the peer wanted that (RFC 5761).
-                    let port = if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };
+                    let port =
+                        if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };
                     sink.send(port, to, &bytes);
                 }
             }
@@ -150,7 +163,9 @@ impl Session {
     pub fn next_timeout(&self) -> Option<Instant> {
         let of_end = |end: &End| {
             let (handshake, consent) = match &end.transport {
-                Transport::Browser { ice, dtls, .. } => (dtls.next_timeout(), ice.consent_ends().filter(|_| end.connected)),
+                Transport::Browser { ice, dtls, .. } => {
+                    (dtls.next_timeout(), ice.consent_ends().filter(|_| end.connected))
+                }
                 Transport::Trunk { .. } => (None, None),
             };
             let join = match &end.join {
@@ -160,9 +175,13 @@ impl Session {
             };
             let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));
             let pressed = end.pressed.and_then(|p| p.lost_end());
-            [handshake, consent, end.next_report, join, digit, pressed, Session::quiet_due(end)].into_iter().flatten().min()
+            [handshake, consent, end.next_report, join, digit, pressed, Session::quiet_due(end)]
+                .into_iter()
+                .flatten()
+                .min()
         };
-        let silence = self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);
+        let silence =
+            self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);
         self.ends.iter().filter_map(of_end).chain(silence).chain(self.one_way_due).min()
     }
 }

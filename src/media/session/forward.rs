@@ -11,7 +11,8 @@ use crate::rtp::packet::{HEADER, Packet, write_header};
 use crate::sdp::offer_answer::Content;
 use std::time::Instant;
 
-/// Longest payload of our own making: an Opus frame of 60 ms at the bit rates we encode stays far below.
+/// Longest payload of our own making: an Opus frame of 60 ms at the bit rates we encode stays far
+/// below.
 const MAX_PAYLOAD: usize = 1_000;
 
 /// Where frames of one direction go.
@@ -33,7 +34,8 @@ impl<S: Sink> Frames for Outlet<'_, S> {
         }
         let end = &mut self.session.ends[self.to];
         let Some(encoder) = end.encoder(Some(self.rate)) else { return };
-        let (clock, silent, step) = (encoder.codec.clock(), encoder.units(silence as usize), encoder.units(pcm.len()));
+        let (clock, silent, step) =
+            (encoder.codec.clock(), encoder.units(silence as usize), encoder.units(pcm.len()));
         let wanted = match *self.next {
             Some(next) => next.wrapping_add(silent),
             None => end.egress.source_timestamp(self.now, clock),
@@ -57,7 +59,15 @@ impl<S: Sink> Frames for Outlet<'_, S> {
 const FAINT: u16 = 32;
 
 impl Session {
-    pub(super) fn forward(&mut self, now: Instant, at: usize, packet: Packet, datagram: &[u8], content: Content, sink: &mut impl Sink) {
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        at: usize,
+        packet: Packet,
+        datagram: &[u8],
+        content: Content,
+        sink: &mut impl Sink,
+    ) {
         let audio = matches!(content, Content::Audio(_));
         if let Join::Bridge(peer) = self.ends[at].join {
             let Some(to) = self.index(peer) else { return };
@@ -79,7 +89,15 @@ impl Session {
         }
     }
 
-    pub(super) fn relay(&mut self, now: Instant, from: usize, to: usize, packet: Packet, datagram: &[u8], sink: &mut impl Sink) {
+    pub(super) fn relay(
+        &mut self,
+        now: Instant,
+        from: usize,
+        to: usize,
+        packet: Packet,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
         let origin = u64::from(self.ends[from].id.0);
         let end = &mut self.ends[to];
         let Some(target) = end.settings.as_ref().map(|s| &s.agreed) else { return };
@@ -93,8 +111,19 @@ impl Session {
         }
     }
 
-    fn transcode(&mut self, now: Instant, from: usize, to: usize, packet: Packet, datagram: &[u8], sink: &mut impl Sink) {
-        let Path::Transcode(mut path) = std::mem::replace(&mut self.ends[from].path, Path::Relay) else { return };
+    fn transcode(
+        &mut self,
+        now: Instant,
+        from: usize,
+        to: usize,
+        packet: Packet,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
+        let Path::Transcode(mut path) = std::mem::replace(&mut self.ends[from].path, Path::Relay)
+        else {
+            return;
+        };
         let agreed = self.ends[from].settings.as_ref().map(|s| &s.agreed);
         let other = agreed.map_or([None; 2], |a| [a.events.map(|e| e.receive), a.noise]);
         let rate = path.transcoder.rate;
@@ -102,10 +131,14 @@ impl Session {
         path.reorder.push(packet, datagram, |ordered| match ordered {
             Ordered::Gap(packets) => transcoder.note_gap(packets),
             // Heard already, when it came; what is missing before it was not of the sound.
-            Ordered::Packet(packet, _) if other.contains(&Some(packet.payload_type)) => transcoder.note_gap(0),
+            Ordered::Packet(packet, _) if other.contains(&Some(packet.payload_type)) => {
+                transcoder.note_gap(0)
+            }
             Ordered::Packet(packet, bytes) => {
                 let mut out = Outlet { session: self, sink, now, from, to, rate, next };
-                if let Said::Silence(level) = transcoder.packet(packet.timestamp, packet.payload(bytes), &mut out) {
+                if let Said::Silence(level) =
+                    transcoder.packet(packet.timestamp, packet.payload(bytes), &mut out)
+                {
                     self.hush(now, to, &[level], sink);
                 }
             }
@@ -114,7 +147,15 @@ impl Session {
     }
 
     /// Encodes a frame and sends it out of end `to`, at `timestamp` or where the last one ended.
-    pub(super) fn say(&mut self, now: Instant, to: usize, timestamp: Option<u32>, marker: bool, pcm: &[i16], sink: &mut impl Sink) {
+    pub(super) fn say(
+        &mut self,
+        now: Instant,
+        to: usize,
+        timestamp: Option<u32>,
+        marker: bool,
+        pcm: &[i16],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[to];
         let Some(payload_type) = end.settings.as_ref().map(|s| s.agreed.send) else { return };
         let Some(encoder) = end.encoder(None) else { return };
@@ -130,7 +171,14 @@ impl Session {
     }
 
     /// Sends one packet out of end `to`, protected where it must be.
-    pub(super) fn send(&mut self, to: usize, payload_type: u8, numbers: Numbers, payload: &[u8], sink: &mut impl Sink) {
+    pub(super) fn send(
+        &mut self,
+        to: usize,
+        payload_type: u8,
+        numbers: Numbers,
+        payload: &[u8],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[to];
         let Some(target) = end.rtp_target().filter(|_| end.may_send()) else { return };
         let mut buf = [0u8; MAX_DATAGRAM];
@@ -138,9 +186,20 @@ impl Session {
         let Some(body) = buf.get_mut(HEADER..len) else { return };
         body.copy_from_slice(payload);
         let head = buf.first_chunk_mut::<HEADER>().expect("buffer is longer");
-        write_header(head, numbers.marker, payload_type, numbers.sequence, numbers.timestamp, end.egress.sent.ssrc);
+        write_header(
+            head,
+            numbers.marker,
+            payload_type,
+            numbers.sequence,
+            numbers.timestamp,
+            end.egress.sent.ssrc,
+        );
         let port = end.transport.port(end.id);
-        let Some(len) = end.transport.srtp().map_or(Some(len), |srtp| srtp.protect.rtp(&mut buf, len)) else { return };
+        let Some(len) =
+            end.transport.srtp().map_or(Some(len), |srtp| srtp.protect.rtp(&mut buf, len))
+        else {
+            return;
+        };
         end.egress.count(payload.len());
         sink.send(port, target, &buf[..len]);
     }

@@ -1,4 +1,5 @@
-//! Silence: what a source says of it (comfort noise, RFC 3389; Opus DTX), and what the other side hears meanwhile.
+//! Silence: what a source says of it (comfort noise, RFC 3389; Opus DTX), and what the other side
+//! hears meanwhile.
 //!
 //! A peer that knows comfort noise is told its level; any other gets a stream without a pause.
 
@@ -14,7 +15,14 @@ const STOPPED: Duration = Duration::from_millis(200);
 
 impl Session {
     /// Takes a comfort noise packet of end `at`.
-    pub(super) fn hear_noise(&mut self, now: Instant, at: usize, packet: &Packet, datagram: &[u8], sink: &mut impl Sink) {
+    pub(super) fn hear_noise(
+        &mut self,
+        now: Instant,
+        at: usize,
+        packet: &Packet,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
         if let Join::Bridge(peer) = self.ends[at].join
             && let Some(to) = self.index(peer)
         {
@@ -67,7 +75,8 @@ impl Session {
 
     /// When the silence of end `end`'s source is filled in for, though it said nothing of it.
     fn stops(end: &End) -> Option<Instant> {
-        let wants = end.settings.as_ref().is_some_and(|s| s.continuous) && matches!(end.join, Join::Bridge(_));
+        let wants = end.settings.as_ref().is_some_and(|s| s.continuous)
+            && matches!(end.join, Join::Bridge(_));
         let ready = wants && end.may_send() && !end.is_dialling() && end.rtp_target().is_some();
         end.egress.last_at().filter(|_| ready).map(|at| at + STOPPED)
     }

@@ -53,7 +53,11 @@ impl Client {
             (_, _) => {
                 self.state = State::Completed;
                 let wait = if self.reliable { Duration::ZERO } else { T4 };
-                out.extend([Effect::Clear(Timer::E), Effect::Clear(Timer::F), Effect::Set(Timer::K, wait)]);
+                out.extend([
+                    Effect::Clear(Timer::E),
+                    Effect::Clear(Timer::F),
+                    Effect::Set(Timer::K, wait),
+                ]);
                 out.push(Effect::Deliver(message));
             }
         }
@@ -63,10 +67,16 @@ impl Client {
     pub fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match (self.state, timer) {
             (State::Trying | State::Proceeding, Timer::E) => {
-                self.interval = if self.state == State::Proceeding { T2 } else { (self.interval * 2).min(T2) };
-                out.extend([Effect::Send(self.request.clone()), Effect::Set(Timer::E, self.interval)]);
+                self.interval =
+                    if self.state == State::Proceeding { T2 } else { (self.interval * 2).min(T2) };
+                out.extend([
+                    Effect::Send(self.request.clone()),
+                    Effect::Set(Timer::E, self.interval),
+                ]);
             }
-            (State::Trying | State::Proceeding, Timer::F) => out.extend([Effect::TimedOut, Effect::Done]),
+            (State::Trying | State::Proceeding, Timer::F) => {
+                out.extend([Effect::TimedOut, Effect::Done])
+            }
             (State::Completed, Timer::K) => out.push(Effect::Done),
             _ => {}
         }

@@ -44,7 +44,14 @@ impl InviteClient {
             out.push(Effect::Set(Timer::A, T1));
         }
         out.push(Effect::Set(Timer::B, T1X64));
-        InviteClient { state: State::Calling, request, ack: None, reliable, interval: T1, cancelled: false }
+        InviteClient {
+            state: State::Calling,
+            request,
+            ack: None,
+            reliable,
+            interval: T1,
+            cancelled: false,
+        }
     }
 
     /// Whether no final response has come.
@@ -75,7 +82,11 @@ impl InviteClient {
             }
             (State::Calling | State::Proceeding, 200..=299) => {
                 self.state = State::Accepted;
-                out.extend([Effect::Clear(Timer::A), Effect::Clear(Timer::B), Effect::Clear(Timer::C)]);
+                out.extend([
+                    Effect::Clear(Timer::A),
+                    Effect::Clear(Timer::B),
+                    Effect::Clear(Timer::C),
+                ]);
                 out.extend([Effect::Set(Timer::M, T1X64), Effect::Deliver(message)]);
             }
             (State::Accepted, 200..=299) => out.push(Effect::Deliver(message)),
@@ -83,7 +94,11 @@ impl InviteClient {
                 let ack = self.ack_for(&message);
                 self.state = State::Completed;
                 self.ack = Some(ack.clone());
-                out.extend([Effect::Clear(Timer::A), Effect::Clear(Timer::B), Effect::Clear(Timer::C)]);
+                out.extend([
+                    Effect::Clear(Timer::A),
+                    Effect::Clear(Timer::B),
+                    Effect::Clear(Timer::C),
+                ]);
                 out.extend([Effect::Send(ack), Effect::Deliver(message)]);
                 let wait = if self.reliable { Duration::ZERO } else { TIMER_D };
                 out.push(Effect::Set(Timer::D, wait));
@@ -93,9 +108,12 @@ impl InviteClient {
         }
     }
 
-    /// The ACK for a non-2xx: the INVITE's URI, From, Call-ID, top Via and Route; the response's To (§17.1.1.3).
+    /// The ACK for a non-2xx: the INVITE's URI, From, Call-ID, top Via and Route; the response's To
+    /// (§17.1.1.3).
     fn ack_for(&self, response: &Message) -> Bytes {
-        let Ok(invite) = Message::parse(self.request.to_vec(), Framing::WebSocket) else { return Bytes::new() };
+        let Ok(invite) = Message::parse(self.request.to_vec(), Framing::WebSocket) else {
+            return Bytes::new();
+        };
         let mut ack = Writer::request(Method::Ack, invite.request_uri());
         let via = invite.values(HeaderName::Via).next().unwrap_or_default();
         debug_assert!(Via::parse(via).is_ok());
@@ -114,12 +132,19 @@ impl InviteClient {
         match (self.state, timer) {
             (State::Calling, Timer::A) => {
                 self.interval *= 2;
-                out.extend([Effect::Send(self.request.clone()), Effect::Set(Timer::A, self.interval)]);
+                out.extend([
+                    Effect::Send(self.request.clone()),
+                    Effect::Set(Timer::A, self.interval),
+                ]);
             }
             (State::Calling, Timer::B) => out.extend([Effect::TimedOut, Effect::Done]),
             // The user cancels on this; the transaction stays for the 487 (§16.8).
-            (State::Proceeding, Timer::C) => out.extend([Effect::TimedOut, Effect::Set(Timer::M, T1X64)]),
-            (State::Calling | State::Proceeding, Timer::M) => out.extend([Effect::TimedOut, Effect::Done]),
+            (State::Proceeding, Timer::C) => {
+                out.extend([Effect::TimedOut, Effect::Set(Timer::M, T1X64)])
+            }
+            (State::Calling | State::Proceeding, Timer::M) => {
+                out.extend([Effect::TimedOut, Effect::Done])
+            }
             (_, Timer::M) | (State::Completed, Timer::D) => out.push(Effect::Done),
             _ => {}
         }

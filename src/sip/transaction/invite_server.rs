@@ -75,7 +75,11 @@ impl InviteServer {
     pub fn receive_ack(&mut self, out: &mut Vec<Effect>) -> bool {
         if self.state == State::Completed {
             self.state = State::Confirmed;
-            out.extend([Effect::Clear(Timer::G), Effect::Clear(Timer::H), Effect::Set(Timer::I, T4)]);
+            out.extend([
+                Effect::Clear(Timer::G),
+                Effect::Clear(Timer::H),
+                Effect::Set(Timer::I, T4),
+            ]);
         }
         self.state != State::Accepted
     }

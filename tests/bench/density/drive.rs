@@ -11,9 +11,11 @@ use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::{HEADER, Kind, write_header};
 
 const TICK: Duration = Duration::from_millis(20);
-/// Packets at the start of a call whose delay is not counted: handshakes and first decoders are another matter.
+/// Packets at the start of a call whose delay is not counted: handshakes and first decoders are
+/// another matter.
 const SETTLING: usize = 25;
-/// Every so many packets the browser decrypts one: that what comes is sound, without the driver's core for all.
+/// Every so many packets the browser decrypts one: that what comes is sound, without the driver's
+/// core for all.
 const CHECKED: usize = 20;
 
 /// What is sent through a peer.
@@ -30,16 +32,34 @@ pub struct Load {
 
 impl Load {
     pub fn relayed(calls: usize, speech: &Speech) -> Load {
-        Load { name: "relayed, PCMU", calls, transcoded: false, browser: speech.pcmu.clone(), asked: None, trunk: speech.pcmu.clone() }
+        Load {
+            name: "relayed, PCMU",
+            calls,
+            transcoded: false,
+            browser: speech.pcmu.clone(),
+            asked: None,
+            trunk: speech.pcmu.clone(),
+        }
     }
 
     pub fn transcoded(calls: usize, speech: &Speech) -> Load {
-        Load { name: "transcoded, Opus to PCMU and back", calls, transcoded: true, browser: speech.opus.clone(), asked: None, trunk: speech.pcmu.clone() }
+        Load {
+            name: "transcoded, Opus to PCMU and back",
+            calls,
+            transcoded: true,
+            browser: speech.opus.clone(),
+            asked: None,
+            trunk: speech.pcmu.clone(),
+        }
     }
 
     /// Browsers send each peer what its descriptions ask for.
     pub fn asked(calls: usize, speech: &Speech) -> Load {
-        Load { name: "transcoded, Opus as each peer asks for it", asked: Some(speech.asked.clone()), ..Load::transcoded(calls, speech) }
+        Load {
+            name: "transcoded, Opus as each peer asks for it",
+            asked: Some(speech.asked.clone()),
+            ..Load::transcoded(calls, speech)
+        }
     }
 
     /// As `peer` gets it: of the two ours asks.
@@ -83,9 +103,11 @@ impl Outcome {
         below(&all, share)
     }
 
-    /// The same of each second alone, the middle one of them: without those in which the machine stood still.
+    /// The same of each second alone, the middle one of them: without those in which the machine
+    /// stood still.
     pub fn delay_of_a_second(&self, share: f64) -> Duration {
-        let mut seconds: Vec<Duration> = self.delays.iter().filter(|s| !s.is_empty()).map(|s| below(s, share)).collect();
+        let mut seconds: Vec<Duration> =
+            self.delays.iter().filter(|s| !s.is_empty()).map(|s| below(s, share)).collect();
         seconds.sort();
         below(&seconds, 0.5)
     }
@@ -140,7 +162,9 @@ pub fn drive(calls: &mut [Wired], time: Duration, driver: &mut impl Driver) {
     for (n, call) in calls.iter().enumerate() {
         for (side, socket) in [&call.browser, &call.trunk].into_iter().enumerate() {
             let token = Token(n * 2 + side);
-            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE).expect("registered");
+            poll.registry()
+                .register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
+                .expect("registered");
         }
     }
     let mut events = Events::with_capacity(1_024);
@@ -160,10 +184,12 @@ pub fn drive(calls: &mut [Wired], time: Duration, driver: &mut impl Driver) {
         if now >= end {
             break;
         }
-        // Never asleep: to wake a driver that sleeps on another core is charged to whoever sends to it, and costs a
-        // virtual machine more than the packet does. Browsers and trunks do not sleep on the peer's own machine.
+        // Never asleep: to wake a driver that sleeps on another core is charged to whoever sends to
+        // it, and costs a virtual machine more than the packet does. Browsers and trunks do not
+        // sleep on the peer's own machine.
         poll.poll(&mut events, Some(Duration::ZERO)).expect("polled");
-        // The kernel may have put off what was sent to a thread of its own, which is to have this core then.
+        // The kernel may have put off what was sent to a thread of its own, which is to have this
+        // core then.
         std::thread::yield_now();
         for event in &events {
             let Token(token) = event.token();
@@ -225,10 +251,19 @@ impl Wired {
         let (tick, (pt, step)) = (self.ticks, load.browser_format());
         self.ticks += 1;
         let mut buf = [0u8; 2_048];
-        let numbers = |step: u32| ((tick as u16).wrapping_add(1_000), (tick as u32).wrapping_mul(step) + 90_000);
+        let numbers = |step: u32| {
+            ((tick as u16).wrapping_add(1_000), (tick as u32).wrapping_mul(step) + 90_000)
+        };
         let mut packet = |payload: &[u8], pt: u8, step: u32, ssrc: u32| {
             let (sequence, timestamp) = numbers(step);
-            write_header(buf.first_chunk_mut::<HEADER>().expect("room"), tick == 0, pt, sequence, timestamp, ssrc);
+            write_header(
+                buf.first_chunk_mut::<HEADER>().expect("room"),
+                tick == 0,
+                pt,
+                sequence,
+                timestamp,
+                ssrc,
+            );
             buf[HEADER..HEADER + payload.len()].copy_from_slice(payload);
             (buf, HEADER + payload.len())
         };
@@ -237,7 +272,8 @@ impl Wired {
             let _ = self.trunk.send(&plain[..len]);
         }
         if browser {
-            let (mut sealed, len) = packet(&load.browser[tick % load.browser.len()], pt, step, 0xcafe);
+            let (mut sealed, len) =
+                packet(&load.browser[tick % load.browser.len()], pt, step, 0xcafe);
             let len = self.protect.rtp(&mut sealed, len).expect("protected");
             let _ = self.browser.send(&sealed[..len]);
         }

@@ -1,12 +1,15 @@
-//! The media plane beside rtpengine, side by side in one run: the same calls, packets and speech through both.
+//! The media plane beside rtpengine, side by side in one run: the same calls, packets and speech
+//! through both.
 //!
-//! A call is a browser leg of SRTP (AES-128-GCM) and a trunk leg of plain RTP, 50 packets a second each way over
-//! loopback. Each peer is a process of its own; its CPU is what the scheduler counts for its threads. First at few
-//! calls, then at as many as make four fifths of a core by those figures. Usage:
-//! `density SPEECH.wav [--quick | --storm | --quality=FOLDER | --only=PEER:LOAD:CALLS,...]`, the speech as 8 kHz
-//! 16-bit mono (`interop/run.sh bench-media` brings it). With `--quality`, what both make of it is left in FOLDER
-//! instead; with `--storm`, calls are only set up, as fast as a worker takes them; `--only` is for a profiler.
-//! `WEBTRUNK_COMPLEXITY` is libopus's complexity for our encoders, where it is not to be the default.
+//! A call is a browser leg of SRTP (AES-128-GCM) and a trunk leg of plain RTP, 50 packets a second
+//! each way over loopback. Each peer is a process of its own; its CPU is what the scheduler counts
+//! for its threads. First at few calls, then at as many as make four fifths of a core by those
+//! figures. Usage: `density SPEECH.wav [--quick | --storm | --quality=FOLDER |
+//! --only=PEER:LOAD:CALLS,...]`, the speech as 8 kHz 16-bit mono (`interop/run.sh bench-media`
+//! brings it). With `--quality`, what both make of it is left in FOLDER instead; with `--storm`,
+//! calls are only set up, as fast as a worker takes them; `--only` is for a profiler.
+//! `WEBTRUNK_COMPLEXITY` is libopus's complexity for our encoders, where it is not to be the
+//! default.
 
 mod drive;
 mod peers;
@@ -47,7 +50,12 @@ fn main() {
             quality::record(start().as_mut(), spoken, "", folder.as_ref());
         }
         let asked = |loss| Load::asked(1, &Speech::read(wav, loss));
-        return quality::record(&mut peers::worker::Node::start(), asked, "-asked", folder.as_ref());
+        return quality::record(
+            &mut peers::worker::Node::start(),
+            asked,
+            "-asked",
+            folder.as_ref(),
+        );
     }
     let speech = Speech::read(wav, 0);
     if args.iter().any(|a| a == "--storm") {
@@ -58,7 +66,11 @@ fn main() {
         return report::print(&rows);
     }
     let (seconds, rounds) = if args.iter().any(|a| a == "--quick") { (3, 1) } else { (10, 3) };
-    let loads = [Load::relayed(RELAYED, &speech), Load::transcoded(TRANSCODED, &speech), Load::asked(TRANSCODED, &speech)];
+    let loads = [
+        Load::relayed(RELAYED, &speech),
+        Load::transcoded(TRANSCODED, &speech),
+        Load::asked(TRANSCODED, &speech),
+    ];
     let floor = drive::floor(&loads[0], Duration::from_secs(3));
     let time = Duration::from_secs(seconds);
     let mut rows: Vec<Row> = Vec::new();
@@ -84,7 +96,9 @@ fn main() {
     }
     println!();
     report::storm(&mut peers::worker::Node::start());
-    println!("\nAt four fifths of a core by those figures, or {MOST} calls, which is what the driver can do:\n");
+    println!(
+        "\nAt four fifths of a core by those figures, or {MOST} calls, which is what the driver can do:\n"
+    );
     report::print(&full);
     for load in &loads {
         let calls = report::calls(&full, load.name, peers::OURS);
@@ -94,7 +108,9 @@ fn main() {
 
 /// `PEER:relayed:CALLS`, `PEER:transcoded:CALLS` or `PEER:asked:CALLS`.
 fn one(run: &str, speech: &Speech) -> Row {
-    let [peer, load, calls] = run.split(':').collect::<Vec<_>>()[..] else { panic!("--only=PEER:relayed:CALLS") };
+    let [peer, load, calls] = run.split(':').collect::<Vec<_>>()[..] else {
+        panic!("--only=PEER:relayed:CALLS")
+    };
     let calls = calls.parse().expect("a number of calls");
     let load = match load {
         "relayed" => Load::relayed(calls, speech),
@@ -102,7 +118,10 @@ fn one(run: &str, speech: &Speech) -> Row {
         "asked" => Load::asked(calls, speech),
         other => panic!("{other} is not a load: relayed, transcoded or asked"),
     };
-    let start = peers::ALL.into_iter().chain([peers::floor as peers::Start]).find(|start| start().name() == peer);
+    let start = peers::ALL
+        .into_iter()
+        .chain([peers::floor as peers::Start])
+        .find(|start| start().name() == peer);
     measure(0, start.expect("rtpengine, webtrunk or recv + send"), &load, Duration::from_secs(10))
 }
 

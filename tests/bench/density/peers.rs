@@ -41,14 +41,22 @@ pub trait Peer {
 
     /// Seconds of CPU so far, of all its threads.
     fn cpu(&self) -> f64 {
-        let of = |path: &Path| std::fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse::<f64>().ok();
+        let of = |path: &Path| {
+            std::fs::read_to_string(path.join("schedstat"))
+                .ok()?
+                .split(' ')
+                .next()?
+                .parse::<f64>()
+                .ok()
+        };
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
         threads.filter_map(|t| of(&t.ok()?.path())).sum::<f64>() / 1e9
     }
 
     /// Resident kB.
     fn memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
     }
@@ -84,8 +92,16 @@ impl Own {
     /// Starts it with `argument`.
     pub fn start(argument: &str) -> Own {
         let own = std::env::current_exe().expect("this program");
-        let mut child = on_its_core(own).arg(argument).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
-        let (orders, answers) = (child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped")));
+        let mut child = on_its_core(own)
+            .arg(argument)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child");
+        let (orders, answers) = (
+            child.stdin.take().expect("piped"),
+            BufReader::new(child.stdout.take().expect("piped")),
+        );
         Own { child, orders, answers }
     }
 
@@ -114,8 +130,9 @@ pub fn at(port: &str) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse::<u16>().expect("a port")))
 }
 
-/// A process held to the first core. The driver has the second (`bench.sh` sees to it): where the scheduler may
-/// put both on one, packets pile up and are handled in bursts, and each run costs something else.
+/// A process held to the first core. The driver has the second (`bench.sh` sees to it): where the
+/// scheduler may put both on one, packets pile up and are handled in bursts, and each run costs
+/// something else.
 fn on_its_core(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", "0"]).arg(program);
@@ -127,5 +144,11 @@ pub fn looped() -> Wired {
     let (browser, trunk) = (drive::socket(), drive::socket());
     browser.connect(trunk.local_addr().expect("bound")).expect("connected");
     trunk.connect(browser.local_addr().expect("bound")).expect("connected");
-    Wired { browser, trunk, protect: Protect::new(Profile::AeadAes128Gcm, &[7; 16], &[7; 12]), ticks: 0, unprotect: None }
+    Wired {
+        browser,
+        trunk,
+        protect: Protect::new(Profile::AeadAes128Gcm, &[7; 16], &[7; 12]),
+        ticks: 0,
+        unprotect: None,
+    }
 }

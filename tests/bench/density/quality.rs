@@ -1,5 +1,5 @@
-//! What a call sounds like: the speech through a transcoding peer with packets lost on the way to it, both ways,
-//! written as WAV files for an objective measure (`interop/rtpengine/quality.py`).
+//! What a call sounds like: the speech through a transcoding peer with packets lost on the way to
+//! it, both ways, written as WAV files for an objective measure (`interop/rtpengine/quality.py`).
 
 use crate::drive::{Driver, Load, drive};
 use crate::peers::{Peer, Wired};
@@ -18,15 +18,28 @@ const FRAME: usize = 160;
 type Track = Vec<(u32, Vec<u8>)>;
 
 /// Runs the speech once at each loss before the peer, and at each loss behind it, and leaves
-/// `PEER-DIRECTION-LOSS.wav` in `folder`; `spoken` is what a browser says that knows of so much loss.
+/// `PEER-DIRECTION-LOSS.wav` in `folder`; `spoken` is what a browser says that knows of so much
+/// loss.
 pub fn record(peer: &mut dyn Peer, spoken: impl Fn(u8) -> Load, suffix: &str, folder: &Path) {
-    let runs = LOSSES.into_iter().map(|loss| (loss, 0)).chain(LOSSES.into_iter().filter(|l| *l > 0).map(|loss| (0, loss)));
+    let runs = LOSSES
+        .into_iter()
+        .map(|loss| (loss, 0))
+        .chain(LOSSES.into_iter().filter(|l| *l > 0).map(|loss| (0, loss)));
     for (n, (before, behind)) in runs.enumerate() {
         let load = &spoken(before as u8).through(peer.name());
         let mut calls = [peer.call(900 + n, load)];
-        let mut recording = Recording { load, before, behind, chance: Chance::new(0x9e37_79b9_7f4a_7c15), trunk: Track::new(), browser: Track::new() };
+        let mut recording = Recording {
+            load,
+            before,
+            behind,
+            chance: Chance::new(0x9e37_79b9_7f4a_7c15),
+            trunk: Track::new(),
+            browser: Track::new(),
+        };
         drive(&mut calls, load.length(), &mut recording);
-        let path = |direction: &str, loss| folder.join(format!("{}-{direction}-{loss}{suffix}.wav", peer.name()));
+        let path = |direction: &str, loss| {
+            folder.join(format!("{}-{direction}-{loss}{suffix}.wav", peer.name()))
+        };
         if behind == 0 {
             write(&path("to-trunk", before), &phone(recording.trunk));
             write(&path("to-browser", before), &page(recording.browser));
@@ -36,7 +49,8 @@ pub fn record(peer: &mut dyn Peer, spoken: impl Fn(u8) -> Load, suffix: &str, fo
     }
 }
 
-/// Sends the speech both ways and keeps what comes out; every packet is lost with the same chance in every run.
+/// Sends the speech both ways and keeps what comes out; every packet is lost with the same chance
+/// in every run.
 struct Recording<'a> {
     load: &'a Load,
     /// Packets lost of a hundred on the way to the peer, and from it to the browser.
@@ -57,7 +71,8 @@ impl Driver for Recording<'_> {
     fn send(&mut self, _: usize, call: &mut Wired) {
         // What begins a call arrives: the clocks of both ends are read from it.
         let begins = call.ticks < 5;
-        let (browser, trunk) = (begins || !self.loses(self.before), begins || !self.loses(self.before));
+        let (browser, trunk) =
+            (begins || !self.loses(self.before), begins || !self.loses(self.before));
         call.send_some(self.load, browser, trunk);
     }
 
@@ -114,14 +129,20 @@ fn page(track: Track) -> Vec<i16> {
 /// Packets by the sample they begin at; `clock` is how many timestamps a sample has.
 fn in_order(track: Track, clock: u32) -> Vec<(usize, Vec<u8>)> {
     let Some(first) = track.first().map(|(at, _)| *at) else { return Vec::new() };
-    let mut placed: Vec<(usize, Vec<u8>)> = track.into_iter().map(|(at, p)| ((at.wrapping_sub(first) / clock) as usize, p)).collect();
+    let mut placed: Vec<(usize, Vec<u8>)> =
+        track.into_iter().map(|(at, p)| ((at.wrapping_sub(first) / clock) as usize, p)).collect();
     placed.sort_by_key(|(at, _)| *at);
     placed.dedup_by_key(|(at, _)| *at);
     placed
 }
 
 fn write(path: &Path, pcm: &[i16]) {
-    let spec = hound::WavSpec { channels: 1, sample_rate: 8_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
     let mut writer = hound::WavWriter::create(path, spec).expect("a file");
     pcm.iter().for_each(|s| writer.write_sample(*s).expect("written"));
     writer.finalize().expect("written");

@@ -40,7 +40,10 @@ impl Row {
         let outcome: Outcome = drive::run(load, &mut fresh, time);
         let call_seconds = fresh.len() as f64 * time.as_secs_f64();
         let keys = fresh.iter().any(|c| c.unprotect.is_some());
-        assert!(load.transcoded || !keys || outcome.checked > 0, "the browser got something it could read");
+        assert!(
+            load.transcoded || !keys || outcome.checked > 0,
+            "the browser got something it could read"
+        );
         Row {
             load: load.name,
             peer: peer.name(),
@@ -77,7 +80,9 @@ pub fn calls(rows: &[Row], load: &str, peer: &str) -> usize {
 
 /// The table, a line per load and peer, and each load's ratio of calls per core.
 pub fn print(rows: &[Row]) {
-    println!("| load | peer | calls | CPU per call-second | calls per core | lost | delay p50 | p99 of the middle second | p99 of all | memory per call | CPU per set-up |");
+    println!(
+        "| load | peer | calls | CPU per call-second | calls per core | lost | delay p50 | p99 of the middle second | p99 of all | memory per call | CPU per set-up |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut loads: Vec<&str> = rows.iter().map(|r| r.load).collect();
     loads.sort_unstable();
@@ -114,12 +119,18 @@ pub fn storm(node: &mut Node) {
     let (taken, each) = (storm.taken.as_secs_f64(), storm.cpu * 1_000.0 / storm.calls as f64);
     println!(
         "Set up flat out, ICE and DTLS, {AT_ONCE} under way at any time: {} of {CALLS} calls in {taken:.2} s, {:.0} a second, {each:.2} ms of CPU each: {:.0} a second on a whole core.",
-        storm.calls, storm.calls as f64 / taken, 1_000.0 / each
+        storm.calls,
+        storm.calls as f64 / taken,
+        1_000.0 / each
     );
 }
 
 /// What the driver itself adds.
 pub fn delay(floor: &Outcome) {
     let us = |share| floor.delay(share).as_secs_f64() * 1e6;
-    println!("\nThe driver's own delay at this load, socket to socket: p50 {:.0} µs, p99 {:.0} µs.", us(0.5), us(0.99));
+    println!(
+        "\nThe driver's own delay at this load, socket to socket: p50 {:.0} µs, p99 {:.0} µs.",
+        us(0.5),
+        us(0.99)
+    );
 }

@@ -20,21 +20,31 @@ impl Speech {
     /// Reads 8 kHz 16-bit mono. `loss` is what the browser was told of by reports, percent.
     pub fn read(path: &str, loss: u8) -> Speech {
         let mut reader = hound::WavReader::open(path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        assert_eq!((reader.spec().sample_rate, reader.spec().channels), (8_000, 1), "{path} must be 8 kHz mono");
+        assert_eq!(
+            (reader.spec().sample_rate, reader.spec().channels),
+            (8_000, 1),
+            "{path} must be 8 kHz mono"
+        );
         let pcm: Vec<i16> = reader.samples::<i16>().map(|s| s.expect("a sample")).collect();
         let mu = |frame: &[i16]| {
             let mut codes = vec![0; FRAME];
             Law::Mu.encode(frame, &mut codes);
             codes
         };
-        Speech { pcmu: pcm.chunks_exact(FRAME).map(mu).collect(), opus: opus(&pcm, Bandwidth::Fullband, loss), asked: opus(&pcm, Bandwidth::Narrowband, loss) }
+        Speech {
+            pcmu: pcm.chunks_exact(FRAME).map(mu).collect(),
+            opus: opus(&pcm, Bandwidth::Fullband, loss),
+            asked: opus(&pcm, Bandwidth::Narrowband, loss),
+        }
     }
 }
 
-/// As Chromium encodes a microphone: 48 kHz input, 32 kbit/s, in-band FEC. The telephone speech we have is
-/// brought to 48 kHz by straight lines between its samples, which also gives the encoder something up there.
+/// As Chromium encodes a microphone: 48 kHz input, 32 kbit/s, in-band FEC. The telephone speech we
+/// have is brought to 48 kHz by straight lines between its samples, which also gives the encoder
+/// something up there.
 fn opus(pcm: &[i16], bandwidth: Bandwidth, loss: u8) -> Vec<Vec<u8>> {
-    let mut encoder = Encoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip).expect("an encoder");
+    let mut encoder =
+        Encoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip).expect("an encoder");
     encoder.set_bitrate(Bitrate::BitsPerSecond(32_000)).expect("a bit rate");
     encoder.set_signal(Signal::Voice).expect("a signal");
     encoder.set_inband_fec(true).expect("FEC");
@@ -46,7 +56,8 @@ fn opus(pcm: &[i16], bandwidth: Bandwidth, loss: u8) -> Vec<Vec<u8>> {
             let mut up = [0i16; FRAME * 6];
             for (n, &sample) in frame.iter().enumerate() {
                 for step in 0..6 {
-                    up[n * 6 + step] = (last + (i32::from(sample) - last) * (step as i32 + 1) / 6) as i16;
+                    up[n * 6 + step] =
+                        (last + (i32::from(sample) - last) * (step as i32 + 1) / 6) as i16;
                 }
                 last = i32::from(sample);
             }

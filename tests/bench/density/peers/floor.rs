@@ -1,4 +1,5 @@
-//! The least a user-space media plane does: take a datagram, look up where it goes, send it. No keys, no RTP.
+//! The least a user-space media plane does: take a datagram, look up where it goes, send it. No
+//! keys, no RTP.
 
 use super::{FLOOR, Own, Peer, Wired, at};
 use crate::drive::{self, Load};
@@ -41,7 +42,9 @@ pub fn serve() {
 fn relay(browsers: &UdpSocket, inbox: &mpsc::Receiver<Asked>) {
     let mut poll = Poll::new().expect("a poll");
     let watch = |poll: &Poll, socket: &UdpSocket, token| {
-        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE).expect("registered");
+        poll.registry()
+            .register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
+            .expect("registered");
     };
     watch(&poll, browsers, BROWSERS);
     let (mut lines, mut by_browser) = (Vec::new(), HashMap::new());
@@ -94,6 +97,12 @@ impl Peer for Floor {
         let words = self.0.ask(&format!("{} {}", port(&browser), port(&trunk)));
         browser.connect(at(&words[0])).expect("connected");
         trunk.connect(at(&words[1])).expect("connected");
-        Wired { browser, trunk, protect: Protect::new(Profile::AeadAes128Gcm, &[7; 16], &[7; 12]), ticks: 0, unprotect: None }
+        Wired {
+            browser,
+            trunk,
+            protect: Protect::new(Profile::AeadAes128Gcm, &[7; 16], &[7; 12]),
+            ticks: 0,
+            unprotect: None,
+        }
     }
 }

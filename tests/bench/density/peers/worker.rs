@@ -1,4 +1,5 @@
-//! A media worker of ours in a process of its own: commanded by lines on its standard input, as a call commands it.
+//! A media worker of ours in a process of its own: commanded by lines on its standard input, as a
+//! call commands it.
 
 use super::{Own, Peer, WORKER, Wired, at};
 use crate::drive::{self, Load};
@@ -33,24 +34,54 @@ fn fingerprint(text: &str) -> Fingerprint {
 
 fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     let pt = codec.default_payload_type();
-    let agreed = Agreed { codec, send: pt, receive: vec![(pt, codec)], events: None, noise: None, direction: Direction::SendRecv, remote, most_bits: None, voip_metrics: false, ptime: 20, ptime_asked: false };
+    let agreed = Agreed {
+        codec,
+        send: pt,
+        receive: vec![(pt, codec)],
+        events: None,
+        noise: None,
+        direction: Direction::SendRecv,
+        remote,
+        most_bits: None,
+        voip_metrics: false,
+        ptime: 20,
+        ptime_asked: false,
+    };
     // media.complexity as it is where nobody sets it.
-    let complexity = std::env::var("WEBTRUNK_COMPLEXITY").map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
+    let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
+        .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
     Box::new(Settings { agreed, complexity, digits: Digits::Events, continuous: false })
 }
 
-/// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint` out.
+/// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`
+/// out.
 pub fn serve() {
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
-    let worker = Worker::start("media-0", SocketAddr::new(LOCAL, 0), Streamed::No, ports, identity.clone(), Arc::default(), |_, _| {}).expect("a worker");
+    let worker = Worker::start(
+        "media-0",
+        SocketAddr::new(LOCAL, 0),
+        Streamed::No,
+        ports,
+        identity.clone(),
+        Arc::default(),
+        |_, _| {},
+    )
+    .expect("a worker");
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
         let words: Vec<&str> = line.split(' ').collect();
         let [transcoded, session, trunk, theirs] = words.as_slice() else { return };
         let session: u64 = session.parse().expect("a number");
         let open = |end, kind| {
-            let opened = worker.command(Command::Open { session, end, kind, ssrc: 5, cname: "density".into(), seed: session });
+            let opened = worker.command(Command::Open {
+                session,
+                end,
+                kind,
+                ssrc: 5,
+                cname: "density".into(),
+                seed: session,
+            });
             let Ok(Some(Notice::Opened { address, .. })) = opened else { panic!("{opened:?}") };
             address.port()
         };
@@ -58,11 +89,23 @@ pub fn serve() {
         let browser_port = open(BROWSER, OpenKind::Browser { ice: ours.clone() });
         let trunk_port = open(TRUNK, OpenKind::Trunk { nat: false });
         let trunk = SocketAddr::new(LOCAL, trunk.parse().expect("a port"));
-        let remote = Remote::Dtls { ice: ice("them".into()), local_ice: ours, fingerprints: vec![fingerprint(theirs)], active: false };
+        let remote = Remote::Dtls {
+            ice: ice("them".into()),
+            local_ice: ours,
+            fingerprints: vec![fingerprint(theirs)],
+            active: false,
+        };
         let codec = if *transcoded == "1" { Codec::Opus } else { Codec::Pcmu };
         let commands = [
             Command::Configure { session, end: BROWSER, settings: settings(codec, remote) },
-            Command::Configure { session, end: TRUNK, settings: settings(Codec::Pcmu, Remote::Rtp { rtp: trunk, rtcp: SocketAddr::new(LOCAL, 9), sdes: None }) },
+            Command::Configure {
+                session,
+                end: TRUNK,
+                settings: settings(
+                    Codec::Pcmu,
+                    Remote::Rtp { rtp: trunk, rtcp: SocketAddr::new(LOCAL, 9), sdes: None },
+                ),
+            },
             Command::Bridge { session, a: BROWSER, b: TRUNK },
         ];
         commands.into_iter().for_each(|c| drop(worker.command(c).expect("it keeps up")));
@@ -79,7 +122,10 @@ pub struct Node {
 
 impl Node {
     pub fn start() -> Node {
-        Node { child: Own::start(WORKER), identity: Arc::new(Identity::generate().expect("a certificate")) }
+        Node {
+            child: Own::start(WORKER),
+            identity: Arc::new(Identity::generate().expect("a certificate")),
+        }
     }
 }
 
@@ -115,13 +161,26 @@ impl Node {
     fn begin(&mut self, n: usize, transcoded: bool) -> Shaking {
         let (browser, trunk) = (drive::socket(), drive::socket());
         let port = trunk.local_addr().expect("bound").port();
-        let words = self.child.ask(&format!("{} {n} {port} {}", u8::from(transcoded), self.identity.fingerprint));
+        let words = self.child.ask(&format!(
+            "{} {n} {port} {}",
+            u8::from(transcoded),
+            self.identity.fingerprint
+        ));
         browser.connect(at(&words[0])).expect("connected");
         trunk.connect(at(&words[1])).expect("connected");
         let check = binding_request([n as u8; 12], &format!("us{n}:them"), PASSWORD, true);
         let client = Handshake::new(self.identity.clone(), vec![fingerprint(&words[2])]);
         let now = Instant::now();
-        Shaking { client, browser, trunk, check, begun: now, next_check: now, started: false, keys: None }
+        Shaking {
+            client,
+            browser,
+            trunk,
+            check,
+            begun: now,
+            next_check: now,
+            started: false,
+            keys: None,
+        }
     }
 
     /// Sets up `calls` calls as fast as it takes them, `at_once` under way at any time.
@@ -174,7 +233,8 @@ impl Shaking {
                 self.client.start(now, &mut send);
             }
             Ok(len) if (20..64).contains(&buf[0]) => {
-                self.keys = self.client.receive(now, &buf[..len], &mut send).expect("a sound handshake");
+                self.keys =
+                    self.client.receive(now, &buf[..len], &mut send).expect("a sound handshake");
                 if self.keys.is_some() {
                     return true;
                 }
@@ -189,6 +249,12 @@ impl Shaking {
 
     fn wired(self) -> Wired {
         let keys = self.keys.expect("it is done");
-        Wired { browser: self.browser, trunk: self.trunk, protect: keys.protect, ticks: 0, unprotect: Some(keys.unprotect) }
+        Wired {
+            browser: self.browser,
+            trunk: self.trunk,
+            protect: keys.protect,
+            ticks: 0,
+            unprotect: Some(keys.unprotect),
+        }
     }
 }
