@@ -5,9 +5,9 @@
 
 /// The node's parts, lent to one call; a macro, because the calls themselves stay borrowed
 /// meanwhile.
-macro_rules! desk {
+macro_rules! cx {
     ($gateway:expr, $now:expr, $out:expr) => {
-        $crate::call::Desk {
+        $crate::call::CallContext {
             unix: $gateway.identity.unix
                 + $now.saturating_duration_since($gateway.started).as_secs(),
             now: $now,
@@ -16,10 +16,10 @@ macro_rules! desk {
             transactions: &mut $gateway.transactions,
             registrar: &$gateway.registrar,
             timers: &mut $gateway.timers,
-            clients: &mut $gateway.clients,
+            transaction_users: &mut $gateway.transaction_users,
             dialogs: &mut $gateway.dialogs,
             locator: &mut $gateway.locator,
-            lookups: &mut $gateway.lookups,
+            pending_queries: &mut $gateway.pending_queries,
             flows: &$gateway.flows,
             aliases: &$gateway.aliases,
             trunks: &mut $gateway.trunks,
@@ -30,47 +30,47 @@ macro_rules! desk {
         }
     };
 }
-use desk;
+use cx;
 
-mod account;
 pub mod admission;
-mod carriers;
 pub mod credential;
 mod dispatch;
 mod flows;
-mod joins;
+mod invite;
+mod joined;
 pub mod logins;
 pub mod operate;
 pub mod originate;
-mod outside;
-mod place;
+mod out_of_dialog;
+mod record;
 mod registering;
 pub mod token;
+mod trunks;
 
-use crate::call::desk::{Identity, Waiter, Waiting};
-use crate::call::{Call, CallId, CallTimer, Desk, HangupBy, Output};
+use crate::call::context::{DnsWaiter, Identity, TransactionUser};
+use crate::call::{Call, CallContext, CallId, CallTimer, HangupBy, Output};
 use crate::config::Config;
 use crate::dialplan::{Considered, Route};
 use crate::errors::Code;
+use crate::event::Event;
 use crate::ids::IdMap;
-use crate::locate::{Answer, Locator, Query};
-use crate::media::EndId;
-use crate::observe::Note;
-use crate::recorder::verdict::judge;
-use crate::recorder::{Recorder, What};
+use crate::media::LegId;
+use crate::recorder::diagnosis::diagnose;
+use crate::recorder::{Recorder, TraceEvent};
 use crate::registrar::Registrar;
+use crate::resolver::{Answer, Query, Resolver};
 use crate::sip::digest::{Algorithm, Authenticator, Secret};
 use crate::sip::message::Message;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions};
 use crate::timers::Timers;
 use crate::trunk::{Pace, Trunks};
 use crate::worker::Notice;
-use account::heard;
 use admission::{Admission, FlowState, Transport};
-use outside::Outside;
+use out_of_dialog::Outside;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
+use record::heard;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,7 +137,7 @@ pub enum Input {
     HangUpAll,
     Operate(operate::Command),
     /// A call nobody dialled, found fit to begin.
-    Originate(Box<originate::Planned>),
+    Originate(Box<originate::PlannedCall>),
     /// Time has passed.
     Tick,
 }
@@ -169,10 +169,10 @@ pub struct Gateway {
     servers: IdMap<ServerId, CallId>,
     /// Initial INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
     invites: HashMap<String, CallId>,
-    clients: IdMap<ClientId, Waiting>,
-    dialogs: HashMap<String, (CallId, EndId)>,
-    locator: Locator,
-    lookups: HashMap<Query, Vec<Waiter>>,
+    transaction_users: IdMap<ClientId, TransactionUser>,
+    dialogs: HashMap<String, (CallId, LegId)>,
+    locator: Resolver,
+    pending_queries: HashMap<Query, Vec<DnsWaiter>>,
     trunks: Trunks,
     /// Listening addresses of trunks, to the connection they offered (RFC 5923).
     aliases: HashMap<(String, SocketAddr), Flow>,
@@ -180,7 +180,7 @@ pub struct Gateway {
     outside: Outside,
     logins: logins::Logins,
     /// What credentials for test calls are made of.
-    straight: Secret,
+    trunk_test_secret: Secret,
     live: usize,
     user_calls: HashMap<String, usize>,
     user_pace: HashMap<String, Pace>,
@@ -212,8 +212,8 @@ impl Gateway {
         let mut random = ChaCha20Rng::from_seed(seed);
         let mut key = [0u8; 32];
         random.fill_bytes(&mut key);
-        let mut straight = [0u8; 32];
-        random.fill_bytes(&mut straight);
+        let mut trunk_test_secret = [0u8; 32];
+        random.fill_bytes(&mut trunk_test_secret);
         let node = random.next_u32();
         let allowed =
             [(Algorithm::Sha256, config.allow_sha256), (Algorithm::Md5, config.allow_md5)];
@@ -223,10 +223,12 @@ impl Gateway {
         Gateway {
             admission: Admission::new(now, authenticator),
             trunks: Trunks::new(now, &config),
-            locator: Locator::new(config.udp.is_some_and(|a| a.is_ipv6())),
+            locator: Resolver::new(config.udp.is_some_and(|a| a.is_ipv6())),
             recorder: Recorder::new(config.recorder),
             logins: logins::Logins::new(now, &config),
-            straight: Secret::new(straight.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+            trunk_test_secret: Secret::new(
+                trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+            ),
             config,
             identity,
             transactions: Transactions::default(),
@@ -235,9 +237,9 @@ impl Gateway {
             calls: IdMap::default(),
             servers: IdMap::default(),
             invites: HashMap::new(),
-            clients: IdMap::default(),
+            transaction_users: IdMap::default(),
             dialogs: HashMap::new(),
-            lookups: HashMap::new(),
+            pending_queries: HashMap::new(),
             aliases: HashMap::new(),
             own_call_ids: HashMap::new(),
             outside: Outside::default(),
@@ -277,18 +279,18 @@ impl Gateway {
             Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
             Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),
             Input::Routed { call, answer } => {
-                drop(self.with_call(now, call, out, |call, desk| call.routed(desk, answer)))
+                drop(self.with_call(now, call, out, |call, cx| call.routed(cx, answer)))
             }
             Input::Keys(answer) => self.keys_answered(now, answer, out),
             Input::Login { name, answer } => self.login_answered(now, name, answer, out),
             Input::Drain => {
                 self.draining = true;
-                out.push(Output::Note(Note::Draining { calls: self.gauges().calls }));
+                out.push(Output::Event(Event::Draining { calls: self.gauges().calls }));
             }
             Input::HangUpAll => {
                 for id in self.calls.keys().copied().collect::<Vec<_>>() {
-                    let why = Reject::new(503, "the gateway is shutting down").retry_after(5);
-                    self.with_call(now, id, out, |call, desk| call.finish(desk, HangupBy::Us, why));
+                    let why = Refusal::new(503, "the gateway is shutting down").retry_after(5);
+                    self.with_call(now, id, out, |call, cx| call.finish(cx, HangupBy::Us, why));
                 }
             }
             Input::Operate(command) => self.operate(now, command, out),
@@ -318,11 +320,14 @@ impl Gateway {
         self.outside_due(now, out);
         for user in self.registrar.due(now) {
             self.registration_changed(now, &user, out);
-            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::Left::Expired }));
+            out.push(Output::Event(Event::Unregistered {
+                user,
+                why: crate::event::UnregisterReason::Expired,
+            }));
         }
         while let Some((id, timer)) = self.timers.pop(now) {
-            self.recorder.add(now, id, What::Timer(timer));
-            self.with_call(now, id, out, |call, desk| call.fire(desk, timer));
+            self.recorder.add(now, id, TraceEvent::Timer(timer));
+            self.with_call(now, id, out, |call, cx| call.fire(cx, timer));
         }
     }
 
@@ -351,12 +356,12 @@ impl Gateway {
         now: Instant,
         id: CallId,
         out: &mut Vec<Output>,
-        work: impl FnOnce(&mut Call, &mut Desk<'_>) -> R,
+        work: impl FnOnce(&mut Call, &mut CallContext<'_>) -> R,
     ) -> Option<R> {
         let live = self.calls.get_mut(&id)?;
         self.touched.push(id);
-        let mut desk = desk!(self, now, out);
-        let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut desk)));
+        let mut cx = cx!(self, now, out);
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut cx)));
         let Ok(result) = result else {
             self.lose(now, id, out);
             return None;
@@ -367,7 +372,7 @@ impl Gateway {
 
     /// Ends a call whose handling panicked: properly if that still works, else by forgetting it.
     fn lose(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>) {
-        out.push(Output::Note(Note::CallPanicked { call: id }));
+        out.push(Output::Event(Event::CallPanicked { call: id }));
         let Some(live) = self.calls.get_mut(&id) else { return };
         if std::mem::replace(&mut live.lost, true) {
             out.push(Output::Media {
@@ -377,8 +382,8 @@ impl Gateway {
             self.forget(id);
             return;
         }
-        let why = Reject::new(500, "a bug in the gateway ended this call");
-        self.with_call(now, id, out, |call, desk| call.finish(desk, HangupBy::Us, why));
+        let why = Refusal::new(500, "a bug in the gateway ended this call");
+        self.with_call(now, id, out, |call, cx| call.finish(cx, HangupBy::Us, why));
     }
 
     /// Keeps the number of calls per trunk true: legs that are trying or talking count.
@@ -414,9 +419,9 @@ impl Gateway {
             return;
         }
         if matches!(notice, Notice::Panicked) {
-            out.push(Output::Note(Note::MediaPanicked { call: id }));
+            out.push(Output::Event(Event::MediaPanicked { call: id }));
         }
-        self.with_call(now, id, out, |call, desk| call.media(desk, notice));
+        self.with_call(now, id, out, |call, cx| call.media(cx, notice));
     }
 
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring
@@ -454,8 +459,8 @@ impl Gateway {
                 first.then(|| live.call.cdr.clone())
             };
             if let Some(mut cdr) = cdr.filter(|_| first) {
-                cdr.verdict = Some(judge(&cdr));
-                out.push(Output::Note(Note::CallEnded(Arc::new(cdr))));
+                cdr.verdict = Some(diagnose(&cdr));
+                out.push(Output::Event(Event::CallEnded(Arc::new(cdr))));
             }
         }
     }
@@ -481,7 +486,7 @@ impl Gateway {
         let live = self.calls.remove(&id)?;
         self.recorded -= usize::from(live.recorded);
         self.servers.remove(&live.call.server);
-        self.invites.remove(&place::invite_key(&live.call.invite));
+        self.invites.remove(&invite::invite_key(&live.call.invite));
         for name in live.call.names() {
             self.dialogs.remove(name);
             self.own_call_ids.remove(name);
@@ -503,11 +508,11 @@ impl Gateway {
             flows: self.flows.len(),
             indexed: self.invites.len()
                 + self.servers.len()
-                + self.clients.len()
+                + self.transaction_users.len()
                 + self.own_call_ids.len()
                 + self.user_calls.len()
                 + self.live,
-            lookups: self.lookups.len(),
+            pending_queries: self.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),
             dropped: self.dropped,
             repeated: self.transactions.repeated,
@@ -540,7 +545,7 @@ pub struct Gauges {
     /// Entries of the tables that lead to calls.
     pub indexed: usize,
     /// Questions to DNS that are open.
-    pub lookups: usize,
+    pub pending_queries: usize,
     pub subscriptions: usize,
     pub dropped: u64,
     /// Messages sent once more because nothing came, by transport.
@@ -556,7 +561,7 @@ impl Gauges {
             + self.transactions
             + self.timers
             + self.dialogs
-            + self.lookups
+            + self.pending_queries
             + self.indexed
             == 0
     }

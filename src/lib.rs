@@ -18,8 +18,8 @@ pub mod media;
 
 pub mod config;
 
-pub mod locate;
 pub mod registrar;
+pub mod resolver;
 pub mod trunk;
 pub mod worker;
 
@@ -27,7 +27,7 @@ pub mod call;
 pub mod gateway;
 pub mod recorder;
 
-pub mod observe;
+pub mod event;
 
 pub mod api;
 pub mod journal;

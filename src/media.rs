@@ -2,9 +2,9 @@
 //! SDP text.
 
 pub mod dtls;
-pub mod egress;
-pub mod end;
+pub mod endpoint;
 pub mod ice;
+pub mod outbound_stream;
 pub mod player;
 pub mod reorder;
 pub mod series;
@@ -12,5 +12,5 @@ pub mod session;
 pub mod stun;
 pub mod transcoder;
 
-pub use end::{Digits, EndId, Port, Settings, Statistics};
-pub use session::{Event, Session, Sink};
+pub use endpoint::{Digits, LegId, Port, Settings, Statistics};
+pub use session::{Session, SessionEvent, Sink};

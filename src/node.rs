@@ -8,7 +8,7 @@ use self::core::Core;
 use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
-use crate::call::desk::Identity;
+use crate::call::context::Identity;
 use crate::config::{ApiToken, Config, Scope, WebTls};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;

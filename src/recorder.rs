@@ -8,19 +8,19 @@
 //! when somebody reads it.
 //! Not here: counting packets (`media`), writing records (`journal`).
 
+pub mod diagnosis;
 pub mod draw;
 pub mod ladder;
 pub mod mask;
-pub mod translated;
-pub mod verdict;
+pub mod sdp_rules;
 
 use crate::call::{CallId, CallTimer, Cdr};
 pub use crate::config::RecorderLimits as Limits;
 use crate::dialplan::Considered;
 use crate::errors::Code;
+use crate::event::Event;
 use crate::ids::IdMap;
-use crate::media::session::Event as MediaEvent;
-use crate::observe::Note;
+use crate::media::session::SessionEvent;
 use crate::sip::message::Message;
 use crate::sip::transaction::Hop;
 use mask::start_line;
@@ -40,39 +40,39 @@ const USUAL_TEXT: usize = 12_288;
 
 /// A part of a call's text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Piece {
+pub struct TextSpan {
     start: usize,
     length: usize,
 }
 
-/// What happened; [`Flight::text`] reads the pieces.
+/// What happened; [`CallTrace::text`] reads the pieces.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum TraceEvent {
     /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone where messages are
     /// not to be kept (`whole`).
     Message {
         lane: usize,
         sent: bool,
         whole: bool,
-        text: Piece,
+        text: TextSpan,
     },
     /// Something the log says too.
     Said {
         code: Code,
-        text: Piece,
+        text: TextSpan,
     },
-    Media(MediaEvent),
+    Media(SessionEvent),
     /// A timer of the call ran out.
     Timer(CallTimer),
     /// The routes that were looked at when it was placed.
     Routed(Vec<Considered>),
 }
 
-impl What {
-    fn piece(&mut self) -> Option<&mut Piece> {
+impl TraceEvent {
+    fn piece(&mut self) -> Option<&mut TextSpan> {
         match self {
-            What::Message { text, .. } | What::Said { text, .. } => Some(text),
-            What::Media(_) | What::Timer(_) | What::Routed(_) => None,
+            TraceEvent::Message { text, .. } | TraceEvent::Said { text, .. } => Some(text),
+            TraceEvent::Media(_) | TraceEvent::Timer(_) | TraceEvent::Routed(_) => None,
         }
     }
 }
@@ -81,12 +81,12 @@ impl What {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub at: Instant,
-    pub what: What,
+    pub what: TraceEvent,
 }
 
 /// Somebody a call exchanged messages with.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lane {
+pub struct Participant {
     pub hop: Hop,
     /// `browser alice` or a trunk's name.
     pub name: String,
@@ -94,13 +94,13 @@ pub struct Lane {
 
 /// One call.
 #[derive(Clone, Debug)]
-pub struct Flight {
+pub struct CallTrace {
     pub call: CallId,
     pub started: Instant,
     /// As in the log: who called which number.
     pub from: String,
     pub to: String,
-    pub lanes: Vec<Lane>,
+    pub lanes: Vec<Participant>,
     pub entries: VecDeque<Entry>,
     /// Entries left out after the first ones.
     pub skipped: usize,
@@ -113,9 +113,9 @@ pub struct Flight {
     names: SmallVec<[Arc<str>; 2]>,
 }
 
-impl Flight {
-    fn new(call: CallId, now: Instant, from: &str, to: &str) -> Flight {
-        Flight {
+impl CallTrace {
+    fn new(call: CallId, now: Instant, from: &str, to: &str) -> CallTrace {
+        CallTrace {
             call,
             started: now,
             from: from.to_owned(),
@@ -139,26 +139,26 @@ impl Flight {
                 at
             }
             None => {
-                self.lanes.push(Lane { hop, name });
+                self.lanes.push(Participant { hop, name });
                 self.lanes.len() - 1
             }
         }
     }
 
     /// The text of an entry.
-    pub fn text(&self, piece: Piece) -> &[u8] {
+    pub fn text(&self, piece: TextSpan) -> &[u8] {
         self.text.get(piece.start..piece.start + piece.length).unwrap_or_default()
     }
 
     /// Takes down a text.
-    fn write(&mut self, parts: &[&[u8]]) -> Piece {
+    fn write(&mut self, parts: &[&[u8]]) -> TextSpan {
         let start = self.text.len();
         parts.iter().for_each(|part| self.text.extend_from_slice(part));
-        Piece { start, length: self.text.len() - start }
+        TextSpan { start, length: self.text.len() - start }
     }
 
     /// Adds an entry; returns by how many bytes the call has grown.
-    fn push(&mut self, at: Instant, mut what: What) -> isize {
+    fn push(&mut self, at: Instant, mut what: TraceEvent) -> isize {
         let before = self.bytes as isize;
         self.bytes += weight(&mut what);
         self.entries.push_back(Entry { at, what });
@@ -188,15 +188,15 @@ impl Flight {
     }
 }
 
-fn weight(what: &mut What) -> usize {
+fn weight(what: &mut TraceEvent) -> usize {
     let more = match what {
-        What::Routed(all) => all
+        TraceEvent::Routed(all) => all
             .iter()
             .map(|c| {
                 72 + c.route.len() + c.pattern.len() + c.why_not.as_ref().map_or(0, String::len)
             })
             .sum(),
-        What::Media(_) => 64,
+        TraceEvent::Media(_) => 64,
         what => what.piece().map_or(0, |p| p.length),
     };
     size_of::<Entry>() + more
@@ -206,7 +206,7 @@ fn weight(what: &mut What) -> usize {
 #[derive(Default)]
 pub struct Recorder {
     limits: Limits,
-    flights: IdMap<CallId, Flight>,
+    flights: IdMap<CallId, CallTrace>,
     /// SIP Call-IDs of their legs.
     names: HashMap<Arc<str>, CallId, foldhash::fast::RandomState>,
     /// Those that have ended, the oldest first.
@@ -232,7 +232,7 @@ impl Recorder {
         if self.limits.calls == 0 {
             return;
         }
-        self.flights.insert(call, Flight::new(call, now, from, to));
+        self.flights.insert(call, CallTrace::new(call, now, from, to));
         self.name(call, sip_call_id);
     }
 
@@ -269,7 +269,7 @@ impl Recorder {
             } else {
                 flight.write(&[start_line(message).as_bytes()])
             };
-            What::Message { lane, sent: false, whole, text }
+            TraceEvent::Message { lane, sent: false, whole, text }
         });
     }
 
@@ -278,7 +278,7 @@ impl Recorder {
         let whole = self.limits.messages;
         let kept =
             if whole { bytes } else { bytes.split(|b| *b == b'\r').next().unwrap_or_default() };
-        self.take_down(now, call, |flight| What::Message {
+        self.take_down(now, call, |flight| TraceEvent::Message {
             lane,
             sent: true,
             whole,
@@ -287,24 +287,29 @@ impl Recorder {
     }
 
     /// The log says something of `call`.
-    pub fn said(&mut self, now: Instant, call: CallId, note: &Note) {
+    pub fn said(&mut self, now: Instant, call: CallId, note: &Event) {
         self.take_down(now, call, |flight| {
             let start = flight.text.len();
             // A Vec takes all that is written to it.
             let _ = write!(flight.text, "{note}");
-            What::Said {
+            TraceEvent::Said {
                 code: note.code(),
-                text: Piece { start, length: flight.text.len() - start },
+                text: TextSpan { start, length: flight.text.len() - start },
             }
         });
     }
 
     /// Adds what has no text.
-    pub fn add(&mut self, now: Instant, call: CallId, what: What) {
+    pub fn add(&mut self, now: Instant, call: CallId, what: TraceEvent) {
         self.take_down(now, call, |_| what);
     }
 
-    fn take_down(&mut self, now: Instant, call: CallId, what: impl FnOnce(&mut Flight) -> What) {
+    fn take_down(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        what: impl FnOnce(&mut CallTrace) -> TraceEvent,
+    ) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
         let what = what(flight);
         let grown = flight.push(now, what);
@@ -339,23 +344,23 @@ impl Recorder {
     }
 
     /// A call by its number.
-    pub fn get(&self, call: CallId) -> Option<&Flight> {
+    pub fn get(&self, call: CallId) -> Option<&CallTrace> {
         self.flights.get(&call)
     }
 
     /// The call whose number, as shown, begins with `text`; the newest where several do. `last` is
     /// the newest of all that are kept.
-    pub fn find(&self, text: &str) -> Option<&Flight> {
+    pub fn find(&self, text: &str) -> Option<&CallTrace> {
         let text = text.to_ascii_lowercase();
-        let fits = |f: &&Flight| {
+        let fits = |f: &&CallTrace| {
             text == "last" || (text.len() >= 4 && f.call.to_string().starts_with(&text))
         };
         self.flights.values().filter(fits).max_by_key(|f| f.started)
     }
 
     /// All calls that are kept, the newest first.
-    pub fn newest(&self) -> Vec<&Flight> {
-        let mut all: Vec<&Flight> = self.flights.values().collect();
+    pub fn newest(&self) -> Vec<&CallTrace> {
+        let mut all: Vec<&CallTrace> = self.flights.values().collect();
         all.sort_by_key(|f| std::cmp::Reverse(f.started));
         all
     }
@@ -371,8 +376,8 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    fn note(changes: String) -> Note {
-        Note::Reloaded { changes }
+    fn note(changes: String) -> Event {
+        Event::Reloaded { changes }
     }
 
     fn cdr(call: CallId, now: Instant) -> Arc<Cdr> {
@@ -438,7 +443,7 @@ mod tests {
         recorder.sent(now, call, lane, b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n");
         let flight = recorder.find("last").expect("it is there");
         assert!(
-            matches!(flight.entries[0].what, What::Message { whole: false, text, .. } if flight.text(text) == b"BYE sip:x SIP/2.0")
+            matches!(flight.entries[0].what, TraceEvent::Message { whole: false, text, .. } if flight.text(text) == b"BYE sip:x SIP/2.0")
         );
     }
 }

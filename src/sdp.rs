@@ -7,4 +7,4 @@ pub mod offer_answer;
 pub mod print;
 
 pub use description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
-pub use offer_answer::{Agreed, Local, Negotiation, Side, SignalingState};
+pub use offer_answer::{LegKind, Local, Negotiated, Negotiation, SignalingState};

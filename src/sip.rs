@@ -22,5 +22,5 @@ pub mod vocabulary;
 pub use build::Writer;
 pub use message::Message;
 pub use parse::{HeaderName, ParseError};
-pub use status::{Method, Reject};
+pub use status::{Method, Refusal};
 pub use uri::Uri;

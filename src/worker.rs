@@ -11,8 +11,8 @@ mod streams;
 
 use crate::media::dtls::Identity;
 use crate::media::player::Source;
-use crate::media::session::Event as MediaEvent;
-use crate::media::{EndId, Settings, Statistics};
+use crate::media::session::SessionEvent;
+use crate::media::{LegId, Settings, Statistics};
 use crate::sdp::offer_answer::Ice;
 use lateness::Lateness;
 use mio::{Poll, Waker};
@@ -37,7 +37,7 @@ pub enum OpenKind {
 pub enum Command {
     Open {
         session: u64,
-        end: EndId,
+        end: LegId,
         kind: OpenKind,
         ssrc: u32,
         cname: String,
@@ -45,38 +45,38 @@ pub enum Command {
     },
     Configure {
         session: u64,
-        end: EndId,
+        end: LegId,
         settings: Box<Settings>,
     },
     Bridge {
         session: u64,
-        a: EndId,
-        b: EndId,
+        a: LegId,
+        b: LegId,
     },
     /// Nothing goes to this end, and nothing of it anywhere.
     Part {
         session: u64,
-        end: EndId,
+        end: LegId,
     },
     Play {
         session: u64,
-        end: EndId,
+        end: LegId,
         source: Source,
     },
     Echo {
         session: u64,
-        end: EndId,
+        end: LegId,
         delay: Duration,
     },
     Digit {
         session: u64,
-        end: EndId,
+        end: LegId,
         event: u8,
         length: Duration,
     },
     CloseEnd {
         session: u64,
-        end: EndId,
+        end: LegId,
     },
     Close {
         session: u64,
@@ -84,12 +84,12 @@ pub enum Command {
 }
 
 /// A command as the thread takes it: with the sockets of the end it opens.
-enum Order {
+enum WorkerMessage {
     Command(Command),
     Open {
         session: u64,
-        end: EndId,
-        kind: Opening,
+        end: LegId,
+        kind: OpenedSockets,
         ssrc: u32,
         cname: String,
         seed: u64,
@@ -109,14 +109,14 @@ pub enum Streamed {
     ByWeb,
 }
 
-enum Opening {
+enum OpenedSockets {
     Browser { ice: Ice },
     Trunk { nat: bool, pair: Pair },
 }
 
 /// A worker's queue is full.
 #[derive(Clone, Copy, Debug)]
-pub struct Behind;
+pub struct QueueFull;
 
 /// What a session tells its call.
 #[derive(Debug)]
@@ -124,28 +124,28 @@ pub enum Notice {
     /// The end's own address; only the port is meaningful.
     /// `tcp`: browsers may come to that port over TCP too.
     Opened {
-        end: EndId,
+        end: LegId,
         address: SocketAddr,
         tcp: bool,
     },
     OpenFailed {
-        end: EndId,
+        end: LegId,
         why: String,
     },
-    Media(MediaEvent),
+    Media(SessionEvent),
     EndClosed {
-        end: EndId,
+        end: LegId,
         statistics: Box<Statistics>,
     },
     Closed {
-        statistics: Vec<(EndId, Statistics)>,
+        statistics: Vec<(LegId, Statistics)>,
     },
     Panicked,
 }
 
 /// The way to a running worker.
 pub struct Worker {
-    orders: SyncSender<Order>,
+    orders: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
     ports: Arc<PortRange>,
     /// Something was handed over since the last wake that cannot wait; that can, for a moment.
@@ -213,21 +213,21 @@ impl Worker {
     ///
     /// # Errors
     /// The worker is so far behind that it cannot take it.
-    pub fn command(&self, command: Command) -> Result<Option<Notice>, Behind> {
+    pub fn command(&self, command: Command) -> Result<Option<Notice>, QueueFull> {
         let Command::Open { session, end, kind, ssrc, cname, seed } = command else {
             // To wake a thread costs as much as closing a session: it is done with what comes next.
             let waits =
                 if matches!(command, Command::Close { .. }) { &self.patient } else { &self.behind };
-            self.order(Order::Command(command))?;
+            self.order(WorkerMessage::Command(command))?;
             waits.set(true);
             return Ok(None);
         };
         let (kind, address) = match kind {
-            OpenKind::Browser { ice } => (Opening::Browser { ice }, self.browser_address),
+            OpenKind::Browser { ice } => (OpenedSockets::Browser { ice }, self.browser_address),
             OpenKind::Trunk { nat } => match self.ports.take(Instant::now()) {
                 Ok(pair) => {
                     let address = self.ports.address(pair.port);
-                    (Opening::Trunk { nat, pair }, address)
+                    (OpenedSockets::Trunk { nat, pair }, address)
                 }
                 Err(e) => {
                     return Ok(Some(Notice::OpenFailed {
@@ -239,18 +239,20 @@ impl Worker {
         };
         // No wake for this: until the end is configured nobody is heard on it, and what a browser
         // sends wakes.
-        self.order(Order::Open { session, end, kind, ssrc, cname, seed })?;
+        self.order(WorkerMessage::Open { session, end, kind, ssrc, cname, seed })?;
         Ok(Some(Notice::Opened { end, address, tcp: self.tcp && address == self.browser_address }))
     }
 
-    fn order(&self, order: Order) -> Result<(), Behind> {
+    fn order(&self, order: WorkerMessage) -> Result<(), QueueFull> {
         self.orders.try_send(order).map_err(|refused| {
-            if let TrySendError::Full(Order::Open { kind: Opening::Trunk { pair, .. }, .. }) =
-                refused
+            if let TrySendError::Full(WorkerMessage::Open {
+                kind: OpenedSockets::Trunk { pair, .. },
+                ..
+            }) = refused
             {
                 self.ports.give_back(pair, Instant::now());
             }
-            Behind
+            QueueFull
         })
     }
 
@@ -276,12 +278,12 @@ impl Worker {
 
 /// Takes a browser's connection over; it is closed where the worker is too far behind.
 #[derive(Clone)]
-pub struct Streams(SyncSender<Order>, Arc<Waker>);
+pub struct Streams(SyncSender<WorkerMessage>, Arc<Waker>);
 
 impl Streams {
     /// Hands a connection over.
     pub fn give(&self, socket: std::net::TcpStream) {
-        if self.0.try_send(Order::Stream(socket)).is_ok() {
+        if self.0.try_send(WorkerMessage::Stream(socket)).is_ok() {
             let _ = self.1.wake();
         }
     }
@@ -325,7 +327,7 @@ fn listener(
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.orders.send(Order::Stop);
+        let _ = self.orders.send(WorkerMessage::Stop);
         let _ = self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -11,8 +11,8 @@ const GROUPS: [&[&str]; 8] = [
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["locate", "registrar", "trunk", "worker"],
-    &["call", "gateway", "observe", "recorder"],
+    &["resolver", "registrar", "trunk", "worker"],
+    &["call", "gateway", "event", "recorder"],
     &["api", "journal", "telemetry", "transport", "web", "webhook"],
     &["node"],
 ];
@@ -35,12 +35,12 @@ const PURE: [&str; 19] = [
     "sip",
     "dialplan",
     "media",
-    "locate",
+    "resolver",
     "registrar",
     "trunk",
     "call",
     "gateway",
-    "observe",
+    "event",
 ];
 const BANNED: [&str; 12] = [
     "Instant::now",

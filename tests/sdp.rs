@@ -5,24 +5,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use webtrunk::codec::Codec;
-use webtrunk::sdp::crypto::{Own, Policy};
-use webtrunk::sdp::offer_answer::{Ice, Local, Negotiation, Remote, Side};
+use webtrunk::sdp::crypto::{LocalKeys, Policy};
+use webtrunk::sdp::offer_answer::{Ice, LegKind, Local, Negotiation, Remote};
 use webtrunk::sdp::{Description, Direction};
 
-fn local(side: Side) -> Local {
+fn local(side: LegKind) -> Local {
     Local {
         side,
         address: "192.0.2.7:20000".parse().expect("an address"),
         more_addresses: vec![],
         tcp: false,
-        ice: (side == Side::Browser).then(|| Ice { ufrag: "UFRAG".into(), pwd: "PWD".into() }),
+        ice: (side == LegKind::Browser).then(|| Ice { ufrag: "UFRAG".into(), pwd: "PWD".into() }),
         fingerprint: "FINGERPRINT".into(),
         session_id: 1,
         ssrc: 42,
         cname: "CNAME".into(),
         comfort_noise: false,
         srtp: Policy::Off,
-        srtp_keys: Own::default(),
+        srtp_keys: LocalKeys::default(),
     }
 }
 
@@ -49,14 +49,14 @@ fn golden(name: &str, text: &str) {
     assert_eq!(text, expected, "{name}");
 }
 
-fn answer(side: Side, offer: &[u8], prefer: &[Codec]) -> String {
+fn answer(side: LegKind, offer: &[u8], prefer: &[Codec]) -> String {
     let mut leg = Negotiation::new(local(side));
     match leg
         .receive_offer(offer)
         .map(|_| ())
         .and_then(|()| leg.answer(prefer, Direction::SendRecv))
     {
-        Ok((sdp, agreed)) => {
+        Ok((sdp, negotiated)) => {
             let answered = Description::parse(sdp.as_bytes()).expect("our own answer can be read");
             let offered = Description::parse(offer).expect("it was read before");
             assert_eq!(
@@ -64,7 +64,7 @@ fn answer(side: Side, offer: &[u8], prefer: &[Codec]) -> String {
                 offered.media.len(),
                 "RFC 3264: as many sections as the offer"
             );
-            assert!(prefer.contains(&agreed.codec));
+            assert!(prefer.contains(&negotiated.codec));
             sdp
         }
         Err(e) => format!("488 Warning {} {}\n", e.warning, e.why),
@@ -76,8 +76,8 @@ fn chromium_offers_are_answered_as_recorded() {
     for file in corpus("chromium") {
         let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
         let offer = fs::read(&file).expect("readable");
-        let opus = answer(Side::Browser, &offer, &Codec::ALL);
-        let pcmu = answer(Side::Browser, &offer, &[Codec::Pcmu, Codec::Opus, Codec::Pcma]);
+        let opus = answer(LegKind::Browser, &offer, &Codec::ALL);
+        let pcmu = answer(LegKind::Browser, &offer, &[Codec::Pcmu, Codec::Opus, Codec::Pcma]);
         golden(&format!("chromium-{name}"), &format!("# answer opus\n{opus}# answer PCMU\n{pcmu}"));
     }
 }
@@ -99,7 +99,7 @@ fn trunk_offers_are_answered_as_recorded() {
                 &format!("{folder}-{name}"),
                 &format!(
                     "# answer PCMU\n{}",
-                    answer(Side::Trunk, &offer, &[Codec::Pcmu, Codec::Pcma])
+                    answer(LegKind::Trunk, &offer, &[Codec::Pcmu, Codec::Pcma])
                 ),
             );
         }
@@ -108,7 +108,7 @@ fn trunk_offers_are_answered_as_recorded() {
 
 #[test]
 fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
-    let mut browser = Negotiation::new(local(Side::Browser));
+    let mut browser = Negotiation::new(local(LegKind::Browser));
     golden("offer-browser", &browser.offer(&Codec::BROWSERS));
     for (file, codec) in [
         ("answer-opus", Codec::Opus),
@@ -122,20 +122,20 @@ fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
             Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/corpus/chromium/{file}.sdp")),
         )
         .expect("readable");
-        let agreed = leg.receive_answer(&body).unwrap_or_else(|e| panic!("{file}: {e}"));
-        assert_eq!(agreed.codec, codec, "{file}");
+        let negotiated = leg.receive_answer(&body).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert_eq!(negotiated.codec, codec, "{file}");
         assert!(
-            matches!(&agreed.remote, Remote::Dtls { active: false, fingerprints, .. } if fingerprints.len() == 1)
+            matches!(&negotiated.remote, Remote::Dtls { active: false, fingerprints, .. } if fingerprints.len() == 1)
         );
     }
     let g722 = fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/answer-G722.sdp"),
     )
     .expect("readable");
-    let mut narrow = Negotiation::new(local(Side::Browser));
+    let mut narrow = Negotiation::new(local(LegKind::Browser));
     narrow.offer(&[Codec::Opus, Codec::Pcmu]);
     assert_eq!(narrow.receive_answer(&g722).map(|a| a.codec).map_err(|e| e.warning), Err(305));
-    let mut trunk = Negotiation::new(local(Side::Trunk));
+    let mut trunk = Negotiation::new(local(LegKind::Trunk));
     golden("offer-trunk", &trunk.offer(&[Codec::Pcmu, Codec::Pcma]));
     let asterisk = fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -162,7 +162,7 @@ fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
             "minptime=10;useinbandfec=1;maxplaybackrate=16000;maxaveragebitrate=48000\r\n",
         ),
     ] {
-        let mut leg = Negotiation::new(local(Side::Browser));
+        let mut leg = Negotiation::new(local(LegKind::Browser));
         leg.playback_rate = rate;
         let line = format!("a=fmtp:111 {asked}");
         assert!(leg.offer(&Codec::ALL).contains(&line), "{line}");
@@ -180,7 +180,7 @@ fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
             leg.answer(&[Codec::Pcmu], Direction::SendRecv)
                 .is_ok_and(|(text, _)| !text.contains("playback"))
         );
-        let mut trunk = Negotiation::new(local(Side::Trunk));
+        let mut trunk = Negotiation::new(local(LegKind::Trunk));
         trunk.playback_rate = rate;
         assert!(!trunk.offer(&Codec::ALL).contains("playback"), "a trunk is told nothing");
     }
@@ -203,7 +203,7 @@ fn a_codec_of_more_channels_than_we_speak_is_not_ours() {
         assert_eq!(read.audio().expect("audio").1.formats[0].codec(), codec, "{map}");
     }
     assert!(
-        answer(Side::Trunk, format!("{plain}L16/8000\r\n").as_bytes(), &Codec::ALL)
+        answer(LegKind::Trunk, format!("{plain}L16/8000\r\n").as_bytes(), &Codec::ALL)
             .contains("m=audio 20000 RTP/AVP 97\r\na=rtpmap:97 L16/8000\r\n")
     );
 }
@@ -223,11 +223,14 @@ fn the_bits_a_peer_takes_of_opus_are_read() {
         ("maxaveragebitrate=-4", None),
         ("maxaveragebitrate", None),
     ] {
-        let mut leg = Negotiation::new(local(Side::Browser));
+        let mut leg = Negotiation::new(local(LegKind::Browser));
         leg.receive_offer(offer.replace("minptime=10;useinbandfec=1", fmtp).as_bytes())
             .expect("an offer");
         assert_eq!(
-            leg.answer(&[Codec::Opus], Direction::SendRecv).expect("answered").1.most_bits,
+            leg.answer(&[Codec::Opus], Direction::SendRecv)
+                .expect("answered")
+                .1
+                .max_average_bitrate,
             most,
             "{fmtp}"
         );
@@ -236,11 +239,11 @@ fn the_bits_a_peer_takes_of_opus_are_read() {
 
 fn with_keys(srtp: Policy) -> Negotiation {
     let mut n = 0u64;
-    let srtp_keys = Own::generate(|| {
+    let srtp_keys = LocalKeys::generate(|| {
         n += 0x0101_0101_0101_0101;
         n
     });
-    Negotiation::new(Local { srtp, srtp_keys, ..local(Side::Trunk) })
+    Negotiation::new(Local { srtp, srtp_keys, ..local(LegKind::Trunk) })
 }
 
 #[test]
@@ -258,13 +261,13 @@ fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
             .and_then(|()| leg.answer(&[Codec::Pcmu], Direction::SendRecv))
     };
     for policy in [Policy::Optional, Policy::Required] {
-        let (text, agreed) = offered(policy, &asterisk).expect("keys");
+        let (text, negotiated) = offered(policy, &asterisk).expect("keys");
         assert!(
             text.contains("m=audio 20000 RTP/SAVP 0")
                 && text.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:"),
             "{text}"
         );
-        let Remote::Rtp { sdes: Some(sdes), .. } = agreed.remote else { panic!("no keys") };
+        let Remote::Rtp { sdes: Some(sdes), .. } = negotiated.remote else { panic!("no keys") };
         assert!(sdes.ours != sdes.theirs && sdes.theirs.key()[..2] == [0x86, 0xb7]);
     }
     assert!(
@@ -274,8 +277,10 @@ fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
     assert!(
         offered(Policy::Required, plain.as_bytes()).is_err_and(|e| e.why.contains("must encrypt"))
     );
-    let (text, agreed) = offered(Policy::Optional, plain.as_bytes()).expect("plain");
-    assert!(!text.contains("crypto") && matches!(agreed.remote, Remote::Rtp { sdes: None, .. }));
+    let (text, negotiated) = offered(Policy::Optional, plain.as_bytes()).expect("plain");
+    assert!(
+        !text.contains("crypto") && matches!(negotiated.remote, Remote::Rtp { sdes: None, .. })
+    );
     let unknown = String::from_utf8(asterisk)
         .expect("text")
         .replace("AES_CM_128_HMAC_SHA1_80", "F8_128_HMAC_SHA1_80");
@@ -295,10 +300,10 @@ fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
         );
         let answer = |proto: &str, crypto: &str| plain.replace("RTP/AVP", proto) + crypto;
         let gcm = "a=crypto:2 AEAD_AES_256_GCM inline:HGAPy4Cedy/qumbZvpuCZSVT7rNDk8vG4TdUXp5hkyWqJCqiLRGab0KJy1g=\r\n";
-        let agreed =
+        let negotiated =
             leg.clone().receive_answer(answer(proto, gcm).as_bytes()).cloned().expect("keys");
         assert!(
-            matches!(agreed.remote, Remote::Rtp { sdes: Some(sdes), .. } if sdes.ours.key().len() == 32)
+            matches!(negotiated.remote, Remote::Rtp { sdes: Some(sdes), .. } if sdes.ours.key().len() == 32)
         );
         let wrong_tag = leg
             .clone()
@@ -313,17 +318,18 @@ fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
 #[test]
 fn one_port_for_rtp_and_rtcp_and_voip_metrics_are_agreed_where_a_trunk_asks() {
     let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-    let mut leg = Negotiation::new(local(Side::Trunk));
+    let mut leg = Negotiation::new(local(LegKind::Trunk));
     leg.receive_offer(format!("{offer}a=rtcp-xr:rcvr-rtt=all voip-metrics\r\n").as_bytes())
         .expect("sound");
-    let (text, agreed) = leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
-    assert!(agreed.voip_metrics && text.contains("a=rtcp-xr:voip-metrics"));
+    let (text, negotiated) = leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
+    assert!(negotiated.voip_metrics && text.contains("a=rtcp-xr:voip-metrics"));
     for (line, port) in [("a=rtcp-mux\r\n", 4_000), ("", 4_001), ("a=rtcp:4711\r\n", 4_711)] {
-        let mut leg = Negotiation::new(local(Side::Trunk));
+        let mut leg = Negotiation::new(local(LegKind::Trunk));
         leg.receive_offer(format!("{offer}{line}").as_bytes()).expect("sound");
-        let (text, agreed) = leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
+        let (text, negotiated) =
+            leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
         assert_eq!(text.contains("rtcp-mux"), line.contains("mux"));
-        assert!(matches!(agreed.remote, Remote::Rtp { rtcp, .. } if rtcp.port() == port));
+        assert!(matches!(negotiated.remote, Remote::Rtp { rtcp, .. } if rtcp.port() == port));
     }
 }
 
@@ -334,14 +340,14 @@ fn comfort_noise_is_agreed_with_trunks_that_know_it_and_never_with_browsers() {
             "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP {formats}\r\n"
         )
     };
-    let mut trunk = Negotiation::new(local(Side::Trunk));
+    let mut trunk = Negotiation::new(local(LegKind::Trunk));
     trunk.receive_offer(body("0 13").as_bytes()).expect("sound");
-    let (text, agreed) = trunk.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
-    assert!(agreed.noise == Some(13) && text.contains("a=rtpmap:13 CN/8000"), "{text}");
+    let (text, negotiated) = trunk.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
+    assert!(negotiated.noise == Some(13) && text.contains("a=rtpmap:13 CN/8000"), "{text}");
     for (offers, answer, noise) in
         [(false, "0 13", None), (true, "0 13", Some(13)), (true, "0", None)]
     {
-        let mut trunk = Negotiation::new(Local { comfort_noise: offers, ..local(Side::Trunk) });
+        let mut trunk = Negotiation::new(Local { comfort_noise: offers, ..local(LegKind::Trunk) });
         assert_eq!(trunk.offer(&[Codec::Pcmu]).contains("CN/8000"), offers);
         assert_eq!(trunk.receive_answer(body(answer).as_bytes()).expect("sound").noise, noise);
     }
@@ -352,7 +358,7 @@ fn comfort_noise_is_agreed_with_trunks_that_know_it_and_never_with_browsers() {
     let offer = String::from_utf8(offer)
         .expect("text")
         .replace("m=audio 9 UDP/TLS/RTP/SAVPF", "m=audio 9 UDP/TLS/RTP/SAVPF 13");
-    assert!(!answer(Side::Browser, offer.as_bytes(), &[Codec::Pcmu]).contains(" 13"));
+    assert!(!answer(LegKind::Browser, offer.as_bytes(), &[Codec::Pcmu]).contains(" 13"));
 }
 
 #[test]
@@ -367,23 +373,23 @@ fn an_answers_direction_is_legal_for_every_offer_and_every_wish() {
     let all = [Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive];
     for offered in all {
         for allow in all {
-            let mut leg = Negotiation::new(local(Side::Browser));
+            let mut leg = Negotiation::new(local(LegKind::Browser));
             leg.receive_offer(
                 offer.replace("a=sendrecv", &format!("a={}", offered.as_str())).as_bytes(),
             )
             .expect("an offer");
-            let (_, agreed) = leg.answer(&Codec::ALL, allow).expect("an answer");
+            let (_, negotiated) = leg.answer(&Codec::ALL, allow).expect("an answer");
             // RFC 3264 section 6.1: we send only where they receive, and receive only where they
             // send.
             assert!(
-                !agreed.direction.sends() || (offered.receives() && allow.sends()),
+                !negotiated.direction.sends() || (offered.receives() && allow.sends()),
                 "{offered:?} {allow:?}"
             );
             assert!(
-                !agreed.direction.receives() || (offered.sends() && allow.receives()),
+                !negotiated.direction.receives() || (offered.sends() && allow.receives()),
                 "{offered:?} {allow:?}"
             );
-            assert_eq!(agreed.direction, offered.reversed().and(allow));
+            assert_eq!(negotiated.direction, offered.reversed().and(allow));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use webtrunk::media::EndId;
+use webtrunk::media::LegId;
 use webtrunk::media::dtls::Identity;
 use webtrunk::media::stun::binding_request;
 use webtrunk::sdp::offer_answer::Ice;
@@ -35,7 +35,7 @@ fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
 fn open(session: u64) -> Command {
     Command::Open {
         session,
-        end: EndId(1),
+        end: LegId(1),
         kind: OpenKind::Trunk { nat: false },
         ssrc: 1,
         cname: "c".into(),
@@ -123,7 +123,7 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
         .find_map(|worker| {
             let opened = worker.command(Command::Open {
                 session: 1,
-                end: EndId(0),
+                end: LegId(0),
                 kind: OpenKind::Browser { ice: ice.clone() },
                 ssrc: 1,
                 cname: "c".into(),

@@ -7,7 +7,7 @@ use crate::gateway::FlowKind;
 use crate::ids::IdMap;
 use crate::sip::digest::{Authenticator, Refused, Secret};
 use crate::sip::message::Message;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -87,7 +87,7 @@ pub enum Admitted {
     Challenge {
         stale: bool,
     },
-    Refused(Reject),
+    Refused(Refusal),
     /// Somebody else knows whether there is such a user.
     Unasked(String),
 }
@@ -137,7 +137,7 @@ impl Admission {
     }
 
     /// The refusal for a source that has guessed too often this minute.
-    pub fn braked(&mut self, now: Instant, source: IpAddr) -> Option<Reject> {
+    pub fn braked(&mut self, now: Instant, source: IpAddr) -> Option<Refusal> {
         let seconds = self.seconds(now);
         if seconds / 60 != self.minute
             || self.by_source.len() > MAX_REMEMBERED
@@ -149,7 +149,7 @@ impl Admission {
         }
         let locked = self.by_source.get(&source).is_some_and(|n| *n >= GUESSES_PER_SOURCE);
         locked.then(|| {
-            Reject::new(403, "too many wrong passwords from this address")
+            Refusal::new(403, "too many wrong passwords from this address")
                 .code(Code::LOCKED_OUT)
                 .retry_after(60)
         })
@@ -196,7 +196,7 @@ impl Admission {
             Err(Refused::Wrong) => {
                 self.wrong(source, &claimed_user(request));
                 Admitted::Refused(
-                    Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED),
+                    Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED),
                 )
             }
         }

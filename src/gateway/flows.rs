@@ -4,8 +4,8 @@ use super::admission::FlowState;
 use super::{FIRST_AUTHENTICATION, FlowKind, Gateway};
 use crate::call::{CallId, Output};
 use crate::errors::Code;
-use crate::media::EndId;
-use crate::observe::Note;
+use crate::event::Event;
+use crate::media::LegId;
 use crate::sip::transaction::{Flow, Hop};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -24,7 +24,7 @@ impl Gateway {
             && !self.accepts_strangers()
         {
             self.dropped += 1;
-            out.push(Output::Note(Note::Dropped {
+            out.push(Output::Event(Event::Dropped {
                 why: "a connection from an address of no trunk",
                 remote: Some(remote),
             }));
@@ -43,7 +43,10 @@ impl Gateway {
         self.aliases.retain(|_, f| *f != flow);
         for user in self.registrar.flow_closed(flow) {
             self.registration_changed(now, &user, out);
-            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::Left::Closed }));
+            out.push(Output::Event(Event::Unregistered {
+                user,
+                why: crate::event::UnregisterReason::Closed,
+            }));
         }
         self.trunk_flow_closed(flow, out);
         let mut events = Vec::new();
@@ -54,14 +57,14 @@ impl Gateway {
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
         let grace = self.config.sip.flow_grace;
         for (id, end) in self.legs_on(Hop::Flow(flow)) {
-            self.with_call(now, id, out, |call, desk| {
+            self.with_call(now, id, out, |call, cx| {
                 if let Some((remote, secure)) = trunk {
-                    return call.reconnect_trunk(desk, end, remote, secure);
+                    return call.reconnect_trunk(cx, end, remote, secure);
                 }
                 if let Some(leg) = call.leg_mut(end) {
                     leg.flow_lost = true;
                 }
-                call.flow_changed(desk, end, Some(grace));
+                call.flow_changed(cx, end, Some(grace));
             });
         }
     }
@@ -77,7 +80,7 @@ impl Gateway {
         replaced: &[Flow],
         out: &mut Vec<Output>,
     ) {
-        let lost: Vec<(CallId, EndId)> = self
+        let lost: Vec<(CallId, LegId)> = self
             .calls
             .iter()
             .flat_map(|(id, l)| {
@@ -85,7 +88,7 @@ impl Gateway {
             })
             .collect();
         for (id, end) in lost {
-            self.with_call(now, id, out, |call, desk| {
+            self.with_call(now, id, out, |call, cx| {
                 if let Some(leg) = call.leg_mut(end) {
                     leg.flow_lost = false;
                     leg.hop = Hop::Flow(flow);
@@ -93,12 +96,12 @@ impl Gateway {
                         dialog.hop = Hop::Flow(flow);
                     }
                 }
-                call.flow_changed(desk, end, None);
+                call.flow_changed(cx, end, None);
             });
         }
     }
 
-    pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, EndId)> {
+    pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
         self.calls
             .iter()
             .flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e)))

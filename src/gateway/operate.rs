@@ -2,15 +2,15 @@
 
 use super::Gateway;
 use super::credential::Credential;
-use crate::call::operator::Side;
+use crate::call::operator::PartyRole;
 use crate::call::{Call, CallId, HangupBy, Output, State};
 use crate::config::Config;
 use crate::errors::Code;
+use crate::event::Event;
 use crate::gateway::admission::{FlowState, Transport};
-use crate::observe::Note;
 use crate::registrar::Registrar;
 use crate::sip::digest::Secret;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop};
 use crate::trunk::{TrunkState, Trunks};
 use std::sync::Arc;
@@ -33,11 +33,11 @@ pub enum Command {
 
 /// What is done to a call's two parties.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Deed {
+pub enum CallAction {
     /// Digits towards one side.
-    Press { side: Side, digits: String },
+    Press { side: PartyRole, digits: String },
     /// This side is connected with a number, the other let go.
-    HandOver { side: Side, to: String },
+    HandOver { side: PartyRole, to: String },
     /// The two are parted, or joined again.
     Part(bool),
 }
@@ -51,14 +51,14 @@ impl Gateway {
         &mut self,
         now: Instant,
         call: CallId,
-        deed: &Deed,
+        deed: &CallAction,
         out: &mut Vec<Output>,
-    ) -> Option<Result<(), Reject>> {
+    ) -> Option<Result<(), Refusal>> {
         let before = out.len();
-        let done = self.with_call(now, call, out, |call, desk| match deed {
-            Deed::Press { side, digits } => call.press(desk, *side, digits),
-            Deed::HandOver { side, to } => call.hand_over(desk, *side, to),
-            Deed::Part(parted) => call.part(desk, *parted),
+        let done = self.with_call(now, call, out, |call, cx| match deed {
+            CallAction::Press { side, digits } => call.press(cx, *side, digits),
+            CallAction::HandOver { side, to } => call.hand_over(cx, *side, to),
+            CallAction::Part(held_by_operator) => call.part(cx, *held_by_operator),
         });
         self.sweep(out);
         self.take_down(now, None, &out[before.min(out.len())..]);
@@ -71,9 +71,9 @@ impl Gateway {
                 if !self.goes_on(call) {
                     return;
                 }
-                out.push(Output::Note(Note::Kicked { call }));
-                let why = Reject::new(status, why).code(Code::KICKED);
-                self.with_call(now, call, out, |call, desk| call.finish(desk, HangupBy::Us, why));
+                out.push(Output::Event(Event::Kicked { call }));
+                let why = Refusal::new(status, why).code(Code::KICKED);
+                self.with_call(now, call, out, |call, cx| call.finish(cx, HangupBy::Us, why));
             }
             Command::Disconnect { user } => {
                 let flows = self.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
@@ -89,13 +89,13 @@ impl Gateway {
             }
             Command::EndDrain => {
                 if std::mem::take(&mut self.draining) {
-                    out.push(Output::Note(Note::DrainEnded));
+                    out.push(Output::Event(Event::DrainEnded));
                 }
             }
             Command::Switch { trunk, enabled } => {
                 let Some(state) = self.trunks.get_mut(&trunk) else { return };
                 if std::mem::replace(&mut state.disabled, !enabled) == enabled {
-                    out.push(Output::Note(Note::TrunkSwitched { trunk, enabled }));
+                    out.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
                 }
             }
             Command::Probe { trunk } => {
@@ -120,7 +120,7 @@ impl Gateway {
         self.recorder.limit(config.recorder);
         self.logins.reload(now, &self.config, &config);
         self.config = config;
-        out.push(Output::Note(Note::Reloaded { changes }));
+        out.push(Output::Event(Event::Reloaded { changes }));
     }
 
     /// Calls that have no record yet.
@@ -178,7 +178,7 @@ impl Gateway {
     /// What a credential's password is made of: of those that lead past the dialplans nobody else
     /// knows it. Nothing where such are not taken.
     pub fn secret_of(&self, credential: &Credential) -> Option<Secret> {
-        credential.secret(&self.straight, self.config.credentials.as_ref())
+        credential.secret(&self.trunk_test_secret, self.config.credentials.as_ref())
     }
 
     /// INVITEs that became no call.

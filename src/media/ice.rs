@@ -19,7 +19,7 @@ const MAX_VALIDATED: usize = 8;
 
 /// The responder's state.
 #[derive(Debug)]
-pub struct Responder {
+pub struct IceLiteAgent {
     /// Our credentials, newest first; the older pair serves until the restart has settled.
     local: Vec<Ice>,
     remote: Option<Ice>,
@@ -37,10 +37,10 @@ pub enum Checked {
     Reply { bytes: Vec<u8>, selected: bool },
 }
 
-impl Responder {
+impl IceLiteAgent {
     /// A responder with our credentials.
-    pub fn new(local: Ice) -> Responder {
-        Responder {
+    pub fn new(local: Ice) -> IceLiteAgent {
+        IceLiteAgent {
             local: vec![local],
             remote: None,
             validated: Vec::new(),
@@ -139,14 +139,14 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn check(responder: &mut Responder, now: Instant, port: u16, bytes: &[u8]) -> Checked {
+    fn check(responder: &mut IceLiteAgent, now: Instant, port: u16, bytes: &[u8]) -> Checked {
         BindingRequest::parse(bytes).map_or(Checked::Drop, |r| responder.check(now, addr(port), &r))
     }
 
     #[test]
     fn an_authentic_check_validates_and_nomination_selects_and_roams() {
         let now = Instant::now();
-        let mut responder = Responder::new(ice("ours"));
+        let mut responder = IceLiteAgent::new(ice("ours"));
         responder.set(&ice("ours"), &ice("theirs"));
         let make = |nominate| binding_request([7; 12], "ours:theirs", &ice("ours").pwd, nominate);
         assert!(matches!(
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn forged_checks_get_no_reply_and_move_nothing() {
         let now = Instant::now();
-        let mut responder = Responder::new(ice("ours"));
+        let mut responder = IceLiteAgent::new(ice("ours"));
         responder.set(&ice("ours"), &ice("theirs"));
         let good = binding_request([1; 12], "ours:theirs", &ice("ours").pwd, true);
         let mut forged = vec![

@@ -4,15 +4,15 @@ use super::tls_trunks;
 use crate::api::events::Feed;
 use crate::api::metrics::Metrics;
 use crate::call::CallId;
-use crate::call::desk::{Output, Question};
+use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
 use crate::datagrams::{self, Inbound};
+use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
-use crate::observe::Note;
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
@@ -20,7 +20,7 @@ use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, udp};
 use crate::webhook::{Hook, keys};
-use crate::worker::{Behind, Command, Notice, Worker};
+use crate::worker::{Command, Notice, QueueFull, Worker};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -208,7 +208,7 @@ impl Core {
                 };
                 match self.workers.get(worker).map(|w| w.command(command)) {
                     Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
-                    Some(Err(Behind)) => {
+                    Some(Err(QueueFull)) => {
                         tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
                         return opens.map(|(session, end)| {
                             (
@@ -244,20 +244,20 @@ impl Core {
             }
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
-            Output::Note(note) => {
+            Output::Event(note) => {
                 note.log();
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Note::CallEnded(cdr), Some(journal)) = (&note, &mut self.journal) {
+                if let (Event::CallEnded(cdr), Some(journal)) = (&note, &mut self.journal) {
                     journal.record(cdr, &self.clock);
                 }
-                if let (Note::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
+                if let (Event::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);
                 }
                 self.metrics.count(&note, now);
                 self.feed.tell(note, now, &self.clock);
             }
-            Output::CallOver(_) | Output::Linked(_) => {}
+            Output::CallOver(_) | Output::JoinRequest(_) => {}
         }
         None
     }

@@ -8,7 +8,7 @@
 //! ```
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
-use super::crypto::{Crypto, Own, Policy, Sdes};
+use super::crypto::{Crypto, LocalKeys, Policy, Sdes};
 use super::description::{
     Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup,
 };
@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 /// Which world a leg faces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Side {
+pub enum LegKind {
     Browser,
     Trunk,
 }
@@ -41,7 +41,7 @@ pub struct Ice {
 /// Our end of the leg: what every description of ours says.
 #[derive(Clone, Debug)]
 pub struct Local {
-    pub side: Side,
+    pub side: LegKind,
     pub address: SocketAddr,
     /// Further addresses to offer as candidates (browser side).
     pub more_addresses: Vec<SocketAddr>,
@@ -57,7 +57,7 @@ pub struct Local {
     pub comfort_noise: bool,
     /// Keys in our descriptions (trunk side), and what they are from.
     pub srtp: Policy,
-    pub srtp_keys: Own,
+    pub srtp_keys: LocalKeys,
 }
 
 /// Where RTP goes and how it is protected.
@@ -80,7 +80,7 @@ pub struct Events {
 
 /// What one exchange settled for this leg.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Agreed {
+pub struct Negotiated {
     /// The codec we send, and its payload type.
     pub codec: Codec,
     pub send: u8,
@@ -93,7 +93,7 @@ pub struct Agreed {
     pub direction: Direction,
     pub remote: Remote,
     /// Bits a second the peer takes at most on average, where it says (Opus).
-    pub most_bits: Option<u32>,
+    pub max_average_bitrate: Option<u32>,
     /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
     pub voip_metrics: bool,
     /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
@@ -109,7 +109,7 @@ pub enum Content {
     Noise,
 }
 
-impl Agreed {
+impl Negotiated {
     /// What the peer's packets of this payload type hold; nothing where it was not agreed.
     pub fn content(&self, payload_type: u8) -> Option<Content> {
         let audio = self
@@ -140,8 +140,8 @@ pub struct Negotiation {
     /// The last answer we gave, and the `o=` version of the offer it answered.
     last_answer: Option<(String, String, String)>,
     /// The text of our last description, so that a repeat of it is known as one (RFC 4028 §7.4).
-    described: String,
-    agreed: Option<Agreed>,
+    last_local_sdp: String,
+    negotiated: Option<Negotiated>,
 }
 
 impl Negotiation {
@@ -156,8 +156,8 @@ impl Negotiation {
             remote_offer: None,
             peer: Vec::new(),
             last_answer: None,
-            described: String::new(),
-            agreed: None,
+            last_local_sdp: String::new(),
+            negotiated: None,
         }
     }
 
@@ -167,8 +167,8 @@ impl Negotiation {
     }
 
     /// What the last completed exchange settled.
-    pub fn agreed(&self) -> Option<&Agreed> {
-        self.agreed.as_ref()
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.as_ref()
     }
 
     /// Our offer of `codecs` in this order.
@@ -179,7 +179,7 @@ impl Negotiation {
         if self.local.comfort_noise && codecs.iter().any(|c| c.clock() == 8_000) {
             self.offered.push(comfort_noise(13));
         }
-        let browser = self.local.side == Side::Browser;
+        let browser = self.local.side == LegKind::Browser;
         let crypto =
             if self.local.srtp == Policy::Off { Vec::new() } else { self.local.srtp_keys.offer() };
         let audio = Audio {
@@ -199,22 +199,22 @@ impl Negotiation {
             crypto: &crypto,
             voip_metrics: false,
         };
-        self.described =
+        self.last_local_sdp =
             print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
-        self.described.clone()
+        self.last_local_sdp.clone()
     }
 
     fn playback_rate(&self) -> Option<u32> {
-        self.playback_rate.filter(|_| self.local.side == Side::Browser)
+        self.playback_rate.filter(|_| self.local.side == LegKind::Browser)
     }
 
     /// Our offer once more, in mid call: the agreed codec leads, and an unchanged text keeps its
     /// version.
     pub fn reoffer(&mut self, codecs: &[Codec]) -> String {
         let mut codecs = codecs.to_vec();
-        let current = self.agreed.as_ref().map(|a| a.codec);
+        let current = self.negotiated.as_ref().map(|a| a.codec);
         codecs.sort_by_key(|c| Some(*c) != current);
-        let (before, version) = (self.described.clone(), self.version);
+        let (before, version) = (self.last_local_sdp.clone(), self.version);
         self.version = version.saturating_sub(1);
         if self.offer(&codecs) != before {
             self.version = version;
@@ -234,7 +234,7 @@ impl Negotiation {
     ///
     /// # Errors
     /// No audio, no codec of ours, or a transport that differs from what we offered.
-    pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Agreed, SdpError> {
+    pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Negotiated, SdpError> {
         let answer = Description::parse(body)?;
         let (_, audio) =
             answer.audio().ok_or_else(|| SdpError::new(304, "the answer refuses audio"))?;
@@ -272,8 +272,8 @@ impl Negotiation {
             .iter()
             .find(|f| f.is_comfort_noise())
             .filter(|_| self.offered.iter().any(Format::is_comfort_noise));
-        let agreed =
-            Agreed {
+        let negotiated =
+            Negotiated {
                 codec,
                 send: first.payload_type,
                 receive,
@@ -287,14 +287,14 @@ impl Negotiation {
                         ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile
                     })
                 })?,
-                most_bits: first.most_bits(),
+                max_average_bitrate: first.max_average_bitrate(),
                 voip_metrics: audio.voip_metrics,
                 ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
                 ptime_asked: audio.ptime.is_some(),
             };
         self.peer = named(audio.formats.iter());
         self.state = SignalingState::Stable;
-        Ok(self.agreed.insert(agreed))
+        Ok(self.negotiated.insert(negotiated))
     }
 
     /// The peer's offer; its audio is checked, nothing is settled yet.
@@ -336,7 +336,7 @@ impl Negotiation {
             .as_ref()
             .and_then(Description::audio)
             .and_then(|(_, m)| m.ice_ufrag.clone());
-        match self.agreed.as_ref().map(|a| &a.remote) {
+        match self.negotiated.as_ref().map(|a| &a.remote) {
             Some(Remote::Dtls { ice, .. }) => offered.is_some_and(|u| u != ice.ufrag),
             _ => false,
         }
@@ -358,16 +358,16 @@ impl Negotiation {
         &mut self,
         prefer: &[Codec],
         allow: Direction,
-    ) -> Result<(String, Agreed), SdpError> {
+    ) -> Result<(String, Negotiated), SdpError> {
         let offer = self
             .remote_offer
             .clone()
             .ok_or_else(|| SdpError::new(399, "there is no offer to answer"))?;
         if self.is_refresh()
-            && let (Some((_, _, text)), Some(agreed)) = (&self.last_answer, &self.agreed)
+            && let (Some((_, _, text)), Some(negotiated)) = (&self.last_answer, &self.negotiated)
         {
             self.state = SignalingState::Stable;
-            return Ok((text.clone(), agreed.clone()));
+            return Ok((text.clone(), negotiated.clone()));
         }
         let (at, audio) =
             offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
@@ -385,12 +385,12 @@ impl Negotiation {
         let events = events.filter(|f| f.clock == codec.clock());
         // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's
         // own.
-        let quiet = self.local.side == Side::Trunk && codec.clock() == 8_000;
+        let quiet = self.local.side == LegKind::Trunk && codec.clock() == 8_000;
         let noise =
             audio.formats.iter().find(|f| quiet && f.is_comfort_noise()).map(|f| f.payload_type);
         let active = audio.setup == Some(Setup::Passive);
         let direction = hold_aware(audio).reversed().and(allow);
-        let agreed = Agreed {
+        let negotiated = Negotiated {
             codec,
             send: format.payload_type,
             receive: vec![(format.payload_type, codec)],
@@ -402,7 +402,7 @@ impl Negotiation {
             noise,
             direction,
             remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
-            most_bits: format.most_bits(),
+            max_average_bitrate: format.max_average_bitrate(),
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
@@ -410,7 +410,7 @@ impl Negotiation {
         let mut formats = vec![ours_of(format, codec, self.playback_rate())];
         formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));
         formats.extend(noise.map(comfort_noise));
-        let crypto: Vec<Crypto> = match &agreed.remote {
+        let crypto: Vec<Crypto> = match &negotiated.remote {
             Remote::Rtp { sdes: Some(sdes), .. } => {
                 let taken = audio.crypto.iter().find(|c| c.keys == sdes.theirs).map(|c| c.tag);
                 taken.map(|tag| Crypto { tag, keys: sdes.ours.clone() }).into_iter().collect()
@@ -434,9 +434,9 @@ impl Negotiation {
                     setup: if active { Setup::Active } else { Setup::Passive },
                     rtcp_mux: m.rtcp_mux,
                     bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
-                    ptime: (self.local.side == Side::Trunk).then_some(agreed.ptime),
+                    ptime: (self.local.side == LegKind::Trunk).then_some(negotiated.ptime),
                     crypto: &crypto,
-                    voip_metrics: agreed.voip_metrics,
+                    voip_metrics: negotiated.voip_metrics,
                 })
             })
             .collect();
@@ -448,10 +448,10 @@ impl Negotiation {
             &sections,
         );
         self.last_answer = Some((offer.session_id.clone(), offer.version.clone(), text.clone()));
-        self.described.clone_from(&text);
+        self.last_local_sdp.clone_from(&text);
         self.state = SignalingState::Stable;
-        self.agreed = Some(agreed.clone());
-        Ok((text, agreed))
+        self.negotiated = Some(negotiated.clone());
+        Ok((text, negotiated))
     }
 
     /// Drops a waiting offer after it was refused; what was agreed stays (RFC 3261 §14.2).
@@ -472,7 +472,7 @@ impl Negotiation {
         active: bool,
         beside: impl Fn(&Crypto) -> Option<Crypto>,
     ) -> Result<Remote, SdpError> {
-        if self.local.side == Side::Browser {
+        if self.local.side == LegKind::Browser {
             if !audio.is_dtls() {
                 return Err(SdpError::new(
                     302,

@@ -183,7 +183,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 Err((why, head)) => {
                     // Framing is lost: answer what can be answered, then close (P2).
                     if let Some(head) = head.filter(|h| h.is_request() && h.via().is_some()) {
-                        let reject = crate::sip::Reject::new(why.status, why.to_string());
+                        let reject = crate::sip::Refusal::new(why.status, why.to_string());
                         let response = Writer::refusal(&head, &reject, "framing", "webtrunk").end();
                         let _ = timeout(WRITE_STALL, async {
                             write.write_all(&response).await?;

@@ -5,14 +5,14 @@ use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
 use super::streams::{self, Streams};
-use super::{Command, Notice, Opening, Order};
+use super::{Command, Notice, OpenedSockets, WorkerMessage};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
 use crate::media::dtls::Identity;
-use crate::media::end::Kind;
-use crate::media::session::Event as MediaEvent;
+use crate::media::endpoint::Kind;
+use crate::media::session::SessionEvent;
 use crate::media::stun::BindingRequest;
-use crate::media::{EndId, Port, Session, Sink};
+use crate::media::{LegId, Port, Session, Sink};
 use crate::rtp::packet::Kind as PacketKind;
 use crate::timers::Timers;
 use mio::net::{TcpListener, TcpStream};
@@ -49,11 +49,11 @@ const LIGHT: Duration = Duration::from_micros(20);
 const LINE_BATCH: usize = 4;
 
 /// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
-type Routes<K> = HashMap<K, (u64, EndId), foldhash::quality::RandomState>;
+type Routes<K> = HashMap<K, (u64, LegId), foldhash::quality::RandomState>;
 
 /// A trunk end's sockets and their tokens.
-struct Line {
-    end: EndId,
+struct TrunkSockets {
+    end: LegId,
     pair: Pair,
     tokens: [usize; 2],
 }
@@ -61,14 +61,14 @@ struct Line {
 /// A session with all that leads to it.
 struct Live {
     session: Session,
-    lines: Vec<Line>,
-    ufrags: Vec<(EndId, String)>,
-    addresses: Vec<(EndId, SocketAddr)>,
+    lines: Vec<TrunkSockets>,
+    ufrags: Vec<(LegId, String)>,
+    addresses: Vec<(LegId, SocketAddr)>,
 }
 
 pub(super) struct Running {
     poll: Poll,
-    inbox: Receiver<Order>,
+    inbox: Receiver<WorkerMessage>,
     /// One socket for all browsers.
     browsers: UdpSocket,
     /// The same port over TCP, where it is ours, and who came by it.
@@ -85,7 +85,7 @@ pub(super) struct Running {
     ports: Arc<PortRange>,
     identity: Arc<Identity>,
     late: Arc<Lateness>,
-    events: Vec<MediaEvent>,
+    events: Vec<SessionEvent>,
     /// Datagrams of this turn.
     datagrams: u32,
     load: Load,
@@ -96,8 +96,8 @@ struct SessionSink<'a> {
     browsers: &'a UdpSocket,
     streams: &'a mut Streams,
     ipv6: bool,
-    lines: &'a [Line],
-    events: &'a mut Vec<MediaEvent>,
+    lines: &'a [TrunkSockets],
+    events: &'a mut Vec<SessionEvent>,
 }
 
 impl Sink for SessionSink<'_> {
@@ -120,7 +120,7 @@ impl Sink for SessionSink<'_> {
         };
     }
 
-    fn event(&mut self, event: MediaEvent) {
+    fn event(&mut self, event: SessionEvent) {
         self.events.push(event);
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> i
 
 /// Forgets routes of a session's ends, but where one leads to another end by now, as a browser's
 /// address may.
-fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>) {
+fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(LegId, K)>) {
     for (end, key) in gone {
         if routes.get(&key) == Some(&(id, end)) {
             routes.remove(&key);
@@ -143,7 +143,7 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>)
 impl Running {
     pub fn new(
         poll: Poll,
-        inbox: Receiver<Order>,
+        inbox: Receiver<WorkerMessage>,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
         (identity, late): (Arc<Identity>, Arc<Lateness>),
@@ -229,16 +229,16 @@ impl Running {
     fn orders(&mut self) -> bool {
         while let Ok(order) = self.inbox.try_recv() {
             match order {
-                Order::Stop => return true,
-                Order::Stream(socket) => self.streams.open(
+                WorkerMessage::Stop => return true,
+                WorkerMessage::Stream(socket) => self.streams.open(
                     self.poll.registry(),
                     TcpStream::from_std(socket),
                     Instant::now(),
                 ),
-                Order::Open { session, end, kind, ssrc, cname, seed } => {
+                WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
                     self.open(session, end, kind, ssrc, &cname, seed)
                 }
-                Order::Command(command) => self.command(Instant::now(), command),
+                WorkerMessage::Command(command) => self.command(Instant::now(), command),
             }
         }
         false
@@ -272,7 +272,15 @@ impl Running {
         }
     }
 
-    fn open(&mut self, id: u64, end: EndId, kind: Opening, ssrc: u32, cname: &str, seed: u64) {
+    fn open(
+        &mut self,
+        id: u64,
+        end: LegId,
+        kind: OpenedSockets,
+        ssrc: u32,
+        cname: &str,
+        seed: u64,
+    ) {
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let complexity = self.load.complexity();
@@ -282,8 +290,10 @@ impl Running {
             Live { session, lines: Vec::new(), ufrags: Vec::new(), addresses: Vec::new() }
         });
         let kind = match kind {
-            Opening::Browser { ice } => Kind::Browser { identity: self.identity.clone(), ice },
-            Opening::Trunk { nat, pair } => {
+            OpenedSockets::Browser { ice } => {
+                Kind::Browser { identity: self.identity.clone(), ice }
+            }
+            OpenedSockets::Trunk { nat, pair } => {
                 let tokens =
                     [Port::Rtp(end), Port::Rtcp(end)].map(|port| self.tokens.insert((id, port)));
                 for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
@@ -294,7 +304,7 @@ impl Running {
                         );
                     }
                 }
-                live.lines.push(Line { end, pair, tokens });
+                live.lines.push(TrunkSockets { end, pair, tokens });
                 Kind::Trunk { nat }
             }
         };
@@ -333,7 +343,7 @@ impl Running {
         }
     }
 
-    fn refresh_routes(&mut self, id: u64, end: EndId) {
+    fn refresh_routes(&mut self, id: u64, end: LegId) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
         let (ufrags, addresses) = live.session.routes(end);
         for ufrag in ufrags {
@@ -351,10 +361,10 @@ impl Running {
         }
     }
 
-    fn close_end(&mut self, id: u64, end: EndId) {
+    fn close_end(&mut self, id: u64, end: LegId) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
         let statistics = live.session.close_end(end);
-        let lines: Vec<Line> = live.lines.extract_if(.., |l| l.end == end).collect();
+        let lines: Vec<TrunkSockets> = live.lines.extract_if(.., |l| l.end == end).collect();
         let ufrags: Vec<_> = live.ufrags.extract_if(.., |(e, _)| *e == end).collect();
         let addresses: Vec<_> = live.addresses.extract_if(.., |(e, _)| *e == end).collect();
         self.drop_routes(id, lines, ufrags, addresses);
@@ -382,13 +392,13 @@ impl Running {
     fn drop_routes(
         &mut self,
         id: u64,
-        lines: Vec<Line>,
-        ufrags: Vec<(EndId, String)>,
-        addresses: Vec<(EndId, SocketAddr)>,
+        lines: Vec<TrunkSockets>,
+        ufrags: Vec<(LegId, String)>,
+        addresses: Vec<(LegId, SocketAddr)>,
     ) {
         drop_of(&mut self.by_ufrag, id, ufrags);
         drop_of(&mut self.by_address, id, addresses);
-        for Line { pair, tokens, .. } in lines {
+        for TrunkSockets { pair, tokens, .. } in lines {
             for socket in [&pair.rtp, &pair.rtcp] {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
             }

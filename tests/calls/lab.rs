@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use webtrunk::call::desk::{Identity, Output};
+use webtrunk::call::context::{Identity, Output};
 use webtrunk::config::check::parse_embedded;
+use webtrunk::event::Event;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
-use webtrunk::locate::{Answer, Query};
-use webtrunk::observe::Note;
+use webtrunk::resolver::{Answer, Query};
 use webtrunk::sip::digest;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
@@ -131,7 +131,7 @@ pub struct Lab {
     /// Sent by the gateway and not yet taken by a script.
     pub inbox: VecDeque<(Hop, Message)>,
     pub media: Vec<Command>,
-    pub notes: Vec<Note>,
+    pub notes: Vec<Event>,
     pub closed_flows: Vec<Flow>,
     /// Questions to DNS nobody has answered, where there is no zone.
     pub asked: Vec<Query>,
@@ -144,7 +144,7 @@ pub struct Lab {
     /// Media answers at once, as a worker would.
     pub media_answers: bool,
     ports: u16,
-    ends: Vec<(u64, webtrunk::media::EndId)>,
+    ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
     quiet: bool,
 }
@@ -265,7 +265,7 @@ impl Lab {
                     self.media.push(command);
                 }
                 Output::CloseFlow(flow) => self.closed_flows.push(flow),
-                Output::Note(note) => self.notes.push(note),
+                Output::Event(note) => self.notes.push(note),
                 Output::Ask(webtrunk::call::Question::Dns(query)) => {
                     if let Some(zone) = &self.zone {
                         let answer = zone(&query);
@@ -282,7 +282,9 @@ impl Lab {
                     self.routes_asked.push((call, body))
                 }
                 Output::Disconnect(hop) => self.disconnected.push(hop),
-                Output::Linked(_) | Output::CallOver(_) => panic!("meant for the gateway itself"),
+                Output::JoinRequest(_) | Output::CallOver(_) => {
+                    panic!("meant for the gateway itself")
+                }
             }
         }
         for (session, notice) in answers {
@@ -618,7 +620,7 @@ impl Lab {
     pub fn ended(&self) -> Vec<&webtrunk::call::Cdr> {
         self.notes
             .iter()
-            .filter_map(|n| if let Note::CallEnded(cdr) = n { Some(&**cdr) } else { None })
+            .filter_map(|n| if let Event::CallEnded(cdr) = n { Some(&**cdr) } else { None })
             .collect()
     }
 

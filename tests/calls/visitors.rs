@@ -2,8 +2,8 @@
 
 use crate::lab::*;
 use std::time::Duration;
+use webtrunk::event::Event;
 use webtrunk::gateway::credential::Credential;
-use webtrunk::observe::Note;
 use webtrunk::sip::HeaderName;
 use webtrunk::sip::digest::Secret;
 
@@ -99,7 +99,7 @@ fn a_user_of_the_configuration_may_come_by_them_too_and_only_as_itself() {
 fn what_is_too_old_too_long_or_tampered_with_is_refused_and_told_apart() {
     let mut lab = lab();
     let why = |lab: &Lab| match lab.notes.last() {
-        Some(Note::LoginRefused { code, why, .. }) => (code.0, why.clone()),
+        Some(Event::LoginRefused { code, why, .. }) => (code.0, why.clone()),
         other => panic!("{other:?}"),
     };
     let (old, password) = credential(NOW - 10, "alice", None);

@@ -7,17 +7,17 @@ pub use webtrunk::chance::Chance;
 use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Decoder, MAX_FRAME};
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
-use webtrunk::media::end::Kind;
-use webtrunk::media::session::Event;
+use webtrunk::media::endpoint::Kind;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, EndId, Port, Session, Settings, Sink};
+use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::offer_answer::{Agreed, Events, Ice, Remote};
+use webtrunk::sdp::offer_answer::{Events, Ice, Negotiated, Remote};
 
-pub const BROWSER: EndId = EndId(0);
-pub const TRUNK: EndId = EndId(1);
+pub const BROWSER: LegId = LegId(0);
+pub const TRUNK: LegId = LegId(1);
 
 pub fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
     static BOTH: OnceLock<(Arc<Identity>, Arc<Identity>)> = OnceLock::new();
@@ -40,14 +40,14 @@ pub fn addr(last: u8, port: u16) -> SocketAddr {
 #[derive(Default)]
 pub struct Log {
     pub sent: Vec<(Port, SocketAddr, Vec<u8>)>,
-    pub events: Vec<Event>,
+    pub events: Vec<SessionEvent>,
 }
 
 impl Sink for Log {
     fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
         self.sent.push((port, to, datagram.to_vec()));
     }
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: SessionEvent) {
         self.events.push(event);
     }
 }
@@ -56,7 +56,7 @@ pub fn ice(name: &str) -> Ice {
     Ice { ufrag: name.into(), pwd: format!("{name}-password-of-22-chars") }
 }
 
-pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
+pub fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
     let opus = codec == Codec::Opus;
     let events = Events {
         send: if opus { 110 } else { 101 },
@@ -64,7 +64,7 @@ pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
         clock: codec.clock(),
     };
     let pt = codec.default_payload_type();
-    Agreed {
+    Negotiated {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
@@ -72,7 +72,7 @@ pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
         noise: None,
         direction: Direction::SendRecv,
         remote,
-        most_bits: None,
+        max_average_bitrate: None,
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
@@ -81,7 +81,7 @@ pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
 
 pub fn settings(codec: Codec, remote: Remote) -> Settings {
     Settings {
-        agreed: agreed(codec, remote),
+        negotiated: negotiated(codec, remote),
         complexity: COMPLEXITY,
         digits: Digits::Events,
         continuous: false,
@@ -191,7 +191,11 @@ impl Call {
         }
         assert!(
             self.keys.is_some()
-                && self.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. }))
+                && self
+                    .log
+                    .events
+                    .iter()
+                    .any(|e| matches!(e, SessionEvent::Secured { end: BROWSER, .. }))
         );
     }
 
@@ -326,7 +330,7 @@ pub struct Line {
     settings: [Settings; 2],
 }
 
-pub const SIDES: [EndId; 2] = [EndId(1), EndId(2)];
+pub const SIDES: [LegId; 2] = [LegId(1), LegId(2)];
 
 fn side_address(side: usize) -> SocketAddr {
     addr(40 + side as u8, 6_000)
@@ -358,7 +362,7 @@ impl Line {
         let settings = [0, 1].map(|side| {
             let (codec, digits) = ends[side];
             Settings {
-                agreed: agreed(codec, remote(side)),
+                negotiated: negotiated(codec, remote(side)),
                 complexity: 0,
                 digits,
                 continuous: false,

@@ -16,15 +16,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
-use webtrunk::recorder::verdict::{Side, Verdict};
+use webtrunk::recorder::diagnosis::{Blame, Diagnosis};
 use webtrunk::sip::transaction::{Flow, Hop};
 use world::{Audio, Behaviour, World};
 
 struct Fault {
     name: &'static str,
     expected: Code,
-    side: Side,
-    run: fn() -> Verdict,
+    side: Blame,
+    run: fn() -> Diagnosis,
 }
 
 const fn secs(n: u64) -> Duration {
@@ -32,7 +32,7 @@ const fn secs(n: u64) -> Duration {
 }
 
 /// The verdict on the newest call, from the flight recorder as the API reads it.
-fn said(lab: &Lab) -> Verdict {
+fn said(lab: &Lab) -> Diagnosis {
     let flight = lab.gateway.recorder.find("last").expect("it is recorded");
     let cdr =
         flight.cdr.as_ref().unwrap_or_else(|| panic!("the call has not ended\n{}", lab.picture()));
@@ -40,7 +40,7 @@ fn said(lab: &Lab) -> Verdict {
 }
 
 /// A call that is answered, runs for ten seconds and is hung up, with this behaviour.
-fn call(behaviour: Behaviour) -> Verdict {
+fn call(behaviour: Behaviour) -> Diagnosis {
     let mut world = World::usual(behaviour);
     let (ok, _) = world.talk();
     world.pass(secs(10));
@@ -49,7 +49,7 @@ fn call(behaviour: Behaviour) -> Verdict {
     said(&world.lab)
 }
 
-fn from_outside(public_ip: &str) -> Verdict {
+fn from_outside(public_ip: &str) -> Diagnosis {
     let lab =
         Lab::changed(&[("public_ip = \"127.0.0.1\"", &format!("public_ip = \"{public_ip}\""))], "");
     let far = Peer::Browser("alice", 100);
@@ -62,7 +62,7 @@ fn from_outside(public_ip: &str) -> Verdict {
     said(&world.lab)
 }
 
-fn refused_by_trunk(status: u16) -> Verdict {
+fn refused_by_trunk(status: u16) -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
@@ -73,7 +73,7 @@ fn refused_by_trunk(status: u16) -> Verdict {
 const CHALLENGE: &str =
     "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\", algorithm=MD5\r\n";
 
-fn digest(then: u16) -> Verdict {
+fn digest(then: u16) -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
@@ -84,7 +84,7 @@ fn digest(then: u16) -> Verdict {
     said(&lab)
 }
 
-fn trunk_down() -> Verdict {
+fn trunk_down() -> Diagnosis {
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nprobe = \"5s\"")], "");
     lab.advance(secs(200));
@@ -92,7 +92,7 @@ fn trunk_down() -> Verdict {
     said(&lab)
 }
 
-fn dns() -> Verdict {
+fn dns() -> Diagnosis {
     let mut lab =
         Lab::changed(&[("uri = \"sip:127.0.0.10\"", "uri = \"sip:no-such-carrier.example\"")], "");
     lab.zone = Some(|_| Err("no such name (NXDOMAIN)".to_owned()));
@@ -101,7 +101,7 @@ fn dns() -> Verdict {
 }
 
 /// What the TLS shell says of an expired certificate; its own words are tested where it is.
-fn certificate() -> Verdict {
+fn certificate() -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+32065550123", OFFER);
     let hop = Hop::Tcp("127.0.0.12:5060".parse().expect("an address"));
@@ -111,14 +111,14 @@ fn certificate() -> Verdict {
     said(&lab)
 }
 
-fn unreachable() -> Verdict {
+fn unreachable() -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+12065550123", OFFER);
     lab.advance(secs(60));
     said(&lab)
 }
 
-fn lost_flow() -> Verdict {
+fn lost_flow() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.talk();
     world.pass(secs(5));
@@ -127,7 +127,7 @@ fn lost_flow() -> Verdict {
     said(&world.lab)
 }
 
-fn dead_flow() -> Verdict {
+fn dead_flow() -> Diagnosis {
     let mut lab = Lab::changed(
         &[],
         "[[route]]\nname = \"Only Bob\"\nmatch = \"777\"\ndo = [{ ring = [\"user:bob\"], timeout = \"60s\" }]\n",
@@ -138,25 +138,25 @@ fn dead_flow() -> Verdict {
     said(&lab)
 }
 
-fn no_route() -> Verdict {
+fn no_route() -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "99999", OFFER);
     said(&lab)
 }
 
-fn limit() -> Verdict {
+fn limit() -> Diagnosis {
     let mut lab = Lab::changed(&[("calls_per_user = 4", "calls_per_user = 0")], "");
     lab.invite(ALICE, "9196", OFFER);
     said(&lab)
 }
 
-fn trunk_full() -> Verdict {
+fn trunk_full() -> Diagnosis {
     let mut lab = Lab::changed(&[("max_calls = 3", "max_calls = 0")], "");
     lab.invite(ALICE, "+12065550123", OFFER);
     said(&lab)
 }
 
-fn session_timer() -> Verdict {
+fn session_timer() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.lab.invite(ALICE, "+12065550123", &world::offer());
     world.pump();
@@ -177,7 +177,7 @@ fn session_timer() -> Verdict {
     said(&world.lab)
 }
 
-fn lost_ack() -> Verdict {
+fn lost_ack() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.lab.invite(T1, "+12065550111", TRUNK_SDP);
     world.pump();
@@ -190,7 +190,7 @@ fn lost_ack() -> Verdict {
     said(&world.lab)
 }
 
-fn gone_on_hold() -> Verdict {
+fn gone_on_hold() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     let (ok, _) = world.talk();
     world.pass(secs(5));
@@ -209,7 +209,7 @@ fn gone_on_hold() -> Verdict {
     said(&world.lab)
 }
 
-fn media_stopped() -> Verdict {
+fn media_stopped() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.talk();
     world.pass(secs(5));
@@ -219,7 +219,7 @@ fn media_stopped() -> Verdict {
     said(&world.lab)
 }
 
-fn digits() -> Verdict {
+fn digits() -> Diagnosis {
     let lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\ndtmf = \"info\"")], "");
     let mut world = World::new(lab, ALICE, Behaviour::default());
     let (ok, _) = world.talk();
@@ -240,7 +240,7 @@ fn digits() -> Verdict {
     said(&world.lab)
 }
 
-fn private_trunk() -> Verdict {
+fn private_trunk() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.lab.invite(ALICE, "+12065550123", &world::offer());
     world.pump();
@@ -255,7 +255,7 @@ fn private_trunk() -> Verdict {
     said(&world.lab)
 }
 
-fn kicked() -> Verdict {
+fn kicked() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.talk();
     world.pass(secs(5));
@@ -270,7 +270,7 @@ fn kicked() -> Verdict {
     said(&world.lab)
 }
 
-fn cancelled() -> Verdict {
+fn cancelled() -> Diagnosis {
     let mut lab = Lab::with_phones();
     let text = lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
@@ -284,198 +284,208 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "nothing is wrong",
         expected: Code::FINE,
-        side: Side::Nobody,
+        side: Blame::Nobody,
         run: || call(Behaviour::default()),
     },
     Fault {
         name: "public_ip is private, the browser outside",
         expected: Code::PRIVATE_PUBLIC_IP,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: || from_outside("127.0.0.1"),
     },
     Fault {
         name: "the browser's UDP is blocked",
         expected: Code::UDP_BLOCKED,
-        side: Side::Network,
+        side: Blame::Network,
         run: || from_outside("203.0.113.7"),
     },
     Fault {
         name: "another certificate than the SDP's",
         expected: Code::FINGERPRINT,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { honest_certificate: false, ..Behaviour::default() }),
     },
     Fault {
         name: "the browser never starts DTLS",
         expected: Code::DTLS,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { dtls: false, ..Behaviour::default() }),
     },
     Fault {
         name: "the trunk sends a payload type it did not agree to",
         expected: Code::PAYLOAD_TYPE,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || call(Behaviour { trunk: Audio::WrongPayload, ..Behaviour::default() }),
     },
     Fault {
         name: "the browser does",
         expected: Code::PAYLOAD_TYPE,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { browser: Audio::WrongPayload, ..Behaviour::default() }),
     },
     Fault {
         name: "one-way: the trunk sends nothing",
         expected: Code::TRUNK_SILENT,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || call(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }),
     },
     Fault {
         name: "one-way: the browser sends nothing",
         expected: Code::BROWSER_SILENT,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }),
     },
     Fault {
         name: "the microphone is muted",
         expected: Code::MUTED,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { browser: Audio::Muted, ..Behaviour::default() }),
     },
     Fault {
         name: "the trunk sends from elsewhere",
         expected: Code::OTHER_SOURCE,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || call(Behaviour { trunk: Audio::Elsewhere, ..Behaviour::default() }),
     },
     Fault {
         name: "the trunk answers with a private address",
         expected: Code::PRIVATE_MEDIA,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: private_trunk,
     },
     Fault {
         name: "the trunk refuses every codec (488)",
         expected: Code::NO_CODEC,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(488),
     },
     Fault {
         name: "the trunk is down",
         expected: Code::TRUNK_DOWN,
-        side: Side::Network,
+        side: Blame::Network,
         run: trunk_down,
     },
     Fault {
         name: "the trunk does not respond",
         expected: Code::UNREACHABLE,
-        side: Side::Network,
+        side: Blame::Network,
         run: unreachable,
     },
     Fault {
         name: "digest refused: 407 again",
         expected: Code::CREDENTIALS,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: || digest(407),
     },
     Fault {
         name: "digest refused: 403 after it",
         expected: Code::CREDENTIALS,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: || digest(403),
     },
     Fault {
         name: "403 without a challenge",
         expected: Code::FORBIDDEN,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(403),
     },
     Fault {
         name: "the trunk's name is not in DNS",
         expected: Code::DNS,
-        side: Side::Network,
+        side: Blame::Network,
         run: dns,
     },
     Fault {
         name: "the trunk's certificate has expired",
         expected: Code::CERTIFICATE,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: certificate,
     },
     Fault {
         name: "the caller's connection is lost for good",
         expected: Code::FLOW_LOST,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: lost_flow,
     },
     Fault {
         name: "the callee's flow is dead",
         expected: Code::FLOW_DEAD,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: dead_flow,
     },
-    Fault { name: "no route", expected: Code::NO_ROUTE, side: Side::Gateway, run: no_route },
+    Fault { name: "no route", expected: Code::NO_ROUTE, side: Blame::Gateway, run: no_route },
     Fault {
         name: "the user's limit is reached",
         expected: Code::LIMIT,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: limit,
     },
     Fault {
         name: "the trunk's limit is reached",
         expected: Code::TRUNK_FULL,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: trunk_full,
     },
     Fault {
         name: "the session timer runs out",
         expected: Code::SESSION_TIMER,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: session_timer,
     },
     Fault {
         name: "the caller's ACK is lost",
         expected: Code::NO_ACK,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: lost_ack,
     },
     Fault {
         name: "the browser vanishes while it holds",
         expected: Code::BROWSER_GONE,
-        side: Side::Network,
+        side: Blame::Network,
         run: gone_on_hold,
     },
     Fault {
         name: "both sides stop sending",
         expected: Code::MEDIA_STOPPED,
-        side: Side::Network,
+        side: Blame::Network,
         run: media_stopped,
     },
     Fault {
         name: "digits by INFO are refused",
         expected: Code::DIGITS,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: digits,
     },
-    Fault { name: "busy", expected: Code::BUSY, side: Side::Callee, run: || refused_by_trunk(486) },
+    Fault {
+        name: "busy",
+        expected: Code::BUSY,
+        side: Blame::Callee,
+        run: || refused_by_trunk(486),
+    },
     Fault {
         name: "the number does not exist",
         expected: Code::NO_SUCH_NUMBER,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(404),
     },
     Fault {
         name: "the carrier has a fault",
         expected: Code::TRUNK_FAILED,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(500),
     },
     Fault {
         name: "the caller hangs up while it rings",
         expected: Code::CANCELLED,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: cancelled,
     },
-    Fault { name: "an operator ends it", expected: Code::KICKED, side: Side::Gateway, run: kicked },
+    Fault {
+        name: "an operator ends it",
+        expected: Code::KICKED,
+        side: Blame::Gateway,
+        run: kicked,
+    },
 ];
 
 #[test]

@@ -9,10 +9,10 @@ use std::time::Duration;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::gateway::Input;
 use webtrunk::media::dtls::{Handshake, Keys};
-use webtrunk::media::end::Kind;
-use webtrunk::media::session::Event;
+use webtrunk::media::endpoint::Kind;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{EndId, Port, Session, Sink};
+use webtrunk::media::{LegId, Port, Session, Sink};
 use webtrunk::sip::Message;
 use webtrunk::worker::{Command, Notice, OpenKind};
 
@@ -54,7 +54,7 @@ impl Default for Behaviour {
 #[derive(Default)]
 struct Out {
     sent: Vec<Vec<u8>>,
-    events: Vec<Event>,
+    events: Vec<SessionEvent>,
 }
 
 impl Sink for Out {
@@ -63,7 +63,7 @@ impl Sink for Out {
             self.sent.push(datagram.to_vec());
         }
     }
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: SessionEvent) {
         self.events.push(event);
     }
 }
@@ -73,7 +73,7 @@ pub struct World {
     pub behaviour: Behaviour,
     pub alice: Peer,
     sessions: HashMap<u64, Session>,
-    trunk_end: Option<EndId>,
+    trunk_end: Option<LegId>,
     client: Handshake,
     started: bool,
     keys: Option<Keys>,
@@ -225,7 +225,7 @@ impl World {
         session.receive(
             self.lab.now,
             Port::Browser,
-            EndId(0),
+            LegId(0),
             World::browser_address(),
             &mut datagram,
             &mut out,

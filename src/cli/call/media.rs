@@ -18,7 +18,7 @@ use webtrunk::media::stun::binding_request;
 use webtrunk::rtp::event::{TelephoneEvent, event_of};
 use webtrunk::rtp::packet::{Kind, Packet, write_header};
 use webtrunk::rtp::quality::Impairment;
-use webtrunk::rtp::report::{Feedback, Reception, Sent, compose, read};
+use webtrunk::rtp::report::{ReceiverStats, RemoteReport, SenderStats, compose, read};
 
 pub const FRAME: Duration = Duration::from_millis(20);
 /// Samples of a frame at 8 kHz, the rate all sound here has.
@@ -119,11 +119,11 @@ pub struct Media {
     voice: Voice,
     encoder: Option<Encoder>,
     decoder: Option<(Codec, Decoder)>,
-    reception: Option<Reception>,
-    feedback: Option<Feedback>,
+    reception: Option<ReceiverStats>,
+    feedback: Option<RemoteReport>,
     sequence: u16,
     timestamp: u32,
-    sent: Sent,
+    sent: SenderStats,
     said: usize,
     digits: VecDeque<u8>,
     pressing: Option<Pressing>,
@@ -159,7 +159,7 @@ impl Media {
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seed = u64::from_be_bytes(random()?);
-        let sent = Sent { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
+        let sent = SenderStats { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
         Ok(Media {
             local: socket.local_addr()?,
             socket,
@@ -396,7 +396,7 @@ impl Media {
             * u64::from(clock)
             / 1_000_000) as u32;
         if self.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
-            self.reception = Some(Reception::new(packet.ssrc));
+            self.reception = Some(ReceiverStats::new(packet.ssrc));
         }
         if let Some(reception) = &mut self.reception {
             reception.receive(&packet, arrival);
@@ -449,7 +449,8 @@ impl Media {
         }
         if self.keys.is_some() && now >= self.next_report {
             self.next_report = now + Duration::from_secs(2);
-            let (ntp, sent) = (self.ntp(now), Sent { timestamp: self.timestamp, ..self.sent });
+            let (ntp, sent) =
+                (self.ntp(now), SenderStats { timestamp: self.timestamp, ..self.sent });
             let report = compose(now, ntp, sent, "webtrunk-call", self.reception.as_mut(), None);
             if let Some(keys) = &mut self.keys {
                 let sealed = keys.protect.rtcp(&report);

@@ -4,9 +4,9 @@
 //! the other side, so what is lost on one leg is not lost on the other, and each side has its own
 //! clock.
 
-use super::{Event, Session, Sink, TICK, following};
+use super::{Session, SessionEvent, Sink, TICK, following};
 use crate::codec::tones::{self, Heard};
-use crate::media::end::{Digit, Digits, Join, Pressed, Started};
+use crate::media::endpoint::{AudioSource, Digits, InboundEvent, OutboundEvent, Started};
 use crate::rtp::event::TelephoneEvent;
 use crate::rtp::packet::{Packet, time_of};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const LOST_END: Duration = Duration::from_millis(160);
 /// Longest a segment of an event can say it lasts (RFC 4733 §2.5.1.3).
 const SEGMENT: u32 = 0xffff;
 
-impl Pressed {
+impl InboundEvent {
     fn is_late(&self, packet: &Packet) -> bool {
         packet.ssrc == self.ssrc && packet.timestamp.wrapping_sub(self.timestamp) >= 1 << 31
     }
@@ -51,7 +51,7 @@ impl Pressed {
 
 impl Session {
     /// Sends a digit out of an end.
-    pub fn digit(&mut self, id: crate::media::EndId, event: u8, length: Duration) {
+    pub fn digit(&mut self, id: crate::media::LegId, event: u8, length: Duration) {
         if let Some(at) = self.index(id) {
             self.queue_digit(at, event, Some(length));
         }
@@ -61,7 +61,7 @@ impl Session {
         let end = &mut self.ends[at];
         if end.digits.len() < MOST {
             end.quiet = None;
-            end.digits.push_back(Digit {
+            end.digits.push_back(OutboundEvent {
                 event,
                 length: length.map(|l| l.clamp(SHORTEST, LONGEST)),
                 started: None,
@@ -72,14 +72,14 @@ impl Session {
     /// The end that digits of end `at` go to.
     fn digits_to(&self, at: usize) -> Option<usize> {
         match self.ends[at].join {
-            Join::Bridge(peer) => self.index(peer),
-            Join::Echo { .. } => Some(at),
-            Join::Nothing | Join::Play { .. } => None,
+            AudioSource::Bridge(peer) => self.index(peer),
+            AudioSource::Echo { .. } => Some(at),
+            AudioSource::Nothing | AudioSource::Play { .. } => None,
         }
     }
 
     /// Takes a telephone-event packet of end `at`, in whatever order it came.
-    pub(super) fn hear_event(
+    pub(super) fn on_telephone_event(
         &mut self,
         now: Instant,
         at: usize,
@@ -92,7 +92,7 @@ impl Session {
             Some(old) if old.is_late(packet) => return,
             Some(old) if old.ssrc == packet.ssrc && old.timestamp == packet.timestamp => old,
             Some(old) if old.continues(packet, &event) => {
-                Pressed { timestamp: packet.timestamp, earlier: old.earlier + SEGMENT, ..old }
+                InboundEvent { timestamp: packet.timestamp, earlier: old.earlier + SEGMENT, ..old }
             }
             old => {
                 if let Some(old) = old.filter(|p| !p.ended) {
@@ -100,7 +100,7 @@ impl Session {
                 }
                 self.press(now, at, event.event, sink);
                 let (ssrc, timestamp) = (packet.ssrc, packet.timestamp);
-                Pressed {
+                InboundEvent {
                     ssrc,
                     timestamp,
                     event: event.event,
@@ -130,7 +130,7 @@ impl Session {
     ) {
         match heard {
             Heard::Pressed(event) => {
-                let pressed = Pressed {
+                let pressed = InboundEvent {
                     ssrc: 0,
                     timestamp: 0,
                     event,
@@ -159,18 +159,18 @@ impl Session {
     fn press(&mut self, now: Instant, from: usize, event: u8, sink: &mut impl Sink) {
         let Some(to) = self.digits_to(from) else { return };
         // Its packets are not relayed: what follows them is not to look as if some were lost.
-        self.ends[to].egress.interrupt();
+        self.ends[to].outbound.restart_mapping();
         if self.ends[to].settings.as_ref().is_some_and(|s| s.sends_digits() != Digits::Signalled) {
             self.queue_digit(to, event, None);
             self.fire_digit(now, to, sink);
         }
     }
 
-    fn release(&mut self, now: Instant, from: usize, pressed: Pressed, sink: &mut impl Sink) {
+    fn release(&mut self, now: Instant, from: usize, pressed: InboundEvent, sink: &mut impl Sink) {
         let clock = self.ends[from]
             .settings
             .as_ref()
-            .and_then(|s| s.agreed.events)
+            .and_then(|s| s.negotiated.events)
             .map_or(8_000, |e| e.clock);
         self.released(now, from, pressed.event, time_of(pressed.duration, clock), sink);
     }
@@ -186,7 +186,7 @@ impl Session {
         let Some(to) = self.digits_to(from) else { return };
         let end = &mut self.ends[to];
         if end.settings.as_ref().is_some_and(|s| s.sends_digits() == Digits::Signalled) {
-            return sink.event(Event::Digit {
+            return sink.event(SessionEvent::Digit {
                 end: end.id,
                 event,
                 length: length.clamp(SHORTEST, LONGEST),
@@ -204,7 +204,7 @@ impl Session {
         if let Some(pressed) =
             self.ends[at].pressed.filter(|p| p.lost_end().is_some_and(|due| now >= due))
         {
-            self.ends[at].pressed = Some(Pressed { ended: true, ..pressed });
+            self.ends[at].pressed = Some(InboundEvent { ended: true, ..pressed });
             self.release(now, at, pressed, sink);
         }
     }
@@ -214,11 +214,11 @@ impl Session {
         let end = &mut self.ends[at];
         let Some(mut digit) = end.digits.front().copied() else { return };
         let Some(settings) = &end.settings else { return end.digits.clear() };
-        let (clock, way) = (settings.agreed.codec.clock(), settings.sends_digits());
+        let (clock, way) = (settings.negotiated.codec.clock(), settings.sends_digits());
         let started = digit.started.unwrap_or_else(|| Started {
             at: now,
             next: now,
-            timestamp: end.egress.resume_timestamp(now, clock),
+            timestamp: end.outbound.resume_timestamp(now, clock),
             earlier: 0,
             after: 0,
         });
@@ -247,12 +247,12 @@ impl Session {
         &mut self,
         now: Instant,
         at: usize,
-        digit: Digit,
+        digit: OutboundEvent,
         started: Started,
         first: bool,
         sink: &mut impl Sink,
     ) -> u8 {
-        let Some(events) = self.ends[at].settings.as_ref().and_then(|s| s.agreed.events) else {
+        let Some(events) = self.ends[at].settings.as_ref().and_then(|s| s.negotiated.events) else {
             return ENDS;
         };
         let elapsed = now.saturating_duration_since(started.at) + TICK;
@@ -268,7 +268,7 @@ impl Session {
             duration: units.min(SEGMENT) as u16,
         };
         let numbers =
-            self.ends[at].egress.generate(now, started.timestamp, units.min(SEGMENT), first);
+            self.ends[at].outbound.generate(now, started.timestamp, units.min(SEGMENT), first);
         self.send(at, events.send, numbers, &report.to_bytes(), sink);
         let after = started.after + u8::from(report.end);
         let next = if full {
@@ -292,7 +292,7 @@ impl Session {
         &mut self,
         now: Instant,
         at: usize,
-        digit: Digit,
+        digit: OutboundEvent,
         started: Started,
         sink: &mut impl Sink,
     ) -> u8 {

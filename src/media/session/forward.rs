@@ -3,8 +3,8 @@
 use super::{MAX_DATAGRAM, Session, Sink};
 use crate::codec::Codec;
 use crate::codec::tones::Heard;
-use crate::media::egress::Numbers;
-use crate::media::end::{ECHO_LINE, Join, Path};
+use crate::media::endpoint::{AudioSource, ECHO_LINE, Path};
+use crate::media::outbound_stream::RtpNumbers;
 use crate::media::reorder::Ordered;
 use crate::media::transcoder::{Frames, Said};
 use crate::rtp::packet::{HEADER, Packet, write_header};
@@ -29,8 +29,8 @@ struct Outlet<'a, S> {
 impl<S: Sink> Frames for Outlet<'_, S> {
     fn frame(&mut self, silence: u32, pcm: &[i16]) {
         let source = &mut self.session.ends[self.from];
-        if source.settings.as_ref().is_some_and(|s| s.agreed.codec == Codec::Opus) {
-            source.sounding += u64::from(pcm.iter().any(|s| s.unsigned_abs() > FAINT));
+        if source.settings.as_ref().is_some_and(|s| s.negotiated.codec == Codec::Opus) {
+            source.non_silent_packets += u64::from(pcm.iter().any(|s| s.unsigned_abs() > FAINT));
         }
         let end = &mut self.session.ends[self.to];
         let Some(encoder) = end.encoder(Some(self.rate)) else { return };
@@ -38,7 +38,7 @@ impl<S: Sink> Frames for Outlet<'_, S> {
             (encoder.codec.clock(), encoder.units(silence as usize), encoder.units(pcm.len()));
         let wanted = match *self.next {
             Some(next) => next.wrapping_add(silent),
-            None => end.egress.source_timestamp(self.now, clock),
+            None => end.outbound.source_timestamp(self.now, clock),
         };
         let marker = self.next.is_none() || silence > 0;
         *self.next = Some(wanted.wrapping_add(step));
@@ -46,7 +46,7 @@ impl<S: Sink> Frames for Outlet<'_, S> {
         if end.is_dialling() {
             return;
         }
-        let timestamp = end.egress.resume_at(wanted);
+        let timestamp = end.outbound.resume_at(wanted);
         self.session.say(self.now, self.to, Some(timestamp), marker, pcm, self.sink);
     }
 
@@ -69,7 +69,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let audio = matches!(content, Content::Audio(_));
-        if let Join::Bridge(peer) = self.ends[at].join {
+        if let AudioSource::Bridge(peer) = self.ends[at].join {
             let Some(to) = self.index(peer) else { return };
             return match &self.ends[at].path {
                 // Packets of other content have no gap behind them either.
@@ -79,13 +79,16 @@ impl Session {
             };
         }
         match &mut self.ends[at].join {
-            Join::Echo { delay, line } if audio && !delay.is_zero() => {
+            AudioSource::Echo { delay, line } if audio && !delay.is_zero() => {
                 if line.len() < ECHO_LINE {
                     line.push_back((now + *delay, datagram.to_vec()));
                 }
             }
-            Join::Echo { .. } if audio => self.relay(now, at, at, packet, datagram, sink),
-            Join::Echo { .. } | Join::Nothing | Join::Bridge(_) | Join::Play { .. } => {}
+            AudioSource::Echo { .. } if audio => self.relay(now, at, at, packet, datagram, sink),
+            AudioSource::Echo { .. }
+            | AudioSource::Nothing
+            | AudioSource::Bridge(_)
+            | AudioSource::Play { .. } => {}
         }
     }
 
@@ -100,13 +103,13 @@ impl Session {
     ) {
         let origin = u64::from(self.ends[from].id.0);
         let end = &mut self.ends[to];
-        let Some(target) = end.settings.as_ref().map(|s| &s.agreed) else { return };
+        let Some(target) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let (clock, payload_type) = (target.codec.clock(), target.send);
         end.quiet = None;
         if end.is_dialling() {
-            return end.egress.interrupt();
+            return end.outbound.restart_mapping();
         }
-        if let Some(numbers) = end.egress.relay(now, origin, &packet, clock) {
+        if let Some(numbers) = end.outbound.relay(now, origin, &packet, clock) {
             self.send(to, payload_type, numbers, packet.payload(datagram), sink);
         }
     }
@@ -124,8 +127,8 @@ impl Session {
         else {
             return;
         };
-        let agreed = self.ends[from].settings.as_ref().map(|s| &s.agreed);
-        let other = agreed.map_or([None; 2], |a| [a.events.map(|e| e.receive), a.noise]);
+        let negotiated = self.ends[from].settings.as_ref().map(|s| &s.negotiated);
+        let other = negotiated.map_or([None; 2], |a| [a.events.map(|e| e.receive), a.noise]);
         let rate = path.transcoder.rate;
         let (transcoder, next) = (&mut path.transcoder, &mut path.next);
         path.reorder.push(packet, datagram, |ordered| match ordered {
@@ -139,7 +142,7 @@ impl Session {
                 if let Said::Silence(level) =
                     transcoder.packet(packet.timestamp, packet.payload(bytes), &mut out)
                 {
-                    self.hush(now, to, &[level], sink);
+                    self.start_comfort_noise(now, to, &[level], sink);
                 }
             }
         });
@@ -157,7 +160,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[to];
-        let Some(payload_type) = end.settings.as_ref().map(|s| s.agreed.send) else { return };
+        let Some(payload_type) = end.settings.as_ref().map(|s| s.negotiated.send) else { return };
         let Some(encoder) = end.encoder(None) else { return };
         let mut payload = [0u8; MAX_PAYLOAD];
         let n = encoder.encode(pcm, &mut payload);
@@ -165,8 +168,8 @@ impl Session {
         if n == 0 {
             return;
         }
-        let timestamp = timestamp.unwrap_or_else(|| end.egress.resume_timestamp(now, clock));
-        let numbers = end.egress.generate(now, timestamp, step, marker);
+        let timestamp = timestamp.unwrap_or_else(|| end.outbound.resume_timestamp(now, clock));
+        let numbers = end.outbound.generate(now, timestamp, step, marker);
         self.send(to, payload_type, numbers, &payload[..n], sink);
     }
 
@@ -175,7 +178,7 @@ impl Session {
         &mut self,
         to: usize,
         payload_type: u8,
-        numbers: Numbers,
+        numbers: RtpNumbers,
         payload: &[u8],
         sink: &mut impl Sink,
     ) {
@@ -192,7 +195,7 @@ impl Session {
             payload_type,
             numbers.sequence,
             numbers.timestamp,
-            end.egress.sent.ssrc,
+            end.outbound.sent.ssrc,
         );
         let port = end.transport.port(end.id);
         let Some(len) =
@@ -200,7 +203,7 @@ impl Session {
         else {
             return;
         };
-        end.egress.count(payload.len());
+        end.outbound.count(payload.len());
         sink.send(port, target, &buf[..len]);
     }
 }

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, EndId, Settings};
+use webtrunk::media::{Digits, LegId, Settings};
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::description::Fingerprint;
-use webtrunk::sdp::offer_answer::{Agreed, Ice, Remote};
+use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
 use webtrunk::worker::ports::PortRange;
 use webtrunk::worker::{Command, Notice, OpenKind, Streamed, Worker};
 
-const BROWSER: EndId = EndId(0);
-const TRUNK: EndId = EndId(1);
+const BROWSER: LegId = LegId(0);
+const TRUNK: LegId = LegId(1);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 const PASSWORD: &str = "a-password-of-enough-bytes";
@@ -34,7 +34,7 @@ fn fingerprint(text: &str) -> Fingerprint {
 
 fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     let pt = codec.default_payload_type();
-    let agreed = Agreed {
+    let negotiated = Negotiated {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
@@ -42,7 +42,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
         noise: None,
         direction: Direction::SendRecv,
         remote,
-        most_bits: None,
+        max_average_bitrate: None,
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
@@ -50,7 +50,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
         .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
-    Box::new(Settings { agreed, complexity, digits: Digits::Events, continuous: false })
+    Box::new(Settings { negotiated, complexity, digits: Digits::Events, continuous: false })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`

@@ -4,7 +4,7 @@
 use super::Gateway;
 use super::dispatch::Sender;
 use crate::call::Output;
-use crate::call::desk::Waiting;
+use crate::call::context::TransactionUser;
 use crate::config::Trunk;
 use crate::dialplan::{Attempt, Step};
 use crate::errors::Code;
@@ -16,7 +16,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Reject, SUPPORTED, reason_phrase};
+use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::{Uri, escape_user};
 use crate::timers::Timers;
@@ -101,13 +101,13 @@ impl Gateway {
             }
             (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(now, id, &message, out),
             (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
-                Reject::new(481, "there is no such call")
+                Refusal::new(481, "there is no such call")
             }
-            (Method::Notify, _) => Reject::new(481, "there is no such subscription"),
-            (Method::Subscribe, _) => Reject::new(403, "only users subscribe here"),
-            (Method::Refer, _) => Reject::new(403, "REFER is taken within a call only"),
-            (Method::Publish, _) => Reject::new(489, "nothing is published here"),
-            _ => Reject::new(405, format!("{} is not served here", message.method_token())),
+            (Method::Notify, _) => Refusal::new(481, "there is no such subscription"),
+            (Method::Subscribe, _) => Refusal::new(403, "only users subscribe here"),
+            (Method::Refer, _) => Refusal::new(403, "REFER is taken within a call only"),
+            (Method::Publish, _) => Refusal::new(489, "nothing is published here"),
+            _ => Refusal::new(405, format!("{} is not served here", message.method_token())),
         };
         self.refuse(now, id, &message, &refusal, out);
     }
@@ -154,10 +154,10 @@ impl Gateway {
         let number = self.outside.number();
         let open = targets.len();
         for target in targets {
-            let mut desk = super::desk!(self, now, out);
-            let (branch, via) = desk.via(target.hop);
+            let mut cx = super::cx!(self, now, out);
+            let (branch, via) = cx.via(target.hop);
             let mut text = Writer::request(Method::Message, &target.uri);
-            let shown = if target.to_trunk {
+            let presented_number = if target.to_trunk {
                 did.clone().unwrap_or_else(|| name.clone())
             } else {
                 name.clone()
@@ -165,19 +165,21 @@ impl Gateway {
             text.put(HeaderName::Via, via);
             target.path.iter().for_each(|p| text.put(HeaderName::Route, p));
             text.put(HeaderName::MaxForwards, message.max_forwards().saturating_sub(1));
-            let from =
-                name_addr(&display, &format!("sip:{}@{}", escape_user(&shown), desk.config.domain));
-            text.put(HeaderName::From, format_args!("{from};tag={}", desk.token()));
+            let from = name_addr(
+                &display,
+                &format!("sip:{}@{}", escape_user(&presented_number), cx.config.domain),
+            );
+            text.put(HeaderName::From, format_args!("{from};tag={}", cx.token()));
             text.put(HeaderName::To, format_args!("<{}>", target.to));
-            text.put(HeaderName::CallId, desk.token());
+            text.put(HeaderName::CallId, cx.token());
             text.put(HeaderName::CSeq, "1 MESSAGE");
-            let client = desk.request(
+            let client = cx.request(
                 Method::Message,
                 &branch,
                 target.hop,
                 text.end_with(&kind, message.body()),
             );
-            desk.clients.insert(client, Waiting::Relay(number));
+            cx.transaction_users.insert(client, TransactionUser::Relay(number));
         }
         self.outside
             .relays
@@ -189,16 +191,17 @@ impl Gateway {
         now: Instant,
         message: &Message,
         sender: &Sender,
-    ) -> Result<Vec<TextTarget>, Reject> {
+    ) -> Result<Vec<TextTarget>, Refusal> {
         if message.max_forwards() == 0 {
-            return Err(Reject::new(483, "Max-Forwards is used up: a loop?"));
+            return Err(Refusal::new(483, "Max-Forwards is used up: a loop?"));
         }
-        let uri = Uri::parse(message.request_uri()).map_err(|e| Reject::new(400, e.to_string()))?;
+        let uri =
+            Uri::parse(message.request_uri()).map_err(|e| Refusal::new(400, e.to_string()))?;
         let dialled = uri.user_unescaped().into_owned();
         if let Sender::Trunk(name) = sender
             && !self.config.trunks.get(name).is_some_and(|t| t.messages)
         {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 405,
                 format!("trunk {name} sends no texts: messages = true allows them"),
             ));
@@ -220,16 +223,16 @@ impl Gateway {
                 })
                 .collect();
             return if targets.is_empty() {
-                Err(Reject::new(480, format!("{} is not registered", user.name)))
+                Err(Refusal::new(480, format!("{} is not registered", user.name)))
             } else {
                 Ok(targets)
             };
         }
         let Sender::User(name, flow) = sender else {
-            return Err(Reject::new(404, "nobody has this number"));
+            return Err(Refusal::new(404, "nobody has this number"));
         };
         let account = self.user(name, *flow).ok_or_else(|| {
-            Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
+            Refusal::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
         })?;
         let verdict = config.plan.route(&Attempt {
             context: &account.context,
@@ -238,7 +241,7 @@ impl Gateway {
             permits: &account.permits,
         });
         let verdict = verdict.ok_or_else(|| {
-            Reject::new(500, format!("context {} does not exist", account.context))
+            Refusal::new(500, format!("context {} does not exist", account.context))
         })?;
         let (route, number) = verdict.decide(&account.context)?;
         let trunks = route
@@ -248,7 +251,7 @@ impl Gateway {
         let trunk =
             trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
         let trunk = trunk.ok_or_else(|| {
-            Reject::new(405, "no trunk of this route takes texts: messages = true allows them")
+            Refusal::new(405, "no trunk of this route takes texts: messages = true allows them")
         })?;
         self.text_by_trunk(now, trunk, &number, message).map(|t| vec![t])
     }
@@ -259,18 +262,18 @@ impl Gateway {
         trunk: &Trunk,
         number: &str,
         message: &Message,
-    ) -> Result<TextTarget, Reject> {
+    ) -> Result<TextTarget, Refusal> {
         let bound = self.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let located = trunk.uri.as_ref().map(|uri| {
-            self.locator.locate(now, &crate::locate::Target::of(uri, trunk.number), &mut || 0)
+            self.locator.locate(now, &crate::resolver::Target::of(uri, trunk.number), &mut || 0)
         });
         let hop = match (bound, located) {
             (Some(hop), _) => hop,
-            (None, Some(crate::locate::Located::Ready(hops))) => hops[0],
+            (None, Some(crate::resolver::Located::Ready(hops))) => hops[0],
             // A text does not wait for DNS: probes and calls keep the name known.
             _ => {
-                return Err(Reject::new(
+                return Err(Refusal::new(
                     480,
                     format!("trunk {} has no address at the moment", trunk.name),
                 )
@@ -278,7 +281,7 @@ impl Gateway {
             }
         };
         if matches!(hop, Hop::Udp(_)) && message.body().len() > MAX_TEXT {
-            return Err(Reject::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
+            return Err(Refusal::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
         }
         let uri = format!("sip:{}@{host}", escape_user(number));
         Ok(TextTarget { hop, to: uri.clone(), uri, path: Vec::new(), to_trunk: true })
@@ -313,7 +316,7 @@ impl Gateway {
             } else {
                 Writer::refusal(
                     &relay.request,
-                    &Reject::new(status, reason_phrase(status)),
+                    &Refusal::new(status, reason_phrase(status)),
                     &tag,
                     &self.config.domain,
                 )
@@ -337,14 +340,14 @@ impl Gateway {
             Ok(wish) => wish,
             Err(why) => return self.refuse(now, id, message, &why, out),
         };
-        let mut desk = super::desk!(self, now, out);
-        let (tag, first) = (desk.token(), (desk.random_u64() as u32 >> 8).max(1));
+        let mut cx = super::cx!(self, now, out);
+        let (tag, first) = (cx.token(), (cx.random_u64() as u32 >> 8).max(1));
         let Some(dialog) = Dialog::uas(message, &tag, hop, first) else {
             return self.refuse(
                 now,
                 id,
                 message,
-                &Reject::new(400, "a SUBSCRIBE needs a Contact"),
+                &Refusal::new(400, "a SUBSCRIBE needs a Contact"),
                 out,
             );
         };
@@ -367,21 +370,21 @@ impl Gateway {
         &self,
         message: &Message,
         user: &str,
-    ) -> Result<(&'static str, Option<String>, u32), Reject> {
+    ) -> Result<(&'static str, Option<String>, u32), Refusal> {
         let event = message.header(HeaderName::Event).unwrap_or_default();
         let (name, params) = event.split_once(';').unwrap_or((event, ""));
         let package = PACKAGES.into_iter().find(|p| p.eq_ignore_ascii_case(name.trim()));
         let package = package.ok_or_else(|| {
-            Reject::new(489, format!("the event package {:?} is not served", name.trim()))
+            Refusal::new(489, format!("the event package {:?} is not served", name.trim()))
         })?;
         let own = Uri::parse(message.request_uri()).is_ok_and(|u| u.user_unescaped() == user);
         if !own {
-            return Err(Reject::new(403, format!("{user} may watch only itself")));
+            return Err(Refusal::new(403, format!("{user} may watch only itself")));
         }
         if self.outside.subscriptions.values().filter(|s| s.user == user).count()
             >= MAX_SUBSCRIPTIONS
         {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 403,
                 format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
             ));
@@ -406,9 +409,9 @@ impl Gateway {
         subscription.expires = now + Duration::from_secs(u64::from(expires));
         self.outside.timers.set(number, subscription.expires);
         let (hop, tag) = (subscription.hop, subscription.dialog.id.local_tag.clone());
-        let desk = super::desk!(self, now, out);
+        let cx = super::cx!(self, now, out);
         let mut response = Writer::response(message, 200, Some(&tag));
-        response.put(HeaderName::Contact, desk.contact(hop, "watch"));
+        response.put(HeaderName::Contact, cx.contact(hop, "watch"));
         response.put(HeaderName::Expires, expires);
         self.respond(now, id, 200, response, out);
         if expires == 0 {
@@ -441,13 +444,19 @@ impl Gateway {
                 now,
                 id,
                 message,
-                &Reject::new(500, "CSeq is lower than one already seen"),
+                &Refusal::new(500, "CSeq is lower than one already seen"),
                 out,
             );
             return true;
         }
         if message.method() != Method::Subscribe {
-            self.refuse(now, id, message, &Reject::new(405, "a subscription takes SUBSCRIBE"), out);
+            self.refuse(
+                now,
+                id,
+                message,
+                &Refusal::new(405, "a subscription takes SUBSCRIBE"),
+                out,
+            );
             return true;
         }
         match lifetime(message) {
@@ -479,10 +488,10 @@ impl Gateway {
         };
         let mut subscription = self.outside.subscriptions.remove(&number).expect("looked up above");
         subscription.version += 1;
-        let mut desk = super::desk!(self, now, out);
-        let (branch, via) = desk.via(subscription.hop);
+        let mut cx = super::cx!(self, now, out);
+        let (branch, via) = cx.via(subscription.hop);
         let mut notify = subscription.dialog.request(Method::Notify, &via);
-        notify.put(HeaderName::Contact, desk.contact(subscription.hop, "watch"));
+        notify.put(HeaderName::Contact, cx.contact(subscription.hop, "watch"));
         match &subscription.id {
             Some(id) => notify.put(HeaderName::Event, format_args!("{package};id={id}")),
             None => notify.put(HeaderName::Event, package),
@@ -495,13 +504,13 @@ impl Gateway {
                 notify.put(HeaderName::SubscriptionState, format_args!("active;expires={left}"))
             }
         }
-        let client = desk.request(
+        let client = cx.request(
             Method::Notify,
             &branch,
             subscription.hop,
             notify.end_with(kind, body.as_bytes()),
         );
-        desk.clients.insert(client, Waiting::Subscription(number));
+        cx.transaction_users.insert(client, TransactionUser::Subscription(number));
         self.outside.subscriptions.insert(number, subscription);
     }
 
@@ -616,7 +625,7 @@ impl Gateway {
                 now,
                 id,
                 message,
-                &Reject::new(status, "only message-summary of a user of ours is taken"),
+                &Refusal::new(status, "only message-summary of a user of ours is taken"),
                 out,
             );
         };
@@ -644,10 +653,10 @@ struct TextTarget {
     to_trunk: bool,
 }
 
-fn lifetime(message: &Message) -> Result<u32, Reject> {
+fn lifetime(message: &Message) -> Result<u32, Refusal> {
     let asked = message.header(HeaderName::Expires).and_then(delta_seconds).unwrap_or(SUBSCRIPTION);
     if asked > 0 && asked < SHORTEST {
-        return Err(Reject::new(423, format!("subscriptions last at least {SHORTEST} s")));
+        return Err(Refusal::new(423, format!("subscriptions last at least {SHORTEST} s")));
     }
     Ok(asked.min(SUBSCRIPTION))
 }

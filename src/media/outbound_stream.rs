@@ -4,7 +4,7 @@
 //! side's SRTP context and jitter buffer never see a jump backwards.
 
 use crate::rtp::packet::{Packet, time_of};
-use crate::rtp::report::Sent;
+use crate::rtp::report::SenderStats;
 use std::time::{Duration, Instant};
 
 /// Sequence distance beyond which a source has restarted.
@@ -27,8 +27,8 @@ struct Mapping {
 
 /// Numbering of one outgoing stream.
 #[derive(Debug)]
-pub struct Egress {
-    pub sent: Sent,
+pub struct OutboundStream {
+    pub sent: SenderStats,
     next: u16,
     /// A timestamp of the stream, and when it was.
     timestamp: u32,
@@ -37,30 +37,30 @@ pub struct Egress {
     until: Option<u32>,
     /// How far the stream runs ahead of the time that passed, timestamp units: what was made in a
     /// silence and then was not needed. The next silence gives it back.
-    lead: u32,
+    ahead: u32,
     mapping: Option<Mapping>,
 }
 
 /// The numbers one packet leaves with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Numbers {
+pub struct RtpNumbers {
     pub sequence: u16,
     pub timestamp: u32,
     pub marker: bool,
 }
 
-impl Egress {
+impl OutboundStream {
     /// A stream that starts at `sequence` and `timestamp` (both random, RFC 3550 §5.1).
-    pub fn new(ssrc: u32, sequence: u16, timestamp: u32) -> Egress {
+    pub fn new(ssrc: u32, sequence: u16, timestamp: u32) -> OutboundStream {
         // The upper half is left free so that SRTP's first rollover does not meet early reordering.
         let next = sequence & 0x7fff;
-        Egress {
-            sent: Sent { ssrc, ..Sent::default() },
+        OutboundStream {
+            sent: SenderStats { ssrc, ..SenderStats::default() },
             next,
             timestamp,
             last_at: None,
             until: None,
-            lead: 0,
+            ahead: 0,
             mapping: None,
         }
     }
@@ -80,7 +80,7 @@ impl Egress {
         origin: u64,
         packet: &Packet,
         clock: u32,
-    ) -> Option<Numbers> {
+    ) -> Option<RtpNumbers> {
         let known = self.mapping.filter(|m| {
             let step = packet.sequence.wrapping_sub(m.newest) as i16;
             m.origin == origin
@@ -115,17 +115,23 @@ impl Egress {
             self.next = sequence.wrapping_add(1);
             (self.timestamp, self.last_at, self.until) = (timestamp, Some(now), None);
         }
-        Some(Numbers { sequence, timestamp, marker: packet.marker || fresh })
+        Some(RtpNumbers { sequence, timestamp, marker: packet.marker || fresh })
     }
 
     /// Numbers for a packet of our own making at `timestamp`, which lasts `step`.
-    pub fn generate(&mut self, now: Instant, timestamp: u32, step: u32, marker: bool) -> Numbers {
+    pub fn generate(
+        &mut self,
+        now: Instant,
+        timestamp: u32,
+        step: u32,
+        marker: bool,
+    ) -> RtpNumbers {
         self.mapping = None;
         let sequence = self.next;
         self.next = self.next.wrapping_add(1);
         (self.timestamp, self.last_at, self.until) =
             (timestamp, Some(now), Some(timestamp.wrapping_add(step)));
-        Numbers { sequence, timestamp, marker }
+        RtpNumbers { sequence, timestamp, marker }
     }
 
     /// When something was sent last.
@@ -135,7 +141,7 @@ impl Egress {
 
     /// Leaves out what the source sends meanwhile: the next packet relayed continues the numbers,
     /// without a gap.
-    pub fn interrupt(&mut self) {
+    pub fn restart_mapping(&mut self) {
         self.mapping = None;
     }
 
@@ -152,7 +158,7 @@ impl Egress {
     /// Where a frame starts that its source's own time, kept without our lead, has at `wanted`: no
     /// earlier than what was sent ends.
     pub fn resume_at(&mut self, wanted: u32) -> u32 {
-        let wanted = wanted.wrapping_add(self.lead);
+        let wanted = wanted.wrapping_add(self.ahead);
         let start = self.not_before_end(wanted);
         self.note_lead(start, wanted);
         start
@@ -165,22 +171,22 @@ impl Egress {
 
     /// The source's own time where one begins now, for [`resume_at`](Self::resume_at).
     pub fn source_timestamp(&self, now: Instant, clock: u32) -> u32 {
-        self.resume_timestamp(now, clock).wrapping_sub(self.lead)
+        self.resume_timestamp(now, clock).wrapping_sub(self.ahead)
     }
 
     fn note_lead(&mut self, start: u32, wanted: u32) {
-        let lead = start.wrapping_sub(wanted) as i32;
-        self.lead = self.lead.saturating_add(lead.max(0) as u32);
+        let ahead = start.wrapping_sub(wanted) as i32;
+        self.ahead = self.ahead.saturating_add(ahead.max(0) as u32);
     }
 
     /// How long a silence waits before we fill it, so that what was made too much is given back.
-    pub fn lead(&self, clock: u32) -> Duration {
-        time_of(self.lead, clock)
+    pub fn ahead(&self, clock: u32) -> Duration {
+        time_of(self.ahead, clock)
     }
 
     /// The start of what fills a silence from `now` on.
     pub fn begin_filling(&mut self, now: Instant, clock: u32) -> u32 {
-        let at = self.timestamp_at(now, clock).wrapping_sub(std::mem::take(&mut self.lead));
+        let at = self.timestamp_at(now, clock).wrapping_sub(std::mem::take(&mut self.ahead));
         self.not_before_end(at)
     }
 
@@ -191,8 +197,8 @@ impl Egress {
     }
 
     /// The report's view of the stream at `now`.
-    pub fn report(&self, now: Instant, clock: u32) -> Sent {
-        Sent { timestamp: self.timestamp_at(now, clock), ..self.sent }
+    pub fn report(&self, now: Instant, clock: u32) -> SenderStats {
+        SenderStats { timestamp: self.timestamp_at(now, clock), ..self.sent }
     }
 }
 
@@ -216,11 +222,12 @@ mod tests {
     #[test]
     fn an_hour_of_packets_is_relayed_without_a_gap() {
         let start = Instant::now();
-        let mut egress = Egress::new(1, 0x7ff0, 0);
+        let mut outbound = OutboundStream::new(1, 0x7ff0, 0);
         let mut last = None;
         for n in 0..180_000u32 {
-            let numbers =
-                egress.relay(start, 1, &packet(9, n as u16, n * 160), 8_000).expect("every packet");
+            let numbers = outbound
+                .relay(start, 1, &packet(9, n as u16, n * 160), 8_000)
+                .expect("every packet");
             assert!(last.is_none_or(|l: u16| numbers.sequence == l.wrapping_add(1)), "packet {n}");
             last = Some(numbers.sequence);
         }
@@ -229,24 +236,24 @@ mod tests {
     #[test]
     fn a_restarted_source_continues_the_stream_and_time_passes() {
         let start = Instant::now();
-        let mut egress = Egress::new(1, 100, 5_000);
-        let first = egress.relay(start, 1, &packet(9, 65_535, 77), 8_000).expect("first");
-        assert_eq!(first, Numbers { sequence: 100, timestamp: 5_000, marker: true });
-        let gap = egress.relay(start, 1, &packet(9, 1, 77 + 320), 8_000).expect("gap is kept");
-        assert_eq!(gap, Numbers { sequence: 102, timestamp: 5_320, marker: false });
-        let late = egress.relay(start, 1, &packet(9, 0, 77 + 160), 8_000).expect("late passes");
+        let mut outbound = OutboundStream::new(1, 100, 5_000);
+        let first = outbound.relay(start, 1, &packet(9, 65_535, 77), 8_000).expect("first");
+        assert_eq!(first, RtpNumbers { sequence: 100, timestamp: 5_000, marker: true });
+        let gap = outbound.relay(start, 1, &packet(9, 1, 77 + 320), 8_000).expect("gap is kept");
+        assert_eq!(gap, RtpNumbers { sequence: 102, timestamp: 5_320, marker: false });
+        let late = outbound.relay(start, 1, &packet(9, 0, 77 + 160), 8_000).expect("late passes");
         assert_eq!(late.sequence, 101);
         assert_eq!(
-            egress.relay(start, 1, &packet(9, 65_534, 0), 8_000),
+            outbound.relay(start, 1, &packet(9, 65_534, 0), 8_000),
             None,
             "older than the start"
         );
         let later = start + Duration::from_secs(1);
-        let other = egress.relay(later, 2, &packet(8, 4_000, 1), 8_000).expect("other source");
-        assert_eq!(other, Numbers { sequence: 103, timestamp: 13_320, marker: true });
-        let made = egress.generate(later, 13_480, 160, false);
+        let other = outbound.relay(later, 2, &packet(8, 4_000, 1), 8_000).expect("other source");
+        assert_eq!(other, RtpNumbers { sequence: 103, timestamp: 13_320, marker: true });
+        let made = outbound.generate(later, 13_480, 160, false);
         assert_eq!(made.sequence, 104);
-        let back = egress.relay(later, 2, &packet(8, 4_001, 161), 8_000).expect("again");
+        let back = outbound.relay(later, 2, &packet(8, 4_001, 161), 8_000).expect("again");
         assert_eq!(back.sequence, 105);
     }
 
@@ -256,10 +263,10 @@ mod tests {
         // end.
         let start = Instant::now();
         let ms = |n: u64| start + Duration::from_millis(n);
-        let (mut egress, mut at, mut last) = (Egress::new(1, 0, 0), 0, 0);
+        let (mut outbound, mut at, mut last) = (OutboundStream::new(1, 0, 0), 0, 0);
         for round in 0..300u32 {
             for n in 0..50 {
-                let numbers = egress
+                let numbers = outbound
                     .relay(ms(at), 1, &packet(9, (round * 50 + n) as u16, at as u32 * 8), 8_000)
                     .expect("in order");
                 assert!(n == 0 || numbers.timestamp == last + 160);
@@ -267,14 +274,14 @@ mod tests {
                 at += 20;
             }
             let end = at + 185;
-            at += egress.lead(8_000).as_millis() as u64;
-            let mut timestamp = egress.begin_filling(ms(at), 8_000);
+            at += outbound.ahead(8_000).as_millis() as u64;
+            let mut timestamp = outbound.begin_filling(ms(at), 8_000);
             while at < end {
                 assert!(
                     timestamp >= last + 160 && timestamp < last + 600,
                     "round {round}: {last} then {timestamp}"
                 );
-                last = egress.generate(ms(at), timestamp, 160, false).timestamp;
+                last = outbound.generate(ms(at), timestamp, 160, false).timestamp;
                 timestamp += 160;
                 at += 20;
             }

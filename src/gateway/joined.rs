@@ -1,15 +1,15 @@
 //! Two calls that a transfer makes one: found, judged, joined, and ended together.
 
 use super::Gateway;
-use crate::call::desk::Linked;
+use crate::call::context::JoinRequest;
 use crate::call::leg::Party;
 use crate::call::transfer::Replaces;
 use crate::call::{CallId, HangupBy, Output, State};
 use crate::codec::Codec;
 use crate::config::Refer;
-use crate::media::EndId;
+use crate::media::LegId;
 use crate::sip::dialog::Dialog;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use std::time::Instant;
 
 impl Gateway {
@@ -17,20 +17,21 @@ impl Gateway {
     pub(super) fn settle_links(&mut self, now: Instant, out: &mut Vec<Output>) {
         // Each round may bring more; joined calls ask a few times at most.
         for _ in 0..16 {
-            let at = out.iter().position(|o| matches!(o, Output::Linked(_)));
-            let Some(Output::Linked(linked)) = at.map(|at| out.remove(at)) else { return };
+            let at = out.iter().position(|o| matches!(o, Output::JoinRequest(_)));
+            let Some(Output::JoinRequest(linked)) = at.map(|at| out.remove(at)) else { return };
             match linked {
-                Linked::Join { here, drop_here, there, drop_there, replaces } => {
+                JoinRequest::Join { here, drop_here, there, drop_there, replaces } => {
                     self.join(now, (here, drop_here), (there, drop_there), &replaces, out)
                 }
-                Linked::Port { call, port } => {
-                    drop(self.with_call(now, call, out, |call, desk| call.link_port(desk, port)))
+                JoinRequest::Port { call, port } => {
+                    drop(self.with_call(now, call, out, |call, cx| call.link_port(cx, port)))
                 }
-                Linked::Over { call, why, by } => {
-                    drop(self.with_call(now, call, out, |call, desk| {
-                        call.other_half_over(desk, by, why)
-                    }))
-                }
+                JoinRequest::Over { call, why, by } => drop(self.with_call(
+                    now,
+                    call,
+                    out,
+                    |call, cx| call.other_half_over(cx, by, why),
+                )),
             }
         }
     }
@@ -38,33 +39,33 @@ impl Gateway {
     fn join(
         &mut self,
         now: Instant,
-        here: (CallId, Option<EndId>),
-        there: (CallId, EndId),
+        here: (CallId, Option<LegId>),
+        there: (CallId, LegId),
         replaces: &Replaces,
         out: &mut Vec<Output>,
     ) {
         match self.may_join(here, there, replaces) {
             Err(why) => {
-                self.with_call(now, here.0, out, |call, desk| {
-                    call.joined(desk, Err(why.clone()));
+                self.with_call(now, here.0, out, |call, cx| {
+                    call.joined(cx, Err(why.clone()));
                     if here.1.is_none() {
-                        call.finish(desk, HangupBy::Us, why);
+                        call.finish(cx, HangupBy::Us, why);
                     }
                 });
             }
             Ok(Plan::Pass { number, replaces }) => {
                 let Some(referrer) = here.1 else { return };
-                self.with_call(now, here.0, out, |call, desk| {
-                    call.pass_refer(desk, referrer, &number, Some(&replaces))
+                self.with_call(now, here.0, out, |call, cx| {
+                    call.pass_refer(cx, referrer, &number, Some(&replaces))
                 });
             }
             Ok(Plan::Join { codec }) => {
-                self.with_call(now, there.0, out, |call, desk| {
-                    call.link(desk, here.0, codec, Some(there.1), true)
+                self.with_call(now, there.0, out, |call, cx| {
+                    call.link(cx, here.0, codec, Some(there.1), true)
                 });
-                self.with_call(now, here.0, out, |call, desk| {
-                    call.link(desk, there.0, codec, here.1, false);
-                    call.joined(desk, Ok(there.0));
+                self.with_call(now, here.0, out, |call, cx| {
+                    call.link(cx, there.0, codec, here.1, false);
+                    call.joined(cx, Ok(there.0));
                 });
             }
         }
@@ -73,11 +74,11 @@ impl Gateway {
     /// Only a dialog of the same party may be taken over, and only where two parties talk.
     fn may_join(
         &self,
-        here: (CallId, Option<EndId>),
-        there: (CallId, EndId),
+        here: (CallId, Option<LegId>),
+        there: (CallId, LegId),
         replaces: &Replaces,
-    ) -> Result<Plan, Reject> {
-        let missing = || Reject::new(481, "Replaces names no call that goes on here");
+    ) -> Result<Plan, Refusal> {
+        let missing = || Refusal::new(481, "Replaces names no call that goes on here");
         let (a, b) = (
             &self.calls.get(&here.0).ok_or_else(missing)?.call,
             &self.calls.get(&there.0).ok_or_else(missing)?.call,
@@ -85,19 +86,19 @@ impl Gateway {
         b.dialog_of(there.1).filter(|d| names(d, replaces)).ok_or_else(missing)?;
         if a.state != State::Talking
             || b.state != State::Talking
-            || !b.a_final
+            || !b.final_response_sent
             || here.0 == there.0
-            || a.parked.is_some()
+            || a.transferor.is_some()
         {
             return Err(missing());
         }
         if replaces.early_only {
-            return Err(Reject::new(486, "the call to be replaced was answered already"));
+            return Err(Refusal::new(486, "the call to be replaced was answered already"));
         }
-        let asking = a.party_of(here.1.unwrap_or(a.a.end));
+        let asking = a.party_of(here.1.unwrap_or(a.caller.end));
         let owner = b.party_of(there.1);
         if !same_party(asking, owner) {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 403,
                 "a call may be replaced by who is in it, and by nobody else",
             ));
@@ -114,9 +115,9 @@ impl Gateway {
     fn pass(
         &self,
         a: &crate::call::Call,
-        drop_here: Option<EndId>,
+        drop_here: Option<LegId>,
         b: &crate::call::Call,
-        drop_there: EndId,
+        drop_there: LegId,
     ) -> Option<Plan> {
         let (kept_a, kept_b) = (a.opposite(drop_here?)?, b.opposite(drop_there)?);
         let (Party::Trunk(one), Party::Trunk(two)) = (a.party_of(kept_a)?, b.party_of(kept_b)?)
@@ -147,9 +148,9 @@ enum Plan {
 /// Either side's way of writing the tags: user agents differ in whose view they take.
 fn names(dialog: &Dialog, replaces: &Replaces) -> bool {
     let (ours, theirs) = (&dialog.id.local_tag, &dialog.id.remote_tag);
-    let straight = replaces.to_tag == *ours && replaces.from_tag == *theirs;
+    let trunk_test_secret = replaces.to_tag == *ours && replaces.from_tag == *theirs;
     let crossed = replaces.to_tag == *theirs && replaces.from_tag == *ours;
-    dialog.id.call_id == replaces.call_id && (straight || crossed)
+    dialog.id.call_id == replaces.call_id && (trunk_test_secret || crossed)
 }
 
 fn same_party(a: Option<&Party>, b: Option<&Party>) -> bool {

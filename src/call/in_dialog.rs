@@ -1,23 +1,23 @@
 //! Requests within the call's dialogs: every one gets an answer.
 
 use super::branch::BranchState;
-use super::desk::Asked;
-use super::{Call, Desk, HangupBy, State};
-use crate::media::{Digits, EndId};
+use super::context::Asked;
+use super::{Call, CallContext, HangupBy, State};
+use crate::media::{Digits, LegId};
 use crate::rtp::event::{char_of, event_of};
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Reject, SUPPORTED};
+use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
 use crate::worker::Command;
 use std::time::Duration;
 
 impl Call {
     /// The dialog of `end` that `message` names: the leg's own, or an early one of its branch.
-    pub fn dialog_for(&self, end: EndId, message: &Message) -> Option<&Dialog> {
+    pub fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
         let own = self.dialog_of(end).filter(|d| d.matches(message));
         own.or_else(|| {
             self.branches
@@ -30,7 +30,7 @@ impl Call {
         })
     }
 
-    fn dialog_for_mut(&mut self, end: EndId, message: &Message) -> Option<&mut Dialog> {
+    fn dialog_for_mut(&mut self, end: LegId, message: &Message) -> Option<&mut Dialog> {
         if self.dialog_of(end).is_some_and(|d| d.matches(message)) {
             return self.leg_mut(end)?.dialog.as_mut();
         }
@@ -41,47 +41,47 @@ impl Call {
     /// A request within one of the call's dialogs.
     pub fn request(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
     ) {
         let Some(dialog) = self.dialog_for_mut(end, message) else {
-            return desk.refuse(server, message, &Reject::new(481, "there is no such dialog"));
+            return cx.refuse(server, message, &Refusal::new(481, "there is no such dialog"));
         };
         if dialog.accept(message).is_err() {
-            return desk.refuse(
+            return cx.refuse(
                 server,
                 message,
-                &Reject::new(500, "CSeq is lower than one already seen"),
+                &Refusal::new(500, "CSeq is lower than one already seen"),
             );
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.peer.learn(message);
         }
         match message.method() {
-            Method::Bye => self.bye_received(desk, end, server, message),
+            Method::Bye => self.bye_received(cx, end, server, message),
             _ if self.state == State::Over => {
-                desk.refuse(server, message, &Reject::new(481, "the call has ended"))
+                cx.refuse(server, message, &Refusal::new(481, "the call has ended"))
             }
-            Method::Invite => self.reinvite(desk, end, server, message),
-            Method::Update => self.update(desk, end, server, message),
-            Method::Prack if end == self.a.end && !self.a_final => {
-                self.prack(desk, server, message)
+            Method::Invite => self.reinvite(cx, end, server, message),
+            Method::Update => self.update(cx, end, server, message),
+            Method::Prack if end == self.caller.end && !self.final_response_sent => {
+                self.prack(cx, server, message)
             }
-            Method::Prack => desk.refuse(
+            Method::Prack => cx.refuse(
                 server,
                 message,
-                &Reject::new(481, "PRACK for no reliable response of ours"),
+                &Refusal::new(481, "PRACK for no reliable response of ours"),
             ),
-            Method::Info => self.info(desk, end, server, message),
-            Method::Refer => self.refer(desk, end, server, message),
-            Method::Notify => self.notified(desk, end, server, message),
-            Method::Message => self.message(desk, end, server, message),
-            Method::Subscribe => desk.refuse(
+            Method::Info => self.info(cx, end, server, message),
+            Method::Refer => self.refer(cx, end, server, message),
+            Method::Notify => self.notified(cx, end, server, message),
+            Method::Message => self.message(cx, end, server, message),
+            Method::Subscribe => cx.refuse(
                 server,
                 message,
-                &Reject::new(489, "no event package is served within a call"),
+                &Refusal::new(489, "no event package is served within a call"),
             ),
             Method::Options => {
                 let mut response = Writer::response(message, 200, None);
@@ -91,29 +91,29 @@ impl Call {
                     self.leg_of(end).map_or(SUPPORTED.to_owned(), super::Leg::supported),
                 );
                 response.put(HeaderName::Accept, "application/sdp");
-                desk.respond(server, 200, response.end());
+                cx.respond(server, 200, response.end());
             }
-            _ => desk.refuse(
+            _ => cx.refuse(
                 server,
                 message,
-                &Reject::new(405, format!("{} is not served in a call", message.method_token())),
+                &Refusal::new(405, format!("{} is not served in a call", message.method_token())),
             ),
         }
     }
 
     fn bye_received(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
     ) {
-        desk.respond(server, 200, Writer::response(message, 200, None).end());
-        if self.guest_left(desk, end) {
+        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        if self.on_transferor_gone(cx, end) {
             return;
         }
-        let by = if end == self.a.end { HangupBy::Caller } else { HangupBy::Callee };
-        if end != self.a.end && self.opposite(self.a.end) != Some(end) {
+        let by = if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
+        if end != self.caller.end && self.opposite(self.caller.end) != Some(end) {
             // A branch that lost the race says goodbye after our BYE crossed it, or an early fork
             // of it ends (RFC 3261 §15: allowed to a caller only, survived all the same).
             if let Some(branch) = self
@@ -125,12 +125,12 @@ impl Call {
             }
             return;
         }
-        if end == self.a.end && !self.a_final {
+        if end == self.caller.end && !self.final_response_sent {
             // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
             return self.finish(
-                desk,
+                cx,
                 by,
-                Reject::new(487, "the caller hung up before the answer")
+                Refusal::new(487, "the caller hung up before the answer")
                     .code(crate::errors::Code::CANCELLED),
             );
         }
@@ -140,54 +140,60 @@ impl Call {
         let said = reasons(message);
         let why = said.text.unwrap_or_else(|| "normal call clearing".into());
         self.finish(
-            desk,
+            cx,
             by,
-            Reject::new(said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200), why)
+            Refusal::new(said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200), why)
                 .q850(said.q850),
         );
     }
 
     /// UPDATE (RFC 3311): a new offer, a new target, or a session refresh; answered at once.
-    fn update(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
-        let granted = match self.leg_of(end).map(|leg| self.grant(desk, leg, message)) {
+    fn update(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        server: ServerId,
+        message: &Message,
+    ) {
+        let granted = match self.leg_of(end).map(|leg| self.grant(cx, leg, message)) {
             Some(Ok(granted)) => granted,
-            Some(Err(why)) => return desk.refuse_with(server, message, &why),
+            Some(Err(why)) => return cx.refuse_with(server, message, &why),
             None => return,
         };
         let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
         if body.is_none() && !message.body().is_empty() {
-            return desk.refuse_with(
+            return cx.refuse_with(
                 server,
                 message,
-                &Reject::new(415, "only application/sdp is read"),
+                &Refusal::new(415, "only application/sdp is read"),
             );
         }
         if let Some(dialog) = self.dialog_for_mut(end, message) {
             dialog.refresh_target(message);
         }
-        let sdp = match body.map(|body| self.renegotiate(desk, end, &body)).transpose() {
+        let sdp = match body.map(|body| self.renegotiate(cx, end, &body)).transpose() {
             Ok(sdp) => sdp,
-            Err(why) => return desk.refuse_with(server, message, &why),
+            Err(why) => return cx.refuse_with(server, message, &why),
         };
         let call = self.id;
         let Some(leg) = self.leg_mut(end) else { return };
-        let response = leg.success(desk, message, granted.as_ref());
+        let response = leg.success(cx, message, granted.as_ref());
         let response = match sdp {
             Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
             None => response.end(),
         };
-        desk.respond(server, 200, response);
+        cx.respond(server, 200, response);
         if granted.is_some() && leg.dialog.is_some() {
-            leg.run_session(desk, call, granted.map(|g| g.timer));
+            leg.run_session(cx, call, granted.map(|g| g.timer));
         }
     }
 
     /// INFO: digits become digits on the other side; a negotiated package is passed on (RFC 6086);
     /// the rest is refused in the words its RFC asks for.
-    fn info(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+    fn info(&mut self, cx: &mut CallContext<'_>, end: LegId, server: ServerId, message: &Message) {
         if let Some(package) = message.header(HeaderName::InfoPackage) {
             return self.info_package(
-                desk,
+                cx,
                 end,
                 server,
                 message,
@@ -196,7 +202,7 @@ impl Call {
         }
         if message.body().is_empty() {
             // RFC 2976: an empty INFO is a keep-alive.
-            return desk.respond(server, 200, Writer::response(message, 200, None).end());
+            return cx.respond(server, 200, Writer::response(message, 200, None).end());
         }
         let (digit, length) = match (
             message.body_of("application/dtmf-relay"),
@@ -209,64 +215,66 @@ impl Call {
             (None, None) => {
                 let mut response = Writer::refusal(
                     message,
-                    &Reject::new(
+                    &Refusal::new(
                         415,
                         "INFO is taken for digits, or a package the other side asked for",
                     ),
                     "",
-                    &desk.config.domain,
+                    &cx.config.domain,
                 );
                 response.put(HeaderName::Accept, "application/dtmf-relay, application/dtmf");
-                return desk.respond(server, 415, response.end());
+                return cx.respond(server, 415, response.end());
             }
         };
         let Some(event) = digit else {
-            return desk.refuse(server, message, &Reject::new(400, "no digit in the INFO body"));
+            return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));
         };
-        desk.respond(server, 200, Writer::response(message, 200, None).end());
+        cx.respond(server, 200, Writer::response(message, 200, None).end());
         if let Some(to) = self.opposite(end) {
-            self.send_digit(desk, to, event, Duration::from_millis(length));
+            self.send_digit(cx, to, event, Duration::from_millis(length));
         }
     }
 
     /// Sends a digit to an end in the way its peer wants it.
     pub(super) fn send_digit(
         &mut self,
-        desk: &mut Desk<'_>,
-        to: EndId,
+        cx: &mut CallContext<'_>,
+        to: LegId,
         event: u8,
         length: Duration,
     ) {
         let (call, worker) = (self.id, self.worker);
         let Some(leg) = self.leg_mut(to) else { return };
-        if leg.dtmf(desk) != Digits::Signalled {
-            return desk.media(worker, Command::Digit { session: call.0, end: to, event, length });
+        if leg.dtmf(cx) != Digits::Signalled {
+            return cx.media(worker, Command::Digit { session: call.0, end: to, event, length });
         }
-        let Some((info, branch, _)) = leg.begin(desk, Method::Info) else { return };
+        let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
         let body = format!("Signal={}\r\nDuration={}\r\n", char_of(event), length.as_millis());
         let bytes = info.end_with("application/dtmf-relay", body.as_bytes());
-        leg.ask(desk, call, Method::Info, &branch, bytes, Asked::Info);
+        leg.ask(cx, call, Method::Info, &branch, bytes, Asked::Info);
     }
 
     /// A text within the call is passed to the other side, where it takes texts.
-    fn message(&mut self, desk: &mut Desk<'_>, end: EndId, server: ServerId, message: &Message) {
+    fn message(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        server: ServerId,
+        message: &Message,
+    ) {
         let call = self.id;
         let kind = message.content_type().unwrap_or_default();
         let other = self
             .opposite(end)
             .and_then(|to| self.leg_mut(to))
-            .filter(|leg| leg.peer.message && leg.takes_messages(desk));
+            .filter(|leg| leg.peer.message && leg.takes_messages(cx));
         let Some(leg) = other else {
-            return desk.refuse(
-                server,
-                message,
-                &Reject::new(405, "the other side takes no texts"),
-            );
+            return cx.refuse(server, message, &Refusal::new(405, "the other side takes no texts"));
         };
-        desk.respond(server, 202, Writer::response(message, 202, None).end());
-        if let Some((text, branch, _)) = leg.begin(desk, Method::Message) {
+        cx.respond(server, 202, Writer::response(message, 202, None).end());
+        if let Some((text, branch, _)) = leg.begin(cx, Method::Message) {
             let bytes = text.end_with(&kind, message.body());
-            leg.ask(desk, call, Method::Message, &branch, bytes, Asked::Info);
+            leg.ask(cx, call, Method::Message, &branch, bytes, Asked::Info);
         }
     }
 }

@@ -3,18 +3,18 @@
 use super::CallId;
 use super::leg::Party;
 use crate::config::{Config, JwtSettings, User};
+use crate::event::Event;
 use crate::gateway::FlowKind;
 use crate::gateway::admission::{FlowState, account};
 use crate::hex::token;
 use crate::ids::IdMap;
-use crate::locate::{Located, Locator, Query, Target};
-use crate::media::EndId;
-use crate::observe::Note;
+use crate::media::LegId;
 use crate::registrar::Registrar;
+use crate::resolver::{Located, Query, Resolver, Target};
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject};
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions, Transmit};
 use crate::sip::uri::Transport;
 use crate::timers::Timers;
@@ -37,13 +37,13 @@ pub enum CallTimer {
     Silent(u16),
     MaxDuration,
     /// A 2xx waits for its ACK.
-    Ack(EndId),
+    Ack(LegId),
     /// A leg's WebSocket is gone.
-    FlowGrace(EndId),
+    FlowGrace(LegId),
     /// A session is to be refreshed, or its peer forgot to (RFC 4028 §10).
-    Session(EndId),
+    Session(LegId),
     /// Our re-INVITE met the peer's: try again (RFC 3261 §14.1).
-    Glare(EndId),
+    Glare(LegId),
     /// A reliable provisional response waits for its PRACK (RFC 3262 §3).
     Reliable,
     /// Who handed the call over has not hung up.
@@ -60,7 +60,7 @@ impl CallTimer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// A name's records.
-    Dns(crate::locate::Query),
+    Dns(crate::resolver::Query),
     /// The keys of tokens.
     Keys(JwtSettings),
     /// Who a user is, of a web application.
@@ -85,11 +85,11 @@ pub enum Asked {
 
 /// Who waits for the responses to a request of ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Waiting {
+pub enum TransactionUser {
     /// The INVITE of a branch.
     Branch(CallId, u16),
     /// A request within a leg's dialog.
-    Leg(CallId, EndId, Asked),
+    Leg(CallId, LegId, Asked),
     /// A trunk's REGISTER with the registrar of this number, or OPTIONS.
     Trunk { name: String, registrar: Option<usize>, hop: Hop },
     /// A request passed on outside a call.
@@ -100,24 +100,24 @@ pub enum Waiting {
 
 /// Two calls a transfer made one.
 #[derive(Clone, Debug)]
-pub enum Linked {
+pub enum JoinRequest {
     /// Keep the leg opposite to `drop` in each and join them.
     Join {
         here: CallId,
-        drop_here: Option<EndId>,
+        drop_here: Option<LegId>,
         there: CallId,
-        drop_there: EndId,
+        drop_there: LegId,
         replaces: super::transfer::Replaces,
     },
     /// The other half of a joined call ended.
-    Over { call: CallId, why: Reject, by: super::HangupBy },
+    Over { call: CallId, why: Refusal, by: super::HangupBy },
     /// The half's internal end is open at this port.
     Port { call: CallId, port: u16 },
 }
 
 /// Who waits for DNS.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Waiter {
+pub enum DnsWaiter {
     Branch(CallId, u16),
     /// A probe or registration of a trunk.
     Trunk(crate::trunk::Due),
@@ -133,17 +133,17 @@ pub enum Output {
         command: Command,
     },
     Ask(Question),
-    Note(Note),
+    Event(Event),
     /// For the gateway itself: the call can be forgotten once its media has closed.
     CallOver(CallId),
     /// For the gateway itself: two calls become one, or end together.
-    Linked(Linked),
+    JoinRequest(JoinRequest),
     /// The connection of this hop answers nothing: close it, the next request opens another.
     Disconnect(Hop),
 }
 
 /// The node as a call sees it.
-pub struct Desk<'a> {
+pub struct CallContext<'a> {
     pub now: Instant,
     /// The wall clock, seconds since 1970.
     pub unix: u64,
@@ -152,11 +152,11 @@ pub struct Desk<'a> {
     pub transactions: &'a mut Transactions,
     pub registrar: &'a Registrar,
     pub timers: &'a mut Timers<(CallId, CallTimer)>,
-    pub clients: &'a mut IdMap<ClientId, Waiting>,
+    pub transaction_users: &'a mut IdMap<ClientId, TransactionUser>,
     /// Local tag of every dialog, to its call and end.
-    pub dialogs: &'a mut HashMap<String, (CallId, EndId)>,
-    pub locator: &'a mut Locator,
-    pub lookups: &'a mut HashMap<Query, Vec<Waiter>>,
+    pub dialogs: &'a mut HashMap<String, (CallId, LegId)>,
+    pub locator: &'a mut Resolver,
+    pub pending_queries: &'a mut HashMap<Query, Vec<DnsWaiter>>,
     pub flows: &'a IdMap<Flow, FlowState>,
     /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
     pub aliases: &'a HashMap<(String, SocketAddr), Flow>,
@@ -183,7 +183,7 @@ pub struct Identity {
     pub unix: u64,
 }
 
-impl Desk<'_> {
+impl CallContext<'_> {
     /// The account of a user who is reached by `hop`: that of its flow, or the configured one.
     pub fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
         let Party::User { name, .. } = party else { return None };
@@ -223,8 +223,8 @@ impl Desk<'_> {
     }
 
     /// Tells the log and the metrics.
-    pub fn note(&mut self, note: Note) {
-        self.out.push(Output::Note(note));
+    pub fn note(&mut self, note: Event) {
+        self.out.push(Output::Event(note));
     }
 
     /// Responds through a server transaction.
@@ -235,14 +235,14 @@ impl Desk<'_> {
     }
 
     /// Refuses a request within a dialog.
-    pub fn refuse(&mut self, server: ServerId, request: &Message, why: &Reject) {
+    pub fn refuse(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         let response = Writer::refusal(request, why, "", &self.config.domain);
         self.respond(server, why.status, response.end());
     }
 
     /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028
     /// §6).
-    pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Reject) {
+    pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         let mut response = Writer::refusal(request, why, "", &self.config.domain);
         match why.status {
             415 => response.put(HeaderName::Accept, "application/sdp"),
@@ -350,11 +350,11 @@ impl Desk<'_> {
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
     /// of it.
-    pub fn locate(&mut self, target: &Target, waiter: Waiter) -> Located {
+    pub fn locate(&mut self, target: &Target, waiter: DnsWaiter) -> Located {
         let random = &mut *self.random;
         let found = self.locator.locate(self.now, target, &mut || random.next_u64());
         if let Located::Waiting(query) = &found {
-            let waiting = self.lookups.entry(query.clone()).or_default();
+            let waiting = self.pending_queries.entry(query.clone()).or_default();
             if waiting.is_empty() {
                 self.out.push(Output::Ask(Question::Dns(query.clone())));
             }

@@ -118,16 +118,16 @@ struct Dead {
 
 /// The cache, and which hops are dead.
 #[derive(Default)]
-pub struct Locator {
+pub struct Resolver {
     cache: HashMap<Query, Cached>,
     dead: HashMap<Hop, Dead>,
     ipv6: bool,
 }
 
-impl Locator {
+impl Resolver {
     /// An empty cache; `ipv6`: hops of both families are of use.
-    pub fn new(ipv6: bool) -> Locator {
-        Locator { ipv6, ..Locator::default() }
+    pub fn new(ipv6: bool) -> Resolver {
+        Resolver { ipv6, ..Resolver::default() }
     }
 
     /// Takes DNS's answer.
@@ -370,7 +370,7 @@ mod tests {
     }
     /// Answers every query from `zone` and returns the end of the walk.
     fn run(
-        locator: &mut Locator,
+        locator: &mut Resolver,
         now: Instant,
         target: &Target,
         zone: &dyn Fn(&Query) -> Answer,
@@ -442,7 +442,7 @@ mod tests {
                 60,
             )),
         };
-        let (found, _) = run(&mut Locator::default(), Instant::now(), &target("x"), &zone);
+        let (found, _) = run(&mut Resolver::default(), Instant::now(), &target("x"), &zone);
         let tls = |a| Hop::Tls(address(a), TrunkNumber(3));
         assert_eq!(
             found,
@@ -468,12 +468,12 @@ mod tests {
             q => none(q),
         };
         let with_port = Target { port: Some(5080), ..target("x") };
-        let (found, asked) = run(&mut Locator::default(), now, &with_port, &zone);
+        let (found, asked) = run(&mut Resolver::default(), now, &with_port, &zone);
         assert_eq!(
             (found, asked.len()),
             (Located::Ready(vec![Hop::Udp(address("192.0.2.7:5080"))]), 1)
         );
-        let mut both = Locator { ipv6: true, ..Locator::default() };
+        let mut both = Resolver { ipv6: true, ..Resolver::default() };
         let (found, _) = run(&mut both, now, &with_port, &zone);
         assert_eq!(
             found,
@@ -484,13 +484,13 @@ mod tests {
         );
         let number =
             Target { secure: true, transport: Some(Transport::Tls), ..target("2001:db8::1") };
-        let (found, asked) = run(&mut Locator::default(), now, &number, &zone);
+        let (found, asked) = run(&mut Resolver::default(), now, &number, &zone);
         assert_eq!(
             (found, asked),
             (Located::Ready(vec![Hop::Tls(address("[2001:db8::1]:5061"), TrunkNumber(3))]), vec![])
         );
         // Nothing but an address: UDP at 5060, after NAPTR and the three SRV names.
-        let (found, asked) = run(&mut Locator::default(), now, &target("x"), &zone);
+        let (found, asked) = run(&mut Resolver::default(), now, &target("x"), &zone);
         assert_eq!(
             (found, asked.len()),
             (Located::Ready(vec![Hop::Udp(address("192.0.2.7:5060"))]), 5)
@@ -527,14 +527,14 @@ mod tests {
                 none(q)
             }
         };
-        let (found, _) = run(&mut Locator::default(), Instant::now(), &target("x"), &zone);
+        let (found, _) = run(&mut Resolver::default(), Instant::now(), &target("x"), &zone);
         assert!(matches!(found, Located::Failed(_)), "{found:?}");
     }
 
     #[test]
     fn the_cache_ages_is_bounded_and_remembers_the_dead() {
         let start = Instant::now();
-        let mut locator = Locator::default();
+        let mut locator = Resolver::default();
         let t = Target { port: Some(5060), ..target("x") };
         let zone = |q: &Query| match q {
             Query::Address(_) => Ok((
@@ -583,7 +583,7 @@ mod tests {
             Query::Address(_) => Err("SERVFAIL".into()),
             q => none(q),
         };
-        let mut locator = Locator::default();
+        let mut locator = Resolver::default();
         let t = Target { transport: Some(Transport::Udp), ..target("x") };
         let mut asked = 0;
         loop {

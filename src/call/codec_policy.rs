@@ -8,8 +8,8 @@ use crate::address::{is_private, is_public};
 use crate::codec::Codec;
 use crate::config::{Config, Prefer};
 use crate::errors::Code;
-use crate::sdp::offer_answer::{Agreed, Remote};
-use crate::sip::status::Reject;
+use crate::sdp::offer_answer::{Negotiated, Remote};
+use crate::sip::status::Refusal;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -67,17 +67,21 @@ pub fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option
 ///
 /// # Errors
 /// The 488 that says why.
-pub fn check_media_address(config: &Config, leg: &Leg, agreed: &Agreed) -> Result<(), Reject> {
-    check_address(config, leg, agreed, leg.signalling)
+pub fn check_media_address(
+    config: &Config,
+    leg: &Leg,
+    negotiated: &Negotiated,
+) -> Result<(), Refusal> {
+    check_address(config, leg, negotiated, leg.signalling)
 }
 
 fn check_address(
     config: &Config,
     leg: &Leg,
-    agreed: &Agreed,
+    negotiated: &Negotiated,
     signalling: Option<IpAddr>,
-) -> Result<(), Reject> {
-    let Remote::Rtp { rtp, .. } = &agreed.remote else { return Ok(()) };
+) -> Result<(), Refusal> {
+    let Remote::Rtp { rtp, .. } = &negotiated.remote else { return Ok(()) };
     let ip = rtp.ip().to_canonical();
     if ip.is_unspecified() {
         return Ok(());
@@ -85,7 +89,7 @@ fn check_address(
     let ours = config.public_ips.contains(&ip) || ip.is_loopback();
     let own_ports = (config.media.ports.0..=config.media.ports.1).contains(&rtp.port())
         || rtp.port() == config.media.browser_port;
-    let refuse = |why: String| Err(Reject::new(488, why.clone()).warning(399, why));
+    let refuse = |why: String| Err(Refusal::new(488, why.clone()).warning(399, why));
     if ours && own_ports {
         return refuse(format!("the SDP names our own media address {rtp}: a media loop"));
     }
@@ -117,5 +121,5 @@ fn check_address(
     refuse(format!(
         "the SDP names {ip}, which is neither public nor in media = [\"…\"] of trunk {name}"
     ))
-    .map_err(|why: Reject| why.code(Code::PRIVATE_MEDIA))
+    .map_err(|why: Refusal| why.code(Code::PRIVATE_MEDIA))
 }

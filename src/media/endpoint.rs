@@ -1,8 +1,8 @@
 //! One end of a session: its transport, what was agreed for it, and its two streams.
 
 use super::dtls::{Handshake, Identity};
-use super::egress::Egress;
-use super::ice::Responder;
+use super::ice::IceLiteAgent;
+use super::outbound_stream::OutboundStream;
 use super::player::Player;
 use super::reorder::Reorder;
 use super::series::{Sample, Series, Totals};
@@ -12,10 +12,10 @@ use crate::codec::noise::Noise;
 use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::time_of;
 use crate::rtp::quality::Impairment;
-use crate::rtp::report::{Disorder, Feedback, Reception};
+use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
-use crate::sdp::offer_answer::{Agreed, Ice, Remote};
+use crate::sdp::offer_answer::{Ice, Negotiated, Remote};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,15 +24,15 @@ use std::time::{Duration, Instant};
 
 /// An end within its session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct EndId(pub u16);
+pub struct LegId(pub u16);
 
 /// The socket a packet came by or goes by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Port {
     /// The worker's one port for all browsers.
     Browser,
-    Rtp(EndId),
-    Rtcp(EndId),
+    Rtp(LegId),
+    Rtcp(LegId),
 }
 
 /// How an end reaches its peer.
@@ -61,7 +61,7 @@ pub enum Digits {
 /// What an exchange settled, with what media alone needs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
-    pub agreed: Agreed,
+    pub negotiated: Negotiated,
     /// libopus complexity for frames we encode towards this end.
     pub complexity: u8,
     pub digits: Digits,
@@ -72,7 +72,7 @@ pub struct Settings {
 impl Settings {
     /// How a digit gets to the peer: as sound where it knows no events.
     pub fn sends_digits(&self) -> Digits {
-        if self.digits == Digits::Events && self.agreed.events.is_none() {
+        if self.digits == Digits::Events && self.negotiated.events.is_none() {
             Digits::Tones
         } else {
             self.digits
@@ -82,7 +82,7 @@ impl Settings {
 
 /// A telephone-event that is being received.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pressed {
+pub(super) struct InboundEvent {
     pub ssrc: u32,
     /// Of its current segment (RFC 4733 §2.5.1.3).
     pub timestamp: u32,
@@ -97,7 +97,7 @@ pub(super) struct Pressed {
 
 /// What an end hears while its source is silent.
 #[derive(Clone, Debug)]
-pub(super) struct Quiet {
+pub(super) struct ComfortNoise {
     pub noise: Noise,
     pub due: Instant,
     pub begun: bool,
@@ -112,21 +112,21 @@ pub(super) struct Srtp {
 
 pub(super) enum Transport {
     Browser {
-        ice: Box<Responder>,
+        ice: Box<IceLiteAgent>,
         dtls: Box<Handshake>,
         srtp: Option<Box<Srtp>>,
     },
     Trunk {
         rtp: Option<SocketAddr>,
         rtcp: Option<SocketAddr>,
-        learning: Learning,
-        sdes: Option<Box<Keyed>>,
+        latching: Latching,
+        sdes: Option<Box<SdesSrtp>>,
     },
 }
 
 impl Transport {
     /// The socket of its RTP.
-    pub fn port(&self, id: EndId) -> Port {
+    pub fn port(&self, id: LegId) -> Port {
         match self {
             Transport::Browser { .. } => Port::Browser,
             Transport::Trunk { .. } => Port::Rtp(id),
@@ -149,14 +149,14 @@ pub(super) fn is_usable(address: &SocketAddr) -> bool {
 }
 
 /// A trunk's keys by signalling, and what they protect with.
-pub(super) struct Keyed {
+pub(super) struct SdesSrtp {
     pub keys: Sdes,
     pub srtp: Srtp,
 }
 
-impl Keyed {
+impl SdesSrtp {
     /// Contexts for `keys`; a direction whose key stays goes on with its counters.
-    fn renew(old: Option<Box<Keyed>>, keys: &Sdes) -> Box<Keyed> {
+    fn renew(old: Option<Box<SdesSrtp>>, keys: &Sdes) -> Box<SdesSrtp> {
         let (mut protect, mut unprotect) = (None, None);
         if let Some(old) = old {
             protect = (old.keys.ours == keys.ours).then_some(old.srtp.protect);
@@ -169,13 +169,13 @@ impl Keyed {
             unprotect: unprotect
                 .unwrap_or_else(|| Unprotect::new(theirs.profile, theirs.key(), theirs.salt())),
         };
-        Box::new(Keyed { keys: keys.clone(), srtp })
+        Box::new(SdesSrtp { keys: keys.clone(), srtp })
     }
 }
 
 /// Address learning on a trunk end (media rule 5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Learning {
+pub(super) enum Latching {
     /// The default: the announced address and nothing else.
     Strict,
     /// From within the announced IP; `run` packets in a row came from `from`.
@@ -191,10 +191,10 @@ pub(super) enum Learning {
 /// Packets in a row that settle a learned address; at most 5 by the rule.
 const LEARN_AFTER: u8 = 3;
 
-impl Learning {
+impl Latching {
     /// Whether packets from `from` could move media there.
     pub fn may_learn(&self, announced: SocketAddr, from: SocketAddr) -> bool {
-        matches!(self, Learning::Open { .. }) && from.ip() == announced.ip()
+        matches!(self, Latching::Open { .. }) && from.ip() == announced.ip()
     }
 
     /// Takes a packet from `from` while `announced` is where media goes. True: `from` is the
@@ -206,21 +206,21 @@ impl Learning {
         ssrc: u32,
         sequence: u16,
     ) -> bool {
-        let Learning::Open { from: candidate, ssrc: last_ssrc, sequence: last, run } = self else {
+        let Latching::Open { from: candidate, ssrc: last_ssrc, sequence: last, run } = self else {
             return false;
         };
         if from.ip() != announced.ip() {
             return false;
         }
         if from == announced {
-            *self = Learning::Locked;
+            *self = Latching::Locked;
             return false;
         }
         let rising = (sequence.wrapping_sub(*last) as i16) > 0;
         *run = if *candidate == Some(from) && *last_ssrc == ssrc && rising { *run + 1 } else { 1 };
         (*candidate, *last_ssrc, *last) = (Some(from), ssrc, sequence);
         if *run >= LEARN_AFTER {
-            *self = Learning::Locked;
+            *self = Latching::Locked;
             return true;
         }
         false
@@ -229,9 +229,9 @@ impl Learning {
 
 /// What an end is joined to.
 #[derive(Debug)]
-pub(super) enum Join {
+pub(super) enum AudioSource {
     Nothing,
-    Bridge(EndId),
+    Bridge(LegId),
     Echo { delay: Duration, line: VecDeque<(Instant, Vec<u8>)> },
     Play { player: Player, next: Instant },
 }
@@ -243,7 +243,7 @@ pub(super) const ECHO_LINE: usize = 500;
 
 /// A digit on its way out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Digit {
+pub(super) struct OutboundEvent {
     pub event: u8,
     /// Nothing while its key is held.
     pub length: Option<Duration>,
@@ -287,11 +287,11 @@ pub struct Statistics {
     pub checks: u64,
     /// Where a trunk's RTP is expected from, and where else some came from.
     pub announced: Option<SocketAddr>,
-    pub stranger: Option<SocketAddr>,
+    pub unexpected_source: Option<SocketAddr>,
     /// Packets that held more than digital silence.
-    pub sounding: u64,
+    pub non_silent_packets: u64,
     /// The newest payload type nobody agreed to.
-    pub strange_payload: Option<u8>,
+    pub unexpected_payload_type: Option<u8>,
     /// What was agreed lets the peer send.
     pub may_speak: bool,
     /// What came and went second by second.
@@ -326,34 +326,34 @@ pub(super) struct Transcoding {
 }
 
 /// One end.
-pub struct End {
-    pub id: EndId,
+pub struct Endpoint {
+    pub id: LegId,
     pub(super) transport: Transport,
     pub(super) settings: Option<Settings>,
-    pub(super) egress: Egress,
+    pub(super) outbound: OutboundStream,
     /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one
     /// stream.
     pub(super) encoder: Option<Encoder>,
     /// What the encoder may spend at most, for the load of its worker.
     pub(super) complexity: u8,
-    pub(super) quiet: Option<Quiet>,
-    pub(super) reception: Option<Reception>,
-    pub(super) feedback: Option<Feedback>,
-    pub(super) join: Join,
+    pub(super) quiet: Option<ComfortNoise>,
+    pub(super) reception: Option<ReceiverStats>,
+    pub(super) feedback: Option<RemoteReport>,
+    pub(super) join: AudioSource,
     pub(super) path: Path,
-    pub(super) digits: VecDeque<Digit>,
-    pub(super) pressed: Option<Pressed>,
+    pub(super) digits: VecDeque<OutboundEvent>,
+    pub(super) pressed: Option<InboundEvent>,
     pub(super) dropped: Dropped,
     pub(super) received: u64,
-    pub(super) disorder_before: Disorder,
+    pub(super) disorder_before: SequenceStats,
     pub(super) next_report: Option<Instant>,
     /// Spreads our reports.
     pub(super) chance: Chance,
     pub(super) flowing: bool,
     pub(super) checks: u64,
-    pub(super) stranger: Option<SocketAddr>,
-    pub(super) sounding: u64,
-    pub(super) strange_payload: Option<u8>,
+    pub(super) unexpected_source: Option<SocketAddr>,
+    pub(super) non_silent_packets: u64,
+    pub(super) unexpected_payload_type: Option<u8>,
     pub(super) series: Series,
     pub(super) connected: bool,
     /// When its first description was applied, ICE first selected an address, and DTLS gave keys.
@@ -361,7 +361,7 @@ pub struct End {
     pub(super) cname: String,
 }
 
-impl End {
+impl Endpoint {
     /// Where RTP of this end goes, once known and allowed.
     pub(super) fn rtp_target(&self) -> Option<SocketAddr> {
         match &self.transport {
@@ -387,7 +387,7 @@ impl End {
     /// The encoder for what is agreed; of `rate` where that matters.
     pub(super) fn encoder(&mut self, rate: Option<u32>) -> Option<&mut Encoder> {
         let settings = self.settings.as_ref()?;
-        let codec = settings.agreed.codec;
+        let codec = settings.negotiated.codec;
         let fits = |e: &Encoder| e.codec == codec && rate.is_none_or(|r| e.rate == r);
         if !self.encoder.as_ref().is_some_and(fits) {
             let mut encoder = Encoder::new(
@@ -395,7 +395,7 @@ impl End {
                 rate.unwrap_or(NARROW),
                 settings.complexity.min(self.complexity),
             );
-            encoder.limit_bits(settings.agreed.most_bits);
+            encoder.limit_bits(settings.negotiated.max_average_bitrate);
             self.encoder = Some(encoder);
         }
         self.encoder.as_mut()
@@ -403,7 +403,7 @@ impl End {
 
     /// Whether what was agreed lets us send.
     pub(super) fn may_send(&self) -> bool {
-        self.settings.as_ref().is_some_and(|s| s.agreed.direction.sends())
+        self.settings.as_ref().is_some_and(|s| s.negotiated.direction.sends())
     }
 
     /// Takes new settings; the transport's part of them too.
@@ -414,7 +414,7 @@ impl End {
         send: &mut impl FnMut(&[u8]),
     ) {
         self.path_times[0].get_or_insert(now);
-        match (&mut self.transport, &settings.agreed.remote) {
+        match (&mut self.transport, &settings.negotiated.remote) {
             (
                 Transport::Browser { ice, dtls, .. },
                 Remote::Dtls { ice: remote, local_ice, fingerprints, active },
@@ -426,24 +426,24 @@ impl End {
                 }
             }
             (
-                Transport::Trunk { rtp, rtcp, learning, sdes },
+                Transport::Trunk { rtp, rtcp, latching, sdes },
                 Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp, sdes: keys },
             ) => {
                 // Only signalling moves or unlocks a trunk's address.
-                let moved = self.settings.as_ref().map(|s| &s.agreed.remote)
-                    != Some(&settings.agreed.remote);
+                let moved = self.settings.as_ref().map(|s| &s.negotiated.remote)
+                    != Some(&settings.negotiated.remote);
                 if moved {
                     (*rtp, *rtcp) = (Some(*new_rtp), Some(*new_rtcp));
-                    *sdes = keys.as_ref().map(|keys| Keyed::renew(sdes.take(), keys));
+                    *sdes = keys.as_ref().map(|keys| SdesSrtp::renew(sdes.take(), keys));
                 }
-                if moved && *learning != Learning::Strict {
-                    *learning = Learning::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+                if moved && *latching != Latching::Strict {
+                    *latching = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
                 }
             }
             _ => {}
         }
         if let Some(encoder) = &mut self.encoder {
-            encoder.limit_bits(settings.agreed.most_bits);
+            encoder.limit_bits(settings.negotiated.max_average_bitrate);
         }
         self.settings = Some(settings);
     }
@@ -457,7 +457,7 @@ impl End {
     /// What the network did to what the peer sends; nothing before it has sent.
     pub(super) fn heard(&self) -> Option<Impairment> {
         let reception = self.reception.as_ref().filter(|r| r.packets > 0)?;
-        let codec = self.settings.as_ref()?.agreed.codec;
+        let codec = self.settings.as_ref()?.negotiated.codec;
         Some(Impairment {
             loss: reception.loss(),
             burst_ratio: reception.burst_ratio(),
@@ -469,9 +469,9 @@ impl End {
     /// As [`heard`](Self::heard) for what we send, by the peer's reports.
     fn spoken(&self) -> Option<Impairment> {
         let feedback = self.feedback.as_ref()?;
-        let codec = self.settings.as_ref()?.agreed.codec;
+        let codec = self.settings.as_ref()?.negotiated.codec;
         Some(Impairment {
-            loss: feedback.total_lost as f32 / self.egress.sent.packets.max(1) as f32,
+            loss: feedback.total_lost as f32 / self.outbound.sent.packets.max(1) as f32,
             burst_ratio: 1.0,
             jitter: time_of(feedback.jitter, codec.clock()),
             round_trip: feedback.round_trip.unwrap_or_default(),
@@ -483,12 +483,12 @@ impl End {
         if !self.series.is_due(now) {
             return;
         }
-        let clock = self.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
+        let clock = self.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
         let feedback = self.feedback.as_ref();
         let totals = Totals {
             received: self.received,
             lost: self.disorder().lost,
-            sent: self.egress.sent.packets,
+            sent: self.outbound.sent.packets,
             jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
             round_trip: feedback.and_then(|f| f.round_trip).unwrap_or_default(),
             reported_loss: feedback.map_or(0, |f| (f.fraction_lost * 100.0) as u8),
@@ -501,13 +501,13 @@ impl End {
         Statistics { series: self.series.samples().to_vec(), ..self.figures() }
     }
 
-    fn disorder(&self) -> Disorder {
+    fn disorder(&self) -> SequenceStats {
         self.disorder_before + self.reception.map(|r| r.disorder()).unwrap_or_default()
     }
 
     /// The end's figures so far.
     pub fn figures(&self) -> Statistics {
-        let codec = self.settings.as_ref().map(|s| s.agreed.codec);
+        let codec = self.settings.as_ref().map(|s| s.negotiated.codec);
         let clock = codec.map_or(8_000, |c| c.clock());
         let [described, connected, secured] = self.path_times;
         let disorder = self.disorder();
@@ -522,7 +522,7 @@ impl End {
             late: disorder.late,
             // What SRTP has seen already never gets as far as the statistics.
             duplicate: disorder.duplicate + self.dropped.replayed,
-            sent: self.egress.sent.packets,
+            sent: self.outbound.sent.packets,
             jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
             round_trip: self.feedback.and_then(|f| f.round_trip),
             reported_loss: self.feedback.map(|f| f.fraction_lost),
@@ -540,17 +540,17 @@ impl End {
                 Transport::Trunk { rtp, .. } => *rtp,
                 Transport::Browser { .. } => None,
             },
-            stranger: self.stranger,
-            sounding: self.sounding,
-            strange_payload: self.strange_payload,
-            may_speak: self.settings.as_ref().is_some_and(|s| s.agreed.direction.receives()),
+            unexpected_source: self.unexpected_source,
+            non_silent_packets: self.non_silent_packets,
+            unexpected_payload_type: self.unexpected_payload_type,
+            may_speak: self.settings.as_ref().is_some_and(|s| s.negotiated.direction.receives()),
             series: Vec::new(),
             mos: (self.heard().map(|i| i.mos()), self.spoken().map(|i| i.mos())),
         }
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.figures();
         write!(

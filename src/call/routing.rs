@@ -1,15 +1,15 @@
 //! The route's steps, one after the other.
 
 use super::failure::translate_refusal;
-use super::{Call, CallTimer, Desk, HangupBy, Output, Party, Question, State};
+use super::{Call, CallContext, CallTimer, HangupBy, Output, Party, Question, State};
 use crate::dialplan::{Attempt, Order, Route, Step, Target};
 use crate::errors::Code;
+use crate::event::Event;
 use crate::media::player::{Source, chime};
-use crate::observe::Note;
 use crate::registrar::{Binding, phones};
 use crate::sip::parse::HeaderName;
 use crate::sip::preferences::Preferences;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
 use crate::worker::Command;
 use serde_json::json;
@@ -29,15 +29,15 @@ pub type Phone = (String, Vec<Binding>);
 
 impl Call {
     /// Starts the next step, or ends the call with the best refusal seen.
-    pub(super) fn next_step(&mut self, desk: &mut Desk<'_>) {
-        desk.disarm(self.id, CallTimer::Ring);
+    pub(super) fn next_step(&mut self, cx: &mut CallContext<'_>) {
+        cx.disarm(self.id, CallTimer::Ring);
         if self.state == State::Over {
             return;
         }
         let Some((step, number)) = self.steps.pop_front() else {
             let why = self.refusal.take().map(translate_refusal);
-            let why = why.unwrap_or_else(|| Reject::new(480, "the route ended without an answer"));
-            return self.route_failed(desk, HangupBy::Us, why);
+            let why = why.unwrap_or_else(|| Refusal::new(480, "the route ended without an answer"));
+            return self.route_failed(cx, HangupBy::Us, why);
         };
         if let Some(number) = number {
             self.number = number;
@@ -47,27 +47,27 @@ impl Call {
                 self.trunks_left = trunks.into();
                 self.dial_to = to;
                 self.step_timeout = timeout;
-                self.next_trunk(desk);
+                self.next_trunk(cx);
             }
-            Step::Ring { targets, timeout, order } => self.ring(desk, &targets, timeout, order),
-            Step::Play(name) => self.play(desk, &name),
-            Step::Tone(hz) => self.builtin(desk, |session, end| Command::Play {
+            Step::Ring { targets, timeout, order } => self.ring(cx, &targets, timeout, order),
+            Step::Play(name) => self.play(cx, &name),
+            Step::Tone(hz) => self.builtin(cx, |session, end| Command::Play {
                 session,
                 end,
                 source: Source::Tone(hz),
             }),
             Step::Echo(delay) => {
-                self.builtin(desk, move |session, end| Command::Echo { session, end, delay })
+                self.builtin(cx, move |session, end| Command::Echo { session, end, delay })
             }
             Step::Answer => {
-                self.answer_caller(desk, None);
-                self.next_step(desk);
+                self.answer_caller(cx, None);
+                self.next_step(cx);
             }
-            Step::Goto(context) => self.go_to(desk, &context),
+            Step::Goto(context) => self.go_to(cx, &context),
             Step::Webhook { hook, timeout } => {
                 self.asking = true;
-                let body = self.question(desk);
-                desk.out.push(Output::Ask(Question::Route {
+                let body = self.question(cx);
+                cx.out.push(Output::Ask(Question::Route {
                     call: self.id,
                     hook,
                     body,
@@ -76,22 +76,21 @@ impl Call {
             }
             Step::Hangup(status) => {
                 let by = format!("the dialplan hangs up with {status}");
-                self.route_failed(desk, HangupBy::Us, Reject::new(status, by));
+                self.route_failed(cx, HangupBy::Us, Refusal::new(status, by));
             }
         }
     }
 
     /// What a web application is told of the call.
-    fn question(&self, desk: &Desk<'_>) -> String {
-        let from = match &self.a.party {
+    fn question(&self, cx: &CallContext<'_>) -> String {
+        let from = match &self.caller.party {
             Party::User { name, .. } => {
-                json!({ "user": name, "claims": self.a.permits().claims, "tags": self.a.account.as_ref().map(|a| &a.tags) })
+                json!({ "user": name, "claims": self.caller.permits().claims, "tags": self.caller.account.as_ref().map(|a| &a.tags) })
             }
             party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
         };
-        let time = jiff::Timestamp::from_second(desk.unix as i64)
-            .map(|t| t.to_string())
-            .unwrap_or_default();
+        let time =
+            jiff::Timestamp::from_second(cx.unix as i64).map(|t| t.to_string()).unwrap_or_default();
         let data = json!({
             "call": self.id.to_string(), "context": self.cdr.context, "number": self.number, "dialled": self.cdr.dialled, "from": from,
             "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
@@ -101,7 +100,7 @@ impl Call {
 
     /// What it answered: its steps come before what is left of the route; without an answer that
     /// goes on at once.
-    pub fn routed(&mut self, desk: &mut Desk<'_>, answer: Result<Box<Route>, String>) {
+    pub fn routed(&mut self, cx: &mut CallContext<'_>, answer: Result<Box<Route>, String>) {
         if !std::mem::take(&mut self.asking) || self.state == State::Over {
             return;
         }
@@ -114,39 +113,39 @@ impl Call {
                 // The answer decides alone; the dialplan's own steps are for when there is none.
                 self.steps = answered.steps.into_iter().map(|s| (s, None)).collect();
             }
-            Err(why) => desk.note(Note::WebhookFailed { call: self.id, why }),
+            Err(why) => cx.note(Event::WebhookFailed { call: self.id, why }),
         }
-        self.next_step(desk);
+        self.next_step(cx);
     }
 
     /// The routes of another context decide, by the number the call has now; what was left of this
     /// one is dropped.
-    fn go_to(&mut self, desk: &mut Desk<'_>, context: &str) {
+    fn go_to(&mut self, cx: &mut CallContext<'_>, context: &str) {
         self.gotos += 1;
         if self.gotos > MAX_GOTOS {
             return self.route_failed(
-                desk,
+                cx,
                 HangupBy::Us,
-                Reject::new(482, "goto leads in a circle").code(Code::LOOP),
+                Refusal::new(482, "goto leads in a circle").code(Code::LOOP),
             );
         }
-        let verdict = desk.config.plan.route(&Attempt {
+        let verdict = cx.config.plan.route(&Attempt {
             context,
             dialled: &self.number,
-            unix: desk.unix,
-            permits: self.a.permits(),
+            unix: cx.unix,
+            permits: self.caller.permits(),
         });
-        let none = || Err(Reject::new(500, format!("context {context} does not exist")));
+        let none = || Err(Refusal::new(500, format!("context {context} does not exist")));
         let (route, number) = match verdict.map_or_else(none, |v| v.decide(context)) {
             Ok(found) => found,
-            Err(why) => return self.route_failed(desk, HangupBy::Us, why),
+            Err(why) => return self.route_failed(cx, HangupBy::Us, why),
         };
         self.number = number;
         self.cdr.tags.extend(route.tags.clone());
         self.cdr.route = Some(route.name.clone());
         self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect();
         self.route = Some(route);
-        self.next_step(desk);
+        self.next_step(cx);
     }
 
     fn step_time(&self, own: Option<Duration>) -> Duration {
@@ -154,11 +153,11 @@ impl Call {
     }
 
     /// Tries the next trunk of the dial step.
-    pub(super) fn next_trunk(&mut self, desk: &mut Desk<'_>) {
+    pub(super) fn next_trunk(&mut self, cx: &mut CallContext<'_>) {
         while let Some(name) = self.trunks_left.pop_front() {
-            if let Err(why) = self.may_dial(desk, &name) {
+            if let Err(why) = self.may_dial(cx, &name) {
                 self.refusal.get_or_insert_with(|| {
-                    Reject::new(503, format!("trunk {name} is skipped: {}", why.1))
+                    Refusal::new(503, format!("trunk {name} is skipped: {}", why.1))
                         .retry_after(10)
                         .code(why.0)
                 });
@@ -169,26 +168,26 @@ impl Call {
                 .as_ref()
                 .map_or(self.number.clone(), |to| to.replace("{number}", &self.number));
             let time = self.step_time(self.step_timeout);
-            desk.arm(self.id, CallTimer::Ring, time);
-            return self.dial_trunk(desk, &name, number);
+            cx.arm(self.id, CallTimer::Ring, time);
+            return self.dial_trunk(cx, &name, number);
         }
-        self.next_step(desk);
+        self.next_step(cx);
     }
 
     /// Limits and health: our own refusals, which never count as the trunk's failures.
-    fn may_dial(&self, desk: &mut Desk<'_>, name: &str) -> Result<(), (Code, String)> {
-        let Some(trunk) = desk.config.trunks.get(name) else {
+    fn may_dial(&self, cx: &mut CallContext<'_>, name: &str) -> Result<(), (Code, String)> {
+        let Some(trunk) = cx.config.trunks.get(name) else {
             return Err((Code::TRUNK_DISABLED, "it is not configured any more".into()));
         };
-        if let Some(Err(why)) = desk.trunks.get(name).map(|t| t.usable(desk.now)) {
+        if let Some(Err(why)) = cx.trunks.get(name).map(|t| t.usable(cx.now)) {
             return Err(why);
         }
         let limit = trunk.max_calls.unwrap_or(usize::MAX);
-        if desk.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
-            desk.note(Note::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
+        if cx.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
+            cx.note(Event::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
-        if !desk.trunks.take_call(desk.now, name, trunk.calls_per_second) {
+        if !cx.trunks.take_call(cx.now, name, trunk.calls_per_second) {
             return Err((
                 Code::TRUNK_FULL,
                 format!(
@@ -202,7 +201,7 @@ impl Call {
 
     fn ring(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         targets: &[Target],
         timeout: Option<Duration>,
         order: Order,
@@ -212,10 +211,10 @@ impl Call {
         let (invite, mut unwanted) = (self.invite.clone(), false);
         let preferences = Preferences::of(&invite);
         for target in targets {
-            let Some(user) = self.user_of(desk, target) else { continue };
+            let Some(user) = self.user_of(cx, target) else { continue };
             // A caller is not rung on the phone the call comes from.
-            let own = |b: &Binding| self.a.hop == Hop::Flow(b.flow);
-            let others = desk.registrar.bindings(desk.now, &user).into_iter().filter(|b| !own(b));
+            let own = |b: &Binding| self.caller.hop == Hop::Flow(b.flow);
+            let others = cx.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
             let (bindings, refused): (Vec<Binding>, Vec<Binding>) =
                 others.partition(|b| preferences.allow(&b.features));
             unwanted |= !refused.is_empty();
@@ -238,20 +237,20 @@ impl Call {
                 "nobody is registered for"
             };
             self.refusal.get_or_insert_with(|| {
-                Reject::new(480, format!("{why} {}", names.join(", "))).code(Code::NOT_REGISTERED)
+                Refusal::new(480, format!("{why} {}", names.join(", "))).code(Code::NOT_REGISTERED)
             });
-            return self.next_step(desk);
+            return self.next_step(cx);
         }
         self.step_timeout = timeout;
-        self.next_round(desk);
+        self.next_round(cx);
     }
 
-    fn user_of(&self, desk: &Desk<'_>, target: &Target) -> Option<String> {
+    fn user_of(&self, cx: &CallContext<'_>, target: &Target) -> Option<String> {
         match target {
             Target::User(name) => Some(name.clone()),
             Target::Did(number) => {
                 let number = number.replace("{number}", &self.number);
-                desk.config.owner_of(&number).map(|u| u.name.clone())
+                cx.config.owner_of(&number).map(|u| u.name.clone())
             }
         }
     }
@@ -274,15 +273,15 @@ impl Call {
     }
 
     /// Rings the next group of phones, or goes on with the route.
-    pub(super) fn next_round(&mut self, desk: &mut Desk<'_>) {
-        let Some(mut round) = self.ring_queue.pop_front() else { return self.next_step(desk) };
+    pub(super) fn next_round(&mut self, cx: &mut CallContext<'_>) {
+        let Some(mut round) = self.ring_queue.pop_front() else { return self.next_step(cx) };
         let width = MAX_FORKS.min(self.max_breadth as usize);
         if width == 0 {
             // RFC 5393 §5.3.3.
             return self.route_failed(
-                desk,
+                cx,
                 HangupBy::Us,
-                Reject::new(440, "Max-Breadth is used up: too many forks on the way here")
+                Refusal::new(440, "Max-Breadth is used up: too many forks on the way here")
                     .code(Code::LOOP),
             );
         }
@@ -290,22 +289,22 @@ impl Call {
             self.ring_queue.push_front(round.split_off(width));
         }
         let time = self.step_time(self.step_timeout);
-        desk.arm(self.id, CallTimer::Ring, time);
+        cx.arm(self.id, CallTimer::Ring, time);
         let share = (self.max_breadth / round.len() as u32).max(1);
         for (user, flows) in round {
-            self.ring_flow(desk, &user, &flows, share);
+            self.ring_flow(cx, &user, &flows, share);
         }
     }
 
-    pub(super) fn ring_timeout(&mut self, desk: &mut Desk<'_>) {
-        if self.state != State::Routing || self.b.is_some() {
+    pub(super) fn ring_timeout(&mut self, cx: &mut CallContext<'_>) {
+        if self.state != State::Routing || self.callee.is_some() {
             return;
         }
-        let why = Reject::new(480, "nobody answered in time").code(Code::NO_ANSWER).q850(Some(19));
+        let why = Refusal::new(480, "nobody answered in time").code(Code::NO_ANSWER).q850(Some(19));
         let call = self.id;
         let mut closed = Vec::new();
         for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {
-            branch.abandon(desk, call, &why);
+            branch.abandon(cx, call, &why);
             closed.push(branch.leg.end);
             self.cdr.tried.push(super::cdr::Tried {
                 target: branch.target.to_string(),
@@ -315,49 +314,49 @@ impl Call {
         }
         closed
             .into_iter()
-            .for_each(|end| desk.media(self.worker, Command::CloseEnd { session: call.0, end }));
+            .for_each(|end| cx.media(self.worker, Command::CloseEnd { session: call.0, end }));
         self.heard = None;
         self.playing = false;
         self.refusal.get_or_insert(why);
-        self.next_round(desk);
+        self.next_round(cx);
     }
 
     /// A far end of our own that answers at once.
     fn builtin(
         &mut self,
-        desk: &mut Desk<'_>,
-        command: impl FnOnce(u64, crate::media::EndId) -> Command,
+        cx: &mut CallContext<'_>,
+        command: impl FnOnce(u64, crate::media::LegId) -> Command,
     ) {
-        self.answer_caller(desk, None);
+        self.answer_caller(cx, None);
         if self.state != State::Over {
             self.state = State::Talking;
-            desk.media(self.worker, command(self.id.0, self.a.end));
-            self.transfer_answered(desk);
+            cx.media(self.worker, command(self.id.0, self.caller.end));
+            self.transfer_answered(cx);
         }
     }
 
-    fn play(&mut self, desk: &mut Desk<'_>, name: &str) {
+    fn play(&mut self, cx: &mut CallContext<'_>, name: &str) {
         let source = match name {
             "builtin:tune" => Some(Source::Tune),
             "builtin:chime" => Some(Source::Clip(chime())),
             "builtin:ringback" => Some(Source::Ringback),
-            _ => desk.config.prompts.get(name).map(|p| Source::Clip(p.clone())),
+            _ => cx.config.prompts.get(name).map(|p| Source::Clip(p.clone())),
         };
-        let Some(source) = source else { return self.next_step(desk) };
-        if !self.a_final {
+        let Some(source) = source else { return self.next_step(cx) };
+        if !self.final_response_sent {
             if self.offerless {
                 // There is no offer to answer, so nothing can be heard before the call is.
-                return self.next_step(desk);
+                return self.next_step(cx);
             }
             // A caller whose media never comes up must not wait for the prompt's end for ever.
-            desk.arm(self.id, CallTimer::Ring, EARLY_PROMPT);
-            match self.answer_caller_sdp(desk, None) {
-                Ok(sdp) => self.provisional_to_caller(desk, 183, Some(&sdp)),
-                Err(why) => return self.finish(desk, HangupBy::Us, why),
+            cx.arm(self.id, CallTimer::Ring, EARLY_PROMPT);
+            match self.answer_caller_sdp(cx, None) {
+                Ok(sdp) => self.provisional_to_caller(cx, 183, Some(&sdp)),
+                Err(why) => return self.finish(cx, HangupBy::Us, why),
             }
         }
         self.playing = true;
-        desk.media(self.worker, Command::Play { session: self.id.0, end: self.a.end, source });
+        cx.media(self.worker, Command::Play { session: self.id.0, end: self.caller.end, source });
     }
 }
 

@@ -4,7 +4,7 @@
 //! takes the route any call of its own would. Until then the caller is a leg without a peer, and
 //! without media.
 
-use super::{Call, Desk, State};
+use super::{Call, CallContext, State};
 use crate::dialplan::Route;
 use std::collections::VecDeque;
 
@@ -19,14 +19,14 @@ pub enum Origin {
 
 impl Call {
     /// Begins to ring the first party.
-    pub fn originate(&mut self, desk: &mut Desk<'_>) {
+    pub fn originate(&mut self, cx: &mut CallContext<'_>) {
         self.state = State::Routing;
-        desk.arm(self.id, super::CallTimer::MaxDuration, desk.config.limits.max_duration);
-        self.next_step(desk);
+        cx.arm(self.id, super::CallTimer::MaxDuration, cx.config.limits.max_duration);
+        self.next_step(cx);
     }
 
     /// A branch has answered. True: it is the first party, and its call goes on from here.
-    pub(super) fn first_answered(&mut self, desk: &mut Desk<'_>, id: u16) -> bool {
+    pub(super) fn first_answered(&mut self, cx: &mut CallContext<'_>, id: u16) -> bool {
         let Some(Origin::Ringing { route, number }) =
             self.origin.take_if(|o| matches!(o, Origin::Ringing { .. }))
         else {
@@ -34,14 +34,14 @@ impl Call {
         };
         let Some(at) = self.branches.iter().position(|b| b.id == id) else { return false };
         let branch = self.branches.remove(at);
-        self.spent.push(branch.call_id.clone());
+        self.retired_dialog_keys.push(branch.call_id.clone());
         self.cdr.a_call_id.clone_from(&branch.call_id);
         self.cdr.a_end = branch.leg.end;
-        self.cdr.remotes[0] = desk.remote_ip(branch.leg.hop);
+        self.cdr.remotes[0] = cx.remote_ip(branch.leg.hop);
         (self.cdr.answered_by, self.cdr.b_call_id, self.cdr.b_end, self.cdr.remotes[1]) =
             (None, None, None, None);
-        self.a = branch.leg;
-        (self.b, self.heard, self.refusal, self.ringback) = (None, None, None, false);
+        self.caller = branch.leg;
+        (self.callee, self.heard, self.refusal, self.ringback) = (None, None, None, false);
         self.cdr.ringing = None;
         self.origin = Some(Origin::Connecting);
         self.cdr.route = Some(route.name.clone());
@@ -50,7 +50,7 @@ impl Call {
         self.route = Some(*route);
         self.number = number;
         self.state = State::Routing;
-        self.next_step(desk);
+        self.next_step(cx);
         true
     }
 }

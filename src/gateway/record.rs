@@ -3,9 +3,9 @@
 
 use super::{FlowKind, Gateway, Input};
 use crate::call::{CallId, Output};
-use crate::media::session::Event as MediaEvent;
-use crate::observe::Note;
-use crate::recorder::What;
+use crate::event::Event;
+use crate::media::session::SessionEvent;
+use crate::recorder::TraceEvent;
 use crate::sip::message::Message;
 use crate::sip::status::Method;
 use crate::sip::transaction::Hop;
@@ -16,7 +16,7 @@ use std::time::Instant;
 /// What of an input may belong to a call's story.
 pub(super) enum Heard {
     Message(Hop, Message),
-    Media(CallId, MediaEvent),
+    Media(CallId, SessionEvent),
 }
 
 /// Copies the reference of what is worth telling; a REGISTER or a probe belongs to no call.
@@ -33,7 +33,7 @@ pub(super) fn heard(input: &Input) -> Option<Heard> {
             );
             (!outside).then(|| Heard::Message(*hop, message.clone()))
         }
-        Input::Media { notice: Notice::Media(MediaEvent::Quality { .. }), .. } => None,
+        Input::Media { notice: Notice::Media(SessionEvent::Quality { .. }), .. } => None,
         Input::Media { session, notice: Notice::Media(event) } => {
             Some(Heard::Media(CallId(*session), event.clone()))
         }
@@ -64,16 +64,18 @@ impl Gateway {
     pub(super) fn take_down(&mut self, now: Instant, heard: Option<Heard>, out: &[Output]) {
         match heard {
             Some(Heard::Message(hop, message)) => self.hear(now, hop, &message),
-            Some(Heard::Media(call, event)) => self.recorder.add(now, call, What::Media(event)),
+            Some(Heard::Media(call, event)) => {
+                self.recorder.add(now, call, TraceEvent::Media(event))
+            }
             None => {}
         }
         for (call, considered) in std::mem::take(&mut self.routed) {
-            self.recorder.add(now, call, What::Routed(considered));
+            self.recorder.add(now, call, TraceEvent::Routed(considered));
         }
         for output in out {
             match output {
                 Output::Send(transmit) => self.account_sent(now, transmit.hop, &transmit.bytes),
-                Output::Note(note) => self.account_note(now, note),
+                Output::Event(note) => self.account_note(now, note),
                 _ => {}
             }
         }
@@ -91,11 +93,11 @@ impl Gateway {
         }
     }
 
-    fn account_note(&mut self, now: Instant, note: &Note) {
-        if let Note::CallEnded(cdr) = note {
+    fn account_note(&mut self, now: Instant, note: &Event) {
+        if let Event::CallEnded(cdr) = note {
             self.recorder.ended(cdr.call, cdr.clone());
         }
-        if matches!(note, Note::Quality { .. } | Note::CallRinging { .. }) {
+        if matches!(note, Event::Quality { .. } | Event::CallRinging { .. }) {
             return;
         }
         if let Some(call) = note.call() {

@@ -5,21 +5,21 @@ use super::dispatch::Sender;
 use super::registering::TEMPORARY;
 use super::{Gateway, Live};
 use crate::call::cdr::Cdr;
-use crate::call::desk::Output;
+use crate::call::context::Output;
 use crate::call::leg::{Leg, Party};
 use crate::call::transfer::Replaces;
-use crate::call::{Branch, CALLER_END, Call, CallId, HangupBy, MAX_BREADTH, State};
+use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
 use crate::config::User;
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
-use crate::media::EndId;
-use crate::observe::Note;
-use crate::recorder::verdict::judge;
+use crate::event::Event;
+use crate::media::LegId;
+use crate::recorder::diagnosis::diagnose;
 use crate::sip::header::NameAddr;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
@@ -50,20 +50,20 @@ impl Gateway {
         match self.place(now, call_id, id, hop, &message, sender) {
             Ok((call, route)) => {
                 let note =
-                    Note::CallStarted { call: call_id, from, number: call.number.clone(), route };
-                out.push(Output::Note(note));
+                    Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
+                out.push(Output::Event(note));
                 self.servers.insert(id, call_id);
                 self.invites.insert(invite_key(&message), call_id);
-                let user = match &call.a.party {
+                let user = match &call.caller.party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
                 };
                 self.take_in(call, user);
-                self.with_call(now, call_id, out, |call, desk| call.start(desk));
+                self.with_call(now, call_id, out, |call, cx| call.start(cx));
             }
             Err(why) => {
                 let to = message.request_uri().to_owned();
-                out.push(Output::Note(Note::CallRefused {
+                out.push(Output::Event(Event::CallRefused {
                     call: call_id,
                     from: from.clone(),
                     to,
@@ -91,18 +91,18 @@ impl Gateway {
         }
     }
 
-    fn context_of(&self, sender: &Sender, account: Option<&Arc<User>>) -> Result<String, Reject> {
+    fn context_of(&self, sender: &Sender, account: Option<&Arc<User>>) -> Result<String, Refusal> {
         match sender {
             Sender::User(..) => {
                 let context = account.map(|u| u.context.clone());
                 context.ok_or_else(|| {
-                    Reject::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
+                    Refusal::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
                 })
             }
             Sender::Trunk(name) => {
                 let context = self.config.trunks.get(name).and_then(|t| t.context.clone());
                 context.ok_or_else(|| {
-                    Reject::new(403, format!("trunk {name} has no context for incoming calls"))
+                    Refusal::new(403, format!("trunk {name} has no context for incoming calls"))
                         .code(Code::NOT_ALLOWED)
                 })
             }
@@ -118,13 +118,13 @@ impl Gateway {
         hop: Hop,
         message: &Message,
         sender: Sender,
-    ) -> Result<(Call, String), Reject> {
+    ) -> Result<(Call, String), Refusal> {
         let max_forwards = message.max_forwards();
         if max_forwards == 0 {
-            return Err(Reject::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
+            return Err(Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
         }
         if message.contact().is_none() {
-            return Err(Reject::new(400, "an INVITE needs a Contact").code(Code::MALFORMED));
+            return Err(Refusal::new(400, "an INVITE needs a Contact").code(Code::MALFORMED));
         }
         self.merged(message)?;
         let max_breadth = message
@@ -133,9 +133,9 @@ impl Gateway {
             .unwrap_or(MAX_BREADTH)
             .min(MAX_BREADTH);
         let uri = Uri::parse(message.request_uri())
-            .map_err(|e| Reject::new(400, e.to_string()).code(Code::MALFORMED))?;
+            .map_err(|e| Refusal::new(400, e.to_string()).code(Code::MALFORMED))?;
         if uri.scheme == Scheme::Other {
-            return Err(Reject::new(416, "only sip, sips and tel URIs are routed"));
+            return Err(Refusal::new(416, "only sip, sips and tel URIs are routed"));
         }
         let replaces = self.replaced(message)?;
         let account = self.account_of(&sender);
@@ -148,8 +148,8 @@ impl Gateway {
             unix: self.unix(now),
             permits,
         });
-        let mut verdict =
-            verdict.ok_or_else(|| Reject::new(500, format!("context {context} does not exist")))?;
+        let mut verdict = verdict
+            .ok_or_else(|| Refusal::new(500, format!("context {context} does not exist")))?;
         self.routed.push((id, std::mem::take(&mut verdict.trace)));
         let number = verdict.number.clone();
         // Who takes the place of a call that goes on needs no route: it was let in already.
@@ -189,22 +189,22 @@ impl Gateway {
 
     /// The dialog an INVITE's Replaces names (RFC 3891 §3); whether it may take its place is judged
     /// once its media is open.
-    fn replaced(&self, message: &Message) -> Result<Option<(CallId, EndId, Replaces)>, Reject> {
+    fn replaced(&self, message: &Message) -> Result<Option<(CallId, LegId, Replaces)>, Refusal> {
         let mut values = message.all(HeaderName::Replaces);
         let Some(value) = values.next() else { return Ok(None) };
         let replaces = Replaces::parse(value)
             .filter(|_| values.next().is_none())
-            .ok_or_else(|| Reject::new(400, "Replaces cannot be read"))?;
+            .ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))?;
         let found = [&replaces.to_tag, &replaces.from_tag]
             .into_iter()
             .find_map(|t| self.dialogs.get(t).copied());
         let (call, end) =
-            found.ok_or_else(|| Reject::new(481, "Replaces names no dialog of this gateway"))?;
+            found.ok_or_else(|| Refusal::new(481, "Replaces names no dialog of this gateway"))?;
         Ok(Some((call, end, replaces)))
     }
 
     /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).
-    fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Reject> {
+    fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Refusal> {
         let user = uri.user_unescaped().into_owned();
         let Some(gr) =
             uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain))
@@ -212,20 +212,20 @@ impl Gateway {
             return Ok((user, None));
         };
         if let Some(token) = user.strip_prefix(TEMPORARY) {
-            let found = self.registrar.temporary(token).cloned();
+            let found = self.registrar.temp_gruu(token).cloned();
             let (user, instance) = found
-                .ok_or_else(|| Reject::new(404, "this temporary GRUU is not valid any more"))?;
+                .ok_or_else(|| Refusal::new(404, "this temporary GRUU is not valid any more"))?;
             return Ok((user, Some(instance)));
         }
         Ok((user, (!gr.is_empty()).then(|| format!("<{gr}>"))))
     }
 
     /// RFC 3261 §8.2.2.2: the same request by two paths; RFC 5393: our own request, come back.
-    fn merged(&self, message: &Message) -> Result<(), Reject> {
+    fn merged(&self, message: &Message) -> Result<(), Refusal> {
         if let Some(id) = self.invites.get(&invite_key(message))
             && self.calls.get(id).is_some_and(|l| l.call.state != State::Over)
         {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 482,
                 "this INVITE is already being handled: it came by two paths",
             )
@@ -233,7 +233,7 @@ impl Gateway {
         }
         if self.own_call_ids.contains_key(message.call_id()) {
             return Err(
-                Reject::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP)
+                Refusal::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP)
             );
         }
         Ok(())
@@ -245,7 +245,7 @@ impl Gateway {
         now: Instant,
         sender: &Sender,
         route: Option<&Route>,
-    ) -> Result<(), Reject> {
+    ) -> Result<(), Refusal> {
         let (Sender::User(user, _), Some((route, most))) =
             (sender, route.and_then(|r| Some((r, r.per_user_per_hour?))))
         else {
@@ -268,22 +268,22 @@ impl Gateway {
                 + 1;
             let why =
                 format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
-            return Err(Reject::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
+            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
         }
         calls.push_back(now);
         Ok(())
     }
 
     /// What holds for every new call.
-    pub(super) fn within_all(&self) -> Result<(), Reject> {
+    pub(super) fn within_all(&self) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         if self.draining {
-            return Err(Reject::new(503, "the gateway is draining: it takes no new calls")
+            return Err(Refusal::new(503, "the gateway is draining: it takes no new calls")
                 .code(Code::DRAINING)
                 .retry_after(10));
         }
         if self.live >= limits.calls {
-            return Err(Reject::new(503, format!("limits.calls = {} is reached", limits.calls))
+            return Err(Refusal::new(503, format!("limits.calls = {} is reached", limits.calls))
                 .code(Code::LIMIT)
                 .retry_after(10));
         }
@@ -291,11 +291,11 @@ impl Gateway {
     }
 
     /// Counts one more call of this second.
-    pub(super) fn within_pace(&mut self, now: Instant) -> Result<(), Reject> {
+    pub(super) fn within_pace(&mut self, now: Instant) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         let limit = limits.new_calls_per_second;
         if !self.admission.take_call(now, limit) {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 503,
                 format!("limits.new_calls_per_second = {limit} is reached"),
             )
@@ -311,7 +311,7 @@ impl Gateway {
         sender: &Sender,
         user: Option<&Arc<User>>,
         ignore: bool,
-    ) -> Result<(), Reject> {
+    ) -> Result<(), Refusal> {
         if ignore {
             return Ok(());
         }
@@ -321,7 +321,7 @@ impl Gateway {
             Sender::User(name, _) => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
                 if self.user_calls.get(name).copied().unwrap_or(0) >= most {
-                    return Err(Reject::new(
+                    return Err(Refusal::new(
                         486,
                         format!(
                             "{name} has its calls: {} = {most} is reached",
@@ -336,7 +336,7 @@ impl Gateway {
                 }
                 let pace = user.and_then(|u| u.calls_per_second);
                 if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
-                    return Err(Reject::new(
+                    return Err(Refusal::new(
                         503,
                         format!("{name} has made its {} calls of this second", pace.unwrap_or(0)),
                     )
@@ -348,13 +348,13 @@ impl Gateway {
                 let trunk = self.config.trunks.get(name);
                 let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
                 if self.trunk_calls.get(name).copied().unwrap_or(0) >= most {
-                    return Err(Reject::new(503, format!("trunk {name} has its {most} calls"))
+                    return Err(Refusal::new(503, format!("trunk {name} has its {most} calls"))
                         .code(Code::LIMIT)
                         .retry_after(10));
                 }
                 let pace = trunk.and_then(|t| t.calls_per_second);
                 if !self.trunks.take_call(now, name, pace) {
-                    return Err(Reject::new(
+                    return Err(Refusal::new(
                         503,
                         format!(
                             "trunk {name} has made its {} calls of this second",
@@ -425,20 +425,20 @@ impl Gateway {
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
-        let mut desk = super::desk!(self, now, &mut unused);
+        let mut cx = super::cx!(self, now, &mut unused);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
-        let a = Leg::new(&mut desk, party, CALLER_END, hop, ip);
+        let a = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
         Call {
             id,
             state: State::Opening,
-            a,
+            caller: a,
             invite: message.clone(),
             server,
-            a_final: false,
+            final_response_sent: false,
             offerless: false,
             reliable: Default::default(),
             branches: Vec::<Branch>::new(),
-            b: None,
+            callee: None,
             heard: None,
             ringback: false,
             next_branch: 0,
@@ -459,13 +459,13 @@ impl Gateway {
             max_forwards: 70,
             max_breadth: MAX_BREADTH,
             transfer: None,
-            parked: None,
-            on_behalf: None,
-            shown: None,
+            transferor: None,
+            referred_by: None,
+            presented_number: None,
             link: None,
             origin: None,
-            parted: false,
-            spent: Vec::new(),
+            held_by_operator: false,
+            retired_dialog_keys: Vec::new(),
             replaces: None,
             cdr,
         }
@@ -479,11 +479,11 @@ fn dialled_user(message: &Message) -> String {
 }
 
 /// The record of an INVITE that became no call.
-fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Reject) -> Cdr {
+fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Refusal) -> Cdr {
     let mut cdr = Cdr::new(id, now, message);
     (cdr.from, cdr.dialled) = (from, dialled_user(message));
     cdr.ended(now, HangupBy::Us, why);
-    cdr.verdict = Some(judge(&cdr));
+    cdr.verdict = Some(diagnose(&cdr));
     cdr
 }
 

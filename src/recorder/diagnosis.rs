@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Whose side the cause is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Side {
+pub enum Blame {
     #[default]
     Nobody,
     Caller,
@@ -26,29 +26,29 @@ pub enum Side {
     Network,
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for Blame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Side::Nobody => "nobody",
-            Side::Caller => "caller",
-            Side::Callee => "callee",
-            Side::Gateway => "gateway",
-            Side::Network => "network",
+            Blame::Nobody => "nobody",
+            Blame::Caller => "caller",
+            Blame::Callee => "callee",
+            Blame::Gateway => "gateway",
+            Blame::Network => "network",
         })
     }
 }
 
 /// What is said of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Verdict {
+pub struct Diagnosis {
     pub code: Code,
-    pub side: Side,
+    pub side: Blame,
     pub sentence: String,
 }
 
-impl Verdict {
-    fn new(code: Code, side: Side, sentence: impl Into<String>) -> Verdict {
-        Verdict { code, side, sentence: sentence.into() }
+impl Diagnosis {
+    fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
+        Diagnosis { code, side, sentence: sentence.into() }
     }
 }
 
@@ -58,7 +58,7 @@ const TOO_SHORT: Duration = Duration::from_secs(3);
 const ENOUGH: u64 = 100;
 
 /// Judges a call that is over.
-pub fn judge(cdr: &Cdr) -> Verdict {
+pub fn diagnose(cdr: &Cdr) -> Diagnosis {
     let talked = cdr.talked();
     let media = talked.and_then(|talked| of_media(cdr, talked));
     // These say that media was missing; what was missing says more.
@@ -78,31 +78,31 @@ pub fn judge(cdr: &Cdr) -> Verdict {
     }
 }
 
-fn fine(cdr: &Cdr, talked: Duration) -> Verdict {
+fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {
     let with = cdr.answered_by.as_deref().unwrap_or("the gateway itself");
     let by = match cdr.by {
         Some(HangupBy::Caller) => "the caller hung up",
         Some(HangupBy::Callee) => "the callee hung up",
         _ => "the gateway ended it",
     };
-    Verdict::new(
+    Diagnosis::new(
         Code::FINE,
-        Side::Nobody,
+        Blame::Nobody,
         format!("{} talked for {:.1} s with {with}; {by}", cdr.from, talked.as_secs_f32()),
     )
 }
 
 /// What ended the call, or kept it from being answered.
-fn of_end(cdr: &Cdr) -> Verdict {
+fn of_end(cdr: &Cdr) -> Diagnosis {
     let code = if cdr.code.is_fault() { cdr.code } else { default_code(cdr) };
     let side = match code {
         Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::NO_CODEC
             if cdr.answered_by.is_none() && cdr.tried.is_empty() =>
         {
-            Side::Caller
+            Blame::Caller
         }
         Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::MALFORMED | Code::LOGIN_REFUSED => {
-            Side::Caller
+            Blame::Caller
         }
         Code::NO_ROUTE
         | Code::NOT_ALLOWED
@@ -114,20 +114,22 @@ fn of_end(cdr: &Cdr) -> Verdict {
         | Code::TOO_LONG
         | Code::CREDENTIALS
         | Code::REGION
-        | Code::LOOP => Side::Gateway,
-        Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Side::Network,
+        | Code::LOOP => Blame::Gateway,
+        Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Blame::Network,
         Code::FLOW_LOST
         | Code::SESSION_TIMER
         | Code::BROWSER_GONE
         | Code::MEDIA_STOPPED
         | Code::FINGERPRINT
         | Code::DTLS => match cdr.by {
-            Some(HangupBy::Caller) => Side::Caller,
-            Some(HangupBy::Callee) => Side::Callee,
-            _ => Side::Network,
+            Some(HangupBy::Caller) => Blame::Caller,
+            Some(HangupBy::Callee) => Blame::Callee,
+            _ => Blame::Network,
         },
-        Code::MEDIA_BUG | Code::CALL_BUG | Code::SESSION_BUG | Code::WORKER_BEHIND => Side::Gateway,
-        _ => Side::Callee,
+        Code::MEDIA_BUG | Code::CALL_BUG | Code::SESSION_BUG | Code::WORKER_BEHIND => {
+            Blame::Gateway
+        }
+        _ => Blame::Callee,
     };
     let sentence = match code {
         Code::CANCELLED => format!("{}{}", cdr.why, ringing(cdr)),
@@ -135,7 +137,7 @@ fn of_end(cdr: &Cdr) -> Verdict {
         _ if cdr.why.is_empty() => code.entry().map(|e| e.title.clone()).unwrap_or_default(),
         _ => cdr.why.clone(),
     };
-    Verdict::new(code, side, sentence)
+    Diagnosis::new(code, side, sentence)
 }
 
 fn ringing(cdr: &Cdr) -> String {
@@ -165,15 +167,15 @@ fn default_code(cdr: &Cdr) -> Code {
 }
 
 /// A look at one end: its figures, its side, who is there, and where its SIP comes from.
-type Look<'a> = dyn Fn(&Statistics, Side, &str, Option<IpAddr>) -> Option<Verdict> + 'a;
+type Look<'a> = dyn Fn(&Statistics, Blame, &str, Option<IpAddr>) -> Option<Diagnosis> + 'a;
 
 /// What the two ends' figures say of a call that was answered.
-fn of_media(cdr: &Cdr, talked: Duration) -> Option<Verdict> {
-    let a = cdr.a.as_ref().map(|s| (s, Side::Caller, cdr.from.clone(), cdr.remotes[0]));
+fn of_media(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
+    let a = cdr.a.as_ref().map(|s| (s, Blame::Caller, cdr.from.clone(), cdr.remotes[0]));
     let b = cdr
         .b
         .as_ref()
-        .map(|s| (s, Side::Callee, cdr.answered_by.clone().unwrap_or_default(), cdr.remotes[1]));
+        .map(|s| (s, Blame::Callee, cdr.answered_by.clone().unwrap_or_default(), cdr.remotes[1]));
     let ends: Vec<_> = [a, b].into_iter().flatten().collect();
     // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
     let of = |look: &Look<'_>| {
@@ -197,7 +199,7 @@ fn path(
     remote: Option<IpAddr>,
     offered: &[IpAddr],
     talked: Duration,
-) -> Option<Verdict> {
+) -> Option<Diagnosis> {
     if !s.browser || s.checks > 0 || talked < TOO_SHORT {
         return None;
     }
@@ -209,20 +211,20 @@ fn path(
             "{who} could not reach us for media: we offered {ours}, which is private, and the browser is outside, at {}",
             remote.to_canonical()
         );
-        return Some(Verdict::new(Code::PRIVATE_PUBLIC_IP, Side::Gateway, sentence));
+        return Some(Diagnosis::new(Code::PRIVATE_PUBLIC_IP, Blame::Gateway, sentence));
     }
     let sentence = format!(
         "no UDP of {who}'s browser reached us: not one ICE check came to {ours} in {:.0} s",
         talked.as_secs_f32()
     );
-    Some(Verdict::new(Code::UDP_BLOCKED, Side::Network, sentence))
+    Some(Diagnosis::new(Code::UDP_BLOCKED, Blame::Network, sentence))
 }
 
 /// ICE succeeded, keys did not.
-fn keys(s: &Statistics, side: Side, who: &str, why: &str, talked: Duration) -> Option<Verdict> {
+fn keys(s: &Statistics, side: Blame, who: &str, why: &str, talked: Duration) -> Option<Diagnosis> {
     if s.browser && s.srtp.is_none() && s.checks > 0 {
         if why.contains("fingerprint") {
-            return Some(Verdict::new(
+            return Some(Diagnosis::new(
                 Code::FINGERPRINT,
                 side,
                 format!("{who}'s DTLS certificate is not the one its SDP announced: {why}"),
@@ -230,7 +232,7 @@ fn keys(s: &Statistics, side: Side, who: &str, why: &str, talked: Duration) -> O
         }
         if talked >= TOO_SHORT || !why.is_empty() {
             let reason = if why.is_empty() { "no answer came" } else { why };
-            return Some(Verdict::new(
+            return Some(Diagnosis::new(
                 Code::DTLS,
                 side,
                 format!("ICE with {who} was fine, but DTLS did not finish: {reason}"),
@@ -238,7 +240,7 @@ fn keys(s: &Statistics, side: Side, who: &str, why: &str, talked: Duration) -> O
         }
     }
     (s.received == 0 && s.dropped.bad_tag > ENOUGH / 2).then(|| {
-        Verdict::new(
+        Diagnosis::new(
             Code::SRTP,
             side,
             format!(
@@ -250,21 +252,26 @@ fn keys(s: &Statistics, side: Side, who: &str, why: &str, talked: Duration) -> O
 }
 
 /// Packets came, but none that mean anything.
-fn content(s: &Statistics, side: Side, who: &str, talked: Duration) -> Option<Verdict> {
+fn content(s: &Statistics, side: Blame, who: &str, talked: Duration) -> Option<Diagnosis> {
     if s.received == 0 && s.dropped.unknown_payload > ENOUGH / 2 {
-        let number = s.strange_payload.map_or("?".to_owned(), |n| n.to_string());
+        let number = s.unexpected_payload_type.map_or("?".to_owned(), |n| n.to_string());
         let sentence = format!(
             "{who} sent {} packets of payload type {number}, which was not agreed on: nobody could hear them",
             s.dropped.unknown_payload
         );
-        return Some(Verdict::new(Code::PAYLOAD_TYPE, side, sentence));
+        return Some(Diagnosis::new(Code::PAYLOAD_TYPE, side, sentence));
     }
-    if s.browser && s.received >= ENOUGH && s.sounding == 0 && talked >= TOO_SHORT && s.may_speak {
+    if s.browser
+        && s.received >= ENOUGH
+        && s.non_silent_packets == 0
+        && talked >= TOO_SHORT
+        && s.may_speak
+    {
         let sentence = format!(
             "{who}'s microphone is muted: {} packets came and all were silence; ICE and DTLS were fine",
             s.received
         );
-        return Some(Verdict::new(Code::MUTED, side, sentence));
+        return Some(Diagnosis::new(Code::MUTED, side, sentence));
     }
     None
 }
@@ -272,11 +279,11 @@ fn content(s: &Statistics, side: Side, who: &str, talked: Duration) -> Option<Ve
 /// Nothing came from an end that should have sent.
 fn silence(
     s: &Statistics,
-    side: Side,
+    side: Blame,
     who: &str,
     remote: Option<IpAddr>,
     talked: Duration,
-) -> Option<Verdict> {
+) -> Option<Diagnosis> {
     if s.received > 0 || !s.may_speak || talked < TOO_SHORT {
         return None;
     }
@@ -285,39 +292,39 @@ fn silence(
         let sentence = format!(
             "{who}'s browser never sent RTP: ICE and DTLS were fine, nothing came for {seconds} s"
         );
-        return Some(Verdict::new(Code::BROWSER_SILENT, side, sentence));
+        return Some(Diagnosis::new(Code::BROWSER_SILENT, side, sentence));
     }
     let announced = s.announced?;
     if s.dropped.unknown_source > ENOUGH / 2 {
-        let from = s.stranger.map_or(String::new(), |a| format!(" ({a})"));
+        let from = s.unexpected_source.map_or(String::new(), |a| format!(" ({a})"));
         let sentence = format!(
             "{who} announced {announced} but sends from elsewhere{from}: {} packets were not taken",
             s.dropped.unknown_source
         );
-        return Some(Verdict::new(Code::OTHER_SOURCE, side, sentence));
+        return Some(Diagnosis::new(Code::OTHER_SOURCE, side, sentence));
     }
     if !is_public(announced.ip()) && remote.is_some_and(is_public) {
         let sentence = format!(
             "{who} answered with a private address, {}, and sent nothing for {seconds} s",
             announced.ip()
         );
-        return Some(Verdict::new(Code::PRIVATE_MEDIA, side, sentence));
+        return Some(Diagnosis::new(Code::PRIVATE_MEDIA, side, sentence));
     }
     let sentence = format!(
         "one-way audio: {} packets went to {who} at {announced}, none came back for {seconds} s",
         s.sent
     );
-    Some(Verdict::new(Code::TRUNK_SILENT, side, sentence))
+    Some(Diagnosis::new(Code::TRUNK_SILENT, side, sentence))
 }
 
 /// Digits went by INFO to a peer that takes none.
-fn digits(cdr: &Cdr) -> Option<Verdict> {
+fn digits(cdr: &Cdr) -> Option<Diagnosis> {
     let (refused, side, who) = match cdr.digits_refused {
         [0, 0] => return None,
-        [0, n] => (n, Side::Callee, cdr.answered_by.as_deref().unwrap_or("the callee")),
-        [n, _] => (n, Side::Caller, cdr.from.as_str()),
+        [0, n] => (n, Blame::Callee, cdr.answered_by.as_deref().unwrap_or("the callee")),
+        [n, _] => (n, Blame::Caller, cdr.from.as_str()),
     };
-    Some(Verdict::new(
+    Some(Diagnosis::new(
         Code::DIGITS,
         side,
         format!("{who} refused {refused} digits: it takes none by INFO"),

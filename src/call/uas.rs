@@ -5,18 +5,18 @@
 //! 200 while an open one carries SDP (§3).
 
 use super::leg::Party;
-use super::{Call, CallTimer, Desk, HangupBy, State, translate};
+use super::{Call, CallContext, CallTimer, HangupBy, State, codec_policy};
 use crate::codec::Codec;
 use crate::config::Reliable as Policy;
 use crate::errors::Code;
-use crate::observe::Note;
+use crate::event::Event;
 use crate::sdp::Direction;
 use crate::sip::build::Writer;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, MIN_SE, TooBrief, grant};
-use crate::sip::status::{ALLOW, Reject};
+use crate::sip::status::{ALLOW, Refusal};
 use crate::sip::transaction::{ServerId, T1, T1X64};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -56,21 +56,21 @@ impl Reliable {
 
 impl Call {
     /// Passes a ringing indication on.
-    pub(super) fn tell_ringing(&mut self, desk: &mut Desk<'_>, status: u16) {
+    pub(super) fn tell_ringing(&mut self, cx: &mut CallContext<'_>, status: u16) {
         let status = if status == 183 { 180 } else { status };
-        self.provisional_to_caller(desk, status, None);
+        self.provisional_to_caller(cx, status, None);
     }
 
     pub(super) fn provisional_to_caller(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         status: u16,
         sdp: Option<&str>,
     ) {
-        if self.a_final {
+        if self.final_response_sent {
             return;
         }
-        self.enter_caller_dialog(desk);
+        self.enter_caller_dialog(cx);
         let required = self.invite.lists(HeaderName::Require, "100rel");
         // Where it is a matter of choice, what carries SDP is worth a PRACK.
         let reliably = required || (sdp.is_some() && self.reliable.is_wanted(&self.invite));
@@ -82,17 +82,17 @@ impl Call {
             }
             return;
         }
-        let mut response = Writer::response(&self.invite, status, Some(&self.a.local_tag));
+        let mut response = Writer::response(&self.invite, status, Some(&self.caller.local_tag));
         self.invite
             .values(HeaderName::RecordRoute)
             .for_each(|r| response.put(HeaderName::RecordRoute, r));
-        response.put(HeaderName::Contact, desk.contact(self.a.hop, "call"));
+        response.put(HeaderName::Contact, cx.contact(self.caller.hop, "call"));
         response.put(HeaderName::Allow, ALLOW);
-        self.a.invite_packages(&mut response);
+        self.caller.invite_packages(&mut response);
         if reliably {
             if self.reliable.last == 0 {
                 // §3: the first is chosen below 2^31.
-                self.reliable.last = (desk.random_u64() as u32 >> 2).max(1);
+                self.reliable.last = (cx.random_u64() as u32 >> 2).max(1);
             } else {
                 self.reliable.last += 1;
             }
@@ -103,9 +103,9 @@ impl Call {
             Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
             None => response.end(),
         };
-        desk.respond(self.server, status, bytes.clone());
+        cx.respond(self.server, status, bytes.clone());
         if reliably {
-            let (rseq, deadline) = (self.reliable.last, desk.now + T1X64);
+            let (rseq, deadline) = (self.reliable.last, cx.now + T1X64);
             self.reliable.open = Some(Unacknowledged {
                 rseq,
                 status,
@@ -114,19 +114,19 @@ impl Call {
                 interval: T1,
                 deadline,
             });
-            desk.arm(self.id, CallTimer::Reliable, T1);
+            cx.arm(self.id, CallTimer::Reliable, T1);
         }
     }
 
     /// A reliable response was not acknowledged: again, or the call has failed (§3).
-    pub(super) fn reliable_timeout(&mut self, desk: &mut Desk<'_>) {
+    pub(super) fn reliable_timeout(&mut self, cx: &mut CallContext<'_>) {
         let Some(open) = &mut self.reliable.open else { return };
-        if desk.now >= open.deadline {
+        if cx.now >= open.deadline {
             self.reliable.open = None;
             return self.finish(
-                desk,
+                cx,
                 HangupBy::Us,
-                Reject::new(
+                Refusal::new(
                     504,
                     "a reliable provisional response was never acknowledged (no PRACK for 32 s)",
                 )
@@ -135,13 +135,13 @@ impl Call {
         }
         open.interval *= 2;
         let (status, bytes, interval) = (open.status, open.bytes.clone(), open.interval);
-        let left = open.deadline.saturating_duration_since(desk.now);
-        desk.respond(self.server, status, bytes);
-        desk.arm(self.id, CallTimer::Reliable, interval.min(left));
+        let left = open.deadline.saturating_duration_since(cx.now);
+        cx.respond(self.server, status, bytes);
+        cx.arm(self.id, CallTimer::Reliable, interval.min(left));
     }
 
     /// PRACK of the caller.
-    pub(super) fn prack(&mut self, desk: &mut Desk<'_>, server: ServerId, message: &Message) {
+    pub(super) fn prack(&mut self, cx: &mut CallContext<'_>, server: ServerId, message: &Message) {
         let acknowledged = rack(message);
         let expected = self
             .reliable
@@ -149,39 +149,39 @@ impl Call {
             .as_ref()
             .map(|o| (o.rseq, self.invite.cseq().map_or(0, |c| c.number)));
         if acknowledged.is_none() || acknowledged != expected {
-            return desk.refuse(
+            return cx.refuse(
                 server,
                 message,
-                &Reject::new(481, "PRACK for no reliable response of ours"),
+                &Refusal::new(481, "PRACK for no reliable response of ours"),
             );
         }
         let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
         let answered = match (body, std::mem::take(&mut self.reliable.offered)) {
-            (Some(body), true) => self.answer_of_caller(desk, &body).map(|()| None),
-            (None, true) => Err(Reject::new(488, "the PRACK brings no answer to our offer")),
-            (Some(body), false) => self.renegotiate(desk, self.a.end, &body).map(Some),
+            (Some(body), true) => self.answer_of_caller(cx, &body).map(|()| None),
+            (None, true) => Err(Refusal::new(488, "the PRACK brings no answer to our offer")),
+            (Some(body), false) => self.renegotiate(cx, self.caller.end, &body).map(Some),
             (None, false) => Ok(None),
         };
         let sdp = match answered {
             Ok(sdp) => sdp,
-            Err(why) => return desk.refuse(server, message, &why),
+            Err(why) => return cx.refuse(server, message, &why),
         };
         // RFC 3261 §13.2.1: an exchange that is done is not repeated in the 2xx.
         self.reliable.settled |= self.reliable.open.take().is_some_and(|o| o.has_sdp);
-        desk.disarm(self.id, CallTimer::Reliable);
-        let response = self.a.success(desk, message, None);
+        cx.disarm(self.id, CallTimer::Reliable);
+        let response = self.caller.success(cx, message, None);
         let response = match sdp {
             Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
             None => response.end(),
         };
-        desk.respond(server, 200, response);
+        cx.respond(server, 200, response);
         if let Some((status, sdp)) = self.reliable.waiting.pop_front() {
-            self.provisional_to_caller(desk, status, sdp.as_deref());
+            self.provisional_to_caller(cx, status, sdp.as_deref());
         }
         if self.may_answer()
             && let Some(branch) = self.reliable.answer_waits.take()
         {
-            self.answer_caller(desk, branch);
+            self.answer_caller(cx, branch);
         }
     }
 
@@ -190,11 +190,13 @@ impl Call {
             && self.reliable.waiting.iter().all(|(_, sdp)| sdp.is_none())
     }
 
-    fn enter_caller_dialog(&mut self, desk: &mut Desk<'_>) {
-        if self.a.dialog.is_none() {
-            let first = (desk.random_u64() as u32 >> 8).max(1);
-            if let Some(dialog) = Dialog::uas(&self.invite, &self.a.local_tag, self.a.hop, first) {
-                self.a.enter(desk, self.id, dialog);
+    fn enter_caller_dialog(&mut self, cx: &mut CallContext<'_>) {
+        if self.caller.dialog.is_none() {
+            let first = (cx.random_u64() as u32 >> 8).max(1);
+            if let Some(dialog) =
+                Dialog::uas(&self.invite, &self.caller.local_tag, self.caller.hop, first)
+            {
+                self.caller.enter(cx, self.id, dialog);
             }
         }
     }
@@ -202,47 +204,47 @@ impl Call {
     /// The answer to the caller's offer; given once, the same on every later response.
     pub(super) fn answer_caller_sdp(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         other: Option<(Party, Codec)>,
-    ) -> Result<String, Reject> {
-        let codecs = self.a.codecs_beside(desk, other);
-        let (sdp, agreed) =
-            self.a.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
-                Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
+    ) -> Result<String, Refusal> {
+        let codecs = self.caller.codecs_beside(cx, other);
+        let (sdp, negotiated) =
+            self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
+                Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
             })?;
-        self.a.configure(desk, self.id, self.worker, &agreed);
+        self.caller.configure(cx, self.id, self.worker, &negotiated);
         Ok(sdp)
     }
 
     /// Our offer to a caller whose INVITE had none, in a reliable 183: made once.
     pub(super) fn offer_to_caller(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         other: Option<(Party, Codec)>,
     ) -> String {
-        let codecs = self.a.codecs_beside(desk, other);
+        let codecs = self.caller.codecs_beside(cx, other);
         self.reliable.offered = true;
-        self.a.negotiation.offer(&codecs)
+        self.caller.negotiation.offer(&codecs)
     }
 
     /// The caller's answer to our offer, from its ACK or PRACK.
     pub(super) fn answer_of_caller(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         body: &[u8],
-    ) -> Result<(), Reject> {
+    ) -> Result<(), Refusal> {
         let refused = |e: crate::sdp::SdpError| {
-            Reject::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
+            Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
         };
-        let agreed = self.a.negotiation.receive_answer(body).map_err(refused)?.clone();
-        translate::check_media_address(desk.config, &self.a, &agreed)?;
-        self.a.configure(desk, self.id, self.worker, &agreed);
+        let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
+        codec_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
+        self.caller.configure(cx, self.id, self.worker, &negotiated);
         self.reliable.settled = true;
         if let Some((branch, _)) = self.heard.clone() {
-            let b = crate::media::EndId(branch);
-            desk.media(
+            let b = crate::media::LegId(branch);
+            cx.media(
                 self.worker,
-                crate::worker::Command::Bridge { session: self.id.0, a: self.a.end, b },
+                crate::worker::Command::Bridge { session: self.id.0, a: self.caller.end, b },
             );
         }
         Ok(())
@@ -254,15 +256,16 @@ impl Call {
     /// 422 (RFC 4028 §9).
     pub(super) fn grant(
         &self,
-        desk: &Desk<'_>,
+        cx: &CallContext<'_>,
         leg: &super::Leg,
         request: &Message,
-    ) -> Result<Option<Granted>, Reject> {
-        let wish = leg.session_wish(desk).filter(|_| {
+    ) -> Result<Option<Granted>, Refusal> {
+        let wish = leg.session_wish(cx).filter(|_| {
             matches!(leg.party, Party::Trunk(_)) || request.lists(HeaderName::Supported, "timer")
         });
-        grant(request, wish)
-            .map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
+        grant(request, wish).map_err(|TooBrief| {
+            Refusal::new(422, format!("sessions last at least {MIN_SE} s here"))
+        })
     }
 
     /// Whether the first INVITE's session timer can be granted; asked before anything is spent on
@@ -270,21 +273,21 @@ impl Call {
     ///
     /// # Errors
     /// 422.
-    pub fn grant_first(&self) -> Result<(), Reject> {
-        grant(&self.invite, None)
-            .map(drop)
-            .map_err(|TooBrief| Reject::new(422, format!("sessions last at least {MIN_SE} s here")))
+    pub fn grant_first(&self) -> Result<(), Refusal> {
+        grant(&self.invite, None).map(drop).map_err(|TooBrief| {
+            Refusal::new(422, format!("sessions last at least {MIN_SE} s here"))
+        })
     }
 
     /// 200 to the caller: with the answer, or with our offer where the INVITE had none.
-    pub(super) fn answer_caller(&mut self, desk: &mut Desk<'_>, branch: Option<u16>) {
+    pub(super) fn answer_caller(&mut self, cx: &mut CallContext<'_>, branch: Option<u16>) {
         if branch.is_some() {
             self.state = State::Talking;
         }
-        if self.a_final {
+        if self.final_response_sent {
             // Who was rung first has answered long ago; now there is somebody to talk to.
             if self.origin.is_some() && self.cdr.answered.is_none() {
-                self.note_answered(desk);
+                self.note_answered(cx);
             }
             return;
         }
@@ -296,56 +299,57 @@ impl Call {
         let offers = self.offerless && !self.reliable.settled;
         let sdp = match (offers, self.reliable.settled) {
             (true, _) => {
-                let codecs = self.a.codecs_beside(desk, other);
-                Ok(Some(self.a.negotiation.offer(&codecs)))
+                let codecs = self.caller.codecs_beside(cx, other);
+                Ok(Some(self.caller.negotiation.offer(&codecs)))
             }
             // The exchange is done already, in a reliable 183 and its PRACK: the 200 carries
             // nothing.
             (false, true) => Ok(None),
-            (false, false) => self.answer_caller_sdp(desk, other).map(Some),
+            (false, false) => self.answer_caller_sdp(cx, other).map(Some),
         };
         let sdp = match sdp {
             Ok(sdp) => sdp,
-            Err(why) => return self.finish(desk, HangupBy::Us, why),
+            Err(why) => return self.finish(cx, HangupBy::Us, why),
         };
-        self.enter_caller_dialog(desk);
-        self.a_final = true;
+        self.enter_caller_dialog(cx);
+        self.final_response_sent = true;
         self.reliable.open = None;
         self.reliable.waiting.clear();
-        desk.disarm(self.id, CallTimer::Reliable);
+        cx.disarm(self.id, CallTimer::Reliable);
         let (invite, server, call) = (self.invite.clone(), self.server, self.id);
         // The interval was judged when the call was placed.
-        let granted = self.grant(desk, &self.a, &invite).unwrap_or_default();
-        self.a.accept(desk, call, server, &invite, sdp.as_deref(), offers, granted);
-        self.note_answered(desk);
+        let granted = self.grant(cx, &self.caller, &invite).unwrap_or_default();
+        self.caller.accept(cx, call, server, &invite, sdp.as_deref(), offers, granted);
+        self.note_answered(cx);
     }
 
     /// Both sides can talk from now on.
-    fn note_answered(&mut self, desk: &mut Desk<'_>) {
+    fn note_answered(&mut self, cx: &mut CallContext<'_>) {
         let call = self.id;
-        self.cdr.answered = Some(desk.now);
+        self.cdr.answered = Some(cx.now);
         let by = self.cdr.answered_by.clone().unwrap_or_else(|| "a built-in far end".into());
-        let codec = |l: &super::Leg| l.negotiation.agreed().map_or("?", |a| a.codec.name());
-        let leg = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| &b.leg);
+        let codec = |l: &super::Leg| l.negotiation.negotiated().map_or("?", |a| a.codec.name());
+        let leg =
+            self.callee.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| &b.leg);
         let formats = |l: &super::Leg| l.negotiation.peer_formats().to_vec();
-        self.cdr.formats = [formats(&self.a), leg.map(formats).unwrap_or_default()];
+        self.cdr.formats = [formats(&self.caller), leg.map(formats).unwrap_or_default()];
         let b = leg.map_or("-", codec);
-        let after = desk.now.saturating_duration_since(self.cdr.start);
-        desk.note(Note::CallAnswered { call, by, after, codecs: (codec(&self.a), b) });
+        let after = cx.now.saturating_duration_since(self.cdr.start);
+        cx.note(Event::CallAnswered { call, by, after, codecs: (codec(&self.caller), b) });
     }
 
-    pub(super) fn refuse_caller(&mut self, desk: &mut Desk<'_>, why: &Reject) {
-        self.a_final = true;
-        desk.disarm(self.id, CallTimer::Reliable);
-        let host = desk.config.domain.clone();
-        let mut response = Writer::refusal(&self.invite, why, &self.a.local_tag, &host);
+    pub(super) fn refuse_caller(&mut self, cx: &mut CallContext<'_>, why: &Refusal) {
+        self.final_response_sent = true;
+        cx.disarm(self.id, CallTimer::Reliable);
+        let host = cx.config.domain.clone();
+        let mut response = Writer::refusal(&self.invite, why, &self.caller.local_tag, &host);
         match why.status {
             415 => response.put(HeaderName::Accept, "application/sdp"),
             422 => response.put(HeaderName::MinSe, MIN_SE),
             _ => {}
         }
-        response.put(HeaderName::Supported, self.a.supported());
-        desk.respond(self.server, why.status, response.end());
+        response.put(HeaderName::Supported, self.caller.supported());
+        cx.respond(self.server, why.status, response.end());
     }
 }
 

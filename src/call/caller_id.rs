@@ -52,20 +52,22 @@ impl Caller {
     /// The caller of `call` as `to` (a trunk), or a user, may know it.
     pub fn of(call: &Call, config: &Config, to: Option<&Trunk>) -> Caller {
         let invite = &call.invite;
-        let mut caller = match &call.a.party {
+        let mut caller = match &call.caller.party {
             Party::User { name, .. } => Caller::user(call, name, to.is_some()),
             _ => Caller::trunk(call, config),
         };
-        if let (Some(shown), Party::Trunk(_)) = (&call.shown, &call.a.party) {
+        if let (Some(presented_number), Party::Trunk(_)) =
+            (&call.presented_number, &call.caller.party)
+        {
             // Who was called first is now the caller: known by the number that reached it.
-            (caller.number, caller.display) = (shown.clone(), String::new());
+            (caller.number, caller.display) = (presented_number.clone(), String::new());
         }
         let template =
             call.route.as_ref().and_then(|r| r.caller_id.clone()).filter(|_| to.is_some());
         if let Some(template) = template {
             // A transfer is made in the name of who asked for it: its numbers are the ones the
             // route may show.
-            let user = call.on_behalf.as_ref().or(call.a.account.as_ref());
+            let user = call.referred_by.as_ref().or(call.caller.account.as_ref());
             let did = user.and_then(|u| u.did.clone());
             let name = user.map(|u| u.name.clone()).unwrap_or_default();
             let filled = template.replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
@@ -83,7 +85,7 @@ impl Caller {
     /// A user shows its did, or the one of its numbers it prefers; towards other users its own
     /// name.
     fn user(call: &Call, name: &str, to_trunk: bool) -> Caller {
-        let user = call.a.account.as_ref();
+        let user = call.caller.account.as_ref();
         let display = user.and_then(|u| u.display_name.clone()).unwrap_or_default();
         let wish = call
             .invite
@@ -109,7 +111,7 @@ impl Caller {
 
     fn trunk(call: &Call, config: &Config) -> Caller {
         let invite = &call.invite;
-        let trusted = matches!(&call.a.party, Party::Trunk(name) if config.trunks.get(name).is_some_and(|t| t.trusted));
+        let trusted = matches!(&call.caller.party, Party::Trunk(name) if config.trunks.get(name).is_some_and(|t| t.trusted));
         let from = invite.from();
         let from = from
             .map(|f| (f.display_name().into_owned(), f.uri.user_unescaped().into_owned()))

@@ -12,7 +12,7 @@ use tracing::{debug, error, info, warn};
 
 /// Why a registration ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Left {
+pub enum UnregisterReason {
     /// Its connection closed.
     Closed,
     /// It was not refreshed.
@@ -21,20 +21,20 @@ pub enum Left {
     Asked,
 }
 
-impl Left {
+impl UnregisterReason {
     /// For a reader.
     pub fn as_str(self) -> &'static str {
         match self {
-            Left::Closed => "its connection closed",
-            Left::Expired => "its registration ran out",
-            Left::Asked => "it asked for it",
+            UnregisterReason::Closed => "its connection closed",
+            UnregisterReason::Expired => "its registration ran out",
+            UnregisterReason::Asked => "it asked for it",
         }
     }
 }
 
 /// Something worth a line.
 #[derive(Debug)]
-pub enum Note {
+pub enum Event {
     Registered {
         user: String,
         flows: usize,
@@ -42,7 +42,7 @@ pub enum Note {
     },
     Unregistered {
         user: String,
-        why: Left,
+        why: UnregisterReason,
     },
     /// Nobody could say whether a login is right.
     LoginUnchecked {
@@ -190,106 +190,108 @@ pub enum Level {
 }
 
 /// The text of its line.
-impl Display for Note {
+impl Display for Event {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Note::Registered { user, flows, user_agent } => {
+            Event::Registered { user, flows, user_agent } => {
                 write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent))
             }
-            Note::Unregistered { user, why } => write!(f, "{user} unregistered: {}", why.as_str()),
-            Note::LoginRefused { user, remote, why, .. } => {
+            Event::Unregistered { user, why } => write!(f, "{user} unregistered: {}", why.as_str()),
+            Event::LoginRefused { user, remote, why, .. } => {
                 write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why))
             }
-            Note::LoginUnchecked { what, why } => {
+            Event::LoginUnchecked { what, why } => {
                 write!(f, "logins cannot be checked: {what}: {}", printable(why))
             }
-            Note::CallStarted { from, number, route, .. } => {
+            Event::CallStarted { from, number, route, .. } => {
                 write!(f, "{} → {}  route {route:?}", printable(from), printable(number))
             }
-            Note::CallRefused { from, to, status, why, .. } => write!(
+            Event::CallRefused { from, to, status, why, .. } => write!(
                 f,
                 "{} → {} refused {status}: {}",
                 printable(from),
                 printable(to),
                 printable(why)
             ),
-            Note::CallAnswered { by, after, codecs, .. } => write!(
+            Event::CallAnswered { by, after, codecs, .. } => write!(
                 f,
                 "answered by {by} after {:.1} s  {} ↔ {}",
                 after.as_secs_f32(),
                 codecs.0,
                 codecs.1
             ),
-            Note::CallRinging { .. } => write!(f, "rings"),
-            Note::Quality { leg, figures, .. } => write!(
+            Event::CallRinging { .. } => write!(f, "rings"),
+            Event::Quality { leg, figures, .. } => write!(
                 f,
                 "leg {leg}: {} packets in, {} lost, {} out",
                 figures.received, figures.lost, figures.sent
             ),
-            Note::CallEnded(cdr) => ended(cdr, f),
-            Note::BranchFailed { target, status, why, .. } => {
+            Event::CallEnded(cdr) => ended(cdr, f),
+            Event::BranchFailed { target, status, why, .. } => {
                 write!(f, "{target} failed with {status}: {}", printable(why))
             }
-            Note::Redirected { by, to, .. } => write!(f, "{by} redirected it to {}", printable(to)),
-            Note::Transferring { by, to, .. } => {
+            Event::Redirected { by, to, .. } => {
+                write!(f, "{by} redirected it to {}", printable(to))
+            }
+            Event::Transferring { by, to, .. } => {
                 write!(f, "{by} transfers it to {}", printable(to))
             }
-            Note::TransferFailed { status, why, .. } => {
+            Event::TransferFailed { status, why, .. } => {
                 write!(f, "transfer failed with {status}, the call goes on: {}", printable(why))
             }
-            Note::TrunkUp { trunk, after: None } => write!(f, "trunk {trunk} up"),
-            Note::TrunkUp { trunk, after: Some(after) } => {
+            Event::TrunkUp { trunk, after: None } => write!(f, "trunk {trunk} up"),
+            Event::TrunkUp { trunk, after: Some(after) } => {
                 write!(f, "trunk {trunk} up again after {} s", after.as_secs())
             }
-            Note::TrunkDown { trunk, why } => {
+            Event::TrunkDown { trunk, why } => {
                 write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why))
             }
-            Note::TrunkSwitched { trunk, enabled } => write!(
+            Event::TrunkSwitched { trunk, enabled } => write!(
                 f,
                 "trunk {trunk} {} by an operator",
                 if *enabled { "enabled" } else { "disabled" }
             ),
-            Note::TrunkRegistered { trunk, registrar, expires } => {
+            Event::TrunkRegistered { trunk, registrar, expires } => {
                 write!(f, "trunk {trunk} registered with {registrar} for {expires} s")
             }
-            Note::TrunkNotRegistered { trunk, why, again_in } => write!(
+            Event::TrunkNotRegistered { trunk, why, again_in } => write!(
                 f,
                 "trunk {trunk} is not registered, next try in {} s: {}",
                 again_in.as_secs(),
                 printable(why)
             ),
-            Note::TrunkArrived { trunk, remote, expires } => {
+            Event::TrunkArrived { trunk, remote, expires } => {
                 write!(f, "trunk {trunk} registered here from {remote} for {expires} s")
             }
-            Note::TrunkGone { trunk } => write!(f, "trunk {trunk} unregistered"),
-            Note::Wedged { trunk, hop } => write!(
+            Event::TrunkGone { trunk } => write!(f, "trunk {trunk} unregistered"),
+            Event::Wedged { trunk, hop } => write!(
                 f,
                 "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"
             ),
-            Note::TrunkFull { trunk, limit, .. } => {
+            Event::TrunkFull { trunk, limit, .. } => {
                 write!(f, "skips trunk {trunk}: it has its {limit} calls")
             }
-            Note::EarlyMediaUnusable { why, .. } => {
+            Event::EarlyMediaUnusable { why, .. } => {
                 write!(f, "early media cannot be used: {}", printable(why))
             }
-            Note::WebhookFailed { why, .. } => {
+            Event::WebhookFailed { why, .. } => {
                 write!(f, "the webhook did not route it, the next step does: {}", printable(why))
             }
-            Note::OneWay { who, .. } => write!(
+            Event::OneWay { who, .. } => write!(
                 f,
                 "one-way audio: nothing from {} for 5 s, though the other side sends",
                 printable(who)
             ),
-            Note::Kicked { .. } => write!(f, "ended by an operator"),
-            Note::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
-            Note::CallPanicked { .. } => write!(f, "was ended by a bug; other calls go on"),
-            Note::Draining { calls } => write!(f, "draining: no new calls, {calls} in progress"),
-            Note::DrainEnded => write!(f, "draining is over: new calls are taken again"),
-            Note::Reloaded { changes } => write!(f, "configuration reloaded: {changes}"),
-            Note::Dropped { why, remote: Some(remote) } => {
+            Event::Kicked { .. } => write!(f, "ended by an operator"),
+            Event::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
+            Event::CallPanicked { .. } => write!(f, "was ended by a bug; other calls go on"),
+            Event::Draining { calls } => write!(f, "draining: no new calls, {calls} in progress"),
+            Event::DrainEnded => write!(f, "draining is over: new calls are taken again"),
+            Event::Reloaded { changes } => write!(f, "configuration reloaded: {changes}"),
+            Event::Dropped { why, remote: Some(remote) } => {
                 write!(f, "dropped from {remote}: {why}")
             }
-            Note::Dropped { why, remote: None } => write!(f, "dropped: {why}"),
+            Event::Dropped { why, remote: None } => write!(f, "dropped: {why}"),
         }
     }
 }
@@ -303,21 +305,23 @@ impl Display for OfCall {
     }
 }
 
-impl Note {
+impl Event {
     /// How loud its line is.
     pub fn level(&self) -> Level {
         match self {
-            Note::CallRinging { .. } | Note::Quality { .. } | Note::Dropped { .. } => Level::Debug,
-            Note::LoginRefused { .. }
-            | Note::LoginUnchecked { .. }
-            | Note::CallRefused { .. }
-            | Note::TrunkDown { .. }
-            | Note::TrunkNotRegistered { .. } => Level::Warn,
-            Note::Wedged { .. }
-            | Note::TrunkFull { .. }
-            | Note::WebhookFailed { .. }
-            | Note::OneWay { .. } => Level::Warn,
-            Note::MediaPanicked { .. } | Note::CallPanicked { .. } => Level::Error,
+            Event::CallRinging { .. } | Event::Quality { .. } | Event::Dropped { .. } => {
+                Level::Debug
+            }
+            Event::LoginRefused { .. }
+            | Event::LoginUnchecked { .. }
+            | Event::CallRefused { .. }
+            | Event::TrunkDown { .. }
+            | Event::TrunkNotRegistered { .. } => Level::Warn,
+            Event::Wedged { .. }
+            | Event::TrunkFull { .. }
+            | Event::WebhookFailed { .. }
+            | Event::OneWay { .. } => Level::Warn,
+            Event::MediaPanicked { .. } | Event::CallPanicked { .. } => Level::Error,
             _ => Level::Info,
         }
     }
@@ -326,21 +330,21 @@ impl Note {
     pub fn code(&self) -> Code {
         let known = |code: &Code, else_: Code| if code.is_fault() { *code } else { else_ };
         match self {
-            Note::LoginRefused { code, .. } => *code,
-            Note::LoginUnchecked { .. } => Code::LOGIN_UNCHECKED,
-            Note::CallRefused { code, .. } => known(code, Code::REFUSED),
-            Note::BranchFailed { code, .. } => known(code, Code::TARGET_FAILED),
-            Note::CallEnded(cdr) => cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
-            Note::TransferFailed { .. } => Code::TRANSFER_FAILED,
-            Note::TrunkDown { .. } => Code::TRUNK_DOWN,
-            Note::TrunkNotRegistered { .. } => Code::NOT_REGISTERED_WITH,
-            Note::Wedged { .. } => Code::WEDGED,
-            Note::TrunkFull { .. } => Code::TRUNK_FULL,
-            Note::WebhookFailed { .. } => Code::WEBHOOK,
-            Note::OneWay { .. } => Code::TRUNK_SILENT,
-            Note::Kicked { .. } => Code::KICKED,
-            Note::MediaPanicked { .. } => Code::MEDIA_BUG,
-            Note::CallPanicked { .. } => Code::CALL_BUG,
+            Event::LoginRefused { code, .. } => *code,
+            Event::LoginUnchecked { .. } => Code::LOGIN_UNCHECKED,
+            Event::CallRefused { code, .. } => known(code, Code::REFUSED),
+            Event::BranchFailed { code, .. } => known(code, Code::TARGET_FAILED),
+            Event::CallEnded(cdr) => cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
+            Event::TransferFailed { .. } => Code::TRANSFER_FAILED,
+            Event::TrunkDown { .. } => Code::TRUNK_DOWN,
+            Event::TrunkNotRegistered { .. } => Code::NOT_REGISTERED_WITH,
+            Event::Wedged { .. } => Code::WEDGED,
+            Event::TrunkFull { .. } => Code::TRUNK_FULL,
+            Event::WebhookFailed { .. } => Code::WEBHOOK,
+            Event::OneWay { .. } => Code::TRUNK_SILENT,
+            Event::Kicked { .. } => Code::KICKED,
+            Event::MediaPanicked { .. } => Code::MEDIA_BUG,
+            Event::CallPanicked { .. } => Code::CALL_BUG,
             _ => Code::FINE,
         }
     }
@@ -348,23 +352,23 @@ impl Note {
     /// The call it is about.
     pub fn call(&self) -> Option<CallId> {
         match self {
-            Note::CallEnded(cdr) => Some(cdr.call),
-            Note::CallStarted { call, .. }
-            | Note::CallRefused { call, .. }
-            | Note::CallRinging { call }
-            | Note::Quality { call, .. } => Some(*call),
-            Note::CallAnswered { call, .. }
-            | Note::BranchFailed { call, .. }
-            | Note::Redirected { call, .. }
-            | Note::Transferring { call, .. } => Some(*call),
-            Note::TransferFailed { call, .. }
-            | Note::TrunkFull { call, .. }
-            | Note::EarlyMediaUnusable { call, .. }
-            | Note::WebhookFailed { call, .. } => Some(*call),
-            Note::OneWay { call, .. }
-            | Note::Kicked { call }
-            | Note::MediaPanicked { call }
-            | Note::CallPanicked { call } => Some(*call),
+            Event::CallEnded(cdr) => Some(cdr.call),
+            Event::CallStarted { call, .. }
+            | Event::CallRefused { call, .. }
+            | Event::CallRinging { call }
+            | Event::Quality { call, .. } => Some(*call),
+            Event::CallAnswered { call, .. }
+            | Event::BranchFailed { call, .. }
+            | Event::Redirected { call, .. }
+            | Event::Transferring { call, .. } => Some(*call),
+            Event::TransferFailed { call, .. }
+            | Event::TrunkFull { call, .. }
+            | Event::EarlyMediaUnusable { call, .. }
+            | Event::WebhookFailed { call, .. } => Some(*call),
+            Event::OneWay { call, .. }
+            | Event::Kicked { call }
+            | Event::MediaPanicked { call }
+            | Event::CallPanicked { call } => Some(*call),
             _ => None,
         }
     }

@@ -3,10 +3,10 @@
 
 use super::Gateway;
 use crate::call::Output;
-use crate::call::desk::{Waiter, Waiting};
+use crate::call::context::{DnsWaiter, TransactionUser};
 use crate::config::Trunk;
-use crate::locate::{Answer, Located, Query, Target};
-use crate::observe::Note;
+use crate::event::Event;
+use crate::resolver::{Answer, Located, Query, Target};
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -50,7 +50,7 @@ impl Gateway {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
                 let target = Target::of(&uri, trunk.number);
-                super::desk!(self, now, out).locate(&target, Waiter::Trunk(due.clone()))
+                super::cx!(self, now, out).locate(&target, DnsWaiter::Trunk(due.clone()))
             }
             // It has not registered: nothing to probe yet.
             (None, None) => return self.rearm_probe(now, &trunk),
@@ -75,25 +75,26 @@ impl Gateway {
 
     fn send_probe(&mut self, now: Instant, trunk: &Trunk, hop: Hop, out: &mut Vec<Output>) {
         self.rearm_probe(now, trunk);
-        let mut desk = super::desk!(self, now, out);
-        let hop = desk.alias_of(&trunk.name, hop);
-        let (branch, via) = desk.via(hop);
+        let mut cx = super::cx!(self, now, out);
+        let hop = cx.alias_of(&trunk.name, hop);
+        let (branch, via) = cx.via(hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
-        let own =
-            desk.remote_ip(hop).map_or(desk.config.domain.clone(), |ip| host_of(desk.local_ip(ip)));
+        let own = cx.remote_ip(hop).map_or(cx.config.domain.clone(), |ip| host_of(cx.local_ip(ip)));
         let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
         options.put(HeaderName::Via, via);
         options.put(HeaderName::MaxForwards, 70);
-        options.put(HeaderName::From, format_args!("<sip:webtrunk@{own}>;tag={}", desk.token()));
+        options.put(HeaderName::From, format_args!("<sip:webtrunk@{own}>;tag={}", cx.token()));
         options.put(HeaderName::To, format_args!("<sip:{host}>"));
-        options.put(HeaderName::CallId, desk.token());
+        options.put(HeaderName::CallId, cx.token());
         options.put(HeaderName::CSeq, "1 OPTIONS");
-        options.put(HeaderName::Contact, desk.contact(hop, "webtrunk"));
+        options.put(HeaderName::Contact, cx.contact(hop, "webtrunk"));
         options.put(HeaderName::Accept, "application/sdp");
         options.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
-        let client = desk.request(Method::Options, &branch, hop, options.end());
-        desk.clients
-            .insert(client, Waiting::Trunk { name: trunk.name.clone(), registrar: None, hop });
+        let client = cx.request(Method::Options, &branch, hop, options.end());
+        cx.transaction_users.insert(
+            client,
+            TransactionUser::Trunk { name: trunk.name.clone(), registrar: None, hop },
+        );
     }
 
     fn send_register(
@@ -105,12 +106,12 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let (Some(user), Some(password)) = (&trunk.username, &trunk.password) else { return };
-        let mut desk = super::desk!(self, now, out);
-        let (branch, via) = desk.via(hop);
-        let (tag, cnonce, fresh) = (desk.token(), desk.token(), desk.token());
-        let contact = contact_for(&desk, trunk, hop);
+        let mut cx = super::cx!(self, now, out);
+        let (branch, via) = cx.via(hop);
+        let (tag, cnonce, fresh) = (cx.token(), cx.token(), cx.token());
+        let contact = contact_for(&cx, trunk, hop);
         let Some(registration) =
-            desk.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
+            cx.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
         else {
             return;
         };
@@ -152,9 +153,11 @@ impl Gateway {
         ) {
             request.put(name, value);
         }
-        let client = desk.request(Method::Register, &branch, hop, request.end());
-        desk.clients
-            .insert(client, Waiting::Trunk { name: trunk.name.clone(), registrar: Some(n), hop });
+        let client = cx.request(Method::Register, &branch, hop, request.end());
+        cx.transaction_users.insert(
+            client,
+            TransactionUser::Trunk { name: trunk.name.clone(), registrar: Some(n), hop },
+        );
     }
 
     /// A response, or none, to a probe or registration.
@@ -171,7 +174,7 @@ impl Gateway {
             Some(_) => self.locator.alive(hop),
             None => {
                 self.locator.failed(now, hop);
-                self.wedged(name, hop, out);
+                self.unresponsive_connection(name, hop, out);
             }
         }
         match (registrar, message) {
@@ -209,7 +212,7 @@ impl Gateway {
         if let Some(Change::Up { was_down_for }) =
             self.trunks.get_mut(name).and_then(|t| t.answered(now))
         {
-            out.push(Output::Note(Note::TrunkUp { trunk: name.to_owned(), after: was_down_for }));
+            out.push(Output::Event(Event::TrunkUp { trunk: name.to_owned(), after: was_down_for }));
         }
     }
 
@@ -217,17 +220,17 @@ impl Gateway {
         if let Some(Change::Down { why }) =
             self.trunks.get_mut(name).and_then(|t| t.missed(now, why))
         {
-            out.push(Output::Note(Note::TrunkDown { trunk: name.to_owned(), why }));
+            out.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
         }
     }
 
     /// Requests over a connection time out although it stands: it is given up, the next request
     /// opens another.
-    pub(super) fn wedged(&mut self, name: &str, hop: Hop, out: &mut Vec<Output>) {
+    pub(super) fn unresponsive_connection(&mut self, name: &str, hop: Hop, out: &mut Vec<Output>) {
         if matches!(hop, Hop::Udp(_)) || !self.trunks.get_mut(name).is_some_and(|t| t.timed_out()) {
             return;
         }
-        out.push(Output::Note(Note::Wedged { trunk: name.to_owned(), hop: hop.to_string() }));
+        out.push(Output::Event(Event::Wedged { trunk: name.to_owned(), hop: hop.to_string() }));
         out.push(Output::Disconnect(hop));
     }
 
@@ -242,7 +245,7 @@ impl Gateway {
     ) {
         let chance = self.random.next_u32() as u8;
         let Some(trunk) = self.config.trunks.get(name).cloned() else { return };
-        let contact = contact_for(&super::desk!(self, now, out), &trunk, hop);
+        let contact = contact_for(&super::cx!(self, now, out), &trunk, hop);
         let contact = contact.trim_start_matches('<').trim_end_matches('>').to_owned();
         let Some(registration) = self.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n))
         else {
@@ -253,14 +256,14 @@ impl Gateway {
             Next::Nothing => {}
             Next::Again => self.send_register(now, &trunk, n, hop, out),
             Next::Registered { expires, first: true } => {
-                out.push(Output::Note(Note::TrunkRegistered {
+                out.push(Output::Event(Event::TrunkRegistered {
                     trunk: name.to_owned(),
                     registrar: host,
                     expires,
                 }));
             }
             Next::Registered { .. } => {}
-            Next::Failed { why, again_in } => out.push(Output::Note(Note::TrunkNotRegistered {
+            Next::Failed { why, again_in } => out.push(Output::Event(Event::TrunkNotRegistered {
                 trunk: name.to_owned(),
                 why,
                 again_in,
@@ -283,7 +286,7 @@ impl Gateway {
             .and_then(|t| t.registrations.get_mut(n))
             .map(|r| r.failed(now, why, chance));
         if let Some(Next::Failed { why, again_in }) = failed {
-            out.push(Output::Note(Note::TrunkNotRegistered {
+            out.push(Output::Event(Event::TrunkNotRegistered {
                 trunk: name.to_owned(),
                 why,
                 again_in,
@@ -299,14 +302,14 @@ impl Gateway {
         answer: Answer,
         out: &mut Vec<Output>,
     ) {
-        let waiting = self.lookups.remove(&query).unwrap_or_default();
+        let waiting = self.pending_queries.remove(&query).unwrap_or_default();
         self.locator.answered(now, query, answer);
         for waiter in waiting {
             match waiter {
-                Waiter::Branch(call, branch) => {
-                    drop(self.with_call(now, call, out, |call, desk| call.locate(desk, branch)))
+                DnsWaiter::Branch(call, branch) => {
+                    drop(self.with_call(now, call, out, |call, cx| call.locate(cx, branch)))
                 }
-                Waiter::Trunk(due) => self.carrier_work(now, due, out),
+                DnsWaiter::Trunk(due) => self.carrier_work(now, due, out),
             }
         }
     }
@@ -318,6 +321,6 @@ impl Gateway {
 }
 
 /// What we register: our username at the address the carrier reaches us at.
-fn contact_for(desk: &crate::call::Desk<'_>, trunk: &Trunk, hop: Hop) -> String {
-    desk.contact(hop, &escape_user(trunk.username.as_deref().unwrap_or("webtrunk")))
+fn contact_for(cx: &crate::call::CallContext<'_>, trunk: &Trunk, hop: Hop) -> String {
+    cx.contact(hop, &escape_user(trunk.username.as_deref().unwrap_or("webtrunk")))
 }
