@@ -92,7 +92,9 @@ def family(pid):
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                parents[int(entry.name)] = int(
+                    (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                )
             except OSError:
                 continue
     found = [pid]
@@ -123,8 +125,37 @@ def sipp(work, name, text, remote, count, rate, more=()):
     if text:
         file.write_text(text)
     scenario = ["-sf", str(file)] if text else ["-sn", name]
-    args = ["sipp", *scenario, "-i", "127.0.0.5", "-nostdin", "-m", str(count), "-r", str(rate), "-l", "20000", "-au", "branch", "-ap", "branch-secret", "-timeout", "90", "-s", "echo", *more, remote]
-    done = subprocess.run(args, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    args = [
+        "sipp",
+        *scenario,
+        "-i",
+        "127.0.0.5",
+        "-nostdin",
+        "-m",
+        str(count),
+        "-r",
+        str(rate),
+        "-l",
+        "20000",
+        "-au",
+        "branch",
+        "-ap",
+        "branch-secret",
+        "-timeout",
+        "90",
+        "-s",
+        "echo",
+        *more,
+        remote,
+    ]
+    done = subprocess.run(
+        args,
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     failed = re.findall(r"Failed call\s*\|\s*\d+\s*\|\s*(\d+)", done.stdout)
     return int(failed[-1]) if failed else -1
 
@@ -135,7 +166,7 @@ domain = "wt.test"
 public_ip = "127.0.0.1"
 [web]
 listen = "127.0.0.1:8094"
-{'tls = "local"' if tls else ''}
+{'tls = "local"' if tls else ""}
 [sip]
 udp = "127.0.0.1:5067"
 sha256 = false
@@ -164,9 +195,25 @@ password = "branch-secret"
     config += "".join(f'[user.u{n}]\npassword = "p{n}"\ncontext = "in"\n' for n in range(users))
     (work / "webtrunk.toml").write_text(config)
     (work / "dialplans").mkdir(exist_ok=True)
-    (work / "dialplans/in.toml").write_text('[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n')
+    (work / "dialplans/in.toml").write_text(
+        '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n'
+    )
     log = open(work / "webtrunk.log", "w")
-    child = subprocess.Popen([BINARY, "serve", "-c", "webtrunk.toml", "--log", "text", "--log-level", "warn,webtrunk=warn"], cwd=work, stdout=log, stderr=log)
+    child = subprocess.Popen(
+        [
+            BINARY,
+            "serve",
+            "-c",
+            "webtrunk.toml",
+            "--log",
+            "text",
+            "--log-level",
+            "warn,webtrunk=warn",
+        ],
+        cwd=work,
+        stdout=log,
+        stderr=log,
+    )
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", 8094), 0.2).close()
@@ -180,7 +227,9 @@ KAMAILIO = ["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "25
 
 
 def kamailio():
-    child = subprocess.Popen(KAMAILIO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(
+        KAMAILIO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     time.sleep(1.5)
     return child
 
@@ -188,14 +237,22 @@ def kamailio():
 def with_rtpengine():
     """Kamailio that anchors its calls' media; rtpengine is started by the same shell, so that it counts as a child of it."""
     rtpengine = "rtpengine --foreground --table=-1 --num-threads=1 --interface=127.0.0.1 --listen-ng=127.0.0.1:2223 --port-min=20000 --port-max=59999 --log-level=1 --pidfile=/dev/null"
-    child = subprocess.Popen(["sh", "-c", f"{rtpengine} & {shlex.join(KAMAILIO)} -A MEDIA & wait"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(
+        ["sh", "-c", f"{rtpengine} & {shlex.join(KAMAILIO)} -A MEDIA & wait"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     time.sleep(2.5)
     return child
 
 
 def stop(child):
     try:
-        os.killpg(child.pid, signal.SIGTERM) if child.args[0] in ("kamailio", "sh") else child.terminate()
+        os.killpg(child.pid, signal.SIGTERM) if child.args[0] in (
+            "kamailio",
+            "sh",
+        ) else child.terminate()
         child.wait(10)
     except subprocess.TimeoutExpired:
         child.kill()
@@ -219,13 +276,22 @@ def compare(work, settle, seconds, rounds):
     """CPU per transaction on both in turn, each load on a fresh process, round after round; the ratio of the middle
     round counts. Measured once a load has run for `settle` seconds: from 32 on, transactions end as fast as they begin."""
     cost, lost = {}, {}
-    peers = (("kamailio", kamailio, "127.0.0.1:5066"), ("webtrunk", lambda: webtrunk(work), "127.0.0.1:5067"), ("anchored", with_rtpengine, "127.0.0.1:5066"))
+    peers = (
+        ("kamailio", kamailio, "127.0.0.1:5066"),
+        ("webtrunk", lambda: webtrunk(work), "127.0.0.1:5067"),
+        ("anchored", with_rtpengine, "127.0.0.1:5066"),
+    )
     for _ in range(rounds):
         for label, kind, text, rate, more in LOADS:
             # Media goes by way of us always; by way of Kamailio's side where rtpengine is with it.
             for name, start, remote in peers if kind == "uac" else peers[:2]:
                 child = start()
-                far = subprocess.Popen(["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5068", "-nostdin"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                far = subprocess.Popen(
+                    ["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5068", "-nostdin"],
+                    cwd=work,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
                 time.sleep(0.5)
                 sipp(work, kind, text, remote, rate * settle, rate, more)
                 before, count = cpu(child.pid), rate * seconds
@@ -234,27 +300,44 @@ def compare(work, settle, seconds, rounds):
                 lost[label] = lost.get(label, 0) + failed
                 far.kill()
                 stop(child)
-    print("\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio, and in each round |\n| --- | --- | --- | --- |")
+    print(
+        "\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio, and in each round |\n| --- | --- | --- | --- |"
+    )
     for label, *_ in LOADS:
         note = f" ({lost[label]} failed)" if lost[label] else ""
-        for name, what in (("kamailio", ""), ("anchored", "; Kamailio with rtpengine for the media, which ours includes")):
+        for name, what in (
+            ("kamailio", ""),
+            ("anchored", "; Kamailio with rtpengine for the media, which ours includes"),
+        ):
             if (label, name) in cost:
-                print(f"| {label}{what}{note} | {row(cost[label, name], cost[label, 'webtrunk'])}", flush=True)
+                print(
+                    f"| {label}{what}{note} | {row(cost[label, name], cost[label, 'webtrunk'])}",
+                    flush=True,
+                )
 
 
 # ---- browsers
 
 
 def digest(challenge, user, password, uri):
-    realm, nonce = re.search(r'realm="([^"]+)"', challenge)[1], re.search(r'nonce="([^"]+)"', challenge)[1]
+    realm, nonce = (
+        re.search(r'realm="([^"]+)"', challenge)[1],
+        re.search(r'nonce="([^"]+)"', challenge)[1],
+    )
     md5 = lambda text: hashlib.md5(text.encode()).hexdigest()  # noqa: E731
-    response = md5(f"{md5(f'{user}:{realm}:{password}')}:{nonce}:00000001:c:auth:{md5(f'REGISTER:{uri}')}")
+    response = md5(
+        f"{md5(f'{user}:{realm}:{password}')}:{nonce}:00000001:c:auth:{md5(f'REGISTER:{uri}')}"
+    )
     return f'Authorization: Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", response="{response}", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"\r\n'
 
 
 def frame(text):
     data, mask = text.encode(), b"\0\0\0\0"
-    head = bytes([0x81, 0x80 | 126]) + len(data).to_bytes(2, "big") if len(data) > 125 else bytes([0x81, 0x80 | len(data)])
+    head = (
+        bytes([0x81, 0x80 | 126]) + len(data).to_bytes(2, "big")
+        if len(data) > 125
+        else bytes([0x81, 0x80 | len(data)])
+    )
     return head + mask + data
 
 
@@ -273,14 +356,18 @@ def register(n, tls):
     stream = socket.create_connection(("127.0.0.1", 8094), 10)
     if tls:
         stream = tls.wrap_socket(stream, server_hostname="wt.test")
-    stream.sendall(f"GET /sip HTTP/1.1\r\nHost: wt.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    stream.sendall(
+        f"GET /sip HTTP/1.1\r\nHost: wt.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
     while b"\r\n\r\n" not in stream.recv(4096):
         pass
     user, uri = f"u{n // 10}", "sip:wt.test"
 
     def request(cseq, credentials=""):
-        return (f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{n}{cseq}\r\nMax-Forwards: 70\r\nFrom: <sip:{user}@wt.test>;tag=t{n}\r\nTo: <sip:{user}@wt.test>\r\nCall-ID: c{n}\r\nCSeq: {cseq} REGISTER\r\n"
-                f'Contact: <sip:{user}@x{n}.invalid;transport=ws>;+sip.instance="<urn:uuid:00000000-0000-0000-0000-{n:012d}>";reg-id=1;expires=600\r\nSupported: path, gruu, outbound\r\nUser-Agent: bench\r\n{credentials}Content-Length: 0\r\n\r\n')
+        return (
+            f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{n}{cseq}\r\nMax-Forwards: 70\r\nFrom: <sip:{user}@wt.test>;tag=t{n}\r\nTo: <sip:{user}@wt.test>\r\nCall-ID: c{n}\r\nCSeq: {cseq} REGISTER\r\n"
+            f'Contact: <sip:{user}@x{n}.invalid;transport=ws>;+sip.instance="<urn:uuid:00000000-0000-0000-0000-{n:012d}>";reg-id=1;expires=600\r\nSupported: path, gruu, outbound\r\nUser-Agent: bench\r\n{credentials}Content-Length: 0\r\n\r\n'
+        )
 
     stream.sendall(frame(request(1)))
     challenge = read_frame(stream)
@@ -302,7 +389,9 @@ def idle(work, connections, tls):
     spent = cpu(child.pid) - began
     time.sleep(1)
     each = (memory(child.pid) - before) / (connections - 100)
-    print(f"| {connections} registered browsers over {'wss' if tls else 'ws'} | {each:.1f} kB each, {spent * 1e6 / (connections - 100):.0f} µs CPU to connect and register |")
+    print(
+        f"| {connections} registered browsers over {'wss' if tls else 'ws'} | {each:.1f} kB each, {spent * 1e6 / (connections - 100):.0f} µs CPU to connect and register |"
+    )
     for stream in streams:
         stream.close()
     time.sleep(1)
@@ -324,7 +413,9 @@ def flood(work, rate, seconds):
     quiet = cpu(child.pid)
     time.sleep(2)
     after = (cpu(child.pid) - quiet) / 2
-    print(f"| {rate} un-ACKed INVITEs a second for {seconds} s | {during * 100:.0f} % of a core during, {after * 100:.1f} % 75 s later; memory {before // 1024} → {peak // 1024} → {memory(child.pid) // 1024} MB |")
+    print(
+        f"| {rate} un-ACKed INVITEs a second for {seconds} s | {during * 100:.0f} % of a core during, {after * 100:.1f} % 75 s later; memory {before // 1024} → {peak // 1024} → {memory(child.pid) // 1024} MB |"
+    )
     stop(child)
 
 
