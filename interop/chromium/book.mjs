@@ -1,4 +1,5 @@
-// What the book promises of pages: logging in by a token, a call nobody dialled, the book itself, the checker's marks.
+// What the book promises of pages: logging in by a token, a call nobody dialled, the book itself,
+// the checker's marks.
 import { join } from "node:path";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -218,7 +219,7 @@ export function bookCases(chrome) {
     const made = execFileSync("bash", ["-c", `"${binary}" api-token page --scope admin 2>&1`], {
       encoding: "utf8",
     });
-    const lines = /\[api\.token\.page\][^]*?scope\s*=\s*"admin"/.exec(made)[0];
+    const lines = /\[api\.token\.page\][\s\S]*?scope\s*=\s*"admin"/.exec(made)[0];
     const secret = made
       .split("\n")
       .find((l) => /^[A-Za-z0-9_-]{20,}$/.test(l.trim()))

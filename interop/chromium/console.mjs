@@ -1,4 +1,5 @@
-// The gateway's side of the page, in the demo: what goes on is seen as it happens, and explained when it is over.
+// The gateway's side of the page, in the demo: what goes on is seen as it happens, and explained
+// when it is over.
 import { join } from "node:path";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";

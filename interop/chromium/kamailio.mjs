@@ -1,4 +1,5 @@
-// The same way over Kamailio and rtpengine, for comparison in the same run; SIP.js calls, for nobody registers there.
+// The same way over Kamailio and rtpengine, for comparison in the same run; SIP.js calls, for
+// nobody registers there.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT, sipjsPage, start, until, work } from "./rig.mjs";
@@ -16,8 +17,8 @@ export function isInstalled() {
 }
 
 /**
- * Calls Asterisk's echo and returns what `body` does of the page. `prepare` runs in the page first, and may leave
- * `window.microphone`; media goes by `relay` where one is given.
+ * Calls Asterisk's echo and returns what `body` does of the page. `prepare` runs in the page first
+ * and may leave `window.microphone`; media goes through `relay` if one is given.
  */
 export async function echoOverKamailio(chrome, { prepare, relay }, body) {
   const rtpengine = start("rtpengine", [

@@ -1,4 +1,5 @@
-// From the page to Asterisk's echo and back, by the clock of the page's own samples, beside a loop within the page.
+// From the page to Asterisk's echo and back, by the clock of the page's own samples, beside a loop
+// within the page.
 import { echoOverKamailio, isInstalled } from "./kamailio.mjs";
 import { connected, dial, over, phone, recordOf, test } from "./rig.mjs";
 
@@ -105,7 +106,8 @@ export function latency(chrome) {
     ours = echoed;
     if (echoed.length < 15 || within.length < 10)
       throw new Error(`only ${echoed.length} and ${within.length} clicks came back`);
-    // One more Opus encoder (its look-ahead is 6.5 ms) and two hops; a held-back frame on either way would be 20 ms.
+    // One more Opus encoder (its look-ahead is 6.5 ms) and two hops; a held-back frame on either
+    // way would be 20 ms.
     if (median(echoed) > median(within) + 30)
       throw new Error(`${median(echoed)} ms, ${median(within)} ms within the page`);
   });

@@ -1,4 +1,5 @@
-// A bad network between browser and gateway: a relay of UDP that loses in bursts, delays, overtakes, and moves.
+// A bad network between browser and gateway: a relay of UDP that loses in bursts, delays,
+// overtakes, and moves.
 import { createSocket } from "node:dgram";
 import { echoOverKamailio, isInstalled } from "./kamailio.mjs";
 import {
@@ -92,7 +93,10 @@ class Relay {
   }
 }
 
-/** A call to `number` from a page of its own, in whose answers each [found, put] was replaced; its record. */
+/**
+ * A call to `number` from a page of its own, in whose answers each [found, put] was replaced; its
+ * record.
+ */
 async function call(chrome, number, changes, body) {
   const page = await phone(chrome());
   await page.evaluate(

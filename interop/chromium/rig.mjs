@@ -116,7 +116,7 @@ export async function recordOf(body, count = 1) {
 /** A file of the book. */
 export function block(page, name) {
   const text = readFileSync(join(HERE, "../../src/docs", page), "utf8");
-  const found = new RegExp("```\\w+ " + name.replace(".", "\\.") + "\\n([^]*?)```").exec(text);
+  const found = new RegExp(`\`\`\`\\w+ ${name.replace(".", "\\.")}\\n([^]*?)\`\`\``).exec(text);
   if (!found) throw new Error(`${page} has no block ${name}`);
   return found[1];
 }
@@ -230,7 +230,9 @@ export const connected = (page) =>
 export const over = (page) =>
   page.waitForFunction(() => webtrunkPhone.session === null, null, { timeout: 15_000 });
 
-/** The loudest frequency heard in the next half second, Hz, and its level, dBFS; -200 is silence. */
+/**
+ * The loudest frequency heard in the next half second, Hz, and its level, dBFS; -200 is silence.
+ */
 export function heard(page) {
   return page.evaluate(async () => {
     const stream = document.getElementById("remote").srcObject;
@@ -289,7 +291,9 @@ export const stats = (page) =>
     return all;
   });
 
-/** The loudest frequency of a WAV file by sox's own analysis of its middle, and its RMS level in dB. */
+/**
+ * The loudest frequency of a WAV file by sox's own analysis of its middle, and its RMS level in dB.
+ */
 export function toneOf(file) {
   const text = (effects) =>
     execFileSync("sh", ["-c", `sox "${file}" -n ${effects} 2>&1`], { encoding: "utf8" });

@@ -1,4 +1,5 @@
-// Signalling with demanding peers: a strict Asterisk, TLS, registration both ways, transfers, SIP.js and baresip.
+// Signalling with demanding peers: a strict Asterisk, TLS, registration both ways, transfers,
+// SIP.js and baresip.
 import { writeFileSync, mkdirSync, rmSync, existsSync } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
@@ -17,10 +18,12 @@ import {
   test,
   toneOf,
   until,
-  work,
 } from "./rig.mjs";
 
-/** A call of a page that is not the page's own: JsSIP alone, several at a time. Returns its handle's name. */
+/**
+ * A call of a page that is not the page's own: JsSIP alone, several at a time. Returns its handle's
+ * name.
+ */
 async function call(page, target, name) {
   await page.evaluate(
     ({ target, name }) => {
@@ -316,7 +319,8 @@ export function signalling(world) {
         ...modules.map(
           (m) => `${["account", "menu", "ctrl_tcp"].includes(m) ? "module_app" : "module"} ${m}.so`,
         ),
-      ].join("\n") + "\n",
+        "",
+      ].join("\n"),
     );
     writeFileSync(
       join(folder, "accounts"),

@@ -1,4 +1,5 @@
-// Real Chromium with real JsSIP through webtrunk to real Asterisk and SIPp, judged by what is heard.
+// Real Chromium with real JsSIP through webtrunk to real Asterisk and SIPp, judged by what is
+// heard.
 import { readFileSync, rmSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -7,11 +8,9 @@ import {
   asterisk,
   binary,
   browser,
-  cdrs,
   connected,
   dial,
   equal,
-  heard,
   hears,
   hearsNothing,
   over,
@@ -247,7 +246,7 @@ for (const [how, transport] of [
       await over(alice);
     });
     const read = /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before));
-    equal(read && read[1], "1590", "digits Asterisk read");
+    equal(read?.[1], "1590", "digits Asterisk read");
   });
 }
 
@@ -342,7 +341,7 @@ test("digits pressed in the browser reach Asterisk as tones", async () => {
     await over(alice);
   });
   const read = /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before));
-  equal(read && read[1], "8642", "digits Asterisk heard");
+  equal(read?.[1], "8642", "digits Asterisk heard");
 });
 
 test("hold and resume by re-INVITE from the trunk", async () => {

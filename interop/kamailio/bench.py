@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Signalling against Kamailio on the same machine, in one run, by the same SIPp: CPU per REGISTER, OPTIONS and call.
+"""Signalling against Kamailio on the same machine, in one run, by the same SIPp.
 
-Then webtrunk alone: memory of 10,000 registered browsers over ws and wss, and a flood of INVITEs nobody
-acknowledges. Prints tables; needs kamailio, sip-tester and a release build. Run by `make bench-sip`.
+Measures the CPU of a REGISTER, an OPTIONS and a call. Then webtrunk alone: the memory of 10,000
+registered browsers over ws and wss, and a flood of INVITEs that nobody acknowledges. Prints
+tables; needs kamailio, sip-tester and a release build. Run by `make bench-sip`.
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -108,10 +110,8 @@ def cpu(pid):
     total = 0
     for one in family(pid):
         for thread in pathlib.Path(f"/proc/{one}/task").glob("*/schedstat"):
-            try:
+            with contextlib.suppress(OSError):
                 total += int(thread.read_text().split()[0])
-            except OSError:
-                pass
     return total / 1e9
 
 
@@ -196,7 +196,8 @@ password = "branch-secret"
     (work / "webtrunk.toml").write_text(config)
     (work / "dialplans").mkdir(exist_ok=True)
     (work / "dialplans/in.toml").write_text(
-        '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n'
+        '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n'
+        '[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n'
     )
     log = open(work / "webtrunk.log", "w")
     child = subprocess.Popen(
@@ -235,8 +236,15 @@ def kamailio():
 
 
 def with_rtpengine():
-    """Kamailio that anchors its calls' media; rtpengine is started by the same shell, so that it counts as a child of it."""
-    rtpengine = "rtpengine --foreground --table=-1 --num-threads=1 --interface=127.0.0.1 --listen-ng=127.0.0.1:2223 --port-min=20000 --port-max=59999 --log-level=1 --pidfile=/dev/null"
+    """Kamailio that anchors its calls' media.
+
+    The same shell starts rtpengine, so that it counts as a child of it.
+    """
+    rtpengine = (
+        "rtpengine --foreground --table=-1 --num-threads=1 --interface=127.0.0.1"
+        " --listen-ng=127.0.0.1:2223 --port-min=20000 --port-max=59999"
+        " --log-level=1 --pidfile=/dev/null"
+    )
     child = subprocess.Popen(
         ["sh", "-c", f"{rtpengine} & {shlex.join(KAMAILIO)} -A MEDIA & wait"],
         stdout=subprocess.DEVNULL,
@@ -265,16 +273,26 @@ LOADS = (
 )
 
 
+def middle(values):
+    return sorted(values)[len(values) // 2]
+
+
 def row(theirs, ours):
-    """Both in the middle, and the ratio of the middle round: what runs next to each other is on the same machine."""
-    ratios = sorted(our / their for their, our in zip(theirs, ours))
-    middle = lambda values: sorted(values)[len(values) // 2]  # noqa: E731
-    return f"{middle(theirs):.1f} | {middle(ours):.1f} | **{middle(ratios):.2f}** ({', '.join(f'{r:.2f}' for r in ratios)}) |"
+    """The medians, and the ratio of the middle round.
+
+    Ratios are taken between runs that follow each other: the machine is the same for both.
+    """
+    ratios = sorted(our / their for their, our in zip(theirs, ours, strict=True))
+    each = ", ".join(f"{r:.2f}" for r in ratios)
+    return f"{middle(theirs):.1f} | {middle(ours):.1f} | **{middle(ratios):.2f}** ({each}) |"
 
 
 def compare(work, settle, seconds, rounds):
-    """CPU per transaction on both in turn, each load on a fresh process, round after round; the ratio of the middle
-    round counts. Measured once a load has run for `settle` seconds: from 32 on, transactions end as fast as they begin."""
+    """CPU per transaction on both in turn, each load on a fresh process, round after round.
+
+    The ratio of the middle round counts. Measured once a load has run for `settle` seconds: from
+    32 on, transactions end as fast as they begin.
+    """
     cost, lost = {}, {}
     peers = (
         ("kamailio", kamailio, "127.0.0.1:5066"),
@@ -301,7 +319,8 @@ def compare(work, settle, seconds, rounds):
                 far.kill()
                 stop(child)
     print(
-        "\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio, and in each round |\n| --- | --- | --- | --- |"
+        "\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio, and in each round |"
+        "\n| --- | --- | --- | --- |"
     )
     for label, *_ in LOADS:
         note = f" ({lost[label]} failed)" if lost[label] else ""
@@ -328,7 +347,10 @@ def digest(challenge, user, password, uri):
     response = md5(
         f"{md5(f'{user}:{realm}:{password}')}:{nonce}:00000001:c:auth:{md5(f'REGISTER:{uri}')}"
     )
-    return f'Authorization: Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", response="{response}", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"\r\n'
+    return (
+        f'Authorization: Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", '
+        f'response="{response}", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"\r\n'
+    )
 
 
 def frame(text):
@@ -357,7 +379,12 @@ def register(n, tls):
     if tls:
         stream = tls.wrap_socket(stream, server_hostname="wt.test")
     stream.sendall(
-        f"GET /sip HTTP/1.1\r\nHost: wt.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        (
+            "GET /sip HTTP/1.1\r\nHost: wt.test\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
+            "Sec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        ).encode()
     )
     while b"\r\n\r\n" not in stream.recv(4096):
         pass
@@ -365,8 +392,13 @@ def register(n, tls):
 
     def request(cseq, credentials=""):
         return (
-            f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{n}{cseq}\r\nMax-Forwards: 70\r\nFrom: <sip:{user}@wt.test>;tag=t{n}\r\nTo: <sip:{user}@wt.test>\r\nCall-ID: c{n}\r\nCSeq: {cseq} REGISTER\r\n"
-            f'Contact: <sip:{user}@x{n}.invalid;transport=ws>;+sip.instance="<urn:uuid:00000000-0000-0000-0000-{n:012d}>";reg-id=1;expires=600\r\nSupported: path, gruu, outbound\r\nUser-Agent: bench\r\n{credentials}Content-Length: 0\r\n\r\n'
+            f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{n}{cseq}\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:{user}@wt.test>;tag=t{n}\r\n"
+            f"To: <sip:{user}@wt.test>\r\nCall-ID: c{n}\r\nCSeq: {cseq} REGISTER\r\n"
+            f"Contact: <sip:{user}@x{n}.invalid;transport=ws>;"
+            f'+sip.instance="<urn:uuid:00000000-0000-0000-0000-{n:012d}>";reg-id=1;expires=600\r\n'
+            f"Supported: path, gruu, outbound\r\nUser-Agent: bench\r\n"
+            f"{credentials}Content-Length: 0\r\n\r\n"
         )
 
     stream.sendall(frame(request(1)))
@@ -390,7 +422,8 @@ def idle(work, connections, tls):
     time.sleep(1)
     each = (memory(child.pid) - before) / (connections - 100)
     print(
-        f"| {connections} registered browsers over {'wss' if tls else 'ws'} | {each:.1f} kB each, {spent * 1e6 / (connections - 100):.0f} µs CPU to connect and register |"
+        f"| {connections} registered browsers over {'wss' if tls else 'ws'} | {each:.1f} kB each, "
+        f"{spent * 1e6 / (connections - 100):.0f} µs CPU to connect and register |"
     )
     for stream in streams:
         stream.close()
@@ -414,7 +447,9 @@ def flood(work, rate, seconds):
     time.sleep(2)
     after = (cpu(child.pid) - quiet) / 2
     print(
-        f"| {rate} un-ACKed INVITEs a second for {seconds} s | {during * 100:.0f} % of a core during, {after * 100:.1f} % 75 s later; memory {before // 1024} → {peak // 1024} → {memory(child.pid) // 1024} MB |"
+        f"| {rate} un-ACKed INVITEs a second for {seconds} s | {during * 100:.0f} % of a core "
+        f"during, {after * 100:.1f} % 75 s later; memory {before // 1024} → {peak // 1024} → "
+        f"{memory(child.pid) // 1024} MB |"
     )
     stop(child)
 

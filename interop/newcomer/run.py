@@ -1,11 +1,20 @@
 #!/usr/bin/env python3
 """A newcomer, scripted: an empty folder, the commands of README and nothing else.
 
-The demo is called and heard; a trunk to a real Asterisk is made by `init`, its half pasted into Asterisk; a number is
-called over it and heard; then one mistake is seeded into each file and mended from its message alone.
+The demo is called and heard; a trunk to a real Asterisk is made by `init`, its half pasted into
+Asterisk; a number is called over it and heard; then one mistake is seeded into each file and
+mended from its message alone.
 """
 
-import json, os, pathlib, re, shutil, subprocess, sys, tempfile, time
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -19,7 +28,8 @@ def run(*args, expect=0):
     done = subprocess.run([BINARY, *args], cwd=work, capture_output=True, text=True, timeout=60)
     if done.returncode != expect:
         sys.exit(
-            f"FAILED  webtrunk {' '.join(args)}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}"
+            f"FAILED  webtrunk {' '.join(args)}: exit code {done.returncode}, not {expect}\n"
+            f"{done.stdout}{done.stderr}"
         )
     return done
 
@@ -65,7 +75,7 @@ def ok(what):
 
 
 def mend(name, right, wrong, code):
-    """Seeds a mistake, reads the message as a person would, does what it says, and is fine again."""
+    """Seeds a mistake, reads the message as a person would, and does what it says."""
     path = work / name
     text = path.read_text()
     assert text.count(right) == 1, (right, text)
@@ -117,9 +127,10 @@ def asterisk():
             stderr=subprocess.DEVNULL,
         )
     )
-    cli = lambda command: (
-        subprocess.run([script, "cli", command], capture_output=True, text=True).stdout
-    )
+
+    def cli(command):
+        return subprocess.run([script, "cli", command], capture_output=True, text=True).stdout
+
     until(lambda: "transport-udp" in cli("pjsip show transports"), "Asterisk is up")
     if "webtrunk" not in cli("pjsip show endpoints"):
         sys.exit(f"FAILED  Asterisk did not take its half:\n{cli('pjsip show endpoints')}")
@@ -151,7 +162,8 @@ def main():
     if told["verdict"]["code"] is not None:
         sys.exit(f"FAILED  a good call has a fault: {told}")
     ok(
-        f"a number is called over Asterisk and heard, MOS {told['mos_in_estimated']:.1f} (estimated)"
+        f"a number is called over Asterisk and heard, "
+        f"MOS {told['mos_in_estimated']:.1f} (estimated)"
     )
     refused = run("call", "+4930123456", "--as", "alice", "--password", password, expect=5).stdout
     if "WT-1104" not in refused or "dialplan test" not in refused:

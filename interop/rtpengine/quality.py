@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""quality.py SPEECH.wav FOLDER: the recordings in FOLDER against the speech, by narrowband PESQ (ITU-T P.862.1).
+"""quality.py SPEECH.wav FOLDER: compares the recordings in FOLDER with the speech.
 
-PESQ because it is the measure made for narrowband telephone speech with lost packets, aligns delays itself, and
-runs here. Eight seconds at a time, as P.862.3 asks, each looked for where it is; the mean is printed.
+By narrowband PESQ (ITU-T P.862.1), because it is the measure made for narrowband telephone speech
+with lost packets, aligns delays itself, and runs here. Eight seconds at a time, as P.862.3 asks,
+each looked for where it is; the mean is printed.
 """
 
 import pathlib
@@ -21,8 +22,11 @@ def read(path):
 
 
 def place(piece, heard, near):
-    """Where in `heard` the piece begins, looked for up to five seconds before `near`: a peer that leaves lost
-    speech out is early by all it left out, and is not to be marked down for that twice."""
+    """Where in `heard` the piece begins, looked for up to five seconds before `near`.
+
+    A peer that leaves lost speech out is early by all it left out, and is not to be marked down
+    for that twice.
+    """
     start = max(0, near - 5 * 8000)
     there = heard[start : near + len(piece) + 8000].astype(float)
     size = 1 << (len(there) + len(piece)).bit_length()

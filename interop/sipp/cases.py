@@ -1,7 +1,8 @@
 """Every SIPp case: a behaviour by name, what the caller does, what the callee does.
 
-`to` is what the caller dials: "callee" (the case's own SIPp), "echo" (a far end of webtrunk's own), or a number.
-`udp_only` and `tcp_only` say why. `seen` is (side, text, least times it came in): SIPp hides what is repeated. `slow` cases run in `make test-all`.
+`to` is what the caller dials: "callee" (the case's own SIPp), "echo" (a far end of webtrunk's
+own), or a number. `udp_only` and `tcp_only` say why. `seen` is (side, text, least times it came
+in): SIPp hides what is repeated. `slow` cases run in `make test-all`.
 """
 
 from words import *
@@ -640,12 +641,10 @@ case(
     [
         ringing(),
         answer(
+            "Session-Expires: 90;refresher=uac",
+            "Require: timer",
+            "Allow: INVITE, ACK, BYE, UPDATE",
             body=HELD,
-            *[
-                "Session-Expires: 90;refresher=uac",
-                "Require: timer",
-                "Allow: INVITE, ACK, BYE, UPDATE",
-            ],
         ),
         request("ACK"),
         request("UPDATE", ("Session-Expires", "90;refresher=uac")),
@@ -661,8 +660,10 @@ case(
     [
         ringing(),
         answer(
+            "Session-Expires: 90;refresher=uac",
+            "Require: timer",
+            "Allow: INVITE, ACK, BYE",
             body=HELD,
-            *["Session-Expires: 90;refresher=uac", "Require: timer", "Allow: INVITE, ACK, BYE"],
         ),
         request("ACK"),
         request("INVITE", ("body", "m=audio")),
@@ -678,7 +679,7 @@ case(
     [invite(), *answered(), request("BYE"), ok()],
     [
         ringing(),
-        answer(body=HELD, *["Session-Expires: 90;refresher=uas", "Require: timer"]),
+        answer("Session-Expires: 90;refresher=uas", "Require: timer", body=HELD),
         request("ACK"),
         request("BYE", ("Reason", "expire")),
         ok(),
@@ -691,8 +692,10 @@ case(
     [
         ringing(),
         answer(
+            "Session-Expires: 90;refresher=uac",
+            "Require: timer",
+            "Allow: INVITE, ACK, BYE",
             body=HELD,
-            *["Session-Expires: 90;refresher=uac", "Require: timer", "Allow: INVITE, ACK, BYE"],
         ),
         request("ACK"),
         request("INVITE"),
@@ -715,8 +718,10 @@ case(
         request("ACK"),
         ringing(("Authorization", "n1")),
         answer(
+            "Session-Expires: 90;refresher=uac",
+            "Require: timer",
+            "Allow: INVITE, ACK, BYE",
             body=HELD,
-            *["Session-Expires: 90;refresher=uac", "Require: timer", "Allow: INVITE, ACK, BYE"],
         ),
         request("ACK"),
         request("INVITE"),
@@ -737,8 +742,10 @@ case(
     [
         ringing(),
         answer(
+            "Session-Expires: 90;refresher=uac",
+            "Require: timer",
+            "Allow: INVITE, UPDATE",
             body=HELD,
-            *["Session-Expires: 90;refresher=uac", "Require: timer", "Allow: INVITE, UPDATE"],
         ),
         request("ACK"),
         request("UPDATE"),

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs the SIPp suite: run.py [--all] [--show] [part of a case's name]
 
-Each case has trunks of its own on addresses of 127.0.0.0/8, so all run at once against one webtrunk; over UDP and
-over TCP. The gateway must end with no call left and no ERROR logged; records are compared where a case says so.
+Each case has trunks of its own on addresses of 127.0.0.0/8, so all run at once against one
+webtrunk; over UDP and over TCP. The gateway must end with no call left and no ERROR logged;
+records are compared if a case names one.
 """
 
 import concurrent.futures
@@ -59,8 +60,10 @@ def address(side, n, transport="udp"):
 
 def configure(runs, work):
     config = [
-        f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"\n[sip]\nudp = "[::]:{PORT}"\ntcp = "[::]:{PORT}"\nsha256 = false',
-        '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"\n[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
+        '[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"',
+        f'[sip]\nudp = "[::]:{PORT}"\ntcp = "[::]:{PORT}"\nsha256 = false',
+        '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"',
+        '[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
     ]
     routes = [
         '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]',
@@ -77,19 +80,22 @@ def configure(runs, work):
         if ":" not in caller or not any('allow = ["::1"]' in line for line in config):
             at = f"[{caller}]:{own}" if ":" in caller else caller
             config.append(
-                f'[trunk.from-{n}]\nuri = "sip:{at}"\nallow = ["{caller}"]\ncontext = "in"\n{from_trunk}'
+                f'[trunk.from-{n}]\nuri = "sip:{at}"\nallow = ["{caller}"]\n'
+                f'context = "in"\n{from_trunk}'
             )
         if case["callee"]:
             suffix = ";transport=tcp" if transport.startswith("tcp") else ""
             allow = "127.9.9.9" if ":" in callee else callee
             config.append(
-                f'[trunk.to-{n}]\nuri = "sip:{host}:{port}{suffix}"\nallow = ["{allow}"]\n{case["trunk"]}'
+                f'[trunk.to-{n}]\nuri = "sip:{host}:{port}{suffix}"\nallow = ["{allow}"]\n'
+                f"{case['trunk']}"
             )
             lines = [line for line in case["route"].splitlines() if not line.startswith("then")]
             then = ", { echo = true }" if "then = echo" in case["route"] else ""
             extra = "\n".join(lines)
             routes.append(
-                f'[[route]]\nname = "{name}"\nmatch = "7{n:04d}"\n{extra}\ndo = [{{ dial = ["trunk:to-{n}"] }}{then}]'
+                f'[[route]]\nname = "{name}"\nmatch = "7{n:04d}"\n{extra}\n'
+                f'do = [{{ dial = ["trunk:to-{n}"] }}{then}]'
             )
     (work / "webtrunk.toml").write_text("\n".join(config) + "\n")
     (work / "dialplans").mkdir()
@@ -278,7 +284,8 @@ def main():
     cases = len({r[0]["name"] for r in runs})
     failed = sorted(set(failed))
     print(
-        f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, over UDP and TCP, some over IPv6 too"
+        f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, "
+        "over UDP and TCP, some over IPv6 too"
     )
     if failed and show:
         print(text[-6000:])

@@ -1,7 +1,7 @@
 """The words SIPp scenarios are written in: each is a piece of SIPp's XML.
 
-A caller's script speaks for a trunk that calls us; a callee's for one we call. `[$peer]`, `[$self]` and
-`[$contact]` are what a callee took from the INVITE.
+A caller's script speaks for a trunk that calls us; a callee's for one we call. `[$peer]`, `[$self]`
+and `[$contact]` are what a callee took from the INVITE.
 """
 
 SDP = """v=0
@@ -278,7 +278,6 @@ def scenario(name, steps):
     )
     used = f'<Reference variables="{",".join(variables)}"/>' if variables else ""
     return (
-        f'<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n<scenario name="{name}">\n'
-        + "\n".join(steps)
-        + f"\n{used}\n</scenario>\n"
+        '<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
+        f'<scenario name="{name}">\n' + "\n".join(steps) + f"\n{used}\n</scenario>\n"
     )

@@ -1,9 +1,13 @@
-// <call-button to="+12065550123" token-url="/voice/token">: two lines of HTML make a page telephone.
+// <call-button to="+12065550123" token-url="/voice/token">: two lines of HTML make a page
+// telephone.
 //
-// Attributes: to (number or user), label, and token-url: it answers with what POST /api/v1/credentials gave your
-// server, or with { uri, ws, jwt } where your pages have a JSON Web Token.
-// Events, all bubbling: calling, ringing, connected, ended ({ seconds, reason }), failed ({ reason, code }).
-// Parts for CSS: button, state. Methods: call(), hangUp(). JsSIP is loaded from this gateway on the first press.
+// Attributes: to (number or user), label, and token-url, which answers with what
+// POST /api/v1/credentials gave your server, or with { uri, ws, jwt } if your pages already have a
+// JSON Web Token.
+// Events, all bubbling: calling, ringing, connected, ended ({ seconds, reason }),
+// failed ({ reason, code }).
+// Parts for CSS: button, state. Methods: call(), hangUp(). JsSIP is loaded from this gateway on
+// the first press.
 "use strict";
 (() => {
   const base = new URL(".", document.currentScript.src);
@@ -154,7 +158,8 @@
         });
       if (session.connection) attach(session.connection);
       session.on("peerconnection", (event) => attach(event.peerconnection));
-      // Without a TURN server one candidate is enough: the gateway answers checks from wherever they come.
+      // Without a TURN server one candidate is enough: the gateway answers checks from wherever
+      // they come.
       if (!token.ice_servers?.length) session.on("icecandidate", (event) => event.ready());
       session.on("progress", (event) => {
         if (event.originator !== "local") {

@@ -1,4 +1,5 @@
-// The gateway's side of the page: what goes on, what happened, and why. All of it comes from /api/v1.
+// The gateway's side of the page: what goes on, what happened, and why. All of it comes from
+// /api/v1.
 
 const $ = (id) => document.getElementById(id);
 const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
@@ -77,7 +78,7 @@ function fate(call) {
 async function showCalls() {
   const calls = await api("/calls?limit=200");
   for (const call of calls) call.attributes = { "aria-selected": String(call.call === chosen) };
-  const focus = document.activeElement && document.activeElement.dataset.call;
+  const focus = document.activeElement?.dataset.call;
   $("calls-list").replaceChildren(
     table(
       "Live and remembered",

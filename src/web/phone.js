@@ -42,14 +42,14 @@ function line(state, text) {
 }
 
 function reasonText(message) {
-  const reason = message && message.getHeader && message.getHeader("Reason");
+  const reason = message?.getHeader?.("Reason");
   const found = reason && /text="((?:[^"\\]|\\.)*)"/.exec(reason);
   return found ? found[1].replace(/\\(.)/g, "$1") : "";
 }
 
 function explain(event) {
   if (event.cause === "Terminated" || event.cause === "Canceled") return "";
-  const status = event.message && event.message.status_code;
+  const status = event.message?.status_code;
   const said = reasonText(event.message);
   const own = WORDS[status] || CAUSES[event.cause] || `The call failed: ${event.cause}.`;
   return said ? `${own} (${said})` : own;
@@ -59,7 +59,7 @@ function show() {
   const active = session !== null;
   $("call").hidden = !active;
   $("dialler").hidden = active && !session.isEstablished();
-  $("dial").disabled = active || !(ua && ua.isRegistered());
+  $("dial").disabled = active || !ua?.isRegistered();
   if (!active) return;
   const ringing = session.direction === "incoming" && !session.isEstablished();
   $("answer").hidden = !ringing;
@@ -104,7 +104,7 @@ function watchLevel(stream, id) {
 
 function watch(stream) {
   if (meter) meter();
-  const own = session && session.connection && session.connection.getSenders().find((s) => s.track);
+  const own = session?.connection?.getSenders().find((s) => s.track);
   const meters = [
     watchLevel(stream, "level"),
     ...(own ? [watchLevel(new MediaStream([own.track]), "own-level")] : []),
@@ -148,7 +148,7 @@ function follow(fresh) {
   fresh.on("peerconnection", (event) => attach(event.peerconnection));
   fresh.on("progress", (event) => {
     if (event.originator !== "local")
-      state(event.response && event.response.body ? "Ringing (you hear the far end)" : "Ringing…");
+      state(event.response?.body ? "Ringing (you hear the far end)" : "Ringing…");
   });
   fresh.on("accepted", () => {
     state("Connected");
@@ -199,11 +199,11 @@ function call(number) {
 }
 
 function press(digit) {
-  if (session && session.isEstablished()) {
+  if (session?.isEstablished()) {
     // In the first moments the browser has no media path yet; INFO always gets through.
     const sender = session.connection.getSenders().find((s) => s.dtmf);
     session.sendDTMF(digit, {
-      transportType: sender && sender.dtmf.canInsertDTMF ? "RFC2833" : "INFO",
+      transportType: sender?.dtmf.canInsertDTMF ? "RFC2833" : "INFO",
     });
   }
   $("number").value += digit;
@@ -320,8 +320,7 @@ async function useMicrophone() {
   const id = $("microphone").value;
   if (id) OPTIONS.mediaConstraints.audio.deviceId = { exact: id };
   else delete OPTIONS.mediaConstraints.audio.deviceId;
-  const sender =
-    session && session.connection && session.connection.getSenders().find((s) => s.track);
+  const sender = session?.connection?.getSenders().find((s) => s.track);
   if (!sender) return;
   const [track] = (
     await navigator.mediaDevices.getUserMedia(OPTIONS.mediaConstraints)
@@ -330,7 +329,8 @@ async function useMicrophone() {
   await sender.replaceTrack(track);
 }
 
-// ---- "Check my line": what a person can find out before calling anybody, each line fine or with its fix
+// ---- "Check my line": what a person can find out before calling anybody, each line fine or with
+// its fix
 
 const ECHO = "9196";
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -397,7 +397,7 @@ async function checkCall() {
       "The call was answered, but no sound came: UDP to the gateway is blocked somewhere on the way.",
     );
   const loss = (100 * heard.packetsLost) / (heard.packetsLost + heard.packetsReceived);
-  const trip = stats["candidate-pair"] && stats["candidate-pair"].currentRoundTripTime;
+  const trip = stats["candidate-pair"]?.currentRoundTripTime;
   found(true, `Sound goes there and comes back: ${heard.packetsReceived} packets in four seconds.`);
   found(
     loss < 3,
@@ -420,8 +420,8 @@ async function checkLine() {
   $("check").disabled = true;
   $("report").replaceChildren();
   const ready = found(
-    Boolean(ua && ua.isRegistered()),
-    ua && ua.isRegistered() ? "The gateway knows you." : "There is no connection to the gateway.",
+    Boolean(ua?.isRegistered()),
+    ua?.isRegistered() ? "The gateway knows you." : "There is no connection to the gateway.",
   );
   if ((await checkMicrophone()) && ready) await checkCall();
   $("check").disabled = false;
@@ -455,16 +455,13 @@ function build() {
     event.preventDefault();
     call($("number").value);
   });
-  $("answer").addEventListener("click", () => session && session.answer(OPTIONS));
-  $("hangup").addEventListener(
-    "click",
-    () =>
-      session &&
-      session.terminate(
-        session.direction === "incoming" && !session.isEstablished()
-          ? { status_code: 603 }
-          : undefined,
-      ),
+  $("answer").addEventListener("click", () => session?.answer(OPTIONS));
+  $("hangup").addEventListener("click", () =>
+    session?.terminate(
+      session.direction === "incoming" && !session.isEstablished()
+        ? { status_code: 603 }
+        : undefined,
+    ),
   );
   $("mute").addEventListener("click", () => {
     if (session)
