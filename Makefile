@@ -1,13 +1,15 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: deb static demo test test-all setup setup-build fuzz bench bench-sip bench-media page
+.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-sip bench-media page
 
 SHELL := /bin/bash
 
 demo: setup-build
 	cargo run --release --locked -- demo
 
-# Rust's own tests, the digit detector beside an hour of speech, the page's bundle byte for byte, then real SIPp, Chromium, Asterisk and baresip.
+# Formatters and linters, Rust's own tests, the digit detector beside an hour of speech, the page's
+# bundle byte for byte, then real SIPp, Chromium, Asterisk and baresip.
 test: setup
+	interop/lint.sh
 	cargo test --locked
 	cargo test --locked --features otlp --lib telemetry
 	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
@@ -17,11 +19,16 @@ test: setup
 
 # With the cases that take a minute and more, and many more random lives.
 test-all: setup
+	interop/lint.sh
 	@interop/setup.sh bench
 	WEBTRUNK_LIVES=5000 cargo test --locked
 	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh
 	WEBTRUNK_SLOW=1 interop/run.sh
+
+# Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
+lint: setup-build
+	interop/lint.sh
 
 # libopus is found by pkg-config, or built by cmake from the crate's own source.
 setup-build:

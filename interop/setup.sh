@@ -15,6 +15,7 @@ if [ "$1" = test ]; then
   have openssl || missing+=(openssl)
   have curl || missing+=(curl)
   have python3 || missing+=(python3)
+  python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
   have debootstrap || missing+=(debootstrap)
   have ip || missing+=(iproute2)
   have pkill || missing+=(procps)

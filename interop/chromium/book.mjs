@@ -1,4 +1,5 @@
-// What the book promises of pages: logging in by a token, a call nobody dialled, the book itself, the checker's marks.
+// What the book promises of pages: logging in by a token, a call nobody dialled, the book itself,
+// the checker's marks.
 import { join } from "node:path";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -18,43 +19,86 @@ function token(claims) {
 async function serve(name, port, more, dialplans) {
   const folder = join(work, name);
   mkdirSync(join(folder, "dialplans"), { recursive: true });
-  for (const [file, text] of Object.entries(dialplans)) writeFileSync(join(folder, "dialplans", file), text);
-  writeFileSync(join(folder, "jwks.json"), JSON.stringify({ keys: [{ ...publicKey.export({ format: "jwk" }), kid: "1" }] }));
-  writeFileSync(join(folder, "webtrunk.toml"), `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:${port}"\norigins = ["http://localhost:8099"]\n
-[media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[api]\ncontrol = "c.sock"\n${more}`);
+  for (const [file, text] of Object.entries(dialplans))
+    writeFileSync(join(folder, "dialplans", file), text);
+  writeFileSync(
+    join(folder, "jwks.json"),
+    JSON.stringify({ keys: [{ ...publicKey.export({ format: "jwk" }), kid: "1" }] }),
+  );
+  writeFileSync(
+    join(folder, "webtrunk.toml"),
+    `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:${port}"\norigins = ["http://localhost:8099"]\n
+[media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[api]\ncontrol = "c.sock"\n${more}`,
+  );
   const node = start(binary, ["serve", "-c", join(folder, "webtrunk.toml"), "--log", "text"]);
   await until("it serves", () => /serves the page/.test(node.output));
-  return { node, folder, stop: async () => { node.kill("SIGTERM"); await until("the node has stopped", () => node.code !== undefined); } };
+  return {
+    node,
+    folder,
+    stop: async () => {
+      node.kill("SIGTERM");
+      await until("the node has stopped", () => node.code !== undefined);
+    },
+  };
 }
 
 export function bookCases(chrome) {
   test("the call button logs in by a JSON Web Token, and does what it grants and no more", async () => {
-    const own = await serve("jwt", 8098, '[auth.jwt]\njwks = "jwks.json"\naudience = "webtrunk"\n', { "visitors.toml": '[[route]]\nname = "Echo"\nmatch = "."\ndo = [{ echo = true }]\n' });
+    const own = await serve(
+      "jwt",
+      8098,
+      '[auth.jwt]\njwks = "jwks.json"\naudience = "webtrunk"\n',
+      { "visitors.toml": '[[route]]\nname = "Echo"\nmatch = "."\ndo = [{ echo = true }]\n' },
+    );
     const grant = JSON.parse(block("how-to/log-in.md", "grant.json"));
     const shop = createServer((request, response) => {
       if (request.url !== "/voice/token") {
         response.setHeader("Content-Type", "text/html");
-        const lines = block("how-to/call-button.md", "button.html").replace("https://calls.example.com", "http://localhost:8098").replace("+12065550123", "9196");
+        const lines = block("how-to/call-button.md", "button.html")
+          .replace("https://calls.example.com", "http://localhost:8098")
+          .replace("+12065550123", "9196");
         return response.end(`<!doctype html><html lang="en"><title>shop</title>${lines}`);
       }
       response.setHeader("Content-Type", "application/json");
-      response.end(JSON.stringify({ uri: `sip:${grant.sub}@localhost`, ws: "ws://localhost:8098/sip", jwt: token(grant) }));
+      response.end(
+        JSON.stringify({
+          uri: `sip:${grant.sub}@localhost`,
+          ws: "ws://localhost:8098/sip",
+          jwt: token(grant),
+        }),
+      );
     }).listen(8099);
     const page = await (await chrome().newContext()).newPage();
     await page.goto("http://localhost:8099/");
-    await page.evaluate(() => { window.told = []; for (const type of ["connected", "ended", "failed"]) document.addEventListener(type, (e) => told.push({ type, ...e.detail })); });
+    await page.evaluate(() => {
+      window.told = [];
+      for (const type of ["connected", "ended", "failed"])
+        document.addEventListener(type, (e) => told.push({ type, ...e.detail }));
+    });
     const told = (type) => page.evaluate((t) => window.told.find((e) => e.type === t), type);
     const press = () => page.locator("call-button").locator("button").click();
     await press();
     await until("connected", () => told("connected"));
     await press();
     await until("ended", () => told("ended"));
-    await page.evaluate(() => document.querySelector("call-button").setAttribute("to", "+442079460018"));
+    await page.evaluate(() =>
+      document.querySelector("call-button").setAttribute("to", "+442079460018"),
+    );
     await press();
     await until("it failed", () => told("failed"));
     const failed = await told("failed");
-    equal(`${failed.code} ${failed.reason}`, "403 +442079460018 may not be called: the caller's account allows other numbers only", "why");
-    const record = JSON.parse(execFileSync(binary, ["calls", "--all", "-o", "json", "--control", join(own.folder, "c.sock")], { encoding: "utf8" })).at(-1);
+    equal(
+      `${failed.code} ${failed.reason}`,
+      "403 +442079460018 may not be called: the caller's account allows other numbers only",
+      "why",
+    );
+    const record = JSON.parse(
+      execFileSync(
+        binary,
+        ["calls", "--all", "-o", "json", "--control", join(own.folder, "c.sock")],
+        { encoding: "utf8" },
+      ),
+    ).at(-1);
     equal(record.from, grant.sub, "who called");
     await page.context().close();
     shop.close();
@@ -65,15 +109,38 @@ export function bookCases(chrome) {
     const own = await demo(chrome(), 8101, {});
     const { page } = own;
     const body = JSON.stringify({ from: "demo", to: "(206) 555-0123", tags: { order: "4711" } });
-    execFileSync("curl", ["-sf", "--unix-socket", join(work, "demo-8101.sock"), "-X", "POST", "http://localhost/api/v1/calls", "-H", "Content-Type: application/json", "-d", body]);
+    execFileSync("curl", [
+      "-sf",
+      "--unix-socket",
+      join(work, "demo-8101.sock"),
+      "-X",
+      "POST",
+      "http://localhost/api/v1/calls",
+      "-H",
+      "Content-Type: application/json",
+      "-d",
+      body,
+    ]);
     await page.waitForSelector("#answer:visible");
     await page.click("#answer");
     await connected(page);
-    await until("it is heard", () => page.evaluate(() => document.getElementById("level").value > 0.02));
+    await until("it is heard", () =>
+      page.evaluate(() => document.getElementById("level").value > 0.02),
+    );
     await page.click("#hangup");
     await over(page);
-    const record = JSON.parse(execFileSync(binary, ["calls", "--all", "-o", "json", "--control", join(work, "demo-8101.sock")], { encoding: "utf8" }))[0];
-    equal(`${record.from} ${record.to} ${record.with} ${record.outcome}`, "demo +12065550123 trunk:loopback success", "the record");
+    const record = JSON.parse(
+      execFileSync(
+        binary,
+        ["calls", "--all", "-o", "json", "--control", join(work, "demo-8101.sock")],
+        { encoding: "utf8" },
+      ),
+    )[0];
+    equal(
+      `${record.from} ${record.to} ${record.with} ${record.outcome}`,
+      "demo +12065550123 trunk:loopback success",
+      "the record",
+    );
     await stop(own);
   });
 
@@ -81,15 +148,24 @@ export function bookCases(chrome) {
     const line = await demo(chrome(), 8104, {});
     const { page } = line;
     // As if the network let no UDP out: the candidates that need it are not there.
-    await page.evaluate(() => webtrunkPhone.ua.on("newRTCSession", ({ session }) => session.on("sdp", (event) => {
-      if (event.originator === "remote") event.sdp = event.sdp.replace(/a=candidate:\S+ 1 udp [^\r\n]*\r\n/g, "");
-    })));
+    await page.evaluate(() =>
+      webtrunkPhone.ua.on("newRTCSession", ({ session }) =>
+        session.on("sdp", (event) => {
+          if (event.originator === "remote")
+            event.sdp = event.sdp.replace(/a=candidate:\S+ 1 udp [^\r\n]*\r\n/g, "");
+        }),
+      ),
+    );
     await page.click('#numbers button:has-text("+12065550123")');
     await connected(page);
-    await until("it is heard", () => page.evaluate(() => document.getElementById("level").value > 0.02));
+    await until("it is heard", () =>
+      page.evaluate(() => document.getElementById("level").value > 0.02),
+    );
     const pair = await page.evaluate(async () => {
       const report = [...(await webtrunkPhone.session.connection.getStats()).values()];
-      const pair = report.find((s) => s.type === "candidate-pair" && s.nominated && s.state === "succeeded");
+      const pair = report.find(
+        (s) => s.type === "candidate-pair" && s.nominated && s.state === "succeeded",
+      );
       return report.find((s) => s.id === pair.remoteCandidateId).protocol;
     });
     equal(pair, "tcp", "the pair's protocol");
@@ -111,32 +187,61 @@ export function bookCases(chrome) {
       await page.screenshot({ path: join(SHOTS, `book-${theme}.png`), fullPage: true });
     }
     await page.setViewportSize({ width: 360, height: 740 });
-    for (const path of ["tutorial/five-minutes", "reference/config", "how-to/log-in", "reference/cli"]) {
+    for (const path of [
+      "tutorial/five-minutes",
+      "reference/config",
+      "how-to/log-in",
+      "reference/cli",
+    ]) {
       await page.goto(`http://localhost:8102/docs/${path}`);
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth ? "" : [...document.querySelectorAll("body *")].filter((e) => !e.closest(".scroll") && e.getBoundingClientRect().right > innerWidth).map((e) => `${e.tagName} ${e.textContent.slice(0, 40)}`).join("; "));
+      const wide = await page.evaluate(() =>
+        document.documentElement.scrollWidth <= innerWidth
+          ? ""
+          : [...document.querySelectorAll("body *")]
+              .filter((e) => !e.closest(".scroll") && e.getBoundingClientRect().right > innerWidth)
+              .map((e) => `${e.tagName} ${e.textContent.slice(0, 40)}`)
+              .join("; "),
+      );
       equal(wide, "", `${path} scrolls sideways on a telephone`);
     }
     await page.screenshot({ path: join(SHOTS, "book-small.png") });
     await page.goto("http://localhost:8102/docs/");
     await page.click('nav a:has-text("Five minutes")');
-    await until("a link leads to its page", async () => (await page.textContent("main h1")) === "Five minutes");
+    await until(
+      "a link leads to its page",
+      async () => (await page.textContent("main h1")) === "Five minutes",
+    );
     await page.close();
     await stop(own);
   });
 
   test("the dialplan's files are shown with the checker's marks", async () => {
-    const made = execFileSync("bash", ["-c", `"${binary}" api-token page --scope admin 2>&1`], { encoding: "utf8" });
-    const lines = /\[api\.token\.page\][^]*?scope\s*=\s*"admin"/.exec(made)[0];
-    const secret = made.split("\n").find((l) => /^[A-Za-z0-9_-]{20,}$/.test(l.trim())).trim();
-    const plan = '[[route]]\nname = "All"\nmatch = "9X."\ndo = [{ echo = true }]\n\n[[route]]\nname = "Never"\nmatch = "91X"\ndo = [{ hangup = 480 }]\n';
-    const own = await serve("marks", 8103, `${lines}\n[user.alice]\npassword = "alice-secret"\ncontext = "phones"\n`, { "phones.toml": plan });
-    const page = await (await chrome().newContext({ viewport: { width: 1280, height: 860 } })).newPage();
+    const made = execFileSync("bash", ["-c", `"${binary}" api-token page --scope admin 2>&1`], {
+      encoding: "utf8",
+    });
+    const lines = /\[api\.token\.page\][\s\S]*?scope\s*=\s*"admin"/.exec(made)[0];
+    const secret = made
+      .split("\n")
+      .find((l) => /^[A-Za-z0-9_-]{20,}$/.test(l.trim()))
+      .trim();
+    const plan =
+      '[[route]]\nname = "All"\nmatch = "9X."\ndo = [{ echo = true }]\n\n[[route]]\nname = "Never"\nmatch = "91X"\ndo = [{ hangup = 480 }]\n';
+    const own = await serve(
+      "marks",
+      8103,
+      `${lines}\n[user.alice]\npassword = "alice-secret"\ncontext = "phones"\n`,
+      { "phones.toml": plan },
+    );
+    const page = await (
+      await chrome().newContext({ viewport: { width: 1280, height: 860 } })
+    ).newPage();
     await page.goto("http://localhost:8103/#/dialplan");
     await page.fill("#token", secret);
     await page.click("#token-form button");
     await page.waitForSelector("#view-dialplan .mark");
     const marks = await page.locator("#view-dialplan .mark").allTextContents();
-    if (!/"Never" can never be reached/.test(marks.join())) throw new Error(`the mark says ${marks}`);
+    if (!/"Never" can never be reached/.test(marks.join()))
+      throw new Error(`the mark says ${marks}`);
     for (const theme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme: theme });
       await page.screenshot({ path: join(SHOTS, `console-marks-${theme}.png`), fullPage: true });

@@ -1,23 +1,55 @@
-// The gateway's side of the page, in the demo: what goes on is seen as it happens, and explained when it is over.
+// The gateway's side of the page, in the demo: what goes on is seen as it happens, and explained
+// when it is over.
 import { join } from "node:path";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
-import { SHOTS, HERE, block, binary, connected, dial, equal, over, phone, start, test, until, work } from "./rig.mjs";
+import {
+  SHOTS,
+  HERE,
+  block,
+  binary,
+  connected,
+  dial,
+  equal,
+  over,
+  phone,
+  start,
+  test,
+  until,
+  work,
+} from "./rig.mjs";
 
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js", { paths: [HERE] }), "utf8");
+const axe = readFileSync(
+  createRequire(import.meta.url).resolve("axe-core/axe.min.js", { paths: [HERE] }),
+  "utf8",
+);
 const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
 
 /** WCAG 2.2 A and AA, by axe; the page's policy lets no script in, so it comes by the debugger. */
 export async function accessible(page, what) {
   await page.evaluate(axe);
-  const found = await page.evaluate(() => axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }));
-  equal(found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join("; ")}`).join("\n"), "", `axe on ${what}`);
+  const found = await page.evaluate(() =>
+    axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }),
+  );
+  equal(
+    found.violations
+      .map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join("; ")}`)
+      .join("\n"),
+    "",
+    `axe on ${what}`,
+  );
 }
 
 export async function demo(chrome, port, options) {
-  const child = start(binary, ["demo", "--port", String(port), "--control", join(work, `demo-${port}.sock`)]);
+  const child = start(binary, [
+    "demo",
+    "--port",
+    String(port),
+    "--control",
+    join(work, `demo-${port}.sock`),
+  ]);
   await until("the demo serves", () => new RegExp(`localhost:${port}`).test(child.output));
   const page = await phone(chrome, { url: `http://localhost:${port}/`, user: null, ...options });
   return { child, page };
@@ -37,25 +69,38 @@ export function consoleCases(chrome) {
     await page.waitForSelector("#beside:visible");
     await page.click('#numbers button:has-text("+12065550123")');
     await connected(page);
-    await until("the ladder beside the phone moves", async () => /DTLS done/.test(await page.textContent("#beside")));
+    await until("the ladder beside the phone moves", async () =>
+      /DTLS done/.test(await page.textContent("#beside")),
+    );
     await page.screenshot({ path: join(SHOTS, "console-beside.png") });
     await page.click('#tabs a:has-text("Calls")');
-    await until("the call is listed as it goes on", async () => /talking/.test(await page.textContent("#calls-list")));
+    await until("the call is listed as it goes on", async () =>
+      /talking/.test(await page.textContent("#calls-list")),
+    );
     await page.click("#calls-list button.link");
     await page.waitForSelector("#call-view svg [data-row]");
     await page.focus("#call-view svg [data-row]");
     await page.keyboard.press("Enter");
-    if (!/INVITE sip:/.test(await page.textContent("#call-view pre"))) throw new Error("a message is not shown");
-    if (/response=[0-9a-f"]/.test(await page.textContent("#call-view pre"))) throw new Error("a credential is shown");
+    if (!/INVITE sip:/.test(await page.textContent("#call-view pre")))
+      throw new Error("a message is not shown");
+    if (/response=[0-9a-f"]/.test(await page.textContent("#call-view pre")))
+      throw new Error("a credential is shown");
     await page.screenshot({ path: join(SHOTS, "console-message.png") });
     await page.locator("#call-view svg [data-row]").nth(2).press("Enter");
-    if (!(await page.locator("#call-view pre del").count())) throw new Error("two messages are not compared");
+    if (!(await page.locator("#call-view pre del").count()))
+      throw new Error("two messages are not compared");
     await page.click('#call-view button:has-text("Hang up")');
-    await until("the call is over", async () => /fine|WT-/.test(await page.textContent("#calls-list")));
+    await until("the call is over", async () =>
+      /fine|WT-/.test(await page.textContent("#calls-list")),
+    );
     await page.click("#calls-list button.link");
     await until("the verdict", async () => (await page.locator("#call-view .said").count()) > 0);
-    const [download] = await Promise.all([page.waitForEvent("download"), page.click('#call-view button:has-text("Capture")')]);
-    if (!readFileSync(await download.path()).includes("INVITE sip:")) throw new Error("the capture holds no INVITE");
+    const [download] = await Promise.all([
+      page.waitForEvent("download"),
+      page.click('#call-view button:has-text("Capture")'),
+    ]);
+    if (!readFileSync(await download.path()).includes("INVITE sip:"))
+      throw new Error("the capture holds no INVITE");
     await stop(own);
   });
 
@@ -75,7 +120,13 @@ export function consoleCases(chrome) {
     if (!/talked for/.test(loud)) throw new Error(`a good call is blamed: ${loud}`);
     await page.evaluate(() => {
       const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-      navigator.mediaDevices.getUserMedia = async (wanted) => { const stream = await ask(wanted); stream.getTracks().forEach((track) => { track.enabled = false; }); return stream; };
+      navigator.mediaDevices.getUserMedia = async (wanted) => {
+        const stream = await ask(wanted);
+        stream.getTracks().forEach((track) => {
+          track.enabled = false;
+        });
+        return stream;
+      };
     });
     const muted = await verdict(5);
     if (!/WT-3013/.test(muted)) throw new Error(`a muted microphone is not named: ${muted}`);
@@ -87,16 +138,28 @@ export function consoleCases(chrome) {
     const { page } = own;
     await page.click("#devices summary");
     await page.click("#check");
-    await until("the report is whole", async () => /away and back/.test(await page.textContent("#report")), 30);
+    await until(
+      "the report is whole",
+      async () => /away and back/.test(await page.textContent("#report")),
+      30,
+    );
     const report = await page.textContent("#report");
     if (/✗/.test(report)) throw new Error(`the line is fine, and it says ${report}`);
     await page.screenshot({ path: join(SHOTS, "console-check.png"), fullPage: true });
     await accessible(page, "the line check");
     await page.click('#numbers button:has-text("9196")');
     await connected(page);
-    await until("both meters move", () => page.evaluate(() => document.getElementById("level").value > 0.02 && document.getElementById("own-level").value > 0.02));
+    await until("both meters move", () =>
+      page.evaluate(
+        () =>
+          document.getElementById("level").value > 0.02 &&
+          document.getElementById("own-level").value > 0.02,
+      ),
+    );
     await page.selectOption("#microphone", { index: 1 });
-    await until("the new microphone is heard", () => page.evaluate(() => document.getElementById("level").value > 0.02));
+    await until("the new microphone is heard", () =>
+      page.evaluate(() => document.getElementById("level").value > 0.02),
+    );
     await page.click("#hangup");
     await over(page);
     await page.click('#numbers button:has-text("+12065550123")');
@@ -105,7 +168,9 @@ export function consoleCases(chrome) {
     await page.screenshot({ path: join(SHOTS, "console-transfer.png"), fullPage: true });
     await page.fill("#transfer-to", "999");
     await page.click('#transfer button[type="submit"]');
-    await until("a transfer to nowhere is told, and the call goes on", async () => /call goes on/.test(await page.textContent("#verdict")));
+    await until("a transfer to nowhere is told, and the call goes on", async () =>
+      /call goes on/.test(await page.textContent("#verdict")),
+    );
     await page.click("#hand-over");
     await page.fill("#transfer-to", "9197");
     await page.click('#transfer button[type="submit"]');
@@ -132,18 +197,31 @@ export function consoleCases(chrome) {
       await page.emulateMedia({ colorScheme: theme });
       for (const view of VIEWS) {
         await page.goto(`http://localhost:8097/#/${view}`);
-        await until(`${view} has its content`, async () => (await page.locator(`#view-${view}:visible`).textContent()).length > 80);
+        await until(
+          `${view} has its content`,
+          async () => (await page.locator(`#view-${view}:visible`).textContent()).length > 80,
+        );
         if (view === "calls") {
           await page.click("#calls-list button.link");
           await page.waitForSelector("#call-view .said");
         }
-        if (view === "trunks") await page.click('#view-trunks button:has-text("Probe")').then(() => until("the probe is answered", async () => /answered in/.test(await page.textContent("#told"))));
+        if (view === "trunks")
+          await page
+            .click('#view-trunks button:has-text("Probe")')
+            .then(() =>
+              until("the probe is answered", async () =>
+                /answered in/.test(await page.textContent("#told")),
+              ),
+            );
         if (view === "dialplan") {
           await page.fill("#test-number", "(206) 555-0123");
           await page.click('#view-dialplan button[type="submit"]');
           await page.waitForSelector('#view-dialplan li:has-text("✓")');
         }
-        await page.screenshot({ path: join(SHOTS, `console-${view}-${theme}.png`), fullPage: true });
+        await page.screenshot({
+          path: join(SHOTS, `console-${view}-${theme}.png`),
+          fullPage: true,
+        });
         await accessible(page, `${view}, ${theme}`);
       }
     }
@@ -151,7 +229,11 @@ export function consoleCases(chrome) {
     for (const view of VIEWS) {
       await page.goto(`http://localhost:8097/#/${view}`);
       await page.waitForSelector(`#view-${view}:visible`);
-      equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${view} scrolls sideways on a telephone`);
+      equal(
+        await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
+        true,
+        `${view} scrolls sideways on a telephone`,
+      );
       await page.screenshot({ path: join(SHOTS, `console-${view}-small.png`) });
     }
     await stop(own);
@@ -160,9 +242,15 @@ export function consoleCases(chrome) {
   test("the call button telephones from a page of another origin with credentials that last a while, and says why it did not", async () => {
     const config = join(work, "button");
     mkdirSync(join(config, "dialplans"), { recursive: true });
-    writeFileSync(join(config, "dialplans/visitors.toml"), '[[route]]\nname = "Echo"\nmatch = "9196"\ndo = [{ echo = true }]\n');
-    writeFileSync(join(config, "webtrunk.toml"), `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8098"\norigins = ["http://localhost:8099"]\n
-[media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[credentials]\nsecret = "a-secret-of-the-web-application"\n[api]\ncontrol = "c.sock"\n`);
+    writeFileSync(
+      join(config, "dialplans/visitors.toml"),
+      '[[route]]\nname = "Echo"\nmatch = "9196"\ndo = [{ echo = true }]\n',
+    );
+    writeFileSync(
+      join(config, "webtrunk.toml"),
+      `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8098"\norigins = ["http://localhost:8099"]\n
+[media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[credentials]\nsecret = "a-secret-of-the-web-application"\n[api]\ncontrol = "c.sock"\n`,
+    );
     const node = start(binary, ["serve", "-c", join(config, "webtrunk.toml"), "--log", "text"]);
     await until("it serves", () => /serves the page/.test(node.output));
     let ttl = "10m";
@@ -171,45 +259,85 @@ export function consoleCases(chrome) {
       if (request.url !== "/voice/token") {
         response.setHeader("Content-Type", "text/html");
         // The two lines of the book.
-        const lines = block("how-to/call-button.md", "button.html").replace("https://calls.example.com", "http://localhost:8098").replace("+12065550123", "9196");
+        const lines = block("how-to/call-button.md", "button.html")
+          .replace("https://calls.example.com", "http://localhost:8098")
+          .replace("+12065550123", "9196");
         return response.end(`<!doctype html><html lang="en"><title>shop</title>${lines}`);
       }
-      const made = execFileSync(binary, ["token", "visitor-1", "--context", "visitors", "--ttl", ttl, "--control", join(config, "c.sock")], { encoding: "utf8" });
+      const made = execFileSync(
+        binary,
+        [
+          "token",
+          "visitor-1",
+          "--context",
+          "visitors",
+          "--ttl",
+          ttl,
+          "--control",
+          join(config, "c.sock"),
+        ],
+        { encoding: "utf8" },
+      );
       response.setHeader("Content-Type", "application/json");
       response.end(made);
     }).listen(8099);
     const page = await (await chrome().newContext()).newPage();
     await page.goto("http://localhost:8099/");
-    await page.evaluate(() => { window.told = []; for (const type of ["calling", "ringing", "connected", "ended", "failed"]) document.addEventListener(type, (e) => told.push({ type, ...e.detail })); });
+    await page.evaluate(() => {
+      window.told = [];
+      for (const type of ["calling", "ringing", "connected", "ended", "failed"])
+        document.addEventListener(type, (e) => told.push({ type, ...e.detail }));
+    });
     const told = () => page.evaluate(() => window.told);
     const press = () => page.locator("call-button").locator("button").click();
     await press();
     await until("connected", async () => (await told()).some((e) => e.type === "connected"));
-    equal(await page.locator("call-button").locator("button").textContent(), "Hang up", "the button while it talks");
-    await until("it hears itself", () => page.evaluate(async () => {
-      const stream = document.querySelector("call-button").shadowRoot.querySelector("audio").srcObject;
-      if (!stream) return false;
-      const context = new AudioContext(), analyser = context.createAnalyser(), samples = new Float32Array(2048);
-      context.createMediaStreamSource(stream).connect(analyser);
-      await new Promise((done) => setTimeout(done, 400));
-      analyser.getFloatTimeDomainData(samples);
-      await context.close();
-      return samples.some((s) => Math.abs(s) > 0.05);
-    }));
+    equal(
+      await page.locator("call-button").locator("button").textContent(),
+      "Hang up",
+      "the button while it talks",
+    );
+    await until("it hears itself", () =>
+      page.evaluate(async () => {
+        const stream = document
+          .querySelector("call-button")
+          .shadowRoot.querySelector("audio").srcObject;
+        if (!stream) return false;
+        const context = new AudioContext(),
+          analyser = context.createAnalyser(),
+          samples = new Float32Array(2048);
+        context.createMediaStreamSource(stream).connect(analyser);
+        await new Promise((done) => setTimeout(done, 400));
+        analyser.getFloatTimeDomainData(samples);
+        await context.close();
+        return samples.some((s) => Math.abs(s) > 0.05);
+      }),
+    );
     await page.screenshot({ path: join(SHOTS, "call-button.png") });
     await press();
     await until("ended", async () => (await told()).some((e) => e.type === "ended"));
-    await page.evaluate(() => { window.told = []; document.querySelector("call-button").setAttribute("to", "9999"); });
+    await page.evaluate(() => {
+      window.told = [];
+      document.querySelector("call-button").setAttribute("to", "9999");
+    });
     await press();
     await until("it failed", async () => (await told()).some((e) => e.type === "failed"));
     const failed = (await told()).find((e) => e.type === "failed");
     equal(`${failed.code} ${failed.reason}`, "404 no route for 9999 in context visitors", "why");
     ttl = "1s";
-    await page.evaluate(() => { window.told = []; document.querySelector("call-button").setAttribute("to", "9196"); });
-    await page.route("**/voice/token", async (route) => { const response = await route.fetch(); await new Promise((done) => setTimeout(done, 2500)); await route.fulfill({ response }); });
+    await page.evaluate(() => {
+      window.told = [];
+      document.querySelector("call-button").setAttribute("to", "9196");
+    });
+    await page.route("**/voice/token", async (route) => {
+      const response = await route.fetch();
+      await new Promise((done) => setTimeout(done, 2500));
+      await route.fulfill({ response });
+    });
     await press();
     await until("too late", async () => (await told()).some((e) => e.type === "failed"));
-    if (!/expired/.test((await told()).find((e) => e.type === "failed").reason)) throw new Error(`not told that they expired: ${JSON.stringify(await told())}`);
+    if (!/expired/.test((await told()).find((e) => e.type === "failed").reason))
+      throw new Error(`not told that they expired: ${JSON.stringify(await told())}`);
     await accessible(page, "the call button");
     await page.context().close();
     shop.close();

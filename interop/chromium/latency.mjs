@@ -1,4 +1,5 @@
-// From the page to Asterisk's echo and back, by the clock of the page's own samples, beside a loop within the page.
+// From the page to Asterisk's echo and back, by the clock of the page's own samples, beside a loop
+// within the page.
 import { echoOverKamailio, isInstalled } from "./kamailio.mjs";
 import { connected, dial, over, phone, recordOf, test } from "./rig.mjs";
 
@@ -15,33 +16,37 @@ function install() {
     gate.gain.setValueAtTime(0, at + 0.04);
   }
   /** Milliseconds from each click to its return on `track`. */
-  const measure = (track, seconds) => new Promise((done) => {
-    const back = context.createMediaStreamSource(new MediaStream([track]));
-    const both = context.createChannelMerger(2);
-    gate.connect(both, 0, 0);
-    back.connect(both, 0, 1);
-    const ear = context.createScriptProcessor(256, 2, 1);
-    const onsets = [[], []], loud = [-1e9, -1e9];
-    let sample = 0;
-    ear.onaudioprocess = ({ inputBuffer }) => {
-      for (const side of [0, 1]) {
-        const heard = inputBuffer.getChannelData(side);
-        for (let n = 0; n < heard.length; n++) {
-          if (Math.abs(heard[n]) < 0.05) continue;
-          // A click begins where a quarter of a second was silent before.
-          if (sample + n - loud[side] > context.sampleRate / 4) onsets[side].push(sample + n);
-          loud[side] = sample + n;
+  const measure = (track, seconds) =>
+    new Promise((done) => {
+      const back = context.createMediaStreamSource(new MediaStream([track]));
+      const both = context.createChannelMerger(2);
+      gate.connect(both, 0, 0);
+      back.connect(both, 0, 1);
+      const ear = context.createScriptProcessor(256, 2, 1);
+      const onsets = [[], []],
+        loud = [-1e9, -1e9];
+      let sample = 0;
+      ear.onaudioprocess = ({ inputBuffer }) => {
+        for (const side of [0, 1]) {
+          const heard = inputBuffer.getChannelData(side);
+          for (let n = 0; n < heard.length; n++) {
+            if (Math.abs(heard[n]) < 0.05) continue;
+            // A click begins where a quarter of a second was silent before.
+            if (sample + n - loud[side] > context.sampleRate / 4) onsets[side].push(sample + n);
+            loud[side] = sample + n;
+          }
         }
-      }
-      sample += inputBuffer.length;
-    };
-    both.connect(ear).connect(context.destination);
-    setTimeout(() => {
-      ear.disconnect();
-      const times = onsets[0].map((sent) => onsets[1].find((heard) => heard > sent) - sent).filter((t) => t < context.sampleRate / 2);
-      done(times.map((t) => (1000 * t) / context.sampleRate).sort((a, b) => a - b));
-    }, seconds * 1000);
-  });
+        sample += inputBuffer.length;
+      };
+      both.connect(ear).connect(context.destination);
+      setTimeout(() => {
+        ear.disconnect();
+        const times = onsets[0]
+          .map((sent) => onsets[1].find((heard) => heard > sent) - sent)
+          .filter((t) => t < context.sampleRate / 2);
+        done(times.map((t) => (1000 * t) / context.sampleRate).sort((a, b) => a - b));
+      }, seconds * 1000);
+    });
   window.latency = { stream: out.stream, measure };
   window.microphone = out.stream;
 }
@@ -51,7 +56,9 @@ async function loopback() {
   const [near, far] = [new RTCPeerConnection(), new RTCPeerConnection()];
   near.onicecandidate = ({ candidate }) => far.addIceCandidate(candidate);
   far.onicecandidate = ({ candidate }) => near.addIceCandidate(candidate);
-  const track = new Promise((found) => { far.ontrack = (event) => found(event.track); });
+  const track = new Promise((found) => {
+    far.ontrack = (event) => found(event.track);
+  });
   near.addTrack(latency.stream.getAudioTracks()[0], latency.stream);
   await near.setLocalDescription();
   await far.setRemoteDescription(near.localDescription);
@@ -69,7 +76,8 @@ async function loopback() {
 
 const median = (times) => times[Math.floor(times.length / 2)];
 
-const describe = (times) => `${median(times).toFixed(0)} ms (${times.length} clicks, ${times[0].toFixed(0)} to ${times.at(-1).toFixed(0)})`;
+const describe = (times) =>
+  `${median(times).toFixed(0)} ms (${times.length} clicks, ${times[0].toFixed(0)} to ${times.at(-1).toFixed(0)})`;
 
 export function latency(chrome) {
   let ours;
@@ -77,22 +85,31 @@ export function latency(chrome) {
     const page = await phone(chrome());
     await page.evaluate(install);
     const within = await page.evaluate(loopback);
-    await page.evaluate(() => Object.assign(webtrunkPhone.options, { mediaStream: window.latency.stream }));
+    await page.evaluate(() =>
+      Object.assign(webtrunkPhone.options, { mediaStream: window.latency.stream }),
+    );
     let echoed;
     await recordOf(async () => {
       await dial(page, "600");
       await connected(page);
       await page.waitForTimeout(2000);
-      echoed = await page.evaluate(() => window.latency.measure(webtrunkPhone.session.connection.getReceivers()[0].track, 15));
+      echoed = await page.evaluate(() =>
+        window.latency.measure(webtrunkPhone.session.connection.getReceivers()[0].track, 15),
+      );
       await page.click("#hangup");
       await over(page);
     });
     await page.context().close();
-    console.log(`        ${describe(echoed)} by Asterisk, ${median(within).toFixed(0)} ms within the page`);
+    console.log(
+      `        ${describe(echoed)} by Asterisk, ${median(within).toFixed(0)} ms within the page`,
+    );
     ours = echoed;
-    if (echoed.length < 15 || within.length < 10) throw new Error(`only ${echoed.length} and ${within.length} clicks came back`);
-    // One more Opus encoder (its look-ahead is 6.5 ms) and two hops; a held-back frame on either way would be 20 ms.
-    if (median(echoed) > median(within) + 30) throw new Error(`${median(echoed)} ms, ${median(within)} ms within the page`);
+    if (echoed.length < 15 || within.length < 10)
+      throw new Error(`only ${echoed.length} and ${within.length} clicks came back`);
+    // One more Opus encoder (its look-ahead is 6.5 ms) and two hops; a held-back frame on either
+    // way would be 20 ms.
+    if (median(echoed) > median(within) + 30)
+      throw new Error(`${median(echoed)} ms, ${median(within)} ms within the page`);
   });
 
   test("from the page to Asterisk's echo takes longer over Kamailio and rtpengine", async () => {
@@ -102,7 +119,9 @@ export function latency(chrome) {
       await page.waitForTimeout(2000);
       return page.evaluate(() => window.latency.measure(sipjs.track(), 15));
     });
-    console.log(`        ${describe(theirs)} by Asterisk over Kamailio and rtpengine, ${median(ours).toFixed(0)} ms over webtrunk`);
+    console.log(
+      `        ${describe(theirs)} by Asterisk over Kamailio and rtpengine, ${median(ours).toFixed(0)} ms over webtrunk`,
+    );
     if (theirs.length < 15) throw new Error(`only ${theirs.length} clicks came back`);
     if (median(theirs) < median(ours)) throw new Error("they are faster");
   });

@@ -20,9 +20,15 @@ process.env.WEBTRUNK_CERTS = work;
 export function start(command, args, options = {}) {
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
   child.output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => { child.output += data; });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on("data", (data) => {
+      child.output += data;
+    });
   children.add(child);
-  child.on("exit", (code) => { child.code = code; children.delete(child); });
+  child.on("exit", (code) => {
+    child.code = code;
+    children.delete(child);
+  });
   return child;
 }
 
@@ -45,28 +51,58 @@ export async function webtrunk(config = "webtrunk.toml") {
   cpSync(join(HERE, config), join(work, config));
   cpSync(join(HERE, "dialplans"), join(work, "dialplans"), { recursive: true });
   const node = start(binary, ["serve", "-c", join(work, config), "--log", "text"]);
-  await until("webtrunk serves", () => { if (node.code !== undefined) throw new Error(node.output); return /serves the page/.test(node.output); });
+  await until("webtrunk serves", () => {
+    if (node.code !== undefined) throw new Error(node.output);
+    return /serves the page/.test(node.output);
+  });
   return node;
 }
 
 export const asterisk = {
   async start() {
     const child = start(join(ROOT, "interop/asterisk/asterisk.sh"), ["start"]);
-    await until("Asterisk is up", () => { try { return /PJSIP|udp/.test(this.cli("pjsip show transports")); } catch { return false; } }, 30);
+    await until(
+      "Asterisk is up",
+      () => {
+        try {
+          return /PJSIP|udp/.test(this.cli("pjsip show transports"));
+        } catch {
+          return false;
+        }
+      },
+      30,
+    );
     return child;
   },
-  cli(command) { return execFileSync(join(ROOT, "interop/asterisk/asterisk.sh"), ["cli", command], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }); },
-  root: execFileSync(join(ROOT, "interop/asterisk/asterisk.sh"), ["root"], { encoding: "utf8" }).trim(),
+  cli(command) {
+    return execFileSync(join(ROOT, "interop/asterisk/asterisk.sh"), ["cli", command], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+  },
+  root: execFileSync(join(ROOT, "interop/asterisk/asterisk.sh"), ["root"], {
+    encoding: "utf8",
+  }).trim(),
   log() {
-    const files = ["messages.log", "messages"].map((name) => join(this.root, "var/log/asterisk", name));
+    const files = ["messages.log", "messages"].map((name) =>
+      join(this.root, "var/log/asterisk", name),
+    );
     return readFileSync(files.find(existsSync), "utf8");
   },
-  channels() { return Number(/(\d+) active channel/.exec(this.cli("core show channels"))[1]); },
+  channels() {
+    return Number(/(\d+) active channel/.exec(this.cli("core show channels"))[1]);
+  },
 };
 
 export function cdrs() {
   const file = join(work, "cdr.jsonl");
-  return existsSync(file) ? readFileSync(file, "utf8").trim().split("\n").filter(Boolean).map((line) => JSON.parse(line)) : [];
+  return existsSync(file)
+    ? readFileSync(file, "utf8")
+        .trim()
+        .split("\n")
+        .filter(Boolean)
+        .map((line) => JSON.parse(line))
+    : [];
 }
 
 /** Runs `body` and returns the one record it led to. */
@@ -80,28 +116,67 @@ export async function recordOf(body, count = 1) {
 /** A file of the book. */
 export function block(page, name) {
   const text = readFileSync(join(HERE, "../../src/docs", page), "utf8");
-  const found = new RegExp("```\\w+ " + name.replace(".", "\\.") + "\\n([^]*?)```").exec(text);
+  const found = new RegExp(`\`\`\`\\w+ ${name.replace(".", "\\.")}\\n([^]*?)\`\`\``).exec(text);
   if (!found) throw new Error(`${page} has no block ${name}`);
   return found[1];
 }
 
 export async function browser() {
   const tone = join(work, "440.wav");
-  execFileSync("sox", ["-n", "-r", "48000", "-c", "1", "-b", "16", tone, "synth", "10", "sine", "440", "gain", "-6"]);
+  execFileSync("sox", [
+    "-n",
+    "-r",
+    "48000",
+    "-c",
+    "1",
+    "-b",
+    "16",
+    tone,
+    "synth",
+    "10",
+    "sine",
+    "440",
+    "gain",
+    "-6",
+  ]);
   return chromium.launch({
     executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", `--use-file-for-fake-audio-capture=${tone}`,
-      "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync", "--no-first-run", "--allow-loopback-in-peer-connection", "--disable-quic"],
+    args: [
+      "--no-sandbox",
+      "--use-fake-device-for-media-stream",
+      "--use-fake-ui-for-media-stream",
+      `--use-file-for-fake-audio-capture=${tone}`,
+      "--autoplay-policy=no-user-gesture-required",
+      "--disable-dev-shm-usage",
+      "--disable-gpu",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--no-first-run",
+      "--allow-loopback-in-peer-connection",
+      "--disable-quic",
+    ],
   });
 }
 
-export async function phone(browser, { user = "alice", password = `${user}-secret`, url = "http://localhost:8090/", expectOnline = true, ...context } = {}) {
+export async function phone(
+  browser,
+  {
+    user = "alice",
+    password = `${user}-secret`,
+    url = "http://localhost:8090/",
+    expectOnline = true,
+    ...context
+  } = {},
+) {
   const own = await browser.newContext({ ignoreHTTPSErrors: true, ...context });
   const page = await own.newPage();
   page.problems = [];
   page.on("pageerror", (error) => page.problems.push(error.message));
-  page.on("console", (message) => { if (message.type() === "error" && !/status of 503/.test(message.text())) page.problems.push(message.text()); });
+  page.on("console", (message) => {
+    if (message.type() === "error" && !/status of 503/.test(message.text()))
+      page.problems.push(message.text());
+  });
   await page.goto(url);
   if (user) {
     await page.fill("#user", user);
@@ -109,7 +184,11 @@ export async function phone(browser, { user = "alice", password = `${user}-secre
     await page.click("#login button");
   }
   // A tone must reach the far end as it is.
-  await page.evaluate(() => Object.assign(webtrunkPhone.options.mediaConstraints, { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } }));
+  await page.evaluate(() =>
+    Object.assign(webtrunkPhone.options.mediaConstraints, {
+      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+    }),
+  );
   if (expectOnline) await page.waitForSelector("#line[data-state=online]", { timeout: 10_000 });
   return page;
 }
@@ -119,11 +198,21 @@ export async function sipjsPage(browser, port = 8097) {
   const { buildSync } = await import("esbuild");
   const entry = join(work, "sipjs-page.mjs");
   cpSync(join(HERE, "sipjs-page.mjs"), entry);
-  const bundle = buildSync({ entryPoints: [entry], bundle: true, write: false, format: "iife", nodePaths: [join(HERE, "node_modules")] }).outputFiles[0].text;
+  const bundle = buildSync({
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    format: "iife",
+    nodePaths: [join(HERE, "node_modules")],
+  }).outputFiles[0].text;
   const page = await (await browser.newContext()).newPage();
   const problems = [];
   page.on("pageerror", (error) => problems.push(error.message));
-  const shop = createServer((_, response) => response.setHeader("content-type", "text/html").end(`<audio id="remote" autoplay></audio><script>${bundle}</script>`));
+  const shop = createServer((_, response) =>
+    response
+      .setHeader("content-type", "text/html")
+      .end(`<audio id="remote" autoplay></audio><script>${bundle}</script>`),
+  );
   await new Promise((listening) => shop.listen(port, "127.0.0.1", listening));
   await page.goto(`http://localhost:${port}/`);
   return { page, shop, problems };
@@ -134,10 +223,16 @@ export async function dial(page, number) {
   await page.click("#dial");
 }
 
-export const connected = (page) => page.waitForFunction(() => document.getElementById("state").textContent === "Connected", null, { timeout: 15_000 });
-export const over = (page) => page.waitForFunction(() => webtrunkPhone.session === null, null, { timeout: 15_000 });
+export const connected = (page) =>
+  page.waitForFunction(() => document.getElementById("state").textContent === "Connected", null, {
+    timeout: 15_000,
+  });
+export const over = (page) =>
+  page.waitForFunction(() => webtrunkPhone.session === null, null, { timeout: 15_000 });
 
-/** The loudest frequency heard in the next half second, Hz, and its level, dBFS; -200 is silence. */
+/**
+ * The loudest frequency heard in the next half second, Hz, and its level, dBFS; -200 is silence.
+ */
 export function heard(page) {
   return page.evaluate(async () => {
     const stream = document.getElementById("remote").srcObject;
@@ -160,33 +255,56 @@ export function heard(page) {
 
 export async function hears(page, hz, seconds = 8) {
   let last;
-  await until(`hears ${hz} Hz`, async () => { last = await heard(page); return Math.abs(last.hz - hz) < 8 && last.db > -45; }, seconds)
-    .catch((error) => { throw new Error(`${error.message}; heard ${JSON.stringify(last)}`); });
+  await until(
+    `hears ${hz} Hz`,
+    async () => {
+      last = await heard(page);
+      return Math.abs(last.hz - hz) < 8 && last.db > -45;
+    },
+    seconds,
+  ).catch((error) => {
+    throw new Error(`${error.message}; heard ${JSON.stringify(last)}`);
+  });
   return last;
 }
 
 export async function hearsNothing(page, seconds = 8) {
   let last;
-  await until("silence", async () => { last = await heard(page); return last.db < -70; }, seconds)
-    .catch((error) => { throw new Error(`${error.message}; heard ${JSON.stringify(last)}`); });
+  await until(
+    "silence",
+    async () => {
+      last = await heard(page);
+      return last.db < -70;
+    },
+    seconds,
+  ).catch((error) => {
+    throw new Error(`${error.message}; heard ${JSON.stringify(last)}`);
+  });
 }
 
-export const stats = (page) => page.evaluate(async () => {
-  const all = {};
-  (await webtrunkPhone.session.connection.getStats()).forEach((s) => { (all[s.type] ||= []).push(s); });
-  return all;
-});
+export const stats = (page) =>
+  page.evaluate(async () => {
+    const all = {};
+    (await webtrunkPhone.session.connection.getStats()).forEach((s) => {
+      (all[s.type] ||= []).push(s);
+    });
+    return all;
+  });
 
-/** The loudest frequency of a WAV file by sox's own analysis of its middle, and its RMS level in dB. */
+/**
+ * The loudest frequency of a WAV file by sox's own analysis of its middle, and its RMS level in dB.
+ */
 export function toneOf(file) {
-  const text = (effects) => execFileSync("sh", ["-c", `sox "${file}" -n ${effects} 2>&1`], { encoding: "utf8" });
+  const text = (effects) =>
+    execFileSync("sh", ["-c", `sox "${file}" -n ${effects} 2>&1`], { encoding: "utf8" });
   const hz = Number(/Rough\s+frequency:\s+(\d+)/.exec(text("trim 1 2 stat"))[1]);
   const db = Number(/RMS lev dB\s+(-?[\d.]+)/.exec(text("trim 1 2 stats"))[1]);
   return { hz, db };
 }
 
 export function equal(actual, expected, what) {
-  if (actual !== expected) throw new Error(`${what}: ${JSON.stringify(actual)}, expected ${JSON.stringify(expected)}`);
+  if (actual !== expected)
+    throw new Error(`${what}: ${JSON.stringify(actual)}, expected ${JSON.stringify(expected)}`);
 }
 
 const cases = [];
@@ -194,7 +312,8 @@ export const test = (name, body) => cases.push({ name, body });
 
 export async function runAll(cleanUp) {
   const only = process.argv[2];
-  let failed = 0, passed = 0;
+  let failed = 0,
+    passed = 0;
   for (const { name, body } of cases) {
     if (only && !name.includes(only)) continue;
     const began = Date.now();
@@ -205,7 +324,9 @@ export async function runAll(cleanUp) {
     } catch (error) {
       failed++;
       await cleanUp?.();
-      console.log(`FAILED  ${name}\n        ${error.stack.split("\n").slice(0, 6).join("\n        ")}`);
+      console.log(
+        `FAILED  ${name}\n        ${error.stack.split("\n").slice(0, 6).join("\n        ")}`,
+      );
     }
   }
   console.log(`${passed} passed, ${failed} failed`);

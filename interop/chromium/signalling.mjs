@@ -1,34 +1,71 @@
-// Signalling with demanding peers: a strict Asterisk, TLS, registration both ways, transfers, SIP.js and baresip.
+// Signalling with demanding peers: a strict Asterisk, TLS, registration both ways, transfers,
+// SIP.js and baresip.
 import { writeFileSync, mkdirSync, rmSync, existsSync } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
-import { ROOT, asterisk, connected, dial, equal, hears, over, phone, recordOf, sipjsPage, start, test, toneOf, until, work } from "./rig.mjs";
+import {
+  ROOT,
+  asterisk,
+  connected,
+  dial,
+  equal,
+  hears,
+  over,
+  phone,
+  recordOf,
+  sipjsPage,
+  start,
+  test,
+  toneOf,
+  until,
+} from "./rig.mjs";
 
-/** A call of a page that is not the page's own: JsSIP alone, several at a time. Returns its handle's name. */
+/**
+ * A call of a page that is not the page's own: JsSIP alone, several at a time. Returns its handle's
+ * name.
+ */
 async function call(page, target, name) {
-  await page.evaluate(({ target, name }) => {
-    // The page itself knows one call at a time.
-    webtrunkPhone.ua.removeAllListeners("newRTCSession");
-    const session = webtrunkPhone.ua.call(target, { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } });
-    (window.sessions ||= {})[name] = session;
-    session.on("icecandidate", (event) => event.ready());
-  }, { target, name });
-  await until(`${target} has answered`, () => page.evaluate((name) => sessions[name].isEstablished(), name));
+  await page.evaluate(
+    ({ target, name }) => {
+      // The page itself knows one call at a time.
+      webtrunkPhone.ua.removeAllListeners("newRTCSession");
+      const session = webtrunkPhone.ua.call(target, {
+        mediaConstraints: { audio: true, video: false },
+        pcConfig: { iceServers: [] },
+      });
+      (window.sessions ||= {})[name] = session;
+      session.on("icecandidate", (event) => event.ready());
+    },
+    { target, name },
+  );
+  await until(`${target} has answered`, () =>
+    page.evaluate((name) => sessions[name].isEstablished(), name),
+  );
 }
 
 /** JsSIP's refer(), and what it is told of the transfer's course. */
 function refer(page, target, { from = "one", replaces } = {}) {
-  return page.evaluate(({ target, from, replaces }) => new Promise((done) => {
-    const told = [];
-    const session = from === "page" ? webtrunkPhone.session : sessions[from];
-    const eventHandlers = {
-      progress: (event) => told.push(event.status_line.status_code),
-      accepted: (event) => { told.push(event.status_line.status_code); done(told); },
-      failed: (event) => { told.push(event.status_line.status_code); done(told); },
-      requestFailed: (event) => done([event.cause]),
-    };
-    session.refer(target, { eventHandlers, replaces: replaces && sessions[replaces] });
-  }), { target, from, replaces });
+  return page.evaluate(
+    ({ target, from, replaces }) =>
+      new Promise((done) => {
+        const told = [];
+        const session = from === "page" ? webtrunkPhone.session : sessions[from];
+        const eventHandlers = {
+          progress: (event) => told.push(event.status_line.status_code),
+          accepted: (event) => {
+            told.push(event.status_line.status_code);
+            done(told);
+          },
+          failed: (event) => {
+            told.push(event.status_line.status_code);
+            done(told);
+          },
+          requestFailed: (event) => done([event.cause]),
+        };
+        session.refer(target, { eventHandlers, replaces: replaces && sessions[replaces] });
+      }),
+    { target, from, replaces },
+  );
 }
 
 export function signalling(world) {
@@ -48,7 +85,9 @@ export function signalling(world) {
     await strict("7101", 1004);
     await recordOf(async () => {
       await dial(world.alice, "7203");
-      await world.alice.waitForFunction(() => /you hear the far end/.test(document.getElementById("state").textContent));
+      await world.alice.waitForFunction(() =>
+        /you hear the far end/.test(document.getElementById("state").textContent),
+      );
       await hears(world.alice, 880, 4);
       await connected(world.alice);
       await world.alice.click("#hangup");
@@ -57,17 +96,19 @@ export function signalling(world) {
   });
 
   /** Asterisk calls alice by this endpoint; she answers, hears its tone and hangs up. */
-  const called = (endpoint) => recordOf(async () => {
-    asterisk.cli(`channel originate PJSIP/${endpoint} application Milliwatt`);
-    await world.alice.waitForSelector("#answer:visible");
-    await world.alice.click("#answer");
-    await connected(world.alice);
-    await hears(world.alice, 1004);
-    await world.alice.click("#hangup");
-    await over(world.alice);
-  });
+  const called = (endpoint) =>
+    recordOf(async () => {
+      asterisk.cli(`channel originate PJSIP/${endpoint} application Milliwatt`);
+      await world.alice.waitForSelector("#answer:visible");
+      await world.alice.click("#answer");
+      await connected(world.alice);
+      await hears(world.alice, 1004);
+      await world.alice.click("#hangup");
+      await over(world.alice);
+    });
 
-  test("strict Asterisk calls the browser: its reliable responses and timers are met", () => called("+12065550111@wt-strict"));
+  test("strict Asterisk calls the browser: its reliable responses and timers are met", () =>
+    called("+12065550111@wt-strict"));
 
   if (process.env.WEBTRUNK_SLOW) {
     test("strict Asterisk: a call outlives two session refreshes", async () => {
@@ -88,19 +129,35 @@ export function signalling(world) {
   });
 
   test("TLS with a certificate of another name is refused, and the log says why", async () => {
-    const [cdr] = await recordOf(async () => { await dial(world.alice, "7301"); await over(world.alice); });
+    const [cdr] = await recordOf(async () => {
+      await dial(world.alice, "7301");
+      await over(world.alice);
+    });
     if (cdr.outcome === "success") throw new Error("the call went through");
-    await until("the log names the fault", () => /WT-2104.*TLS with 127\.0\.0\.1:5081 failed|TLS with 127\.0\.0\.1:5081 failed.*WT-2104/.test(world.node.output));
+    await until("the log names the fault", () =>
+      /WT-2104.*TLS with 127\.0\.0\.1:5081 failed|TLS with 127\.0\.0\.1:5081 failed.*WT-2104/.test(
+        world.node.output,
+      ),
+    );
   });
 
   test("Asterisk registers with webtrunk and is called where it registered from", async () => {
-    await until("the branch has registered", () => /trunk branch registered here/.test(world.node.output), 15);
+    await until(
+      "the branch has registered",
+      () => /trunk branch registered here/.test(world.node.output),
+      15,
+    );
     await strict("7400", 1004);
   });
 
   test("webtrunk registers with Asterisk, is called by it, and answers its digest", async () => {
-    await until("registered", () => /trunk acme registered with 127\.0\.0\.1/.test(world.node.output), 15);
-    if (!/acme/.test(asterisk.cli("pjsip show contacts"))) throw new Error(asterisk.cli("pjsip show contacts"));
+    await until(
+      "registered",
+      () => /trunk acme registered with 127\.0\.0\.1/.test(world.node.output),
+      15,
+    );
+    if (!/acme/.test(asterisk.cli("pjsip show contacts")))
+      throw new Error(asterisk.cli("pjsip show contacts"));
     await until("the probe found it up", () => /trunk acme up/.test(world.node.output), 15);
     await strict("7500", 1004);
     await called("acme");
@@ -154,7 +211,9 @@ export function signalling(world) {
       await call(page, "sip:601@wt.test", "two");
       const told = await refer(page, "sip:601@wt.test", { replaces: "two" });
       equal(told.at(-1), 200, `told ${told}`);
-      await until("both of the referrer's calls have ended", () => page.evaluate(() => sessions.one.isEnded() && sessions.two.isEnded()));
+      await until("both of the referrer's calls have ended", () =>
+        page.evaluate(() => sessions.one.isEnded() && sessions.two.isEnded()),
+      );
       await hears(bob, 1004);
       await bob.click("#hangup");
       await over(bob);
@@ -172,7 +231,9 @@ export function signalling(world) {
       await over(world.alice);
     });
     equal(cdr.transfers.join(), "9197", "transferred to");
-    await until("Asterisk heard that it succeeded", () => /WT-TRANSFER=SUCCESS/.test(asterisk.log()));
+    await until("Asterisk heard that it succeeded", () =>
+      /WT-TRANSFER=SUCCESS/.test(asterisk.log()),
+    );
   });
 
   test("SIP.js: registers, calls, holds, is called, transfers", async () => {
@@ -207,21 +268,81 @@ export function signalling(world) {
   });
 
   test("baresip over WebSocket: registers, calls, is called; tones both ways", async () => {
-    const inside = "/tmp/wt-baresip", folder = join(asterisk.root, inside);
+    const inside = "/tmp/wt-baresip",
+      folder = join(asterisk.root, inside);
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
     const tone = join(folder, "660.wav");
-    execFileSync("sox", ["-n", "-r", "48000", "-c", "1", "-b", "16", tone, "synth", "60", "sine", "660", "gain", "-6"]);
-    const modules = ["account", "menu", "ctrl_tcp", "aufile", "opus", "g711", "ice", "srtp", "dtls_srtp", "uuid"];
-    writeFileSync(join(folder, "config"), [
-      "module_path /usr/lib/baresip/modules", `audio_source aufile,${inside}/660.wav`, `audio_player aufile,${inside}/heard.wav`, `audio_alert aufile,${inside}/alert.wav`,
-      "ausrc_srate 48000", "auplay_srate 48000", "ausrc_channels 1", "auplay_channels 1", "ctrl_tcp_listen 127.0.0.1:4444", "sip_listen 127.0.0.1:0", "call_local_timeout 30", "rtcp_mux yes",
-      ...modules.map((m) => `${["account", "menu", "ctrl_tcp"].includes(m) ? "module_app" : "module"} ${m}.so`),
-    ].join("\n") + "\n");
-    writeFileSync(join(folder, "accounts"), '<sip:bob@wt.test;transport=ws>;auth_pass=bob-secret;outbound="sip:127.0.0.1:8090;transport=ws";mediaenc=dtls_srtp;medianat=ice;audio_codecs=opus/48000/2,pcmu/8000/1;answermode=auto;regint=300\n');
+    execFileSync("sox", [
+      "-n",
+      "-r",
+      "48000",
+      "-c",
+      "1",
+      "-b",
+      "16",
+      tone,
+      "synth",
+      "60",
+      "sine",
+      "660",
+      "gain",
+      "-6",
+    ]);
+    const modules = [
+      "account",
+      "menu",
+      "ctrl_tcp",
+      "aufile",
+      "opus",
+      "g711",
+      "ice",
+      "srtp",
+      "dtls_srtp",
+      "uuid",
+    ];
+    writeFileSync(
+      join(folder, "config"),
+      [
+        "module_path /usr/lib/baresip/modules",
+        `audio_source aufile,${inside}/660.wav`,
+        `audio_player aufile,${inside}/heard.wav`,
+        `audio_alert aufile,${inside}/alert.wav`,
+        "ausrc_srate 48000",
+        "auplay_srate 48000",
+        "ausrc_channels 1",
+        "auplay_channels 1",
+        "ctrl_tcp_listen 127.0.0.1:4444",
+        "sip_listen 127.0.0.1:0",
+        "call_local_timeout 30",
+        "rtcp_mux yes",
+        ...modules.map(
+          (m) => `${["account", "menu", "ctrl_tcp"].includes(m) ? "module_app" : "module"} ${m}.so`,
+        ),
+        "",
+      ].join("\n"),
+    );
+    writeFileSync(
+      join(folder, "accounts"),
+      '<sip:bob@wt.test;transport=ws>;auth_pass=bob-secret;outbound="sip:127.0.0.1:8090;transport=ws";mediaenc=dtls_srtp;medianat=ice;audio_codecs=opus/48000/2,pcmu/8000/1;answermode=auto;regint=300\n',
+    );
     writeFileSync(join(folder, "contacts"), "");
-    const baresip = start(join(ROOT, "interop/asterisk/asterisk.sh"), ["baresip", "-f", inside, "-v"]);
-    await until("baresip has registered", () => { if (baresip.code !== undefined) throw new Error(baresip.output); return /bob registered.*baresip/.test(world.node.output); }, 15).catch((e) => { throw new Error(`${e.message}\n${baresip.output.slice(-3000)}`); });
+    const baresip = start(join(ROOT, "interop/asterisk/asterisk.sh"), [
+      "baresip",
+      "-f",
+      inside,
+      "-v",
+    ]);
+    await until(
+      "baresip has registered",
+      () => {
+        if (baresip.code !== undefined) throw new Error(baresip.output);
+        return /bob registered.*baresip/.test(world.node.output);
+      },
+      15,
+    ).catch((e) => {
+      throw new Error(`${e.message}\n${baresip.output.slice(-3000)}`);
+    });
     await recordOf(async () => {
       await dial(world.alice, "5000");
       await connected(world.alice);
@@ -236,12 +357,16 @@ export function signalling(world) {
     if (Math.abs(hz - 440) > 6) throw new Error(`baresip heard ${hz} Hz`);
     const [cdr] = await recordOf(async () => {
       const { Socket } = await import("node:net");
-      const say = (command, params = "") => new Promise((done) => {
-        const text = JSON.stringify({ command, params, token: "t" });
-        const socket = new Socket();
-        socket.connect(4444, "127.0.0.1", () => socket.write(`${text.length}:${text},`));
-        socket.once("data", () => { socket.destroy(); done(); });
-      });
+      const say = (command, params = "") =>
+        new Promise((done) => {
+          const text = JSON.stringify({ command, params, token: "t" });
+          const socket = new Socket();
+          socket.connect(4444, "127.0.0.1", () => socket.write(`${text.length}:${text},`));
+          socket.once("data", () => {
+            socket.destroy();
+            done();
+          });
+        });
       await say("dial", "sip:605@wt.test");
     });
     equal(cdr.outcome, "success", "outcome");

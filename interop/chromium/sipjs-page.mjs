@@ -8,20 +8,33 @@ function attach(own) {
   own.stateChange.addListener((state) => {
     if (state !== SessionState.Established) return;
     const connection = own.sessionDescriptionHandler.peerConnection;
-    const tracks = connection.getReceivers().map((r) => r.track).filter(Boolean);
+    const tracks = connection
+      .getReceivers()
+      .map((r) => r.track)
+      .filter(Boolean);
     document.getElementById("remote").srcObject = new MediaStream(tracks);
   });
 }
 
-const until = (what, test) => new Promise((done, failed) => {
-  const began = Date.now();
-  const timer = setInterval(() => {
-    if (test()) { clearInterval(timer); done(); }
-    if (Date.now() - began > 10_000) { clearInterval(timer); failed(new Error(what)); }
-  }, 50);
-});
+const until = (what, test) =>
+  new Promise((done, failed) => {
+    const began = Date.now();
+    const timer = setInterval(() => {
+      if (test()) {
+        clearInterval(timer);
+        done();
+      }
+      if (Date.now() - began > 10_000) {
+        clearInterval(timer);
+        failed(new Error(what));
+      }
+    }, 50);
+  });
 
-const constraints = { audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false }, video: false };
+const constraints = {
+  audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+  video: false,
+};
 
 window.sipjs = {
   async register(user, password) {
@@ -30,7 +43,10 @@ window.sipjs = {
       authorizationUsername: user,
       authorizationPassword: password,
       transportOptions: { server: "ws://localhost:8090/sip" },
-      sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] }, iceGatheringTimeout: 500 },
+      sessionDescriptionHandlerFactoryOptions: {
+        peerConnectionConfiguration: { iceServers: [] },
+        iceGatheringTimeout: 500,
+      },
       logLevel: "warn",
       delegate: {
         onInvite(invitation) {
@@ -50,20 +66,30 @@ window.sipjs = {
     agent = new UserAgent({
       uri: UserAgent.makeURI("sip:guest@wt.test"),
       transportOptions: { server },
-      sessionDescriptionHandlerFactory: Web.defaultSessionDescriptionHandlerFactory(() => Promise.resolve(stream)),
-      sessionDescriptionHandlerFactoryOptions: { peerConnectionConfiguration: { iceServers: [] }, iceGatheringTimeout: 500 },
+      sessionDescriptionHandlerFactory: Web.defaultSessionDescriptionHandlerFactory(() =>
+        Promise.resolve(stream),
+      ),
+      sessionDescriptionHandlerFactoryOptions: {
+        peerConnectionConfiguration: { iceServers: [] },
+        iceGatheringTimeout: 500,
+      },
       logLevel: "warn",
     });
     await agent.start();
   },
   stats: async () => {
     const all = {};
-    (await session.sessionDescriptionHandler.peerConnection.getStats()).forEach((s) => { (all[s.type] ||= []).push(s); });
+    (await session.sessionDescriptionHandler.peerConnection.getStats()).forEach((s) => {
+      (all[s.type] ||= []).push(s);
+    });
     return all;
   },
   track: () => session.sessionDescriptionHandler.peerConnection.getReceivers()[0].track,
   async call(number) {
-    const options = { sessionDescriptionHandlerOptions: { constraints }, sessionDescriptionHandlerModifiers: window.detour ? [detourModifier] : [] };
+    const options = {
+      sessionDescriptionHandlerOptions: { constraints },
+      sessionDescriptionHandlerModifiers: window.detour ? [detourModifier] : [],
+    };
     const inviter = new Inviter(agent, UserAgent.makeURI(`sip:${number}@wt.test`), options);
     attach(inviter);
     await inviter.invite();
@@ -72,7 +98,13 @@ window.sipjs = {
   hold(on) {
     return new Promise((done, failed) => {
       session.sessionDescriptionHandlerOptionsReInvite = { hold: on };
-      session.invite({ sessionDescriptionHandlerModifiers: on ? [holdModifier] : [], requestDelegate: { onAccept: () => done(), onReject: () => failed(new Error("re-INVITE refused")) } });
+      session.invite({
+        sessionDescriptionHandlerModifiers: on ? [holdModifier] : [],
+        requestDelegate: {
+          onAccept: () => done(),
+          onReject: () => failed(new Error("re-INVITE refused")),
+        },
+      });
     });
   },
   refer(number) {
@@ -84,7 +116,10 @@ window.sipjs = {
         notification.accept();
         if (status >= 200) done(told);
       };
-      session.refer(UserAgent.makeURI(`sip:${number}@wt.test`), { onNotify, requestDelegate: { onReject: (response) => done([response.message.statusCode]) } });
+      session.refer(UserAgent.makeURI(`sip:${number}@wt.test`), {
+        onNotify,
+        requestDelegate: { onReject: (response) => done([response.message.statusCode]) },
+      });
     });
   },
   bye: () => session.bye(),
@@ -93,7 +128,8 @@ window.sipjs = {
 /** Media goes to the port that stands for the far end's. */
 async function detourModifier(description) {
   const port = /^m=audio (\d+)/m.exec(description.sdp)?.[1];
-  if (description.type === "answer") description.sdp = description.sdp.replaceAll(` ${port} `, ` ${await window.detour(port)} `);
+  if (description.type === "answer")
+    description.sdp = description.sdp.replaceAll(` ${port} `, ` ${await window.detour(port)} `);
   return description;
 }
 

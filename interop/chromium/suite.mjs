@@ -1,7 +1,31 @@
-// Real Chromium with real JsSIP through webtrunk to real Asterisk and SIPp, judged by what is heard.
+// Real Chromium with real JsSIP through webtrunk to real Asterisk and SIPp, judged by what is
+// heard.
 import { readFileSync, rmSync, existsSync } from "node:fs";
 import { join } from "node:path";
-import { SHOTS, ROOT, asterisk, binary, browser, cdrs, connected, dial, equal, heard, hears, hearsNothing, over, phone, recordOf, runAll, start, stats, stopAll, test, toneOf, until, webtrunk, work } from "./rig.mjs";
+import {
+  SHOTS,
+  ROOT,
+  asterisk,
+  binary,
+  browser,
+  connected,
+  dial,
+  equal,
+  hears,
+  hearsNothing,
+  over,
+  phone,
+  recordOf,
+  runAll,
+  start,
+  stats,
+  stopAll,
+  test,
+  toneOf,
+  until,
+  webtrunk,
+  work,
+} from "./rig.mjs";
 import { consoleCases } from "./console.mjs";
 import { bookCases } from "./book.mjs";
 import { latency } from "./latency.mjs";
@@ -9,11 +33,18 @@ import { network } from "./network.mjs";
 import { signalling } from "./signalling.mjs";
 
 let node, chrome, alice;
-const hangup = async (page) => { await page.click("#hangup"); await over(page); };
+const hangup = async (page) => {
+  await page.click("#hangup");
+  await over(page);
+};
 
 test("a wrong password is refused in words and the right one registers", async () => {
   const page = await phone(chrome, { password: "wrong", expectOnline: false });
-  await page.waitForFunction(() => document.getElementById("line").textContent === "Wrong user or password", null, { timeout: 5000 });
+  await page.waitForFunction(
+    () => document.getElementById("line").textContent === "Wrong user or password",
+    null,
+    { timeout: 5000 },
+  );
   await page.context().close();
 });
 
@@ -28,7 +59,11 @@ test("browser to Asterisk: 440 Hz goes out and comes back, transcoded both ways;
   equal(cdr.hangup_by, "caller", "hung up by");
   equal(cdr.outcome, "success", "outcome");
   equal(cdr.legs.map((l) => l.codec).join(), "opus,PCMU", "codecs");
-  if (!cdr.legs[0].peer_formats.includes("opus/48000") || !cdr.legs[1].peer_formats.includes("PCMU/8000")) throw new Error(`formats: ${JSON.stringify(cdr.legs.map((l) => l.peer_formats))}`);
+  if (
+    !cdr.legs[0].peer_formats.includes("opus/48000") ||
+    !cdr.legs[1].peer_formats.includes("PCMU/8000")
+  )
+    throw new Error(`formats: ${JSON.stringify(cdr.legs.map((l) => l.peer_formats))}`);
   equal(cdr.legs[0].srtp, "AeadAes128Gcm", "SRTP profile");
   equal(cdr.legs[0].packets_lost + cdr.legs[1].packets_lost, 0, "lost packets");
   await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
@@ -37,18 +72,32 @@ test("browser to Asterisk: 440 Hz goes out and comes back, transcoded both ways;
 test("Asterisk records what the browser says: 440 Hz at the level sent", async () => {
   const file = join(asterisk.root, "tmp/wt-record.wav");
   rmSync(file, { force: true });
-  await recordOf(async () => { await dial(alice, "608"); await connected(alice); await over(alice); });
+  await recordOf(async () => {
+    await dial(alice, "608");
+    await connected(alice);
+    await over(alice);
+  });
   const { hz, db } = toneOf(file);
-  if (Math.abs(hz - 440) > 6 || db < -14 || db > -6) throw new Error(`Asterisk recorded ${hz} Hz at ${db} dB`);
+  if (Math.abs(hz - 440) > 6 || db < -14 || db > -6)
+    throw new Error(`Asterisk recorded ${hz} Hz at ${db} dB`);
 });
 
 test("the trunk hangs up", async () => {
-  const [cdr] = await recordOf(async () => { await dial(alice, "605"); await connected(alice); await over(alice); });
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "605");
+    await connected(alice);
+    await over(alice);
+  });
   equal(cdr.hangup_by, "callee", "hung up by");
 });
 
 test("trunk over TCP and A-law", async () => {
-  const [cdr] = await recordOf(async () => { await dial(alice, "1600"); await connected(alice); await hears(alice, 1004); await hangup(alice); });
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "1600");
+    await connected(alice);
+    await hears(alice, 1004);
+    await hangup(alice);
+  });
   equal(cdr.legs[1].codec, "PCMA", "trunk codec");
 });
 
@@ -100,7 +149,10 @@ test("a declined call reaches Asterisk as a refusal", async () => {
 });
 
 test("busy is told in words", async () => {
-  const [cdr] = await recordOf(async () => { await dial(alice, "602"); await over(alice); });
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "602");
+    await over(alice);
+  });
   equal(cdr.sip_code, 486, "status");
   const words = await alice.textContent("#verdict");
   if (!/busy/i.test(words)) throw new Error(`the page says ${words}`);
@@ -108,7 +160,10 @@ test("busy is told in words", async () => {
 });
 
 test("no answer ends by the route's timeout, and Asterisk stops ringing", async () => {
-  const [cdr] = await recordOf(async () => { await dial(alice, "606"); await over(alice); });
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "606");
+    await over(alice);
+  });
   equal(cdr.sip_code, 480, "status");
   await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
 });
@@ -126,9 +181,15 @@ test("cancel before answer", async () => {
 test("early media is heard before the answer", async () => {
   await recordOf(async () => {
     await dial(alice, "603");
-    await alice.waitForFunction(() => /you hear the far end/.test(document.getElementById("state").textContent));
+    await alice.waitForFunction(() =>
+      /you hear the far end/.test(document.getElementById("state").textContent),
+    );
     await hears(alice, 880, 4);
-    equal(await alice.evaluate(() => webtrunkPhone.session.isEstablished()), false, "answered already");
+    equal(
+      await alice.evaluate(() => webtrunkPhone.session.isEstablished()),
+      false,
+      "answered already",
+    );
     await connected(alice);
     await hears(alice, 1004);
     await hangup(alice);
@@ -161,25 +222,44 @@ test("mute silences what the far end hears", async () => {
   });
 });
 
-for (const [how, transport] of [["telephone-events", "RFC2833"], ["INFO", "INFO"]]) {
+for (const [how, transport] of [
+  ["telephone-events", "RFC2833"],
+  ["INFO", "INFO"],
+]) {
   test(`DTMF by ${how} from the browser is read back digit by digit in Asterisk`, async () => {
     const before = asterisk.log().length;
     await recordOf(async () => {
       await dial(alice, "604");
       await connected(alice);
-      await alice.waitForFunction(() => webtrunkPhone.session.connection.connectionState === "connected");
-      await alice.evaluate((transportType) => webtrunkPhone.session.sendDTMF("1590", { transportType, duration: 160, interToneGap: 100 }), transport);
+      await alice.waitForFunction(
+        () => webtrunkPhone.session.connection.connectionState === "connected",
+      );
+      await alice.evaluate(
+        (transportType) =>
+          webtrunkPhone.session.sendDTMF("1590", {
+            transportType,
+            duration: 160,
+            interToneGap: 100,
+          }),
+        transport,
+      );
       await over(alice);
     });
     const read = /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before));
-    equal(read && read[1], "1590", "digits Asterisk read");
+    equal(read?.[1], "1590", "digits Asterisk read");
   });
 }
 
 test("DTMF from Asterisk through webtrunk to another trunk leg", async () => {
   const before = asterisk.log().length;
-  await recordOf(async () => asterisk.cli("channel originate PJSIP/+15550004@webtrunk application SendDTMF wwww2468wwww"));
-  const read = await until("Asterisk reads the digits", () => /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before)), 15);
+  await recordOf(async () =>
+    asterisk.cli("channel originate PJSIP/+15550004@webtrunk application SendDTMF wwww2468wwww"),
+  );
+  const read = await until(
+    "Asterisk reads the digits",
+    () => /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before)),
+    15,
+  );
   equal(read[1], "2468", "digits Asterisk read");
 });
 
@@ -191,7 +271,12 @@ test("an unknown number is told in words", async () => {
 });
 
 test("a dead first trunk does not matter when the second lives", async () => {
-  const [cdr] = await recordOf(async () => { await dial(alice, "3600"); await connected(alice); await hears(alice, 1004); await hangup(alice); });
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "3600");
+    await connected(alice);
+    await hears(alice, 1004);
+    await hangup(alice);
+  });
   equal(cdr.attempts.map((a) => a.target).join(), "trunk:dead,trunk:asterisk", "attempts");
 });
 
@@ -216,7 +301,12 @@ for (const [number, what, codecs, trunkSrtp] of [
   ["7900", "L16, uncompressed", "opus,L16", undefined],
 ]) {
   test(`Asterisk by ${what}: 440 Hz goes out and comes back`, async () => {
-    const [cdr] = await recordOf(async () => { await dial(alice, number); await connected(alice); await hears(alice, 440); await hangup(alice); });
+    const [cdr] = await recordOf(async () => {
+      await dial(alice, number);
+      await connected(alice);
+      await hears(alice, 440);
+      await hangup(alice);
+    });
     equal(cdr.legs.map((l) => l.codec).join(), codecs, "codecs");
     equal(cdr.legs[1].srtp ?? undefined, trunkSrtp, "the trunk's SRTP profile");
     equal(cdr.legs[0].packets_lost + cdr.legs[1].packets_lost, 0, "lost packets");
@@ -224,7 +314,10 @@ for (const [number, what, codecs, trunkSrtp] of [
 }
 
 test("a trunk that must encrypt its media refuses a peer that cannot, and says so", async () => {
-  const [cdr] = await recordOf(async () => { await dial(alice, "7601"); await over(alice); });
+  const [cdr] = await recordOf(async () => {
+    await dial(alice, "7601");
+    await over(alice);
+  });
   equal(cdr.outcome, "refused", "outcome");
   const words = await alice.textContent("#verdict");
   if (!words.trim()) throw new Error("the page says nothing");
@@ -235,27 +328,66 @@ test("digits pressed in the browser reach Asterisk as tones", async () => {
   await recordOf(async () => {
     await dial(alice, "7904");
     await connected(alice);
-    await alice.waitForFunction(() => webtrunkPhone.session.connection.connectionState === "connected");
-    await alice.evaluate(() => webtrunkPhone.session.sendDTMF("8642", { transportType: "RFC2833", duration: 160, interToneGap: 100 }));
+    await alice.waitForFunction(
+      () => webtrunkPhone.session.connection.connectionState === "connected",
+    );
+    await alice.evaluate(() =>
+      webtrunkPhone.session.sendDTMF("8642", {
+        transportType: "RFC2833",
+        duration: 160,
+        interToneGap: 100,
+      }),
+    );
     await over(alice);
   });
   const read = /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before));
-  equal(read && read[1], "8642", "digits Asterisk heard");
+  equal(read?.[1], "8642", "digits Asterisk heard");
 });
 
 test("hold and resume by re-INVITE from the trunk", async () => {
-  const sipp = start("sipp", ["-sf", join(ROOT, "interop/chromium/uas-hold.xml"), "-i", "127.0.0.1", "-p", "5090", "-m", "1", "-nostdin", "-rtp_echo", "-trace_err", "-error_file", join(work, "sipp-hold.err")], { cwd: work });
+  const sipp = start(
+    "sipp",
+    [
+      "-sf",
+      join(ROOT, "interop/chromium/uas-hold.xml"),
+      "-i",
+      "127.0.0.1",
+      "-p",
+      "5090",
+      "-m",
+      "1",
+      "-nostdin",
+      "-rtp_echo",
+      "-trace_err",
+      "-error_file",
+      join(work, "sipp-hold.err"),
+    ],
+    { cwd: work },
+  );
   await until("SIPp listens", () => readFileSync("/proc/net/udp", "utf8").includes(":13E2 "));
-  await recordOf(async () => { await dial(alice, "4001"); await connected(alice); await over(alice); });
+  await recordOf(async () => {
+    await dial(alice, "4001");
+    await connected(alice);
+    await over(alice);
+  });
   await until("SIPp has ended", () => sipp.code !== undefined);
-  equal(sipp.code, 0, `SIPp's exit code; ${existsSync(join(work, "sipp-hold.err")) ? readFileSync(join(work, "sipp-hold.err"), "utf8") : ""}`);
+  equal(
+    sipp.code,
+    0,
+    `SIPp's exit code; ${existsSync(join(work, "sipp-hold.err")) ? readFileSync(join(work, "sipp-hold.err"), "utf8") : ""}`,
+  );
 });
 
 test("a lost WebSocket is replaced and the next call works", async () => {
   await alice.evaluate(() => webtrunkPhone.ua._transport.socket._ws.close());
   await alice.waitForSelector("#line[data-state=offline]");
   await alice.waitForSelector("#line[data-state=online]", { timeout: 15_000 });
-  await recordOf(async () => { await dial(alice, "601"); await connected(alice); await hears(alice, 1004); await hangup(alice); });
+  await recordOf(async () => {
+    await dial(alice, "601");
+    await connected(alice);
+    await hears(alice, 1004);
+    await hangup(alice);
+  });
 });
 
 test("two tabs of one user ring together; the first to answer wins, the other stops", async () => {
@@ -278,7 +410,12 @@ test("two tabs of one user ring together; the first to answer wins, the other st
 test("five calls at once in one browser", async () => {
   const pages = await Promise.all(Array.from({ length: 5 }, () => phone(chrome)));
   await recordOf(async () => {
-    await Promise.all(pages.map(async (page) => { await dial(page, "600"); await connected(page); }));
+    await Promise.all(
+      pages.map(async (page) => {
+        await dial(page, "600");
+        await connected(page);
+      }),
+    );
     await Promise.all(pages.map((page) => hears(page, 440, 12)));
     await Promise.all(pages.map(hangup));
   }, 5);
@@ -287,7 +424,17 @@ test("five calls at once in one browser", async () => {
 
 consoleCases(() => chrome);
 bookCases(() => chrome);
-signalling({ get alice() { return alice; }, get chrome() { return chrome; }, get node() { return node; } });
+signalling({
+  get alice() {
+    return alice;
+  },
+  get chrome() {
+    return chrome;
+  },
+  get node() {
+    return node;
+  },
+});
 network(() => chrome);
 latency(() => chrome);
 
@@ -307,14 +454,19 @@ test("over wss with an own certificate authority", async () => {
 test("the demo needs no configuration: echoes, tones, a tune, the trunk, another page, busy", async () => {
   const demo = start(binary, ["demo", "--port", "8095", "--cdr", join(work, "cdr.jsonl")]);
   await until("the demo serves", () => /localhost:8095/.test(demo.output));
-  const page = await phone(chrome, { url: "http://localhost:8095/", user: null, viewport: { width: 440, height: 760 } });
-  const hear = async (number, hz, seconds) => recordOf(async () => {
-    await page.click(`#numbers button:has-text("${number}")`);
-    await connected(page);
-    await hears(page, hz, seconds);
-    if (number.startsWith("+")) await page.screenshot({ path: join(SHOTS, "demo.png") });
-    await hangup(page);
+  const page = await phone(chrome, {
+    url: "http://localhost:8095/",
+    user: null,
+    viewport: { width: 440, height: 760 },
   });
+  const hear = async (number, hz, seconds) =>
+    recordOf(async () => {
+      await page.click(`#numbers button:has-text("${number}")`);
+      await connected(page);
+      await hears(page, hz, seconds);
+      if (number.startsWith("+")) await page.screenshot({ path: join(SHOTS, "demo.png") });
+      await hangup(page);
+    });
   await hear("9196", 440);
   await hear("9195", 440, 12);
   await hear("9197", 1000);
@@ -350,10 +502,18 @@ test("the page is usable by keyboard, fits a telephone and reads in the dark", a
   await hears(page, 1000);
   equal(await page.evaluate(() => document.activeElement.id), "hangup", "focus while calling");
   await page.screenshot({ path: join(SHOTS, "phone-dark.png"), fullPage: true });
-  equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "no sideways scrolling");
+  equal(
+    await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
+    true,
+    "no sideways scrolling",
+  );
   await page.keyboard.press("Enter");
   await over(page);
-  const unnamed = await page.evaluate(() => [...document.querySelectorAll("button, input, meter")].filter((e) => !(e.textContent.trim() || e.labels?.length || e.ariaLabel)).map((e) => e.id));
+  const unnamed = await page.evaluate(() =>
+    [...document.querySelectorAll("button, input, meter")]
+      .filter((e) => !(e.textContent.trim() || e.labels?.length || e.ariaLabel))
+      .map((e) => e.id),
+  );
   equal(unnamed.join(), "", "controls without a name");
   await page.context().close();
 });
@@ -363,7 +523,10 @@ test("SIGTERM drains: new calls get 503, the call in progress goes on and ends w
   await connected(alice);
   node.kill("SIGTERM");
   const other = await phone(chrome, { user: "bob" });
-  await until("not ready", async () => (await fetch("http://localhost:8090/readyz")).status === 503);
+  await until(
+    "not ready",
+    async () => (await fetch("http://localhost:8090/readyz")).status === 503,
+  );
   equal((await fetch("http://localhost:8090/livez")).status, 200, "livez");
   await dial(other, "601");
   await over(other);
@@ -385,7 +548,9 @@ try {
   node = await webtrunk();
   chrome = await browser();
   alice = await phone(chrome);
-  failed = await runAll(() => alice?.evaluate(() => webtrunkPhone.session?.terminate()).catch(() => {}));
+  failed = await runAll(() =>
+    alice?.evaluate(() => webtrunkPhone.session?.terminate()).catch(() => {}),
+  );
   if (failed) console.log(`--- webtrunk's log\n${node.output.split("\n").slice(-60).join("\n")}`);
 } finally {
   await chrome?.close();

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Signalling against Kamailio on the same machine, in one run, by the same SIPp: CPU per REGISTER, OPTIONS and call.
+"""Signalling against Kamailio on the same machine, in one run, by the same SIPp.
 
-Then webtrunk alone: memory of 10,000 registered browsers over ws and wss, and a flood of INVITEs nobody
-acknowledges. Prints tables; needs kamailio, sip-tester and a release build. Run by `make bench-sip`.
+Measures the CPU of a REGISTER, an OPTIONS and a call. Then webtrunk alone: the memory of 10,000
+registered browsers over ws and wss, and a flood of INVITEs that nobody acknowledges. Prints
+tables; needs kamailio, sip-tester and a release build. Run by `make bench-sip`.
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -92,7 +94,9 @@ def family(pid):
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                parents[int(entry.name)] = int(
+                    (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                )
             except OSError:
                 continue
     found = [pid]
@@ -106,10 +110,8 @@ def cpu(pid):
     total = 0
     for one in family(pid):
         for thread in pathlib.Path(f"/proc/{one}/task").glob("*/schedstat"):
-            try:
+            with contextlib.suppress(OSError):
                 total += int(thread.read_text().split()[0])
-            except OSError:
-                pass
     return total / 1e9
 
 
@@ -123,8 +125,37 @@ def sipp(work, name, text, remote, count, rate, more=()):
     if text:
         file.write_text(text)
     scenario = ["-sf", str(file)] if text else ["-sn", name]
-    args = ["sipp", *scenario, "-i", "127.0.0.5", "-nostdin", "-m", str(count), "-r", str(rate), "-l", "20000", "-au", "branch", "-ap", "branch-secret", "-timeout", "90", "-s", "echo", *more, remote]
-    done = subprocess.run(args, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    args = [
+        "sipp",
+        *scenario,
+        "-i",
+        "127.0.0.5",
+        "-nostdin",
+        "-m",
+        str(count),
+        "-r",
+        str(rate),
+        "-l",
+        "20000",
+        "-au",
+        "branch",
+        "-ap",
+        "branch-secret",
+        "-timeout",
+        "90",
+        "-s",
+        "echo",
+        *more,
+        remote,
+    ]
+    done = subprocess.run(
+        args,
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     failed = re.findall(r"Failed call\s*\|\s*\d+\s*\|\s*(\d+)", done.stdout)
     return int(failed[-1]) if failed else -1
 
@@ -135,7 +166,7 @@ domain = "wt.test"
 public_ip = "127.0.0.1"
 [web]
 listen = "127.0.0.1:8094"
-{'tls = "local"' if tls else ''}
+{'tls = "local"' if tls else ""}
 [sip]
 udp = "127.0.0.1:5067"
 sha256 = false
@@ -164,9 +195,26 @@ password = "branch-secret"
     config += "".join(f'[user.u{n}]\npassword = "p{n}"\ncontext = "in"\n' for n in range(users))
     (work / "webtrunk.toml").write_text(config)
     (work / "dialplans").mkdir(exist_ok=True)
-    (work / "dialplans/in.toml").write_text('[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n')
+    (work / "dialplans/in.toml").write_text(
+        '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n'
+        '[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n'
+    )
     log = open(work / "webtrunk.log", "w")
-    child = subprocess.Popen([BINARY, "serve", "-c", "webtrunk.toml", "--log", "text", "--log-level", "warn,webtrunk=warn"], cwd=work, stdout=log, stderr=log)
+    child = subprocess.Popen(
+        [
+            BINARY,
+            "serve",
+            "-c",
+            "webtrunk.toml",
+            "--log",
+            "text",
+            "--log-level",
+            "warn,webtrunk=warn",
+        ],
+        cwd=work,
+        stdout=log,
+        stderr=log,
+    )
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", 8094), 0.2).close()
@@ -180,22 +228,39 @@ KAMAILIO = ["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "25
 
 
 def kamailio():
-    child = subprocess.Popen(KAMAILIO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(
+        KAMAILIO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     time.sleep(1.5)
     return child
 
 
 def with_rtpengine():
-    """Kamailio that anchors its calls' media; rtpengine is started by the same shell, so that it counts as a child of it."""
-    rtpengine = "rtpengine --foreground --table=-1 --num-threads=1 --interface=127.0.0.1 --listen-ng=127.0.0.1:2223 --port-min=20000 --port-max=59999 --log-level=1 --pidfile=/dev/null"
-    child = subprocess.Popen(["sh", "-c", f"{rtpengine} & {shlex.join(KAMAILIO)} -A MEDIA & wait"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    """Kamailio that anchors its calls' media.
+
+    The same shell starts rtpengine, so that it counts as a child of it.
+    """
+    rtpengine = (
+        "rtpengine --foreground --table=-1 --num-threads=1 --interface=127.0.0.1"
+        " --listen-ng=127.0.0.1:2223 --port-min=20000 --port-max=59999"
+        " --log-level=1 --pidfile=/dev/null"
+    )
+    child = subprocess.Popen(
+        ["sh", "-c", f"{rtpengine} & {shlex.join(KAMAILIO)} -A MEDIA & wait"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     time.sleep(2.5)
     return child
 
 
 def stop(child):
     try:
-        os.killpg(child.pid, signal.SIGTERM) if child.args[0] in ("kamailio", "sh") else child.terminate()
+        os.killpg(child.pid, signal.SIGTERM) if child.args[0] in (
+            "kamailio",
+            "sh",
+        ) else child.terminate()
         child.wait(10)
     except subprocess.TimeoutExpired:
         child.kill()
@@ -208,24 +273,43 @@ LOADS = (
 )
 
 
+def middle(values):
+    return sorted(values)[len(values) // 2]
+
+
 def row(theirs, ours):
-    """Both in the middle, and the ratio of the middle round: what runs next to each other is on the same machine."""
-    ratios = sorted(our / their for their, our in zip(theirs, ours))
-    middle = lambda values: sorted(values)[len(values) // 2]  # noqa: E731
-    return f"{middle(theirs):.1f} | {middle(ours):.1f} | **{middle(ratios):.2f}** ({', '.join(f'{r:.2f}' for r in ratios)}) |"
+    """The medians, and the ratio of the middle round.
+
+    Ratios are taken between runs that follow each other: the machine is the same for both.
+    """
+    ratios = sorted(our / their for their, our in zip(theirs, ours, strict=True))
+    each = ", ".join(f"{r:.2f}" for r in ratios)
+    return f"{middle(theirs):.1f} | {middle(ours):.1f} | **{middle(ratios):.2f}** ({each}) |"
 
 
 def compare(work, settle, seconds, rounds):
-    """CPU per transaction on both in turn, each load on a fresh process, round after round; the ratio of the middle
-    round counts. Measured once a load has run for `settle` seconds: from 32 on, transactions end as fast as they begin."""
+    """CPU per transaction on both in turn, each load on a fresh process, round after round.
+
+    The ratio of the middle round counts. Measured once a load has run for `settle` seconds: from
+    32 on, transactions end as fast as they begin.
+    """
     cost, lost = {}, {}
-    peers = (("kamailio", kamailio, "127.0.0.1:5066"), ("webtrunk", lambda: webtrunk(work), "127.0.0.1:5067"), ("anchored", with_rtpengine, "127.0.0.1:5066"))
+    peers = (
+        ("kamailio", kamailio, "127.0.0.1:5066"),
+        ("webtrunk", lambda: webtrunk(work), "127.0.0.1:5067"),
+        ("anchored", with_rtpengine, "127.0.0.1:5066"),
+    )
     for _ in range(rounds):
         for label, kind, text, rate, more in LOADS:
             # Media goes by way of us always; by way of Kamailio's side where rtpengine is with it.
             for name, start, remote in peers if kind == "uac" else peers[:2]:
                 child = start()
-                far = subprocess.Popen(["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5068", "-nostdin"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                far = subprocess.Popen(
+                    ["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5068", "-nostdin"],
+                    cwd=work,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
                 time.sleep(0.5)
                 sipp(work, kind, text, remote, rate * settle, rate, more)
                 before, count = cpu(child.pid), rate * seconds
@@ -234,27 +318,48 @@ def compare(work, settle, seconds, rounds):
                 lost[label] = lost.get(label, 0) + failed
                 far.kill()
                 stop(child)
-    print("\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio, and in each round |\n| --- | --- | --- | --- |")
+    print(
+        "\n| load | Kamailio 5.6.3, µs CPU | webtrunk, µs CPU | ratio, and in each round |"
+        "\n| --- | --- | --- | --- |"
+    )
     for label, *_ in LOADS:
         note = f" ({lost[label]} failed)" if lost[label] else ""
-        for name, what in (("kamailio", ""), ("anchored", "; Kamailio with rtpengine for the media, which ours includes")):
+        for name, what in (
+            ("kamailio", ""),
+            ("anchored", "; Kamailio with rtpengine for the media, which ours includes"),
+        ):
             if (label, name) in cost:
-                print(f"| {label}{what}{note} | {row(cost[label, name], cost[label, 'webtrunk'])}", flush=True)
+                print(
+                    f"| {label}{what}{note} | {row(cost[label, name], cost[label, 'webtrunk'])}",
+                    flush=True,
+                )
 
 
 # ---- browsers
 
 
 def digest(challenge, user, password, uri):
-    realm, nonce = re.search(r'realm="([^"]+)"', challenge)[1], re.search(r'nonce="([^"]+)"', challenge)[1]
+    realm, nonce = (
+        re.search(r'realm="([^"]+)"', challenge)[1],
+        re.search(r'nonce="([^"]+)"', challenge)[1],
+    )
     md5 = lambda text: hashlib.md5(text.encode()).hexdigest()  # noqa: E731
-    response = md5(f"{md5(f'{user}:{realm}:{password}')}:{nonce}:00000001:c:auth:{md5(f'REGISTER:{uri}')}")
-    return f'Authorization: Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", response="{response}", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"\r\n'
+    response = md5(
+        f"{md5(f'{user}:{realm}:{password}')}:{nonce}:00000001:c:auth:{md5(f'REGISTER:{uri}')}"
+    )
+    return (
+        f'Authorization: Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", '
+        f'response="{response}", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"\r\n'
+    )
 
 
 def frame(text):
     data, mask = text.encode(), b"\0\0\0\0"
-    head = bytes([0x81, 0x80 | 126]) + len(data).to_bytes(2, "big") if len(data) > 125 else bytes([0x81, 0x80 | len(data)])
+    head = (
+        bytes([0x81, 0x80 | 126]) + len(data).to_bytes(2, "big")
+        if len(data) > 125
+        else bytes([0x81, 0x80 | len(data)])
+    )
     return head + mask + data
 
 
@@ -273,14 +378,28 @@ def register(n, tls):
     stream = socket.create_connection(("127.0.0.1", 8094), 10)
     if tls:
         stream = tls.wrap_socket(stream, server_hostname="wt.test")
-    stream.sendall(f"GET /sip HTTP/1.1\r\nHost: wt.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    stream.sendall(
+        (
+            "GET /sip HTTP/1.1\r\nHost: wt.test\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
+            "Sec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        ).encode()
+    )
     while b"\r\n\r\n" not in stream.recv(4096):
         pass
     user, uri = f"u{n // 10}", "sip:wt.test"
 
     def request(cseq, credentials=""):
-        return (f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{n}{cseq}\r\nMax-Forwards: 70\r\nFrom: <sip:{user}@wt.test>;tag=t{n}\r\nTo: <sip:{user}@wt.test>\r\nCall-ID: c{n}\r\nCSeq: {cseq} REGISTER\r\n"
-                f'Contact: <sip:{user}@x{n}.invalid;transport=ws>;+sip.instance="<urn:uuid:00000000-0000-0000-0000-{n:012d}>";reg-id=1;expires=600\r\nSupported: path, gruu, outbound\r\nUser-Agent: bench\r\n{credentials}Content-Length: 0\r\n\r\n')
+        return (
+            f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{n}{cseq}\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:{user}@wt.test>;tag=t{n}\r\n"
+            f"To: <sip:{user}@wt.test>\r\nCall-ID: c{n}\r\nCSeq: {cseq} REGISTER\r\n"
+            f"Contact: <sip:{user}@x{n}.invalid;transport=ws>;"
+            f'+sip.instance="<urn:uuid:00000000-0000-0000-0000-{n:012d}>";reg-id=1;expires=600\r\n'
+            f"Supported: path, gruu, outbound\r\nUser-Agent: bench\r\n"
+            f"{credentials}Content-Length: 0\r\n\r\n"
+        )
 
     stream.sendall(frame(request(1)))
     challenge = read_frame(stream)
@@ -302,7 +421,10 @@ def idle(work, connections, tls):
     spent = cpu(child.pid) - began
     time.sleep(1)
     each = (memory(child.pid) - before) / (connections - 100)
-    print(f"| {connections} registered browsers over {'wss' if tls else 'ws'} | {each:.1f} kB each, {spent * 1e6 / (connections - 100):.0f} µs CPU to connect and register |")
+    print(
+        f"| {connections} registered browsers over {'wss' if tls else 'ws'} | {each:.1f} kB each, "
+        f"{spent * 1e6 / (connections - 100):.0f} µs CPU to connect and register |"
+    )
     for stream in streams:
         stream.close()
     time.sleep(1)
@@ -324,7 +446,11 @@ def flood(work, rate, seconds):
     quiet = cpu(child.pid)
     time.sleep(2)
     after = (cpu(child.pid) - quiet) / 2
-    print(f"| {rate} un-ACKed INVITEs a second for {seconds} s | {during * 100:.0f} % of a core during, {after * 100:.1f} % 75 s later; memory {before // 1024} → {peak // 1024} → {memory(child.pid) // 1024} MB |")
+    print(
+        f"| {rate} un-ACKed INVITEs a second for {seconds} s | {during * 100:.0f} % of a core "
+        f"during, {after * 100:.1f} % 75 s later; memory {before // 1024} → {peak // 1024} → "
+        f"{memory(child.pid) // 1024} MB |"
+    )
     stop(child)
 
 

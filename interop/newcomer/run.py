@@ -1,10 +1,20 @@
 #!/usr/bin/env python3
 """A newcomer, scripted: an empty folder, the commands of README and nothing else.
 
-The demo is called and heard; a trunk to a real Asterisk is made by `init`, its half pasted into Asterisk; a number is
-called over it and heard; then one mistake is seeded into each file and mended from its message alone.
+The demo is called and heard; a trunk to a real Asterisk is made by `init`, its half pasted into
+Asterisk; a number is called over it and heard; then one mistake is seeded into each file and
+mended from its message alone.
 """
-import json, os, pathlib, re, shutil, subprocess, sys, tempfile, time
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -17,14 +27,25 @@ children = []
 def run(*args, expect=0):
     done = subprocess.run([BINARY, *args], cwd=work, capture_output=True, text=True, timeout=60)
     if done.returncode != expect:
-        sys.exit(f"FAILED  webtrunk {' '.join(args)}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
+        sys.exit(
+            f"FAILED  webtrunk {' '.join(args)}: exit code {done.returncode}, not {expect}\n"
+            f"{done.stdout}{done.stderr}"
+        )
     return done
 
 
 def start(*args):
-    child = subprocess.Popen([BINARY, *args], cwd=work, stdout=subprocess.DEVNULL, stderr=open(work / f"{args[0]}.log", "w"))
+    child = subprocess.Popen(
+        [BINARY, *args],
+        cwd=work,
+        stdout=subprocess.DEVNULL,
+        stderr=open(work / f"{args[0]}.log", "w"),
+    )
     children.append(child)
-    until(lambda: subprocess.run([BINARY, "readyz"], capture_output=True).returncode == 0, f"webtrunk {args[0]} is ready")
+    until(
+        lambda: subprocess.run([BINARY, "readyz"], capture_output=True).returncode == 0,
+        f"webtrunk {args[0]} is ready",
+    )
     return child
 
 
@@ -54,7 +75,7 @@ def ok(what):
 
 
 def mend(name, right, wrong, code):
-    """Seeds a mistake, reads the message as a person would, does what it says, and is fine again."""
+    """Seeds a mistake, reads the message as a person would, and does what it says."""
     path = work / name
     text = path.read_text()
     assert text.count(right) == 1, (right, text)
@@ -66,10 +87,16 @@ def mend(name, right, wrong, code):
         sys.exit(f"FAILED  {wrong} in {name} is not told well:\n{said}")
     lines = path.read_text().splitlines()
     line = int(place[2]) - 1
-    misspelt = wrong if wrong in lines[line] else sys.exit(f"FAILED  the message points to {lines[line]!r}, not to {wrong!r}")
+    misspelt = (
+        wrong
+        if wrong in lines[line]
+        else sys.exit(f"FAILED  the message points to {lines[line]!r}, not to {wrong!r}")
+    )
     word = re.findall(r"[\w:-]+", misspelt)
     slip = next(w for w in word if w not in right)
-    lines[line] = lines[line].replace(slip, hint[1] if ":" not in slip else slip.split(":")[0] + ":" + hint[1].split(":")[-1])
+    lines[line] = lines[line].replace(
+        slip, hint[1] if ":" not in slip else slip.split(":")[0] + ":" + hint[1].split(":")[-1]
+    )
     path.write_text("\n".join(lines) + "\n")
     run("check-config")
     if path.read_text().strip() != text.strip():
@@ -82,11 +109,28 @@ def asterisk():
     shutil.copytree(ROOT / "interop" / "asterisk" / "etc", etc)
     own = "[transport-udp]\ntype = transport\nprotocol = udp\nbind = 127.0.0.1:5080\n\n"
     (etc / "pjsip.conf").write_text(own + (work / "asterisk-pjsip.conf").read_text())
-    (etc / "extensions.conf").write_text("[from-webtrunk]\nexten = _+X.,1,Answer()\n same = n,Echo()\n")
-    subprocess.run([ROOT / "interop" / "certificates.sh", work], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (etc / "extensions.conf").write_text(
+        "[from-webtrunk]\nexten = _+X.,1,Answer()\n same = n,Echo()\n"
+    )
+    subprocess.run(
+        [ROOT / "interop" / "certificates.sh", work],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     script = ROOT / "interop" / "asterisk" / "asterisk.sh"
-    children.append(subprocess.Popen([script, "start"], env={**os.environ, "WEBTRUNK_ASTERISK_ETC": str(etc)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    cli = lambda command: subprocess.run([script, "cli", command], capture_output=True, text=True).stdout
+    children.append(
+        subprocess.Popen(
+            [script, "start"],
+            env={**os.environ, "WEBTRUNK_ASTERISK_ETC": str(etc)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    )
+
+    def cli(command):
+        return subprocess.run([script, "cli", command], capture_output=True, text=True).stdout
+
     until(lambda: "transport-udp" in cli("pjsip show transports"), "Asterisk is up")
     if "webtrunk" not in cli("pjsip show endpoints"):
         sys.exit(f"FAILED  Asterisk did not take its half:\n{cli('pjsip show endpoints')}")
@@ -117,7 +161,10 @@ def main():
     told = heard("+12065550123", "--as", "alice", "--password", password)
     if told["verdict"]["code"] is not None:
         sys.exit(f"FAILED  a good call has a fault: {told}")
-    ok(f"a number is called over Asterisk and heard, MOS {told['mos_in_estimated']:.1f} (estimated)")
+    ok(
+        f"a number is called over Asterisk and heard, "
+        f"MOS {told['mos_in_estimated']:.1f} (estimated)"
+    )
     refused = run("call", "+4930123456", "--as", "alice", "--password", password, expect=5).stdout
     if "WT-1104" not in refused or "dialplan test" not in refused:
         sys.exit(f"FAILED  a refused call is not explained: {refused}")
@@ -134,5 +181,10 @@ try:
 finally:
     for child in children:
         child.kill()
-    subprocess.run([ROOT / "interop" / "asterisk" / "asterisk.sh", "stop"], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [ROOT / "interop" / "asterisk" / "asterisk.sh", "stop"],
+        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     shutil.rmtree(work, ignore_errors=True)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs the SIPp suite: run.py [--all] [--show] [part of a case's name]
 
-Each case has trunks of its own on addresses of 127.0.0.0/8, so all run at once against one webtrunk; over UDP and
-over TCP. The gateway must end with no call left and no ERROR logged; records are compared where a case says so.
+Each case has trunks of its own on addresses of 127.0.0.0/8, so all run at once against one
+webtrunk; over UDP and over TCP. The gateway must end with no call left and no ERROR logged;
+records are compared if a case names one.
 """
 
 import concurrent.futures
@@ -27,7 +28,14 @@ BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 GATEWAY = "127.0.0.1"
 PORT = 5065
 # Cases run over IPv6 too; all on one address, each side at a port of its own.
-IPV6 = ["call-answered-caller-hangs-up", "call-answered-callee-hangs-up", "early-media-183", "prack-for-a-reliable-183", "hold-and-resume-by-the-caller", "cancel-while-ringing"]
+IPV6 = [
+    "call-answered-caller-hangs-up",
+    "call-answered-callee-hangs-up",
+    "early-media-183",
+    "prack-for-a-reliable-183",
+    "hold-and-resume-by-the-caller",
+    "cancel-while-ringing",
+]
 
 
 def plan(everything, wanted):
@@ -52,10 +60,15 @@ def address(side, n, transport="udp"):
 
 def configure(runs, work):
     config = [
-        f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"\n[sip]\nudp = "[::]:{PORT}"\ntcp = "[::]:{PORT}"\nsha256 = false',
-        '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"\n[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
+        '[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"',
+        f'[sip]\nudp = "[::]:{PORT}"\ntcp = "[::]:{PORT}"\nsha256 = false',
+        '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"',
+        '[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
     ]
-    routes = ['[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]', '[[route]]\nname = "hangup"\nmatch = "hangup"\ndo = [{ hangup = 480 }]']
+    routes = [
+        '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]',
+        '[[route]]\nname = "hangup"\nmatch = "hangup"\ndo = [{ hangup = 480 }]',
+    ]
     for case, transport, n in runs:
         name = f"{case['name']}-{transport}"
         (caller, own), (callee, port) = address(1, n, transport), address(2, n, transport)
@@ -64,25 +77,67 @@ def configure(runs, work):
         if case["to"] == "register":
             config.append(f'[trunk.from-{n}]\ncontext = "in"\n{from_trunk}')
             continue
-        if ":" not in caller or not any("allow = [\"::1\"]" in line for line in config):
+        if ":" not in caller or not any('allow = ["::1"]' in line for line in config):
             at = f"[{caller}]:{own}" if ":" in caller else caller
-            config.append(f'[trunk.from-{n}]\nuri = "sip:{at}"\nallow = ["{caller}"]\ncontext = "in"\n{from_trunk}')
+            config.append(
+                f'[trunk.from-{n}]\nuri = "sip:{at}"\nallow = ["{caller}"]\n'
+                f'context = "in"\n{from_trunk}'
+            )
         if case["callee"]:
             suffix = ";transport=tcp" if transport.startswith("tcp") else ""
             allow = "127.9.9.9" if ":" in callee else callee
-            config.append(f'[trunk.to-{n}]\nuri = "sip:{host}:{port}{suffix}"\nallow = ["{allow}"]\n{case["trunk"]}')
+            config.append(
+                f'[trunk.to-{n}]\nuri = "sip:{host}:{port}{suffix}"\nallow = ["{allow}"]\n'
+                f"{case['trunk']}"
+            )
             lines = [line for line in case["route"].splitlines() if not line.startswith("then")]
             then = ", { echo = true }" if "then = echo" in case["route"] else ""
             extra = "\n".join(lines)
-            routes.append(f'[[route]]\nname = "{name}"\nmatch = "7{n:04d}"\n{extra}\ndo = [{{ dial = ["trunk:to-{n}"] }}{then}]')
+            routes.append(
+                f'[[route]]\nname = "{name}"\nmatch = "7{n:04d}"\n{extra}\n'
+                f'do = [{{ dial = ["trunk:to-{n}"] }}{then}]'
+            )
     (work / "webtrunk.toml").write_text("\n".join(config) + "\n")
     (work / "dialplans").mkdir()
     (work / "dialplans/in.toml").write_text("\n".join(routes) + "\n")
 
 
 def sipp(work, name, file, own, transport, remote, calls, more):
-    args = ["sipp", "-sf", str(file), "-i", own[0], "-p", str(own[1]), "-t", "t1" if transport.startswith("tcp") else "u1", "-m", str(calls), "-l", "1", "-r", "1", "-nostdin", "-trace_err", "-error_file", str(work / f"{name}.err"),
-            "-trace_msg", "-message_file", str(work / f"{name}.msg"), "-timeout", "110", "-timeout_error", "-recv_timeout", "70000", "-mp", str(20_000 + 8 * (own[1] - 5_060)), "-cid_str", f"%u-{name}@sipp", *more, *remote]
+    args = [
+        "sipp",
+        "-sf",
+        str(file),
+        "-i",
+        own[0],
+        "-p",
+        str(own[1]),
+        "-t",
+        "t1" if transport.startswith("tcp") else "u1",
+        "-m",
+        str(calls),
+        "-l",
+        "1",
+        "-r",
+        "1",
+        "-nostdin",
+        "-trace_err",
+        "-error_file",
+        str(work / f"{name}.err"),
+        "-trace_msg",
+        "-message_file",
+        str(work / f"{name}.msg"),
+        "-timeout",
+        "110",
+        "-timeout_error",
+        "-recv_timeout",
+        "70000",
+        "-mp",
+        str(20_000 + 8 * (own[1] - 5_060)),
+        "-cid_str",
+        f"%u-{name}@sipp",
+        *more,
+        *remote,
+    ]
     return subprocess.Popen(args, cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -102,12 +157,36 @@ def run(work, case, transport, n):
             files[side].write_text(scenario(name, case[side]))
     callee = None
     if case["callee"]:
-        callee = sipp(work, f"{name}-callee", files["callee"], address(2, n, transport), transport, [], case["calls"], case["callee_args"])
+        callee = sipp(
+            work,
+            f"{name}-callee",
+            files["callee"],
+            address(2, n, transport),
+            transport,
+            [],
+            case["calls"],
+            case["callee_args"],
+        )
         deadline = time.time() + 10
         while not bound(address(2, n, transport), transport) and time.time() < deadline:
             time.sleep(0.05)
     dialled = {"callee": f"7{n:04d}", "register": f"branch{n}"}.get(case["to"], case["to"])
-    caller = sipp(work, f"{name}-caller", files["caller"], address(1, n, transport), transport, ["-s", dialled, "-au", dialled, f"[::1]:{PORT}" if transport.endswith("6") else f"{GATEWAY}:{PORT}"], case["calls"], case["args"])
+    caller = sipp(
+        work,
+        f"{name}-caller",
+        files["caller"],
+        address(1, n, transport),
+        transport,
+        [
+            "-s",
+            dialled,
+            "-au",
+            dialled,
+            f"[::1]:{PORT}" if transport.endswith("6") else f"{GATEWAY}:{PORT}",
+        ],
+        case["calls"],
+        case["args"],
+    )
     codes = [caller.wait()]
     if callee:
         try:
@@ -139,7 +218,13 @@ def judge(work, case, transport, n, records):
     if not case["record"]:
         return None
     same = lambda r: r["from"]["user"] == f"trunk:from-{n}" or transport.endswith("6")  # noqa: E731
-    found = [r for r in records if r["to"]["dialled"] in (f"7{n:04d}", "echo") and same(r) and (r["to"]["dialled"] != "echo" or not transport.endswith("6"))]
+    found = [
+        r
+        for r in records
+        if r["to"]["dialled"] in (f"7{n:04d}", "echo")
+        and same(r)
+        and (r["to"]["dialled"] != "echo" or not transport.endswith("6"))
+    ]
     if len(found) != 1:
         return f"{len(found)} records"
     said = (found[0]["sip_code"], found[0]["hangup_by"])
@@ -154,7 +239,12 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="wt-sipp-"))
     configure(runs, work)
     log = open(work / "webtrunk.log", "w")
-    node = subprocess.Popen([BINARY, "serve", "-c", str(work / "webtrunk.toml"), "--log", "text"], cwd=work, stdout=log, stderr=log)
+    node = subprocess.Popen(
+        [BINARY, "serve", "-c", str(work / "webtrunk.toml"), "--log", "text"],
+        cwd=work,
+        stdout=log,
+        stderr=log,
+    )
     deadline = time.time() + 15
     while "serves the page" not in (work / "webtrunk.log").read_text():
         if node.poll() is not None or time.time() > deadline:
@@ -164,7 +254,9 @@ def main():
     failed, outcomes, lock = [], {}, threading.Lock()
     slow_first = sorted(runs, key=lambda r: not r[0]["slow"])
     with concurrent.futures.ThreadPoolExecutor(max_workers=24) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(run, work, *r) for r in slow_first]):
+        for future in concurrent.futures.as_completed(
+            [pool.submit(run, work, *r) for r in slow_first]
+        ):
             name, codes, _ = future.result()
             with lock:
                 outcomes[name] = codes
@@ -191,7 +283,10 @@ def main():
             print(f"FAILED  {case['name']}-{transport}: {why}")
     cases = len({r[0]["name"] for r in runs})
     failed = sorted(set(failed))
-    print(f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, over UDP and TCP, some over IPv6 too")
+    print(
+        f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, "
+        "over UDP and TCP, some over IPv6 too"
+    )
     if failed and show:
         print(text[-6000:])
     if not failed:

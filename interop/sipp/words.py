@@ -1,7 +1,7 @@
 """The words SIPp scenarios are written in: each is a piece of SIPp's XML.
 
-A caller's script speaks for a trunk that calls us; a callee's for one we call. `[$peer]`, `[$self]` and
-`[$contact]` are what a callee took from the INVITE.
+A caller's script speaks for a trunk that calls us; a callee's for one we call. `[$peer]`, `[$self]`
+and `[$contact]` are what a callee took from the INVITE.
 """
 
 SDP = """v=0
@@ -75,7 +75,12 @@ def silence(ms):
 TO = "sip:[service]@[remote_ip]"
 
 
-def caller_head(method, cseq, to_tag=True, via="Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]"):
+def caller_head(
+    method,
+    cseq,
+    to_tag=True,
+    via="Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]",
+):
     tag = "[peer_tag_param]" if to_tag else ""
     return [
         via,
@@ -92,12 +97,23 @@ CONTACT = "Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>"
 
 def invite(*more, body=None, cseq=1, uri=TO, retrans=500, head=None):
     body = sdp() if body is None else body
-    return send(f"INVITE {uri} SIP/2.0", (head or caller_head("INVITE", cseq, to_tag=False)) + [CONTACT, *more], body, retrans=retrans)
+    return send(
+        f"INVITE {uri} SIP/2.0",
+        (head or caller_head("INVITE", cseq, to_tag=False)) + [CONTACT, *more],
+        body,
+        retrans=retrans,
+    )
 
 
 def inside(method, cseq, *more, body="", kind="application/sdp", retrans=500):
     """A request of the caller within its dialog."""
-    return send(f"{method} [next_url] SIP/2.0", caller_head(method, cseq) + ["[routes]", CONTACT, *more], body, kind, retrans)
+    return send(
+        f"{method} [next_url] SIP/2.0",
+        caller_head(method, cseq) + ["[routes]", CONTACT, *more],
+        body,
+        kind,
+        retrans,
+    )
 
 
 def ack(cseq=1, body=""):
@@ -110,21 +126,40 @@ def ack_refusal(cseq=1):
 
 
 def cancel(cseq=1):
-    return send(f"CANCEL {TO} SIP/2.0", caller_head("CANCEL", cseq, to_tag=False, via="[last_Via:]"))
+    return send(
+        f"CANCEL {TO} SIP/2.0", caller_head("CANCEL", cseq, to_tag=False, via="[last_Via:]")
+    )
 
 
 def outside(method, *more, uri=TO, cseq=1, body="", kind="application/sdp", head=None):
-    return send(f"{method} {uri} SIP/2.0", (head or caller_head(method, cseq, to_tag=False)) + [CONTACT, *more], body, kind, retrans=500)
+    return send(
+        f"{method} {uri} SIP/2.0",
+        (head or caller_head(method, cseq, to_tag=False)) + [CONTACT, *more],
+        body,
+        kind,
+        retrans=500,
+    )
 
 
 def refused(status, *found, trying=True):
     """A call that ends with this refusal."""
-    return [response(100, optional=True), response(180, optional=True), response(status, *found, rrs=False), ack_refusal()]
+    return [
+        response(100, optional=True),
+        response(180, optional=True),
+        response(status, *found, rrs=False),
+        ack_refusal(),
+    ]
 
 
 def answered(*found, cseq=1):
     """Ringing or not, the call is answered and acknowledged."""
-    return [response(100, optional=True), response(180, optional=True), response(183, optional=True), response(200, *found), ack(cseq)]
+    return [
+        response(100, optional=True),
+        response(180, optional=True),
+        response(183, optional=True),
+        response(200, *found),
+        ack(cseq),
+    ]
 
 
 def hang_up(cseq=2):
@@ -141,17 +176,46 @@ def ringing(*found):
     return request("INVITE", *TAKE, *found)
 
 
-def reply(status, *more, body="", tag="s[call_number]", retrans=None, phrase="X", kind="application/sdp"):
+def reply(
+    status, *more, body="", tag="s[call_number]", retrans=None, phrase="X", kind="application/sdp"
+):
     """A response of the callee to the last request."""
     tagged = f";tag={tag}" if tag else ""
     contact = "Contact: <sip:callee@[local_ip]:[local_port];transport=[transport]>"
-    return send(f"SIP/2.0 {status} {phrase}", ["[last_Via:]", "[last_From:]", f"[last_To:]{tagged}", "[last_Call-ID:]", "[last_CSeq:]", contact, *more], body, kind, retrans)
+    return send(
+        f"SIP/2.0 {status} {phrase}",
+        [
+            "[last_Via:]",
+            "[last_From:]",
+            f"[last_To:]{tagged}",
+            "[last_Call-ID:]",
+            "[last_CSeq:]",
+            contact,
+            *more,
+        ],
+        body,
+        kind,
+        retrans,
+    )
 
 
 def reply_to_invite(status, *more, body="", tag="s[call_number]", retrans=None):
     """A response to the INVITE after other requests have come: its own headers were kept."""
     contact = "Contact: <sip:callee@[local_ip]:[local_port];transport=[transport]>"
-    return send(f"SIP/2.0 {status} X", ["Via:[$via]", "From:[$peer]", f"To:[$self];tag={tag}", "[last_Call-ID:]", "CSeq:[$cseq]", contact, *more], body, retrans=retrans)
+    return send(
+        f"SIP/2.0 {status} X",
+        [
+            "Via:[$via]",
+            "From:[$peer]",
+            f"To:[$self];tag={tag}",
+            "[last_Call-ID:]",
+            "CSeq:[$cseq]",
+            contact,
+            *more,
+        ],
+        body,
+        retrans=retrans,
+    )
 
 
 KEEP = [("Via", ".*", "via"), ("CSeq", ".*", "cseq")]
@@ -166,7 +230,9 @@ def answer(*more, body=None, tag="s[call_number]"):
     return reply(200, *more, body=sdp() if body is None else body, tag=tag, retrans=500)
 
 
-def callee_inside(method, cseq, *more, body="", kind="application/sdp", tag="s[call_number]", retrans=500):
+def callee_inside(
+    method, cseq, *more, body="", kind="application/sdp", tag="s[call_number]", retrans=500
+):
     """A request of the callee within its dialog."""
     contact = "Contact: <sip:callee@[local_ip]:[local_port];transport=[transport]>"
     head = [
@@ -182,7 +248,14 @@ def callee_inside(method, cseq, *more, body="", kind="application/sdp", tag="s[c
 
 
 def callee_ack(cseq, tag="s[call_number]", body=""):
-    head = ["Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]", "Max-Forwards: 70", f"From:[$self];tag={tag}", "To:[$peer]", "[last_Call-ID:]", f"CSeq: {cseq} ACK"]
+    head = [
+        "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]",
+        "Max-Forwards: 70",
+        f"From:[$self];tag={tag}",
+        "To:[$peer]",
+        "[last_Call-ID:]",
+        f"CSeq: {cseq} ACK",
+    ]
     return send("ACK [$contact] SIP/2.0", head, body)
 
 
@@ -196,6 +269,15 @@ def takes_bye():
 
 
 def scenario(name, steps):
-    variables = sorted({v for v in ("seen", "contact", "peer", "self", "via", "cseq", "rseq", "a", "b") if f'assign_to="{v}"' in "".join(steps)})
+    variables = sorted(
+        {
+            v
+            for v in ("seen", "contact", "peer", "self", "via", "cseq", "rseq", "a", "b")
+            if f'assign_to="{v}"' in "".join(steps)
+        }
+    )
     used = f'<Reference variables="{",".join(variables)}"/>' if variables else ""
-    return f'<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n<scenario name="{name}">\n' + "\n".join(steps) + f"\n{used}\n</scenario>\n"
+    return (
+        '<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
+        f'<scenario name="{name}">\n' + "\n".join(steps) + f"\n{used}\n</scenario>\n"
+    )

@@ -1,78 +1,146 @@
-// The gateway's side of the page: what goes on, what happened, and why. All of it comes from /api/v1.
+// The gateway's side of the page: what goes on, what happened, and why. All of it comes from
+// /api/v1.
 
 const $ = (id) => document.getElementById(id);
 const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
-let token = null, chosen = null, picked = [], settings = {};
+let token = null,
+  chosen = null,
+  picked = [],
+  settings = {};
 
 /** An element with attributes and children; texts are texts, never HTML. */
 function h(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== false) element.setAttribute(key, value === true ? "" : value);
+    else if (value !== null && value !== false)
+      element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...children.filter((c) => c !== null && c !== undefined && c !== ""));
   return element;
 }
 
 class Problem extends Error {
-  constructor(status, body) { super(body.detail || `the gateway said ${status}`); this.status = status; this.fix = body.fix; }
+  constructor(status, body) {
+    super(body.detail || `the gateway said ${status}`);
+    this.status = status;
+    this.fix = body.fix;
+  }
 }
 
 async function api(path, method = "GET", body = null, accept = "application/json") {
   const headers = { Accept: accept, Authorization: `Bearer ${token}` };
   if (body) headers["Content-Type"] = "application/json";
-  const response = await fetch(`api/v1${path}`, { method, headers, body: body && JSON.stringify(body) });
+  const response = await fetch(`api/v1${path}`, {
+    method,
+    headers,
+    body: body && JSON.stringify(body),
+  });
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
   return accept === "application/json" ? response.json() : response.text();
 }
 
-function tell(text) { $("told").textContent = text; }
-function failed(error) { tell(error.fix ? `${error.message}. ${error.fix}` : error.message); }
+function tell(text) {
+  $("told").textContent = text;
+}
+function failed(error) {
+  tell(error.fix ? `${error.message}. ${error.fix}` : error.message);
+}
 
 const clock = (s) => `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
 
 function table(caption, columns, rows, empty) {
   if (!rows.length) return h("p", { class: "soft" }, empty);
   const head = h("tr", {}, ...columns.map(([name]) => h("th", { scope: "col" }, name)));
-  const body = rows.map((row) => h("tr", row.attributes || {}, ...columns.map(([, show, kind]) => h("td", { class: kind || null }, ...[show(row)].flat()))));
-  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, h("table", {}, h("caption", {}, caption), h("thead", {}, head), h("tbody", {}, ...body)));
+  const body = rows.map((row) =>
+    h(
+      "tr",
+      row.attributes || {},
+      ...columns.map(([, show, kind]) => h("td", { class: kind || null }, ...[show(row)].flat())),
+    ),
+  );
+  return h(
+    "div",
+    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
+    h("table", {}, h("caption", {}, caption), h("thead", {}, head), h("tbody", {}, ...body)),
+  );
 }
 
 // ---- calls
 
 function fate(call) {
   if (call.state !== "ended") return h("span", { class: "up" }, call.state);
-  return call.code ? h("span", {}, h("b", { class: "down" }, call.code), ` ${call.verdict}`) : "fine";
+  return call.code
+    ? h("span", {}, h("b", { class: "down" }, call.code), ` ${call.verdict}`)
+    : "fine";
 }
 
 async function showCalls() {
   const calls = await api("/calls?limit=200");
   for (const call of calls) call.attributes = { "aria-selected": String(call.call === chosen) };
-  const focus = document.activeElement && document.activeElement.dataset.call;
-  $("calls-list").replaceChildren(table("Live and remembered", [
-    ["Call", (c) => h("button", { class: "link", type: "button", "data-call": c.call, onclick: () => choose(c.call) }, c.call)],
-    ["From", (c) => c.from], ["To", (c) => c.to],
-    ["Time", (c) => clock(c.talked_s ?? c.seconds), "num"],
-    ["MOS", (c) => c.mos_estimated ?? "–", "num"], ["What happened", fate],
-  ], calls, "No call yet. Open the phone and dial 9196 to hear yourself."));
+  const focus = document.activeElement?.dataset.call;
+  $("calls-list").replaceChildren(
+    table(
+      "Live and remembered",
+      [
+        [
+          "Call",
+          (c) =>
+            h(
+              "button",
+              { class: "link", type: "button", "data-call": c.call, onclick: () => choose(c.call) },
+              c.call,
+            ),
+        ],
+        ["From", (c) => c.from],
+        ["To", (c) => c.to],
+        ["Time", (c) => clock(c.talked_s ?? c.seconds), "num"],
+        ["MOS", (c) => c.mos_estimated ?? "–", "num"],
+        ["What happened", fate],
+      ],
+      calls,
+      "No call yet. Open the phone and dial 9196 to hear yourself.",
+    ),
+  );
   if (focus) document.querySelector(`[data-call="${CSS.escape(focus)}"]`)?.focus();
 }
 
 function verdictBox(verdict) {
   if (!verdict) return h("p", { class: "soft" }, "It goes on; the verdict comes when it ends.");
   if (!verdict.code) return h("p", { class: "said" }, verdict.sentence);
-  return h("div", { class: "said fault" }, h("p", {}, h("b", {}, verdict.code), ` ${verdict.sentence}`), h("p", {}, `Likely: ${verdict.likely}.`), h("p", {}, `Fix: ${verdict.fix}.`));
+  return h(
+    "div",
+    { class: "said fault" },
+    h("p", {}, h("b", {}, verdict.code), ` ${verdict.sentence}`),
+    h("p", {}, `Likely: ${verdict.likely}.`),
+    h("p", {}, `Fix: ${verdict.fix}.`),
+  );
 }
 
 function pick(ladder, at, into, group) {
   picked = picked.includes(at) ? picked.filter((n) => n !== at) : [...picked.slice(-1), at];
-  group.closest("svg").querySelectorAll("[data-row]").forEach((g) => g.setAttribute("aria-pressed", String(picked.includes(Number(g.dataset.row)))));
+  group
+    .closest("svg")
+    .querySelectorAll("[data-row]")
+    .forEach((g) => g.setAttribute("aria-pressed", String(picked.includes(Number(g.dataset.row)))));
   const [a, b] = picked.map((n) => ladder.rows[n].text.split("\n"));
-  if (!a) { into.replaceChildren(h("p", { class: "soft" }, "Choose a message to read it, a second one to compare.")); return; }
-  if (!b) { into.replaceChildren(messageView(ladder.rows[picked[0]])); return; }
-  const lines = [...a.filter((l) => !b.includes(l)).map((l) => h("del", {}, `- ${l}\n`)), ...b.filter((l) => !a.includes(l)).map((l) => h("ins", {}, `+ ${l}\n`))];
-  into.replaceChildren(h("pre", { tabindex: "0" }, ...(lines.length ? lines : ["the two are the same"])));
+  if (!a) {
+    into.replaceChildren(
+      h("p", { class: "soft" }, "Choose a message to read it, a second one to compare."),
+    );
+    return;
+  }
+  if (!b) {
+    into.replaceChildren(messageView(ladder.rows[picked[0]]));
+    return;
+  }
+  const lines = [
+    ...a.filter((l) => !b.includes(l)).map((l) => h("del", {}, `- ${l}\n`)),
+    ...b.filter((l) => !a.includes(l)).map((l) => h("ins", {}, `+ ${l}\n`)),
+  ];
+  into.replaceChildren(
+    h("pre", { tabindex: "0" }, ...(lines.length ? lines : ["the two are the same"])),
+  );
 }
 
 /** A message, and beside each line of a description we made the rule it was made by. */
@@ -82,70 +150,163 @@ function messageView(row) {
     const at = rules.findIndex((r) => r.line === text);
     if (at < 0) return [`${text}\n`];
     const [rule] = rules.splice(at, 1);
-    return [text, h("span", { class: "rule" }, ` ← ${rule.from ? `${rule.from}: ` : ""}${rule.why}`), "\n"];
+    return [
+      text,
+      h("span", { class: "rule" }, ` ← ${rule.from ? `${rule.from}: ` : ""}${rule.why}`),
+      "\n",
+    ];
   };
   const lines = row.text.split("\n").flatMap(line);
-  const gone = rules.filter((r) => !r.line).map((r) => h("span", { class: "rule" }, `left out: ${r.from}: ${r.why}\n`));
+  const gone = rules
+    .filter((r) => !r.line)
+    .map((r) => h("span", { class: "rule" }, `left out: ${r.from}: ${r.why}\n`));
   return h("pre", { tabindex: "0" }, ...lines, ...gone);
 }
 
 async function ladderView(id, interactive) {
-  const [ladder, drawn] = await Promise.all([api(`/calls/${id}/ladder`), api(`/calls/${id}/ladder?format=svg`, "GET", null, "image/svg+xml")]);
-  const svg = document.adoptNode(new DOMParser().parseFromString(drawn, "image/svg+xml").documentElement);
-  const text = h("div", { "aria-live": "polite" }, h("p", { class: "soft" }, "Choose a message to read it, a second one to compare."));
+  const [ladder, drawn] = await Promise.all([
+    api(`/calls/${id}/ladder`),
+    api(`/calls/${id}/ladder?format=svg`, "GET", null, "image/svg+xml"),
+  ]);
+  const svg = document.adoptNode(
+    new DOMParser().parseFromString(drawn, "image/svg+xml").documentElement,
+  );
+  const text = h(
+    "div",
+    { "aria-live": "polite" },
+    h("p", { class: "soft" }, "Choose a message to read it, a second one to compare."),
+  );
   svg.removeAttribute("role");
   svg.querySelectorAll("[data-row]").forEach((group) => {
     if (!interactive) return;
-    const at = Number(group.dataset.row), row = ladder.rows[at];
+    const at = Number(group.dataset.row),
+      row = ladder.rows[at];
     const peer = ladder.lanes[row.lane];
-    const words = row.sent ? `webtrunk to ${peer}: ${row.summary}` : `${peer} to webtrunk: ${row.summary}`;
-    for (const [k, v] of Object.entries({ tabindex: "0", role: "button", "aria-label": words, "aria-pressed": "false" })) group.setAttribute(k, v);
+    const words = row.sent
+      ? `webtrunk to ${peer}: ${row.summary}`
+      : `${peer} to webtrunk: ${row.summary}`;
+    for (const [k, v] of Object.entries({
+      tabindex: "0",
+      role: "button",
+      "aria-label": words,
+      "aria-pressed": "false",
+    }))
+      group.setAttribute(k, v);
     group.addEventListener("click", () => pick(ladder, at, text, group));
-    group.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(ladder, at, text, group); } });
+    group.addEventListener("keydown", (e) => {
+      if (e.key === "Enter" || e.key === " ") {
+        e.preventDefault();
+        pick(ladder, at, text, group);
+      }
+    });
   });
-  const frame = h("div", { class: "ladder", role: "region", "aria-label": "Ladder", tabindex: "0" }, svg);
-  const considered = ladder.rows.filter((r) => r.kind === "route").map((r) => h("li", {}, r.why_not ? `✗ ${r.route}: ${r.pattern}, ${r.why_not}` : `✓ ${r.route}: ${r.pattern}`));
-  const routes = h("details", {}, h("summary", {}, `Routes considered: ${considered.length}`), h("ul", {}, ...considered));
-  return { ladder, element: interactive ? h("div", { class: "card" }, frame, routes, text) : frame };
+  const frame = h(
+    "div",
+    { class: "ladder", role: "region", "aria-label": "Ladder", tabindex: "0" },
+    svg,
+  );
+  const considered = ladder.rows
+    .filter((r) => r.kind === "route")
+    .map((r) =>
+      h(
+        "li",
+        {},
+        r.why_not ? `✗ ${r.route}: ${r.pattern}, ${r.why_not}` : `✓ ${r.route}: ${r.pattern}`,
+      ),
+    );
+  const routes = h(
+    "details",
+    {},
+    h("summary", {}, `Routes considered: ${considered.length}`),
+    h("ul", {}, ...considered),
+  );
+  return {
+    ladder,
+    element: interactive ? h("div", { class: "card" }, frame, routes, text) : frame,
+  };
 }
 
 function chart(leg) {
   const series = leg.series;
   if (series.length < 2) return null;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const end = series.at(-1).at_ms, line = (kind, of, most) => {
-    const polyline = document.createElementNS(svg.namespaceURI, "polyline");
-    polyline.setAttribute("class", kind);
-    polyline.setAttribute("points", series.map((s) => `${(1000 * s.at_ms / end).toFixed(1)},${(98 - 96 * Math.min(1, of(s) / most)).toFixed(1)}`).join(" "));
-    svg.append(polyline);
-  };
+  const end = series.at(-1).at_ms,
+    line = (kind, of, most) => {
+      const polyline = document.createElementNS(svg.namespaceURI, "polyline");
+      polyline.setAttribute("class", kind);
+      polyline.setAttribute(
+        "points",
+        series
+          .map(
+            (s) =>
+              `${((1000 * s.at_ms) / end).toFixed(1)},${(98 - 96 * Math.min(1, of(s) / most)).toFixed(1)}`,
+          )
+          .join(" "),
+      );
+      svg.append(polyline);
+    };
   svg.setAttribute("class", "chart");
   svg.setAttribute("viewBox", "0 0 1000 100");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  const most = (of) => Math.max(1, ...series.map(of)), jitter = most((s) => s.jitter_ms), lost = most((s) => s.lost);
-  svg.setAttribute("aria-label", `leg ${leg.leg}: packets a sample, lost at most ${lost}, jitter at most ${jitter} ms, over ${Math.round(end / 1000)} s`);
-  line("in", (s) => s.received, most((s) => s.received));
+  const most = (of) => Math.max(1, ...series.map(of)),
+    jitter = most((s) => s.jitter_ms),
+    lost = most((s) => s.lost);
+  svg.setAttribute(
+    "aria-label",
+    `leg ${leg.leg}: packets a sample, lost at most ${lost}, jitter at most ${jitter} ms, over ${Math.round(end / 1000)} s`,
+  );
+  line(
+    "in",
+    (s) => s.received,
+    most((s) => s.received),
+  );
   line("jitter", (s) => s.jitter_ms, Math.max(jitter, 20));
   line("lost", (s) => s.lost, Math.max(lost, 5));
-  return h("figure", {}, h("figcaption", { class: "soft" }, `Leg ${leg.leg} over ${Math.round(end / 1000)} s: packets (green), jitter up to ${jitter} ms (blue), lost ${leg.packets_lost} (red)`), svg);
+  return h(
+    "figure",
+    {},
+    h(
+      "figcaption",
+      { class: "soft" },
+      `Leg ${leg.leg} over ${Math.round(end / 1000)} s: packets (green), jitter up to ${jitter} ms (blue), lost ${leg.packets_lost} (red)`,
+    ),
+    svg,
+  );
 }
 
 function facts(call) {
   const rows = [
-    ["From", `${call.from.user} (${call.from.shown || "no number"})`], ["To", call.to.number && call.to.number !== call.to.dialled ? `${call.to.dialled} → ${call.to.number}` : call.to.dialled],
-    ["Route", call.route ? `${call.route} in ${call.context}` : "none"], ["Tried", call.attempts.map((a) => `${a.target} ${a.code} after ${a.ms} ms`).join(", ") || "nobody"],
-    ["Began", call.start], ["Set up", call.setup_ms === null ? "not answered" : `${call.setup_ms} ms`], ["Hung up by", call.hangup_by ?? "–"],
+    ["From", `${call.from.user} (${call.from.shown || "no number"})`],
+    [
+      "To",
+      call.to.number && call.to.number !== call.to.dialled
+        ? `${call.to.dialled} → ${call.to.number}`
+        : call.to.dialled,
+    ],
+    ["Route", call.route ? `${call.route} in ${call.context}` : "none"],
+    [
+      "Tried",
+      call.attempts.map((a) => `${a.target} ${a.code} after ${a.ms} ms`).join(", ") || "nobody",
+    ],
+    ["Began", call.start],
+    ["Set up", call.setup_ms === null ? "not answered" : `${call.setup_ms} ms`],
+    ["Hung up by", call.hangup_by ?? "–"],
   ];
   for (const leg of call.legs.filter((l) => l.codec)) {
     const mos = [leg.mos_in_estimated, leg.mos_out_estimated].map((m) => m ?? "–").join(" / ");
-    rows.push([`Leg ${leg.leg}`, `${leg.codec}, ${leg.packets_in} in, ${leg.packets_lost} lost, ${leg.packets_out} out, jitter ${leg.jitter_ms} ms, MOS ${mos} (estimated)${leg.srtp ? `, ${leg.srtp}` : ""}`]);
+    rows.push([
+      `Leg ${leg.leg}`,
+      `${leg.codec}, ${leg.packets_in} in, ${leg.packets_lost} lost, ${leg.packets_out} out, jitter ${leg.jitter_ms} ms, MOS ${mos} (estimated)${leg.srtp ? `, ${leg.srtp}` : ""}`,
+    ]);
   }
   return h("dl", {}, ...rows.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
 }
 
 async function save(id, path, name, accept) {
-  const response = await fetch(`api/v1/calls/${id}/${path}`, { headers: { Authorization: `Bearer ${token}`, Accept: accept } });
+  const response = await fetch(`api/v1/calls/${id}/${path}`, {
+    headers: { Authorization: `Bearer ${token}`, Accept: accept },
+  });
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
   const link = h("a", { href: URL.createObjectURL(await response.blob()), download: name });
   link.click();
@@ -155,13 +316,44 @@ async function save(id, path, name, accept) {
 async function choose(id) {
   chosen = id;
   picked = [];
-  const [call, quality, drawn] = await Promise.all([api(`/calls/${id}`), api(`/calls/${id}/quality`), ladderView(id, true)]);
+  const [call, quality, drawn] = await Promise.all([
+    api(`/calls/${id}`),
+    api(`/calls/${id}/quality`),
+    ladderView(id, true),
+  ]);
   if (chosen !== id) return;
   $("call-title").textContent = drawn.ladder.headline;
-  const exports = [["Capture", "pcap", `${id}.pcap`, "*/*"], ["Picture", "ladder?format=svg", `${id}.svg`, "*/*"], ["Mermaid", "ladder?format=mermaid", `${id}.mmd`, "*/*"], ["Text", "ladder?format=text&full=true", `${id}.txt`, "*/*"]];
-  const buttons = exports.map(([name, ...rest]) => h("button", { type: "button", onclick: () => save(id, ...rest).catch(failed) }, name));
-  if (call.state !== "ended") buttons.unshift(h("button", { type: "button", class: "danger", onclick: () => api(`/calls/${id}`, "DELETE").then(() => tell(`call ${id} is ended`)).catch(failed) }, "Hang up"));
-  $("call-view").replaceChildren(verdictBox(call.state === "ended" ? call.verdict : null), h("div", { class: "row" }, ...buttons), drawn.element, ...quality.legs.map(chart).filter(Boolean), facts(call));
+  const exports = [
+    ["Capture", "pcap", `${id}.pcap`, "*/*"],
+    ["Picture", "ladder?format=svg", `${id}.svg`, "*/*"],
+    ["Mermaid", "ladder?format=mermaid", `${id}.mmd`, "*/*"],
+    ["Text", "ladder?format=text&full=true", `${id}.txt`, "*/*"],
+  ];
+  const buttons = exports.map(([name, ...rest]) =>
+    h("button", { type: "button", onclick: () => save(id, ...rest).catch(failed) }, name),
+  );
+  if (call.state !== "ended")
+    buttons.unshift(
+      h(
+        "button",
+        {
+          type: "button",
+          class: "danger",
+          onclick: () =>
+            api(`/calls/${id}`, "DELETE")
+              .then(() => tell(`call ${id} is ended`))
+              .catch(failed),
+        },
+        "Hang up",
+      ),
+    );
+  $("call-view").replaceChildren(
+    verdictBox(call.state === "ended" ? call.verdict : null),
+    h("div", { class: "row" }, ...buttons),
+    drawn.element,
+    ...quality.legs.map(chart).filter(Boolean),
+    facts(call),
+  );
   await showCalls();
 }
 
@@ -169,49 +361,185 @@ async function showBeside() {
   const [newest] = await api("/calls?limit=1");
   $("beside").hidden = false;
   $("view-phone").classList.add("wide");
-  if (!newest) { $("beside-call").replaceChildren(h("p", { class: "soft" }, "Dial 9196: every message and every step of the media appears here as it happens.")); return; }
+  if (!newest) {
+    $("beside-call").replaceChildren(
+      h(
+        "p",
+        { class: "soft" },
+        "Dial 9196: every message and every step of the media appears here as it happens.",
+      ),
+    );
+    return;
+  }
   const { ladder, element } = await ladderView(newest.call, false);
-  $("beside-call").replaceChildren(h("p", {}, ladder.headline), ...(newest.state === "ended" ? [verdictBox(ladder.verdict)] : []), element, h("p", {}, h("a", { href: "#/calls", onclick: () => choose(newest.call).catch(failed) }, "All about this call")));
+  $("beside-call").replaceChildren(
+    h("p", {}, ladder.headline),
+    ...(newest.state === "ended" ? [verdictBox(ladder.verdict)] : []),
+    element,
+    h(
+      "p",
+      {},
+      h(
+        "a",
+        { href: "#/calls", onclick: () => choose(newest.call).catch(failed) },
+        "All about this call",
+      ),
+    ),
+  );
 }
 
 // ---- the other views
 
 async function showTrunks() {
-  const act = (name, verb) => h("button", { type: "button", onclick: () => api(`/trunks/${encodeURIComponent(name)}/${verb}`, "POST").then((t) => {
-    tell(verb === "probe" ? (t.answered ? `${name} answered in ${t.options_ms} ms` : `${name} did not answer`) : `${name} is ${t.state}`);
-    return showTrunks();
-  }).catch(failed) }, { probe: "Probe", enable: "Enable", disable: "Disable" }[verb]);
-  const share = (s) => s === undefined || s === null ? "–" : `${Math.round(100 * s)} %`;
+  const act = (name, verb) =>
+    h(
+      "button",
+      {
+        type: "button",
+        onclick: () =>
+          api(`/trunks/${encodeURIComponent(name)}/${verb}`, "POST")
+            .then((t) => {
+              tell(
+                verb === "probe"
+                  ? t.answered
+                    ? `${name} answered in ${t.options_ms} ms`
+                    : `${name} did not answer`
+                  : `${name} is ${t.state}`,
+              );
+              return showTrunks();
+            })
+            .catch(failed),
+      },
+      { probe: "Probe", enable: "Enable", disable: "Disable" }[verb],
+    );
+  const share = (s) => (s === undefined || s === null ? "–" : `${Math.round(100 * s)} %`);
   const trunks = await api("/trunks");
-  $("view-trunks").replaceChildren(h("section", { class: "card" }, h("h2", {}, "Trunks"), table("Health and how calls fare", [
-    ["Trunk", (t) => t.trunk], ["State", (t) => h("span", { class: t.usable ? "up" : "down" }, t.state)], ["OPTIONS", (t) => t.options_ms === null ? "–" : `${t.options_ms} ms`, "num"],
-    ["Calls", (t) => `${t.calls}/${t.max_calls ?? "∞"}`, "num"], ["ASR", (t) => share(t.asr), "num"], ["NER", (t) => share(t.ner), "num"], ["Where", (t) => t.uri ?? t.registered_from ?? "not registered"],
-    ["Last failure", (t) => t.why_not ?? t.last_failure ?? (t.last_call_failure ? String(t.last_call_failure.sip_code) : "–")],
-    ["Do", (t) => [h("span", { class: "row" }, act(t.trunk, "probe"), act(t.trunk, t.state === "disabled" ? "enable" : "disable"))]],
-  ], trunks, "No trunk yet. `webtrunk init --trunk asterisk` writes one, and the peer's half of it.")));
+  $("view-trunks").replaceChildren(
+    h(
+      "section",
+      { class: "card" },
+      h("h2", {}, "Trunks"),
+      table(
+        "Health and how calls fare",
+        [
+          ["Trunk", (t) => t.trunk],
+          ["State", (t) => h("span", { class: t.usable ? "up" : "down" }, t.state)],
+          ["OPTIONS", (t) => (t.options_ms === null ? "–" : `${t.options_ms} ms`), "num"],
+          ["Calls", (t) => `${t.calls}/${t.max_calls ?? "∞"}`, "num"],
+          ["ASR", (t) => share(t.asr), "num"],
+          ["NER", (t) => share(t.ner), "num"],
+          ["Where", (t) => t.uri ?? t.registered_from ?? "not registered"],
+          [
+            "Last failure",
+            (t) =>
+              t.why_not ??
+              t.last_failure ??
+              (t.last_call_failure ? String(t.last_call_failure.sip_code) : "–"),
+          ],
+          [
+            "Do",
+            (t) => [
+              h(
+                "span",
+                { class: "row" },
+                act(t.trunk, "probe"),
+                act(t.trunk, t.state === "disabled" ? "enable" : "disable"),
+              ),
+            ],
+          ],
+        ],
+        trunks,
+        "No trunk yet. `webtrunk init --trunk asterisk` writes one, and the peer's half of it.",
+      ),
+    ),
+  );
 }
 
 async function showUsers() {
   const all = await api("/registrations");
-  const off = (user) => h("button", { type: "button", onclick: () => api(`/registrations/${encodeURIComponent(user)}`, "DELETE").then(() => { tell(`${user} is disconnected`); return showUsers(); }).catch(failed) }, "Disconnect");
-  $("view-users").replaceChildren(h("section", { class: "card" }, h("h2", {}, "Users and flows"), table("Who is registered", [
-    ["User", (r) => r.user], ["From", (r) => r.remote ?? "–"], ["Expires in", (r) => clock(r.expires_s), "num"], ["q", (r) => r.q, "num"], ["Instance", (r) => r.instance ?? "–"], ["Do", (r) => off(r.user)],
-  ], all, "Nobody is registered. Open the phone and log in.")));
+  const off = (user) =>
+    h(
+      "button",
+      {
+        type: "button",
+        onclick: () =>
+          api(`/registrations/${encodeURIComponent(user)}`, "DELETE")
+            .then(() => {
+              tell(`${user} is disconnected`);
+              return showUsers();
+            })
+            .catch(failed),
+      },
+      "Disconnect",
+    );
+  $("view-users").replaceChildren(
+    h(
+      "section",
+      { class: "card" },
+      h("h2", {}, "Users and flows"),
+      table(
+        "Who is registered",
+        [
+          ["User", (r) => r.user],
+          ["From", (r) => r.remote ?? "–"],
+          ["Expires in", (r) => clock(r.expires_s), "num"],
+          ["q", (r) => r.q, "num"],
+          ["Instance", (r) => r.instance ?? "–"],
+          ["Do", (r) => off(r.user)],
+        ],
+        all,
+        "Nobody is registered. Open the phone and log in.",
+      ),
+    ),
+  );
 }
 
 // Made once: what is being typed, and the answer to it, outlive a view that is drawn anew.
 const tester = (() => {
-  const number = h("input", { id: "test-number", autocomplete: "off", required: true }), who = h("select", { id: "test-context" });
+  const number = h("input", { id: "test-number", autocomplete: "off", required: true }),
+    who = h("select", { id: "test-context" });
   const result = h("div", { "aria-live": "polite" });
   const test = async () => {
     const t = await api("/dialplan/test", "POST", { number: number.value, context: who.value });
-    result.replaceChildren(h("p", {}, `${t.dialled} is ${t.number}`), h("ul", {}, ...t.considered.map((c) => h("li", {}, c.why_not ? `✗ ${c.route}: ${c.pattern}, ${c.why_not}` : `✓ ${c.route}: ${c.pattern}`))),
-      t.route ? h("ol", {}, ...t.steps.map((s) => h("li", {}, s))) : h("p", { class: "said fault" }, "No route: the caller gets 404."));
+    result.replaceChildren(
+      h("p", {}, `${t.dialled} is ${t.number}`),
+      h(
+        "ul",
+        {},
+        ...t.considered.map((c) =>
+          h(
+            "li",
+            {},
+            c.why_not ? `✗ ${c.route}: ${c.pattern}, ${c.why_not}` : `✓ ${c.route}: ${c.pattern}`,
+          ),
+        ),
+      ),
+      t.route
+        ? h("ol", {}, ...t.steps.map((s) => h("li", {}, s)))
+        : h("p", { class: "said fault" }, "No route: the caller gets 404."),
+    );
   };
-  const form = h("form", { onsubmit: (e) => { e.preventDefault(); test().catch(failed); } }, h("h2", {}, "Which route does it take?"), h("label", { for: "test-number" }, "Number"), number, h("label", { for: "test-context" }, "Dialplan"), who, h("button", { type: "submit", class: "primary" }, "Test"), result);
+  const form = h(
+    "form",
+    {
+      onsubmit: (e) => {
+        e.preventDefault();
+        test().catch(failed);
+      },
+    },
+    h("h2", {}, "Which route does it take?"),
+    h("label", { for: "test-number" }, "Number"),
+    number,
+    h("label", { for: "test-context" }, "Dialplan"),
+    who,
+    h("button", { type: "submit", class: "primary" }, "Test"),
+    result,
+  );
   const offer = (contexts) => {
     const chosen = who.value;
-    who.replaceChildren(...contexts.map((c) => h("option", { selected: c.context === chosen }, c.context)));
+    who.replaceChildren(
+      ...contexts.map((c) => h("option", { selected: c.context === chosen }, c.context)),
+    );
   };
   return { form, offer };
 })();
@@ -221,39 +549,158 @@ async function showDialplan() {
   tester.offer(contexts);
   // Files are for administrators; the demo, which brings a token along, has none.
   const files = settings.token ? null : await api("/config/dialplans").catch(() => null);
-  const marked = (f) => h("pre", { tabindex: "0", class: "numbered" }, ...f.text.split("\n").flatMap((text, n) => [
-    h("span", { class: "soft" }, `${String(n + 1).padStart(3)}  `), `${text}\n`,
-    ...f.marks.filter((m) => m.line === n + 1).map((m) => h("span", { class: m.warning ? "mark" : "mark wrong" }, `${m.warning ? "⚠" : "✗"} ${m.message}. ${m.fix}`)),
-  ]));
+  const marked = (f) =>
+    h(
+      "pre",
+      { tabindex: "0", class: "numbered" },
+      ...f.text
+        .split("\n")
+        .flatMap((text, n) => [
+          h("span", { class: "soft" }, `${String(n + 1).padStart(3)}  `),
+          `${text}\n`,
+          ...f.marks
+            .filter((m) => m.line === n + 1)
+            .map((m) =>
+              h(
+                "span",
+                { class: m.warning ? "mark" : "mark wrong" },
+                `${m.warning ? "⚠" : "✗"} ${m.message}. ${m.fix}`,
+              ),
+            ),
+        ]),
+    );
   const shown = files && [
-    ...files.elsewhere.map((m) => h("p", { class: "said fault" }, `${m.file ?? ""}${m.line ? `:${m.line}` : ""} ${m.message}. ${m.fix}`)),
-    ...files.files.map((f) => h("section", { class: "card" }, h("h2", {}, f.file.split("/").pop()), h("p", { class: "soft" }, f.marks.length ? `${f.marks.length} mark(s)` : "nothing to complain of"), marked(f))),
+    ...files.elsewhere.map((m) =>
+      h(
+        "p",
+        { class: "said fault" },
+        `${m.file ?? ""}${m.line ? `:${m.line}` : ""} ${m.message}. ${m.fix}`,
+      ),
+    ),
+    ...files.files.map((f) =>
+      h(
+        "section",
+        { class: "card" },
+        h("h2", {}, f.file.split("/").pop()),
+        h(
+          "p",
+          { class: "soft" },
+          f.marks.length ? `${f.marks.length} mark(s)` : "nothing to complain of",
+        ),
+        marked(f),
+      ),
+    ),
   ];
-  const routes = (c) => h("section", { class: "card" }, h("h2", {}, c.context), h("ol", {}, ...c.routes.map((r) => h("li", {}, h("b", {}, r.route), `: ${r.steps.join(", then ")}`))));
-  const view = $("view-dialplan"), below = shown?.length ? shown : contexts.map(routes);
+  const routes = (c) =>
+    h(
+      "section",
+      { class: "card" },
+      h("h2", {}, c.context),
+      h(
+        "ol",
+        {},
+        ...c.routes.map((r) => h("li", {}, h("b", {}, r.route), `: ${r.steps.join(", then ")}`)),
+      ),
+    );
+  const view = $("view-dialplan"),
+    below = shown?.length ? shown : contexts.map(routes);
   if (tester.form.parentNode !== view) view.replaceChildren(tester.form);
   while (tester.form.nextSibling) tester.form.nextSibling.remove();
   view.append(...below);
 }
 
 async function showWebhooks() {
-  const again = (id) => h("button", { type: "button", onclick: () => api(`/webhooks/${id}/resend`, "POST").then(() => { tell("told once more"); return showWebhooks(); }).catch(failed) }, "Send again");
-  $("view-webhooks").replaceChildren(h("section", { class: "card" }, h("h2", {}, "Webhooks"), table("What the web application was told", [
-    ["When", (d) => d.began, "num"], ["Event", (d) => d.type], ["Call", (d) => d.call ?? "–"], ["Tries", (d) => d.tries, "num"],
-    ["State", (d) => h("span", { class: d.state === "delivered" ? "up" : d.state === "dead" ? "down" : null }, d.why ? `${d.state}: ${d.why}` : d.state)],
-    ["Body", (d) => h("details", {}, h("summary", {}, "Show"), h("pre", { tabindex: "0" }, JSON.stringify(d.body, null, 2)))], ["Do", (d) => again(d.id)],
-  ], await api("/webhooks"), "Nothing was told yet. [events] webhook = { url, secret } in the configuration names who is to be told.")));
+  const again = (id) =>
+    h(
+      "button",
+      {
+        type: "button",
+        onclick: () =>
+          api(`/webhooks/${id}/resend`, "POST")
+            .then(() => {
+              tell("told once more");
+              return showWebhooks();
+            })
+            .catch(failed),
+      },
+      "Send again",
+    );
+  $("view-webhooks").replaceChildren(
+    h(
+      "section",
+      { class: "card" },
+      h("h2", {}, "Webhooks"),
+      table(
+        "What the web application was told",
+        [
+          ["When", (d) => d.began, "num"],
+          ["Event", (d) => d.type],
+          ["Call", (d) => d.call ?? "–"],
+          ["Tries", (d) => d.tries, "num"],
+          [
+            "State",
+            (d) =>
+              h(
+                "span",
+                { class: d.state === "delivered" ? "up" : d.state === "dead" ? "down" : null },
+                d.why ? `${d.state}: ${d.why}` : d.state,
+              ),
+          ],
+          [
+            "Body",
+            (d) =>
+              h(
+                "details",
+                {},
+                h("summary", {}, "Show"),
+                h("pre", { tabindex: "0" }, JSON.stringify(d.body, null, 2)),
+              ),
+          ],
+          ["Do", (d) => again(d.id)],
+        ],
+        await api("/webhooks"),
+        "Nothing was told yet. [events] webhook = { url, secret } in the configuration names who is to be told.",
+      ),
+    ),
+  );
 }
 
 async function showSettings() {
   const [config, status] = await Promise.all([api("/config"), api("/status")]);
-  const about = [["Version", status.version], ["Calls", `${status.calls} of ${status.limits.calls}`], ["Connections", status.flows], ["Remembered", `${status.recorder.calls} calls, ${Math.ceil(status.recorder.bytes / 1000)} kB`], ["Draining", status.draining ? "yes" : "no"]];
+  const about = [
+    ["Version", status.version],
+    ["Calls", `${status.calls} of ${status.limits.calls}`],
+    ["Connections", status.flows],
+    ["Remembered", `${status.recorder.calls} calls, ${Math.ceil(status.recorder.bytes / 1000)} kB`],
+    ["Draining", status.draining ? "yes" : "no"],
+  ];
   $("view-settings").replaceChildren(
-    h("section", { class: "card" }, h("h2", {}, "This gateway"), h("dl", {}, ...about.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, String(v))]))),
-    ...Object.entries(config).map(([name, part]) => h("section", { class: "card" }, h("h2", {}, `[${name}]`), h("pre", { tabindex: "0" }, JSON.stringify(part, null, 2)))));
+    h(
+      "section",
+      { class: "card" },
+      h("h2", {}, "This gateway"),
+      h("dl", {}, ...about.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, String(v))])),
+    ),
+    ...Object.entries(config).map(([name, part]) =>
+      h(
+        "section",
+        { class: "card" },
+        h("h2", {}, `[${name}]`),
+        h("pre", { tabindex: "0" }, JSON.stringify(part, null, 2)),
+      ),
+    ),
+  );
 }
 
-const SHOW = { phone: showBeside, calls: showCalls, trunks: showTrunks, users: showUsers, dialplan: showDialplan, webhooks: showWebhooks, settings: showSettings };
+const SHOW = {
+  phone: showBeside,
+  calls: showCalls,
+  trunks: showTrunks,
+  users: showUsers,
+  dialplan: showDialplan,
+  webhooks: showWebhooks,
+  settings: showSettings,
+};
 
 function current() {
   const name = location.hash.replace("#/", "");
@@ -262,13 +709,25 @@ function current() {
 
 async function show() {
   const view = current();
-  for (const name of VIEWS) $(`view-${name}`).hidden = name !== view || (!token && name !== "phone");
+  for (const name of VIEWS)
+    $(`view-${name}`).hidden = name !== view || (!token && name !== "phone");
   $("token-form").hidden = Boolean(token) || view === "phone";
-  document.querySelectorAll("#tabs a").forEach((a) => (a.hash === `#/${view}` ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current")));
+  document
+    .querySelectorAll("#tabs a")
+    .forEach((a) =>
+      a.hash === `#/${view}`
+        ? a.setAttribute("aria-current", "page")
+        : a.removeAttribute("aria-current"),
+    );
   if (!token) return;
   await SHOW[view]().catch((error) => {
     failed(error);
-    if (error.status === 401) { token = null; sessionStorage.removeItem("webtrunk-token"); $("token-wrong").textContent = "This token is not known."; return show(); }
+    if (error.status === 401) {
+      token = null;
+      sessionStorage.removeItem("webtrunk-token");
+      $("token-wrong").textContent = "This token is not known.";
+      return show();
+    }
   });
 }
 
@@ -278,7 +737,8 @@ let soon = null;
 function refresh() {
   clearTimeout(soon);
   soon = setTimeout(async () => {
-    if (current() === "calls" && chosen && !picked.length) await choose(chosen).catch(failed); else await show();
+    if (current() === "calls" && chosen && !picked.length) await choose(chosen).catch(failed);
+    else await show();
   }, 250);
 }
 
@@ -299,7 +759,9 @@ async function listen() {
           if (/^event: ?(?!call\.quality)/m.test(event)) refresh();
         }
       }
-    } catch { /* the gateway restarts; it will be back */ }
+    } catch {
+      /* the gateway restarts; it will be back */
+    }
     await new Promise((done) => setTimeout(done, 2000));
   }
 }
@@ -315,7 +777,10 @@ async function begin() {
     $("token-wrong").textContent = "";
     show().then(() => token && listen());
   });
-  addEventListener("hashchange", () => { tell(""); show(); });
+  addEventListener("hashchange", () => {
+    tell("");
+    show();
+  });
   await show();
   if (token) listen();
 }

@@ -3,24 +3,38 @@
 
 const $ = (id) => document.getElementById(id);
 const NUMBERS = [
-  ["9196", "hear yourself"], ["9195", "hear yourself 5 s later"], ["9197", "1 kHz tone"],
-  ["9198", "a tune"], ["9101", "ring the other open page"], ["+12065550123", "out over a SIP trunk and back"],
+  ["9196", "hear yourself"],
+  ["9195", "hear yourself 5 s later"],
+  ["9197", "1 kHz tone"],
+  ["9198", "a tune"],
+  ["9101", "ring the other open page"],
+  ["+12065550123", "out over a SIP trunk and back"],
 ];
 // What a person can do about it; the gateway's own sentence comes with it in Reason.
 const WORDS = {
-  403: "This number or account is not allowed.", 404: "There is no route for this number.",
-  408: "No answer from the other side.", 480: "Nobody answered, or nobody is there.",
-  486: "The line is busy.", 487: "The call was cancelled.", 488: "The two sides have no audio format in common.",
-  502: "The trunk did not accept our credentials.", 503: "The gateway takes no more calls just now.", 603: "The call was declined.",
+  403: "This number or account is not allowed.",
+  404: "There is no route for this number.",
+  408: "No answer from the other side.",
+  480: "Nobody answered, or nobody is there.",
+  486: "The line is busy.",
+  487: "The call was cancelled.",
+  488: "The two sides have no audio format in common.",
+  502: "The trunk did not accept our credentials.",
+  503: "The gateway takes no more calls just now.",
+  603: "The call was declined.",
 };
 const CAUSES = {
-  "User Denied Media Access": "The microphone was not allowed. Allow it in the address bar and call again.",
+  "User Denied Media Access":
+    "The microphone was not allowed. Allow it in the address bar and call again.",
   "Connection Error": "The connection to the gateway was lost.",
   "Request Timeout": "The gateway did not respond.",
   "WebRTC Error": "The browser could not set up audio.",
 };
 
-let ua = null, session = null, ticking = null, meter = null;
+let ua = null,
+  session = null,
+  ticking = null,
+  meter = null;
 
 function line(state, text) {
   $("line").dataset.state = state;
@@ -28,14 +42,14 @@ function line(state, text) {
 }
 
 function reasonText(message) {
-  const reason = message && message.getHeader && message.getHeader("Reason");
+  const reason = message?.getHeader?.("Reason");
   const found = reason && /text="((?:[^"\\]|\\.)*)"/.exec(reason);
   return found ? found[1].replace(/\\(.)/g, "$1") : "";
 }
 
 function explain(event) {
   if (event.cause === "Terminated" || event.cause === "Canceled") return "";
-  const status = event.message && event.message.status_code;
+  const status = event.message?.status_code;
   const said = reasonText(event.message);
   const own = WORDS[status] || CAUSES[event.cause] || `The call failed: ${event.cause}.`;
   return said ? `${own} (${said})` : own;
@@ -45,7 +59,7 @@ function show() {
   const active = session !== null;
   $("call").hidden = !active;
   $("dialler").hidden = active && !session.isEstablished();
-  $("dial").disabled = active || !(ua && ua.isRegistered());
+  $("dial").disabled = active || !ua?.isRegistered();
   if (!active) return;
   const ringing = session.direction === "incoming" && !session.isEstablished();
   $("answer").hidden = !ringing;
@@ -57,7 +71,9 @@ function show() {
   $("dial").hidden = active;
 }
 
-function state(text) { $("state").textContent = text; }
+function state(text) {
+  $("state").textContent = text;
+}
 
 function startClock() {
   const start = Date.now();
@@ -79,13 +95,20 @@ function watchLevel(stream, id) {
     $(id).value = samples.reduce((max, s) => Math.max(max, Math.abs(s)), 0);
   };
   const timer = setInterval(draw, 100);
-  return () => { clearInterval(timer); context.close(); $(id).value = 0; };
+  return () => {
+    clearInterval(timer);
+    context.close();
+    $(id).value = 0;
+  };
 }
 
 function watch(stream) {
   if (meter) meter();
-  const own = session && session.connection && session.connection.getSenders().find((s) => s.track);
-  const meters = [watchLevel(stream, "level"), ...(own ? [watchLevel(new MediaStream([own.track]), "own-level")] : [])];
+  const own = session?.connection?.getSenders().find((s) => s.track);
+  const meters = [
+    watchLevel(stream, "level"),
+    ...(own ? [watchLevel(new MediaStream([own.track]), "own-level")] : []),
+  ];
   meter = () => meters.forEach((stop) => stop());
 }
 
@@ -98,7 +121,10 @@ function attach(connection) {
 }
 
 function over(text) {
-  if (meter) { meter(); meter = null; }
+  if (meter) {
+    meter();
+    meter = null;
+  }
   clearInterval(ticking);
   $("clock").textContent = "0:00";
   session = null;
@@ -110,7 +136,10 @@ function over(text) {
 }
 
 function follow(fresh) {
-  if (session) { fresh.terminate({ status_code: 486 }); return; }
+  if (session) {
+    fresh.terminate({ status_code: 486 });
+    return;
+  }
   session = fresh;
   $("verdict").textContent = "";
   $("peer").textContent = fresh.remote_identity.display_name || fresh.remote_identity.uri.user;
@@ -118,18 +147,36 @@ function follow(fresh) {
   if (fresh.connection) attach(fresh.connection);
   fresh.on("peerconnection", (event) => attach(event.peerconnection));
   fresh.on("progress", (event) => {
-    if (event.originator !== "local") state(event.response && event.response.body ? "Ringing (you hear the far end)" : "Ringing…");
+    if (event.originator !== "local")
+      state(event.response?.body ? "Ringing (you hear the far end)" : "Ringing…");
   });
-  fresh.on("accepted", () => { state("Connected"); startClock(); show(); });
+  fresh.on("accepted", () => {
+    state("Connected");
+    startClock();
+    show();
+  });
   fresh.on("confirmed", show);
-  fresh.on("hold", () => { state("On hold"); show(); });
-  fresh.on("unhold", () => { state("Connected"); show(); });
+  fresh.on("hold", () => {
+    state("On hold");
+    show();
+  });
+  fresh.on("unhold", () => {
+    state("Connected");
+    show();
+  });
   fresh.on("muted", show);
   fresh.on("unmuted", show);
   fresh.on("failed", (event) => over(explain(event)));
-  fresh.on("ended", (event) => over(event.originator === "local" ? "" : explain(event) || reasonText(event.message).replace(/^normal call clearing$/, "")));
+  fresh.on("ended", (event) =>
+    over(
+      event.originator === "local"
+        ? ""
+        : explain(event) || reasonText(event.message).replace(/^normal call clearing$/, ""),
+    ),
+  );
   show();
-  if (fresh.direction === "incoming") $("answer").focus(); else $("hangup").focus();
+  if (fresh.direction === "incoming") $("answer").focus();
+  else $("hangup").focus();
 }
 
 // One candidate is enough: the gateway answers checks from wherever they come.
@@ -138,7 +185,10 @@ function atOnce(fresh) {
 }
 
 const OPTIONS = {
-  mediaConstraints: { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true }, video: false },
+  mediaConstraints: {
+    audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+    video: false,
+  },
   pcConfig: { iceServers: [], bundlePolicy: "max-bundle" },
 };
 
@@ -149,10 +199,12 @@ function call(number) {
 }
 
 function press(digit) {
-  if (session && session.isEstablished()) {
+  if (session?.isEstablished()) {
     // In the first moments the browser has no media path yet; INFO always gets through.
     const sender = session.connection.getSenders().find((s) => s.dtmf);
-    session.sendDTMF(digit, { transportType: sender && sender.dtmf.canInsertDTMF ? "RFC2833" : "INFO" });
+    session.sendDTMF(digit, {
+      transportType: sender?.dtmf.canInsertDTMF ? "RFC2833" : "INFO",
+    });
   }
   $("number").value += digit;
 }
@@ -160,16 +212,46 @@ function press(digit) {
 function start(settings, user, password) {
   const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/sip`;
   const socket = new JsSIP.WebSocketInterface(url);
-  ua = new JsSIP.UA({ sockets: [socket], uri: `sip:${user}@${settings.domain}`, password, display_name: user, register_expires: 600 });
-  ua.on("connecting", () => line("offline", "Connecting…"));
-  ua.on("disconnected", () => { line("offline", "No connection; trying again"); show(); });
-  ua.on("registered", () => { line("online", `Ready as ${user}`); $("login").hidden = true; $("phone").hidden = false; show(); });
-  ua.on("unregistered", () => { line("offline", "Not registered"); show(); });
-  ua.on("registrationFailed", (event) => {
-    line("offline", event.response && event.response.status_code === 403 ? "Wrong user or password" : `Not registered: ${event.cause}`);
-    if (!settings.login) { ua.stop(); ua = null; $("login").hidden = false; $("user").focus(); }
+  ua = new JsSIP.UA({
+    sockets: [socket],
+    uri: `sip:${user}@${settings.domain}`,
+    password,
+    display_name: user,
+    register_expires: 600,
   });
-  ua.on("newRTCSession", (event) => { atOnce(event.session); follow(event.session); });
+  ua.on("connecting", () => line("offline", "Connecting…"));
+  ua.on("disconnected", () => {
+    line("offline", "No connection; trying again");
+    show();
+  });
+  ua.on("registered", () => {
+    line("online", `Ready as ${user}`);
+    $("login").hidden = true;
+    $("phone").hidden = false;
+    show();
+  });
+  ua.on("unregistered", () => {
+    line("offline", "Not registered");
+    show();
+  });
+  ua.on("registrationFailed", (event) => {
+    line(
+      "offline",
+      event.response && event.response.status_code === 403
+        ? "Wrong user or password"
+        : `Not registered: ${event.cause}`,
+    );
+    if (!settings.login) {
+      ua.stop();
+      ua = null;
+      $("login").hidden = false;
+      $("user").focus();
+    }
+  });
+  ua.on("newRTCSession", (event) => {
+    atOnce(event.session);
+    follow(event.session);
+  });
   ua.start();
 }
 
@@ -183,11 +265,25 @@ function hideTransfer() {
 function transfer(target) {
   const said = session;
   state(`Transferring to ${target}…`);
-  said.refer(target, { eventHandlers: {
-    requestFailed: () => { if (session === said) { state("Connected"); $("verdict").textContent = "The transfer was refused: the call goes on."; } },
-    failed: () => { if (session === said) { state("Connected"); $("verdict").textContent = `${target} could not be reached: the call goes on.`; } },
-    accepted: () => { if (session === said && !said.isEnded()) said.terminate(); },
-  } });
+  said.refer(target, {
+    eventHandlers: {
+      requestFailed: () => {
+        if (session === said) {
+          state("Connected");
+          $("verdict").textContent = "The transfer was refused: the call goes on.";
+        }
+      },
+      failed: () => {
+        if (session === said) {
+          state("Connected");
+          $("verdict").textContent = `${target} could not be reached: the call goes on.`;
+        }
+      },
+      accepted: () => {
+        if (session === said && !said.isEnded()) said.terminate();
+      },
+    },
+  });
   hideTransfer();
 }
 
@@ -195,13 +291,24 @@ function transfer(target) {
 
 async function listDevices() {
   const all = await navigator.mediaDevices.enumerateDevices();
-  for (const [id, kind, name] of [["microphone", "audioinput", "Microphone"], ["speaker", "audiooutput", "Loudspeaker"]]) {
+  for (const [id, kind, name] of [
+    ["microphone", "audioinput", "Microphone"],
+    ["speaker", "audiooutput", "Loudspeaker"],
+  ]) {
     const chosen = $(id).value;
     const own = all.filter((d) => d.kind === kind && d.deviceId);
     const first = document.createElement("option");
     first.value = "";
     first.textContent = "As the system says";
-    $(id).replaceChildren(first, ...own.map((d, n) => Object.assign(document.createElement("option"), { value: d.deviceId, textContent: d.label || `${name} ${n + 1}` })));
+    $(id).replaceChildren(
+      first,
+      ...own.map((d, n) =>
+        Object.assign(document.createElement("option"), {
+          value: d.deviceId,
+          textContent: d.label || `${name} ${n + 1}`,
+        }),
+      ),
+    );
     $(id).value = own.some((d) => d.deviceId === chosen) ? chosen : "";
   }
   const hidden = !("setSinkId" in HTMLMediaElement.prototype);
@@ -211,15 +318,19 @@ async function listDevices() {
 
 async function useMicrophone() {
   const id = $("microphone").value;
-  if (id) OPTIONS.mediaConstraints.audio.deviceId = { exact: id }; else delete OPTIONS.mediaConstraints.audio.deviceId;
-  const sender = session && session.connection && session.connection.getSenders().find((s) => s.track);
+  if (id) OPTIONS.mediaConstraints.audio.deviceId = { exact: id };
+  else delete OPTIONS.mediaConstraints.audio.deviceId;
+  const sender = session?.connection?.getSenders().find((s) => s.track);
   if (!sender) return;
-  const [track] = (await navigator.mediaDevices.getUserMedia(OPTIONS.mediaConstraints)).getAudioTracks();
+  const [track] = (
+    await navigator.mediaDevices.getUserMedia(OPTIONS.mediaConstraints)
+  ).getAudioTracks();
   sender.track.stop();
   await sender.replaceTrack(track);
 }
 
-// ---- "Check my line": what a person can find out before calling anybody, each line fine or with its fix
+// ---- "Check my line": what a person can find out before calling anybody, each line fine or with
+// its fix
 
 const ECHO = "9196";
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -234,11 +345,20 @@ function found(good, text) {
 
 async function checkMicrophone() {
   let stream;
-  try { stream = await navigator.mediaDevices.getUserMedia(OPTIONS.mediaConstraints); } catch (error) {
-    return found(false, error.name === "NotAllowedError" ? "The microphone is not allowed: allow it in the address bar." : `There is no microphone to use: ${error.message}`);
+  try {
+    stream = await navigator.mediaDevices.getUserMedia(OPTIONS.mediaConstraints);
+  } catch (error) {
+    return found(
+      false,
+      error.name === "NotAllowedError"
+        ? "The microphone is not allowed: allow it in the address bar."
+        : `There is no microphone to use: ${error.message}`,
+    );
   }
   await listDevices();
-  const context = new AudioContext(), analyser = context.createAnalyser(), samples = new Float32Array(analyser.fftSize);
+  const context = new AudioContext(),
+    analyser = context.createAnalyser(),
+    samples = new Float32Array(analyser.fftSize);
   context.createMediaStreamSource(stream).connect(analyser);
   let peak = 0;
   for (let n = 0; n < 15; n++) {
@@ -248,7 +368,12 @@ async function checkMicrophone() {
   }
   stream.getTracks().forEach((track) => track.stop());
   await context.close();
-  return found(peak > 0.001, peak > 0.001 ? `The microphone hears something (${Math.round(20 * Math.log10(peak))} dBFS at its peak).` : "The microphone is silent: is it muted, or is it another one?");
+  return found(
+    peak > 0.001,
+    peak > 0.001
+      ? `The microphone hears something (${Math.round(20 * Math.log10(peak))} dBFS at its peak).`
+      : "The microphone is silent: is it muted, or is it another one?",
+  );
 }
 
 async function checkCall() {
@@ -256,20 +381,37 @@ async function checkCall() {
   const test = session;
   const end = Date.now() + 10_000;
   while (session === test && !test.isEstablished() && Date.now() < end) await pause(100);
-  if (session !== test) return found(false, `The test call to ${ECHO} failed: ${$("verdict").textContent}`);
+  if (session !== test)
+    return found(false, `The test call to ${ECHO} failed: ${$("verdict").textContent}`);
   await pause(4_000);
   const stats = {};
-  (await test.connection.getStats()).forEach((s) => { if (s.type === "inbound-rtp" || (s.type === "candidate-pair" && s.nominated)) stats[s.type] = s; });
+  (await test.connection.getStats()).forEach((s) => {
+    if (s.type === "inbound-rtp" || (s.type === "candidate-pair" && s.nominated)) stats[s.type] = s;
+  });
   const heard = stats["inbound-rtp"] || { packetsReceived: 0, packetsLost: 0, jitter: 0 };
   test.terminate();
   while (session === test) await pause(50);
-  if (!heard.packetsReceived) return found(false, "The call was answered, but no sound came: UDP to the gateway is blocked somewhere on the way.");
-  const loss = 100 * heard.packetsLost / (heard.packetsLost + heard.packetsReceived);
-  const trip = stats["candidate-pair"] && stats["candidate-pair"].currentRoundTripTime;
+  if (!heard.packetsReceived)
+    return found(
+      false,
+      "The call was answered, but no sound came: UDP to the gateway is blocked somewhere on the way.",
+    );
+  const loss = (100 * heard.packetsLost) / (heard.packetsLost + heard.packetsReceived);
+  const trip = stats["candidate-pair"]?.currentRoundTripTime;
   found(true, `Sound goes there and comes back: ${heard.packetsReceived} packets in four seconds.`);
-  found(loss < 3, `${loss.toFixed(1)} % were lost${loss < 3 ? "." : ": the network is bad; a cable helps."}`);
-  found(heard.jitter < 0.03, `Jitter is ${Math.round(1000 * heard.jitter)} ms${heard.jitter < 0.03 ? "." : ": too much for a good call; a cable helps."}`);
-  if (trip !== undefined) found(trip < 0.2, `The gateway is ${Math.round(1000 * trip)} ms away and back${trip < 0.2 ? "." : ": people will talk into each other."}`);
+  found(
+    loss < 3,
+    `${loss.toFixed(1)} % were lost${loss < 3 ? "." : ": the network is bad; a cable helps."}`,
+  );
+  found(
+    heard.jitter < 0.03,
+    `Jitter is ${Math.round(1000 * heard.jitter)} ms${heard.jitter < 0.03 ? "." : ": too much for a good call; a cable helps."}`,
+  );
+  if (trip !== undefined)
+    found(
+      trip < 0.2,
+      `The gateway is ${Math.round(1000 * trip)} ms away and back${trip < 0.2 ? "." : ": people will talk into each other."}`,
+    );
   return true;
 }
 
@@ -277,8 +419,11 @@ async function checkLine() {
   if (session) return;
   $("check").disabled = true;
   $("report").replaceChildren();
-  const ready = found(Boolean(ua && ua.isRegistered()), ua && ua.isRegistered() ? "The gateway knows you." : "There is no connection to the gateway.");
-  if (await checkMicrophone() && ready) await checkCall();
+  const ready = found(
+    Boolean(ua?.isRegistered()),
+    ua?.isRegistered() ? "The gateway knows you." : "There is no connection to the gateway.",
+  );
+  if ((await checkMicrophone()) && ready) await checkCall();
   $("check").disabled = false;
 }
 
@@ -299,14 +444,29 @@ function build() {
     const words = document.createElement("span");
     words.textContent = what;
     button.append(words);
-    button.addEventListener("click", () => { $("number").value = number; call(number); });
+    button.addEventListener("click", () => {
+      $("number").value = number;
+      call(number);
+    });
     item.append(button);
     $("numbers").append(item);
   }
-  $("dialler").addEventListener("submit", (event) => { event.preventDefault(); call($("number").value); });
-  $("answer").addEventListener("click", () => session && session.answer(OPTIONS));
-  $("hangup").addEventListener("click", () => session && session.terminate(session.direction === "incoming" && !session.isEstablished() ? { status_code: 603 } : undefined));
-  $("mute").addEventListener("click", () => { if (session) session.isMuted().audio ? session.unmute({ audio: true }) : session.mute({ audio: true }); });
+  $("dialler").addEventListener("submit", (event) => {
+    event.preventDefault();
+    call($("number").value);
+  });
+  $("answer").addEventListener("click", () => session?.answer(OPTIONS));
+  $("hangup").addEventListener("click", () =>
+    session?.terminate(
+      session.direction === "incoming" && !session.isEstablished()
+        ? { status_code: 603 }
+        : undefined,
+    ),
+  );
+  $("mute").addEventListener("click", () => {
+    if (session)
+      session.isMuted().audio ? session.unmute({ audio: true }) : session.mute({ audio: true });
+  });
   $("hand-over").addEventListener("click", () => {
     const open = $("transfer").hidden;
     $("transfer").hidden = !open;
@@ -320,16 +480,33 @@ function build() {
     if (session && target) transfer(target);
   });
   $("devices").addEventListener("toggle", () => listDevices().catch(() => {}));
-  $("microphone").addEventListener("change", () => useMicrophone().catch((error) => { $("verdict").textContent = `This microphone cannot be used: ${error.message}`; }));
-  $("speaker").addEventListener("change", () => $("remote").setSinkId($("speaker").value).catch((error) => { $("verdict").textContent = `This loudspeaker cannot be used: ${error.message}`; }));
-  $("check").addEventListener("click", () => checkLine().catch((error) => found(false, error.message)));
-  $("hold").addEventListener("click", () => { if (session) session.isOnHold().local ? session.unhold() : session.hold(); });
+  $("microphone").addEventListener("change", () =>
+    useMicrophone().catch((error) => {
+      $("verdict").textContent = `This microphone cannot be used: ${error.message}`;
+    }),
+  );
+  $("speaker").addEventListener("change", () =>
+    $("remote")
+      .setSinkId($("speaker").value)
+      .catch((error) => {
+        $("verdict").textContent = `This loudspeaker cannot be used: ${error.message}`;
+      }),
+  );
+  $("check").addEventListener("click", () =>
+    checkLine().catch((error) => found(false, error.message)),
+  );
+  $("hold").addEventListener("click", () => {
+    if (session) session.isOnHold().local ? session.unhold() : session.hold();
+  });
 }
 
 async function begin() {
   build();
   const settings = await (await fetch("settings.json")).json();
-  $("login").addEventListener("submit", (event) => { event.preventDefault(); start(settings, $("user").value, $("password").value); });
+  $("login").addEventListener("submit", (event) => {
+    event.preventDefault();
+    start(settings, $("user").value, $("password").value);
+  });
   if (settings.login) {
     $("try").hidden = false;
     $("hint").textContent = "Paste a number in any form, or dial 9196 to hear yourself.";
@@ -342,5 +519,14 @@ async function begin() {
 }
 
 // Tests look in here; nothing else does.
-window.webtrunkPhone = { get session() { return session; }, get ua() { return ua; }, options: OPTIONS, call };
+window.webtrunkPhone = {
+  get session() {
+    return session;
+  },
+  get ua() {
+    return ua;
+  },
+  options: OPTIONS,
+  call,
+};
 begin();
