@@ -1,5 +1,7 @@
 //! The command line, and nothing else.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 use anyhow::anyhow;

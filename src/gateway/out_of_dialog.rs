@@ -68,12 +68,12 @@ pub(super) struct Outside {
 
 impl Outside {
     /// Subscriptions that live.
-    pub fn subscriptions(&self) -> usize {
+    pub(super) fn subscriptions(&self) -> usize {
         self.subscriptions.len()
     }
 
     /// The earliest deadline.
-    pub fn next_timeout(&mut self) -> Option<Instant> {
+    pub(super) fn next_timeout(&mut self) -> Option<Instant> {
         self.timers.next_timeout()
     }
 

@@ -126,7 +126,7 @@ pub(super) enum Transport {
 
 impl Transport {
     /// The socket of its RTP.
-    pub fn port(&self, id: LegId) -> Port {
+    pub(super) fn port(&self, id: LegId) -> Port {
         match self {
             Transport::Browser { .. } => Port::Browser,
             Transport::Trunk { .. } => Port::Rtp(id),
@@ -135,7 +135,7 @@ impl Transport {
 
     /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys
     /// were exchanged.
-    pub fn srtp(&mut self) -> Option<&mut Srtp> {
+    pub(super) fn srtp(&mut self) -> Option<&mut Srtp> {
         match self {
             Transport::Browser { srtp, .. } => srtp.as_deref_mut(),
             Transport::Trunk { sdes, .. } => sdes.as_mut().map(|keyed| &mut keyed.srtp),
@@ -193,13 +193,13 @@ const LEARN_AFTER: u8 = 3;
 
 impl Latching {
     /// Whether packets from `from` could move media there.
-    pub fn may_learn(&self, announced: SocketAddr, from: SocketAddr) -> bool {
+    pub(super) fn may_learn(&self, announced: SocketAddr, from: SocketAddr) -> bool {
         matches!(self, Latching::Open { .. }) && from.ip() == announced.ip()
     }
 
     /// Takes a packet from `from` while `announced` is where media goes. True: `from` is the
     /// address now.
-    pub fn observe(
+    pub(super) fn observe(
         &mut self,
         announced: SocketAddr,
         from: SocketAddr,

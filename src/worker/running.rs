@@ -141,7 +141,7 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(LegId, K)>)
 }
 
 impl Running {
-    pub fn new(
+    pub(super) fn new(
         poll: Poll,
         inbox: Receiver<WorkerMessage>,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
@@ -172,7 +172,7 @@ impl Running {
         }
     }
 
-    pub fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         let mut inbound = Inbound::new(datagrams::MEDIA);
         let mut events = Events::with_capacity(1_024);
         let (mut more, mut woken) = (false, Instant::now());

@@ -42,7 +42,7 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Takes a connection over.
-    pub fn open(&mut self, registry: &Registry, mut socket: TcpStream, now: Instant) {
+    pub(super) fn open(&mut self, registry: &Registry, mut socket: TcpStream, now: Instant) {
         let Ok(remote) = socket.peer_addr() else { return };
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         self.forget_unproved(registry, now);
@@ -88,7 +88,7 @@ impl Streams {
     }
 
     /// Sends a datagram in a frame, if `to` is the far end of one of these. False: it is not.
-    pub fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+    pub(super) fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
         if self.by_address.is_empty() {
             return false;
         }
@@ -106,7 +106,7 @@ impl Streams {
     }
 
     /// Takes what waits on a connection, to be looked through and given back.
-    pub fn take(&mut self, token: usize) -> Option<Waiting> {
+    pub(super) fn take(&mut self, token: usize) -> Option<Waiting> {
         let stream = self.all.get_mut(token - FIRST)?;
         stream.flush();
         let state = stream.fill();
@@ -121,7 +121,12 @@ impl Streams {
 
     /// Gives back what was not looked through; closes the connection where it is over, or nobody's.
     /// True: more waits.
-    pub fn give_back(&mut self, registry: &Registry, token: usize, mut waiting: Waiting) -> bool {
+    pub(super) fn give_back(
+        &mut self,
+        registry: &Registry,
+        token: usize,
+        mut waiting: Waiting,
+    ) -> bool {
         let key = token - FIRST;
         waiting.bytes.drain(..waiting.at);
         let more = waiting.state == State::More;
@@ -159,7 +164,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// The next whole frame's datagram.
-    pub fn next(&mut self) -> Option<&mut [u8]> {
+    pub(super) fn next(&mut self) -> Option<&mut [u8]> {
         let length = frame(self.bytes.get(self.at..)?)?;
         if length > LONGEST {
             self.state = State::Over;
@@ -172,7 +177,7 @@ impl Waiting {
     }
 
     /// Whether that datagram was for somebody: a first one that is not ends the connection.
-    pub fn judge(&mut self, known: bool) -> bool {
+    pub(super) fn judge(&mut self, known: bool) -> bool {
         self.proved |= known;
         if !self.proved {
             self.state = State::Over;

@@ -2,6 +2,9 @@
 //! counted. A plain report rather than criterion: the allocation counter must see nothing but the
 //! session.
 
+// A global allocator that counts cannot be written without it.
+#![allow(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

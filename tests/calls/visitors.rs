@@ -27,7 +27,7 @@ fn credential(expires: u64, user: &str, context: Option<&str>) -> (String, Strin
 }
 
 /// REGISTER of `peer` with this name and password; the final status.
-pub fn log_in(lab: &mut Lab, peer: Peer, name: &str, password: &str) -> u16 {
+pub(crate) fn log_in(lab: &mut Lab, peer: Peer, name: &str, password: &str) -> u16 {
     let Peer::Browser(user, flow) = peer else { panic!("a browser") };
     lab.handle(webtrunk::gateway::Input::FlowOpened {
         flow: webtrunk::sip::transaction::Flow(flow),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 #[derive(clap::Args)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// At most this many calls at once
     #[arg(long, default_value_t = 100)]
     calls: usize,
@@ -318,7 +318,7 @@ async fn step(
 }
 
 /// Doubles the calls until some suffer, then looks between.
-pub async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
+pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     let table = args.output == print::Output::Table;
     let (served, login, target) = match args.against.as_deref() {
         Some([ws, user, password, number]) => {

@@ -34,7 +34,7 @@ impl InboundEvent {
     }
 
     /// When it was released though nobody said so.
-    pub fn lost_end(&self) -> Option<Instant> {
+    pub(crate) fn lost_end(&self) -> Option<Instant> {
         (!self.ended).then(|| self.seen + LOST_END)
     }
 

@@ -55,7 +55,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`
 /// out.
-pub fn serve() {
+pub(crate) fn serve() {
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
     let worker = Worker::start(
@@ -115,13 +115,13 @@ pub fn serve() {
 }
 
 /// The child in the driver's hands.
-pub struct Node {
+pub(crate) struct Node {
     child: Own,
     identity: Arc<Identity>,
 }
 
 impl Node {
-    pub fn start() -> Node {
+    pub(crate) fn start() -> Node {
         Node {
             child: Own::start(WORKER),
             identity: Arc::new(Identity::generate().expect("a certificate")),
@@ -149,7 +149,7 @@ impl Peer for Node {
 }
 
 /// What came of many calls set up at once.
-pub struct Storm {
+pub(crate) struct Storm {
     pub calls: usize,
     pub taken: Duration,
     /// Seconds of the worker's CPU.
@@ -184,7 +184,7 @@ impl Node {
     }
 
     /// Sets up `calls` calls as fast as it takes them, `at_once` under way at any time.
-    pub fn storm(&mut self, calls: usize, at_once: usize) -> Storm {
+    pub(crate) fn storm(&mut self, calls: usize, at_once: usize) -> Storm {
         let (start, before) = (Instant::now(), self.cpu());
         let (mut begun, mut under_way, mut done) = (0, Vec::new(), Vec::new());
         while done.len() < calls {
