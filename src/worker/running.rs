@@ -190,7 +190,9 @@ impl Running {
                 std::thread::sleep(rest);
                 now = Instant::now();
             }
-            let wait = if more { Some(now) } else { self.timers.next_timeout() };
+            let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
+            let more_waits = more || self.streams.has_more();
+            let wait = if more_waits { Some(now) } else { timeouts.into_iter().flatten().min() };
             if let Err(e) =
                 self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
                 && e.kind() != io::ErrorKind::Interrupted
@@ -203,12 +205,17 @@ impl Running {
                 return;
             }
             let mut browsers = std::mem::take(&mut more);
+            for stream in self.streams.take_queue() {
+                self.read_stream(stream);
+            }
             for event in &events {
                 match event.token() {
                     WAKE => {}
                     BROWSER => browsers = true,
                     LISTENER => self.accept(),
-                    Token(stream) if stream >= streams::FIRST => self.read_stream(stream),
+                    Token(stream) if stream >= streams::FIRST => {
+                        self.read_stream(stream - streams::FIRST);
+                    }
                     Token(line) => self.read_line(line, &mut inbound),
                 }
             }
@@ -216,6 +223,7 @@ impl Running {
                 more = self.read_browsers(&mut inbound);
             }
             let now = Instant::now();
+            self.streams.expire(self.poll.registry(), now);
             if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
                 self.late.count(now.saturating_duration_since(due));
             }
@@ -397,7 +405,12 @@ impl Running {
         addresses: Vec<(LegId, SocketAddr)>,
     ) {
         drop_of(&mut self.by_ufrag, id, ufrags);
+        let remotes: Vec<SocketAddr> = addresses.iter().map(|(_, address)| *address).collect();
         drop_of(&mut self.by_address, id, addresses);
+        // A connection is of one call; its place is another's once the call is over.
+        for remote in remotes.into_iter().filter(|r| !self.by_address.contains_key(r)) {
+            self.streams.end(self.poll.registry(), remote);
+        }
         for TrunkSockets { pair, tokens, .. } in lines {
             for socket in [&pair.rtp, &pair.rtcp] {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
@@ -433,19 +446,19 @@ impl Running {
         }
     }
 
-    fn read_stream(&mut self, token: usize) {
-        while let Some(mut waiting) = self.streams.take(token) {
-            let (now, from) = (Instant::now(), waiting.remote);
-            while let Some(datagram) = waiting.next() {
-                let known = self.browser_sent(now, from, datagram);
-                if !waiting.judge(known) {
-                    break;
-                }
-            }
-            if !self.streams.give_back(self.poll.registry(), token, waiting) {
-                return;
+    /// Takes one turn's worth of a browser's frames.
+    fn read_stream(&mut self, key: usize) {
+        let now = Instant::now();
+        let Some(mut waiting) = self.streams.take(key, now) else { return };
+        let from = waiting.remote;
+        while let Some(datagram) = waiting.next() {
+            self.datagrams += 1;
+            let known = self.browser_sent(now, from, datagram);
+            if !waiting.judge(known) {
+                break;
             }
         }
+        self.streams.give_back(self.poll.registry(), key, waiting);
     }
 
     /// False: nobody here knows what to do with it.
