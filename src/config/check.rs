@@ -609,7 +609,7 @@ fn explain(source: &Source, span: std::ops::Range<usize>, message: &str) -> Prob
     let help = if message.starts_with("missing field") {
         "add it; every other key has a default"
     } else {
-        "see the examples in README"
+        "`webtrunk schema config` prints what each key takes; /docs has an example"
     };
     Problem::at(source, span, "config::syntax", message.lines().collect::<Vec<_>>().join("; "))
         .help(help)

@@ -98,11 +98,8 @@ fn described(title: &str, intro: &str, schema: &Value) -> String {
     }
     for (name, part) in schema["$defs"].as_object().into_iter().flatten() {
         if let Some(properties) = part["properties"].as_object() {
-            let _ = writeln!(
-                out,
-                "## {name}\n\n{}\n",
-                part["description"].as_str().unwrap_or_default()
-            );
+            let words = part["description"].as_str().unwrap_or_default().replace('\n', " ");
+            let _ = writeln!(out, "## {name}\n\n{words}\n");
             table(&mut out, properties, schema, &part["required"]);
         }
     }
