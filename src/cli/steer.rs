@@ -12,10 +12,10 @@ use tokio::time::Instant;
 pub struct Kick {
     /// A call as `webtrunk calls` shows it, or user:NAME to close that user's connections
     what: String,
-    /// The status a caller who still waits is refused with
+    /// The SIP status for a caller whose call is not answered yet
     #[arg(long, default_value_t = 480)]
     code: u16,
-    /// The reason both sides are told
+    /// The reason sent to both sides
     #[arg(long)]
     reason: Option<String>,
 }
@@ -41,13 +41,13 @@ pub async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
 
 #[derive(clap::Args)]
 pub struct Drain {
-    /// Wait at most this long for calls to end
+    /// How long to wait for active calls to end
     #[arg(long, default_value = "15m", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Do not wait
     #[arg(long)]
     no_wait: bool,
-    /// Take new calls again
+    /// Accept new calls again
     #[arg(long)]
     cancel: bool,
 }
@@ -55,7 +55,7 @@ pub struct Drain {
 pub async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
     if args.cancel {
         client.call(Method::DELETE, "/drain", None).await?;
-        print::line("new calls are taken again");
+        print::line("new calls are accepted again");
         return Ok(ExitCode::SUCCESS);
     }
     client.call(Method::POST, "/drain", None).await?;
@@ -111,12 +111,12 @@ pub async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
         all => print::line(&format!("reloaded: {}", all.join(", "))),
     }
     if !restart.is_empty() {
-        print::line(&format!("needs a restart, and is as it was: {}", restart.join(", ")));
+        print::line(&format!("unchanged until a restart: {}", restart.join(", ")));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// 0 where it takes calls.
+/// Exits with 0 if the gateway accepts calls.
 pub async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
     let draining = client.get("/status").await?["draining"] == true;
     print::line(if draining { "draining" } else { "ok" });
@@ -125,12 +125,12 @@ pub async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
 
 #[derive(clap::Args)]
 pub struct Token {
-    /// The user; with --context any name will do
+    /// The user; with --context, any name
     user: String,
-    /// How long they are good for
+    /// How long the credentials are valid
     #[arg(long, default_value = "10m")]
     ttl: String,
-    /// The dialplan of a visitor who is no configured user
+    /// The dialplan of a visitor who is not a user of the configuration
     #[arg(long)]
     context: Option<String>,
 }
