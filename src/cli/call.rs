@@ -38,7 +38,7 @@ pub struct Call {
     #[arg(long = "as")]
     user: Option<String>,
     /// The user's password; not needed if the gateway has [credentials]
-    #[arg(long, env = "WEBTRUNK_PASSWORD", hide_env_values = true)]
+    #[arg(long, env = "WEBTRUNK_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     password: Option<String>,
     /// The gateway's WebSocket [default: that of this machine]
     #[arg(long, value_name = "ws://HOST:PORT/sip")]

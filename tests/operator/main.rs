@@ -374,6 +374,8 @@ fn the_web_door_wants_a_token_and_gives_each_its_scope() {
     assert_eq!(far.code, 2, "a typo is a usage error");
     assert_eq!(server.run(&["calls", "--api", &web, "--token", &token]).code, 0);
     assert_eq!(server.run(&["drain", "--api", &web, "--token", &token]).code, 1);
+    let dashed = server.run(&["calls", "--api", &web, "--token", "-one-in-64-begins-so"]);
+    assert_eq!(dashed.code, 1, "a secret may begin with a dash: {}", dashed.err);
     assert_eq!(server.run(&["calls", "--api", "http://127.0.0.1:1"]).code, 4);
 }
 
