@@ -84,7 +84,9 @@ impl Gateway {
     fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &[u8]) {
         let Some(call_id) = call_id_of(bytes) else { return };
         let known = self.recorder.call_of(call_id);
-        let Some(call) = known.or_else(|| self.own_call_ids.get(call_id).copied()) else { return };
+        let Some(call) = known.or_else(|| self.services.own_call_ids.get(call_id).copied()) else {
+            return;
+        };
         if known.is_none() {
             self.recorder.name(call, call_id);
         }
@@ -118,7 +120,8 @@ impl Gateway {
     /// Who is at the other end of a hop, for a reader.
     fn peer_name(&self, call: CallId, hop: Hop) -> String {
         if let Hop::Flow(flow) = hop
-            && let Some(state) = self.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
+            && let Some(state) =
+                self.services.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
         {
             return format!("browser {}", state.user.as_deref().unwrap_or("?"));
         }
@@ -131,7 +134,7 @@ impl Gateway {
 
     /// A trunk we call at an address no allow-list of it names.
     fn trunk_by_hop(&self, call: CallId, hop: Hop) -> Option<String> {
-        let branch = self.calls.get(&call)?.call.branches.iter().find(|b| b.leg.hop == hop)?;
+        let branch = self.calls.get(call)?.branches.iter().find(|b| b.leg.hop == hop)?;
         Some(branch.target.to_string())
     }
 }
