@@ -146,6 +146,11 @@ pub enum Event {
         trunk: String,
         limit: usize,
     },
+    /// A `ring` step found no phone to ring.
+    NobodyThere {
+        call: CallId,
+        why: String,
+    },
     EarlyMediaUnusable {
         call: CallId,
         why: String,
@@ -271,6 +276,7 @@ impl Display for Event {
             Event::TrunkFull { trunk, limit, .. } => {
                 write!(f, "skips trunk {trunk}: it has its {limit} calls")
             }
+            Event::NobodyThere { why, .. } => write!(f, "ring: {}", printable(why)),
             Event::EarlyMediaUnusable { why, .. } => {
                 write!(f, "early media cannot be used: {}", printable(why))
             }
@@ -341,6 +347,7 @@ impl Event {
             Event::Wedged { .. } => Code::WEDGED,
             Event::TrunkFull { .. } => Code::TRUNK_FULL,
             Event::WebhookFailed { .. } => Code::WEBHOOK,
+            Event::NobodyThere { .. } => Code::NOT_REGISTERED,
             Event::OneWay { .. } => Code::TRUNK_SILENT,
             Event::Kicked { .. } => Code::KICKED,
             Event::MediaPanicked { .. } => Code::MEDIA_BUG,
@@ -363,6 +370,7 @@ impl Event {
             | Event::Transferring { call, .. } => Some(*call),
             Event::TransferFailed { call, .. }
             | Event::TrunkFull { call, .. }
+            | Event::NobodyThere { call, .. }
             | Event::EarlyMediaUnusable { call, .. }
             | Event::WebhookFailed { call, .. } => Some(*call),
             Event::OneWay { call, .. }

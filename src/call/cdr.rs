@@ -87,6 +87,8 @@ pub struct Cdr {
     pub offered: Vec<IpAddr>,
     /// Digits sent by INFO that the caller's, the callee's side refused.
     pub digits_refused: [u32; 2],
+    /// A `ring` step that found nobody registered, in words.
+    pub nobody_there: Option<String>,
     /// Said once the call is over.
     pub verdict: Option<Diagnosis>,
     /// The route's.
@@ -137,6 +139,7 @@ impl Cdr {
             remotes: [None; 2],
             offered: Vec::new(),
             digits_refused: [0; 2],
+            nobody_there: None,
             verdict: None,
             tags: BTreeMap::new(),
             transfers: Vec::new(),
