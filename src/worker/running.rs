@@ -258,7 +258,7 @@ impl Running {
                 self.on_session(session, now, |s, now, sink| {
                     s.configure(now, end, *settings, sink)
                 });
-                self.refresh_routes(session, end);
+                self.refresh_routes(now, session, end);
             }
             Command::Bridge { session, a, b } => {
                 self.on_session(session, now, |s, _, _| s.bridge(a, b))
@@ -317,7 +317,7 @@ impl Running {
             }
         };
         live.session.open(end, kind, ssrc, cname, seed);
-        self.refresh_routes(id, end);
+        self.refresh_routes(now, id, end);
     }
 
     /// Runs `work` on a session; a panic in it ends that session only.
@@ -351,9 +351,16 @@ impl Running {
         }
     }
 
-    fn refresh_routes(&mut self, id: u64, end: LegId) {
+    fn refresh_routes(&mut self, now: Instant, id: u64, end: LegId) {
+        let Some(live) = self.sessions.get(&id) else { return };
+        let (ufrags, mut addresses) = live.session.routes(end);
+        // A check from an address that another session's media comes from takes nothing from it.
+        addresses.retain(|address| {
+            let other = self.by_address.get(address).filter(|route| **route != (id, end));
+            let other = other.and_then(|(id, end)| Some((self.sessions.get(id)?, *end)));
+            !other.is_some_and(|(live, end)| live.session.holds(now, end, *address))
+        });
         let Some(live) = self.sessions.get_mut(&id) else { return };
-        let (ufrags, addresses) = live.session.routes(end);
         for ufrag in ufrags {
             self.by_ufrag.insert(ufrag.clone(), (id, end));
             let route = (end, ufrag);
@@ -475,7 +482,7 @@ impl Running {
             s.receive(now, Port::Browser, end, from, datagram, sink)
         });
         if is_stun && self.by_address.get(&from) != Some(&(id, end)) {
-            self.refresh_routes(id, end);
+            self.refresh_routes(now, id, end);
         }
         true
     }
