@@ -151,6 +151,11 @@ pub enum Event {
         call: CallId,
         why: String,
     },
+    /// A message of a peer that was not used.
+    Unreadable {
+        call: CallId,
+        why: String,
+    },
     EarlyMediaUnusable {
         call: CallId,
         why: String,
@@ -277,6 +282,7 @@ impl Display for Event {
                 write!(f, "skips trunk {trunk}: it has its {limit} calls")
             }
             Event::NobodyThere { why, .. } => write!(f, "ring: {}", printable(why)),
+            Event::Unreadable { why, .. } => write!(f, "dropped: {}", printable(why)),
             Event::EarlyMediaUnusable { why, .. } => {
                 write!(f, "early media cannot be used: {}", printable(why))
             }
@@ -326,6 +332,7 @@ impl Event {
             Event::Wedged { .. }
             | Event::TrunkFull { .. }
             | Event::WebhookFailed { .. }
+            | Event::Unreadable { .. }
             | Event::OneWay { .. } => Level::Warn,
             Event::MediaPanicked { .. } | Event::CallPanicked { .. } => Level::Error,
             _ => Level::Info,
@@ -348,6 +355,7 @@ impl Event {
             Event::TrunkFull { .. } => Code::TRUNK_FULL,
             Event::WebhookFailed { .. } => Code::WEBHOOK,
             Event::NobodyThere { .. } => Code::NOT_REGISTERED,
+            Event::Unreadable { .. } => Code::UNREADABLE,
             Event::OneWay { .. } => Code::TRUNK_SILENT,
             Event::Kicked { .. } => Code::KICKED,
             Event::MediaPanicked { .. } => Code::MEDIA_BUG,
@@ -371,6 +379,7 @@ impl Event {
             Event::TransferFailed { call, .. }
             | Event::TrunkFull { call, .. }
             | Event::NobodyThere { call, .. }
+            | Event::Unreadable { call, .. }
             | Event::EarlyMediaUnusable { call, .. }
             | Event::WebhookFailed { call, .. } => Some(*call),
             Event::OneWay { call, .. }

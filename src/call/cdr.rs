@@ -89,6 +89,8 @@ pub struct Cdr {
     pub digits_refused: [u32; 2],
     /// A `ring` step that found nobody registered, in words.
     pub nobody_there: Option<String>,
+    /// The first message of a peer that could not be used, in words.
+    pub unreadable: Option<String>,
     /// Said once the call is over.
     pub verdict: Option<Diagnosis>,
     /// The route's.
@@ -140,6 +142,7 @@ impl Cdr {
             offered: Vec::new(),
             digits_refused: [0; 2],
             nobody_there: None,
+            unreadable: None,
             verdict: None,
             tags: BTreeMap::new(),
             transfers: Vec::new(),

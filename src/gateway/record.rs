@@ -8,10 +8,12 @@ use crate::event::Event;
 use crate::media::session::SessionEvent;
 use crate::recorder::TraceEvent;
 use crate::sip::message::Message;
+use crate::sip::salvage::Salvaged;
 use crate::sip::status::Method;
 use crate::sip::transaction::Hop;
 use crate::worker::Notice;
 use memchr::memmem;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// What of an input may belong to a call's story.
@@ -80,6 +82,32 @@ impl Gateway {
                 _ => {}
             }
         }
+    }
+
+    /// A message of a call could not be read, or not used: it is told in the call's story, by its
+    /// peers only, and remembered for the verdict.
+    pub(super) fn unreadable(
+        &mut self,
+        remote: SocketAddr,
+        rest: &Salvaged,
+        why: &str,
+        out: &mut Vec<Output>,
+    ) {
+        let found = self.recorder.call_of(&rest.call_id);
+        let Some(call) = found.or_else(|| self.own_call_ids.get(&rest.call_id).copied()) else {
+            return;
+        };
+        let known = self.trunk_of(remote).or_else(|| {
+            let lanes = &self.recorder.get(call)?.lanes;
+            let lane = lanes.iter().find(|l| self.remote_of(l.hop) == Some(remote))?;
+            Some(lane.name.clone())
+        });
+        let Some(peer) = known else { return };
+        let why = format!("{peer} sent what cannot be used ({why}): {}", rest.start_line);
+        if let Some(live) = self.calls.get_mut(&call) {
+            live.call.cdr.unreadable.get_or_insert_with(|| why.clone());
+        }
+        out.push(Output::Event(Event::Unreadable { call, why }));
     }
 
     fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &[u8]) {

@@ -53,6 +53,30 @@ impl Diagnosis {
 
 /// Judges a call that is over.
 pub fn diagnose(cdr: &Cdr) -> Diagnosis {
+    let found = cause(cdr);
+    // These are what a message that was dropped leads to.
+    let symptom = matches!(
+        found.code,
+        Code::FINE
+            | Code::CANCELLED
+            | Code::NO_ANSWER
+            | Code::NOT_AVAILABLE
+            | Code::UNREACHABLE
+            | Code::NO_ACK
+            | Code::NO_PRACK
+            | Code::SESSION_TIMER
+    );
+    match &cdr.unreadable {
+        Some(why) if symptom => {
+            let then =
+                if cdr.why.is_empty() { String::new() } else { format!("; then {}", cdr.why) };
+            Diagnosis::new(Code::UNREADABLE, Blame::Callee, format!("{why}{then}"))
+        }
+        _ => found,
+    }
+}
+
+fn cause(cdr: &Cdr) -> Diagnosis {
     if let Some(verdict) = nobody_there(cdr) {
         return verdict;
     }
@@ -87,8 +111,9 @@ fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
         return None;
     }
     let then = match cdr.talked() {
-        _ if cdr.why.is_empty() || nobody == cdr.why => String::new(),
+        _ if cdr.why.is_empty() => String::new(),
         Some(talked) => format!("; the dialplan answered for {:.1} s", talked.as_secs_f32()),
+        None if cdr.why.starts_with(nobody) => cdr.why[nobody.len()..].to_owned(),
         None => format!("; then {}", cdr.why),
     };
     Some(Diagnosis::new(Code::NOT_REGISTERED, Blame::Callee, format!("{nobody}{then}")))

@@ -18,7 +18,9 @@ use webtrunk::call::HangupBy;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
 use webtrunk::recorder::diagnosis::{Blame, Diagnosis};
+use webtrunk::sip::parse::HeaderName;
 use webtrunk::sip::transaction::{Flow, Hop};
+use webtrunk::transport::{Arrival, udp::arrival};
 use world::{Audio, Behaviour, World};
 
 struct Fault {
@@ -369,7 +371,48 @@ fn trunk_waits(first: u16) -> Diagnosis {
     said(&lab)
 }
 
+/// The trunk answers with a 200 that is no SIP any more; the caller gives up.
+fn unusable_answer(change: fn(&str) -> String) -> Diagnosis {
+    let mut lab = Lab::with_phones();
+    let text = lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    let header = |name| invite.header(name).unwrap_or_default();
+    let ok = change(&format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\n\
+         CSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\nContent-Length: 0\r\n\r\n",
+        header(HeaderName::Via),
+        header(HeaderName::From),
+        header(HeaderName::To),
+        header(HeaderName::CallId),
+        header(HeaderName::CSeq),
+    ));
+    let remote = "127.0.0.10:5060".parse().expect("an address");
+    match arrival(ok.as_bytes(), remote) {
+        Some(Arrival::Malformed { remote, why, rest: Some(rest) }) => {
+            lab.handle(Input::Unreadable { remote, rest, why: why.to_string() });
+        }
+        Some(Arrival::Input(input)) => lab.handle(input),
+        other => panic!("{other:?}"),
+    }
+    lab.advance(secs(9));
+    lab.cancel(ALICE, &text);
+    said(&lab)
+}
+
 const FAULTS: &[Fault] = &[
+    Fault {
+        name: "the trunk's 200 has no CSeq",
+        expected: Code::UNREADABLE,
+        side: Blame::Callee,
+        run: || unusable_answer(|ok| ok.replacen("CSeq:", "X-CSeq:", 1)),
+    },
+    Fault {
+        name: "the trunk's 200 has a status that is none",
+        expected: Code::UNREADABLE,
+        side: Blame::Callee,
+        run: || unusable_answer(|ok| ok.replacen("200 OK", "2000 OK", 1)),
+    },
     Fault {
         name: "a call of two seconds, all well",
         expected: Code::FINE,
