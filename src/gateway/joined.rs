@@ -26,12 +26,9 @@ impl Gateway {
                 JoinRequest::Port { call, port } => {
                     self.with_call(now, call, out, |call, cx| call.link_port(cx, port));
                 }
-                JoinRequest::Over { call, why, by } => drop(self.with_call(
-                    now,
-                    call,
-                    out,
-                    |call, cx| call.other_half_over(cx, by, why),
-                )),
+                JoinRequest::Over { call, why, by } => {
+                    self.with_call(now, call, out, |call, cx| call.other_half_over(cx, by, why));
+                }
             }
         }
     }

@@ -313,7 +313,7 @@ impl Gateway {
         for waiter in waiting {
             match waiter {
                 DnsWaiter::Branch(call, branch) => {
-                    drop(self.with_call(now, call, out, |call, cx| call.locate(cx, branch)))
+                    self.with_call(now, call, out, |call, cx| call.locate(cx, branch));
                 }
                 DnsWaiter::Trunk(due) => self.carrier_work(now, due, out),
             }
