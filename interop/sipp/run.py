@@ -20,12 +20,15 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+import freeswitch  # noqa: E402, F401 (its cases join the others)
 from cases import CASES  # noqa: E402
 from words import scenario  # noqa: E402
 
 ROOT = HERE.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 GATEWAY = "127.0.0.1"
+# run.sh gives the namespace two addresses; this is the second.
+PUBLIC = "10.45.0.1"
 PORT = 5065
 # Cases run over IPv6 too; all on one address, each side at a port of its own.
 IPV6 = [
@@ -60,7 +63,7 @@ def address(side, n, transport="udp"):
 
 def configure(runs, work):
     config = [
-        '[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"',
+        f'[server]\ndomain = "wt.test"\npublic_ip = "{PUBLIC}"\n[web]\nlisten = "127.0.0.1:8093"',
         f'[sip]\nudp = "[::]:{PORT}"\ntcp = "[::]:{PORT}"\nsha256 = false',
         '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"',
         '[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
@@ -228,6 +231,9 @@ def judge(work, case, transport, n, records):
     if len(found) != 1:
         return f"{len(found)} records"
     said = (found[0]["sip_code"], found[0]["hangup_by"])
+    came = found[0]["legs"][-1]["packets_in"]
+    if case["heard"] and came < case["heard"]:
+        return f"{came} packets came from the callee, expected {case['heard']}"
     return None if said == case["record"] else f"record says {said}, expected {case['record']}"
 
 
@@ -238,6 +244,9 @@ def main():
     runs = plan(everything, wanted)
     work = pathlib.Path(tempfile.mkdtemp(prefix="wt-sipp-"))
     configure(runs, work)
+    tone = ["synth", "2", "sine", "440", "gain", "-6"]
+    kind = ["-r", "8000", "-c", "1", "-e", "mu-law", "-b", "8"]
+    subprocess.run(["sox", "-n", *kind, str(work / "tone.ul"), *tone], check=True)
     log = open(work / "webtrunk.log", "w")
     node = subprocess.Popen(
         [BINARY, "serve", "-c", str(work / "webtrunk.toml"), "--log", "text"],
