@@ -61,6 +61,7 @@ use crate::registrar::Registrar;
 use crate::resolver::{Answer, Query, Resolver};
 use crate::sip::digest::{Algorithm, Authenticator, Secret};
 use crate::sip::message::Message;
+use crate::sip::salvage::Salvaged;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions};
 use crate::timers::Timers;
@@ -103,6 +104,12 @@ pub enum Input {
         hop: Hop,
         remote: SocketAddr,
         message: Message,
+    },
+    /// A message could not be read; `rest` is what it says of itself all the same.
+    Unreadable {
+        remote: SocketAddr,
+        rest: Salvaged,
+        why: String,
     },
     /// Nothing can be sent this way (connection refused, ICMP error).
     Unreachable {
@@ -279,6 +286,7 @@ impl Gateway {
             Input::Received { hop, remote, message } => {
                 self.received(now, hop, remote, message, out)
             }
+            Input::Unreadable { remote, rest, why } => self.unreadable(remote, &rest, &why, out),
             Input::Unreachable { hop, code, why } => self.unreachable(now, hop, (code, why), out),
             Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
             Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),

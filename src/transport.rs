@@ -84,6 +84,8 @@ pub enum Arrival {
     Malformed {
         remote: SocketAddr,
         why: crate::sip::ParseError,
+        /// What it says of itself all the same.
+        rest: Option<crate::sip::salvage::Salvaged>,
     },
 }
 

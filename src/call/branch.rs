@@ -117,6 +117,11 @@ impl fmt::Display for Branch {
 }
 
 impl Branch {
+    /// The Call-ID of its dialog.
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
     /// Gives up on it, in the way its state asks for.
     pub fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
         cx.disarm(call, CallTimer::Silent(self.id));

@@ -20,7 +20,11 @@ impl Call {
                 if branch.client.is_some_and(|c| cx.transactions.awaits_final(c)) =>
             {
                 // Timer C: alive but never final.
-                let why = Refusal::new(408, "the callee never answered").code(Code::NO_ANSWER);
+                let why = match self.cdr.ringing {
+                    Some(_) => Refusal::new(408, "the callee never answered").code(Code::NO_ANSWER),
+                    None => Refusal::new(408, "the callee took the call and never rang")
+                        .code(Code::NOT_AVAILABLE),
+                };
                 branch.abandon(cx, call, &why);
                 self.step_failed(cx, id, why);
             }

@@ -500,7 +500,11 @@ impl Call {
                 return self.try_next_hop(cx, id);
             }
         }
-        let code = code_of(why.status, trunk, proved);
+        let code = match code_of(why.status, trunk, proved) {
+            // It says so by itself, and has not rung.
+            Code::NO_ANSWER if self.cdr.ringing.is_none() => Code::NOT_AVAILABLE,
+            code => code,
+        };
         self.branch_failed(cx, id, why.q850(said.q850).code(code));
     }
 

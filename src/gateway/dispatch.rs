@@ -14,6 +14,7 @@ use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
+use crate::sip::salvage::salvage;
 use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
@@ -44,8 +45,11 @@ impl Gateway {
             return;
         }
         if !message.is_request() {
-            if message.check().is_err() {
+            if let Err(why) = message.check() {
                 self.dropped += 1;
+                if let Some(rest) = salvage(&message.to_bytes()) {
+                    self.unreadable(remote, &rest, &why.to_string(), out);
+                }
                 return;
             }
         } else if let Some(why) = self.screen(now, hop, remote, &message, out) {
