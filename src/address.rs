@@ -1,4 +1,4 @@
-//! What kind of network an address is of.
+//! What kind of network an address is of, and which source it counts for.
 
 use std::net::IpAddr;
 
@@ -32,6 +32,17 @@ pub fn is_public(ip: IpAddr) -> bool {
                 || nat64;
             !special && !is_private(ip)
         }
+    }
+}
+
+/// The source an address belongs to where sources are counted: itself, or its /64, which one host
+/// may fill with addresses of its own (RFC 4291 §2.5.4).
+pub fn network_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes())
+        }
+        other => other,
     }
 }
 

@@ -5,7 +5,6 @@
 //! returns. Errors are RFC 9457 problems with the code and the fix of the registry.
 
 pub mod calls;
-pub mod carriers;
 pub mod events;
 pub mod metrics;
 pub mod openapi;
@@ -13,6 +12,7 @@ pub mod pcap;
 pub mod schemas;
 pub mod server;
 pub mod socket;
+pub mod trunks;
 pub mod view;
 
 use crate::config::{ApiToken, Config, Scope};
@@ -207,13 +207,13 @@ pub fn router(api: Api) -> Router {
         .route("/calls/{id}/quality", get(calls::quality))
         .route("/calls/{id}/pcap", get(calls::pcap))
         .route("/credentials", post(server::credentials))
-        .route("/registrations", get(carriers::registrations))
-        .route("/registrations/{user}", delete(carriers::disconnect))
-        .route("/trunks", get(carriers::trunks))
-        .route("/trunks/{name}", get(carriers::trunk))
-        .route("/trunks/{name}/probe", post(carriers::probe))
-        .route("/trunks/{name}/enable", post(carriers::enable))
-        .route("/trunks/{name}/disable", post(carriers::disable))
+        .route("/registrations", get(trunks::registrations))
+        .route("/registrations/{user}", delete(trunks::disconnect))
+        .route("/trunks", get(trunks::trunks))
+        .route("/trunks/{name}", get(trunks::trunk))
+        .route("/trunks/{name}/probe", post(trunks::probe))
+        .route("/trunks/{name}/enable", post(trunks::enable))
+        .route("/trunks/{name}/disable", post(trunks::disable))
         .route("/status", get(server::status))
         .route("/drain", post(server::drain).delete(server::end_drain))
         .route("/reload", post(server::reload))

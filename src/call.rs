@@ -7,55 +7,56 @@
 //!                             branches: Opening -> Resolving -> Calling -> Early -> Answered
 //! ```
 //! The call knows neither other calls nor sockets; what it asks of the node it asks through
-//! [`Desk`].
+//! [`CallContext`].
 
 pub mod branch;
+pub mod caller_id;
 pub mod cdr;
-pub mod desk;
+pub mod codec_policy;
+pub mod context;
 mod failure;
-pub mod identity;
-mod inside;
+mod in_dialog;
 mod invite;
+mod joined;
 pub mod leg;
-mod link;
 pub mod operator;
-pub mod origin;
 mod outgoing;
 mod packages;
-mod progress;
-mod provisional;
 mod queries;
 mod refresh;
 pub mod reinvite;
-pub mod steps;
+pub mod routing;
+pub mod services;
+pub mod third_party;
 pub mod transfer;
-pub mod translate;
+mod uac;
+mod uas;
 
 pub use branch::{Branch, BranchTarget};
 pub use cdr::{Cdr, HangupBy, trunk_of};
-pub use desk::{CallTimer, Desk, Output, Question};
+pub use context::{CallContext, CallTimer, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
 use crate::config::User;
 use crate::dialplan::{Route, Step};
 use crate::errors::Code;
-use crate::gateway::admission::Transport;
-use crate::media::EndId;
-use crate::media::session::Event as MediaEvent;
-use crate::observe::Note;
+use crate::event::Event;
+use crate::flow::Transport;
+use crate::media::LegId;
+use crate::media::session::SessionEvent;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, ServerId};
 use crate::worker::{Command, Notice};
-use link::Link;
-use provisional::Reliable;
+use joined::Link;
+use routing::Phone;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use steps::Phone;
 use transfer::{Replaces, Transfer};
+use uas::Reliable;
 
 /// A call of this node; shown as 8 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -68,7 +69,7 @@ impl fmt::Display for CallId {
 }
 
 /// The first caller's end of the media session.
-pub const CALLER_END: EndId = EndId(0);
+pub const CALLER_LEG: LegId = LegId(0);
 /// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
 pub const MAX_BREADTH: u32 = 60;
 
@@ -91,17 +92,17 @@ pub struct Call {
     pub id: CallId,
     pub state: State,
     /// The party that is connected: the caller, or after a transfer whoever was handed over.
-    pub a: Leg,
+    pub caller: Leg,
     /// The INVITE that began it, and its transaction.
     pub invite: Message,
     pub server: ServerId,
     /// Final response to the caller's INVITE was sent.
-    pub a_final: bool,
+    pub final_response_sent: bool,
     pub offerless: bool,
     pub reliable: Reliable,
     pub branches: Vec<Branch>,
     /// The branch that answered.
-    pub b: Option<u16>,
+    pub callee: Option<u16>,
     /// The branch, and the fork of it, whose early media the caller hears.
     pub heard: Option<(u16, String)>,
     /// An answered caller is played ringing.
@@ -128,53 +129,53 @@ pub struct Call {
     /// A prompt or tone is what the caller hears.
     pub playing: bool,
     /// The best refusal seen so far (RFC 3261 §16.7 step 6).
-    pub refusal: Option<Reject>,
+    pub refusal: Option<Refusal>,
     pub worker: usize,
     pub max_forwards: u32,
     pub max_breadth: u32,
     pub transfer: Option<Transfer>,
     /// The answered branch whose party handed the call over and has not hung up.
-    pub parked: Option<Branch>,
+    pub transferor: Option<Branch>,
     /// The user a transfer was made for, and the number the party handed over is known by.
-    pub on_behalf: Option<Arc<User>>,
-    pub shown: Option<String>,
+    pub referred_by: Option<Arc<User>>,
+    pub presented_number: Option<String>,
     pub link: Option<Link>,
     /// A call nobody dialled, and how far it has come.
-    pub origin: Option<origin::Origin>,
+    pub origin: Option<third_party::Origin>,
     /// An operator has parted the two.
-    pub parted: bool,
+    pub held_by_operator: bool,
     /// Tags and Call-IDs of legs that have left.
-    pub spent: Vec<String>,
+    pub retired_dialog_keys: Vec<String>,
     /// The dialog this call takes the place of (RFC 3891).
-    pub replaces: Option<(CallId, EndId, Replaces)>,
+    pub replaces: Option<(CallId, LegId, Replaces)>,
     pub cdr: Cdr,
 }
 
 impl Call {
     /// Takes the call on: 100 to the caller, its media end opened.
-    pub fn start(&mut self, desk: &mut Desk<'_>) {
+    pub fn start(&mut self, cx: &mut CallContext<'_>) {
         let trying = Writer::response(&self.invite, 100, None).end();
-        desk.respond(self.server, 100, trying);
-        self.a.peer.learn(&self.invite);
-        if let Party::Trunk(name) = &self.a.party {
-            self.reliable.policy = desk.config.trunks.get(name).map(|t| t.reliable);
+        cx.respond(self.server, 100, trying);
+        self.caller.peer.learn(&self.invite);
+        if let Party::Trunk(name) = &self.caller.party {
+            self.reliable.policy = cx.config.trunks.get(name).map(|t| t.reliable);
         }
-        let (kind, local) = (self.a.open_kind(desk), self.a.negotiation.local.clone());
-        self.open_end(desk, self.a.end, kind, &local);
-        desk.arm(self.id, CallTimer::MaxDuration, desk.config.limits.max_duration);
+        let (kind, local) = (self.caller.open_kind(cx), self.caller.negotiation.local.clone());
+        self.open_end(cx, self.caller.end, kind, &local);
+        cx.arm(self.id, CallTimer::MaxDuration, cx.config.limits.max_duration);
     }
 
     /// Opens a media end; its SSRC and CNAME are those its description names.
     pub(crate) fn open_end(
         &self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         kind: crate::worker::OpenKind,
         local: &crate::sdp::Local,
     ) {
-        let seed = desk.random_u64();
+        let seed = cx.random_u64();
         let (ssrc, cname) = (local.ssrc, local.cname.clone());
-        desk.media(self.worker, Command::Open { session: self.id.0, end, kind, ssrc, cname, seed });
+        cx.media(self.worker, Command::Open { session: self.id.0, end, kind, ssrc, cname, seed });
     }
 
     /// The branch called `id`.
@@ -183,45 +184,47 @@ impl Call {
     }
 
     /// The leg opposite to `end`, once both talk.
-    pub fn opposite(&self, end: EndId) -> Option<EndId> {
-        let b =
-            self.b.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| b.leg.end)?;
+    pub fn opposite(&self, end: LegId) -> Option<LegId> {
+        let b = self
+            .callee
+            .and_then(|id| self.branches.iter().find(|b| b.id == id))
+            .map(|b| b.leg.end)?;
         match end {
-            end if end == self.a.end => Some(b),
-            end if end == b => Some(self.a.end),
+            end if end == self.caller.end => Some(b),
+            end if end == b => Some(self.caller.end),
             _ => None,
         }
     }
 
     /// Media's news about this call's session.
-    pub fn media(&mut self, desk: &mut Desk<'_>, notice: Notice) {
+    pub fn media(&mut self, cx: &mut CallContext<'_>, notice: Notice) {
         match notice {
-            Notice::Opened { end, address, tcp } => self.opened(desk, end, address, tcp),
+            Notice::Opened { end, address, tcp } => self.opened(cx, end, address, tcp),
             Notice::OpenFailed { end, why }
-                if end == self.a.end || self.link.is_some_and(|l| l.end == end) =>
+                if end == self.caller.end || self.link.is_some_and(|l| l.end == end) =>
             {
-                self.finish(desk, HangupBy::Us, Reject::new(503, why).retry_after(5));
+                self.finish(cx, HangupBy::Us, Refusal::new(503, why).retry_after(5));
             }
             Notice::OpenFailed { end, why } => {
                 if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
-                    self.branch_failed(desk, id, Reject::new(503, why));
+                    self.branch_failed(cx, id, Refusal::new(503, why));
                 }
             }
             Notice::EndClosed { end, statistics } => self.cdr.end_closed(end, *statistics),
-            Notice::Media(event) => self.media_event(desk, event),
+            Notice::Media(event) => self.media_event(cx, event),
             Notice::Closed { .. } => {}
             Notice::Panicked => self.finish(
-                desk,
+                cx,
                 HangupBy::Us,
-                Reject::new(500, "the media session failed").code(Code::MEDIA_BUG),
+                Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
             ),
         }
     }
 
     fn opened(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         address: std::net::SocketAddr,
         tcp: bool,
     ) {
@@ -229,85 +232,92 @@ impl Call {
             leg.opened(address, tcp);
         }
         if self.link.is_some_and(|l| l.end == end) {
-            self.link_opened(desk, address.port());
-        } else if end == self.a.end {
+            self.link_opened(cx, address.port());
+        } else if end == self.caller.end {
             if self.state == State::Opening {
                 self.state = State::Routing;
-                self.begin(desk);
+                self.begin(cx);
             }
         } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
-            self.branch_opened(desk, id);
+            self.branch_opened(cx, id);
         }
     }
 
     /// The first step; or, for an INVITE with Replaces, the answer and the place of the dialog it
     /// names.
-    fn begin(&mut self, desk: &mut Desk<'_>) {
+    fn begin(&mut self, cx: &mut CallContext<'_>) {
         let Some((there, drop_there, replaces)) = self.replaces.take() else {
-            return self.next_step(desk);
+            return self.next_step(cx);
         };
-        self.answer_caller(desk, None);
+        self.answer_caller(cx, None);
         if self.state != State::Over {
             self.state = State::Talking;
-            let join =
-                desk::Linked::Join { here: self.id, drop_here: None, there, drop_there, replaces };
-            desk.out.push(Output::Linked(join));
+            let join = context::JoinRequest::Join {
+                here: self.id,
+                drop_here: None,
+                there,
+                drop_there,
+                replaces,
+            };
+            cx.out.push(Output::JoinRequest(join));
         }
     }
 
-    fn media_event(&mut self, desk: &mut Desk<'_>, event: MediaEvent) {
+    fn media_event(&mut self, cx: &mut CallContext<'_>, event: SessionEvent) {
         match event {
-            MediaEvent::Played { .. } if self.playing => {
+            SessionEvent::Played { .. } if self.playing => {
                 self.playing = false;
-                self.next_step(desk);
+                self.next_step(cx);
             }
-            MediaEvent::DtlsFailed { end, why } => {
+            SessionEvent::DtlsFailed { end, why } => {
                 self.cdr.media_problem = Some(why.clone());
                 let code = if why.contains("fingerprint") { Code::FINGERPRINT } else { Code::DTLS };
-                if Some(end) == self.b_end() || end == self.a.end {
-                    self.finish(desk, HangupBy::Us, Reject::new(488, why).code(code));
+                if Some(end) == self.b_end() || end == self.caller.end {
+                    self.finish(cx, HangupBy::Us, Refusal::new(488, why).code(code));
                 } else if let Some(id) =
                     self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id)
                 {
-                    self.branch_failed(desk, id, Reject::new(488, why).code(code));
+                    self.branch_failed(cx, id, Refusal::new(488, why).code(code));
                 }
             }
-            MediaEvent::ConsentLost { end } if Some(end) == self.b_end() || end == self.a.end => {
+            SessionEvent::ConsentLost { end }
+                if Some(end) == self.b_end() || end == self.caller.end =>
+            {
                 self.finish(
-                    desk,
+                    cx,
                     HangupBy::Media,
-                    Reject::new(
+                    Refusal::new(
                         480,
                         "the browser has been unreachable for 30 s (ICE consent lost)",
                     )
                     .code(Code::BROWSER_GONE),
                 );
             }
-            MediaEvent::NoMedia if self.state == State::Talking && !self.is_held() => {
+            SessionEvent::NoMedia if self.state == State::Talking && !self.is_held() => {
                 self.finish(
-                    desk,
+                    cx,
                     HangupBy::Media,
-                    Reject::new(480, "no media from either side for 30 s")
+                    Refusal::new(480, "no media from either side for 30 s")
                         .code(Code::MEDIA_STOPPED),
                 );
             }
-            MediaEvent::Digit { end, event, length } => self.send_digit(desk, end, event, length),
-            MediaEvent::Quality { end, figures } => {
+            SessionEvent::Digit { end, event, length } => self.send_digit(cx, end, event, length),
+            SessionEvent::Quality { end, figures } => {
                 let leg = if end == self.cdr.a_end { "a" } else { "b" };
-                desk.note(Note::Quality { call: self.id, leg, figures: figures.clone() });
+                cx.note(Event::Quality { call: self.id, leg, figures: figures.clone() });
                 self.cdr.end_closed(end, *figures);
             }
-            MediaEvent::Silent { end } if self.state == State::Talking && !self.is_held() => {
+            SessionEvent::Silent { end } if self.state == State::Talking && !self.is_held() => {
                 if let Some(who) = self.party_of(end).map(ToString::to_string) {
-                    desk.note(Note::OneWay { call: self.id, who });
+                    cx.note(Event::OneWay { call: self.id, who });
                 }
             }
             _ => {}
         }
     }
 
-    fn b_end(&self) -> Option<EndId> {
-        self.opposite(self.a.end)
+    fn b_end(&self) -> Option<LegId> {
+        self.opposite(self.caller.end)
     }
 
     /// Whether some leg is on hold, so that silence is no fault.
@@ -315,104 +325,110 @@ impl Call {
         let full = |l: &Leg| {
             l.is_internal()
                 || l.negotiation
-                    .agreed()
+                    .negotiated()
                     .is_none_or(|a| a.direction == crate::sdp::Direction::SendRecv)
         };
         // A joined half is silent for as long as its other half is held.
         self.link.is_some()
-            || !full(&self.a)
-            || self.branches.iter().any(|b| Some(b.id) == self.b && !full(&b.leg))
+            || !full(&self.caller)
+            || self.branches.iter().any(|b| Some(b.id) == self.callee && !full(&b.leg))
     }
 
     /// The caller sent CANCEL.
-    pub fn cancelled(&mut self, desk: &mut Desk<'_>, why: Reject) {
-        if !self.a_final {
-            self.finish(desk, HangupBy::Caller, why);
+    pub fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
+        if !self.final_response_sent {
+            self.finish(cx, HangupBy::Caller, why);
         }
     }
 
     /// Ends the call: everything open is cancelled, answered or said goodbye to. `why` goes to a
     /// caller who still waits for a final response, and into Reason headers.
-    pub fn finish(&mut self, desk: &mut Desk<'_>, by: HangupBy, why: Reject) {
+    pub fn finish(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
         if self.state == State::Over {
             return;
         }
-        self.unlink(desk, by, &why);
-        self.leave(desk);
+        self.unlink(cx, by, &why);
+        self.release_transferor(cx);
         self.state = State::Over;
-        if !self.a_final {
-            self.refuse_caller(desk, &why);
+        if !self.final_response_sent {
+            self.refuse_caller(cx, &why);
         } else {
             // A leg that said goodbye itself has no dialog any more, and gets none.
-            self.a.bye(desk, self.id, &why);
+            self.caller.bye(cx, self.id, &why);
         }
         for branch in &mut self.branches {
-            branch.leg.quiet(desk, self.id);
-            branch.abandon(desk, self.id, &why);
+            branch.leg.quiet(cx, self.id);
+            branch.abandon(cx, self.id, &why);
         }
-        self.cdr.ended(desk.now, by, &why);
-        desk.media(self.worker, Command::Close { session: self.id.0 });
+        self.cdr.ended(cx.now, by, &why);
+        cx.media(self.worker, Command::Close { session: self.id.0 });
         for timer in CallTimer::OF_CALL {
-            desk.disarm(self.id, timer);
+            cx.disarm(self.id, timer);
         }
-        desk.out.push(Output::CallOver(self.id));
+        cx.out.push(Output::CallOver(self.id));
     }
 
     /// A timer of this call fired.
-    pub fn fire(&mut self, desk: &mut Desk<'_>, timer: CallTimer) {
+    pub fn fire(&mut self, cx: &mut CallContext<'_>, timer: CallTimer) {
         match timer {
-            CallTimer::Ring => self.ring_timeout(desk),
-            CallTimer::Silent(branch) => self.silent_timeout(desk, branch),
+            CallTimer::Ring => self.ring_timeout(cx),
+            CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
             CallTimer::MaxDuration => {
                 self.finish(
-                    desk,
+                    cx,
                     HangupBy::Us,
-                    Reject::new(480, "the call reached limits.max_duration").code(Code::TOO_LONG),
+                    Refusal::new(480, "the call reached limits.max_duration").code(Code::TOO_LONG),
                 );
             }
-            CallTimer::Ack(end) => self.retransmit_2xx(desk, end),
-            CallTimer::Session(end) => self.session_due(desk, end),
-            CallTimer::Glare(end) => self.glare_over(desk, end),
-            CallTimer::Reliable => self.reliable_timeout(desk),
-            CallTimer::Transferred => self.leave(desk),
+            CallTimer::Ack(end) => self.retransmit_2xx(cx, end),
+            CallTimer::Session(end) => self.session_due(cx, end),
+            CallTimer::Glare(end) => self.glare_over(cx, end),
+            CallTimer::Reliable => self.reliable_timeout(cx),
+            CallTimer::Transferred => self.release_transferor(cx),
             CallTimer::FlowGrace(end) => {
-                if self.leg_of(end).is_some_and(|l| l.flow_lost) && !self.guest_left(desk, end) {
-                    let by = if end == self.a.end { HangupBy::Caller } else { HangupBy::Callee };
+                if self.leg_of(end).is_some_and(|l| l.flow_lost)
+                    && !self.on_transferor_gone(cx, end)
+                {
+                    let by =
+                        if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
                     self.finish(
-                        desk,
+                        cx,
                         by,
-                        Reject::new(480, "the browser's connection was lost and did not come back")
-                            .code(Code::FLOW_LOST),
+                        Refusal::new(
+                            480,
+                            "the browser's connection was lost and did not come back",
+                        )
+                        .code(Code::FLOW_LOST),
                     );
                 }
             }
         }
     }
 
-    fn retransmit_2xx(&mut self, desk: &mut Desk<'_>, end: EndId) {
-        let (now, id) = (desk.now, self.id);
+    fn retransmit_2xx(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        let (now, id) = (cx.now, self.id);
         let Some(wait) = self.leg_mut(end).and_then(|l| l.ack_wait.as_mut()) else { return };
         if now >= wait.deadline {
-            let why = Reject::new(408, "the 200 was never acknowledged (no ACK for 32 s)")
+            let why = Refusal::new(408, "the 200 was never acknowledged (no ACK for 32 s)")
                 .code(Code::NO_ACK);
-            return self.finish(desk, HangupBy::Us, why);
+            return self.finish(cx, HangupBy::Us, why);
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) =
             (wait.server, wait.bytes.clone(), wait.interval, wait.deadline);
-        let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, desk.flows));
-        transport.into_iter().for_each(|t| desk.transactions.repeated[t as usize] += 1);
-        desk.respond(server, 200, bytes);
-        desk.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
+        let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, &cx.services.flows));
+        transport.into_iter().for_each(|t| cx.services.transactions.repeated[t as usize] += 1);
+        cx.respond(server, 200, bytes);
+        cx.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
     }
 
     /// Flow changes: lost (the leg waits for it), or back under a new number.
-    pub fn flow_changed(&mut self, desk: &mut Desk<'_>, end: EndId, grace: Option<Duration>) {
+    pub fn flow_changed(&mut self, cx: &mut CallContext<'_>, end: LegId, grace: Option<Duration>) {
         match grace {
-            Some(grace) => desk.arm(self.id, CallTimer::FlowGrace(end), grace),
+            Some(grace) => cx.arm(self.id, CallTimer::FlowGrace(end), grace),
             None => {
-                desk.disarm(self.id, CallTimer::FlowGrace(end));
-                self.probe(desk, end);
+                cx.disarm(self.id, CallTimer::FlowGrace(end));
+                self.probe(cx, end);
             }
         }
     }
@@ -421,14 +437,14 @@ impl Call {
     /// speak.
     pub fn reconnect_trunk(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         remote: std::net::SocketAddr,
         secure: bool,
     ) {
         let Some(leg) = self.leg_mut(end) else { return };
         let Party::Trunk(name) = &leg.party else { return };
-        let Some(trunk) = desk.config.trunks.get(name) else { return };
+        let Some(trunk) = cx.config.trunks.get(name) else { return };
         let port =
             trunk.uri.as_ref().and_then(|u| u.port).unwrap_or(if secure { 5061 } else { 5060 });
         let to = std::net::SocketAddr::new(remote.ip(), port);
@@ -442,7 +458,7 @@ impl Call {
 /// The snapshot the API and a failing test print.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {} {} → {} {:?}", self.id, self.a.party, self.number, self.state)?;
+        write!(f, "call {} {} → {} {:?}", self.id, self.caller.party, self.number, self.state)?;
         self.branches.iter().try_for_each(|b| write!(f, "; {b}"))
     }
 }

@@ -1,5 +1,10 @@
 //! Settings: one TOML file and a folder of dialplans, checked whole before anything is bound.
 
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a configuration names files and addresses"
+)]
 pub mod check;
 pub mod grant;
 pub mod problem;

@@ -11,7 +11,7 @@ pub use pattern::Pattern;
 
 use crate::errors::Code;
 use crate::sip::digest::Secret;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use rlibphonenumber::{NumberLengthType, PhoneNumber, PhoneNumberFormat, Region};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -213,7 +213,7 @@ pub struct Considered {
 
 /// The outcome for one attempt.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Verdict {
+pub struct RoutingVerdict {
     /// The normalised number.
     pub number: String,
     pub route: Option<Route>,
@@ -222,20 +222,20 @@ pub struct Verdict {
     pub barred: Option<(Code, String)>,
 }
 
-impl Verdict {
+impl RoutingVerdict {
     /// The route and the number, or the refusal its caller gets.
     ///
     /// # Errors
     /// 403 where something barred it, else 404.
-    pub fn decide(self, context: &str) -> Result<(Route, String), Reject> {
+    pub fn decide(self, context: &str) -> Result<(Route, String), Refusal> {
         let number = self.number;
         match (self.route, self.barred) {
             (Some(route), _) => Ok((route, number)),
             (None, Some((code, why))) => {
-                Err(Reject::new(403, format!("{number} may not be called: {why}")).code(code))
+                Err(Refusal::new(403, format!("{number} may not be called: {why}")).code(code))
             }
             (None, None) => {
-                Err(Reject::new(404, format!("no route for {number} in context {context}"))
+                Err(Refusal::new(404, format!("no route for {number} in context {context}"))
                     .code(Code::NO_ROUTE))
             }
         }
@@ -250,7 +250,7 @@ pub struct Plan {
 
 impl Context {
     /// The context `@NAME`, which sends everything to one trunk: test calls use it.
-    pub fn straight_to(trunk: &str) -> Context {
+    pub fn direct_to_trunk(trunk: &str) -> Context {
         let steps = vec![Step::Dial { trunks: vec![trunk.to_owned()], to: None, timeout: None }];
         let route = Route {
             name: format!("straight to {trunk}"),
@@ -283,13 +283,13 @@ impl Plan {
     }
 
     /// Routes an attempt; nothing where the context does not exist.
-    pub fn route(&self, attempt: &Attempt<'_>) -> Option<Verdict> {
+    pub fn route(&self, attempt: &Attempt<'_>) -> Option<RoutingVerdict> {
         let context = self.context(attempt.context)?;
         let number = normalise(attempt.dialled, context.country.as_deref());
         let callees = &attempt.permits.callees;
         if !callees.is_empty() && callees.iter().all(|p| p.mismatch(&number).is_some()) {
             let why = "the caller's account allows other numbers only".to_owned();
-            return Some(Verdict {
+            return Some(RoutingVerdict {
                 number,
                 route: None,
                 trace: Vec::new(),
@@ -315,7 +315,7 @@ impl Plan {
                     why_not,
                 });
                 if found {
-                    return Some(Verdict {
+                    return Some(RoutingVerdict {
                         number,
                         route: Some(route.clone()),
                         trace,
@@ -324,7 +324,7 @@ impl Plan {
                 }
             }
         }
-        Some(Verdict { number, route: None, trace, barred })
+        Some(RoutingVerdict { number, route: None, trace, barred })
     }
 }
 

@@ -6,7 +6,7 @@ mod sqlite;
 
 use crate::call::cdr::{Cdr, HangupBy};
 use crate::media::Statistics;
-use crate::recorder::verdict::Verdict;
+use crate::recorder::diagnosis::Diagnosis;
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn hundredths(score: f32) -> f64 {
 }
 
 /// A verdict with what the registry knows of its code.
-pub fn verdict_json(verdict: &Verdict) -> Value {
+pub fn verdict_json(verdict: &Diagnosis) -> Value {
     let entry = verdict.code.entry();
     json!({
         "code": verdict.code.is_fault().then(|| verdict.code.to_string()), "side": verdict.side.to_string(), "sentence": verdict.sentence,

@@ -1,5 +1,7 @@
 //! The command line, and nothing else.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 use anyhow::anyhow;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use webtrunk::config::{self, Config};
+use webtrunk::errors::Code;
 use webtrunk::gateway::Gauges;
 use webtrunk::node::demo::{Demo, Options};
 use webtrunk::node::{Control, Node, Origin};
@@ -478,13 +481,27 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
     code
 }
 
+/// What a supervisor sees of a process that ended because of a bug (sysexits.h, EX_SOFTWARE).
+const SOFTWARE: u8 = 70;
+
+/// Ends the process at once: nothing in it can be relied on any more.
+fn stands_still(thread: &str) {
+    tracing::error!(code = %Code::STANDS_STILL, "{thread} stands still; the process ends");
+    std::process::exit(SOFTWARE.into());
+}
+
 /// Serves until a signal, then drains: calls finish, until a second signal or the deadline.
 async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
+    let _watchdog = node.watch(|| tell_systemd("WATCHDOG=1"), stands_still)?;
     loop {
         tokio::select! {
+            () = node.core_ended() => {
+                tracing::error!(code = %Code::CORE_DIED, "the core died; the process ends");
+                return Ok(ExitCode::from(SOFTWARE));
+            }
             _ = term.recv() => break,
             _ = int.recv() => break,
             _ = hup.recv() => match node.reload().await {

@@ -2,9 +2,10 @@
 //! SDP text.
 
 pub mod dtls;
-pub mod egress;
-pub mod end;
+pub mod endpoint;
 pub mod ice;
+mod inbound_event;
+pub mod outbound_stream;
 pub mod player;
 pub mod reorder;
 pub mod series;
@@ -12,5 +13,5 @@ pub mod session;
 pub mod stun;
 pub mod transcoder;
 
-pub use end::{Digits, EndId, Port, Settings, Statistics};
-pub use session::{Event, Session, Sink};
+pub use endpoint::{Digits, LegId, Port, Settings, Statistics};
+pub use session::{Session, SessionEvent, Sink};

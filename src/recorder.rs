@@ -8,19 +8,19 @@
 //! when somebody reads it.
 //! Not here: counting packets (`media`), writing records (`journal`).
 
+pub mod diagnosis;
 pub mod draw;
 pub mod ladder;
 pub mod mask;
-pub mod translated;
-pub mod verdict;
+pub mod sdp_rules;
 
 use crate::call::{CallId, CallTimer, Cdr};
 pub use crate::config::RecorderLimits as Limits;
 use crate::dialplan::Considered;
 use crate::errors::Code;
+use crate::event::Event;
 use crate::ids::IdMap;
-use crate::media::session::Event as MediaEvent;
-use crate::observe::Note;
+use crate::media::session::SessionEvent;
 use crate::sip::message::Message;
 use crate::sip::transaction::Hop;
 use mask::start_line;
@@ -40,39 +40,39 @@ const USUAL_TEXT: usize = 12_288;
 
 /// A part of a call's text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Piece {
+pub struct TextSpan {
     start: usize,
     length: usize,
 }
 
-/// What happened; [`Flight::text`] reads the pieces.
+/// What happened; [`CallTrace::text`] reads the pieces.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum TraceEvent {
     /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone where messages are
     /// not to be kept (`whole`).
     Message {
         lane: usize,
         sent: bool,
         whole: bool,
-        text: Piece,
+        text: TextSpan,
     },
     /// Something the log says too.
     Said {
         code: Code,
-        text: Piece,
+        text: TextSpan,
     },
-    Media(MediaEvent),
+    Media(SessionEvent),
     /// A timer of the call ran out.
     Timer(CallTimer),
     /// The routes that were looked at when it was placed.
     Routed(Vec<Considered>),
 }
 
-impl What {
-    fn piece(&mut self) -> Option<&mut Piece> {
+impl TraceEvent {
+    fn piece(&mut self) -> Option<&mut TextSpan> {
         match self {
-            What::Message { text, .. } | What::Said { text, .. } => Some(text),
-            What::Media(_) | What::Timer(_) | What::Routed(_) => None,
+            TraceEvent::Message { text, .. } | TraceEvent::Said { text, .. } => Some(text),
+            TraceEvent::Media(_) | TraceEvent::Timer(_) | TraceEvent::Routed(_) => None,
         }
     }
 }
@@ -81,12 +81,12 @@ impl What {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub at: Instant,
-    pub what: What,
+    pub what: TraceEvent,
 }
 
 /// Somebody a call exchanged messages with.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lane {
+pub struct Participant {
     pub hop: Hop,
     /// `browser alice` or a trunk's name.
     pub name: String,
@@ -94,13 +94,13 @@ pub struct Lane {
 
 /// One call.
 #[derive(Clone, Debug)]
-pub struct Flight {
+pub struct CallTrace {
     pub call: CallId,
     pub started: Instant,
     /// As in the log: who called which number.
     pub from: String,
     pub to: String,
-    pub lanes: Vec<Lane>,
+    pub lanes: Vec<Participant>,
     pub entries: VecDeque<Entry>,
     /// Entries left out after the first ones.
     pub skipped: usize,
@@ -110,12 +110,13 @@ pub struct Flight {
     /// Bytes of it that belong to entries left out.
     unused: usize,
     bytes: usize,
-    names: SmallVec<[Arc<str>; 2]>,
+    /// The SIP Call-IDs of its legs, and the lane each is drawn in.
+    names: SmallVec<[(Arc<str>, Option<usize>); 2]>,
 }
 
-impl Flight {
-    fn new(call: CallId, now: Instant, from: &str, to: &str) -> Flight {
-        Flight {
+impl CallTrace {
+    fn new(call: CallId, now: Instant, from: &str, to: &str) -> CallTrace {
+        CallTrace {
             call,
             started: now,
             from: from.to_owned(),
@@ -132,33 +133,34 @@ impl Flight {
     }
 
     fn add_lane(&mut self, hop: Hop, name: String) -> usize {
-        // The same peer on a new connection stays where it was.
-        match self.lanes.iter_mut().position(|l| l.name == name) {
+        // The same peer on a new connection stays where it was. The first lane is the caller's own:
+        // a trunk that is called back has another.
+        match self.lanes.iter().skip(1).position(|l| l.name == name).map(|at| at + 1) {
             Some(at) => {
                 self.lanes[at].hop = hop;
                 at
             }
             None => {
-                self.lanes.push(Lane { hop, name });
+                self.lanes.push(Participant { hop, name });
                 self.lanes.len() - 1
             }
         }
     }
 
     /// The text of an entry.
-    pub fn text(&self, piece: Piece) -> &[u8] {
+    pub fn text(&self, piece: TextSpan) -> &[u8] {
         self.text.get(piece.start..piece.start + piece.length).unwrap_or_default()
     }
 
     /// Takes down a text.
-    fn write(&mut self, parts: &[&[u8]]) -> Piece {
+    fn write(&mut self, parts: &[&[u8]]) -> TextSpan {
         let start = self.text.len();
         parts.iter().for_each(|part| self.text.extend_from_slice(part));
-        Piece { start, length: self.text.len() - start }
+        TextSpan { start, length: self.text.len() - start }
     }
 
     /// Adds an entry; returns by how many bytes the call has grown.
-    fn push(&mut self, at: Instant, mut what: What) -> isize {
+    fn push(&mut self, at: Instant, mut what: TraceEvent) -> isize {
         let before = self.bytes as isize;
         self.bytes += weight(&mut what);
         self.entries.push_back(Entry { at, what });
@@ -188,15 +190,15 @@ impl Flight {
     }
 }
 
-fn weight(what: &mut What) -> usize {
+fn weight(what: &mut TraceEvent) -> usize {
     let more = match what {
-        What::Routed(all) => all
+        TraceEvent::Routed(all) => all
             .iter()
             .map(|c| {
                 72 + c.route.len() + c.pattern.len() + c.why_not.as_ref().map_or(0, String::len)
             })
             .sum(),
-        What::Media(_) => 64,
+        TraceEvent::Media(_) => 64,
         what => what.piece().map_or(0, |p| p.length),
     };
     size_of::<Entry>() + more
@@ -206,7 +208,7 @@ fn weight(what: &mut What) -> usize {
 #[derive(Default)]
 pub struct Recorder {
     limits: Limits,
-    flights: IdMap<CallId, Flight>,
+    flights: IdMap<CallId, CallTrace>,
     /// SIP Call-IDs of their legs.
     names: HashMap<Arc<str>, CallId, foldhash::fast::RandomState>,
     /// Those that have ended, the oldest first.
@@ -232,7 +234,7 @@ impl Recorder {
         if self.limits.calls == 0 {
             return;
         }
-        self.flights.insert(call, Flight::new(call, now, from, to));
+        self.flights.insert(call, CallTrace::new(call, now, from, to));
         self.name(call, sip_call_id);
     }
 
@@ -241,7 +243,7 @@ impl Recorder {
         let Some(flight) = self.flights.get_mut(&call) else { return };
         let name: Arc<str> = sip_call_id.into();
         if self.names.insert(name.clone(), call) != Some(call) {
-            flight.names.push(name);
+            flight.names.push((name, None));
         }
     }
 
@@ -250,14 +252,27 @@ impl Recorder {
         self.names.get(sip_call_id).copied()
     }
 
-    /// The lane of `call` over `hop`, where it has exchanged messages over it already.
-    pub fn lane(&self, call: CallId, hop: Hop) -> Option<usize> {
-        self.flights.get(&call)?.lanes.iter().position(|l| l.hop == hop)
+    /// The lane of a leg of `call`, by its SIP Call-ID, once it has exchanged messages. Two trunks
+    /// at one address are two legs, so each has a lane of its own.
+    pub fn lane(&self, call: CallId, sip_call_id: &str) -> Option<usize> {
+        let names = &self.flights.get(&call)?.names;
+        names.iter().find(|(name, _)| **name == *sip_call_id)?.1
     }
 
-    /// Whoever is at `hop` has this name; its lane, nothing for a call that is not kept.
-    pub fn add_lane(&mut self, call: CallId, hop: Hop, name: String) -> Option<usize> {
-        Some(self.flights.get_mut(&call)?.add_lane(hop, name))
+    /// Whoever that leg is with has this name; its lane, nothing for a call that is not kept.
+    pub fn add_lane(
+        &mut self,
+        call: CallId,
+        sip_call_id: &str,
+        hop: Hop,
+        name: String,
+    ) -> Option<usize> {
+        let flight = self.flights.get_mut(&call)?;
+        let lane = flight.add_lane(hop, name);
+        if let Some(leg) = flight.names.iter_mut().find(|(name, _)| **name == *sip_call_id) {
+            leg.1 = Some(lane);
+        }
+        Some(lane)
     }
 
     /// A message of `call` came in over `lane`.
@@ -269,7 +284,7 @@ impl Recorder {
             } else {
                 flight.write(&[start_line(message).as_bytes()])
             };
-            What::Message { lane, sent: false, whole, text }
+            TraceEvent::Message { lane, sent: false, whole, text }
         });
     }
 
@@ -278,7 +293,7 @@ impl Recorder {
         let whole = self.limits.messages;
         let kept =
             if whole { bytes } else { bytes.split(|b| *b == b'\r').next().unwrap_or_default() };
-        self.take_down(now, call, |flight| What::Message {
+        self.take_down(now, call, |flight| TraceEvent::Message {
             lane,
             sent: true,
             whole,
@@ -287,24 +302,29 @@ impl Recorder {
     }
 
     /// The log says something of `call`.
-    pub fn said(&mut self, now: Instant, call: CallId, note: &Note) {
+    pub fn said(&mut self, now: Instant, call: CallId, note: &Event) {
         self.take_down(now, call, |flight| {
             let start = flight.text.len();
             // A Vec takes all that is written to it.
             let _ = write!(flight.text, "{note}");
-            What::Said {
+            TraceEvent::Said {
                 code: note.code(),
-                text: Piece { start, length: flight.text.len() - start },
+                text: TextSpan { start, length: flight.text.len() - start },
             }
         });
     }
 
     /// Adds what has no text.
-    pub fn add(&mut self, now: Instant, call: CallId, what: What) {
+    pub fn add(&mut self, now: Instant, call: CallId, what: TraceEvent) {
         self.take_down(now, call, |_| what);
     }
 
-    fn take_down(&mut self, now: Instant, call: CallId, what: impl FnOnce(&mut Flight) -> What) {
+    fn take_down(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        what: impl FnOnce(&mut CallTrace) -> TraceEvent,
+    ) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
         let what = what(flight);
         let grown = flight.push(now, what);
@@ -332,30 +352,30 @@ impl Recorder {
                 continue;
             };
             self.bytes = self.bytes.saturating_sub(flight.bytes);
-            for name in flight.names {
+            for (name, _) in flight.names {
                 self.names.remove(&name);
             }
         }
     }
 
     /// A call by its number.
-    pub fn get(&self, call: CallId) -> Option<&Flight> {
+    pub fn get(&self, call: CallId) -> Option<&CallTrace> {
         self.flights.get(&call)
     }
 
     /// The call whose number, as shown, begins with `text`; the newest where several do. `last` is
     /// the newest of all that are kept.
-    pub fn find(&self, text: &str) -> Option<&Flight> {
+    pub fn find(&self, text: &str) -> Option<&CallTrace> {
         let text = text.to_ascii_lowercase();
-        let fits = |f: &&Flight| {
+        let fits = |f: &&CallTrace| {
             text == "last" || (text.len() >= 4 && f.call.to_string().starts_with(&text))
         };
         self.flights.values().filter(fits).max_by_key(|f| f.started)
     }
 
     /// All calls that are kept, the newest first.
-    pub fn newest(&self) -> Vec<&Flight> {
-        let mut all: Vec<&Flight> = self.flights.values().collect();
+    pub fn newest(&self) -> Vec<&CallTrace> {
+        let mut all: Vec<&CallTrace> = self.flights.values().collect();
         all.sort_by_key(|f| std::cmp::Reverse(f.started));
         all
     }
@@ -371,8 +391,8 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    fn note(changes: String) -> Note {
-        Note::Reloaded { changes }
+    fn note(changes: String) -> Event {
+        Event::Reloaded { changes }
     }
 
     fn cdr(call: CallId, now: Instant) -> Arc<Cdr> {
@@ -392,7 +412,7 @@ mod tests {
         for n in 0..10_000u64 {
             let call = CallId(n << 32);
             recorder.open(now, call, "alice", "+1", &format!("id-{n}"));
-            let lane = recorder.add_lane(call, hop, "t1".into()).expect("the call is kept");
+            let lane = recorder.add_lane(call, "id", hop, "t1".into()).expect("the call is kept");
             recorder.sent(now, call, lane, &message);
             recorder.ended(call, cdr(call, now));
         }
@@ -400,7 +420,7 @@ mod tests {
         assert_eq!(recorder.names.len(), 10);
         let call = CallId(77 << 32);
         recorder.open(now, call, "alice", "+1", "long");
-        let lane = recorder.add_lane(call, hop, "t1".into()).expect("the call is kept");
+        let lane = recorder.add_lane(call, "id", hop, "t1".into()).expect("the call is kept");
         (0..5_000).for_each(|_| recorder.sent(now, call, lane, &message));
         let flight = recorder.get(call).expect("a live call is never forgotten");
         assert_eq!((flight.entries.len(), flight.skipped), (HEAD + TAIL, 5_000 - HEAD - TAIL));
@@ -433,12 +453,12 @@ mod tests {
         let mut recorder = Recorder::new(Limits { messages: false, ..Limits::default() });
         recorder.open(now, call, "a", "b", "id");
         let lane = recorder
-            .add_lane(call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into())
+            .add_lane(call, "id", Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into())
             .expect("the call is kept");
         recorder.sent(now, call, lane, b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n");
         let flight = recorder.find("last").expect("it is there");
         assert!(
-            matches!(flight.entries[0].what, What::Message { whole: false, text, .. } if flight.text(text) == b"BYE sip:x SIP/2.0")
+            matches!(flight.entries[0].what, TraceEvent::Message { whole: false, text, .. } if flight.text(text) == b"BYE sip:x SIP/2.0")
         );
     }
 }

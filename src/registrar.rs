@@ -8,7 +8,7 @@ use crate::ids::IdMap;
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::parse::HeaderName;
 use crate::sip::preferences::features_of;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::Flow;
 use crate::sip::{Message, Uri};
 use crate::timers::Timers;
@@ -45,7 +45,7 @@ pub struct Binding {
     /// Route values towards it (RFC 3327).
     pub path: Vec<String>,
     /// The newest temporary GRUU's user part.
-    pub temporary: Option<String>,
+    pub temp_gruu: Option<String>,
 }
 
 /// What a REGISTER led to.
@@ -67,7 +67,7 @@ pub struct Registrar {
     users: HashMap<String, Vec<Binding>>,
     flows: IdMap<Flow, Vec<String>>,
     /// User part of a temporary GRUU, to user and instance.
-    temporary: HashMap<String, (String, String)>,
+    temp_gruu: HashMap<String, (String, String)>,
     /// By user and instance, the oldest first.
     issued: HashMap<(String, String), Vec<String>>,
     /// By user, the first of its bindings to run out.
@@ -75,7 +75,7 @@ pub struct Registrar {
 }
 
 /// What a REGISTER is judged by besides itself.
-pub struct Circumstances {
+pub struct RegisterContext {
     pub flow: Flow,
     /// 0 to 255: shortens the granted time by up to a fifth, so that a fleet that registered
     /// together does not come back together.
@@ -96,8 +96,8 @@ impl Registrar {
         now: Instant,
         user: &str,
         request: &Message,
-        by: &Circumstances,
-    ) -> Result<Registered, Reject> {
+        by: &RegisterContext,
+    ) -> Result<Registered, Refusal> {
         let flow = by.flow;
         let header_expires = request.header(HeaderName::Expires).and_then(delta_seconds);
         let contacts: Vec<&str> = request.values(HeaderName::Contact).collect();
@@ -107,7 +107,7 @@ impl Registrar {
         };
         if contacts.contains(&"*") {
             if contacts.len() > 1 || header_expires != Some(0) {
-                return Err(Reject::new(400, "Contact * stands alone and with Expires 0"));
+                return Err(Refusal::new(400, "Contact * stands alone and with Expires 0"));
             }
             done.removed = self.remove_where(user, |_| true) > 0;
             return Ok(done);
@@ -117,7 +117,7 @@ impl Registrar {
             wanted.push(self.wish(now, user, request, value, header_expires, by)?);
         }
         for (mut binding, expires) in wanted {
-            let temporary = self.temporary_for(user, &binding, request, &by.token);
+            let temp_gruu = self.temporary_for(user, &binding, request, &by.token);
             let bindings = self.users.entry(user.to_owned()).or_default();
             let same = |b: &Binding| same_binding(b, &binding);
             done.replaced
@@ -128,12 +128,12 @@ impl Registrar {
                 continue;
             }
             if bindings.len() >= MAX_BINDINGS {
-                return Err(Reject::new(
+                return Err(Refusal::new(
                     403,
                     format!("{user} has {MAX_BINDINGS} registrations already"),
                 ));
             }
-            binding.temporary = temporary;
+            binding.temp_gruu = temp_gruu;
             bindings.push(binding);
             let of_flow = self.flows.entry(flow).or_default();
             if !of_flow.iter().any(|u| u == user) {
@@ -156,14 +156,14 @@ impl Registrar {
         request: &Message,
         value: &str,
         header: Option<u32>,
-        by: &Circumstances,
-    ) -> Result<(Binding, u32), Reject> {
+        by: &RegisterContext,
+    ) -> Result<(Binding, u32), Refusal> {
         let contact =
-            NameAddr::parse(value).map_err(|e| Reject::new(400, format!("Contact: {e}")))?;
+            NameAddr::parse(value).map_err(|e| Refusal::new(400, format!("Contact: {e}")))?;
         let asked =
             contact.params.get("expires").and_then(delta_seconds).or(header).unwrap_or(MAX_EXPIRES);
         if asked > 0 && asked < MIN_EXPIRES {
-            return Err(Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")));
+            return Err(Refusal::new(423, format!("registrations last at least {MIN_EXPIRES} s")));
         }
         // No shorter than the least we grant: a login that runs out within a minute is as good as
         // over.
@@ -183,7 +183,7 @@ impl Registrar {
         let path: Vec<String> =
             request.values(HeaderName::Path).take(MAX_PATH + 1).map(str::to_owned).collect();
         if path.len() > MAX_PATH || path.iter().any(|p| NameAddr::parse(p).is_err()) {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 400,
                 format!("Path cannot be read, or has more than {MAX_PATH} values"),
             ));
@@ -198,7 +198,7 @@ impl Registrar {
             q,
             features: features_of(&contact),
             path,
-            temporary: None,
+            temp_gruu: None,
         };
         // RFC 3261 §10.3 step 7: an old request of the same client may not undo a newer one.
         let stale = |b: &&Binding| {
@@ -208,7 +208,7 @@ impl Registrar {
                 && b.flow == by.flow
         };
         if self.users.get(user).is_some_and(|all| all.iter().find(stale).is_some()) {
-            return Err(Reject::new(500, "REGISTER out of order"));
+            return Err(Refusal::new(500, "REGISTER out of order"));
         }
         Ok((binding, if asked == 0 { 0 } else { granted }))
     }
@@ -233,16 +233,16 @@ impl Registrar {
         let surplus =
             if restarted { issued.len() } else { (issued.len() + 1).saturating_sub(MAX_TEMPORARY) };
         for old in issued.drain(..surplus) {
-            self.temporary.remove(&old);
+            self.temp_gruu.remove(&old);
         }
         issued.push(token.to_owned());
-        self.temporary.insert(token.to_owned(), (user.to_owned(), instance.clone()));
+        self.temp_gruu.insert(token.to_owned(), (user.to_owned(), instance.clone()));
         Some(token.to_owned())
     }
 
     /// Whom the user part of a temporary GRUU names: user and instance.
-    pub fn temporary(&self, user_part: &str) -> Option<&(String, String)> {
-        self.temporary.get(user_part)
+    pub fn temp_gruu(&self, user_part: &str) -> Option<&(String, String)> {
+        self.temp_gruu.get(user_part)
     }
 
     /// Users who are registered, by name.
@@ -299,7 +299,7 @@ impl Registrar {
             self.issued.keys().filter(|(u, i)| u == user && !alive(i)).cloned().collect();
         for key in dead {
             for token in self.issued.remove(&key).unwrap_or_default() {
-                self.temporary.remove(&token);
+                self.temp_gruu.remove(&token);
             }
         }
     }
@@ -340,7 +340,7 @@ impl Registrar {
 
     /// Temporary GRUUs that are valid.
     pub fn temporaries(&self) -> usize {
-        self.temporary.len()
+        self.temp_gruu.len()
     }
 }
 

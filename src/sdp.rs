@@ -3,8 +3,9 @@
 
 pub mod crypto;
 pub mod description;
+pub mod negotiated;
 pub mod offer_answer;
 pub mod print;
 
 pub use description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
-pub use offer_answer::{Agreed, Local, Negotiation, Side, SignalingState};
+pub use offer_answer::{LegKind, Local, Negotiated, Negotiation, SignalingState};

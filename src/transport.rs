@@ -1,7 +1,10 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
 pub mod dns;
+pub mod handshakes;
 pub mod hep;
+mod metered;
+pub mod seats;
 pub mod sip_certificate;
 pub mod tcp;
 pub mod tls;
@@ -10,7 +13,8 @@ pub mod ws;
 
 use crate::call::Output;
 use crate::config::Config;
-use crate::gateway::{FlowKind, Gateway, Input};
+use crate::flow::FlowKind;
+use crate::gateway::{Gateway, Input};
 use crate::journal::WallClock;
 use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
@@ -25,6 +29,16 @@ use tokio::sync::mpsc;
 pub const CONNECTION_QUEUE: usize = 128;
 /// A write that makes no progress for this long closes its connection.
 pub const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Sent data that is not acknowledged for this long ends a connection: its peer is gone, or does not
+/// read.
+const UNACKNOWLEDGED: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Sets what every connection has: no delay for small messages, and an end for a peer that is gone.
+pub(crate) fn tune(stream: &tokio::net::TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}
 
 /// The core's task while it does a piece of [`Work`].
 pub struct Turn<'a> {
@@ -71,6 +85,8 @@ pub enum Arrival {
     Malformed {
         remote: SocketAddr,
         why: crate::sip::ParseError,
+        /// What it says of itself all the same.
+        rest: Option<crate::sip::salvage::Salvaged>,
     },
 }
 

@@ -49,7 +49,7 @@ pub struct TrunkState {
     misses: u32,
     answers: u32,
     /// Timeouts in a row on one connection.
-    wedged: u32,
+    unresponsive_connection: u32,
     pub last_failure: Option<String>,
     pub round_trip: Option<Duration>,
     probe_sent: Option<Instant>,
@@ -108,7 +108,7 @@ impl TrunkState {
     /// A probe, or a call's request, was answered.
     pub fn answered(&mut self, now: Instant) -> Option<Change> {
         self.misses = 0;
-        self.wedged = 0;
+        self.unresponsive_connection = 0;
         if let Some(sent) = self.probe_sent.take() {
             self.round_trip = Some(now.saturating_duration_since(sent));
             self.probes_ended += 1;
@@ -140,9 +140,9 @@ impl TrunkState {
 
     /// A request over a connection timed out; true when the connection must be taken for wedged.
     pub fn timed_out(&mut self) -> bool {
-        self.wedged += 1;
-        self.wedged >= 2 && {
-            self.wedged = 0;
+        self.unresponsive_connection += 1;
+        self.unresponsive_connection >= 2 && {
+            self.unresponsive_connection = 0;
             true
         }
     }

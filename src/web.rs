@@ -5,27 +5,28 @@ pub mod docs;
 
 use crate::config::Config;
 use crate::gateway::Gauges;
-use crate::transport::{Inbox, ws};
+use crate::transport::handshakes::Handshakes;
+use crate::transport::seats::{Seat, Seats};
+use crate::transport::{Inbox, WRITE_STALL, ws};
 use crate::worker::Streams;
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 /// Connections at once; each costs a few kilobytes.
@@ -33,10 +34,11 @@ const MAX_CONNECTIONS: usize = 12_000;
 /// Connections of one address at once. This machine itself is excepted: a proxy in front of us is
 /// one address.
 const MAX_PER_SOURCE: usize = 100;
-/// TLS handshakes at once: the rest waits, so that registered users are not starved.
-const MAX_HANDSHAKES: usize = 64;
-const TLS_DEADLINE: Duration = Duration::from_secs(5);
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// A request's body must be whole this long after its head.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest body of a request to the API, bytes.
+const MAX_BODY: usize = 2 * 1024 * 1024;
 
 const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; \
                    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -53,9 +55,8 @@ pub struct Web {
     pub api: Router,
     pub page_token: Option<String>,
     pub tls: Option<tokio_rustls::TlsAcceptor>,
-    pub connections: AtomicUsize,
-    pub sources: Mutex<HashMap<IpAddr, usize>>,
-    pub handshakes: Semaphore,
+    pub seats: Arc<Seats>,
+    pub handshakes: Handshakes,
     /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
     pub streams: Option<Streams>,
 }
@@ -70,7 +71,6 @@ impl Web {
         api: Router,
         page_token: Option<String>,
     ) -> Web {
-        let handshakes = Semaphore::new(MAX_HANDSHAKES);
         let (origins, domain, login) =
             (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
         Web {
@@ -82,9 +82,8 @@ impl Web {
             api,
             page_token,
             tls,
-            connections: AtomicUsize::new(0),
-            sources: Mutex::default(),
-            handshakes,
+            seats: Seats::new(MAX_CONNECTIONS, MAX_PER_SOURCE),
+            handshakes: Handshakes::new(),
             streams: None,
         }
     }
@@ -93,41 +92,12 @@ impl Web {
     pub fn set_origins(&self, origins: &[String]) {
         *self.origins.lock().unwrap_or_else(PoisonError::into_inner) = origins.to_vec();
     }
-
-    /// Counts a connection in; false where it is one too many, and then nothing is counted.
-    fn enter(&self, source: IpAddr) -> bool {
-        // The counts are sound after every statement, so a panic elsewhere does not spoil them.
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = sources.get(&source).copied().unwrap_or(0);
-        let full = self.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS;
-        if full || (own >= MAX_PER_SOURCE && !source.is_loopback()) {
-            return false;
-        }
-        sources.insert(source, own + 1);
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        true
-    }
-
-    fn leave(&self, source: IpAddr) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        match sources.get_mut(&source) {
-            Some(n) if *n > 1 => *n -= 1,
-            _ => drop(sources.remove(&source)),
-        }
-    }
 }
 
-/// A counted connection; it is given back when the last who holds it lets go.
-struct Seat {
+/// A connection's place at the web port.
+struct Visitor {
     web: Arc<Web>,
-    source: IpAddr,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.web.leave(self.source);
-    }
+    _seat: Seat,
 }
 
 /// Accepts until the task is dropped.
@@ -137,33 +107,26 @@ pub async fn serve(listener: TcpListener, web: Arc<Web>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let source = remote.ip().to_canonical();
-        if !web.enter(source) {
-            continue;
-        }
-        let seat = Arc::new(Seat { web: web.clone(), source });
-        let _ = stream.set_nodelay(true);
-        let web = web.clone();
-        tokio::spawn(async move {
-            let Some(stream) = spoken(stream, &web).await else { return };
-            match &web.tls {
-                None => connection(stream, remote, seat).await,
-                Some(tls) => {
-                    let permit = web.handshakes.acquire().await;
-                    let accepted = timeout(TLS_DEADLINE, tls.accept(stream)).await;
-                    drop(permit);
-                    if let Ok(Ok(stream)) = accepted {
-                        connection(stream, remote, seat).await;
-                    }
-                }
-            }
-        });
+        let Ok(seat) = web.seats.take(remote.ip()) else { continue };
+        let visitor = Arc::new(Visitor { web: web.clone(), _seat: seat });
+        crate::transport::tune(&stream);
+        tokio::spawn(visit(stream, remote, visitor));
+    }
+}
+
+async fn visit(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
+    let web = &visitor.web;
+    let Some(stream) = spoken(stream, web).await else { return };
+    let Some(tls) = &web.tls else { return connection(stream, remote, visitor).await };
+    match web.handshakes.accept(tls, stream, remote.ip()).await {
+        Ok(stream) => connection(stream, remote, visitor).await,
+        Err(e) => tracing::debug!("TLS with {remote} failed: {e}"),
     }
 }
 
 /// The connection, unless its first byte is that of a framed STUN check: neither HTTP nor TLS
 /// begins with nought. Such a one is a browser's media, and a worker's.
-async fn spoken(stream: tokio::net::TcpStream, web: &Web) -> Option<tokio::net::TcpStream> {
+async fn spoken(stream: TcpStream, web: &Web) -> Option<TcpStream> {
     let Some(streams) = &web.streams else { return Some(stream) };
     let mut first = [0];
     match timeout(HEAD_DEADLINE, stream.peek(&mut first)).await {
@@ -176,29 +139,53 @@ async fn spoken(stream: tokio::net::TcpStream, web: &Web) -> Option<tokio::net::
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     stream: S,
     remote: SocketAddr,
-    seat: Arc<Seat>,
+    visitor: Arc<Visitor>,
 ) {
     let service = service_fn(move |request| {
-        let seat = seat.clone();
+        let visitor = visitor.clone();
         async move {
             // The API has its own guard; everything else is a file or the WebSocket's door.
             if request.uri().path().starts_with("/api/") {
-                return seat.web.api.clone().oneshot(request.map(Body::new)).await;
+                return ask_api(request, &visitor.web).await;
             }
-            Ok::<_, Infallible>(respond(request, remote, &seat).map(Body::new))
+            Ok::<_, Infallible>(respond(request, remote, &visitor).map(Body::new))
         }
     });
+    // A client that does not read its answer keeps neither the answer nor the place.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_STALL));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_headers(64)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
         .with_upgrades();
     let _ = served.await;
+}
+
+/// Hands a request to the API once its body is whole.
+async fn ask_api(
+    request: Request<hyper::body::Incoming>,
+    web: &Web,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let whole = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
+    let body = match whole {
+        Ok(Ok(body)) => Body::from(body.to_bytes()),
+        Ok(Err(_)) => {
+            let refused = text(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 2 MiB\n");
+            return Ok(refused.map(Body::new));
+        }
+        Err(_) => {
+            let refused = text(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s\n");
+            return Ok(refused.map(Body::new));
+        }
+    };
+    web.api.clone().oneshot(Request::from_parts(head, body)).await
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
@@ -232,16 +219,16 @@ fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 fn respond(
     request: Request<hyper::body::Incoming>,
     remote: SocketAddr,
-    seat: &Arc<Seat>,
+    visitor: &Arc<Visitor>,
 ) -> Response<Full<Bytes>> {
-    let web = &seat.web;
+    let web = &visitor.web;
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
     let upgrades = request.headers().get(header::UPGRADE).is_some();
     match request.uri().path() {
         // Clients that know no path ask at the root: baresip does.
-        "/" if upgrades => upgrade(request, remote, seat),
+        "/" if upgrades => upgrade(request, remote, visitor),
         "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
         "/phone.js" => {
             file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js"))
@@ -279,12 +266,16 @@ fn respond(
             }
         }
         "/settings.json" => settings(&request, remote, web),
+        // The core holds the other end of the gauges as long as it lives.
+        "/livez" | "/readyz" if web.gauges.has_changed().is_err() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the core has ended\n")
+        }
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.gauges.borrow().draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         }
         "/readyz" => text(StatusCode::OK, "ok\n"),
-        "/sip" => upgrade(request, remote, seat),
+        "/sip" => upgrade(request, remote, visitor),
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     }
 }
@@ -335,9 +326,9 @@ fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
 fn upgrade(
     mut request: Request<hyper::body::Incoming>,
     remote: SocketAddr,
-    seat: &Arc<Seat>,
+    visitor: &Arc<Visitor>,
 ) -> Response<Full<Bytes>> {
-    let web = &seat.web;
+    let web = &visitor.web;
     let lists = |name: header::HeaderName, wanted: &str| {
         let values = request.headers().get_all(name);
         let mut words = values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
@@ -367,10 +358,10 @@ fn upgrade(
         return text(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key\n");
     };
     let upgrading = hyper::upgrade::on(&mut request);
-    let (inbox, seat) = (web.inbox.clone(), seat.clone());
+    let (inbox, visitor) = (web.inbox.clone(), visitor.clone());
     tokio::spawn(async move {
-        // The seat is held until the WebSocket ends, not only its handshake.
-        let _seat = seat;
+        // The place is held until the WebSocket ends, not only its handshake.
+        let _visitor = visitor;
         if let Ok(Ok(upgraded)) = timeout(HEAD_DEADLINE, upgrading).await {
             ws::serve(TokioIo::new(upgraded), remote, inbox).await;
         }
@@ -392,35 +383,4 @@ fn accept_key(key: &[u8]) -> String {
     context.update(key);
     context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     base64::engine::general_purpose::STANDARD.encode(context.finish())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_holds_a_hundred_connections_and_gives_them_back() {
-        let (core, _inbox) = tokio::sync::mpsc::channel(1);
-        let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
-        let (config, _) = crate::config::check::parse_embedded(
-            "[server]\ndomain = \"x\"\n",
-            &[("default", plan)],
-        )
-        .unwrap_or_else(|p| panic!("{p}"));
-        let web = Web::new(
-            Inbox::new(core),
-            &config,
-            None,
-            watch::channel(Gauges::default()).1,
-            Router::new(),
-            None,
-        );
-        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        assert_eq!((0..150).filter(|_| web.enter(one)).count(), 100);
-        assert!(web.enter(other));
-        (0..100).for_each(|_| web.leave(one));
-        web.leave(other);
-        assert!(web.sources.lock().expect("sound").is_empty());
-        assert_eq!(web.connections.load(Ordering::Relaxed), 0);
-    }
 }

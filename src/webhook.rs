@@ -8,7 +8,7 @@
 pub mod client;
 pub mod keys;
 
-use crate::api::events::Event;
+use crate::api::events::LoggedEvent;
 use crate::config::Webhook;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -223,7 +223,7 @@ impl Hook {
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub id: String,
-    pub event: Arc<Event>,
+    pub event: Arc<LoggedEvent>,
     pub began: SystemTime,
     pub tries: u32,
     /// Nothing while it is tried; then whether it arrived, or why not.
@@ -248,7 +248,7 @@ fn note(log: &Log, id: &str, tries: u32, outcome: Option<&Result<String, Failure
 /// Where events are handed over.
 #[derive(Clone)]
 pub struct Outbox {
-    events: mpsc::Sender<Arc<Event>>,
+    events: mpsc::Sender<Arc<LoggedEvent>>,
     log: Log,
     dead: PathBuf,
     counts: Arc<Counts>,
@@ -256,7 +256,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Hands an event over; what finds no room is kept in the file.
-    pub fn tell(&self, event: &Arc<Event>) {
+    pub fn tell(&self, event: &Arc<LoggedEvent>) {
         if event.kind != "call.quality" && self.events.try_send(event.clone()).is_err() {
             bury(&self.dead, &event.body().to_string(), "too many events wait", &self.counts);
         }
@@ -297,7 +297,7 @@ fn bury(file: &PathBuf, body: &str, why: &str, counts: &Counts) {
 /// Starts telling `hook` events; `salt` makes their ids this process's own. Dead letters go to
 /// `dead`.
 pub fn start(hook: Arc<Hook>, dead: PathBuf, salt: u64) -> (Outbox, tokio::task::JoinHandle<()>) {
-    let (events, mut inbox) = mpsc::channel::<Arc<Event>>(QUEUE);
+    let (events, mut inbox) = mpsc::channel::<Arc<LoggedEvent>>(QUEUE);
     let log = Log::default();
     let outbox =
         Outbox { events, log: log.clone(), dead: dead.clone(), counts: hook.counts.clone() };
@@ -323,7 +323,7 @@ pub fn start(hook: Arc<Hook>, dead: PathBuf, salt: u64) -> (Outbox, tokio::task:
 }
 
 /// A new line in the log; one that is told again keeps its id, so that its receiver can tell.
-fn remember(log: &Log, id: &str, event: &Arc<Event>) {
+fn remember(log: &Log, id: &str, event: &Arc<LoggedEvent>) {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     log.retain(|d| d.id != id);
     if log.len() == REMEMBERED {

@@ -6,23 +6,25 @@
 pub mod lateness;
 mod load;
 pub mod ports;
+pub mod pulse;
 mod running;
 mod streams;
 
 use crate::media::dtls::Identity;
 use crate::media::player::Source;
-use crate::media::session::Event as MediaEvent;
-use crate::media::{EndId, Settings, Statistics};
+use crate::media::session::SessionEvent;
+use crate::media::{LegId, Settings, Statistics};
 use crate::sdp::offer_answer::Ice;
 use lateness::Lateness;
 use mio::{Poll, Waker};
 use ports::{Pair, PortRange};
+use pulse::Pulse;
 use running::Running;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How an end is opened.
@@ -37,7 +39,7 @@ pub enum OpenKind {
 pub enum Command {
     Open {
         session: u64,
-        end: EndId,
+        end: LegId,
         kind: OpenKind,
         ssrc: u32,
         cname: String,
@@ -45,51 +47,54 @@ pub enum Command {
     },
     Configure {
         session: u64,
-        end: EndId,
+        end: LegId,
         settings: Box<Settings>,
     },
     Bridge {
         session: u64,
-        a: EndId,
-        b: EndId,
+        a: LegId,
+        b: LegId,
     },
     /// Nothing goes to this end, and nothing of it anywhere.
     Part {
         session: u64,
-        end: EndId,
+        end: LegId,
     },
     Play {
         session: u64,
-        end: EndId,
+        end: LegId,
         source: Source,
     },
     Echo {
         session: u64,
-        end: EndId,
+        end: LegId,
         delay: Duration,
     },
     Digit {
         session: u64,
-        end: EndId,
+        end: LegId,
         event: u8,
         length: Duration,
     },
     CloseEnd {
         session: u64,
-        end: EndId,
+        end: LegId,
     },
     Close {
         session: u64,
     },
+    /// A bug outside any session.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A command as the thread takes it: with the sockets of the end it opens.
-enum Order {
+enum WorkerMessage {
     Command(Command),
     Open {
         session: u64,
-        end: EndId,
-        kind: Opening,
+        end: LegId,
+        kind: OpenedSockets,
         ssrc: u32,
         cname: String,
         seed: u64,
@@ -109,14 +114,14 @@ pub enum Streamed {
     ByWeb,
 }
 
-enum Opening {
+enum OpenedSockets {
     Browser { ice: Ice },
     Trunk { nat: bool, pair: Pair },
 }
 
 /// A worker's queue is full.
 #[derive(Clone, Copy, Debug)]
-pub struct Behind;
+pub struct QueueFull;
 
 /// What a session tells its call.
 #[derive(Debug)]
@@ -124,28 +129,28 @@ pub enum Notice {
     /// The end's own address; only the port is meaningful.
     /// `tcp`: browsers may come to that port over TCP too.
     Opened {
-        end: EndId,
+        end: LegId,
         address: SocketAddr,
         tcp: bool,
     },
     OpenFailed {
-        end: EndId,
+        end: LegId,
         why: String,
     },
-    Media(MediaEvent),
+    Media(SessionEvent),
     EndClosed {
-        end: EndId,
+        end: LegId,
         statistics: Box<Statistics>,
     },
     Closed {
-        statistics: Vec<(EndId, Statistics)>,
+        statistics: Vec<(LegId, Statistics)>,
     },
     Panicked,
 }
 
 /// The way to a running worker.
 pub struct Worker {
-    orders: SyncSender<Order>,
+    orders: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
     ports: Arc<PortRange>,
     /// Something was handed over since the last wake that cannot wait; that can, for a moment.
@@ -154,6 +159,52 @@ pub struct Worker {
     thread: Option<std::thread::JoinHandle<()>>,
     pub browser_address: SocketAddr,
     tcp: bool,
+    door: Streams,
+}
+
+/// What a worker is started with, and started again with.
+#[derive(Clone)]
+pub struct Setup {
+    /// The thread's name.
+    pub name: String,
+    /// The browsers' UDP port; port 0 asks the system for one.
+    pub browser: SocketAddr,
+    pub streamed: Streamed,
+    pub ports: Arc<PortRange>,
+    pub identity: Arc<Identity>,
+    pub late: Arc<Lateness>,
+    pub pulse: Arc<Pulse>,
+    /// The way for browsers' connections; it leads to the newest thread.
+    pub door: Streams,
+}
+
+impl Setup {
+    /// A worker whose lateness and life nobody looks at.
+    pub fn new(
+        name: impl Into<String>,
+        browser: SocketAddr,
+        streamed: Streamed,
+        ports: Arc<PortRange>,
+        identity: Arc<Identity>,
+    ) -> Setup {
+        Setup {
+            name: name.into(),
+            browser,
+            streamed,
+            ports,
+            identity,
+            late: Arc::default(),
+            pulse: Arc::new(Pulse::new(Instant::now())),
+            door: Streams::default(),
+        }
+    }
+}
+
+/// What the thread shares with others.
+struct Parts {
+    identity: Arc<Identity>,
+    late: Arc<Lateness>,
+    pulse: Arc<Pulse>,
 }
 
 /// Commands that may wait for a worker.
@@ -165,15 +216,8 @@ impl Worker {
     ///
     /// # Errors
     /// The port cannot be bound.
-    pub fn start(
-        name: &str,
-        browser: SocketAddr,
-        streamed: Streamed,
-        ports: Arc<PortRange>,
-        identity: Arc<Identity>,
-        late: Arc<Lateness>,
-        tell: impl Fn(u64, Notice) + Send + 'static,
-    ) -> io::Result<Worker> {
+    pub fn start(setup: Setup, tell: impl Fn(u64, Notice) + Send + 'static) -> io::Result<Worker> {
+        let Setup { name, browser, streamed, ports, identity, late, pulse, door } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
         let socket = bind(browser)?;
@@ -190,11 +234,11 @@ impl Worker {
             })
             .transpose()?;
         let (orders, inbox) = sync_channel(QUEUE);
+        door.open(orders.clone(), waker.clone());
         let range = ports.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || {
-            Running::new(poll, inbox, (socket, listener), range, (identity, late), Box::new(tell))
-                .run()
+        let parts = Parts { identity, late, pulse };
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            Running::new(poll, inbox, (socket, listener), range, parts, Box::new(tell)).run()
         })?;
         Ok(Worker {
             orders,
@@ -205,7 +249,13 @@ impl Worker {
             patient: Cell::new(false),
             browser_address,
             tcp,
+            door,
         })
+    }
+
+    /// Whether its thread has ended by itself, which only a bug makes it do.
+    pub fn is_dead(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
     }
 
     /// Hands a command over; the thread sees it after [`wake`](Self::wake). An end is opened here
@@ -213,21 +263,21 @@ impl Worker {
     ///
     /// # Errors
     /// The worker is so far behind that it cannot take it.
-    pub fn command(&self, command: Command) -> Result<Option<Notice>, Behind> {
+    pub fn command(&self, command: Command) -> Result<Option<Notice>, QueueFull> {
         let Command::Open { session, end, kind, ssrc, cname, seed } = command else {
             // To wake a thread costs as much as closing a session: it is done with what comes next.
             let waits =
                 if matches!(command, Command::Close { .. }) { &self.patient } else { &self.behind };
-            self.order(Order::Command(command))?;
+            self.order(WorkerMessage::Command(command))?;
             waits.set(true);
             return Ok(None);
         };
         let (kind, address) = match kind {
-            OpenKind::Browser { ice } => (Opening::Browser { ice }, self.browser_address),
+            OpenKind::Browser { ice } => (OpenedSockets::Browser { ice }, self.browser_address),
             OpenKind::Trunk { nat } => match self.ports.take(Instant::now()) {
                 Ok(pair) => {
                     let address = self.ports.address(pair.port);
-                    (Opening::Trunk { nat, pair }, address)
+                    (OpenedSockets::Trunk { nat, pair }, address)
                 }
                 Err(e) => {
                     return Ok(Some(Notice::OpenFailed {
@@ -239,18 +289,20 @@ impl Worker {
         };
         // No wake for this: until the end is configured nobody is heard on it, and what a browser
         // sends wakes.
-        self.order(Order::Open { session, end, kind, ssrc, cname, seed })?;
+        self.order(WorkerMessage::Open { session, end, kind, ssrc, cname, seed })?;
         Ok(Some(Notice::Opened { end, address, tcp: self.tcp && address == self.browser_address }))
     }
 
-    fn order(&self, order: Order) -> Result<(), Behind> {
+    fn order(&self, order: WorkerMessage) -> Result<(), QueueFull> {
         self.orders.try_send(order).map_err(|refused| {
-            if let TrySendError::Full(Order::Open { kind: Opening::Trunk { pair, .. }, .. }) =
-                refused
+            if let TrySendError::Full(WorkerMessage::Open {
+                kind: OpenedSockets::Trunk { pair, .. },
+                ..
+            }) = refused
             {
                 self.ports.give_back(pair, Instant::now());
             }
-            Behind
+            QueueFull
         })
     }
 
@@ -274,16 +326,23 @@ impl Worker {
     }
 }
 
-/// Takes a browser's connection over; it is closed where the worker is too far behind.
-#[derive(Clone)]
-pub struct Streams(SyncSender<Order>, Arc<Waker>);
+/// Takes browsers' connections over; one is closed if the worker is too far behind.
+#[derive(Clone, Default)]
+pub struct Streams(Arc<Mutex<Option<(SyncSender<WorkerMessage>, Arc<Waker>)>>>);
 
 impl Streams {
     /// Hands a connection over.
     pub fn give(&self, socket: std::net::TcpStream) {
-        if self.0.try_send(Order::Stream(socket)).is_ok() {
-            let _ = self.1.wake();
+        let way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((orders, waker)) = way.as_ref()
+            && orders.try_send(WorkerMessage::Stream(socket)).is_ok()
+        {
+            let _ = waker.wake();
         }
+    }
+
+    fn open(&self, orders: SyncSender<WorkerMessage>, waker: Arc<Waker>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((orders, waker));
     }
 }
 
@@ -295,7 +354,7 @@ impl Worker {
 
     /// The way for connections the web port has taken.
     pub fn streams(&self) -> Streams {
-        Streams(self.orders.clone(), self.waker.clone())
+        self.door.clone()
     }
 }
 
@@ -325,7 +384,7 @@ fn listener(
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.orders.send(Order::Stop);
+        let _ = self.orders.send(WorkerMessage::Stop);
         let _ = self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use webtrunk::media::EndId;
+use webtrunk::media::LegId;
 use webtrunk::media::dtls::Identity;
 use webtrunk::media::stun::binding_request;
 use webtrunk::sdp::offer_answer::Ice;
 use webtrunk::worker::ports::{PortRange, QUARANTINE};
-use webtrunk::worker::{Command, Notice, OpenKind, Streamed, Worker};
+use webtrunk::worker::{Command, Notice, OpenKind, Setup, Streamed, Worker};
 
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -18,24 +18,18 @@ fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
     let (tell, told) = channel();
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let tell = std::sync::Mutex::new(tell);
-    let worker = Worker::start(
-        "test",
-        SocketAddr::new(ANY, 0),
-        Streamed::Own,
-        ports.clone(),
-        identity,
-        Arc::default(),
-        move |session, notice| {
-            let _ = tell.lock().expect("sound").send((session, notice));
-        },
-    );
+    let browser = SocketAddr::new(ANY, 0);
+    let setup = Setup::new("test", browser, Streamed::Own, ports.clone(), identity);
+    let worker = Worker::start(setup, move |session, notice| {
+        let _ = tell.lock().expect("sound").send((session, notice));
+    });
     (worker.expect("it starts"), told)
 }
 
 fn open(session: u64) -> Command {
     Command::Open {
         session,
-        end: EndId(1),
+        end: LegId(1),
         kind: OpenKind::Trunk { nat: false },
         ssrc: 1,
         cname: "c".into(),
@@ -123,7 +117,7 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
         .find_map(|worker| {
             let opened = worker.command(Command::Open {
                 session: 1,
-                end: EndId(0),
+                end: LegId(0),
                 kind: OpenKind::Browser { ice: ice.clone() },
                 ssrc: 1,
                 cname: "c".into(),

@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import {
+  PUBLIC,
   SHOTS,
   HERE,
   block,
@@ -249,7 +250,7 @@ export function consoleCases(chrome) {
     );
     writeFileSync(
       join(config, "webtrunk.toml"),
-      `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8098"\norigins = ["http://localhost:8099"]\n
+      `[server]\ndomain = "localhost"\npublic_ip = "${PUBLIC}"\n[web]\nlisten = "127.0.0.1:8098"\norigins = ["http://localhost:8099"]\n
 [media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[credentials]\nsecret = "a-secret-of-the-web-application"\n[api]\ncontrol = "c.sock"\n`,
     );
     const node = start(binary, ["serve", "-c", join(config, "webtrunk.toml"), "--log", "text"]);

@@ -1,12 +1,12 @@
 //! `/calls`: what goes on, what went on, and ending it.
 
 use super::{Answer, Api, Problem, pcap, view};
-use crate::call::operator::Side;
+use crate::call::operator::PartyRole;
 use crate::gateway::Input;
-use crate::gateway::operate::{Command, Deed};
+use crate::gateway::operate::{CallAction, Command};
 use crate::gateway::originate::Wish;
 use crate::recorder::{draw, ladder};
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -125,7 +125,7 @@ pub struct Wanted {
     pub tags: BTreeMap<String, String>,
 }
 
-fn refused(why: &Reject) -> Problem {
+fn refused(why: &Refusal) -> Problem {
     let status = StatusCode::from_u16(why.status)
         .ok()
         .filter(|s| s.is_client_error() || s.is_server_error())
@@ -191,11 +191,11 @@ pub enum Whom {
     Callee,
 }
 
-impl From<Whom> for Side {
-    fn from(whom: Whom) -> Side {
+impl From<Whom> for PartyRole {
+    fn from(whom: Whom) -> PartyRole {
         match whom {
-            Whom::Caller => Side::Caller,
-            Whom::Callee => Side::Callee,
+            Whom::Caller => PartyRole::Caller,
+            Whom::Callee => PartyRole::Callee,
         }
     }
 }
@@ -216,7 +216,7 @@ pub struct Handover {
     pub side: Whom,
 }
 
-async fn deed(api: &Api, id: String, deed: Deed) -> Answer<Json<Value>> {
+async fn deed(api: &Api, id: String, deed: CallAction) -> Answer<Json<Value>> {
     let shown = id.clone();
     let done = api
         .ask(move |gateway, turn| {
@@ -249,7 +249,7 @@ pub async fn dtmf(
     let Json(body) = body.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"digits\": \"1234#\"}")
     })?;
-    deed(&api, id, Deed::Press { side: body.side.into(), digits: body.digits }).await
+    deed(&api, id, CallAction::Press { side: body.side.into(), digits: body.digits }).await
 }
 
 /// POST /calls/{id}/transfer
@@ -261,17 +261,17 @@ pub async fn transfer(
     let Json(body) = body.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"to\": \"+12065550123\"}")
     })?;
-    deed(&api, id, Deed::HandOver { side: body.side.into(), to: body.to }).await
+    deed(&api, id, CallAction::HandOver { side: body.side.into(), to: body.to }).await
 }
 
 /// POST /calls/{id}/hold
 pub async fn hold(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
-    deed(&api, id, Deed::Part(true)).await
+    deed(&api, id, CallAction::Part(true)).await
 }
 
 /// DELETE /calls/{id}/hold
 pub async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
-    deed(&api, id, Deed::Part(false)).await
+    deed(&api, id, CallAction::Part(false)).await
 }
 
 #[derive(Deserialize, Default)]

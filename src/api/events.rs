@@ -1,9 +1,9 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
 use super::{Answer, Api, Problem};
+use crate::event::Event;
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
-use crate::observe::Note;
 use crate::webhook::Outbox;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -26,7 +26,7 @@ const BEHIND: usize = 4_096;
 
 /// One event.
 #[derive(Debug)]
-pub struct Event {
+pub struct LoggedEvent {
     /// Rises by one; begins anew with the process.
     pub id: u64,
     pub kind: &'static str,
@@ -38,15 +38,15 @@ pub struct Event {
 /// What an event tells. It is made JSON when somebody reads it: most are read by nobody.
 #[derive(Debug)]
 enum Data {
-    Note(Note),
+    Event(Event),
     Drained { calls: usize },
 }
 
-impl Event {
+impl LoggedEvent {
     /// `{ type, timestamp, data }`, as in a webhook.
     pub fn body(&self) -> Value {
         let data = match &self.data {
-            Data::Note(note) => data_of(note, &self.clock),
+            Data::Event(note) => data_of(note, &self.clock),
             Data::Drained { calls } => json!({ "calls": calls }),
         };
         json!({ "type": self.kind, "timestamp": self.clock.format(self.at), "data": data })
@@ -55,7 +55,7 @@ impl Event {
     /// The call it is about.
     pub fn call(&self) -> Option<String> {
         match &self.data {
-            Data::Note(note) => note.call().map(|call| call.to_string()),
+            Data::Event(note) => note.call().map(|call| call.to_string()),
             Data::Drained { .. } => None,
         }
     }
@@ -82,8 +82,8 @@ pub const KINDS: [(&str, &str); 15] = [
 
 /// Where events go.
 pub struct Feed {
-    kept: Mutex<(u64, VecDeque<Arc<Event>>)>,
-    live: broadcast::Sender<Arc<Event>>,
+    kept: Mutex<(u64, VecDeque<Arc<LoggedEvent>>)>,
+    live: broadcast::Sender<Arc<LoggedEvent>>,
     outbox: OnceLock<Outbox>,
 }
 
@@ -95,13 +95,13 @@ impl Default for Feed {
 
 impl Feed {
     /// Tells what a note says, if it is news.
-    pub fn tell(&self, note: Note, now: Instant, clock: &WallClock) {
+    pub fn tell(&self, note: Event, now: Instant, clock: &WallClock) {
         // Only who listens wants figures every few seconds.
-        if matches!(note, Note::Quality { .. }) && self.live.receiver_count() == 0 {
+        if matches!(note, Event::Quality { .. }) && self.live.receiver_count() == 0 {
             return;
         }
         if let Some(kind) = kind_of(&note) {
-            self.push(kind, Data::Note(note), now, clock);
+            self.push(kind, Data::Event(note), now, clock);
         }
     }
 
@@ -117,7 +117,7 @@ impl Feed {
         );
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
-        let event = Arc::new(Event { id: kept.0, kind, at: now, clock: *clock, data });
+        let event = Arc::new(LoggedEvent { id: kept.0, kind, at: now, clock: *clock, data });
         if kind != "call.quality" {
             if kept.1.len() == KEPT {
                 kept.1.pop_front();
@@ -141,7 +141,10 @@ impl Feed {
     }
 
     /// What was said after `id`, and the way to what will be.
-    fn from(&self, id: Option<u64>) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+    fn from(
+        &self,
+        id: Option<u64>,
+    ) -> (Vec<Arc<LoggedEvent>>, broadcast::Receiver<Arc<LoggedEvent>>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let missed = kept.1.iter().filter(|e| id.is_some_and(|id| e.id > id)).cloned().collect();
         (missed, self.live.subscribe())
@@ -149,65 +152,65 @@ impl Feed {
 }
 
 /// The kind of event a note is; nothing for what is for the log alone.
-fn kind_of(note: &Note) -> Option<&'static str> {
+fn kind_of(note: &Event) -> Option<&'static str> {
     Some(match note {
-        Note::CallStarted { .. } => "call.started",
-        Note::CallRefused { .. } => "call.refused",
-        Note::CallRinging { .. } => "call.ringing",
-        Note::CallAnswered { .. } => "call.answered",
-        Note::Quality { .. } => "call.quality",
-        Note::CallEnded(_) => "call.ended",
-        Note::BranchFailed { .. }
-        | Note::TransferFailed { .. }
-        | Note::TrunkFull { .. }
-        | Note::OneWay { .. }
-        | Note::WebhookFailed { .. }
-        | Note::MediaPanicked { .. }
-        | Note::CallPanicked { .. } => "call.warning",
-        Note::Registered { .. } => "registration.added",
-        Note::Unregistered { .. } => "registration.removed",
-        Note::LoginRefused { .. } => "login.refused",
-        Note::TrunkUp { .. } | Note::TrunkSwitched { enabled: true, .. } => "trunk.up",
-        Note::TrunkDown { .. } | Note::TrunkSwitched { enabled: false, .. } => "trunk.down",
-        Note::Reloaded { .. } => "config.reloaded",
-        Note::Draining { .. } => "drain.started",
-        Note::DrainEnded => "drain.finished",
+        Event::CallStarted { .. } => "call.started",
+        Event::CallRefused { .. } => "call.refused",
+        Event::CallRinging { .. } => "call.ringing",
+        Event::CallAnswered { .. } => "call.answered",
+        Event::Quality { .. } => "call.quality",
+        Event::CallEnded(_) => "call.ended",
+        Event::BranchFailed { .. }
+        | Event::TransferFailed { .. }
+        | Event::TrunkFull { .. }
+        | Event::OneWay { .. }
+        | Event::WebhookFailed { .. }
+        | Event::MediaPanicked { .. }
+        | Event::CallPanicked { .. } => "call.warning",
+        Event::Registered { .. } => "registration.added",
+        Event::Unregistered { .. } => "registration.removed",
+        Event::LoginRefused { .. } => "login.refused",
+        Event::TrunkUp { .. } | Event::TrunkSwitched { enabled: true, .. } => "trunk.up",
+        Event::TrunkDown { .. } | Event::TrunkSwitched { enabled: false, .. } => "trunk.down",
+        Event::Reloaded { .. } => "config.reloaded",
+        Event::Draining { .. } => "drain.started",
+        Event::DrainEnded => "drain.finished",
         _ => return None,
     })
 }
 
-fn data_of(note: &Note, clock: &WallClock) -> Value {
+fn data_of(note: &Event, clock: &WallClock) -> Value {
     let code = note.code().to_string();
     match note {
-        Note::CallStarted { call, from, number, route } => {
+        Event::CallStarted { call, from, number, route } => {
             json!({ "call": call.to_string(), "from": from, "to": number, "route": route })
         }
-        Note::CallRefused { call, from, to, status, why, .. } => {
+        Event::CallRefused { call, from, to, status, why, .. } => {
             json!({ "call": call.to_string(), "from": from, "to": to, "sip_code": status, "code": code, "why": why })
         }
-        Note::CallRinging { call } => json!({ "call": call.to_string() }),
-        Note::CallAnswered { call, by, after, codecs } => {
+        Event::CallRinging { call } => json!({ "call": call.to_string() }),
+        Event::CallAnswered { call, by, after, codecs } => {
             json!({ "call": call.to_string(), "by": by, "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1] })
         }
-        Note::Quality { call, leg, figures } => json!({
+        Event::Quality { call, leg, figures } => json!({
             "call": call.to_string(), "leg": leg, "codec": figures.codec, "mos_estimated": figures.mos.0, "packets_in": figures.received,
             "packets_lost": figures.lost, "packets_out": figures.sent, "jitter_ms": figures.jitter.as_millis() as u64,
-            "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64), "sounding": figures.sounding,
+            "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64), "sounding": figures.non_silent_packets,
         }),
-        Note::CallEnded(cdr) => to_json(cdr, clock),
-        Note::Registered { user, flows, user_agent } => {
+        Event::CallEnded(cdr) => to_json(cdr, clock),
+        Event::Registered { user, flows, user_agent } => {
             json!({ "user": user, "flows": flows, "user_agent": user_agent })
         }
-        Note::Unregistered { user, why } => json!({ "user": user, "why": why.as_str() }),
-        Note::LoginRefused { user, remote, why, .. } => {
+        Event::Unregistered { user, why } => json!({ "user": user, "why": why.as_str() }),
+        Event::LoginRefused { user, remote, why, .. } => {
             json!({ "user": user, "remote": remote.to_string(), "code": code, "why": why })
         }
-        Note::TrunkUp { trunk, .. } => json!({ "trunk": trunk }),
-        Note::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),
-        Note::TrunkSwitched { trunk, .. } => json!({ "trunk": trunk, "by": "operator" }),
-        Note::Reloaded { changes } => json!({ "changes": changes }),
-        Note::Draining { calls } => json!({ "calls": calls }),
-        Note::DrainEnded => json!({ "cancelled": true }),
+        Event::TrunkUp { trunk, .. } => json!({ "trunk": trunk }),
+        Event::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),
+        Event::TrunkSwitched { trunk, .. } => json!({ "trunk": trunk, "by": "operator" }),
+        Event::Reloaded { changes } => json!({ "changes": changes }),
+        Event::Draining { calls } => json!({ "calls": calls }),
+        Event::DrainEnded => json!({ "cancelled": true }),
         warning => {
             json!({ "call": warning.call().map(|c| c.to_string()), "code": code, "text": warning.to_string() })
         }
@@ -223,7 +226,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn wants(&self, event: &Event) -> bool {
+    fn wants(&self, event: &LoggedEvent) -> bool {
         let kind = |pattern: &str| match pattern.strip_suffix('*') {
             Some(start) => event.kind.starts_with(start),
             None => event.kind == pattern,
@@ -276,7 +279,7 @@ mod tests {
     fn who_comes_back_gets_what_it_missed_and_nothing_twice() {
         let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
         for n in 0..1_500 {
-            feed.tell(Note::TrunkUp { trunk: format!("t{n}"), after: None }, now, &clock);
+            feed.tell(Event::TrunkUp { trunk: format!("t{n}"), after: None }, now, &clock);
         }
         assert!(feed.from(None).0.is_empty(), "a new reader wants what comes");
         let missed = feed.from(Some(1_490)).0;

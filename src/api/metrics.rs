@@ -10,10 +10,10 @@ mod messages;
 
 use crate::call::{Call, Cdr};
 use crate::errors::Code;
-use crate::gateway::admission::Transport;
+use crate::event::{Event, UnregisterReason};
+use crate::flow::Transport;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
-use crate::observe::{Left, Note};
 use crate::trunk::Health;
 use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
@@ -334,22 +334,22 @@ impl Metrics {
     }
 
     /// Counts what a note says.
-    pub fn count(&self, note: &Note, now: Instant) {
+    pub fn count(&self, note: &Event, now: Instant) {
         match note {
-            Note::CallEnded(cdr) => self.ended(cdr, now),
-            Note::CallRefused { .. } => drop(
+            Event::CallEnded(cdr) => self.ended(cdr, now),
+            Event::CallRefused { .. } => drop(
                 self.refused_total.get_or_create(&vec![("code", note.code().to_string())]).inc(),
             ),
-            Note::OneWay { who, .. } => {
+            Event::OneWay { who, .. } => {
                 let side = if who.starts_with("trunk") { "trunk" } else { "browser" };
                 self.one_way.get_or_create(&vec![("silent_leg", side.to_owned())]).inc();
             }
-            Note::Unregistered { why: Left::Asked, .. } => {}
-            Note::Unregistered { why, .. } => {
-                let reason = if *why == Left::Expired { "expired" } else { "closed" };
+            Event::Unregistered { why: UnregisterReason::Asked, .. } => {}
+            Event::Unregistered { why, .. } => {
+                let reason = if *why == UnregisterReason::Expired { "expired" } else { "closed" };
                 self.flow_lost.get_or_create(&vec![("reason", reason.to_owned())]).inc();
             }
-            Note::LoginRefused { .. } => drop(self.login_refused.inc()),
+            Event::LoginRefused { .. } => drop(self.login_refused.inc()),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::journal::WallClock;
 use crate::recorder::mask::{readable, wire};
-use crate::recorder::{Flight, What};
+use crate::recorder::{CallTrace, TraceEvent};
 use etherparse::PacketBuilder;
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
@@ -19,12 +19,12 @@ const US: [u8; 4] = [192, 0, 2, 1];
 ///
 /// # Errors
 /// A message is too long for a datagram.
-pub fn write(flight: &Flight, clock: &WallClock) -> anyhow::Result<Vec<u8>> {
+pub fn write(flight: &CallTrace, clock: &WallClock) -> anyhow::Result<Vec<u8>> {
     let header = PcapHeader { datalink: DataLink::IPV4, ..PcapHeader::default() };
     let mut writer = PcapWriter::with_header(Vec::new(), header)?;
     for entry in &flight.entries {
         let (lane, sent, text) = match &entry.what {
-            What::Message { lane, sent, whole: true, text } => {
+            TraceEvent::Message { lane, sent, whole: true, text } => {
                 (*lane, *sent, readable(flight.text(*text)))
             }
             _ => continue,

@@ -365,9 +365,9 @@ pub async fn credentials(
     }
     api.ask(move |gateway, turn| {
         let config = gateway.config();
-        let (straight, settings) = (wanted.context.as_ref().is_some_and(|c| c.starts_with('@')), config.credentials.as_ref());
+        let (trunk_test_secret, settings) = (wanted.context.as_ref().is_some_and(|c| c.starts_with('@')), config.credentials.as_ref());
         let longest = match settings {
-            _ if straight => STRAIGHT_LONGEST,
+            _ if trunk_test_secret => STRAIGHT_LONGEST,
             Some(settings) => settings.longest,
             None => return Err(Problem::new(StatusCode::CONFLICT, "no credentials are made here").fix("set [credentials] secret = { env = \"…\" }")),
         };

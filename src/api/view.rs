@@ -4,7 +4,7 @@ use crate::call::{Call, CallId, Cdr, State};
 use crate::gateway::Gateway;
 use crate::journal::{WallClock, to_json, verdict_json};
 use crate::media::Statistics;
-use crate::recorder::Flight;
+use crate::recorder::CallTrace;
 use crate::recorder::ladder::{Row, RowKind};
 use crate::registrar::Binding;
 use crate::trunk::{Health, TrunkState};
@@ -46,7 +46,7 @@ pub fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
 }
 
 /// A call that has ended; nothing for one whose record is not there yet.
-pub fn ended(flight: &Flight, clock: &WallClock) -> Option<Value> {
+pub fn ended(flight: &CallTrace, clock: &WallClock) -> Option<Value> {
     let cdr = flight.cdr.as_ref()?;
     let mut value = brief(cdr, "ended", cdr.end.unwrap_or(cdr.start), clock);
     value["outcome"] = json!(cdr.outcome());
@@ -79,7 +79,7 @@ pub fn fits(call: &Value, user: Option<&str>, trunk: Option<&str>, number: Optio
 
 /// All that is known of a call.
 pub fn detail(
-    flight: &Flight,
+    flight: &CallTrace,
     live_call: Option<&Call>,
     now: Instant,
     clock: &WallClock,

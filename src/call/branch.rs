@@ -7,10 +7,10 @@
 //!      +-------------------+------------> Cancelling -----> Over <----- BYE ------+
 //! ```
 //! Every give-up of ours ends in CANCEL or BYE; a 200 that comes after it is acknowledged and hung
-//! up. A proxy beyond us may fork: each To tag is an early dialog of its own ([`Fork`]).
+//! up. A proxy beyond us may fork: each To tag is an early dialog of its own ([`EarlyDialog`]).
 
 use super::leg::Leg;
-use super::{CallId, CallTimer, Desk};
+use super::{CallContext, CallId, CallTimer};
 use crate::registrar::Binding;
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
@@ -18,7 +18,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::digest::Answering;
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
-use crate::sip::status::{Method, Reject};
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{ClientId, Hop};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -66,7 +66,7 @@ pub enum BranchState {
 }
 
 /// An early dialog of a branch (RFC 3261 §12.1, §13.2.2.4).
-pub struct Fork {
+pub struct EarlyDialog {
     pub dialog: Dialog,
     /// The last reliable provisional response taken (RFC 3262 §4).
     pub rseq: Option<u32>,
@@ -102,7 +102,7 @@ pub struct Branch {
     pub(super) moved_to_tcp: bool,
     pub(super) cancel_when_possible: bool,
     pub(super) started: Instant,
-    pub(super) forks: Vec<Fork>,
+    pub(super) forks: Vec<EarlyDialog>,
     /// ACKs by the To tag of the 2xx they answer, sent again when it comes again.
     pub(super) acks: HashMap<String, Bytes>,
     /// Other flows of the same phone, tried when this one is dead (RFC 5626 §5.3).
@@ -117,9 +117,14 @@ impl fmt::Display for Branch {
 }
 
 impl Branch {
+    /// The Call-ID of its dialog.
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
     /// Gives up on it, in the way its state asks for.
-    pub fn abandon(&mut self, desk: &mut Desk<'_>, call: CallId, why: &Reject) {
-        desk.disarm(call, CallTimer::Silent(self.id));
+    pub fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+        cx.disarm(call, CallTimer::Silent(self.id));
         match self.state {
             BranchState::Opening | BranchState::Resolving => self.over(),
             BranchState::Calling => {
@@ -129,10 +134,10 @@ impl Branch {
             }
             BranchState::Early => {
                 self.state = BranchState::Cancelling;
-                self.cancel(desk, why);
+                self.cancel(cx, why);
             }
             BranchState::Answered => {
-                self.leg.bye(desk, call, why);
+                self.leg.bye(cx, call, why);
                 self.over();
             }
             BranchState::Cancelling | BranchState::Over => {}
@@ -145,7 +150,7 @@ impl Branch {
     }
 
     /// CANCEL carries the INVITE's own branch, route and numbers (RFC 3261 §9.1).
-    pub(super) fn cancel(&self, desk: &mut Desk<'_>, why: &Reject) {
+    pub(super) fn cancel(&self, cx: &mut CallContext<'_>, why: &Refusal) {
         let Ok(invite) = Message::parse(self.invite.to_vec(), Framing::WebSocket) else { return };
         let mut cancel = Writer::request(Method::Cancel, invite.request_uri());
         let via = invite.values(HeaderName::Via).next().unwrap_or_default();
@@ -158,9 +163,9 @@ impl Branch {
         cancel.put(HeaderName::CSeq, format_args!("{} CANCEL", self.cseq));
         cancel.reason(why);
         let branch = invite.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
-        desk.request(Method::Cancel, &branch, self.leg.hop, cancel.end());
+        cx.request(Method::Cancel, &branch, self.leg.hop, cancel.end());
         if let Some(client) = self.client {
-            desk.transactions.cancelled(desk.now, client);
+            cx.services.transactions.cancelled(cx.now, client);
         }
     }
 
@@ -181,7 +186,7 @@ impl Branch {
     }
 
     /// The early dialog with this To tag.
-    pub(super) fn fork_mut(&mut self, tag: &str) -> Option<&mut Fork> {
+    pub(super) fn fork_mut(&mut self, tag: &str) -> Option<&mut EarlyDialog> {
         self.forks.iter_mut().find(|f| f.dialog.id.remote_tag == tag)
     }
 }

@@ -1,12 +1,12 @@
 //! One record per call, whatever way it ended.
 
-use super::{CALLER_END, CallId};
+use super::{CALLER_LEG, CallId};
 use crate::errors::Code;
-use crate::media::{EndId, Statistics};
-use crate::recorder::verdict::Verdict;
+use crate::media::{LegId, Statistics};
+use crate::recorder::diagnosis::Diagnosis;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -73,9 +73,9 @@ pub struct Cdr {
     pub answered_by: Option<String>,
     pub a_call_id: String,
     pub b_call_id: Option<String>,
-    pub b_end: Option<EndId>,
+    pub b_end: Option<LegId>,
     /// The caller's end of the media session.
-    pub a_end: EndId,
+    pub a_end: LegId,
     pub a: Option<Statistics>,
     pub b: Option<Statistics>,
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
@@ -87,8 +87,12 @@ pub struct Cdr {
     pub offered: Vec<IpAddr>,
     /// Digits sent by INFO that the caller's, the callee's side refused.
     pub digits_refused: [u32; 2],
+    /// A `ring` step that found nobody registered, in words.
+    pub nobody_there: Option<String>,
+    /// The first message of a peer that could not be used, in words.
+    pub unreadable: Option<String>,
     /// Said once the call is over.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<Diagnosis>,
     /// The route's.
     pub tags: BTreeMap<String, String>,
     /// Where the call was handed to, in order.
@@ -129,7 +133,7 @@ impl Cdr {
             a_call_id: invite.call_id().to_owned(),
             b_call_id: None,
             b_end: None,
-            a_end: CALLER_END,
+            a_end: CALLER_LEG,
             a: None,
             b: None,
             formats: Default::default(),
@@ -137,6 +141,8 @@ impl Cdr {
             remotes: [None; 2],
             offered: Vec::new(),
             digits_refused: [0; 2],
+            nobody_there: None,
+            unreadable: None,
             verdict: None,
             tags: BTreeMap::new(),
             transfers: Vec::new(),
@@ -144,7 +150,7 @@ impl Cdr {
     }
 
     /// The call is over; its first end counts.
-    pub fn ended(&mut self, now: Instant, by: HangupBy, why: &Reject) {
+    pub fn ended(&mut self, now: Instant, by: HangupBy, why: &Refusal) {
         if self.end.is_none() {
             self.end = Some(now);
             self.by = Some(by);
@@ -156,7 +162,7 @@ impl Cdr {
     }
 
     /// Media gave an end's figures.
-    pub fn end_closed(&mut self, end: EndId, statistics: Statistics) {
+    pub fn end_closed(&mut self, end: LegId, statistics: Statistics) {
         if end == self.a_end {
             self.a = Some(statistics);
         } else if self.b_end == Some(end) {
@@ -170,7 +176,7 @@ impl Cdr {
     }
 
     /// Its verdict, where that is a fault.
-    pub fn fault(&self) -> Option<&Verdict> {
+    pub fn fault(&self) -> Option<&Diagnosis> {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
     }
 

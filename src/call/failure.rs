@@ -3,26 +3,30 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::cdr::Tried;
-use super::{Call, CallTimer, Desk, HangupBy, State};
+use super::{Call, CallContext, CallTimer, HangupBy, State};
 use crate::errors::Code;
-use crate::observe::Note;
-use crate::sip::status::Reject;
+use crate::event::Event;
+use crate::sip::status::Refusal;
 
 impl Call {
     /// The INVITE's transaction timed out, or its transport failed.
-    pub fn branch_timeout(&mut self, desk: &mut Desk<'_>, id: u16) {
+    pub fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
-        desk.locator.failed(desk.now, branch.leg.hop);
+        cx.services.locator.failed(cx.now, branch.leg.hop);
         match branch.state {
-            BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(desk, id),
+            BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(cx, id),
             BranchState::Early
-                if branch.client.is_some_and(|c| desk.transactions.awaits_final(c)) =>
+                if branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c)) =>
             {
                 // Timer C: alive but never final.
-                let why = Reject::new(408, "the callee never answered").code(Code::NO_ANSWER);
-                branch.abandon(desk, call, &why);
-                self.step_failed(desk, id, why);
+                let why = match self.cdr.ringing {
+                    Some(_) => Refusal::new(408, "the callee never answered").code(Code::NO_ANSWER),
+                    None => Refusal::new(408, "the callee took the call and never rang")
+                        .code(Code::NOT_AVAILABLE),
+                };
+                branch.abandon(cx, call, &why);
+                self.step_failed(cx, id, why);
             }
             _ => {
                 let target = branch.target.to_string();
@@ -31,78 +35,80 @@ impl Call {
                 } else {
                     Code::UNREACHABLE
                 };
-                let (code, why) = desk.locator.why(branch.leg.hop).unwrap_or_else(|| {
+                let (code, why) = cx.services.locator.why(branch.leg.hop).unwrap_or_else(|| {
                     (dead, "did not respond: is it reachable from here?".to_owned())
                 });
-                self.branch_failed(
-                    desk,
-                    id,
-                    Reject::new(408, format!("{target} {why}")).code(code),
-                );
+                self.branch_failed(cx, id, Refusal::new(408, format!("{target} {why}")).code(code));
             }
         }
     }
 
-    pub(super) fn silent_timeout(&mut self, desk: &mut Desk<'_>, id: u16) {
+    pub(super) fn silent_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Calling) else {
             return;
         };
-        desk.locator.failed(desk.now, branch.leg.hop);
+        cx.services.locator.failed(cx.now, branch.leg.hop);
         if !branch.hops.is_empty() {
-            return self.try_next_hop(desk, id);
+            return self.try_next_hop(cx, id);
         }
-        let why = Reject::new(408, format!("{} gave no sign of life", branch.target))
+        let why = Refusal::new(408, format!("{} gave no sign of life", branch.target))
             .code(Code::UNREACHABLE);
-        branch.abandon(desk, call, &why);
-        self.step_failed(desk, id, why);
+        branch.abandon(cx, call, &why);
+        self.step_failed(cx, id, why);
     }
 
     /// A branch ended without an answer: what was tried is noted, then the next trunk, step, or the
     /// end.
-    pub(super) fn branch_failed(&mut self, desk: &mut Desk<'_>, id: u16, why: Reject) {
+    pub(super) fn branch_failed(&mut self, cx: &mut CallContext<'_>, id: u16, why: Refusal) {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         let counts = branch.is_trying() || branch.state == BranchState::Answered;
-        let pending = branch.client.is_some_and(|c| desk.transactions.awaits_final(c));
+        let pending = branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c));
         match branch.state {
             BranchState::Answered => {
-                branch.leg.bye(desk, call, &why);
+                branch.leg.bye(cx, call, &why);
                 branch.over();
             }
             // It failed on our side (its media did): the callee must be told to stop ringing.
-            _ if pending => branch.abandon(desk, call, &why),
+            _ if pending => branch.abandon(cx, call, &why),
             _ => branch.over(),
         }
         if counts {
-            self.step_failed(desk, id, why);
+            self.step_failed(cx, id, why);
         }
     }
 
-    pub(super) fn step_failed(&mut self, desk: &mut Desk<'_>, id: u16, why: Reject) {
+    pub(super) fn step_failed(&mut self, cx: &mut CallContext<'_>, id: u16, why: Refusal) {
         let call = self.id;
-        desk.disarm(call, CallTimer::Silent(id));
+        cx.disarm(call, CallTimer::Silent(id));
         let Some(branch) = self.branches.iter().find(|b| b.id == id) else { return };
-        let ms = desk.now.saturating_duration_since(branch.started).as_millis() as u64;
+        let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
         let target = branch.target.clone();
         self.cdr.tried.push(Tried { target: target.to_string(), status: why.status, ms });
         if self.heard.as_ref().is_some_and(|h| h.0 == id) {
             self.heard = None;
         }
-        self.close_branch_end(desk, id);
+        self.close_branch_end(cx, id);
         if self.state == State::Routing {
-            desk.note(Note::BranchFailed {
+            cx.note(Event::BranchFailed {
                 call,
                 target: target.to_string(),
                 status: why.status,
                 code: why.code,
                 why: why.why.clone(),
             });
-            self.after_failure(desk, id, &target, why);
+            self.after_failure(cx, id, &target, why);
         }
     }
 
-    fn after_failure(&mut self, desk: &mut Desk<'_>, id: u16, target: &BranchTarget, why: Reject) {
+    fn after_failure(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        id: u16,
+        target: &BranchTarget,
+        why: Refusal,
+    ) {
         if let BranchTarget::User { name, .. } = target
             && matches!(why.status, 408 | 430 | 503)
         {
@@ -110,7 +116,7 @@ impl Call {
             let Some(branch) = self.branch_mut(id) else { return };
             let (others, breadth) = (std::mem::take(&mut branch.alternates), branch.breadth);
             if !others.is_empty() {
-                return self.ring_flow(desk, name, &others, breadth);
+                return self.ring_flow(cx, name, &others, breadth);
             }
         }
         self.keep_best(why.clone());
@@ -124,24 +130,24 @@ impl Call {
                 || why.status == 407;
             if !moves_on {
                 let why = self.refusal.take().unwrap_or(why);
-                return self.route_failed(desk, HangupBy::Callee, translate_refusal(why));
+                return self.route_failed(cx, HangupBy::Callee, translate_refusal(why));
             }
-            return self.next_trunk(desk);
+            return self.next_trunk(cx);
         }
-        self.next_round(desk);
+        self.next_round(cx);
     }
 
     /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call goes
     /// on.
-    pub(super) fn route_failed(&mut self, desk: &mut Desk<'_>, by: HangupBy, why: Reject) {
+    pub(super) fn route_failed(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
         if self.transfer.is_some() {
-            return self.transfer_failed(desk, why);
+            return self.transfer_failed(cx, why);
         }
-        self.finish(desk, by, why);
+        self.finish(cx, by, why);
     }
 
     /// RFC 3261 §16.7 step 6, briefly: 6xx wins, then what says most to the caller.
-    fn keep_best(&mut self, why: Reject) {
+    fn keep_best(&mut self, why: Refusal) {
         let rank = |s: u16| match s {
             600..=699 => 0,
             486 => 1,
@@ -157,7 +163,7 @@ impl Call {
 
 /// What the caller is told: a trunk's own troubles are not the caller's (503 would stop its client
 /// for good).
-pub(super) fn translate_refusal(mut why: Reject) -> Reject {
+pub(super) fn translate_refusal(mut why: Refusal) -> Refusal {
     why.status = match why.status {
         300..=399 => 480,
         401 | 407 => 502,

@@ -1,11 +1,11 @@
 //! The INVITE of a branch: its addresses, what it asks for, credentials.
 
 use super::branch::{BranchState, BranchTarget};
-use super::desk::Waiting;
-use super::identity::Caller;
+use super::caller_id::Caller;
+use super::context::TransactionUser;
 use super::outgoing::for_length;
 use super::packages::passed;
-use super::{Call, Desk};
+use super::{Call, CallContext};
 use crate::config::{Reliable, Trunk};
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::parse::HeaderName;
@@ -16,22 +16,22 @@ use crate::sip::uri::{escape_user, host_of};
 
 impl Call {
     /// Sends the branch's INVITE to its current hop; with credentials once a challenge was taken.
-    pub(super) fn send_invite(&mut self, desk: &mut Desk<'_>, id: u16) {
+    pub(super) fn send_invite(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         branch.cseq += 1;
         let hop = branch.leg.hop;
-        let (via, bytes) = self.compose_invite(desk, id, hop);
+        let (via, bytes) = self.compose_invite(cx, id, hop);
         let trunk = self.branches.iter().find(|b| b.id == id).and_then(|b| match &b.target {
             BranchTarget::Trunk { name, .. } => Some(name.clone()),
             _ => None,
         });
         let moved = self.branches.iter().any(|b| b.id == id && b.moved_to_tcp);
-        let better = if moved { hop } else { for_length(desk, trunk.as_deref(), hop, bytes.len()) };
+        let better = if moved { hop } else { for_length(cx, trunk.as_deref(), hop, bytes.len()) };
         let (hop, via, bytes) = if better == hop {
             (hop, via, bytes)
         } else {
-            let (via, bytes) = self.compose_invite(desk, id, better);
+            let (via, bytes) = self.compose_invite(cx, id, better);
             (better, via, bytes)
         };
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
@@ -43,33 +43,38 @@ impl Call {
         }
         branch.invite = bytes.clone();
         branch.state = BranchState::Calling;
-        let client = desk.request(Method::Invite, &via, hop, bytes);
+        let client = cx.request(Method::Invite, &via, hop, bytes);
         if let Some(old) = branch.client.replace(client) {
-            desk.clients.remove(&old);
+            cx.services.transaction_users.remove(&old);
         }
-        desk.clients.insert(client, Waiting::Branch(call, id));
-        desk.dialogs.insert(branch.leg.local_tag.clone(), (call, branch.leg.end));
+        cx.services.transaction_users.insert(client, TransactionUser::Branch(call, id));
+        cx.services.dialogs.insert(branch.leg.local_tag.clone(), (call, branch.leg.end));
     }
 
     /// The INVITE for `hop`: its branch and its bytes.
-    fn compose_invite(&mut self, desk: &mut Desk<'_>, id: u16, hop: Hop) -> (String, bytes::Bytes) {
-        let caller = self.caller(desk, id);
-        let cnonce = desk.token();
-        let (via_branch, via) = desk.via(hop);
+    fn compose_invite(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        id: u16,
+        hop: Hop,
+    ) -> (String, bytes::Bytes) {
+        let caller = self.caller(cx, id);
+        let cnonce = cx.token();
+        let (via_branch, via) = cx.via(hop);
         let max_forwards = self.max_forwards;
-        let domain = desk.config.domain.clone();
+        let domain = cx.config.domain.clone();
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else {
             return (via_branch, bytes::Bytes::new());
         };
         let trunk = match &branch.target {
-            BranchTarget::Trunk { name, .. } => desk.config.trunks.get(name),
+            BranchTarget::Trunk { name, .. } => cx.config.trunks.get(name),
             _ => None,
         };
         let (uri, to) = match &branch.target {
             BranchTarget::User { name, contact, .. } => {
                 (contact.clone(), format!("<sip:{}@{domain}>", escape_user(name)))
             }
-            BranchTarget::Trunk { number, .. } => request_uri(desk, trunk, number),
+            BranchTarget::Trunk { number, .. } => request_uri(cx, trunk, number),
             BranchTarget::Joined => (String::new(), String::new()),
         };
         let mut invite = Writer::request(Method::Invite, &uri);
@@ -77,7 +82,7 @@ impl Call {
         if let BranchTarget::User { path, .. } = &branch.target {
             path.iter().for_each(|p| invite.put(HeaderName::Route, p));
         }
-        if let Some(state) = trunk.and_then(|t| desk.trunks.get(&t.name)) {
+        if let Some(state) = trunk.and_then(|t| cx.services.trunks.get(&t.name)) {
             // RFC 3608 §6.3: the route our registrar gave us.
             state
                 .registrations
@@ -89,7 +94,7 @@ impl Call {
         invite.put(HeaderName::MaxBreadth, branch.breadth);
         let own_host = match hop {
             Hop::Flow(_) if trunk.is_none() => domain,
-            _ => desk.remote_ip(hop).map_or(domain, |ip| host_of(desk.local_ip(ip))),
+            _ => cx.remote_ip(hop).map_or(domain, |ip| host_of(cx.local_ip(ip))),
         };
         invite.put(
             HeaderName::From,
@@ -98,18 +103,18 @@ impl Call {
         invite.put(HeaderName::To, to);
         invite.put(HeaderName::CallId, &branch.call_id);
         invite.put(HeaderName::CSeq, format_args!("{} INVITE", branch.cseq));
-        invite.put(HeaderName::Contact, desk.contact(hop, "call"));
+        invite.put(HeaderName::Contact, cx.contact(hop, "call"));
         invite.put(HeaderName::Allow, ALLOW);
         invite.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
-        branch.leg.passes = passed(&self.a.peer.info_packages);
+        branch.leg.passes = passed(&self.caller.peer.info_packages);
         branch.leg.invite_packages(&mut invite);
-        extensions(&mut invite, trunk, branch.session_wish.or(branch.leg.session_wish(desk)));
-        if let (Some(user), true) = (&self.on_behalf, self.transfer.is_some()) {
+        extensions(&mut invite, trunk, branch.session_wish.or(branch.leg.session_wish(cx)));
+        if let (Some(user), true) = (&self.referred_by, self.transfer.is_some()) {
             // RFC 3892: on whose word this call is made.
             let number = user.did.as_ref().unwrap_or(&user.name);
             invite.put(
                 HeaderName::ReferredBy,
-                name_addr("", &format!("sip:{}@{}", escape_user(number), desk.config.domain)),
+                name_addr("", &format!("sip:{}@{}", escape_user(number), cx.config.domain)),
             );
         }
         caller.assert(&mut invite, &own_host, trunk);
@@ -130,7 +135,7 @@ impl Call {
 }
 
 /// Request-URI and To towards a trunk.
-fn request_uri(desk: &Desk<'_>, trunk: Option<&Trunk>, number: &str) -> (String, String) {
+fn request_uri(cx: &CallContext<'_>, trunk: Option<&Trunk>, number: &str) -> (String, String) {
     let user = escape_user(number);
     let Some(trunk) = trunk else { return (String::new(), String::new()) };
     match &trunk.uri {
@@ -144,7 +149,8 @@ fn request_uri(desk: &Desk<'_>, trunk: Option<&Trunk>, number: &str) -> (String,
         None => {
             // A trunk that registered is asked for at the Contact it gave, the number in place of
             // its user.
-            let contact = desk
+            let contact = cx
+                .services
                 .trunks
                 .get(&trunk.name)
                 .and_then(|t| t.bound.as_ref())
@@ -153,7 +159,7 @@ fn request_uri(desk: &Desk<'_>, trunk: Option<&Trunk>, number: &str) -> (String,
             let host = contact
                 .split_once(':')
                 .map_or("", |(_, rest)| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
-            (format!("sip:{user}@{host}"), format!("<sip:{user}@{}>", desk.config.domain))
+            (format!("sip:{user}@{host}"), format!("<sip:{user}@{}>", cx.config.domain))
         }
     }
 }
@@ -179,11 +185,11 @@ fn extensions(invite: &mut Writer, trunk: Option<&Trunk>, session: Option<u32>) 
 }
 
 impl Call {
-    pub(super) fn caller(&self, desk: &Desk<'_>, id: u16) -> Caller {
+    pub(super) fn caller(&self, cx: &CallContext<'_>, id: u16) -> Caller {
         let to_trunk = self.branches.iter().find(|b| b.id == id).and_then(|b| match &b.target {
-            BranchTarget::Trunk { name, .. } => desk.config.trunks.get(name),
+            BranchTarget::Trunk { name, .. } => cx.config.trunks.get(name),
             _ => None,
         });
-        Caller::of(self, desk.config, to_trunk)
+        Caller::of(self, cx.config, to_trunk)
     }
 }

@@ -1,22 +1,22 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
-use super::desk::{Asked, Waiting};
-use super::transfer::Watcher;
-use super::{CallId, CallTimer, Desk, translate};
+use super::context::{Asked, TransactionUser};
+use super::transfer::ReferSubscription;
+use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
-use crate::media::EndId;
-use crate::media::end::{Digits, Settings};
-use crate::sdp::crypto::{Own, Policy};
-use crate::sdp::offer_answer::{Agreed, Ice, Local, Negotiation, Side};
+use crate::media::LegId;
+use crate::media::endpoint::{Digits, Settings};
+use crate::sdp::crypto::{LocalKeys, Policy};
+use crate::sdp::offer_answer::{Ice, LegKind, Local, Negotiated, Negotiation};
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
-use crate::sip::status::{Method, Reject};
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{ClientId, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
@@ -62,7 +62,7 @@ pub struct AckWait {
 
 /// A re-INVITE or UPDATE of ours that is open.
 #[derive(Clone, Copy, Debug)]
-pub struct Open {
+pub struct PendingOffer {
     pub method: Method,
     pub cseq: u32,
     /// It carries an offer.
@@ -77,7 +77,7 @@ pub struct Leg {
     pub party: Party,
     /// What a user of it may do, as it was when the leg began.
     pub account: Option<Arc<User>>,
-    pub end: EndId,
+    pub end: LegId,
     pub hop: Hop,
     /// Where its signalling comes from, for legs whose hop is a connection.
     pub signalling: Option<IpAddr>,
@@ -93,14 +93,14 @@ pub struct Leg {
     pub session: Option<SessionTimer>,
     /// When the session ends unless it is refreshed.
     pub session_ends: Option<Instant>,
-    pub open: Option<Open>,
+    pub open: Option<PendingOffer>,
     /// We sent the INVITE that made the dialog, so the Call-ID is ours (RFC 3261 §14.1).
     pub owns_call_id: bool,
     /// The realm whose challenge we answered in this dialog; only there are later ones answered.
     pub proved_realm: Option<String>,
     /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
     /// order.
-    pub to_tell: VecDeque<(Watcher, u16)>,
+    pub to_tell: VecDeque<(ReferSubscription, u16)>,
     pub notifying: bool,
     /// For the next request, after a challenge within the dialog.
     pub credentials: Option<(HeaderName, String)>,
@@ -108,58 +108,65 @@ pub struct Leg {
     pub last_ack: Option<(u32, Bytes)>,
 }
 
-fn trunk_of<'a>(desk: &Desk<'a>, party: &Party) -> Option<&'a Trunk> {
+fn trunk_of<'a>(cx: &CallContext<'a>, party: &Party) -> Option<&'a Trunk> {
     match party {
-        Party::Trunk(name) => desk.config.trunks.get(name),
+        Party::Trunk(name) => cx.config.trunks.get(name),
         Party::User { .. } | Party::Internal(_) => None,
     }
 }
 
 /// What a new leg's descriptions say of us; the port is filled in when media has opened.
-pub fn local(desk: &mut Desk<'_>, side: Side, remote_ip: IpAddr) -> Local {
-    let ice = (side == Side::Browser)
-        .then(|| Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() });
+pub fn local(cx: &mut CallContext<'_>, side: LegKind, remote_ip: IpAddr) -> Local {
+    let ice = (side == LegKind::Browser)
+        .then(|| Ice { ufrag: cx.token()[..8].to_owned(), pwd: cx.token()[..24].to_owned() });
     let ip = match side {
-        Side::Browser => desk.config.public_ips.first().copied().unwrap_or(remote_ip),
-        Side::Trunk => desk.local_ip(remote_ip),
+        LegKind::Browser => cx.config.public_ips.first().copied().unwrap_or(remote_ip),
+        LegKind::Trunk => cx.local_ip(remote_ip),
     };
-    let more = desk.config.public_ips.iter().skip(1).map(|ip| SocketAddr::new(*ip, 0));
+    let more = cx.config.public_ips.iter().skip(1).map(|ip| SocketAddr::new(*ip, 0));
     Local {
         side,
         address: SocketAddr::new(ip, 0),
         tcp: false,
-        more_addresses: if side == Side::Browser { more.collect() } else { Vec::new() },
+        more_addresses: if side == LegKind::Browser { more.collect() } else { Vec::new() },
         ice,
-        fingerprint: desk.identity.fingerprint.clone(),
+        fingerprint: cx.services.identity.fingerprint.clone(),
         // RFC 8829 §5.2.1: 63 random bits.
-        session_id: desk.random_u64() >> 2,
-        ssrc: desk.random_u64() as u32,
-        cname: desk.token()[..16].to_owned(),
+        session_id: cx.random_u64() >> 2,
+        ssrc: cx.random_u64() as u32,
+        cname: cx.token()[..16].to_owned(),
         comfort_noise: false,
         srtp: Policy::Off,
-        srtp_keys: Own::default(),
+        srtp_keys: LocalKeys::default(),
     }
 }
 
 impl Leg {
     /// A leg without a dialog.
-    pub fn new(desk: &mut Desk<'_>, party: Party, end: EndId, hop: Hop, remote_ip: IpAddr) -> Leg {
-        let side = if matches!(party, Party::User { .. }) { Side::Browser } else { Side::Trunk };
-        let mut local = local(desk, side, remote_ip);
-        if let Some(trunk) = trunk_of(desk, &party) {
+    pub fn new(
+        cx: &mut CallContext<'_>,
+        party: Party,
+        end: LegId,
+        hop: Hop,
+        remote_ip: IpAddr,
+    ) -> Leg {
+        let side =
+            if matches!(party, Party::User { .. }) { LegKind::Browser } else { LegKind::Trunk };
+        let mut local = local(cx, side, remote_ip);
+        if let Some(trunk) = trunk_of(cx, &party) {
             (local.comfort_noise, local.srtp) = (trunk.comfort_noise, trunk.srtp);
         }
         if local.srtp != Policy::Off {
-            local.srtp_keys = Own::generate(|| desk.random_u64());
+            local.srtp_keys = LocalKeys::generate(|| cx.random_u64());
         }
         let negotiation = Negotiation::new(local);
         Leg {
-            account: desk.account(&party, hop),
+            account: cx.account(&party, hop),
             party,
             end,
             hop,
-            signalling: desk.remote_ip(hop).or(Some(remote_ip)),
-            local_tag: desk.token(),
+            signalling: cx.remote_ip(hop).or(Some(remote_ip)),
+            local_tag: cx.token(),
             dialog: None,
             negotiation,
             ack_wait: None,
@@ -179,7 +186,7 @@ impl Leg {
     }
 
     /// Which world it faces.
-    pub fn side(&self) -> Side {
+    pub fn side(&self) -> LegKind {
         self.negotiation.local.side
     }
 
@@ -200,43 +207,47 @@ impl Leg {
     }
 
     /// How media opens its end.
-    pub fn open_kind(&self, desk: &Desk<'_>) -> OpenKind {
+    pub fn open_kind(&self, cx: &CallContext<'_>) -> OpenKind {
         match &self.party {
             Party::User { .. } => {
                 OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() }
             }
             Party::Trunk(_) | Party::Internal(_) => {
-                OpenKind::Trunk { nat: self.trunk(desk).is_some_and(|t| t.nat) }
+                OpenKind::Trunk { nat: self.trunk(cx).is_some_and(|t| t.nat) }
             }
         }
     }
 
     /// The codecs to describe this leg with, best first, once the other side has settled on one;
     /// and how much of its sound that side hears.
-    pub fn codecs_beside(&mut self, desk: &Desk<'_>, other: Option<(Party, Codec)>) -> Vec<Codec> {
+    pub fn codecs_beside(
+        &mut self,
+        cx: &CallContext<'_>,
+        other: Option<(Party, Codec)>,
+    ) -> Vec<Codec> {
         let other = other.as_ref().map(|(party, codec)| (party, *codec));
-        self.negotiation.playback_rate =
-            other.and_then(|(party, codec)| translate::playback_rate(desk.config, party, &[codec]));
-        translate::answer(desk.config, &self.party, other)
+        self.negotiation.playback_rate = other
+            .and_then(|(party, codec)| codec_policy::playback_rate(cx.config, party, &[codec]));
+        codec_policy::answer(cx.config, &self.party, other)
     }
 
     /// Whether its peer is one that texts may be sent to.
-    pub fn takes_messages(&self, desk: &Desk<'_>) -> bool {
+    pub fn takes_messages(&self, cx: &CallContext<'_>) -> bool {
         match &self.party {
-            Party::Trunk(_) => self.trunk(desk).is_some_and(|t| t.messages),
+            Party::Trunk(_) => self.trunk(cx).is_some_and(|t| t.messages),
             Party::User { .. } => true,
             Party::Internal(_) => false,
         }
     }
 
     /// The trunk this leg is on.
-    fn trunk<'a>(&self, desk: &Desk<'a>) -> Option<&'a Trunk> {
-        trunk_of(desk, &self.party)
+    fn trunk<'a>(&self, cx: &CallContext<'a>) -> Option<&'a Trunk> {
+        trunk_of(cx, &self.party)
     }
 
     /// How digits are told to this leg's peer.
-    pub fn dtmf(&self, desk: &Desk<'_>) -> Digits {
-        self.trunk(desk).map_or(Digits::Events, |t| t.dtmf)
+    pub fn dtmf(&self, cx: &CallContext<'_>) -> Digits {
+        self.trunk(cx).map_or(Digits::Events, |t| t.dtmf)
     }
 
     /// Media is open at this address; its port goes into our descriptions.
@@ -248,52 +259,68 @@ impl Leg {
     }
 
     /// Tells media what was agreed.
-    pub fn configure(&self, desk: &mut Desk<'_>, call: CallId, worker: usize, agreed: &Agreed) {
+    pub fn configure(
+        &self,
+        cx: &mut CallContext<'_>,
+        call: CallId,
+        worker: usize,
+        negotiated: &Negotiated,
+    ) {
         let settings = Settings {
-            agreed: agreed.clone(),
-            complexity: desk.config.media.complexity,
-            digits: self.dtmf(desk),
-            continuous: self.trunk(desk).is_some_and(|t| t.continuous),
+            negotiated: negotiated.clone(),
+            complexity: cx.config.media.complexity,
+            digits: self.dtmf(cx),
+            continuous: self.trunk(cx).is_some_and(|t| t.continuous),
         };
-        desk.media(
+        cx.media(
             worker,
             Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) },
         );
     }
 
     /// The seconds of the session timer we ask for on this leg.
-    pub fn session_wish(&self, desk: &Desk<'_>) -> Option<u32> {
+    pub fn session_wish(&self, cx: &CallContext<'_>) -> Option<u32> {
         match &self.party {
-            Party::Trunk(_) => self.trunk(desk).and_then(|t| t.session_timer),
-            Party::User { .. } => desk.config.sip.session_timer,
+            Party::Trunk(_) => self.trunk(cx).and_then(|t| t.session_timer),
+            Party::User { .. } => cx.config.sip.session_timer,
             Party::Internal(_) => None,
         }
     }
 
     /// Starts, or starts again, the session timer.
-    pub fn run_session(&mut self, desk: &mut Desk<'_>, call: CallId, timer: Option<SessionTimer>) {
+    pub fn run_session(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        call: CallId,
+        timer: Option<SessionTimer>,
+    ) {
         self.session = timer;
         match timer {
             Some(timer) => {
-                self.session_ends = Some(desk.now + timer.expiry());
-                desk.arm(call, CallTimer::Session(self.end), timer.due());
+                self.session_ends = Some(cx.now + timer.expiry());
+                cx.arm(call, CallTimer::Session(self.end), timer.due());
             }
             None => {
                 self.session_ends = None;
-                desk.disarm(call, CallTimer::Session(self.end));
+                cx.disarm(call, CallTimer::Session(self.end));
             }
         }
     }
 
     /// A 2xx to a request within the dialog, with what every one carries.
-    pub fn success(&self, desk: &Desk<'_>, request: &Message, granted: Option<&Granted>) -> Writer {
+    pub fn success(
+        &self,
+        cx: &CallContext<'_>,
+        request: &Message,
+        granted: Option<&Granted>,
+    ) -> Writer {
         let mut response = Writer::response(request, 200, Some(&self.local_tag));
         if request.method() == Method::Invite {
             request
                 .values(HeaderName::RecordRoute)
                 .for_each(|r| response.put(HeaderName::RecordRoute, r));
         }
-        response.put(HeaderName::Contact, desk.contact(self.hop, "call"));
+        response.put(HeaderName::Contact, cx.contact(self.hop, "call"));
         response.put(HeaderName::Allow, crate::sip::status::ALLOW);
         response.put(HeaderName::Supported, self.supported());
         self.invite_packages(&mut response);
@@ -310,7 +337,7 @@ impl Leg {
     #[allow(clippy::too_many_arguments)]
     pub fn accept(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         call: CallId,
         server: ServerId,
         request: &Message,
@@ -318,34 +345,38 @@ impl Leg {
         expects_answer: bool,
         granted: Option<Granted>,
     ) {
-        let response = self.success(desk, request, granted.as_ref());
+        let response = self.success(cx, request, granted.as_ref());
         let bytes = match sdp {
             Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
             None => response.end(),
         };
-        desk.respond(server, 200, bytes.clone());
+        cx.respond(server, 200, bytes.clone());
         let cseq = request.cseq().map_or(0, |c| c.number);
         self.ack_wait = Some(AckWait {
             server,
             bytes,
             cseq,
             interval: T1,
-            deadline: desk.now + T1X64,
+            deadline: cx.now + T1X64,
             expects_answer,
         });
-        desk.arm(call, CallTimer::Ack(self.end), T1);
-        self.run_session(desk, call, granted.map(|g| g.timer));
+        cx.arm(call, CallTimer::Ack(self.end), T1);
+        self.run_session(cx, call, granted.map(|g| g.timer));
     }
 
     /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there
     /// is no dialog, or no way to send.
-    pub fn begin(&mut self, desk: &mut Desk<'_>, method: Method) -> Option<(Writer, String, u32)> {
+    pub fn begin(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        method: Method,
+    ) -> Option<(Writer, String, u32)> {
         if self.flow_lost {
             return None;
         }
         let hop = self.hop;
         let dialog = self.dialog.as_mut()?;
-        let (branch, via) = desk.via(hop);
+        let (branch, via) = cx.via(hop);
         let request = dialog.request(method, &via);
         Some((request, branch, dialog.local_cseq))
     }
@@ -353,49 +384,49 @@ impl Leg {
     /// Sends a request begun with [`begin`](Self::begin); its response comes back as `asked`.
     pub fn ask(
         &self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         call: CallId,
         method: Method,
         branch: &str,
         bytes: Bytes,
         asked: Asked,
     ) -> ClientId {
-        let client = desk.request(method, branch, self.hop, bytes);
-        desk.clients.insert(client, Waiting::Leg(call, self.end, asked));
+        let client = cx.request(method, branch, self.hop, bytes);
+        cx.services.transaction_users.insert(client, TransactionUser::Leg(call, self.end, asked));
         client
     }
 
     /// Stops everything that runs for this leg but its dialog.
-    pub fn quiet(&mut self, desk: &mut Desk<'_>, call: CallId) {
+    pub fn quiet(&mut self, cx: &mut CallContext<'_>, call: CallId) {
         for timer in [
             CallTimer::Ack(self.end),
             CallTimer::Session(self.end),
             CallTimer::Glare(self.end),
             CallTimer::FlowGrace(self.end),
         ] {
-            desk.disarm(call, timer);
+            cx.disarm(call, timer);
         }
         self.ack_wait = None;
         self.session = None;
         if let Some(open) = self.open.take().filter(|o| o.method == Method::Invite) {
             // Its final response matters no more; it is awaited for 64*T1 at most.
-            desk.transactions.cancelled(desk.now, open.client);
+            cx.services.transactions.cancelled(cx.now, open.client);
         }
     }
 
     /// Says goodbye, where there is a dialog and a way to send.
-    pub fn bye(&mut self, desk: &mut Desk<'_>, call: CallId, why: &Reject) {
-        self.quiet(desk, call);
+    pub fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+        self.quiet(cx, call);
         let hop = self.hop;
-        if let Some((mut bye, branch, _)) = self.begin(desk, Method::Bye) {
+        if let Some((mut bye, branch, _)) = self.begin(cx, Method::Bye) {
             bye.reason(why);
-            desk.request(Method::Bye, &branch, hop, bye.end());
+            cx.request(Method::Bye, &branch, hop, bye.end());
         }
     }
 
     /// Remembers its dialog under our tag.
-    pub fn enter(&mut self, desk: &mut Desk<'_>, call: CallId, dialog: Dialog) {
-        desk.dialogs.insert(dialog.id.local_tag.clone(), (call, self.end));
+    pub fn enter(&mut self, cx: &mut CallContext<'_>, call: CallId, dialog: Dialog) {
+        cx.services.dialogs.insert(dialog.id.local_tag.clone(), (call, self.end));
         self.dialog = Some(dialog);
     }
 }

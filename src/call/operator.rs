@@ -1,12 +1,12 @@
 //! What the API does to a call that goes on: digits, handing a party over, parting the two for a
 //! while.
 
-use super::transfer::{Transfer, Watcher};
-use super::{Call, Desk, State};
-use crate::media::EndId;
+use super::transfer::{ReferSubscription, Transfer};
+use super::{Call, CallContext, State};
+use crate::media::LegId;
 use crate::media::player::Source;
 use crate::rtp::event::event_of;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::worker::Command;
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ const PRESSED: Duration = Duration::from_millis(160);
 
 /// A party of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
+pub enum PartyRole {
     Caller,
     Callee,
 }
 
 impl Call {
-    fn end_of(&self, side: Side) -> Option<EndId> {
+    fn end_of(&self, side: PartyRole) -> Option<LegId> {
         match side {
-            Side::Caller => Some(self.a.end),
-            Side::Callee => self.opposite(self.a.end),
+            PartyRole::Caller => Some(self.caller.end),
+            PartyRole::Callee => self.opposite(self.caller.end),
         }
     }
 
@@ -32,12 +32,12 @@ impl Call {
     ///
     /// # Errors
     /// 409 with the reason.
-    pub fn talks(&self, side: Side) -> Result<EndId, Reject> {
+    pub fn talks(&self, side: PartyRole) -> Result<LegId, Refusal> {
         let end = self.end_of(side).filter(|_| {
             self.state == State::Talking && self.transfer.is_none() && self.link.is_none()
         });
         end.ok_or_else(|| {
-            Reject::new(409, "there are no two parties that talk, or a transfer is under way")
+            Refusal::new(409, "there are no two parties that talk, or a transfer is under way")
         })
     }
 
@@ -45,13 +45,18 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks, or a character is no digit.
-    pub fn press(&mut self, desk: &mut Desk<'_>, side: Side, digits: &str) -> Result<(), Reject> {
+    pub fn press(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        side: PartyRole,
+        digits: &str,
+    ) -> Result<(), Refusal> {
         let end = self.talks(side)?;
         let events: Option<Vec<u8>> = digits.chars().map(event_of).collect();
         let events = events
             .filter(|e| !e.is_empty() && e.len() <= 64)
-            .ok_or_else(|| Reject::new(400, "digits are 1 to 64 of 0-9, *, # and A-D"))?;
-        events.into_iter().for_each(|event| self.send_digit(desk, end, event, PRESSED));
+            .ok_or_else(|| Refusal::new(400, "digits are 1 to 64 of 0-9, *, # and A-D"))?;
+        events.into_iter().for_each(|event| self.send_digit(cx, end, event, PRESSED));
         Ok(())
     }
 
@@ -60,13 +65,22 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks, or no route leads there.
-    pub fn hand_over(&mut self, desk: &mut Desk<'_>, side: Side, to: &str) -> Result<(), Reject> {
+    pub fn hand_over(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        side: PartyRole,
+        to: &str,
+    ) -> Result<(), Refusal> {
         self.talks(side)?;
-        let leaving = self.end_of(if side == Side::Caller { Side::Callee } else { Side::Caller });
+        let leaving = self.end_of(if side == PartyRole::Caller {
+            PartyRole::Callee
+        } else {
+            PartyRole::Caller
+        });
         let leaving =
-            leaving.ok_or_else(|| Reject::new(409, "there is nobody to hand over from"))?;
-        let found = self.route_for(desk, leaving, to)?;
-        self.hand_to(desk, Transfer::unwatched(Watcher::nobody(leaving)), found);
+            leaving.ok_or_else(|| Refusal::new(409, "there is nobody to hand over from"))?;
+        let found = self.route_for(cx, leaving, to)?;
+        self.hand_to(cx, Transfer::unwatched(ReferSubscription::nobody(leaving)), found);
         Ok(())
     }
 
@@ -74,18 +88,22 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks.
-    pub fn part(&mut self, desk: &mut Desk<'_>, parted: bool) -> Result<(), Reject> {
-        let (a, b) = (self.talks(Side::Caller)?, self.talks(Side::Callee)?);
-        if std::mem::replace(&mut self.parted, parted) == parted {
+    pub fn part(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        held_by_operator: bool,
+    ) -> Result<(), Refusal> {
+        let (a, b) = (self.talks(PartyRole::Caller)?, self.talks(PartyRole::Callee)?);
+        if std::mem::replace(&mut self.held_by_operator, held_by_operator) == held_by_operator {
             return Ok(());
         }
         let session = self.id.0;
-        if parted {
+        if held_by_operator {
             [a, b].into_iter().for_each(|end| {
-                desk.media(self.worker, Command::Play { session, end, source: Source::Tune })
+                cx.media(self.worker, Command::Play { session, end, source: Source::Tune })
             });
         } else {
-            desk.media(self.worker, Command::Bridge { session, a, b });
+            cx.media(self.worker, Command::Bridge { session, a, b });
         }
         Ok(())
     }

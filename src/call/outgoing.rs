@@ -1,15 +1,15 @@
 //! From a target to the INVITE's first try: media end, address, the hops one after the other.
 
 use super::branch::{Branch, BranchState, BranchTarget};
-use super::desk::Waiter;
+use super::context::DnsWaiter;
 use super::leg::{Leg, Party};
-use super::{Call, CallTimer, Desk, translate};
+use super::{Call, CallContext, CallTimer, codec_policy};
 use crate::errors::Code;
-use crate::locate::{Located, Target};
-use crate::media::EndId;
+use crate::media::LegId;
 use crate::registrar::Binding;
+use crate::resolver::{Located, Target};
 use crate::sip::digest::Answering;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, T1X64};
 use crate::sip::uri::Transport;
 use bytes::Bytes;
@@ -23,7 +23,7 @@ const HOP_TIME: Duration = Duration::from_secs(2);
 impl Call {
     fn add_branch(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         target: BranchTarget,
         party: Party,
         hop: Hop,
@@ -32,15 +32,15 @@ impl Call {
     ) -> u16 {
         self.next_branch += 1;
         let id = self.next_branch;
-        let mut leg = Leg::new(desk, party, EndId(id), hop, ip);
+        let mut leg = Leg::new(cx, party, LegId(id), hop, ip);
         leg.owns_call_id = true;
-        let (kind, local) = (leg.open_kind(desk), leg.negotiation.local.clone());
-        let call_id = desk.token();
-        desk.own_call_ids.insert(call_id.clone(), self.id);
-        let cseq = (desk.random_u64() as u32 >> 8).max(1);
+        let (kind, local) = (leg.open_kind(cx), leg.negotiation.local.clone());
+        let call_id = cx.token();
+        cx.services.own_call_ids.insert(call_id.clone(), self.id);
+        let cseq = (cx.random_u64() as u32 >> 8).max(1);
         let realm = match &target {
             BranchTarget::Trunk { name, .. } => {
-                desk.config.trunks.get(name).and_then(|t| t.realm.clone())
+                cx.config.trunks.get(name).and_then(|t| t.realm.clone())
             }
             _ => None,
         };
@@ -61,19 +61,19 @@ impl Call {
             session_wish: None,
             moved_to_tcp: false,
             cancel_when_possible: false,
-            started: desk.now,
+            started: cx.now,
             forks: Vec::new(),
             acks: HashMap::new(),
             alternates: Vec::new(),
             breadth,
         });
-        self.open_end(desk, EndId(id), kind, &local);
+        self.open_end(cx, LegId(id), kind, &local);
         id
     }
 
     /// Tries a trunk.
-    pub(super) fn dial_trunk(&mut self, desk: &mut Desk<'_>, name: &str, number: String) {
-        let Some(trunk) = desk.config.trunks.get(name) else { return };
+    pub(super) fn dial_trunk(&mut self, cx: &mut CallContext<'_>, name: &str, number: String) {
+        let Some(trunk) = cx.config.trunks.get(name) else { return };
         let ip = trunk
             .uri
             .as_ref()
@@ -81,13 +81,13 @@ impl Call {
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let hop = Hop::Udp(SocketAddr::new(ip, 5060));
         let target = BranchTarget::Trunk { name: name.to_owned(), number };
-        self.add_branch(desk, target, Party::Trunk(name.to_owned()), hop, ip, self.max_breadth);
+        self.add_branch(cx, target, Party::Trunk(name.to_owned()), hop, ip, self.max_breadth);
     }
 
     /// Rings one phone of a user; `flows` are its ways, the best first.
     pub(super) fn ring_flow(
         &mut self,
-        desk: &mut Desk<'_>,
+        cx: &mut CallContext<'_>,
         user: &str,
         flows: &[Binding],
         breadth: u32,
@@ -103,7 +103,7 @@ impl Call {
             instance: binding.instance.as_ref().map(|i| i.0.clone()),
         };
         let id = self.add_branch(
-            desk,
+            cx,
             target,
             party,
             Hop::Flow(binding.flow),
@@ -116,7 +116,7 @@ impl Call {
     }
 
     /// The branch's media end is open: find where to send.
-    pub(super) fn branch_opened(&mut self, desk: &mut Desk<'_>, id: u16) {
+    pub(super) fn branch_opened(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Opening) else {
             return;
         };
@@ -124,88 +124,89 @@ impl Call {
         match &branch.target {
             BranchTarget::User { .. } => {
                 branch.hops.push_back(branch.leg.hop);
-                self.try_next_hop(desk, id);
+                self.try_next_hop(cx, id);
             }
-            BranchTarget::Trunk { .. } => self.locate(desk, id),
+            BranchTarget::Trunk { .. } => self.locate(cx, id),
             BranchTarget::Joined => {}
         }
     }
 
     /// Goes on looking for the trunk's addresses.
-    pub fn locate(&mut self, desk: &mut Desk<'_>, id: u16) {
+    pub fn locate(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Resolving) else {
             return;
         };
         let BranchTarget::Trunk { name, .. } = &branch.target else { return };
-        let Some(trunk) = desk.config.trunks.get(name) else { return };
-        let bound = desk
+        let Some(trunk) = cx.config.trunks.get(name) else { return };
+        let bound = cx
+            .services
             .trunks
             .get(name)
             .and_then(|t| t.bound.as_ref())
-            .filter(|b| b.expires > desk.now)
+            .filter(|b| b.expires > cx.now)
             .map(|b| b.hop);
         let found = match (bound, &trunk.uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, None) => Located::Failed(format!("trunk {name} is not registered")),
             (None, Some(uri)) => {
                 let target = Target::of(uri, trunk.number);
-                desk.locate(&target, Waiter::Branch(call, id))
+                cx.locate(&target, DnsWaiter::Branch(call, id))
             }
         };
         match found {
             Located::Ready(hops) => {
                 branch.hops_found = hops.len() as u32;
                 branch.hops = hops.into();
-                self.try_next_hop(desk, id);
+                self.try_next_hop(cx, id);
             }
             Located::Failed(why) => {
                 let target = self.branch_mut(id).map(|b| b.target.to_string()).unwrap_or_default();
                 self.branch_failed(
-                    desk,
+                    cx,
                     id,
-                    Reject::new(503, format!("{target} cannot be found: {why}")).code(Code::DNS),
+                    Refusal::new(503, format!("{target} cannot be found: {why}")).code(Code::DNS),
                 );
             }
             Located::Waiting(_) => {}
         }
     }
 
-    pub(super) fn try_next_hop(&mut self, desk: &mut Desk<'_>, id: u16) {
-        let known = self.a.negotiation.offered_codecs();
-        let caller = self.a.party.clone();
+    pub(super) fn try_next_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
+        let known = self.caller.negotiation.offered_codecs();
+        let caller = self.caller.party.clone();
         let Some(branch) = self.branch_mut(id) else { return };
         let Some(hop) = branch.hops.pop_front() else {
             return self.branch_failed(
-                desk,
+                cx,
                 id,
-                Reject::new(503, "no address of the trunk answered").code(Code::UNREACHABLE),
+                Refusal::new(503, "no address of the trunk answered").code(Code::UNREACHABLE),
             );
         };
         branch.leg.hop = match &branch.target {
-            BranchTarget::Trunk { name, .. } => desk.alias_of(name, hop),
+            BranchTarget::Trunk { name, .. } => cx.alias_of(name, hop),
             _ => hop,
         };
         branch.forks.clear();
         if !matches!(branch.target, BranchTarget::User { .. })
-            && let Some(ip) = desk.remote_ip(hop)
+            && let Some(ip) = cx.remote_ip(hop)
         {
-            branch.leg.negotiation.local.address.set_ip(desk.local_ip(ip));
+            branch.leg.negotiation.local.address.set_ip(cx.local_ip(ip));
         }
-        let delayed = matches!(&branch.leg.party, Party::Trunk(name) if desk.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
+        let delayed = matches!(&branch.leg.party, Party::Trunk(name) if cx.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
         if branch.offer.is_empty() && !delayed {
-            let codecs = translate::offer(desk.config, &caller, &branch.leg.party, &known);
+            let codecs = codec_policy::offer(cx.config, &caller, &branch.leg.party, &known);
             branch.leg.negotiation.playback_rate =
-                translate::playback_rate(desk.config, &caller, &known);
+                codec_policy::playback_rate(cx.config, &caller, &known);
             branch.offer = branch.leg.negotiation.offer(&codecs);
         }
-        self.send_invite(desk, id);
-        self.watch_hop(desk, id);
+        self.send_invite(cx, id);
+        self.watch_hop(cx, id);
     }
 
     /// How long this hop may be silent: a share of one transaction's time where there are more
     /// (RFC 3263 §4.3), and what the route says before the next trunk is tried.
-    fn watch_hop(&mut self, desk: &mut Desk<'_>, id: u16) {
+    fn watch_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let silent = self.route.as_ref().and_then(|r| r.silent_after());
         let Some(branch) =
@@ -216,7 +217,7 @@ impl Call {
         let share =
             (!branch.hops.is_empty()).then(|| (T1X64 / branch.hops_found.max(1)).max(HOP_TIME));
         if let Some(after) = silent.into_iter().chain(share).min() {
-            desk.arm(call, CallTimer::Silent(id), after);
+            cx.arm(call, CallTimer::Silent(id), after);
         }
     }
 }
@@ -226,15 +227,18 @@ impl Call {
 pub(super) const MAX_DATAGRAM: usize = 1_300;
 
 /// The same peer over TCP, for a request of `length` bytes.
-pub(super) fn for_length(desk: &Desk<'_>, trunk: Option<&str>, hop: Hop, length: usize) -> Hop {
+pub(super) fn for_length(
+    cx: &CallContext<'_>,
+    trunk: Option<&str>,
+    hop: Hop,
+    length: usize,
+) -> Hop {
     let fixed = trunk
-        .and_then(|t| desk.config.trunks.get(t))
+        .and_then(|t| cx.config.trunks.get(t))
         .and_then(|t| t.uri.as_ref())
         .is_none_or(|u| u.transport == Some(Transport::Udp));
     match hop {
-        Hop::Udp(to) if length > MAX_DATAGRAM && !fixed && desk.config.tcp.is_some() => {
-            Hop::Tcp(to)
-        }
+        Hop::Udp(to) if length > MAX_DATAGRAM && !fixed && cx.config.tcp.is_some() => Hop::Tcp(to),
         other => other,
     }
 }

@@ -1,14 +1,14 @@
 //! Info packages (RFC 6086): what one side takes is told to the other, and passed on to it.
 //! `trickle-ice` (RFC 8840) ends here, as ICE does.
 
-use super::desk::Asked;
+use super::context::Asked;
 use super::leg::Party;
-use super::{Call, Desk, Leg};
-use crate::media::EndId;
+use super::{Call, CallContext, Leg};
+use crate::media::LegId;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject, SUPPORTED, TRICKLE};
+use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::ServerId;
 
 /// The body a `trickle-ice` INFO carries (RFC 8840 §9).
@@ -40,22 +40,22 @@ impl Call {
     /// The packages each side takes, once both are known, are what the other may send.
     pub(super) fn exchange_packages(&mut self, answered: u16) {
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == answered) else { return };
-        branch.leg.passes = passed(&self.a.peer.info_packages);
-        self.a.passes = passed(&branch.leg.peer.info_packages);
+        branch.leg.passes = passed(&self.caller.peer.info_packages);
+        self.caller.passes = passed(&branch.leg.peer.info_packages);
     }
 
     /// An INFO of `package` from `end`: passed to the other side where that asked for it; 469
     /// otherwise.
     pub(super) fn info_package(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
         package: &str,
     ) {
         if package.eq_ignore_ascii_case(TRICKLE) && self.leg_of(end).is_some_and(Leg::trickles) {
-            return trickled(desk, server, message);
+            return trickled(cx, server, message);
         }
         let call = self.id;
         let to = self.opposite(end).and_then(|to| self.leg_mut(to));
@@ -65,18 +65,18 @@ impl Call {
         let Some(leg) = to.filter(|_| known.iter().any(|p| p.eq_ignore_ascii_case(package))) else {
             let mut response = Writer::refusal(
                 message,
-                &Reject::new(469, format!("nobody asked for the info package {package}")),
+                &Refusal::new(469, format!("nobody asked for the info package {package}")),
                 "",
-                &desk.config.domain,
+                &cx.config.domain,
             );
             response.put(HeaderName::RecvInfo, known.join(", "));
-            return desk.respond(server, 469, response.end());
+            return cx.respond(server, 469, response.end());
         };
-        desk.respond(server, 200, Writer::response(message, 200, None).end());
-        if let Some((mut info, branch, _)) = leg.begin(desk, Method::Info) {
+        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        if let Some((mut info, branch, _)) = leg.begin(cx, Method::Info) {
             info.put(HeaderName::InfoPackage, package);
             let bytes = info.end_with(&kind, message.body());
-            leg.ask(desk, call, Method::Info, &branch, bytes, Asked::Info);
+            leg.ask(cx, call, Method::Info, &branch, bytes, Asked::Info);
         }
     }
 }
@@ -88,16 +88,16 @@ pub(super) fn passed(packages: &[String]) -> Vec<String> {
 
 /// Candidates of a browser: taken note of by the answer alone. We are ICE-lite (RFC 8445 §2.5): we
 /// send no checks, and the address a browser's own check comes from is the one that counts.
-fn trickled(desk: &mut Desk<'_>, server: ServerId, message: &Message) {
+fn trickled(cx: &mut CallContext<'_>, server: ServerId, message: &Message) {
     if message.body_of(FRAGMENT).is_none() {
         let mut response = Writer::refusal(
             message,
-            &Reject::new(415, format!("{TRICKLE} carries {FRAGMENT}")),
+            &Refusal::new(415, format!("{TRICKLE} carries {FRAGMENT}")),
             "",
-            &desk.config.domain,
+            &cx.config.domain,
         );
         response.put(HeaderName::Accept, FRAGMENT);
-        return desk.respond(server, 415, response.end());
+        return cx.respond(server, 415, response.end());
     }
-    desk.respond(server, 200, Writer::response(message, 200, None).end());
+    cx.respond(server, 200, Writer::response(message, 200, None).end());
 }

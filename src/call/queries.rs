@@ -4,7 +4,7 @@ use super::branch::BranchState;
 use super::leg::{Leg, Party};
 use super::{Call, CallTimer, State};
 use crate::codec::Codec;
-use crate::media::EndId;
+use crate::media::LegId;
 use crate::sip::dialog::Dialog;
 use crate::sip::transaction::{Flow, Hop};
 
@@ -17,9 +17,9 @@ impl Call {
 
     /// What both legs speak, where two do.
     pub fn codecs(&self) -> Option<(Codec, Codec)> {
-        let codec = |leg: &Leg| leg.negotiation.agreed().map(|a| a.codec);
-        let b = self.b.and_then(|id| self.branches.iter().find(|b| b.id == id))?;
-        Some((codec(&self.a)?, codec(&b.leg)?))
+        let codec = |leg: &Leg| leg.negotiation.negotiated().map(|a| a.codec);
+        let b = self.callee.and_then(|id| self.branches.iter().find(|b| b.id == id))?;
+        Some((codec(&self.caller)?, codec(&b.leg)?))
     }
 
     /// Trunks with a leg of this call that is trying or talking, sorted.
@@ -30,10 +30,10 @@ impl Call {
         let live = self
             .branches
             .iter()
-            .filter(|b| b.is_trying() || Some(b.id) == self.b)
+            .filter(|b| b.is_trying() || Some(b.id) == self.callee)
             .map(|b| &b.leg.party);
         let mut names: Vec<String> = live
-            .chain([&self.a.party])
+            .chain([&self.caller.party])
             .filter_map(|p| match p {
                 Party::Trunk(name) => Some(name.clone()),
                 Party::User { .. } | Party::Internal(_) => None,
@@ -46,12 +46,13 @@ impl Call {
     /// Our tags and Call-IDs it is known by.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         let legs = self.legs().map(|l| &l.local_tag);
-        legs.chain(self.branches.iter().chain(&self.parked).map(|b| &b.call_id)).chain(&self.spent)
+        legs.chain(self.branches.iter().chain(&self.transferor).map(|b| &b.call_id))
+            .chain(&self.retired_dialog_keys)
     }
 
     /// Every timer it may have armed.
     pub fn timers(&self) -> Vec<CallTimer> {
-        let ends = (0..=self.next_branch).map(EndId);
+        let ends = (0..=self.next_branch).map(LegId);
         let of_leg = ends.flat_map(|e| {
             [CallTimer::Ack(e), CallTimer::FlowGrace(e), CallTimer::Session(e), CallTimer::Glare(e)]
         });
@@ -60,23 +61,24 @@ impl Call {
     }
 
     fn legs(&self) -> impl Iterator<Item = &Leg> {
-        std::iter::once(&self.a).chain(self.branches.iter().chain(&self.parked).map(|b| &b.leg))
+        std::iter::once(&self.caller)
+            .chain(self.branches.iter().chain(&self.transferor).map(|b| &b.leg))
     }
 
     /// The leg of an end.
-    pub fn leg_mut(&mut self, end: EndId) -> Option<&mut Leg> {
-        let legs = std::iter::once(&mut self.a)
-            .chain(self.branches.iter_mut().chain(&mut self.parked).map(|b| &mut b.leg));
+    pub fn leg_mut(&mut self, end: LegId) -> Option<&mut Leg> {
+        let legs = std::iter::once(&mut self.caller)
+            .chain(self.branches.iter_mut().chain(&mut self.transferor).map(|b| &mut b.leg));
         legs.into_iter().find(|l| l.end == end)
     }
 
     /// Ends whose messages go by `hop`.
-    pub fn ends_on(&self, hop: Hop) -> Vec<EndId> {
+    pub fn ends_on(&self, hop: Hop) -> Vec<LegId> {
         self.legs().filter(|l| l.hop == hop && l.dialog.is_some()).map(|l| l.end).collect()
     }
 
     /// Ends of this user and browser instance whose flow is lost, or among the `replaced`.
-    pub fn lost_legs(&self, user: &str, instance: &str, replaced: &[Flow]) -> Vec<EndId> {
+    pub fn lost_legs(&self, user: &str, instance: &str, replaced: &[Flow]) -> Vec<LegId> {
         let gone = |l: &Leg| l.flow_lost || matches!(l.hop, Hop::Flow(f) if replaced.contains(&f));
         let same = |l: &&Leg| {
             gone(l)
@@ -86,7 +88,7 @@ impl Call {
     }
 
     /// The leg of an end.
-    pub fn leg_of(&self, end: EndId) -> Option<&Leg> {
+    pub fn leg_of(&self, end: LegId) -> Option<&Leg> {
         self.legs().find(|l| l.end == end)
     }
 
@@ -100,17 +102,17 @@ impl Call {
     }
 
     /// Where an end's messages go.
-    pub fn hop_of(&self, end: EndId) -> Option<Hop> {
+    pub fn hop_of(&self, end: LegId) -> Option<Hop> {
         self.leg_of(end).map(|l| l.hop)
     }
 
     /// An end's dialog.
-    pub fn dialog_of(&self, end: EndId) -> Option<&Dialog> {
+    pub fn dialog_of(&self, end: LegId) -> Option<&Dialog> {
         self.leg_of(end).and_then(|l| l.dialog.as_ref())
     }
 
     /// Who is at an end.
-    pub fn party_of(&self, end: EndId) -> Option<&Party> {
+    pub fn party_of(&self, end: LegId) -> Option<&Party> {
         self.leg_of(end).map(|l| &l.party)
     }
 }

@@ -1,68 +1,70 @@
 //! Requests of ours within a dialog and what came of them: session refreshes (RFC 4028), glare (RFC
 //! 3261 §14.1), probes, and the end of a call whose peer has forgotten it.
 
-use super::desk::Asked;
-use super::leg::Open;
-use super::progress::realm_of;
-use super::{Call, CallTimer, Desk, HangupBy, State};
+use super::context::Asked;
+use super::leg::PendingOffer;
+use super::uac::realm_of;
+use super::{Call, CallContext, CallTimer, HangupBy, State};
 use crate::errors::Code;
-use crate::media::EndId;
+use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
 use crate::sip::digest;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{MIN_SE, Refresher, SessionExpires, SessionTimer, min_se};
-use crate::sip::status::{ALLOW, Method, Reject};
+use crate::sip::status::{ALLOW, Method, Refusal};
 use crate::sip::transaction::ClientId;
 use std::time::Duration;
 
 impl Call {
-    fn hangup_by(&self, end: EndId) -> HangupBy {
-        if end == self.a.end { HangupBy::Caller } else { HangupBy::Callee }
+    /// Whose leg it is in the record, which a transfer does not turn round: who called is the
+    /// caller.
+    pub(super) fn hangup_by(&self, end: LegId) -> HangupBy {
+        if end == self.cdr.a_end { HangupBy::Caller } else { HangupBy::Callee }
     }
 
     /// The session timer of a leg fired: our refresh is due, or the peer forgot its own.
-    pub(super) fn session_due(&mut self, desk: &mut Desk<'_>, end: EndId) {
+    pub(super) fn session_due(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let by = self.hangup_by(end);
         let Some(leg) = self.leg_of(end) else { return };
         let Some(timer) = leg.session else { return };
-        let over = leg.session_ends.is_some_and(|ends| desk.now >= ends);
+        let over = leg.session_ends.is_some_and(|ends| cx.now >= ends);
         if over {
             let why =
                 format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
             return self.finish(
-                desk,
+                cx,
                 by,
-                Reject::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
+                Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
             );
         }
         if timer.refresher == Refresher::Us {
-            self.refresh(desk, end, false);
+            self.refresh(cx, end, false);
         }
         if let Some(leg) = self.leg_of(end)
             && let Some(ends) = leg.session_ends
         {
-            desk.arm(self.id, CallTimer::Session(end), ends.saturating_duration_since(desk.now));
+            cx.arm(self.id, CallTimer::Session(end), ends.saturating_duration_since(cx.now));
         }
     }
 
     /// Sends a session refresh: UPDATE where the peer takes it, else a re-INVITE with what is
     /// agreed.
-    fn refresh(&mut self, desk: &mut Desk<'_>, end: EndId, challenged: bool) {
+    fn refresh(&mut self, cx: &mut CallContext<'_>, end: LegId, challenged: bool) {
         let call = self.id;
-        let codecs = self.codecs_for(desk, end);
+        let codecs = self.codecs_for(cx, end);
         let Some(leg) = self.leg_mut(end) else { return };
         if leg.open.is_some()
             || leg.ack_wait.is_some()
             || leg.negotiation.state() != SignalingState::Stable
         {
             // Something is being settled: that refreshes the session too, or we come back soon.
-            return desk.arm(call, CallTimer::Glare(end), Duration::from_secs(2));
+            return cx.arm(call, CallTimer::Glare(end), Duration::from_secs(2));
         }
         let method = if leg.peer.update { Method::Update } else { Method::Invite };
         let hop = leg.hop;
-        let Some((mut request, branch, cseq)) = leg.begin(desk, method) else { return };
-        request.put(HeaderName::Contact, desk.contact(hop, "call"));
+        let Some((mut request, branch, cseq)) = leg.begin(cx, method) else { return };
+        request.put(HeaderName::Contact, cx.contact(hop, "call"));
         request.put(HeaderName::Allow, ALLOW);
         request.put(HeaderName::Supported, "timer, 100rel, replaces");
         if let Some(timer) = leg.session {
@@ -83,23 +85,23 @@ impl Call {
         } else {
             request.end()
         };
-        let client = leg.ask(desk, call, method, &branch, bytes, Asked::Refresh);
-        leg.open = Some(Open { method, cseq, offers, challenged, client });
+        let client = leg.ask(cx, call, method, &branch, bytes, Asked::Refresh);
+        leg.open = Some(PendingOffer { method, cseq, offers, challenged, client });
     }
 
     /// The pause after a 491 is over (RFC 3261 §14.1).
-    pub(super) fn glare_over(&mut self, desk: &mut Desk<'_>, end: EndId) {
-        self.refresh(desk, end, false);
+    pub(super) fn glare_over(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        self.refresh(cx, end, false);
     }
 
     /// Asks the peer of `end` whether it still knows the dialog: a browser that came back may have
     /// been reloaded, and then nobody is there.
-    pub fn probe(&mut self, desk: &mut Desk<'_>, end: EndId) {
+    pub fn probe(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let call = self.id;
-        let answered = end != self.a.end || self.a_final;
+        let answered = end != self.caller.end || self.final_response_sent;
         let Some(leg) = self.leg_mut(end).filter(|_| answered) else { return };
-        if let Some((request, branch, _)) = leg.begin(desk, Method::Options) {
-            leg.ask(desk, call, Method::Options, &branch, request.end(), Asked::Probe);
+        if let Some((request, branch, _)) = leg.begin(cx, Method::Options) {
+            leg.ask(cx, call, Method::Options, &branch, request.end(), Asked::Probe);
         }
     }
 
@@ -107,8 +109,8 @@ impl Call {
     /// dialog.
     pub fn asked(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         asked: Asked,
         client: ClientId,
         message: Option<&Message>,
@@ -119,21 +121,21 @@ impl Call {
         }
         if self.state == State::Over {
             if let (200..=299, Asked::Refresh, Some(message)) = (status, asked, message) {
-                self.acknowledge_refresh(desk, end, message);
+                self.acknowledge_refresh(cx, end, message);
             }
             return;
         }
-        if asked == Asked::Refresh && self.refreshed(desk, end, client, message) {
+        if asked == Asked::Refresh && self.refreshed(cx, end, client, message) {
             return;
         }
         if asked == Asked::Notify {
-            return self.notify_done(desk, end);
+            return self.notify_done(cx, end);
         }
         if asked == Asked::Info && status >= 300 {
-            self.cdr.digits_refused[usize::from(end != self.a.end)] += 1;
+            self.cdr.digits_refused[usize::from(end != self.caller.end)] += 1;
         }
         if asked == Asked::Refer {
-            return self.pass_answered(desk, end, status, message);
+            return self.pass_answered(cx, end, status, message);
         }
         // RFC 5057 §5.1: these say that the dialog, not only the request, is gone.
         let gone = match asked {
@@ -144,18 +146,18 @@ impl Call {
             }
         };
         let by = self.hangup_by(end);
-        if gone && !self.guest_left(desk, end) {
+        if gone && !self.on_transferor_gone(cx, end) {
             let Some(leg) = self.leg_mut(end) else { return };
             let why = format!("{} does not know the call any more ({status})", leg.party);
-            self.finish(desk, by, Reject::new(481, why));
+            self.finish(cx, by, Refusal::new(481, why));
         }
     }
 
     /// What a final response to a refresh asks for. False: the general rules decide.
     fn refreshed(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         client: ClientId,
         message: Option<&Message>,
     ) -> bool {
@@ -167,28 +169,28 @@ impl Call {
             return false;
         };
         let call = self.id;
-        let wait = self.glare_wait(desk, end);
+        let wait = self.glare_wait(cx, end);
         if (200..300).contains(&message.status()) {
-            self.acknowledge_refresh(desk, end, message);
+            self.acknowledge_refresh(cx, end, message);
         }
         let Some(leg) = self.leg_mut(end) else { return true };
         // The 2xx of an INVITE comes again and again; only its first matters.
         let Some(open) = leg.open.filter(|o| o.client == client) else { return true };
         leg.open = None;
         match message.status() {
-            200..=299 => self.refresh_accepted(desk, end, open, message),
-            401 | 407 if !open.challenged => self.refresh_challenged(desk, end, message),
+            200..=299 => self.refresh_accepted(cx, end, open, message),
+            401 | 407 if !open.challenged => self.refresh_challenged(cx, end, message),
             422 => {
                 leg.negotiation.withdraw_offer();
                 let asked = min_se(message);
                 if let Some(timer) = leg.session.filter(|t| asked > t.interval && asked <= 86_400) {
                     leg.session = Some(SessionTimer { interval: asked, ..timer });
-                    self.refresh(desk, end, open.challenged);
+                    self.refresh(cx, end, open.challenged);
                 }
             }
             491 => {
                 leg.negotiation.withdraw_offer();
-                desk.arm(call, CallTimer::Glare(end), wait);
+                cx.arm(call, CallTimer::Glare(end), wait);
             }
             status => {
                 leg.negotiation.withdraw_offer();
@@ -196,20 +198,20 @@ impl Call {
                     return false;
                 }
                 // RFC 4028 §10: the session goes on until it expires; a retry may still save it.
-                desk.arm(call, CallTimer::Glare(end), Duration::from_secs(10));
+                cx.arm(call, CallTimer::Glare(end), Duration::from_secs(10));
             }
         }
         true
     }
 
     /// RFC 3261 §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s.
-    fn glare_wait(&mut self, desk: &mut Desk<'_>, end: EndId) -> Duration {
+    fn glare_wait(&mut self, cx: &mut CallContext<'_>, end: LegId) -> Duration {
         let owner = self.leg_of(end).is_some_and(|l| l.owns_call_id);
         let ms = Duration::from_millis;
-        if owner { desk.between(ms(2_100), ms(4_000)) } else { desk.between(ms(10), ms(2_000)) }
+        if owner { cx.between(ms(2_100), ms(4_000)) } else { cx.between(ms(10), ms(2_000)) }
     }
 
-    fn acknowledge_refresh(&mut self, desk: &mut Desk<'_>, end: EndId, message: &Message) {
+    fn acknowledge_refresh(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let Some(leg) = self.leg_mut(end) else { return };
         let Some(cseq) = message.cseq().filter(|c| c.method == "INVITE") else { return };
         let hop = leg.hop;
@@ -217,39 +219,51 @@ impl Call {
             && *number == cseq.number
         {
             let ack = ack.clone();
-            return desk.send(hop, ack);
+            return cx.send(hop, ack);
         }
         leg.refresh_target(message);
-        let (_, via) = desk.via(hop);
+        let (_, via) = cx.via(hop);
         let Some(dialog) = &leg.dialog else { return };
         let ack = dialog.request_with(Method::Ack, cseq.number, &via).end();
         leg.last_ack = Some((cseq.number, ack.clone()));
-        desk.send(hop, ack);
+        cx.send(hop, ack);
     }
 
     /// A 2xx that was acknowledged before came again.
-    pub(super) fn acknowledge_again(&mut self, desk: &mut Desk<'_>, end: EndId, message: &Message) {
+    pub(super) fn acknowledge_again(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        message: &Message,
+    ) {
         let known = |l: &super::Leg| {
             l.last_ack
                 .as_ref()
                 .is_some_and(|(number, _)| message.cseq().is_some_and(|c| c.number == *number))
         };
         if (200..300).contains(&message.status()) && self.leg_of(end).is_some_and(known) {
-            self.acknowledge_refresh(desk, end, message);
+            self.acknowledge_refresh(cx, end, message);
         }
     }
 
-    fn refresh_accepted(&mut self, desk: &mut Desk<'_>, end: EndId, open: Open, message: &Message) {
+    fn refresh_accepted(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        open: PendingOffer,
+        message: &Message,
+    ) {
         let (call, worker) = (self.id, self.worker);
         let Some(leg) = self.leg_mut(end) else { return };
         if open.offers {
-            let before = leg.negotiation.agreed().cloned();
+            let before = leg.negotiation.negotiated().cloned();
             let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
-            let agreed = leg.negotiation.receive_answer(&body).cloned();
-            match agreed {
-                Ok(agreed) if before.as_ref() != Some(&agreed) => {
-                    if super::translate::check_media_address(desk.config, leg, &agreed).is_ok() {
-                        leg.configure(desk, call, worker, &agreed);
+            let negotiated = leg.negotiation.receive_answer(&body).cloned();
+            match negotiated {
+                Ok(negotiated) if before.as_ref() != Some(&negotiated) => {
+                    if super::codec_policy::check_media_address(cx.config, leg, &negotiated).is_ok()
+                    {
+                        leg.configure(cx, call, worker, &negotiated);
                     }
                 }
                 Ok(_) => {}
@@ -258,19 +272,19 @@ impl Call {
         }
         let timer = SessionTimer::from_response(message)
             .or(leg.session.filter(|t| t.refresher == Refresher::Us));
-        leg.run_session(desk, call, timer);
+        leg.run_session(cx, call, timer);
     }
 
     /// A trunk that challenged the first INVITE may challenge this one; nobody else may (rule A1).
-    fn refresh_challenged(&mut self, desk: &mut Desk<'_>, end: EndId, message: &Message) {
-        let cnonce = desk.token();
+    fn refresh_challenged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
+        let cnonce = cx.token();
         let realm = realm_of(message);
         let Some(leg) = self.leg_mut(end) else { return };
         leg.negotiation.withdraw_offer();
         let method = message.method();
         let super::Party::Trunk(name) = &leg.party else { return };
         let Some(trunk) =
-            desk.config.trunks.get(name).filter(|_| realm.is_some() && realm == leg.proved_realm)
+            cx.config.trunks.get(name).filter(|_| realm.is_some() && realm == leg.proved_realm)
         else {
             return;
         };
@@ -290,7 +304,7 @@ impl Call {
             &cnonce,
         );
         if leg.credentials.is_some() {
-            self.refresh(desk, end, true);
+            self.refresh(cx, end, true);
         }
     }
 }

@@ -3,92 +3,96 @@
 //!
 //! It stays on its leg. A hold on one side is answered here and never renegotiates the other side.
 
-use super::{Call, Desk, HangupBy, State, translate};
-use crate::media::EndId;
+use super::{Call, CallContext, HangupBy, State, codec_policy};
+use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject};
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
 use crate::worker::Command;
 
-fn not_acceptable(e: SdpError) -> Reject {
-    Reject::new(488, e.why.clone()).warning(e.warning, e.why)
+fn not_acceptable(e: SdpError) -> Refusal {
+    Refusal::new(488, e.why.clone()).warning(e.warning, e.why)
 }
 
 impl Call {
     /// A re-INVITE.
     pub(super) fn reinvite(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
     ) {
         let trying = crate::sip::build::Writer::response(message, 100, None).end();
-        desk.respond(server, 100, trying);
-        if let Err(why) = self.take_reinvite(desk, end, server, message) {
-            desk.refuse_with(server, message, &why);
+        cx.respond(server, 100, trying);
+        if let Err(why) = self.take_reinvite(cx, end, server, message) {
+            cx.refuse_with(server, message, &why);
         }
     }
 
     fn take_reinvite(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
-    ) -> Result<(), Reject> {
-        let first_open = if end == self.a.end {
-            !self.a_final
+    ) -> Result<(), Refusal> {
+        let first_open = if end == self.caller.end {
+            !self.final_response_sent
         } else {
             self.leg_of(end).is_none_or(|l| l.dialog.is_none())
         };
         if first_open || self.state == State::Over {
             // RFC 3261 §14.2: an offer of ours, or the first INVITE, is still open.
-            return Err(Reject::new(491, "the call's first INVITE is still open"));
+            return Err(Refusal::new(491, "the call's first INVITE is still open"));
         }
         let Some(leg) = self.leg_of(end) else { return Ok(()) };
         if leg.ack_wait.is_some() {
             // RFC 3261 §14.2: the previous 2xx is not acknowledged yet.
             return Err(
-                Reject::new(500, "the previous INVITE is not acknowledged yet").retry_after(2)
+                Refusal::new(500, "the previous INVITE is not acknowledged yet").retry_after(2)
             );
         }
         if leg.open.is_some_and(|o| o.method == Method::Invite) {
-            return Err(Reject::new(491, "a re-INVITE of ours is open"));
+            return Err(Refusal::new(491, "a re-INVITE of ours is open"));
         }
-        let granted = self.grant(desk, leg, message)?;
+        let granted = self.grant(cx, leg, message)?;
         let call = self.id;
         if message.body().is_empty() {
-            let codecs = self.codecs_for(desk, end);
+            let codecs = self.codecs_for(cx, end);
             let Some(leg) = self.leg_mut(end) else { return Ok(()) };
             let sdp = leg.negotiation.reoffer(&codecs);
             leg.refresh_target(message);
-            leg.accept(desk, call, server, message, Some(&sdp), true, granted);
+            leg.accept(cx, call, server, message, Some(&sdp), true, granted);
             return Ok(());
         }
         let body = message
             .body_of("application/sdp")
-            .ok_or_else(|| Reject::new(415, "only application/sdp is read"))?
+            .ok_or_else(|| Refusal::new(415, "only application/sdp is read"))?
             .to_vec();
-        let sdp = self.renegotiate(desk, end, &body)?;
+        let sdp = self.renegotiate(cx, end, &body)?;
         let Some(leg) = self.leg_mut(end) else { return Ok(()) };
         leg.refresh_target(message);
-        leg.accept(desk, call, server, message, Some(&sdp), false, granted);
+        leg.accept(cx, call, server, message, Some(&sdp), false, granted);
         Ok(())
     }
 
     /// The codecs to describe `end` with: the current one leads.
-    pub(super) fn codecs_for(&mut self, desk: &Desk<'_>, end: EndId) -> Vec<crate::codec::Codec> {
+    pub(super) fn codecs_for(
+        &mut self,
+        cx: &CallContext<'_>,
+        end: LegId,
+    ) -> Vec<crate::codec::Codec> {
         let other = self.opposite(end).and_then(|o| {
             let leg = self.leg_of(o)?;
-            Some((leg.party.clone(), leg.negotiation.agreed()?.codec))
+            Some((leg.party.clone(), leg.negotiation.negotiated()?.codec))
         });
         let Some(leg) = self.leg_mut(end) else { return Vec::new() };
-        let current = leg.negotiation.agreed().map(|a| a.codec);
-        let mut codecs = leg.codecs_beside(desk, other);
+        let current = leg.negotiation.negotiated().map(|a| a.codec);
+        let mut codecs = leg.codecs_beside(cx, other);
         codecs.sort_by_key(|c| Some(*c) != current);
         codecs
     }
@@ -99,38 +103,38 @@ impl Call {
     /// The refusal; what was agreed before stays.
     pub(super) fn renegotiate(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         body: &[u8],
-    ) -> Result<String, Reject> {
+    ) -> Result<String, Refusal> {
         let (call, worker) = (self.id, self.worker);
-        let codecs = self.codecs_for(desk, end);
-        let fresh = Ice { ufrag: desk.token()[..8].to_owned(), pwd: desk.token()[..24].to_owned() };
+        let codecs = self.codecs_for(cx, end);
+        let fresh = Ice { ufrag: cx.token()[..8].to_owned(), pwd: cx.token()[..24].to_owned() };
         let Some(leg) = self.leg_mut(end) else {
-            return Err(Reject::new(481, "there is no such leg"));
+            return Err(Refusal::new(481, "there is no such leg"));
         };
         match leg.negotiation.state() {
             SignalingState::Stable => {}
             // RFC 3311 §5.2: our offer is open, or theirs is.
             SignalingState::HaveLocalOffer => {
-                return Err(Reject::new(491, "an offer of ours is open"));
+                return Err(Refusal::new(491, "an offer of ours is open"));
             }
             SignalingState::HaveRemoteOffer => {
                 return Err(
-                    Reject::new(500, "the previous offer is not answered yet").retry_after(2)
+                    Refusal::new(500, "the previous offer is not answered yet").retry_after(2)
                 );
             }
         }
         let before = leg.negotiation.clone();
-        let answered = leg.answer_offer(desk, body, &codecs, fresh);
+        let answered = leg.answer_offer(cx, body, &codecs, fresh);
         let Some(leg) = self.leg_mut(end) else {
-            return Err(Reject::new(481, "there is no such leg"));
+            return Err(Refusal::new(481, "there is no such leg"));
         };
         match answered {
-            Ok((sdp, agreed, refresh)) => {
+            Ok((sdp, negotiated, refresh)) => {
                 // A session refresh is answered without touching media.
                 if !refresh {
-                    leg.configure(desk, call, worker, &agreed);
+                    leg.configure(cx, call, worker, &negotiated);
                 }
                 Ok(sdp)
             }
@@ -143,7 +147,7 @@ impl Call {
     }
 
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
-    pub fn acknowledged(&mut self, desk: &mut Desk<'_>, end: EndId, message: &Message) {
+    pub fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let call = self.id;
         let worker = self.worker;
         let Some(leg) = self.leg_mut(end) else { return };
@@ -152,23 +156,23 @@ impl Call {
             return;
         }
         let expects_answer = leg.ack_wait.take().is_some_and(|w| w.expects_answer);
-        desk.disarm(call, super::CallTimer::Ack(end));
+        cx.disarm(call, super::CallTimer::Ack(end));
         if !expects_answer {
             return;
         }
         let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
-        let before = leg.negotiation.agreed().cloned();
+        let before = leg.negotiation.negotiated().cloned();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
-        match settled.and_then(|agreed| {
-            translate::check_media_address(desk.config, leg, &agreed).map(|()| agreed)
+        match settled.and_then(|negotiated| {
+            codec_policy::check_media_address(cx.config, leg, &negotiated).map(|()| negotiated)
         }) {
-            Ok(agreed) => {
-                if before.as_ref() != Some(&agreed) {
-                    leg.configure(desk, call, worker, &agreed);
+            Ok(negotiated) => {
+                if before.as_ref() != Some(&negotiated) {
+                    leg.configure(cx, call, worker, &negotiated);
                 }
-                let a = self.a.end;
+                let a = self.caller.end;
                 if let Some(other) = self.opposite(a) {
-                    desk.media(worker, Command::Bridge { session: call.0, a, b: other });
+                    cx.media(worker, Command::Bridge { session: call.0, a, b: other });
                 }
             }
             // RFC 6337 §3.1: a bad answer in a mid-call ACK leaves the session as it was.
@@ -176,9 +180,9 @@ impl Call {
                 if let Some(leg) = self.leg_mut(end) {
                     leg.negotiation.withdraw_offer();
                 }
-                desk.note(crate::observe::Note::EarlyMediaUnusable { call, why: why.why });
+                cx.note(crate::event::Event::EarlyMediaUnusable { call, why: why.why });
             }
-            Err(why) => self.finish(desk, HangupBy::Us, why),
+            Err(why) => self.finish(cx, HangupBy::Us, why),
         }
     }
 }
@@ -193,20 +197,20 @@ impl super::Leg {
 
     fn answer_offer(
         &mut self,
-        desk: &Desk<'_>,
+        cx: &CallContext<'_>,
         body: &[u8],
         codecs: &[crate::codec::Codec],
         fresh: Ice,
-    ) -> Result<(String, crate::sdp::offer_answer::Agreed, bool), Reject> {
+    ) -> Result<(String, crate::sdp::offer_answer::Negotiated, bool), Refusal> {
         self.negotiation.receive_offer(body).map_err(not_acceptable)?;
         if self.negotiation.restarts_ice() {
             self.negotiation.local.ice = Some(fresh);
         }
         let refresh = self.negotiation.is_refresh();
-        let (sdp, agreed) =
+        let (sdp, negotiated) =
             self.negotiation.answer(codecs, Direction::SendRecv).map_err(not_acceptable)?;
-        translate::check_media_address(desk.config, self, &agreed)?;
-        Ok((sdp, agreed, refresh))
+        codec_policy::check_media_address(cx.config, self, &negotiated)?;
+        Ok((sdp, negotiated, refresh))
     }
 }
 
@@ -215,13 +219,13 @@ impl Call {
     ///
     /// # Errors
     /// The refusal to send.
-    pub fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Reject> {
+    pub fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Refusal> {
         if self.invite.body().is_empty() {
             self.offerless = true;
             return Ok(());
         }
         if self.invite.header(HeaderName::ContentType).is_none() {
-            return Err(Reject::new(400, "a body without Content-Type"));
+            return Err(Refusal::new(400, "a body without Content-Type"));
         }
         let encoded = self
             .invite
@@ -229,16 +233,16 @@ impl Call {
             .is_some_and(|e| !e.eq_ignore_ascii_case("identity"));
         let body = self.invite.body_of("application/sdp").filter(|_| !encoded);
         let body =
-            body.ok_or_else(|| Reject::new(415, "only plain application/sdp is read"))?.to_vec();
-        self.a.negotiation.receive_offer(&body).map_err(not_acceptable)?;
+            body.ok_or_else(|| Refusal::new(415, "only plain application/sdp is read"))?.to_vec();
+        self.caller.negotiation.receive_offer(&body).map_err(not_acceptable)?;
         // A dry run on a copy finds what the answer would refuse: codecs, and the address named.
-        let codecs = translate::answer(config, &self.a.party, None);
-        let (_, agreed) = self
-            .a
+        let codecs = codec_policy::answer(config, &self.caller.party, None);
+        let (_, negotiated) = self
+            .caller
             .negotiation
             .clone()
             .answer(&codecs, Direction::SendRecv)
             .map_err(not_acceptable)?;
-        translate::check_media_address(config, &self.a, &agreed)
+        codec_policy::check_media_address(config, &self.caller, &negotiated)
     }
 }

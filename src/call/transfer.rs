@@ -8,21 +8,21 @@
 //! The gateway makes the new call itself, under the rules of one the referrer makes; the party
 //! handed over notices nothing but another voice. While it is under way the referrer's leg is
 //! *parked*. A trunk with `refer = "pass"` is asked to do it instead. Two answered calls are joined
-//! by `link.rs`.
+//! by `joined.rs`.
 
 use super::branch::{BranchState, BranchTarget};
-use super::desk::{Asked, Linked};
+use super::context::{Asked, JoinRequest};
 use super::leg::{Leg, Party};
-use super::{Call, CallId, CallTimer, Desk, HangupBy, Output, State};
+use super::{Call, CallContext, CallId, CallTimer, HangupBy, Output, State};
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
-use crate::media::EndId;
-use crate::observe::Note;
+use crate::event::Event;
+use crate::media::LegId;
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject, reason_phrase};
+use crate::sip::status::{Method, Refusal, reason_phrase};
 use crate::sip::transaction::ServerId;
 use crate::sip::uri::{Params, Scheme, escape_user, unescape};
 use crate::worker::Command;
@@ -36,33 +36,35 @@ const MAX_TRANSFERS: usize = 20;
 
 /// Who is told how a transfer goes (RFC 3515 §2.4.4).
 #[derive(Clone, Copy, Debug)]
-pub struct Watcher {
-    pub end: EndId,
+pub struct ReferSubscription {
+    pub end: LegId,
     /// CSeq of the REFER, named where a dialog has seen more than one (§2.4.6).
     id: Option<u32>,
     /// False where the REFER said `Refer-Sub: false` (RFC 4488).
     wanted: bool,
 }
 
-impl Watcher {
+impl ReferSubscription {
     /// Nobody is told; `end` is who leaves.
-    pub fn nobody(end: EndId) -> Watcher {
-        Watcher { end, id: None, wanted: false }
+    pub fn nobody(end: LegId) -> ReferSubscription {
+        ReferSubscription { end, id: None, wanted: false }
     }
 }
 
 impl Transfer {
     /// One an operator asked for.
-    pub fn unwatched(watcher: Watcher) -> Transfer {
-        Transfer { watcher, passed: false, told: 0 }
+    pub fn unwatched(watcher: ReferSubscription) -> Transfer {
+        Transfer { watcher, passed: false, by_caller: false, told: 0 }
     }
 }
 
 /// A transfer under way.
 pub struct Transfer {
-    pub watcher: Watcher,
+    pub watcher: ReferSubscription,
     /// A trunk does it; we only tell.
     passed: bool,
+    /// The caller hands over, and the other party stands in its place meanwhile.
+    by_caller: bool,
     told: u16,
 }
 
@@ -93,59 +95,64 @@ impl Call {
     /// A REFER within the call.
     pub(super) fn refer(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
     ) {
-        match self.judge_refer(desk, end, message) {
-            Err(why) => desk.refuse_with(server, message, &why),
-            Ok(wish) => self.take_refer(desk, end, server, message, wish),
+        match self.judge_refer(cx, end, message) {
+            Err(why) => cx.refuse_with(server, message, &why),
+            Ok(wish) => self.take_refer(cx, end, server, message, wish),
         }
     }
 
-    fn judge_refer(&self, desk: &Desk<'_>, end: EndId, message: &Message) -> Result<Wish, Reject> {
-        let other = self
-            .opposite(end)
-            .filter(|_| self.state == State::Talking && self.a_final && self.transfer.is_none());
+    fn judge_refer(
+        &self,
+        cx: &CallContext<'_>,
+        end: LegId,
+        message: &Message,
+    ) -> Result<Wish, Refusal> {
+        let other = self.opposite(end).filter(|_| {
+            self.state == State::Talking && self.final_response_sent && self.transfer.is_none()
+        });
         let Some(other) = other else {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 491,
                 "there are no two parties that talk, or a transfer is under way",
             ));
         };
-        let leg = self.leg_of(end).ok_or_else(|| Reject::new(481, "there is no such leg"))?;
+        let leg = self.leg_of(end).ok_or_else(|| Refusal::new(481, "there is no such leg"))?;
         let party = &leg.party;
         let allowed = match party {
             Party::User { .. } => leg.account.as_ref().is_some_and(|u| u.refer),
             Party::Trunk(name) => {
-                desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute)
+                cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute)
             }
             Party::Internal(_) => false,
         };
         if !allowed {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 403,
                 format!("{party} may not transfer calls: refer = … decides"),
             ));
         }
         if self.cdr.transfers.len() >= MAX_TRANSFERS {
-            return Err(Reject::new(
+            return Err(Refusal::new(
                 403,
                 format!("this call was transferred {MAX_TRANSFERS} times already"),
             ));
         }
         let mut targets = message.values(HeaderName::ReferTo);
         let (Some(target), None) = (targets.next(), targets.next()) else {
-            return Err(Reject::new(400, "REFER needs exactly one Refer-To"));
+            return Err(Refusal::new(400, "REFER needs exactly one Refer-To"));
         };
         let target =
-            NameAddr::parse(target).map_err(|e| Reject::new(400, format!("Refer-To: {e}")))?;
+            NameAddr::parse(target).map_err(|e| Refusal::new(400, format!("Refer-To: {e}")))?;
         if target.uri.scheme == Scheme::Other {
-            return Err(Reject::new(416, "only sip, sips and tel can be called"));
+            return Err(Refusal::new(416, "only sip, sips and tel can be called"));
         }
         if target.uri.params.get("method").is_some_and(|m| !m.eq_ignore_ascii_case("INVITE")) {
-            return Err(Reject::new(403, "only INVITE is done on someone's behalf"));
+            return Err(Refusal::new(403, "only INVITE is done on someone's behalf"));
         }
         // Of the URI's headers only Replaces counts; anything else embedded there is ignored.
         let embedded = target
@@ -161,18 +168,18 @@ impl Call {
         let replaces = replaces
             .map(|r| {
                 Replaces::parse(&r)
-                    .ok_or_else(|| Reject::new(400, "Replaces in Refer-To cannot be read"))
+                    .ok_or_else(|| Refusal::new(400, "Replaces in Refer-To cannot be read"))
             })
             .transpose()?;
         let number = target.uri.user_unescaped().into_owned();
-        let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if desk.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
+        let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
         Ok(Wish { number, replaces, passes })
     }
 
     fn take_refer(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
         wish: Wish,
@@ -181,156 +188,180 @@ impl Call {
             .header(HeaderName::ReferSub)
             .is_some_and(|v| v.trim().eq_ignore_ascii_case("false"));
         let id = (!self.cdr.transfers.is_empty()).then(|| message.cseq().map_or(0, |c| c.number));
-        let transfer =
-            Transfer { watcher: Watcher { end, id, wanted }, passed: wish.passes, told: 0 };
+        let transfer = Transfer {
+            watcher: ReferSubscription { end, id, wanted },
+            passed: wish.passes,
+            by_caller: false,
+            told: 0,
+        };
         if let Some(replaces) = wish.replaces {
             let ends = [&replaces.to_tag, &replaces.from_tag]
                 .into_iter()
-                .find_map(|t| desk.dialogs.get(t).copied());
+                .find_map(|t| cx.services.dialogs.get(t).copied());
             let Some((there, drop_there)) = ends.filter(|(call, _)| *call != self.id) else {
-                return desk.refuse_with(
+                return cx.refuse_with(
                     server,
                     message,
-                    &Reject::new(481, "Replaces names no dialog of this gateway"),
+                    &Refusal::new(481, "Replaces names no dialog of this gateway"),
                 );
             };
-            self.accept_refer(desk, server, message, wanted);
+            self.accept_refer(cx, server, message, wanted);
             self.transfer = Some(transfer);
-            let join =
-                Linked::Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
-            return desk.out.push(Output::Linked(join));
+            let join = JoinRequest::Join {
+                here: self.id,
+                drop_here: Some(end),
+                there,
+                drop_there,
+                replaces,
+            };
+            return cx.out.push(Output::JoinRequest(join));
         }
         if wish.passes {
-            self.accept_refer(desk, server, message, wanted);
+            self.accept_refer(cx, server, message, wanted);
             self.transfer = Some(transfer);
-            return self.pass_refer(desk, end, &wish.number, None);
+            return self.pass_refer(cx, end, &wish.number, None);
         }
-        let route = match self.route_for(desk, end, &wish.number) {
+        let route = match self.route_for(cx, end, &wish.number) {
             Ok(found) => found,
-            Err(why) => return desk.refuse_with(server, message, &why),
+            Err(why) => return cx.refuse_with(server, message, &why),
         };
-        self.accept_refer(desk, server, message, wanted);
-        self.hand_to(desk, transfer, route);
+        self.accept_refer(cx, server, message, wanted);
+        self.hand_to(cx, transfer, route);
     }
 
     /// Puts who leaves aside, and takes the route of the new party: context, route and number.
     pub(super) fn hand_to(
         &mut self,
-        desk: &mut Desk<'_>,
-        transfer: Transfer,
+        cx: &mut CallContext<'_>,
+        mut transfer: Transfer,
         (context, route, number): (String, crate::dialplan::Route, String),
     ) {
         let end = transfer.watcher.end;
-        self.parted = false;
-        desk.note(Note::Transferring {
+        self.held_by_operator = false;
+        cx.note(Event::Transferring {
             call: self.id,
             by: self.leg_of(end).map(|l| l.party.to_string()).unwrap_or_default(),
             to: number.clone(),
         });
         self.cdr.transfers.push(number.clone());
-        self.park(desk, end);
+        transfer.by_caller = self.park(cx, end);
         self.transfer = Some(transfer);
-        self.tell_referrer(desk, 100);
+        self.notify_transferor(cx, 100);
         self.cdr.context = context;
         self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
         self.route = Some(route);
         self.number = number;
         self.max_forwards = self.max_forwards.saturating_sub(1);
         self.state = State::Routing;
-        self.next_step(desk);
+        self.next_step(cx);
     }
 
-    fn accept_refer(&self, desk: &mut Desk<'_>, server: ServerId, message: &Message, wanted: bool) {
+    fn accept_refer(
+        &self,
+        cx: &mut CallContext<'_>,
+        server: ServerId,
+        message: &Message,
+        wanted: bool,
+    ) {
         let mut response = Writer::response(message, 202, None);
         if !wanted {
             response.put(HeaderName::ReferSub, "false");
         }
-        desk.respond(server, 202, response.end());
+        cx.respond(server, 202, response.end());
     }
 
     /// The same policy as for a new call of the referrer.
     pub(super) fn route_for(
         &self,
-        desk: &Desk<'_>,
-        end: EndId,
+        cx: &CallContext<'_>,
+        end: LegId,
         dialled: &str,
-    ) -> Result<(String, crate::dialplan::Route, String), Reject> {
+    ) -> Result<(String, crate::dialplan::Route, String), Refusal> {
         let leg = self.leg_of(end);
         let context = match leg.map(|l| &l.party) {
             Some(Party::User { .. }) => {
                 leg.and_then(|l| l.account.as_ref()).map(|u| u.context.clone())
             }
-            Some(Party::Trunk(name)) => {
-                desk.config.trunks.get(name).and_then(|t| t.context.clone())
-            }
+            Some(Party::Trunk(name)) => cx.config.trunks.get(name).and_then(|t| t.context.clone()),
             _ => None,
         };
-        let context = context.ok_or_else(|| Reject::new(403, "who transfers has no dialplan"))?;
+        let context = context.ok_or_else(|| Refusal::new(403, "who transfers has no dialplan"))?;
         let permits = leg.map_or(Permits::NONE, Leg::permits);
-        let verdict = desk
+        let verdict = cx
             .config
             .plan
-            .route(&Attempt { context: &context, dialled, unix: desk.unix, permits })
-            .ok_or_else(|| Reject::new(500, "the dialplan does not exist"))?;
+            .route(&Attempt { context: &context, dialled, unix: cx.unix(), permits })
+            .ok_or_else(|| Refusal::new(500, "the dialplan does not exist"))?;
         let (route, number) = verdict.decide(&context)?;
         Ok((context, route, number))
     }
 
-    /// Puts the leg of `end` aside; the other party becomes the one who is connected.
-    pub(super) fn park(&mut self, desk: &mut Desk<'_>, end: EndId) {
-        self.leave(desk);
-        let Some(at) = self.branches.iter().position(|b| Some(b.id) == self.b) else { return };
+    /// Puts the leg of `end` aside; the other party becomes the one who is connected. True: it was
+    /// the caller's, whose place the other party has taken.
+    pub(super) fn park(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
+        self.release_transferor(cx);
+        let Some(at) = self.branches.iter().position(|b| Some(b.id) == self.callee) else {
+            return false;
+        };
         let mut branch = self.branches.remove(at);
-        self.on_behalf = self.leg_of(end).unwrap_or(&branch.leg).account.clone();
-        if branch.leg.end != end {
+        self.referred_by = self.leg_of(end).unwrap_or(&branch.leg).account.clone();
+        let by_caller = branch.leg.end != end;
+        if by_caller {
             // The caller hands over: its callee is now the party to connect.
-            std::mem::swap(&mut self.a, &mut branch.leg);
-            self.shown = Some(match &branch.target {
+            std::mem::swap(&mut self.caller, &mut branch.leg);
+            self.presented_number = Some(match &branch.target {
                 BranchTarget::Trunk { number, .. } => number.clone(),
                 BranchTarget::User { name, .. } => name.clone(),
                 BranchTarget::Joined => String::new(),
             });
         }
-        self.parked = Some(branch);
-        self.b = None;
+        self.transferor = Some(branch);
+        self.callee = None;
         self.heard = None;
         self.refusal = None;
         self.ringback = false;
-        for end in [Some(self.a.end), self.parked.as_ref().map(|p| p.leg.end)].into_iter().flatten()
+        for end in [Some(self.caller.end), self.transferor.as_ref().map(|p| p.leg.end)]
+            .into_iter()
+            .flatten()
         {
-            desk.media(self.worker, Command::Part { session: self.id.0, end });
+            cx.media(self.worker, Command::Part { session: self.id.0, end });
         }
+        by_caller
     }
 
     /// Says goodbye to whoever is still parked.
-    pub(super) fn leave(&mut self, desk: &mut Desk<'_>) {
-        desk.disarm(self.id, CallTimer::Transferred);
-        if let Some(mut parked) = self.parked.take() {
-            parked.leg.bye(desk, self.id, &Reject::new(200, "the call was transferred"));
-            self.spent.extend([parked.leg.local_tag.clone(), parked.call_id.clone()]);
-            self.close_end(desk, parked.leg.end);
+    pub(super) fn release_transferor(&mut self, cx: &mut CallContext<'_>) {
+        cx.disarm(self.id, CallTimer::Transferred);
+        if let Some(mut transferor) = self.transferor.take() {
+            transferor.leg.bye(cx, self.id, &Refusal::new(200, "the call was transferred"));
+            self.retired_dialog_keys
+                .extend([transferor.leg.local_tag.clone(), transferor.call_id.clone()]);
+            self.close_end(cx, transferor.leg.end);
         }
     }
 
-    fn close_end(&self, desk: &mut Desk<'_>, end: EndId) {
+    fn close_end(&self, cx: &mut CallContext<'_>, end: LegId) {
         if self.state != State::Over {
-            desk.media(self.worker, Command::CloseEnd { session: self.id.0, end });
+            cx.media(self.worker, Command::CloseEnd { session: self.id.0, end });
         }
     }
 
     /// A parked leg is gone. False: the end is not a parked one.
-    pub(super) fn guest_left(&mut self, desk: &mut Desk<'_>, end: EndId) -> bool {
-        let Some(mut parked) = self.parked.take_if(|p| p.leg.end == end) else { return false };
-        parked.leg.quiet(desk, self.id);
-        self.spent.extend([parked.leg.local_tag.clone(), parked.call_id.clone()]);
-        desk.disarm(self.id, CallTimer::Transferred);
-        self.close_end(desk, end);
+    pub(super) fn on_transferor_gone(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
+        let Some(mut transferor) = self.transferor.take_if(|p| p.leg.end == end) else {
+            return false;
+        };
+        transferor.leg.quiet(cx, self.id);
+        self.retired_dialog_keys
+            .extend([transferor.leg.local_tag.clone(), transferor.call_id.clone()]);
+        cx.disarm(self.id, CallTimer::Transferred);
+        self.close_end(cx, end);
         true
     }
 
     /// NOTIFY with the state of the transfer as a sipfrag (RFC 3515 §2.4.5); a final status ends
     /// the subscription.
-    fn tell_referrer(&mut self, desk: &mut Desk<'_>, status: u16) {
+    fn notify_transferor(&mut self, cx: &mut CallContext<'_>, status: u16) {
         let call = self.id;
         let Some(transfer) =
             self.transfer.as_mut().filter(|t| t.watcher.wanted && t.told != status)
@@ -341,69 +372,73 @@ impl Call {
         let watcher = transfer.watcher;
         if let Some(leg) = self.leg_mut(watcher.end) {
             leg.to_tell.push_back((watcher, status));
-            leg.notify(desk, call);
+            leg.notify(cx, call);
         }
     }
 
     /// A NOTIFY was answered: the next may go.
-    pub(super) fn notify_done(&mut self, desk: &mut Desk<'_>, end: EndId) {
+    pub(super) fn notify_done(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let call = self.id;
         if let Some(leg) = self.leg_mut(end) {
             leg.notifying = false;
-            leg.notify(desk, call);
+            leg.notify(cx, call);
         }
     }
 
     /// The new party rings.
-    pub(super) fn transfer_progress(&mut self, desk: &mut Desk<'_>, status: u16) {
-        self.tell_referrer(desk, status);
+    pub(super) fn transfer_progress(&mut self, cx: &mut CallContext<'_>, status: u16) {
+        self.notify_transferor(cx, status);
     }
 
     /// The new party answered: the referrer is done.
-    pub(super) fn transfer_answered(&mut self, desk: &mut Desk<'_>) {
+    pub(super) fn transfer_answered(&mut self, cx: &mut CallContext<'_>) {
         if self.transfer.is_none() || self.state == State::Over {
             return;
         }
-        self.tell_referrer(desk, 200);
+        self.notify_transferor(cx, 200);
         self.transfer = None;
-        if self.parked.is_some() {
+        if self.transferor.is_some() {
             // RFC 5589 §6.1: the referrer hangs up itself; one that does not is helped.
-            desk.arm(self.id, CallTimer::Transferred, LEAVE);
+            cx.arm(self.id, CallTimer::Transferred, LEAVE);
         }
     }
 
     /// The new party cannot be had: the old call goes on, if the referrer is still there.
-    pub(super) fn transfer_failed(&mut self, desk: &mut Desk<'_>, why: Reject) {
-        self.tell_referrer(desk, why.status.max(400));
-        self.transfer = None;
-        let Some(mut parked) = self.parked.take() else {
-            return self.finish(desk, HangupBy::Us, why);
+    pub(super) fn transfer_failed(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
+        self.notify_transferor(cx, why.status.max(400));
+        let by_caller = self.transfer.take().is_some_and(|t| t.by_caller);
+        let Some(mut transferor) = self.transferor.take() else {
+            return self.finish(cx, HangupBy::Us, why);
         };
-        desk.note(Note::TransferFailed { call: self.id, status: why.status, why: why.why });
-        parked.state = BranchState::Answered;
-        let (id, end) = (parked.id, parked.leg.end);
-        self.branches.push(parked);
-        self.b = Some(id);
+        cx.note(Event::TransferFailed { call: self.id, status: why.status, why: why.why });
+        if by_caller {
+            // Each party is again who it was: a BYE of the caller's is the caller's.
+            std::mem::swap(&mut self.caller, &mut transferor.leg);
+        }
+        transferor.state = BranchState::Answered;
+        let (id, end) = (transferor.id, transferor.leg.end);
+        self.branches.push(transferor);
+        self.callee = Some(id);
         self.state = State::Talking;
         self.playing = false;
-        self.shown = None;
-        desk.media(self.worker, Command::Bridge { session: self.id.0, a: self.a.end, b: end });
+        self.presented_number = None;
+        cx.media(self.worker, Command::Bridge { session: self.id.0, a: self.caller.end, b: end });
     }
 
     /// Hands the transfer on to the trunk opposite to the referrer.
     pub fn pass_refer(
         &mut self,
-        desk: &mut Desk<'_>,
-        referrer: EndId,
+        cx: &mut CallContext<'_>,
+        referrer: LegId,
         number: &str,
         replaces: Option<&Replaces>,
     ) {
         let call = self.id;
         let by = self.leg_of(referrer).and_then(Leg::number).unwrap_or_else(|| "anonymous".into());
-        let domain = desk.config.domain.clone();
+        let domain = cx.config.domain.clone();
         let Some(leg) = self.opposite(referrer).and_then(|e| self.leg_mut(e)) else { return };
         let Party::Trunk(name) = &leg.party else { return };
-        let host = desk
+        let host = cx
             .config
             .trunks
             .get(name)
@@ -420,27 +455,27 @@ impl Call {
         });
         let target = format!("sip:{}@{host}{}", escape_user(number), embedded.unwrap_or_default());
         let hop = leg.hop;
-        let Some((mut refer, branch, _)) = leg.begin(desk, Method::Refer) else { return };
-        refer.put(HeaderName::Contact, desk.contact(hop, "call"));
+        let Some((mut refer, branch, _)) = leg.begin(cx, Method::Refer) else { return };
+        refer.put(HeaderName::Contact, cx.contact(hop, "call"));
         refer.put(HeaderName::ReferTo, name_addr("", &target));
         refer.put(
             HeaderName::ReferredBy,
             name_addr("", &format!("sip:{}@{domain}", escape_user(&by))),
         );
-        leg.ask(desk, call, Method::Refer, &branch, refer.end(), Asked::Refer);
-        self.tell_referrer(desk, 100);
+        leg.ask(cx, call, Method::Refer, &branch, refer.end(), Asked::Refer);
+        self.notify_transferor(cx, 100);
     }
 
     /// The trunk took, or refused, the transfer.
     pub(super) fn pass_answered(
         &mut self,
-        desk: &mut Desk<'_>,
-        _end: EndId,
+        cx: &mut CallContext<'_>,
+        _end: LegId,
         status: u16,
         _message: Option<&Message>,
     ) {
         if status >= 300 {
-            self.tell_referrer(desk, status);
+            self.notify_transferor(cx, status);
             self.transfer = None;
         }
     }
@@ -448,8 +483,8 @@ impl Call {
     /// NOTIFY of a trunk that executes a transfer: its progress is told to the referrer.
     pub(super) fn notified(
         &mut self,
-        desk: &mut Desk<'_>,
-        end: EndId,
+        cx: &mut CallContext<'_>,
+        end: LegId,
         server: ServerId,
         message: &Message,
     ) {
@@ -460,54 +495,54 @@ impl Call {
             && self.transfer.as_ref().is_some_and(|t| t.passed && t.watcher.end != end);
         if !ours {
             let status = if event.as_deref() == Some("refer") { 481 } else { 489 };
-            return desk.refuse(
+            return cx.refuse(
                 server,
                 message,
-                &Reject::new(status, "there is no such subscription"),
+                &Refusal::new(status, "there is no such subscription"),
             );
         }
-        desk.respond(server, 200, Writer::response(message, 200, None).end());
+        cx.respond(server, 200, Writer::response(message, 200, None).end());
         let said = message.body_of("message/sipfrag").and_then(sipfrag_status);
         let ended = message
             .header(HeaderName::SubscriptionState)
             .is_some_and(|s| s.trim_start().starts_with("terminated"));
         let Some(status) = said.or(ended.then_some(200)) else { return };
-        self.tell_referrer(desk, status);
+        self.notify_transferor(cx, status);
         if (200..300).contains(&status) {
             self.transfer = None;
             self.cdr.transfers.push("by the trunk".into());
-            self.finish(desk, HangupBy::Us, Reject::new(200, "the trunk has taken the call over"));
+            self.finish(cx, HangupBy::Us, Refusal::new(200, "the trunk has taken the call over"));
         } else if status >= 300 {
             self.transfer = None;
         }
     }
 
     /// The gateway joined this call with another, or could not.
-    pub fn joined(&mut self, desk: &mut Desk<'_>, outcome: Result<CallId, Reject>) {
+    pub fn joined(&mut self, cx: &mut CallContext<'_>, outcome: Result<CallId, Refusal>) {
         match outcome {
             Ok(other) => {
                 self.cdr.transfers.push(format!("joined with call {other}"));
-                self.tell_referrer(desk, 200);
+                self.notify_transferor(cx, 200);
             }
-            Err(why) => self.tell_referrer(desk, why.status),
+            Err(why) => self.notify_transferor(cx, why.status),
         }
         self.transfer = None;
-        if self.parked.is_some() {
-            desk.arm(self.id, CallTimer::Transferred, LEAVE);
+        if self.transferor.is_some() {
+            cx.arm(self.id, CallTimer::Transferred, LEAVE);
         }
     }
 }
 
 impl super::Leg {
     /// Sends the next NOTIFY of a transfer, unless one is open.
-    fn notify(&mut self, desk: &mut Desk<'_>, call: CallId) {
+    fn notify(&mut self, cx: &mut CallContext<'_>, call: CallId) {
         if self.notifying {
             return;
         }
         let Some((watcher, status)) = self.to_tell.pop_front() else { return };
         let hop = self.hop;
-        let Some((mut notify, branch, _)) = self.begin(desk, Method::Notify) else { return };
-        notify.put(HeaderName::Contact, desk.contact(hop, "call"));
+        let Some((mut notify, branch, _)) = self.begin(cx, Method::Notify) else { return };
+        notify.put(HeaderName::Contact, cx.contact(hop, "call"));
         match watcher.id {
             Some(id) => notify.put(HeaderName::Event, format_args!("refer;id={id}")),
             None => notify.put(HeaderName::Event, "refer"),
@@ -516,7 +551,7 @@ impl super::Leg {
         notify.put(HeaderName::SubscriptionState, state);
         let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
         self.ask(
-            desk,
+            cx,
             call,
             Method::Notify,
             &branch,

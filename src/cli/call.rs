@@ -1,7 +1,7 @@
 //! `webtrunk call`: a browser without a browser. It logs in over WebSocket, calls, speaks and
 //! listens, and says how it was.
 
-pub mod bench;
+pub(crate) mod bench;
 mod media;
 mod speech;
 
@@ -31,7 +31,7 @@ const EXIT_CALL_FAILED: u8 = 5;
 const EXIT_BELOW_MOS: u8 = 6;
 
 #[derive(clap::Args)]
-pub struct Call {
+pub(crate) struct Call {
     /// The number, or a user
     target: String,
     /// Call as this user [default: the first user of the configuration]
@@ -172,7 +172,7 @@ async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
 }
 
 /// Makes the call, and prints how it was.
-pub async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCode> {
+pub(crate) async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCode> {
     let login = login(client, args).await?;
     let voice = match &args.play {
         Some(path) => Voice::File {

@@ -15,7 +15,7 @@ use webtrunk::api::socket;
 
 /// The gateway that a command is for.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub struct Reach {
+pub(crate) struct Reach {
     /// The control socket of a gateway on this machine
     #[arg(long, global = true, env = "WEBTRUNK_CONTROL", value_name = "PATH")]
     pub control: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Reach {
 
 /// The gateway is not there.
 #[derive(Debug)]
-pub struct NotReachable(pub String);
+pub(crate) struct NotReachable(pub String);
 
 impl fmt::Display for NotReachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +47,7 @@ impl std::error::Error for NotReachable {}
 
 /// An answer other than success: RFC 9457's words.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     pub status: StatusCode,
     detail: String,
     code: Option<String>,
@@ -65,19 +65,19 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// A way to a gateway.
-pub struct Client {
+pub(crate) struct Client {
     reach: Reach,
 }
 
 /// A connection, encrypted or not.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// TLS over `stream` with a server of this name, verified by this machine's authorities.
 ///
 /// # Errors
 /// The handshake failed, or the certificate is not accepted.
-pub async fn encrypt(
+pub(crate) async fn encrypt(
     stream: tokio::net::TcpStream,
     host: &str,
 ) -> std::io::Result<Box<dyn Stream>> {
@@ -93,7 +93,7 @@ pub async fn encrypt(
 
 impl Client {
     /// A client for `reach`; it connects with each request.
-    pub fn new(reach: &Reach) -> Client {
+    pub(crate) fn new(reach: &Reach) -> Client {
         Client { reach: reach.clone() }
     }
 
@@ -163,7 +163,7 @@ impl Client {
     ///
     /// # Errors
     /// [`NotReachable`], [`Refused`], or a broken connection.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.call(Method::GET, path, None).await
     }
 
@@ -171,7 +171,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -185,7 +185,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
+    pub(crate) async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
         let response = self.send(Method::GET, path, "*/*", None).await?;
         Ok(response.into_body().collect().await?.to_bytes())
     }
@@ -194,7 +194,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn events(
+    pub(crate) async fn events(
         &self,
         path: &str,
         mut each: impl FnMut(Value) -> bool,
@@ -221,7 +221,7 @@ impl Client {
 
 /// `name=value` of those that are given, each after `&`, as they follow a path and its first
 /// parameter.
-pub fn given(parameters: &[(&str, &Option<String>)]) -> String {
+pub(crate) fn given(parameters: &[(&str, &Option<String>)]) -> String {
     parameters
         .iter()
         .filter_map(|(name, value)| Some(format!("&{name}={}", escape(value.as_ref()?))))
@@ -229,7 +229,7 @@ pub fn given(parameters: &[(&str, &Option<String>)]) -> String {
 }
 
 /// `text` as it may stand in a path or query.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, b| {
         if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(b));

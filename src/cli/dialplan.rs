@@ -16,7 +16,7 @@ fn sent(config: &Config, step: &Step, number: &str) -> Vec<String> {
     trunks.iter().map(uri).collect()
 }
 
-pub fn test(
+pub(crate) fn test(
     config: &Config,
     number: &str,
     caller: Option<&str>,

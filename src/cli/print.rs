@@ -6,7 +6,7 @@ use std::io::Write;
 
 /// How a list is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     #[default]
     Table,
     Json,
@@ -14,10 +14,10 @@ pub enum Output {
 }
 
 /// A column: its heading, and what it shows of an item.
-pub type Column = (&'static str, fn(&Value) -> String);
+pub(crate) type Column = (&'static str, fn(&Value) -> String);
 
 /// Prints a list; `empty` teaches where there is nothing.
-pub fn list(items: &Value, output: Output, columns: &[Column], empty: &str) {
+pub(crate) fn list(items: &Value, output: Output, columns: &[Column], empty: &str) {
     let none = Vec::new();
     let all = items.as_array().unwrap_or(&none);
     match output {
@@ -29,7 +29,7 @@ pub fn list(items: &Value, output: Output, columns: &[Column], empty: &str) {
 }
 
 /// Columns apart by two spaces, no lines: what `cut` and eyes both like.
-pub fn table(items: &[Value], columns: &[Column]) -> String {
+pub(crate) fn table(items: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|(name, _)| *name));
@@ -44,17 +44,17 @@ pub fn table(items: &[Value], columns: &[Column]) -> String {
 }
 
 /// One object, as JSON.
-pub fn object(value: &Value) {
+pub(crate) fn object(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// A line of output; a reader that has gone away (`| head`) is no error.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A text of an item, or a dash.
-pub fn text(item: &Value, key: &str) -> String {
+pub(crate) fn text(item: &Value, key: &str) -> String {
     match &item[key] {
         Value::String(text) if !text.is_empty() => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -65,7 +65,7 @@ pub fn text(item: &Value, key: &str) -> String {
 }
 
 /// `0:07`, `12:04`, `1:02:33`.
-pub fn clock(seconds: u64) -> String {
+pub(crate) fn clock(seconds: u64) -> String {
     let (h, m, s) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
 }

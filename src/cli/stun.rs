@@ -21,7 +21,7 @@ const TRIES: [Duration; 4] = [
 ///
 /// # Errors
 /// No answer in four seconds, or none that can be read.
-pub async fn seen_from(server: &str, port: u16) -> anyhow::Result<(SocketAddr, u16)> {
+pub(crate) async fn seen_from(server: &str, port: u16) -> anyhow::Result<(SocketAddr, u16)> {
     let to = tokio::net::lookup_host(server)
         .await
         .with_context(|| format!("{server} is not a known HOST:PORT"))?

@@ -21,7 +21,7 @@ const KEYS: Duration = Duration::from_millis(50);
 
 /// What is shown, and where the reader is in it.
 #[derive(Default)]
-pub struct View {
+pub(crate) struct View {
     status: Value,
     calls: Vec<Value>,
     trunks: Vec<Value>,
@@ -137,7 +137,7 @@ impl View {
     }
 
     /// The whole picture.
-    pub fn draw(&self, frame: &mut Frame<'_>) {
+    pub(crate) fn draw(&self, frame: &mut Frame<'_>) {
         if let Some(ladder) = &self.ladder {
             let [body, foot] =
                 Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
@@ -262,7 +262,7 @@ async fn ladder(client: &Client, call: String, full: bool) -> anyhow::Result<Lad
 }
 
 /// Runs until it is quit.
-pub async fn top(client: &Client) -> anyhow::Result<ExitCode> {
+pub(crate) async fn top(client: &Client) -> anyhow::Result<ExitCode> {
     let mut view = View::default();
     // Whether there is a gateway is told in words, not in a picture.
     refresh(client, &mut view).await?;

@@ -231,7 +231,7 @@ impl Check {
             .collect();
         let trunks = number(trunks);
         let mut plan = plan;
-        plan.contexts.extend(trunks.keys().map(|t| Context::straight_to(t)));
+        plan.contexts.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
         for trunk in trunks.values() {
             let listeners =
                 [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];

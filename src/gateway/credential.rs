@@ -53,10 +53,18 @@ impl Credential {
         self.context.as_ref().is_some_and(|c| c.starts_with('@'))
     }
 
-    /// What its password is made of: `straight` for those that lead past the dialplans, else what
+    /// What its password is made of: `trunk_test_secret` for those that lead past the dialplans, else what
     /// the web application knows too. Nothing where such are not taken.
-    pub fn secret(&self, straight: &Secret, settings: Option<&Credentials>) -> Option<Secret> {
-        if self.is_straight() { Some(straight.clone()) } else { settings.map(|s| s.secret.clone()) }
+    pub fn secret(
+        &self,
+        trunk_test_secret: &Secret,
+        settings: Option<&Credentials>,
+    ) -> Option<Secret> {
+        if self.is_straight() {
+            Some(trunk_test_secret.clone())
+        } else {
+            settings.map(|s| s.secret.clone())
+        }
     }
 
     /// The password that goes with it.

@@ -2,20 +2,21 @@
 
 use super::{FlowKind, Gateway};
 use crate::call::CallId;
-use crate::call::desk::Output;
-use crate::call::desk::Waiting;
+use crate::call::context::Output;
+use crate::call::context::TransactionUser;
 use crate::call::leg::Party;
 use crate::errors::Code;
+use crate::event::Event;
 use crate::hex::token;
-use crate::media::EndId;
-use crate::observe::Note;
+use crate::media::LegId;
 use crate::registrar::MIN_EXPIRES;
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject, SUPPORTED, TRICKLE};
-use crate::sip::transaction::{ClientId, Event, Flow, Hop, ServerId, Transmit};
+use crate::sip::salvage::salvage;
+use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
+use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -39,44 +40,47 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         if let Hop::Flow(flow) = hop
-            && !self.flows.contains_key(&flow)
+            && !self.services.flows.contains_key(&flow)
         {
             return;
         }
         if !message.is_request() {
-            if message.check().is_err() {
+            if let Err(why) = message.check() {
                 self.dropped += 1;
+                if let Some(rest) = salvage(&message.to_bytes()) {
+                    self.unreadable(remote, &rest, &why.to_string(), out);
+                }
                 return;
             }
-        } else if let Some(why) = self.turn_away(now, hop, remote, &message, out) {
+        } else if let Some(why) = self.screen(now, hop, remote, &message, out) {
             if message.method() != Method::Ack {
                 self.respond_stateless(hop, &message, &why, out);
             }
             return;
         }
         let (mut sends, mut events) = (Vec::new(), Vec::new());
-        self.transactions.receive(now, hop, message, &mut sends, &mut events);
+        self.services.transactions.receive(now, hop, message, &mut sends, &mut events);
         out.extend(sends.into_iter().map(Output::Send));
         self.dispatch(now, events, out);
     }
 
     /// What may not even become a transaction: strangers get silence or a stateless answer.
-    fn turn_away(
+    fn screen(
         &mut self,
         now: Instant,
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
         out: &mut Vec<Output>,
-    ) -> Option<Reject> {
-        let browser = matches!(hop, Hop::Flow(f) if self.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
+    ) -> Option<Refusal> {
+        let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
         let stranger =
             !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
-                return Some(Reject::new(e.status, e.to_string()));
+                return Some(Refusal::new(e.status, e.to_string()));
             }
-            return if self.transactions.knows(message) {
+            return if self.services.transactions.knows(message) {
                 None
             } else {
                 self.admit_trunk(now, hop, remote, message, out)
@@ -85,16 +89,16 @@ impl Gateway {
         if stranger {
             // A scanner learns nothing, not even that we are here.
             self.dropped += 1;
-            out.push(Output::Note(Note::Dropped {
+            out.push(Output::Event(Event::Dropped {
                 why: "SIP from an address of no trunk",
                 remote: Some(remote),
             }));
-            return Some(Reject::new(0, ""));
+            return Some(Refusal::new(0, ""));
         }
         if let Err(e) = message.check() {
-            return Some(Reject::new(e.status, e.to_string()));
+            return Some(Refusal::new(e.status, e.to_string()));
         }
-        if self.transactions.knows(message)
+        if self.services.transactions.knows(message)
             || matches!(message.method(), Method::Ack | Method::Cancel)
         {
             return None;
@@ -111,7 +115,7 @@ impl Gateway {
                 let response = self.options_response(message);
                 out.push(Output::Send(Transmit { hop, bytes: response.end() }));
                 self.note_probe(hop, message);
-                return Some(Reject::new(0, ""));
+                return Some(Refusal::new(0, ""));
             }
             return None;
         }
@@ -124,13 +128,13 @@ impl Gateway {
         &mut self,
         hop: Hop,
         message: &Message,
-        why: &Reject,
+        why: &Refusal,
         out: &mut Vec<Output>,
     ) {
         if why.status == 0 || message.via().is_none() {
             return;
         }
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let response = Writer::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
     }
@@ -144,13 +148,13 @@ impl Gateway {
             .values()
             .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
             .map(|t| t.name.as_str());
-        listed.or_else(|| self.trunks.bound_from(remote)).map(str::to_owned)
+        listed.or_else(|| self.services.trunks.bound_from(remote)).map(str::to_owned)
     }
 
     /// The address at the other end of a hop.
     pub(super) fn remote_of(&self, hop: Hop) -> Option<SocketAddr> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.remote),
             _ => hop.address(),
         }
     }
@@ -161,30 +165,37 @@ impl Gateway {
             return true;
         }
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
-        self.dialogs.get(tag).is_some_and(|(id, end)| {
-            self.calls.get(id).is_some_and(|l| {
-                l.call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
+        self.services.dialogs.get(tag).is_some_and(|(id, end)| {
+            self.calls.get(*id).is_some_and(|call| {
+                call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
             })
         })
     }
 
-    pub(super) fn dispatch(&mut self, now: Instant, events: Vec<Event>, out: &mut Vec<Output>) {
+    pub(super) fn dispatch(
+        &mut self,
+        now: Instant,
+        events: Vec<TransactionEvent>,
+        out: &mut Vec<Output>,
+    ) {
         for event in events {
             match event {
-                Event::Request { id, hop, message, target } => {
+                TransactionEvent::Request { id, hop, message, target } => {
                     self.request(now, id, hop, message, target, out)
                 }
-                Event::Ack { message, hop } => self.ack(now, hop, &message, out),
-                Event::Response { id, message } => self.came_back(now, id, Some(&message), out),
-                Event::Timeout { id } => self.came_back(now, id, None, out),
-                Event::Ended { id } => drop(self.clients.remove(&id)),
-                Event::Stray { .. } => self.dropped += 1,
+                TransactionEvent::Ack { message, hop } => self.ack(now, hop, &message, out),
+                TransactionEvent::Response { id, message } => {
+                    self.on_response(now, id, Some(&message), out)
+                }
+                TransactionEvent::Timeout { id } => self.on_response(now, id, None, out),
+                TransactionEvent::Ended { id } => drop(self.services.transaction_users.remove(&id)),
+                TransactionEvent::Stray { .. } => self.dropped += 1,
             }
         }
     }
 
     /// A response to a request of ours, or none in time: to whoever waits for it.
-    fn came_back(
+    fn on_response(
         &mut self,
         now: Instant,
         id: ClientId,
@@ -192,39 +203,40 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let status = message.map_or(408, Message::status);
-        match self.clients.get(&id).cloned() {
-            Some(Waiting::Branch(call, branch)) => {
-                let trunk = self.calls.get(&call).and_then(|l| l.call.trunk_of_branch(branch));
+        match self.services.transaction_users.get(&id).cloned() {
+            Some(TransactionUser::Branch(call, branch)) => {
+                let trunk = self.calls.get(call).and_then(|call| call.trunk_of_branch(branch));
                 match message {
                     Some(message) => {
                         // A call that goes through says as much as a probe.
                         if let Some((name, _)) = trunk.filter(|_| status != 503 && status != 408) {
                             self.trunk_lives(now, &name, out);
                         }
-                        self.with_call(now, call, out, |call, desk| {
-                            call.response(desk, branch, message)
+                        self.with_call(now, call, out, |call, cx| {
+                            call.response(cx, branch, message)
                         });
                     }
                     None => {
                         if let Some((name, hop)) = trunk {
-                            self.wedged(&name, hop, out);
+                            self.unresponsive_connection(&name, hop, out);
                         }
-                        self.with_call(now, call, out, |call, desk| {
-                            call.branch_timeout(desk, branch)
-                        });
+                        self.with_call(now, call, out, |call, cx| call.branch_timeout(cx, branch));
                     }
                 }
             }
-            Some(Waiting::Leg(call, end, asked)) => {
-                drop(self.with_call(now, call, out, |call, desk| {
-                    call.asked(desk, end, asked, id, message)
-                }))
-            }
-            Some(Waiting::Trunk { name, registrar, hop }) => {
+            Some(TransactionUser::Leg(call, end, asked)) => drop(self.with_call(
+                now,
+                call,
+                out,
+                |call, cx| call.asked(cx, end, asked, id, message),
+            )),
+            Some(TransactionUser::Trunk { name, registrar, hop }) => {
                 self.carrier_answered(now, &name, registrar, hop, message, out)
             }
-            Some(Waiting::Relay(number)) => self.relayed(now, number, status, out),
-            Some(Waiting::Subscription(number)) => self.notify_answered(now, number, status, out),
+            Some(TransactionUser::Relay(number)) => self.relayed(now, number, status, out),
+            Some(TransactionUser::Subscription(number)) => {
+                self.notify_answered(now, number, status, out)
+            }
             None => {}
         }
     }
@@ -234,10 +246,10 @@ impl Gateway {
         now: Instant,
         id: ServerId,
         message: &Message,
-        why: &Reject,
+        why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        let tag = token::<16>(&mut self.random);
+        let tag = token::<16>(&mut self.services.random);
         let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {
@@ -247,7 +259,7 @@ impl Gateway {
             }
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
-            489 => response.put(HeaderName::Allowed, super::outside::ALLOW_EVENTS),
+            489 => response.put(HeaderName::Allowed, super::out_of_dialog::ALLOW_EVENTS),
             415 => response.put(HeaderName::Accept, "application/sdp"),
             _ => {}
         }
@@ -263,7 +275,7 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let mut sends = Vec::new();
-        self.transactions.respond(now, id, status, response.end(), &mut sends);
+        self.services.transactions.respond(now, id, status, response.end(), &mut sends);
         out.extend(sends.into_iter().map(Output::Send));
     }
 
@@ -279,7 +291,7 @@ impl Gateway {
         if message.method() == Method::Cancel {
             return self.cancel(now, id, &message, target, out);
         }
-        if let Some(why) = unfit(&message) {
+        if let Some(why) = validate(&message) {
             return self.refuse(now, id, &message, &why, out);
         }
         if message.to().is_some_and(|t| t.tag().is_some()) {
@@ -291,7 +303,7 @@ impl Gateway {
                     now,
                     id,
                     &message,
-                    &Reject::new(
+                    &Refusal::new(
                         405,
                         "no trunk registers here: accepts_registration = true allows it",
                     ),
@@ -301,7 +313,7 @@ impl Gateway {
             return self.register_trunk(now, id, hop, remote, &message, out);
         }
         let Some(sender) = self.sender(hop) else {
-            return self.refuse(now, id, &message, &Reject::new(403, "unknown sender"), out);
+            return self.refuse(now, id, &message, &Refusal::new(403, "unknown sender"), out);
         };
         if let Sender::Trunk(name) = &sender {
             self.note_alias(name, hop, &message);
@@ -323,7 +335,7 @@ impl Gateway {
 
     fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.kind),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.kind),
             _ => None,
         }
     }
@@ -332,20 +344,23 @@ impl Gateway {
     /// and lets us send over this connection what we would send there.
     fn note_alias(&mut self, trunk: &str, hop: Hop, message: &Message) {
         let Hop::Flow(flow) = hop else { return };
-        let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else {
+        let Some(state) = self.services.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket)
+        else {
             return;
         };
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
-        if self.aliases.len() < MAX_ALIASES {
-            self.aliases.insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
+        if self.services.aliases.len() < MAX_ALIASES {
+            self.services
+                .aliases
+                .insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
         }
     }
 
     fn sender(&self, hop: Hop) -> Option<Sender> {
         match hop {
             Hop::Flow(flow) => {
-                let state = self.flows.get(&flow)?;
+                let state = self.services.flows.get(&flow)?;
                 match state.kind {
                     FlowKind::WebSocket => Some(Sender::User(state.user.clone()?, flow)),
                     FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
@@ -365,37 +380,38 @@ impl Gateway {
         target: Option<ServerId>,
         out: &mut Vec<Output>,
     ) {
-        let call = target.and_then(|t| self.servers.get(&t).copied());
+        let call = target.and_then(|t| self.calls.of_transaction(t));
         let Some(call) = call else {
             return self.refuse(
                 now,
                 id,
                 message,
-                &Reject::new(481, "there is no INVITE to cancel"),
+                &Refusal::new(481, "there is no INVITE to cancel"),
                 out,
             );
         };
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
-        let tag = self.calls.get(&call).map(|l| l.call.a.local_tag.clone()).unwrap_or_default();
+        let tag =
+            self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
         self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
         let why = said.text.unwrap_or_else(|| "the caller hung up before the answer".into());
-        let why = Reject::new(487, why).q850(said.q850).code(Code::CANCELLED);
-        self.with_call(now, call, out, |call, desk| call.cancelled(desk, why));
+        let why = Refusal::new(487, why).q850(said.q850).code(Code::CANCELLED);
+        self.with_call(now, call, out, |call, cx| call.cancelled(cx, why));
     }
 
     fn ack(&mut self, now: Instant, hop: Hop, message: &Message, out: &mut Vec<Output>) {
         if let Some((call, end)) = self.find_dialog(hop, message) {
-            self.with_call(now, call, out, |call, desk| call.acknowledged(desk, end, message));
+            self.with_call(now, call, out, |call, cx| call.acknowledged(cx, end, message));
         }
     }
 
     /// The dialog a message belongs to, if it came the way that dialog's messages come.
-    fn find_dialog(&self, hop: Hop, message: &Message) -> Option<(CallId, EndId)> {
+    fn find_dialog(&self, hop: Hop, message: &Message) -> Option<(CallId, LegId)> {
         let tag = message.to()?.tag()?.to_owned();
-        let (call, end) = *self.dialogs.get(&tag)?;
-        let live = &self.calls.get(&call)?.call;
+        let (call, end) = *self.services.dialogs.get(&tag)?;
+        let live = self.calls.get(call)?;
         let dialog = live.dialog_for(end, message)?;
         let remote = self.remote_of(hop)?;
         let same_trunk = match live.party_of(end) {
@@ -415,10 +431,10 @@ impl Gateway {
     ) {
         match self.find_dialog(hop, message) {
             Some((call, end)) => {
-                self.with_call(now, call, out, |call, desk| call.request(desk, end, id, message));
+                self.with_call(now, call, out, |call, cx| call.request(cx, end, id, message));
             }
             None if self.resubscribe(now, id, hop, message, out) => {}
-            None => self.refuse(now, id, message, &Reject::new(481, "there is no such call"), out),
+            None => self.refuse(now, id, message, &Refusal::new(481, "there is no such call"), out),
         }
     }
 }
@@ -429,14 +445,14 @@ fn understood(option: &str) -> bool {
 }
 
 /// Refusals that need no state (RFC 3261 §8.2.1 to §8.2.3).
-fn unfit(message: &Message) -> Option<Reject> {
+fn validate(message: &Message) -> Option<Refusal> {
     if message.method() == Method::Other {
-        return Some(Reject::new(405, format!("{} is not served here", message.method_token())));
+        return Some(Refusal::new(405, format!("{} is not served here", message.method_token())));
     }
     let missing: Vec<&str> =
         message.values(HeaderName::Require).filter(|o| !understood(o)).collect();
     if !missing.is_empty() {
-        return Some(Reject::new(
+        return Some(Refusal::new(
             420,
             format!("{} is required but not spoken here", missing.join(", ")),
         ));

@@ -1,11 +1,11 @@
 //! Connections: opened, lost, come back, and hops that cannot be reached.
 
-use super::admission::FlowState;
 use super::{FIRST_AUTHENTICATION, FlowKind, Gateway};
 use crate::call::{CallId, Output};
 use crate::errors::Code;
-use crate::media::EndId;
-use crate::observe::Note;
+use crate::event::Event;
+use crate::flow::FlowState;
+use crate::media::LegId;
 use crate::sip::transaction::{Flow, Hop};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -24,44 +24,49 @@ impl Gateway {
             && !self.accepts_strangers()
         {
             self.dropped += 1;
-            out.push(Output::Note(Note::Dropped {
+            out.push(Output::Event(Event::Dropped {
                 why: "a connection from an address of no trunk",
                 remote: Some(remote),
             }));
             out.push(Output::CloseFlow(flow));
             return;
         }
-        self.flows.insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
+        self.services
+            .flows
+            .insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
             self.unproved.set(flow, now + FIRST_AUTHENTICATION);
         }
     }
 
     pub(super) fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
-        let state = self.flows.remove(&flow);
+        let state = self.services.flows.remove(&flow);
         self.unproved.clear(&flow);
-        self.aliases.retain(|_, f| *f != flow);
-        for user in self.registrar.flow_closed(flow) {
+        self.services.aliases.retain(|_, f| *f != flow);
+        for user in self.services.registrar.flow_closed(flow) {
             self.registration_changed(now, &user, out);
-            out.push(Output::Note(Note::Unregistered { user, why: crate::observe::Left::Closed }));
+            out.push(Output::Event(Event::Unregistered {
+                user,
+                why: crate::event::UnregisterReason::Closed,
+            }));
         }
         self.trunk_flow_closed(flow, out);
         let mut events = Vec::new();
-        self.transactions.hop_failed(Hop::Flow(flow), &mut events);
+        self.services.transactions.hop_failed(Hop::Flow(flow), &mut events);
         self.dispatch(now, events, out);
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
         let grace = self.config.sip.flow_grace;
         for (id, end) in self.legs_on(Hop::Flow(flow)) {
-            self.with_call(now, id, out, |call, desk| {
+            self.with_call(now, id, out, |call, cx| {
                 if let Some((remote, secure)) = trunk {
-                    return call.reconnect_trunk(desk, end, remote, secure);
+                    return call.reconnect_trunk(cx, end, remote, secure);
                 }
                 if let Some(leg) = call.leg_mut(end) {
                     leg.flow_lost = true;
                 }
-                call.flow_changed(desk, end, Some(grace));
+                call.flow_changed(cx, end, Some(grace));
             });
         }
     }
@@ -77,15 +82,16 @@ impl Gateway {
         replaced: &[Flow],
         out: &mut Vec<Output>,
     ) {
-        let lost: Vec<(CallId, EndId)> = self
+        let lost: Vec<(CallId, LegId)> = self
             .calls
             .iter()
-            .flat_map(|(id, l)| {
-                l.call.lost_legs(user, instance, replaced).into_iter().map(|e| (*id, e))
+            .flat_map(|call| {
+                let id = call.id;
+                call.lost_legs(user, instance, replaced).into_iter().map(move |e| (id, e))
             })
             .collect();
         for (id, end) in lost {
-            self.with_call(now, id, out, |call, desk| {
+            self.with_call(now, id, out, |call, cx| {
                 if let Some(leg) = call.leg_mut(end) {
                     leg.flow_lost = false;
                     leg.hop = Hop::Flow(flow);
@@ -93,15 +99,15 @@ impl Gateway {
                         dialog.hop = Hop::Flow(flow);
                     }
                 }
-                call.flow_changed(desk, end, None);
+                call.flow_changed(cx, end, None);
             });
         }
     }
 
-    pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, EndId)> {
+    pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
         self.calls
             .iter()
-            .flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e)))
+            .flat_map(|call| call.ends_on(hop).into_iter().map(|e| (call.id, e)))
             .collect()
     }
 
@@ -112,9 +118,9 @@ impl Gateway {
         why: (Code, String),
         out: &mut Vec<Output>,
     ) {
-        self.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
+        self.services.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
         let mut events = Vec::new();
-        self.transactions.hop_failed(hop, &mut events);
+        self.services.transactions.hop_failed(hop, &mut events);
         self.dispatch(now, events, out);
     }
 }

@@ -6,15 +6,15 @@ use super::Gateway;
 use super::admission::{Admitted, Known, claimed_user};
 use super::credential::Credential;
 use super::token::{CLOCK_SKEW, Keys, Refused};
-use crate::call::desk::{Output, Question};
+use crate::call::context::{Output, Question};
 use crate::config::grant::Grant;
 use crate::config::{Config, JwtSettings, User};
 use crate::errors::Code;
-use crate::observe::Note;
+use crate::event::Event;
 use crate::sip::digest::Secret;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Reject};
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{Flow, Hop, Transmit};
 use rand_core::RngCore;
 use schemars::JsonSchema;
@@ -147,12 +147,13 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
         out: &mut Vec<Output>,
-    ) -> Option<Reject> {
+    ) -> Option<Refusal> {
         let claimed =
             message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
         let unix = self.unix(now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
         let proved = self
+            .services
             .flows
             .get(&flow)
             .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
@@ -176,12 +177,13 @@ impl Gateway {
         message: &Message,
         claimed: &str,
         out: &mut Vec<Output>,
-    ) -> Option<Reject> {
+    ) -> Option<Refusal> {
         let (config, unix) = (self.config.clone(), self.unix(now));
         let logins = &self.logins;
-        let straight = &self.straight;
-        let secret =
-            |credential: &Credential| credential.secret(straight, config.credentials.as_ref());
+        let trunk_test_secret = &self.trunk_test_secret;
+        let secret = |credential: &Credential| {
+            credential.secret(trunk_test_secret, config.credentials.as_ref())
+        };
         let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c)))
         {
             Some((secret, credential)) => match credential_fits(&config, &credential, unix) {
@@ -201,10 +203,10 @@ impl Gateway {
         match self.admission.judge(now, remote.ip(), message, known) {
             Admitted::User(name) => match self.proved(now, &name) {
                 Ok(proved) => self.prove(flow, claimed, proved),
-                Err(why) => Some(Reject::new(403, why).code(Code::LOGIN_REFUSED)),
+                Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
             Admitted::Unasked(name) => {
-                let id = self.random.next_u64();
+                let id = self.services.random.next_u64();
                 let body = json!({ "user": name, "remote": remote.ip().to_string(), "user_agent": message.header(HeaderName::UserAgent) });
                 let body =
                     json!({ "type": "auth.user", "timestamp": self.timestamp(now), "data": body })
@@ -227,10 +229,10 @@ impl Gateway {
                 // Their time is no secret, and the only thing a page can do something about.
                 let why = match Credential::parse(&name).map(|c| credential_fits(&config, &c, unix))
                 {
-                    Some(Err(unfit)) if why.code == Code::LOGIN_REFUSED => unfit,
+                    Some(Err(validate)) if why.code == Code::LOGIN_REFUSED => validate,
                     _ => why,
                 };
-                out.push(Output::Note(Note::LoginRefused {
+                out.push(Output::Event(Event::LoginRefused {
                     user: name,
                     remote,
                     code: why.code,
@@ -241,7 +243,7 @@ impl Gateway {
             Admitted::Challenge { stale } => {
                 let bytes = self.challenge(now, message, stale);
                 out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
-                Some(Reject::new(0, ""))
+                Some(Refusal::new(0, ""))
             }
         }
     }
@@ -266,14 +268,14 @@ impl Gateway {
     }
 
     /// The flow is this user's from now on, if that is who it claims to be.
-    fn prove(&mut self, flow: Flow, claimed: &str, proved: Proved) -> Option<Reject> {
+    fn prove(&mut self, flow: Flow, claimed: &str, proved: Proved) -> Option<Refusal> {
         if proved.user != claimed {
-            return Some(Reject::new(
+            return Some(Refusal::new(
                 403,
                 format!("{} may not speak for another user", proved.user),
             ));
         }
-        if let Some(state) = self.flows.get_mut(&flow) {
+        if let Some(state) = self.services.flows.get_mut(&flow) {
             (state.user, state.account, state.until) =
                 (Some(proved.user), proved.account, proved.until);
         }
@@ -288,7 +290,7 @@ impl Gateway {
         message: &Message,
         (claimed, token, settings): (&str, &str, &JwtSettings),
         out: &mut Vec<Output>,
-    ) -> Option<Reject> {
+    ) -> Option<Refusal> {
         if let Some(braked) = self.admission.braked(now, remote.ip()) {
             return Some(braked);
         }
@@ -335,7 +337,7 @@ impl Gateway {
         };
         self.admission.wrong(remote.ip(), claimed);
         let user = claimed.chars().take(64).collect();
-        out.push(Output::Note(Note::LoginRefused {
+        out.push(Output::Event(Event::LoginRefused {
             user,
             remote,
             code: Code::TOKEN,
@@ -343,7 +345,7 @@ impl Gateway {
         }));
         let bytes = self.token_challenge(message, &why);
         out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
-        Some(Reject::new(0, ""))
+        Some(Refusal::new(0, ""))
     }
 
     /// Keeps a request until its question is answered; asks it if nobody has yet.
@@ -353,7 +355,7 @@ impl Gateway {
         question: Option<Question>,
         held: Held,
         out: &mut Vec<Output>,
-    ) -> Option<Reject> {
+    ) -> Option<Refusal> {
         if self.logins.held.values().map(Vec::len).sum::<usize>() >= MAX_HELD {
             return Some(unchecked());
         }
@@ -362,10 +364,15 @@ impl Gateway {
             out.extend(question.map(Output::Ask));
         }
         waiting.push(held);
-        Some(Reject::new(0, ""))
+        Some(Refusal::new(0, ""))
     }
 
-    fn hold_for_keys(&mut self, now: Instant, held: Held, out: &mut Vec<Output>) -> Option<Reject> {
+    fn hold_for_keys(
+        &mut self,
+        now: Instant,
+        held: Held,
+        out: &mut Vec<Output>,
+    ) -> Option<Refusal> {
         self.ask_keys(now, out);
         self.hold(Awaited::Keys, None, held, out)
     }
@@ -398,7 +405,7 @@ impl Gateway {
                 KEYS_FRESH
             }
             Err(why) => {
-                out.push(Output::Note(Note::LoginUnchecked {
+                out.push(Output::Event(Event::LoginUnchecked {
                     what: "the key set of auth.jwt",
                     why,
                 }));
@@ -423,7 +430,7 @@ impl Gateway {
             Ok(Some((user, time))) => self.logins.remember(now, name.clone(), Some(user), time),
             Ok(None) => self.logins.remember(now, name.clone(), None, REMEMBER_NOBODY),
             Err(why) => {
-                out.push(Output::Note(Note::LoginUnchecked {
+                out.push(Output::Event(Event::LoginUnchecked {
                     what: "the web application of auth.webhook",
                     why,
                 }));
@@ -431,7 +438,7 @@ impl Gateway {
                 for held in waiting
                     .into_iter()
                     .flatten()
-                    .filter(|h| self.flows.contains_key(&h.flow))
+                    .filter(|h| self.services.flows.contains_key(&h.flow))
                     .collect::<Vec<_>>()
                 {
                     self.respond_stateless(Hop::Flow(held.flow), &held.message, &unchecked(), out);
@@ -460,8 +467,10 @@ impl Gateway {
     }
 }
 
-fn unchecked() -> Reject {
-    Reject::new(503, "logins cannot be checked just now").code(Code::LOGIN_UNCHECKED).retry_after(5)
+fn unchecked() -> Refusal {
+    Refusal::new(503, "logins cannot be checked just now")
+        .code(Code::LOGIN_UNCHECKED)
+        .retry_after(5)
 }
 
 fn remembered(
@@ -483,16 +492,16 @@ fn remembered(
 
 /// Whether credentials with a time in them may be used now: not too late, not for longer than
 /// allowed, and for somebody there is.
-fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Reject> {
+fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Refusal> {
     let longest = match &config.credentials {
         _ if credential.is_straight() => STRAIGHT_LONGEST,
         Some(settings) => settings.longest,
         None => {
-            return Err(Reject::new(403, "no credentials with a time are taken here")
+            return Err(Refusal::new(403, "no credentials with a time are taken here")
                 .code(Code::LOGIN_REFUSED));
         }
     };
-    let refused = |why: String| Err(Reject::new(403, why).code(Code::CREDENTIALS_EXPIRED));
+    let refused = |why: String| Err(Refusal::new(403, why).code(Code::CREDENTIALS_EXPIRED));
     if unix >= credential.expires {
         return refused(format!(
             "the credentials of {} expired {} s ago",
@@ -515,6 +524,6 @@ fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Resul
     if known {
         Ok(())
     } else {
-        Err(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
+        Err(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
     }
 }

@@ -2,15 +2,15 @@
 
 use super::Gateway;
 use super::credential::Credential;
-use crate::call::operator::Side;
+use crate::call::operator::PartyRole;
 use crate::call::{Call, CallId, HangupBy, Output, State};
 use crate::config::Config;
 use crate::errors::Code;
-use crate::gateway::admission::{FlowState, Transport};
-use crate::observe::Note;
+use crate::event::Event;
+use crate::flow::{FlowState, Transport};
 use crate::registrar::Registrar;
 use crate::sip::digest::Secret;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop};
 use crate::trunk::{TrunkState, Trunks};
 use std::sync::Arc;
@@ -33,11 +33,11 @@ pub enum Command {
 
 /// What is done to a call's two parties.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Deed {
+pub enum CallAction {
     /// Digits towards one side.
-    Press { side: Side, digits: String },
+    Press { side: PartyRole, digits: String },
     /// This side is connected with a number, the other let go.
-    HandOver { side: Side, to: String },
+    HandOver { side: PartyRole, to: String },
     /// The two are parted, or joined again.
     Part(bool),
 }
@@ -51,14 +51,14 @@ impl Gateway {
         &mut self,
         now: Instant,
         call: CallId,
-        deed: &Deed,
+        deed: &CallAction,
         out: &mut Vec<Output>,
-    ) -> Option<Result<(), Reject>> {
+    ) -> Option<Result<(), Refusal>> {
         let before = out.len();
-        let done = self.with_call(now, call, out, |call, desk| match deed {
-            Deed::Press { side, digits } => call.press(desk, *side, digits),
-            Deed::HandOver { side, to } => call.hand_over(desk, *side, to),
-            Deed::Part(parted) => call.part(desk, *parted),
+        let done = self.with_call(now, call, out, |call, cx| match deed {
+            CallAction::Press { side, digits } => call.press(cx, *side, digits),
+            CallAction::HandOver { side, to } => call.hand_over(cx, *side, to),
+            CallAction::Part(held_by_operator) => call.part(cx, *held_by_operator),
         });
         self.sweep(out);
         self.take_down(now, None, &out[before.min(out.len())..]);
@@ -71,13 +71,15 @@ impl Gateway {
                 if !self.goes_on(call) {
                     return;
                 }
-                out.push(Output::Note(Note::Kicked { call }));
-                let why = Reject::new(status, why).code(Code::KICKED);
-                self.with_call(now, call, out, |call, desk| call.finish(desk, HangupBy::Us, why));
+                out.push(Output::Event(Event::Kicked { call }));
+                let why = Refusal::new(status, why).code(Code::KICKED);
+                self.with_call(now, call, out, |call, cx| call.finish(cx, HangupBy::Us, why));
             }
             Command::Disconnect { user } => {
-                let flows = self.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
+                let flows =
+                    self.services.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
                 let proved = self
+                    .services
                     .flows
                     .iter()
                     .filter(|(_, s)| s.user.as_deref() == Some(user.as_str()))
@@ -89,17 +91,17 @@ impl Gateway {
             }
             Command::EndDrain => {
                 if std::mem::take(&mut self.draining) {
-                    out.push(Output::Note(Note::DrainEnded));
+                    out.push(Output::Event(Event::DrainEnded));
                 }
             }
             Command::Switch { trunk, enabled } => {
-                let Some(state) = self.trunks.get_mut(&trunk) else { return };
+                let Some(state) = self.services.trunks.get_mut(&trunk) else { return };
                 if std::mem::replace(&mut state.disabled, !enabled) == enabled {
-                    out.push(Output::Note(Note::TrunkSwitched { trunk, enabled }));
+                    out.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
                 }
             }
             Command::Probe { trunk } => {
-                if let Some(state) = self.trunks.get_mut(&trunk) {
+                if let Some(state) = self.services.trunks.get_mut(&trunk) {
                     state.probe_now(now);
                 }
                 self.carriers_due(now, out);
@@ -116,21 +118,21 @@ impl Gateway {
         changes: String,
         out: &mut Vec<Output>,
     ) {
-        self.trunks.reload(now, &config);
+        self.services.trunks.reload(now, &config);
         self.recorder.limit(config.recorder);
         self.logins.reload(now, &self.config, &config);
         self.config = config;
-        out.push(Output::Note(Note::Reloaded { changes }));
+        out.push(Output::Event(Event::Reloaded { changes }));
     }
 
     /// Calls that have no record yet.
     pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values().filter(|l| !l.recorded).map(|l| &l.call)
+        self.calls.all_unrecorded()
     }
 
     /// A call that lives.
     pub fn live_call(&self, call: CallId) -> Option<&Call> {
-        self.calls.get(&call).filter(|l| !l.recorded).map(|l| &l.call)
+        self.calls.unrecorded(call)
     }
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
@@ -140,29 +142,29 @@ impl Gateway {
 
     /// Who is registered, and where.
     pub fn registrar(&self) -> &Registrar {
-        &self.registrar
+        &self.services.registrar
     }
 
     /// What carries a message on `hop`.
     pub fn transport(&self, hop: Hop) -> Transport {
-        Transport::of(hop, &self.flows)
+        Transport::of(hop, &self.services.flows)
     }
 
     /// The connection behind a flow.
     pub fn flow(&self, flow: Flow) -> Option<&FlowState> {
-        self.flows.get(&flow)
+        self.services.flows.get(&flow)
     }
 
     /// Trunks by name, with the calls each has.
     pub fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
-        self.trunks
-            .iter()
-            .map(|(name, state)| (name, state, self.trunk_calls.get(name).copied().unwrap_or(0)))
+        self.services.trunks.iter().map(|(name, state)| {
+            (name, state, self.services.trunk_calls.get(name).copied().unwrap_or(0))
+        })
     }
 
     /// All of trunks' state.
     pub fn trunks(&self) -> &Trunks {
-        &self.trunks
+        &self.services.trunks
     }
 
     /// What it runs on now.
@@ -172,13 +174,13 @@ impl Gateway {
 
     /// The wall clock, seconds since 1970.
     pub fn unix(&self, now: Instant) -> u64 {
-        self.identity.unix + now.saturating_duration_since(self.started).as_secs()
+        self.services.unix(now)
     }
 
     /// What a credential's password is made of: of those that lead past the dialplans nobody else
     /// knows it. Nothing where such are not taken.
     pub fn secret_of(&self, credential: &Credential) -> Option<Secret> {
-        credential.secret(&self.straight, self.config.credentials.as_ref())
+        credential.secret(&self.trunk_test_secret, self.config.credentials.as_ref())
     }
 
     /// INVITEs that became no call.

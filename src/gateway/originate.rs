@@ -3,17 +3,17 @@
 use super::Gateway;
 use super::dispatch::Sender;
 use crate::call::CallId;
-use crate::call::desk::Output;
+use crate::call::context::Output;
 use crate::call::leg::Party;
-use crate::call::origin::Origin;
+use crate::call::third_party::Origin;
 use crate::config::User;
 use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
+use crate::event::Event;
 use crate::hex::token;
-use crate::observe::Note;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::escape_user;
 use rand_core::RngCore;
@@ -38,7 +38,7 @@ pub struct Wish {
 
 /// A call that was found fit to begin.
 #[derive(Debug)]
-pub struct Planned {
+pub struct PlannedCall {
     pub call: CallId,
     from: String,
     user: Option<Arc<User>>,
@@ -55,12 +55,12 @@ impl Gateway {
     ///
     /// # Errors
     /// The refusal a caller would get.
-    pub fn plan_call(&mut self, now: Instant, wish: &Wish) -> Result<Planned, Reject> {
+    pub fn plan_call(&mut self, now: Instant, wish: &Wish) -> Result<PlannedCall, Refusal> {
         let name = wish.from.strip_prefix("user:").unwrap_or(&wish.from);
         let user = self.registered(now, name).or_else(|| self.config.users.get(name).cloned());
         let context = user.as_ref().map(|u| u.context.clone()).or_else(|| wish.context.clone());
         let context = context.ok_or_else(|| {
-            Reject::new(404, format!("{name} is no user, and numbers need a context"))
+            Refusal::new(404, format!("{name} is no user, and numbers need a context"))
                 .code(Code::NO_ROUTE)
         })?;
         let permits = user.as_ref().map_or(Permits::NONE, |u| &u.permits).clone();
@@ -88,8 +88,8 @@ impl Gateway {
             .into_iter()
             .chain(wish.tags.clone())
             .collect();
-        Ok(Planned {
-            call: CallId(self.random.next_u64()),
+        Ok(PlannedCall {
+            call: CallId(self.services.random.next_u64()),
             from: name.to_owned(),
             user,
             context,
@@ -103,10 +103,11 @@ impl Gateway {
 
     /// The account of somebody who is registered and not (only) configured.
     fn registered(&self, now: Instant, name: &str) -> Option<Arc<User>> {
-        self.registrar
+        self.services
+            .registrar
             .bindings(now, name)
             .iter()
-            .find_map(|b| self.flows.get(&b.flow)?.account.clone())
+            .find_map(|b| self.services.flows.get(&b.flow)?.account.clone())
     }
 
     fn routed(
@@ -115,17 +116,17 @@ impl Gateway {
         context: &str,
         dialled: &str,
         permits: &Permits,
-    ) -> Result<(Route, String), Reject> {
+    ) -> Result<(Route, String), Refusal> {
         let verdict =
             self.config.plan.route(&Attempt { context, dialled, unix: self.unix(now), permits });
         let verdict = verdict.filter(|_| !context.starts_with('@')).ok_or_else(|| {
-            Reject::new(404, format!("context {context} does not exist")).code(Code::NO_ROUTE)
+            Refusal::new(404, format!("context {context} does not exist")).code(Code::NO_ROUTE)
         })?;
         verdict.decide(context)
     }
 
     /// Begins it.
-    pub(super) fn begin_call(&mut self, now: Instant, plan: Planned, out: &mut Vec<Output>) {
+    pub(super) fn begin_call(&mut self, now: Instant, plan: PlannedCall, out: &mut Vec<Output>) {
         let (call_id, worker) = (plan.call, self.pick_worker());
         let invite = self.as_if_dialled(&plan);
         self.recorder.open(now, call_id, &plan.from, &plan.number, invite.call_id());
@@ -139,36 +140,36 @@ impl Gateway {
             (Party::Internal(call_id), plan.from.clone()),
             worker,
         );
-        call.a_final = true;
+        call.final_response_sent = true;
         call.cdr.context = plan.context;
         call.cdr.route = Some(plan.second.name.clone());
         call.cdr.dialled = plan.dialled;
         call.cdr.number.clone_from(&plan.number);
         call.cdr.tags = plan.tags;
         call.number = plan.from.clone();
-        call.on_behalf.clone_from(&plan.user);
+        call.referred_by.clone_from(&plan.user);
         // Towards a trunk the first party is known by its number; it itself sees who it is
         // connected with.
-        call.shown = plan.user.is_none().then(|| plan.from.clone());
+        call.presented_number = plan.user.is_none().then(|| plan.from.clone());
         call.steps = plan.first.steps.iter().map(|s| (s.clone(), None)).collect();
         let route = plan.second.name.clone();
         call.origin =
             Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
         call.route = Some(plan.first);
-        out.push(Output::Note(Note::CallStarted {
+        out.push(Output::Event(Event::CallStarted {
             call: call_id,
             from: plan.from,
             number: plan.number,
             route,
         }));
         let user = plan.user.map(|u| u.name.clone());
-        self.take_in(call, user);
-        self.with_call(now, call_id, out, |call, desk| call.originate(desk));
+        self.calls.insert(call, user);
+        self.with_call(now, call_id, out, |call, cx| call.originate(cx));
     }
 
     /// The INVITE such a call would have begun with: from the number, to the first party.
-    fn as_if_dialled(&mut self, plan: &Planned) -> Message {
-        let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.random));
+    fn as_if_dialled(&mut self, plan: &PlannedCall) -> Message {
+        let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.services.random));
         let (to, from) = (escape_user(&plan.from), escape_user(&plan.number));
         let text = format!(
             "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\nMax-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\

@@ -4,14 +4,14 @@ use super::Gateway;
 use super::admission::{Admitted, Known};
 use crate::call::Output;
 use crate::errors::Code;
+use crate::event::Event;
 use crate::hex::token;
-use crate::observe::Note;
-use crate::registrar::{Binding, Circumstances, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES};
+use crate::registrar::{Binding, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES, RegisterContext};
 use crate::sip::build::{Writer, quoted};
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::Reject;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId, Transmit};
 use crate::trunk::Bound;
 use rand_core::RngCore;
@@ -35,27 +35,32 @@ impl Gateway {
         flow: Flow,
         out: &mut Vec<Output>,
     ) {
-        let temporary = token::<16>(&mut self.random);
+        let temp_gruu = token::<16>(&mut self.services.random);
         let unix = self.unix(now);
         let longest = self
+            .services
             .flows
             .get(&flow)
             .and_then(|f| f.until)
             .map(|until| until.saturating_sub(unix) as u32);
-        let by =
-            Circumstances { flow, chance: self.random.next_u32() as u8, token: temporary, longest };
+        let by = RegisterContext {
+            flow,
+            chance: self.services.random.next_u32() as u8,
+            token: temp_gruu,
+            longest,
+        };
         // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
         let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
         let done = if own {
-            self.registrar.register(now, user, message, &by)
+            self.services.registrar.register(now, user, message, &by)
         } else {
-            Err(Reject::new(403, format!("{user} may register only itself")))
+            Err(Refusal::new(403, format!("{user} may register only itself")))
         };
         let done = match done {
             Ok(done) => done,
             Err(why) => return self.refuse(now, id, message, &why, out),
         };
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         let gruu = message.lists(HeaderName::Supported, "gruu");
         for binding in &done.bindings {
@@ -82,7 +87,7 @@ impl Gateway {
         }
         if done.added {
             let user_agent = message.header(HeaderName::UserAgent).unwrap_or_default().to_owned();
-            out.push(Output::Note(Note::Registered {
+            out.push(Output::Event(Event::Registered {
                 user: user.to_owned(),
                 flows: done.bindings.len(),
                 user_agent,
@@ -97,9 +102,9 @@ impl Gateway {
                 .iter()
                 .for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
         } else if done.removed {
-            out.push(Output::Note(Note::Unregistered {
+            out.push(Output::Event(Event::Unregistered {
                 user: user.to_owned(),
-                why: crate::observe::Left::Asked,
+                why: crate::event::UnregisterReason::Asked,
             }));
         }
     }
@@ -114,7 +119,7 @@ impl Gateway {
                 let urn = instance.trim_matches(['<', '>']);
                 let (user, domain) = (crate::sip::uri::escape_user(user), &self.config.domain);
                 value.push_str(&format!(";pub-gruu=\"sip:{user}@{domain};gr={urn}\""));
-                if let Some(token) = &binding.temporary {
+                if let Some(token) = &binding.temp_gruu {
                     value.push_str(&format!(";temp-gruu=\"sip:{TEMPORARY}{token}@{domain};gr\""));
                 }
             }
@@ -135,7 +140,7 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
         out: &mut Vec<Output>,
-    ) -> Option<Reject> {
+    ) -> Option<Refusal> {
         let config = self.config.clone();
         let secret = |name: &str| {
             let trunk = config
@@ -150,14 +155,14 @@ impl Gateway {
         }) {
             Admitted::User(user) if user == claimed => None,
             Admitted::User(user) => {
-                Some(Reject::new(403, format!("{user} may not register another name")))
+                Some(Refusal::new(403, format!("{user} may not register another name")))
             }
             // Trunks are all written here.
             Admitted::Unasked(_) => {
-                Some(Reject::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
+                Some(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
             }
             Admitted::Refused(why) => {
-                out.push(Output::Note(Note::LoginRefused {
+                out.push(Output::Event(Event::LoginRefused {
                     user: super::admission::claimed_user(message),
                     remote,
                     code: why.code,
@@ -168,7 +173,7 @@ impl Gateway {
             Admitted::Challenge { stale } => {
                 let bytes = self.challenge(now, message, stale);
                 out.push(Output::Send(Transmit { hop, bytes }));
-                Some(Reject::new(0, ""))
+                Some(Refusal::new(0, ""))
             }
         }
     }
@@ -180,7 +185,7 @@ impl Gateway {
         message: &Message,
         stale: bool,
     ) -> bytes::Bytes {
-        let random = self.random.next_u64();
+        let random = self.services.random.next_u64();
         let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
         let confused =
@@ -205,10 +210,10 @@ impl Gateway {
 
     /// A 401 that says what is wrong with a token (RFC 8898 section 2.1.3, RFC 6750 section 3.1).
     pub(super) fn token_challenge(&mut self, message: &Message, why: &str) -> bytes::Bytes {
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::refusal(
             message,
-            &Reject::new(401, format!("token: {why}")).code(Code::TOKEN),
+            &Refusal::new(401, format!("token: {why}")).code(Code::TOKEN),
             &tag,
             &self.config.domain,
         );
@@ -249,7 +254,7 @@ impl Gateway {
                 now,
                 id,
                 message,
-                &Reject::new(403, "no trunk registers by this name"),
+                &Refusal::new(403, "no trunk registers by this name"),
                 out,
             );
         };
@@ -265,13 +270,13 @@ impl Gateway {
                 now,
                 id,
                 message,
-                &Reject::new(423, format!("registrations last at least {MIN_EXPIRES} s")),
+                &Refusal::new(423, format!("registrations last at least {MIN_EXPIRES} s")),
                 out,
             );
         }
         let star = message.header(HeaderName::Contact) == Some("*");
         let granted = asked.min(MAX_EXPIRES);
-        let Some(state) = self.trunks.get_mut(&name) else { return };
+        let Some(state) = self.services.trunks.get_mut(&name) else { return };
         let known = state.bound.is_some();
         match contact.map(|c| c.uri.text.to_owned()) {
             Some(contact) if granted > 0 && !star => {
@@ -282,7 +287,7 @@ impl Gateway {
                     expires: now + Duration::from_secs(u64::from(granted)),
                 });
                 if !known {
-                    out.push(Output::Note(Note::TrunkArrived {
+                    out.push(Output::Event(Event::TrunkArrived {
                         trunk: name.clone(),
                         remote,
                         expires: granted,
@@ -292,13 +297,13 @@ impl Gateway {
             None if !star => {}
             _ => {
                 if state.bound.take().is_some() {
-                    out.push(Output::Note(Note::TrunkGone { trunk: name.clone() }));
+                    out.push(Output::Event(Event::TrunkGone { trunk: name.clone() }));
                 }
             }
         }
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
-        if let Some(bound) = self.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
+        if let Some(bound) = self.services.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
             let left = bound.expires.saturating_duration_since(now).as_secs();
             response.put(HeaderName::Contact, format_args!("<{}>;expires={left}", bound.contact));
         }
@@ -312,16 +317,17 @@ impl Gateway {
     /// The connection a trunk registered over is gone.
     pub(super) fn trunk_flow_closed(&mut self, flow: Flow, out: &mut Vec<Output>) {
         let names: Vec<String> = self
+            .services
             .trunks
             .iter()
             .filter(|(_, s)| s.bound.as_ref().is_some_and(|b| b.hop == Hop::Flow(flow)))
             .map(|(n, _)| n.clone())
             .collect();
         for name in names {
-            if let Some(state) = self.trunks.get_mut(&name) {
+            if let Some(state) = self.services.trunks.get_mut(&name) {
                 state.bound = None;
             }
-            out.push(Output::Note(Note::TrunkGone { trunk: name }));
+            out.push(Output::Event(Event::TrunkGone { trunk: name }));
         }
     }
 }

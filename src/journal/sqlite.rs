@@ -22,7 +22,7 @@ CREATE INDEX IF NOT EXISTS cdr_number ON cdr (number, start);
 ///
 /// # Errors
 /// It cannot be opened, or is something else.
-pub fn open(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     // Readers do not wait for the writer; a commit is on the disk when it returns.
@@ -36,7 +36,7 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
 ///
 /// # Errors
 /// None of them was written.
-pub fn write(connection: &mut Connection, records: &[Value]) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &mut Connection, records: &[Value]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     {
         let mut insert = transaction.prepare_cached(

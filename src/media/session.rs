@@ -8,18 +8,18 @@
 //! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP and locks;
 //!    RTCP never teaches.
 
+mod comfort_noise;
 mod digits;
 mod due;
 mod forward;
-mod silence;
 
 use super::dtls::Handshake;
-use super::egress::Egress;
-use super::end::{
-    Digits, Dropped, End, EndId, Join, Kind, Learning, Path, Port, Settings, Srtp, Statistics,
-    Transcoding, Transport,
+use super::endpoint::{
+    AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Path, Port, Settings, Srtp,
+    Statistics, Transcoding, Transport,
 };
-use super::ice::{Checked, Responder};
+use super::ice::{Checked, IceLiteAgent};
+use super::outbound_stream::OutboundStream;
 use super::player::{Player, Source};
 use super::reorder::Reorder;
 use super::series::Series;
@@ -28,7 +28,7 @@ use super::transcoder::{Transcoder, frame_ms};
 use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
-use crate::rtp::report::{Disorder, Reception, read};
+use crate::rtp::report::{ReceiverStats, SequenceStats, read};
 use crate::rtp::srtp::{Profile, Refused};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::SocketAddr;
@@ -36,25 +36,25 @@ use std::time::{Duration, Instant};
 
 /// What the session tells the call.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Event {
+pub enum SessionEvent {
     /// ICE selected an address for the first time.
-    Connected { end: EndId, address: SocketAddr },
+    Connected { end: LegId, address: SocketAddr },
     /// DTLS finished: SRTP keys are in place.
-    Secured { end: EndId, profile: Profile },
+    Secured { end: LegId, profile: Profile },
     /// DTLS ended without keys.
-    DtlsFailed { end: EndId, why: String },
+    DtlsFailed { end: LegId, why: String },
     /// The first media packet came from this end's peer.
-    Flowing { end: EndId },
+    Flowing { end: LegId },
     /// Nothing came from this end for 5 s while the other one sent.
-    Silent { end: EndId },
+    Silent { end: LegId },
     /// A digit for this end, whose peer takes digits by signalling.
-    Digit { end: EndId, event: u8, length: Duration },
+    Digit { end: LegId, event: u8, length: Duration },
     /// What was played has ended.
-    Played { end: EndId },
+    Played { end: LegId },
     /// The browser has not confirmed consent for 30 s.
-    ConsentLost { end: EndId },
+    ConsentLost { end: LegId },
     /// An end's figures, every few seconds.
-    Quality { end: EndId, figures: Box<Statistics> },
+    Quality { end: LegId, figures: Box<Statistics> },
     /// No end has received media for 30 s.
     NoMedia,
 }
@@ -64,7 +64,7 @@ pub trait Sink {
     /// Sends a datagram.
     fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]);
     /// Tells the call.
-    fn event(&mut self, event: Event);
+    fn event(&mut self, event: SessionEvent);
 }
 
 /// An end that says nothing for this long after the other began is reported.
@@ -88,7 +88,7 @@ fn following(now: Instant, due: Instant, frame: Duration) -> Instant {
 
 /// A session.
 pub struct Session {
-    ends: Vec<End>,
+    ends: Vec<Endpoint>,
     started: Instant,
     /// NTP time of `started`; only differences matter to peers.
     ntp: u64,
@@ -124,52 +124,53 @@ impl Session {
         self.ntp.wrapping_add(((elapsed.as_nanos() << 32) / 1_000_000_000) as u64)
     }
 
-    fn index(&self, id: EndId) -> Option<usize> {
+    fn index(&self, id: LegId) -> Option<usize> {
         self.ends.iter().position(|e| e.id == id)
     }
 
     /// Adds an end; `seed` numbers its stream.
-    pub fn open(&mut self, id: EndId, kind: Kind, ssrc: u32, cname: &str, seed: u64) {
+    pub fn open(&mut self, id: LegId, kind: Kind, ssrc: u32, cname: &str, seed: u64) {
         let transport = match kind {
             Kind::Browser { identity, ice } => Transport::Browser {
-                ice: Box::new(Responder::new(ice)),
+                ice: Box::new(IceLiteAgent::new(ice)),
                 dtls: Box::new(Handshake::new(identity, Vec::new())),
                 srtp: None,
             },
             Kind::Trunk { nat } => {
-                let open = Learning::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+                let open = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
                 Transport::Trunk {
                     rtp: None,
                     rtcp: None,
-                    learning: if nat { open } else { Learning::Strict },
+                    latching: if nat { open } else { Latching::Strict },
                     sdes: None,
                 }
             }
         };
-        self.ends.push(End {
+        self.ends.push(Endpoint {
             id,
             transport,
             settings: None,
-            egress: Egress::new(ssrc, seed as u16, (seed >> 16) as u32),
+            outbound: OutboundStream::new(ssrc, seed as u16, (seed >> 16) as u32),
             encoder: None,
             complexity: self.complexity,
             quiet: None,
             reception: None,
             feedback: None,
-            join: Join::Nothing,
+            join: AudioSource::Nothing,
             path: Path::Relay,
             digits: Default::default(),
             pressed: None,
             dropped: Dropped::default(),
             received: 0,
-            disorder_before: Disorder::default(),
+            disorder_before: SequenceStats::default(),
             next_report: None,
             chance: Chance::new(seed),
             flowing: false,
             checks: 0,
-            stranger: None,
-            sounding: 0,
-            strange_payload: None,
+            unexpected_source: None,
+            non_silent_packets: 0,
+            unexpected_payload_type: None,
+            last_received: None,
             series: Series::default(),
             connected: false,
             path_times: [None; 3],
@@ -178,24 +179,24 @@ impl Session {
     }
 
     /// Removes an end; returns its figures.
-    pub fn close_end(&mut self, id: EndId) -> Option<Statistics> {
+    pub fn close_end(&mut self, id: LegId) -> Option<Statistics> {
         let at = self.index(id)?;
         let end = self.ends.remove(at);
         for other in &mut self.ends {
-            if matches!(other.join, Join::Bridge(peer) if peer == id) {
-                (other.join, other.quiet) = (Join::Nothing, None);
+            if matches!(other.join, AudioSource::Bridge(peer) if peer == id) {
+                (other.join, other.quiet) = (AudioSource::Nothing, None);
             }
         }
         Some(end.statistics())
     }
 
     /// The ends, for snapshots.
-    pub fn ends(&self) -> &[End] {
+    pub fn ends(&self) -> &[Endpoint] {
         &self.ends
     }
 
     /// Applies what an exchange settled for an end.
-    pub fn configure(&mut self, now: Instant, id: EndId, settings: Settings, sink: &mut impl Sink) {
+    pub fn configure(&mut self, now: Instant, id: LegId, settings: Settings, sink: &mut impl Sink) {
         let Some(at) = self.index(id) else { return };
         let target = self.ends[at].rtp_target().or(self.selected(at));
         self.ends[at].configure(now, settings, &mut |bytes| {
@@ -217,44 +218,44 @@ impl Session {
     }
 
     /// Joins two ends, both ways.
-    pub fn bridge(&mut self, a: EndId, b: EndId) {
+    pub fn bridge(&mut self, a: LegId, b: LegId) {
         for (from, to) in [(a, b), (b, a)] {
-            self.join(from, Join::Bridge(to));
+            self.join(from, AudioSource::Bridge(to));
         }
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
 
     /// Leaves an end alone: nothing is sent to it, and nothing of it goes anywhere.
-    pub fn part(&mut self, id: EndId) {
+    pub fn part(&mut self, id: LegId) {
         for end in &mut self.ends {
-            if end.id == id || matches!(end.join, Join::Bridge(peer) if peer == id) {
-                (end.join, end.quiet) = (Join::Nothing, None);
+            if end.id == id || matches!(end.join, AudioSource::Bridge(peer) if peer == id) {
+                (end.join, end.quiet) = (AudioSource::Nothing, None);
             }
         }
     }
 
     /// Joins an end to what it hears from now on; what filled its source's silence is over.
-    fn join(&mut self, id: EndId, join: Join) {
+    fn join(&mut self, id: LegId, join: AudioSource) {
         if let Some(at) = self.index(id) {
             (self.ends[at].join, self.ends[at].quiet) = (join, None);
         }
     }
 
     /// Sends what an end says back to it, later by `delay`.
-    pub fn echo(&mut self, id: EndId, delay: Duration) {
-        self.join(id, Join::Echo { delay, line: Default::default() });
+    pub fn echo(&mut self, id: LegId, delay: Duration) {
+        self.join(id, AudioSource::Echo { delay, line: Default::default() });
     }
 
     /// Plays to an end.
-    pub fn play(&mut self, now: Instant, id: EndId, source: Source) {
-        self.join(id, Join::Play { player: Player::new(source), next: now });
+    pub fn play(&mut self, now: Instant, id: LegId, source: Source) {
+        self.join(id, AudioSource::Play { player: Player::new(source), next: now });
     }
 
     /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else
     /// transcoded.
     fn plan(&mut self, at: usize) {
         if let Some(mine) = &self.ends[at].settings {
-            self.plan_from(at, mine.agreed.codec, None);
+            self.plan_from(at, mine.negotiated.codec, None);
         }
     }
 
@@ -262,7 +263,7 @@ impl Session {
     /// description, and back; the other leg hears no jump. `ms` is the length of what it sends,
     /// where that is known.
     fn plan_from(&mut self, at: usize, from: Codec, ms: Option<u32>) {
-        let Join::Bridge(peer) = self.ends[at].join else { return };
+        let AudioSource::Bridge(peer) = self.ends[at].join else { return };
         let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else {
             return;
         };
@@ -270,11 +271,11 @@ impl Session {
         // Digits in the sound of one who has no other are told to one who does not take them as
         // sound.
         let listen = mine == Some(Digits::Tones) && theirs.sends_digits() != Digits::Tones;
-        let (to, ptime) = (theirs.agreed.codec, theirs.agreed.ptime);
+        let (to, ptime) = (theirs.negotiated.codec, theirs.negotiated.ptime);
         let fits = matches!(&self.ends[at].path, Path::Transcode(t) if t.transcoder.fits(from, to, ptime, listen));
         // G.711 is cut anew without loss for a peer that asked for another length, and then goes on
         // to be.
-        let g711 = theirs.agreed.ptime_asked && matches!(to, Codec::Pcmu | Codec::Pcma);
+        let g711 = theirs.negotiated.ptime_asked && matches!(to, Codec::Pcmu | Codec::Pcma);
         let recut = g711 && (fits || ms.is_some_and(|ms| ms != frame_ms(to, ptime)));
         let relay = from == to && !listen && !recut;
         let same = if relay { matches!(self.ends[at].path, Path::Relay) } else { fits };
@@ -298,7 +299,7 @@ impl Session {
         &mut self,
         now: Instant,
         port: Port,
-        end: EndId,
+        end: LegId,
         from: SocketAddr,
         datagram: &mut [u8],
         sink: &mut impl Sink,
@@ -324,12 +325,13 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, dtls, .. } = &mut end.transport else { return };
+        let Transport::Browser { ice, dtls, srtp } = &mut end.transport else { return };
         let Some(request) = BindingRequest::parse(datagram) else {
             end.dropped.malformed += 1;
             return;
         };
-        let Checked::Reply { bytes, selected } = ice.check(now, from, &request) else {
+        let Checked::Reply { bytes, selected } = ice.check(now, from, &request, srtp.is_some())
+        else {
             end.dropped.unknown_source += 1;
             return;
         };
@@ -340,12 +342,12 @@ impl Session {
         }
         if !std::mem::replace(&mut end.connected, true) {
             end.path_times[1].get_or_insert(now);
-            sink.event(Event::Connected { end: end.id, address: from });
+            sink.event(SessionEvent::Connected { end: end.id, address: from });
         }
         let active = end
             .settings
             .as_ref()
-            .is_some_and(|s| matches!(s.agreed.remote, Remote::Dtls { active: true, .. }));
+            .is_some_and(|s| matches!(s.negotiated.remote, Remote::Dtls { active: true, .. }));
         if active {
             dtls.start(now, &mut |bytes| sink.send(Port::Browser, from, bytes));
         }
@@ -377,22 +379,30 @@ impl Session {
                         unprotect: keys.unprotect,
                     }));
                     end.path_times[2].get_or_insert(now);
-                    sink.event(Event::Secured { end: end.id, profile: keys.profile });
+                    sink.event(SessionEvent::Secured { end: end.id, profile: keys.profile });
                 }
                 Ok(None) => {}
-                Err(why) => sink.event(Event::DtlsFailed { end: end.id, why: why.to_string() }),
+                Err(why) => {
+                    sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() })
+                }
             },
             PacketKind::Rtp => {
                 let Some(srtp) = srtp else { return };
                 match srtp.unprotect.rtp(datagram) {
-                    Ok(len) => self.rtp(now, at, &datagram[..len], sink),
+                    Ok(len) => {
+                        ice.on_media(now, from);
+                        self.rtp(now, at, &datagram[..len], sink);
+                    }
                     Err(why) => count(&mut end.dropped, why),
                 }
             }
             PacketKind::Rtcp => {
                 let Some(srtp) = srtp else { return };
                 match srtp.unprotect.rtcp(datagram) {
-                    Ok(len) => self.rtcp(now, at, &datagram[..len]),
+                    Ok(len) => {
+                        ice.on_media(now, from);
+                        self.rtcp(now, at, &datagram[..len]);
+                    }
                     Err(why) => count(&mut end.dropped, why),
                 }
             }
@@ -409,12 +419,12 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Trunk { rtp, learning, sdes, .. } = &mut end.transport else { return };
+        let Transport::Trunk { rtp, latching, sdes, .. } = &mut end.transport else { return };
         let Some(announced) =
-            rtp.filter(|announced| from == *announced || learning.may_learn(*announced, from))
+            rtp.filter(|announced| from == *announced || latching.may_learn(*announced, from))
         else {
             end.dropped.unknown_source += 1;
-            end.stranger = Some(from);
+            end.unexpected_source = Some(from);
             return;
         };
         let opened = sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtp(datagram));
@@ -426,12 +436,12 @@ impl Session {
             end.dropped.malformed += 1;
             return;
         };
-        if from != announced && !learning.observe(announced, from, packet.ssrc, packet.sequence) {
+        if from != announced && !latching.observe(announced, from, packet.ssrc, packet.sequence) {
             end.dropped.unknown_source += 1;
             return;
         }
-        if from == announced && *learning != Learning::Strict {
-            *learning = Learning::Locked;
+        if from == announced && *latching != Latching::Strict {
+            *latching = Latching::Locked;
         }
         *rtp = Some(from);
         self.rtp(now, at, datagram, sink);
@@ -453,7 +463,8 @@ impl Session {
     fn rtcp(&mut self, now: Instant, at: usize, datagram: &[u8]) {
         let ntp = self.ntp(now);
         let end = &mut self.ends[at];
-        let Some(feedback) = read(now, ntp, datagram, end.egress.sent.ssrc, end.reception.as_mut())
+        let Some(feedback) =
+            read(now, ntp, datagram, end.outbound.sent.ssrc, end.reception.as_mut())
         else {
             return;
         };
@@ -472,18 +483,18 @@ impl Session {
             return;
         };
         let Some(settings) = &end.settings else { return };
-        let agreed = &settings.agreed;
-        let Some(content) = agreed.content(packet.payload_type) else {
+        let negotiated = &settings.negotiated;
+        let Some(content) = negotiated.content(packet.payload_type) else {
             end.dropped.unknown_payload += 1;
-            end.strange_payload = Some(packet.payload_type);
+            end.unexpected_payload_type = Some(packet.payload_type);
             return;
         };
         if end.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
             end.disorder_before =
                 end.disorder_before + end.reception.map(|r| r.disorder()).unwrap_or_default();
-            end.reception = Some(Reception::new(packet.ssrc));
+            end.reception = Some(ReceiverStats::new(packet.ssrc));
         }
-        let clock = agreed.codec.clock();
+        let clock = negotiated.codec.clock();
         let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
             * u64::from(clock)
             / 1_000_000) as u32;
@@ -491,20 +502,22 @@ impl Session {
             reception.receive(&packet, arrival);
         }
         end.received += 1;
+        end.last_received = Some(now);
         self.silent_since = now;
-        let receives = agreed.direction.receives();
+        let receives = negotiated.direction.receives();
         if let Content::Audio(codec) = content {
             // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the
             // doubt.
             let decoded = codec == Codec::Opus && matches!(end.path, Path::Transcode(_));
-            end.sounding += u64::from(!decoded && is_sounding(codec, packet.payload(datagram)));
+            end.non_silent_packets +=
+                u64::from(!decoded && is_sounding(codec, packet.payload(datagram)));
         }
         end.take_sample(now);
         if !receives {
             end.dropped.not_expected += 1;
         }
         if !std::mem::replace(&mut end.flowing, true) {
-            sink.event(Event::Flowing { end: end.id });
+            sink.event(SessionEvent::Flowing { end: end.id });
             self.watch_silence(now, at);
         }
         if !receives {
@@ -521,14 +534,24 @@ impl Session {
                     Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80)),
                 );
             }
-            Content::Event => self.hear_event(now, at, &packet, datagram, sink),
-            Content::Noise => self.hear_noise(now, at, &packet, datagram, sink),
+            Content::Event(clock) => {
+                self.on_telephone_event(now, at, (&packet, clock), datagram, sink)
+            }
+            Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
         }
         self.forward(now, at, packet, datagram, content, sink);
     }
 
+    /// Whether media of an end comes from `address` at this time.
+    pub fn holds(&self, now: Instant, id: LegId, address: SocketAddr) -> bool {
+        match self.index(id).map(|at| &self.ends[at].transport) {
+            Some(Transport::Browser { ice, .. }) => ice.holds(now, address),
+            _ => false,
+        }
+    }
+
     /// The ufrags and validated addresses of an end, for the worker's demultiplexer.
-    pub fn routes(&self, id: EndId) -> (Vec<String>, Vec<SocketAddr>) {
+    pub fn routes(&self, id: LegId) -> (Vec<String>, Vec<SocketAddr>) {
         match self.index(id).map(|at| &self.ends[at].transport) {
             Some(Transport::Browser { ice, .. }) => {
                 (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect())

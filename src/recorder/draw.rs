@@ -2,7 +2,7 @@
 //! out unescaped.
 
 use super::ladder::{Row, RowKind};
-use super::translated::Rule;
+use super::sdp_rules::Rule;
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -3,11 +3,11 @@
 //! [`rows`] makes them, `draw` prints them as text, Mermaid or SVG.
 
 use super::mask::{readable, readable_message, shown};
-use super::translated::{Rule, describes, rules};
-use super::{Flight, What};
+use super::sdp_rules::{Rule, describes, rules};
+use super::{CallTrace, TraceEvent};
 use crate::call::CallTimer;
-use crate::media::EndId;
-use crate::media::session::Event as MediaEvent;
+use crate::media::LegId;
+use crate::media::session::SessionEvent;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use std::collections::HashSet;
@@ -40,17 +40,17 @@ pub enum RowKind {
 }
 
 /// The rows of a call.
-pub fn rows(flight: &Flight) -> Vec<Row> {
+pub fn rows(flight: &CallTrace) -> Vec<Row> {
     let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(flight.entries.len());
-    let caller = flight.cdr.as_ref().map_or(crate::call::CALLER_END, |c| c.a_end);
-    let name = |end: EndId| if end == caller { "caller" } else { "callee" };
+    let caller = flight.cdr.as_ref().map_or(crate::call::CALLER_LEG, |c| c.a_end);
+    let name = |end: LegId| if end == caller { "caller" } else { "callee" };
     let mut last = Duration::ZERO;
     // The newest description of each lane.
     let mut described: Vec<(usize, String)> = Vec::new();
     for (n, entry) in flight.entries.iter().enumerate() {
         let at = entry.at.saturating_duration_since(flight.started);
-        if let What::Routed(all) = &entry.what {
+        if let TraceEvent::Routed(all) = &entry.what {
             out.extend(all.iter().map(|c| Row {
                 at,
                 kind: RowKind::Route {
@@ -67,7 +67,7 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
         }
         last = at;
         let kind = match &entry.what {
-            What::Message { lane, sent, whole: false, text } => {
+            TraceEvent::Message { lane, sent, whole: false, text } => {
                 let line = shown(&String::from_utf8_lossy(flight.text(*text)));
                 let summary = line.replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
                 RowKind::Message {
@@ -79,7 +79,7 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
                     rules: Vec::new(),
                 }
             }
-            What::Message { lane, sent, whole: true, text } => {
+            TraceEvent::Message { lane, sent, whole: true, text } => {
                 match Message::parse(flight.text(*text).to_vec(), Framing::WebSocket) {
                     Ok(message) => {
                         let sdp = readable_sdp(&message);
@@ -109,16 +109,16 @@ pub fn rows(flight: &Flight) -> Vec<Row> {
                     },
                 }
             }
-            What::Said { code, text } => RowKind::Event {
+            TraceEvent::Said { code, text } => RowKind::Event {
                 text: String::from_utf8_lossy(flight.text(*text)).into_owned(),
                 code: code.is_fault().then(|| code.to_string()),
             },
-            What::Routed(_) => continue,
-            What::Timer(timer) => match ran_out(*timer, &name) {
+            TraceEvent::Routed(_) => continue,
+            TraceEvent::Timer(timer) => match ran_out(*timer, &name) {
                 Some(text) => RowKind::Event { text, code: None },
                 None => continue,
             },
-            What::Media(event) => match words(event, &name) {
+            TraceEvent::Media(event) => match words(event, &name) {
                 Some(text) => RowKind::Event { text, code: None },
                 None => continue,
             },
@@ -135,7 +135,7 @@ fn readable_sdp(message: &Message) -> Option<String> {
 }
 
 /// What it means that a timer ran out; nothing for those whose doing is seen anyway.
-fn ran_out(timer: CallTimer, name: &impl Fn(EndId) -> &'static str) -> Option<String> {
+fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<String> {
     Some(match timer {
         CallTimer::Ring => {
             "timer: it rang, or was dialled, for as long as the route lets it".to_owned()
@@ -247,24 +247,24 @@ fn media_words(sdp: &[u8]) -> String {
 }
 
 /// What a media event says to a person; nothing for those that are no news of their own.
-fn words(event: &MediaEvent, name: &impl Fn(EndId) -> &'static str) -> Option<String> {
+fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<String> {
     Some(match event {
-        MediaEvent::Connected { end, address } => {
+        SessionEvent::Connected { end, address } => {
             format!("{}: ICE connected, it is at {address}", name(*end))
         }
-        MediaEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", name(*end)),
-        MediaEvent::DtlsFailed { end, why } => {
+        SessionEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", name(*end)),
+        SessionEvent::DtlsFailed { end, why } => {
             format!("{}: DTLS failed: {}", name(*end), shown(why))
         }
-        MediaEvent::Flowing { end } => format!("{}: first packet of media", name(*end)),
-        MediaEvent::Silent { end } => {
+        SessionEvent::Flowing { end } => format!("{}: first packet of media", name(*end)),
+        SessionEvent::Silent { end } => {
             format!("{}: no media from it for 5 s, though the other side sends", name(*end))
         }
-        MediaEvent::ConsentLost { end } => {
+        SessionEvent::ConsentLost { end } => {
             format!("{}: no answer to consent checks for 30 s", name(*end))
         }
-        MediaEvent::NoMedia => "no media from either side for 30 s".to_owned(),
-        MediaEvent::Digit { end, .. } => format!("a digit for the {} by signalling", name(*end)),
-        MediaEvent::Played { .. } | MediaEvent::Quality { .. } => return None,
+        SessionEvent::NoMedia => "no media from either side for 30 s".to_owned(),
+        SessionEvent::Digit { end, .. } => format!("a digit for the {} by signalling", name(*end)),
+        SessionEvent::Played { .. } | SessionEvent::Quality { .. } => return None,
     })
 }

@@ -19,7 +19,7 @@ pub const WINDOW: usize = 3;
 
 /// Packets that did not come once, and in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Disorder {
+pub struct SequenceStats {
     pub lost: u64,
     /// Came after a later one.
     pub reordered: u64,
@@ -28,12 +28,12 @@ pub struct Disorder {
     pub duplicate: u64,
 }
 
-impl Add for Disorder {
-    type Output = Disorder;
+impl Add for SequenceStats {
+    type Output = SequenceStats;
 
-    fn add(self, other: Disorder) -> Disorder {
+    fn add(self, other: SequenceStats) -> SequenceStats {
         let (lost, reordered) = (self.lost + other.lost, self.reordered + other.reordered);
-        Disorder {
+        SequenceStats {
             lost,
             reordered,
             late: self.late + other.late,
@@ -44,14 +44,14 @@ impl Add for Disorder {
 
 /// What one received source has told us (RFC 3550 appendix A.1, A.3, A.8).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reception {
+pub struct ReceiverStats {
     pub ssrc: u32,
     pub packets: u64,
     first: u64,
     highest: u64,
     /// Which of the 64 packets up to the highest have come.
     seen: u64,
-    disorder: Disorder,
+    disorder: SequenceStats,
     /// Of those that cannot come any more.
     bursts: Bursts,
     /// The newest packet's timestamp, and how much it was past the packet's before it.
@@ -69,10 +69,10 @@ pub struct Reception {
     last_sr: Option<(u32, Instant)>,
 }
 
-impl Reception {
+impl ReceiverStats {
     /// Statistics of a new source.
-    pub fn new(ssrc: u32) -> Reception {
-        Reception { ssrc, ..Reception::default() }
+    pub fn new(ssrc: u32) -> ReceiverStats {
+        ReceiverStats { ssrc, ..ReceiverStats::default() }
     }
 
     /// Takes one packet; `arrival` is its arrival in timestamp units. Returns the extended sequence
@@ -148,8 +148,8 @@ impl Reception {
     }
 
     /// What did not come once, and in order, so far.
-    pub fn disorder(&self) -> Disorder {
-        Disorder { lost: self.lost(), ..self.disorder }
+    pub fn disorder(&self) -> SequenceStats {
+        SequenceStats { lost: self.lost(), ..self.disorder }
     }
 
     /// Share of packets lost so far, 0 to 1.
@@ -196,7 +196,7 @@ impl Reception {
 
 /// What we sent, for a sender report.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sent {
+pub struct SenderStats {
     pub ssrc: u32,
     pub packets: u32,
     pub octets: u32,
@@ -206,7 +206,7 @@ pub struct Sent {
 
 /// What a peer's report says of our stream.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Feedback {
+pub struct RemoteReport {
     /// 0 to 1.
     pub fraction_lost: f32,
     pub total_lost: u32,
@@ -219,7 +219,11 @@ pub struct Feedback {
 const LONGEST_PACKET: Duration = Duration::from_millis(120);
 
 /// What we say of how a peer's stream sounds here, to peers that want it (RFC 3611 §4.7).
-fn voip_metrics(reception: &Reception, heard: &Impairment, clock: u32) -> VoIPMetricsReportBlock {
+fn voip_metrics(
+    reception: &ReceiverStats,
+    heard: &Impairment,
+    clock: u32,
+) -> VoIPMetricsReportBlock {
     let ms = |d: Duration| d.as_millis().min(0xffff) as u16;
     let (of_256, clusters) = (|share: f32| (share * 256.0) as u8, reception.bursts.clusters());
     let packet = time_of(reception.step, clock).min(LONGEST_PACKET).as_secs_f32() * 1_000.0;
@@ -256,9 +260,9 @@ fn voip_metrics(reception: &Reception, heard: &Impairment, clock: u32) -> VoIPMe
 pub fn compose(
     now: Instant,
     ntp: u64,
-    sent: Sent,
+    sent: SenderStats,
     cname: &str,
-    received: Option<&mut Reception>,
+    received: Option<&mut ReceiverStats>,
     heard: Option<(Impairment, u32)>,
 ) -> Vec<u8> {
     let metrics = received
@@ -298,8 +302,8 @@ pub fn read(
     ntp: u64,
     bytes: &[u8],
     ssrc: u32,
-    reception: Option<&mut Reception>,
-) -> Option<Feedback> {
+    reception: Option<&mut ReceiverStats>,
+) -> Option<RemoteReport> {
     let packets = rtc_rtcp::packet::unmarshal(&mut &bytes[..]).ok()?;
     let (mut feedback, mut sender) = (None, None);
     for packet in &packets {
@@ -318,7 +322,7 @@ pub fn read(
                 ((ntp >> 16) as u32).wrapping_sub(r.last_sender_report).wrapping_sub(r.delay);
             let round_trip = (r.last_sender_report != 0 && units < 10 * 65_536)
                 .then(|| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
-            feedback = Some(Feedback {
+            feedback = Some(RemoteReport {
                 fraction_lost: f32::from(r.fraction_lost) / 256.0,
                 total_lost: r.total_lost,
                 jitter: r.jitter,
@@ -338,8 +342,8 @@ pub fn read(
 mod tests {
     use super::*;
 
-    fn disorder_of(sequence: &[u16]) -> Disorder {
-        let mut reception = Reception::new(1);
+    fn disorder_of(sequence: &[u16]) -> SequenceStats {
+        let mut reception = ReceiverStats::new(1);
         for (n, sequence) in sequence.iter().enumerate() {
             let mut bytes = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
             bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
@@ -350,7 +354,8 @@ mod tests {
 
     #[test]
     fn what_comes_late_twice_or_never_is_told_apart() {
-        let told = |lost, reordered, late, duplicate| Disorder { lost, reordered, late, duplicate };
+        let told =
+            |lost, reordered, late, duplicate| SequenceStats { lost, reordered, late, duplicate };
         assert_eq!(disorder_of(&[65_534, 65_535, 0, 1]), told(0, 0, 0, 0));
         assert_eq!(disorder_of(&[65_534, 0, 65_535, 1]), told(0, 1, 0, 0), "across the wrap");
         assert_eq!(disorder_of(&[1, 3, 4, 5, 6, 2]), told(0, 1, 1, 0), "overtaken by four");

@@ -115,17 +115,17 @@ impl fmt::Display for Crypto {
 
 /// Our keys for a leg: random bytes of their own for each suite, so that no key serves two.
 #[derive(Clone, Default)]
-pub struct Own(Vec<[u8; LONGEST]>);
+pub struct LocalKeys(Vec<[u8; LONGEST]>);
 
-impl fmt::Debug for Own {
+impl fmt::Debug for LocalKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Own({} keys)", self.0.len())
     }
 }
 
-impl Own {
+impl LocalKeys {
     /// Fills one key for every suite, from `random` 64 bits at a time.
-    pub fn generate(mut random: impl FnMut() -> u64) -> Own {
+    pub fn generate(mut random: impl FnMut() -> u64) -> LocalKeys {
         let mut key = || {
             let mut bytes = [0; LONGEST];
             bytes
@@ -133,7 +133,7 @@ impl Own {
                 .for_each(|chunk| chunk.copy_from_slice(&random().to_be_bytes()[..chunk.len()]));
             bytes
         };
-        Own(KNOWN.iter().map(|_| key()).collect())
+        LocalKeys(KNOWN.iter().map(|_| key()).collect())
     }
 
     /// Ours for `profile`.
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_written_and_what_would_change_packets_is_left_alone() {
-        let own = Own::generate({
+        let own = LocalKeys::generate({
             let mut n = 0u64;
             move || {
                 n += 0x0123_4567_89ab_cdef;

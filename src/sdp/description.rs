@@ -112,7 +112,7 @@ impl Format {
     }
     /// The bits a second the describer takes at most on average (Opus's `maxaveragebitrate`, RFC
     /// 7587 §6.1).
-    pub fn most_bits(&self) -> Option<u32> {
+    pub fn max_average_bitrate(&self) -> Option<u32> {
         let values = self.fmtp.split(';').filter_map(|p| p.trim().split_once('='));
         values
             .filter(|(name, _)| name.eq_ignore_ascii_case("maxaveragebitrate"))

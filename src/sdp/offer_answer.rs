@@ -8,17 +8,16 @@
 //! ```
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
-use super::crypto::{Crypto, Own, Policy, Sdes};
-use super::description::{
-    Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup,
-};
+use super::crypto::{Crypto, LocalKeys, Policy, Sdes};
+use super::description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
+pub use super::negotiated::{Content, EventFormat, Events, Ice, Negotiated, Remote};
 use super::print::{Audio, Section, print};
 use crate::codec::{Codec, opus};
 use std::net::SocketAddr;
 
 /// Which world a leg faces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Side {
+pub enum LegKind {
     Browser,
     Trunk,
 }
@@ -31,17 +30,10 @@ pub enum SignalingState {
     HaveRemoteOffer,
 }
 
-/// ICE credentials.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Ice {
-    pub ufrag: String,
-    pub pwd: String,
-}
-
 /// Our end of the leg: what every description of ours says.
 #[derive(Clone, Debug)]
 pub struct Local {
-    pub side: Side,
+    pub side: LegKind,
     pub address: SocketAddr,
     /// Further addresses to offer as candidates (browser side).
     pub more_addresses: Vec<SocketAddr>,
@@ -57,71 +49,7 @@ pub struct Local {
     pub comfort_noise: bool,
     /// Keys in our descriptions (trunk side), and what they are from.
     pub srtp: Policy,
-    pub srtp_keys: Own,
-}
-
-/// Where RTP goes and how it is protected.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Remote {
-    /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC
-    /// 5761).
-    Rtp { rtp: SocketAddr, rtcp: SocketAddr, sdes: Option<Box<Sdes>> },
-    /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
-    Dtls { ice: Ice, local_ice: Ice, fingerprints: Vec<Fingerprint>, active: bool },
-}
-
-/// telephone-event as agreed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Events {
-    pub send: u8,
-    pub receive: u8,
-    pub clock: u32,
-}
-
-/// What one exchange settled for this leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Agreed {
-    /// The codec we send, and its payload type.
-    pub codec: Codec,
-    pub send: u8,
-    /// Payload types the peer may send.
-    pub receive: Vec<(u8, Codec)>,
-    pub events: Option<Events>,
-    /// Payload type of comfort noise (RFC 3389), both ways.
-    pub noise: Option<u8>,
-    /// Ours: whether we send, whether we receive.
-    pub direction: Direction,
-    pub remote: Remote,
-    /// Bits a second the peer takes at most on average, where it says (Opus).
-    pub most_bits: Option<u32>,
-    /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
-    pub voip_metrics: bool,
-    /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
-    pub ptime: u32,
-    pub ptime_asked: bool,
-}
-
-/// What the packets of a payload type hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Content {
-    Audio(Codec),
-    Event,
-    Noise,
-}
-
-impl Agreed {
-    /// What the peer's packets of this payload type hold; nothing where it was not agreed.
-    pub fn content(&self, payload_type: u8) -> Option<Content> {
-        let audio = self
-            .receive
-            .iter()
-            .find(|(pt, _)| *pt == payload_type)
-            .map(|(_, codec)| Content::Audio(*codec));
-        let event = || self.events.filter(|e| e.receive == payload_type).map(|_| Content::Event);
-        audio
-            .or_else(event)
-            .or_else(|| self.noise.filter(|pt| *pt == payload_type).map(|_| Content::Noise))
-    }
+    pub srtp_keys: LocalKeys,
 }
 
 /// The state of one leg's negotiation.
@@ -140,8 +68,8 @@ pub struct Negotiation {
     /// The last answer we gave, and the `o=` version of the offer it answered.
     last_answer: Option<(String, String, String)>,
     /// The text of our last description, so that a repeat of it is known as one (RFC 4028 §7.4).
-    described: String,
-    agreed: Option<Agreed>,
+    last_local_sdp: String,
+    negotiated: Option<Negotiated>,
 }
 
 impl Negotiation {
@@ -156,8 +84,8 @@ impl Negotiation {
             remote_offer: None,
             peer: Vec::new(),
             last_answer: None,
-            described: String::new(),
-            agreed: None,
+            last_local_sdp: String::new(),
+            negotiated: None,
         }
     }
 
@@ -167,8 +95,8 @@ impl Negotiation {
     }
 
     /// What the last completed exchange settled.
-    pub fn agreed(&self) -> Option<&Agreed> {
-        self.agreed.as_ref()
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.as_ref()
     }
 
     /// Our offer of `codecs` in this order.
@@ -179,7 +107,7 @@ impl Negotiation {
         if self.local.comfort_noise && codecs.iter().any(|c| c.clock() == 8_000) {
             self.offered.push(comfort_noise(13));
         }
-        let browser = self.local.side == Side::Browser;
+        let browser = self.local.side == LegKind::Browser;
         let crypto =
             if self.local.srtp == Policy::Off { Vec::new() } else { self.local.srtp_keys.offer() };
         let audio = Audio {
@@ -199,22 +127,22 @@ impl Negotiation {
             crypto: &crypto,
             voip_metrics: false,
         };
-        self.described =
+        self.last_local_sdp =
             print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
-        self.described.clone()
+        self.last_local_sdp.clone()
     }
 
     fn playback_rate(&self) -> Option<u32> {
-        self.playback_rate.filter(|_| self.local.side == Side::Browser)
+        self.playback_rate.filter(|_| self.local.side == LegKind::Browser)
     }
 
     /// Our offer once more, in mid call: the agreed codec leads, and an unchanged text keeps its
     /// version.
     pub fn reoffer(&mut self, codecs: &[Codec]) -> String {
         let mut codecs = codecs.to_vec();
-        let current = self.agreed.as_ref().map(|a| a.codec);
+        let current = self.negotiated.as_ref().map(|a| a.codec);
         codecs.sort_by_key(|c| Some(*c) != current);
-        let (before, version) = (self.described.clone(), self.version);
+        let (before, version) = (self.last_local_sdp.clone(), self.version);
         self.version = version.saturating_sub(1);
         if self.offer(&codecs) != before {
             self.version = version;
@@ -234,7 +162,7 @@ impl Negotiation {
     ///
     /// # Errors
     /// No audio, no codec of ours, or a transport that differs from what we offered.
-    pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Agreed, SdpError> {
+    pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Negotiated, SdpError> {
         let answer = Description::parse(body)?;
         let (_, audio) =
             answer.audio().ok_or_else(|| SdpError::new(304, "the answer refuses audio"))?;
@@ -244,23 +172,7 @@ impl Negotiation {
         let first = audio.formats.iter().find(ours);
         let first = first.ok_or_else(|| SdpError::new(305, no_common(audio, &self.offered)))?;
         let codec = first.codec().expect("filtered by codec");
-        let event = |f: &&Format| {
-            f.is_telephone_event()
-                && self.offered.iter().any(|o| o.is_telephone_event() && o.clock == f.clock)
-        };
-        // RFC 4733 §2.1: events share the audio's clock; take the matching one, else any.
-        let events = audio.formats.iter().filter(event).max_by_key(|f| f.clock == codec.clock());
-        let offered_pt = |clock| {
-            self.offered
-                .iter()
-                .find(|o| o.is_telephone_event() && o.clock == clock)
-                .map(|o| o.payload_type)
-        };
-        let events = events.map(|f| Events {
-            send: f.payload_type,
-            receive: offered_pt(f.clock).unwrap_or(f.payload_type),
-            clock: f.clock,
-        });
+        let events = self.answered_events(audio, codec);
         let mut receive: Vec<(u8, Codec)> =
             self.offered.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect();
         receive.extend(
@@ -272,8 +184,8 @@ impl Negotiation {
             .iter()
             .find(|f| f.is_comfort_noise())
             .filter(|_| self.offered.iter().any(Format::is_comfort_noise));
-        let agreed =
-            Agreed {
+        let negotiated =
+            Negotiated {
                 codec,
                 send: first.payload_type,
                 receive,
@@ -287,14 +199,31 @@ impl Negotiation {
                         ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile
                     })
                 })?,
-                most_bits: first.most_bits(),
+                max_average_bitrate: first.max_average_bitrate(),
                 voip_metrics: audio.voip_metrics,
                 ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
                 ptime_asked: audio.ptime.is_some(),
             };
         self.peer = named(audio.formats.iter());
         self.state = SignalingState::Stable;
-        Ok(self.agreed.insert(agreed))
+        Ok(self.negotiated.insert(negotiated))
+    }
+
+    /// The events an answer beside `codec` leaves: we send as it numbers them, and receive what
+    /// either side named, for some peers send by the numbers of their own answer (RFC 3264 §6.1).
+    fn answered_events(&self, audio: &MediaDescription, codec: Codec) -> Events {
+        let offered = event_formats(self.offered.iter());
+        let mut answered = event_formats(audio.formats.iter());
+        answered.retain(|f| offered.iter().any(|o| o.clock == f.clock));
+        let send = Events::best(&answered, codec.clock());
+        let is_accepted = |o: &EventFormat| answered.iter().any(|f| f.clock == o.clock);
+        let mut receive: Vec<EventFormat> = offered.iter().copied().filter(is_accepted).collect();
+        for f in answered.iter().chain(offered.iter().filter(|_| !answered.is_empty())) {
+            if receive.iter().all(|known| known.payload_type != f.payload_type) {
+                receive.push(*f);
+            }
+        }
+        Events { send, receive }
     }
 
     /// The peer's offer; its audio is checked, nothing is settled yet.
@@ -336,7 +265,7 @@ impl Negotiation {
             .as_ref()
             .and_then(Description::audio)
             .and_then(|(_, m)| m.ice_ufrag.clone());
-        match self.agreed.as_ref().map(|a| &a.remote) {
+        match self.negotiated.as_ref().map(|a| &a.remote) {
             Some(Remote::Dtls { ice, .. }) => offered.is_some_and(|u| u != ice.ufrag),
             _ => false,
         }
@@ -358,16 +287,16 @@ impl Negotiation {
         &mut self,
         prefer: &[Codec],
         allow: Direction,
-    ) -> Result<(String, Agreed), SdpError> {
+    ) -> Result<(String, Negotiated), SdpError> {
         let offer = self
             .remote_offer
             .clone()
             .ok_or_else(|| SdpError::new(399, "there is no offer to answer"))?;
         if self.is_refresh()
-            && let (Some((_, _, text)), Some(agreed)) = (&self.last_answer, &self.agreed)
+            && let (Some((_, _, text)), Some(negotiated)) = (&self.last_answer, &self.negotiated)
         {
             self.state = SignalingState::Stable;
-            return Ok((text.clone(), agreed.clone()));
+            return Ok((text.clone(), negotiated.clone()));
         }
         let (at, audio) =
             offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
@@ -377,40 +306,33 @@ impl Negotiation {
             .iter()
             .find_map(find)
             .ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer, None))))?;
-        let events = audio
-            .formats
-            .iter()
-            .filter(|f| f.is_telephone_event())
-            .max_by_key(|f| f.clock == codec.clock());
-        let events = events.filter(|f| f.clock == codec.clock());
+        let offered = event_formats(audio.formats.iter());
+        let events =
+            Events { send: Events::best(&offered, codec.clock()), receive: offered.clone() };
         // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's
         // own.
-        let quiet = self.local.side == Side::Trunk && codec.clock() == 8_000;
+        let quiet = self.local.side == LegKind::Trunk && codec.clock() == 8_000;
         let noise =
             audio.formats.iter().find(|f| quiet && f.is_comfort_noise()).map(|f| f.payload_type);
         let active = audio.setup == Some(Setup::Passive);
         let direction = hold_aware(audio).reversed().and(allow);
-        let agreed = Agreed {
+        let negotiated = Negotiated {
             codec,
             send: format.payload_type,
             receive: vec![(format.payload_type, codec)],
-            events: events.map(|f| Events {
-                send: f.payload_type,
-                receive: f.payload_type,
-                clock: f.clock,
-            }),
+            events,
             noise,
             direction,
             remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
-            most_bits: format.most_bits(),
+            max_average_bitrate: format.max_average_bitrate(),
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
         };
         let mut formats = vec![ours_of(format, codec, self.playback_rate())];
-        formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));
+        formats.extend(offered.into_iter().map(telephone_event));
         formats.extend(noise.map(comfort_noise));
-        let crypto: Vec<Crypto> = match &agreed.remote {
+        let crypto: Vec<Crypto> = match &negotiated.remote {
             Remote::Rtp { sdes: Some(sdes), .. } => {
                 let taken = audio.crypto.iter().find(|c| c.keys == sdes.theirs).map(|c| c.tag);
                 taken.map(|tag| Crypto { tag, keys: sdes.ours.clone() }).into_iter().collect()
@@ -434,9 +356,9 @@ impl Negotiation {
                     setup: if active { Setup::Active } else { Setup::Passive },
                     rtcp_mux: m.rtcp_mux,
                     bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
-                    ptime: (self.local.side == Side::Trunk).then_some(agreed.ptime),
+                    ptime: (self.local.side == LegKind::Trunk).then_some(negotiated.ptime),
                     crypto: &crypto,
-                    voip_metrics: agreed.voip_metrics,
+                    voip_metrics: negotiated.voip_metrics,
                 })
             })
             .collect();
@@ -448,10 +370,10 @@ impl Negotiation {
             &sections,
         );
         self.last_answer = Some((offer.session_id.clone(), offer.version.clone(), text.clone()));
-        self.described.clone_from(&text);
+        self.last_local_sdp.clone_from(&text);
         self.state = SignalingState::Stable;
-        self.agreed = Some(agreed.clone());
-        Ok((text, agreed))
+        self.negotiated = Some(negotiated.clone());
+        Ok((text, negotiated))
     }
 
     /// Drops a waiting offer after it was refused; what was agreed stays (RFC 3261 §14.2).
@@ -472,7 +394,7 @@ impl Negotiation {
         active: bool,
         beside: impl Fn(&Crypto) -> Option<Crypto>,
     ) -> Result<Remote, SdpError> {
-        if self.local.side == Side::Browser {
+        if self.local.side == LegKind::Browser {
             if !audio.is_dtls() {
                 return Err(SdpError::new(
                     302,
@@ -601,17 +523,31 @@ fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> 
     clocks.dedup();
     clocks.sort_unstable();
     clocks.dedup();
-    for clock in clocks {
-        let payload_type = if clock == 8_000 { 101 } else { 110 };
-        formats.push(Format {
-            payload_type,
-            name: "telephone-event".into(),
-            clock,
-            channels: 1,
-            fmtp: "0-16".into(),
-        });
-    }
+    formats.extend(clocks.into_iter().map(|clock| {
+        telephone_event(EventFormat { payload_type: if clock == 8_000 { 101 } else { 110 }, clock })
+    }));
     formats
+}
+
+fn telephone_event(format: EventFormat) -> Format {
+    Format {
+        payload_type: format.payload_type,
+        name: "telephone-event".into(),
+        clock: format.clock,
+        channels: 1,
+        fmtp: "0-16".into(),
+    }
+}
+
+/// The telephone-events among `formats` that can be told apart and counted.
+fn event_formats<'a>(formats: impl Iterator<Item = &'a Format>) -> Vec<EventFormat> {
+    let mut events: Vec<EventFormat> = Vec::new();
+    for f in formats.filter(|f| f.is_telephone_event() && f.clock > 0) {
+        if events.iter().all(|e| e.payload_type != f.payload_type) {
+            events.push(EventFormat { payload_type: f.payload_type, clock: f.clock });
+        }
+    }
+    events
 }
 
 /// Formats by name and clock.

@@ -2,7 +2,7 @@
 
 use super::crypto::Crypto;
 use super::description::{Direction, Format, MediaDescription, Setup};
-use super::offer_answer::{Ice, Local, Side};
+use super::offer_answer::{Ice, LegKind, Local};
 use std::fmt::Write as _;
 
 /// What goes into the audio section.
@@ -39,7 +39,7 @@ pub(super) fn print(
     let _ =
         write!(out, "v=0\r\no=- {} {version} IN {family} {ip}\r\ns=webtrunk\r\n", local.session_id);
     let _ = write!(out, "c=IN {family} {ip}\r\nt=0 0\r\n");
-    if local.side == Side::Browser {
+    if local.side == LegKind::Browser {
         // Everything we have is here at once (RFC 8840 calls it half trickle); what the peer has
         // may come later.
         out.push_str("a=ice-lite\r\na=ice-options:trickle\r\n");

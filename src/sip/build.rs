@@ -6,7 +6,7 @@
 use super::cause::{cause_of, name_of};
 use super::message::Message;
 use super::parse::HeaderName;
-use super::status::{Method, Reject, reason_phrase};
+use super::status::{Method, Refusal, reason_phrase};
 use bytes::Bytes;
 use std::fmt::{self, Display, Write as _};
 
@@ -71,7 +71,7 @@ impl Writer {
 
     /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33,
     /// §20.43).
-    pub fn refusal(request: &Message, reject: &Reject, tag: &str, host: &str) -> Writer {
+    pub fn refusal(request: &Message, reject: &Refusal, tag: &str, host: &str) -> Writer {
         let mut writer = Writer::response(request, reject.status, Some(tag));
         writer.reason(reject);
         if let Some(seconds) = reject.retry_after {
@@ -87,7 +87,7 @@ impl Writer {
     }
 
     /// Why, in SIP's words and in Q.850's (RFC 3326 §2, RFC 6432).
-    pub fn reason(&mut self, why: &Reject) {
+    pub fn reason(&mut self, why: &Refusal) {
         self.put(
             HeaderName::Reason,
             format_args!("SIP;cause={};text={}", why.status, quoted(&why.why)),

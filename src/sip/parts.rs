@@ -47,7 +47,7 @@ pub(super) struct ViaAt {
 }
 
 impl ViaAt {
-    pub fn read(head: &str, text: &str) -> Result<ViaAt, ParseError> {
+    pub(super) fn read(head: &str, text: &str) -> Result<ViaAt, ParseError> {
         let via = Via::parse(text)?;
         let place = |part| place(head, part);
         Ok(ViaAt {
@@ -58,7 +58,7 @@ impl ViaAt {
         })
     }
 
-    pub fn of(self, head: &str) -> Via<'_> {
+    pub(super) fn of(self, head: &str) -> Via<'_> {
         let params = Params::checked(at(head, self.params));
         Via {
             transport: at(head, self.transport),
@@ -84,7 +84,7 @@ pub(super) struct AddressAt {
 }
 
 impl AddressAt {
-    pub fn read(head: &str, text: &str) -> Result<AddressAt, ParseError> {
+    pub(super) fn read(head: &str, text: &str) -> Result<AddressAt, ParseError> {
         let NameAddr { display, uri, params } = NameAddr::parse(text)?;
         let place = |part| place(head, part);
         Ok(AddressAt {
@@ -100,7 +100,7 @@ impl AddressAt {
         })
     }
 
-    pub fn of(self, head: &str) -> NameAddr<'_> {
+    pub(super) fn of(self, head: &str) -> NameAddr<'_> {
         let uri = Uri {
             text: at(head, self.text),
             scheme: self.scheme,
@@ -126,12 +126,12 @@ pub(super) struct CSeqAt {
 }
 
 impl CSeqAt {
-    pub fn read(head: &str, text: &str) -> Result<CSeqAt, ParseError> {
+    pub(super) fn read(head: &str, text: &str) -> Result<CSeqAt, ParseError> {
         CSeq::parse(text)
             .map(|CSeq { number, method }| CSeqAt { number, method: place(head, method) })
     }
 
-    pub fn of(self, head: &str) -> CSeq<'_> {
+    pub(super) fn of(self, head: &str) -> CSeq<'_> {
         CSeq { number: self.number, method: at(head, self.method) }
     }
 }

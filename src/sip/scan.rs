@@ -106,7 +106,7 @@ fn quoted_end(bytes: &[u8], open: usize) -> Option<usize> {
 }
 
 /// Splits at `separator` outside quotes and angle brackets.
-pub fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+pub(super) fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let current = rest?;

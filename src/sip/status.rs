@@ -159,7 +159,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
 
 /// A refusal: always becomes a response, with its cause in a Reason header (RFC 3326).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reject {
+pub struct Refusal {
     pub status: u16,
     /// A sentence for a person: what was wrong and, where we know it, the fix.
     pub why: String,
@@ -173,10 +173,10 @@ pub struct Reject {
     pub code: Code,
 }
 
-impl Reject {
+impl Refusal {
     /// A refusal with `status` and a sentence saying why.
-    pub fn new(status: u16, why: impl Into<String>) -> Reject {
-        Reject {
+    pub fn new(status: u16, why: impl Into<String>) -> Refusal {
+        Refusal {
             status,
             why: why.into(),
             retry_after: None,
@@ -187,31 +187,31 @@ impl Reject {
     }
 
     /// Adds Retry-After, in seconds.
-    pub fn retry_after(mut self, seconds: u32) -> Reject {
+    pub fn retry_after(mut self, seconds: u32) -> Refusal {
         self.retry_after = Some(seconds);
         self
     }
 
     /// Names what it is in the registry of errors.
-    pub fn code(mut self, code: Code) -> Reject {
+    pub fn code(mut self, code: Code) -> Refusal {
         self.code = code;
         self
     }
 
     /// Carries a peer's Q.850 cause.
-    pub fn q850(mut self, cause: Option<u8>) -> Reject {
+    pub fn q850(mut self, cause: Option<u8>) -> Refusal {
         self.q850 = cause;
         self
     }
 
     /// Adds a Warning with `code`.
-    pub fn warning(mut self, code: u16, text: impl Into<String>) -> Reject {
+    pub fn warning(mut self, code: u16, text: impl Into<String>) -> Refusal {
         self.warning = Some((code, text.into()));
         self
     }
 }
 
-impl fmt::Display for Reject {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.status, reason_phrase(self.status), self.why)
     }

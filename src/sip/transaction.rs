@@ -1,6 +1,6 @@
 //! The transaction layer: four machines (RFC 3261 §17, RFC 6026, RFC 4320) behind one table.
 //!
-//! Requests and responses go in, `Event`s for the transaction user and bytes to send come out.
+//! Requests and responses go in, `TransactionEvent`s for the transaction user and bytes to send come out.
 //! Not here: dialogs, the 2xx's retransmission and its ACK (the user owns them, §13.3.1.4).
 
 pub mod client;
@@ -135,7 +135,7 @@ pub struct ServerId(pub u64);
 
 /// What the transaction user learns.
 #[derive(Debug)]
-pub enum Event {
+pub enum TransactionEvent {
     /// A new request. For CANCEL, `target` is the INVITE it is for.
     Request { id: ServerId, hop: Hop, message: Message, target: Option<ServerId> },
     /// An ACK that belongs to a 2xx.
@@ -260,7 +260,7 @@ impl Transactions {
         hop: Hop,
         message: Message,
         out: &mut Vec<Transmit>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<TransactionEvent>,
     ) {
         if message.is_request() {
             self.receive_request(now, hop, message, out, events);
@@ -275,7 +275,7 @@ impl Transactions {
         hop: Hop,
         message: Message,
         out: &mut Vec<Transmit>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<TransactionEvent>,
     ) {
         let via = message.via();
         // RFC 3261 §17.1.3: branch of the top Via and method of the CSeq.
@@ -287,7 +287,7 @@ impl Transactions {
         ]
         .concat();
         let Some(&id) = self.keys.get(key.as_str()) else {
-            events.push(Event::Stray { hop, message });
+            events.push(TransactionEvent::Stray { hop, message });
             return;
         };
         let Some(entry) = self.entries.get_mut(&id) else { return };
@@ -306,7 +306,7 @@ impl Transactions {
         hop: Hop,
         message: Message,
         out: &mut Vec<Transmit>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<TransactionEvent>,
     ) {
         let method = message.method();
         let key = key_of(&message);
@@ -321,12 +321,12 @@ impl Transactions {
             };
             self.apply(now, id, effects, out, events);
             if !taken {
-                events.push(Event::Ack { hop, message });
+                events.push(TransactionEvent::Ack { hop, message });
             }
             return;
         }
         if method == Method::Ack {
-            events.push(Event::Ack { hop, message });
+            events.push(TransactionEvent::Ack { hop, message });
             return;
         }
         if self.entries.len() >= MAX_TRANSACTIONS {
@@ -341,7 +341,7 @@ impl Transactions {
             _ => Machine::Server(server::Server::start()),
         };
         let id = self.insert(key, machine, hop);
-        events.push(Event::Request { id: ServerId(id), hop, message, target });
+        events.push(TransactionEvent::Request { id: ServerId(id), hop, message, target });
     }
 
     /// Whether a request belongs to a transaction already known, so that admission may let it pass.
@@ -351,7 +351,7 @@ impl Transactions {
 
     /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones
     /// end.
-    pub fn hop_failed(&mut self, hop: Hop, events: &mut Vec<Event>) {
+    pub fn hop_failed(&mut self, hop: Hop, events: &mut Vec<TransactionEvent>) {
         let dead: Vec<u64> =
             self.entries.iter().filter(|(_, e)| e.hop == hop).map(|(id, _)| *id).collect();
         for id in dead {
@@ -361,7 +361,7 @@ impl Transactions {
                 _ => false,
             };
             if pending {
-                events.push(Event::Timeout { id: ClientId(id) });
+                events.push(TransactionEvent::Timeout { id: ClientId(id) });
             }
             self.remove(id, events);
         }
@@ -385,7 +385,12 @@ impl Transactions {
     }
 
     /// Fires the timers due at `now`.
-    pub fn fire(&mut self, now: Instant, out: &mut Vec<Transmit>, events: &mut Vec<Event>) {
+    pub fn fire(
+        &mut self,
+        now: Instant,
+        out: &mut Vec<Transmit>,
+        events: &mut Vec<TransactionEvent>,
+    ) {
         while let Some((id, timer)) = self.timers.pop(now) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             let mut effects = Vec::new();
@@ -405,7 +410,7 @@ impl Transactions {
         id: u64,
         effects: Vec<Effect>,
         out: &mut Vec<Transmit>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<TransactionEvent>,
     ) {
         for effect in effects {
             match effect {
@@ -422,19 +427,19 @@ impl Transactions {
                 }
                 Effect::Clear(timer) => self.timers.clear(&(id, timer)),
                 Effect::Deliver(message) => {
-                    events.push(Event::Response { id: ClientId(id), message })
+                    events.push(TransactionEvent::Response { id: ClientId(id), message })
                 }
-                Effect::TimedOut => events.push(Event::Timeout { id: ClientId(id) }),
+                Effect::TimedOut => events.push(TransactionEvent::Timeout { id: ClientId(id) }),
                 Effect::Done => self.remove(id, events),
             }
         }
     }
 
-    fn remove(&mut self, id: u64, events: &mut Vec<Event>) {
+    fn remove(&mut self, id: u64, events: &mut Vec<TransactionEvent>) {
         if let Some(entry) = self.entries.remove(&id) {
             self.keys.remove(&entry.key);
             if matches!(entry.machine, Machine::InviteClient(_) | Machine::Client(_)) {
-                events.push(Event::Ended { id: ClientId(id) });
+                events.push(TransactionEvent::Ended { id: ClientId(id) });
             }
             let armed = TIMERS.iter().filter(|t| entry.timers & 1 << **t as u16 != 0);
             armed.for_each(|t| self.timers.clear(&(id, *t)));

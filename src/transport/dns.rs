@@ -1,6 +1,6 @@
 //! DNS for the core: one query, one answer, never later than two seconds. The core has the cache.
 
-use crate::locate::{Answer, Naptr, Query, Records, Srv};
+use crate::resolver::{Answer, Naptr, Query, Records, Srv};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use std::time::Duration;

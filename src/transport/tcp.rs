@@ -1,12 +1,16 @@
 //! SIP over TCP and TLS: accepted connections are flows, opened ones are named by their address
 //! (RFC 3261 §18).
 
-use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
+use super::handshakes::Handshakes;
+use super::seats::Seats;
+use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL, tune};
 use crate::errors::Code;
-use crate::gateway::{FlowKind, Input};
+use crate::flow::FlowKind;
+use crate::gateway::Input;
 use crate::sip::build::Writer;
+use crate::sip::salvage::salvage;
 use crate::sip::stream::{Frame, Framer};
-use crate::sip::transaction::Hop;
+use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
@@ -24,23 +28,16 @@ const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(900);
 /// A connection is given up after this long.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Sent data that is not acknowledged for this long ends a connection: its peer is gone.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// Accepted connections at once; where trunks may register from anywhere, strangers hold one for 30
 /// s.
 const MAX_CONNECTIONS: usize = 4_096;
-/// Handshakes of accepted TLS connections at once.
-const MAX_HANDSHAKES: usize = 64;
-
-fn tune(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-}
+/// Accepted connections of one source: a proxy may have many, a stranger not all.
+const MAX_PER_SOURCE: usize = 256;
 
 /// Accepts until the core stops; with `tls`, connections are TLS.
 pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox) {
-    let handshakes = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
-    let seats = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    let handshakes = Arc::new(Handshakes::new());
+    let seats = Seats::new(MAX_CONNECTIONS, MAX_PER_SOURCE);
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             // Out of descriptors: wait for some to come back.
@@ -48,39 +45,57 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox
             continue;
         };
         let remote = super::canonical(remote);
-        let Ok(seat) = seats.clone().try_acquire_owned() else { continue };
+        let Ok(seat) = seats.take(remote.ip()) else { continue };
         tune(&stream);
         let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {
             let _seat = seat;
-            let Some(tls) = tls else {
-                return accepted(stream, FlowKind::Tcp, remote, &inbox).await;
-            };
-            let permit = handshakes.acquire().await;
-            let accepting = timeout(CONNECT, tls.accept(stream)).await;
-            drop(permit);
-            match accepting {
-                Ok(Ok(stream)) => accepted(stream, FlowKind::Tls, remote, &inbox).await,
-                Ok(Err(e)) => tracing::debug!("TLS with {remote} failed: {e}"),
-                Err(_) => {}
+            match tls {
+                None => accepted(stream, remote, &inbox).await,
+                Some(tls) => secured(stream, remote, &inbox, (&tls, &handshakes)).await,
             }
         });
     }
 }
 
-async fn accepted<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+async fn accepted(stream: TcpStream, remote: SocketAddr, inbox: &Inbox) {
+    let Some((flow, outbox)) = open(FlowKind::Tcp, remote, inbox).await else { return };
+    run(stream, Hop::Flow(flow), remote, outbox, inbox).await;
+    inbox.input(Input::FlowClosed { flow }).await;
+}
+
+/// The core is asked before the handshake: it closes the flow of an address that no trunk has, and
+/// a stranger gets no certificate to check.
+async fn secured(
+    stream: TcpStream,
+    remote: SocketAddr,
+    inbox: &Inbox,
+    (tls, handshakes): (&TlsAcceptor, &Handshakes),
+) {
+    let Some((flow, mut outbox)) = open(FlowKind::Tls, remote, inbox).await else { return };
+    let first = tokio::select! {
+        biased;
+        refused = outbox.recv() => Err(refused),
+        stream = handshakes.accept(tls, stream, remote.ip()) => Ok(stream),
+    };
+    match first {
+        Ok(Ok(stream)) => run(stream, Hop::Flow(flow), remote, outbox, inbox).await,
+        Ok(Err(e)) => tracing::debug!("TLS with {remote} failed: {e}"),
+        // Nothing is sent on a flow that nothing has come over.
+        Err(_) => {}
+    }
+    inbox.input(Input::FlowClosed { flow }).await;
+}
+
+/// Tells the core of a connection; `None` if the core has stopped.
+async fn open(
     kind: FlowKind,
     remote: SocketAddr,
     inbox: &Inbox,
-) {
+) -> Option<(Flow, mpsc::Receiver<Bytes>)> {
     let flow = inbox.flow();
     let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
-    if !inbox.give(Arrival::Flow { flow, kind, remote, send }).await {
-        return;
-    }
-    run(stream, Hop::Flow(flow), remote, outbox, inbox).await;
-    inbox.input(Input::FlowClosed { flow }).await;
+    inbox.give(Arrival::Flow { flow, kind, remote, send }).await.then_some((flow, outbox))
 }
 
 /// How a TLS connection of ours proves the peer.
@@ -182,16 +197,19 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 Ok(None) => break,
                 Err((why, head)) => {
                     // Framing is lost: answer what can be answered, then close (P2).
-                    if let Some(head) = head.filter(|h| h.is_request() && h.via().is_some()) {
-                        let reject = crate::sip::Reject::new(why.status, why.to_string());
-                        let response = Writer::refusal(&head, &reject, "framing", "webtrunk").end();
+                    if let Some(head) =
+                        head.as_ref().filter(|h| h.is_request() && h.via().is_some())
+                    {
+                        let reject = crate::sip::Refusal::new(why.status, why.to_string());
+                        let response = Writer::refusal(head, &reject, "framing", "webtrunk").end();
                         let _ = timeout(WRITE_STALL, async {
                             write.write_all(&response).await?;
                             write.flush().await
                         })
                         .await;
                     }
-                    inbox.give(Arrival::Malformed { remote, why }).await;
+                    let rest = head.as_ref().and_then(|h| salvage(&h.to_bytes()));
+                    inbox.give(Arrival::Malformed { remote, why, rest }).await;
                     return;
                 }
             }

@@ -88,7 +88,7 @@ fn roots(ca: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
             }
         }
         None => {
-            drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs))
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     Ok(roots)

@@ -1,10 +1,13 @@
 //! SIP over WebSocket (RFC 7118): one message a frame, keep-alives answered here, never by the
 //! core.
 
+use super::metered::{Controls, Metered, TooMuch};
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
-use crate::gateway::{FlowKind, Input};
+use crate::flow::FlowKind;
+use crate::gateway::Input;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
+use crate::sip::salvage::salvage;
 use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -14,8 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message as Frame;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message as Frame, Utf8Bytes};
 
 /// Interval of our pings; neither JsSIP nor SIP.js sends any.
 const PING: Duration = Duration::from_secs(25);
@@ -39,13 +44,14 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, remote: SocketA
     if !inbox.give(Arrival::Flow { flow, kind: FlowKind::WebSocket, remote, send }).await {
         return;
     }
+    let stream = Metered::new(stream);
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
     run(socket, flow, remote, outbox, &inbox).await;
     inbox.input(Input::FlowClosed { flow }).await;
 }
 
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    mut socket: WebSocketStream<S>,
+    mut socket: WebSocketStream<Metered<S>>,
     flow: Flow,
     remote: SocketAddr,
     mut outbox: mpsc::Receiver<Bytes>,
@@ -53,6 +59,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut ping = interval_at(Instant::now() + PING, PING);
     let mut heard = Instant::now();
+    let mut controls = Controls::default();
     loop {
         let outgoing = tokio::select! {
             message = outbox.recv() => match message {
@@ -69,8 +76,16 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 Frame::Ping(Bytes::new())
             }
             incoming = socket.next() => {
-                let Some(Ok(incoming)) = incoming else { return };
+                let incoming = match incoming {
+                    Some(Ok(incoming)) => incoming,
+                    Some(Err(e)) => return close(&mut socket, code_of(&e)).await,
+                    None => return,
+                };
                 heard = Instant::now();
+                socket.get_mut().message_ended();
+                if incoming.is_ping() && controls.is_too_many(heard) {
+                    return close(&mut socket, Some(CloseCode::Policy)).await;
+                }
                 match receive(incoming, flow, remote, inbox).await {
                     Next::Nothing => continue,
                     Next::Reply(frame) => frame,
@@ -84,6 +99,28 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Tells the peer why (RFC 6455 §7.4.1), as far as it still listens.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    code: Option<CloseCode>,
+) {
+    let Some(code) = code else { return };
+    let frame = CloseFrame { code, reason: Utf8Bytes::default() };
+    let _ = timeout(WRITE_STALL, socket.send(Frame::Close(Some(frame)))).await;
+}
+
+/// What a peer is told of its mistake; `None` if the connection itself is gone.
+fn code_of(error: &Error) -> Option<CloseCode> {
+    match error {
+        Error::Utf8(_) => Some(CloseCode::Invalid),
+        Error::Capacity(_) => Some(CloseCode::Size),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some(CloseCode::Protocol),
+        Error::Io(e) if e.get_ref().is_some_and(|e| e.is::<TooMuch>()) => Some(CloseCode::Policy),
+        _ => None,
+    }
+}
+
 enum Next {
     Nothing,
     Reply(Frame),
@@ -91,23 +128,23 @@ enum Next {
 }
 
 async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox) -> Next {
-    let bytes = match incoming {
-        Frame::Text(text) => text.as_bytes().to_vec(),
-        Frame::Binary(bytes) => bytes.to_vec(),
+    let bytes = match &incoming {
+        Frame::Text(text) => text.as_bytes(),
+        Frame::Binary(bytes) => bytes,
         Frame::Close(_) => return Next::Stop,
         // tungstenite answers pings by itself.
         _ => return Next::Nothing,
     };
-    match bytes.as_slice() {
+    match bytes {
         // RFC 5626 §3.5.1 over WebSocket (RFC 7118 §6): a double CRLF asks, a single one answers.
         b"\r\n\r\n" => return Next::Reply(Frame::text("\r\n")),
         b"\r\n" | b"" => return Next::Nothing,
         _ => {}
     }
-    let arrival = match Message::parse(bytes, Framing::WebSocket) {
+    let arrival = match Message::parse(bytes.to_vec(), Framing::WebSocket) {
         Ok(message) => Arrival::Input(Input::Received { hop: Hop::Flow(flow), remote, message }),
         // A bad message costs itself, not the connection.
-        Err(why) => Arrival::Malformed { remote, why },
+        Err(why) => Arrival::Malformed { remote, why, rest: salvage(bytes) },
     };
     if inbox.give(arrival).await { Next::Nothing } else { Next::Stop }
 }

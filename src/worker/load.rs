@@ -20,17 +20,17 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub fn new(now: Instant) -> Load {
+    pub(super) fn new(now: Instant) -> Load {
         Load { since: now, busy: Duration::ZERO, step: 0 }
     }
 
     /// What encoders may spend now.
-    pub fn complexity(&self) -> u8 {
+    pub(super) fn complexity(&self) -> u8 {
         STEPS[self.step].0
     }
 
     /// Work was done for `busy` until `now`. True: what encoders may spend has changed.
-    pub fn worked(&mut self, now: Instant, busy: Duration) -> bool {
+    pub(super) fn worked(&mut self, now: Instant, busy: Duration) -> bool {
         self.busy += busy;
         let passed = now.saturating_duration_since(self.since);
         if passed < EVERY {

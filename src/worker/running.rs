@@ -4,21 +4,23 @@
 use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
+use super::pulse::{BEAT, Pulse};
 use super::streams::{self, Streams};
-use super::{Command, Notice, Opening, Order};
+use super::{Command, Notice, OpenedSockets, Parts, WorkerMessage};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
 use crate::media::dtls::Identity;
-use crate::media::end::Kind;
-use crate::media::session::Event as MediaEvent;
+use crate::media::endpoint::Kind;
+use crate::media::session::SessionEvent;
 use crate::media::stun::BindingRequest;
-use crate::media::{EndId, Port, Session, Sink};
+use crate::media::{LegId, Port, Session, Sink};
 use crate::rtp::packet::Kind as PacketKind;
 use crate::timers::Timers;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
+use std::cmp::min;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
@@ -49,11 +51,11 @@ const LIGHT: Duration = Duration::from_micros(20);
 const LINE_BATCH: usize = 4;
 
 /// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
-type Routes<K> = HashMap<K, (u64, EndId), foldhash::quality::RandomState>;
+type Routes<K> = HashMap<K, (u64, LegId), foldhash::quality::RandomState>;
 
 /// A trunk end's sockets and their tokens.
-struct Line {
-    end: EndId,
+struct TrunkSockets {
+    end: LegId,
     pair: Pair,
     tokens: [usize; 2],
 }
@@ -61,14 +63,14 @@ struct Line {
 /// A session with all that leads to it.
 struct Live {
     session: Session,
-    lines: Vec<Line>,
-    ufrags: Vec<(EndId, String)>,
-    addresses: Vec<(EndId, SocketAddr)>,
+    lines: Vec<TrunkSockets>,
+    ufrags: Vec<(LegId, String)>,
+    addresses: Vec<(LegId, SocketAddr)>,
 }
 
 pub(super) struct Running {
     poll: Poll,
-    inbox: Receiver<Order>,
+    inbox: Receiver<WorkerMessage>,
     /// One socket for all browsers.
     browsers: UdpSocket,
     /// The same port over TCP, where it is ours, and who came by it.
@@ -85,7 +87,8 @@ pub(super) struct Running {
     ports: Arc<PortRange>,
     identity: Arc<Identity>,
     late: Arc<Lateness>,
-    events: Vec<MediaEvent>,
+    pulse: Arc<Pulse>,
+    events: Vec<SessionEvent>,
     /// Datagrams of this turn.
     datagrams: u32,
     load: Load,
@@ -96,8 +99,8 @@ struct SessionSink<'a> {
     browsers: &'a UdpSocket,
     streams: &'a mut Streams,
     ipv6: bool,
-    lines: &'a [Line],
-    events: &'a mut Vec<MediaEvent>,
+    lines: &'a [TrunkSockets],
+    events: &'a mut Vec<SessionEvent>,
 }
 
 impl Sink for SessionSink<'_> {
@@ -120,7 +123,7 @@ impl Sink for SessionSink<'_> {
         };
     }
 
-    fn event(&mut self, event: MediaEvent) {
+    fn event(&mut self, event: SessionEvent) {
         self.events.push(event);
     }
 }
@@ -132,7 +135,7 @@ pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> i
 
 /// Forgets routes of a session's ends, but where one leads to another end by now, as a browser's
 /// address may.
-fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>) {
+fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(LegId, K)>) {
     for (end, key) in gone {
         if routes.get(&key) == Some(&(id, end)) {
             routes.remove(&key);
@@ -141,12 +144,12 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(EndId, K)>)
 }
 
 impl Running {
-    pub fn new(
+    pub(super) fn new(
         poll: Poll,
-        inbox: Receiver<Order>,
+        inbox: Receiver<WorkerMessage>,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        (identity, late): (Arc<Identity>, Arc<Lateness>),
+        Parts { identity, late, pulse }: Parts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -165,6 +168,7 @@ impl Running {
             ports,
             identity,
             late,
+            pulse,
             events: Vec::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
@@ -172,7 +176,7 @@ impl Running {
         }
     }
 
-    pub fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         let mut inbound = Inbound::new(datagrams::MEDIA);
         let mut events = Events::with_capacity(1_024);
         let (mut more, mut woken) = (false, Instant::now());
@@ -190,25 +194,34 @@ impl Running {
                 std::thread::sleep(rest);
                 now = Instant::now();
             }
-            let wait = if more { Some(now) } else { self.timers.next_timeout() };
-            if let Err(e) =
-                self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
+            let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
+            let more_waits = more || self.streams.has_more();
+            let beat = now + BEAT;
+            let wait =
+                if more_waits { now } else { timeouts.into_iter().flatten().fold(beat, min) };
+            if let Err(e) = self.poll.poll(&mut events, Some(wait.saturating_duration_since(now)))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
             woken = Instant::now();
+            self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
             if self.orders() {
                 return;
             }
             let mut browsers = std::mem::take(&mut more);
+            for stream in self.streams.take_queue() {
+                self.read_stream(stream);
+            }
             for event in &events {
                 match event.token() {
                     WAKE => {}
                     BROWSER => browsers = true,
                     LISTENER => self.accept(),
-                    Token(stream) if stream >= streams::FIRST => self.read_stream(stream),
+                    Token(stream) if stream >= streams::FIRST => {
+                        self.read_stream(stream - streams::FIRST);
+                    }
                     Token(line) => self.read_line(line, &mut inbound),
                 }
             }
@@ -216,6 +229,7 @@ impl Running {
                 more = self.read_browsers(&mut inbound);
             }
             let now = Instant::now();
+            self.streams.expire(self.poll.registry(), now);
             if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
                 self.late.count(now.saturating_duration_since(due));
             }
@@ -229,16 +243,16 @@ impl Running {
     fn orders(&mut self) -> bool {
         while let Ok(order) = self.inbox.try_recv() {
             match order {
-                Order::Stop => return true,
-                Order::Stream(socket) => self.streams.open(
+                WorkerMessage::Stop => return true,
+                WorkerMessage::Stream(socket) => self.streams.open(
                     self.poll.registry(),
                     TcpStream::from_std(socket),
                     Instant::now(),
                 ),
-                Order::Open { session, end, kind, ssrc, cname, seed } => {
+                WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
                     self.open(session, end, kind, ssrc, &cname, seed)
                 }
-                Order::Command(command) => self.command(Instant::now(), command),
+                WorkerMessage::Command(command) => self.command(Instant::now(), command),
             }
         }
         false
@@ -250,11 +264,13 @@ impl Running {
                 self.on_session(session, now, |s, now, sink| {
                     s.configure(now, end, *settings, sink)
                 });
-                self.refresh_routes(session, end);
+                self.refresh_routes(now, session, end);
             }
             Command::Bridge { session, a, b } => {
                 self.on_session(session, now, |s, _, _| s.bridge(a, b))
             }
+            #[cfg(test)]
+            Command::Panic => panic!("a bug outside any session"),
             Command::Part { session, end } => self.on_session(session, now, |s, _, _| s.part(end)),
             Command::Play { session, end, source } => {
                 self.on_session(session, now, |s, now, _| s.play(now, end, source))
@@ -272,7 +288,15 @@ impl Running {
         }
     }
 
-    fn open(&mut self, id: u64, end: EndId, kind: Opening, ssrc: u32, cname: &str, seed: u64) {
+    fn open(
+        &mut self,
+        id: u64,
+        end: LegId,
+        kind: OpenedSockets,
+        ssrc: u32,
+        cname: &str,
+        seed: u64,
+    ) {
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let complexity = self.load.complexity();
@@ -282,8 +306,10 @@ impl Running {
             Live { session, lines: Vec::new(), ufrags: Vec::new(), addresses: Vec::new() }
         });
         let kind = match kind {
-            Opening::Browser { ice } => Kind::Browser { identity: self.identity.clone(), ice },
-            Opening::Trunk { nat, pair } => {
+            OpenedSockets::Browser { ice } => {
+                Kind::Browser { identity: self.identity.clone(), ice }
+            }
+            OpenedSockets::Trunk { nat, pair } => {
                 let tokens =
                     [Port::Rtp(end), Port::Rtcp(end)].map(|port| self.tokens.insert((id, port)));
                 for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
@@ -294,12 +320,12 @@ impl Running {
                         );
                     }
                 }
-                live.lines.push(Line { end, pair, tokens });
+                live.lines.push(TrunkSockets { end, pair, tokens });
                 Kind::Trunk { nat }
             }
         };
         live.session.open(end, kind, ssrc, cname, seed);
-        self.refresh_routes(id, end);
+        self.refresh_routes(now, id, end);
     }
 
     /// Runs `work` on a session; a panic in it ends that session only.
@@ -333,9 +359,16 @@ impl Running {
         }
     }
 
-    fn refresh_routes(&mut self, id: u64, end: EndId) {
+    fn refresh_routes(&mut self, now: Instant, id: u64, end: LegId) {
+        let Some(live) = self.sessions.get(&id) else { return };
+        let (ufrags, mut addresses) = live.session.routes(end);
+        // A check from an address that another session's media comes from takes nothing from it.
+        addresses.retain(|address| {
+            let other = self.by_address.get(address).filter(|route| **route != (id, end));
+            let other = other.and_then(|(id, end)| Some((self.sessions.get(id)?, *end)));
+            !other.is_some_and(|(live, end)| live.session.holds(now, end, *address))
+        });
         let Some(live) = self.sessions.get_mut(&id) else { return };
-        let (ufrags, addresses) = live.session.routes(end);
         for ufrag in ufrags {
             self.by_ufrag.insert(ufrag.clone(), (id, end));
             let route = (end, ufrag);
@@ -351,10 +384,10 @@ impl Running {
         }
     }
 
-    fn close_end(&mut self, id: u64, end: EndId) {
+    fn close_end(&mut self, id: u64, end: LegId) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
         let statistics = live.session.close_end(end);
-        let lines: Vec<Line> = live.lines.extract_if(.., |l| l.end == end).collect();
+        let lines: Vec<TrunkSockets> = live.lines.extract_if(.., |l| l.end == end).collect();
         let ufrags: Vec<_> = live.ufrags.extract_if(.., |(e, _)| *e == end).collect();
         let addresses: Vec<_> = live.addresses.extract_if(.., |(e, _)| *e == end).collect();
         self.drop_routes(id, lines, ufrags, addresses);
@@ -382,13 +415,18 @@ impl Running {
     fn drop_routes(
         &mut self,
         id: u64,
-        lines: Vec<Line>,
-        ufrags: Vec<(EndId, String)>,
-        addresses: Vec<(EndId, SocketAddr)>,
+        lines: Vec<TrunkSockets>,
+        ufrags: Vec<(LegId, String)>,
+        addresses: Vec<(LegId, SocketAddr)>,
     ) {
         drop_of(&mut self.by_ufrag, id, ufrags);
+        let remotes: Vec<SocketAddr> = addresses.iter().map(|(_, address)| *address).collect();
         drop_of(&mut self.by_address, id, addresses);
-        for Line { pair, tokens, .. } in lines {
+        // A connection is of one call; its place is another's once the call is over.
+        for remote in remotes.into_iter().filter(|r| !self.by_address.contains_key(r)) {
+            self.streams.end(self.poll.registry(), remote);
+        }
+        for TrunkSockets { pair, tokens, .. } in lines {
             for socket in [&pair.rtp, &pair.rtcp] {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
             }
@@ -423,19 +461,19 @@ impl Running {
         }
     }
 
-    fn read_stream(&mut self, token: usize) {
-        while let Some(mut waiting) = self.streams.take(token) {
-            let (now, from) = (Instant::now(), waiting.remote);
-            while let Some(datagram) = waiting.next() {
-                let known = self.browser_sent(now, from, datagram);
-                if !waiting.judge(known) {
-                    break;
-                }
-            }
-            if !self.streams.give_back(self.poll.registry(), token, waiting) {
-                return;
+    /// Takes one turn's worth of a browser's frames.
+    fn read_stream(&mut self, key: usize) {
+        let now = Instant::now();
+        let Some(mut waiting) = self.streams.take(key, now) else { return };
+        let from = waiting.remote;
+        while let Some(datagram) = waiting.next() {
+            self.datagrams += 1;
+            let known = self.browser_sent(now, from, datagram);
+            if !waiting.judge(known) {
+                break;
             }
         }
+        self.streams.give_back(self.poll.registry(), key, waiting);
     }
 
     /// False: nobody here knows what to do with it.
@@ -452,7 +490,7 @@ impl Running {
             s.receive(now, Port::Browser, end, from, datagram, sink)
         });
         if is_stun && self.by_address.get(&from) != Some(&(id, end)) {
-            self.refresh_routes(id, end);
+            self.refresh_routes(now, id, end);
         }
         true
     }

@@ -2,18 +2,21 @@
 //! counted. A plain report rather than criterion: the allocation counter must see nothing but the
 //! session.
 
+// A global allocator that counts cannot be written without it.
+#![allow(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Encoder, NARROW};
-use webtrunk::media::end::Kind;
-use webtrunk::media::session::Event;
-use webtrunk::media::{Digits, EndId, Port, Session, Settings, Sink};
+use webtrunk::media::endpoint::Kind;
+use webtrunk::media::session::SessionEvent;
+use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink};
 use webtrunk::rtp::packet::write_header;
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::offer_answer::{Agreed, Remote};
+use webtrunk::sdp::offer_answer::{Negotiated, Remote};
 
 struct Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -44,7 +47,7 @@ impl Sink for Count {
     fn send(&mut self, _: Port, _: SocketAddr, datagram: &[u8]) {
         self.0 += u64::from(!datagram.is_empty());
     }
-    fn event(&mut self, _: Event) {}
+    fn event(&mut self, _: SessionEvent) {}
 }
 
 fn addr(n: u8) -> SocketAddr {
@@ -54,20 +57,20 @@ fn addr(n: u8) -> SocketAddr {
 fn settings(codec: Codec, n: u8) -> Settings {
     let pt = codec.default_payload_type();
     let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n), sdes: None };
-    let agreed = Agreed {
+    let negotiated = Negotiated {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
-        events: None,
+        events: Default::default(),
         noise: None,
         direction: Direction::SendRecv,
         remote,
-        most_bits: None,
+        max_average_bitrate: None,
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
     };
-    Settings { agreed, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
+    Settings { negotiated, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.
@@ -76,10 +79,10 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
     let mut session = Session::new(now, Duration::from_secs(1));
     let mut sink = Count::default();
     for (n, codec) in [(1u16, from), (2, to)] {
-        session.open(EndId(n), Kind::Trunk { nat: false }, u32::from(n), "c", 1);
-        session.configure(now, EndId(n), settings(codec, n as u8), &mut sink);
+        session.open(LegId(n), Kind::Trunk { nat: false }, u32::from(n), "c", 1);
+        session.configure(now, LegId(n), settings(codec, n as u8), &mut sink);
     }
-    session.bridge(EndId(1), EndId(2));
+    session.bridge(LegId(1), LegId(2));
     let mut encoder = Encoder::new(from, NARROW, COMPLEXITY);
     let frames: Vec<Vec<u8>> = (0..250usize)
         .map(|f| {
@@ -105,8 +108,8 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
         datagram[12..12 + payload.len()].copy_from_slice(payload);
         session.receive(
             now,
-            Port::Rtp(EndId(1)),
-            EndId(1),
+            Port::Rtp(LegId(1)),
+            LegId(1),
             addr(1),
             &mut datagram[..12 + payload.len()],
             sink,

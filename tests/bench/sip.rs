@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::call::Output;
-use webtrunk::call::desk::Identity;
+use webtrunk::call::context::Identity;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{Gateway, Input};
 use webtrunk::sip::Message;

@@ -328,8 +328,8 @@ fn an_announcement_is_early_media_and_then_the_route_hangs_up() {
     let session = lab.media.iter().find_map(|c| {
         if let webtrunk::worker::Command::Play { session, .. } = c { Some(*session) } else { None }
     });
-    let end = webtrunk::call::CALLER_END;
-    let played = webtrunk::worker::Notice::Media(webtrunk::media::Event::Played { end });
+    let end = webtrunk::call::CALLER_LEG;
+    let played = webtrunk::worker::Notice::Media(webtrunk::media::SessionEvent::Played { end });
     lab.handle(webtrunk::gateway::Input::Media {
         session: session.expect("it plays"),
         notice: played,

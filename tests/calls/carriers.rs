@@ -4,10 +4,10 @@
 use crate::lab::*;
 use std::net::SocketAddr;
 use std::time::Duration;
+use webtrunk::event::Event;
 use webtrunk::gateway::{FlowKind, Input};
-use webtrunk::locate::{Answer, Query, Records, Srv};
-use webtrunk::media::session::Event;
-use webtrunk::observe::Note;
+use webtrunk::media::session::SessionEvent;
+use webtrunk::resolver::{Answer, Query, Records, Srv};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{HeaderName, Message};
 use webtrunk::worker::{Command, Notice};
@@ -665,8 +665,8 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
         .iter()
         .find_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None })
         .unwrap();
-    let event = Event::Digit {
-        end: webtrunk::media::EndId(1),
+    let event = SessionEvent::Digit {
+        end: webtrunk::media::LegId(1),
         event: 11,
         length: Duration::from_millis(120),
     };
@@ -713,5 +713,5 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
     lab.says(ALICE, &bye);
     lab.expect_idle();
-    assert!(!lab.notes.iter().any(|n| matches!(n, Note::CallPanicked { .. })));
+    assert!(!lab.notes.iter().any(|n| matches!(n, Event::CallPanicked { .. })));
 }

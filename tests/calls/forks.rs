@@ -13,7 +13,7 @@ fn body(message: &webtrunk::sip::Message) -> Vec<u8> {
 fn target_of_last_configure(lab: &Lab, end: u16) -> String {
     let of = |c: &Command| match c {
         Command::Configure { end: e, settings, .. } if e.0 == end => {
-            Some(format!("{:?}", settings.agreed.remote))
+            Some(format!("{:?}", settings.negotiated.remote))
         }
         _ => None,
     };

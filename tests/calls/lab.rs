@@ -5,20 +5,20 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use webtrunk::call::desk::{Identity, Output};
+use webtrunk::call::context::{Identity, Output};
 use webtrunk::config::check::parse_embedded;
+use webtrunk::event::Event;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
-use webtrunk::locate::{Answer, Query};
-use webtrunk::observe::Note;
+use webtrunk::resolver::{Answer, Query};
 use webtrunk::sip::digest;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{Message, Method};
 use webtrunk::worker::{Command, Notice};
 
-pub const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
-pub const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
-pub const TRUNK_SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\n\
+pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
+pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
+pub(crate) const TRUNK_SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\n\
                              a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n";
 
 const CONFIG: &str = r#"
@@ -96,13 +96,13 @@ do = [{ ring = ["did:{number}"], timeout = "15s" }]
 
 /// Who speaks with the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Peer {
+pub(crate) enum Peer {
     Browser(&'static str, u64),
     Trunk(&'static str, u8),
 }
 
 impl Peer {
-    pub fn hop(self) -> Hop {
+    pub(crate) fn hop(self) -> Hop {
         match self {
             Peer::Browser(_, flow) => Hop::Flow(Flow(flow)),
             Peer::Trunk(_, n) => Hop::Udp(SocketAddr::from(([127, 0, 0, n], 5060))),
@@ -118,12 +118,12 @@ impl Peer {
     }
 }
 
-pub const T1: Peer = Peer::Trunk("t1", 10);
-pub const T2: Peer = Peer::Trunk("t2", 11);
-pub const ALICE: Peer = Peer::Browser("alice", 1);
-pub const BOB: Peer = Peer::Browser("bob", 2);
+pub(crate) const T1: Peer = Peer::Trunk("t1", 10);
+pub(crate) const T2: Peer = Peer::Trunk("t2", 11);
+pub(crate) const ALICE: Peer = Peer::Browser("alice", 1);
+pub(crate) const BOB: Peer = Peer::Browser("bob", 2);
 
-pub struct Lab {
+pub(crate) struct Lab {
     pub gateway: Gateway,
     start: Instant,
     pub now: Instant,
@@ -131,7 +131,7 @@ pub struct Lab {
     /// Sent by the gateway and not yet taken by a script.
     pub inbox: VecDeque<(Hop, Message)>,
     pub media: Vec<Command>,
-    pub notes: Vec<Note>,
+    pub notes: Vec<Event>,
     pub closed_flows: Vec<Flow>,
     /// Questions to DNS nobody has answered, where there is no zone.
     pub asked: Vec<Query>,
@@ -144,17 +144,17 @@ pub struct Lab {
     /// Media answers at once, as a worker would.
     pub media_answers: bool,
     ports: u16,
-    ends: Vec<(u64, webtrunk::media::EndId)>,
+    ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
     quiet: bool,
 }
 
 impl Lab {
-    pub fn new() -> Lab {
+    pub(crate) fn new() -> Lab {
         Lab::with(CONFIG)
     }
 
-    pub fn with(config: &str) -> Lab {
+    pub(crate) fn with(config: &str) -> Lab {
         Lab::started(config, PHONES)
     }
 
@@ -201,7 +201,7 @@ impl Lab {
 
     /// With alice and bob registered, and the configuration and dialplan changed: texts replaced,
     /// routes added.
-    pub fn changed(changes: &[(&str, &str)], routes: &str) -> Lab {
+    pub(crate) fn changed(changes: &[(&str, &str)], routes: &str) -> Lab {
         let config = changes.iter().fold(CONFIG.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from} is not in the configuration");
             text.replacen(from, to, 1)
@@ -210,14 +210,14 @@ impl Lab {
     }
 
     /// As [`changed`](Self::changed), with these routes and no others.
-    pub fn with_plans(changes: &[(&str, &str)], routes: &str) -> Lab {
+    pub(crate) fn with_plans(changes: &[(&str, &str)], routes: &str) -> Lab {
         let config =
             changes.iter().fold(CONFIG.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
         Lab::started(&config, routes).logged_in()
     }
 
     /// With alice and bob registered on flows 1 and 2.
-    pub fn with_phones() -> Lab {
+    pub(crate) fn with_phones() -> Lab {
         Lab::new().logged_in()
     }
 
@@ -232,20 +232,20 @@ impl Lab {
         lab
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.ladder.clear();
         self.notes.clear();
         self.start = self.now;
     }
 
-    pub fn handle(&mut self, input: Input) {
+    pub(crate) fn handle(&mut self, input: Input) {
         let mut out = Vec::new();
         self.gateway.handle(self.now, input, &mut out);
         self.perform(out);
     }
 
     /// Carries out what the gateway asked for.
-    pub fn perform(&mut self, out: Vec<Output>) {
+    pub(crate) fn perform(&mut self, out: Vec<Output>) {
         let (mut answers, mut lookups) = (Vec::new(), Vec::new());
         for output in out {
             match output {
@@ -265,7 +265,7 @@ impl Lab {
                     self.media.push(command);
                 }
                 Output::CloseFlow(flow) => self.closed_flows.push(flow),
-                Output::Note(note) => self.notes.push(note),
+                Output::Event(note) => self.notes.push(note),
                 Output::Ask(webtrunk::call::Question::Dns(query)) => {
                     if let Some(zone) = &self.zone {
                         let answer = zone(&query);
@@ -282,7 +282,9 @@ impl Lab {
                     self.routes_asked.push((call, body))
                 }
                 Output::Disconnect(hop) => self.disconnected.push(hop),
-                Output::Linked(_) | Output::CallOver(_) => panic!("meant for the gateway itself"),
+                Output::JoinRequest(_) | Output::CallOver(_) => {
+                    panic!("meant for the gateway itself")
+                }
             }
         }
         for (session, notice) in answers {
@@ -341,7 +343,7 @@ impl Lab {
     }
 
     /// Lets virtual time pass, timer by timer.
-    pub fn advance(&mut self, by: Duration) {
+    pub(crate) fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         while let Some(due) = self.gateway.next_timeout().filter(|d| *d <= end) {
             self.now = due.max(self.now);
@@ -351,7 +353,7 @@ impl Lab {
         self.handle(Input::Tick);
     }
 
-    pub fn says(&mut self, peer: Peer, text: &str) {
+    pub(crate) fn says(&mut self, peer: Peer, text: &str) {
         let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
             .unwrap_or_else(|e| panic!("{e}: {text}"));
         self.draw(peer.hop(), &message, true);
@@ -364,7 +366,7 @@ impl Lab {
     }
 
     /// The next message for `peer` that `wanted` takes; others for it are skipped.
-    pub fn take(&mut self, peer: Peer, what: &str) -> Message {
+    pub(crate) fn take(&mut self, peer: Peer, what: &str) -> Message {
         let fits = |m: &Message| {
             if m.is_request() {
                 m.method_token() == what
@@ -378,14 +380,14 @@ impl Lab {
     }
 
     /// The header of a message, which must have it.
-    pub fn header(message: &Message, name: HeaderName) -> &str {
+    pub(crate) fn header(message: &Message, name: HeaderName) -> &str {
         message.header(name).unwrap_or_else(|| {
             panic!("{name} is missing in {}", String::from_utf8_lossy(&message.to_bytes()))
         })
     }
 
     /// As [`in_dialog`](Self::in_dialog), with more header lines.
-    pub fn in_dialog_with(
+    pub(crate) fn in_dialog_with(
         &mut self,
         peer: Peer,
         seen: &Message,
@@ -398,19 +400,19 @@ impl Lab {
         text.replacen("Max-Forwards", &format!("{extra}Max-Forwards"), 1)
     }
 
-    pub fn got(&self, peer: Peer, what: &str) -> bool {
+    pub(crate) fn got(&self, peer: Peer, what: &str) -> bool {
         self.inbox.iter().any(|(hop, m)| {
             *hop == peer.hop() && (m.method_token() == what || m.status().to_string() == what)
         })
     }
 
-    pub fn token(&mut self) -> u64 {
+    pub(crate) fn token(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
     /// A request outside a dialog.
-    pub fn request(
+    pub(crate) fn request(
         &mut self,
         peer: Peer,
         method: &str,
@@ -445,7 +447,7 @@ impl Lab {
     }
 
     /// Opens a flow and registers with digest.
-    pub fn log_in(&mut self, peer: Peer, password: &str, instance: &str) {
+    pub(crate) fn log_in(&mut self, peer: Peer, password: &str, instance: &str) {
         let Peer::Browser(name, _) = peer else { panic!("only browsers register") };
         let contact = format!(
             "Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;+sip.instance=\"<urn:{instance}>\";expires=600\r\nSupported: outbound, path\r\n"
@@ -454,7 +456,7 @@ impl Lab {
     }
 
     /// As [`log_in`](Self::log_in) with the REGISTER's lines given, Contact among them; the 200.
-    pub fn log_in_with(&mut self, peer: Peer, password: &str, contact: &str) -> Message {
+    pub(crate) fn log_in_with(&mut self, peer: Peer, password: &str, contact: &str) -> Message {
         let Peer::Browser(name, flow) = peer else { panic!("only browsers register") };
         self.handle(Input::FlowOpened {
             flow: Flow(flow),
@@ -471,7 +473,7 @@ impl Lab {
     }
 
     /// The request again with credentials.
-    pub fn answer_challenge(
+    pub(crate) fn answer_challenge(
         &mut self,
         challenge: &Message,
         request: &str,
@@ -494,15 +496,22 @@ impl Lab {
     }
 
     /// A response of a peer to a request it got.
-    pub fn reply(&mut self, peer: Peer, request: &Message, status: u16, body: &str) {
+    pub(crate) fn reply(&mut self, peer: Peer, request: &Message, status: u16, body: &str) {
         self.reply_as(peer, request, status, body, "peer");
     }
 
-    pub fn reply_as(&mut self, peer: Peer, request: &Message, status: u16, body: &str, tag: &str) {
+    pub(crate) fn reply_as(
+        &mut self,
+        peer: Peer,
+        request: &Message,
+        status: u16,
+        body: &str,
+        tag: &str,
+    ) {
         self.reply_with(peer, request, status, body, tag, "");
     }
 
-    pub fn reply_with(
+    pub(crate) fn reply_with(
         &mut self,
         peer: Peer,
         request: &Message,
@@ -533,7 +542,7 @@ impl Lab {
 
     /// A request of a peer within the dialog that `seen` belongs to: a request it received, or a
     /// response it got.
-    pub fn in_dialog(
+    pub(crate) fn in_dialog(
         &mut self,
         peer: Peer,
         seen: &Message,
@@ -567,21 +576,21 @@ impl Lab {
     }
 
     /// Sends an INVITE of `peer`; returns it as text.
-    pub fn invite(&mut self, peer: Peer, number: &str, body: &str) -> String {
+    pub(crate) fn invite(&mut self, peer: Peer, number: &str, body: &str) -> String {
         let host = if matches!(peer, Peer::Browser(..)) { "wt.test" } else { "127.0.0.1" };
         let text = self.request(peer, "INVITE", &format!("sip:{number}@{host}"), "", body);
         self.says(peer, &text);
         text
     }
 
-    pub fn ack(&mut self, peer: Peer, ok: &Message) {
+    pub(crate) fn ack(&mut self, peer: Peer, ok: &Message) {
         let cseq = ok.cseq().expect("a 200 has a CSeq").number;
         let text = self.in_dialog(peer, ok, "ACK", cseq, "", "");
         self.says(peer, &text);
     }
 
     /// CANCEL for an INVITE sent as text.
-    pub fn cancel(&mut self, peer: Peer, invite: &str) {
+    pub(crate) fn cancel(&mut self, peer: Peer, invite: &str) {
         let head = invite.split("\r\n\r\n").next().expect("a head");
         let lines: Vec<&str> = head
             .lines()
@@ -594,7 +603,7 @@ impl Lab {
     }
 
     /// A call of alice to a trunk, answered and acknowledged: her 200, and the trunk's INVITE.
-    pub fn talk(&mut self, number: &str) -> (Message, Message) {
+    pub(crate) fn talk(&mut self, number: &str) -> (Message, Message) {
         self.invite(ALICE, number, OFFER);
         let invite = self.take(T1, "INVITE");
         self.reply(T1, &invite, 200, TRUNK_SDP);
@@ -604,26 +613,26 @@ impl Lab {
         (ok, invite)
     }
 
-    pub fn ladder(&self, expected: &str) {
+    pub(crate) fn ladder(&self, expected: &str) {
         let expected: Vec<&str> =
             expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         let seen: Vec<&str> = self.ladder.lines().map(str::trim).collect();
         assert_eq!(seen, expected, "\n{}", self.ladder);
     }
 
-    pub fn picture(&self) -> &str {
+    pub(crate) fn picture(&self) -> &str {
         &self.ladder
     }
 
-    pub fn ended(&self) -> Vec<&webtrunk::call::Cdr> {
+    pub(crate) fn ended(&self) -> Vec<&webtrunk::call::Cdr> {
         self.notes
             .iter()
-            .filter_map(|n| if let Note::CallEnded(cdr) = n { Some(&**cdr) } else { None })
+            .filter_map(|n| if let Event::CallEnded(cdr) = n { Some(&**cdr) } else { None })
             .collect()
     }
 
     /// After every timer has run out nothing is left: no call, transaction, timer, dialog, end.
-    pub fn expect_idle(&mut self) {
+    pub(crate) fn expect_idle(&mut self) {
         self.quiet = true;
         self.advance(Duration::from_secs(200));
         let gauges: Gauges = self.gateway.gauges();

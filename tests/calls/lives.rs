@@ -5,12 +5,12 @@ use crate::lab::*;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::time::Duration;
-use webtrunk::call::operator::Side;
+use webtrunk::call::operator::PartyRole;
+use webtrunk::event::Event;
 use webtrunk::gateway::Input;
-use webtrunk::gateway::operate::Deed;
+use webtrunk::gateway::operate::CallAction;
 use webtrunk::gateway::originate::Wish;
-use webtrunk::media::session::Event;
-use webtrunk::observe::Note;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::sip::Message;
 use webtrunk::sip::transaction::Flow;
 use webtrunk::worker::{Command, Notice};
@@ -244,7 +244,7 @@ impl Life {
     }
 
     fn media(&mut self) {
-        let sessions: Vec<(u64, webtrunk::media::EndId)> = self
+        let sessions: Vec<(u64, webtrunk::media::LegId)> = self
             .lab
             .media
             .iter()
@@ -261,10 +261,10 @@ impl Life {
         }
         let (session, end) = self.chance.pick(&sessions);
         let event = match self.chance.below(5) {
-            0 => Event::DtlsFailed { end, why: "x".into() },
-            1 => Event::ConsentLost { end },
-            2 => Event::NoMedia,
-            _ => Event::Played { end },
+            0 => SessionEvent::DtlsFailed { end, why: "x".into() },
+            1 => SessionEvent::ConsentLost { end },
+            2 => SessionEvent::NoMedia,
+            _ => SessionEvent::Played { end },
         };
         self.lab.handle(Input::Media { session, notice: Notice::Media(event) });
     }
@@ -289,12 +289,12 @@ impl Life {
             return;
         }
         let call = calls[self.chance.below(calls.len())];
-        let side = self.chance.pick(&[Side::Caller, Side::Callee]);
+        let side = self.chance.pick(&[PartyRole::Caller, PartyRole::Callee]);
         let deed = match self.chance.below(4) {
-            0 => Deed::Press { side, digits: "1#".into() },
-            1 => Deed::HandOver { side, to: self.chance.pick(&NUMBERS).into() },
-            2 => Deed::Part(true),
-            _ => Deed::Part(false),
+            0 => CallAction::Press { side, digits: "1#".into() },
+            1 => CallAction::HandOver { side, to: self.chance.pick(&NUMBERS).into() },
+            2 => CallAction::Part(true),
+            _ => CallAction::Part(false),
         };
         let mut out = Vec::new();
         let _ = self.lab.gateway.on_call(self.lab.now, call, &deed, &mut out);
@@ -329,7 +329,7 @@ fn live(seed: u64) {
     life.collect();
     let silent: Vec<&String> = life.asked.difference(&life.answered).collect();
     assert!(silent.is_empty(), "never answered: {silent:?}");
-    assert!(!life.lab.notes.iter().any(|n| matches!(n, Note::CallPanicked { .. })));
+    assert!(!life.lab.notes.iter().any(|n| matches!(n, Event::CallPanicked { .. })));
 }
 
 #[test]

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use webtrunk::errors::Code;
+use webtrunk::event::Event;
 use webtrunk::gateway::logins::Answered;
 use webtrunk::gateway::token::Keys;
 use webtrunk::gateway::{FlowKind, Input};
-use webtrunk::observe::Note;
 use webtrunk::sip::HeaderName;
 use webtrunk::sip::transaction::Flow;
 
@@ -92,8 +92,8 @@ fn register(lab: &mut Lab, peer: Peer, token: &str) {
 }
 
 fn last_refusal(lab: &Lab) -> (Code, String) {
-    match lab.notes.iter().rev().find(|n| matches!(n, Note::LoginRefused { .. })) {
-        Some(Note::LoginRefused { code, why, .. }) => (*code, why.clone()),
+    match lab.notes.iter().rev().find(|n| matches!(n, Event::LoginRefused { .. })) {
+        Some(Event::LoginRefused { code, why, .. }) => (*code, why.clone()),
         _ => panic!("nothing was refused: {:?}", lab.notes),
     }
 }

@@ -4,12 +4,12 @@ use crate::lab::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use webtrunk::call::CallId;
-use webtrunk::call::operator::Side;
+use webtrunk::call::operator::PartyRole;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
-use webtrunk::gateway::operate::Deed;
+use webtrunk::gateway::operate::CallAction;
 use webtrunk::gateway::originate::Wish;
-use webtrunk::sip::status::Reject;
+use webtrunk::sip::status::Refusal;
 use webtrunk::sip::{HeaderName, Message};
 use webtrunk::worker::Command;
 
@@ -22,7 +22,7 @@ fn wish(from: &str, to: &str) -> Wish {
     }
 }
 
-fn plan(lab: &mut Lab, wish: &Wish) -> Result<CallId, Reject> {
+fn plan(lab: &mut Lab, wish: &Wish) -> Result<CallId, Refusal> {
     let plan = lab.gateway.plan_call(lab.now, wish)?;
     let call = plan.call;
     lab.handle(Input::Originate(Box::new(plan)));
@@ -202,13 +202,14 @@ fn what_no_caller_may_do_nobody_may_have_done() {
 fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
     let mut lab = Lab::with_phones();
     let (call, first, _) = connected(&mut lab);
-    let deed = |lab: &mut Lab, deed: Deed| {
+    let deed = |lab: &mut Lab, deed: CallAction| {
         let mut out = Vec::new();
         let done = lab.gateway.on_call(lab.now, call, &deed, &mut out);
         lab.perform(out);
         done.expect("it lives")
     };
-    deed(&mut lab, Deed::Press { side: Side::Callee, digits: "12#".into() }).expect("pressed");
+    deed(&mut lab, CallAction::Press { side: PartyRole::Callee, digits: "12#".into() })
+        .expect("pressed");
     let digits: Vec<u8> = lab
         .media
         .iter()
@@ -222,24 +223,28 @@ fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
         .collect();
     assert_eq!(digits, [1, 2, 11]);
     assert_eq!(
-        deed(&mut lab, Deed::Press { side: Side::Callee, digits: "1x".into() })
+        deed(&mut lab, CallAction::Press { side: PartyRole::Callee, digits: "1x".into() })
             .expect_err("no digit")
             .status,
         400
     );
-    deed(&mut lab, Deed::Part(true)).expect("parted");
+    deed(&mut lab, CallAction::Part(true)).expect("parted");
     let playing = lab.media.iter().filter(|c| matches!(c, Command::Play { .. })).count();
     assert_eq!(playing, 2, "both hear a tune");
-    deed(&mut lab, Deed::Part(false)).expect("joined");
+    deed(&mut lab, CallAction::Part(false)).expect("joined");
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
     assert_eq!(
-        deed(&mut lab, Deed::HandOver { side: Side::Callee, to: "5555".into() })
+        deed(&mut lab, CallAction::HandOver { side: PartyRole::Callee, to: "5555".into() })
             .expect_err("no route")
             .status,
         404
     );
-    deed(&mut lab, Deed::HandOver { side: Side::Callee, to: "201".into() }).expect("under way");
-    assert_eq!(deed(&mut lab, Deed::Part(true)).expect_err("a transfer is under way").status, 409);
+    deed(&mut lab, CallAction::HandOver { side: PartyRole::Callee, to: "201".into() })
+        .expect("under way");
+    assert_eq!(
+        deed(&mut lab, CallAction::Part(true)).expect_err("a transfer is under way").status,
+        409
+    );
     let third = lab.take(BOB, "INVITE");
     lab.reply(BOB, &third, 200, ANSWER);
     lab.advance(Duration::from_secs(6));

@@ -14,7 +14,7 @@ fn directions(lab: &Lab) -> Vec<Direction> {
         .iter()
         .filter_map(|c| {
             if let Command::Configure { settings, .. } = c {
-                Some(settings.agreed.direction)
+                Some(settings.negotiated.direction)
             } else {
                 None
             }

@@ -3,7 +3,7 @@
 
 use crate::lab::*;
 use std::time::Duration;
-use webtrunk::observe::Note;
+use webtrunk::event::Event;
 
 const ROUTES: &str = r#"
 hours.day = { tz = "UTC", open = ["daily 00:00-23:00"] }
@@ -90,7 +90,7 @@ fn a_route_brakes_what_one_user_spends_in_an_hour() {
     let refused = lab.take(ALICE, "503");
     assert!(refused.header(webtrunk::sip::HeaderName::RetryAfter).is_some());
     assert!(lab.notes.iter().any(
-        |n| matches!(n, Note::CallRefused { why, .. } if why.contains("2 calls of this hour"))
+        |n| matches!(n, Event::CallRefused { why, .. } if why.contains("2 calls of this hour"))
     ));
     lab.invite(BOB, "+12065550123", OFFER);
     assert!(lab.got(T2, "INVITE"), "bob has his own");
@@ -179,7 +179,7 @@ fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
         let told = lab
             .notes
             .iter()
-            .any(|n| matches!(n, Note::WebhookFailed { why: told, .. } if told.contains(why)));
+            .any(|n| matches!(n, Event::WebhookFailed { why: told, .. } if told.contains(why)));
         assert!(told, "{why}: {:?}", lab.notes);
         lab.expect_idle();
     }

@@ -2,8 +2,8 @@
 
 use crate::lab::*;
 use std::time::Duration;
+use webtrunk::event::Event;
 use webtrunk::gateway::credential::Credential;
-use webtrunk::observe::Note;
 use webtrunk::sip::HeaderName;
 use webtrunk::sip::digest::Secret;
 
@@ -27,7 +27,7 @@ fn credential(expires: u64, user: &str, context: Option<&str>) -> (String, Strin
 }
 
 /// REGISTER of `peer` with this name and password; the final status.
-pub fn log_in(lab: &mut Lab, peer: Peer, name: &str, password: &str) -> u16 {
+pub(crate) fn log_in(lab: &mut Lab, peer: Peer, name: &str, password: &str) -> u16 {
     let Peer::Browser(user, flow) = peer else { panic!("a browser") };
     lab.handle(webtrunk::gateway::Input::FlowOpened {
         flow: webtrunk::sip::transaction::Flow(flow),
@@ -99,7 +99,7 @@ fn a_user_of_the_configuration_may_come_by_them_too_and_only_as_itself() {
 fn what_is_too_old_too_long_or_tampered_with_is_refused_and_told_apart() {
     let mut lab = lab();
     let why = |lab: &Lab| match lab.notes.last() {
-        Some(Note::LoginRefused { code, why, .. }) => (code.0, why.clone()),
+        Some(Event::LoginRefused { code, why, .. }) => (code.0, why.clone()),
         other => panic!("{other:?}"),
     };
     let (old, password) = credential(NOW - 10, "alice", None);

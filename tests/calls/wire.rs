@@ -6,10 +6,10 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use webtrunk::call::desk::{Identity, Output};
+use webtrunk::call::context::{Identity, Output};
 use webtrunk::config::check::parse_embedded;
+use webtrunk::event::Event;
 use webtrunk::gateway::{Gateway, Input};
-use webtrunk::observe::Note;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::Framing;
 use webtrunk::sip::transaction::Hop;
@@ -28,20 +28,20 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\
 struct Node {
     gateway: Gateway,
     address: SocketAddr,
-    notes: Vec<Note>,
+    notes: Vec<Event>,
     ends: usize,
     ports: u16,
 }
 
 /// What is on its way: when it arrives, its turn among those of one instant, who gets it, its
 /// bytes.
-type Flight = Reverse<(Instant, u64, usize, Vec<u8>)>;
+type CallTrace = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
 struct Wire {
     now: Instant,
     nodes: [Node; 2],
     /// Due time, order, to which node, bytes.
-    flying: BinaryHeap<Flight>,
+    flying: BinaryHeap<CallTrace>,
     /// What reached the PBX.
     pbx: Vec<Message>,
     chance: u64,
@@ -104,7 +104,7 @@ impl Wire {
             match output {
                 Output::Send(t) => self.send(n, t.hop, t.bytes.to_vec()),
                 Output::Media { command, .. } => self.media(n, command),
-                Output::Note(note) => self.nodes[n].notes.push(note),
+                Output::Event(note) => self.nodes[n].notes.push(note),
                 _ => {}
             }
         }
@@ -129,7 +129,7 @@ impl Wire {
             }
             Command::Close { session } => (session, Notice::Closed { statistics: Vec::new() }),
             Command::Play { session, end, .. } => {
-                (session, Notice::Media(webtrunk::media::session::Event::Played { end }))
+                (session, Notice::Media(webtrunk::media::session::SessionEvent::Played { end }))
             }
             _ => return,
         };
@@ -248,10 +248,10 @@ fn live(seed: u64, loss: u64) -> (usize, usize) {
     for node in &wire.nodes {
         let gauges = node.gateway.gauges();
         assert!(gauges.is_idle(), "seed {seed}: {gauges:?} {:?}", node.gateway.snapshot());
-        assert!(!node.notes.iter().any(|n| matches!(n, Note::CallPanicked { .. })), "seed {seed}");
+        assert!(!node.notes.iter().any(|n| matches!(n, Event::CallPanicked { .. })), "seed {seed}");
     }
     let answered = |n: usize| {
-        wire.nodes[n].notes.iter().filter(|n| matches!(n, Note::CallAnswered { .. })).count()
+        wire.nodes[n].notes.iter().filter(|n| matches!(n, Event::CallAnswered { .. })).count()
     };
     (answered(0), answered(1))
 }

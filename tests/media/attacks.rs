@@ -4,8 +4,8 @@ use crate::lab::*;
 use std::net::SocketAddr;
 use std::time::Duration;
 use webtrunk::codec::Codec;
-use webtrunk::media::end::Kind;
-use webtrunk::media::session::Event;
+use webtrunk::media::endpoint::Kind;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::media::{Digits, Port};
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -108,7 +108,7 @@ fn l9_a_thousand_setups_finish_though_strangers_race_them_with_hellos() {
         call_of.secure();
         race(&mut call_of);
         assert!(
-            !call_of.log.events.iter().any(|e| matches!(e, Event::DtlsFailed { .. })),
+            !call_of.log.events.iter().any(|e| matches!(e, SessionEvent::DtlsFailed { .. })),
             "call {call}"
         );
     }
@@ -165,7 +165,7 @@ fn whatever_authentic_packets_hold_nothing_panics_and_no_more_comes_out_than_tim
         ] {
             let mut line =
                 Line::changed([(from, Digits::Tones), (to, digits)], |side, settings| {
-                    settings.agreed.noise = Some(13);
+                    settings.negotiated.noise = Some(13);
                     settings.continuous = side == 1;
                 });
             let (audio, events) =

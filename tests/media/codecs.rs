@@ -43,7 +43,7 @@ impl Mouth {
 
 fn line(from: Codec, to: Codec, ptime: u32) -> Line {
     Line::changed([from, to].map(|c| (c, Digits::Events)), |_, settings| {
-        settings.agreed.ptime = ptime;
+        settings.negotiated.ptime = ptime;
     })
 }
 
@@ -118,8 +118,8 @@ fn g711_that_is_only_relayed_is_cut_anew_for_a_peer_that_asked_for_another_lengt
     {
         let mut line = line(Codec::Pcma, Codec::Pcma, asked.unwrap_or(20));
         let mut settings = line.settings(1);
-        settings.agreed.ptime = asked.unwrap_or(20);
-        settings.agreed.ptime_asked = asked.is_some();
+        settings.negotiated.ptime = asked.unwrap_or(20);
+        settings.negotiated.ptime_asked = asked.is_some();
         line.session.configure(line.now, SIDES[1], settings, &mut line.log);
         let (mut sent, mut heard) = (Vec::new(), Vec::new());
         for n in 0..60u32 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use webtrunk::codec::tones::{self, Detector, Heard};
 use webtrunk::codec::{Codec, Encoder, NARROW, g711::Law};
 use webtrunk::media::Digits;
-use webtrunk::media::session::Event;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::rtp::event::TelephoneEvent;
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -83,7 +83,7 @@ impl Ear {
 
     fn hear(&mut self, line: &mut Line, loss: &mut Bursts) {
         for event in std::mem::take(&mut line.log.events) {
-            if let Event::Digit { event, .. } = event {
+            if let SessionEvent::Digit { event, .. } = event {
                 self.digits.push(event);
             }
         }
@@ -261,7 +261,7 @@ fn a_long_press_is_one_press_in_any_clock() {
 fn a_peer_without_events_hears_digits_as_tones() {
     let mut line = Line::new([Way::Event48.end(), Way::Event8.end()]);
     let mut settings = line.settings(1);
-    settings.agreed.events = None;
+    settings.negotiated.events = Default::default();
     line.session.configure(line.now, SIDES[1], settings, &mut line.log);
     line.session.digit(SIDES[1], 7, Duration::from_millis(100));
     line.pass(Duration::from_millis(300));

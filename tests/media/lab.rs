@@ -3,23 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-pub use webtrunk::chance::Chance;
+pub(crate) use webtrunk::chance::Chance;
 use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Decoder, MAX_FRAME};
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
-use webtrunk::media::end::Kind;
-use webtrunk::media::session::Event;
+use webtrunk::media::endpoint::Kind;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, EndId, Port, Session, Settings, Sink};
+use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::offer_answer::{Agreed, Events, Ice, Remote};
+use webtrunk::sdp::offer_answer::{Events, Ice, Negotiated, Remote};
 
-pub const BROWSER: EndId = EndId(0);
-pub const TRUNK: EndId = EndId(1);
+pub(crate) const BROWSER: LegId = LegId(0);
+pub(crate) const TRUNK: LegId = LegId(1);
 
-pub fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
+pub(crate) fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
     static BOTH: OnceLock<(Arc<Identity>, Arc<Identity>)> = OnceLock::new();
     BOTH.get_or_init(|| {
         let make = || Arc::new(Identity::generate().expect("a certificate"));
@@ -27,61 +27,57 @@ pub fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
     })
 }
 
-pub fn fingerprint(identity: &Identity) -> [u8; 32] {
+pub(crate) fn fingerprint(identity: &Identity) -> [u8; 32] {
     let bytes: Vec<u8> =
         identity.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
     bytes.try_into().expect("sha-256")
 }
 
-pub fn addr(last: u8, port: u16) -> SocketAddr {
+pub(crate) fn addr(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, last], port))
 }
 
 #[derive(Default)]
-pub struct Log {
+pub(crate) struct Log {
     pub sent: Vec<(Port, SocketAddr, Vec<u8>)>,
-    pub events: Vec<Event>,
+    pub events: Vec<SessionEvent>,
 }
 
 impl Sink for Log {
     fn send(&mut self, port: Port, to: SocketAddr, datagram: &[u8]) {
         self.sent.push((port, to, datagram.to_vec()));
     }
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: SessionEvent) {
         self.events.push(event);
     }
 }
 
-pub fn ice(name: &str) -> Ice {
+pub(crate) fn ice(name: &str) -> Ice {
     Ice { ufrag: name.into(), pwd: format!("{name}-password-of-22-chars") }
 }
 
-pub fn agreed(codec: Codec, remote: Remote) -> Agreed {
+pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
     let opus = codec == Codec::Opus;
-    let events = Events {
-        send: if opus { 110 } else { 101 },
-        receive: if opus { 110 } else { 101 },
-        clock: codec.clock(),
-    };
+    let events = Events::both_ways(if opus { 110 } else { 101 }, codec.clock());
     let pt = codec.default_payload_type();
-    Agreed {
+    Negotiated {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
-        events: Some(events),
+        events,
         noise: None,
         direction: Direction::SendRecv,
         remote,
-        most_bits: None,
+        max_average_bitrate: None,
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
     }
 }
 
-pub fn settings(codec: Codec, remote: Remote) -> Settings {
+pub(crate) fn settings(codec: Codec, remote: Remote) -> Settings {
     Settings {
-        agreed: agreed(codec, remote),
+        negotiated: negotiated(codec, remote),
         complexity: COMPLEXITY,
         digits: Digits::Events,
         continuous: false,
@@ -99,7 +95,7 @@ fn pass(session: &mut Session, log: &mut Log, now: &mut Instant, time: Duration)
 }
 
 /// A session with a browser end and a trunk end, bridged, and the browser's side of the crypto.
-pub struct Call {
+pub(crate) struct Call {
     pub session: Session,
     pub log: Log,
     pub now: Instant,
@@ -109,14 +105,14 @@ pub struct Call {
     pub sequence: u16,
 }
 
-pub const TRUNK_ADDRESS: (u8, u16) = (10, 4_000);
+pub(crate) const TRUNK_ADDRESS: (u8, u16) = (10, 4_000);
 
-pub fn trunk_remote() -> Remote {
+pub(crate) fn trunk_remote() -> Remote {
     let (last, port) = TRUNK_ADDRESS;
     Remote::Rtp { rtp: addr(last, port), rtcp: addr(last, port + 1), sdes: None }
 }
 
-pub fn dtls_remote() -> Remote {
+pub(crate) fn dtls_remote() -> Remote {
     Remote::Dtls {
         ice: ice("theirs"),
         local_ice: ice("ours"),
@@ -126,7 +122,7 @@ pub fn dtls_remote() -> Remote {
 }
 
 impl Call {
-    pub fn new(browser_codec: Codec, trunk_codec: Codec, nat: bool) -> Call {
+    pub(crate) fn new(browser_codec: Codec, trunk_codec: Codec, nat: bool) -> Call {
         let (ours, theirs) = identities();
         let now = Instant::now();
         let mut session = Session::new(now, Duration::from_secs(1_700_000_000));
@@ -146,7 +142,7 @@ impl Call {
         Call { session, log, now, browser: addr(20, 5_000), keys: None, client, sequence: 100 }
     }
 
-    pub fn connected(browser_codec: Codec, trunk_codec: Codec) -> Call {
+    pub(crate) fn connected(browser_codec: Codec, trunk_codec: Codec) -> Call {
         let mut call = Call::new(browser_codec, trunk_codec, false);
         call.check(call.browser, true);
         call.secure();
@@ -155,16 +151,16 @@ impl Call {
     }
 
     /// Time passes.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         pass(&mut self.session, &mut self.log, &mut self.now, time);
     }
 
-    pub fn check(&mut self, from: SocketAddr, nominate: bool) {
+    pub(crate) fn check(&mut self, from: SocketAddr, nominate: bool) {
         let mut request = binding_request([3; 12], "ours:theirs", &ice("ours").pwd, nominate);
         self.session.receive(self.now, Port::Browser, BROWSER, from, &mut request, &mut self.log);
     }
 
-    pub fn secure(&mut self) {
+    pub(crate) fn secure(&mut self) {
         let mut to_server = Vec::new();
         self.client.start(self.now, &mut |d| to_server.push(d.to_vec()));
         for _ in 0..20 {
@@ -191,11 +187,15 @@ impl Call {
         }
         assert!(
             self.keys.is_some()
-                && self.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. }))
+                && self
+                    .log
+                    .events
+                    .iter()
+                    .any(|e| matches!(e, SessionEvent::Secured { end: BROWSER, .. }))
         );
     }
 
-    pub fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn sealed(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
         let mut buf = rtp(payload_type, false, (self.sequence, timestamp, 77), payload, 32);
         self.sequence = self.sequence.wrapping_add(1);
         let len = self
@@ -209,7 +209,7 @@ impl Call {
         buf
     }
 
-    pub fn browser_sends(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
+    pub(crate) fn browser_sends(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
         let mut datagram = self.sealed(payload_type, timestamp, payload);
         self.session.receive(
             self.now,
@@ -221,19 +221,19 @@ impl Call {
         );
     }
 
-    pub fn trunk_sends(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
+    pub(crate) fn trunk_sends(&mut self, from: SocketAddr, sequence: u16, payload: &[u8]) {
         let mut datagram = rtp(0, false, (sequence, u32::from(sequence) * 160, 88), payload, 0);
         self.session.receive(self.now, Port::Rtp(TRUNK), TRUNK, from, &mut datagram, &mut self.log);
     }
 
-    pub fn trunk_gets(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
+    pub(crate) fn trunk_gets(&mut self) -> Vec<(SocketAddr, Packet, Vec<u8>)> {
         let sent = std::mem::take(&mut self.log.sent);
         let rtp = sent.into_iter().filter(|(port, ..)| *port == Port::Rtp(TRUNK));
         rtp.map(|(_, to, d)| (to, Packet::parse(&d, true).expect("RTP"), d[12..].to_vec()))
             .collect()
     }
 
-    pub fn browser_gets(&mut self) -> Vec<(Packet, Vec<u8>)> {
+    pub(crate) fn browser_gets(&mut self) -> Vec<(Packet, Vec<u8>)> {
         let sent = std::mem::take(&mut self.log.sent);
         let mut out = Vec::new();
         for (port, _, mut datagram) in sent {
@@ -258,7 +258,7 @@ impl Call {
 }
 
 /// Share of `hz` in the power of a signal of this rate, 0 to 1, and the level in dBFS.
-pub fn tone(rate: u32, pcm: &[i16], hz: f32) -> (f64, f64) {
+pub(crate) fn tone(rate: u32, pcm: &[i16], hz: f32) -> (f64, f64) {
     let (mut re, mut im, mut power) = (0f64, 0f64, 0f64);
     for (n, s) in pcm.iter().enumerate() {
         let x = f64::from(*s) / 32_768.0;
@@ -272,15 +272,15 @@ pub fn tone(rate: u32, pcm: &[i16], hz: f32) -> (f64, f64) {
 }
 
 /// A sine of 8000 at this rate, and its level in dBFS.
-pub fn sine(rate: u32, hz: f32, from: usize, samples: usize) -> Vec<i16> {
+pub(crate) fn sine(rate: u32, hz: f32, from: usize, samples: usize) -> Vec<i16> {
     (from..from + samples)
         .map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / rate as f32).sin()) as i16)
         .collect()
 }
-pub const SINE_LEVEL: f64 = -15.26;
+pub(crate) const SINE_LEVEL: f64 = -15.26;
 
 /// What was got, as PCM of `rate`.
-pub fn decode(codec: Codec, rate: u32, got: &[Got]) -> Vec<i16> {
+pub(crate) fn decode(codec: Codec, rate: u32, got: &[Got]) -> Vec<i16> {
     let (mut decoder, mut out) = (Decoder::new(codec, rate), Vec::new());
     let mut pcm = [0; MAX_FRAME];
     for (_, payload) in got {
@@ -291,7 +291,7 @@ pub fn decode(codec: Codec, rate: u32, got: &[Got]) -> Vec<i16> {
 }
 
 /// An RTP packet, with `room` for a tag behind it.
-pub fn rtp(
+pub(crate) fn rtp(
     payload_type: u8,
     marker: bool,
     numbers: (u16, u32, u32),
@@ -313,10 +313,10 @@ pub fn rtp(
 }
 
 /// One packet a side got: its header, its payload.
-pub type Got = (Packet, Vec<u8>);
+pub(crate) type Got = (Packet, Vec<u8>);
 
 /// Two trunk ends, bridged: what one side sends, the other gets, in virtual time.
-pub struct Line {
+pub(crate) struct Line {
     pub session: Session,
     pub log: Log,
     pub now: Instant,
@@ -326,7 +326,7 @@ pub struct Line {
     settings: [Settings; 2],
 }
 
-pub const SIDES: [EndId; 2] = [EndId(1), EndId(2)];
+pub(crate) const SIDES: [LegId; 2] = [LegId(1), LegId(2)];
 
 fn side_address(side: usize) -> SocketAddr {
     addr(40 + side as u8, 6_000)
@@ -334,7 +334,10 @@ fn side_address(side: usize) -> SocketAddr {
 
 impl Line {
     /// As [`new`](Self::new), with what was settled for a side changed.
-    pub fn changed(ends: [(Codec, Digits); 2], change: impl Fn(usize, &mut Settings)) -> Line {
+    pub(crate) fn changed(
+        ends: [(Codec, Digits); 2],
+        change: impl Fn(usize, &mut Settings),
+    ) -> Line {
         let line = Line::new(ends);
         Line::with([0, 1].map(|side| {
             let mut settings = line.settings(side);
@@ -344,12 +347,12 @@ impl Line {
     }
 
     /// What was settled for a side.
-    pub fn settings(&self, side: usize) -> Settings {
+    pub(crate) fn settings(&self, side: usize) -> Settings {
         self.settings[side].clone()
     }
 
     /// A line between ends of these codecs, whose digits go these ways.
-    pub fn new(ends: [(Codec, Digits); 2]) -> Line {
+    pub(crate) fn new(ends: [(Codec, Digits); 2]) -> Line {
         let remote = |side| Remote::Rtp {
             rtp: side_address(side),
             rtcp: addr(40 + side as u8, 6_001),
@@ -358,7 +361,7 @@ impl Line {
         let settings = [0, 1].map(|side| {
             let (codec, digits) = ends[side];
             Settings {
-                agreed: agreed(codec, remote(side)),
+                negotiated: negotiated(codec, remote(side)),
                 complexity: 0,
                 digits,
                 continuous: false,
@@ -367,7 +370,7 @@ impl Line {
         Line::with(settings)
     }
 
-    pub fn with(settings: [Settings; 2]) -> Line {
+    pub(crate) fn with(settings: [Settings; 2]) -> Line {
         let now = Instant::now();
         let (mut session, mut log) =
             (Session::new(now, Duration::from_secs(1_700_000_000)), Log::default());
@@ -380,7 +383,7 @@ impl Line {
     }
 
     /// Opens a side anew, as `kind`.
-    pub fn reopen(&mut self, side: usize, kind: Kind) {
+    pub(crate) fn reopen(&mut self, side: usize, kind: Kind) {
         self.session.close_end(SIDES[side]);
         self.session.open(SIDES[side], kind, 7, "us", 78);
         self.session.configure(self.now, SIDES[side], self.settings[side].clone(), &mut self.log);
@@ -388,12 +391,12 @@ impl Line {
     }
 
     /// Time passes.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         pass(&mut self.session, &mut self.log, &mut self.now, time);
     }
 
     /// A packet of this side; `lost`: it uses its number, and never comes.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         side: usize,
         payload_type: u8,
@@ -409,7 +412,7 @@ impl Line {
         }
     }
 
-    pub fn arrive(
+    pub(crate) fn arrive(
         &mut self,
         side: usize,
         payload_type: u8,
@@ -431,7 +434,7 @@ impl Line {
     }
 
     /// What this side has got since the last time, RTP only.
-    pub fn got(&mut self, side: usize) -> Vec<Got> {
+    pub(crate) fn got(&mut self, side: usize) -> Vec<Got> {
         let mine = self.log.sent.extract_if(.., |(port, ..)| *port == Port::Rtp(SIDES[side]));
         mine.map(|(_, _, d)| (Packet::parse(&d, true).expect("RTP"), d[12..].to_vec())).collect()
     }

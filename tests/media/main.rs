@@ -5,6 +5,7 @@ mod codecs;
 mod digits;
 mod dtls;
 mod lab;
+mod presses;
 mod quality;
 mod sdes;
 mod silence;
@@ -15,7 +16,7 @@ use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
 use webtrunk::media::Port;
 use webtrunk::media::dtls::Handshake;
 use webtrunk::media::player::Source;
-use webtrunk::media::session::Event;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
 use webtrunk::rtp::event::TelephoneEvent;
 use webtrunk::rtp::packet::write_header;
@@ -27,7 +28,7 @@ fn a_browser_that_waits_for_our_client_hello_gets_it_once_ice_has_an_address() {
     let (ours, theirs) = identities();
     let mut call = Call::new(Codec::Pcmu, Codec::Pcmu, false);
     let mut active = settings(Codec::Pcmu, dtls_remote());
-    if let Remote::Dtls { active, .. } = &mut active.agreed.remote {
+    if let Remote::Dtls { active, .. } = &mut active.negotiated.remote {
         *active = true;
     }
     call.session.configure(call.now, BROWSER, active, &mut call.log);
@@ -59,7 +60,11 @@ fn a_browser_that_waits_for_our_client_hello_gets_it_once_ice_has_an_address() {
     }
     assert!(
         keys.is_some()
-            && call.log.events.iter().any(|e| matches!(e, Event::Secured { end: BROWSER, .. }))
+            && call
+                .log
+                .events
+                .iter()
+                .any(|e| matches!(e, SessionEvent::Secured { end: BROWSER, .. }))
     );
 }
 
@@ -210,13 +215,34 @@ fn rule_5_nat_learns_a_port_within_the_announced_address_once_and_then_locks() {
 }
 
 #[test]
-fn a_browser_roams_when_it_nominates_a_new_address() {
+fn a_browser_roams_when_media_comes_from_the_address_it_nominated() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
-    let moved = addr(21, 6_000);
+    let (old, moved) = (call.browser, addr(21, 6_000));
+    let target = |call: &mut Call, sequence| {
+        call.log = Log::default();
+        call.trunk_sends(addr(10, 4_000), sequence, &[0x55; 160]);
+        call.log.sent[0].1
+    };
     call.check(moved, true);
-    call.log = Log::default();
-    call.trunk_sends(addr(10, 4_000), 1, &[0x55; 160]);
-    assert_eq!(call.log.sent[0].1, moved);
+    assert_eq!(target(&mut call, 1), old, "a check has no return address that is proved");
+    call.browser = moved;
+    call.browser_sends(0, 160, &[0x55; 160]);
+    assert_eq!(target(&mut call, 2), moved);
+}
+
+#[test]
+fn forged_nominations_send_nothing_to_a_third_host() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let victim = addr(99, 7_000);
+    for n in 0..200u16 {
+        call.check(victim, true);
+        call.trunk_sends(addr(10, 4_000), n, &[0x55; 160]);
+    }
+    let to_victim = call.log.sent.iter().filter(|(_, to, _)| *to == victim);
+    let bytes: usize = to_victim.map(|(.., datagram)| datagram.len()).sum();
+    assert!(bytes <= 200 * 120, "answers to checks, none longer than its question: {bytes}");
+    let media = call.log.sent.iter().filter(|(_, to, d)| *to == victim && d[0] >> 6 == 2);
+    assert_eq!(media.count(), 0);
 }
 
 #[test]
@@ -286,7 +312,7 @@ fn opus_from_the_browser_reaches_the_trunk_as_g711_by_tone_and_level_and_back() 
 fn a_peer_that_switches_its_codec_and_back_is_decoded_rightly_throughout() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     let mut both = settings(Codec::Pcmu, trunk_remote());
-    both.agreed.receive = vec![(0, Codec::Pcmu), (8, Codec::Pcma)];
+    both.negotiated.receive = vec![(0, Codec::Pcmu), (8, Codec::Pcma)];
     call.session.configure(call.now, TRUNK, both, &mut call.log);
     let mut heard = Vec::new();
     for n in 0..150usize {
@@ -414,7 +440,7 @@ fn a_hold_sends_nothing_and_resumes_without_a_jump_backwards() {
     }
     let before = call.browser_gets();
     let mut held = settings(Codec::Pcmu, dtls_remote());
-    held.agreed.direction = Direction::RecvOnly;
+    held.negotiated.direction = Direction::RecvOnly;
     call.session.configure(call.now, BROWSER, held, &mut call.log);
     for n in 5..10 {
         call.trunk_sends(addr(10, 4_000), n, &[0x55; 160]);
@@ -492,9 +518,10 @@ fn a_browser_without_consent_for_thirty_seconds_is_reported_once() {
         call.now = due.max(call.now);
         call.session.fire(call.now, &mut call.log);
     }
-    let lost = call.log.events.iter().filter(|e| matches!(e, Event::ConsentLost { .. })).count();
+    let lost =
+        call.log.events.iter().filter(|e| matches!(e, SessionEvent::ConsentLost { .. })).count();
     assert_eq!(lost, 1);
-    assert!(call.log.events.contains(&Event::NoMedia));
+    assert!(call.log.events.contains(&SessionEvent::NoMedia));
 }
 
 #[test]

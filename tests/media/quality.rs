@@ -40,7 +40,7 @@ fn metrics(line: &mut Line, side: usize) -> Vec<VoIPMetricsReportBlock> {
 #[test]
 fn a_peer_that_wants_voip_metrics_gets_them_and_no_other_does() {
     let mut line = Line::changed([(Codec::Pcmu, Digits::Events); 2], |side, settings| {
-        settings.agreed.voip_metrics = side == 0
+        settings.negotiated.voip_metrics = side == 0
     });
     // A tenth is lost, two in a row at a time.
     speak(&mut line, 1_000, |n| n % 20 == 5 || n % 20 == 6);
@@ -61,7 +61,7 @@ fn a_peer_that_wants_voip_metrics_gets_them_and_no_other_does() {
 #[test]
 fn losses_near_each_other_are_one_burst_and_those_alone_are_of_the_gap() {
     let mut line = Line::changed([(Codec::Pcmu, Digits::Events); 2], |side, settings| {
-        settings.agreed.voip_metrics = side == 0
+        settings.negotiated.voip_metrics = side == 0
     });
     // Lost, came, lost, came, lost; and once, far from that, another. In packets of 20 ms.
     speak(&mut line, 2_000, |n| matches!(n % 100, 10 | 12 | 14 | 60));

@@ -18,7 +18,7 @@ const PROFILES: [Profile; 4] = [
 /// A line whose first side has keys, ours made of `ours` and theirs of `theirs`.
 fn settings(line: &Line, profile: Profile, ours: u8, theirs: u8) -> webtrunk::media::Settings {
     let mut settings = line.settings(0);
-    if let Remote::Rtp { sdes, .. } = &mut settings.agreed.remote {
+    if let Remote::Rtp { sdes, .. } = &mut settings.negotiated.remote {
         *sdes = Some(Box::new(Sdes {
             ours: Keys::new(profile, &[ours; 44]),
             theirs: Keys::new(profile, &[theirs; 44]),

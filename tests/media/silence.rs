@@ -12,7 +12,7 @@ const HISS: [u8; 1] = [50];
 
 fn line(codecs: [Codec; 2], noise: [bool; 2], continuous: bool) -> Line {
     Line::changed(codecs.map(|c| (c, Digits::Events)), |side, settings| {
-        settings.agreed.noise = noise[side].then_some(13);
+        settings.negotiated.noise = noise[side].then_some(13);
         settings.continuous = continuous;
     })
 }

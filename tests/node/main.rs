@@ -2,6 +2,7 @@
 //! bad messages.
 
 mod fifty;
+mod misuse;
 mod web;
 
 use std::net::SocketAddr;

@@ -9,14 +9,14 @@ use webtrunk::sip::build::Writer;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::{Message, Method, digest};
 
-pub struct Phone {
+pub(crate) struct Phone {
     runtime: tokio::runtime::Runtime,
     socket: WebSocketStream<TcpStream>,
 }
 
 impl Phone {
     /// Connects to the web port and registers `user`.
-    pub fn register(web: u16, domain: &str, user: &str, password: &str) -> Phone {
+    pub(crate) fn register(web: u16, domain: &str, user: &str, password: &str) -> Phone {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let socket = runtime.block_on(async {
@@ -61,7 +61,7 @@ impl Phone {
     }
 
     /// The next message of this method or status.
-    pub fn hear(&mut self, what: &str) -> Message {
+    pub(crate) fn hear(&mut self, what: &str) -> Message {
         loop {
             let socket = &mut self.socket;
             let frame = self.runtime.block_on(async {
@@ -81,7 +81,7 @@ impl Phone {
     }
 
     /// Answers an INVITE with a description nobody stands behind.
-    pub fn answer(&mut self, invite: &Message) {
+    pub(crate) fn answer(&mut self, invite: &Message) {
         let offer = String::from_utf8_lossy(invite.body()).into_owned();
         let opus = offer
             .lines()
@@ -101,7 +101,7 @@ impl Phone {
     }
 
     /// Answers a request without a body.
-    pub fn reply(&mut self, request: &Message, status: u16) {
+    pub(crate) fn reply(&mut self, request: &Message, status: u16) {
         let response = Writer::response(request, status, Some("phone")).end();
         self.say(&response);
     }

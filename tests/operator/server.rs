@@ -13,14 +13,14 @@ const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
 
 /// What a command said.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 /// A folder of this test's own.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!(
         "webtrunk-{name}-{}-{:?}",
         std::process::id(),
@@ -35,7 +35,7 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
-pub struct Server {
+pub(crate) struct Server {
     /// The one error that a test provokes.
     wanted_error: Option<&'static str>,
     child: Child,
@@ -51,17 +51,17 @@ pub struct Server {
 impl Server {
     /// Serves a configuration with one trunk on loopback, whose calls get an echo at 9196; `more`
     /// is appended.
-    pub fn start(more: &str) -> Server {
+    pub(crate) fn start(more: &str) -> Server {
         Server::started(more, "", "", &[], &[])
     }
 
     /// As [`start`](Self::start), with copies of all SIP to this collector.
-    pub fn start_copying(homer: SocketAddr) -> Server {
+    pub(crate) fn start_copying(homer: SocketAddr) -> Server {
         Server::started("", &format!("hep = \"udp:{homer}\"\n"), "", &[], &[])
     }
 
     /// As [`start`](Self::start), over TLS by an authority of its own, as `localhost`.
-    pub fn start_secure(more: &str) -> Server {
+    pub(crate) fn start_secure(more: &str) -> Server {
         Server::started(
             more,
             "",
@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// As [`start`](Self::start), with a database of records beside the file.
-    pub fn start_with_database() -> Server {
+    pub(crate) fn start_with_database() -> Server {
         Server::started(
             "",
             "",
@@ -84,17 +84,17 @@ impl Server {
 
     /// As [`start`](Self::start), as another's far end: media of the two must not be taken for a
     /// loop.
-    pub fn start_far() -> Server {
+    pub(crate) fn start_far() -> Server {
         Server::started("", "", "", &[], &[("24000-28999", "29000-31999")])
     }
 
     /// As [`start`](Self::start), with more routes.
-    pub fn start_with_routes(routes: &str) -> Server {
+    pub(crate) fn start_with_routes(routes: &str) -> Server {
         Server::started("", "", routes, &[], &[])
     }
 
     /// As [`start`](Self::start), with records that go nowhere and more routes.
-    pub fn start_with_a_full_disk(routes: &str) -> Server {
+    pub(crate) fn start_with_a_full_disk(routes: &str) -> Server {
         let mut server =
             Server::started("max_calls = 7\n", "", routes, &[], &[("cdr.jsonl", "/dev/full")]);
         server.wanted_error = Some("WT-5001");
@@ -102,18 +102,18 @@ impl Server {
     }
 
     /// Kills it without a word.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("killed");
     }
 
     /// As [`start`](Self::start), telling systemd's socket.
-    pub fn start_notifying(socket: &std::path::Path) -> Server {
+    pub(crate) fn start_notifying(socket: &std::path::Path) -> Server {
         Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())], &[])
     }
 
     /// As [`start`](Self::start), with the events' webhook and more routes; SHOP in them is
     /// `shop`'s address.
-    pub fn start_with(more: &str, webhook: &str, routes: &str, shop: &Shop) -> Server {
+    pub(crate) fn start_with(more: &str, webhook: &str, routes: &str, shop: &Shop) -> Server {
         Server::started(
             more,
             &format!("webhook = {{ {webhook} }}\n"),
@@ -194,20 +194,20 @@ impl Server {
         (!taken).then_some(server)
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("control.sock")
     }
 
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder.join("webtrunk.toml")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// Waits until `wanted` holds.
-    pub fn until(&self, wanted: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, wanted: impl FnMut() -> bool) {
         assert!(self.comes_true(wanted), "it never came true\n{}", self.log());
     }
 
@@ -223,7 +223,7 @@ impl Server {
     }
 
     /// Runs a command against this gateway.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         let control = self.socket();
         let mut all = args.to_vec();
         if !args.contains(&"--api") {
@@ -233,11 +233,11 @@ impl Server {
     }
 
     /// Runs a command that needs none.
-    pub fn offline(args: &[&str]) -> Said {
+    pub(crate) fn offline(args: &[&str]) -> Said {
         Server::offline_with(args, &[])
     }
 
-    pub fn offline_with(args: &[&str], env: &[(&str, &str)]) -> Said {
+    pub(crate) fn offline_with(args: &[&str], env: &[(&str, &str)]) -> Said {
         let done = Command::new(BINARY)
             .args(args)
             .envs(env.iter().copied())
@@ -255,7 +255,7 @@ impl Server {
 
     /// Runs a command in a terminal of its own and presses keys, each once the screen shows this;
     /// the screens before each key, and whether the terminal was left as it was.
-    pub fn in_terminal(&self, command: &str, keys: &[(&str, char)]) -> (Vec<String>, bool) {
+    pub(crate) fn in_terminal(&self, command: &str, keys: &[(&str, char)]) -> (Vec<String>, bool) {
         let line = format!(
             "stty rows 30 cols 120; exec {BINARY} {command} --control '{}'",
             self.socket().display()
@@ -295,7 +295,7 @@ impl Server {
     }
 
     /// Starts a command that goes on, and collects its lines.
-    pub fn follow(&self, args: &[&str]) -> Follower {
+    pub(crate) fn follow(&self, args: &[&str]) -> Follower {
         let mut child = Command::new(BINARY)
             .args(args)
             .arg("--control")
@@ -315,14 +315,14 @@ impl Server {
         Follower { child, lines }
     }
 
-    pub fn edit(&self, file: &str, from: &str, to: &str) {
+    pub(crate) fn edit(&self, file: &str, from: &str, to: &str) {
         let path = self.folder.join(file);
         let text = std::fs::read_to_string(&path).expect("it is there");
         assert!(text.contains(from), "{from} is not in {file}");
         std::fs::write(path, text.replacen(from, to, 1)).expect("written");
     }
 
-    pub fn hang_up_signal(&self) {
+    pub(crate) fn hang_up_signal(&self) {
         let _ = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
     }
 
@@ -346,38 +346,44 @@ impl Server {
         )
     }
 
-    pub fn control(&self, method: &str, path: &str, body: &str) -> String {
+    pub(crate) fn control(&self, method: &str, path: &str, body: &str) -> String {
         Server::exchange(
             UnixStream::connect(self.socket()).expect("it listens"),
             &Server::request(method, path, "", body),
         )
     }
 
-    pub fn control_with(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+    pub(crate) fn control_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> String {
         let request =
             Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
         Server::exchange(UnixStream::connect(self.socket()).expect("it listens"), &request)
     }
 
-    pub fn http(&self, method: &str, path: &str, token: &str) -> String {
+    pub(crate) fn http(&self, method: &str, path: &str, token: &str) -> String {
         Server::exchange(
             TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"),
             &Server::request(method, path, token, ""),
         )
     }
 
-    pub fn http_with(&self, method: &str, path: &str, token: &str, body: &str) -> String {
+    pub(crate) fn http_with(&self, method: &str, path: &str, token: &str, body: &str) -> String {
         Server::exchange(
             TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"),
             &Server::request(method, path, token, body),
         )
     }
 
-    pub fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         self.http("GET", path, "")
     }
 
-    pub fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         Server::exchange(
             TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens"),
             &Server::request("GET", "/metrics", "", ""),
@@ -385,7 +391,7 @@ impl Server {
     }
 
     /// Waits until each of these is in the metrics.
-    pub fn counts(&self, series: &[&str]) {
+    pub(crate) fn counts(&self, series: &[&str]) {
         for wanted in series {
             let found =
                 self.comes_true(|| self.metrics().lines().any(|line| line.starts_with(wanted)));
@@ -394,7 +400,7 @@ impl Server {
     }
 
     /// Ends it as systemd would, and waits.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
@@ -414,13 +420,13 @@ impl Drop for Server {
     }
 }
 
-pub struct Follower {
+pub(crate) struct Follower {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Follower {
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.lock().expect("sound").clone()
     }
 }
@@ -433,14 +439,14 @@ impl Drop for Follower {
 }
 
 /// A web application: it keeps what it is sent, and answers what it is told to.
-pub struct Shop {
+pub(crate) struct Shop {
     pub at: SocketAddr,
     got: Arc<Mutex<Vec<String>>>,
     answer: Arc<Mutex<String>>,
 }
 
 impl Shop {
-    pub fn open() -> Shop {
+    pub(crate) fn open() -> Shop {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         let (got, answer) =
@@ -484,11 +490,11 @@ impl Shop {
         }
     }
 
-    pub fn got(&self) -> Vec<String> {
+    pub(crate) fn got(&self) -> Vec<String> {
         self.got.lock().expect("sound").clone()
     }
 
-    pub fn answer_with(&self, text: &str) {
+    pub(crate) fn answer_with(&self, text: &str) {
         *self.answer.lock().expect("sound") = text.to_owned();
     }
 }
@@ -497,7 +503,7 @@ impl Shop {
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
 /// The trunk `peer`: one dialog at a time.
-pub struct Trunk {
+pub(crate) struct Trunk {
     socket: Arc<UdpSocket>,
     sip: SocketAddr,
     own: SocketAddr,
@@ -506,7 +512,7 @@ pub struct Trunk {
 }
 
 impl Trunk {
-    pub fn new(server: &Server) -> Trunk {
+    pub(crate) fn new(server: &Server) -> Trunk {
         server.socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
         let sip = SocketAddr::from(([127, 0, 0, 1], server.sip));
         Trunk {
@@ -523,7 +529,7 @@ impl Trunk {
     }
 
     /// The next message that begins so, or a request of this method; ours to ignore are skipped.
-    pub fn expect(&self, start: &str) -> String {
+    pub(crate) fn expect(&self, start: &str) -> String {
         let mut buf = [0; 65_536];
         loop {
             let n =
@@ -553,7 +559,7 @@ impl Trunk {
     }
 
     /// Sends an INVITE; its final status.
-    pub fn invite(&mut self, number: &str) -> u16 {
+    pub(crate) fn invite(&mut self, number: &str) -> u16 {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         self.call = format!("op-{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         self.to.clear();
@@ -579,18 +585,18 @@ impl Trunk {
         }
     }
 
-    pub fn call(&mut self, number: &str) {
+    pub(crate) fn call(&mut self, number: &str) {
         assert_eq!(self.invite(number), 200);
     }
 
-    pub fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         self.send(&self.request("BYE", "x", 2, ""));
         self.expect("SIP/2.0 200");
     }
 
     /// Takes the next call from a thread of its own, says nothing in it, and lets the other side
     /// end it.
-    pub fn take_silently(self) -> std::thread::JoinHandle<()> {
+    pub(crate) fn take_silently(self) -> std::thread::JoinHandle<()> {
         std::thread::spawn(move || {
             let invite = self.expect("INVITE");
             let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
@@ -606,7 +612,7 @@ impl Trunk {
     }
 
     /// Answers the next OPTIONS from a thread of its own.
-    pub fn answer_options(&self) -> std::thread::JoinHandle<()> {
+    pub(crate) fn answer_options(&self) -> std::thread::JoinHandle<()> {
         let socket = self.socket.clone();
         std::thread::spawn(move || {
             let mut buf = [0; 65_536];

@@ -7,7 +7,7 @@ mod rfc5118;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use webtrunk::call::desk::{Identity, Output};
+use webtrunk::call::context::{Identity, Output};
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{Gateway, Input};
 use webtrunk::sip::Message;

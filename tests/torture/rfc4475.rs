@@ -18,7 +18,7 @@ fn invite(change: impl Fn(String) -> String) -> Vec<u8> {
     crlf(&change(text.to_owned()))
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut all = valid();
     all.extend(invalid());
     all.extend(beyond_syntax());

@@ -22,7 +22,7 @@ fn invite(sdp: &str) -> Vec<u8> {
     bytes
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let via = "[2001:db8::9:1];branch=z9hG4bKas3-111";
     let contact = "\"Caller\" <sip:caller@[2001:db8::1]>";
     vec![

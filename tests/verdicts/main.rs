@@ -14,17 +14,20 @@ mod world;
 use lab::{ALICE, BOB, Lab, OFFER, Peer, T1, TRUNK_SDP};
 use std::fmt::Write as _;
 use std::time::Duration;
+use webtrunk::call::HangupBy;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
-use webtrunk::recorder::verdict::{Side, Verdict};
+use webtrunk::recorder::diagnosis::{Blame, Diagnosis};
+use webtrunk::sip::parse::HeaderName;
 use webtrunk::sip::transaction::{Flow, Hop};
+use webtrunk::transport::{Arrival, udp::arrival};
 use world::{Audio, Behaviour, World};
 
 struct Fault {
     name: &'static str,
     expected: Code,
-    side: Side,
-    run: fn() -> Verdict,
+    side: Blame,
+    run: fn() -> Diagnosis,
 }
 
 const fn secs(n: u64) -> Duration {
@@ -32,7 +35,7 @@ const fn secs(n: u64) -> Duration {
 }
 
 /// The verdict on the newest call, from the flight recorder as the API reads it.
-fn said(lab: &Lab) -> Verdict {
+fn said(lab: &Lab) -> Diagnosis {
     let flight = lab.gateway.recorder.find("last").expect("it is recorded");
     let cdr =
         flight.cdr.as_ref().unwrap_or_else(|| panic!("the call has not ended\n{}", lab.picture()));
@@ -40,7 +43,7 @@ fn said(lab: &Lab) -> Verdict {
 }
 
 /// A call that is answered, runs for ten seconds and is hung up, with this behaviour.
-fn call(behaviour: Behaviour) -> Verdict {
+fn call(behaviour: Behaviour) -> Diagnosis {
     let mut world = World::usual(behaviour);
     let (ok, _) = world.talk();
     world.pass(secs(10));
@@ -49,7 +52,7 @@ fn call(behaviour: Behaviour) -> Verdict {
     said(&world.lab)
 }
 
-fn from_outside(public_ip: &str) -> Verdict {
+fn from_outside(public_ip: &str) -> Diagnosis {
     let lab =
         Lab::changed(&[("public_ip = \"127.0.0.1\"", &format!("public_ip = \"{public_ip}\""))], "");
     let far = Peer::Browser("alice", 100);
@@ -62,7 +65,7 @@ fn from_outside(public_ip: &str) -> Verdict {
     said(&world.lab)
 }
 
-fn refused_by_trunk(status: u16) -> Verdict {
+fn refused_by_trunk(status: u16) -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
@@ -73,7 +76,7 @@ fn refused_by_trunk(status: u16) -> Verdict {
 const CHALLENGE: &str =
     "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\", algorithm=MD5\r\n";
 
-fn digest(then: u16) -> Verdict {
+fn digest(then: u16) -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
@@ -84,7 +87,7 @@ fn digest(then: u16) -> Verdict {
     said(&lab)
 }
 
-fn trunk_down() -> Verdict {
+fn trunk_down() -> Diagnosis {
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nprobe = \"5s\"")], "");
     lab.advance(secs(200));
@@ -92,7 +95,7 @@ fn trunk_down() -> Verdict {
     said(&lab)
 }
 
-fn dns() -> Verdict {
+fn dns() -> Diagnosis {
     let mut lab =
         Lab::changed(&[("uri = \"sip:127.0.0.10\"", "uri = \"sip:no-such-carrier.example\"")], "");
     lab.zone = Some(|_| Err("no such name (NXDOMAIN)".to_owned()));
@@ -101,7 +104,7 @@ fn dns() -> Verdict {
 }
 
 /// What the TLS shell says of an expired certificate; its own words are tested where it is.
-fn certificate() -> Verdict {
+fn certificate() -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+32065550123", OFFER);
     let hop = Hop::Tcp("127.0.0.12:5060".parse().expect("an address"));
@@ -111,14 +114,14 @@ fn certificate() -> Verdict {
     said(&lab)
 }
 
-fn unreachable() -> Verdict {
+fn unreachable() -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "+12065550123", OFFER);
     lab.advance(secs(60));
     said(&lab)
 }
 
-fn lost_flow() -> Verdict {
+fn lost_flow() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.talk();
     world.pass(secs(5));
@@ -127,7 +130,7 @@ fn lost_flow() -> Verdict {
     said(&world.lab)
 }
 
-fn dead_flow() -> Verdict {
+fn dead_flow() -> Diagnosis {
     let mut lab = Lab::changed(
         &[],
         "[[route]]\nname = \"Only Bob\"\nmatch = \"777\"\ndo = [{ ring = [\"user:bob\"], timeout = \"60s\" }]\n",
@@ -138,25 +141,25 @@ fn dead_flow() -> Verdict {
     said(&lab)
 }
 
-fn no_route() -> Verdict {
+fn no_route() -> Diagnosis {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "99999", OFFER);
     said(&lab)
 }
 
-fn limit() -> Verdict {
+fn limit() -> Diagnosis {
     let mut lab = Lab::changed(&[("calls_per_user = 4", "calls_per_user = 0")], "");
     lab.invite(ALICE, "9196", OFFER);
     said(&lab)
 }
 
-fn trunk_full() -> Verdict {
+fn trunk_full() -> Diagnosis {
     let mut lab = Lab::changed(&[("max_calls = 3", "max_calls = 0")], "");
     lab.invite(ALICE, "+12065550123", OFFER);
     said(&lab)
 }
 
-fn session_timer() -> Verdict {
+fn session_timer() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.lab.invite(ALICE, "+12065550123", &world::offer());
     world.pump();
@@ -177,7 +180,7 @@ fn session_timer() -> Verdict {
     said(&world.lab)
 }
 
-fn lost_ack() -> Verdict {
+fn lost_ack() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.lab.invite(T1, "+12065550111", TRUNK_SDP);
     world.pump();
@@ -190,7 +193,7 @@ fn lost_ack() -> Verdict {
     said(&world.lab)
 }
 
-fn gone_on_hold() -> Verdict {
+fn gone_on_hold() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     let (ok, _) = world.talk();
     world.pass(secs(5));
@@ -209,7 +212,7 @@ fn gone_on_hold() -> Verdict {
     said(&world.lab)
 }
 
-fn media_stopped() -> Verdict {
+fn media_stopped() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.talk();
     world.pass(secs(5));
@@ -219,7 +222,7 @@ fn media_stopped() -> Verdict {
     said(&world.lab)
 }
 
-fn digits() -> Verdict {
+fn digits() -> Diagnosis {
     let lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\ndtmf = \"info\"")], "");
     let mut world = World::new(lab, ALICE, Behaviour::default());
     let (ok, _) = world.talk();
@@ -240,7 +243,7 @@ fn digits() -> Verdict {
     said(&world.lab)
 }
 
-fn private_trunk() -> Verdict {
+fn private_trunk() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.lab.invite(ALICE, "+12065550123", &world::offer());
     world.pump();
@@ -255,7 +258,7 @@ fn private_trunk() -> Verdict {
     said(&world.lab)
 }
 
-fn kicked() -> Verdict {
+fn kicked() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     world.talk();
     world.pass(secs(5));
@@ -270,7 +273,7 @@ fn kicked() -> Verdict {
     said(&world.lab)
 }
 
-fn cancelled() -> Verdict {
+fn cancelled() -> Diagnosis {
     let mut lab = Lab::with_phones();
     let text = lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
@@ -280,202 +283,449 @@ fn cancelled() -> Verdict {
     said(&lab)
 }
 
+/// A call that is answered, hung up after `time`, and behaved like this meanwhile.
+fn short(behaviour: Behaviour, time: Duration) -> Diagnosis {
+    let mut world = World::usual(behaviour);
+    let (ok, _) = world.talk();
+    world.pass(time);
+    world.hang_up(&ok);
+    world.pump();
+    said(&world.lab)
+}
+
+/// Both talk, and from the tenth second on one of them is somebody else.
+fn later(then: Behaviour) -> Diagnosis {
+    let mut world = World::usual(Behaviour::default());
+    let (ok, _) = world.talk();
+    world.pass(secs(10));
+    world.behaviour = then;
+    world.pass(secs(20));
+    world.hang_up(&ok);
+    world.pump();
+    said(&world.lab)
+}
+
+/// A trunk calls somebody offline, and these steps follow the `ring`.
+fn offline(steps: &str) -> Lab {
+    let ring = "ring = [\"user:carol\"]";
+    let changes = [("[user.bob]", "[user.carol]\npassword = \"secret-c\"\n[user.bob]")];
+    let route =
+        format!("[[route]]\nname = \"Carol\"\nmatch = \"202\"\ndo = [{{ {ring} }}{steps}]\n");
+    let mut lab = Lab::changed(&changes, &route);
+    lab.invite(ALICE, "202", OFFER);
+    lab
+}
+
+fn offline_and_nothing_more() -> Diagnosis {
+    said(&offline(""))
+}
+
+fn offline_and_hung_up() -> Diagnosis {
+    said(&offline(", { hangup = 480 }"))
+}
+
+fn offline_and_busy() -> Diagnosis {
+    said(&offline(", { hangup = 486 }"))
+}
+
+fn offline_and_announced() -> Diagnosis {
+    let mut lab = offline(", { answer = true }, { play = \"builtin:chime\" }, { hangup = 480 }");
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.advance(secs(4));
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    said(&lab)
+}
+
+fn offline_and_a_trunk_that_refuses() -> Diagnosis {
+    let mut lab = offline(", { dial = [\"trunk:t1\"], to = \"+1777\" }");
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 404, "");
+    said(&lab)
+}
+
+/// The trunk says this, having rung or not.
+fn trunk_says(rang: bool, status: u16) -> Diagnosis {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    if rang {
+        lab.reply(T1, &invite, 180, "");
+        lab.advance(secs(5));
+    }
+    lab.reply(T1, &invite, status, "");
+    said(&lab)
+}
+
+/// The trunk takes the call; it rings, or not, until the route's timeout.
+fn trunk_waits(first: u16) -> Diagnosis {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, first, "");
+    lab.advance(secs(21));
+    let cancel = lab.take(T1, "CANCEL");
+    lab.reply(T1, &cancel, 200, "");
+    lab.reply(T1, &invite, 487, "");
+    said(&lab)
+}
+
+/// The trunk answers with a 200 that is no SIP any more; the caller gives up.
+fn unusable_answer(change: fn(&str) -> String) -> Diagnosis {
+    let mut lab = Lab::with_phones();
+    let text = lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    let header = |name| invite.header(name).unwrap_or_default();
+    let ok = change(&format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\n\
+         CSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\nContent-Length: 0\r\n\r\n",
+        header(HeaderName::Via),
+        header(HeaderName::From),
+        header(HeaderName::To),
+        header(HeaderName::CallId),
+        header(HeaderName::CSeq),
+    ));
+    let remote = "127.0.0.10:5060".parse().expect("an address");
+    match arrival(ok.as_bytes(), remote) {
+        Some(Arrival::Malformed { remote, why, rest: Some(rest) }) => {
+            lab.handle(Input::Unreadable { remote, rest, why: why.to_string() });
+        }
+        Some(Arrival::Input(input)) => lab.handle(input),
+        other => panic!("{other:?}"),
+    }
+    lab.advance(secs(9));
+    lab.cancel(ALICE, &text);
+    said(&lab)
+}
+
 const FAULTS: &[Fault] = &[
+    Fault {
+        name: "the trunk's 200 has no CSeq",
+        expected: Code::UNREADABLE,
+        side: Blame::Callee,
+        run: || unusable_answer(|ok| ok.replacen("CSeq:", "X-CSeq:", 1)),
+    },
+    Fault {
+        name: "the trunk's 200 has a status that is none",
+        expected: Code::UNREADABLE,
+        side: Blame::Callee,
+        run: || unusable_answer(|ok| ok.replacen("200 OK", "2000 OK", 1)),
+    },
+    Fault {
+        name: "a call of two seconds, all well",
+        expected: Code::FINE,
+        side: Blame::Nobody,
+        run: || short(Behaviour::default(), secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the trunk sends nothing",
+        expected: Code::NOT_HEARD,
+        side: Blame::Callee,
+        run: || short(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the browser sends nothing",
+        expected: Code::NOT_HEARD,
+        side: Blame::Caller,
+        run: || short(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the browser's UDP does not come",
+        expected: Code::NOT_HEARD,
+        side: Blame::Caller,
+        run: || short(Behaviour { checks: false, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the trunk sends what was not agreed on",
+        expected: Code::PAYLOAD_TYPE,
+        side: Blame::Callee,
+        run: || short(Behaviour { trunk: Audio::WrongPayload, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the trunk sends from elsewhere",
+        expected: Code::OTHER_SOURCE,
+        side: Blame::Callee,
+        run: || short(Behaviour { trunk: Audio::Elsewhere, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "the answer is hung up at once",
+        expected: Code::NOT_HEARD,
+        side: Blame::Caller,
+        run: || short(Behaviour::default(), Duration::ZERO),
+    },
+    Fault {
+        name: "the trunk stops sending in mid call",
+        expected: Code::ONE_STOPPED,
+        side: Blame::Callee,
+        run: || later(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the browser stops sending in mid call",
+        expected: Code::ONE_STOPPED,
+        side: Blame::Caller,
+        run: || later(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the callee is offline",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_nothing_more,
+    },
+    Fault {
+        name: "the callee is offline, then hangup = 480",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_hung_up,
+    },
+    Fault {
+        name: "the callee is offline, then hangup = 486",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_busy,
+    },
+    Fault {
+        name: "the callee is offline, then an announcement",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_announced,
+    },
+    Fault {
+        name: "the callee is offline, then a trunk that refuses",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_a_trunk_that_refuses,
+    },
+    Fault {
+        name: "480 after it rang",
+        expected: Code::NO_ANSWER,
+        side: Blame::Callee,
+        run: || trunk_says(true, 480),
+    },
+    Fault {
+        name: "480 before anything rang",
+        expected: Code::NOT_AVAILABLE,
+        side: Blame::Callee,
+        run: || trunk_says(false, 480),
+    },
+    Fault {
+        name: "it rings until the route's timeout",
+        expected: Code::NO_ANSWER,
+        side: Blame::Callee,
+        run: || trunk_waits(180),
+    },
+    Fault {
+        name: "the trunk takes the call and never rings",
+        expected: Code::NOT_AVAILABLE,
+        side: Blame::Callee,
+        run: || trunk_waits(100),
+    },
     Fault {
         name: "nothing is wrong",
         expected: Code::FINE,
-        side: Side::Nobody,
+        side: Blame::Nobody,
         run: || call(Behaviour::default()),
     },
     Fault {
         name: "public_ip is private, the browser outside",
         expected: Code::PRIVATE_PUBLIC_IP,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: || from_outside("127.0.0.1"),
     },
     Fault {
         name: "the browser's UDP is blocked",
         expected: Code::UDP_BLOCKED,
-        side: Side::Network,
+        side: Blame::Network,
         run: || from_outside("203.0.113.7"),
     },
     Fault {
         name: "another certificate than the SDP's",
         expected: Code::FINGERPRINT,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { honest_certificate: false, ..Behaviour::default() }),
     },
     Fault {
         name: "the browser never starts DTLS",
         expected: Code::DTLS,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { dtls: false, ..Behaviour::default() }),
     },
     Fault {
         name: "the trunk sends a payload type it did not agree to",
         expected: Code::PAYLOAD_TYPE,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || call(Behaviour { trunk: Audio::WrongPayload, ..Behaviour::default() }),
     },
     Fault {
         name: "the browser does",
         expected: Code::PAYLOAD_TYPE,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { browser: Audio::WrongPayload, ..Behaviour::default() }),
     },
     Fault {
         name: "one-way: the trunk sends nothing",
         expected: Code::TRUNK_SILENT,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || call(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }),
     },
     Fault {
         name: "one-way: the browser sends nothing",
         expected: Code::BROWSER_SILENT,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }),
     },
     Fault {
         name: "the microphone is muted",
         expected: Code::MUTED,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: || call(Behaviour { browser: Audio::Muted, ..Behaviour::default() }),
     },
     Fault {
         name: "the trunk sends from elsewhere",
         expected: Code::OTHER_SOURCE,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || call(Behaviour { trunk: Audio::Elsewhere, ..Behaviour::default() }),
     },
     Fault {
         name: "the trunk answers with a private address",
         expected: Code::PRIVATE_MEDIA,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: private_trunk,
     },
     Fault {
         name: "the trunk refuses every codec (488)",
         expected: Code::NO_CODEC,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(488),
     },
     Fault {
         name: "the trunk is down",
         expected: Code::TRUNK_DOWN,
-        side: Side::Network,
+        side: Blame::Network,
         run: trunk_down,
     },
     Fault {
         name: "the trunk does not respond",
         expected: Code::UNREACHABLE,
-        side: Side::Network,
+        side: Blame::Network,
         run: unreachable,
     },
     Fault {
         name: "digest refused: 407 again",
         expected: Code::CREDENTIALS,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: || digest(407),
     },
     Fault {
         name: "digest refused: 403 after it",
         expected: Code::CREDENTIALS,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: || digest(403),
     },
     Fault {
         name: "403 without a challenge",
         expected: Code::FORBIDDEN,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(403),
     },
     Fault {
         name: "the trunk's name is not in DNS",
         expected: Code::DNS,
-        side: Side::Network,
+        side: Blame::Network,
         run: dns,
     },
     Fault {
         name: "the trunk's certificate has expired",
         expected: Code::CERTIFICATE,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: certificate,
     },
     Fault {
         name: "the caller's connection is lost for good",
         expected: Code::FLOW_LOST,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: lost_flow,
     },
     Fault {
         name: "the callee's flow is dead",
         expected: Code::FLOW_DEAD,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: dead_flow,
     },
-    Fault { name: "no route", expected: Code::NO_ROUTE, side: Side::Gateway, run: no_route },
+    Fault { name: "no route", expected: Code::NO_ROUTE, side: Blame::Gateway, run: no_route },
     Fault {
         name: "the user's limit is reached",
         expected: Code::LIMIT,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: limit,
     },
     Fault {
         name: "the trunk's limit is reached",
         expected: Code::TRUNK_FULL,
-        side: Side::Gateway,
+        side: Blame::Gateway,
         run: trunk_full,
     },
     Fault {
         name: "the session timer runs out",
         expected: Code::SESSION_TIMER,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: session_timer,
     },
     Fault {
         name: "the caller's ACK is lost",
         expected: Code::NO_ACK,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: lost_ack,
     },
     Fault {
         name: "the browser vanishes while it holds",
         expected: Code::BROWSER_GONE,
-        side: Side::Network,
+        side: Blame::Network,
         run: gone_on_hold,
     },
     Fault {
         name: "both sides stop sending",
         expected: Code::MEDIA_STOPPED,
-        side: Side::Network,
+        side: Blame::Network,
         run: media_stopped,
     },
     Fault {
         name: "digits by INFO are refused",
         expected: Code::DIGITS,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: digits,
     },
-    Fault { name: "busy", expected: Code::BUSY, side: Side::Callee, run: || refused_by_trunk(486) },
+    Fault {
+        name: "busy",
+        expected: Code::BUSY,
+        side: Blame::Callee,
+        run: || refused_by_trunk(486),
+    },
     Fault {
         name: "the number does not exist",
         expected: Code::NO_SUCH_NUMBER,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(404),
     },
     Fault {
         name: "the carrier has a fault",
         expected: Code::TRUNK_FAILED,
-        side: Side::Callee,
+        side: Blame::Callee,
         run: || refused_by_trunk(500),
     },
     Fault {
         name: "the caller hangs up while it rings",
         expected: Code::CANCELLED,
-        side: Side::Caller,
+        side: Blame::Caller,
         run: cancelled,
     },
-    Fault { name: "an operator ends it", expected: Code::KICKED, side: Side::Gateway, run: kicked },
+    Fault {
+        name: "an operator ends it",
+        expected: Code::KICKED,
+        side: Blame::Gateway,
+        run: kicked,
+    },
 ];
 
 #[test]
@@ -521,6 +771,59 @@ fn every_seeded_fault_is_named_and_none_is_blamed_on_another() {
         table,
         "interop/VERDICTS.md is not this table: WEBTRUNK_BLESS=1 cargo test --test verdicts"
     );
+}
+
+/// What the ladder of the newest call says of things that are no message.
+fn drawn(lab: &Lab) -> String {
+    let flight = lab.gateway.recorder.find("last").expect("it is recorded");
+    let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
+    webtrunk::recorder::draw::text(&lanes, &webtrunk::recorder::ladder::rows(flight), false)
+}
+
+#[test]
+fn a_ring_step_that_finds_nobody_is_in_the_ladder() {
+    let text = drawn(&offline(", { hangup = 480 }"));
+    assert!(text.contains("ring: nobody is registered for user:carol"), "{text}");
+    assert!(text.contains("WT-1310"), "{text}");
+}
+
+/// Two trunks at one address are two parties.
+#[test]
+fn both_trunks_of_a_failover_have_lanes_of_their_own() {
+    let changes = [("uri = \"sip:127.0.0.11\"", "uri = \"sip:127.0.0.10\"")];
+    let mut lab = Lab::changed(&changes, "");
+    lab.invite(ALICE, "+22065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 503, "");
+    let again = lab.take(T1, "INVITE");
+    lab.reply(T1, &again, 486, "");
+    let flight = lab.gateway.recorder.find("last").expect("it is recorded");
+    let lanes: Vec<&str> = flight.lanes.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(lanes, ["browser alice", "t1", "t2"], "{}", drawn(&lab));
+}
+
+/// Who called is the caller again once a transfer has failed.
+#[test]
+fn a_bye_after_a_failed_transfer_is_that_of_who_sent_it() {
+    for (who, by) in [(ALICE, HangupBy::Caller), (T1, HangupBy::Callee)] {
+        let mut lab = Lab::with_phones();
+        let (ok, invite) = lab.talk("+12065550123");
+        let refer = "Refer-To: <sip:201@wt.test>\r\n";
+        let text = lab.in_dialog_with(ALICE, &ok, "REFER", 80, refer, "");
+        lab.says(ALICE, &text);
+        lab.take(ALICE, "202");
+        lab.clear();
+        let phone = lab.take(BOB, "INVITE");
+        lab.reply(BOB, &phone, 486, "");
+        let bye = match who {
+            Peer::Browser(..) => lab.in_dialog(ALICE, &ok, "BYE", 90, "", ""),
+            Peer::Trunk(..) => lab.in_dialog(T1, &invite, "BYE", 90, "peer", ""),
+        };
+        lab.says(who, &bye);
+        let flight = lab.gateway.recorder.find("last").expect("it is recorded");
+        let cdr = flight.cdr.as_ref().unwrap_or_else(|| panic!("not over\n{}", lab.picture()));
+        assert_eq!(cdr.by, Some(by), "{}", lab.picture());
+    }
 }
 
 #[test]

@@ -9,16 +9,16 @@ use std::time::Duration;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::gateway::Input;
 use webtrunk::media::dtls::{Handshake, Keys};
-use webtrunk::media::end::Kind;
-use webtrunk::media::session::Event;
+use webtrunk::media::endpoint::Kind;
+use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{EndId, Port, Session, Sink};
+use webtrunk::media::{LegId, Port, Session, Sink};
 use webtrunk::sip::Message;
 use webtrunk::worker::{Command, Notice, OpenKind};
 
 /// What a side of a call sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Audio {
+pub(crate) enum Audio {
     Nothing,
     Speech,
     /// Packets of digital silence.
@@ -31,7 +31,7 @@ pub enum Audio {
 
 /// How the two sides behave; all well, as it begins.
 #[derive(Clone, Copy, Debug)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     pub checks: bool,
     pub honest_certificate: bool,
     pub dtls: bool,
@@ -54,7 +54,7 @@ impl Default for Behaviour {
 #[derive(Default)]
 struct Out {
     sent: Vec<Vec<u8>>,
-    events: Vec<Event>,
+    events: Vec<SessionEvent>,
 }
 
 impl Sink for Out {
@@ -63,17 +63,17 @@ impl Sink for Out {
             self.sent.push(datagram.to_vec());
         }
     }
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: SessionEvent) {
         self.events.push(event);
     }
 }
 
-pub struct World {
+pub(crate) struct World {
     pub lab: Lab,
     pub behaviour: Behaviour,
     pub alice: Peer,
     sessions: HashMap<u64, Session>,
-    trunk_end: Option<EndId>,
+    trunk_end: Option<LegId>,
     client: Handshake,
     started: bool,
     keys: Option<Keys>,
@@ -87,7 +87,7 @@ pub struct World {
 const STEP: Duration = Duration::from_millis(20);
 
 /// Chromium's offer with the credentials of this world's browser.
-pub fn offer() -> String {
+pub(crate) fn offer() -> String {
     OFFER
         .lines()
         .map(|line| match line.split_once(':') {
@@ -102,7 +102,7 @@ pub fn offer() -> String {
 }
 
 impl World {
-    pub fn new(lab: Lab, alice: Peer, behaviour: Behaviour) -> World {
+    pub(crate) fn new(lab: Lab, alice: Peer, behaviour: Behaviour) -> World {
         let mut lab = lab;
         lab.media_answers = false;
         let identity = if behaviour.honest_certificate {
@@ -126,12 +126,12 @@ impl World {
         }
     }
 
-    pub fn usual(behaviour: Behaviour) -> World {
+    pub(crate) fn usual(behaviour: Behaviour) -> World {
         World::new(Lab::with_phones(), ALICE, behaviour)
     }
 
     /// Does what the gateway asked of media, and tells it what came of that.
-    pub fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         while !self.lab.media.is_empty() {
             for command in std::mem::take(&mut self.lab.media) {
                 self.command(command);
@@ -225,7 +225,7 @@ impl World {
         session.receive(
             self.lab.now,
             Port::Browser,
-            EndId(0),
+            LegId(0),
             World::browser_address(),
             &mut datagram,
             &mut out,
@@ -241,7 +241,7 @@ impl World {
 
     /// Alice dials; the trunk answers with `answer`, and she hears of it. Her 200 and the trunk's
     /// INVITE.
-    pub fn talk_with(&mut self, number: &str, answer: &str) -> (Message, Message) {
+    pub(crate) fn talk_with(&mut self, number: &str, answer: &str) -> (Message, Message) {
         self.lab.invite(self.alice, number, &offer());
         self.pump();
         let invite = self.lab.take(T1, "INVITE");
@@ -253,12 +253,12 @@ impl World {
         (ok, invite)
     }
 
-    pub fn talk(&mut self) -> (Message, Message) {
+    pub(crate) fn talk(&mut self) -> (Message, Message) {
         self.talk_with("+12065550123", TRUNK_SDP)
     }
 
     /// Takes our ICE credentials from our answer.
-    pub fn learn(&mut self, ok: &Message) {
+    pub(crate) fn learn(&mut self, ok: &Message) {
         let sdp = String::from_utf8_lossy(ok.body()).into_owned();
         let value = |name: &str| {
             sdp.lines().find_map(|l| l.strip_prefix(name)).expect("our answer has ICE").to_owned()
@@ -267,7 +267,7 @@ impl World {
     }
 
     /// Time passes; who is to send, sends.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.lab.now + time;
         while self.lab.now < end {
             self.lab.advance(STEP);
@@ -356,7 +356,7 @@ impl World {
     }
 
     /// Alice hangs up, and the trunk agrees.
-    pub fn hang_up(&mut self, ok: &Message) {
+    pub(crate) fn hang_up(&mut self, ok: &Message) {
         let bye = self.lab.in_dialog(self.alice, ok, "BYE", 90, "", "");
         self.lab.says(self.alice, &bye);
         self.pump();

@@ -23,11 +23,11 @@ const DELAYS: usize = 256;
 
 /// By trunk.
 #[derive(Debug, Default)]
-pub struct Fates(Mutex<BTreeMap<String, Fate>>);
+pub(super) struct Fates(Mutex<BTreeMap<String, Fate>>);
 
 impl Fates {
     /// What became of each try at a trunk.
-    pub fn count(&self, cdr: &Cdr, now: Instant) {
+    pub(super) fn count(&self, cdr: &Cdr, now: Instant) {
         let mut fates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for tried in &cdr.tried {
             let Some(name) = trunk_of(&tried.target) else { continue };
@@ -63,7 +63,7 @@ impl Fates {
     }
 
     /// Adds them to a trunk of the API.
-    pub fn describe(&self, trunk: &mut Value) {
+    pub(super) fn describe(&self, trunk: &mut Value) {
         let fates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(fate) = trunk["trunk"].as_str().and_then(|name| fates.get(name)) else { return };
         let mut delays = fate.delays.clone();

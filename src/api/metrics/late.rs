@@ -8,7 +8,7 @@ use prometheus_client::registry::Unit;
 use std::sync::Arc;
 
 #[derive(Debug)]
-pub struct Late(pub Arc<Lateness>);
+pub(super) struct Late(pub Arc<Lateness>);
 
 impl Collector for Late {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {

@@ -21,7 +21,7 @@ struct Leg {
     round_trip: Histogram,
 }
 
-pub struct Legs {
+pub(super) struct Legs {
     packets: Family<Label, Counter>,
     lost: Family<Label, Counter>,
     reordered: Family<Label, Counter>,
@@ -66,7 +66,7 @@ impl Default for Legs {
 }
 
 impl Legs {
-    pub fn register(&self, r: &mut Registry) {
+    pub(super) fn register(&self, r: &mut Registry) {
         r.register_with_unit(
             "rtp_jitter",
             "Interarrival jitter at the end of a call",
@@ -107,7 +107,7 @@ impl Legs {
     }
 
     /// Counts a call that has ended.
-    pub fn count(&self, cdr: &Cdr) {
+    pub(super) fn count(&self, cdr: &Cdr) {
         for (leg, figures) in self.legs.iter().zip([&cdr.a, &cdr.b]) {
             figures.iter().for_each(|figures| leg.count(figures));
         }

@@ -18,9 +18,9 @@ use webtrunk::media::stun::binding_request;
 use webtrunk::rtp::event::{TelephoneEvent, event_of};
 use webtrunk::rtp::packet::{Kind, Packet, write_header};
 use webtrunk::rtp::quality::Impairment;
-use webtrunk::rtp::report::{Feedback, Reception, Sent, compose, read};
+use webtrunk::rtp::report::{ReceiverStats, RemoteReport, SenderStats, compose, read};
 
-pub const FRAME: Duration = Duration::from_millis(20);
+pub(super) const FRAME: Duration = Duration::from_millis(20);
 /// Samples of a frame at 8 kHz, the rate all sound here has.
 const SAMPLES: usize = 160;
 const EVENTS: u8 = 110;
@@ -28,7 +28,7 @@ const EVENTS: u8 = 110;
 const MAX_DATAGRAM: usize = 1_500;
 
 /// What is said.
-pub enum Voice {
+pub(super) enum Voice {
     Tone(f32),
     Speech,
     File { pcm: Arc<[i16]>, at: usize },
@@ -69,7 +69,7 @@ struct Peer {
 
 /// A worse network than there is, towards the gateway.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Network {
+pub(super) struct Network {
     /// Share of packets that are lost, 0 to 1.
     pub loss: f32,
     /// Each packet is held back by anything up to this.
@@ -85,7 +85,7 @@ struct Pressing {
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
+pub(super) struct Figures {
     pub sent: u64,
     pub received: u64,
     pub expected: u64,
@@ -101,7 +101,7 @@ pub struct Figures {
     pub silence: f32,
 }
 
-pub struct Media {
+pub(super) struct Media {
     socket: UdpSocket,
     local: SocketAddr,
     ufrag: String,
@@ -119,11 +119,11 @@ pub struct Media {
     voice: Voice,
     encoder: Option<Encoder>,
     decoder: Option<(Codec, Decoder)>,
-    reception: Option<Reception>,
-    feedback: Option<Feedback>,
+    reception: Option<ReceiverStats>,
+    feedback: Option<RemoteReport>,
     sequence: u16,
     timestamp: u32,
-    sent: Sent,
+    sent: SenderStats,
     said: usize,
     digits: VecDeque<u8>,
     pressing: Option<Pressing>,
@@ -149,7 +149,7 @@ impl Media {
     ///
     /// # Errors
     /// No socket, or no certificate.
-    pub async fn new(
+    pub(super) async fn new(
         gateway: SocketAddr,
         voice: Voice,
         network: Network,
@@ -159,7 +159,7 @@ impl Media {
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seed = u64::from_be_bytes(random()?);
-        let sent = Sent { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
+        let sent = SenderStats { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
         Ok(Media {
             local: socket.local_addr()?,
             socket,
@@ -202,7 +202,7 @@ impl Media {
     }
 
     /// Our offer, with `codec` alone or with all we speak.
-    pub fn offer(&self, codec: Option<Codec>) -> String {
+    pub(super) fn offer(&self, codec: Option<Codec>) -> String {
         let chosen: Vec<Codec> =
             Codec::BROWSERS.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
         let clock = if chosen.contains(&Codec::Opus) { 48_000 } else { 8_000 };
@@ -234,7 +234,7 @@ impl Media {
     ///
     /// # Errors
     /// What it lacks.
-    pub fn answer(&mut self, sdp: &str) -> anyhow::Result<()> {
+    pub(super) fn answer(&mut self, sdp: &str) -> anyhow::Result<()> {
         if self.peer.is_some() {
             return Ok(());
         }
@@ -297,21 +297,21 @@ impl Media {
     }
 
     /// The codec the answer settled.
-    pub fn codec(&self) -> Option<Codec> {
+    pub(super) fn codec(&self) -> Option<Codec> {
         self.peer.as_ref().map(|p| p.codec)
     }
 
     /// Presses keys, one after the other.
-    pub fn press(&mut self, digits: &str) {
+    pub(super) fn press(&mut self, digits: &str) {
         self.digits.extend(digits.chars().filter_map(event_of));
     }
 
-    pub fn is_pressing(&self) -> bool {
+    pub(super) fn is_pressing(&self) -> bool {
         self.pressing.is_some() || !self.digits.is_empty()
     }
 
     /// The next datagram.
-    pub async fn receive(&self, buf: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    pub(super) async fn receive(&self, buf: &mut [u8]) -> Option<(usize, SocketAddr)> {
         self.socket.recv_from(buf).await.ok()
     }
 
@@ -322,7 +322,7 @@ impl Media {
     }
 
     /// Takes a datagram that came in.
-    pub fn take(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+    pub(super) fn take(&mut self, from: SocketAddr, datagram: &mut [u8]) {
         if self.peer.as_ref().is_none_or(|p| p.address != from) {
             return;
         }
@@ -396,7 +396,7 @@ impl Media {
             * u64::from(clock)
             / 1_000_000) as u32;
         if self.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
-            self.reception = Some(Reception::new(packet.ssrc));
+            self.reception = Some(ReceiverStats::new(packet.ssrc));
         }
         if let Some(reception) = &mut self.reception {
             reception.receive(&packet, arrival);
@@ -426,7 +426,7 @@ impl Media {
     }
 
     /// Twenty milliseconds have passed.
-    pub fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let now = Instant::now();
         let Some(peer) = &self.peer else { return };
         if now >= self.next_check {
@@ -449,7 +449,8 @@ impl Media {
         }
         if self.keys.is_some() && now >= self.next_report {
             self.next_report = now + Duration::from_secs(2);
-            let (ntp, sent) = (self.ntp(now), Sent { timestamp: self.timestamp, ..self.sent });
+            let (ntp, sent) =
+                (self.ntp(now), SenderStats { timestamp: self.timestamp, ..self.sent });
             let report = compose(now, ntp, sent, "webtrunk-call", self.reception.as_mut(), None);
             if let Some(keys) = &mut self.keys {
                 let sealed = keys.protect.rtcp(&report);
@@ -533,12 +534,12 @@ impl Media {
     }
 
     /// When something that is held back must leave.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.late.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Sends what was held back long enough.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         let now = Instant::now();
         while self.due().is_some_and(|at| at <= now) {
             if let Some(Reverse((_, datagram))) = self.late.pop() {
@@ -548,14 +549,14 @@ impl Media {
     }
 
     /// Our own speech in what was heard, where both sides were kept.
-    pub fn echo(&self) -> Option<speech::Echo> {
+    pub(super) fn echo(&self) -> Option<speech::Echo> {
         let (_, them) = self.record.as_ref()?;
         let late = self.heard_at?.saturating_duration_since(self.said_at?);
         speech::echo(self.said, them, late)
     }
 
     /// What came of it so far.
-    pub fn figures(&self) -> Figures {
+    pub(super) fn figures(&self) -> Figures {
         let clock = self.codec().map_or(8_000, |c| c.clock());
         let round_trip = self.feedback.and_then(|f| f.round_trip);
         let heard = self.reception.filter(|r| r.packets > 0);

@@ -17,7 +17,7 @@ const LONGEST: usize = ROUND - SWEEP;
 const LIKE: f64 = 0.3;
 
 /// The sample at `at` since the beginning.
-pub fn sample(at: usize) -> i16 {
+pub(super) fn sample(at: usize) -> i16 {
     let n = at % ROUND;
     if n < SWEEP {
         let t = n as f32 / RATE as f32;
@@ -40,7 +40,7 @@ pub fn sample(at: usize) -> i16 {
 
 /// What was heard of our own speech.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Echo {
+pub(super) struct Echo {
     /// From mouth to ear and back.
     pub delay: Duration,
     /// How like it is to what was said, 0 to 1.
@@ -52,7 +52,7 @@ pub struct Echo {
 
 /// Looks for what was said in what was heard; nothing where it is not there. `heard_late`: how much
 /// later than the first sample of `said` the first of `heard` came.
-pub fn echo(said: usize, heard: &[i16], heard_late: Duration) -> Option<Echo> {
+pub(super) fn echo(said: usize, heard: &[i16], heard_late: Duration) -> Option<Echo> {
     let offset = (heard_late.as_secs_f64() * RATE as f64) as usize;
     let sweep: Vec<f64> = (0..SWEEP).map(|n| f64::from(sample(n))).collect();
     let energy: f64 = sweep.iter().map(|s| s * s).sum();

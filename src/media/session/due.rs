@@ -1,8 +1,8 @@
 //! What time brings: handshakes repeated, consent lost, reports, played frames, echoes, digits.
 
-use super::{Event, ONE_WAY, SILENCE, Session, Sink, TICK, following};
+use super::{ONE_WAY, SILENCE, Session, SessionEvent, Sink, TICK, following};
 use crate::codec::NARROW;
-use crate::media::end::{End, Join, Port, Transport, is_usable};
+use crate::media::endpoint::{AudioSource, Endpoint, Port, Transport, is_usable};
 use crate::media::player::FRAME;
 use crate::rtp::packet::Packet;
 use crate::rtp::report::compose;
@@ -24,14 +24,14 @@ impl Session {
         let talking = self.ends.iter().any(|e| e.settings.is_some());
         if talking && now >= self.silent_since + SILENCE {
             self.silent_since = now;
-            sink.event(Event::NoMedia);
+            sink.event(SessionEvent::NoMedia);
         }
     }
 
     /// An end that began to send is joined to one that does not yet: somebody will look at that in
     /// a while.
     pub(super) fn watch_silence(&mut self, now: Instant, at: usize) {
-        if let Join::Bridge(peer) = self.ends[at].join
+        if let AudioSource::Bridge(peer) = self.ends[at].join
             && self.ends.iter().any(|e| e.id == peer && !e.flowing)
         {
             self.one_way_due.get_or_insert(now + ONE_WAY);
@@ -44,14 +44,14 @@ impl Session {
         }
         self.one_way_due = None;
         for end in &self.ends {
-            let Join::Bridge(peer) = end.join else { continue };
+            let AudioSource::Bridge(peer) = end.join else { continue };
             let silent = self.ends.iter().find(|e| {
                 e.id == peer
                     && !e.flowing
-                    && e.settings.as_ref().is_some_and(|s| s.agreed.direction.receives())
+                    && e.settings.as_ref().is_some_and(|s| s.negotiated.direction.receives())
             });
             if let Some(silent) = silent.filter(|_| end.flowing) {
-                sink.event(Event::Silent { end: silent.id });
+                sink.event(SessionEvent::Silent { end: silent.id });
             }
         }
     }
@@ -66,7 +66,7 @@ impl Session {
             }
         });
         if let Err(why) = result {
-            sink.event(Event::DtlsFailed { end: end.id, why: why.to_string() });
+            sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() });
         }
     }
 
@@ -75,7 +75,7 @@ impl Session {
         let Transport::Browser { ice, .. } = &mut end.transport else { return };
         if end.connected && ice.consent_ends().is_some_and(|ends| now >= ends) {
             end.connected = false;
-            sink.event(Event::ConsentLost { end: end.id });
+            sink.event(SessionEvent::ConsentLost { end: end.id });
         }
     }
 
@@ -87,15 +87,15 @@ impl Session {
         }
         end.next_report = Some(now + end.report_interval());
         if end.settings.is_some() {
-            sink.event(Event::Quality { end: end.id, figures: Box::new(end.statistics()) });
+            sink.event(SessionEvent::Quality { end: end.id, figures: Box::new(end.statistics()) });
         }
-        let clock = end.settings.as_ref().map_or(8_000, |s| s.agreed.codec.clock());
-        let metrics = end.settings.as_ref().is_some_and(|s| s.agreed.voip_metrics);
+        let clock = end.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
+        let metrics = end.settings.as_ref().is_some_and(|s| s.negotiated.voip_metrics);
         let heard = end.heard().filter(|_| metrics).map(|heard| (heard, clock));
         let bytes = compose(
             now,
             ntp,
-            end.egress.report(now, clock),
+            end.outbound.report(now, clock),
             &end.cname,
             end.reception.as_mut(),
             heard,
@@ -126,17 +126,19 @@ impl Session {
     fn fire_join(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         loop {
             match &mut self.ends[at].join {
-                Join::Echo { line, .. } if line.front().is_some_and(|(due, _)| now >= *due) => {
+                AudioSource::Echo { line, .. }
+                    if line.front().is_some_and(|(due, _)| now >= *due) =>
+                {
                     let Some((_, bytes)) = line.pop_front() else { return };
                     if let Some(packet) = Packet::parse(&bytes, true) {
                         self.relay(now, at, at, packet, &bytes, sink);
                     }
                 }
-                Join::Play { next, .. } if now >= *next => {
+                AudioSource::Play { next, .. } if now >= *next => {
                     *next = following(now, *next, TICK);
                     if !self.play_frame(now, at, sink) {
-                        self.ends[at].join = Join::Nothing;
-                        sink.event(Event::Played { end: self.ends[at].id });
+                        self.ends[at].join = AudioSource::Nothing;
+                        sink.event(SessionEvent::Played { end: self.ends[at].id });
                         return;
                     }
                 }
@@ -151,17 +153,17 @@ impl Session {
         if end.rtp_target().is_none() || end.is_dialling() || end.encoder(Some(NARROW)).is_none() {
             return true;
         }
-        let Join::Play { player, .. } = &mut end.join else { return true };
+        let AudioSource::Play { player, .. } = &mut end.join else { return true };
         let mut pcm = [0i16; FRAME];
         let more = player.fill(&mut pcm);
-        let first = end.egress.sent.packets == 0;
+        let first = end.outbound.sent.packets == 0;
         self.say(now, at, None, first, &pcm, sink);
         more
     }
 
     /// When [`fire`](Self::fire) is next due.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let of_end = |end: &End| {
+        let of_end = |end: &Endpoint| {
             let (handshake, consent) = match &end.transport {
                 Transport::Browser { ice, dtls, .. } => {
                     (dtls.next_timeout(), ice.consent_ends().filter(|_| end.connected))
@@ -169,8 +171,8 @@ impl Session {
                 Transport::Trunk { .. } => (None, None),
             };
             let join = match &end.join {
-                Join::Echo { line, .. } => line.front().map(|(due, _)| *due),
-                Join::Play { next, .. } => Some(*next),
+                AudioSource::Echo { line, .. } => line.front().map(|(due, _)| *due),
+                AudioSource::Play { next, .. } => Some(*next),
                 _ => None,
             };
             let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));

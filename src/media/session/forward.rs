@@ -3,12 +3,12 @@
 use super::{MAX_DATAGRAM, Session, Sink};
 use crate::codec::Codec;
 use crate::codec::tones::Heard;
-use crate::media::egress::Numbers;
-use crate::media::end::{ECHO_LINE, Join, Path};
+use crate::media::endpoint::{AudioSource, ECHO_LINE, Path};
+use crate::media::outbound_stream::RtpNumbers;
 use crate::media::reorder::Ordered;
 use crate::media::transcoder::{Frames, Said};
 use crate::rtp::packet::{HEADER, Packet, write_header};
-use crate::sdp::offer_answer::Content;
+use crate::sdp::offer_answer::{Content, Negotiated};
 use std::time::Instant;
 
 /// Longest payload of our own making: an Opus frame of 60 ms at the bit rates we encode stays far
@@ -29,8 +29,8 @@ struct Outlet<'a, S> {
 impl<S: Sink> Frames for Outlet<'_, S> {
     fn frame(&mut self, silence: u32, pcm: &[i16]) {
         let source = &mut self.session.ends[self.from];
-        if source.settings.as_ref().is_some_and(|s| s.agreed.codec == Codec::Opus) {
-            source.sounding += u64::from(pcm.iter().any(|s| s.unsigned_abs() > FAINT));
+        if source.settings.as_ref().is_some_and(|s| s.negotiated.codec == Codec::Opus) {
+            source.non_silent_packets += u64::from(pcm.iter().any(|s| s.unsigned_abs() > FAINT));
         }
         let end = &mut self.session.ends[self.to];
         let Some(encoder) = end.encoder(Some(self.rate)) else { return };
@@ -38,7 +38,7 @@ impl<S: Sink> Frames for Outlet<'_, S> {
             (encoder.codec.clock(), encoder.units(silence as usize), encoder.units(pcm.len()));
         let wanted = match *self.next {
             Some(next) => next.wrapping_add(silent),
-            None => end.egress.source_timestamp(self.now, clock),
+            None => end.outbound.source_timestamp(self.now, clock),
         };
         let marker = self.next.is_none() || silence > 0;
         *self.next = Some(wanted.wrapping_add(step));
@@ -46,13 +46,18 @@ impl<S: Sink> Frames for Outlet<'_, S> {
         if end.is_dialling() {
             return;
         }
-        let timestamp = end.egress.resume_at(wanted);
+        let timestamp = end.outbound.resume_at(wanted);
         self.session.say(self.now, self.to, Some(timestamp), marker, pcm, self.sink);
     }
 
     fn digit(&mut self, heard: Heard) {
         self.session.hear_tone(self.now, self.from, heard, self.sink);
     }
+}
+
+/// The payload types that hold sound, one bit each.
+fn audio_types(negotiated: &Negotiated) -> u128 {
+    negotiated.receive.iter().fold(0, |all, (payload_type, _)| all | 1 << (payload_type & 0x7f))
 }
 
 /// Loudest sample of what passes for silence, -60 dBFS: Opus of nothing decodes to little more.
@@ -69,7 +74,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let audio = matches!(content, Content::Audio(_));
-        if let Join::Bridge(peer) = self.ends[at].join {
+        if let AudioSource::Bridge(peer) = self.ends[at].join {
             let Some(to) = self.index(peer) else { return };
             return match &self.ends[at].path {
                 // Packets of other content have no gap behind them either.
@@ -79,13 +84,16 @@ impl Session {
             };
         }
         match &mut self.ends[at].join {
-            Join::Echo { delay, line } if audio && !delay.is_zero() => {
+            AudioSource::Echo { delay, line } if audio && !delay.is_zero() => {
                 if line.len() < ECHO_LINE {
                     line.push_back((now + *delay, datagram.to_vec()));
                 }
             }
-            Join::Echo { .. } if audio => self.relay(now, at, at, packet, datagram, sink),
-            Join::Echo { .. } | Join::Nothing | Join::Bridge(_) | Join::Play { .. } => {}
+            AudioSource::Echo { .. } if audio => self.relay(now, at, at, packet, datagram, sink),
+            AudioSource::Echo { .. }
+            | AudioSource::Nothing
+            | AudioSource::Bridge(_)
+            | AudioSource::Play { .. } => {}
         }
     }
 
@@ -100,13 +108,13 @@ impl Session {
     ) {
         let origin = u64::from(self.ends[from].id.0);
         let end = &mut self.ends[to];
-        let Some(target) = end.settings.as_ref().map(|s| &s.agreed) else { return };
+        let Some(target) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let (clock, payload_type) = (target.codec.clock(), target.send);
         end.quiet = None;
         if end.is_dialling() {
-            return end.egress.interrupt();
+            return end.outbound.restart_mapping();
         }
-        if let Some(numbers) = end.egress.relay(now, origin, &packet, clock) {
+        if let Some(numbers) = end.outbound.relay(now, origin, &packet, clock) {
             self.send(to, payload_type, numbers, packet.payload(datagram), sink);
         }
     }
@@ -120,18 +128,18 @@ impl Session {
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
+        let Some(settings) = &self.ends[from].settings else { return };
+        let audio = audio_types(&settings.negotiated);
         let Path::Transcode(mut path) = std::mem::replace(&mut self.ends[from].path, Path::Relay)
         else {
             return;
         };
-        let agreed = self.ends[from].settings.as_ref().map(|s| &s.agreed);
-        let other = agreed.map_or([None; 2], |a| [a.events.map(|e| e.receive), a.noise]);
         let rate = path.transcoder.rate;
         let (transcoder, next) = (&mut path.transcoder, &mut path.next);
         path.reorder.push(packet, datagram, |ordered| match ordered {
             Ordered::Gap(packets) => transcoder.note_gap(packets),
             // Heard already, when it came; what is missing before it was not of the sound.
-            Ordered::Packet(packet, _) if other.contains(&Some(packet.payload_type)) => {
+            Ordered::Packet(packet, _) if audio & 1 << packet.payload_type == 0 => {
                 transcoder.note_gap(0)
             }
             Ordered::Packet(packet, bytes) => {
@@ -139,7 +147,7 @@ impl Session {
                 if let Said::Silence(level) =
                     transcoder.packet(packet.timestamp, packet.payload(bytes), &mut out)
                 {
-                    self.hush(now, to, &[level], sink);
+                    self.start_comfort_noise(now, to, &[level], sink);
                 }
             }
         });
@@ -157,7 +165,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[to];
-        let Some(payload_type) = end.settings.as_ref().map(|s| s.agreed.send) else { return };
+        let Some(payload_type) = end.settings.as_ref().map(|s| s.negotiated.send) else { return };
         let Some(encoder) = end.encoder(None) else { return };
         let mut payload = [0u8; MAX_PAYLOAD];
         let n = encoder.encode(pcm, &mut payload);
@@ -165,8 +173,8 @@ impl Session {
         if n == 0 {
             return;
         }
-        let timestamp = timestamp.unwrap_or_else(|| end.egress.resume_timestamp(now, clock));
-        let numbers = end.egress.generate(now, timestamp, step, marker);
+        let timestamp = timestamp.unwrap_or_else(|| end.outbound.resume_timestamp(now, clock));
+        let numbers = end.outbound.generate(now, timestamp, step, marker);
         self.send(to, payload_type, numbers, &payload[..n], sink);
     }
 
@@ -175,7 +183,7 @@ impl Session {
         &mut self,
         to: usize,
         payload_type: u8,
-        numbers: Numbers,
+        numbers: RtpNumbers,
         payload: &[u8],
         sink: &mut impl Sink,
     ) {
@@ -192,7 +200,7 @@ impl Session {
             payload_type,
             numbers.sequence,
             numbers.timestamp,
-            end.egress.sent.ssrc,
+            end.outbound.sent.ssrc,
         );
         let port = end.transport.port(end.id);
         let Some(len) =
@@ -200,7 +208,7 @@ impl Session {
         else {
             return;
         };
-        end.egress.count(payload.len());
+        end.outbound.count(payload.len());
         sink.send(port, target, &buf[..len]);
     }
 }

@@ -20,7 +20,7 @@ const CHECKED: usize = 20;
 
 /// What is sent through a peer.
 #[derive(Clone)]
-pub struct Load {
+pub(crate) struct Load {
     pub name: &'static str,
     pub calls: usize,
     pub transcoded: bool,
@@ -31,7 +31,7 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn relayed(calls: usize, speech: &Speech) -> Load {
+    pub(crate) fn relayed(calls: usize, speech: &Speech) -> Load {
         Load {
             name: "relayed, PCMU",
             calls,
@@ -42,7 +42,7 @@ impl Load {
         }
     }
 
-    pub fn transcoded(calls: usize, speech: &Speech) -> Load {
+    pub(crate) fn transcoded(calls: usize, speech: &Speech) -> Load {
         Load {
             name: "transcoded, Opus to PCMU and back",
             calls,
@@ -54,7 +54,7 @@ impl Load {
     }
 
     /// Browsers send each peer what its descriptions ask for.
-    pub fn asked(calls: usize, speech: &Speech) -> Load {
+    pub(crate) fn asked(calls: usize, speech: &Speech) -> Load {
         Load {
             name: "transcoded, Opus as each peer asks for it",
             asked: Some(speech.asked.clone()),
@@ -63,30 +63,30 @@ impl Load {
     }
 
     /// As `peer` gets it: of the two ours asks.
-    pub fn through(&self, peer: &str) -> Load {
+    pub(crate) fn through(&self, peer: &str) -> Load {
         let asked = self.asked.as_ref().filter(|_| peer == crate::peers::OURS);
         Load { browser: asked.unwrap_or(&self.browser).clone(), ..self.clone() }
     }
 
     /// The same with another number of calls.
-    pub fn of(&self, calls: usize) -> Load {
+    pub(crate) fn of(&self, calls: usize) -> Load {
         Load { calls, ..self.clone() }
     }
 
     /// How long the speech is.
-    pub fn length(&self) -> Duration {
+    pub(crate) fn length(&self) -> Duration {
         TICK * self.trunk.len() as u32
     }
 
     /// The payload type and the timestamp's step of what the browser sends.
-    pub fn browser_format(&self) -> (u8, u32) {
+    pub(crate) fn browser_format(&self) -> (u8, u32) {
         if self.transcoded { (111, 960) } else { (0, 160) }
     }
 }
 
 /// What came of a run.
 #[derive(Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub sent: usize,
     pub received: usize,
     /// Added delay of each packet, sorted, by the second it was sent in.
@@ -97,7 +97,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// The delay that `share` of all packets stay below.
-    pub fn delay(&self, share: f64) -> Duration {
+    pub(crate) fn delay(&self, share: f64) -> Duration {
         let mut all = self.delays.concat();
         all.sort();
         below(&all, share)
@@ -105,7 +105,7 @@ impl Outcome {
 
     /// The same of each second alone, the middle one of them: without those in which the machine
     /// stood still.
-    pub fn delay_of_a_second(&self, share: f64) -> Duration {
+    pub(crate) fn delay_of_a_second(&self, share: f64) -> Duration {
         let mut seconds: Vec<Duration> =
             self.delays.iter().filter(|s| !s.is_empty()).map(|s| below(s, share)).collect();
         seconds.sort();
@@ -149,7 +149,7 @@ impl Stream {
 }
 
 /// Who drives: what is sent and when, what is made of what comes out.
-pub trait Driver {
+pub(crate) trait Driver {
     /// It is time for the next packets of call `n`.
     fn send(&mut self, n: usize, call: &mut Wired);
     /// RTP came to a call's browser, or its trunk.
@@ -157,7 +157,7 @@ pub trait Driver {
 }
 
 /// Has `driver` send each call's packets every 20 ms for `time`, and waits for the last ones.
-pub fn drive(calls: &mut [Wired], time: Duration, driver: &mut impl Driver) {
+pub(crate) fn drive(calls: &mut [Wired], time: Duration, driver: &mut impl Driver) {
     let mut poll = Poll::new().expect("a poll");
     for (n, call) in calls.iter().enumerate() {
         for (side, socket) in [&call.browser, &call.trunk].into_iter().enumerate() {
@@ -234,7 +234,7 @@ impl Driver for Measuring<'_> {
 }
 
 /// Sends `load` through the wired calls for `time`.
-pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
+pub(crate) fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
     let (_, step) = load.browser_format();
     let streams = calls.iter().map(|_| [Stream::new(160), Stream::new(step)]).collect();
     let mut measuring = Measuring { load, streams, outcome: Outcome::default() };
@@ -247,7 +247,7 @@ pub fn run(load: &Load, calls: &mut [Wired], time: Duration) -> Outcome {
 
 impl Wired {
     /// The next packet of the browser, and of the trunk, each unless the network loses it.
-    pub fn send_some(&mut self, load: &Load, browser: bool, trunk: bool) {
+    pub(crate) fn send_some(&mut self, load: &Load, browser: bool, trunk: bool) {
         let (tick, (pt, step)) = (self.ticks, load.browser_format());
         self.ticks += 1;
         let mut buf = [0u8; 2_048];
@@ -281,14 +281,14 @@ impl Wired {
 }
 
 /// The driver alone: the same packets from socket to socket, with nobody between.
-pub fn floor(load: &Load, time: Duration) -> Outcome {
+pub(crate) fn floor(load: &Load, time: Duration) -> Outcome {
     let mut calls: Vec<Wired> = (0..load.calls).map(|_| crate::peers::looped()).collect();
     let direct = Load { transcoded: false, browser: load.trunk.clone(), ..load.clone() };
     run(&direct, &mut calls, time)
 }
 
 /// A socket on loopback that waits for nobody.
-pub fn socket() -> UdpSocket {
+pub(crate) fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_nonblocking(true).expect("non-blocking");
     socket

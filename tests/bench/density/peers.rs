@@ -1,8 +1,8 @@
 //! The media planes, each a process of its own, and how a call is wired through them.
 
-pub mod floor;
+pub(crate) mod floor;
 mod rtpengine;
-pub mod worker;
+pub(crate) mod worker;
 
 use crate::drive::{self, Load};
 use std::ffi::OsStr;
@@ -13,16 +13,16 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 
 /// The argument that makes this program the process round a worker.
-pub const WORKER: &str = "--worker";
+pub(crate) const WORKER: &str = "--worker";
 /// And the one that makes it the floor.
-pub const FLOOR: &str = "--floor";
+pub(crate) const FLOOR: &str = "--floor";
 /// What the floor is called in the tables.
-pub const FLOOR_NAME: &str = "recv + send";
+pub(crate) const FLOOR_NAME: &str = "recv + send";
 /// What ours is called.
-pub const OURS: &str = "webtrunk";
+pub(crate) const OURS: &str = "webtrunk";
 
 /// A call's two ends in the driver's hands, connected to the peer's ports.
-pub struct Wired {
+pub(crate) struct Wired {
     pub browser: UdpSocket,
     pub trunk: UdpSocket,
     pub protect: Protect,
@@ -33,7 +33,7 @@ pub struct Wired {
 }
 
 /// A media plane under test.
-pub trait Peer {
+pub(crate) trait Peer {
     fn name(&self) -> &'static str;
     fn pid(&self) -> u32;
     /// Wires call number `n` for `load`.
@@ -63,13 +63,13 @@ pub trait Peer {
 }
 
 /// How a peer is started.
-pub type Start = fn() -> Box<dyn Peer>;
+pub(crate) type Start = fn() -> Box<dyn Peer>;
 
 /// Those compared.
-pub const ALL: [Start; 2] = [rtpengine, webtrunk];
+pub(crate) const ALL: [Start; 2] = [rtpengine, webtrunk];
 
 /// What is below both.
-pub fn floor() -> Box<dyn Peer> {
+pub(crate) fn floor() -> Box<dyn Peer> {
     Box::new(floor::Floor::start())
 }
 
@@ -82,7 +82,7 @@ fn webtrunk() -> Box<dyn Peer> {
 }
 
 /// This program once more, as a peer that is commanded by lines.
-pub struct Own {
+pub(crate) struct Own {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -90,7 +90,7 @@ pub struct Own {
 
 impl Own {
     /// Starts it with `argument`.
-    pub fn start(argument: &str) -> Own {
+    pub(crate) fn start(argument: &str) -> Own {
         let own = std::env::current_exe().expect("this program");
         let mut child = on_its_core(own)
             .arg(argument)
@@ -105,12 +105,12 @@ impl Own {
         Own { child, orders, answers }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Tells it a line; returns the words of its answer.
-    pub fn ask(&mut self, order: &str) -> Vec<String> {
+    pub(crate) fn ask(&mut self, order: &str) -> Vec<String> {
         writeln!(self.orders, "{order}").expect("written");
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("an answer");
@@ -126,7 +126,7 @@ impl Drop for Own {
 }
 
 /// A port on loopback, as a word of an order or an answer.
-pub fn at(port: &str) -> SocketAddr {
+pub(crate) fn at(port: &str) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse::<u16>().expect("a port")))
 }
 
@@ -140,7 +140,7 @@ fn on_its_core(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// A call from the driver to itself.
-pub fn looped() -> Wired {
+pub(crate) fn looped() -> Wired {
     let (browser, trunk) = (drive::socket(), drive::socket());
     browser.connect(trunk.local_addr().expect("bound")).expect("connected");
     trunk.connect(browser.local_addr().expect("bound")).expect("connected");

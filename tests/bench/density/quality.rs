@@ -20,7 +20,12 @@ type Track = Vec<(u32, Vec<u8>)>;
 /// Runs the speech once at each loss before the peer, and at each loss behind it, and leaves
 /// `PEER-DIRECTION-LOSS.wav` in `folder`; `spoken` is what a browser says that knows of so much
 /// loss.
-pub fn record(peer: &mut dyn Peer, spoken: impl Fn(u8) -> Load, suffix: &str, folder: &Path) {
+pub(crate) fn record(
+    peer: &mut dyn Peer,
+    spoken: impl Fn(u8) -> Load,
+    suffix: &str,
+    folder: &Path,
+) {
     let runs = LOSSES
         .into_iter()
         .map(|loss| (loss, 0))

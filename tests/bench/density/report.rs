@@ -6,7 +6,7 @@ use crate::peers::{FLOOR_NAME, OURS, Peer};
 use std::time::Duration;
 
 /// One load through one peer.
-pub struct Row {
+pub(crate) struct Row {
     load: &'static str,
     peer: &'static str,
     calls: usize,
@@ -26,7 +26,7 @@ pub struct Row {
 
 impl Row {
     /// Sets the calls up, runs them, and looks at what it cost.
-    pub fn measure(peer: &mut dyn Peer, load: &Load, time: Duration) -> Row {
+    pub(crate) fn measure(peer: &mut dyn Peer, load: &Load, time: Duration) -> Row {
         let load = &load.through(peer.name());
         // The first call brings what a process needs once.
         let mut calls = vec![peer.call(0, load)];
@@ -69,17 +69,17 @@ fn of(rows: &[Row], load: &str, peer: &str, value: fn(&Row) -> f64) -> f64 {
 }
 
 /// Calls one core carries, by a peer's CPU per call.
-pub fn calls_per_core(rows: &[Row], load: &str, peer: &str) -> f64 {
+pub(crate) fn calls_per_core(rows: &[Row], load: &str, peer: &str) -> f64 {
     1_000.0 / of(rows, load, peer, |r| r.cpu)
 }
 
 /// Calls of a peer's runs.
-pub fn calls(rows: &[Row], load: &str, peer: &str) -> usize {
+pub(crate) fn calls(rows: &[Row], load: &str, peer: &str) -> usize {
     of(rows, load, peer, |r| r.calls as f64) as usize
 }
 
 /// The table, a line per load and peer, and each load's ratio of calls per core.
-pub fn print(rows: &[Row]) {
+pub(crate) fn print(rows: &[Row]) {
     println!(
         "| load | peer | calls | CPU per call-second | calls per core | lost | delay p50 | p99 of the middle second | p99 of all | memory per call | CPU per set-up |"
     );
@@ -112,7 +112,7 @@ pub fn print(rows: &[Row]) {
 }
 
 /// Sets up as many calls as fast as a worker takes them, and says how fast that was.
-pub fn storm(node: &mut Node) {
+pub(crate) fn storm(node: &mut Node) {
     const CALLS: usize = 3_000;
     const AT_ONCE: usize = 64;
     let storm = node.storm(CALLS, AT_ONCE);
@@ -126,7 +126,7 @@ pub fn storm(node: &mut Node) {
 }
 
 /// What the driver itself adds.
-pub fn delay(floor: &Outcome) {
+pub(crate) fn delay(floor: &Outcome) {
     let us = |share| floor.delay(share).as_secs_f64() * 1e6;
     println!(
         "\nThe driver's own delay at this load, socket to socket: p50 {:.0} µs, p99 {:.0} µs.",

@@ -8,7 +8,7 @@ use webtrunk::codec::g711::Law;
 const FRAME: usize = 160;
 
 /// The same speech in both codecs, a frame of 20 ms each.
-pub struct Speech {
+pub(crate) struct Speech {
     pub pcmu: Vec<Vec<u8>>,
     /// As a browser encodes it unasked.
     pub opus: Vec<Vec<u8>>,
@@ -18,7 +18,7 @@ pub struct Speech {
 
 impl Speech {
     /// Reads 8 kHz 16-bit mono. `loss` is what the browser was told of by reports, percent.
-    pub fn read(path: &str, loss: u8) -> Speech {
+    pub(crate) fn read(path: &str, loss: u8) -> Speech {
         let mut reader = hound::WavReader::open(path).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert_eq!(
             (reader.spec().sample_rate, reader.spec().channels),

@@ -2,13 +2,13 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use webtrunk::codec::Codec;
-use webtrunk::sdp::crypto::{Own, Policy};
-use webtrunk::sdp::offer_answer::{Local, Negotiation, Side};
+use webtrunk::sdp::crypto::{LocalKeys, Policy};
+use webtrunk::sdp::offer_answer::{Local, Negotiation, LegKind};
 use webtrunk::sdp::{Description, Direction};
 
 fuzz_target!(|bytes: &[u8]| {
     let local = Local {
-        side: if bytes.len() % 2 == 0 { Side::Browser } else { Side::Trunk },
+        side: if bytes.len() % 2 == 0 { LegKind::Browser } else { LegKind::Trunk },
         address: ([192, 0, 2, 1], 4000).into(),
         more_addresses: vec![],
         tcp: false,
@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         cname: "c".into(),
         comfort_noise: bytes.len() % 3 == 0,
         srtp: if bytes.len() % 5 == 0 { Policy::Optional } else { Policy::Off },
-        srtp_keys: Own::generate(|| 7),
+        srtp_keys: LocalKeys::generate(|| 7),
     };
     let mut leg = Negotiation::new(local);
     if leg.receive_offer(bytes).is_ok()

@@ -21,7 +21,7 @@ struct Asked {
 }
 
 /// The child: `browser-port trunk-port` in, `browser-port trunk-port` of its own out.
-pub fn serve() {
+pub(crate) fn serve() {
     let browsers = drive::socket();
     let port = browsers.local_addr().expect("bound").port();
     let (calls, inbox) = mpsc::channel();
@@ -74,10 +74,10 @@ fn relay(browsers: &UdpSocket, inbox: &mpsc::Receiver<Asked>) {
 }
 
 /// The child in the driver's hands.
-pub struct Floor(Own);
+pub(crate) struct Floor(Own);
 
 impl Floor {
-    pub fn start() -> Floor {
+    pub(crate) fn start() -> Floor {
         Floor(Own::start(FLOOR))
     }
 }

@@ -11,14 +11,14 @@ use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 
 const CONTROL: &str = "127.0.0.1:22222";
 
-pub struct Rtpengine {
+pub(super) struct Rtpengine {
     child: Child,
     control: UdpSocket,
     cookies: u32,
 }
 
 impl Rtpengine {
-    pub fn start() -> Rtpengine {
+    pub(super) fn start() -> Rtpengine {
         let args = [
             "--interface=127.0.0.1",
             "--listen-ng=127.0.0.1:22222",

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, EndId, Settings};
+use webtrunk::media::{Digits, LegId, Settings};
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::description::Fingerprint;
-use webtrunk::sdp::offer_answer::{Agreed, Ice, Remote};
+use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
 use webtrunk::worker::ports::PortRange;
-use webtrunk::worker::{Command, Notice, OpenKind, Streamed, Worker};
+use webtrunk::worker::{Command, Notice, OpenKind, Setup, Streamed, Worker};
 
-const BROWSER: EndId = EndId(0);
-const TRUNK: EndId = EndId(1);
+const BROWSER: LegId = LegId(0);
+const TRUNK: LegId = LegId(1);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 const PASSWORD: &str = "a-password-of-enough-bytes";
@@ -34,15 +34,15 @@ fn fingerprint(text: &str) -> Fingerprint {
 
 fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     let pt = codec.default_payload_type();
-    let agreed = Agreed {
+    let negotiated = Negotiated {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
-        events: None,
+        events: Default::default(),
         noise: None,
         direction: Direction::SendRecv,
         remote,
-        most_bits: None,
+        max_average_bitrate: None,
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
@@ -50,24 +50,17 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
         .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
-    Box::new(Settings { agreed, complexity, digits: Digits::Events, continuous: false })
+    Box::new(Settings { negotiated, complexity, digits: Digits::Events, continuous: false })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`
 /// out.
-pub fn serve() {
+pub(crate) fn serve() {
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
-    let worker = Worker::start(
-        "media-0",
-        SocketAddr::new(LOCAL, 0),
-        Streamed::No,
-        ports,
-        identity.clone(),
-        Arc::default(),
-        |_, _| {},
-    )
-    .expect("a worker");
+    let browser = SocketAddr::new(LOCAL, 0);
+    let setup = Setup::new("media-0", browser, Streamed::No, ports, identity.clone());
+    let worker = Worker::start(setup, |_, _| {}).expect("a worker");
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
         let words: Vec<&str> = line.split(' ').collect();
@@ -115,13 +108,13 @@ pub fn serve() {
 }
 
 /// The child in the driver's hands.
-pub struct Node {
+pub(crate) struct Node {
     child: Own,
     identity: Arc<Identity>,
 }
 
 impl Node {
-    pub fn start() -> Node {
+    pub(crate) fn start() -> Node {
         Node {
             child: Own::start(WORKER),
             identity: Arc::new(Identity::generate().expect("a certificate")),
@@ -149,7 +142,7 @@ impl Peer for Node {
 }
 
 /// What came of many calls set up at once.
-pub struct Storm {
+pub(crate) struct Storm {
     pub calls: usize,
     pub taken: Duration,
     /// Seconds of the worker's CPU.
@@ -184,7 +177,7 @@ impl Node {
     }
 
     /// Sets up `calls` calls as fast as it takes them, `at_once` under way at any time.
-    pub fn storm(&mut self, calls: usize, at_once: usize) -> Storm {
+    pub(crate) fn storm(&mut self, calls: usize, at_once: usize) -> Storm {
         let (start, before) = (Instant::now(), self.cpu());
         let (mut begun, mut under_way, mut done) = (0, Vec::new(), Vec::new());
         while done.len() < calls {

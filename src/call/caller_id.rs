@@ -1,0 +1,214 @@
+//! Who the callee is told is calling (RFC 3261 §8.1.1.3, RFC 3323, RFC 3325, RFC 5806, RFC 7044).
+//!
+//! What a browser writes about itself is a wish; what a trunk writes counts where the trunk is
+//! trusted. Everything is rebuilt from parts: no header of one leg reaches the other as it came.
+
+use super::Call;
+use super::leg::Party;
+use crate::config::{Config, Trunk};
+use crate::sip::build::{Writer, name_addr};
+use crate::sip::header::NameAddr;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::uri::escape_user;
+
+/// The caller, as one callee may know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caller {
+    display: String,
+    number: String,
+    /// The caller asked not to be shown.
+    anonymous: bool,
+    /// Redirections this gateway followed, the newest first: number, reason.
+    followed: Vec<(String, String)>,
+    /// Diversion values of a trusted trunk.
+    diversions: Vec<(String, String)>,
+    /// History-Info values: URI, index.
+    history: Vec<(String, String)>,
+}
+
+/// Most Diversion or History-Info entries passed on.
+const MAX_HISTORY: usize = 10;
+
+fn wants_privacy(message: &Message) -> bool {
+    let asks = message.all(HeaderName::Privacy).flat_map(|v| v.split([';', ','])).any(|p| {
+        ["id", "user", "header", "session", "critical"]
+            .iter()
+            .any(|w| p.trim().eq_ignore_ascii_case(w))
+    });
+    let hidden = message.from().is_some_and(|f| {
+        f.uri.user.is_some_and(|u| u.eq_ignore_ascii_case("anonymous"))
+            || f.uri.host.eq_ignore_ascii_case("anonymous.invalid")
+    });
+    asks || hidden
+}
+
+fn user_of(value: &str) -> Option<(String, String)> {
+    let addr = NameAddr::parse(value).ok()?;
+    Some((addr.display_name().into_owned(), addr.uri.user_unescaped().into_owned()))
+}
+
+impl Caller {
+    /// The caller of `call` as `to` (a trunk), or a user, may know it.
+    pub fn of(call: &Call, config: &Config, to: Option<&Trunk>) -> Caller {
+        let invite = &call.invite;
+        let mut caller = match &call.caller.party {
+            Party::User { name, .. } => Caller::user(call, name, to.is_some()),
+            _ => Caller::trunk(call, config),
+        };
+        if let (Some(presented_number), Party::Trunk(_)) =
+            (&call.presented_number, &call.caller.party)
+        {
+            // Who was called first is now the caller: known by the number that reached it.
+            (caller.number, caller.display) = (presented_number.clone(), String::new());
+        }
+        let template =
+            call.route.as_ref().and_then(|r| r.caller_id.clone()).filter(|_| to.is_some());
+        if let Some(template) = template {
+            // A transfer is made in the name of who asked for it: its numbers are the ones the
+            // route may show.
+            let user = call.referred_by.as_ref().or(call.caller.account.as_ref());
+            let did = user.and_then(|u| u.did.clone());
+            let name = user.map(|u| u.name.clone()).unwrap_or_default();
+            let filled = template.replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
+            caller.number =
+                filled.replace("{user.name}", &name).replace("{caller}", &caller.number);
+        }
+        if caller.number.is_empty() {
+            caller.number = "anonymous".into();
+        }
+        caller.anonymous |= wants_privacy(invite) || caller.number == "anonymous";
+        caller.followed = call.diversions.iter().rev().cloned().collect();
+        caller
+    }
+
+    /// A user shows its did, or the one of its numbers it prefers; towards other users its own
+    /// name.
+    fn user(call: &Call, name: &str, to_trunk: bool) -> Caller {
+        let user = call.caller.account.as_ref();
+        let display = user.and_then(|u| u.display_name.clone()).unwrap_or_default();
+        let wish = call
+            .invite
+            .values(HeaderName::PPreferredIdentity)
+            .find_map(user_of)
+            .map(|(_, number)| number);
+        let own =
+            |n: &String| user.is_some_and(|u| u.did.as_ref() == Some(n) || u.numbers.contains(n));
+        let number = match wish.filter(own) {
+            Some(number) if to_trunk => number,
+            _ if to_trunk => user.and_then(|u| u.did.clone()).unwrap_or_else(|| name.to_owned()),
+            _ => name.to_owned(),
+        };
+        Caller {
+            display,
+            number,
+            anonymous: false,
+            followed: Vec::new(),
+            diversions: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    fn trunk(call: &Call, config: &Config) -> Caller {
+        let invite = &call.invite;
+        let trusted = matches!(&call.caller.party, Party::Trunk(name) if config.trunks.get(name).is_some_and(|t| t.trusted));
+        let from = invite.from();
+        let from = from
+            .map(|f| (f.display_name().into_owned(), f.uri.user_unescaped().into_owned()))
+            .unwrap_or_default();
+        let asserted =
+            invite.values(HeaderName::PAssertedIdentity).find_map(user_of).filter(|_| trusted);
+        let (display, number) = asserted.unwrap_or(from);
+        let mut caller = Caller {
+            display,
+            number,
+            anonymous: false,
+            followed: Vec::new(),
+            diversions: Vec::new(),
+            history: Vec::new(),
+        };
+        if trusted {
+            let diversion = |value: &str| {
+                let addr = NameAddr::parse(value).ok()?;
+                let reason = addr
+                    .params
+                    .get("reason")
+                    .unwrap_or("unknown")
+                    .chars()
+                    .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+                    .take(40)
+                    .collect();
+                Some((addr.uri.user_unescaped().into_owned(), reason))
+            };
+            caller.diversions = invite
+                .values(HeaderName::Diversion)
+                .filter_map(diversion)
+                .take(MAX_HISTORY)
+                .collect();
+            let entry = |value: &str| {
+                let addr = NameAddr::parse(value).ok()?;
+                let index: String = addr
+                    .params
+                    .get("index")
+                    .unwrap_or_default()
+                    .chars()
+                    .filter(|c| c.is_ascii_digit() || *c == '.')
+                    .take(40)
+                    .collect();
+                Some((addr.uri.text.to_owned(), index))
+            };
+            caller.history = invite
+                .values(HeaderName::HistoryInfo)
+                .filter_map(entry)
+                .take(MAX_HISTORY)
+                .collect();
+        }
+        caller
+    }
+
+    /// The From value, without its tag.
+    pub fn from(&self, host: &str, trunk: Option<&Trunk>) -> String {
+        if self.anonymous {
+            // RFC 3323 §4.1.1.3.
+            return name_addr("Anonymous", "sip:anonymous@anonymous.invalid");
+        }
+        let rules = trunk.map(|t| &t.identity);
+        let user = rules.and_then(|r| r.from_user.as_deref()).unwrap_or(&self.number);
+        let host = rules.and_then(|r| r.from_domain.as_deref()).unwrap_or(host);
+        let display = rules.and_then(|r| r.display_name.as_deref()).unwrap_or(&self.display);
+        name_addr(display, &format!("sip:{}@{host}", escape_user(user)))
+    }
+
+    /// P-Asserted-Identity, Privacy, Diversion, History-Info towards a trunk.
+    pub fn assert(&self, invite: &mut Writer, host: &str, trunk: Option<&Trunk>) {
+        let Some(trunk) = trunk else { return };
+        let host = trunk.identity.from_domain.as_deref().unwrap_or(host);
+        let address = |number: &str| format!("sip:{}@{host}", escape_user(number));
+        // RFC 3325 §7: who asked for privacy is named only within the trust domain.
+        if trunk.identity.asserted
+            && self.number != "anonymous"
+            && (trunk.trusted || !self.anonymous)
+        {
+            let display = trunk.identity.display_name.as_deref().unwrap_or(&self.display);
+            invite.put(HeaderName::PAssertedIdentity, name_addr(display, &address(&self.number)));
+        }
+        if self.anonymous {
+            invite.put(HeaderName::Privacy, "id");
+        }
+        let theirs = self.diversions.iter().filter(|_| trunk.trusted);
+        for (number, reason) in self.followed.iter().chain(theirs) {
+            invite.put(
+                HeaderName::Diversion,
+                format_args!("{};reason={reason}", name_addr("", &address(number))),
+            );
+        }
+        if trunk.trusted {
+            for (uri, index) in &self.history {
+                invite.put(
+                    HeaderName::HistoryInfo,
+                    format_args!("{};index={index}", name_addr("", uri)),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The desk a call works at: what it may use of the node while it handles one input.
+
+use super::CallId;
+use super::leg::Party;
+pub use super::services::{Identity, Services};
+use crate::config::{Config, JwtSettings, User};
+use crate::event::Event;
+use crate::flow::{FlowKind, account};
+use crate::hex::token;
+use crate::media::LegId;
+use crate::resolver::{Located, Target};
+use crate::sip::build::Writer;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::{Method, Refusal};
+use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transmit};
+use crate::sip::uri::Transport;
+use crate::worker::Command;
+use bytes::Bytes;
+use rand_core::RngCore;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A timer of one call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CallTimer {
+    /// The current step rings or dials for too long.
+    Ring,
+    /// A trunk gave no sign of life.
+    Silent(u16),
+    MaxDuration,
+    /// A 2xx waits for its ACK.
+    Ack(LegId),
+    /// A leg's WebSocket is gone.
+    FlowGrace(LegId),
+    /// A session is to be refreshed, or its peer forgot to (RFC 4028 §10).
+    Session(LegId),
+    /// Our re-INVITE met the peer's: try again (RFC 3261 §14.1).
+    Glare(LegId),
+    /// A reliable provisional response waits for its PRACK (RFC 3262 §3).
+    Reliable,
+    /// Who handed the call over has not hung up.
+    Transferred,
+}
+
+impl CallTimer {
+    /// Those that do not belong to one leg.
+    pub const OF_CALL: [CallTimer; 4] =
+        [CallTimer::Ring, CallTimer::MaxDuration, CallTimer::Reliable, CallTimer::Transferred];
+}
+
+/// What is asked of the world and answered later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// A name's records.
+    Dns(crate::resolver::Query),
+    /// The keys of tokens.
+    Keys(JwtSettings),
+    /// Who a user is, of a web application.
+    Login { id: u64, name: String, hook: crate::dialplan::Webhook, body: String },
+    /// A web application's route for a call, within this time.
+    Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
+}
+
+/// What a request of ours within a dialog was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// A re-INVITE or UPDATE that keeps the session alive.
+    Refresh,
+    /// Whether the peer still knows the dialog.
+    Probe,
+    Prack,
+    Info,
+    Notify,
+    /// A transfer handed on to the peer.
+    Refer,
+}
+
+/// Who waits for the responses to a request of ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TransactionUser {
+    /// The INVITE of a branch.
+    Branch(CallId, u16),
+    /// A request within a leg's dialog.
+    Leg(CallId, LegId, Asked),
+    /// A trunk's REGISTER with the registrar of this number, or OPTIONS.
+    Trunk { name: String, registrar: Option<usize>, hop: Hop },
+    /// A request passed on outside a call.
+    Relay(u64),
+    /// A NOTIFY of a subscription.
+    Subscription(u64),
+}
+
+/// Two calls a transfer made one.
+#[derive(Clone, Debug)]
+pub enum JoinRequest {
+    /// Keep the leg opposite to `drop` in each and join them.
+    Join {
+        here: CallId,
+        drop_here: Option<LegId>,
+        there: CallId,
+        drop_there: LegId,
+        replaces: super::transfer::Replaces,
+    },
+    /// The other half of a joined call ended.
+    Over { call: CallId, why: Refusal, by: super::HangupBy },
+    /// The half's internal end is open at this port.
+    Port { call: CallId, port: u16 },
+}
+
+/// Who waits for DNS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DnsWaiter {
+    Branch(CallId, u16),
+    /// A probe or registration of a trunk.
+    Trunk(crate::trunk::Due),
+}
+
+/// What the core asks of the shells.
+#[derive(Debug)]
+pub enum Output {
+    Send(Transmit),
+    CloseFlow(Flow),
+    Media {
+        worker: usize,
+        command: Command,
+    },
+    Ask(Question),
+    Event(Event),
+    /// For the gateway itself: the call can be forgotten once its media has closed.
+    CallOver(CallId),
+    /// For the gateway itself: two calls become one, or end together.
+    JoinRequest(JoinRequest),
+    /// The connection of this hop answers nothing: close it, the next request opens another.
+    Disconnect(Hop),
+}
+
+/// What a call works with while it handles one input.
+pub struct CallContext<'a> {
+    pub now: Instant,
+    /// Shared and read only, so that what is read from it outlives a change of the services.
+    pub config: &'a Config,
+    pub services: &'a mut Services,
+    pub out: &'a mut Vec<Output>,
+}
+
+impl CallContext<'_> {
+    /// The account of a user who is reached by `hop`: that of its flow, or the configured one.
+    pub fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
+        let Party::User { name, .. } = party else { return None };
+        let flow = if let Hop::Flow(flow) = hop { Some(flow) } else { None };
+        account(&self.services.flows, self.config, name, flow)
+    }
+
+    /// The wall clock, seconds since 1970.
+    pub fn unix(&self) -> u64 {
+        self.services.unix(self.now)
+    }
+
+    /// 64 random bits.
+    pub fn random_u64(&mut self) -> u64 {
+        self.services.random.next_u64()
+    }
+
+    /// A token of 128 random bits, for tags, branches and Call-IDs.
+    pub fn token(&mut self) -> String {
+        token::<16>(&mut self.services.random)
+    }
+
+    /// Arms a timer of a call.
+    pub fn arm(&mut self, call: CallId, timer: CallTimer, after: Duration) {
+        self.services.timers.set((call, timer), self.now + after);
+    }
+
+    /// Disarms a timer of a call.
+    pub fn disarm(&mut self, call: CallId, timer: CallTimer) {
+        self.services.timers.clear(&(call, timer));
+    }
+
+    /// A duration between `from` and `to`, in steps of 10 ms.
+    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
+        let steps = (to.saturating_sub(from).as_millis() as u64 / 10).max(1);
+        from + Duration::from_millis(self.services.random.next_u64() % steps * 10)
+    }
+
+    /// Commands a media worker.
+    pub fn media(&mut self, worker: usize, command: Command) {
+        self.out.push(Output::Media { worker, command });
+    }
+
+    /// Tells the log and the metrics.
+    pub fn note(&mut self, note: Event) {
+        self.out.push(Output::Event(note));
+    }
+
+    /// Responds through a server transaction.
+    pub fn respond(&mut self, server: ServerId, status: u16, bytes: Bytes) {
+        let mut sends = Vec::new();
+        self.services.transactions.respond(self.now, server, status, bytes, &mut sends);
+        self.out.extend(sends.into_iter().map(Output::Send));
+    }
+
+    /// Refuses a request within a dialog.
+    pub fn refuse(&mut self, server: ServerId, request: &Message, why: &Refusal) {
+        let response = Writer::refusal(request, why, "", &self.config.domain);
+        self.respond(server, why.status, response.end());
+    }
+
+    /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028
+    /// §6).
+    pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
+        let mut response = Writer::refusal(request, why, "", &self.config.domain);
+        match why.status {
+            415 => response.put(HeaderName::Accept, "application/sdp"),
+            422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
+            _ => {}
+        }
+        self.respond(server, why.status, response.end());
+    }
+
+    /// Starts a client transaction.
+    pub fn request(&mut self, method: Method, branch: &str, hop: Hop, bytes: Bytes) -> ClientId {
+        let mut sends = Vec::new();
+        let id =
+            self.services.transactions.request(self.now, method, branch, hop, bytes, &mut sends);
+        self.out.extend(sends.into_iter().map(Output::Send));
+        id
+    }
+
+    /// Sends outside a transaction (the ACK for a 2xx).
+    pub fn send(&mut self, hop: Hop, bytes: Bytes) {
+        self.out.push(Output::Send(Transmit { hop, bytes }));
+    }
+
+    /// Our address as a peer at `remote` reaches it.
+    pub fn local_ip(&self, remote: IpAddr) -> IpAddr {
+        let remote = remote.to_canonical();
+        if remote.is_loopback() {
+            return if remote.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            };
+        }
+        let same_family = self
+            .config
+            .public_ips
+            .iter()
+            .find(|ip| ip.is_ipv4() == remote.is_ipv4() && !ip.is_loopback());
+        same_family
+            .or(self.config.public_ips.first())
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// A new branch and the Via value that carries it, for `hop`.
+    pub fn via(&mut self, hop: Hop) -> (String, String) {
+        let branch = ["z9hG4bK", &self.token()].concat();
+        let domain = &self.config.domain;
+        let via = match self.kind_of(hop) {
+            Kind::WebSocket => format!(
+                "SIP/2.0/{} {domain};branch={branch}",
+                if self.services.identity.web_secure { "WSS" } else { "WS" }
+            ),
+            Kind::Server(Transport::Udp, to) => [
+                "SIP/2.0/UDP ",
+                &self.sent_by(to, Transport::Udp).to_string(),
+                ";rport;branch=",
+                &branch,
+            ]
+            .concat(),
+            // RFC 5923 §5: the peer may send its own requests back over our connection.
+            Kind::Server(transport, to) => {
+                let name = if transport == Transport::Tcp { "TCP" } else { "TLS" };
+                format!(
+                    "SIP/2.0/{name} {};rport;alias;branch={branch}",
+                    self.sent_by(to, transport)
+                )
+            }
+        };
+        (branch, via)
+    }
+
+    fn kind_of(&self, hop: Hop) -> Kind {
+        match hop {
+            Hop::Udp(to) => Kind::Server(Transport::Udp, to),
+            Hop::Tcp(to) => Kind::Server(Transport::Tcp, to),
+            Hop::Tls(to, _) => Kind::Server(Transport::Tls, to),
+            Hop::Flow(flow) => match self.services.flows.get(&flow) {
+                Some(f) if f.kind == FlowKind::Tcp => Kind::Server(Transport::Tcp, f.remote),
+                Some(f) if f.kind == FlowKind::Tls => Kind::Server(Transport::Tls, f.remote),
+                _ => Kind::WebSocket,
+            },
+        }
+    }
+
+    /// The address of a hop's peer, flows included.
+    pub fn remote_ip(&self, hop: Hop) -> Option<IpAddr> {
+        match hop {
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.remote.ip()),
+            _ => hop.address().map(|a| a.ip()),
+        }
+    }
+
+    /// The connection to use instead of opening one, where this trunk offered it (RFC 5923). One
+    /// over TLS counts only where its certificate was checked too (§9.3): otherwise we verify by
+    /// connecting.
+    pub fn alias_of(&self, trunk: &str, hop: Hop) -> Hop {
+        let (to, kind) = match hop {
+            Hop::Tcp(to) => (to, FlowKind::Tcp),
+            Hop::Tls(to, _) if self.config.sip.client_ca.is_some() => (to, FlowKind::Tls),
+            _ => return hop,
+        };
+        let fits = |f: &&Flow| self.services.flows.get(f).is_some_and(|s| s.kind == kind);
+        self.services
+            .aliases
+            .get(&(trunk.to_owned(), to))
+            .filter(fits)
+            .map_or(hop, |f| Hop::Flow(*f))
+    }
+
+    /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
+    /// of it.
+    pub fn locate(&mut self, target: &Target, waiter: DnsWaiter) -> Located {
+        let random = &mut self.services.random;
+        let found = self.services.locator.locate(self.now, target, &mut || random.next_u64());
+        if let Located::Waiting(query) = &found {
+            let waiting = self.services.pending_queries.entry(query.clone()).or_default();
+            if waiting.is_empty() {
+                self.out.push(Output::Ask(Question::Dns(query.clone())));
+            }
+            if !waiting.contains(&waiter) {
+                waiting.push(waiter);
+            }
+        }
+        found
+    }
+
+    fn sent_by(&self, to: SocketAddr, transport: Transport) -> SocketAddr {
+        let port = match transport {
+            Transport::Udp => self.services.identity.udp_port,
+            Transport::Tcp => self.services.identity.tcp_port,
+            Transport::Tls => self.services.identity.tls_port,
+        };
+        SocketAddr::new(self.local_ip(to.ip()), port)
+    }
+
+    /// Our Contact towards `hop`; `user` names the call.
+    pub fn contact(&self, hop: Hop, user: &str) -> String {
+        match self.kind_of(hop) {
+            Kind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
+            Kind::Server(Transport::Udp, to) => {
+                ["<sip:", user, "@", &self.sent_by(to, Transport::Udp).to_string(), ">"].concat()
+            }
+            Kind::Server(transport, to) => format!(
+                "<sip:{user}@{};transport={}>",
+                self.sent_by(to, transport),
+                transport.as_str()
+            ),
+        }
+    }
+}
+
+/// What a hop is, for Via and Contact.
+enum Kind {
+    WebSocket,
+    Server(Transport, SocketAddr),
+}

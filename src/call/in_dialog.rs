@@ -1,0 +1,293 @@
+//! Requests within the call's dialogs: every one gets an answer.
+
+use super::branch::BranchState;
+use super::context::Asked;
+use super::{Call, CallContext, HangupBy, State};
+use crate::media::{Digits, LegId};
+use crate::rtp::event::{char_of, event_of};
+use crate::sip::build::Writer;
+use crate::sip::cause::reasons;
+use crate::sip::dialog::Dialog;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED};
+use crate::sip::transaction::ServerId;
+use crate::worker::Command;
+use std::time::Duration;
+
+impl Call {
+    /// The dialog of `end` that `message` names: the leg's own, or an early one of its branch.
+    pub fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
+        let own = self.dialog_of(end).filter(|d| d.matches(message));
+        own.or_else(|| {
+            self.branches
+                .iter()
+                .find(|b| b.leg.end == end)?
+                .forks
+                .iter()
+                .map(|f| &f.dialog)
+                .find(|d| d.matches(message))
+        })
+    }
+
+    fn dialog_for_mut(&mut self, end: LegId, message: &Message) -> Option<&mut Dialog> {
+        if self.dialog_of(end).is_some_and(|d| d.matches(message)) {
+            return self.leg_mut(end)?.dialog.as_mut();
+        }
+        let branch = self.branches.iter_mut().find(|b| b.leg.end == end)?;
+        branch.forks.iter_mut().map(|f| &mut f.dialog).find(|d| d.matches(message))
+    }
+
+    /// A request within one of the call's dialogs.
+    pub fn request(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        server: ServerId,
+        message: &Message,
+    ) {
+        let Some(dialog) = self.dialog_for_mut(end, message) else {
+            return cx.refuse(server, message, &Refusal::new(481, "there is no such dialog"));
+        };
+        if dialog.accept(message).is_err() {
+            return cx.refuse(
+                server,
+                message,
+                &Refusal::new(500, "CSeq is lower than one already seen"),
+            );
+        }
+        if let Some(leg) = self.leg_mut(end) {
+            leg.peer.learn(message);
+        }
+        match message.method() {
+            Method::Bye => self.bye_received(cx, end, server, message),
+            _ if self.state == State::Over => {
+                cx.refuse(server, message, &Refusal::new(481, "the call has ended"))
+            }
+            Method::Invite => self.reinvite(cx, end, server, message),
+            Method::Update => self.update(cx, end, server, message),
+            Method::Prack if end == self.caller.end && !self.final_response_sent => {
+                self.prack(cx, server, message)
+            }
+            Method::Prack => cx.refuse(
+                server,
+                message,
+                &Refusal::new(481, "PRACK for no reliable response of ours"),
+            ),
+            Method::Info => self.info(cx, end, server, message),
+            Method::Refer => self.refer(cx, end, server, message),
+            Method::Notify => self.notified(cx, end, server, message),
+            Method::Message => self.message(cx, end, server, message),
+            Method::Subscribe => cx.refuse(
+                server,
+                message,
+                &Refusal::new(489, "no event package is served within a call"),
+            ),
+            Method::Options => {
+                let mut response = Writer::response(message, 200, None);
+                response.put(HeaderName::Allow, ALLOW);
+                response.put(
+                    HeaderName::Supported,
+                    self.leg_of(end).map_or(SUPPORTED.to_owned(), super::Leg::supported),
+                );
+                response.put(HeaderName::Accept, "application/sdp");
+                cx.respond(server, 200, response.end());
+            }
+            _ => cx.refuse(
+                server,
+                message,
+                &Refusal::new(405, format!("{} is not served in a call", message.method_token())),
+            ),
+        }
+    }
+
+    fn bye_received(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        server: ServerId,
+        message: &Message,
+    ) {
+        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        if self.on_transferor_gone(cx, end) {
+            return;
+        }
+        let by = self.hangup_by(end);
+        if end != self.caller.end && self.opposite(self.caller.end) != Some(end) {
+            // A branch that lost the race says goodbye after our BYE crossed it, or an early fork
+            // of it ends (RFC 3261 §15: allowed to a caller only, survived all the same).
+            if let Some(branch) = self
+                .branches
+                .iter_mut()
+                .find(|b| b.leg.end == end && b.state != BranchState::Answered)
+            {
+                branch.forks.retain(|f| !f.dialog.matches(message));
+            }
+            return;
+        }
+        if end == self.caller.end && !self.final_response_sent {
+            // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
+            return self.finish(
+                cx,
+                by,
+                Refusal::new(487, "the caller hung up before the answer")
+                    .code(crate::errors::Code::CANCELLED),
+            );
+        }
+        if let Some(leg) = self.leg_mut(end) {
+            leg.dialog = None;
+        }
+        let said = reasons(message);
+        let why = said.text.unwrap_or_else(|| "normal call clearing".into());
+        self.finish(
+            cx,
+            by,
+            Refusal::new(said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200), why)
+                .q850(said.q850),
+        );
+    }
+
+    /// UPDATE (RFC 3311): a new offer, a new target, or a session refresh; answered at once.
+    fn update(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        server: ServerId,
+        message: &Message,
+    ) {
+        let granted = match self.leg_of(end).map(|leg| self.grant(cx, leg, message)) {
+            Some(Ok(granted)) => granted,
+            Some(Err(why)) => return cx.refuse_with(server, message, &why),
+            None => return,
+        };
+        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
+        if body.is_none() && !message.body().is_empty() {
+            return cx.refuse_with(
+                server,
+                message,
+                &Refusal::new(415, "only application/sdp is read"),
+            );
+        }
+        if let Some(dialog) = self.dialog_for_mut(end, message) {
+            dialog.refresh_target(message);
+        }
+        let sdp = match body.map(|body| self.renegotiate(cx, end, &body)).transpose() {
+            Ok(sdp) => sdp,
+            Err(why) => return cx.refuse_with(server, message, &why),
+        };
+        let call = self.id;
+        let Some(leg) = self.leg_mut(end) else { return };
+        let response = leg.success(cx, message, granted.as_ref());
+        let response = match sdp {
+            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
+            None => response.end(),
+        };
+        cx.respond(server, 200, response);
+        if granted.is_some() && leg.dialog.is_some() {
+            leg.run_session(cx, call, granted.map(|g| g.timer));
+        }
+    }
+
+    /// INFO: digits become digits on the other side; a negotiated package is passed on (RFC 6086);
+    /// the rest is refused in the words its RFC asks for.
+    fn info(&mut self, cx: &mut CallContext<'_>, end: LegId, server: ServerId, message: &Message) {
+        if let Some(package) = message.header(HeaderName::InfoPackage) {
+            return self.info_package(
+                cx,
+                end,
+                server,
+                message,
+                package.split(';').next().unwrap_or_default().trim(),
+            );
+        }
+        if message.body().is_empty() {
+            // RFC 2976: an empty INFO is a keep-alive.
+            return cx.respond(server, 200, Writer::response(message, 200, None).end());
+        }
+        let (digit, length) = match (
+            message.body_of("application/dtmf-relay"),
+            message.body_of("application/dtmf"),
+        ) {
+            (Some(body), _) => relayed_digit(body),
+            (None, Some(body)) => {
+                (String::from_utf8_lossy(body).trim().chars().next().and_then(event_of), 160)
+            }
+            (None, None) => {
+                let mut response = Writer::refusal(
+                    message,
+                    &Refusal::new(
+                        415,
+                        "INFO is taken for digits, or a package the other side asked for",
+                    ),
+                    "",
+                    &cx.config.domain,
+                );
+                response.put(HeaderName::Accept, "application/dtmf-relay, application/dtmf");
+                return cx.respond(server, 415, response.end());
+            }
+        };
+        let Some(event) = digit else {
+            return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));
+        };
+        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        if let Some(to) = self.opposite(end) {
+            self.send_digit(cx, to, event, Duration::from_millis(length));
+        }
+    }
+
+    /// Sends a digit to an end in the way its peer wants it.
+    pub(super) fn send_digit(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        to: LegId,
+        event: u8,
+        length: Duration,
+    ) {
+        let (call, worker) = (self.id, self.worker);
+        let Some(leg) = self.leg_mut(to) else { return };
+        if leg.dtmf(cx) != Digits::Signalled {
+            return cx.media(worker, Command::Digit { session: call.0, end: to, event, length });
+        }
+        let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
+        let body = format!("Signal={}\r\nDuration={}\r\n", char_of(event), length.as_millis());
+        let bytes = info.end_with("application/dtmf-relay", body.as_bytes());
+        leg.ask(cx, call, Method::Info, &branch, bytes, Asked::Info);
+    }
+
+    /// A text within the call is passed to the other side, where it takes texts.
+    fn message(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        server: ServerId,
+        message: &Message,
+    ) {
+        let call = self.id;
+        let kind = message.content_type().unwrap_or_default();
+        let other = self
+            .opposite(end)
+            .and_then(|to| self.leg_mut(to))
+            .filter(|leg| leg.peer.message && leg.takes_messages(cx));
+        let Some(leg) = other else {
+            return cx.refuse(server, message, &Refusal::new(405, "the other side takes no texts"));
+        };
+        cx.respond(server, 202, Writer::response(message, 202, None).end());
+        if let Some((text, branch, _)) = leg.begin(cx, Method::Message) {
+            let bytes = text.end_with(&kind, message.body());
+            leg.ask(cx, call, Method::Message, &branch, bytes, Asked::Info);
+        }
+    }
+}
+
+/// Digit and length (ms) of an `application/dtmf-relay` body, as JsSIP and Cisco write it.
+fn relayed_digit(body: &[u8]) -> (Option<u8>, u64) {
+    let text = String::from_utf8_lossy(body);
+    let value = |name: &str| {
+        text.lines()
+            .filter_map(|l| l.split_once('='))
+            .find(|(n, _)| n.trim().eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim().to_owned())
+    };
+    let digit = value("Signal").and_then(|s| s.chars().next()).and_then(event_of);
+    (digit, value("Duration").and_then(|d| d.parse().ok()).unwrap_or(160u64).clamp(40, 6_000))
+}

@@ -1,0 +1,165 @@
+//! Two calls made one: each keeps one party, and their sessions are joined by plain RTP over
+//! loopback.
+//!
+//! No party is renegotiated: neither browsers nor old telephones notice. It works across media
+//! workers, for no packet is handed between threads; the price is one more hop on this machine.
+
+use super::branch::{Branch, BranchState, BranchTarget};
+use super::context::JoinRequest;
+use super::leg::{Leg, Party};
+use super::{Call, CallContext, CallId, HangupBy, Output, State};
+use crate::codec::Codec;
+use crate::media::LegId;
+use crate::sdp::Direction;
+use crate::sdp::offer_answer::{Events, Negotiated, Remote};
+use crate::sip::status::Refusal;
+use crate::sip::transaction::Hop;
+use crate::worker::{Command, OpenKind};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// The inner end of a joined call.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub other: CallId,
+    pub end: LegId,
+    pub codec: Codec,
+    /// Port of the other half's inner end, once it is open.
+    theirs: Option<u16>,
+    open: bool,
+}
+
+impl Call {
+    /// Parts with the leg of `drop`, if any, and opens an inner end towards `other`.
+    /// `at_once`: the parted leg is hung up now; otherwise it hears of the transfer first.
+    pub fn link(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        other: CallId,
+        codec: Codec,
+        drop: Option<LegId>,
+        at_once: bool,
+    ) {
+        if let Some(drop) = drop {
+            self.park(cx, drop);
+            if at_once {
+                self.release_transferor(cx);
+            }
+        }
+        self.next_branch += 1;
+        let id = self.next_branch;
+        let (end, loopback) = (LegId(id), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let leg = Leg::new(cx, Party::Internal(other), end, Hop::Udp(loopback), loopback.ip());
+        let local = leg.negotiation.local.clone();
+        let mut branch = Branch::inner(id, leg, cx.now);
+        branch.state = BranchState::Answered;
+        self.branches.push(branch);
+        self.callee = Some(id);
+        self.state = State::Talking;
+        self.link = Some(Link { other, end, codec, theirs: None, open: false });
+        self.open_end(cx, end, OpenKind::Trunk { nat: false }, &local);
+    }
+
+    /// Our inner end is open: the other half is told where.
+    pub(super) fn link_opened(&mut self, cx: &mut CallContext<'_>, port: u16) {
+        let Some(link) = &mut self.link else { return };
+        link.open = true;
+        let other = link.other;
+        cx.out.push(Output::JoinRequest(JoinRequest::Port { call: other, port }));
+        self.link_up(cx);
+    }
+
+    /// The other half's inner end is open.
+    pub fn link_port(&mut self, cx: &mut CallContext<'_>, port: u16) {
+        if let Some(link) = &mut self.link {
+            link.theirs = Some(port);
+            self.link_up(cx);
+        }
+    }
+
+    fn link_up(&mut self, cx: &mut CallContext<'_>) {
+        let (call, worker) = (self.id, self.worker);
+        let Some(Link { end, codec, theirs: Some(port), open: true, .. }) = self.link else {
+            return;
+        };
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let pt = codec.default_payload_type();
+        let negotiated = Negotiated {
+            codec,
+            send: pt,
+            receive: vec![(pt, codec)],
+            events: Events::both_ways(101, codec.clock()),
+            noise: None,
+            direction: Direction::SendRecv,
+            remote: Remote::Rtp {
+                rtp: address(port),
+                rtcp: address(port.wrapping_add(1)),
+                sdes: None,
+            },
+            max_average_bitrate: None,
+            voip_metrics: false,
+            ptime: 20,
+            ptime_asked: false,
+        };
+        let Some(leg) = self.leg_of(end) else { return };
+        leg.configure(cx, call, worker, &negotiated);
+        let a = self.caller.end;
+        cx.media(worker, Command::Bridge { session: call.0, a, b: end });
+    }
+
+    /// Tells the other half that this one has ended.
+    pub(super) fn unlink(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: &Refusal) {
+        if let Some(link) = self.link.take() {
+            cx.out.push(Output::JoinRequest(JoinRequest::Over {
+                call: link.other,
+                why: why.clone(),
+                by,
+            }));
+        }
+    }
+
+    /// The other half ended.
+    pub fn other_half_over(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
+        self.link = None;
+        let by =
+            if matches!(by, HangupBy::Caller | HangupBy::Callee) { HangupBy::Callee } else { by };
+        self.finish(cx, by, why);
+    }
+
+    /// The codec the party that stays after `drop` leaves speaks.
+    pub fn codec_kept(&self, drop: Option<LegId>) -> Option<Codec> {
+        let kept = match drop {
+            Some(drop) => self.opposite(drop)?,
+            None => self.caller.end,
+        };
+        self.leg_of(kept)?.negotiation.negotiated().map(|a| a.codec)
+    }
+}
+
+impl Branch {
+    /// The branch that stands for the other half.
+    fn inner(id: u16, leg: Leg, now: std::time::Instant) -> Branch {
+        Branch {
+            id,
+            target: BranchTarget::Joined,
+            state: BranchState::Answered,
+            leg,
+            hops: Default::default(),
+            hops_found: 1,
+            call_id: String::new(),
+            cseq: 0,
+            client: None,
+            invite: Default::default(),
+            offer: String::new(),
+            late_answer: None,
+            answering: Default::default(),
+            session_wish: None,
+            moved_to_tcp: false,
+            cancel_when_possible: false,
+            started: now,
+            forks: Vec::new(),
+            acks: Default::default(),
+            alternates: Vec::new(),
+            breadth: 1,
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Telling: one noteworthy event is one log line, said in one place. No SIP message, no DTMF digit,
+//! no secret.
+
+use crate::call::{CallId, Cdr, HangupBy};
+use crate::errors::Code;
+use crate::media::Statistics;
+use std::fmt::{self, Display, Formatter};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, error, info, warn};
+
+/// Why a registration ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnregisterReason {
+    /// Its connection closed.
+    Closed,
+    /// It was not refreshed.
+    Expired,
+    /// It said so.
+    Asked,
+}
+
+impl UnregisterReason {
+    /// For a reader.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UnregisterReason::Closed => "its connection closed",
+            UnregisterReason::Expired => "its registration ran out",
+            UnregisterReason::Asked => "it asked for it",
+        }
+    }
+}
+
+/// Something worth a line.
+#[derive(Debug)]
+pub enum Event {
+    Registered {
+        user: String,
+        flows: usize,
+        user_agent: String,
+    },
+    Unregistered {
+        user: String,
+        why: UnregisterReason,
+    },
+    /// Nobody could say whether a login is right.
+    LoginUnchecked {
+        what: &'static str,
+        why: String,
+    },
+    LoginRefused {
+        user: String,
+        remote: SocketAddr,
+        code: Code,
+        why: String,
+    },
+    CallStarted {
+        call: CallId,
+        from: String,
+        number: String,
+        route: String,
+    },
+    CallRefused {
+        call: CallId,
+        from: String,
+        to: String,
+        status: u16,
+        code: Code,
+        why: String,
+    },
+    CallRinging {
+        call: CallId,
+    },
+    /// An end's figures, every few seconds; `leg` is "a" or "b".
+    Quality {
+        call: CallId,
+        leg: &'static str,
+        figures: Box<Statistics>,
+    },
+    CallAnswered {
+        call: CallId,
+        by: String,
+        after: Duration,
+        codecs: (&'static str, &'static str),
+    },
+    CallEnded(Arc<Cdr>),
+    BranchFailed {
+        call: CallId,
+        target: String,
+        status: u16,
+        code: Code,
+        why: String,
+    },
+    Redirected {
+        call: CallId,
+        by: String,
+        to: String,
+    },
+    Transferring {
+        call: CallId,
+        by: String,
+        to: String,
+    },
+    TransferFailed {
+        call: CallId,
+        status: u16,
+        why: String,
+    },
+    TrunkUp {
+        trunk: String,
+        after: Option<Duration>,
+    },
+    TrunkDown {
+        trunk: String,
+        why: String,
+    },
+    TrunkSwitched {
+        trunk: String,
+        enabled: bool,
+    },
+    TrunkRegistered {
+        trunk: String,
+        registrar: String,
+        expires: u32,
+    },
+    TrunkNotRegistered {
+        trunk: String,
+        why: String,
+        again_in: Duration,
+    },
+    TrunkArrived {
+        trunk: String,
+        remote: SocketAddr,
+        expires: u32,
+    },
+    TrunkGone {
+        trunk: String,
+    },
+    Wedged {
+        trunk: String,
+        hop: String,
+    },
+    TrunkFull {
+        call: CallId,
+        trunk: String,
+        limit: usize,
+    },
+    /// A `ring` step found no phone to ring.
+    NobodyThere {
+        call: CallId,
+        why: String,
+    },
+    /// A message of a peer that was not used.
+    Unreadable {
+        call: CallId,
+        why: String,
+    },
+    EarlyMediaUnusable {
+        call: CallId,
+        why: String,
+    },
+    WebhookFailed {
+        call: CallId,
+        why: String,
+    },
+    OneWay {
+        call: CallId,
+        who: String,
+    },
+    Kicked {
+        call: CallId,
+    },
+    MediaPanicked {
+        call: CallId,
+    },
+    CallPanicked {
+        call: CallId,
+    },
+    Draining {
+        calls: usize,
+    },
+    DrainEnded,
+    Reloaded {
+        changes: String,
+    },
+    Dropped {
+        why: &'static str,
+        remote: Option<SocketAddr>,
+    },
+}
+
+/// How loud a line is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// The text of its line.
+impl Display for Event {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Registered { user, flows, user_agent } => {
+                write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent))
+            }
+            Event::Unregistered { user, why } => write!(f, "{user} unregistered: {}", why.as_str()),
+            Event::LoginRefused { user, remote, why, .. } => {
+                write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why))
+            }
+            Event::LoginUnchecked { what, why } => {
+                write!(f, "logins cannot be checked: {what}: {}", printable(why))
+            }
+            Event::CallStarted { from, number, route, .. } => {
+                write!(f, "{} → {}  route {route:?}", printable(from), printable(number))
+            }
+            Event::CallRefused { from, to, status, why, .. } => write!(
+                f,
+                "{} → {} refused {status}: {}",
+                printable(from),
+                printable(to),
+                printable(why)
+            ),
+            Event::CallAnswered { by, after, codecs, .. } => write!(
+                f,
+                "answered by {by} after {:.1} s  {} ↔ {}",
+                after.as_secs_f32(),
+                codecs.0,
+                codecs.1
+            ),
+            Event::CallRinging { .. } => write!(f, "rings"),
+            Event::Quality { leg, figures, .. } => write!(
+                f,
+                "leg {leg}: {} packets in, {} lost, {} out",
+                figures.received, figures.lost, figures.sent
+            ),
+            Event::CallEnded(cdr) => ended(cdr, f),
+            Event::BranchFailed { target, status, why, .. } => {
+                write!(f, "{target} failed with {status}: {}", printable(why))
+            }
+            Event::Redirected { by, to, .. } => {
+                write!(f, "{by} redirected it to {}", printable(to))
+            }
+            Event::Transferring { by, to, .. } => {
+                write!(f, "{by} transfers it to {}", printable(to))
+            }
+            Event::TransferFailed { status, why, .. } => {
+                write!(f, "transfer failed with {status}, the call goes on: {}", printable(why))
+            }
+            Event::TrunkUp { trunk, after: None } => write!(f, "trunk {trunk} up"),
+            Event::TrunkUp { trunk, after: Some(after) } => {
+                write!(f, "trunk {trunk} up again after {} s", after.as_secs())
+            }
+            Event::TrunkDown { trunk, why } => {
+                write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why))
+            }
+            Event::TrunkSwitched { trunk, enabled } => write!(
+                f,
+                "trunk {trunk} {} by an operator",
+                if *enabled { "enabled" } else { "disabled" }
+            ),
+            Event::TrunkRegistered { trunk, registrar, expires } => {
+                write!(f, "trunk {trunk} registered with {registrar} for {expires} s")
+            }
+            Event::TrunkNotRegistered { trunk, why, again_in } => write!(
+                f,
+                "trunk {trunk} is not registered, next try in {} s: {}",
+                again_in.as_secs(),
+                printable(why)
+            ),
+            Event::TrunkArrived { trunk, remote, expires } => {
+                write!(f, "trunk {trunk} registered here from {remote} for {expires} s")
+            }
+            Event::TrunkGone { trunk } => write!(f, "trunk {trunk} unregistered"),
+            Event::Wedged { trunk, hop } => write!(
+                f,
+                "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"
+            ),
+            Event::TrunkFull { trunk, limit, .. } => {
+                write!(f, "skips trunk {trunk}: it has its {limit} calls")
+            }
+            Event::NobodyThere { why, .. } => write!(f, "ring: {}", printable(why)),
+            Event::Unreadable { why, .. } => write!(f, "dropped: {}", printable(why)),
+            Event::EarlyMediaUnusable { why, .. } => {
+                write!(f, "early media cannot be used: {}", printable(why))
+            }
+            Event::WebhookFailed { why, .. } => {
+                write!(f, "the webhook did not route it, the next step does: {}", printable(why))
+            }
+            Event::OneWay { who, .. } => write!(
+                f,
+                "one-way audio: nothing from {} for 5 s, though the other side sends",
+                printable(who)
+            ),
+            Event::Kicked { .. } => write!(f, "ended by an operator"),
+            Event::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
+            Event::CallPanicked { .. } => write!(f, "was ended by a bug; other calls go on"),
+            Event::Draining { calls } => write!(f, "draining: no new calls, {calls} in progress"),
+            Event::DrainEnded => write!(f, "draining is over: new calls are taken again"),
+            Event::Reloaded { changes } => write!(f, "configuration reloaded: {changes}"),
+            Event::Dropped { why, remote: Some(remote) } => {
+                write!(f, "dropped from {remote}: {why}")
+            }
+            Event::Dropped { why, remote: None } => write!(f, "dropped: {why}"),
+        }
+    }
+}
+
+/// `call 7f3a91c2 ` before the text of a line about one.
+struct OfCall(Option<CallId>);
+
+impl Display for OfCall {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |call| write!(f, "call {call} "))
+    }
+}
+
+impl Event {
+    /// How loud its line is.
+    pub fn level(&self) -> Level {
+        match self {
+            Event::CallRinging { .. } | Event::Quality { .. } | Event::Dropped { .. } => {
+                Level::Debug
+            }
+            Event::LoginRefused { .. }
+            | Event::LoginUnchecked { .. }
+            | Event::CallRefused { .. }
+            | Event::TrunkDown { .. }
+            | Event::TrunkNotRegistered { .. } => Level::Warn,
+            Event::Wedged { .. }
+            | Event::TrunkFull { .. }
+            | Event::WebhookFailed { .. }
+            | Event::Unreadable { .. }
+            | Event::OneWay { .. } => Level::Warn,
+            Event::MediaPanicked { .. } | Event::CallPanicked { .. } => Level::Error,
+            _ => Level::Info,
+        }
+    }
+
+    /// Its code in the registry of errors; `FINE` where nothing is wrong.
+    pub fn code(&self) -> Code {
+        let known = |code: &Code, else_: Code| if code.is_fault() { *code } else { else_ };
+        match self {
+            Event::LoginRefused { code, .. } => *code,
+            Event::LoginUnchecked { .. } => Code::LOGIN_UNCHECKED,
+            Event::CallRefused { code, .. } => known(code, Code::REFUSED),
+            Event::BranchFailed { code, .. } => known(code, Code::TARGET_FAILED),
+            Event::CallEnded(cdr) => cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
+            Event::TransferFailed { .. } => Code::TRANSFER_FAILED,
+            Event::TrunkDown { .. } => Code::TRUNK_DOWN,
+            Event::TrunkNotRegistered { .. } => Code::NOT_REGISTERED_WITH,
+            Event::Wedged { .. } => Code::WEDGED,
+            Event::TrunkFull { .. } => Code::TRUNK_FULL,
+            Event::WebhookFailed { .. } => Code::WEBHOOK,
+            Event::NobodyThere { .. } => Code::NOT_REGISTERED,
+            Event::Unreadable { .. } => Code::UNREADABLE,
+            Event::OneWay { .. } => Code::TRUNK_SILENT,
+            Event::Kicked { .. } => Code::KICKED,
+            Event::MediaPanicked { .. } => Code::MEDIA_BUG,
+            Event::CallPanicked { .. } => Code::CALL_BUG,
+            _ => Code::FINE,
+        }
+    }
+
+    /// The call it is about.
+    pub fn call(&self) -> Option<CallId> {
+        match self {
+            Event::CallEnded(cdr) => Some(cdr.call),
+            Event::CallStarted { call, .. }
+            | Event::CallRefused { call, .. }
+            | Event::CallRinging { call }
+            | Event::Quality { call, .. } => Some(*call),
+            Event::CallAnswered { call, .. }
+            | Event::BranchFailed { call, .. }
+            | Event::Redirected { call, .. }
+            | Event::Transferring { call, .. } => Some(*call),
+            Event::TransferFailed { call, .. }
+            | Event::TrunkFull { call, .. }
+            | Event::NobodyThere { call, .. }
+            | Event::Unreadable { call, .. }
+            | Event::EarlyMediaUnusable { call, .. }
+            | Event::WebhookFailed { call, .. } => Some(*call),
+            Event::OneWay { call, .. }
+            | Event::Kicked { call }
+            | Event::MediaPanicked { call }
+            | Event::CallPanicked { call } => Some(*call),
+            _ => None,
+        }
+    }
+
+    /// Writes its line to the log; nothing is formatted that is not written.
+    pub fn log(&self) {
+        let call = OfCall(self.call());
+        let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
+        match self.level() {
+            Level::Debug => debug!("{call}{self}"),
+            Level::Info => info!(code, "{call}{self}"),
+            Level::Warn => warn!(code, "{call}{self}"),
+            Level::Error => error!(code, "{call}{self}"),
+        }
+    }
+}
+
+/// What a record says in one line.
+fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
+    let Some(talked) = cdr.talked() else {
+        return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
+    };
+    let by = cdr.by.map_or("?", HangupBy::as_str);
+    write!(
+        f,
+        "ended by {by}  {:.1} s  {}{}",
+        talked.as_secs_f32(),
+        quality(cdr),
+        printable(&cdr.why)
+    )?;
+    match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
+        Some(verdict) => write!(f, "  {}", printable(&verdict.sentence)),
+        None => Ok(()),
+    }
+}
+
+/// The worst of both legs and directions: what the people on the call had to live with.
+fn quality(cdr: &Cdr) -> String {
+    let legs = [&cdr.a, &cdr.b];
+    let known = legs.iter().copied().flatten();
+    let worst = known.clone().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp);
+    let loss =
+        known.map(|s| s.lost as f32 / (s.lost + s.received).max(1) as f32).max_by(f32::total_cmp);
+    let words = |mos: f32| {
+        format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default())
+    };
+    worst.map(words).unwrap_or_default()
+}
+
+/// A remote text, cut and with control characters shown.
+fn printable(text: &str) -> Printable<'_> {
+    Printable(text)
+}
+
+struct Printable<'a>(&'a str);
+
+impl Display for Printable<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let end = self.0.char_indices().nth(120).map_or(self.0.len(), |(at, _)| at);
+        let mut pieces = self.0[..end].split(char::is_control);
+        f.write_str(pieces.next().unwrap_or_default())?;
+        pieces.try_for_each(|piece| write!(f, "\u{fffd}{piece}"))
+    }
+}

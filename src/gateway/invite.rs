@@ -1,0 +1,466 @@
+//! Placing a new call: everything that can refuse it before it costs anything.
+
+use super::Gateway;
+use super::dispatch::Sender;
+use super::registering::TEMPORARY;
+use crate::call::cdr::Cdr;
+use crate::call::context::Output;
+use crate::call::leg::{Leg, Party};
+use crate::call::transfer::Replaces;
+use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
+use crate::config::User;
+use crate::dialplan::{Attempt, Permits, Route};
+use crate::errors::Code;
+use crate::event::Event;
+use crate::flow::account;
+use crate::media::LegId;
+use crate::recorder::diagnosis::diagnose;
+use crate::sip::header::delta_seconds;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::Refusal;
+use crate::sip::transaction::{Flow, Hop, ServerId};
+use crate::sip::uri::{Scheme, Uri};
+use rand_core::RngCore;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Users and routes whose calls are counted before old ones are forgotten.
+const MOST_BRAKES: usize = 10_000;
+
+impl Gateway {
+    pub(super) fn invite(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: Message,
+        sender: Sender,
+        out: &mut Vec<Output>,
+    ) {
+        let from = match &sender {
+            Sender::User(user, _) => user.clone(),
+            Sender::Trunk(name) => format!("trunk {name}"),
+        };
+        let call_id = CallId(self.services.random.next_u64());
+        self.recorder.open(now, call_id, &from, &dialled_user(&message), message.call_id());
+        match self.place(now, call_id, id, hop, &message, sender) {
+            Ok((call, route)) => {
+                let note =
+                    Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
+                out.push(Output::Event(note));
+                let user = match &call.caller.party {
+                    Party::User { name, .. } => Some(name.clone()),
+                    _ => None,
+                };
+                self.calls.insert_received(call, user);
+                self.with_call(now, call_id, out, |call, cx| call.start(cx));
+            }
+            Err(why) => {
+                let to = message.request_uri().to_owned();
+                out.push(Output::Event(Event::CallRefused {
+                    call: call_id,
+                    from: from.clone(),
+                    to,
+                    status: why.status,
+                    code: why.code,
+                    why: why.why.clone(),
+                }));
+                self.refused += 1;
+                self.recorder
+                    .ended(call_id, Arc::new(refused_record(call_id, now, &message, from, &why)));
+                self.refuse(now, id, &message, &why, out);
+            }
+        }
+    }
+
+    /// What a user may do: as its login on this flow said, else as it is configured.
+    pub(super) fn user(&self, user: &str, flow: Flow) -> Option<Arc<User>> {
+        account(&self.services.flows, &self.config, user, Some(flow))
+    }
+
+    fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
+        match sender {
+            Sender::User(user, flow) => self.user(user, *flow),
+            Sender::Trunk(_) => None,
+        }
+    }
+
+    fn context_of(&self, sender: &Sender, account: Option<&Arc<User>>) -> Result<String, Refusal> {
+        match sender {
+            Sender::User(..) => {
+                let context = account.map(|u| u.context.clone());
+                context.ok_or_else(|| {
+                    Refusal::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
+                })
+            }
+            Sender::Trunk(name) => {
+                let context = self.config.trunks.get(name).and_then(|t| t.context.clone());
+                context.ok_or_else(|| {
+                    Refusal::new(403, format!("trunk {name} has no context for incoming calls"))
+                        .code(Code::NOT_ALLOWED)
+                })
+            }
+        }
+    }
+
+    /// Everything that can refuse a call before it costs anything.
+    fn place(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        server: ServerId,
+        hop: Hop,
+        message: &Message,
+        sender: Sender,
+    ) -> Result<(Call, String), Refusal> {
+        let max_forwards = message.max_forwards();
+        if max_forwards == 0 {
+            return Err(Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
+        }
+        if message.contact().is_none() {
+            return Err(Refusal::new(400, "an INVITE needs a Contact").code(Code::MALFORMED));
+        }
+        self.merged(message)?;
+        let max_breadth = message
+            .header(HeaderName::MaxBreadth)
+            .and_then(delta_seconds)
+            .unwrap_or(MAX_BREADTH)
+            .min(MAX_BREADTH);
+        let uri = Uri::parse(message.request_uri())
+            .map_err(|e| Refusal::new(400, e.to_string()).code(Code::MALFORMED))?;
+        if uri.scheme == Scheme::Other {
+            return Err(Refusal::new(416, "only sip, sips and tel URIs are routed"));
+        }
+        let replaces = self.replaced(message)?;
+        let account = self.account_of(&sender);
+        let context = self.context_of(&sender, account.as_ref())?;
+        let (dialled, wanted_instance) = self.gruu(&uri)?;
+        let permits = account.as_ref().map_or(Permits::NONE, |a| &a.permits);
+        let verdict = self.config.plan.route(&Attempt {
+            context: &context,
+            dialled: &dialled,
+            unix: self.unix(now),
+            permits,
+        });
+        let mut verdict = verdict
+            .ok_or_else(|| Refusal::new(500, format!("context {context} does not exist")))?;
+        self.routed.push((id, std::mem::take(&mut verdict.trace)));
+        let number = verdict.number.clone();
+        // Who takes the place of a call that goes on needs no route: it was let in already.
+        let route = match (&replaces, verdict.decide(&context)) {
+            (_, Ok((route, _))) => Some(route),
+            (Some(_), Err(_)) => None,
+            (None, Err(why)) => return Err(why),
+        };
+        self.within_limits(
+            now,
+            &sender,
+            account.as_ref(),
+            route.as_ref().is_some_and(|r| r.ignore_limits),
+        )?;
+        self.within_route(now, &sender, route.as_ref())?;
+        let worker = self.pick_worker();
+        let caller = self.party_of(now, &sender);
+        let mut call = self.new_call(now, id, (server, hop), message, caller, worker);
+        call.take_offer(&self.config)?;
+        call.grant_first()?;
+        let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
+        call.cdr.context = context;
+        call.cdr.route = Some(name.clone());
+        call.cdr.dialled = dialled;
+        call.cdr.number.clone_from(&number);
+        call.cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
+        call.cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
+        call.number = number;
+        call.max_forwards = max_forwards - 1;
+        call.max_breadth = max_breadth;
+        call.wanted_instance = wanted_instance;
+        call.replaces = replaces;
+        call.steps = route.iter().flat_map(|r| &r.steps).map(|s| (s.clone(), None)).collect();
+        call.route = route;
+        Ok((call, name))
+    }
+
+    /// The dialog an INVITE's Replaces names (RFC 3891 §3); whether it may take its place is judged
+    /// once its media is open.
+    fn replaced(&self, message: &Message) -> Result<Option<(CallId, LegId, Replaces)>, Refusal> {
+        let mut values = message.all(HeaderName::Replaces);
+        let Some(value) = values.next() else { return Ok(None) };
+        let replaces = Replaces::parse(value)
+            .filter(|_| values.next().is_none())
+            .ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))?;
+        let found = [&replaces.to_tag, &replaces.from_tag]
+            .into_iter()
+            .find_map(|t| self.services.dialogs.get(t).copied());
+        let (call, end) =
+            found.ok_or_else(|| Refusal::new(481, "Replaces names no dialog of this gateway"))?;
+        Ok(Some((call, end, replaces)))
+    }
+
+    /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).
+    fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Refusal> {
+        let user = uri.user_unescaped().into_owned();
+        let Some(gr) =
+            uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain))
+        else {
+            return Ok((user, None));
+        };
+        if let Some(token) = user.strip_prefix(TEMPORARY) {
+            let found = self.services.registrar.temp_gruu(token).cloned();
+            let (user, instance) = found
+                .ok_or_else(|| Refusal::new(404, "this temporary GRUU is not valid any more"))?;
+            return Ok((user, Some(instance)));
+        }
+        Ok((user, (!gr.is_empty()).then(|| format!("<{gr}>"))))
+    }
+
+    /// RFC 3261 §8.2.2.2: the same request by two paths; RFC 5393: our own request, come back.
+    fn merged(&self, message: &Message) -> Result<(), Refusal> {
+        if self.calls.is_handling(message) {
+            return Err(Refusal::new(
+                482,
+                "this INVITE is already being handled: it came by two paths",
+            )
+            .code(Code::LOOP));
+        }
+        if self.services.own_call_ids.contains_key(message.call_id()) {
+            return Err(
+                Refusal::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP)
+            );
+        }
+        Ok(())
+    }
+
+    /// A route's own brake on what one user spends in an hour.
+    pub(super) fn within_route(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        route: Option<&Route>,
+    ) -> Result<(), Refusal> {
+        let (Sender::User(user, _), Some((route, most))) =
+            (sender, route.and_then(|r| Some((r, r.per_user_per_hour?))))
+        else {
+            return Ok(());
+        };
+        if self.by_route.len() > MOST_BRAKES {
+            self.by_route.retain(|_, calls| {
+                calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR)
+            });
+        }
+        let calls = self.by_route.entry((route.name.clone(), user.clone())).or_default();
+        while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
+            calls.pop_front();
+        }
+        if calls.len() >= most as usize {
+            let wait = calls
+                .front()
+                .map_or(HOUR, |first| (*first + HOUR).saturating_duration_since(now))
+                .as_secs()
+                + 1;
+            let why =
+                format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
+            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
+        }
+        calls.push_back(now);
+        Ok(())
+    }
+
+    /// What holds for every new call.
+    pub(super) fn within_all(&self) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        if self.draining {
+            return Err(Refusal::new(503, "the gateway is draining: it takes no new calls")
+                .code(Code::DRAINING)
+                .retry_after(10));
+        }
+        if self.calls.live() >= limits.calls {
+            return Err(Refusal::new(503, format!("limits.calls = {} is reached", limits.calls))
+                .code(Code::LIMIT)
+                .retry_after(10));
+        }
+        Ok(())
+    }
+
+    /// Counts one more call of this second.
+    pub(super) fn within_pace(&mut self, now: Instant) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let limit = limits.new_calls_per_second;
+        if !self.admission.take_call(now, limit) {
+            return Err(Refusal::new(
+                503,
+                format!("limits.new_calls_per_second = {limit} is reached"),
+            )
+            .code(Code::LIMIT)
+            .retry_after(2));
+        }
+        Ok(())
+    }
+
+    pub(super) fn within_limits(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        user: Option<&Arc<User>>,
+        ignore: bool,
+    ) -> Result<(), Refusal> {
+        if ignore {
+            return Ok(());
+        }
+        self.within_all()?;
+        let limits = self.config.limits.clone();
+        match sender {
+            Sender::User(name, _) => {
+                let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
+                if self.calls.of_user(name) >= most {
+                    return Err(Refusal::new(
+                        486,
+                        format!(
+                            "{name} has its calls: {} = {most} is reached",
+                            if user.is_some_and(|u| u.max_calls.is_some()) {
+                                "max_calls"
+                            } else {
+                                "limits.calls_per_user"
+                            }
+                        ),
+                    )
+                    .code(Code::LIMIT));
+                }
+                let pace = user.and_then(|u| u.calls_per_second);
+                if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
+                    return Err(Refusal::new(
+                        503,
+                        format!("{name} has made its {} calls of this second", pace.unwrap_or(0)),
+                    )
+                    .code(Code::LIMIT)
+                    .retry_after(2));
+                }
+            }
+            Sender::Trunk(name) => {
+                let trunk = self.config.trunks.get(name);
+                let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
+                if self.services.trunk_calls.get(name).copied().unwrap_or(0) >= most {
+                    return Err(Refusal::new(503, format!("trunk {name} has its {most} calls"))
+                        .code(Code::LIMIT)
+                        .retry_after(10));
+                }
+                let pace = trunk.and_then(|t| t.calls_per_second);
+                if !self.services.trunks.take_call(now, name, pace) {
+                    return Err(Refusal::new(
+                        503,
+                        format!(
+                            "trunk {name} has made its {} calls of this second",
+                            pace.unwrap_or(0)
+                        ),
+                    )
+                    .code(Code::LIMIT)
+                    .retry_after(2));
+                }
+            }
+        }
+        self.within_pace(now)
+    }
+
+    /// The worker of the next call: each in turn.
+    pub(super) fn pick_worker(&mut self) -> usize {
+        let worker = self.next_worker % self.services.identity.workers.max(1);
+        self.next_worker += 1;
+        worker
+    }
+
+    /// Who calls: its party, and the name in the record.
+    fn party_of(&self, now: Instant, sender: &Sender) -> (Party, String) {
+        match sender {
+            Sender::User(user, flow) => {
+                let bindings = self.services.registrar.bindings(now, user);
+                let instance = bindings
+                    .into_iter()
+                    .find(|b| b.flow == *flow)
+                    .and_then(|b| b.instance)
+                    .map(|i| i.0);
+                (Party::User { name: user.clone(), instance }, user.clone())
+            }
+            Sender::Trunk(name) => (Party::Trunk(name.clone()), format!("trunk:{name}")),
+        }
+    }
+
+    pub(super) fn new_call(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        (server, hop): (ServerId, Hop),
+        message: &Message,
+        (party, from): (Party, String),
+        worker: usize,
+    ) -> Call {
+        let remote = self.remote_of(hop);
+        let mut cdr = Cdr::new(id, now, message);
+        cdr.inbound = matches!(party, Party::Trunk(_));
+        cdr.from = from;
+        cdr.remotes[0] = remote.map(|r| r.ip());
+        cdr.offered.clone_from(&self.config.public_ips);
+        let mut unused = Vec::new();
+        let mut cx = self.context(now, &mut unused);
+        let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
+        let a = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
+        Call {
+            id,
+            state: State::Opening,
+            caller: a,
+            invite: message.clone(),
+            server,
+            final_response_sent: false,
+            offerless: false,
+            reliable: Default::default(),
+            branches: Vec::<Branch>::new(),
+            callee: None,
+            heard: None,
+            ringback: false,
+            next_branch: 0,
+            steps: VecDeque::new(),
+            route: None,
+            number: String::new(),
+            trunks_left: VecDeque::new(),
+            dial_to: None,
+            step_timeout: None,
+            asking: false,
+            gotos: 0,
+            ring_queue: VecDeque::new(),
+            wanted_instance: None,
+            diversions: Vec::new(),
+            playing: false,
+            refusal: None,
+            worker,
+            max_forwards: 70,
+            max_breadth: MAX_BREADTH,
+            transfer: None,
+            transferor: None,
+            referred_by: None,
+            presented_number: None,
+            link: None,
+            origin: None,
+            held_by_operator: false,
+            retired_dialog_keys: Vec::new(),
+            replaces: None,
+            cdr,
+        }
+    }
+}
+
+/// The number of the Request-URI as it was dialled.
+fn dialled_user(message: &Message) -> String {
+    Uri::parse(message.request_uri())
+        .map_or_else(|_| "?".to_owned(), |uri| uri.user_unescaped().chars().take(80).collect())
+}
+
+/// The record of an INVITE that became no call.
+fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Refusal) -> Cdr {
+    let mut cdr = Cdr::new(id, now, message);
+    (cdr.from, cdr.dialled) = (from, dialled_user(message));
+    cdr.ended(now, HangupBy::Us, why);
+    cdr.verdict = Some(diagnose(&cdr));
+    cdr
+}

@@ -1,0 +1,667 @@
+//! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to
+//! one's own registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
+
+use super::Gateway;
+use super::dispatch::Sender;
+use crate::call::Output;
+use crate::call::context::TransactionUser;
+use crate::config::Trunk;
+use crate::dialplan::{Attempt, Step};
+use crate::errors::Code;
+use crate::hex::token;
+use crate::ids::IdMap;
+use crate::registrar::phones;
+use crate::sip::build::{Writer, name_addr};
+use crate::sip::dialog::Dialog;
+use crate::sip::header::delta_seconds;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
+use crate::sip::transaction::{Hop, ServerId};
+use crate::sip::uri::{Uri, escape_user};
+use crate::timers::Timers;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+/// Event packages served (RFC 6665 §7.2).
+const PACKAGES: [&str; 2] = ["reg", "message-summary"];
+/// The same, for Allow-Events.
+pub(super) const ALLOW_EVENTS: &str = "reg, message-summary";
+const SUBSCRIPTION: u32 = 3_600;
+const SHORTEST: u32 = 60;
+const MAX_SUBSCRIPTIONS: usize = 20;
+/// RFC 3428 §8: a text over UDP stays below this.
+const MAX_TEXT: usize = 1_300;
+
+/// A text on its way.
+struct Relay {
+    server: ServerId,
+    request: Message,
+    /// Copies without a final response.
+    open: usize,
+    best: Option<u16>,
+}
+
+struct Subscription {
+    user: String,
+    package: &'static str,
+    /// The `id` of its Event header.
+    id: Option<String>,
+    dialog: Dialog,
+    hop: Hop,
+    expires: Instant,
+    version: u32,
+}
+
+/// Everything outside calls that takes more than one message.
+#[derive(Default)]
+pub(super) struct Outside {
+    relays: HashMap<u64, Relay>,
+    subscriptions: HashMap<u64, Subscription>,
+    by_tag: HashMap<String, u64>,
+    timers: Timers<u64>,
+    next: u64,
+    /// `message-summary` bodies by user, as the user's PBX told them.
+    summaries: HashMap<String, String>,
+}
+
+impl Outside {
+    /// Subscriptions that live.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next_timeout(&mut self) -> Option<Instant> {
+        self.timers.next_timeout()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl Gateway {
+    pub(super) fn outside(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: Message,
+        sender: Sender,
+        out: &mut Vec<Output>,
+    ) {
+        let refusal = match (message.method(), &sender) {
+            (Method::Options, _) => return self.options(now, id, &message, out),
+            (Method::Message, _) => return self.text(now, id, message, sender, out),
+            (Method::Subscribe, Sender::User(user, flow)) => {
+                let (user, hop) = (user.clone(), Hop::Flow(*flow));
+                return self.subscribe(now, id, hop, &message, &user, out);
+            }
+            (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(now, id, &message, out),
+            (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
+                Refusal::new(481, "there is no such call")
+            }
+            (Method::Notify, _) => Refusal::new(481, "there is no such subscription"),
+            (Method::Subscribe, _) => Refusal::new(403, "only users subscribe here"),
+            (Method::Refer, _) => Refusal::new(403, "REFER is taken within a call only"),
+            (Method::Publish, _) => Refusal::new(489, "nothing is published here"),
+            _ => Refusal::new(405, format!("{} is not served here", message.method_token())),
+        };
+        self.refuse(now, id, &message, &refusal, out);
+    }
+
+    fn options(&mut self, now: Instant, id: ServerId, message: &Message, out: &mut Vec<Output>) {
+        let response = self.options_response(message);
+        self.respond(now, id, 200, response, out);
+    }
+
+    pub(super) fn options_response(&mut self, message: &Message) -> Writer {
+        let tag = token::<8>(&mut self.services.random);
+        let mut response = Writer::response(message, 200, Some(&tag));
+        response.put(HeaderName::Allow, ALLOW);
+        response.put(HeaderName::Accept, "application/sdp");
+        response.put(HeaderName::Supported, SUPPORTED);
+        response.put(HeaderName::Allowed, ALLOW_EVENTS);
+        response
+    }
+
+    // ---- texts
+
+    fn text(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: Message,
+        sender: Sender,
+        out: &mut Vec<Output>,
+    ) {
+        let targets = match self.text_targets(now, &message, &sender) {
+            Ok(targets) => targets,
+            Err(why) => return self.refuse(now, id, &message, &why, out),
+        };
+        let from = match &sender {
+            Sender::User(user, flow) => self.user(user, *flow).map(|u| {
+                (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())
+            }),
+            Sender::Trunk(_) => message.from().map(|f| {
+                (f.display_name().into_owned(), f.uri.user_unescaped().into_owned(), None)
+            }),
+        };
+        let Some((display, name, did)) = from else { return };
+        let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
+        let number = self.outside.number();
+        let open = targets.len();
+        for target in targets {
+            let mut cx = self.context(now, out);
+            let (branch, via) = cx.via(target.hop);
+            let mut text = Writer::request(Method::Message, &target.uri);
+            let presented_number = if target.to_trunk {
+                did.clone().unwrap_or_else(|| name.clone())
+            } else {
+                name.clone()
+            };
+            text.put(HeaderName::Via, via);
+            target.path.iter().for_each(|p| text.put(HeaderName::Route, p));
+            text.put(HeaderName::MaxForwards, message.max_forwards().saturating_sub(1));
+            let from = name_addr(
+                &display,
+                &format!("sip:{}@{}", escape_user(&presented_number), cx.config.domain),
+            );
+            text.put(HeaderName::From, format_args!("{from};tag={}", cx.token()));
+            text.put(HeaderName::To, format_args!("<{}>", target.to));
+            text.put(HeaderName::CallId, cx.token());
+            text.put(HeaderName::CSeq, "1 MESSAGE");
+            let client = cx.request(
+                Method::Message,
+                &branch,
+                target.hop,
+                text.end_with(&kind, message.body()),
+            );
+            cx.services.transaction_users.insert(client, TransactionUser::Relay(number));
+        }
+        self.outside
+            .relays
+            .insert(number, Relay { server: id, request: message, open, best: None });
+    }
+
+    fn text_targets(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        sender: &Sender,
+    ) -> Result<Vec<TextTarget>, Refusal> {
+        if message.max_forwards() == 0 {
+            return Err(Refusal::new(483, "Max-Forwards is used up: a loop?"));
+        }
+        let uri =
+            Uri::parse(message.request_uri()).map_err(|e| Refusal::new(400, e.to_string()))?;
+        let dialled = uri.user_unescaped().into_owned();
+        if let Sender::Trunk(name) = sender
+            && !self.config.trunks.get(name).is_some_and(|t| t.messages)
+        {
+            return Err(Refusal::new(
+                405,
+                format!("trunk {name} sends no texts: messages = true allows them"),
+            ));
+        }
+        let config = self.config.clone();
+        let user = config.user_called(&dialled);
+        if let Some(user) = user {
+            let all = phones(self.services.registrar.bindings(now, &user.name), None);
+            let to = format!("sip:{}@{}", escape_user(&user.name), config.domain);
+            let targets: Vec<TextTarget> = all
+                .into_iter()
+                .filter_map(|(_, flows)| flows.into_iter().next())
+                .map(|b| TextTarget {
+                    hop: Hop::Flow(b.flow),
+                    uri: b.contact,
+                    to: to.clone(),
+                    path: b.path,
+                    to_trunk: false,
+                })
+                .collect();
+            return if targets.is_empty() {
+                Err(Refusal::new(480, format!("{} is not registered", user.name)))
+            } else {
+                Ok(targets)
+            };
+        }
+        let Sender::User(name, flow) = sender else {
+            return Err(Refusal::new(404, "nobody has this number"));
+        };
+        let account = self.user(name, *flow).ok_or_else(|| {
+            Refusal::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
+        })?;
+        let verdict = config.plan.route(&Attempt {
+            context: &account.context,
+            dialled: &dialled,
+            unix: self.unix(now),
+            permits: &account.permits,
+        });
+        let verdict = verdict.ok_or_else(|| {
+            Refusal::new(500, format!("context {} does not exist", account.context))
+        })?;
+        let (route, number) = verdict.decide(&account.context)?;
+        let trunks = route
+            .steps
+            .iter()
+            .find_map(|s| if let Step::Dial { trunks, .. } = s { Some(trunks) } else { None });
+        let trunk =
+            trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
+        let trunk = trunk.ok_or_else(|| {
+            Refusal::new(405, "no trunk of this route takes texts: messages = true allows them")
+        })?;
+        self.text_by_trunk(now, trunk, &number, message).map(|t| vec![t])
+    }
+
+    fn text_by_trunk(
+        &self,
+        now: Instant,
+        trunk: &Trunk,
+        number: &str,
+        message: &Message,
+    ) -> Result<TextTarget, Refusal> {
+        let bound =
+            self.services.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
+        let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
+        let located = trunk.uri.as_ref().map(|uri| {
+            self.services.locator.locate(
+                now,
+                &crate::resolver::Target::of(uri, trunk.number),
+                &mut || 0,
+            )
+        });
+        let hop = match (bound, located) {
+            (Some(hop), _) => hop,
+            (None, Some(crate::resolver::Located::Ready(hops))) => hops[0],
+            // A text does not wait for DNS: probes and calls keep the name known.
+            _ => {
+                return Err(Refusal::new(
+                    480,
+                    format!("trunk {} has no address at the moment", trunk.name),
+                )
+                .retry_after(5));
+            }
+        };
+        if matches!(hop, Hop::Udp(_)) && message.body().len() > MAX_TEXT {
+            return Err(Refusal::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
+        }
+        let uri = format!("sip:{}@{host}", escape_user(number));
+        Ok(TextTarget { hop, to: uri.clone(), uri, path: Vec::new(), to_trunk: true })
+    }
+
+    /// A copy of a text was answered, or never: the sender hears of the first success, else of the
+    /// best failure.
+    pub(super) fn relayed(
+        &mut self,
+        now: Instant,
+        number: u64,
+        status: u16,
+        out: &mut Vec<Output>,
+    ) {
+        if status < 200 {
+            return;
+        }
+        let Some(relay) = self.outside.relays.get_mut(&number) else { return };
+        relay.open -= 1;
+        relay.best = Some(relay.best.map_or(status, |best| best.min(status)));
+        if status < 300 || relay.open == 0 {
+            let Some(relay) = self.outside.relays.remove(&number) else { return };
+            let status = match relay.best.unwrap_or(480) {
+                200..=299 => 200,
+                // RFC 4320 §4.2, and a trunk's own troubles.
+                401 | 407 | 408 | 430 | 503 => 480,
+                other => other,
+            };
+            let tag = token::<8>(&mut self.services.random);
+            let response = if status == 200 {
+                Writer::response(&relay.request, 200, Some(&tag))
+            } else {
+                Writer::refusal(
+                    &relay.request,
+                    &Refusal::new(status, reason_phrase(status)),
+                    &tag,
+                    &self.config.domain,
+                )
+            };
+            self.respond(now, relay.server, status, response, out);
+        }
+    }
+
+    // ---- subscriptions
+
+    fn subscribe(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: &Message,
+        user: &str,
+        out: &mut Vec<Output>,
+    ) {
+        let (package, event_id, expires) = match self.judge_subscription(message, user) {
+            Ok(wish) => wish,
+            Err(why) => return self.refuse(now, id, message, &why, out),
+        };
+        let mut cx = self.context(now, out);
+        let (tag, first) = (cx.token(), (cx.random_u64() as u32 >> 8).max(1));
+        let Some(dialog) = Dialog::uas(message, &tag, hop, first) else {
+            return self.refuse(
+                now,
+                id,
+                message,
+                &Refusal::new(400, "a SUBSCRIBE needs a Contact"),
+                out,
+            );
+        };
+        let number = self.outside.number();
+        self.outside.by_tag.insert(tag, number);
+        let subscription = Subscription {
+            user: user.to_owned(),
+            package,
+            id: event_id,
+            dialog,
+            hop,
+            expires: now,
+            version: 0,
+        };
+        self.outside.subscriptions.insert(number, subscription);
+        self.extend(now, id, number, message, expires, out);
+    }
+
+    fn judge_subscription(
+        &self,
+        message: &Message,
+        user: &str,
+    ) -> Result<(&'static str, Option<String>, u32), Refusal> {
+        let event = message.header(HeaderName::Event).unwrap_or_default();
+        let (name, params) = event.split_once(';').unwrap_or((event, ""));
+        let package = PACKAGES.into_iter().find(|p| p.eq_ignore_ascii_case(name.trim()));
+        let package = package.ok_or_else(|| {
+            Refusal::new(489, format!("the event package {:?} is not served", name.trim()))
+        })?;
+        let own = Uri::parse(message.request_uri()).is_ok_and(|u| u.user_unescaped() == user);
+        if !own {
+            return Err(Refusal::new(403, format!("{user} may watch only itself")));
+        }
+        if self.outside.subscriptions.values().filter(|s| s.user == user).count()
+            >= MAX_SUBSCRIPTIONS
+        {
+            return Err(Refusal::new(
+                403,
+                format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
+            ));
+        }
+        let event_id = crate::sip::uri::Params::parse(params)
+            .ok()
+            .and_then(|p| p.get("id").map(str::to_owned));
+        Ok((package, event_id, lifetime(message)?))
+    }
+
+    /// The 200 and the NOTIFY that follows at once (RFC 6665 §4.2.1.2).
+    fn extend(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        number: u64,
+        message: &Message,
+        expires: u32,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(subscription) = self.outside.subscriptions.get_mut(&number) else { return };
+        subscription.expires = now + Duration::from_secs(u64::from(expires));
+        self.outside.timers.set(number, subscription.expires);
+        let (hop, tag) = (subscription.hop, subscription.dialog.id.local_tag.clone());
+        let cx = self.context(now, out);
+        let mut response = Writer::response(message, 200, Some(&tag));
+        response.put(HeaderName::Contact, cx.contact(hop, "watch"));
+        response.put(HeaderName::Expires, expires);
+        self.respond(now, id, 200, response, out);
+        if expires == 0 {
+            return self.end_subscription(now, number, Some("timeout"), out);
+        }
+        self.notify(now, number, None, out);
+    }
+
+    /// SUBSCRIBE within a subscription's dialog. False: the tag names none.
+    pub(super) fn resubscribe(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        hop: Hop,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
+        let Some(number) = self.outside.by_tag.get(tag).copied() else { return false };
+        let Some(subscription) = self
+            .outside
+            .subscriptions
+            .get_mut(&number)
+            .filter(|s| s.dialog.matches(message) && s.hop == hop)
+        else {
+            return false;
+        };
+        if subscription.dialog.accept(message).is_err() {
+            self.refuse(
+                now,
+                id,
+                message,
+                &Refusal::new(500, "CSeq is lower than one already seen"),
+                out,
+            );
+            return true;
+        }
+        if message.method() != Method::Subscribe {
+            self.refuse(
+                now,
+                id,
+                message,
+                &Refusal::new(405, "a subscription takes SUBSCRIBE"),
+                out,
+            );
+            return true;
+        }
+        match lifetime(message) {
+            Ok(expires) => self.extend(now, id, number, message, expires, out),
+            Err(why) => self.refuse(now, id, message, &why, out),
+        }
+        true
+    }
+
+    fn notify(&mut self, now: Instant, number: u64, ending: Option<&str>, out: &mut Vec<Output>) {
+        let Some(subscription) = self.outside.subscriptions.get(&number) else { return };
+        let (user, package, version) =
+            (subscription.user.clone(), subscription.package, subscription.version);
+        let (kind, body) = match package {
+            "reg" => ("application/reginfo+xml", self.reginfo(now, &user, version)),
+            _ => {
+                let none = || {
+                    format!(
+                        "Messages-Waiting: no\r\nMessage-Account: sip:{}@{}\r\n",
+                        escape_user(&user),
+                        self.config.domain
+                    )
+                };
+                (
+                    "application/simple-message-summary",
+                    self.outside.summaries.get(&user).cloned().unwrap_or_else(none),
+                )
+            }
+        };
+        let mut subscription = self.outside.subscriptions.remove(&number).expect("looked up above");
+        subscription.version += 1;
+        let mut cx = self.context(now, out);
+        let (branch, via) = cx.via(subscription.hop);
+        let mut notify = subscription.dialog.request(Method::Notify, &via);
+        notify.put(HeaderName::Contact, cx.contact(subscription.hop, "watch"));
+        match &subscription.id {
+            Some(id) => notify.put(HeaderName::Event, format_args!("{package};id={id}")),
+            None => notify.put(HeaderName::Event, package),
+        }
+        let left = subscription.expires.saturating_duration_since(now).as_secs();
+        match ending {
+            Some(reason) => notify
+                .put(HeaderName::SubscriptionState, format_args!("terminated;reason={reason}")),
+            None => {
+                notify.put(HeaderName::SubscriptionState, format_args!("active;expires={left}"))
+            }
+        }
+        let client = cx.request(
+            Method::Notify,
+            &branch,
+            subscription.hop,
+            notify.end_with(kind, body.as_bytes()),
+        );
+        cx.services.transaction_users.insert(client, TransactionUser::Subscription(number));
+        self.outside.subscriptions.insert(number, subscription);
+    }
+
+    /// RFC 3680 §5: the full state of one address-of-record.
+    fn reginfo(&self, now: Instant, user: &str, version: u32) -> String {
+        let bindings = self.services.registrar.bindings(now, user);
+        let escape = |text: &str| {
+            text.replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&quot;")
+        };
+        let aor = escape(&format!("sip:{}@{}", escape_user(user), self.config.domain));
+        let state = if bindings.is_empty() { "terminated" } else { "active" };
+        let mut xml = format!(
+            "<?xml version=\"1.0\"?>\r\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" version=\"{version}\" state=\"full\">\r\n\
+             <registration aor=\"{aor}\" id=\"r\" state=\"{state}\">\r\n"
+        );
+        for (n, binding) in bindings.iter().enumerate() {
+            let left = binding.expires.saturating_duration_since(now).as_secs();
+            let _ = write!(
+                xml,
+                "<contact id=\"c{n}\" state=\"active\" event=\"registered\" expires=\"{left}\" callid=\"{}\" cseq=\"{}\"><uri>{}</uri></contact>\r\n",
+                escape(&binding.call_id),
+                binding.cseq,
+                escape(&binding.contact)
+            );
+        }
+        xml.push_str("</registration>\r\n</reginfo>\r\n");
+        xml
+    }
+
+    /// A NOTIFY was answered, or never.
+    pub(super) fn notify_answered(
+        &mut self,
+        now: Instant,
+        number: u64,
+        status: u16,
+        out: &mut Vec<Output>,
+    ) {
+        // RFC 6665 §4.2.2: a subscriber that does not know it, or does not answer, has none.
+        if matches!(status, 404 | 405 | 408 | 410 | 416 | 480 | 481 | 484 | 485 | 489 | 501 | 604) {
+            self.end_subscription(now, number, None, out);
+        }
+    }
+
+    fn end_subscription(
+        &mut self,
+        now: Instant,
+        number: u64,
+        reason: Option<&str>,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(reason) = reason {
+            self.notify(now, number, Some(reason), out);
+        }
+        self.outside.timers.clear(&number);
+        if let Some(subscription) = self.outside.subscriptions.remove(&number) {
+            self.outside.by_tag.remove(&subscription.dialog.id.local_tag);
+        }
+    }
+
+    pub(super) fn outside_due(&mut self, now: Instant, out: &mut Vec<Output>) {
+        while let Some(number) = self.outside.timers.pop(now) {
+            self.end_subscription(now, number, Some("timeout"), out);
+        }
+    }
+
+    /// A user's bindings changed: who watches it hears, and subscriptions over dead flows end.
+    pub(super) fn registration_changed(&mut self, now: Instant, user: &str, out: &mut Vec<Output>) {
+        let alive =
+            |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
+        let mine: Vec<(u64, bool, bool)> = self
+            .outside
+            .subscriptions
+            .iter()
+            .filter(|(_, s)| s.user == user)
+            .map(|(n, s)| (*n, alive(s.hop, &self.services.flows), s.package == "reg"))
+            .collect();
+        for (number, alive, reg) in mine {
+            match (alive, reg) {
+                (false, _) => self.end_subscription(now, number, None, out),
+                (true, true) => self.notify(now, number, None, out),
+                (true, false) => {}
+            }
+        }
+    }
+
+    /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it): passed to
+    /// who watches.
+    fn unsolicited(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
+        let summary = message
+            .header(HeaderName::Event)
+            .is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
+        let body = message
+            .body_of("application/simple-message-summary")
+            .filter(|_| summary)
+            .and_then(|b| std::str::from_utf8(b).ok());
+        let dialled = Uri::parse(message.request_uri())
+            .map(|u| u.user_unescaped().into_owned())
+            .unwrap_or_default();
+        let user = self.config.user_called(&dialled).map(|u| u.name.clone());
+        let (Some(body), Some(user)) = (body.filter(|b| b.len() <= 2_048), user) else {
+            let status = if summary { 404 } else { 489 };
+            return self.refuse(
+                now,
+                id,
+                message,
+                &Refusal::new(status, "only message-summary of a user of ours is taken"),
+                out,
+            );
+        };
+        let clean: String =
+            body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
+        self.outside.summaries.insert(user.clone(), clean);
+        let tag = token::<8>(&mut self.services.random);
+        self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
+        let watching: Vec<u64> = self
+            .outside
+            .subscriptions
+            .iter()
+            .filter(|(_, s)| s.user == user && s.package == "message-summary")
+            .map(|(n, _)| *n)
+            .collect();
+        watching.into_iter().for_each(|n| self.notify(now, n, None, out));
+    }
+}
+
+struct TextTarget {
+    hop: Hop,
+    uri: String,
+    to: String,
+    path: Vec<String>,
+    to_trunk: bool,
+}
+
+fn lifetime(message: &Message) -> Result<u32, Refusal> {
+    let asked = message.header(HeaderName::Expires).and_then(delta_seconds).unwrap_or(SUBSCRIPTION);
+    if asked > 0 && asked < SHORTEST {
+        return Err(Refusal::new(423, format!("subscriptions last at least {SHORTEST} s")));
+    }
+    Ok(asked.min(SUBSCRIPTION))
+}

@@ -1,0 +1,332 @@
+//! Trunks between calls: OPTIONS probes, our registrations with them, DNS answers, connections that
+//! are wedged.
+
+use super::Gateway;
+use crate::call::Output;
+use crate::call::context::{DnsWaiter, TransactionUser};
+use crate::config::Trunk;
+use crate::event::Event;
+use crate::resolver::{Answer, Located, Query, Target};
+use crate::sip::build::Writer;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::{ALLOW, Method};
+use crate::sip::transaction::Hop;
+use crate::sip::uri::{escape_user, host_of};
+use crate::trunk::registration::Next;
+use crate::trunk::{Change, Due};
+use rand_core::RngCore;
+use std::time::Instant;
+
+impl Gateway {
+    pub(super) fn carriers_due(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for due in self.services.trunks.due(now) {
+            self.carrier_work(now, due, out);
+        }
+    }
+
+    /// A probe or registration, from its first look-up on.
+    pub(super) fn carrier_work(&mut self, now: Instant, due: Due, out: &mut Vec<Output>) {
+        let (name, registrar) = match &due {
+            Due::Probe(name) => (name.clone(), None),
+            Due::Register(name, n) => (name.clone(), Some(*n)),
+        };
+        let Some(trunk) = self.config.trunks.get(&name).cloned() else { return };
+        let uri = match registrar {
+            Some(n) => self
+                .services
+                .trunks
+                .get(&name)
+                .and_then(|t| t.registrations.get(n))
+                .map(|r| r.registrar.clone()),
+            None => trunk.uri.clone(),
+        };
+        let bound = self
+            .services
+            .trunks
+            .get(&name)
+            .and_then(|t| t.bound.as_ref())
+            .map(|b| b.hop)
+            .filter(|_| registrar.is_none());
+        let found = match (bound, uri) {
+            (Some(hop), _) => Located::Ready(vec![hop]),
+            (None, Some(uri)) => {
+                let target = Target::of(&uri, trunk.number);
+                self.context(now, out).locate(&target, DnsWaiter::Trunk(due.clone()))
+            }
+            // It has not registered: nothing to probe yet.
+            (None, None) => return self.rearm_probe(now, &trunk),
+        };
+        match (found, registrar) {
+            (Located::Waiting(_), _) => {}
+            (Located::Ready(hops), None) => self.send_probe(now, &trunk, hops[0], out),
+            (Located::Ready(hops), Some(n)) => self.send_register(now, &trunk, n, hops[0], out),
+            (Located::Failed(why), None) => {
+                self.rearm_probe(now, &trunk);
+                self.probe_missed(now, &name, why, out);
+            }
+            (Located::Failed(why), Some(n)) => self.registration_failed(now, &name, n, why, out),
+        }
+    }
+
+    fn rearm_probe(&mut self, now: Instant, trunk: &Trunk) {
+        if let Some(state) = self.services.trunks.get_mut(&trunk.name) {
+            state.probing(now, trunk.probe);
+        }
+    }
+
+    fn send_probe(&mut self, now: Instant, trunk: &Trunk, hop: Hop, out: &mut Vec<Output>) {
+        self.rearm_probe(now, trunk);
+        let mut cx = self.context(now, out);
+        let hop = cx.alias_of(&trunk.name, hop);
+        let (branch, via) = cx.via(hop);
+        let host = trunk.uri.as_ref().map_or(cx.config.domain.clone(), |u| u.address());
+        let own = cx.remote_ip(hop).map_or(cx.config.domain.clone(), |ip| host_of(cx.local_ip(ip)));
+        let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
+        options.put(HeaderName::Via, via);
+        options.put(HeaderName::MaxForwards, 70);
+        options.put(HeaderName::From, format_args!("<sip:webtrunk@{own}>;tag={}", cx.token()));
+        options.put(HeaderName::To, format_args!("<sip:{host}>"));
+        options.put(HeaderName::CallId, cx.token());
+        options.put(HeaderName::CSeq, "1 OPTIONS");
+        options.put(HeaderName::Contact, cx.contact(hop, "webtrunk"));
+        options.put(HeaderName::Accept, "application/sdp");
+        options.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
+        let client = cx.request(Method::Options, &branch, hop, options.end());
+        cx.services.transaction_users.insert(
+            client,
+            TransactionUser::Trunk { name: trunk.name.clone(), registrar: None, hop },
+        );
+    }
+
+    fn send_register(
+        &mut self,
+        now: Instant,
+        trunk: &Trunk,
+        n: usize,
+        hop: Hop,
+        out: &mut Vec<Output>,
+    ) {
+        let (Some(user), Some(password)) = (&trunk.username, &trunk.password) else { return };
+        let mut cx = self.context(now, out);
+        let (branch, via) = cx.via(hop);
+        let (tag, cnonce, fresh) = (cx.token(), cx.token(), cx.token());
+        let contact = contact_for(&cx, trunk, hop);
+        let Some(registration) =
+            cx.services.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
+        else {
+            return;
+        };
+        if registration.call_id.is_empty() {
+            registration.call_id = fresh;
+            registration.answering =
+                crate::sip::digest::Answering::for_realm(trunk.realm.as_deref());
+        }
+        let uri = format!(
+            "{}:{}",
+            if registration.registrar.secure { "sips" } else { "sip" },
+            registration.registrar.address()
+        );
+        let (cseq, expires) = registration.sending();
+        let own_domain = trunk
+            .identity
+            .from_domain
+            .clone()
+            .unwrap_or_else(|| registration.registrar.host_port());
+        let aor = format!("<sip:{}@{own_domain}>", escape_user(user));
+        let mut request = Writer::request(Method::Register, &uri);
+        request.put(HeaderName::Via, via);
+        request.put(HeaderName::MaxForwards, 70);
+        request.put(HeaderName::From, format_args!("{aor};tag={tag}"));
+        request.put(HeaderName::To, &aor);
+        request.put(HeaderName::CallId, &registration.call_id);
+        request.put(HeaderName::CSeq, format_args!("{cseq} REGISTER"));
+        request.put(HeaderName::Contact, format_args!("{contact};expires={expires}"));
+        request.put(HeaderName::Expires, expires);
+        request.put(HeaderName::Supported, "path");
+        request.put(HeaderName::Allow, ALLOW);
+        request.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
+        if let Some((name, value)) = registration.answering.credentials(
+            user,
+            password.reveal(),
+            &uri,
+            Method::Register,
+            &cnonce,
+        ) {
+            request.put(name, value);
+        }
+        let client = cx.request(Method::Register, &branch, hop, request.end());
+        cx.services.transaction_users.insert(
+            client,
+            TransactionUser::Trunk { name: trunk.name.clone(), registrar: Some(n), hop },
+        );
+    }
+
+    /// A response, or none, to a probe or registration.
+    pub(super) fn carrier_answered(
+        &mut self,
+        now: Instant,
+        name: &str,
+        registrar: Option<usize>,
+        hop: Hop,
+        message: Option<&Message>,
+        out: &mut Vec<Output>,
+    ) {
+        match message {
+            Some(_) => self.services.locator.alive(hop),
+            None => {
+                self.services.locator.failed(now, hop);
+                self.unresponsive_connection(name, hop, out);
+            }
+        }
+        match (registrar, message) {
+            (None, Some(message)) if message.status() < 200 => {}
+            // Any answer shows life, a 404 or 405 too; 408 and 503 are what a proxy says of a dead
+            // server.
+            (None, Some(message)) if matches!(message.status(), 408 | 503) => {
+                self.probe_missed(
+                    now,
+                    name,
+                    format!("OPTIONS is answered {}", message.status()),
+                    out,
+                );
+            }
+            (None, Some(_)) => self.trunk_lives(now, name, out),
+            (None, None) => self.probe_missed(
+                now,
+                name,
+                format!("no answer to OPTIONS ({hop}): is it open from here?"),
+                out,
+            ),
+            (Some(n), Some(message)) => self.registration_answered(now, name, n, hop, message, out),
+            (Some(n), None) => self.registration_failed(
+                now,
+                name,
+                n,
+                format!("no answer to REGISTER ({hop})"),
+                out,
+            ),
+        }
+    }
+
+    /// A trunk answered something.
+    pub(super) fn trunk_lives(&mut self, now: Instant, name: &str, out: &mut Vec<Output>) {
+        if let Some(Change::Up { was_down_for }) =
+            self.services.trunks.get_mut(name).and_then(|t| t.answered(now))
+        {
+            out.push(Output::Event(Event::TrunkUp { trunk: name.to_owned(), after: was_down_for }));
+        }
+    }
+
+    fn probe_missed(&mut self, now: Instant, name: &str, why: String, out: &mut Vec<Output>) {
+        if let Some(Change::Down { why }) =
+            self.services.trunks.get_mut(name).and_then(|t| t.missed(now, why))
+        {
+            out.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
+        }
+    }
+
+    /// Requests over a connection time out although it stands: it is given up, the next request
+    /// opens another.
+    pub(super) fn unresponsive_connection(&mut self, name: &str, hop: Hop, out: &mut Vec<Output>) {
+        if matches!(hop, Hop::Udp(_))
+            || !self.services.trunks.get_mut(name).is_some_and(|t| t.timed_out())
+        {
+            return;
+        }
+        out.push(Output::Event(Event::Wedged { trunk: name.to_owned(), hop: hop.to_string() }));
+        out.push(Output::Disconnect(hop));
+    }
+
+    fn registration_answered(
+        &mut self,
+        now: Instant,
+        name: &str,
+        n: usize,
+        hop: Hop,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
+        let chance = self.services.random.next_u32() as u8;
+        let Some(trunk) = self.config.trunks.get(name).cloned() else { return };
+        let contact = contact_for(&self.context(now, out), &trunk, hop);
+        let contact = contact.trim_start_matches('<').trim_end_matches('>').to_owned();
+        let Some(registration) =
+            self.services.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n))
+        else {
+            return;
+        };
+        let host = registration.registrar.host.clone();
+        match registration.answered(now, message, &contact, chance) {
+            Next::Nothing => {}
+            Next::Again => self.send_register(now, &trunk, n, hop, out),
+            Next::Registered { expires, first: true } => {
+                out.push(Output::Event(Event::TrunkRegistered {
+                    trunk: name.to_owned(),
+                    registrar: host,
+                    expires,
+                }));
+            }
+            Next::Registered { .. } => {}
+            Next::Failed { why, again_in } => out.push(Output::Event(Event::TrunkNotRegistered {
+                trunk: name.to_owned(),
+                why,
+                again_in,
+            })),
+        }
+    }
+
+    fn registration_failed(
+        &mut self,
+        now: Instant,
+        name: &str,
+        n: usize,
+        why: String,
+        out: &mut Vec<Output>,
+    ) {
+        let chance = self.services.random.next_u32() as u8;
+        let failed = self
+            .services
+            .trunks
+            .get_mut(name)
+            .and_then(|t| t.registrations.get_mut(n))
+            .map(|r| r.failed(now, why, chance));
+        if let Some(Next::Failed { why, again_in }) = failed {
+            out.push(Output::Event(Event::TrunkNotRegistered {
+                trunk: name.to_owned(),
+                why,
+                again_in,
+            }));
+        }
+    }
+
+    /// DNS answered: everyone who waits for the name goes on.
+    pub(super) fn dns_answered(
+        &mut self,
+        now: Instant,
+        query: Query,
+        answer: Answer,
+        out: &mut Vec<Output>,
+    ) {
+        let waiting = self.services.pending_queries.remove(&query).unwrap_or_default();
+        self.services.locator.answered(now, query, answer);
+        for waiter in waiting {
+            match waiter {
+                DnsWaiter::Branch(call, branch) => {
+                    drop(self.with_call(now, call, out, |call, cx| call.locate(cx, branch)))
+                }
+                DnsWaiter::Trunk(due) => self.carrier_work(now, due, out),
+            }
+        }
+    }
+
+    /// Trunks and what is known of them, one line each.
+    pub fn trunk_lines(&self) -> Vec<String> {
+        self.services.trunks.iter().map(|(name, state)| format!("{name} {state}")).collect()
+    }
+}
+
+/// What we register: our username at the address the carrier reaches us at.
+fn contact_for(cx: &crate::call::CallContext<'_>, trunk: &Trunk, hop: Hop) -> String {
+    cx.contact(hop, &escape_user(trunk.username.as_deref().unwrap_or("webtrunk")))
+}

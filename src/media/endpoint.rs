@@ -1,0 +1,564 @@
+//! One end of a session: its transport, what was agreed for it, and its two streams.
+
+use super::dtls::{Handshake, Identity};
+use super::ice::IceLiteAgent;
+use super::inbound_event::InboundEvent;
+use super::outbound_stream::OutboundStream;
+use super::player::Player;
+use super::reorder::Reorder;
+use super::series::{Sample, Series, Totals};
+use super::transcoder::Transcoder;
+use crate::chance::Chance;
+use crate::codec::noise::Noise;
+use crate::codec::{Encoder, NARROW};
+use crate::rtp::packet::time_of;
+use crate::rtp::quality::Impairment;
+use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
+use crate::rtp::srtp::{Profile, Protect, Unprotect};
+use crate::sdp::crypto::Sdes;
+use crate::sdp::offer_answer::{Ice, Negotiated, Remote};
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An end within its session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct LegId(pub u16);
+
+/// The socket a packet came by or goes by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Port {
+    /// The worker's one port for all browsers.
+    Browser,
+    Rtp(LegId),
+    Rtcp(LegId),
+}
+
+/// How an end reaches its peer.
+pub enum Kind {
+    Browser {
+        identity: Arc<Identity>,
+        ice: Ice,
+    },
+    /// `nat`: learn the peer's port, within its announced address only.
+    Trunk {
+        nat: bool,
+    },
+}
+
+/// How digits reach an end's peer, and come from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Digits {
+    /// telephone-events in RTP (RFC 4733).
+    Events,
+    /// By signalling: they are told to the call.
+    Signalled,
+    /// As sound.
+    Tones,
+}
+
+/// What an exchange settled, with what media alone needs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    pub negotiated: Negotiated,
+    /// libopus complexity for frames we encode towards this end.
+    pub complexity: u8,
+    pub digits: Digits,
+    /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
+    pub continuous: bool,
+}
+
+impl Settings {
+    /// How a digit gets to the peer: as sound where it knows no events.
+    pub fn sends_digits(&self) -> Digits {
+        if self.digits == Digits::Events && self.negotiated.events.send.is_none() {
+            Digits::Tones
+        } else {
+            self.digits
+        }
+    }
+}
+
+/// What an end hears while its source is silent.
+#[derive(Clone, Debug)]
+pub(super) struct ComfortNoise {
+    pub noise: Noise,
+    pub due: Instant,
+    pub begun: bool,
+}
+
+/// Keys of a browser's finished handshake.
+pub(super) struct Srtp {
+    pub profile: Profile,
+    pub protect: Protect,
+    pub unprotect: Unprotect,
+}
+
+pub(super) enum Transport {
+    Browser {
+        ice: Box<IceLiteAgent>,
+        dtls: Box<Handshake>,
+        srtp: Option<Box<Srtp>>,
+    },
+    Trunk {
+        rtp: Option<SocketAddr>,
+        rtcp: Option<SocketAddr>,
+        latching: Latching,
+        sdes: Option<Box<SdesSrtp>>,
+    },
+}
+
+impl Transport {
+    /// The socket of its RTP.
+    pub(super) fn port(&self, id: LegId) -> Port {
+        match self {
+            Transport::Browser { .. } => Port::Browser,
+            Transport::Trunk { .. } => Port::Rtp(id),
+        }
+    }
+
+    /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys
+    /// were exchanged.
+    pub(super) fn srtp(&mut self) -> Option<&mut Srtp> {
+        match self {
+            Transport::Browser { srtp, .. } => srtp.as_deref_mut(),
+            Transport::Trunk { sdes, .. } => sdes.as_mut().map(|keyed| &mut keyed.srtp),
+        }
+    }
+}
+
+/// Whether an address from a description can be sent to.
+pub(super) fn is_usable(address: &SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified()
+}
+
+/// A trunk's keys by signalling, and what they protect with.
+pub(super) struct SdesSrtp {
+    pub keys: Sdes,
+    pub srtp: Srtp,
+}
+
+impl SdesSrtp {
+    /// Contexts for `keys`; a direction whose key stays goes on with its counters.
+    fn renew(old: Option<Box<SdesSrtp>>, keys: &Sdes) -> Box<SdesSrtp> {
+        let (mut protect, mut unprotect) = (None, None);
+        if let Some(old) = old {
+            protect = (old.keys.ours == keys.ours).then_some(old.srtp.protect);
+            unprotect = (old.keys.theirs == keys.theirs).then_some(old.srtp.unprotect);
+        }
+        let (ours, theirs) = (&keys.ours, &keys.theirs);
+        let srtp = Srtp {
+            profile: theirs.profile,
+            protect: protect.unwrap_or_else(|| Protect::new(ours.profile, ours.key(), ours.salt())),
+            unprotect: unprotect
+                .unwrap_or_else(|| Unprotect::new(theirs.profile, theirs.key(), theirs.salt())),
+        };
+        Box::new(SdesSrtp { keys: keys.clone(), srtp })
+    }
+}
+
+/// Address learning on a trunk end (media rule 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Latching {
+    /// The default: the announced address and nothing else.
+    Strict,
+    /// From within the announced IP; `run` packets in a row came from `from`.
+    Open {
+        from: Option<SocketAddr>,
+        ssrc: u32,
+        sequence: u16,
+        run: u8,
+    },
+    Locked,
+}
+
+/// Packets in a row that settle a learned address; at most 5 by the rule.
+const LEARN_AFTER: u8 = 3;
+
+impl Latching {
+    /// Whether packets from `from` could move media there.
+    pub(super) fn may_learn(&self, announced: SocketAddr, from: SocketAddr) -> bool {
+        matches!(self, Latching::Open { .. }) && from.ip() == announced.ip()
+    }
+
+    /// Takes a packet from `from` while `announced` is where media goes. True: `from` is the
+    /// address now.
+    pub(super) fn observe(
+        &mut self,
+        announced: SocketAddr,
+        from: SocketAddr,
+        ssrc: u32,
+        sequence: u16,
+    ) -> bool {
+        let Latching::Open { from: candidate, ssrc: last_ssrc, sequence: last, run } = self else {
+            return false;
+        };
+        if from.ip() != announced.ip() {
+            return false;
+        }
+        if from == announced {
+            *self = Latching::Locked;
+            return false;
+        }
+        let rising = (sequence.wrapping_sub(*last) as i16) > 0;
+        *run = if *candidate == Some(from) && *last_ssrc == ssrc && rising { *run + 1 } else { 1 };
+        (*candidate, *last_ssrc, *last) = (Some(from), ssrc, sequence);
+        if *run >= LEARN_AFTER {
+            *self = Latching::Locked;
+            return true;
+        }
+        false
+    }
+}
+
+/// What an end is joined to.
+#[derive(Debug)]
+pub(super) enum AudioSource {
+    Nothing,
+    Bridge(LegId),
+    Echo { delay: Duration, line: VecDeque<(Instant, Vec<u8>)> },
+    Play { player: Player, next: Instant },
+}
+
+/// Mean interval of our RTCP reports.
+const REPORT: Duration = Duration::from_secs(5);
+/// Packets an echo line holds at most: 10 s of 20 ms.
+pub(super) const ECHO_LINE: usize = 500;
+
+/// A digit on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutboundEvent {
+    pub event: u8,
+    /// Nothing while its key is held.
+    pub length: Option<Duration>,
+    pub started: Option<Started>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Started {
+    pub at: Instant,
+    pub next: Instant,
+    /// Of the event's current segment, and the timestamp units of earlier ones.
+    pub timestamp: u32,
+    pub earlier: u32,
+    /// Packets that said it ended, or frames of the pause after a tone.
+    pub after: u8,
+}
+
+/// What one end saw, for the CDR.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statistics {
+    pub codec: Option<&'static str>,
+    pub received: u64,
+    /// When the last of them came, or when the peer was last let speak again.
+    pub last_received: Option<Instant>,
+    pub lost: u64,
+    /// Packets that came after a later one, those of them that came too late, and packets that came
+    /// twice.
+    pub reordered: u64,
+    pub late: u64,
+    pub duplicate: u64,
+    pub sent: u32,
+    pub jitter: Duration,
+    pub round_trip: Option<Duration>,
+    /// Loss the peer reports of what we send, 0 to 1.
+    pub reported_loss: Option<f32>,
+    pub srtp: Option<Profile>,
+    /// From a browser's description to its selected address, and from there to keys.
+    pub ice: Option<Duration>,
+    pub dtls: Option<Duration>,
+    pub dropped: Dropped,
+    /// A browser's end, and the authentic ICE checks it sent.
+    pub browser: bool,
+    pub checks: u64,
+    /// Where a trunk's RTP is expected from, and where else some came from.
+    pub announced: Option<SocketAddr>,
+    pub unexpected_source: Option<SocketAddr>,
+    /// Packets that held more than digital silence.
+    pub non_silent_packets: u64,
+    /// The newest payload type nobody agreed to.
+    pub unexpected_payload_type: Option<u8>,
+    /// What was agreed lets the peer send.
+    pub may_speak: bool,
+    /// What was agreed lets the peer be sent to.
+    pub may_hear: bool,
+    /// What came and went second by second.
+    pub series: Vec<Sample>,
+    /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41
+    /// (G.107).
+    pub mos: (Option<f32>, Option<f32>),
+}
+
+/// Packets not used, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    pub unknown_source: u64,
+    pub bad_tag: u64,
+    pub replayed: u64,
+    pub malformed: u64,
+    pub unknown_payload: u64,
+    pub not_expected: u64,
+}
+
+/// How packets of one end get to the other.
+pub(super) enum Path {
+    Relay,
+    Transcode(Box<Transcoding>),
+}
+
+pub(super) struct Transcoding {
+    pub reorder: Reorder,
+    pub transcoder: Transcoder,
+    /// The next frame's timestamp on the way out, by the source's time.
+    pub next: Option<u32>,
+}
+
+/// One end.
+pub struct Endpoint {
+    pub id: LegId,
+    pub(super) transport: Transport,
+    pub(super) settings: Option<Settings>,
+    pub(super) outbound: OutboundStream,
+    /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one
+    /// stream.
+    pub(super) encoder: Option<Encoder>,
+    /// What the encoder may spend at most, for the load of its worker.
+    pub(super) complexity: u8,
+    pub(super) quiet: Option<ComfortNoise>,
+    pub(super) reception: Option<ReceiverStats>,
+    pub(super) feedback: Option<RemoteReport>,
+    pub(super) join: AudioSource,
+    pub(super) path: Path,
+    pub(super) digits: VecDeque<OutboundEvent>,
+    pub(super) pressed: Option<InboundEvent>,
+    pub(super) dropped: Dropped,
+    pub(super) received: u64,
+    pub(super) last_received: Option<Instant>,
+    pub(super) disorder_before: SequenceStats,
+    pub(super) next_report: Option<Instant>,
+    /// Spreads our reports.
+    pub(super) chance: Chance,
+    pub(super) flowing: bool,
+    pub(super) checks: u64,
+    pub(super) unexpected_source: Option<SocketAddr>,
+    pub(super) non_silent_packets: u64,
+    pub(super) unexpected_payload_type: Option<u8>,
+    pub(super) series: Series,
+    pub(super) connected: bool,
+    /// When its first description was applied, ICE first selected an address, and DTLS gave keys.
+    pub(super) path_times: [Option<Instant>; 3],
+    pub(super) cname: String,
+}
+
+impl Endpoint {
+    /// Where RTP of this end goes, once known and allowed.
+    pub(super) fn rtp_target(&self) -> Option<SocketAddr> {
+        match &self.transport {
+            Transport::Browser { ice, srtp: Some(_), .. } => ice.selected(),
+            Transport::Browser { .. } => None,
+            Transport::Trunk { rtp, .. } => rtp.filter(is_usable),
+        }
+    }
+
+    /// Whether a digit is on its way out in the media stream: nothing else is meanwhile.
+    pub(super) fn is_dialling(&self) -> bool {
+        !self.digits.is_empty()
+    }
+
+    /// Limits what the encoder may spend, libopus's complexity.
+    pub(super) fn limit_complexity(&mut self, complexity: u8) {
+        self.complexity = complexity;
+        if let (Some(encoder), Some(settings)) = (&mut self.encoder, &self.settings) {
+            encoder.set_complexity(settings.complexity.min(complexity));
+        }
+    }
+
+    /// The encoder for what is agreed; of `rate` where that matters.
+    pub(super) fn encoder(&mut self, rate: Option<u32>) -> Option<&mut Encoder> {
+        let settings = self.settings.as_ref()?;
+        let codec = settings.negotiated.codec;
+        let fits = |e: &Encoder| e.codec == codec && rate.is_none_or(|r| e.rate == r);
+        if !self.encoder.as_ref().is_some_and(fits) {
+            let mut encoder = Encoder::new(
+                codec,
+                rate.unwrap_or(NARROW),
+                settings.complexity.min(self.complexity),
+            );
+            encoder.limit_bits(settings.negotiated.max_average_bitrate);
+            self.encoder = Some(encoder);
+        }
+        self.encoder.as_mut()
+    }
+
+    /// Whether what was agreed lets us send.
+    pub(super) fn may_send(&self) -> bool {
+        self.settings.as_ref().is_some_and(|s| s.negotiated.direction.sends())
+    }
+
+    /// Takes new settings; the transport's part of them too.
+    pub(super) fn configure(
+        &mut self,
+        now: Instant,
+        settings: Settings,
+        send: &mut impl FnMut(&[u8]),
+    ) {
+        self.path_times[0].get_or_insert(now);
+        match (&mut self.transport, &settings.negotiated.remote) {
+            (
+                Transport::Browser { ice, dtls, .. },
+                Remote::Dtls { ice: remote, local_ice, fingerprints, active },
+            ) => {
+                ice.set(local_ice, remote);
+                dtls.expect(fingerprints);
+                if *active && ice.selected().is_some() {
+                    dtls.start(now, send);
+                }
+            }
+            (
+                Transport::Trunk { rtp, rtcp, latching, sdes },
+                Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp, sdes: keys },
+            ) => {
+                // Only signalling moves or unlocks a trunk's address.
+                let moved = self.settings.as_ref().map(|s| &s.negotiated.remote)
+                    != Some(&settings.negotiated.remote);
+                if moved {
+                    (*rtp, *rtcp) = (Some(*new_rtp), Some(*new_rtcp));
+                    *sdes = keys.as_ref().map(|keys| SdesSrtp::renew(sdes.take(), keys));
+                }
+                if moved && *latching != Latching::Strict {
+                    *latching = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+                }
+            }
+            _ => {}
+        }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.limit_bits(settings.negotiated.max_average_bitrate);
+        }
+        let received = |s: &Settings| s.negotiated.direction.receives();
+        if received(&settings) && self.settings.as_ref().is_some_and(|old| !received(old)) {
+            // A hold is no silence.
+            self.last_received = self.last_received.map(|_| now);
+        }
+        self.settings = Some(settings);
+    }
+
+    /// Until the next report: half to one and a half times 5 s, so that calls that began together
+    /// do not report together (RFC 3550 §6.3.1).
+    pub(super) fn report_interval(&mut self) -> Duration {
+        REPORT / 2 + REPORT.mul_f32(self.chance.share())
+    }
+
+    /// What the network did to what the peer sends; nothing before it has sent.
+    pub(super) fn heard(&self) -> Option<Impairment> {
+        let reception = self.reception.as_ref().filter(|r| r.packets > 0)?;
+        let codec = self.settings.as_ref()?.negotiated.codec;
+        Some(Impairment {
+            loss: reception.loss(),
+            burst_ratio: reception.burst_ratio(),
+            jitter: reception.jitter(codec.clock()),
+            round_trip: self.feedback.and_then(|f| f.round_trip).unwrap_or_default(),
+        })
+    }
+
+    /// As [`heard`](Self::heard) for what we send, by the peer's reports.
+    fn spoken(&self) -> Option<Impairment> {
+        let feedback = self.feedback.as_ref()?;
+        let codec = self.settings.as_ref()?.negotiated.codec;
+        Some(Impairment {
+            loss: feedback.total_lost as f32 / self.outbound.sent.packets.max(1) as f32,
+            burst_ratio: 1.0,
+            jitter: time_of(feedback.jitter, codec.clock()),
+            round_trip: feedback.round_trip.unwrap_or_default(),
+        })
+    }
+
+    /// Notes the last second's figures, once a second.
+    pub(super) fn take_sample(&mut self, now: Instant) {
+        if !self.series.is_due(now) {
+            return;
+        }
+        let clock = self.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
+        let feedback = self.feedback.as_ref();
+        let totals = Totals {
+            received: self.received,
+            lost: self.disorder().lost,
+            sent: self.outbound.sent.packets,
+            jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
+            round_trip: feedback.and_then(|f| f.round_trip).unwrap_or_default(),
+            reported_loss: feedback.map_or(0, |f| (f.fraction_lost * 100.0) as u8),
+        };
+        self.series.take(now, totals);
+    }
+
+    /// The end's figures so far, and how they came about.
+    pub fn statistics(&self) -> Statistics {
+        Statistics { series: self.series.samples().to_vec(), ..self.figures() }
+    }
+
+    fn disorder(&self) -> SequenceStats {
+        self.disorder_before + self.reception.map(|r| r.disorder()).unwrap_or_default()
+    }
+
+    /// The end's figures so far.
+    pub fn figures(&self) -> Statistics {
+        let codec = self.settings.as_ref().map(|s| s.negotiated.codec);
+        let clock = codec.map_or(8_000, |c| c.clock());
+        let [described, connected, secured] = self.path_times;
+        let disorder = self.disorder();
+        let between = |from: Option<Instant>, to: Option<Instant>| {
+            from.zip(to).map(|(from, to)| to.saturating_duration_since(from))
+        };
+        Statistics {
+            codec: codec.map(|c| c.name()),
+            received: self.received,
+            last_received: self.last_received,
+            lost: disorder.lost,
+            reordered: disorder.reordered,
+            late: disorder.late,
+            // What SRTP has seen already never gets as far as the statistics.
+            duplicate: disorder.duplicate + self.dropped.replayed,
+            sent: self.outbound.sent.packets,
+            jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
+            round_trip: self.feedback.and_then(|f| f.round_trip),
+            reported_loss: self.feedback.map(|f| f.fraction_lost),
+            srtp: match &self.transport {
+                Transport::Browser { srtp, .. } => srtp.as_ref().map(|s| s.profile),
+                Transport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),
+            },
+            // Our own description may be answered by checks before the peer's arrives.
+            ice: between(described.or(connected), connected),
+            dtls: between(connected, secured),
+            dropped: self.dropped,
+            browser: matches!(self.transport, Transport::Browser { .. }),
+            checks: self.checks,
+            announced: match &self.transport {
+                Transport::Trunk { rtp, .. } => *rtp,
+                Transport::Browser { .. } => None,
+            },
+            unexpected_source: self.unexpected_source,
+            non_silent_packets: self.non_silent_packets,
+            unexpected_payload_type: self.unexpected_payload_type,
+            may_speak: self.settings.as_ref().is_some_and(|s| s.negotiated.direction.receives()),
+            may_hear: self.settings.as_ref().is_some_and(|s| s.negotiated.direction.sends()),
+            series: Vec::new(),
+            mos: (self.heard().map(|i| i.mos()), self.spoken().map(|i| i.mos())),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = self.figures();
+        write!(
+            f,
+            "end {} {} in {} out {} lost {}",
+            self.id.0,
+            s.codec.unwrap_or("-"),
+            s.received,
+            s.sent,
+            s.lost
+        )
+    }
+}

@@ -1,0 +1,101 @@
+//! Silence: what a source says of it (comfort noise, RFC 3389; Opus DTX), and what the other side
+//! hears meanwhile.
+//!
+//! A peer that knows comfort noise is told its level; any other gets a stream without a pause.
+
+use super::{Session, Sink, following};
+use crate::codec::noise::{FAINT, Noise};
+use crate::media::endpoint::{AudioSource, ComfortNoise, Endpoint};
+use crate::media::transcoder::frame_ms;
+use crate::rtp::packet::Packet;
+use std::time::{Duration, Instant};
+
+/// A source that was to send, and has sent nothing for this long, is filled in for.
+const STOPPED: Duration = Duration::from_millis(200);
+
+impl Session {
+    /// Takes a comfort noise packet of end `at`.
+    pub(super) fn on_comfort_noise(
+        &mut self,
+        now: Instant,
+        at: usize,
+        packet: &Packet,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
+        if let AudioSource::Bridge(peer) = self.ends[at].join
+            && let Some(to) = self.index(peer)
+        {
+            self.start_comfort_noise(now, to, packet.payload(datagram), sink);
+        }
+    }
+
+    /// The source of end `to` is silent from now on, as `described` (RFC 3389 §3).
+    pub(super) fn start_comfort_noise(
+        &mut self,
+        now: Instant,
+        to: usize,
+        described: &[u8],
+        sink: &mut impl Sink,
+    ) {
+        let end = &mut self.ends[to];
+        let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
+        let (payload_type, clock) = (negotiated.noise, negotiated.codec.clock());
+        let Some(noise) = Noise::read(described).filter(|_| !end.is_dialling()) else { return };
+        if let Some(payload_type) = payload_type {
+            let timestamp = end.outbound.resume_timestamp(now, clock);
+            let numbers = end.outbound.generate(now, timestamp, 0, false);
+            return self.send(to, payload_type, numbers, described, sink);
+        }
+        if let Some(quiet) = &mut end.quiet {
+            return quiet.noise.become_like(&noise);
+        }
+        end.outbound.restart_mapping();
+        end.quiet =
+            Some(ComfortNoise { noise, due: now + end.outbound.ahead(clock), begun: false });
+        self.fire_quiet(now, to, sink);
+    }
+
+    /// Sends the noise that is due at end `at`.
+    pub(super) fn fire_quiet(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+        let end = &mut self.ends[at];
+        if end.quiet.is_none() && Session::stops(end).is_some_and(|at| now >= at) {
+            end.quiet = Some(ComfortNoise { noise: Noise::white(FAINT), due: now, begun: false });
+        }
+        while let Some(quiet) = self.ends[at].quiet.as_ref().filter(|q| now >= q.due) {
+            let (due, begun) = (quiet.due, quiet.begun);
+            let Some(negotiated) = self.ends[at].settings.as_ref().map(|s| &s.negotiated) else {
+                return;
+            };
+            let (ms, clock) =
+                (frame_ms(negotiated.codec, negotiated.ptime), negotiated.codec.clock());
+            let Some(rate) = self.ends[at].encoder(None).map(|e| e.rate) else { return };
+            let frame = Duration::from_millis(u64::from(ms));
+            let mut pcm = [0i16; 960];
+            let pcm = &mut pcm[..(rate / 1_000 * ms) as usize];
+            let end = &mut self.ends[at];
+            if let Some(quiet) = &mut end.quiet {
+                quiet.noise.fill(pcm);
+                (quiet.due, quiet.begun) = (following(now, due, frame), true);
+            }
+            let timestamp = (!begun).then(|| end.outbound.begin_filling(now, clock));
+            self.say(now, at, timestamp, false, pcm, sink);
+        }
+    }
+
+    /// When the silence of end `end`'s source is filled in for, though it said nothing of it.
+    fn stops(end: &Endpoint) -> Option<Instant> {
+        let wants = end.settings.as_ref().is_some_and(|s| s.continuous)
+            && matches!(end.join, AudioSource::Bridge(_));
+        let ready = wants && end.may_send() && !end.is_dialling() && end.rtp_target().is_some();
+        end.outbound.last_at().filter(|_| ready).map(|at| at + STOPPED)
+    }
+
+    /// When [`fire_quiet`](Self::fire_quiet) has something to do for `end`.
+    pub(super) fn quiet_due(end: &Endpoint) -> Option<Instant> {
+        match &end.quiet {
+            Some(quiet) => Some(quiet.due),
+            None => Session::stops(end),
+        }
+    }
+}

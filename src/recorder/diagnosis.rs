@@ -1,0 +1,209 @@
+//! One sentence per call: what happened, whose side it was on, and what to do about it.
+//!
+//! Judged from the record alone, once, when the call is over. What ended the call names the cause
+//! where it is one; a call that was answered and ended as calls do is looked at for what its people
+//! heard. Of several faults the one nearest to the root is told: a browser that ICE never reached
+//! also sent no audio.
+
+mod media;
+
+use crate::call::{Cdr, HangupBy};
+use crate::errors::Code;
+use std::fmt;
+use std::time::Duration;
+
+/// Whose side the cause is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Blame {
+    #[default]
+    Nobody,
+    Caller,
+    Callee,
+    /// This gateway: its configuration, its limits.
+    Gateway,
+    /// Between us and a peer.
+    Network,
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Blame::Nobody => "nobody",
+            Blame::Caller => "caller",
+            Blame::Callee => "callee",
+            Blame::Gateway => "gateway",
+            Blame::Network => "network",
+        })
+    }
+}
+
+/// What is said of a call.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Diagnosis {
+    pub code: Code,
+    pub side: Blame,
+    pub sentence: String,
+}
+
+impl Diagnosis {
+    fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
+        Diagnosis { code, side, sentence: sentence.into() }
+    }
+}
+
+/// Judges a call that is over.
+pub fn diagnose(cdr: &Cdr) -> Diagnosis {
+    let found = cause(cdr);
+    // These are what a message that was dropped leads to.
+    let symptom = matches!(
+        found.code,
+        Code::FINE
+            | Code::CANCELLED
+            | Code::NO_ANSWER
+            | Code::NOT_AVAILABLE
+            | Code::UNREACHABLE
+            | Code::NO_ACK
+            | Code::NO_PRACK
+            | Code::SESSION_TIMER
+    );
+    match &cdr.unreadable {
+        Some(why) if symptom => {
+            let then =
+                if cdr.why.is_empty() { String::new() } else { format!("; then {}", cdr.why) };
+            Diagnosis::new(Code::UNREADABLE, Blame::Callee, format!("{why}{then}"))
+        }
+        _ => found,
+    }
+}
+
+fn cause(cdr: &Cdr) -> Diagnosis {
+    if let Some(verdict) = nobody_there(cdr) {
+        return verdict;
+    }
+    let talked = cdr.talked();
+    let media = talked.and_then(|talked| media::diagnose(cdr, talked));
+    // These say that media was missing; what was missing says more.
+    let symptom = matches!(
+        cdr.code,
+        Code::MEDIA_STOPPED
+            | Code::BROWSER_GONE
+            | Code::DTLS
+            | Code::FINGERPRINT
+            | Code::FINE
+            | Code::KICKED
+    );
+    match (media, talked) {
+        (Some(verdict), _) if symptom => verdict,
+        (_, Some(talked)) if !cdr.code.is_fault() => fine(cdr, talked),
+        _ => of_end(cdr),
+    }
+}
+
+/// A `ring` step found nobody, and nobody else was reached or even rung: the steps after it tell
+/// the caller so, and are not the cause.
+fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
+    let nobody = cdr.nobody_there.as_deref()?;
+    let ended_otherwise = matches!(
+        cdr.code,
+        Code::MEDIA_BUG | Code::SESSION_BUG | Code::CALL_BUG | Code::KICKED | Code::DRAINING
+    );
+    if cdr.answered_by.is_some() || cdr.ringing.is_some() || ended_otherwise {
+        return None;
+    }
+    let then = match cdr.talked() {
+        _ if cdr.why.is_empty() => String::new(),
+        Some(talked) => format!("; the dialplan answered for {:.1} s", talked.as_secs_f32()),
+        None if cdr.why.starts_with(nobody) => cdr.why[nobody.len()..].to_owned(),
+        None => format!("; then {}", cdr.why),
+    };
+    Some(Diagnosis::new(Code::NOT_REGISTERED, Blame::Callee, format!("{nobody}{then}")))
+}
+
+fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {
+    let with = cdr.answered_by.as_deref().unwrap_or("the gateway itself");
+    let by = match cdr.by {
+        Some(HangupBy::Caller) => "the caller hung up",
+        Some(HangupBy::Callee) => "the callee hung up",
+        _ => "the gateway ended it",
+    };
+    Diagnosis::new(
+        Code::FINE,
+        Blame::Nobody,
+        format!("{} talked for {:.1} s with {with}; {by}", cdr.from, talked.as_secs_f32()),
+    )
+}
+
+/// What ended the call, or kept it from being answered.
+fn of_end(cdr: &Cdr) -> Diagnosis {
+    let code = if cdr.code.is_fault() { cdr.code } else { default_code(cdr) };
+    let side = match code {
+        Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::NO_CODEC
+            if cdr.answered_by.is_none() && cdr.tried.is_empty() =>
+        {
+            Blame::Caller
+        }
+        Code::CANCELLED | Code::NO_ACK | Code::NO_PRACK | Code::MALFORMED | Code::LOGIN_REFUSED => {
+            Blame::Caller
+        }
+        Code::NO_ROUTE
+        | Code::NOT_ALLOWED
+        | Code::LIMIT
+        | Code::DRAINING
+        | Code::TRUNK_FULL
+        | Code::TRUNK_DISABLED
+        | Code::KICKED
+        | Code::TOO_LONG
+        | Code::CREDENTIALS
+        | Code::REGION
+        | Code::LOOP => Blame::Gateway,
+        Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Blame::Network,
+        Code::FLOW_LOST
+        | Code::SESSION_TIMER
+        | Code::BROWSER_GONE
+        | Code::MEDIA_STOPPED
+        | Code::FINGERPRINT
+        | Code::DTLS => match cdr.by {
+            Some(HangupBy::Caller) => Blame::Caller,
+            Some(HangupBy::Callee) => Blame::Callee,
+            _ => Blame::Network,
+        },
+        Code::MEDIA_BUG | Code::CALL_BUG | Code::SESSION_BUG | Code::WORKER_BEHIND => {
+            Blame::Gateway
+        }
+        _ => Blame::Callee,
+    };
+    let sentence = match code {
+        Code::CANCELLED => format!("{}{}", cdr.why, ringing(cdr)),
+        Code::BUSY => format!("the callee is busy: {}", cdr.why),
+        _ if cdr.why.is_empty() => code.entry().map(|e| e.title.clone()).unwrap_or_default(),
+        _ => cdr.why.clone(),
+    };
+    Diagnosis::new(code, side, sentence)
+}
+
+fn ringing(cdr: &Cdr) -> String {
+    let Some(end) = cdr.end else { return String::new() };
+    match cdr.ringing {
+        Some(since) => format!(
+            ", after it had rung for {:.0} s",
+            end.saturating_duration_since(since).as_secs_f32()
+        ),
+        None => format!(
+            ", {:.0} s after dialling, before anything rang",
+            end.saturating_duration_since(cdr.start).as_secs_f32()
+        ),
+    }
+}
+
+/// The code of an end nobody named: by its status.
+fn default_code(cdr: &Cdr) -> Code {
+    match cdr.status {
+        486 | 600 => Code::BUSY,
+        480 | 408 if cdr.ringing.is_some() => Code::NO_ANSWER,
+        480 | 408 => Code::NOT_AVAILABLE,
+        603 => Code::DECLINED,
+        487 => Code::CANCELLED,
+        488 => Code::NO_CODEC,
+        _ => Code::REFUSED,
+    }
+}

@@ -1,0 +1,177 @@
+//! TLS handshakes, let in so that those who do not finish theirs delay nobody.
+//!
+//! A handshake costs a processor once, when the ClientHello is answered. Only for that moment does
+//! it hold one of a few permits, and a source waits for one at a time; while either side is silent
+//! it holds nothing but its own connection, until the deadline.
+
+use crate::address::network_of;
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+
+/// From the first byte to the last of a handshake.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The handshakes of one port.
+#[derive(Debug)]
+pub struct Handshakes {
+    processors: Semaphore,
+    sources: Mutex<HashMap<IpAddr, Waiting>>,
+}
+
+/// Those of one source: one at a time, in order.
+#[derive(Debug)]
+struct Waiting {
+    turn: Arc<Semaphore>,
+    holders: usize,
+}
+
+/// A source's place in the table; the entry goes with its last holder.
+struct Turn<'a> {
+    handshakes: &'a Handshakes,
+    source: IpAddr,
+    turn: Arc<Semaphore>,
+}
+
+impl Handshakes {
+    /// As many at once as there are processors.
+    pub fn new() -> Handshakes {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Handshakes { processors: Semaphore::new(processors), sources: Mutex::default() }
+    }
+
+    /// Answers the handshake of a client at `remote`.
+    ///
+    /// # Errors
+    /// What rustls or the connection says, or that the deadline passed.
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        acceptor: &TlsAcceptor,
+        stream: S,
+        remote: IpAddr,
+    ) -> io::Result<TlsStream<S>> {
+        let handshake = async {
+            let hello = rustls::server::Acceptor::default();
+            let begun = LazyConfigAcceptor::new(hello, stream).await?;
+            let mut answering = pin!(begun.into_stream(acceptor.config().clone()));
+            {
+                let turn = self.turn(network_of(remote));
+                let _own = turn.turn.acquire().await;
+                let _processor = self.processors.acquire().await;
+                if let std::task::Poll::Ready(done) = futures_util::poll!(answering.as_mut()) {
+                    return done;
+                }
+            }
+            answering.await
+        };
+        timeout(DEADLINE, handshake)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "not done within 5 s")))
+    }
+
+    fn turn(&self, source: IpAddr) -> Turn<'_> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = sources
+            .entry(source)
+            .or_insert_with(|| Waiting { turn: Arc::new(Semaphore::new(1)), holders: 0 });
+        waiting.holders += 1;
+        Turn { handshakes: self, source, turn: waiting.turn.clone() }
+    }
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Handshakes::new()
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut sources = self.handshakes.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = sources.get_mut(&self.source) {
+            waiting.holders -= 1;
+            if waiting.holders == 0 {
+                sources.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+    use tokio_rustls::TlsConnector;
+
+    fn parties() -> (TlsAcceptor, Arc<ClientConfig>) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let own = rcgen::generate_simple_self_signed(["wt.test".into()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(own.cert.der().clone()).expect("a root");
+        let server = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .expect("fits");
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        (TlsAcceptor::from(Arc::new(server)), Arc::new(client))
+    }
+
+    fn name() -> ServerName<'static> {
+        ServerName::try_from("wt.test").expect("a name")
+    }
+
+    /// A client that says hello, or nothing, and never anything more.
+    async fn silent(client: &Arc<ClientConfig>, says_hello: bool) -> (DuplexStream, DuplexStream) {
+        let (mut far, near) = duplex(64 * 1024);
+        if says_hello {
+            let mut hello = Vec::new();
+            let mut tls = ClientConnection::new(client.clone(), name()).expect("a client");
+            tls.write_tls(&mut hello).expect("to memory");
+            far.write_all(&hello).await.expect("room");
+        }
+        (far, near)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_nobody_finishes_delay_nobody() {
+        let (acceptor, client) = parties();
+        let handshakes = Arc::new(Handshakes::new());
+        let mut strangers = Vec::new();
+        for n in 0..200u8 {
+            let (far, near) = silent(&client, n % 2 == 0).await;
+            let (acceptor, handshakes) = (acceptor.clone(), handshakes.clone());
+            let source = IpAddr::from([192, 0, 2, n % 10]);
+            let stalled = async move { handshakes.accept(&acceptor, near, source).await.map(drop) };
+            strangers.push((far, tokio::spawn(stalled)));
+        }
+        tokio::task::yield_now().await;
+
+        let began = Instant::now();
+        let (far, near) = duplex(64 * 1024);
+        let connecting = TlsConnector::from(client).connect(name(), far);
+        let same_source = IpAddr::from([192, 0, 2, 1]);
+        let accepting = handshakes.accept(&acceptor, near, same_source);
+        let (connected, accepted) = tokio::join!(connecting, accepting);
+        assert!(connected.is_ok() && accepted.is_ok());
+        assert_eq!(began.elapsed(), Duration::ZERO, "not a moment later for 200 that stall");
+
+        for (_far, stalled) in strangers {
+            let ended = stalled.await.expect("no panic");
+            assert_eq!(ended.expect_err("nobody answered").kind(), io::ErrorKind::TimedOut);
+        }
+        assert_eq!(began.elapsed(), DEADLINE);
+        assert!(handshakes.sources.lock().expect("sound").is_empty());
+    }
+}

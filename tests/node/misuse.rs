@@ -1,0 +1,145 @@
+//! Connections that take and do not give: each ends by itself, and says why where it can.
+
+use crate::{far_end, phone};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use webtrunk::node::Node;
+
+/// Longest a misuse may last: the bounds are 5 and 10 s.
+const BOUND: Duration = Duration::from_secs(20);
+
+async fn with_node<T>(test: impl AsyncFnOnce(SocketAddr) -> T) -> T {
+    let far = far_end().await;
+    let node: Node = phone(far.udp.expect("UDP")).await;
+    let result = test(node.web).await;
+    node.stop().await;
+    far.stop().await;
+    result
+}
+
+/// A WebSocket's connection after its upgrade.
+async fn websocket(web: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(web).await.expect("it listens");
+    let upgrade = format!(
+        "GET /sip HTTP/1.1\r\nHost: {web}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: sip\r\n\r\n"
+    );
+    stream.write_all(upgrade.as_bytes()).await.expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("an answer"));
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+/// A client's frame, masked with nought (RFC 6455 §5.3).
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        n if n < 126 => bytes.push(0x80 | n as u8),
+        n if n < 65_536 => {
+            bytes.push(0x80 | 126);
+            bytes.extend((n as u16).to_be_bytes());
+        }
+        n => {
+            bytes.push(0x80 | 127);
+            bytes.extend((n as u64).to_be_bytes());
+        }
+    }
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// The code of the close frame that ends the connection, or 0 if it ends without one.
+async fn close_code(stream: &mut TcpStream) -> u16 {
+    let mut all = Vec::new();
+    let _ = timeout(BOUND, stream.read_to_end(&mut all)).await.expect("it ends");
+    let close = all.windows(4).find(|w| w[0] == 0x88);
+    close.map_or(0, |w| u16::from_be_bytes([w[2], w[3]]))
+}
+
+#[tokio::test]
+async fn a_broken_frame_is_answered_with_its_close_code() {
+    with_node(async |web| {
+        for (what, bytes, code) in [
+            ("no mask", vec![0x81, 1, b'x'], 1002),
+            ("a reserved opcode", frame(0x83, b"x"), 1002),
+            ("a reserved bit", frame(0xc1, b"x"), 1002),
+            ("a ping of 126 bytes", frame(0x89, &[0; 126]), 1002),
+            ("a fragmented ping", frame(0x09, b"x"), 1002),
+            ("a continuation of nothing", frame(0x80, b"x"), 1002),
+            ("text that is no UTF-8", frame(0x81, &[0xff, 0xfe]), 1007),
+            ("a message of 65,537 bytes", frame(0x81, &[b'x'; 65_537]), 1009),
+        ] {
+            let mut stream = websocket(web).await;
+            stream.write_all(&bytes).await.expect("sent");
+            assert_eq!(close_code(&mut stream).await, code, "{what}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fragments_without_end_and_pings_without_end_are_a_breach_of_policy() {
+    with_node(async |web| {
+        let mut fragments = websocket(web).await;
+        let mut all = frame(0x01, b"x");
+        (0..40_000).for_each(|_| all.extend(frame(0x00, b"")));
+        let _ = fragments.write_all(&all).await;
+        let mut pings = websocket(web).await;
+        let all: Vec<u8> = (0..200).flat_map(|_| frame(0x89, b"")).collect();
+        let _ = pings.write_all(&all).await;
+        assert!(matches!(close_code(&mut fragments).await, 0 | 1008), "a reset may overtake it");
+        assert!(matches!(close_code(&mut pings).await, 0 | 1008));
+        // Another browser is served meanwhile.
+        let mut other = websocket(web).await;
+        other.write_all(&frame(0x81, b"\r\n\r\n")).await.expect("sent");
+        let mut answer = [0; 4];
+        other.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(answer, [0x81, 2, b'\r', b'\n']);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn half_a_body_has_ten_seconds() {
+    with_node(async |web| {
+        let mut stream = TcpStream::connect(web).await.expect("it listens");
+        let head = format!(
+            "POST /api/v1/calls HTTP/1.1\r\nHost: {web}\r\nContent-Type: application/json\r\n\
+             Content-Length: 100\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = vec![0; 1_024];
+        let n = timeout(BOUND, stream.read(&mut answer)).await.expect("in time").expect("read");
+        assert!(answer[..n].starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_nobody_reads_is_given_up() {
+    with_node(async |web| {
+        // A small window, and many times what it and the sender's buffer hold.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("set");
+        let mut stream = socket.connect(web).await.expect("it listens");
+        let ask = format!("GET /jssip.js HTTP/1.1\r\nHost: {web}\r\n\r\n").repeat(100);
+        // The gateway stops reading questions whose answers nobody takes; then it lets go.
+        let ended = timeout(BOUND, async {
+            loop {
+                if stream.write_all(ask.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        });
+        ended.await.expect("the connection is closed from the other side");
+    })
+    .await;
+}
