@@ -11,6 +11,7 @@ pub mod message;
 pub mod parse;
 mod parts;
 pub mod preferences;
+pub mod salvage;
 mod scan;
 pub mod session_timer;
 pub mod status;

@@ -170,6 +170,7 @@ impl Session {
             unexpected_source: None,
             non_silent_packets: 0,
             unexpected_payload_type: None,
+            last_received: None,
             series: Series::default(),
             connected: false,
             path_times: [None; 3],
@@ -501,6 +502,7 @@ impl Session {
             reception.receive(&packet, arrival);
         }
         end.received += 1;
+        end.last_received = Some(now);
         self.silent_since = now;
         let receives = negotiated.direction.receives();
         if let Content::Audio(codec) = content {
