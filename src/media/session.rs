@@ -159,6 +159,7 @@ impl Session {
             join: AudioSource::Nothing,
             path: Path::Relay,
             digits: Default::default(),
+            hairpin: Default::default(),
             pressed: None,
             dropped: Dropped::default(),
             received: 0,
@@ -444,6 +445,10 @@ impl Session {
             *latching = Latching::Locked;
         }
         *rtp = Some(from);
+        if end.settings.as_ref().is_some_and(|s| s.hairpin) && end.hairpin.exceeds(now) {
+            end.dropped.not_expected += 1;
+            return;
+        }
         self.rtp(now, at, datagram, sink);
     }
 

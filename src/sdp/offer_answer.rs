@@ -65,12 +65,12 @@ pub struct Negotiation {
     version: u64,
     offered: Vec<Format>,
     payload_types: PayloadTypes,
+    /// The peer refused an offer with keys that need not be.
+    keys_withheld: bool,
     remote_offer: Option<Description>,
-    /// The waiting offer says what the one answered last said.
-    repeated: bool,
     /// What the peer's newest audio section can do, for the record.
     peer: Vec<String>,
-    /// Our answer to the newest offer, while nothing has changed since.
+    /// Our answer to the offer kept here, until another one comes or one of ours is answered.
     last_answer: Option<String>,
     /// The text of our last description, so that a repeat of it is known as one (RFC 4028 §7.4).
     last_local_sdp: String,
@@ -87,8 +87,8 @@ impl Negotiation {
             version: 0,
             offered: Vec::new(),
             payload_types: PayloadTypes::default(),
+            keys_withheld: false,
             remote_offer: None,
-            repeated: false,
             peer: Vec::new(),
             last_answer: None,
             last_local_sdp: String::new(),
@@ -115,8 +115,8 @@ impl Negotiation {
             self.offered.push(comfort_noise(13));
         }
         let browser = self.local.side == LegKind::Browser;
-        let crypto =
-            if self.local.srtp == Policy::Off { Vec::new() } else { self.local.srtp_keys.offer() };
+        let keyed = self.local.srtp != Policy::Off && !self.keys_withheld;
+        let crypto = if keyed { self.local.srtp_keys.offer() } else { Vec::new() };
         let audio = Audio {
             formats: &self.offered,
             direction: Direction::SendRecv,
@@ -165,6 +165,12 @@ impl Negotiation {
         }
     }
 
+    /// Leaves the keys out of our next offers, where they are only wished for. False: they were not
+    /// offered, or a call without them is to fail.
+    pub fn withhold_keys(&mut self) -> bool {
+        self.local.srtp == Policy::Optional && !std::mem::replace(&mut self.keys_withheld, true)
+    }
+
     /// The peer's answer to our offer.
     ///
     /// # Errors
@@ -173,8 +179,10 @@ impl Negotiation {
         let answer = Description::parse(body)?;
         // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
         let beside = |theirs: &Crypto| {
-            let mut offered = self.local.srtp_keys.offer().into_iter();
-            offered.find(|o| o.tag == theirs.tag && o.keys.profile == theirs.keys.profile)
+            let offered = self.local.srtp_keys.offer().into_iter();
+            offered
+                .filter(|_| !self.keys_withheld)
+                .find(|o| o.tag == theirs.tag && o.keys.profile == theirs.keys.profile)
         };
         let Chosen { audio, codec, format, remote, .. } = self.choose(
             &answer,
@@ -244,7 +252,6 @@ impl Negotiation {
         self.state = SignalingState::HaveRemoteOffer;
         // Sameness is looked at: a version that stays promises nothing.
         self.last_answer.take_if(|_| self.remote_offer.as_ref() != Some(&offer));
-        self.repeated = self.last_answer.is_some();
         let offer = self.remote_offer.insert(offer);
         Ok(&offer.media[at])
     }
@@ -295,7 +302,7 @@ impl Negotiation {
 
     /// Whether the waiting offer repeats the one already answered (a session refresh).
     pub fn is_refresh(&self) -> bool {
-        self.repeated && self.last_answer.is_some()
+        self.state == SignalingState::HaveRemoteOffer && self.last_answer.is_some()
     }
 
     /// Answers the waiting offer with the first of `prefer` it holds; `allow` limits our direction.
@@ -307,9 +314,7 @@ impl Negotiation {
         prefer: &[Codec],
         allow: Direction,
     ) -> Result<(String, Negotiated), SdpError> {
-        if let (true, Some(text), Some(negotiated)) =
-            (self.repeated, &self.last_answer, &self.negotiated)
-        {
+        if let (Some(text), Some(negotiated)) = (&self.last_answer, &self.negotiated) {
             self.state = SignalingState::Stable;
             return Ok((text.clone(), negotiated.clone()));
         }
@@ -356,7 +361,6 @@ impl Negotiation {
         formats.extend(noise.map(comfort_noise));
         let text = self.print_answer(offer, at, &formats, &negotiated);
         self.payload_types.note(audio.formats.iter());
-        self.repeated = false;
         self.state = SignalingState::Stable;
         let negotiated = self.settle(negotiated).clone();
         Ok((text, negotiated))
@@ -402,13 +406,6 @@ impl Negotiation {
         self.last_answer = Some(text.clone());
         self.last_local_sdp.clone_from(&text);
         text
-    }
-
-    /// Drops a waiting offer after it was refused; what was agreed stays (RFC 3261 §14.2).
-    pub fn reject_offer(&mut self) {
-        self.state = SignalingState::Stable;
-        self.remote_offer = None;
-        self.repeated = false;
     }
 
     /// Our key beside one that was offered.

@@ -105,8 +105,8 @@ fn lines(text: &str) -> Result<Vec<Line<'_>>, SdpError> {
             _ => None,
         })
         .collect();
-    if lines.first().is_none_or(|(letter, _)| *letter != b'v') {
-        return Err(refused("the SDP does not begin with v="));
+    if lines.first() != Some(&(b'v', "0")) {
+        return Err(refused("the SDP does not begin with v=0"));
     }
     Ok(lines)
 }
