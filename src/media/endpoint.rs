@@ -1,5 +1,6 @@
 //! One end of a session: its transport, what was agreed for it, and its two streams.
 
+use super::budget::PacketBudget;
 use super::dtls::{Handshake, Identity};
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
@@ -325,6 +326,8 @@ pub struct Dropped {
     pub malformed: u64,
     pub unknown_payload: u64,
     pub not_expected: u64,
+    /// More than any call needs.
+    pub excess: u64,
 }
 
 /// How packets of one end get to the other.
@@ -360,6 +363,7 @@ pub struct Endpoint {
     pub(super) hairpin: HairpinLimit,
     pub(super) pressed: Option<InboundEvent>,
     pub(super) dropped: Dropped,
+    pub(super) budget: PacketBudget,
     pub(super) received: u64,
     pub(super) last_received: Option<Instant>,
     pub(super) disorder_before: SequenceStats,
