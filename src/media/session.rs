@@ -160,6 +160,7 @@ impl Session {
             join: AudioSource::Nothing,
             path: Path::Relay,
             digits: Default::default(),
+            hairpin: Default::default(),
             pressed: None,
             dropped: Dropped::default(),
             budget: PacketBudget::default(),
@@ -446,6 +447,10 @@ impl Session {
             *latching = Latching::Locked;
         }
         *rtp = Some(from);
+        if end.settings.as_ref().is_some_and(|s| s.hairpin) && end.hairpin.exceeds(now) {
+            end.dropped.not_expected += 1;
+            return;
+        }
         self.rtp(now, at, datagram, sink);
     }
 
