@@ -90,7 +90,7 @@ enum Command {
     Calls(look::Calls),
     /// A test call without a browser: a score and an exit code
     #[command(
-        after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 below --min-mos."
+        after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed or nothing was heard, 6 below --min-mos."
     )]
     Call(Box<call::Call>),
     /// More and more calls through a gateway of its own, until one of them suffers
