@@ -165,7 +165,7 @@ impl Branch {
         let branch = invite.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
         cx.request(Method::Cancel, &branch, self.leg.hop, cancel.end());
         if let Some(client) = self.client {
-            cx.transactions.cancelled(cx.now, client);
+            cx.services.transactions.cancelled(cx.now, client);
         }
     }
 

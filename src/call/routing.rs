@@ -99,8 +99,9 @@ impl Call {
             }
             party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
         };
-        let time =
-            jiff::Timestamp::from_second(cx.unix as i64).map(|t| t.to_string()).unwrap_or_default();
+        let time = jiff::Timestamp::from_second(cx.unix() as i64)
+            .map(|t| t.to_string())
+            .unwrap_or_default();
         let data = json!({
             "call": self.id.to_string(), "context": self.cdr.context, "number": self.number, "dialled": self.cdr.dialled, "from": from,
             "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
@@ -142,7 +143,7 @@ impl Call {
         let verdict = cx.config.plan.route(&Attempt {
             context,
             dialled: &self.number,
-            unix: cx.unix,
+            unix: cx.unix(),
             permits: self.caller.permits(),
         });
         let none = || Err(Refusal::new(500, format!("context {context} does not exist")));
@@ -189,15 +190,15 @@ impl Call {
         let Some(trunk) = cx.config.trunks.get(name) else {
             return Err((Code::TRUNK_DISABLED, "it is not configured any more".into()));
         };
-        if let Some(Err(why)) = cx.trunks.get(name).map(|t| t.usable(cx.now)) {
+        if let Some(Err(why)) = cx.services.trunks.get(name).map(|t| t.usable(cx.now)) {
             return Err(why);
         }
         let limit = trunk.max_calls.unwrap_or(usize::MAX);
-        if cx.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
+        if cx.services.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
             cx.note(Event::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
-        if !cx.trunks.take_call(cx.now, name, trunk.calls_per_second) {
+        if !cx.services.trunks.take_call(cx.now, name, trunk.calls_per_second) {
             return Err((
                 Code::TRUNK_FULL,
                 format!(
@@ -224,7 +225,8 @@ impl Call {
             let Some(user) = self.user_of(cx, target) else { continue };
             // A caller is not rung on the phone the call comes from.
             let own = |b: &Binding| self.caller.hop == Hop::Flow(b.flow);
-            let others = cx.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
+            let others =
+                cx.services.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
             let (bindings, refused): (Vec<Binding>, Vec<Binding>) =
                 others.partition(|b| preferences.allow(&b.features));
             unwanted |= !refused.is_empty();

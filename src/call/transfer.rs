@@ -197,7 +197,7 @@ impl Call {
         if let Some(replaces) = wish.replaces {
             let ends = [&replaces.to_tag, &replaces.from_tag]
                 .into_iter()
-                .find_map(|t| cx.dialogs.get(t).copied());
+                .find_map(|t| cx.services.dialogs.get(t).copied());
             let Some((there, drop_there)) = ends.filter(|(call, _)| *call != self.id) else {
                 return cx.refuse_with(
                     server,
@@ -290,7 +290,7 @@ impl Call {
         let verdict = cx
             .config
             .plan
-            .route(&Attempt { context: &context, dialled, unix: cx.unix, permits })
+            .route(&Attempt { context: &context, dialled, unix: cx.unix(), permits })
             .ok_or_else(|| Refusal::new(500, "the dialplan does not exist"))?;
         let (route, number) = verdict.decide(&context)?;
         Ok((context, route, number))

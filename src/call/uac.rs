@@ -54,7 +54,7 @@ impl Call {
     /// Any response is a sign that its hop lives.
     fn heard_from(&mut self, cx: &mut CallContext<'_>, id: u16) {
         if let Some(branch) = self.branch_mut(id) {
-            cx.locator.alive(branch.leg.hop);
+            cx.services.locator.alive(branch.leg.hop);
         }
     }
 
@@ -208,7 +208,8 @@ impl Call {
             None => prack.end(),
         };
         let client = cx.request(Method::Prack, &via_branch, hop, bytes);
-        cx.transaction_users
+        cx.services
+            .transaction_users
             .insert(client, super::context::TransactionUser::Leg(call, end, Asked::Prack));
     }
 
@@ -436,7 +437,7 @@ impl Call {
             let verdict = cx.config.plan.route(&Attempt {
                 context: &self.cdr.context,
                 dialled: number,
-                unix: cx.unix,
+                unix: cx.unix(),
                 permits: self.caller.permits(),
             });
             let Some((route, number)) = verdict.and_then(|v| v.decide(&self.cdr.context).ok())
@@ -494,7 +495,7 @@ impl Call {
             _ => why,
         };
         if status == 503 {
-            cx.locator.failed(cx.now, hop);
+            cx.services.locator.failed(cx.now, hop);
             self.rest(cx, id, message);
             if self.branch_mut(id).is_some_and(|b| b.is_trying() && !b.hops.is_empty()) {
                 return self.try_next_hop(cx, id);
@@ -519,7 +520,7 @@ impl Call {
             return;
         };
         let until = cx.now + Duration::from_secs(u64::from(seconds.min(300)));
-        if let Some(trunk) = cx.trunks.get_mut(&name) {
+        if let Some(trunk) = cx.services.trunks.get_mut(&name) {
             trunk.paused_until = Some(until);
         }
     }

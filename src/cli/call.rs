@@ -37,52 +37,52 @@ const EXIT_BELOW_MOS: u8 = 6;
 pub(crate) struct Call {
     /// The number, or a user
     target: String,
-    /// Call as this user; the first of the configuration where left out
+    /// Call as this user [default: the first user of the configuration]
     #[arg(long = "as")]
     user: Option<String>,
-    /// The user's password, where the gateway mints no credentials
-    #[arg(long, env = "WEBTRUNK_PASSWORD", hide_env_values = true)]
+    /// The user's password; not needed if the gateway has [credentials]
+    #[arg(long, env = "WEBTRUNK_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     password: Option<String>,
-    /// The gateway's WebSocket, where it is not this machine's
+    /// The gateway's WebSocket [default: that of this machine]
     #[arg(long, value_name = "ws://HOST:PORT/sip")]
     ws: Option<String>,
-    /// Say a WAV file (8 kHz, mono, 16 bit)
+    /// Send a WAV file (8 kHz, mono, 16 bit)
     #[arg(long, conflicts_with = "tone")]
     play: Option<PathBuf>,
-    /// Say a tone, Hz
+    /// Send a tone of this frequency, Hz
     #[arg(long, default_value_t = 440.0)]
     tone: f32,
-    /// Say sweeps and syllables; against an echo this tells the delay from mouth to ear and back
+    /// Send sweeps and syllables; with an echo at the far end, this measures the round trip
     #[arg(long, conflicts_with_all = ["play", "tone"])]
     speech: bool,
-    /// Write both sides into a WAV file: left us, right them
+    /// Record both sides into a WAV file: left this side, right the far end
     #[arg(long)]
     record: Option<PathBuf>,
     /// Press these keys one second after the answer
     #[arg(long)]
     dtmf: Option<String>,
-    /// Talk this long
+    /// How long to talk
     #[arg(long = "for", default_value = "10s", value_parser = humantime::parse_duration)]
     length: Duration,
-    /// Give up if nobody answers within this time
+    /// How long to wait for an answer
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     ring: Duration,
-    /// Offer this codec alone
+    /// Offer only this codec
     #[arg(long, value_parser = ["opus", "g722", "pcmu", "pcma"])]
     codec: Option<String>,
-    /// Lose this share of what we send, percent
+    /// Drop this share of the packets sent, percent
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT")]
     loss: f32,
-    /// Hold each packet we send back by anything up to this
+    /// Delay each packet sent by a random time up to this
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     jitter: Duration,
-    /// Straight to a trunk, by no dialplan: trunk:NAME
+    /// Call straight to a trunk, past the dialplan
     #[arg(long, value_name = "trunk:NAME", conflicts_with_all = ["password", "jwt"])]
     via: Option<String>,
-    /// Log in by a JSON Web Token (RFC 8898); --as names its sub
+    /// Log in with a JSON Web Token (RFC 8898); --as is its sub
     #[arg(long, env = "WEBTRUNK_JWT", hide_env_values = true, conflicts_with = "password")]
     jwt: Option<String>,
-    /// Fail where either direction's estimated score is lower
+    /// Fail if the estimated score of either direction is lower, 1 to 4.5
     #[arg(long)]
     min_mos: Option<f32>,
     #[arg(long, short, value_enum, default_value_t)]
@@ -158,7 +158,7 @@ async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
         wish["context"] = json!(format!("@{trunk}"));
     }
     let minted = client.call(Http::POST, "/credentials", Some(&wish)).await
-        .context("no way to log in: give --password, or set [credentials] secret so that the gateway can mint one")?;
+        .context("no way to log in: give --password, or set [credentials] secret, so that the gateway can make credentials")?;
     let text = |key: &str| minted[key].as_str().unwrap_or_default().to_owned();
     Ok(Login { domain, user, name: text("username"), password: text("password"), jwt: None, ws })
 }
@@ -240,7 +240,7 @@ fn token() -> anyhow::Result<String> {
 
 async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, SocketAddr)> {
     let mut request =
-        ws.into_client_request().with_context(|| format!("{ws:?} is no WebSocket URL"))?;
+        ws.into_client_request().with_context(|| format!("{ws:?} is not a WebSocket URL"))?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse()?);
     let host = request.uri().host().ok_or_else(|| anyhow!("{ws:?} names no host"))?.to_owned();
     let secure = ws.starts_with("wss:");
@@ -252,13 +252,13 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     stream.set_nodelay(true)?;
     let gateway = stream.peer_addr()?;
     let stream: Box<dyn Stream> = if secure {
-        encrypt(stream, &host).await.with_context(|| format!("{ws}: the certificate is not accepted here (SSL_CERT_FILE names another authority; --ws another name)"))?
+        encrypt(stream, &host).await.with_context(|| format!("{ws}: the certificate is not accepted (SSL_CERT_FILE names another authority, --ws another name)"))?
     } else {
         Box::new(stream)
     };
     let (socket, _) = tokio_tungstenite::client_async(request, stream)
         .await
-        .with_context(|| format!("{ws} does not take SIP"))?;
+        .with_context(|| format!("{ws} does not accept SIP"))?;
     Ok((socket, gateway))
 }
 

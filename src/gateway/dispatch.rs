@@ -40,7 +40,7 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         if let Hop::Flow(flow) = hop
-            && !self.flows.contains_key(&flow)
+            && !self.services.flows.contains_key(&flow)
         {
             return;
         }
@@ -59,7 +59,7 @@ impl Gateway {
             return;
         }
         let (mut sends, mut events) = (Vec::new(), Vec::new());
-        self.transactions.receive(now, hop, message, &mut sends, &mut events);
+        self.services.transactions.receive(now, hop, message, &mut sends, &mut events);
         out.extend(sends.into_iter().map(Output::Send));
         self.dispatch(now, events, out);
     }
@@ -73,14 +73,14 @@ impl Gateway {
         message: &Message,
         out: &mut Vec<Output>,
     ) -> Option<Refusal> {
-        let browser = matches!(hop, Hop::Flow(f) if self.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
+        let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
         let stranger =
             !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
                 return Some(Refusal::new(e.status, e.to_string()));
             }
-            return if self.transactions.knows(message) {
+            return if self.services.transactions.knows(message) {
                 None
             } else {
                 self.admit_trunk(now, hop, remote, message, out)
@@ -98,7 +98,7 @@ impl Gateway {
         if let Err(e) = message.check() {
             return Some(Refusal::new(e.status, e.to_string()));
         }
-        if self.transactions.knows(message)
+        if self.services.transactions.knows(message)
             || matches!(message.method(), Method::Ack | Method::Cancel)
         {
             return None;
@@ -134,7 +134,7 @@ impl Gateway {
         if why.status == 0 || message.via().is_none() {
             return;
         }
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let response = Writer::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
     }
@@ -148,13 +148,13 @@ impl Gateway {
             .values()
             .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
             .map(|t| t.name.as_str());
-        listed.or_else(|| self.trunks.bound_from(remote)).map(str::to_owned)
+        listed.or_else(|| self.services.trunks.bound_from(remote)).map(str::to_owned)
     }
 
     /// The address at the other end of a hop.
     pub(super) fn remote_of(&self, hop: Hop) -> Option<SocketAddr> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.remote),
             _ => hop.address(),
         }
     }
@@ -165,9 +165,9 @@ impl Gateway {
             return true;
         }
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
-        self.dialogs.get(tag).is_some_and(|(id, end)| {
-            self.calls.get(id).is_some_and(|l| {
-                l.call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
+        self.services.dialogs.get(tag).is_some_and(|(id, end)| {
+            self.calls.get(*id).is_some_and(|call| {
+                call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
             })
         })
     }
@@ -188,7 +188,7 @@ impl Gateway {
                     self.on_response(now, id, Some(&message), out)
                 }
                 TransactionEvent::Timeout { id } => self.on_response(now, id, None, out),
-                TransactionEvent::Ended { id } => drop(self.transaction_users.remove(&id)),
+                TransactionEvent::Ended { id } => drop(self.services.transaction_users.remove(&id)),
                 TransactionEvent::Stray { .. } => self.dropped += 1,
             }
         }
@@ -203,9 +203,9 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let status = message.map_or(408, Message::status);
-        match self.transaction_users.get(&id).cloned() {
+        match self.services.transaction_users.get(&id).cloned() {
             Some(TransactionUser::Branch(call, branch)) => {
-                let trunk = self.calls.get(&call).and_then(|l| l.call.trunk_of_branch(branch));
+                let trunk = self.calls.get(call).and_then(|call| call.trunk_of_branch(branch));
                 match message {
                     Some(message) => {
                         // A call that goes through says as much as a probe.
@@ -249,7 +249,7 @@ impl Gateway {
         why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        let tag = token::<16>(&mut self.random);
+        let tag = token::<16>(&mut self.services.random);
         let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {
@@ -275,7 +275,7 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let mut sends = Vec::new();
-        self.transactions.respond(now, id, status, response.end(), &mut sends);
+        self.services.transactions.respond(now, id, status, response.end(), &mut sends);
         out.extend(sends.into_iter().map(Output::Send));
     }
 
@@ -335,7 +335,7 @@ impl Gateway {
 
     fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.kind),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.kind),
             _ => None,
         }
     }
@@ -344,20 +344,23 @@ impl Gateway {
     /// and lets us send over this connection what we would send there.
     fn note_alias(&mut self, trunk: &str, hop: Hop, message: &Message) {
         let Hop::Flow(flow) = hop else { return };
-        let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else {
+        let Some(state) = self.services.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket)
+        else {
             return;
         };
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
-        if self.aliases.len() < MAX_ALIASES {
-            self.aliases.insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
+        if self.services.aliases.len() < MAX_ALIASES {
+            self.services
+                .aliases
+                .insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
         }
     }
 
     fn sender(&self, hop: Hop) -> Option<Sender> {
         match hop {
             Hop::Flow(flow) => {
-                let state = self.flows.get(&flow)?;
+                let state = self.services.flows.get(&flow)?;
                 match state.kind {
                     FlowKind::WebSocket => Some(Sender::User(state.user.clone()?, flow)),
                     FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
@@ -377,7 +380,7 @@ impl Gateway {
         target: Option<ServerId>,
         out: &mut Vec<Output>,
     ) {
-        let call = target.and_then(|t| self.servers.get(&t).copied());
+        let call = target.and_then(|t| self.calls.of_transaction(t));
         let Some(call) = call else {
             return self.refuse(
                 now,
@@ -389,7 +392,7 @@ impl Gateway {
         };
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
-            self.calls.get(&call).map(|l| l.call.caller.local_tag.clone()).unwrap_or_default();
+            self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
         self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
@@ -407,8 +410,8 @@ impl Gateway {
     /// The dialog a message belongs to, if it came the way that dialog's messages come.
     fn find_dialog(&self, hop: Hop, message: &Message) -> Option<(CallId, LegId)> {
         let tag = message.to()?.tag()?.to_owned();
-        let (call, end) = *self.dialogs.get(&tag)?;
-        let live = &self.calls.get(&call)?.call;
+        let (call, end) = *self.services.dialogs.get(&tag)?;
+        let live = self.calls.get(call)?;
         let dialog = live.dialog_for(end, message)?;
         let remote = self.remote_of(hop)?;
         let same_trunk = match live.party_of(end) {

@@ -42,14 +42,14 @@ pub const STRAIGHT_LONGEST: Duration = Duration::from_secs(3_600);
 /// What a web application has for its answer.
 pub const ASK_LIMIT: Duration = Duration::from_secs(3);
 
-/// What a web application answers for a user it knows.
+/// The answer of a web application for a user it knows.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Answer to auth.user")]
 pub struct Answered {
-    /// What the browser must log in with; made for the visit if you like.
+    /// The password the browser must log in with; it may be made for this visit.
     pub password: String,
-    /// How long the answer is good, such as "10m"; a minute where left out, an hour at most.
+    /// How long the answer is valid, at most "1h". Default: "1m".
     pub ttl: Option<String>,
     /// What the user may do.
     #[serde(default)]
@@ -153,6 +153,7 @@ impl Gateway {
         let unix = self.unix(now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
         let proved = self
+            .services
             .flows
             .get(&flow)
             .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
@@ -205,7 +206,7 @@ impl Gateway {
                 Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
             Admitted::Unasked(name) => {
-                let id = self.random.next_u64();
+                let id = self.services.random.next_u64();
                 let body = json!({ "user": name, "remote": remote.ip().to_string(), "user_agent": message.header(HeaderName::UserAgent) });
                 let body =
                     json!({ "type": "auth.user", "timestamp": self.timestamp(now), "data": body })
@@ -274,7 +275,7 @@ impl Gateway {
                 format!("{} may not speak for another user", proved.user),
             ));
         }
-        if let Some(state) = self.flows.get_mut(&flow) {
+        if let Some(state) = self.services.flows.get_mut(&flow) {
             (state.user, state.account, state.until) =
                 (Some(proved.user), proved.account, proved.until);
         }
@@ -437,7 +438,7 @@ impl Gateway {
                 for held in waiting
                     .into_iter()
                     .flatten()
-                    .filter(|h| self.flows.contains_key(&h.flow))
+                    .filter(|h| self.services.flows.contains_key(&h.flow))
                     .collect::<Vec<_>>()
                 {
                     self.respond_stateless(Hop::Flow(held.flow), &held.message, &unchecked(), out);

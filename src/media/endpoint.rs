@@ -2,6 +2,7 @@
 
 use super::dtls::{Handshake, Identity};
 use super::ice::IceLiteAgent;
+use super::inbound_event::InboundEvent;
 use super::outbound_stream::OutboundStream;
 use super::player::Player;
 use super::reorder::Reorder;
@@ -72,27 +73,12 @@ pub struct Settings {
 impl Settings {
     /// How a digit gets to the peer: as sound where it knows no events.
     pub fn sends_digits(&self) -> Digits {
-        if self.digits == Digits::Events && self.negotiated.events.is_none() {
+        if self.digits == Digits::Events && self.negotiated.events.send.is_none() {
             Digits::Tones
         } else {
             self.digits
         }
     }
-}
-
-/// A telephone-event that is being received.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InboundEvent {
-    pub ssrc: u32,
-    /// Of its current segment (RFC 4733 §2.5.1.3).
-    pub timestamp: u32,
-    pub event: u8,
-    /// Timestamp units of its earlier segments, and of all.
-    pub earlier: u32,
-    pub duration: u32,
-    pub ended: bool,
-    /// When its newest packet came.
-    pub seen: Instant,
 }
 
 /// What an end hears while its source is silent.

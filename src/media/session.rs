@@ -534,7 +534,9 @@ impl Session {
                     Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80)),
                 );
             }
-            Content::Event => self.on_telephone_event(now, at, &packet, datagram, sink),
+            Content::Event(clock) => {
+                self.on_telephone_event(now, at, (&packet, clock), datagram, sink)
+            }
             Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
         }
         self.forward(now, at, packet, datagram, content, sink);

@@ -3,7 +3,8 @@
 
 use super::metered::{Controls, Metered, TooMuch};
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
-use crate::gateway::{FlowKind, Input};
+use crate::flow::FlowKind;
+use crate::gateway::Input;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::salvage::salvage;

@@ -4,8 +4,9 @@
 use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
+use super::pulse::{BEAT, Pulse};
 use super::streams::{self, Streams};
-use super::{Command, Notice, OpenedSockets, WorkerMessage};
+use super::{Command, Notice, OpenedSockets, Parts, WorkerMessage};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
 use crate::media::dtls::Identity;
@@ -19,6 +20,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
+use std::cmp::min;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
@@ -85,6 +87,7 @@ pub(super) struct Running {
     ports: Arc<PortRange>,
     identity: Arc<Identity>,
     late: Arc<Lateness>,
+    pulse: Arc<Pulse>,
     events: Vec<SessionEvent>,
     /// Datagrams of this turn.
     datagrams: u32,
@@ -146,7 +149,7 @@ impl Running {
         inbox: Receiver<WorkerMessage>,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        (identity, late): (Arc<Identity>, Arc<Lateness>),
+        Parts { identity, late, pulse }: Parts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -165,6 +168,7 @@ impl Running {
             ports,
             identity,
             late,
+            pulse,
             events: Vec::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
@@ -192,14 +196,16 @@ impl Running {
             }
             let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
             let more_waits = more || self.streams.has_more();
-            let wait = if more_waits { Some(now) } else { timeouts.into_iter().flatten().min() };
-            if let Err(e) =
-                self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
+            let beat = now + BEAT;
+            let wait =
+                if more_waits { now } else { timeouts.into_iter().flatten().fold(beat, min) };
+            if let Err(e) = self.poll.poll(&mut events, Some(wait.saturating_duration_since(now)))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
             woken = Instant::now();
+            self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
             if self.orders() {
                 return;
@@ -263,6 +269,8 @@ impl Running {
             Command::Bridge { session, a, b } => {
                 self.on_session(session, now, |s, _, _| s.bridge(a, b))
             }
+            #[cfg(test)]
+            Command::Panic => panic!("a bug outside any session"),
             Command::Part { session, end } => self.on_session(session, now, |s, _, _| s.part(end)),
             Command::Play { session, end, source } => {
                 self.on_session(session, now, |s, now, _| s.play(now, end, source))

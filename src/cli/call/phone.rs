@@ -287,7 +287,7 @@ impl<'a> Phone<'a> {
         let credentials =
             digest::answer(challenge, None, name, password, &uri, Method::Invite, &cnonce)
                 .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
-                .ok_or_else(|| anyhow!("the gateway does not take our credentials"))?;
+                .ok_or_else(|| anyhow!("the gateway does not accept the credentials"))?;
         self.cseq += 1;
         let again = self.invite(Some(credentials))?;
         self.send(again).await
@@ -318,9 +318,9 @@ impl<'a> Phone<'a> {
         });
         let done = answered.await.is_ok();
         self.say(if done {
-            "  ✓ hung up       by us"
+            "  ✓ hung up       by this side"
         } else {
-            "  ✗ hung up       by us; the BYE was not answered"
+            "  ✗ hung up       by this side; the BYE was not answered"
         });
         Ok(())
     }
@@ -342,7 +342,7 @@ fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<Messa
     };
     Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
         .map(Some)
-        .map_err(|e| anyhow!("the gateway sent what cannot be read: {e}"))
+        .map_err(|e| anyhow!("the gateway sent a message that cannot be read: {e}"))
 }
 
 /// The sentence in a Reason header.

@@ -22,7 +22,7 @@ pub(super) fn print(phone: &Phone<'_>, outcome: &Outcome, f: &Figures) {
         return;
     }
     if outcome.ended_by == "them" {
-        phone.say(&format!("  ✓ hung up       by them: {}", outcome.why));
+        phone.say(&format!("  ✓ hung up       by the far end: {}", outcome.why));
     }
     print_figures(phone, f);
     if phone.args.speech {
@@ -85,7 +85,7 @@ pub(super) fn print_verdict(seen: &Value) {
             text("likely"),
             text("fix")
         )),
-        None => print::line(&format!("\nwebtrunk trace {call} shows it whole")),
+        None => print::line(&format!("\nwebtrunk trace {call} shows all of it")),
     }
 }
 
