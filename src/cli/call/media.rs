@@ -104,7 +104,7 @@ pub(super) struct Figures {
 impl Figures {
     /// Whether anything came that could be heard.
     pub(super) fn was_heard(&self) -> bool {
-        self.received > 0 && self.level.is_some()
+        self.received > 0 && self.level.is_some() && self.silence < 1.0
     }
 }
 
