@@ -4,6 +4,7 @@
 
 mod cases;
 mod events;
+mod hostile;
 mod strict;
 
 use std::fs;
