@@ -3,6 +3,7 @@
 //! rewrites the files: read the difference before you commit it.
 
 mod cases;
+mod dialects;
 mod events;
 mod hostile;
 mod strict;
