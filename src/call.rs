@@ -9,6 +9,7 @@
 //! The call knows neither other calls nor sockets; what it asks of the node it asks through
 //! [`CallContext`].
 
+mod bodies;
 pub mod branch;
 pub mod caller_id;
 pub mod cdr;

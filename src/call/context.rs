@@ -14,7 +14,7 @@ use crate::resolver::{Located, Query, Resolver, Target};
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{ACCEPT, Method, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions, Transmit};
 use crate::sip::uri::Transport;
 use crate::timers::Timers;
@@ -245,7 +245,7 @@ impl CallContext<'_> {
     pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         let mut response = Writer::refusal(request, why, "", &self.config.domain);
         match why.status {
-            415 => response.put(HeaderName::Accept, "application/sdp"),
+            415 => response.put(HeaderName::Accept, ACCEPT),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! Requests within the call's dialogs: every one gets an answer.
 
+use super::bodies::description;
 use super::branch::BranchState;
 use super::context::Asked;
 use super::{Call, CallContext, HangupBy, State};
@@ -10,7 +11,7 @@ use crate::sip::cause::reasons;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
 use crate::worker::Command;
 use std::time::Duration;
@@ -90,7 +91,7 @@ impl Call {
                     HeaderName::Supported,
                     self.leg_of(end).map_or(SUPPORTED.to_owned(), super::Leg::supported),
                 );
-                response.put(HeaderName::Accept, "application/sdp");
+                response.put(HeaderName::Accept, ACCEPT);
                 cx.respond(server, 200, response.end());
             }
             _ => cx.refuse(
@@ -160,14 +161,10 @@ impl Call {
             Some(Err(why)) => return cx.refuse_with(server, message, &why),
             None => return,
         };
-        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
-        if body.is_none() && !message.body().is_empty() {
-            return cx.refuse_with(
-                server,
-                message,
-                &Refusal::new(415, "only application/sdp is read"),
-            );
-        }
+        let body = match description(message) {
+            Ok(body) => body.map(<[u8]>::to_vec),
+            Err(why) => return cx.refuse_with(server, message, &why),
+        };
         if let Some(dialog) = self.dialog_for_mut(end, message) {
             dialog.refresh_target(message);
         }

@@ -13,6 +13,7 @@ use crate::sdp::offer_answer::{Ice, LegKind, Local, Negotiated, Negotiation};
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
+use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
@@ -318,6 +319,7 @@ impl Leg {
         if request.method() == Method::Invite {
             request
                 .values(HeaderName::RecordRoute)
+                .filter(|r| NameAddr::parse(r).is_ok())
                 .for_each(|r| response.put(HeaderName::RecordRoute, r));
         }
         response.put(HeaderName::Contact, cx.contact(self.hop, "call"));

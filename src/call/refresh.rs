@@ -211,10 +211,18 @@ impl Call {
 
     fn acknowledge_refresh(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let Some(leg) = self.leg_mut(end) else { return };
-        let Some(cseq) = message.cseq().filter(|c| c.method == "INVITE") else { return };
+        let number = match message.cseq() {
+            Some(cseq) if cseq.method == "INVITE" => cseq.number,
+            Some(_) => return,
+            // Matched by its branch; which INVITE of ours is open is known here.
+            None => match leg.open {
+                Some(open) if open.method == Method::Invite => open.cseq,
+                _ => return,
+            },
+        };
         let hop = leg.hop;
-        if let Some((number, ack)) = &leg.last_ack
-            && *number == cseq.number
+        if let Some((last, ack)) = &leg.last_ack
+            && *last == number
         {
             let ack = ack.clone();
             return cx.send(hop, ack);
@@ -222,8 +230,8 @@ impl Call {
         leg.refresh_target(message);
         let (_, via) = cx.via(hop);
         let Some(dialog) = &leg.dialog else { return };
-        let ack = dialog.request_with(Method::Ack, cseq.number, &via).end();
-        leg.last_ack = Some((cseq.number, ack.clone()));
+        let ack = dialog.request_with(Method::Ack, number, &via).end();
+        leg.last_ack = Some((number, ack.clone()));
         cx.send(hop, ack);
     }
 

@@ -18,7 +18,7 @@ use crate::sip::cause::{reasons, status_of};
 use crate::sip::dialog::Dialog;
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
+use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
 use crate::sip::status::{Method, Refusal};
 use crate::worker::Command;
@@ -163,7 +163,7 @@ impl Call {
         }
         if branch.fork_mut(&tag).is_none() {
             let Some(dialog) =
-                Dialog::uac(message, branch.leg.hop).filter(|_| branch.forks.len() < MAX_EARLY)
+                dialog_of(branch, message).filter(|_| branch.forks.len() < MAX_EARLY)
             else {
                 return false;
             };
@@ -274,6 +274,7 @@ impl Call {
         branch.leg.peer.learn(message);
         self.exchange_packages(id);
         let settled = match (body, self.heard == Some((id, tag.clone()))) {
+            _ if message.to().is_none() => Err(self.unusable(id, message)),
             (_, true) => Ok(()),
             (Some(body), false) => self.settle(cx, id, &body),
             (None, false) => {
@@ -297,6 +298,16 @@ impl Call {
             Ok(()) => self.answered(cx, id),
             Err(why) => self.branch_failed(cx, id, why),
         }
+    }
+
+    /// The refusal for an answer in which no dialog can be told: it is acknowledged and hung up.
+    fn unusable(&self, id: u16, message: &Message) -> Refusal {
+        let target = self.branches.iter().find(|b| b.id == id).map(|b| b.target.to_string());
+        let what = message.check().map_or_else(|e| e.what, |()| "it is malformed");
+        let target = target.unwrap_or_default();
+        let status = message.status();
+        Refusal::new(502, format!("{target} said {status}, which cannot be used: {what}"))
+            .code(Code::UNREADABLE)
     }
 
     fn acknowledge(
@@ -528,10 +539,18 @@ fn reliable_number(message: &Message) -> Option<u32> {
         .then_some(rseq)
 }
 
+/// The dialog a response makes; what it does not echo is known from our INVITE.
+fn dialog_of(branch: &Branch, message: &Message) -> Option<Dialog> {
+    Dialog::uac(message, branch.leg.hop).or_else(|| {
+        let invite = Message::parse(branch.invite.to_vec(), Framing::WebSocket).ok()?;
+        Dialog::uac_by_invite(&invite, message, branch.leg.hop)
+    })
+}
+
 /// The confirmed dialog of a 2xx: the fork's, so that its sequence goes on, with the 2xx's route
 /// set.
 fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog> {
-    let mut dialog = Dialog::uac(message, branch.leg.hop)?;
+    let mut dialog = dialog_of(branch, message)?;
     if let Some(fork) = branch.fork_mut(tag) {
         dialog.local_cseq = dialog.local_cseq.max(fork.dialog.local_cseq);
         dialog.remote_cseq = fork.dialog.remote_cseq;

@@ -14,7 +14,7 @@ use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
+use crate::sip::status::{ACCEPT, Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -43,12 +43,11 @@ impl Gateway {
         {
             return;
         }
-        if !message.is_request() {
-            if message.check().is_err() {
-                self.dropped += 1;
-                return;
-            }
-        } else if let Some(why) = self.screen(now, hop, remote, &message, out) {
+        // A response that is ours by its branch is never dropped for what else is wrong with it:
+        // whoever waits for it decides what it is good for.
+        if message.is_request()
+            && let Some(why) = self.screen(now, hop, remote, &message, out)
+        {
             if message.method() != Method::Ack {
                 self.respond_stateless(hop, &message, &why, out);
             }
@@ -127,7 +126,7 @@ impl Gateway {
         why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        if why.status == 0 || message.via().is_none() {
+        if why.status == 0 || message.header(HeaderName::Via).is_none() {
             return;
         }
         let tag = token::<8>(&mut self.random);
@@ -256,7 +255,7 @@ impl Gateway {
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             489 => response.put(HeaderName::Allowed, super::out_of_dialog::ALLOW_EVENTS),
-            415 => response.put(HeaderName::Accept, "application/sdp"),
+            415 => response.put(HeaderName::Accept, ACCEPT),
             _ => {}
         }
         self.respond(now, id, why.status, response, out);

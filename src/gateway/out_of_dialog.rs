@@ -16,7 +16,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::{Uri, escape_user};
 use crate::timers::Timers;
@@ -121,7 +121,7 @@ impl Gateway {
         let tag = token::<8>(&mut self.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Allow, ALLOW);
-        response.put(HeaderName::Accept, "application/sdp");
+        response.put(HeaderName::Accept, ACCEPT);
         response.put(HeaderName::Supported, SUPPORTED);
         response.put(HeaderName::Allowed, ALLOW_EVENTS);
         response

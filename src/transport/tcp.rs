@@ -7,6 +7,7 @@ use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL, tune};
 use crate::errors::Code;
 use crate::gateway::{FlowKind, Input};
 use crate::sip::build::Writer;
+use crate::sip::parse::HeaderName;
 use crate::sip::stream::{Frame, Framer};
 use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
@@ -191,11 +192,16 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     })
                     .await,
                 ),
+                Ok(Some(Frame::Unreadable(why))) => {
+                    inbox.give(Arrival::Malformed { remote, why }).await;
+                }
                 Ok(Some(Frame::Pong)) => {}
                 Ok(None) => break,
                 Err((why, head)) => {
                     // Framing is lost: answer what can be answered, then close (P2).
-                    if let Some(head) = head.filter(|h| h.is_request() && h.via().is_some()) {
+                    if let Some(head) =
+                        head.filter(|h| h.is_request() && h.header(HeaderName::Via).is_some())
+                    {
                         let reject = crate::sip::Refusal::new(why.status, why.to_string());
                         let response = Writer::refusal(&head, &reject, "framing", "webtrunk").end();
                         let _ = timeout(WRITE_STALL, async {
