@@ -135,6 +135,10 @@ pub enum Input {
     Drain,
     /// End every call with BYE.
     HangUpAll,
+    /// The thread of a media worker died, and all its sessions with it.
+    WorkerLost {
+        worker: usize,
+    },
     Operate(operate::Command),
     /// A call nobody dialled, found fit to begin.
     Originate(Box<originate::PlannedCall>),
@@ -293,6 +297,7 @@ impl Gateway {
                     self.with_call(now, id, out, |call, cx| call.finish(cx, HangupBy::Us, why));
                 }
             }
+            Input::WorkerLost { worker } => self.worker_lost(now, worker, out),
             Input::Operate(command) => self.operate(now, command, out),
             Input::Originate(plan) => self.begin_call(now, *plan, out),
             Input::Tick => {}
@@ -422,6 +427,16 @@ impl Gateway {
             out.push(Output::Event(Event::MediaPanicked { call: id }));
         }
         self.with_call(now, id, out, |call, cx| call.media(cx, notice));
+    }
+
+    fn worker_lost(&mut self, now: Instant, worker: usize, out: &mut Vec<Output>) {
+        let of_worker =
+            |live: &Live| live.call.worker == worker && live.call.state != crate::call::State::Over;
+        let lost: Vec<CallId> =
+            self.calls.iter().filter(|(_, live)| of_worker(live)).map(|(id, _)| *id).collect();
+        for id in lost {
+            self.media(now, id, Notice::Panicked, out);
+        }
     }
 
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring

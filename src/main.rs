@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use webtrunk::config::{self, Config};
+use webtrunk::errors::Code;
 use webtrunk::gateway::Gauges;
 use webtrunk::node::demo::{Demo, Options};
 use webtrunk::node::{Control, Node, Origin};
@@ -26,14 +27,14 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const EXIT_CONFIG: u8 = 3;
 const EXIT_NOT_REACHABLE: u8 = 4;
 
-/// A SIP-to-WebRTC gateway: a web page can telephone.
+/// A SIP-to-WebRTC gateway: browsers place and receive telephone calls.
 ///
-/// Browsers speak SIP over WebSocket to it and register; it bridges their calls to SIP trunks.
+/// Browsers register with it by SIP over WebSocket, and it bridges their calls to SIP trunks.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "Examples:\n  webtrunk demo                          a phone in the browser, no configuration\n  \
-                                 webtrunk check-config -c webtrunk.toml every mistake, with its place and its fix"
+                                 webtrunk check-config -c webtrunk.toml every mistake, with its line and its fix"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -53,68 +54,68 @@ enum Command {
     /// Run the gateway
     #[command(
         after_help = "Examples:\n  webtrunk serve -c /etc/webtrunk/webtrunk.toml\n  webtrunk serve --log json\n\n\
-        SIGTERM drains: new calls get 503 with Retry-After, calls in progress finish; a second\nsignal, or server.drain_timeout, ends them with BYE."
+        SIGTERM drains: new calls get 503 with Retry-After, active calls continue; a second\nsignal, or server.drain_timeout, ends them with BYE. SIGHUP reloads."
     )]
     Serve {
-        /// The configuration; dialplans are read from the folder `dialplans` beside it
+        /// The configuration file; dialplans are read from the folder `dialplans` beside it
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
     },
-    /// A phone in the browser with no configuration: echo, tones, and a real trunk on this machine
+    /// Run a phone in the browser without a configuration: echo, tones, a real trunk on this machine
     #[command(
         after_help = "Examples:\n  webtrunk demo\n  webtrunk demo --port 9000 --ip 192.168.1.5"
     )]
     Demo {
-        /// Port of the page (TCP) and of the browsers' media (UDP)
+        /// Port of the page (TCP) and of the media of browsers (UDP)
         #[arg(long, default_value_t = 8088)]
         port: u16,
-        /// Address the page listens on; in a container 0.0.0.0
+        /// Address the page listens on; 0.0.0.0 in a container
         #[arg(long, default_value = "127.0.0.1")]
         listen: String,
-        /// A further address to offer to browsers, such as this machine's in the local network
+        /// Another address to offer to browsers, such as that of this machine in the local network
         #[arg(long)]
         ip: Option<IpAddr>,
         /// Write call records to this file
         #[arg(long)]
         cdr: Option<PathBuf>,
     },
-    /// Write a configuration, a dialplan and the peer's half of a trunk
+    /// Write a configuration, dialplans and the peer's half of a trunk
     #[command(
         after_help = "Examples:\n  webtrunk init --trunk asterisk --host 10.0.0.20\n  webtrunk init --trunk telnyx --dir /etc/webtrunk --domain calls.example.com"
     )]
     Init(peers::Init),
-    /// What goes on; with --all also what went on, and what happened to it
+    /// List active calls; with --all also ended ones, and what happened to them
     #[command(
         after_help = "Examples:\n  webtrunk calls --watch\n  webtrunk calls --all --user alice -o jsonl"
     )]
     Calls(look::Calls),
-    /// A test call without a browser: a score and an exit code
+    /// Make a test call without a browser; prints a score
     #[command(
-        after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 below --min-mos."
+        after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 the score is below --min-mos."
     )]
     Call(Box<call::Call>),
-    /// More and more calls through a gateway of its own, until one of them suffers
+    /// Find out how many calls this machine carries
     #[command(
         after_help = "Examples:\n  webtrunk bench --calls 50 --codec pcmu\n  webtrunk bench --calls 200 --rate 50 -o json"
     )]
     Bench(call::bench::Bench),
-    /// A call as a ladder: both legs' messages, media, and what went wrong
+    /// Show a call as a ladder: the messages of both legs, the media, and what went wrong
     #[command(
         after_help = "Examples:\n  webtrunk trace --last\n  webtrunk trace 7f3a --full\n  webtrunk trace 7f3a --pcap call.pcap\n  webtrunk trace 7f3a --diff 1,3"
     )]
     Trace(look::Trace),
-    /// Calls and trunks as they change, in the terminal; Enter draws a call's ladder
+    /// Watch calls and trunks in the terminal; Enter draws the ladder of a call
     #[command(
-        after_help = "Examples:\n  webtrunk top\n  webtrunk top --api https://calls.example.com --token …\n\nKeys: arrows, Enter ladder, f whole messages, / filter, x hang up, q back and out."
+        after_help = "Examples:\n  webtrunk top\n  webtrunk top --api https://calls.example.com --token …\n\nKeys: arrows, Enter ladder, f whole messages, / filter, x hang up, q back or quit."
     )]
     Top,
-    /// Who is registered, and from where
+    /// List registered users and their addresses
     #[command(after_help = "Examples:\n  webtrunk registrations\n  webtrunk registrations -o json")]
     Registrations {
         #[arg(long, short, value_enum, default_value_t)]
         output: print::Output,
     },
-    /// Trunks: their health, and how their calls fare
+    /// List trunks: health, success rates, last failure
     #[command(
         after_help = "Examples:\n  webtrunk trunks\n  webtrunk trunks probe telnyx\n  webtrunk trunks disable telnyx"
     )]
@@ -127,36 +128,37 @@ enum Command {
     /// End a call, or close a user's connections
     #[command(after_help = "Examples:\n  webtrunk kick 7f3a\n  webtrunk kick user:alice")]
     Kick(steer::Kick),
-    /// Take no new calls and wait until the last has ended
+    /// Refuse new calls and wait until the last one has ended
     #[command(after_help = "Examples:\n  webtrunk drain --timeout 15m\n  webtrunk drain --cancel")]
     Drain(steer::Drain),
-    /// Read the configuration again; calls that go on are left alone
+    /// Read the configuration again; active calls continue
     #[command(
         after_help = "Examples:\n  webtrunk check-config && webtrunk reload\n  webtrunk reload --control /run/webtrunk/control.sock"
     )]
     Reload,
-    /// What happens, as it happens: one JSON object a line
+    /// Follow events: one JSON object per line
     #[command(
         after_help = "Examples:\n  webtrunk events\n  webtrunk events --type 'call.ended,trunk.*'"
     )]
     Events(look::Events),
-    /// The log lines of one call
+    /// Show the log lines of one call
     #[command(after_help = "Examples:\n  webtrunk logs --call 7f3a\n  webtrunk logs --call last")]
     Logs {
+        /// The call, as `webtrunk calls --all` shows it, or "last"
         #[arg(long)]
         call: String,
     },
-    /// Call records
+    /// Show or export call records
     #[command(
         after_help = "Examples:\n  webtrunk cdr tail\n  webtrunk cdr export --from 2026-11-01 --format csv"
     )]
     Cdr(look::Cdr),
-    /// Whether a gateway runs and takes calls
+    /// Check that a gateway runs and accepts calls
     #[command(
         after_help = "Examples:\n  webtrunk readyz\n  webtrunk readyz --api https://calls.example.com --token …"
     )]
     Readyz,
-    /// The ports a firewall must let in
+    /// List the ports that a firewall must let in
     #[command(after_help = "Examples:\n  webtrunk ports\n  webtrunk ports --ufw | sudo sh")]
     Ports {
         #[command(flatten)]
@@ -164,92 +166,94 @@ enum Command {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
     },
-    /// Look at what usually goes wrong around a gateway: each line ok, or its fix
+    /// Check addresses, ports, limits, clock, certificates and names; each line is ok or has its fix
     #[command(
         after_help = "Examples:\n  webtrunk doctor\n  webtrunk doctor -c /etc/webtrunk/webtrunk.toml --stun stun.example.com:3478"
     )]
     Doctor {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
-        /// Ask this STUN server how the world sees us
+        /// Ask this STUN server for the address the gateway has from outside
         #[arg(long, value_name = "HOST:PORT")]
         stun: Option<String>,
     },
-    /// Credentials for a browser, good for a while
+    /// Make short-lived credentials for a browser
     #[command(
         after_help = "Examples:\n  webtrunk token alice --ttl 10m\n  webtrunk token visitor-1 --context click-to-call"
     )]
     Token(steer::Token),
-    /// Make a token for the API and the lines that let it in
+    /// Make a token for the API, and its lines of the configuration
     #[command(
         after_help = "Examples:\n  webtrunk api-token dashboard\n  webtrunk api-token deploy --scope admin"
     )]
     ApiToken {
+        /// The name of the token in the configuration and the log
         name: String,
+        /// read looks; write also starts and ends calls; admin also changes the gateway
         #[arg(long, default_value = "read", value_parser = ["read", "write", "admin"])]
         scope: String,
     },
-    /// What a code such as WT-2107 means, and what to do
+    /// Explain a code such as WT-2107, and what to do
     #[command(after_help = "Examples:\n  webtrunk explain WT-2107\n  webtrunk explain")]
     Explain {
+        /// The code; without one, all of them are listed
         code: Option<String>,
         #[arg(long, short, value_enum, default_value_t)]
         output: print::Output,
     },
-    /// The API's description, OpenAPI 3.1
+    /// Print the description of the API, OpenAPI 3.1
     #[command(
         after_help = "Examples:\n  webtrunk openapi > openapi.json\n  webtrunk openapi | jq '.paths | keys'"
     )]
     Openapi,
-    /// The JSON Schema of what is read and written: configuration, dialplans, events, records,
-    /// webhooks
+    /// Print the JSON Schema of the configuration, dialplans, events, records or webhooks
     #[command(after_help = "Examples:\n  webtrunk schema config > config.json\n  webtrunk schema")]
     Schema {
+        /// The name of the schema; without one, their names are listed
         name: Option<String>,
         #[arg(long, short, value_enum, default_value_t)]
         output: print::Output,
     },
-    /// Completions for a shell
+    /// Print completions for a shell
     #[command(
         after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk"
     )]
     Completions { shell: clap_complete::Shell },
-    /// The manual page
+    /// Print the manual page
     #[command(after_help = "Examples:\n  webtrunk man > webtrunk.1\n  webtrunk man | man -l -")]
     Man,
-    /// Check the configuration and every dialplan; touches no port
+    /// Check the configuration and every dialplan, without opening a port
     #[command(
         after_help = "Examples:\n  webtrunk check-config\n  webtrunk check-config -c /etc/webtrunk/webtrunk.toml && systemctl restart webtrunk"
     )]
     CheckConfig {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
-        /// Also what lies around it: addresses, ports, names, certificates, as `webtrunk doctor`
-        /// does
+        /// Also check addresses, ports, names and certificates, as `webtrunk doctor` does
         #[arg(long)]
         online: bool,
-        /// With --online: ask this STUN server how the world sees us
+        /// With --online: ask this STUN server for the address the gateway has from outside
         #[arg(long, value_name = "HOST:PORT", requires = "online")]
         stun: Option<String>,
     },
-    /// Ask the dialplan what it would do
+    /// Test the dialplan
     #[command(subcommand)]
     Dialplan(Dialplan),
 }
 
 #[derive(Subcommand)]
 enum Dialplan {
-    /// Show every route considered for a number, and why
+    /// Show each route, and why it does or does not match a number
     #[command(
         after_help = "Examples:\n  webtrunk dialplan test \"(206) 555-0123\" --as user:alice\n  webtrunk dialplan test +12065550111 --as trunk:telnyx -c webtrunk.toml"
     )]
     Test {
         /// The number as dialled
         number: String,
-        /// Who calls: user:NAME or trunk:NAME; the first user where left out
+        /// The caller, user:NAME or trunk:NAME [default: the first user]
         #[arg(long = "as")]
         caller: Option<String>,
-        /// When, such as 2026-12-25T10:00:00Z; now where left out
+        /// The time of the call, such as 2026-12-25T10:00:00Z [default: now]
         #[arg(long)]
         at: Option<String>,
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
@@ -459,7 +463,7 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
     let shown = if options.listen == "127.0.0.1" {
         "this machine only"
     } else {
-        "reachable from the network: everybody there can use it"
+        "reachable from the network: anybody there can use it"
     };
     let port = demo.phone.web.port();
     eprintln!(
@@ -477,18 +481,32 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
     code
 }
 
+/// What a supervisor sees of a process that ended because of a bug (sysexits.h, EX_SOFTWARE).
+const SOFTWARE: u8 = 70;
+
+/// Ends the process at once: nothing in it can be relied on any more.
+fn stands_still(thread: &str) {
+    tracing::error!(code = %Code::STANDS_STILL, "{thread} stands still; the process ends");
+    std::process::exit(SOFTWARE.into());
+}
+
 /// Serves until a signal, then drains: calls finish, until a second signal or the deadline.
 async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
+    let _watchdog = node.watch(|| tell_systemd("WATCHDOG=1"), stands_still)?;
     loop {
         tokio::select! {
+            () = node.core_ended() => {
+                tracing::error!(code = %Code::CORE_DIED, "the core died; the process ends");
+                return Ok(ExitCode::from(SOFTWARE));
+            }
             _ = term.recv() => break,
             _ = int.recv() => break,
             _ = hup.recv() => match node.reload().await {
                 Ok(_) => {}
-                Err(why) => tracing::warn!("not reloaded, everything is as it was:\n{why}"),
+                Err(why) => tracing::warn!("not reloaded, the old configuration stays active:\n{why}"),
             }
         }
     }

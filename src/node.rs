@@ -3,6 +3,9 @@
 mod core;
 pub mod demo;
 mod reload;
+#[cfg(test)]
+mod survival;
+mod watchdog;
 
 use self::core::Core;
 use crate::api::metrics::Metrics;
@@ -25,7 +28,8 @@ use crate::transport::{Arrival, Inbox, tcp, tls};
 use crate::web::{self, Web};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
-use crate::worker::{Notice, Streamed, Worker};
+use crate::worker::pulse::Pulse;
+use crate::worker::{Notice, Setup, Streamed, Worker};
 use anyhow::Context;
 use rand_core::{OsRng, TryRngCore};
 use std::collections::HashMap;
@@ -35,12 +39,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
+pub use watchdog::Watchdog;
 
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
 
 /// A running node.
 pub struct Node {
+    watched: watchdog::Watched,
     inbox: Inbox,
     gauges: watch::Receiver<Gauges>,
     api: Api,
@@ -120,7 +126,11 @@ impl Node {
         let bound = Bound::bind(&config).await?;
         let tls_trunks = tls_trunks(&config)?;
         let metrics = Arc::new(Metrics::new());
-        let (workers, ports) = workers(&config, &dtls, &inbox, &metrics)?;
+        let starter = Starter::new(&config, &dtls, &inbox, &metrics)?;
+        let workers = starter.start_all()?;
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let mut watched = vec![("core".to_owned(), pulse.clone())];
+        watched.extend(starter.setups.iter().map(|s| (s.name.clone(), s.pulse.clone())));
         let journal = journal(&config, &metrics)?;
         let identity = Identity {
             fingerprint: dtls.fingerprint.clone(),
@@ -141,7 +151,7 @@ impl Node {
             file: origin.file.clone(),
             begun: Arc::default(),
             records: records(&config),
-            ports,
+            ports: starter.setups[0].ports.clone(),
             certificate_ends: tls::ends(&config.web_tls),
         };
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
@@ -165,6 +175,8 @@ impl Node {
             gateway,
             inbox: inbox.clone(),
             workers,
+            starter,
+            pulse,
             udp: bound.udp.clone(),
             udp_is_ipv6: bound.at.udp.is_some_and(|a| a.is_ipv6()),
             flows: IdMap::default(),
@@ -197,6 +209,7 @@ impl Node {
         );
         let core = tokio::spawn(core.run(arrivals));
         Ok(Node {
+            watched,
             inbox,
             gauges,
             api,
@@ -209,6 +222,24 @@ impl Node {
             metrics: at.metrics,
             control: control_at,
         })
+    }
+
+    /// Watches the core and the workers until the result is dropped: `alive` is called again and
+    /// again while they live, `still` once with the name of one that stands still.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn watch(
+        &self,
+        alive: impl Fn() + Send + 'static,
+        still: impl FnOnce(&str) + Send + 'static,
+    ) -> std::io::Result<Watchdog> {
+        Watchdog::start(self.watched.clone(), alive, still)
+    }
+
+    /// Waits until the core has ended, which only a bug makes it do.
+    pub async fn core_ended(&mut self) {
+        let _ = (&mut self.core).await;
     }
 
     /// What is alive now.
@@ -250,8 +281,10 @@ impl Node {
     /// Stops at once; records already handed over are on disk when this returns.
     pub async fn stop(self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
-        self.core.abort();
-        let _ = self.core.await;
+        if !self.core.is_finished() {
+            self.core.abort();
+            let _ = self.core.await;
+        }
         if let Some(path) = &self.control {
             let _ = std::fs::remove_file(path);
         }
@@ -426,47 +459,61 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
     Ok(found)
 }
 
-fn workers(
-    config: &Config,
-    dtls: &Arc<dtls::Identity>,
-    inbox: &Inbox,
-    metrics: &Metrics,
-) -> anyhow::Result<(Vec<Worker>, Arc<PortRange>)> {
-    // Where IPv6 is spoken, one socket serves both families.
-    let listens =
-        [config.udp, config.tcp, config.sip.tls].into_iter().flatten().any(|a| a.is_ipv6());
-    let any = if listens || config.public_ips.iter().any(IpAddr::is_ipv6) {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    };
-    let seed = u64::from_le_bytes(random()?);
-    let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
-    let one = |n: usize| {
-        // Port 0 asks the system for any; otherwise the workers take consecutive ports.
-        let port =
-            if config.media.browser_port == 0 { 0 } else { config.media.browser_port + n as u16 };
-        let at = SocketAddr::new(any, port);
-        let core = inbox.core.clone();
+/// Starts media workers, and starts them again.
+struct Starter {
+    setups: Vec<Setup>,
+    inbox: Inbox,
+}
+
+impl Starter {
+    fn new(
+        config: &Config,
+        dtls: &Arc<dtls::Identity>,
+        inbox: &Inbox,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Starter> {
+        // Where IPv6 is spoken, one socket serves both families.
+        let listens =
+            [config.udp, config.tcp, config.sip.tls].into_iter().flatten().any(|a| a.is_ipv6());
+        let any = if listens || config.public_ips.iter().any(IpAddr::is_ipv6) {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        };
+        let seed = u64::from_le_bytes(random()?);
+        let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
+        let setup = |n: usize| {
+            // Port 0 asks the system for any; otherwise the workers take consecutive ports.
+            let first = config.media.browser_port;
+            let port = if first == 0 { 0 } else { first + n as u16 };
+            let streamed = match config.media.ice_tcp {
+                false => Streamed::No,
+                true if port != 0 && port == config.web_listen.port() => Streamed::ByWeb,
+                true => Streamed::Own,
+            };
+            let (name, at) = (format!("media-{n}"), SocketAddr::new(any, port));
+            let late = metrics.late.clone();
+            Setup { late, ..Setup::new(name, at, streamed, ports.clone(), dtls.clone()) }
+        };
+        let setups = (0..config.media.workers).map(setup).collect();
+        Ok(Starter { setups, inbox: inbox.clone() })
+    }
+
+    /// Starts the worker of this number.
+    ///
+    /// # Errors
+    /// Its port cannot be bound.
+    fn start(&self, n: usize) -> anyhow::Result<Worker> {
+        let setup = self.setups[n].clone();
+        let (core, at) = (self.inbox.core.clone(), setup.browser);
         let tell = move |session: u64, notice: Notice| {
             let _ = core.blocking_send(Arrival::Input(Input::Media { session, notice }));
         };
-        let streamed = match config.media.ice_tcp {
-            false => Streamed::No,
-            true if port != 0 && port == config.web_listen.port() => Streamed::ByWeb,
-            true => Streamed::Own,
-        };
-        Worker::start(
-            &format!("media-{n}"),
-            at,
-            streamed,
-            ports.clone(),
-            dtls.clone(),
-            metrics.late.clone(),
-            tell,
-        )
-        .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
-    };
-    let workers = (0..config.media.workers).map(one).collect::<anyhow::Result<_>>()?;
-    Ok((workers, ports))
+        Worker::start(setup, tell)
+            .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
+    }
+
+    fn start_all(&self) -> anyhow::Result<Vec<Worker>> {
+        (0..self.setups.len()).map(|n| self.start(n)).collect()
+    }
 }

@@ -266,6 +266,10 @@ fn respond(
             }
         }
         "/settings.json" => settings(&request, remote, web),
+        // The core holds the other end of the gauges as long as it lives.
+        "/livez" | "/readyz" if web.gauges.has_changed().is_err() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the core has ended\n")
+        }
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.gauges.borrow().draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")

@@ -6,6 +6,7 @@
 pub mod lateness;
 mod load;
 pub mod ports;
+pub mod pulse;
 mod running;
 mod streams;
 
@@ -17,12 +18,13 @@ use crate::sdp::offer_answer::Ice;
 use lateness::Lateness;
 use mio::{Poll, Waker};
 use ports::{Pair, PortRange};
+use pulse::Pulse;
 use running::Running;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How an end is opened.
@@ -81,6 +83,9 @@ pub enum Command {
     Close {
         session: u64,
     },
+    /// A bug outside any session.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A command as the thread takes it: with the sockets of the end it opens.
@@ -154,6 +159,52 @@ pub struct Worker {
     thread: Option<std::thread::JoinHandle<()>>,
     pub browser_address: SocketAddr,
     tcp: bool,
+    door: Streams,
+}
+
+/// What a worker is started with, and started again with.
+#[derive(Clone)]
+pub struct Setup {
+    /// The thread's name.
+    pub name: String,
+    /// The browsers' UDP port; port 0 asks the system for one.
+    pub browser: SocketAddr,
+    pub streamed: Streamed,
+    pub ports: Arc<PortRange>,
+    pub identity: Arc<Identity>,
+    pub late: Arc<Lateness>,
+    pub pulse: Arc<Pulse>,
+    /// The way for browsers' connections; it leads to the newest thread.
+    pub door: Streams,
+}
+
+impl Setup {
+    /// A worker whose lateness and life nobody looks at.
+    pub fn new(
+        name: impl Into<String>,
+        browser: SocketAddr,
+        streamed: Streamed,
+        ports: Arc<PortRange>,
+        identity: Arc<Identity>,
+    ) -> Setup {
+        Setup {
+            name: name.into(),
+            browser,
+            streamed,
+            ports,
+            identity,
+            late: Arc::default(),
+            pulse: Arc::new(Pulse::new(Instant::now())),
+            door: Streams::default(),
+        }
+    }
+}
+
+/// What the thread shares with others.
+struct Parts {
+    identity: Arc<Identity>,
+    late: Arc<Lateness>,
+    pulse: Arc<Pulse>,
 }
 
 /// Commands that may wait for a worker.
@@ -165,15 +216,8 @@ impl Worker {
     ///
     /// # Errors
     /// The port cannot be bound.
-    pub fn start(
-        name: &str,
-        browser: SocketAddr,
-        streamed: Streamed,
-        ports: Arc<PortRange>,
-        identity: Arc<Identity>,
-        late: Arc<Lateness>,
-        tell: impl Fn(u64, Notice) + Send + 'static,
-    ) -> io::Result<Worker> {
+    pub fn start(setup: Setup, tell: impl Fn(u64, Notice) + Send + 'static) -> io::Result<Worker> {
+        let Setup { name, browser, streamed, ports, identity, late, pulse, door } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
         let socket = bind(browser)?;
@@ -190,11 +234,11 @@ impl Worker {
             })
             .transpose()?;
         let (orders, inbox) = sync_channel(QUEUE);
+        door.open(orders.clone(), waker.clone());
         let range = ports.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || {
-            Running::new(poll, inbox, (socket, listener), range, (identity, late), Box::new(tell))
-                .run()
+        let parts = Parts { identity, late, pulse };
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            Running::new(poll, inbox, (socket, listener), range, parts, Box::new(tell)).run()
         })?;
         Ok(Worker {
             orders,
@@ -205,7 +249,13 @@ impl Worker {
             patient: Cell::new(false),
             browser_address,
             tcp,
+            door,
         })
+    }
+
+    /// Whether its thread has ended by itself, which only a bug makes it do.
+    pub fn is_dead(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
     }
 
     /// Hands a command over; the thread sees it after [`wake`](Self::wake). An end is opened here
@@ -276,16 +326,23 @@ impl Worker {
     }
 }
 
-/// Takes a browser's connection over; it is closed where the worker is too far behind.
-#[derive(Clone)]
-pub struct Streams(SyncSender<WorkerMessage>, Arc<Waker>);
+/// Takes browsers' connections over; one is closed if the worker is too far behind.
+#[derive(Clone, Default)]
+pub struct Streams(Arc<Mutex<Option<(SyncSender<WorkerMessage>, Arc<Waker>)>>>);
 
 impl Streams {
     /// Hands a connection over.
     pub fn give(&self, socket: std::net::TcpStream) {
-        if self.0.try_send(WorkerMessage::Stream(socket)).is_ok() {
-            let _ = self.1.wake();
+        let way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((orders, waker)) = way.as_ref()
+            && orders.try_send(WorkerMessage::Stream(socket)).is_ok()
+        {
+            let _ = waker.wake();
         }
+    }
+
+    fn open(&self, orders: SyncSender<WorkerMessage>, waker: Arc<Waker>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((orders, waker));
     }
 }
 
@@ -297,7 +354,7 @@ impl Worker {
 
     /// The way for connections the web port has taken.
     pub fn streams(&self) -> Streams {
-        Streams(self.orders.clone(), self.waker.clone())
+        self.door.clone()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Configuration errors name file, line, cause and fix, all at once; and what README and the
+//! Configuration errors name file, line, cause and fix, all at once; and what the documents and the
 //! folders show is sound.
 
 use std::fs;
@@ -19,7 +19,7 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
     assert!(problems(GOOD, PLAN).is_empty());
     for (from, to, code, line, fix) in [
         ("uri = ", "urii = ", "config::key", 9, "did you mean \"uri\"?"),
-        ("domain = \"x\"", "domain = 5", "config::syntax", 2, "README"),
+        ("domain = \"x\"", "domain = 5", "config::syntax", 2, "webtrunk schema config"),
         ("\":5060\"", "\"five\"", "config::address", 4, "write \":5060\""),
         (
             "password = \"p\"",
@@ -358,36 +358,38 @@ fn several_routes_together_leave_nothing_to_one_below_them() {
     }
 }
 
+/// An example with files that exist and secrets that are set; nothing else is changed.
+fn filled_in(text: &str) -> String {
+    let files = ["fullchain.pem", "privkey.pem", "ca.pem"];
+    let text = files
+        .iter()
+        .fold(text.to_owned(), |text, name| text.replace(&format!("\"{name}\""), "\"Cargo.toml\""));
+    let parts: Vec<&str> = text.split("{ env = \"").collect();
+    parts[1..].iter().fold(parts[0].to_owned(), |out, part| {
+        out + "\"a-secret-that-is-long\"" + part.split_once("\" }").expect("it ends").1
+    })
+}
+
 #[test]
-fn the_examples_in_readme_and_in_the_folders_are_sound() {
+fn the_examples_in_the_documents_and_in_the_folders_are_sound() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).expect("README");
-    let blocks: Vec<&str> = readme
-        .split("```toml\n")
-        .skip(1)
-        .map(|b| b.split("```").next().expect("it ends"))
-        .collect();
-    let [config, outbound, inbound] = blocks.as_slice() else {
-        panic!("three TOML blocks, not {}", blocks.len())
-    };
-    // Files that are there and secrets that are set; nothing else is changed.
-    let files = ["fullchain.pem", "privkey.pem", "ca.pem"]
-        .into_iter()
-        .fold((*config).to_owned(), |text, name| {
-            text.replace(&format!("\"{name}\""), "\"Cargo.toml\"")
-        });
-    let set = |text: &str| {
-        let parts: Vec<&str> = text.split("{ env = \"").collect();
-        parts[1..].iter().fold(parts[0].to_owned(), |out, part| {
-            out + "\"a-secret-that-is-long\"" + part.split_once("\" }").expect("it ends").1
-        })
-    };
-    let (_, warnings) = parse_embedded(
-        &set(&files),
-        &[("us-outbound", &set(outbound)), ("from-carrier", &set(inbound))],
-    )
-    .unwrap_or_else(|p| panic!("{p}"));
-    assert!(warnings.0.is_empty(), "{warnings}");
+    for (page, contexts) in [
+        ("README.md", &["out"][..]),
+        ("src/docs/reference/example.md", &["us-outbound", "from-carrier"]),
+    ] {
+        let text = fs::read_to_string(root.join(page)).expect("the page");
+        let blocks: Vec<String> = text
+            .split("```toml")
+            .skip(1)
+            .map(|b| b.split_once('\n').expect("a line").1)
+            .map(|b| filled_in(b.split("```").next().expect("it ends")))
+            .collect();
+        assert_eq!(blocks.len(), 1 + contexts.len(), "{page}");
+        let plans = contexts.iter().copied().zip(blocks[1..].iter().map(String::as_str));
+        let (_, warnings) = parse_embedded(&blocks[0], &plans.collect::<Vec<_>>())
+            .unwrap_or_else(|p| panic!("{page}: {p}"));
+        assert!(warnings.0.is_empty(), "{page}: {warnings}");
+    }
     let example =
         |name: &str| fs::read_to_string(root.join("dialplans").join(name)).expect("an example");
     let around = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"p\"\ncontext = \"us-outbound\"\n[user.bob]\npassword = \"p\"\ncontext = \"us-outbound\"\n\

@@ -47,9 +47,9 @@ fn tests() -> BTreeSet<String> {
     let cases = fs::read_to_string(root().join("interop/sipp/cases.py")).expect("readable");
     found.extend(
         cases
-            .lines()
-            .filter_map(|l| l.strip_prefix("case(\""))
-            .filter_map(|l| l.split('"').next())
+            .split("\ncase(")
+            .filter_map(|c| c.trim_start().strip_prefix('"'))
+            .filter_map(|c| c.split('"').next())
             .map(str::to_owned),
     );
     for suite in ["suite.mjs", "signalling.mjs"] {

@@ -167,8 +167,8 @@ fn reading_a_head_allocates_nothing_and_spans_stay_inside() {
     }
 }
 
-/// Where rsip reads a real message at all, it and we must agree; how often it does not is the
-/// README's evidence.
+/// If rsip reads a real message at all, it and we must agree; how often it does not is the
+/// evidence in src/docs/explanation/parser.md.
 #[test]
 fn rsip_agrees_wherever_it_can_read() {
     use rsip::headers::UntypedHeader;

@@ -10,7 +10,7 @@ use webtrunk::media::dtls::Identity;
 use webtrunk::media::stun::binding_request;
 use webtrunk::sdp::offer_answer::Ice;
 use webtrunk::worker::ports::{PortRange, QUARANTINE};
-use webtrunk::worker::{Command, Notice, OpenKind, Streamed, Worker};
+use webtrunk::worker::{Command, Notice, OpenKind, Setup, Streamed, Worker};
 
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -18,17 +18,11 @@ fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
     let (tell, told) = channel();
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let tell = std::sync::Mutex::new(tell);
-    let worker = Worker::start(
-        "test",
-        SocketAddr::new(ANY, 0),
-        Streamed::Own,
-        ports.clone(),
-        identity,
-        Arc::default(),
-        move |session, notice| {
-            let _ = tell.lock().expect("sound").send((session, notice));
-        },
-    );
+    let browser = SocketAddr::new(ANY, 0);
+    let setup = Setup::new("test", browser, Streamed::Own, ports.clone(), identity);
+    let worker = Worker::start(setup, move |session, notice| {
+        let _ = tell.lock().expect("sound").send((session, notice));
+    });
     (worker.expect("it starts"), told)
 }
 

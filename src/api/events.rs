@@ -63,21 +63,21 @@ impl LoggedEvent {
 
 /// Every kind there is, and when it is said.
 pub const KINDS: [(&str, &str); 15] = [
-    ("call.started", "an INVITE was let in"),
-    ("call.refused", "an INVITE became no call; `code` and `why` say why"),
-    ("call.ringing", "the callee's side rings"),
-    ("call.answered", "both sides talk"),
-    ("call.quality", "figures of one leg, every 2.5 to 7.5 s"),
-    ("call.warning", "something is wrong with a call that goes on"),
-    ("call.ended", "the record, as in the CDR file"),
-    ("registration.added", "a browser has registered"),
-    ("registration.removed", "a browser is gone"),
-    ("login.refused", "a wrong password, or credentials whose time is over"),
-    ("trunk.up", "a trunk takes calls"),
-    ("trunk.down", "a trunk takes none"),
-    ("config.reloaded", "another configuration is in force"),
-    ("drain.started", "no new calls are taken"),
-    ("drain.finished", "the last call of a drain has ended, or the drain was"),
+    ("call.started", "An INVITE was accepted as a call."),
+    ("call.refused", "An INVITE was refused before it became a call."),
+    ("call.ringing", "The callee's side is ringing."),
+    ("call.answered", "The call is answered."),
+    ("call.quality", "Figures of one leg, every 2.5 to 7.5 s."),
+    ("call.warning", "Something is wrong with an active call."),
+    ("call.ended", "A call has ended; the data is its record."),
+    ("registration.added", "A browser has registered."),
+    ("registration.removed", "A registration has ended."),
+    ("login.refused", "A login was refused: a wrong password, or expired credentials."),
+    ("trunk.up", "A trunk is up."),
+    ("trunk.down", "A trunk is down or disabled."),
+    ("config.reloaded", "A new configuration is active."),
+    ("drain.started", "New calls are refused from now on."),
+    ("drain.finished", "The last call of a drain has ended, or an operator ended the drain."),
 ];
 
 /// Where events go.

@@ -173,20 +173,20 @@ impl Metrics {
         let r = &mut self.registry;
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
-        r.register("build_info", "What runs", build);
+        r.register("build_info", "The version that runs", build);
         let up: Gauge = Gauge::default();
         up.set(1);
-        r.register("up", "1 while it serves", up);
-        r.register("draining", "1 while no new calls are taken", self.draining.clone());
-        r.register("calls", "Calls that go on", self.calls.clone());
+        r.register("up", "1 while the gateway serves", up);
+        r.register("draining", "1 while new calls are refused", self.draining.clone());
+        r.register("calls", "Active calls", self.calls.clone());
         r.register(
             "calls",
-            "Calls that have ended, by direction, trunk and outcome",
+            "Ended calls, by direction, trunk and outcome",
             self.calls_total.clone(),
         );
         r.register(
             "calls_refused",
-            "INVITEs that became no call, by code",
+            "INVITEs refused before they became a call, by code",
             self.refused_total.clone(),
         );
         r.register(
@@ -194,86 +194,87 @@ impl Metrics {
             "Calls whose verdict names a fault, by code",
             self.faults.clone(),
         );
-        r.register_with_unit("call_setup", "INVITE to answer", Unit::Seconds, self.setup.clone());
+        r.register_with_unit(
+            "call_setup",
+            "Time from INVITE to answer",
+            Unit::Seconds,
+            self.setup.clone(),
+        );
         r.register_with_unit(
             "post_dial_delay",
-            "INVITE to ringing (RFC 6076, SRD)",
+            "Time from INVITE to ringing (RFC 6076, SRD)",
             Unit::Seconds,
             self.delay.clone(),
         );
         r.register_with_unit(
             "call_duration",
-            "Answer to end",
+            "Time from answer to end",
             Unit::Seconds,
             self.duration.clone(),
         );
         r.register(
             "call_mos",
-            "Estimated opinion score of what a leg's peer sends us (G.107)",
+            "Estimated opinion score of what the peer of a leg sends (G.107)",
             self.mos.clone(),
         );
         self.legs.register(r);
         r.register(
             "media_silent_calls",
-            "Calls that were ended because nobody sent any media",
+            "Calls ended because neither side sent media",
             self.silent.clone(),
         );
-        r.register(
-            "one_way_calls",
-            "Calls one of whose sides was silent for 5 s",
-            self.one_way.clone(),
-        );
+        r.register("one_way_calls", "Calls with one side silent for 5 s", self.one_way.clone());
         r.register_with_unit(
             "ice_connect",
-            "From a browser's description to its selected address",
+            "Time from a browser's description to its selected address",
             Unit::Seconds,
             self.ice.clone(),
         );
         r.register(
             "ice_failed",
-            "Browsers' legs of ended calls whose media never got through, by reason",
+            "Browser legs of ended calls whose media never got through, by reason",
             self.ice_failed.clone(),
         );
         r.register_with_unit(
             "dtls_handshake",
-            "From there to keys",
+            "Time from the selected address to keys",
             Unit::Seconds,
             self.dtls.clone(),
         );
         r.register(
             "dtls_failed",
-            "Calls that ended by a failed handshake",
+            "Calls ended by a failed DTLS handshake",
             self.dtls_failed.clone(),
         );
         r.register(
             "transcodes",
-            "Calls that go on whose legs speak different codecs",
+            "Active calls whose legs speak different codecs",
             self.transcodes.clone(),
         );
-        r.register("media_ports", "Pairs of ports of the trunk side", self.ports.clone());
+        r.register("media_ports", "Port pairs of the trunk side, by state", self.ports.clone());
         r.register(
             "cdr_dropped",
-            "Records that did not reach a place they were meant for",
+            "Call records that could not be written, by place",
             self.cdr_dropped.clone(),
         );
         r.register(
             "certificate_expiry_timestamp_seconds",
-            "When the web port's certificate ends; 0 without one",
+            "When the certificate of the web port expires; 0 without one",
             self.certificate.clone(),
         );
         r.register_collector(Box::new(Late(self.late.clone())));
-        r.register("registrations", "Browsers that are registered", self.registrations.clone());
+        r.register("registrations", "Registered browsers", self.registrations.clone());
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
         r.register(
             "flow_lost",
-            "Registrations that ended without a goodbye, by reason",
+            "Registrations that ended without an unregistration, by reason",
             self.flow_lost.clone(),
         );
-        r.register("login_refused", "Wrong users or passwords", self.login_refused.clone());
-        r.register("sip_transactions", "Transactions that live", self.transactions.clone());
+        r.register("login_refused", "Logins refused", self.login_refused.clone());
+        r.register("sip_transactions", "Live SIP transactions", self.transactions.clone());
         r.register(
             "sip_dropped",
-            "Messages nobody answered: strangers, strays",
+            "Messages dropped without an answer: from strangers, or of no transaction",
             self.dropped.clone(),
         );
         r.register(
@@ -283,55 +284,51 @@ impl Metrics {
         );
         r.register_with_unit(
             "recorder_memory",
-            "What it takes for them",
+            "Memory of the flight recorder",
             Unit::Bytes,
             self.recorder_bytes.clone(),
         );
         let webhooks = &self.webhook_counts;
-        r.register(
-            "webhook_delivered",
-            "Webhook requests that were delivered",
-            webhooks.delivered.clone(),
-        );
+        r.register("webhook_delivered", "Webhook requests delivered", webhooks.delivered.clone());
         r.register(
             "webhook_failed",
-            "Webhook requests that failed, each try, by what they were for",
+            "Webhook requests that failed, each attempt, by purpose",
             webhooks.failed.clone(),
         );
         r.register_with_unit(
             "webhook",
-            "What a webhook request took, whatever came of it",
+            "Duration of webhook requests, failed ones included",
             Unit::Seconds,
             webhooks.took.clone(),
         );
         r.register(
             "webhook_dead",
-            "Events that could not be told in an hour and are in the dead-letter file",
+            "Events not delivered within an hour, now in the dead-letter file",
             webhooks.dead.clone(),
         );
-        r.register("sip_requests", "Requests in and out by transport, repetitions among them; ws is WebSocket, with TLS or without", self.messages.requests.clone());
+        r.register("sip_requests", "Requests by direction and transport, retransmissions included; ws is WebSocket, with or without TLS", self.messages.requests.clone());
         r.register(
             "sip_responses",
-            "Responses in and out, by status code",
+            "Responses by direction and status code",
             self.messages.responses.clone(),
         );
         r.register(
             "sip_retransmissions",
-            "Messages sent once more because nothing came",
+            "Messages sent again because no answer came",
             self.repeated.clone(),
         );
-        r.register("trunk_up", "1 where a trunk takes calls", self.trunk_up.clone());
-        r.register("trunk_calls", "Calls on a trunk", self.trunk_calls.clone());
-        r.register("trunk_calls_limit", "Its max_calls", self.trunk_limit.clone());
+        r.register("trunk_up", "1 if the trunk is up", self.trunk_up.clone());
+        r.register("trunk_calls", "Active calls of the trunk", self.trunk_calls.clone());
+        r.register("trunk_calls_limit", "The max_calls of the trunk", self.trunk_limit.clone());
         r.register_with_unit(
             "trunk_rtt",
-            "Its answer to OPTIONS",
+            "Time of the trunk's answer to OPTIONS",
             Unit::Seconds,
             self.trunk_rtt.clone(),
         );
         r.register(
             "config_last_reload_success_timestamp_seconds",
-            "When the configuration in force was taken",
+            "When the active configuration was read",
             self.reloaded.clone(),
         );
     }

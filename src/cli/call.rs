@@ -34,52 +34,52 @@ const EXIT_BELOW_MOS: u8 = 6;
 pub(crate) struct Call {
     /// The number, or a user
     target: String,
-    /// Call as this user; the first of the configuration where left out
+    /// Call as this user [default: the first user of the configuration]
     #[arg(long = "as")]
     user: Option<String>,
-    /// The user's password, where the gateway mints no credentials
-    #[arg(long, env = "WEBTRUNK_PASSWORD", hide_env_values = true)]
+    /// The user's password; not needed if the gateway has [credentials]
+    #[arg(long, env = "WEBTRUNK_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     password: Option<String>,
-    /// The gateway's WebSocket, where it is not this machine's
+    /// The gateway's WebSocket [default: that of this machine]
     #[arg(long, value_name = "ws://HOST:PORT/sip")]
     ws: Option<String>,
-    /// Say a WAV file (8 kHz, mono, 16 bit)
+    /// Send a WAV file (8 kHz, mono, 16 bit)
     #[arg(long, conflicts_with = "tone")]
     play: Option<PathBuf>,
-    /// Say a tone, Hz
+    /// Send a tone of this frequency, Hz
     #[arg(long, default_value_t = 440.0)]
     tone: f32,
-    /// Say sweeps and syllables; against an echo this tells the delay from mouth to ear and back
+    /// Send sweeps and syllables; with an echo at the far end, this measures the round trip
     #[arg(long, conflicts_with_all = ["play", "tone"])]
     speech: bool,
-    /// Write both sides into a WAV file: left us, right them
+    /// Record both sides into a WAV file: left this side, right the far end
     #[arg(long)]
     record: Option<PathBuf>,
     /// Press these keys one second after the answer
     #[arg(long)]
     dtmf: Option<String>,
-    /// Talk this long
+    /// How long to talk
     #[arg(long = "for", default_value = "10s", value_parser = humantime::parse_duration)]
     length: Duration,
-    /// Give up if nobody answers within this time
+    /// How long to wait for an answer
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     ring: Duration,
-    /// Offer this codec alone
+    /// Offer only this codec
     #[arg(long, value_parser = ["opus", "g722", "pcmu", "pcma"])]
     codec: Option<String>,
-    /// Lose this share of what we send, percent
+    /// Drop this share of the packets sent, percent
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT")]
     loss: f32,
-    /// Hold each packet we send back by anything up to this
+    /// Delay each packet sent by a random time up to this
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     jitter: Duration,
-    /// Straight to a trunk, by no dialplan: trunk:NAME
+    /// Call straight to a trunk, past the dialplan
     #[arg(long, value_name = "trunk:NAME", conflicts_with_all = ["password", "jwt"])]
     via: Option<String>,
-    /// Log in by a JSON Web Token (RFC 8898); --as names its sub
+    /// Log in with a JSON Web Token (RFC 8898); --as is its sub
     #[arg(long, env = "WEBTRUNK_JWT", hide_env_values = true, conflicts_with = "password")]
     jwt: Option<String>,
-    /// Fail where either direction's estimated score is lower
+    /// Fail if the estimated score of either direction is lower, 1 to 4.5
     #[arg(long)]
     min_mos: Option<f32>,
     #[arg(long, short, value_enum, default_value_t)]
@@ -166,7 +166,7 @@ async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
         wish["context"] = json!(format!("@{trunk}"));
     }
     let minted = client.call(Http::POST, "/credentials", Some(&wish)).await
-        .context("no way to log in: give --password, or set [credentials] secret so that the gateway can mint one")?;
+        .context("no way to log in: give --password, or set [credentials] secret, so that the gateway can make credentials")?;
     let text = |key: &str| minted[key].as_str().unwrap_or_default().to_owned();
     Ok(Login { domain, user, name: text("username"), password: text("password"), jwt: None, ws })
 }
@@ -242,7 +242,7 @@ pub(crate) async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCod
                     text("likely"),
                     text("fix")
                 )),
-                None => print::line(&format!("\nwebtrunk trace {call} shows it whole")),
+                None => print::line(&format!("\nwebtrunk trace {call} shows all of it")),
             }
         }
     }
@@ -272,7 +272,7 @@ fn token() -> anyhow::Result<String> {
 
 async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, SocketAddr)> {
     let mut request =
-        ws.into_client_request().with_context(|| format!("{ws:?} is no WebSocket URL"))?;
+        ws.into_client_request().with_context(|| format!("{ws:?} is not a WebSocket URL"))?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse()?);
     let host = request.uri().host().ok_or_else(|| anyhow!("{ws:?} names no host"))?.to_owned();
     let secure = ws.starts_with("wss:");
@@ -284,13 +284,13 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     stream.set_nodelay(true)?;
     let gateway = stream.peer_addr()?;
     let stream: Box<dyn Stream> = if secure {
-        encrypt(stream, &host).await.with_context(|| format!("{ws}: the certificate is not accepted here (SSL_CERT_FILE names another authority; --ws another name)"))?
+        encrypt(stream, &host).await.with_context(|| format!("{ws}: the certificate is not accepted (SSL_CERT_FILE names another authority, --ws another name)"))?
     } else {
         Box::new(stream)
     };
     let (socket, _) = tokio_tungstenite::client_async(request, stream)
         .await
-        .with_context(|| format!("{ws} does not take SIP"))?;
+        .with_context(|| format!("{ws} does not accept SIP"))?;
     Ok((socket, gateway))
 }
 
@@ -400,7 +400,7 @@ impl Phone<'_> {
                         Some(Ok(_)) => continue,
                         _ => return Err(anyhow!("the gateway has closed the connection")),
                     };
-                    let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).map_err(|e| anyhow!("the gateway sent what cannot be read: {e}"))?;
+                    let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).map_err(|e| anyhow!("the gateway sent a message that cannot be read: {e}"))?;
                     if self.heard(&message, &mut outcome).await? {
                         outcome.talked = since.map(|s| s.elapsed()).unwrap_or_default();
                         return Ok(outcome);
@@ -506,7 +506,7 @@ impl Phone<'_> {
                 );
                 let credentials = credentials
                     .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
-                    .ok_or_else(|| anyhow!("the gateway does not take our credentials"))?;
+                    .ok_or_else(|| anyhow!("the gateway does not accept the credentials"))?;
                 self.cseq += 1;
                 let again = self.invite(Some(credentials))?;
                 self.send(again).await?;
@@ -550,9 +550,9 @@ impl Phone<'_> {
         });
         let done = answered.await.is_ok();
         self.say(if done {
-            "  ✓ hung up       by us"
+            "  ✓ hung up       by this side"
         } else {
-            "  ✗ hung up       by us; the BYE was not answered"
+            "  ✗ hung up       by this side; the BYE was not answered"
         });
         Ok(())
     }
@@ -585,7 +585,7 @@ fn report(phone: &Phone<'_>, outcome: &Outcome, f: &Figures) {
         return;
     }
     if outcome.ended_by == "them" {
-        phone.say(&format!("  ✓ hung up       by them: {}", outcome.why));
+        phone.say(&format!("  ✓ hung up       by the far end: {}", outcome.why));
     }
     let percent =
         |share: Option<f32>| share.map_or("-".to_owned(), |s| format!("{:.1} %", 100.0 * s));
@@ -593,7 +593,7 @@ fn report(phone: &Phone<'_>, outcome: &Outcome, f: &Figures) {
     let ms = |d: Option<Duration>| {
         d.map_or("-".to_owned(), |d| format!("{:.1} ms", d.as_secs_f64() * 1e3))
     };
-    phone.say(&format!("\n  quality          {:<16} out (by their RTCP)", "in"));
+    phone.say(&format!("\n  quality          {:<16} out (by the far end's RTCP)", "in"));
     phone.say(&format!(
         "  packets          {:<16} {}",
         format!("{} of {}", f.received, f.expected),
@@ -622,11 +622,14 @@ fn report(phone: &Phone<'_>, outcome: &Outcome, f: &Figures) {
     if phone.args.speech {
         match phone.media.echo() {
             Some(e) => phone.say(&format!("  echo             {:.0} ms from mouth to ear and back, likeness {:.2}, {} of {} sweeps", e.delay.as_secs_f64() * 1e3, e.likeness, e.came_back, e.said)),
-            None => phone.say("  echo             our speech did not come back"),
+            None => phone.say("  echo             the speech did not come back"),
         }
     }
     if let Some(path) = &phone.args.record {
-        phone.say(&format!("recorded {} (8 kHz, stereo: left us, right them)", path.display()));
+        phone.say(&format!(
+            "recorded {} (8 kHz, stereo: left this side, right the far end)",
+            path.display()
+        ));
     }
 }
 

@@ -13,17 +13,23 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use webtrunk::api::socket;
 
-/// Which gateway is meant.
+/// The gateway that a command is for.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Reach {
     /// The control socket of a gateway on this machine
     #[arg(long, global = true, env = "WEBTRUNK_CONTROL", value_name = "PATH")]
     pub control: Option<PathBuf>,
-    /// The API of a gateway elsewhere, such as https://calls.example.com
+    /// The API of a gateway on another machine, such as https://calls.example.com
     #[arg(long, global = true, env = "WEBTRUNK_API", value_name = "URL")]
     pub api: Option<String>,
     /// The token for --api
-    #[arg(long, global = true, env = "WEBTRUNK_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "WEBTRUNK_TOKEN",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub token: Option<String>,
 }
 
@@ -95,7 +101,7 @@ impl Client {
         let Some(url) = &self.reach.api else {
             let path = self.reach.control.clone().unwrap_or_else(socket::default_path);
             let stream = tokio::net::UnixStream::connect(&path).await.map_err(|e| {
-                NotReachable(format!("no gateway answers on {}: {e}\n  fix: start one with `webtrunk serve`, name its socket with --control, or reach one elsewhere with --api", path.display()))
+                NotReachable(format!("no gateway answers on {}: {e}\n  fix: start one with `webtrunk serve`, name its socket with --control, or the API of another machine with --api", path.display()))
             })?;
             return Ok((Box::new(stream), "localhost".to_owned()));
         };

@@ -26,7 +26,7 @@ pub(crate) fn test(
     let caller = caller
         .map(str::to_owned)
         .or(first)
-        .ok_or_else(|| anyhow!("there is no user; say who calls with --as trunk:NAME"))?;
+        .ok_or_else(|| anyhow!("there is no user; name the caller with --as trunk:NAME"))?;
     let (context, did, permits) = match caller.split_once(':') {
         Some(("user", name)) => {
             let user =

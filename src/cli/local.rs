@@ -36,18 +36,18 @@ fn ports_of(config: &Config) -> Vec<(&'static str, u16, u16, &'static str)> {
 
 #[derive(clap::Args)]
 #[group(id = "ports-format")]
-pub(crate) struct Ports {
-    /// As commands for ufw
+pub struct Ports {
+    /// Print commands for ufw
     #[arg(long)]
     ufw: bool,
-    /// As rules for nftables
+    /// Print rules for nftables
     #[arg(long, conflicts_with = "ufw")]
     nft: bool,
     #[arg(long, short, value_enum, default_value_t)]
     output: print::Output,
 }
 
-pub(crate) fn ports(config: &Config, args: &Ports) -> ExitCode {
+pub fn ports(config: &Config, args: &Ports) -> ExitCode {
     let range = |a: u16, b: u16, between: &str| {
         if a == b { a.to_string() } else { format!("{a}{between}{b}") }
     };
@@ -96,7 +96,7 @@ fn bad(what: impl Into<String>, fix: impl Into<String>) -> Finding {
 
 /// Looks at everything around a gateway that usually goes wrong; `running` where one answers
 /// already, so that its ports are its own.
-pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
+pub async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
     let mut found = vec![addresses(config)];
     if let Some(server) = stun {
         found.extend(from_outside(config, server, running).await);
@@ -141,7 +141,7 @@ fn addresses(config: &Config) -> Finding {
             format!(
                 "media is offered at {list}, which is private: browsers elsewhere cannot reach it"
             ),
-            "set server.public_ip to the address people reach this machine by, unless all of them are in this network",
+            "set server.public_ip to the address at which people reach this machine, unless all of them are in this network",
         ),
         (false, true) => fine(format!("media is offered at {list}, an address of this machine")),
         (false, false) => fine(format!(
@@ -160,21 +160,21 @@ async fn from_outside(config: &Config, server: &str, running: bool) -> Vec<Findi
         Err(e) => {
             return vec![bad(
                 format!("{e:#}"),
-                "let UDP out and its answers in; media cannot pass without",
+                "allow UDP out, and its answers in: media needs it",
             )];
         }
     };
     let address = if config.public_ips.contains(&seen.ip()) {
-        fine(format!("{server} sees us at {}, as public_ip says", seen.ip()))
+        fine(format!("{server} sees this machine at {}, as public_ip says", seen.ip()))
     } else {
         let ours = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         bad(
-            format!("{server} sees us at {}, and browsers are offered {ours}", seen.ip()),
+            format!("{server} sees this machine at {}, but browsers are offered {ours}", seen.ip()),
             format!("set server.public_ip = \"{}\"", seen.ip()),
         )
     };
     let port = if seen.port() == asked_from {
-        fine(format!("UDP port {asked_from} stays {asked_from} on the way out"))
+        fine(format!("a NAT, if there is one, keeps UDP port {asked_from}"))
     } else {
         bad(
             format!("UDP port {asked_from} is seen as {}: a NAT changes port numbers", seen.port()),
@@ -197,11 +197,11 @@ fn bindable(config: &Config, protocol: &str, port: u16, what: &str) -> Finding {
         Ok(()) => fine(format!("{protocol} {port} is free ({what})")),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => bad(
             format!("{protocol} {port} may not be bound ({what}): {e}"),
-            "run it by systemd with AmbientCapabilities=CAP_NET_BIND_SERVICE, or choose a port from 1024 up",
+            "run it from systemd with AmbientCapabilities=CAP_NET_BIND_SERVICE, or choose a port from 1024 up",
         ),
         Err(e) => bad(
             format!("{protocol} {port} cannot be bound ({what}): {e}"),
-            format!("find who has it: ss -lp 'sport = :{port}'"),
+            format!("find the program that uses it: ss -lp 'sport = :{port}'"),
         ),
     }
 }
@@ -218,7 +218,7 @@ fn files() -> Finding {
             "LimitNOFILE=1048576 in the systemd unit, or `ulimit -n 1048576`",
         ),
         Some(n) => fine(format!("{n} open files are allowed")),
-        None => fine("the limit of open files is not known here"),
+        None => fine("the limit of open files is unknown on this system"),
     }
 }
 
@@ -230,15 +230,15 @@ fn clock() -> Finding {
     match synchronised.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).as_deref() {
         Some("yes") => fine("the clock is synchronised"),
         Some("no") => bad(
-            "the clock is not synchronised: credentials with a time in them will be refused",
+            "the clock is not synchronised: short-lived credentials will be refused",
             "timedatectl set-ntp true",
         ),
         _ if SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
             < Duration::from_secs(1_750_000_000) =>
         {
-            bad("the clock stands in the past", "set it; credentials with a time in them need it")
+            bad("the clock is in the past", "set it; short-lived credentials need it")
         }
-        _ => fine("whether the clock is synchronised is not known here (no timedatectl)"),
+        _ => fine("whether the clock is synchronised is unknown (no timedatectl)"),
     }
 }
 
@@ -258,7 +258,7 @@ fn certificate(key: &str, path: &Path) -> Finding {
     let days = webtrunk::transport::tls::file_ends(path).map(|until| (until - now) / 86_400);
     match days {
         None => bad(
-            format!("{key}: {} is no certificate this can read", path.display()),
+            format!("{key}: {} is not a certificate that can be read", path.display()),
             "give a PEM file",
         ),
         Some(days) if days < 0 => {
@@ -273,7 +273,7 @@ fn certificate(key: &str, path: &Path) -> Finding {
 
 async fn resolve(trunk: &webtrunk::config::Trunk) -> Finding {
     let Some(uri) = &trunk.uri else {
-        return fine(format!("trunk {} is where it registers from", trunk.name));
+        return fine(format!("trunk {} registers here, so its address is known then", trunk.name));
     };
     if uri.host.parse::<IpAddr>().is_ok() {
         return fine(format!("trunk {} is at {}", trunk.name, uri.address()));
@@ -288,16 +288,16 @@ async fn resolve(trunk: &webtrunk::config::Trunk) -> Finding {
             Some(at) => fine(format!("trunk {}: {} is {}", trunk.name, uri.host, at.ip())),
             None => bad(
                 format!("trunk {}: {} has no address", trunk.name, uri.host),
-                "it may have SRV records only, which is fine; else correct its uri",
+                "correct its uri, unless the name has only SRV records",
             ),
         },
         Ok(Err(e)) => bad(
             format!("trunk {}: {} cannot be resolved: {e}", trunk.name, uri.host),
-            "correct its uri, or the resolver of this machine (it may have SRV records only, which is fine)",
+            "correct its uri or the resolver of this machine, unless the name has only SRV records",
         ),
         Err(_) => bad(
             format!("trunk {}: DNS did not answer for {} within 5 s", trunk.name, uri.host),
-            "look at /etc/resolv.conf",
+            "check /etc/resolv.conf",
         ),
     }
 }
@@ -307,27 +307,27 @@ fn writable(path: &Path) -> Finding {
         Ok(_) => fine(format!("call records go to {}", path.display())),
         Err(e) => bad(
             format!("call records cannot go to {}: {e}", path.display()),
-            "make its folder, and let this user write there",
+            "create its folder, and allow this user to write there",
         ),
     }
 }
 
 /// A new token and the lines of the configuration that let it in.
-pub(crate) fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
+pub fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
     let token =
         base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random::<24>()?);
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let hex = hex(hash.as_ref());
-    eprintln!("The token, shown this once:");
+    eprintln!("The token, shown only once:");
     print::line(&token);
     eprintln!(
-        "\nPut this into the configuration, then `webtrunk reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\""
+        "\nAdd this to the configuration, then run `webtrunk reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\""
     );
     Ok(ExitCode::SUCCESS)
 }
 
 /// The JSON Schema called `name`, or their names.
-pub(crate) fn schema(name: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
+pub fn schema(name: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
     let Some(name) = name else {
         let all = NAMES.iter().map(|(name, what)| json!({ "name": name, "of": what })).collect();
         print::list(
@@ -347,7 +347,7 @@ pub(crate) fn schema(name: Option<&str>, output: print::Output) -> anyhow::Resul
 }
 
 /// What a code of the registry means.
-pub(crate) fn explain(code: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
+pub fn explain(code: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
     let Some(code) = code else {
         let one = |(code, entry): (Code, &webtrunk::errors::Entry)| json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix });
         print::list(

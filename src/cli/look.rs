@@ -32,27 +32,27 @@ const CALLS: [Column; 9] = [
 ];
 
 #[derive(clap::Args)]
-pub(crate) struct Calls {
-    /// Also those that have ended
+pub struct Calls {
+    /// Also list ended calls
     #[arg(long, short)]
     all: bool,
-    /// Of this user
+    /// Only calls of this user
     #[arg(long)]
     user: Option<String>,
-    /// Over this trunk
+    /// Only calls over this trunk
     #[arg(long)]
     trunk: Option<String>,
-    /// Part of the number
+    /// Only calls whose number contains this
     #[arg(long)]
     number: Option<String>,
-    /// Draw the list anew every second
+    /// Refresh the list every second
     #[arg(long, short)]
     watch: bool,
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
 }
 
-pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
+pub async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
     let wanted = given(&[("user", &args.user), ("trunk", &args.trunk), ("number", &args.number)]);
     let query =
         format!("/calls?limit=1000&state={}{wanted}", if args.all { "all" } else { "live" });
@@ -65,7 +65,7 @@ pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitC
             &calls,
             args.output,
             &CALLS,
-            "no call goes on; `webtrunk calls --all` also shows those that have ended",
+            "no active call; `webtrunk calls --all` also lists ended ones",
         );
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
@@ -74,7 +74,7 @@ pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitC
     }
 }
 
-pub(crate) async fn registrations(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+pub async fn registrations(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
     const COLUMNS: [Column; 6] = [
         ("USER", |r| text(r, "user")),
         ("REMOTE", |r| text(r, "remote")),
@@ -87,20 +87,20 @@ pub(crate) async fn registrations(client: &Client, output: Output) -> anyhow::Re
         &client.get("/registrations").await?,
         output,
         &COLUMNS,
-        "nobody is registered: open a page and log in",
+        "nobody is registered; open a page and log in",
     );
     Ok(ExitCode::SUCCESS)
 }
 
 #[derive(clap::Subcommand)]
-pub(crate) enum Trunks {
-    /// Their state, as without a word
+pub enum Trunks {
+    /// List their state (the default)
     Status,
     /// Send OPTIONS now and wait for the answer
     Probe { name: String },
-    /// Give a trunk no calls
+    /// Stop sending calls to a trunk
     Disable { name: String },
-    /// Give a trunk calls again
+    /// Use a disabled trunk again
     Enable { name: String },
 }
 
@@ -130,7 +130,7 @@ const TRUNKS: [Column; 8] = [
     }),
 ];
 
-pub(crate) async fn trunks(
+pub async fn trunks(
     client: &Client,
     what: Option<&Trunks>,
     output: Output,
@@ -141,7 +141,7 @@ pub(crate) async fn trunks(
                 &client.get("/trunks").await?,
                 output,
                 &TRUNKS,
-                "there is no trunk: `webtrunk init --trunk generic` shows how to write one",
+                "there is no trunk; `webtrunk init --trunk generic` writes an example",
             );
             return Ok(ExitCode::SUCCESS);
         }
@@ -162,7 +162,7 @@ pub(crate) async fn trunks(
                 "{name} did not answer: {}",
                 trunk["last_failure"]
                     .as_str()
-                    .unwrap_or("nothing came within 4 s; is its port open from here?")
+                    .unwrap_or("no answer within 4 s; is its port reachable from this machine?")
             )),
         }
     } else {
@@ -176,22 +176,22 @@ pub(crate) async fn trunks(
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Trace {
-    /// The call, as `webtrunk calls --all` shows it; four characters are enough
+pub struct Trace {
+    /// The call, as `webtrunk calls --all` shows it; its first four characters are enough
     call: Option<String>,
     /// The newest call
     #[arg(long)]
     last: bool,
-    /// Wait for calls and draw each when it ends
+    /// Draw each call when it ends
     #[arg(long)]
     follow: bool,
-    /// Whole messages; credentials, keys and digits are masked
+    /// Show whole messages; credentials, keys and digits are masked
     #[arg(long)]
     full: bool,
     /// Write a capture for Wireshark or sngrep
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Write a picture
+    /// Write a picture (SVG)
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print Mermaid, for a ticket
@@ -204,7 +204,7 @@ pub(crate) struct Trace {
     output: Output,
 }
 
-pub(crate) async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
+pub async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
     if args.follow {
         return follow(client, args.full).await;
     }
@@ -293,16 +293,16 @@ async fn diff(client: &Client, call: &str, pair: &str) -> anyhow::Result<ExitCod
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Events {
-    /// Kinds, separated by commas; `call.*` is all of calls
+pub struct Events {
+    /// Only these kinds, separated by commas; `call.*` is every kind about calls
     #[arg(long = "type")]
     types: Option<String>,
-    /// Of one call only
+    /// Only events of this call
     #[arg(long)]
     call: Option<String>,
 }
 
-pub(crate) async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
+pub async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
     let query = format!(
         "/events?{}",
         given(&[("types", &args.types), ("call", &args.call)]).trim_start_matches('&')
@@ -317,7 +317,7 @@ pub(crate) async fn events(client: &Client, args: &Events) -> anyhow::Result<Exi
 }
 
 /// The log lines of one call, from its recorder.
-pub(crate) async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
+pub async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
     let ladder = client.get(&format!("/calls/{}/ladder", escape(call))).await?;
     for row in ladder["rows"].as_array().into_iter().flatten().filter(|r| r["kind"] == "event") {
         let code = row["code"].as_str().map(|c| format!("  {c}")).unwrap_or_default();
@@ -331,25 +331,27 @@ pub(crate) async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Cdr {
+pub struct Cdr {
     #[command(subcommand)]
     what: CdrWhat,
 }
 
 #[derive(clap::Subcommand)]
 enum CdrWhat {
-    /// The newest records
+    /// Show the newest records
     Tail {
+        /// How many
         #[arg(long, short, default_value_t = 10)]
         n: usize,
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
-    /// Records as CSV or JSON lines
+    /// Export records as CSV or JSON lines
     Export {
-        /// RFC 3339 or its beginning, such as 2026-11-20
+        /// Only records from this time on, RFC 3339 or its beginning, such as 2026-11-20
         #[arg(long)]
         from: Option<String>,
+        /// Only records until this time
         #[arg(long)]
         to: Option<String>,
         #[arg(long, default_value = "csv", value_parser = ["csv", "jsonl"])]
@@ -370,7 +372,7 @@ const RECORD: [Column; 10] = [
     ("code", |r| text(&r["verdict"], "code")),
 ];
 
-pub(crate) async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
+pub async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
     match &args.what {
         CdrWhat::Tail { n, output } => print::list(
             &client.get(&format!("/cdr?limit={n}")).await?,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Peers whose half is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(crate) enum Peer {
+pub enum Peer {
     Asterisk,
     Freeswitch,
     Twilio,
@@ -17,23 +17,23 @@ pub(crate) enum Peer {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Init {
-    /// The trunk
+pub struct Init {
+    /// The kind of trunk
     #[arg(long, value_enum, default_value = "generic")]
     trunk: Peer,
-    /// Its host, where it is not the carrier's own
+    /// Its host [default: the carrier's]
     #[arg(long)]
     host: Option<String>,
-    /// Where to write; existing files are never overwritten
+    /// The folder to write to; existing files are never overwritten
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// Domain users register in
+    /// The SIP domain users register in
     #[arg(long, default_value = "calls.example.com")]
     domain: String,
-    /// The number alice owns and shows
+    /// The number of alice, and her caller id
     #[arg(long, default_value = "+12065550111")]
     number: String,
-    /// Port of the page and the WebSocket
+    /// The port of the page and the WebSocket
     #[arg(long, default_value_t = 8088)]
     port: u16,
 }
@@ -128,10 +128,10 @@ fn kind(peer: Peer) -> Kind {
         },
         Peer::Generic => Kind {
             name: "carrier",
-            trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # where the carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
+            trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # if the carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
             host: "192.0.2.10",
             half: None,
-            next: "tell the carrier your public address, and that it sends your numbers to it on port 5060",
+            next: "give the carrier your public address, and have it send your numbers there on port 5060",
         },
     }
 }
@@ -150,7 +150,7 @@ fn with_host(template: &str, host: &str) -> String {
 }
 
 /// Writes the files.
-pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
+pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let kind = kind(args.trunk);
     let host = args.host.as_deref().unwrap_or(kind.host);
     let ours = webtrunk::config::check::own_address().to_string();
@@ -159,7 +159,7 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         super::random::<9>()?,
     );
     let mut config = format!(
-        "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address browsers and the trunk reach this machine by\n\n\
+        "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address at which browsers and the trunk reach this machine\n\n\
          [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\
          [sip]\nudp = \":5060\"\n\n[media]\nbrowser_port = {}          # UDP, one for all browsers\nports = \"20000-29999\"       # UDP, for the trunk\n\n\
          [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
@@ -189,7 +189,7 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     }));
     if let Some((taken, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
         anyhow::bail!(
-            "{} exists already, and is not overwritten: choose another --dir",
+            "{} exists already and is not overwritten; choose another --dir",
             args.dir.join(taken).display()
         );
     }

@@ -9,18 +9,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(clap::Args)]
-pub(crate) struct Kick {
+pub struct Kick {
     /// A call as `webtrunk calls` shows it, or user:NAME to close that user's connections
     what: String,
-    /// The status a caller who still waits is refused with
+    /// The SIP status for a caller whose call is not answered yet
     #[arg(long, default_value_t = 480)]
     code: u16,
-    /// The reason both sides are told
+    /// The reason sent to both sides
     #[arg(long)]
     reason: Option<String>,
 }
 
-pub(crate) async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
+pub async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
     if let Some(user) = args.what.strip_prefix("user:") {
         let closed =
             client.call(Method::DELETE, &format!("/registrations/{}", escape(user)), None).await?;
@@ -40,22 +40,22 @@ pub(crate) async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCod
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Drain {
-    /// Wait at most this long for calls to end
+pub struct Drain {
+    /// How long to wait for active calls to end
     #[arg(long, default_value = "15m", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Do not wait
     #[arg(long)]
     no_wait: bool,
-    /// Take new calls again
+    /// Accept new calls again
     #[arg(long)]
     cancel: bool,
 }
 
-pub(crate) async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
+pub async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
     if args.cancel {
         client.call(Method::DELETE, "/drain", None).await?;
-        print::line("new calls are taken again");
+        print::line("new calls are accepted again");
         return Ok(ExitCode::SUCCESS);
     }
     client.call(Method::POST, "/drain", None).await?;
@@ -92,7 +92,7 @@ pub(crate) async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitC
     }
 }
 
-pub(crate) async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
+pub async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
     let changes = client.call(Method::POST, "/reload", None).await?;
     let list = |key: &str| {
         changes[key]
@@ -111,32 +111,32 @@ pub(crate) async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
         all => print::line(&format!("reloaded: {}", all.join(", "))),
     }
     if !restart.is_empty() {
-        print::line(&format!("needs a restart, and is as it was: {}", restart.join(", ")));
+        print::line(&format!("unchanged until a restart: {}", restart.join(", ")));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// 0 where it takes calls.
-pub(crate) async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
+/// Exits with 0 if the gateway accepts calls.
+pub async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
     let draining = client.get("/status").await?["draining"] == true;
     print::line(if draining { "draining" } else { "ok" });
     Ok(if draining { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Token {
-    /// The user; with --context any name will do
+pub struct Token {
+    /// The user; with --context, any name
     user: String,
-    /// How long they are good for
+    /// How long the credentials are valid
     #[arg(long, default_value = "10m")]
     ttl: String,
-    /// The dialplan of a visitor who is no configured user
+    /// The dialplan of a visitor who is not a user of the configuration
     #[arg(long)]
     context: Option<String>,
 }
 
 /// Credentials for a browser.
-pub(crate) async fn token(client: &Client, args: &Token) -> anyhow::Result<ExitCode> {
+pub async fn token(client: &Client, args: &Token) -> anyhow::Result<ExitCode> {
     let mut wanted = serde_json::json!({ "user": args.user, "ttl": args.ttl });
     if let Some(context) = &args.context {
         wanted["context"] = context.clone().into();

@@ -24,7 +24,7 @@ const TRIES: [Duration; 4] = [
 pub(crate) async fn seen_from(server: &str, port: u16) -> anyhow::Result<(SocketAddr, u16)> {
     let to = tokio::net::lookup_host(server)
         .await
-        .with_context(|| format!("{server} is no HOST:PORT that is known"))?
+        .with_context(|| format!("{server} is not a known HOST:PORT"))?
         .next()
         .ok_or_else(|| anyhow!("{server} has no address"))?;
     let any: IpAddr =
@@ -44,7 +44,7 @@ pub(crate) async fn seen_from(server: &str, port: u16) -> anyhow::Result<(Socket
             return Ok((mapped, socket.local_addr()?.port()));
         }
     }
-    Err(anyhow!("{server} does not answer: UDP does not get out of here, or not back in"))
+    Err(anyhow!("{server} does not answer: UDP from this machine, or its answers, are blocked"))
 }
 
 /// XOR-MAPPED-ADDRESS of a success response to our request.

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
     let mut check = Check::new(path.parent().unwrap_or(Path::new(".")).to_owned());
     let text = std::fs::read_to_string(path).map_err(|e| {
-        let help = "write one with `webtrunk demo` as a model, or name it with -c FILE";
+        let help = "write one with `webtrunk init`, or name another file with -c FILE";
         Problems(vec![
             Problem::plain("config::read", format!("{} cannot be read: {e}", path.display()))
                 .help(help),
@@ -94,8 +94,8 @@ pub fn inspect(path: &Path) -> (Vec<Inspected>, Vec<Problem>) {
 /// What is wrong with it, for the log.
 pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
     let mut json: serde_json::Value =
-        serde_json::from_str(answer).map_err(|e| format!("its answer is no JSON: {e}"))?;
-    let object = json.as_object_mut().ok_or("its answer is no JSON object")?;
+        serde_json::from_str(answer).map_err(|e| format!("its answer is not JSON: {e}"))?;
+    let object = json.as_object_mut().ok_or("its answer is not a JSON object")?;
     // Nothing an answer says may make us read a file or ask elsewhere.
     let reads = |step: &serde_json::Value| {
         step.get("webhook").is_some()
@@ -103,7 +103,8 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
             || step["play"].as_str().is_some_and(|p| !p.starts_with("builtin:"))
     };
     if object.get("do").and_then(|d| d.as_array()).is_some_and(|steps| steps.iter().any(reads)) {
-        return Err("its answer asks another webhook, or plays a file: neither is done".to_owned());
+        return Err("its answer asks another webhook or plays a file, which an answer may not do"
+            .to_owned());
     }
     object.insert("name".into(), "webhook".into());
     object.insert("match".into(), "webhook".into());
@@ -121,7 +122,7 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
     match (fatal, context.and_then(|c| c.routes.into_iter().next())) {
         (None, Some(route)) => Ok(route),
         (Some(problem), _) => Err(format!("its answer: {}. {}", problem.message, problem.help)),
-        (None, None) => Err("its answer holds no steps".to_owned()),
+        (None, None) => Err("its answer has no steps".to_owned()),
     }
 }
 
@@ -254,9 +255,9 @@ impl Check {
             self.problems.push(
                 Problem::plain(
                     "config::digest",
-                    "sip.md5 and sip.sha256 are both off: nobody could log in",
+                    "sip.md5 and sip.sha256 are both false, so nobody can log in",
                 )
-                .help("leave at least one of them on"),
+                .help("set at least one of them to true"),
             );
         }
         Some(Config {
@@ -334,7 +335,7 @@ impl Check {
             schema::Tls::Word(word) => {
                 let (word, help) = (
                     word.clone(),
-                    "use \"off\", \"local\" (an own CA) or { cert = \"…\", key = \"…\" }",
+                    "use \"off\", \"local\" (an authority of its own) or { cert = \"…\", key = \"…\" }",
                 );
                 self.error(&tls, "config::tls", format!("web.tls = {word:?} is not known"), help);
                 WebTls::Off
@@ -347,7 +348,7 @@ impl Check {
                             &tls,
                             "config::tls",
                             format!("{} cannot be read: {e}", path.display()),
-                            "give a PEM file this user may read",
+                            "name a PEM file that this user may read",
                         );
                     }
                 }
@@ -376,16 +377,16 @@ impl Check {
             self.error(
                 at,
                 "config::complexity",
-                "media.complexity goes from 0 to 10",
-                "1 is where it is left out; 10 costs five times as much",
+                "media.complexity is not within 0 to 10",
+                "the default is 1; 10 costs five times as much",
             );
         }
         if let Some(at) = m.workers.as_ref().filter(|w| !(1..=64).contains(w.as_ref())) {
             self.error(
                 at,
                 "config::workers",
-                "media.workers goes from 1 to 64",
-                "one per core is right",
+                "media.workers is not within 1 to 64",
+                "one per core is the default",
             );
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -410,7 +411,7 @@ impl Check {
                 None => self.error(
                     name,
                     "config::codec",
-                    format!("{:?} is not a codec we speak", name.as_ref()),
+                    format!("{:?} is not a known codec", name.as_ref()),
                     "known: opus, g722, pcmu, pcma, l16",
                 ),
             }
@@ -471,7 +472,7 @@ impl Check {
                 at,
                 "config::secret",
                 why,
-                "set it before the start, or write the secret as a text",
+                "set it before the start, or write the secret itself",
             );
             String::new()
         });
@@ -505,7 +506,7 @@ impl Check {
                 &user.password,
                 "config::secret",
                 format!("user {name} has an empty password"),
-                "give a long random one: it guards your telephone bill",
+                "choose a long random one: it guards your telephone bill",
             );
         }
         User {
@@ -550,8 +551,8 @@ impl Check {
                     self.error(
                         at,
                         "config::allow",
-                        format!("{text:?} lets everyone in"),
-                        "name the trunk's addresses; identity is by address",
+                        format!("{text:?} allows every address"),
+                        "name the trunk's addresses: they are its identity",
                     );
                 }
                 Ok(net) => nets.push(net),
@@ -609,7 +610,7 @@ fn explain(source: &Source, span: std::ops::Range<usize>, message: &str) -> Prob
     let help = if message.starts_with("missing field") {
         "add it; every other key has a default"
     } else {
-        "see the examples in README"
+        "`webtrunk schema config` prints what each key takes; /docs has an example"
     };
     Problem::at(source, span, "config::syntax", message.lines().collect::<Vec<_>>().join("; "))
         .help(help)

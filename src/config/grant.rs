@@ -9,30 +9,30 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a user may do. Anything left out is as in `[user.…]` of that name, where there is one. A
-/// key nobody knows refuses the login: a misspelt `callees` must not open every number.
+/// What a user may do. A missing key has the value of `[user.…]` of that name, if there is one. An
+/// unknown key refuses the login: a misspelt `callees` must not open every number.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grant {
-    /// Dialplan of the user's calls.
+    /// The dialplan of its calls.
     pub context: Option<String>,
     /// The number that reaches the user, and the caller id on its calls.
     pub did: Option<String>,
-    /// Other caller ids it may choose.
+    /// Further caller ids it may choose with P-Preferred-Identity.
     pub numbers: Option<Vec<String>>,
-    /// Shown to who is called.
+    /// The name shown to the callee.
     pub display_name: Option<String>,
     /// Calls at once.
     pub max_calls: Option<usize>,
-    /// New calls in one second.
+    /// New calls per second.
     pub calls_per_second: Option<u32>,
-    /// May transfer calls; false where nothing says so.
+    /// May transfer calls. Default: that of `[user.…]`, or else false.
     pub refer: Option<bool>,
-    /// What a route's `require` may ask for.
+    /// Claims that the `require` of a route may ask for.
     pub claims: Option<Vec<String>>,
-    /// The only numbers it may dial, as patterns of the dialplan.
+    /// Patterns of the only numbers it may dial.
     pub callees: Option<Vec<String>>,
-    /// Put into the record of each of its calls.
+    /// Values written into the record of each of its calls.
     pub tags: BTreeMap<String, String>,
 }
 

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 type Text = Spanned<String>;
 
-/// webtrunk.toml: everything but the dialplans. Durations are written "30s", "5m" or "1h 30m".
+/// webtrunk.toml: everything except the dialplans. Durations are written "30s", "5m" or "1h 30m".
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "webtrunk configuration")]
@@ -26,23 +26,23 @@ pub struct File {
     pub server: Server,
     /// The web port: page, API and SIP over WebSocket.
     pub web: Web,
-    /// SIP on the trunk side.
+    /// SIP on the trunk side, and settings of SIP as a whole.
     pub sip: Sip,
-    /// Sound.
+    /// Codecs, ports and threads of the media.
     pub media: Media,
-    /// How much is too much.
+    /// Limits on calls. A refusal names the limit it is for.
     pub limits: Limits,
-    /// Who is told what happened.
+    /// Records, webhooks and captures: what is reported, and to whom.
     pub events: Events,
-    /// What is remembered of calls, in memory.
+    /// The flight recorder: calls remembered in memory.
     pub recorder: Recorder,
     /// The local control socket, and tokens for the API on the web port.
     pub api: Api,
-    /// Ways for browsers to log in besides passwords written here.
+    /// Logins for users who are not in this file.
     pub auth: Auth,
     /// Short-lived passwords for visitors of a web page, made by `POST /api/v1/credentials`.
     pub credentials: Option<Spanned<Credentials>>,
-    /// Where Prometheus reads.
+    /// The listener for Prometheus.
     pub metrics: Metrics,
     /// Traces for OpenTelemetry.
     pub telemetry: Telemetry,
@@ -56,12 +56,13 @@ pub struct File {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// The SIP domain users register in. The only key that must be there.
+    /// The SIP domain users register in, such as "calls.example.com". The only key without a
+    /// default.
     pub domain: Option<Text>,
-    /// The address peers reach us at, such as "203.0.113.7". "auto", the default: the one the
-    /// default route leaves by.
+    /// The IP address at which peers reach the gateway, such as "203.0.113.7". Default: "auto", the
+    /// address of the default route.
     pub public_ip: Option<Text>,
-    /// How long a stop waits for the calls that go on; "15m" where left out.
+    /// How long a stop waits for active calls. Default: "15m".
     pub drain_timeout: Option<Text>,
 }
 
@@ -69,12 +70,13 @@ pub struct Server {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Web {
-    /// Where it listens, such as ":443"; ":8088" where left out.
+    /// The TCP address of the web port, such as ":443". Default: ":8088".
     pub listen: Option<Text>,
-    /// "off" (the default), "local" (an own authority beside this file) or { cert = "…", key = "…"
-    /// }.
+    /// "off" (the default), "local" (an authority of its own, made beside this file) or { cert =
+    /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
-    /// Pages of other origins that may connect, such as "https://shop.example.com".
+    /// Origins of other pages that may connect, such as "https://shop.example.com". Default: only
+    /// the gateway's own page.
     pub origins: Vec<Text>,
 }
 
@@ -93,121 +95,127 @@ pub enum Tls {
     },
 }
 
-/// SIP on the trunk side.
+/// SIP on the trunk side, and settings of SIP as a whole.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sip {
-    /// Where UDP listens, such as ":5060"; "[::]:5060" serves both families. Left out: no UDP.
+    /// The UDP address for trunks, such as ":5060"; "[::]:5060" serves IPv6 and IPv4. Default: no
+    /// UDP.
     pub udp: Option<Text>,
-    /// Where TCP listens.
+    /// The TCP address for trunks, such as ":5060". Default: no TCP.
     pub tcp: Option<Text>,
-    /// Where TLS listens; needs `certificate`. Ours to trunks needs no listener.
+    /// The TLS address for trunks, such as ":5061"; needs `certificate`. Default: none. Connections
+    /// to trunks need no listener.
     pub tls: Option<Text>,
-    /// What the TLS listener shows.
+    /// The certificate that the TLS listener presents.
     pub certificate: Option<Spanned<Certificate>>,
-    /// PEM file of authorities: clients of the TLS listener must show a certificate of one of them.
+    /// A PEM file of authorities: clients of the TLS listener must present a certificate of one of
+    /// them. Default: no client certificate is required.
     pub client_ca: Option<Text>,
-    /// Offer MD5 challenges, which JsSIP and SIP.js need; true where left out.
+    /// Offer MD5 challenges, which JsSIP and SIP.js need. Default: true.
     pub md5: Option<bool>,
-    /// Offer SHA-256 challenges, first; true where left out.
+    /// Offer SHA-256 challenges, before MD5. Default: true.
     pub sha256: Option<bool>,
-    /// Session timer asked for from browsers that know it (RFC 4028), such as "30m"; "off".
+    /// The session timer requested from browsers that support it (RFC 4028), at least "90s", or
+    /// "off". Default: "30m".
     pub session_timer: Option<Text>,
-    /// How long a call waits for a browser whose connection is gone; "30s" where left out.
+    /// How long a call waits for a browser that lost its connection. Default: "30s".
     pub flow_grace: Option<Text>,
 }
 
-/// Sound.
+/// Codecs, ports and threads of the media.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Media {
-    /// UDP ports of the trunk side; "20000-29999" where left out. A call takes two.
+    /// UDP ports of the trunk side, from 1024 to 65535; a call uses two. Default: "20000-29999".
     pub ports: Option<Text>,
-    /// UDP port of all browsers; one for each worker, counted up. 8088 where left out.
+    /// The UDP port of all browsers; each further worker uses the next port. Default: 8088.
     pub browser_port: Option<u16>,
-    /// Browsers whose network lets no UDP out may come to the same port number over TCP (RFC 6544);
-    /// true where left out.
+    /// Accept browsers whose network blocks UDP on the same port numbers over TCP (RFC 6544).
+    /// Default: true.
     pub ice_tcp: Option<bool>,
-    /// Media threads; one for each core, 8 at most, where left out.
+    /// Media threads, 1 to 64. Default: one per core, at most 8.
     pub workers: Option<Spanned<usize>>,
-    /// Codecs of browsers in order of preference: "opus", "g722", "pcmu", "pcma".
+    /// Codecs of browsers in order of preference: "opus", "g722", "pcmu", "pcma". Default: all of
+    /// them, in this order.
     pub codecs: Vec<Text>,
-    /// Opus encoder's complexity, 0 to 10; 1 where left out, for more is hardly heard and costs two
-    /// to five times as much CPU. Load lowers it by itself.
+    /// Complexity of the Opus encoder, 0 to 10. Default: 1; more is hardly audible and costs two to
+    /// five times the CPU. Under load it is lowered automatically.
     pub complexity: Option<Spanned<u8>>,
 }
 
-/// How much is too much. What is refused for a limit says which.
+/// Limits on calls. A refusal names the limit it is for.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Calls at once; 500 where left out.
+    /// Calls at once. Default: 500.
     pub calls: Option<Spanned<usize>>,
-    /// Calls of one user at once; 4 where left out.
+    /// Calls at once of one user. Default: 4.
     pub calls_per_user: Option<usize>,
-    /// New calls in one second; 20 where left out.
+    /// New calls per second. Default: 20.
     pub new_calls_per_second: Option<u32>,
-    /// A call is ended after this; "4h" where left out.
+    /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
 }
 
-/// What is remembered of calls, in memory.
+/// The flight recorder: calls remembered in memory.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recorder {
-    /// Ended calls that are kept; 1000 where left out, 0 switches the recorder off.
+    /// Ended calls to keep; 0 turns the recorder off. Default: 1000.
     pub calls: Option<usize>,
-    /// Memory of all of them, such as "64MB", the default.
+    /// Memory for all of them, such as "512kB". Default: "64MB".
     pub memory: Option<Text>,
-    /// Keep whole messages; false keeps their first lines.
+    /// Keep whole messages; false keeps only their first lines. Default: true.
     pub messages: Option<bool>,
 }
 
-/// Ways to steer a running gateway.
+/// Access to a running gateway.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
-    /// File of the local control socket; where the system keeps such, if left out.
+    /// The path of the local control socket. Default: the system's folder for such files.
     pub control: Option<String>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
     pub token: BTreeMap<String, Spanned<Token>>,
 }
 
-/// A bearer token; only its hash is written down.
+/// A bearer token; only its hash is stored.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
     /// SHA-256 of the token, 64 hexadecimal digits.
     pub sha256: Text,
-    /// "read" (the default), "write" (end and start calls, make credentials) or "admin"
+    /// "read" (the default), "write" (also starts and ends calls and makes credentials) or "admin"
     /// (everything).
     pub scope: Option<Text>,
 }
 
-/// Ways for browsers to log in besides passwords written here.
+/// Logins for users who are not in this file.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
     /// JSON Web Tokens in an Authorization header of the Bearer scheme (RFC 8898).
     pub jwt: Option<Jwt>,
-    /// A web application that is asked for users not written here.
+    /// A web application that is asked for users who are not in this file.
     pub webhook: Option<Webhook>,
 }
 
-/// JSON Web Tokens and who may sign them.
+/// JSON Web Tokens, and who may sign them.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
-    /// The keys (RFC 7517): an https URL, read again every ten minutes and whenever an unknown key
-    /// is named; or a file.
+    /// The signing keys (RFC 7517): a file, or an https URL that is read every ten minutes and
+    /// whenever a token names an unknown key.
     pub jwks: Text,
-    /// What the token's `aud` must name.
+    /// The value that the token's `aud` must contain.
     pub audience: String,
-    /// What its `iss` must be; any where left out.
+    /// The value that the token's `iss` must have. Default: any.
     pub issuer: Option<String>,
-    /// Dialplan of users who are not written here and whose token names none.
+    /// The dialplan of users who are not in this file and whose token names none. Default: such a
+    /// login is refused.
     pub context: Option<Text>,
-    /// The JWKS may be within this network, and by http.
+    /// Allow a key set within this network, and plain http. Default: false.
     #[serde(default)]
     pub allow_private: bool,
 }
@@ -216,11 +224,12 @@ pub struct Jwt {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// What the passwords are made of; at least 16 characters.
+    /// The key the passwords are made with, at least 16 characters.
     pub secret: Spanned<SecretText>,
-    /// They last at most this long; "1h" where left out.
+    /// The longest time a password may be valid. Default: "1h".
     pub longest: Option<Text>,
-    /// A TURN server that takes time-limited credentials (coturn's use-auth-secret).
+    /// A TURN server with time-limited credentials (coturn's use-auth-secret), which the page
+    /// receives too.
     pub turn: Option<Turn>,
 }
 
@@ -228,76 +237,77 @@ pub struct Credentials {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
-    /// Such as "turn:turn.example.com:3478?transport=udp".
+    /// Its URIs, such as "turn:turn.example.com:3478?transport=udp".
     pub uris: Vec<Text>,
     /// Its static-auth-secret.
     pub secret: Spanned<SecretText>,
 }
 
-/// Where Prometheus reads.
+/// The listener for Prometheus.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
-    /// Such as "127.0.0.1:9090"; left out: nowhere.
+    /// The TCP address of /metrics, such as "127.0.0.1:9090". Default: none.
     pub listen: Option<Text>,
 }
 
-/// Traces for OpenTelemetry: one a call, sent when it has ended. Needs a build with the feature
-/// `otlp`.
+/// Traces for OpenTelemetry: one per call, sent when the call has ended. Needs a build with the
+/// feature `otlp`.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// A collector's OTLP/HTTP endpoint, such as "http://127.0.0.1:4318".
+    /// The OTLP/HTTP endpoint of a collector, such as "http://127.0.0.1:4318". Default: none.
     pub otlp: Option<Text>,
 }
 
-/// Who is told what happened.
+/// Records, webhooks and captures: what is reported, and to whom.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
-    /// One record a call, whatever way it ended.
+    /// Call records: one per call, however it ended.
     pub cdr: Option<Spanned<Cdr>>,
-    /// A web application that is told of every event.
+    /// A web application that receives every event.
     pub webhook: Option<Webhook>,
-    /// Homer, or what else takes HEP3: "udp:10.0.0.9:9060".
+    /// A collector of HEP3, such as Homer: "udp:10.0.0.9:9060". Default: none.
     pub hep: Option<Text>,
 }
 
-/// A web application that is told, or asked. Signed by the Standard Webhooks scheme.
+/// A web application that receives events or answers questions. Requests are signed by the Standard
+/// Webhooks scheme.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
-    /// An https URL.
+    /// Its https URL.
     pub url: Text,
-    /// What its signature is made with; at least 16 characters.
+    /// The key of the signature, at least 16 characters.
     pub secret: Spanned<SecretText>,
-    /// The target may be within this network, and by http.
+    /// Allow a target within this network, and plain http. Default: false.
     #[serde(default)]
     pub allow_private: bool,
 }
 
-/// Where records go: a file of lines, a database, or both.
+/// The place of call records: a file of lines, a database, or both.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cdr {
-    /// One JSON object a line, relative to this file.
+    /// A file of one JSON object per line, relative to this file.
     pub file: Option<String>,
-    /// A SQLite database, for searching.
+    /// A SQLite database, which can be searched, relative to this file.
     pub sqlite: Option<String>,
 }
 
-/// A secret: a text, or where to find it.
+/// A secret: the text itself, or the place it is read from.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a text, { env = \"NAME\" } or { file = \"path\" }")]
 pub enum SecretText {
     /// The secret itself.
     Text(String),
-    /// In the environment.
+    /// From the environment.
     Env {
         /// The variable's name.
         env: String,
     },
-    /// In a file.
+    /// From a file.
     File {
         /// Its path, relative to this file.
         file: String,

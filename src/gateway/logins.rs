@@ -42,14 +42,14 @@ pub const STRAIGHT_LONGEST: Duration = Duration::from_secs(3_600);
 /// What a web application has for its answer.
 pub const ASK_LIMIT: Duration = Duration::from_secs(3);
 
-/// What a web application answers for a user it knows.
+/// The answer of a web application for a user it knows.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Answer to auth.user")]
 pub struct Answered {
-    /// What the browser must log in with; made for the visit if you like.
+    /// The password the browser must log in with; it may be made for this visit.
     pub password: String,
-    /// How long the answer is good, such as "10m"; a minute where left out, an hour at most.
+    /// How long the answer is valid, at most "1h". Default: "1m".
     pub ttl: Option<String>,
     /// What the user may do.
     #[serde(default)]

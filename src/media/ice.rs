@@ -2,10 +2,13 @@
 //! nomination.
 //!
 //! ```text
-//!   any address --authentic check--> validated --USE-CANDIDATE--> selected
+//!   any address --authentic check--> validated --USE-CANDIDATE--> nominated --SRTP--> selected
 //! ```
-//! Only validated addresses may send DTLS or SRTP; media goes to the selected one. A check from a
-//! new address with USE-CANDIDATE moves the media at once, which is how a browser roams.
+//! Only validated addresses may send DTLS or SRTP; media goes to the selected one. The first
+//! nominated address is selected at once, for DTLS must begin. Once there are keys, an address
+//! that is nominated later is selected when authentic SRTP or SRTCP comes from it, which is how a
+//! browser roams: a check proves its sender, but not its address, so a forged source would turn
+//! the media against a third host (RFC 8445 §19.5.1).
 
 use super::stun::BindingRequest;
 use crate::sdp::offer_answer::Ice;
@@ -14,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Consent: no authentic check for this long and the path is gone (RFC 7675 §5.1).
 pub const CONSENT: Duration = Duration::from_secs(30);
+/// An address that brought media within this time is its session's, whoever else checks from it.
+const LIVE: Duration = Duration::from_secs(3);
 /// Addresses kept per end.
 const MAX_VALIDATED: usize = 8;
 
@@ -25,6 +30,10 @@ pub struct IceLiteAgent {
     remote: Option<Ice>,
     validated: Vec<(SocketAddr, Instant)>,
     selected: Option<SocketAddr>,
+    /// Nominated since, and to be selected by what comes from it.
+    nominated: Option<SocketAddr>,
+    /// When authentic media last came from the selected address.
+    heard: Option<Instant>,
     last_check: Option<Instant>,
 }
 
@@ -45,6 +54,8 @@ impl IceLiteAgent {
             remote: None,
             validated: Vec::new(),
             selected: None,
+            nominated: None,
+            heard: None,
             last_check: None,
         }
     }
@@ -63,12 +74,13 @@ impl IceLiteAgent {
         self.local.iter().map(|i| i.ufrag.as_str())
     }
 
-    /// Takes a binding request.
+    /// Takes a binding request; `secured` tells whether there are keys to prove an address by.
     pub fn check(
         &mut self,
         now: Instant,
         from: SocketAddr,
         request: &BindingRequest<'_>,
+        secured: bool,
     ) -> Checked {
         let Some(ours) = self.local.iter().find(|i| i.ufrag == request.local_ufrag()) else {
             return Checked::Drop;
@@ -97,12 +109,34 @@ impl IceLiteAgent {
                 self.validated.push((from, now));
             }
         }
-        let moved =
-            (request.use_candidate || self.selected.is_none()) && self.selected != Some(from);
+        let moved = self.selected != Some(from)
+            && match self.selected {
+                None => true,
+                Some(_) => request.use_candidate && !secured,
+            };
         if moved {
-            self.selected = Some(from);
+            (self.selected, self.nominated) = (Some(from), None);
+        } else if request.use_candidate {
+            self.nominated = Some(from).filter(|_| self.selected != Some(from));
         }
         Checked::Reply { bytes, selected: moved }
+    }
+
+    /// Authentic SRTP or SRTCP came from a validated address: if it was nominated last, media goes
+    /// there from now on.
+    pub fn on_media(&mut self, now: Instant, from: SocketAddr) {
+        if self.nominated == Some(from) {
+            (self.selected, self.nominated) = (Some(from), None);
+        }
+        if self.selected == Some(from) {
+            self.heard = Some(now);
+        }
+    }
+
+    /// Whether media comes from `address` at this time, so that no other session may have it.
+    pub fn holds(&self, now: Instant, address: SocketAddr) -> bool {
+        let lives = |heard: Instant| now.saturating_duration_since(heard) < LIVE;
+        self.selected == Some(address) && self.heard.is_some_and(lives)
     }
 
     /// Whether DTLS and SRTP from `from` may be looked at.
@@ -140,7 +174,8 @@ mod tests {
     }
 
     fn check(responder: &mut IceLiteAgent, now: Instant, port: u16, bytes: &[u8]) -> Checked {
-        BindingRequest::parse(bytes).map_or(Checked::Drop, |r| responder.check(now, addr(port), &r))
+        BindingRequest::parse(bytes)
+            .map_or(Checked::Drop, |r| responder.check(now, addr(port), &r, false))
     }
 
     #[test]
@@ -164,6 +199,29 @@ mod tests {
         ));
         assert_eq!(responder.selected(), Some(addr(2000)));
         assert!(responder.is_validated(addr(1000)) && !responder.is_validated(addr(3000)));
+    }
+
+    #[test]
+    fn with_keys_a_nominated_address_is_selected_by_its_media_only() {
+        let now = Instant::now();
+        let mut agent = IceLiteAgent::new(ice("ours"));
+        agent.set(&ice("ours"), &ice("theirs"));
+        let bytes = binding_request([7; 12], "ours:theirs", &ice("ours").pwd, true);
+        let request = BindingRequest::parse(&bytes).expect("a check");
+        agent.check(now, addr(1000), &request, false);
+        agent.check(now, addr(2000), &request, true);
+        assert_eq!(agent.selected(), Some(addr(1000)), "a check proves no address");
+        agent.on_media(now, addr(1000));
+        assert_eq!(agent.selected(), Some(addr(1000)));
+        agent.on_media(now, addr(2000));
+        assert_eq!(agent.selected(), Some(addr(2000)));
+        assert!(agent.holds(now, addr(2000)) && !agent.holds(now, addr(1000)));
+        assert!(!agent.holds(now + LIVE, addr(2000)));
+        // Back at the old one: nominated again, and heard.
+        agent.check(now, addr(1000), &request, true);
+        agent.check(now, addr(2000), &request, true);
+        agent.on_media(now, addr(1000));
+        assert_eq!(agent.selected(), Some(addr(2000)), "the newest nomination counts");
     }
 
     #[test]

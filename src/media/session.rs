@@ -324,12 +324,13 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, dtls, .. } = &mut end.transport else { return };
+        let Transport::Browser { ice, dtls, srtp } = &mut end.transport else { return };
         let Some(request) = BindingRequest::parse(datagram) else {
             end.dropped.malformed += 1;
             return;
         };
-        let Checked::Reply { bytes, selected } = ice.check(now, from, &request) else {
+        let Checked::Reply { bytes, selected } = ice.check(now, from, &request, srtp.is_some())
+        else {
             end.dropped.unknown_source += 1;
             return;
         };
@@ -387,14 +388,20 @@ impl Session {
             PacketKind::Rtp => {
                 let Some(srtp) = srtp else { return };
                 match srtp.unprotect.rtp(datagram) {
-                    Ok(len) => self.rtp(now, at, &datagram[..len], sink),
+                    Ok(len) => {
+                        ice.on_media(now, from);
+                        self.rtp(now, at, &datagram[..len], sink);
+                    }
                     Err(why) => count(&mut end.dropped, why),
                 }
             }
             PacketKind::Rtcp => {
                 let Some(srtp) = srtp else { return };
                 match srtp.unprotect.rtcp(datagram) {
-                    Ok(len) => self.rtcp(now, at, &datagram[..len]),
+                    Ok(len) => {
+                        ice.on_media(now, from);
+                        self.rtcp(now, at, &datagram[..len]);
+                    }
                     Err(why) => count(&mut end.dropped, why),
                 }
             }
@@ -529,6 +536,14 @@ impl Session {
             Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
         }
         self.forward(now, at, packet, datagram, content, sink);
+    }
+
+    /// Whether media of an end comes from `address` at this time.
+    pub fn holds(&self, now: Instant, id: LegId, address: SocketAddr) -> bool {
+        match self.index(id).map(|at| &self.ends[at].transport) {
+            Some(Transport::Browser { ice, .. }) => ice.holds(now, address),
+            _ => false,
+        }
     }
 
     /// The ufrags and validated addresses of an end, for the worker's demultiplexer.

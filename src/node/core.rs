@@ -1,6 +1,6 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
-use super::tls_trunks;
+use super::{Starter, tls_trunks};
 use crate::api::events::Feed;
 use crate::api::metrics::Metrics;
 use crate::call::CallId;
@@ -8,6 +8,7 @@ use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
 use crate::datagrams::{self, Inbound};
+use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::{Gateway, Gauges, Input};
@@ -20,6 +21,7 @@ use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, udp};
 use crate::webhook::{Hook, keys};
+use crate::worker::pulse::{BEAT, Pulse};
 use crate::worker::{Command, Notice, QueueFull, Worker};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -50,6 +52,8 @@ pub(super) struct Core {
     pub(super) gateway: Gateway,
     pub(super) inbox: Inbox,
     pub(super) workers: Vec<Worker>,
+    pub(super) starter: Starter,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) udp: Option<Arc<UdpSocket>>,
     pub(super) udp_is_ipv6: bool,
     pub(super) flows: IdMap<Flow, mpsc::Sender<Bytes>>,
@@ -77,13 +81,20 @@ impl Core {
         let socket = self.udp.clone();
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
         let (mut ticked, mut patient_since) = (Instant::now(), None::<Instant>);
+        let mut looked = Instant::now();
         loop {
+            let began = Instant::now();
+            self.pulse.beat(began);
+            if began.saturating_duration_since(looked) >= BEAT {
+                looked = began;
+                self.replace_dead_workers(&mut out);
+            }
             let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
             // A worker learns that much later at most that a session is over.
             let patient = self.workers.iter().any(Worker::is_patient);
             patient_since = patient_since.or_else(|| Some(Instant::now())).filter(|_| patient);
             let due = due.into_iter().chain(patient_since.map(|since| since + TIMER_SLACK)).min();
-            let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+            let due = due.map_or(looked + BEAT, |due| due.min(looked + BEAT));
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
             }
@@ -110,6 +121,28 @@ impl Core {
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
+        }
+    }
+
+    /// Starts a worker again whose thread has died; its calls end, others go on.
+    fn replace_dead_workers(&mut self, out: &mut Vec<Output>) {
+        for n in 0..self.workers.len() {
+            if !self.workers[n].is_dead() {
+                continue;
+            }
+            match self.starter.start(n) {
+                Ok(worker) => self.workers[n] = worker,
+                Err(e) => {
+                    tracing::error!(code = %Code::WORKER_DIED, "media worker {n} died: {e:#}");
+                    continue;
+                }
+            }
+            tracing::error!(
+                code = %Code::WORKER_DIED,
+                "media worker {n} died and was started again; its calls have ended"
+            );
+            self.gateway.handle(Instant::now(), Input::WorkerLost { worker: n }, out);
+            self.perform_all(out);
         }
     }
 

@@ -4,8 +4,9 @@
 use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
+use super::pulse::{BEAT, Pulse};
 use super::streams::{self, Streams};
-use super::{Command, Notice, OpenedSockets, WorkerMessage};
+use super::{Command, Notice, OpenedSockets, Parts, WorkerMessage};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
 use crate::media::dtls::Identity;
@@ -19,6 +20,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
+use std::cmp::min;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
@@ -85,6 +87,7 @@ pub(super) struct Running {
     ports: Arc<PortRange>,
     identity: Arc<Identity>,
     late: Arc<Lateness>,
+    pulse: Arc<Pulse>,
     events: Vec<SessionEvent>,
     /// Datagrams of this turn.
     datagrams: u32,
@@ -146,7 +149,7 @@ impl Running {
         inbox: Receiver<WorkerMessage>,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        (identity, late): (Arc<Identity>, Arc<Lateness>),
+        Parts { identity, late, pulse }: Parts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -165,6 +168,7 @@ impl Running {
             ports,
             identity,
             late,
+            pulse,
             events: Vec::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
@@ -190,25 +194,34 @@ impl Running {
                 std::thread::sleep(rest);
                 now = Instant::now();
             }
-            let wait = if more { Some(now) } else { self.timers.next_timeout() };
-            if let Err(e) =
-                self.poll.poll(&mut events, wait.map(|at| at.saturating_duration_since(now)))
+            let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
+            let more_waits = more || self.streams.has_more();
+            let beat = now + BEAT;
+            let wait =
+                if more_waits { now } else { timeouts.into_iter().flatten().fold(beat, min) };
+            if let Err(e) = self.poll.poll(&mut events, Some(wait.saturating_duration_since(now)))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
             woken = Instant::now();
+            self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
             if self.orders() {
                 return;
             }
             let mut browsers = std::mem::take(&mut more);
+            for stream in self.streams.take_queue() {
+                self.read_stream(stream);
+            }
             for event in &events {
                 match event.token() {
                     WAKE => {}
                     BROWSER => browsers = true,
                     LISTENER => self.accept(),
-                    Token(stream) if stream >= streams::FIRST => self.read_stream(stream),
+                    Token(stream) if stream >= streams::FIRST => {
+                        self.read_stream(stream - streams::FIRST);
+                    }
                     Token(line) => self.read_line(line, &mut inbound),
                 }
             }
@@ -216,6 +229,7 @@ impl Running {
                 more = self.read_browsers(&mut inbound);
             }
             let now = Instant::now();
+            self.streams.expire(self.poll.registry(), now);
             if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
                 self.late.count(now.saturating_duration_since(due));
             }
@@ -250,11 +264,13 @@ impl Running {
                 self.on_session(session, now, |s, now, sink| {
                     s.configure(now, end, *settings, sink)
                 });
-                self.refresh_routes(session, end);
+                self.refresh_routes(now, session, end);
             }
             Command::Bridge { session, a, b } => {
                 self.on_session(session, now, |s, _, _| s.bridge(a, b))
             }
+            #[cfg(test)]
+            Command::Panic => panic!("a bug outside any session"),
             Command::Part { session, end } => self.on_session(session, now, |s, _, _| s.part(end)),
             Command::Play { session, end, source } => {
                 self.on_session(session, now, |s, now, _| s.play(now, end, source))
@@ -309,7 +325,7 @@ impl Running {
             }
         };
         live.session.open(end, kind, ssrc, cname, seed);
-        self.refresh_routes(id, end);
+        self.refresh_routes(now, id, end);
     }
 
     /// Runs `work` on a session; a panic in it ends that session only.
@@ -343,9 +359,16 @@ impl Running {
         }
     }
 
-    fn refresh_routes(&mut self, id: u64, end: LegId) {
+    fn refresh_routes(&mut self, now: Instant, id: u64, end: LegId) {
+        let Some(live) = self.sessions.get(&id) else { return };
+        let (ufrags, mut addresses) = live.session.routes(end);
+        // A check from an address that another session's media comes from takes nothing from it.
+        addresses.retain(|address| {
+            let other = self.by_address.get(address).filter(|route| **route != (id, end));
+            let other = other.and_then(|(id, end)| Some((self.sessions.get(id)?, *end)));
+            !other.is_some_and(|(live, end)| live.session.holds(now, end, *address))
+        });
         let Some(live) = self.sessions.get_mut(&id) else { return };
-        let (ufrags, addresses) = live.session.routes(end);
         for ufrag in ufrags {
             self.by_ufrag.insert(ufrag.clone(), (id, end));
             let route = (end, ufrag);
@@ -397,7 +420,12 @@ impl Running {
         addresses: Vec<(LegId, SocketAddr)>,
     ) {
         drop_of(&mut self.by_ufrag, id, ufrags);
+        let remotes: Vec<SocketAddr> = addresses.iter().map(|(_, address)| *address).collect();
         drop_of(&mut self.by_address, id, addresses);
+        // A connection is of one call; its place is another's once the call is over.
+        for remote in remotes.into_iter().filter(|r| !self.by_address.contains_key(r)) {
+            self.streams.end(self.poll.registry(), remote);
+        }
         for TrunkSockets { pair, tokens, .. } in lines {
             for socket in [&pair.rtp, &pair.rtcp] {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
@@ -433,19 +461,19 @@ impl Running {
         }
     }
 
-    fn read_stream(&mut self, token: usize) {
-        while let Some(mut waiting) = self.streams.take(token) {
-            let (now, from) = (Instant::now(), waiting.remote);
-            while let Some(datagram) = waiting.next() {
-                let known = self.browser_sent(now, from, datagram);
-                if !waiting.judge(known) {
-                    break;
-                }
-            }
-            if !self.streams.give_back(self.poll.registry(), token, waiting) {
-                return;
+    /// Takes one turn's worth of a browser's frames.
+    fn read_stream(&mut self, key: usize) {
+        let now = Instant::now();
+        let Some(mut waiting) = self.streams.take(key, now) else { return };
+        let from = waiting.remote;
+        while let Some(datagram) = waiting.next() {
+            self.datagrams += 1;
+            let known = self.browser_sent(now, from, datagram);
+            if !waiting.judge(known) {
+                break;
             }
         }
+        self.streams.give_back(self.poll.registry(), key, waiting);
     }
 
     /// False: nobody here knows what to do with it.
@@ -462,7 +490,7 @@ impl Running {
             s.receive(now, Port::Browser, end, from, datagram, sink)
         });
         if is_stun && self.by_address.get(&from) != Some(&(id, end)) {
-            self.refresh_routes(id, end);
+            self.refresh_routes(now, id, end);
         }
         true
     }

@@ -5,32 +5,55 @@
 //! then it has ten seconds. What a peer does not read in time is lost, as a network would lose it:
 //! nothing is queued for it.
 
+use crate::address::network_of;
+use crate::timers::Timers;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Tokens of streams begin here; those of trunk ends are far below.
 pub(super) const FIRST: usize = usize::MAX / 2;
-/// Connections of one worker.
+/// Connections of one worker, and those of them that one source (an IPv4 address, an IPv6 /64) may
+/// hold: an office whose network lets no UDP out is one source.
 const MOST: usize = 4_096;
+const MOST_OF_SOURCE: usize = 1_024;
+/// Connections that are nobody's yet, of all sources and of one. Beyond the first bound the oldest
+/// makes room.
+const MOST_UNPROVED: usize = 512;
+const MOST_UNPROVED_OF_SOURCE: usize = 32;
 /// A connection nobody has proved to be theirs is closed after this.
 const PROVE: Duration = Duration::from_secs(10);
+/// A connection that brings nothing for this long is closed: a browser checks its consent every
+/// few seconds (RFC 7675).
+const IDLE: Duration = Duration::from_secs(60);
 /// Longest frame taken: more is no RTP, DTLS or STUN of a browser's.
 const LONGEST: usize = 4_096;
 /// Bytes that may wait to be written: a frame that was begun must be ended.
 const PENDING: usize = 64 * 1_024;
+/// Bytes and frames of one connection taken in one turn; then the others have theirs.
+const BYTES: usize = 8_192;
+const FRAMES: usize = 32;
 
 struct Stream {
     socket: TcpStream,
     remote: SocketAddr,
     inbound: Vec<u8>,
     outbound: Vec<u8>,
-    opened: Instant,
+    heard: Instant,
     proved: bool,
+    /// It waits for its next turn.
+    queued: bool,
+}
+
+/// What one source holds.
+#[derive(Default)]
+struct Share {
+    all: usize,
+    unproved: usize,
 }
 
 /// All connections of a worker.
@@ -38,16 +61,28 @@ struct Stream {
 pub(super) struct Streams {
     all: Slab<Stream>,
     by_address: HashMap<SocketAddr, usize, foldhash::quality::RandomState>,
+    by_source: HashMap<IpAddr, Share, foldhash::quality::RandomState>,
+    /// Unproved connections, oldest first; some have been proved or closed since.
+    unproved: VecDeque<(SocketAddr, usize)>,
+    unproved_now: usize,
+    timers: Timers<usize>,
+    /// Those with more to read than a turn takes.
+    queue: VecDeque<usize>,
 }
 
 impl Streams {
-    /// Takes a connection over.
+    /// Takes a connection over, unless its source or everybody together holds too many.
     pub(super) fn open(&mut self, registry: &Registry, mut socket: TcpStream, now: Instant) {
         let Ok(remote) = socket.peer_addr() else { return };
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        self.forget_unproved(registry, now);
-        if self.all.len() >= MOST {
+        let share = self.by_source.get(&network_of(remote.ip()));
+        let refused =
+            share.is_some_and(|s| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE);
+        if refused || self.all.len() >= MOST {
             return;
+        }
+        if self.unproved_now >= MOST_UNPROVED {
+            self.close_oldest_unproved(registry);
         }
         let _ = socket.set_nodelay(true);
         let entry = self.all.vacant_entry();
@@ -63,27 +98,99 @@ impl Streams {
             remote,
             inbound: Vec::new(),
             outbound: Vec::new(),
-            opened: now,
+            heard: now,
             proved: false,
+            queued: false,
         });
+        let share = self.by_source.entry(network_of(remote.ip())).or_default();
+        share.all += 1;
+        share.unproved += 1;
+        self.unproved_now += 1;
+        self.unproved.push_back((remote, key));
+        self.timers.set(key, now + PROVE);
         if let Some(old) = self.by_address.insert(remote, key) {
             self.close(registry, old);
             self.by_address.insert(remote, key);
         }
     }
 
-    fn forget_unproved(&mut self, registry: &Registry, now: Instant) {
-        let late = |s: &Stream| !s.proved && now.saturating_duration_since(s.opened) > PROVE;
-        let old: Vec<usize> =
-            self.all.iter().filter(|(_, s)| late(s)).map(|(key, _)| key).collect();
-        old.into_iter().for_each(|key| self.close(registry, key));
+    fn close_oldest_unproved(&mut self, registry: &Registry) {
+        while let Some((remote, key)) = self.unproved.pop_front() {
+            let is_it = self.all.get(key).is_some_and(|s| s.remote == remote && !s.proved);
+            if is_it {
+                return self.close(registry, key);
+            }
+        }
+    }
+
+    /// The earliest moment [`expire`](Self::expire) must be called.
+    pub(super) fn next_timeout(&mut self) -> Option<Instant> {
+        self.timers.next_timeout()
+    }
+
+    /// Closes what has proved nothing, or brought nothing, in its time.
+    pub(super) fn expire(&mut self, registry: &Registry, now: Instant) {
+        while let Some(key) = self.timers.pop(now) {
+            let Some(stream) = self.all.get(key) else { continue };
+            let until = stream.heard + IDLE;
+            if stream.proved && until > now {
+                self.timers.set(key, until);
+            } else {
+                self.close(registry, key);
+            }
+        }
+    }
+
+    /// Closes the connection of a far end whose call has ended.
+    pub(super) fn end(&mut self, registry: &Registry, remote: SocketAddr) {
+        if let Some(key) = self.by_address.get(&remote).copied() {
+            self.close(registry, key);
+        }
+    }
+
+    /// Whether a connection waits for its next turn.
+    pub(super) fn has_more(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The tokens of those that wait, each once.
+    pub(super) fn take_queue(&mut self) -> VecDeque<usize> {
+        for key in &self.queue {
+            if let Some(stream) = self.all.get_mut(*key) {
+                stream.queued = false;
+            }
+        }
+        std::mem::take(&mut self.queue)
     }
 
     fn close(&mut self, registry: &Registry, key: usize) {
         let Some(mut stream) = self.all.try_remove(key) else { return };
         let _ = registry.deregister(&mut stream.socket);
+        self.timers.clear(&key);
         if self.by_address.get(&stream.remote) == Some(&key) {
             self.by_address.remove(&stream.remote);
+        }
+        let source = network_of(stream.remote.ip());
+        if let Some(share) = self.by_source.get_mut(&source) {
+            share.all -= 1;
+            share.unproved -= usize::from(!stream.proved);
+            if share.all == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+        self.unproved_now -= usize::from(!stream.proved);
+        if self.unproved_now == 0 {
+            self.unproved.clear();
+        }
+    }
+
+    /// A connection is somebody's from now on.
+    fn prove(&mut self, key: usize) {
+        let Some(stream) = self.all.get_mut(key).filter(|s| !s.proved) else { return };
+        stream.proved = true;
+        self.unproved_now -= 1;
+        if let Some(share) = self.by_source.get_mut(&network_of(stream.remote.ip())) {
+            share.unproved -= 1;
         }
     }
 
@@ -105,40 +212,35 @@ impl Streams {
         true
     }
 
-    /// Takes what waits on a connection, to be looked through and given back.
-    pub(super) fn take(&mut self, token: usize) -> Option<Waiting> {
-        let stream = self.all.get_mut(token - FIRST)?;
+    /// Takes a turn's worth of what waits on a connection, to be looked through and given back.
+    pub(super) fn take(&mut self, key: usize, now: Instant) -> Option<Waiting> {
+        let stream = self.all.get_mut(key)?;
         stream.flush();
         let state = stream.fill();
+        stream.heard = now;
         Some(Waiting {
             remote: stream.remote,
             bytes: std::mem::take(&mut stream.inbound),
             at: 0,
+            frames: 0,
             proved: stream.proved,
             state,
         })
     }
 
-    /// Gives back what was not looked through; closes the connection where it is over, or nobody's.
-    /// True: more waits.
-    pub(super) fn give_back(
-        &mut self,
-        registry: &Registry,
-        token: usize,
-        mut waiting: Waiting,
-    ) -> bool {
-        let key = token - FIRST;
+    /// Gives back what was not looked through, and queues the connection if it has more; closes it
+    /// if it is over, or nobody's.
+    pub(super) fn give_back(&mut self, registry: &Registry, key: usize, mut waiting: Waiting) {
         waiting.bytes.drain(..waiting.at);
-        let more = waiting.state == State::More;
-        match self.all.get_mut(key).filter(|_| waiting.state != State::Over) {
-            Some(stream) => {
-                (stream.inbound, stream.proved) = (waiting.bytes, waiting.proved);
-                more
-            }
-            None => {
-                self.close(registry, key);
-                false
-            }
+        if waiting.proved {
+            self.prove(key);
+        }
+        let Some(stream) = self.all.get_mut(key).filter(|_| waiting.state != State::Over) else {
+            return self.close(registry, key);
+        };
+        stream.inbound = waiting.bytes;
+        if waiting.state == State::More && !std::mem::replace(&mut stream.queued, true) {
+            self.queue.push_back(key);
         }
     }
 }
@@ -158,14 +260,23 @@ pub(super) struct Waiting {
     pub remote: SocketAddr,
     bytes: Vec<u8>,
     at: usize,
+    /// Frames looked at in this turn.
+    frames: usize,
     proved: bool,
     state: State,
 }
 
 impl Waiting {
-    /// The next whole frame's datagram.
+    /// The next whole frame's datagram, as long as this turn lasts.
     pub(super) fn next(&mut self) -> Option<&mut [u8]> {
         let length = frame(self.bytes.get(self.at..)?)?;
+        if self.frames == FRAMES {
+            if self.state == State::Empty {
+                self.state = State::More;
+            }
+            return None;
+        }
+        self.frames += 1;
         if length > LONGEST {
             self.state = State::Over;
             return None;
@@ -192,18 +303,24 @@ fn frame(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Stream {
+    /// Reads a turn's worth. What an earlier turn has left is looked through first.
     fn fill(&mut self) -> State {
-        let mut buf = [0; 8_192];
-        while self.inbound.len() < PENDING {
-            match self.socket.read(&mut buf) {
-                Ok(0) => return State::Over,
-                Ok(n) => self.inbound.extend_from_slice(&buf[..n]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return State::Empty,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return State::Over,
-            }
+        if self.inbound.len() >= BYTES {
+            return State::More;
         }
-        State::More
+        let mut buf = [0; BYTES];
+        loop {
+            return match self.socket.read(&mut buf) {
+                Ok(0) => State::Over,
+                Ok(n) => {
+                    self.inbound.extend_from_slice(&buf[..n]);
+                    State::More
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => State::Empty,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => State::Over,
+            };
+        }
     }
 
     fn flush(&mut self) {
@@ -214,5 +331,100 @@ impl Stream {
                 _ => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::Poll;
+    use std::net::TcpListener;
+
+    /// Connects from `source` and hands the accepted side over; returns the connecting side.
+    fn connect(
+        streams: &mut Streams,
+        poll: &Poll,
+        listener: &TcpListener,
+        source: [u8; 4],
+        now: Instant,
+    ) -> std::net::TcpStream {
+        let to = listener.local_addr().expect("bound");
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("bound");
+        socket.connect(&to.into()).expect("it listens");
+        let (accepted, _) = listener.accept().expect("a connection");
+        accepted.set_nonblocking(true).expect("set");
+        streams.open(poll.registry(), TcpStream::from_std(accepted), now);
+        socket.into()
+    }
+
+    fn world() -> (Streams, Poll, TcpListener, Instant) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        (Streams::default(), Poll::new().expect("a poll"), listener, Instant::now())
+    }
+
+    #[test]
+    fn a_stranger_holds_his_share_for_ten_seconds_and_no_more() {
+        let (mut streams, poll, listener, now) = world();
+        let stranger: Vec<_> = (0..40)
+            .map(|_| connect(&mut streams, &poll, &listener, [127, 0, 0, 66], now))
+            .collect();
+        assert_eq!(streams.all.len(), MOST_UNPROVED_OF_SOURCE);
+        let _other = connect(&mut streams, &poll, &listener, [127, 0, 0, 67], now);
+        assert_eq!(streams.all.len(), MOST_UNPROVED_OF_SOURCE + 1);
+        streams.expire(poll.registry(), now + PROVE);
+        assert!(streams.all.is_empty() && streams.by_source.is_empty());
+        assert_eq!(streams.unproved_now, 0);
+        drop(stranger);
+    }
+
+    #[test]
+    fn beyond_the_bound_of_all_the_oldest_stranger_makes_room() {
+        let (mut streams, poll, listener, now) = world();
+        let strangers: Vec<_> = (0..=MOST_UNPROVED)
+            .map(|n| {
+                let source = [127, 0, 1, (n / 8) as u8];
+                connect(&mut streams, &poll, &listener, source, now)
+            })
+            .collect();
+        assert_eq!(streams.all.len(), MOST_UNPROVED);
+        let first = strangers[0].local_addr().expect("bound");
+        assert!(!streams.by_address.contains_key(&first));
+    }
+
+    #[test]
+    fn a_flood_of_empty_frames_takes_a_turn_at_a_time() {
+        let (mut streams, poll, listener, now) = world();
+        let mut browser = connect(&mut streams, &poll, &listener, [127, 0, 0, 66], now);
+        browser.write_all(&[0; 2 * 100]).expect("room");
+        let (mut turns, mut frames) = (0, 0);
+        while frames < 100 {
+            let mut waiting = streams.take(0, now).expect("it is there");
+            let mut taken = 0;
+            while let Some(datagram) = waiting.next() {
+                assert!(datagram.is_empty());
+                assert!(waiting.judge(true));
+                taken += 1;
+            }
+            assert!(taken <= FRAMES);
+            streams.give_back(poll.registry(), 0, waiting);
+            streams.take_queue();
+            (turns, frames) = (turns + 1, frames + taken);
+            assert!(turns < 1_000_000);
+        }
+        assert!(turns >= 4);
+    }
+
+    #[test]
+    fn one_that_brings_nothing_more_ends() {
+        let (mut streams, poll, listener, now) = world();
+        let browser = connect(&mut streams, &poll, &listener, [127, 0, 0, 66], now);
+        streams.prove(0);
+        streams.expire(poll.registry(), now + PROVE);
+        assert_eq!(streams.all.len(), 1, "a proved one outlives the strangers' ten seconds");
+        streams.expire(poll.registry(), now + IDLE + PROVE);
+        assert!(streams.all.is_empty());
+        drop(browser);
     }
 }

@@ -158,8 +158,8 @@ fn a_web_application_decides_and_its_answer_is_checked_like_a_dialplan() {
 fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
     for (answer, why) in [
         (Err("no answer in time"), "no answer in time"),
-        (Ok("<html>"), "no JSON"),
-        (Ok("[]"), "no JSON object"),
+        (Ok("<html>"), "not JSON"),
+        (Ok("[]"), "not a JSON object"),
         (Ok("{}"), "missing field `do`"),
         (Ok(r#"{ "do": [{ "dial": ["trunk:nowhere"] }] }"#), "names a trunk that does not exist"),
         (Ok(r#"{ "do": [{ "ring": ["user:bob"], "wait": 5 }] }"#), "unknown key `wait`"),

@@ -29,6 +29,9 @@ webtrunk() {
 }
 "#;
 
+/// Pages with a block of what a command prints, which another test compares with the command.
+const PRINTED: [&str; 1] = ["how-to/find-out.md"]; // tests/verdicts: the_trace_in_the_book...
+
 fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs")
 }
@@ -86,6 +89,7 @@ fn run(page: &str, folder: &Path) -> Result<(), String> {
                 commands += 1;
                 script.push_str(&block.text);
             }
+            None if block.words == "text" && PRINTED.contains(&page) => {}
             None => {
                 return Err(format!(
                     "{page}: a block of {:?} is neither a file nor run",
@@ -163,10 +167,14 @@ fn every_link_leads_somewhere_and_every_page_is_linked() {
             assert!(book().join(here).join(file).exists(), "{page} links to {dest_url}");
         }
     }
-    for folder in ["tutorial", "how-to", "reference", "explanation"] {
-        for file in fs::read_dir(book().join(folder)).expect("a folder").flatten() {
-            let name = format!("{folder}/{}", file.file_name().to_string_lossy());
+    for folder in fs::read_dir(book()).expect("the book").flatten() {
+        for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            let folder = folder.file_name();
+            let name =
+                format!("{}/{}", folder.to_string_lossy(), file.file_name().to_string_lossy());
             assert!(pages.contains(&name), "{name} is in no table of contents");
         }
     }
+    let listed = |name: &str| pages.iter().any(|p| p == name);
+    assert!(["changelog.md", "contributing.md", "support.md"].into_iter().all(listed));
 }

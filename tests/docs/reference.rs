@@ -75,7 +75,7 @@ fn kind(value: &Value, root: &Value) -> String {
 }
 
 fn table(out: &mut String, properties: &Map<String, Value>, root: &Value, required: &Value) {
-    out.push_str("| key | value | what |\n| --- | --- | --- |\n");
+    out.push_str("| key | value | meaning |\n| --- | --- | --- |\n");
     for (name, value) in properties {
         let must = required.as_array().is_some_and(|r| r.iter().any(|n| n == name));
         let described = value["description"].as_str().unwrap_or_default();
@@ -98,11 +98,8 @@ fn described(title: &str, intro: &str, schema: &Value) -> String {
     }
     for (name, part) in schema["$defs"].as_object().into_iter().flatten() {
         if let Some(properties) = part["properties"].as_object() {
-            let _ = writeln!(
-                out,
-                "## {name}\n\n{}\n",
-                part["description"].as_str().unwrap_or_default()
-            );
+            let words = part["description"].as_str().unwrap_or_default().replace('\n', " ");
+            let _ = writeln!(out, "## {name}\n\n{words}\n");
             table(&mut out, properties, schema, &part["required"]);
         }
     }
@@ -110,18 +107,18 @@ fn described(title: &str, intro: &str, schema: &Value) -> String {
 }
 
 fn config() -> String {
-    let intro = "`webtrunk.toml`. Keys with a star must be there. A key that is not known is an error. `webtrunk schema config` prints this as a JSON Schema, for editors: put `#:schema config.json` at the top of the file.";
+    let intro = "`webtrunk.toml`. Keys with a star are required. An unknown key is an error. `webtrunk schema config` prints this as a JSON Schema, for editors: put `#:schema config.json` at the top of the file.";
     described("Configuration", intro, &schemas::named("config").expect("a schema"))
 }
 
 fn dialplan() -> String {
-    let intro = "A file in `dialplans/`, which gives its name to the context. Keys with a star must be there. `webtrunk schema dialplan` prints this as a JSON Schema.";
+    let intro = "A file in `dialplans/`, whose name is that of the context. Keys with a star are required. `webtrunk schema dialplan` prints this as a JSON Schema.";
     described("Dialplans", intro, &schemas::named("dialplan").expect("a schema"))
 }
 
 fn cli() -> String {
     let mut out = format!(
-        "# Command line\n\n{MADE}Exit codes: 0 fine, 1 failed, 2 usage, 3 configuration, 4 no gateway answers, 5 the call failed, 6 below `--min-mos`.\n\n"
+        "# Command line\n\n{MADE}Exit codes: 0 success, 1 failed, 2 usage, 3 configuration, 4 no gateway answers, 5 the call failed, 6 below `--min-mos`.\n\n"
     );
     let top = run(&["--help"]);
     let names: Vec<&str> = top
@@ -147,7 +144,7 @@ fn cli() -> String {
 
 fn api() -> String {
     let mut out = format!(
-        "# HTTP API\n\n{MADE}Under `/api/v1` of the web port with a bearer token (`webtrunk api-token NAME`), and of the control socket without. Errors are `application/problem+json` with `code` and `fix` (RFC 9457). `webtrunk openapi` prints all of it as OpenAPI 3.1.\n\n| | scope | what |\n| --- | --- | --- |\n"
+        "# HTTP API\n\n{MADE}Under `/api/v1` of the web port with a bearer token (`webtrunk api-token NAME`), and of the control socket without one. Errors are `application/problem+json` with `code` and `fix` (RFC 9457). `webtrunk openapi` prints all of it as OpenAPI 3.1.\n\n| | scope | what |\n| --- | --- | --- |\n"
     );
     for (method, path, summary, scope, query) in ROUTES {
         let parameters: Vec<String> =
@@ -192,7 +189,7 @@ fn events() -> String {
             fields(&mut out, &shape["properties"]["data"]);
         }
     }
-    out.push_str("## Records\n\nOne a call, in the file, the database and `call.ended`.\n\n");
+    out.push_str("## Records\n\nOne per call, in the file, the database and `call.ended`.\n\n");
     let cdr = schemas::named("cdr").expect("a schema");
     fields(&mut out, &cdr);
     for (name, part) in [
@@ -206,15 +203,15 @@ fn events() -> String {
         fields(&mut out, part);
     }
     for (title, name) in [
-        ("What a route's webhook is asked", "route-request"),
-        ("What the webhook of [auth] is asked", "auth-request"),
+        ("The request to the webhook of a route", "route-request"),
+        ("The request to the webhook of [auth]", "auth-request"),
     ] {
         let _ = writeln!(out, "## {title}\n");
         fields(&mut out, &schemas::named(name).expect("a schema")["properties"]["data"]);
     }
     for (title, name) in [
-        ("What a route's webhook answers", "route-answer"),
-        ("What the webhook of [auth] answers", "auth-answer"),
+        ("The answer of the webhook of a route", "route-answer"),
+        ("The answer of the webhook of [auth]", "auth-answer"),
     ] {
         let schema = schemas::named(name).expect("a schema");
         let _ = writeln!(out, "## {title}\n");
@@ -234,7 +231,7 @@ fn events() -> String {
 
 fn metrics() -> String {
     let mut out = format!(
-        "# Metrics\n\n{MADE}OpenMetrics at `[metrics] listen`, path `/metrics`. Labels are bounded: directions, outcomes, codes, methods, and trunks of the configuration.\n\n| metric | type | what |\n| --- | --- | --- |\n"
+        "# Metrics\n\n{MADE}Served as OpenMetrics at `[metrics] listen`, path `/metrics`. Labels are bounded: directions, outcomes, codes, methods, and trunks of the configuration.\n\n| metric | type | what |\n| --- | --- | --- |\n"
     );
     let text = Metrics::touched().text();
     let mut help = "";
@@ -253,7 +250,7 @@ fn metrics() -> String {
 
 fn errors() -> String {
     let mut out = format!(
-        "# Error codes\n\n{MADE}In the log, in a verdict, in a problem of the API, on the page: the same code, the same words. `webtrunk explain CODE` prints them.\n\n"
+        "# Error codes\n\n{MADE}The log, verdicts, errors of the API and the page use the same codes and the same words. `webtrunk explain CODE` prints them.\n\n"
     );
     for (code, entry) in Code::all() {
         let _ = writeln!(

@@ -214,13 +214,34 @@ fn rule_5_nat_learns_a_port_within_the_announced_address_once_and_then_locks() {
 }
 
 #[test]
-fn a_browser_roams_when_it_nominates_a_new_address() {
+fn a_browser_roams_when_media_comes_from_the_address_it_nominated() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
-    let moved = addr(21, 6_000);
+    let (old, moved) = (call.browser, addr(21, 6_000));
+    let target = |call: &mut Call, sequence| {
+        call.log = Log::default();
+        call.trunk_sends(addr(10, 4_000), sequence, &[0x55; 160]);
+        call.log.sent[0].1
+    };
     call.check(moved, true);
-    call.log = Log::default();
-    call.trunk_sends(addr(10, 4_000), 1, &[0x55; 160]);
-    assert_eq!(call.log.sent[0].1, moved);
+    assert_eq!(target(&mut call, 1), old, "a check has no return address that is proved");
+    call.browser = moved;
+    call.browser_sends(0, 160, &[0x55; 160]);
+    assert_eq!(target(&mut call, 2), moved);
+}
+
+#[test]
+fn forged_nominations_send_nothing_to_a_third_host() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let victim = addr(99, 7_000);
+    for n in 0..200u16 {
+        call.check(victim, true);
+        call.trunk_sends(addr(10, 4_000), n, &[0x55; 160]);
+    }
+    let to_victim = call.log.sent.iter().filter(|(_, to, _)| *to == victim);
+    let bytes: usize = to_victim.map(|(.., datagram)| datagram.len()).sum();
+    assert!(bytes <= 200 * 120, "answers to checks, none longer than its question: {bytes}");
+    let media = call.log.sent.iter().filter(|(_, to, d)| *to == victim && d[0] >> 6 == 2);
+    assert_eq!(media.count(), 0);
 }
 
 #[test]

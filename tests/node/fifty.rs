@@ -105,8 +105,11 @@ impl Sip {
         let (n, cseq) = (self.n, self.cseq);
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/WS c{n}.invalid;branch=z9hG4bK{n}-{cseq}\r\nMax-Forwards: 70\r\nFrom: <sip:alice@wt.test>;tag=f{n}\r\nTo: {to}\r\n\
-             Call-ID: {method}-{n}\r\nCSeq: {cseq} {method}\r\nContact: <sip:alice@c{n}.invalid;transport=ws>\r\n{extra}{kind}Content-Length: {}\r\n\r\n{body}",
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/WS c{n}.invalid;branch=z9hG4bK{n}-{cseq}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:alice@wt.test>;tag=f{n}\r\nTo: {to}\r\n\
+             Call-ID: {method}-{n}\r\nCSeq: {cseq} {method}\r\n\
+             Contact: <sip:alice@c{n}.invalid;transport=ws>\r\n{extra}{kind}\
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
     }
@@ -147,6 +150,101 @@ fn opus() -> RTCRtpCodec {
     }
 }
 
+/// One browser: its connection, what it sends on, and what it hears.
+struct Browser {
+    connection: Box<dyn PeerConnection>,
+    track: Arc<TrackLocalStaticRTP>,
+    gathered: mpsc::Receiver<()>,
+    connected: mpsc::Receiver<()>,
+    received: mpsc::Receiver<rtp::packet::Packet>,
+    n: usize,
+}
+
+impl Browser {
+    async fn new(n: usize) -> Browser {
+        let (gathered, is_gathered) = mpsc::channel(1);
+        let (connected, is_connected) = mpsc::channel(1);
+        let (packets, received) = mpsc::channel(1_000);
+        let mut engine = MediaEngine::default();
+        let parameters = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: 111 };
+        engine.register_codec(parameters, RtpCodecKind::Audio).expect("opus");
+        let coding = RTCRtpCodingParameters { ssrc: Some(1_000 + n as u32), ..Default::default() };
+        let encodings = vec![RTCRtpEncodingParameters {
+            rtp_coding_parameters: coding,
+            codec: opus(),
+            ..Default::default()
+        }];
+        let (stream, id, label) = ("s".into(), "t".into(), "l".into());
+        let media = MediaStreamTrack::new(stream, id, label, RtpCodecKind::Audio, encodings);
+        let track = Arc::new(TrackLocalStaticRTP::new(media));
+        let connection = PeerConnectionBuilder::new()
+            .with_configuration(RTCConfigurationBuilder::new().build())
+            .with_media_engine(engine)
+            .with_handler(Arc::new(Handler { gathered, connected, packets }))
+            .with_udp_addrs(vec!["127.0.0.1:0"])
+            .build()
+            .await
+            .expect("a connection");
+        connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await.expect("a track");
+        let connection = Box::new(connection);
+        Browser { connection, track, gathered: is_gathered, connected: is_connected, received, n }
+    }
+
+    async fn offer(&mut self) -> String {
+        let offer = self.connection.create_offer(None).await.expect("an offer");
+        self.connection.set_local_description(offer).await.expect("set");
+        self.gathered.recv().await;
+        self.connection.local_description().await.expect("an offer").sdp
+    }
+
+    async fn answered(&mut self, ok: &Message) {
+        let answer = String::from_utf8(ok.body().to_vec()).expect("text");
+        let answer = RTCSessionDescription::answer(answer).expect("an answer");
+        self.connection.set_remote_description(answer).await.expect("our answer is understood");
+    }
+
+    async fn sends_a_tone(&self) {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        let mut encoder = Encoder::new(Codec::Opus, NARROW, 3);
+        for at in 0..PACKETS {
+            pace.tick().await;
+            let sample = |s: usize| {
+                let phase = std::f32::consts::TAU * 440.0 * (at * 160 + s) as f32 / 8_000.0;
+                (8_000.0 * phase.sin()) as i16
+            };
+            let pcm: Vec<i16> = (0..160).map(sample).collect();
+            let mut payload = [0u8; 400];
+            let len = encoder.encode(&pcm, &mut payload);
+            let header = rtp::header::Header {
+                version: 2,
+                payload_type: 111,
+                sequence_number: at as u16,
+                timestamp: at as u32 * 960,
+                ssrc: 1_000 + self.n as u32,
+                ..Default::default()
+            };
+            let payload = bytes::Bytes::copy_from_slice(&payload[..len]);
+            let packet = rtp::packet::Packet { header, payload };
+            self.track.write_rtp(packet).await.expect("sent");
+        }
+    }
+
+    /// What it hears, but for the last few packets, which may still be under way.
+    async fn hears(&mut self) -> Vec<i16> {
+        let mut decoder = Decoder::new(Codec::Opus, NARROW);
+        let mut pcm = Vec::new();
+        for count in 0..PACKETS - 15 {
+            let packet = tokio::time::timeout(Duration::from_secs(10), self.received.recv())
+                .await
+                .unwrap_or_else(|_| panic!("call {} heard {count} packets", self.n));
+            let mut out = [0; MAX_FRAME];
+            let samples = decoder.decode(&packet.expect("open").payload, &mut out).expect("Opus");
+            pcm.extend_from_slice(&out[..samples]);
+        }
+        pcm
+    }
+}
+
 async fn call(
     web: SocketAddr,
     n: usize,
@@ -155,44 +253,9 @@ async fn call(
 ) {
     let mut sip = Sip::open(web, n).await;
     sip.log_in().await;
-    let (gathered, mut is_gathered) = mpsc::channel(1);
-    let (connected, mut is_connected) = mpsc::channel(1);
-    let (packets, mut received) = mpsc::channel(1_000);
-    let mut engine = MediaEngine::default();
-    engine
-        .register_codec(
-            RTCRtpCodecParameters { rtp_codec: opus(), payload_type: 111 },
-            RtpCodecKind::Audio,
-        )
-        .expect("opus");
-    let coding = RTCRtpCodingParameters { ssrc: Some(1_000 + n as u32), ..Default::default() };
-    let encodings = vec![RTCRtpEncodingParameters {
-        rtp_coding_parameters: coding,
-        codec: opus(),
-        ..Default::default()
-    }];
-    let track = Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
-        "s".into(),
-        "t".into(),
-        "l".into(),
-        RtpCodecKind::Audio,
-        encodings,
-    )));
-    let connection = PeerConnectionBuilder::new()
-        .with_configuration(RTCConfigurationBuilder::new().build())
-        .with_media_engine(engine)
-        .with_handler(Arc::new(Handler { gathered, connected, packets }))
-        .with_udp_addrs(vec!["127.0.0.1:0"])
-        .build()
-        .await
-        .expect("a connection");
-    connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await.expect("a track");
-    let offer = connection.create_offer(None).await.expect("an offer");
-    connection.set_local_description(offer).await.expect("set");
-    is_gathered.recv().await;
-    let offer = connection.local_description().await.expect("an offer").sdp;
-    let invite =
-        sip.request("INVITE", "sip:+4930123456@wt.test", "<sip:+4930123456@wt.test>", "", &offer);
+    let mut browser = Browser::new(n).await;
+    let (number, offer) = ("sip:+4930123456@wt.test", browser.offer().await);
+    let invite = sip.request("INVITE", number, &format!("<{number}>"), "", &offer);
     sip.send(invite).await;
     let ok = loop {
         let response = sip.receive().await;
@@ -201,68 +264,28 @@ async fn call(
         }
     };
     assert_eq!(ok.status(), 200, "call {n}: {ok}");
-    let answer =
-        RTCSessionDescription::answer(String::from_utf8(ok.body().to_vec()).expect("text"))
-            .expect("an answer");
-    connection.set_remote_description(answer).await.expect("our answer is understood");
+    browser.answered(&ok).await;
     let to = ok.header(webtrunk::sip::HeaderName::To).expect("a To").to_owned();
     let cseq = ok.cseq().expect("a CSeq").number;
-    let ack = sip.request("ACK", "sip:call@wt.test;transport=ws", &to, "", "");
-    let ack = ack
+    let ack = sip
+        .request("ACK", "sip:call@wt.test;transport=ws", &to, "", "")
         .replace("Call-ID: ACK-", "Call-ID: INVITE-")
         .replace(&format!("CSeq: {} ACK", sip.cseq), &format!("CSeq: {cseq} ACK"));
     sip.send(ack).await;
-    tokio::time::timeout(Duration::from_secs(30), is_connected.recv())
+    tokio::time::timeout(Duration::from_secs(30), browser.connected.recv())
         .await
         .expect("connected in time");
     // Nobody hangs up before all talk.
     all_up.wait().await;
-    let mut pace = tokio::time::interval(Duration::from_millis(20));
-    let mut encoder = Encoder::new(Codec::Opus, NARROW, 3);
-    for at in 0..PACKETS {
-        pace.tick().await;
-        let pcm: Vec<i16> = (0..160)
-            .map(|s| {
-                (8_000.0 * (std::f32::consts::TAU * 440.0 * (at * 160 + s) as f32 / 8_000.0).sin())
-                    as i16
-            })
-            .collect();
-        let mut payload = [0u8; 400];
-        let len = encoder.encode(&pcm, &mut payload);
-        let header = rtp::header::Header {
-            version: 2,
-            payload_type: 111,
-            sequence_number: at as u16,
-            timestamp: at as u32 * 960,
-            ssrc: 1_000 + n as u32,
-            ..Default::default()
-        };
-        track
-            .write_rtp(rtp::packet::Packet {
-                header,
-                payload: bytes::Bytes::copy_from_slice(&payload[..len]),
-            })
-            .await
-            .expect("sent");
-    }
-    let mut decoder = Decoder::new(Codec::Opus, NARROW);
-    let (mut count, mut pcm) = (0, Vec::new());
-    while count < PACKETS - 15 {
-        let packet = tokio::time::timeout(Duration::from_secs(10), received.recv())
-            .await
-            .unwrap_or_else(|_| panic!("call {n} heard {count} packets"));
-        let mut out = [0; MAX_FRAME];
-        let samples = decoder.decode(&packet.expect("open").payload, &mut out).expect("Opus");
-        pcm.extend_from_slice(&out[..samples]);
-        count += 1;
-    }
+    browser.sends_a_tone().await;
+    let pcm = browser.hears().await;
     heard.fetch_add(usize::from(is_tone(&pcm[pcm.len() / 2..], 440.0)), Ordering::Relaxed);
     let bye = sip
         .request("BYE", "sip:call@wt.test;transport=ws", &to, "", "")
         .replace("Call-ID: BYE-", "Call-ID: INVITE-");
     sip.send(bye).await;
     assert_eq!(sip.receive().await.status(), 200);
-    let _ = connection.close().await;
+    let _ = browser.connection.close().await;
 }
 
 fn is_tone(pcm: &[i16], hz: f32) -> bool {

@@ -143,13 +143,17 @@ fn what_people_write_fits_too_and_a_slip_does_not() {
     let toml = |text: &str| {
         serde_json::to_value(toml::from_str::<toml::Table>(text).expect("TOML")).expect("JSON")
     };
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README");
-    let blocks: Vec<Value> = readme
-        .split("```toml\n")
-        .skip(1)
-        .map(|b| toml(b.split("```").next().expect("it ends")))
+    let pages = ["README.md", "src/docs/reference/example.md"];
+    let blocks: Vec<Value> = pages
+        .into_iter()
+        .map(|page| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page))
+        .map(|page| std::fs::read_to_string(page).expect("the page"))
+        .flat_map(|text| {
+            let blocks = text.split("```toml").skip(1).filter_map(|b| b.split_once('\n'));
+            blocks.map(|(_, b)| toml(b.split("```").next().expect("it ends"))).collect::<Vec<_>>()
+        })
         .collect();
+    assert_eq!(blocks.len(), 5, "the examples");
     let (config, dialplan) = (schema("config"), schema("dialplan"));
     let (settings, plans): (Vec<Value>, Vec<Value>) =
         blocks.into_iter().partition(|b| b.get("route").is_none());

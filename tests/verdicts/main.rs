@@ -589,9 +589,9 @@ fn what_a_peer_writes_gets_into_no_picture() {
     assert!(text.contains("User-Agent: <img src=x"), "a terminal shows it as it is: {text}");
 }
 
-/// The example in README is what is really printed, times and numbers aside.
+/// The example in the book is what is really printed, times and numbers aside.
 #[test]
-fn the_trace_in_readme_is_a_real_one() {
+fn the_trace_in_the_book_is_a_real_one() {
     let mut lab = Lab::with_plans(
         &[("[trunk.t1]", "[trunk.carrier]")],
         "[[route]]\nname = \"Out\"\nmatch = \"+12065550123\"\ndo = [{ dial = [\"trunk:carrier\"] }]\n",
@@ -608,10 +608,10 @@ fn the_trace_in_readme_is_a_real_one() {
     let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
     let drawn =
         webtrunk::recorder::draw::text(&lanes, &webtrunk::recorder::ladder::rows(flight), false);
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/how-to/find-out.md");
+    let page = std::fs::read_to_string(page).expect("the page");
     let shown: String = drawn.lines().map(|l| format!("{}\n", l.trim_end())).collect();
-    let block = readme
+    let block = page
         .split("$ webtrunk trace --last\n")
         .nth(1)
         .and_then(|b| b.split("```").next())
@@ -619,7 +619,7 @@ fn the_trace_in_readme_is_a_real_one() {
     for line in shown.lines() {
         assert!(
             block.lines().any(|b| b.trim_end() == line),
-            "README lacks {line:?}; the whole:\n{shown}"
+            "the book lacks {line:?}; the whole:\n{shown}"
         );
     }
 }

@@ -17,7 +17,7 @@ impl Collector for Late {
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let mut metric = encoder.encode_descriptor(
             "media_tick_late",
-            "How late media's timers fire.",
+            "How late the timers of the media workers fire.",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;

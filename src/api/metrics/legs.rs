@@ -81,23 +81,27 @@ impl Legs {
         );
         r.register(
             "rtp_packets",
-            "Packets of ended calls, by leg and direction",
+            "RTP packets of ended calls, by leg and direction",
             self.packets.clone(),
         );
-        r.register("rtp_lost", "Packets lost on the way to us, of ended calls", self.lost.clone());
+        r.register(
+            "rtp_lost",
+            "RTP packets of ended calls lost on the way to the gateway",
+            self.lost.clone(),
+        );
         r.register(
             "rtp_reordered",
-            "Packets that came after a later one, of ended calls",
+            "RTP packets of ended calls that arrived after a later one",
             self.reordered.clone(),
         );
         r.register(
             "rtp_duplicate",
-            "Packets that came twice, of ended calls",
+            "RTP packets of ended calls that arrived twice",
             self.duplicate.clone(),
         );
         r.register(
             "rtp_late",
-            "Those of the reordered ones that came too late to be heard where they are decoded",
+            "Reordered packets that arrived too late to be decoded",
             self.overdue.clone(),
         );
     }

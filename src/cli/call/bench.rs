@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 #[derive(clap::Args)]
-pub(crate) struct Bench {
-    /// At most this many calls at once
+pub struct Bench {
+    /// The most calls at once
     #[arg(long, default_value_t = 100)]
     calls: usize,
-    /// New calls in one second
+    /// New calls per second
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
-    /// How long the calls of one step talk
+    /// How long the calls of each step talk
     #[arg(long = "for", default_value = "10s", value_parser = humantime::parse_duration)]
     length: Duration,
-    /// What callers speak; the far end speaks G.711
+    /// The codec of the callers; the far end speaks G.711
     #[arg(long, default_value = "opus", value_parser = ["opus", "g722", "pcmu", "pcma"])]
     codec: String,
-    /// Measure this gateway instead, calling NUMBER as USER: its own CPU is not known then
+    /// Measure this gateway instead, calling NUMBER as USER; its CPU is then unknown
     #[arg(long, value_names = ["ws://HOST:PORT/sip", "USER", "PASSWORD", "NUMBER"], num_args = 4)]
     against: Option<Vec<String>>,
     #[arg(long, short, value_enum, default_value_t)]
@@ -227,7 +227,7 @@ impl Step {
                 Some(format!("{:.1} % of the packets were lost", 100.0 * self.loss))
             }
             (Some(late), _) => Some(format!(
-                "one call in twenty was answered after {:.1} s only",
+                "one call in twenty was answered only after {:.1} s",
                 late.as_secs_f32()
             )),
             (_, Some(poor)) => Some(format!("one call in twenty is estimated at {poor:.1}")),
@@ -318,7 +318,7 @@ async fn step(
 }
 
 /// Doubles the calls until some suffer, then looks between.
-pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
+pub async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     let table = args.output == print::Output::Table;
     let (served, login, target) = match args.against.as_deref() {
         Some([ws, user, password, number]) => {
@@ -372,7 +372,7 @@ pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
         });
         if gateway.is_some() {
             print::line(
-                "callers, far end and gateway shared this machine; CPU is the gateway's alone",
+                "callers, far end and gateway shared this machine; CPU is that of the gateway alone",
             );
         }
     } else {

@@ -44,7 +44,7 @@ impl Check {
             self.error(
                 at,
                 "config::hep",
-                format!("events.hep = {:?} is no collector", at.as_ref()),
+                format!("events.hep = {:?} is not the address of a collector", at.as_ref()),
                 "write \"udp:10.0.0.9:9060\"",
             );
         }
@@ -62,7 +62,7 @@ impl Check {
             self.error(
                 at,
                 "config::cdr",
-                "events.cdr names no place",
+                "events.cdr names neither a file nor a database",
                 "write cdr = { file = \"cdr.jsonl\" }, { sqlite = \"cdr.db\" }, or both",
             );
         }
@@ -94,7 +94,7 @@ impl Check {
         }
         let file = self.folder.join(text);
         let read = if text.contains("://") {
-            Err("it is no https URL".to_owned())
+            Err("it is not an https URL".to_owned())
         } else {
             std::fs::read_to_string(&file)
                 .map_err(|e| format!("{} cannot be read: {e}", file.display()))
@@ -116,7 +116,7 @@ impl Check {
             self.error(
                 at,
                 "config::otlp",
-                format!("telemetry.otlp = {:?} is no URL", at.as_ref()),
+                format!("telemetry.otlp = {:?} is not a URL", at.as_ref()),
                 "write \"http://127.0.0.1:4318\"",
             );
         }
@@ -125,7 +125,7 @@ impl Check {
                 at,
                 "config::otlp",
                 "this webtrunk was built without OpenTelemetry",
-                "build it with --features otlp, or take telemetry.otlp out",
+                "build it with --features otlp, or remove telemetry.otlp",
             );
         }
         Some(at.as_ref().clone())
@@ -143,7 +143,7 @@ impl Check {
             (*scheme == "https" || (*scheme == "http" && allow_private)) && !rest.is_empty()
         });
         if host.is_none() {
-            self.error(url, "config::webhook", format!("{text:?} is no https URL"), "write \"https://shop.example.com/voice\"; http is allowed with allow_private = true");
+            self.error(url, "config::webhook", format!("{text:?} is not an https URL"), "write \"https://shop.example.com/voice\"; http is allowed with allow_private = true");
         }
         let key = self.secret(secret);
         if key.reveal().len() < SHORTEST_SECRET {

@@ -173,7 +173,7 @@ impl Check {
         };
         if dials && route.regions.is_empty() && route.patterns.iter().any(wide) {
             let message = format!(
-                "route {:?} also takes Jamaica, the Dominican Republic and twenty more countries: +1 is all of them",
+                "route {:?} also matches Jamaica, the Dominican Republic and twenty more countries, which +1 contains",
                 route.name
             );
             let problem = Problem::at(&self.source, span, "dialplan::region", message);
@@ -206,9 +206,9 @@ impl Check {
         };
         if dials && !reached() {
             let message = format!(
-                "{file}: nobody reaches {help} by this dialplan, though it reaches the telephone network"
+                "{file}: no route matches {help}, although this dialplan reaches the telephone network"
             );
-            self.problems.push(Problem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the place")).warning());
+            self.problems.push(Problem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the address")).warning());
         }
     }
 
@@ -316,7 +316,7 @@ impl Check {
                     &at,
                     "dialplan::case",
                     message,
-                    "mend the route or the case; routes are read from the top",
+                    "correct the route or the case; routes are read from the top",
                 );
             }
             if let Some(number) = case.number.as_ref().filter(|n| **n != verdict.number) {
@@ -328,7 +328,7 @@ impl Check {
                     &at,
                     "dialplan::case",
                     message,
-                    "country decides how a number without + is read",
+                    "`country` decides how a number without + is read",
                 );
             }
         }
@@ -523,8 +523,8 @@ impl Check {
                 self.error(
                     &url,
                     "dialplan::webhook",
-                    "a caller waits for this: 5 s at most",
-                    "800 ms is good",
+                    "a webhook may take at most 5 s, because the caller waits",
+                    "the default is \"800ms\"",
                 );
             }
             return Some(Step::Webhook { hook, timeout });
@@ -538,7 +538,7 @@ impl Check {
                 self.error(
                     &hz,
                     "dialplan::tone",
-                    "a tone is 20 to 3400 Hz",
+                    "a tone must be 20 to 3400 Hz",
                     "a telephone line carries no more",
                 );
             }
@@ -555,7 +555,7 @@ impl Check {
                 self.error(
                     &echo,
                     "dialplan::echo",
-                    "echo takes true or a delay up to 10 s",
+                    "echo must be true or a delay of at most 10 s",
                     "write echo = true or echo = \"5s\"",
                 );
             }
@@ -566,7 +566,7 @@ impl Check {
                 self.error(
                     &status,
                     "dialplan::hangup",
-                    "hangup takes a status from 400 to 699",
+                    "hangup must be a status from 400 to 699",
                     "603 declines, 480 is temporarily unavailable",
                 );
             }

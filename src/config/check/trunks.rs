@@ -30,7 +30,7 @@ impl Check {
                         at,
                         "config::tls",
                         format!("{} cannot be read: {e}", path.display()),
-                        "give a PEM file this user may read",
+                        "name a PEM file that this user may read",
                     );
                 }
             }
@@ -105,7 +105,7 @@ impl Check {
             Some(at) => Some(self.trunk_uri(at, at.as_ref())?),
             None if t.accepts_registration => None,
             None => {
-                self.error(&here, "config::uri", format!("trunk {name} has no uri"), "add uri = \"sip:HOST\", or accepts_registration = true for one that registers here");
+                self.error(&here, "config::uri", format!("trunk {name} has no uri"), "add uri = \"sip:HOST\", or accepts_registration = true if the trunk registers here");
                 return None;
             }
         };
@@ -212,7 +212,7 @@ impl Check {
                 &self.source,
                 at.span(),
                 "config::srtp",
-                "the keys of this trunk's media travel in signalling that anyone on the way can read",
+                "the keys of this trunk's media are sent in signalling that anyone on the way can read",
             );
             self.problems.push(
                 problem
@@ -249,7 +249,7 @@ impl Check {
                     at,
                     "config::tls",
                     format!("{} cannot be read: {e}", file.display()),
-                    "give a PEM file this user may read",
+                    "name a PEM file that this user may read",
                 );
             }
         }
@@ -284,7 +284,7 @@ impl Check {
             self.error(
                 at,
                 "config::uri",
-                format!("{text:?} names no way we can reach a trunk"),
+                format!("{text:?} is not an address of a trunk"),
                 "use sip: with transport=udp, tcp or tls, or sips:",
             );
             return None;

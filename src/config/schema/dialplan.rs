@@ -5,21 +5,22 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// A file of dialplans/, named for its context. Routes are read from the top; the first that
-/// matches takes the call.
+/// A file in dialplans/; its name is that of the context. Routes are read from the top; the first
+/// that matches takes the call.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "webtrunk dialplan")]
 pub struct Dialplan {
-    /// Numbers become +E.164 by this country's rules before they are matched: "US", "DE".
+    /// The country whose dialling rules turn numbers into +E.164 before they are matched: "US",
+    /// "DE". Default: numbers stay as dialled.
     pub country: Option<Text>,
-    /// Times a route may be bound to by `when`, by name.
+    /// Opening hours, by name, for the `when` of a route.
     #[serde(default)]
     pub hours: BTreeMap<String, Spanned<Hours>>,
-    /// Routes, from the top.
+    /// Routes, read from the top.
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
-    /// What is expected of them; run by check-config and at every start.
+    /// Numbers with the route expected for them; checked by check-config and at every start.
     #[serde(default)]
     pub case: Vec<Spanned<Case>>,
 }
@@ -44,7 +45,7 @@ impl OneOrMany {
     }
 }
 
-/// What to do with the calls that match.
+/// What happens to the calls that match.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -54,69 +55,70 @@ pub struct Route {
     /// anything.
     #[serde(rename = "match")]
     pub patterns: Spanned<OneOrMany>,
-    /// Caller id towards trunks; {user.did}, {user.name} and {caller} are filled in.
+    /// The caller id sent to trunks; {user.did}, {user.name} and {caller} are replaced.
     pub caller_id: Option<String>,
-    /// How long a trunk may ring; "60s" where left out.
+    /// How long each trunk may ring. Default: "60s".
     pub timeout: Option<Text>,
-    /// When the next trunk is tried: statuses, classes such as "5xx", "silent:6s". ["408", "5xx",
-    /// "silent:6s"] where left out.
+    /// Failures after which the next trunk is tried: statuses, classes such as "5xx", "silent:6s".
+    /// Default: ["408", "5xx", "silent:6s"].
     pub next_on: Option<Vec<Text>>,
-    /// Limits, and a drain, do not stop these calls: emergencies.
+    /// Exempt these calls from limits and from a drain, for emergency numbers. Default: false.
     #[serde(default)]
     pub ignore_limits: bool,
-    /// A callee's 3xx is routed as if the caller had dialled it.
+    /// Follow a callee's 3xx, as if the caller had dialled its number. Default: false.
     #[serde(default)]
     pub redirect: bool,
-    /// Countries the number must lie in: "+1" also holds Jamaica and 20 more.
+    /// Countries the number must be in, such as ["US", "CA"]: "+1" also contains Jamaica and 20
+    /// more. Default: any.
     #[serde(default)]
     pub region: Vec<Text>,
-    /// One of the `hours` of this file: outside them it is no route.
+    /// The name of `hours` in this file, outside which the route does not match. Default: always.
     pub when: Option<Text>,
-    /// What the caller must have among its `claims`: "user.international", or several.
+    /// Claims the caller must have, all of them: "user.international", or a list. Default: none.
     pub require: Option<Spanned<OneOrMany>>,
-    /// A brake on what one user spends.
+    /// A limit on the calls of one user by this route.
     pub limit: Option<RouteLimit>,
-    /// Put into the call's record.
+    /// Values written into the call's record.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Steps, in order.
+    /// Steps, in order, until one of them takes the call.
     #[serde(rename = "do")]
     pub steps: Vec<Spanned<Step>>,
 }
 
-/// What a web application answers that is asked for a route.
+/// The answer of a web application that is asked for a route.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Answer to call.route")]
 pub struct RouteAnswer {
-    /// Steps, as in a dialplan; without webhooks, and without files.
+    /// Steps, as in a dialplan, except webhooks and files.
     #[serde(rename = "do")]
     pub steps: Vec<Step>,
-    /// Caller id towards trunks.
+    /// The caller id sent to trunks.
     pub caller_id: Option<String>,
-    /// Put into the call's record.
+    /// Values written into the call's record.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }
 
-/// Times of the week, in one place.
+/// Opening hours in one time zone.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hours {
-    /// Such as "America/Los_Angeles".
+    /// The time zone, such as "America/Los_Angeles".
     pub tz: String,
-    /// Such as ["Mon-Fri 08:00-18:00"].
+    /// Times of the week, such as ["Mon-Fri 08:00-18:00"].
     pub open: Vec<String>,
-    /// Days it is closed nevertheless, such as ["2026-12-25"].
+    /// Days without opening hours, such as ["2026-12-25"].
     #[serde(default)]
     pub closed: Vec<String>,
 }
 
-/// A brake on what one user spends.
+/// A limit on the calls of one user by this route.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteLimit {
-    /// Calls of one user by this route within an hour.
+    /// Calls of one user by this route per hour.
     pub per_user_per_hour: Spanned<u32>,
 }
 
@@ -126,7 +128,7 @@ pub struct RouteLimit {
 pub enum Echo {
     /// true: at once.
     Now(bool),
-    /// After this, 10 s at most.
+    /// After this delay, at most 10 s.
     After(String),
 }
 
@@ -134,35 +136,36 @@ pub enum Echo {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Trunks one after the other: ["trunk:carrier", "trunk:second"].
+    /// Call trunks, one after the other: ["trunk:carrier", "trunk:second"].
     pub dial: Option<Vec<Text>>,
-    /// Users on all their phones: ["user:alice", "did:{number}"].
+    /// Ring users on all their devices: ["user:alice", "did:{number}"].
     pub ring: Option<Vec<Text>>,
-    /// A WAV file relative to webtrunk.toml, builtin:tune, builtin:chime or builtin:ringback; early
-    /// media unless answered.
+    /// Play a WAV file relative to webtrunk.toml, builtin:tune, builtin:chime or builtin:ringback;
+    /// as early media if the call is not answered.
     pub play: Option<Text>,
-    /// A tone in Hz, 20 to 3400; answers.
+    /// Answer with a tone, 20 to 3400 Hz.
     pub tone: Option<Spanned<u32>>,
-    /// The caller's own voice, at once (true) or after a delay; answers.
+    /// Answer with the caller's own voice, at once (true) or after a delay of at most "10s".
     pub echo: Option<Spanned<Echo>>,
-    /// Refuse with this status, 400 to 699.
+    /// Refuse the call with this status, 400 to 699.
     pub hangup: Option<Spanned<u16>>,
-    /// Answer now.
+    /// Answer the call.
     pub answer: Option<bool>,
-    /// The routes of another dialplan decide.
+    /// Let the routes of another dialplan decide.
     pub goto: Option<Text>,
-    /// A web application decides: an https URL.
+    /// Ask a web application at this https URL what to do.
     pub webhook: Option<Text>,
-    /// What the webhook's signature is made with.
+    /// With `webhook`: the key of its signature, at least 16 characters.
     pub secret: Option<Spanned<SecretText>>,
-    /// The webhook may be within this network, and by http.
+    /// With `webhook`: allow a target within this network, and plain http. Default: false.
     #[serde(default)]
     pub allow_private: bool,
-    /// With `dial`: the number sent instead.
+    /// With `dial`: the number to send instead of the dialled one.
     pub to: Option<String>,
-    /// How long this step may take.
+    /// How long this step may take. Default: the route's `timeout`; for `webhook` "800ms", at most
+    /// "5s".
     pub timeout: Option<Text>,
-    /// With `ring`: "together" (the default) or "in-turn".
+    /// With `ring`: "together" (the default) or "in-turn", one user after another.
     pub order: Option<Text>,
 }
 
@@ -170,15 +173,15 @@ pub struct Step {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// As somebody dials it.
+    /// The number as dialled.
     pub dial: String,
-    /// When, RFC 3339; noon of a working day where left out.
+    /// The time of the call, RFC 3339. Default: noon of a working day.
     pub at: Option<String>,
-    /// Claims of who dials.
+    /// Claims of the caller.
     #[serde(default)]
     pub claims: Vec<String>,
-    /// Route expected; left out: none may match.
+    /// The route expected. Default: none may match.
     pub route: Option<String>,
-    /// Normalised number expected.
+    /// The normalised number expected.
     pub number: Option<String>,
 }

@@ -15,21 +15,22 @@ pub struct Certificate {
     pub key: String,
 }
 
-/// How a trunk's TLS certificate is judged, and what we show. Chain and name are always verified.
+/// How the TLS certificate of a trunk is verified, and which one is presented. Chain and name are
+/// always verified.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrunkTls {
-    /// PEM file of authorities; the system's where left out.
+    /// A PEM file of authorities. Default: those of the system.
     pub ca: Option<String>,
-    /// The name it must have; the URI's host where left out (RFC 5922).
+    /// The name the certificate must have (RFC 5922). Default: the host of `uri`.
     pub name: Option<String>,
-    /// A client certificate.
+    /// A client certificate, a PEM file; needs `key`.
     pub cert: Option<String>,
-    /// Its key.
+    /// Its key, a PEM file.
     pub key: Option<String>,
 }
 
-/// Whom we register with.
+/// The registrars to register with.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "true or a list of registrars such as [\"sip:reg.example\"]")]
 pub enum Register {
@@ -43,30 +44,31 @@ pub enum Register {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// Guards your telephone bill: make it long and random.
+    /// Its password, not empty. It guards your telephone bill: make it long and random.
     pub password: Spanned<SecretText>,
-    /// The number that reaches the user, and the caller id on its calls.
+    /// The number that reaches the user, and the caller id of its calls, in +E.164.
     pub did: Option<Text>,
-    /// Other numbers of the user's, and caller ids it may choose by P-Preferred-Identity.
+    /// Further numbers that reach the user, and that it may choose as caller id with
+    /// P-Preferred-Identity.
     #[serde(default)]
     pub numbers: Vec<Text>,
-    /// Shown to who is called.
+    /// The name shown to the callee.
     pub display_name: Option<String>,
-    /// Dialplan of its calls; "default" where left out.
+    /// The dialplan of its calls. Default: "default".
     pub context: Option<Text>,
-    /// Calls at once; limits.calls_per_user where left out.
+    /// Calls at once. Default: limits.calls_per_user.
     pub max_calls: Option<usize>,
-    /// New calls in one second.
+    /// New calls per second. Default: no limit of its own.
     pub calls_per_second: Option<u32>,
-    /// May transfer calls; true where left out.
+    /// May transfer calls. Default: true.
     pub refer: Option<bool>,
-    /// What a route's `require` may ask for, such as ["international"].
+    /// Claims that the `require` of a route may ask for, such as ["international"].
     #[serde(default)]
     pub claims: Vec<String>,
-    /// Put into the record of each of its calls.
+    /// Values written into the record of each of its calls.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// The only numbers it may dial, as patterns; any the dialplan allows where left out.
+    /// Patterns of the only numbers the user may dial. Default: any the dialplan allows.
     #[serde(default)]
     pub callees: Vec<Text>,
 }
@@ -75,82 +77,86 @@ pub struct User {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trunk {
-    /// Where it is, such as "sip:sip.carrier.example". Without a port NAPTR and SRV are asked (RFC
-    /// 3263); ";transport=tcp", ";transport=tls" or "sips:" fixes the transport.
+    /// The trunk's address, such as "sip:sip.carrier.example". Without a port, NAPTR and SRV are
+    /// looked up (RFC 3263); ";transport=tcp", ";transport=tls" or "sips:" fixes the transport.
     pub uri: Option<Text>,
-    /// Register with it: true, or a list of registrars.
+    /// Register with the trunk: true, or a list of registrars. Default: false.
     pub register: Option<Spanned<Register>>,
-    /// How long we ask a registration to last; "10m" where left out.
+    /// The requested lifetime of a registration, at least "1m". Default: "10m".
     pub register_expires: Option<Text>,
-    /// It registers here with its username and password, from wherever it is.
+    /// The trunk registers here with its username and password, from any address. Default: false.
     #[serde(default)]
     pub accepts_registration: bool,
-    /// How its TLS certificate is judged.
+    /// How the trunk's TLS certificate is verified.
     pub tls: Option<Spanned<TrunkTls>>,
-    /// Interval of OPTIONS probes, such as "30s": three misses take it out, two answers bring it
-    /// back.
+    /// The interval of OPTIONS probes, at least "1s": three misses take the trunk out, two answers
+    /// bring it back. Default: no probes.
     pub probe: Option<Text>,
-    /// New calls in one second, each way.
+    /// New calls per second, in each direction. Default: no limit of its own.
     pub calls_per_second: Option<u32>,
-    /// Its P-Asserted-Identity, Diversion and History-Info count, and it is told ours (RFC 3324).
+    /// Believe the trunk's P-Asserted-Identity, Diversion and History-Info, and send it the
+    /// gateway's (RFC 3324). Default: false.
     #[serde(default)]
     pub trusted: bool,
-    /// Write P-Asserted-Identity (RFC 3325).
+    /// Write P-Asserted-Identity (RFC 3325). Default: true.
     pub asserted_identity: Option<bool>,
-    /// User part of From; the caller's number where left out.
+    /// The user part of From. Default: the caller's number.
     pub from_user: Option<String>,
-    /// Domain of From.
+    /// The domain of From. Default: server.domain.
     pub from_domain: Option<String>,
-    /// Display name of From; "" shows none.
+    /// The display name in From; "" sends none. Default: the caller's.
     pub display_name: Option<String>,
-    /// Session timer (RFC 4028), such as "30m"; "off".
+    /// The session timer requested (RFC 4028), at least "90s", or "off". Default: "30m".
     pub session_timer: Option<Text>,
     /// Reliable provisional responses (RFC 3262): "supported" (the default), "off" or "required".
     #[serde(rename = "100rel")]
     pub reliable: Option<Text>,
-    /// INVITE without SDP, for PBXs that want to offer themselves.
+    /// Send INVITE without SDP, for PBXs that make the offer. Default: false.
     #[serde(default)]
     pub delayed_offer: bool,
-    /// Digits: "rtp" (RFC 4733, the default), "info" (SIP INFO) or "inband" (tones in the sound).
+    /// The form of digits: "rtp" (RFC 4733, the default), "info" (SIP INFO) or "inband" (tones in
+    /// the audio).
     pub dtmf: Option<Text>,
     /// SRTP with keys in SDP (RFC 4568): "off" (the default), "optional" or "required".
     pub srtp: Option<Text>,
-    /// Offer comfort noise (RFC 3389); where the trunk offers it, it is agreed to anyway.
+    /// Offer comfort noise (RFC 3389). Default: false; an offer of it from the trunk is always
+    /// accepted.
     #[serde(default)]
     pub comfort_noise: bool,
-    /// Packets without a pause, faint noise where the browser's stop.
+    /// Send packets without a pause: faint noise while the browser sends none. Default: false.
     #[serde(default)]
     pub continuous: bool,
-    /// Its REFERs: "refuse" (the default), "execute" (done here) or "pass" (browsers' are passed to
-    /// it too).
+    /// REFERs from the trunk: "refuse" (the default), "execute" (carried out here) or "pass" (and
+    /// REFERs from browsers are passed to it).
     pub refer: Option<Text>,
-    /// Texts (MESSAGE) to and from it.
+    /// Exchange texts (MESSAGE) with the trunk. Default: false.
     #[serde(default)]
     pub messages: bool,
-    /// Answers this trunk's digest challenges, and no other's.
+    /// The user name for digest challenges of this trunk, and no other.
     pub username: Option<String>,
-    /// Goes with `username`.
+    /// The password for `username`.
     pub password: Option<Spanned<SecretText>>,
-    /// Answer challenges of this realm only.
+    /// The only realm whose challenges are answered. Default: any realm of this trunk.
     pub realm: Option<String>,
-    /// Its codecs in order of preference: "pcmu", "pcma", "g722", "opus", "l16" (8 kHz,
-    /// uncompressed); the first two where left out.
+    /// Codecs in order of preference: "pcmu", "pcma", "g722", "opus", "l16" (8 kHz, uncompressed).
+    /// Default: ["pcmu", "pcma"].
     #[serde(default)]
     pub codecs: Vec<Text>,
-    /// "opus" (the default): the browser speaks Opus, transcoded where need be; "passthrough": it
-    /// speaks the trunk's codec.
+    /// "opus" (the default): the browser speaks Opus, transcoded if necessary; "passthrough": the
+    /// browser speaks the trunk's codec.
     pub prefer: Option<Text>,
-    /// Calls at once.
+    /// Calls at once. Default: no limit of its own.
     pub max_calls: Option<usize>,
-    /// Where its calls come from, such as "192.0.2.12/32"; a trunk given by address is known by it.
+    /// Networks its calls come from, such as "192.0.2.12/32". Default: the address in `uri`, if it
+    /// is one.
     #[serde(default)]
     pub allow: Vec<Text>,
-    /// Dialplan of its calls; without one they are refused.
+    /// The dialplan of its calls. Default: its calls are refused.
     pub context: Option<Text>,
-    /// Learn its media's port, within the announced address, once, then lock.
+    /// Learn the port of its media once, within the announced address. Default: false.
     #[serde(default)]
     pub nat: bool,
-    /// Networks its media may be in, beyond its own and the public internet.
+    /// Networks its media may be in, besides its own address and the public internet.
     #[serde(default)]
     pub media: Vec<Text>,
 }

@@ -14,7 +14,7 @@ use webtrunk::sdp::Direction;
 use webtrunk::sdp::description::Fingerprint;
 use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
 use webtrunk::worker::ports::PortRange;
-use webtrunk::worker::{Command, Notice, OpenKind, Streamed, Worker};
+use webtrunk::worker::{Command, Notice, OpenKind, Setup, Streamed, Worker};
 
 const BROWSER: LegId = LegId(0);
 const TRUNK: LegId = LegId(1);
@@ -58,16 +58,9 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
 pub(crate) fn serve() {
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
-    let worker = Worker::start(
-        "media-0",
-        SocketAddr::new(LOCAL, 0),
-        Streamed::No,
-        ports,
-        identity.clone(),
-        Arc::default(),
-        |_, _| {},
-    )
-    .expect("a worker");
+    let browser = SocketAddr::new(LOCAL, 0);
+    let setup = Setup::new("media-0", browser, Streamed::No, ports, identity.clone());
+    let worker = Worker::start(setup, |_, _| {}).expect("a worker");
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
         let words: Vec<&str> = line.split(' ').collect();

@@ -1,0 +1,86 @@
+//! What is left when a thread of the node dies.
+
+use super::*;
+use crate::call::Output;
+use crate::config::check::parse_embedded;
+use crate::transport::Work;
+use crate::worker::Command;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const BOUND: Duration = Duration::from_secs(10);
+
+/// A node whose trunk is this machine and hears itself.
+async fn echo() -> Node {
+    let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n\
+                  [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
+                  [media]\nbrowser_port = 0\nworkers = 1\nports = \"25000-25099\"\n\
+                  [trunk.t]\nuri = \"sip:127.0.0.1:5099\"\nallow = [\"127.0.0.1\"]\n\
+                  context = \"in\"\n";
+    let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
+    let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
+    Node::start(config).await.expect("it starts")
+}
+
+/// Receives until something begins like this.
+async fn until(socket: &UdpSocket, wanted: &str) -> String {
+    let mut buf = [0; 4_096];
+    loop {
+        let n = timeout(BOUND, socket.recv(&mut buf)).await.expect(wanted).expect("received");
+        let text = String::from_utf8_lossy(&buf[..n]);
+        if text.starts_with(wanted) {
+            return text.into_owned();
+        }
+    }
+}
+
+async fn call(socket: &UdpSocket, to: SocketAddr, n: u8) -> String {
+    let own = socket.local_addr().expect("bound");
+    let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+               m=audio 4000 RTP/AVP 0\r\n";
+    let request = |method: &str, body: &str, to: &str| {
+        format!(
+            "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{method}{n}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:a@{own}>;tag={n}\r\nTo: <sip:1@x>{to}\r\n\
+             Call-ID: {n}\r\nCSeq: 1 {method}\r\nContact: <sip:a@{own}>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    socket.send_to(request("INVITE", sdp, "").as_bytes(), to).await.expect("sent");
+    let ok = until(socket, "SIP/2.0 200").await;
+    let tag = ok.split_once("\r\nTo: <sip:1@x>;tag=").expect("a tag").1;
+    let tag = format!(";tag={}", tag.split(['\r', ';']).next().unwrap_or_default());
+    socket.send_to(request("ACK", "", &tag).as_bytes(), to).await.expect("sent");
+    ok
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_costs_its_calls_and_serves_the_next() {
+    let node = echo().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let to = node.udp.expect("UDP");
+    call(&socket, to, 1).await;
+    let kill = Work(Box::new(|_, turn| {
+        turn.out.push(Output::Media { worker: 0, command: Command::Panic });
+    }));
+    node.inbox.give(Arrival::Work(kill)).await;
+    until(&socket, "BYE ").await;
+    call(&socket, to, 2).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_core_that_dies_is_no_live_process() {
+    let mut node = echo().await;
+    node.inbox.give(Arrival::Work(Work(Box::new(|_, _| panic!("a bug"))))).await;
+    timeout(BOUND, node.core_ended()).await.expect("it is noticed");
+    let mut probe = TcpStream::connect(node.web).await.expect("it listens");
+    probe.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+    let mut answer = [0; 12];
+    probe.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    node.stop().await;
+}
