@@ -33,6 +33,7 @@ macro_rules! cx {
 use cx;
 
 pub mod admission;
+mod challenges;
 pub mod credential;
 mod dispatch;
 mod flows;

@@ -92,8 +92,12 @@ pub enum TransactionUser {
     Leg(CallId, LegId, Asked),
     /// A trunk's REGISTER with the registrar of this number, or OPTIONS.
     Trunk { name: String, registrar: Option<usize>, hop: Hop },
-    /// A request passed on outside a call.
-    Relay(u64),
+    /// A text passed on outside a call, to this trunk or to a user.
+    Relay { number: u64, trunk: Option<String> },
+    /// The BYE of a leg on a trunk that challenged its INVITE for these realms.
+    Goodbye { trunk: String, realms: Vec<String> },
+    /// A request that was sent again with credentials.
+    Challenged(Box<super::challenge::Challenged>),
     /// A NOTIFY of a subscription.
     Subscription(u64),
 }

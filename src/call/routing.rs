@@ -2,7 +2,7 @@
 
 use super::failure::translate_refusal;
 use super::{Call, CallContext, CallTimer, HangupBy, Output, Party, Question, State};
-use crate::dialplan::{Attempt, Order, Route, Step, Target};
+use crate::dialplan::{Attempt, Order, Outcome, Outcomes, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::player::{Source, chime};
@@ -39,10 +39,23 @@ impl Call {
             let why = why.unwrap_or_else(|| Refusal::new(480, "the route ended without an answer"));
             return self.route_failed(cx, HangupBy::Us, why);
         };
+        if !self.outcomes.admit(&step) {
+            let (call, outcomes) = (self.id, self.outcomes.to_string());
+            cx.note(Event::StepSkipped { call, step: step.inner().to_string(), outcomes });
+            return self.next_step(cx);
+        }
         if let Some(number) = number {
             self.number = number;
         }
+        if matches!(step.inner(), Step::Dial { .. } | Step::Ring { .. }) {
+            self.outcomes = Outcomes::default();
+        }
+        self.run_step(cx, step);
+    }
+
+    fn run_step(&mut self, cx: &mut CallContext<'_>, step: Step) {
         match step {
+            Step::On { step, .. } => self.run_step(cx, *step),
             Step::Dial { trunks, to, timeout } => {
                 self.trunks_left = trunks.into();
                 self.dial_to = to;
@@ -156,6 +169,7 @@ impl Call {
     pub(super) fn next_trunk(&mut self, cx: &mut CallContext<'_>) {
         while let Some(name) = self.trunks_left.pop_front() {
             if let Err(why) = self.may_dial(cx, &name) {
+                self.outcomes.add(Outcome::Failed);
                 self.refusal.get_or_insert_with(|| {
                     Refusal::new(503, format!("trunk {name} is skipped: {}", why.1))
                         .retry_after(10)
@@ -236,6 +250,7 @@ impl Call {
             } else {
                 "nobody is registered for"
             };
+            self.outcomes.add(Outcome::Unregistered);
             self.refusal.get_or_insert_with(|| {
                 Refusal::new(480, format!("{why} {}", names.join(", "))).code(Code::NOT_REGISTERED)
             });
@@ -317,6 +332,7 @@ impl Call {
             .for_each(|end| cx.media(self.worker, Command::CloseEnd { session: call.0, end }));
         self.heard = None;
         self.playing = false;
+        self.outcomes.add(Outcome::Timeout);
         self.refusal.get_or_insert(why);
         self.next_round(cx);
     }

@@ -1,10 +1,11 @@
 //! What comes back for a branch's INVITE: ringing, early media, an answer, a challenge, a
 //! redirection.
 
-use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY};
+use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, MAX_RELIABLE};
 use super::cdr::Tried;
 use super::context::Asked;
 use super::leg::Party;
+use super::retries::Retry;
 use super::{Call, CallContext, CallTimer, State, codec_policy};
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
@@ -170,6 +171,7 @@ impl Call {
             branch.forks.push(EarlyDialog {
                 dialog,
                 rseq: None,
+                reliable: 0,
                 body: None,
                 peer: Capabilities::default(),
             });
@@ -177,9 +179,10 @@ impl Call {
         let Some(fork) = branch.fork_mut(&tag) else { return false };
         if let Some(rseq) = reliable_number(message) {
             let expected = fork.rseq.is_none_or(|last| rseq == last.wrapping_add(1));
-            if !expected {
+            if !expected || fork.reliable == MAX_RELIABLE {
                 return false;
             }
+            fork.reliable += 1;
             fork.rseq = Some(rseq);
         }
         fork.peer.learn(message);
@@ -333,11 +336,10 @@ impl Call {
     /// A 200 nobody waits for any more, or a second fork's: acknowledged already, now hung up.
     fn hang_up_late(&mut self, cx: &mut CallContext<'_>, id: u16, mut dialog: Dialog, first: bool) {
         let Some(branch) = self.branch_mut(id) else { return };
-        let hop = branch.leg.hop;
-        let (via_branch, via) = cx.via(hop);
-        let mut bye = dialog.request(Method::Bye, &via);
-        bye.reason(&Refusal::new(200, "answered elsewhere, or given up before the answer"));
-        cx.request(Method::Bye, &via_branch, hop, bye.end());
+        let (via_branch, via) = cx.via(branch.leg.hop);
+        let bye = dialog.request(Method::Bye, &via);
+        let why = Refusal::new(200, "answered elsewhere, or given up before the answer");
+        branch.leg.say_goodbye(cx, bye, &via_branch, &why);
         if first {
             branch.over();
             self.close_branch_end(cx, id);
@@ -390,7 +392,7 @@ impl Call {
             .get(name)
             .is_some_and(|t| t.username.is_some() && t.password.is_some());
         if known && trying && branch.answering.take(message) {
-            branch.leg.proved_realm = realm_of(message);
+            branch.leg.proved_realms = branch.answering.realms();
             branch.forks.clear();
             return self.send_invite(cx, id);
         }
@@ -406,6 +408,7 @@ impl Call {
             && message.header(HeaderName::MinSe).is_some()
             && branch.session_wish.is_none_or(|w| asked > w)
             && asked <= 86_400
+            && branch.retries.allow(Retry::TooBrief)
         {
             branch.session_wish = Some(asked);
             branch.forks.clear();
@@ -433,7 +436,7 @@ impl Call {
                         .get("q")
                         .and_then(|q| q.parse::<f32>().ok())
                         .map_or(1_000, |q| (q.clamp(0.0, 1.0) * 1_000.0) as u32),
-                    c.uri.user_unescaped().into_owned(),
+                    c.uri.number(),
                 )
             })
             .filter(|(_, number)| !number.is_empty())
@@ -556,15 +559,6 @@ fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog
         dialog.remote_cseq = fork.dialog.remote_cseq;
     }
     Some(dialog)
-}
-
-/// The realm of a challenge.
-pub(super) fn realm_of(message: &Message) -> Option<String> {
-    let challenges =
-        message.all(HeaderName::WwwAuthenticate).chain(message.all(HeaderName::ProxyAuthenticate));
-    challenges
-        .filter_map(crate::sip::header::DigestParams::parse)
-        .find_map(|d| d.get("realm").map(str::to_owned))
 }
 
 /// What a callee's final status says, by the registry of errors; `proved` where it had our

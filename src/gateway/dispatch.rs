@@ -1,5 +1,6 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
+use super::challenges::opened;
 use super::{FlowKind, Gateway};
 use crate::call::CallId;
 use crate::call::context::Output;
@@ -198,8 +199,15 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let status = message.map_or(408, Message::status);
-        match self.transaction_users.get(&id).cloned() {
-            Some(TransactionUser::Branch(call, branch)) => {
+        let Some(user) = self.transaction_users.get(&id).cloned() else { return };
+        let (user, answering) = opened(user);
+        if let Some(message) = message
+            && self.answer_challenge(now, id, (&user, answering), message, out)
+        {
+            return;
+        }
+        match user {
+            TransactionUser::Branch(call, branch) => {
                 let trunk = self.calls.get(&call).and_then(|l| l.call.trunk_of_branch(branch));
                 match message {
                     Some(message) => {
@@ -219,20 +227,18 @@ impl Gateway {
                     }
                 }
             }
-            Some(TransactionUser::Leg(call, end, asked)) => drop(self.with_call(
+            TransactionUser::Leg(call, end, asked) => drop(self.with_call(
                 now,
                 call,
                 out,
                 |call, cx| call.asked(cx, end, asked, id, message),
             )),
-            Some(TransactionUser::Trunk { name, registrar, hop }) => {
+            TransactionUser::Trunk { name, registrar, hop } => {
                 self.carrier_answered(now, &name, registrar, hop, message, out)
             }
-            Some(TransactionUser::Relay(number)) => self.relayed(now, number, status, out),
-            Some(TransactionUser::Subscription(number)) => {
-                self.notify_answered(now, number, status, out)
-            }
-            None => {}
+            TransactionUser::Relay { number, .. } => self.relayed(now, number, status, out),
+            TransactionUser::Subscription(number) => self.notify_answered(now, number, status, out),
+            TransactionUser::Goodbye { .. } | TransactionUser::Challenged(_) => {}
         }
     }
 

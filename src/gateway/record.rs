@@ -1,6 +1,7 @@
 //! What the recorder is told of each turn: the message that came, those that went, media's news,
 //! notes.
 
+use super::challenges::opened;
 use super::{FlowKind, Gateway, Input};
 use crate::call::context::TransactionUser;
 use crate::call::{CallId, Output};
@@ -68,8 +69,9 @@ impl Gateway {
         if message.is_request() {
             return None;
         }
-        match self.transaction_users.get(&self.transactions.client_of(message)?)? {
-            TransactionUser::Branch(call, _) | TransactionUser::Leg(call, ..) => Some(*call),
+        let user = self.transaction_users.get(&self.transactions.client_of(message)?)?;
+        match opened(user.clone()).0 {
+            TransactionUser::Branch(call, _) | TransactionUser::Leg(call, ..) => Some(call),
             _ => None,
         }
     }

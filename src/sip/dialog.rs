@@ -86,12 +86,12 @@ impl Dialog {
     }
 
     /// As [`uac`](Self::uac), for a response that does not echo what it must: our own INVITE has
-    /// it. A To that cannot be read is written back as it came, and counts as one without a tag.
+    /// it, and its To stands for one that cannot be read, which counts as one without a tag.
     pub fn uac_by_invite(invite: &Message, response: &Message, hop: Hop) -> Option<Dialog> {
         let mut route_set = record_routes(response);
         route_set.reverse();
         let to = response.to();
-        let written = response.header(HeaderName::To).or(invite.header(HeaderName::To))?;
+        let written = if to.is_some() { response } else { invite }.header(HeaderName::To)?;
         let contact = response.contact().map(|c| c.uri.text);
         Some(Dialog {
             id: DialogId {

@@ -96,7 +96,7 @@ header_names! {
     PAssertedIdentity = "P-Asserted-Identity", Privacy = "Privacy", RSeq = "RSeq", RAck = "RAck",
     Identity = "Identity" / b'y', ErrorInfo = "Error-Info", Organization = "Organization",
     ContentDisposition = "Content-Disposition", MimeVersion = "MIME-Version", Diversion = "Diversion",
-    HistoryInfo = "History-Info", PPreferredIdentity = "P-Preferred-Identity", ServiceRoute = "Service-Route",
+    HistoryInfo = "History-Info", RemotePartyId = "Remote-Party-ID", PPreferredIdentity = "P-Preferred-Identity", ServiceRoute = "Service-Route",
     MaxBreadth = "Max-Breadth", RecvInfo = "Recv-Info", InfoPackage = "Info-Package", ReferSub = "Refer-Sub",
     SubscriptionState = "Subscription-State", RequestDisposition = "Request-Disposition" / b'd',
     AcceptContact = "Accept-Contact" / b'a', RejectContact = "Reject-Contact" / b'j', TargetDialog = "Target-Dialog",

@@ -48,6 +48,7 @@ fn unreadable(name: HeaderName, value: &str) -> Option<&'static str> {
         | H::PPreferredIdentity
         | H::Diversion
         | H::HistoryInfo
+        | H::RemotePartyId
         | H::ReferTo
         | H::ReferredBy => comma_list(value)
             .filter(|v| *v != "*")

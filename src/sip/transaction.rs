@@ -244,6 +244,17 @@ impl Transactions {
         self.apply(now, id.0, effects, out, &mut Vec::new());
     }
 
+    /// A request of ours as it was sent, and where to.
+    pub fn sent(&self, id: ClientId) -> Option<(Hop, Bytes)> {
+        let entry = self.entries.get(&id.0)?;
+        let request = match &entry.machine {
+            Machine::InviteClient(machine) => machine.request(),
+            Machine::Client(machine) => machine.request(),
+            Machine::InviteServer(_) | Machine::Server(_) => return None,
+        };
+        Some((entry.hop, request))
+    }
+
     /// Whether this server transaction still waits for a final response.
     pub fn is_pending(&self, id: ServerId) -> bool {
         self.entries.get(&id.0).is_some_and(|e| match &e.machine {

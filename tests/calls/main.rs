@@ -18,3 +18,4 @@ mod transfers;
 mod trunks;
 mod visitors;
 mod wire;
+mod world;
