@@ -7,7 +7,8 @@ demo: setup-build
 	cargo run --release --locked -- demo
 
 # Formatters and linters, Rust's own tests, the digit detector beside an hour of speech, the page's
-# bundle byte for byte, then real SIPp, Chromium, Asterisk and baresip.
+# bundle byte for byte, then real SIPp, aiortc, Chromium, Firefox, Asterisk, Kamailio, linphone and
+# baresip.
 test: setup
 	interop/lint.sh
 	cargo test --locked

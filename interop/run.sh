@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the interop suites in a network namespace of their own: loopback and one veth address.
-#   run.sh [all|browser|sipp|newcomer|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
+# Runs the interop suites in a network namespace of their own: loopback, and two addresses on two interfaces.
+#   run.sh [all|browser|sipp|hosts|aiortc|newcomer|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -9,15 +9,29 @@ fi
 ip link set lo up
 ip link add wt0 type veth peer name wt1
 ip address add 10.44.0.1/24 dev wt0
+# The gateway's public_ip is this one, the second: what is sent from the first comes from a stranger.
+ip address add 10.45.0.1/24 dev wt1
 ip link set wt0 up
 ip link set wt1 up
+# Nothing answers there; Firefox offers the address of its default route and no other.
+ip route add default via 10.45.0.2 dev wt1
+# Nobody serves names at the address named there, which is told at once; without it each look-up
+# would wait for an answer by the default route.
+mount --bind "$here/hosts/resolv.conf" "$(realpath /etc/resolv.conf)"
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | newcomer | bench-sip | bench-media) shift || true ;;
+  all | browser | sipp | hosts | aiortc | newcomer | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
 case "$suite" in
-  all) python3 "$here/sipp/run.py" ${WEBTRUNK_SLOW:+--all} && "$here/newcomer/run.py" && cd "$here/chromium" && exec node suite.mjs ;;
+  all)
+    python3 "$here/sipp/run.py" ${WEBTRUNK_SLOW:+--all}
+    "$here/hosts/run.py"
+    "$here/aiortc/run.py"
+    "$here/newcomer/run.py"
+    cd "$here/chromium" && exec node suite.mjs ;;
+  hosts) exec "$here/hosts/run.py" ;;
+  aiortc) exec "$here/aiortc/run.py" "$@" ;;
   newcomer) exec "$here/newcomer/run.py" ;;
   sipp) exec python3 "$here/sipp/run.py" "$@" ;;
   browser) cd "$here/chromium" && exec node suite.mjs "$@" ;;

@@ -10,6 +10,11 @@ have cc || missing+=(gcc libc6-dev)
 have make || missing+=(make)
 if [ "$1" = test ]; then
   have chromium || missing+=(chromium)
+  have firefox-esr || missing+=(firefox-esr)
+  # Firefox plays to a sound server, of which this is the smallest.
+  have pulseaudio || missing+=(pulseaudio)
+  have linphonec || missing+=(linphone-cli)
+  have kamailio || missing+=(kamailio)
   have sipp || missing+=(sip-tester)
   have sox || missing+=(sox)
   have openssl || missing+=(openssl)
@@ -18,7 +23,6 @@ if [ "$1" = test ]; then
   python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
   have debootstrap || missing+=(debootstrap)
   have ip || missing+=(iproute2)
-  have pkill || missing+=(procps)
   # Speech in four languages, an hour and more.
   [ -d /usr/share/asterisk/sounds/it_IT_m_Carlo ] || missing+=(asterisk-core-sounds-{en,es,fr,it}-wav)
 fi
@@ -46,6 +50,7 @@ fi
 have cargo || { echo "needed first: Rust 1.90 or later" >&2; exit 1; }
 if [ "$1" = test ]; then
   (cd "$here/chromium" && npm ci --no-audit --no-fund --silent)
+  "$here/aiortc/install.sh"
   "$here/asterisk/install.sh" > "${TMPDIR:-/tmp}/webtrunk-asterisk-install.log" 2>&1 ||
     { tail -n 20 "${TMPDIR:-/tmp}/webtrunk-asterisk-install.log"; exit 1; }
 fi

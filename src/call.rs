@@ -29,7 +29,8 @@ mod queries;
 mod refresh;
 pub mod reinvite;
 pub mod retries;
-mod routing;
+pub mod routing;
+pub mod services;
 pub mod third_party;
 pub mod transfer;
 mod uac;
@@ -44,7 +45,7 @@ use crate::config::User;
 use crate::dialplan::{Outcomes, Route, Step};
 use crate::errors::Code;
 use crate::event::Event;
-use crate::gateway::admission::Transport;
+use crate::flow::Transport;
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
 use crate::sip::build::Writer;
@@ -421,8 +422,8 @@ impl Call {
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) =
             (wait.server, wait.bytes.clone(), wait.interval, wait.deadline);
-        let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, cx.flows));
-        transport.into_iter().for_each(|t| cx.transactions.repeated[t as usize] += 1);
+        let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, &cx.services.flows));
+        transport.into_iter().for_each(|t| cx.services.transactions.repeated[t as usize] += 1);
         cx.respond(server, 200, bytes);
         cx.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
     }

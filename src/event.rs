@@ -146,6 +146,16 @@ pub enum Event {
         trunk: String,
         limit: usize,
     },
+    /// A `ring` step found no phone to ring.
+    NobodyThere {
+        call: CallId,
+        why: String,
+    },
+    /// A message of a peer that was not used.
+    Unreadable {
+        call: CallId,
+        why: String,
+    },
     EarlyMediaUnusable {
         call: CallId,
         why: String,
@@ -277,6 +287,8 @@ impl Display for Event {
             Event::TrunkFull { trunk, limit, .. } => {
                 write!(f, "skips trunk {trunk}: it has its {limit} calls")
             }
+            Event::NobodyThere { why, .. } => write!(f, "ring: {}", printable(why)),
+            Event::Unreadable { why, .. } => write!(f, "dropped: {}", printable(why)),
             Event::EarlyMediaUnusable { why, .. } => {
                 write!(f, "early media cannot be used: {}", printable(why))
             }
@@ -335,6 +347,7 @@ impl Event {
             Event::Wedged { .. }
             | Event::TrunkFull { .. }
             | Event::WebhookFailed { .. }
+            | Event::Unreadable { .. }
             | Event::OneWay { .. } => Level::Warn,
             Event::MediaPanicked { .. } | Event::CallPanicked { .. } => Level::Error,
             _ => Level::Info,
@@ -356,6 +369,8 @@ impl Event {
             Event::Wedged { .. } => Code::WEDGED,
             Event::TrunkFull { .. } => Code::TRUNK_FULL,
             Event::WebhookFailed { .. } => Code::WEBHOOK,
+            Event::NobodyThere { .. } => Code::NOT_REGISTERED,
+            Event::Unreadable { .. } => Code::UNREADABLE,
             Event::OneWay { .. } => Code::TRUNK_SILENT,
             Event::Kicked { .. } => Code::KICKED,
             Event::MediaPanicked { .. } => Code::MEDIA_BUG,
@@ -378,6 +393,8 @@ impl Event {
             | Event::Transferring { call, .. } => Some(*call),
             Event::TransferFailed { call, .. }
             | Event::TrunkFull { call, .. }
+            | Event::NobodyThere { call, .. }
+            | Event::Unreadable { call, .. }
             | Event::EarlyMediaUnusable { call, .. }
             | Event::StepSkipped { call, .. }
             | Event::WebhookFailed { call, .. } => Some(*call),

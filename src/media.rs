@@ -4,6 +4,7 @@
 pub mod dtls;
 pub mod endpoint;
 pub mod ice;
+mod inbound_event;
 pub mod outbound_stream;
 pub mod player;
 pub mod reorder;

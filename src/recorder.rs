@@ -110,7 +110,8 @@ pub struct CallTrace {
     /// Bytes of it that belong to entries left out.
     unused: usize,
     bytes: usize,
-    names: SmallVec<[Arc<str>; 2]>,
+    /// The SIP Call-IDs of its legs, and the lane each is drawn in.
+    names: SmallVec<[(Arc<str>, Option<usize>); 2]>,
 }
 
 impl CallTrace {
@@ -132,8 +133,9 @@ impl CallTrace {
     }
 
     fn add_lane(&mut self, hop: Hop, name: String) -> usize {
-        // The same peer on a new connection stays where it was.
-        match self.lanes.iter_mut().position(|l| l.name == name) {
+        // The same peer on a new connection stays where it was. The first lane is the caller's own:
+        // a trunk that is called back has another.
+        match self.lanes.iter().skip(1).position(|l| l.name == name).map(|at| at + 1) {
             Some(at) => {
                 self.lanes[at].hop = hop;
                 at
@@ -241,7 +243,7 @@ impl Recorder {
         let Some(flight) = self.flights.get_mut(&call) else { return };
         let name: Arc<str> = sip_call_id.into();
         if self.names.insert(name.clone(), call) != Some(call) {
-            flight.names.push(name);
+            flight.names.push((name, None));
         }
     }
 
@@ -250,14 +252,27 @@ impl Recorder {
         self.names.get(sip_call_id).copied()
     }
 
-    /// The lane of `call` over `hop`, where it has exchanged messages over it already.
-    pub fn lane(&self, call: CallId, hop: Hop) -> Option<usize> {
-        self.flights.get(&call)?.lanes.iter().position(|l| l.hop == hop)
+    /// The lane of a leg of `call`, by its SIP Call-ID, once it has exchanged messages. Two trunks
+    /// at one address are two legs, so each has a lane of its own.
+    pub fn lane(&self, call: CallId, sip_call_id: &str) -> Option<usize> {
+        let names = &self.flights.get(&call)?.names;
+        names.iter().find(|(name, _)| **name == *sip_call_id)?.1
     }
 
-    /// Whoever is at `hop` has this name; its lane, nothing for a call that is not kept.
-    pub fn add_lane(&mut self, call: CallId, hop: Hop, name: String) -> Option<usize> {
-        Some(self.flights.get_mut(&call)?.add_lane(hop, name))
+    /// Whoever that leg is with has this name; its lane, nothing for a call that is not kept.
+    pub fn add_lane(
+        &mut self,
+        call: CallId,
+        sip_call_id: &str,
+        hop: Hop,
+        name: String,
+    ) -> Option<usize> {
+        let flight = self.flights.get_mut(&call)?;
+        let lane = flight.add_lane(hop, name);
+        if let Some(leg) = flight.names.iter_mut().find(|(name, _)| **name == *sip_call_id) {
+            leg.1 = Some(lane);
+        }
+        Some(lane)
     }
 
     /// A message of `call` came in over `lane`.
@@ -337,7 +352,7 @@ impl Recorder {
                 continue;
             };
             self.bytes = self.bytes.saturating_sub(flight.bytes);
-            for name in flight.names {
+            for (name, _) in flight.names {
                 self.names.remove(&name);
             }
         }
@@ -397,7 +412,7 @@ mod tests {
         for n in 0..10_000u64 {
             let call = CallId(n << 32);
             recorder.open(now, call, "alice", "+1", &format!("id-{n}"));
-            let lane = recorder.add_lane(call, hop, "t1".into()).expect("the call is kept");
+            let lane = recorder.add_lane(call, "id", hop, "t1".into()).expect("the call is kept");
             recorder.sent(now, call, lane, &message);
             recorder.ended(call, cdr(call, now));
         }
@@ -405,7 +420,7 @@ mod tests {
         assert_eq!(recorder.names.len(), 10);
         let call = CallId(77 << 32);
         recorder.open(now, call, "alice", "+1", "long");
-        let lane = recorder.add_lane(call, hop, "t1".into()).expect("the call is kept");
+        let lane = recorder.add_lane(call, "id", hop, "t1".into()).expect("the call is kept");
         (0..5_000).for_each(|_| recorder.sent(now, call, lane, &message));
         let flight = recorder.get(call).expect("a live call is never forgotten");
         assert_eq!((flight.entries.len(), flight.skipped), (HEAD + TAIL, 5_000 - HEAD - TAIL));
@@ -438,7 +453,7 @@ mod tests {
         let mut recorder = Recorder::new(Limits { messages: false, ..Limits::default() });
         recorder.open(now, call, "a", "b", "id");
         let lane = recorder
-            .add_lane(call, Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into())
+            .add_lane(call, "id", Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060))), "t1".into())
             .expect("the call is kept");
         recorder.sent(now, call, lane, b"BYE sip:x SIP/2.0\r\nSubject: secret\r\n\r\n");
         let flight = recorder.find("last").expect("it is there");

@@ -3,6 +3,7 @@
 
 pub mod crypto;
 pub mod description;
+pub mod negotiated;
 pub mod offer_answer;
 pub mod print;
 

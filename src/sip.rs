@@ -16,6 +16,7 @@ pub mod preferences;
 pub mod remarks;
 mod repair;
 pub mod resubmit;
+pub mod salvage;
 mod scan;
 pub mod session_timer;
 pub mod status;

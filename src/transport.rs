@@ -13,7 +13,8 @@ pub mod ws;
 
 use crate::call::Output;
 use crate::config::Config;
-use crate::gateway::{FlowKind, Gateway, Input};
+use crate::flow::FlowKind;
+use crate::gateway::{Gateway, Input};
 use crate::journal::WallClock;
 use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
@@ -84,6 +85,8 @@ pub enum Arrival {
     Malformed {
         remote: SocketAddr,
         why: crate::sip::ParseError,
+        /// What it says of itself all the same.
+        rest: Option<crate::sip::salvage::Salvaged>,
     },
 }
 

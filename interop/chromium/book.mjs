@@ -5,7 +5,19 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { execFileSync } from "node:child_process";
-import { SHOTS, binary, block, connected, equal, over, start, test, until, work } from "./rig.mjs";
+import {
+  PUBLIC,
+  SHOTS,
+  binary,
+  block,
+  connected,
+  equal,
+  over,
+  start,
+  test,
+  until,
+  work,
+} from "./rig.mjs";
 import { accessible, demo, stop } from "./console.mjs";
 
 const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -27,7 +39,7 @@ async function serve(name, port, more, dialplans) {
   );
   writeFileSync(
     join(folder, "webtrunk.toml"),
-    `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:${port}"\norigins = ["http://localhost:8099"]\n
+    `[server]\ndomain = "localhost"\npublic_ip = "${PUBLIC}"\n[web]\nlisten = "127.0.0.1:${port}"\norigins = ["http://localhost:8099"]\n
 [media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[api]\ncontrol = "c.sock"\n${more}`,
   );
   const node = start(binary, ["serve", "-c", join(folder, "webtrunk.toml"), "--log", "text"]);

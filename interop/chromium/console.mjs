@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import {
+  PUBLIC,
   SHOTS,
   HERE,
   block,
@@ -72,6 +73,7 @@ export function consoleCases(chrome) {
     await until("the ladder beside the phone moves", async () =>
       /DTLS done/.test(await page.textContent("#beside")),
     );
+    await page.evaluate(() => window.scrollTo(0, 0));
     await page.screenshot({ path: join(SHOTS, "console-beside.png") });
     await page.click('#tabs a:has-text("Calls")');
     await until("the call is listed as it goes on", async () =>
@@ -140,7 +142,7 @@ export function consoleCases(chrome) {
     await page.click("#check");
     await until(
       "the report is whole",
-      async () => /away and back/.test(await page.textContent("#report")),
+      async () => /there and back/.test(await page.textContent("#report")),
       30,
     );
     const report = await page.textContent("#report");
@@ -169,7 +171,7 @@ export function consoleCases(chrome) {
     await page.fill("#transfer-to", "999");
     await page.click('#transfer button[type="submit"]');
     await until("a transfer to nowhere is told, and the call goes on", async () =>
-      /call goes on/.test(await page.textContent("#verdict")),
+      /call continues/.test(await page.textContent("#verdict")),
     );
     await page.click("#hand-over");
     await page.fill("#transfer-to", "9197");
@@ -248,7 +250,7 @@ export function consoleCases(chrome) {
     );
     writeFileSync(
       join(config, "webtrunk.toml"),
-      `[server]\ndomain = "localhost"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8098"\norigins = ["http://localhost:8099"]\n
+      `[server]\ndomain = "localhost"\npublic_ip = "${PUBLIC}"\n[web]\nlisten = "127.0.0.1:8098"\norigins = ["http://localhost:8099"]\n
 [media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[credentials]\nsecret = "a-secret-of-the-web-application"\n[api]\ncontrol = "c.sock"\n`,
     );
     const node = start(binary, ["serve", "-c", join(config, "webtrunk.toml"), "--log", "text"]);

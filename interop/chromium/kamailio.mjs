@@ -2,7 +2,7 @@
 // nobody registers there.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT, sipjsPage, start, until, work } from "./rig.mjs";
+import { PUBLIC, ROOT, sipjsPage, start, until, work } from "./rig.mjs";
 
 const modules = ["x86_64", "aarch64"].map(
   (cpu) => `/usr/lib/${cpu}-linux-gnu/kamailio/modules/websocket.so`,
@@ -24,7 +24,7 @@ export async function echoOverKamailio(chrome, { prepare, relay }, body) {
   const rtpengine = start("rtpengine", [
     "--foreground",
     "--table=-1",
-    "--interface=127.0.0.1",
+    `--interface=${PUBLIC}`,
     "--listen-ng=127.0.0.1:2223",
     "--port-min=52000",
     "--port-max=52999",

@@ -3,6 +3,7 @@
 import { createSocket } from "node:dgram";
 import { echoOverKamailio, isInstalled } from "./kamailio.mjs";
 import {
+  PUBLIC,
   cdrs,
   connected,
   dial,
@@ -51,10 +52,10 @@ class Relay {
     this.outers = PORTS.map(([gateway, port]) => {
       const outer = createSocket("udp4");
       outer.on("message", (data, from) => {
-        this.back = (answer) => outer.send(answer, from.port, "127.0.0.1");
-        this.pass(0, data, () => this.inner.send(data, this.led ?? gateway, "127.0.0.1"));
+        this.back = (answer) => outer.send(answer, from.port, from.address);
+        this.pass(0, data, () => this.inner.send(data, this.led ?? gateway, PUBLIC));
       });
-      outer.bind(port, "127.0.0.1");
+      outer.bind(port, PUBLIC);
       return outer;
     });
     this.move();
@@ -64,7 +65,7 @@ class Relay {
     this.inner?.close();
     const inner = createSocket("udp4");
     inner.on("message", (data) => this.pass(1, data, () => this.back(data)));
-    inner.bind(0, "127.0.0.1");
+    inner.bind(0, PUBLIC);
     this.inner = inner;
   }
   /** What comes goes to `port`, whoever it was for; returns ours. */

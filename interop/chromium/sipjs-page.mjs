@@ -137,3 +137,13 @@ function holdModifier(description) {
   description.sdp = description.sdp.replace(/a=sendrecv/g, "a=sendonly");
   return Promise.resolve(description);
 }
+
+/** The same words as the page of JsSIP. */
+window.line = {
+  ...window.sipjs,
+  established: () => session?.state === SessionState.Established,
+  ended: () => !session || session.state === SessionState.Terminated,
+  connection: () => session.sessionDescriptionHandler.peerConnection,
+  digits: (keys) =>
+    session.sessionDescriptionHandler.sendDtmf(keys, { duration: 160, interToneGap: 100 }),
+};

@@ -29,6 +29,8 @@ import {
 import { consoleCases } from "./console.mjs";
 import { bookCases } from "./book.mjs";
 import { latency } from "./latency.mjs";
+import { closeFirefox, libraries } from "./libraries.mjs";
+import { peers } from "./peers.mjs";
 import { network } from "./network.mjs";
 import { signalling } from "./signalling.mjs";
 
@@ -435,6 +437,22 @@ signalling({
     return node;
   },
 });
+peers({
+  get alice() {
+    return alice;
+  },
+  get chrome() {
+    return chrome;
+  },
+  get node() {
+    return node;
+  },
+});
+libraries({
+  get chrome() {
+    return chrome;
+  },
+});
 network(() => chrome);
 latency(() => chrome);
 
@@ -553,6 +571,7 @@ try {
   );
   if (failed) console.log(`--- webtrunk's log\n${node.output.split("\n").slice(-60).join("\n")}`);
 } finally {
+  await closeFirefox();
   await chrome?.close();
   stopAll();
 }

@@ -15,10 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from xml.etree import ElementTree
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target" / "debug" / "webtrunk"))
+# Asterisk's address is the one `public_ip = "auto"` finds: run.sh's default route leaves by it.
+HOST = "10.45.0.1:5080"
 work = pathlib.Path(tempfile.mkdtemp(prefix="wt-newcomer-"))
 os.environ.update({"XDG_RUNTIME_DIR": str(work), "WEBTRUNK_CERTS": str(work)})
 children = []
@@ -107,7 +110,7 @@ def mend(name, right, wrong, code):
 def asterisk():
     etc = work / "etc"
     shutil.copytree(ROOT / "interop" / "asterisk" / "etc", etc)
-    own = "[transport-udp]\ntype = transport\nprotocol = udp\nbind = 127.0.0.1:5080\n\n"
+    own = f"[transport-udp]\ntype = transport\nprotocol = udp\nbind = {HOST}\n\n"
     (etc / "pjsip.conf").write_text(own + (work / "asterisk-pjsip.conf").read_text())
     (etc / "extensions.conf").write_text(
         "[from-webtrunk]\nexten = _+X.,1,Answer()\n same = n,Echo()\n"
@@ -137,6 +140,43 @@ def asterisk():
     return script
 
 
+# What a gateway of FreeSWITCH reads; it ignores any other name.
+GATEWAY = {"proxy", "register", "caller-id-in-from", "ping", "from-domain", "realm", "username"}
+
+
+def freeswitch():
+    """FreeSWITCH is not here to read its half: its XML and its patterns are read instead."""
+    run("init", "--trunk", "freeswitch", "--host", "10.0.0.30", "--dir", "freeswitch")
+    run("check-config", "-c", "freeswitch/webtrunk.toml")
+    half = {
+        name: ElementTree.parse(work / "freeswitch" / f"freeswitch-{name}.xml").getroot()
+        for name in ("gateway", "public", "default", "acl")
+    }
+    ignored = {p.get("name") for p in half["gateway"].iter("param")} - GATEWAY
+    if ignored:
+        sys.exit(f"FAILED  FreeSWITCH ignores {ignored} in a gateway")
+
+    def takes(name, number):
+        """The applications of the first extension that takes a call of ours to `number`."""
+        fields = {"network_addr": HOST.split(":")[0], "destination_number": number}
+        for extension in half[name].iter("extension"):
+            conditions = extension.findall("condition")
+            if all(re.search(c.get("expression"), fields[c.get("field")]) for c in conditions):
+                return [action.get("application") for action in conditions[-1]]
+        return []
+
+    for name, number, wanted in [
+        ("public", "+12065550123", "echo"),
+        ("public", "1000", "transfer"),
+        ("default", "7+12065550111", "bridge"),
+    ]:
+        if wanted not in takes(name, number):
+            sys.exit(f"FAILED  FreeSWITCH's {name} dialplan does {takes(name, number)} to {number}")
+    if half["acl"].find("node").get("cidr") != HOST.split(":")[0] + "/32":
+        sys.exit("FAILED  FreeSWITCH's ACL lets another address in")
+    ok("FreeSWITCH's half is sound, and takes the calls of a number and of an extension")
+
+
 def main():
     demo = start("demo", "--port", "8090")
     heard("9196")
@@ -146,7 +186,8 @@ def main():
     if "talked for" not in run("trace", "--last").stdout:
         sys.exit("FAILED  trace does not say how it was")
     stop(demo)
-    made = run("init", "--trunk", "asterisk", "--host", "127.0.0.1:5080", "--port", "8090").stdout
+    freeswitch()
+    made = run("init", "--trunk", "asterisk", "--host", HOST, "--port", "8090").stdout
     password = re.search(r"password (\S+)", made)[1]
     run("check-config")
     ok("init writes a configuration that is sound")

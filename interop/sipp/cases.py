@@ -2,7 +2,8 @@
 
 `to` is what the caller dials: "callee" (the case's own SIPp), "echo" (a far end of webtrunk's
 own), or a number. `udp_only` and `tcp_only` say why. `seen` is (side, text, least times it came
-in): SIPp hides what is repeated. `slow` cases run in `make test-all`.
+in): SIPp hides what is repeated. `heard` is the least number of packets that must have come from
+the callee. `slow` cases run in `make test-all`.
 """
 
 from words import *
@@ -30,6 +31,7 @@ def case(
     slow=False,
     record=None,
     seen=None,
+    heard=None,
     args=(),
     callee_args=(),
 ):
@@ -48,6 +50,7 @@ def case(
         slow=slow,
         record=record,
         seen=seen,
+        heard=heard,
         args=list(args),
         callee_args=list(callee_args),
     )

@@ -20,15 +20,20 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+import freeswitch  # noqa: E402, F401 (its cases join the others)
 from cases import CASES  # noqa: E402
 from words import scenario  # noqa: E402
 
 ROOT = HERE.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 GATEWAY = "127.0.0.1"
+# run.sh gives the namespace two addresses; the gateway's is the second.
+FIRST, PUBLIC = "10.44.0.1", "10.45.0.1"
 PORT = 5065
-# Cases run over IPv6 too; all on one address, each side at a port of its own.
-IPV6 = [
+# Cases run over IPv6 too, and from one address of the host to the other; there all are on one
+# address, each side at a port of its own.
+SHARED = {"udp6": "::1", "tcp6": "::1", "udp-lan": FIRST, "tcp-lan": FIRST}
+EVERYWHERE = [
     "call-answered-caller-hangs-up",
     "call-answered-callee-hangs-up",
     "early-media-183",
@@ -42,7 +47,7 @@ def plan(everything, wanted):
     """(case, transport, number) for all that is to run."""
     runs, n = [], 0
     for case in CASES.values():
-        for transport in ("udp", "tcp", *(["udp6", "tcp6"] if case["name"] in IPV6 else [])):
+        for transport in ("udp", "tcp", *(SHARED if case["name"] in EVERYWHERE else ())):
             skip = case["udp_only"] if transport.startswith("tcp") else case["tcp_only"]
             if skip or (case["slow"] and not everything) or (wanted and wanted not in case["name"]):
                 continue
@@ -53,14 +58,19 @@ def plan(everything, wanted):
 
 def address(side, n, transport="udp"):
     """Address and port of a side's SIPp."""
-    if transport.endswith("6"):
-        return "::1", 6000 + 2 * n + side
+    if transport in SHARED:
+        return SHARED[transport], 6000 + 2 * n + side
     return f"127.{side}.{n // 250}.{n % 250 + 1}", 5060
+
+
+def gateway(transport):
+    """Where the gateway is."""
+    return {"::1": "[::1]", FIRST: PUBLIC}.get(SHARED.get(transport), GATEWAY)
 
 
 def configure(runs, work):
     config = [
-        '[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n[web]\nlisten = "127.0.0.1:8093"',
+        f'[server]\ndomain = "wt.test"\npublic_ip = "{PUBLIC}"\n[web]\nlisten = "127.0.0.1:8093"',
         f'[sip]\nudp = "[::]:{PORT}"\ntcp = "[::]:{PORT}"\nsha256 = false',
         '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"',
         '[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
@@ -77,7 +87,7 @@ def configure(runs, work):
         if case["to"] == "register":
             config.append(f'[trunk.from-{n}]\ncontext = "in"\n{from_trunk}')
             continue
-        if ":" not in caller or not any('allow = ["::1"]' in line for line in config):
+        if not any(f'allow = ["{caller}"]' in line for line in config):
             at = f"[{caller}]:{own}" if ":" in caller else caller
             config.append(
                 f'[trunk.from-{n}]\nuri = "sip:{at}"\nallow = ["{caller}"]\n'
@@ -85,7 +95,7 @@ def configure(runs, work):
             )
         if case["callee"]:
             suffix = ";transport=tcp" if transport.startswith("tcp") else ""
-            allow = "127.9.9.9" if ":" in callee else callee
+            allow = "127.9.9.9" if transport in SHARED else callee
             config.append(
                 f'[trunk.to-{n}]\nuri = "sip:{host}:{port}{suffix}"\nallow = ["{allow}"]\n'
                 f"{case['trunk']}"
@@ -145,7 +155,8 @@ def bound(own, transport):
     """Whether a SIPp at this address and port listens: an unbound one would fail its first call."""
     ip, port = own
     hexed = "" if ":" in ip else "".join(f"{int(b):02X}" for b in reversed(ip.split(".")))
-    return f"{hexed}:{port:04X} " in pathlib.Path(f"/proc/net/{transport}").read_text()
+    table = pathlib.Path(f"/proc/net/{transport.removesuffix('-lan')}")
+    return f"{hexed}:{port:04X} " in table.read_text()
 
 
 def run(work, case, transport, n):
@@ -182,7 +193,7 @@ def run(work, case, transport, n):
             dialled,
             "-au",
             dialled,
-            f"[::1]:{PORT}" if transport.endswith("6") else f"{GATEWAY}:{PORT}",
+            f"{gateway(transport)}:{PORT}",
         ],
         case["calls"],
         case["args"],
@@ -217,17 +228,20 @@ def judge(work, case, transport, n, records):
             return f"{wanted} came {came} times, expected {times}"
     if not case["record"]:
         return None
-    same = lambda r: r["from"]["user"] == f"trunk:from-{n}" or transport.endswith("6")  # noqa: E731
+    same = lambda r: r["from"]["user"] == f"trunk:from-{n}" or transport in SHARED  # noqa: E731
     found = [
         r
         for r in records
         if r["to"]["dialled"] in (f"7{n:04d}", "echo")
         and same(r)
-        and (r["to"]["dialled"] != "echo" or not transport.endswith("6"))
+        and (r["to"]["dialled"] != "echo" or transport not in SHARED)
     ]
     if len(found) != 1:
         return f"{len(found)} records"
     said = (found[0]["sip_code"], found[0]["hangup_by"])
+    came = found[0]["legs"][-1]["packets_in"]
+    if case["heard"] and came < case["heard"]:
+        return f"{came} packets came from the callee, expected {case['heard']}"
     return None if said == case["record"] else f"record says {said}, expected {case['record']}"
 
 
@@ -238,6 +252,9 @@ def main():
     runs = plan(everything, wanted)
     work = pathlib.Path(tempfile.mkdtemp(prefix="wt-sipp-"))
     configure(runs, work)
+    tone = ["synth", "2", "sine", "440", "gain", "-6"]
+    kind = ["-r", "8000", "-c", "1", "-e", "mu-law", "-b", "8"]
+    subprocess.run(["sox", "-n", *kind, str(work / "tone.ul"), *tone], check=True)
     log = open(work / "webtrunk.log", "w")
     node = subprocess.Popen(
         [BINARY, "serve", "-c", str(work / "webtrunk.toml"), "--log", "text"],
@@ -285,7 +302,7 @@ def main():
     failed = sorted(set(failed))
     print(
         f"{len(runs) - len(failed)} of {len(runs)} passed: {cases} SIPp cases, "
-        "over UDP and TCP, some over IPv6 too"
+        "over UDP and TCP, some over IPv6 and between two addresses too"
     )
     if failed and show:
         print(text[-6000:])

@@ -35,13 +35,17 @@ def send(start, headers, body="", kind="application/sdp", retrans=None):
 
 
 def checks(found):
-    """Header checks of a received message: (header or "body", regexp[, variable])."""
+    """Checks of a received message: (header, "body" or "not body", regexp[, variable])."""
     out = ""
     for check in found:
         where, pattern, *variable = check
-        place = 'search_in="body"' if where == "body" else f'search_in="hdr" header="{where}:"'
+        place = f'search_in="hdr" header="{where}:"'
+        if where in ("body", "not body"):
+            place = 'search_in="body"'
         name = variable[0] if variable else "seen"
         must = "" if variable and pattern == ".*" else ' check_it="true"'
+        if where == "not body":
+            must = ' check_it_inverse="true"'
         out += f'<ereg regexp="{escape(pattern)}" {place}{must} assign_to="{name}"/>'
     return f"<action>{out}</action>" if out else ""
 
@@ -63,6 +67,11 @@ def request(method, *found, optional=False):
 
 def pause(ms):
     return f'<pause milliseconds="{ms}"/>'
+
+
+def speak():
+    """Sends the suite's tone until the call is over; its SDP names [rtpstream_audio_port]."""
+    return '<nop><action><exec rtp_stream="tone.ul,-1,0"/></action></nop>'
 
 
 def silence(ms):

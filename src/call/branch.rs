@@ -123,6 +123,11 @@ impl fmt::Display for Branch {
 }
 
 impl Branch {
+    /// The Call-ID of its dialog.
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
     /// Gives up on it, in the way its state asks for.
     pub fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
         cx.disarm(call, CallTimer::Silent(self.id));
@@ -166,7 +171,7 @@ impl Branch {
         let branch = invite.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
         cx.request(Method::Cancel, &branch, self.leg.hop, cancel.end());
         if let Some(client) = self.client {
-            cx.transactions.cancelled(cx.now, client);
+            cx.services.transactions.cancelled(cx.now, client);
         }
     }
 

@@ -87,6 +87,10 @@ pub struct Cdr {
     pub offered: Vec<IpAddr>,
     /// Digits sent by INFO that the caller's, the callee's side refused.
     pub digits_refused: [u32; 2],
+    /// A `ring` step that found nobody registered, in words.
+    pub nobody_there: Option<String>,
+    /// The first message of a peer that could not be used, in words.
+    pub unreadable: Option<String>,
     /// Said once the call is over.
     pub verdict: Option<Diagnosis>,
     /// The route's.
@@ -134,6 +138,8 @@ impl Cdr {
             remotes: [None; 2],
             offered: Vec::new(),
             digits_refused: [0; 2],
+            nobody_there: None,
+            unreadable: None,
             verdict: None,
             tags: BTreeMap::new(),
             transfers: Vec::new(),

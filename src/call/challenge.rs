@@ -33,7 +33,7 @@ pub fn answer(
     let Challenged { user, mut answering } = challenged;
     let trunk = cx.config.trunks.get(trunk)?;
     let (name, password) = (trunk.username.as_ref()?, trunk.password.as_ref()?);
-    let (hop, bytes) = cx.transactions.sent(client)?;
+    let (hop, bytes) = cx.services.transactions.sent(client)?;
     let sent = Message::parse(bytes.to_vec(), Framing::WebSocket).ok()?;
     if !answering.take(challenge) {
         return None;
@@ -44,9 +44,9 @@ pub fn answer(
     let (branch, via) = cx.via(hop);
     let again = resubmit(&bytes, &via, cseq, &credentials)?;
     let next = cx.request(method, &branch, hop, again);
-    cx.transaction_users.remove(&client);
+    cx.services.transaction_users.remove(&client);
     let user = TransactionUser::Challenged(Box::new(Challenged { user, answering }));
-    cx.transaction_users.insert(next, user);
+    cx.services.transaction_users.insert(next, user);
     Some((next, cseq))
 }
 
@@ -81,7 +81,7 @@ impl Call {
 
     /// The CSeq that follows in the dialog the request of `client` was of.
     fn next_cseq(&self, cx: &CallContext<'_>, end: LegId, client: ClientId) -> Option<u32> {
-        let (_, bytes) = cx.transactions.sent(client)?;
+        let (_, bytes) = cx.services.transactions.sent(client)?;
         let sent = Message::parse(bytes.to_vec(), Framing::WebSocket).ok()?;
         let tag = sent.to()?.tag().unwrap_or_default();
         let own = self.dialog_of(end).filter(|d| d.id.remote_tag == tag);
@@ -94,7 +94,7 @@ impl Call {
 
     /// The dialog's next request has this CSeq.
     fn took_cseq(&mut self, cx: &CallContext<'_>, end: LegId, client: ClientId, cseq: u32) {
-        let sent = cx.transactions.sent(client);
+        let sent = cx.services.transactions.sent(client);
         let Some(sent) =
             sent.and_then(|(_, b)| Message::parse(b.to_vec(), Framing::WebSocket).ok())
         else {
@@ -132,7 +132,7 @@ impl Leg {
                 trunk: trunk.clone(),
                 realms: self.proved_realms.clone(),
             };
-            cx.transaction_users.insert(client, user);
+            cx.services.transaction_users.insert(client, user);
         }
     }
 }

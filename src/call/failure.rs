@@ -14,14 +14,18 @@ impl Call {
     pub fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
-        cx.locator.failed(cx.now, branch.leg.hop);
+        cx.services.locator.failed(cx.now, branch.leg.hop);
         match branch.state {
             BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(cx, id),
             BranchState::Early
-                if branch.client.is_some_and(|c| cx.transactions.awaits_final(c)) =>
+                if branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c)) =>
             {
                 // Timer C: alive but never final.
-                let why = Refusal::new(408, "the callee never answered").code(Code::NO_ANSWER);
+                let why = match self.cdr.ringing {
+                    Some(_) => Refusal::new(408, "the callee never answered").code(Code::NO_ANSWER),
+                    None => Refusal::new(408, "the callee took the call and never rang")
+                        .code(Code::NOT_AVAILABLE),
+                };
                 branch.abandon(cx, call, &why);
                 self.step_failed(cx, id, why);
             }
@@ -32,7 +36,7 @@ impl Call {
                 } else {
                     Code::UNREACHABLE
                 };
-                let (code, why) = cx.locator.why(branch.leg.hop).unwrap_or_else(|| {
+                let (code, why) = cx.services.locator.why(branch.leg.hop).unwrap_or_else(|| {
                     (dead, "did not respond: is it reachable from here?".to_owned())
                 });
                 self.branch_failed(cx, id, Refusal::new(408, format!("{target} {why}")).code(code));
@@ -45,7 +49,7 @@ impl Call {
         let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Calling) else {
             return;
         };
-        cx.locator.failed(cx.now, branch.leg.hop);
+        cx.services.locator.failed(cx.now, branch.leg.hop);
         if !branch.hops.is_empty() {
             return self.try_next_hop(cx, id);
         }
@@ -61,7 +65,7 @@ impl Call {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         let counts = branch.is_trying() || branch.state == BranchState::Answered;
-        let pending = branch.client.is_some_and(|c| cx.transactions.awaits_final(c));
+        let pending = branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c));
         match branch.state {
             BranchState::Answered => {
                 branch.leg.bye(cx, call, &why);

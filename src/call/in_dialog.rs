@@ -3,7 +3,7 @@
 use super::bodies::description;
 use super::branch::BranchState;
 use super::context::Asked;
-use super::{Call, CallContext, HangupBy, State, dtmf_info};
+use super::{Call, CallContext, State, dtmf_info};
 use crate::media::{Digits, LegId};
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
@@ -112,7 +112,7 @@ impl Call {
         if self.on_transferor_gone(cx, end) {
             return;
         }
-        let by = if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
+        let by = self.hangup_by(end);
         if end != self.caller.end && self.opposite(self.caller.end) != Some(end) {
             // A branch that lost the race says goodbye after our BYE crossed it, or an early fork
             // of it ends (RFC 3261 §15: allowed to a caller only, survived all the same).

@@ -87,7 +87,7 @@ impl Call {
             codec,
             send: pt,
             receive: vec![(pt, codec)],
-            events: Some(Events { send: 101, receive: 101, clock: codec.clock() }),
+            events: Events::both_ways(101, codec.clock()),
             noise: None,
             direction: Direction::SendRecv,
             remote: Remote::Rtp {

@@ -130,7 +130,7 @@ pub fn local(cx: &mut CallContext<'_>, side: LegKind, remote_ip: IpAddr) -> Loca
         tcp: false,
         more_addresses: if side == LegKind::Browser { more.collect() } else { Vec::new() },
         ice,
-        fingerprint: cx.identity.fingerprint.clone(),
+        fingerprint: cx.services.identity.fingerprint.clone(),
         // RFC 8829 §5.2.1: 63 random bits.
         session_id: cx.random_u64() >> 2,
         ssrc: cx.random_u64() as u32,
@@ -393,7 +393,7 @@ impl Leg {
         asked: Asked,
     ) -> ClientId {
         let client = cx.request(method, branch, self.hop, bytes);
-        cx.transaction_users.insert(client, TransactionUser::Leg(call, self.end, asked));
+        cx.services.transaction_users.insert(client, TransactionUser::Leg(call, self.end, asked));
         client
     }
 
@@ -411,7 +411,7 @@ impl Leg {
         self.session = None;
         if let Some(open) = self.open.take().filter(|o| o.method == Method::Invite) {
             // Its final response matters no more; it is awaited for 64*T1 at most.
-            cx.transactions.cancelled(cx.now, open.client);
+            cx.services.transactions.cancelled(cx.now, open.client);
         }
     }
 
@@ -425,7 +425,7 @@ impl Leg {
 
     /// Remembers its dialog under our tag.
     pub fn enter(&mut self, cx: &mut CallContext<'_>, call: CallId, dialog: Dialog) {
-        cx.dialogs.insert(dialog.id.local_tag.clone(), (call, self.end));
+        cx.services.dialogs.insert(dialog.id.local_tag.clone(), (call, self.end));
         self.dialog = Some(dialog);
     }
 }

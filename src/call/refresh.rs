@@ -16,8 +16,10 @@ use crate::sip::transaction::ClientId;
 use std::time::Duration;
 
 impl Call {
-    fn hangup_by(&self, end: LegId) -> HangupBy {
-        if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee }
+    /// Whose leg it is in the record, which a transfer does not turn round: who called is the
+    /// caller.
+    pub(super) fn hangup_by(&self, end: LegId) -> HangupBy {
+        if end == self.cdr.a_end { HangupBy::Caller } else { HangupBy::Callee }
     }
 
     /// The session timer of a leg fired: our refresh is due, or the peer forgot its own.

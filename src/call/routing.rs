@@ -1,5 +1,6 @@
 //! The route's steps, one after the other.
 
+use super::branch::Branch;
 use super::failure::translate_refusal;
 use super::{Call, CallContext, CallTimer, HangupBy, Output, Party, Question, State};
 use crate::dialplan::{Attempt, Order, Outcome, Outcomes, Route, Step, Target};
@@ -88,10 +89,19 @@ impl Call {
                 }));
             }
             Step::Hangup(status) => {
-                let by = format!("the dialplan hangs up with {status}");
-                self.route_failed(cx, HangupBy::Us, Refusal::new(status, by));
+                self.hang_up_by_dialplan(cx, status);
             }
         }
+    }
+
+    /// The dialplan chooses the status; the reason is why the steps before it led nowhere.
+    fn hang_up_by_dialplan(&mut self, cx: &mut CallContext<'_>, status: u16) {
+        let by = format!("the dialplan hangs up with {status}");
+        let why = match self.refusal.take() {
+            Some(before) => Refusal::new(status, format!("{}; {by}", before.why)).code(before.code),
+            None => Refusal::new(status, by),
+        };
+        self.route_failed(cx, HangupBy::Us, why);
     }
 
     /// What a web application is told of the call.
@@ -102,8 +112,9 @@ impl Call {
             }
             party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
         };
-        let time =
-            jiff::Timestamp::from_second(cx.unix as i64).map(|t| t.to_string()).unwrap_or_default();
+        let time = jiff::Timestamp::from_second(cx.unix() as i64)
+            .map(|t| t.to_string())
+            .unwrap_or_default();
         let data = json!({
             "call": self.id.to_string(), "context": self.cdr.context, "number": self.number, "dialled": self.cdr.dialled, "from": from,
             "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
@@ -145,7 +156,7 @@ impl Call {
         let verdict = cx.config.plan.route(&Attempt {
             context,
             dialled: &self.number,
-            unix: cx.unix,
+            unix: cx.unix(),
             permits: self.caller.permits(),
         });
         let none = || Err(Refusal::new(500, format!("context {context} does not exist")));
@@ -193,15 +204,15 @@ impl Call {
         let Some(trunk) = cx.config.trunks.get(name) else {
             return Err((Code::TRUNK_DISABLED, "it is not configured any more".into()));
         };
-        if let Some(Err(why)) = cx.trunks.get(name).map(|t| t.usable(cx.now)) {
+        if let Some(Err(why)) = cx.services.trunks.get(name).map(|t| t.usable(cx.now)) {
             return Err(why);
         }
         let limit = trunk.max_calls.unwrap_or(usize::MAX);
-        if cx.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
+        if cx.services.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
             cx.note(Event::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
-        if !cx.trunks.take_call(cx.now, name, trunk.calls_per_second) {
+        if !cx.services.trunks.take_call(cx.now, name, trunk.calls_per_second) {
             return Err((
                 Code::TRUNK_FULL,
                 format!(
@@ -228,7 +239,8 @@ impl Call {
             let Some(user) = self.user_of(cx, target) else { continue };
             // A caller is not rung on the phone the call comes from.
             let own = |b: &Binding| self.caller.hop == Hop::Flow(b.flow);
-            let others = cx.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
+            let others =
+                cx.services.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
             let (bindings, refused): (Vec<Binding>, Vec<Binding>) =
                 others.partition(|b| preferences.allow(&b.features));
             unwanted |= !refused.is_empty();
@@ -250,10 +262,11 @@ impl Call {
             } else {
                 "nobody is registered for"
             };
+            let why = format!("{why} {}", names.join(", "));
+            cx.note(Event::NobodyThere { call: self.id, why: why.clone() });
+            self.cdr.nobody_there.get_or_insert_with(|| why.clone());
             self.outcomes.add(Outcome::Unregistered);
-            self.refusal.get_or_insert_with(|| {
-                Refusal::new(480, format!("{why} {}", names.join(", "))).code(Code::NOT_REGISTERED)
-            });
+            self.refusal.get_or_insert_with(|| Refusal::new(480, why).code(Code::NOT_REGISTERED));
             return self.next_step(cx);
         }
         self.step_timeout = timeout;
@@ -315,7 +328,7 @@ impl Call {
         if self.state != State::Routing || self.callee.is_some() {
             return;
         }
-        let why = Refusal::new(480, "nobody answered in time").code(Code::NO_ANSWER).q850(Some(19));
+        let why = self.out_of_time();
         let call = self.id;
         let mut closed = Vec::new();
         for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {
@@ -335,6 +348,18 @@ impl Call {
         self.outcomes.add(Outcome::Timeout);
         self.refusal.get_or_insert(why);
         self.next_round(cx);
+    }
+
+    /// Why nobody answered when the time was up: it rang, it never did, or a prompt went on.
+    fn out_of_time(&self) -> Refusal {
+        let (code, why) = match self.cdr.ringing {
+            _ if !self.branches.iter().any(Branch::is_trying) => {
+                (Code::NOT_AVAILABLE, "the announcement did not come to its end")
+            }
+            Some(_) => (Code::NO_ANSWER, "nobody answered in time"),
+            None => (Code::NOT_AVAILABLE, "nothing rang before the time was up"),
+        };
+        Refusal::new(480, why).code(code).q850(Some(19))
     }
 
     /// A far end of our own that answers at once.

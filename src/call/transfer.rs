@@ -54,7 +54,7 @@ impl ReferSubscription {
 impl Transfer {
     /// One an operator asked for.
     pub fn unwatched(watcher: ReferSubscription) -> Transfer {
-        Transfer { watcher, passed: false, told: 0 }
+        Transfer { watcher, passed: false, by_caller: false, told: 0 }
     }
 }
 
@@ -63,6 +63,8 @@ pub struct Transfer {
     pub watcher: ReferSubscription,
     /// A trunk does it; we only tell.
     passed: bool,
+    /// The caller hands over, and the other party stands in its place meanwhile.
+    by_caller: bool,
     told: u16,
 }
 
@@ -189,12 +191,13 @@ impl Call {
         let transfer = Transfer {
             watcher: ReferSubscription { end, id, wanted },
             passed: wish.passes,
+            by_caller: false,
             told: 0,
         };
         if let Some(replaces) = wish.replaces {
             let ends = [&replaces.to_tag, &replaces.from_tag]
                 .into_iter()
-                .find_map(|t| cx.dialogs.get(t).copied());
+                .find_map(|t| cx.services.dialogs.get(t).copied());
             let Some((there, drop_there)) = ends.filter(|(call, _)| *call != self.id) else {
                 return cx.refuse_with(
                     server,
@@ -230,7 +233,7 @@ impl Call {
     pub(super) fn hand_to(
         &mut self,
         cx: &mut CallContext<'_>,
-        transfer: Transfer,
+        mut transfer: Transfer,
         (context, route, number): (String, crate::dialplan::Route, String),
     ) {
         let end = transfer.watcher.end;
@@ -241,7 +244,7 @@ impl Call {
             to: number.clone(),
         });
         self.cdr.transfers.push(number.clone());
-        self.park(cx, end);
+        transfer.by_caller = self.park(cx, end);
         self.transfer = Some(transfer);
         self.notify_transferor(cx, 100);
         self.cdr.context = context;
@@ -288,19 +291,23 @@ impl Call {
         let verdict = cx
             .config
             .plan
-            .route(&Attempt { context: &context, dialled, unix: cx.unix, permits })
+            .route(&Attempt { context: &context, dialled, unix: cx.unix(), permits })
             .ok_or_else(|| Refusal::new(500, "the dialplan does not exist"))?;
         let (route, number) = verdict.decide(&context)?;
         Ok((context, route, number))
     }
 
-    /// Puts the leg of `end` aside; the other party becomes the one who is connected.
-    pub(super) fn park(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+    /// Puts the leg of `end` aside; the other party becomes the one who is connected. True: it was
+    /// the caller's, whose place the other party has taken.
+    pub(super) fn park(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
         self.release_transferor(cx);
-        let Some(at) = self.branches.iter().position(|b| Some(b.id) == self.callee) else { return };
+        let Some(at) = self.branches.iter().position(|b| Some(b.id) == self.callee) else {
+            return false;
+        };
         let mut branch = self.branches.remove(at);
         self.referred_by = self.leg_of(end).unwrap_or(&branch.leg).account.clone();
-        if branch.leg.end != end {
+        let by_caller = branch.leg.end != end;
+        if by_caller {
             // The caller hands over: its callee is now the party to connect.
             std::mem::swap(&mut self.caller, &mut branch.leg);
             self.presented_number = Some(match &branch.target {
@@ -320,6 +327,7 @@ impl Call {
         {
             cx.media(self.worker, Command::Part { session: self.id.0, end });
         }
+        by_caller
     }
 
     /// Says goodbye to whoever is still parked.
@@ -399,11 +407,15 @@ impl Call {
     /// The new party cannot be had: the old call goes on, if the referrer is still there.
     pub(super) fn transfer_failed(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         self.notify_transferor(cx, why.status.max(400));
-        self.transfer = None;
+        let by_caller = self.transfer.take().is_some_and(|t| t.by_caller);
         let Some(mut transferor) = self.transferor.take() else {
             return self.finish(cx, HangupBy::Us, why);
         };
         cx.note(Event::TransferFailed { call: self.id, status: why.status, why: why.why });
+        if by_caller {
+            // Each party is again who it was: a BYE of the caller's is the caller's.
+            std::mem::swap(&mut self.caller, &mut transferor.leg);
+        }
         transferor.state = BranchState::Answered;
         let (id, end) = (transferor.id, transferor.leg.end);
         self.branches.push(transferor);

@@ -55,7 +55,7 @@ impl Call {
     /// Any response is a sign that its hop lives.
     fn heard_from(&mut self, cx: &mut CallContext<'_>, id: u16) {
         if let Some(branch) = self.branch_mut(id) {
-            cx.locator.alive(branch.leg.hop);
+            cx.services.locator.alive(branch.leg.hop);
         }
     }
 
@@ -211,7 +211,8 @@ impl Call {
             None => prack.end(),
         };
         let client = cx.request(Method::Prack, &via_branch, hop, bytes);
-        cx.transaction_users
+        cx.services
+            .transaction_users
             .insert(client, super::context::TransactionUser::Leg(call, end, Asked::Prack));
     }
 
@@ -450,7 +451,7 @@ impl Call {
             let verdict = cx.config.plan.route(&Attempt {
                 context: &self.cdr.context,
                 dialled: number,
-                unix: cx.unix,
+                unix: cx.unix(),
                 permits: self.caller.permits(),
             });
             let Some((route, number)) = verdict.and_then(|v| v.decide(&self.cdr.context).ok())
@@ -508,13 +509,17 @@ impl Call {
             _ => why,
         };
         if status == 503 {
-            cx.locator.failed(cx.now, hop);
+            cx.services.locator.failed(cx.now, hop);
             self.rest(cx, id, message);
             if self.branch_mut(id).is_some_and(|b| b.is_trying() && !b.hops.is_empty()) {
                 return self.try_next_hop(cx, id);
             }
         }
-        let code = code_of(why.status, trunk, proved);
+        let code = match code_of(why.status, trunk, proved) {
+            // It says so by itself, and has not rung.
+            Code::NO_ANSWER if self.cdr.ringing.is_none() => Code::NOT_AVAILABLE,
+            code => code,
+        };
         self.branch_failed(cx, id, why.q850(said.q850).code(code));
     }
 
@@ -529,7 +534,7 @@ impl Call {
             return;
         };
         let until = cx.now + Duration::from_secs(u64::from(seconds.min(300)));
-        if let Some(trunk) = cx.trunks.get_mut(&name) {
+        if let Some(trunk) = cx.services.trunks.get_mut(&name) {
             trunk.paused_until = Some(until);
         }
     }

@@ -43,8 +43,8 @@ struct Kind {
     /// Lines of `[trunk.…]`, with HOST.
     trunk: &'static str,
     host: &'static str,
-    /// File and text of the peer's half; a carrier's portal has no file.
-    half: Option<(&'static str, &'static str)>,
+    /// Files and texts of the peer's half; a carrier's portal has none.
+    half: &'static [(&'static str, &'static str)],
     next: &'static str,
 }
 
@@ -80,21 +80,33 @@ match = WEBTRUNK
 ; exten = _X.,1,Dial(PJSIP/${EXTEN}@webtrunk)
 "#;
 
-const FREESWITCH: &str = r#"<!-- webtrunk as a gateway of this FreeSWITCH: put it into conf/sip_profiles/external/webtrunk.xml,
-     then `fs_cli -x "sofia profile external rescan"`. Calls from browsers arrive in the context of the profile. -->
-<include>
-  <gateway name="webtrunk">
-    <param name="proxy" value="WEBTRUNK:5060"/>
-    <param name="register" value="false"/>
-    <param name="caller-id-in-from" value="true"/>
-    <param name="from-domain" value="DOMAIN"/>
-    <param name="ping" value="30"/>
-    <param name="codec-prefs" value="PCMA,PCMU"/>
-  </gateway>
-</include>
-<!-- conf/autoload_configs/acl.conf.xml: <list name="webtrunk" default="deny"><node type="allow" cidr="WEBTRUNK/32"/></list>
-     and apply-inbound-acl = webtrunk in the profile. -->
-"#;
+/// The files of `interop/freeswitch`, where webtrunk's address is that of docker-compose.yml.
+const FREESWITCH: &[(&str, &str)] = &[
+    (
+        "freeswitch-gateway.xml",
+        include_str!("../../interop/freeswitch/sip_profiles/external/webtrunk.xml"),
+    ),
+    (
+        "freeswitch-public.xml",
+        include_str!("../../interop/freeswitch/dialplan/public/webtrunk.xml"),
+    ),
+    (
+        "freeswitch-default.xml",
+        include_str!("../../interop/freeswitch/dialplan/default/webtrunk.xml"),
+    ),
+    (
+        "freeswitch-acl.xml",
+        include_str!("../../interop/freeswitch/autoload_configs/acl.webtrunk.xml"),
+    ),
+];
+const FREESWITCH_NEXT: &str =
+    "on FreeSWITCH, copy freeswitch-gateway.xml to sip_profiles/external/webtrunk.xml,
+      freeswitch-public.xml and freeswitch-default.xml to dialplan/public/webtrunk.xml and
+      dialplan/default/webtrunk.xml, and put freeswitch-acl.xml into <network-lists> of
+      autoload_configs/acl.conf.xml; then
+      fs_cli -x reloadxml && fs_cli -x reloadacl
+      fs_cli -x \"sofia profile external rescan reloadxml\"
+      and here";
 
 fn kind(peer: Peer) -> Kind {
     match peer {
@@ -102,35 +114,35 @@ fn kind(peer: Peer) -> Kind {
             name: "asterisk",
             trunk: "uri     = \"sip:HOST:5060\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\n",
             host: "10.0.0.20",
-            half: Some(("asterisk-pjsip.conf", ASTERISK)),
+            half: &[("asterisk-pjsip.conf", ASTERISK)],
             next: "append asterisk-pjsip.conf to Asterisk's pjsip.conf and reload it there",
         },
         Peer::Freeswitch => Kind {
             name: "freeswitch",
-            trunk: "uri     = \"sip:HOST:5080\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\n",
+            trunk: "uri     = \"sip:HOST:5080\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\nrefer   = \"execute\"          # its transfers (deflect) are made here\n",
             host: "10.0.0.20",
-            half: Some(("freeswitch-gateway.xml", FREESWITCH)),
-            next: "copy freeswitch-gateway.xml into FreeSWITCH's conf/sip_profiles/external and rescan the profile",
+            half: FREESWITCH,
+            next: FREESWITCH_NEXT,
         },
         Peer::Twilio => Kind {
             name: "twilio",
             trunk: "uri      = \"sip:HOST;transport=tls\"   # Elastic SIP Trunking → Termination → your domain\nusername = \"webtrunk\"                  # Termination → Authentication → Credential Lists\npassword = { env = \"TWILIO_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"54.172.60.0/30\", \"54.244.51.0/30\", \"35.156.191.128/30\", \"54.171.127.192/30\"]\ncontext  = \"from-trunk\"\n",
             host: "example.pstn.twilio.com",
-            half: None,
+            half: &[],
             next: "in Twilio's console: Termination domain and credential list as in the file; Origination URI sip:YOUR-ADDRESS:5060",
         },
         Peer::Telnyx => Kind {
             name: "telnyx",
             trunk: "uri      = \"sip:HOST;transport=tls\"\nusername = \"acme42\"                   # SIP Trunking → Authentication → Credentials\npassword = { env = \"TELNYX_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"192.76.120.10\", \"64.16.250.10\"]\ncontext  = \"from-trunk\"\nprobe    = \"30s\"\n",
             host: "sip.telnyx.com",
-            half: None,
+            half: &[],
             next: "in Telnyx's portal: a SIP connection with these credentials, and your number assigned to it",
         },
         Peer::Generic => Kind {
             name: "carrier",
             trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # if the carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
             host: "192.0.2.10",
-            half: None,
+            half: &[],
             next: "give the carrier your public address, and have it send your numbers there on port 5060",
         },
     }
@@ -147,6 +159,14 @@ fn with_host(template: &str, host: &str) -> String {
         template.to_owned()
     };
     text.replace("HOST", host)
+}
+
+/// A file of the peer's half, with our address and domain in it.
+fn half(text: &str, ours: &str, domain: &str) -> String {
+    text.replace("WEBTRUNK", ours)
+        .replace("DOMAIN", domain)
+        .replace("10.88.0.2", ours)
+        .replace(r"10\.88\.0\.2", &ours.replace('.', r"\."))
 }
 
 /// Writes the files.
@@ -178,15 +198,15 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
          # [[route]]\n# name  = \"World\"\n# match = \"+ZX.\"\n# limit = {{ per_user_per_hour = 20 }}\n# do    = [{{ dial = [\"trunk:{0}\"] }}]\n",
         kind.name
     );
-    let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480 }]\n".to_owned();
+    let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480, on = [\"timeout\", \"unregistered\"] }]\n".to_owned();
     let mut files = vec![
         ("webtrunk.toml".to_owned(), config),
         ("dialplans/outbound.toml".to_owned(), outbound),
         ("dialplans/from-trunk.toml".to_owned(), inbound),
     ];
-    files.extend(kind.half.map(|(name, text)| {
-        (name.to_owned(), text.replace("WEBTRUNK", &ours).replace("DOMAIN", &args.domain))
-    }));
+    files.extend(
+        kind.half.iter().map(|(name, text)| ((*name).to_owned(), half(text, &ours, &args.domain))),
+    );
     if let Some((taken, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
         anyhow::bail!(
             "{} exists already and is not overwritten; choose another --dir",

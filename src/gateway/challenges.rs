@@ -57,7 +57,7 @@ impl Gateway {
         };
         let answering = answering.unwrap_or(fresh);
         let challenged = Challenged { user: user.clone(), answering };
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(now, out);
         answer(&mut cx, client, message, trunk, None, challenged).is_some()
     }
 }

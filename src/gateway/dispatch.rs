@@ -15,6 +15,7 @@ use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
+use crate::sip::salvage::salvage;
 use crate::sip::status::{ACCEPT, Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
@@ -40,22 +41,30 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         if let Hop::Flow(flow) = hop
-            && !self.flows.contains_key(&flow)
+            && !self.services.flows.contains_key(&flow)
         {
             return;
         }
-        // A response that is ours by its branch is never dropped for what else is wrong with it:
-        // whoever waits for it decides what it is good for.
-        if message.is_request()
-            && let Some(why) = self.screen(now, hop, remote, &message, out)
-        {
+        if !message.is_request() {
+            // One that is ours by its branch is never dropped for what else is wrong with it:
+            // whoever waits for it decides what it is good for.
+            if self.services.transactions.client_of(&message).is_none()
+                && let Err(why) = message.check()
+            {
+                self.dropped += 1;
+                if let Some(rest) = salvage(&message.to_bytes()) {
+                    self.unreadable(remote, &rest, &why.to_string(), out);
+                }
+                return;
+            }
+        } else if let Some(why) = self.screen(now, hop, remote, &message, out) {
             if message.method() != Method::Ack {
                 self.respond_stateless(hop, &message, &why, out);
             }
             return;
         }
         let (mut sends, mut events) = (Vec::new(), Vec::new());
-        self.transactions.receive(now, hop, message, &mut sends, &mut events);
+        self.services.transactions.receive(now, hop, message, &mut sends, &mut events);
         out.extend(sends.into_iter().map(Output::Send));
         self.dispatch(now, events, out);
     }
@@ -69,14 +78,14 @@ impl Gateway {
         message: &Message,
         out: &mut Vec<Output>,
     ) -> Option<Refusal> {
-        let browser = matches!(hop, Hop::Flow(f) if self.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
+        let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
         let stranger =
             !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
                 return Some(Refusal::new(e.status, e.to_string()));
             }
-            return if self.transactions.knows(message) {
+            return if self.services.transactions.knows(message) {
                 None
             } else {
                 self.admit_trunk(now, hop, remote, message, out)
@@ -94,7 +103,7 @@ impl Gateway {
         if let Err(e) = message.check() {
             return Some(Refusal::new(e.status, e.to_string()));
         }
-        if self.transactions.knows(message)
+        if self.services.transactions.knows(message)
             || matches!(message.method(), Method::Ack | Method::Cancel)
         {
             return None;
@@ -130,7 +139,7 @@ impl Gateway {
         if why.status == 0 || message.header(HeaderName::Via).is_none() {
             return;
         }
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let response = Writer::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
     }
@@ -144,13 +153,13 @@ impl Gateway {
             .values()
             .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
             .map(|t| t.name.as_str());
-        listed.or_else(|| self.trunks.bound_from(remote)).map(str::to_owned)
+        listed.or_else(|| self.services.trunks.bound_from(remote)).map(str::to_owned)
     }
 
     /// The address at the other end of a hop.
     pub(super) fn remote_of(&self, hop: Hop) -> Option<SocketAddr> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.remote),
             _ => hop.address(),
         }
     }
@@ -161,9 +170,9 @@ impl Gateway {
             return true;
         }
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
-        self.dialogs.get(tag).is_some_and(|(id, end)| {
-            self.calls.get(id).is_some_and(|l| {
-                l.call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
+        self.services.dialogs.get(tag).is_some_and(|(id, end)| {
+            self.calls.get(*id).is_some_and(|call| {
+                call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
             })
         })
     }
@@ -184,7 +193,7 @@ impl Gateway {
                     self.on_response(now, id, Some(&message), out)
                 }
                 TransactionEvent::Timeout { id } => self.on_response(now, id, None, out),
-                TransactionEvent::Ended { id } => drop(self.transaction_users.remove(&id)),
+                TransactionEvent::Ended { id } => drop(self.services.transaction_users.remove(&id)),
                 TransactionEvent::Stray { .. } => self.dropped += 1,
             }
         }
@@ -199,7 +208,7 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let status = message.map_or(408, Message::status);
-        let Some(user) = self.transaction_users.get(&id).cloned() else { return };
+        let Some(user) = self.services.transaction_users.get(&id).cloned() else { return };
         let (user, answering) = opened(user);
         if let Some(message) = message
             && self.answer_challenge(now, id, (&user, answering), message, out)
@@ -208,7 +217,7 @@ impl Gateway {
         }
         match user {
             TransactionUser::Branch(call, branch) => {
-                let trunk = self.calls.get(&call).and_then(|l| l.call.trunk_of_branch(branch));
+                let trunk = self.calls.get(call).and_then(|call| call.trunk_of_branch(branch));
                 match message {
                     Some(message) => {
                         // A call that goes through says as much as a probe.
@@ -250,7 +259,7 @@ impl Gateway {
         why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        let tag = token::<16>(&mut self.random);
+        let tag = token::<16>(&mut self.services.random);
         let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {
@@ -276,7 +285,7 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let mut sends = Vec::new();
-        self.transactions.respond(now, id, status, response.end(), &mut sends);
+        self.services.transactions.respond(now, id, status, response.end(), &mut sends);
         out.extend(sends.into_iter().map(Output::Send));
     }
 
@@ -336,7 +345,7 @@ impl Gateway {
 
     fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.kind),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.kind),
             _ => None,
         }
     }
@@ -345,20 +354,23 @@ impl Gateway {
     /// and lets us send over this connection what we would send there.
     fn note_alias(&mut self, trunk: &str, hop: Hop, message: &Message) {
         let Hop::Flow(flow) = hop else { return };
-        let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else {
+        let Some(state) = self.services.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket)
+        else {
             return;
         };
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
-        if self.aliases.len() < MAX_ALIASES {
-            self.aliases.insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
+        if self.services.aliases.len() < MAX_ALIASES {
+            self.services
+                .aliases
+                .insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
         }
     }
 
     fn sender(&self, hop: Hop) -> Option<Sender> {
         match hop {
             Hop::Flow(flow) => {
-                let state = self.flows.get(&flow)?;
+                let state = self.services.flows.get(&flow)?;
                 match state.kind {
                     FlowKind::WebSocket => Some(Sender::User(state.user.clone()?, flow)),
                     FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
@@ -378,7 +390,7 @@ impl Gateway {
         target: Option<ServerId>,
         out: &mut Vec<Output>,
     ) {
-        let call = target.and_then(|t| self.servers.get(&t).copied());
+        let call = target.and_then(|t| self.calls.of_transaction(t));
         let Some(call) = call else {
             return self.refuse(
                 now,
@@ -390,7 +402,7 @@ impl Gateway {
         };
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
-            self.calls.get(&call).map(|l| l.call.caller.local_tag.clone()).unwrap_or_default();
+            self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
         self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
@@ -408,8 +420,8 @@ impl Gateway {
     /// The dialog a message belongs to, if it came the way that dialog's messages come.
     fn find_dialog(&self, hop: Hop, message: &Message) -> Option<(CallId, LegId)> {
         let tag = message.to()?.tag()?.to_owned();
-        let (call, end) = *self.dialogs.get(&tag)?;
-        let live = &self.calls.get(&call)?.call;
+        let (call, end) = *self.services.dialogs.get(&tag)?;
+        let live = self.calls.get(call)?;
         let dialog = live.dialog_for(end, message)?;
         let remote = self.remote_of(hop)?;
         let same_trunk = match live.party_of(end) {

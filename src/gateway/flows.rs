@@ -1,10 +1,10 @@
 //! Connections: opened, lost, come back, and hops that cannot be reached.
 
-use super::admission::FlowState;
 use super::{FIRST_AUTHENTICATION, FlowKind, Gateway};
 use crate::call::{CallId, Output};
 use crate::errors::Code;
 use crate::event::Event;
+use crate::flow::FlowState;
 use crate::media::LegId;
 use crate::sip::transaction::{Flow, Hop};
 use std::net::SocketAddr;
@@ -31,17 +31,19 @@ impl Gateway {
             out.push(Output::CloseFlow(flow));
             return;
         }
-        self.flows.insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
+        self.services
+            .flows
+            .insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
             self.unproved.set(flow, now + FIRST_AUTHENTICATION);
         }
     }
 
     pub(super) fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
-        let state = self.flows.remove(&flow);
+        let state = self.services.flows.remove(&flow);
         self.unproved.clear(&flow);
-        self.aliases.retain(|_, f| *f != flow);
-        for user in self.registrar.flow_closed(flow) {
+        self.services.aliases.retain(|_, f| *f != flow);
+        for user in self.services.registrar.flow_closed(flow) {
             self.registration_changed(now, &user, out);
             out.push(Output::Event(Event::Unregistered {
                 user,
@@ -50,7 +52,7 @@ impl Gateway {
         }
         self.trunk_flow_closed(flow, out);
         let mut events = Vec::new();
-        self.transactions.hop_failed(Hop::Flow(flow), &mut events);
+        self.services.transactions.hop_failed(Hop::Flow(flow), &mut events);
         self.dispatch(now, events, out);
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
@@ -83,8 +85,9 @@ impl Gateway {
         let lost: Vec<(CallId, LegId)> = self
             .calls
             .iter()
-            .flat_map(|(id, l)| {
-                l.call.lost_legs(user, instance, replaced).into_iter().map(|e| (*id, e))
+            .flat_map(|call| {
+                let id = call.id;
+                call.lost_legs(user, instance, replaced).into_iter().map(move |e| (id, e))
             })
             .collect();
         for (id, end) in lost {
@@ -104,7 +107,7 @@ impl Gateway {
     pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
         self.calls
             .iter()
-            .flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e)))
+            .flat_map(|call| call.ends_on(hop).into_iter().map(|e| (call.id, e)))
             .collect()
     }
 
@@ -115,9 +118,9 @@ impl Gateway {
         why: (Code, String),
         out: &mut Vec<Output>,
     ) {
-        self.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
+        self.services.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
         let mut events = Vec::new();
-        self.transactions.hop_failed(hop, &mut events);
+        self.services.transactions.hop_failed(hop, &mut events);
         self.dispatch(now, events, out);
     }
 }

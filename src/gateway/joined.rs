@@ -24,7 +24,7 @@ impl Gateway {
                     self.join(now, (here, drop_here), (there, drop_there), &replaces, out)
                 }
                 JoinRequest::Port { call, port } => {
-                    drop(self.with_call(now, call, out, |call, cx| call.link_port(cx, port)))
+                    self.with_call(now, call, out, |call, cx| call.link_port(cx, port));
                 }
                 JoinRequest::Over { call, why, by } => drop(self.with_call(
                     now,
@@ -80,8 +80,8 @@ impl Gateway {
     ) -> Result<Plan, Refusal> {
         let missing = || Refusal::new(481, "Replaces names no call that goes on here");
         let (a, b) = (
-            &self.calls.get(&here.0).ok_or_else(missing)?.call,
-            &self.calls.get(&there.0).ok_or_else(missing)?.call,
+            self.calls.get(here.0).ok_or_else(missing)?,
+            self.calls.get(there.0).ok_or_else(missing)?,
         );
         b.dialog_of(there.1).filter(|d| names(d, replaces)).ok_or_else(missing)?;
         if a.state != State::Talking

@@ -153,6 +153,7 @@ impl Gateway {
         let unix = self.unix(now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
         let proved = self
+            .services
             .flows
             .get(&flow)
             .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
@@ -205,7 +206,7 @@ impl Gateway {
                 Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
             Admitted::Unasked(name) => {
-                let id = self.random.next_u64();
+                let id = self.services.random.next_u64();
                 let body = json!({ "user": name, "remote": remote.ip().to_string(), "user_agent": message.header(HeaderName::UserAgent) });
                 let body =
                     json!({ "type": "auth.user", "timestamp": self.timestamp(now), "data": body })
@@ -274,7 +275,7 @@ impl Gateway {
                 format!("{} may not speak for another user", proved.user),
             ));
         }
-        if let Some(state) = self.flows.get_mut(&flow) {
+        if let Some(state) = self.services.flows.get_mut(&flow) {
             (state.user, state.account, state.until) =
                 (Some(proved.user), proved.account, proved.until);
         }
@@ -437,7 +438,7 @@ impl Gateway {
                 for held in waiting
                     .into_iter()
                     .flatten()
-                    .filter(|h| self.flows.contains_key(&h.flow))
+                    .filter(|h| self.services.flows.contains_key(&h.flow))
                     .collect::<Vec<_>>()
                 {
                     self.respond_stateless(Hop::Flow(held.flow), &held.message, &unchecked(), out);

@@ -7,7 +7,7 @@ use crate::call::{Call, CallId, HangupBy, Output, State};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
-use crate::gateway::admission::{FlowState, Transport};
+use crate::flow::{FlowState, Transport};
 use crate::registrar::Registrar;
 use crate::sip::digest::Secret;
 use crate::sip::status::Refusal;
@@ -76,8 +76,10 @@ impl Gateway {
                 self.with_call(now, call, out, |call, cx| call.finish(cx, HangupBy::Us, why));
             }
             Command::Disconnect { user } => {
-                let flows = self.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
+                let flows =
+                    self.services.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
                 let proved = self
+                    .services
                     .flows
                     .iter()
                     .filter(|(_, s)| s.user.as_deref() == Some(user.as_str()))
@@ -93,13 +95,13 @@ impl Gateway {
                 }
             }
             Command::Switch { trunk, enabled } => {
-                let Some(state) = self.trunks.get_mut(&trunk) else { return };
+                let Some(state) = self.services.trunks.get_mut(&trunk) else { return };
                 if std::mem::replace(&mut state.disabled, !enabled) == enabled {
                     out.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
                 }
             }
             Command::Probe { trunk } => {
-                if let Some(state) = self.trunks.get_mut(&trunk) {
+                if let Some(state) = self.services.trunks.get_mut(&trunk) {
                     state.probe_now(now);
                 }
                 self.carriers_due(now, out);
@@ -116,7 +118,7 @@ impl Gateway {
         changes: String,
         out: &mut Vec<Output>,
     ) {
-        self.trunks.reload(now, &config);
+        self.services.trunks.reload(now, &config);
         self.recorder.limit(config.recorder);
         self.logins.reload(now, &self.config, &config);
         self.config = config;
@@ -125,12 +127,12 @@ impl Gateway {
 
     /// Calls that have no record yet.
     pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values().filter(|l| !l.recorded).map(|l| &l.call)
+        self.calls.all_unrecorded()
     }
 
     /// A call that lives.
     pub fn live_call(&self, call: CallId) -> Option<&Call> {
-        self.calls.get(&call).filter(|l| !l.recorded).map(|l| &l.call)
+        self.calls.unrecorded(call)
     }
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
@@ -140,29 +142,29 @@ impl Gateway {
 
     /// Who is registered, and where.
     pub fn registrar(&self) -> &Registrar {
-        &self.registrar
+        &self.services.registrar
     }
 
     /// What carries a message on `hop`.
     pub fn transport(&self, hop: Hop) -> Transport {
-        Transport::of(hop, &self.flows)
+        Transport::of(hop, &self.services.flows)
     }
 
     /// The connection behind a flow.
     pub fn flow(&self, flow: Flow) -> Option<&FlowState> {
-        self.flows.get(&flow)
+        self.services.flows.get(&flow)
     }
 
     /// Trunks by name, with the calls each has.
     pub fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
-        self.trunks
-            .iter()
-            .map(|(name, state)| (name, state, self.trunk_calls.get(name).copied().unwrap_or(0)))
+        self.services.trunks.iter().map(|(name, state)| {
+            (name, state, self.services.trunk_calls.get(name).copied().unwrap_or(0))
+        })
     }
 
     /// All of trunks' state.
     pub fn trunks(&self) -> &Trunks {
-        &self.trunks
+        &self.services.trunks
     }
 
     /// What it runs on now.
@@ -172,7 +174,7 @@ impl Gateway {
 
     /// The wall clock, seconds since 1970.
     pub fn unix(&self, now: Instant) -> u64 {
-        self.identity.unix + now.saturating_duration_since(self.started).as_secs()
+        self.services.unix(now)
     }
 
     /// What a credential's password is made of: of those that lead past the dialplans nobody else

@@ -89,7 +89,7 @@ impl Gateway {
             .chain(wish.tags.clone())
             .collect();
         Ok(PlannedCall {
-            call: CallId(self.random.next_u64()),
+            call: CallId(self.services.random.next_u64()),
             from: name.to_owned(),
             user,
             context,
@@ -103,10 +103,11 @@ impl Gateway {
 
     /// The account of somebody who is registered and not (only) configured.
     fn registered(&self, now: Instant, name: &str) -> Option<Arc<User>> {
-        self.registrar
+        self.services
+            .registrar
             .bindings(now, name)
             .iter()
-            .find_map(|b| self.flows.get(&b.flow)?.account.clone())
+            .find_map(|b| self.services.flows.get(&b.flow)?.account.clone())
     }
 
     fn routed(
@@ -162,13 +163,13 @@ impl Gateway {
             route,
         }));
         let user = plan.user.map(|u| u.name.clone());
-        self.take_in(call, user);
+        self.calls.insert(call, user);
         self.with_call(now, call_id, out, |call, cx| call.originate(cx));
     }
 
     /// The INVITE such a call would have begun with: from the number, to the first party.
     fn as_if_dialled(&mut self, plan: &PlannedCall) -> Message {
-        let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.random));
+        let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.services.random));
         let (to, from) = (escape_user(&plan.from), escape_user(&plan.number));
         let text = format!(
             "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\nMax-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\

@@ -118,7 +118,7 @@ impl Gateway {
     }
 
     pub(super) fn options_response(&mut self, message: &Message) -> Writer {
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Allow, ALLOW);
         response.put(HeaderName::Accept, ACCEPT);
@@ -154,7 +154,7 @@ impl Gateway {
         let number = self.outside.number();
         let open = targets.len();
         for target in targets {
-            let mut cx = super::cx!(self, now, out);
+            let mut cx = self.context(now, out);
             let (branch, via) = cx.via(target.hop);
             let mut text = Writer::request(Method::Message, &target.uri);
             let presented_number = if target.trunk.is_some() {
@@ -180,7 +180,8 @@ impl Gateway {
                 text.end_with(&kind, message.body()),
             );
             let trunk = target.trunk;
-            cx.transaction_users.insert(client, TransactionUser::Relay { number, trunk });
+            let user = TransactionUser::Relay { number, trunk };
+            cx.services.transaction_users.insert(client, user);
         }
         self.outside
             .relays
@@ -210,7 +211,7 @@ impl Gateway {
         let config = self.config.clone();
         let user = config.user_called(&dialled);
         if let Some(user) = user {
-            let all = phones(self.registrar.bindings(now, &user.name), None);
+            let all = phones(self.services.registrar.bindings(now, &user.name), None);
             let to = format!("sip:{}@{}", escape_user(&user.name), config.domain);
             let targets: Vec<TextTarget> = all
                 .into_iter()
@@ -263,10 +264,15 @@ impl Gateway {
         number: &str,
         message: &Message,
     ) -> Result<TextTarget, Refusal> {
-        let bound = self.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
+        let bound =
+            self.services.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let located = trunk.uri.as_ref().map(|uri| {
-            self.locator.locate(now, &crate::resolver::Target::of(uri, trunk.number), &mut || 0)
+            self.services.locator.locate(
+                now,
+                &crate::resolver::Target::of(uri, trunk.number),
+                &mut || 0,
+            )
         });
         let hop = match (bound, located) {
             (Some(hop), _) => hop,
@@ -316,7 +322,7 @@ impl Gateway {
                 401 | 407 | 408 | 430 | 503 => 480,
                 other => other,
             };
-            let tag = token::<8>(&mut self.random);
+            let tag = token::<8>(&mut self.services.random);
             let response = if status == 200 {
                 Writer::response(&relay.request, 200, Some(&tag))
             } else {
@@ -346,7 +352,7 @@ impl Gateway {
             Ok(wish) => wish,
             Err(why) => return self.refuse(now, id, message, &why, out),
         };
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(now, out);
         let (tag, first) = (cx.token(), (cx.random_u64() as u32 >> 8).max(1));
         let Some(dialog) = Dialog::uas(message, &tag, hop, first) else {
             return self.refuse(
@@ -415,7 +421,7 @@ impl Gateway {
         subscription.expires = now + Duration::from_secs(u64::from(expires));
         self.outside.timers.set(number, subscription.expires);
         let (hop, tag) = (subscription.hop, subscription.dialog.id.local_tag.clone());
-        let cx = super::cx!(self, now, out);
+        let cx = self.context(now, out);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Contact, cx.contact(hop, "watch"));
         response.put(HeaderName::Expires, expires);
@@ -494,7 +500,7 @@ impl Gateway {
         };
         let mut subscription = self.outside.subscriptions.remove(&number).expect("looked up above");
         subscription.version += 1;
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(now, out);
         let (branch, via) = cx.via(subscription.hop);
         let mut notify = subscription.dialog.request(Method::Notify, &via);
         notify.put(HeaderName::Contact, cx.contact(subscription.hop, "watch"));
@@ -516,13 +522,13 @@ impl Gateway {
             subscription.hop,
             notify.end_with(kind, body.as_bytes()),
         );
-        cx.transaction_users.insert(client, TransactionUser::Subscription(number));
+        cx.services.transaction_users.insert(client, TransactionUser::Subscription(number));
         self.outside.subscriptions.insert(number, subscription);
     }
 
     /// RFC 3680 §5: the full state of one address-of-record.
     fn reginfo(&self, now: Instant, user: &str, version: u32) -> String {
-        let bindings = self.registrar.bindings(now, user);
+        let bindings = self.services.registrar.bindings(now, user);
         let escape = |text: &str| {
             text.replace('&', "&amp;")
                 .replace('<', "&lt;")
@@ -594,7 +600,7 @@ impl Gateway {
             .subscriptions
             .iter()
             .filter(|(_, s)| s.user == user)
-            .map(|(n, s)| (*n, alive(s.hop, &self.flows), s.package == "reg"))
+            .map(|(n, s)| (*n, alive(s.hop, &self.services.flows), s.package == "reg"))
             .collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {
@@ -636,7 +642,7 @@ impl Gateway {
         let clean: String =
             body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
         self.outside.summaries.insert(user.clone(), clean);
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
         let watching: Vec<u64> = self
             .outside

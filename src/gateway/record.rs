@@ -3,16 +3,19 @@
 
 use super::challenges::opened;
 use super::{FlowKind, Gateway, Input};
+use crate::call::branch::BranchTarget;
 use crate::call::context::TransactionUser;
 use crate::call::{CallId, Output};
 use crate::event::Event;
 use crate::media::session::SessionEvent;
 use crate::recorder::TraceEvent;
 use crate::sip::message::Message;
+use crate::sip::salvage::Salvaged;
 use crate::sip::status::Method;
 use crate::sip::transaction::Hop;
 use crate::worker::Notice;
 use memchr::memmem;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// What of an input may belong to a call's story.
@@ -58,7 +61,7 @@ impl Gateway {
     pub(super) fn hear(&mut self, now: Instant, hop: Hop, message: &Message) {
         let call = self.recorder.call_of(message.call_id());
         if let Some(call) = call.or_else(|| self.call_by_branch(message))
-            && let Some(lane) = self.lane(call, hop)
+            && let Some(lane) = self.lane(call, message.call_id(), hop)
         {
             self.recorder.received(now, call, lane, message);
         }
@@ -69,7 +72,8 @@ impl Gateway {
         if message.is_request() {
             return None;
         }
-        let user = self.transaction_users.get(&self.transactions.client_of(message)?)?;
+        let user =
+            self.services.transaction_users.get(&self.services.transactions.client_of(message)?)?;
         match opened(user.clone()).0 {
             TransactionUser::Branch(call, _) | TransactionUser::Leg(call, ..) => Some(call),
             _ => None,
@@ -96,14 +100,43 @@ impl Gateway {
         }
     }
 
+    /// A message of a call could not be read, or not used: it is told in the call's story, by its
+    /// peers only, and remembered for the verdict.
+    pub(super) fn unreadable(
+        &mut self,
+        remote: SocketAddr,
+        rest: &Salvaged,
+        why: &str,
+        out: &mut Vec<Output>,
+    ) {
+        let found = self.recorder.call_of(&rest.call_id);
+        let Some(call) = found.or_else(|| self.services.own_call_ids.get(&rest.call_id).copied())
+        else {
+            return;
+        };
+        let known = self.trunk_of(remote).or_else(|| {
+            let lanes = &self.recorder.get(call)?.lanes;
+            let lane = lanes.iter().find(|l| self.remote_of(l.hop) == Some(remote))?;
+            Some(lane.name.clone())
+        });
+        let Some(peer) = known else { return };
+        let why = format!("{peer} sent what cannot be used ({why}): {}", rest.start_line);
+        if let Some(live) = self.calls.touch(call) {
+            live.call.cdr.unreadable.get_or_insert_with(|| why.clone());
+        }
+        out.push(Output::Event(Event::Unreadable { call, why }));
+    }
+
     fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &[u8]) {
         let Some(call_id) = call_id_of(bytes) else { return };
         let known = self.recorder.call_of(call_id);
-        let Some(call) = known.or_else(|| self.own_call_ids.get(call_id).copied()) else { return };
+        let Some(call) = known.or_else(|| self.services.own_call_ids.get(call_id).copied()) else {
+            return;
+        };
         if known.is_none() {
             self.recorder.name(call, call_id);
         }
-        if let Some(lane) = self.lane(call, hop) {
+        if let Some(lane) = self.lane(call, call_id, hop) {
             self.recorder.sent(now, call, lane, bytes);
         }
     }
@@ -120,33 +153,41 @@ impl Gateway {
         }
     }
 
-    /// The lane of a hop; its peer is named once per call. Nothing for a call that is not kept.
-    fn lane(&mut self, call: CallId, hop: Hop) -> Option<usize> {
+    /// The lane of a leg; its peer is named once. Nothing for a call that is not kept.
+    fn lane(&mut self, call: CallId, sip_call_id: &str, hop: Hop) -> Option<usize> {
         // With the recorder off nobody is to be named.
         self.recorder.get(call)?;
-        self.recorder.lane(call, hop).or_else(|| {
-            let name = self.peer_name(call, hop);
-            self.recorder.add_lane(call, hop, name)
+        self.recorder.lane(call, sip_call_id).or_else(|| {
+            let name = self.peer_name(call, sip_call_id, hop);
+            self.recorder.add_lane(call, sip_call_id, hop, name)
         })
     }
 
-    /// Who is at the other end of a hop, for a reader.
-    fn peer_name(&self, call: CallId, hop: Hop) -> String {
+    /// Who is at the other end of a leg, for a reader: a trunk we call is the one we mean, whoever
+    /// else is at its address.
+    fn peer_name(&self, call: CallId, sip_call_id: &str, hop: Hop) -> String {
+        if let Some(trunk) = self.trunk_called(call, sip_call_id) {
+            return trunk;
+        }
         if let Hop::Flow(flow) = hop
-            && let Some(state) = self.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
+            && let Some(state) =
+                self.services.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
         {
             return format!("browser {}", state.user.as_deref().unwrap_or("?"));
         }
         let remote = self.remote_of(hop);
         remote
             .and_then(|r| self.trunk_of(r))
-            .or_else(|| self.trunk_by_hop(call, hop))
             .unwrap_or_else(|| remote.map_or(hop.to_string(), |r| r.to_string()))
     }
 
-    /// A trunk we call at an address no allow-list of it names.
-    fn trunk_by_hop(&self, call: CallId, hop: Hop) -> Option<String> {
-        let branch = self.calls.get(&call)?.call.branches.iter().find(|b| b.leg.hop == hop)?;
-        Some(branch.target.to_string())
+    /// The trunk a leg of ours goes to.
+    fn trunk_called(&self, call: CallId, sip_call_id: &str) -> Option<String> {
+        let branches = &self.calls.get(call)?.branches;
+        let branch = branches.iter().find(|b| b.call_id() == sip_call_id)?;
+        match &branch.target {
+            BranchTarget::Trunk { name, .. } => Some(name.clone()),
+            BranchTarget::User { .. } | BranchTarget::Joined => None,
+        }
     }
 }

@@ -35,23 +35,24 @@ impl Gateway {
         flow: Flow,
         out: &mut Vec<Output>,
     ) {
-        let temp_gruu = token::<16>(&mut self.random);
+        let temp_gruu = token::<16>(&mut self.services.random);
         let unix = self.unix(now);
         let longest = self
+            .services
             .flows
             .get(&flow)
             .and_then(|f| f.until)
             .map(|until| until.saturating_sub(unix) as u32);
         let by = RegisterContext {
             flow,
-            chance: self.random.next_u32() as u8,
+            chance: self.services.random.next_u32() as u8,
             token: temp_gruu,
             longest,
         };
         // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
         let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
         let done = if own {
-            self.registrar.register(now, user, message, &by)
+            self.services.registrar.register(now, user, message, &by)
         } else {
             Err(Refusal::new(403, format!("{user} may register only itself")))
         };
@@ -59,7 +60,7 @@ impl Gateway {
             Ok(done) => done,
             Err(why) => return self.refuse(now, id, message, &why, out),
         };
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         let gruu = message.lists(HeaderName::Supported, "gruu");
         for binding in &done.bindings {
@@ -184,7 +185,7 @@ impl Gateway {
         message: &Message,
         stale: bool,
     ) -> bytes::Bytes {
-        let random = self.random.next_u64();
+        let random = self.services.random.next_u64();
         let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
         let confused =
@@ -209,7 +210,7 @@ impl Gateway {
 
     /// A 401 that says what is wrong with a token (RFC 8898 section 2.1.3, RFC 6750 section 3.1).
     pub(super) fn token_challenge(&mut self, message: &Message, why: &str) -> bytes::Bytes {
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::refusal(
             message,
             &Refusal::new(401, format!("token: {why}")).code(Code::TOKEN),
@@ -275,7 +276,7 @@ impl Gateway {
         }
         let star = message.header(HeaderName::Contact) == Some("*");
         let granted = asked.min(MAX_EXPIRES);
-        let Some(state) = self.trunks.get_mut(&name) else { return };
+        let Some(state) = self.services.trunks.get_mut(&name) else { return };
         let known = state.bound.is_some();
         match contact.map(|c| c.uri.text.to_owned()) {
             Some(contact) if granted > 0 && !star => {
@@ -300,9 +301,9 @@ impl Gateway {
                 }
             }
         }
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
-        if let Some(bound) = self.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
+        if let Some(bound) = self.services.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
             let left = bound.expires.saturating_duration_since(now).as_secs();
             response.put(HeaderName::Contact, format_args!("<{}>;expires={left}", bound.contact));
         }
@@ -316,13 +317,14 @@ impl Gateway {
     /// The connection a trunk registered over is gone.
     pub(super) fn trunk_flow_closed(&mut self, flow: Flow, out: &mut Vec<Output>) {
         let names: Vec<String> = self
+            .services
             .trunks
             .iter()
             .filter(|(_, s)| s.bound.as_ref().is_some_and(|b| b.hop == Hop::Flow(flow)))
             .map(|(n, _)| n.clone())
             .collect();
         for name in names {
-            if let Some(state) = self.trunks.get_mut(&name) {
+            if let Some(state) = self.services.trunks.get_mut(&name) {
                 state.bound = None;
             }
             out.push(Output::Event(Event::TrunkGone { trunk: name }));

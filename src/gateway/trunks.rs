@@ -20,7 +20,7 @@ use std::time::Instant;
 
 impl Gateway {
     pub(super) fn carriers_due(&mut self, now: Instant, out: &mut Vec<Output>) {
-        for due in self.trunks.due(now) {
+        for due in self.services.trunks.due(now) {
             self.carrier_work(now, due, out);
         }
     }
@@ -34,6 +34,7 @@ impl Gateway {
         let Some(trunk) = self.config.trunks.get(&name).cloned() else { return };
         let uri = match registrar {
             Some(n) => self
+                .services
                 .trunks
                 .get(&name)
                 .and_then(|t| t.registrations.get(n))
@@ -41,6 +42,7 @@ impl Gateway {
             None => trunk.uri.clone(),
         };
         let bound = self
+            .services
             .trunks
             .get(&name)
             .and_then(|t| t.bound.as_ref())
@@ -50,7 +52,7 @@ impl Gateway {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
                 let target = Target::of(&uri, trunk.number);
-                super::cx!(self, now, out).locate(&target, DnsWaiter::Trunk(due.clone()))
+                self.context(now, out).locate(&target, DnsWaiter::Trunk(due.clone()))
             }
             // It has not registered: nothing to probe yet.
             (None, None) => return self.rearm_probe(now, &trunk),
@@ -68,17 +70,17 @@ impl Gateway {
     }
 
     fn rearm_probe(&mut self, now: Instant, trunk: &Trunk) {
-        if let Some(state) = self.trunks.get_mut(&trunk.name) {
+        if let Some(state) = self.services.trunks.get_mut(&trunk.name) {
             state.probing(now, trunk.probe);
         }
     }
 
     fn send_probe(&mut self, now: Instant, trunk: &Trunk, hop: Hop, out: &mut Vec<Output>) {
         self.rearm_probe(now, trunk);
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(now, out);
         let hop = cx.alias_of(&trunk.name, hop);
         let (branch, via) = cx.via(hop);
-        let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
+        let host = trunk.uri.as_ref().map_or(cx.config.domain.clone(), |u| u.address());
         let own = cx.remote_ip(hop).map_or(cx.config.domain.clone(), |ip| host_of(cx.local_ip(ip)));
         let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
         options.put(HeaderName::Via, via);
@@ -91,7 +93,7 @@ impl Gateway {
         options.put(HeaderName::Accept, "application/sdp");
         options.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
         let client = cx.request(Method::Options, &branch, hop, options.end());
-        cx.transaction_users.insert(
+        cx.services.transaction_users.insert(
             client,
             TransactionUser::Trunk { name: trunk.name.clone(), registrar: None, hop },
         );
@@ -106,12 +108,12 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let (Some(user), Some(password)) = (&trunk.username, &trunk.password) else { return };
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(now, out);
         let (branch, via) = cx.via(hop);
         let (tag, cnonce, fresh) = (cx.token(), cx.token(), cx.token());
         let contact = contact_for(&cx, trunk, hop);
         let Some(registration) =
-            cx.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
+            cx.services.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
         else {
             return;
         };
@@ -154,7 +156,7 @@ impl Gateway {
             request.put(name, value);
         }
         let client = cx.request(Method::Register, &branch, hop, request.end());
-        cx.transaction_users.insert(
+        cx.services.transaction_users.insert(
             client,
             TransactionUser::Trunk { name: trunk.name.clone(), registrar: Some(n), hop },
         );
@@ -171,9 +173,9 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         match message {
-            Some(_) => self.locator.alive(hop),
+            Some(_) => self.services.locator.alive(hop),
             None => {
-                self.locator.failed(now, hop);
+                self.services.locator.failed(now, hop);
                 self.unresponsive_connection(name, hop, out);
             }
         }
@@ -210,7 +212,7 @@ impl Gateway {
     /// A trunk answered something.
     pub(super) fn trunk_lives(&mut self, now: Instant, name: &str, out: &mut Vec<Output>) {
         if let Some(Change::Up { was_down_for }) =
-            self.trunks.get_mut(name).and_then(|t| t.answered(now))
+            self.services.trunks.get_mut(name).and_then(|t| t.answered(now))
         {
             out.push(Output::Event(Event::TrunkUp { trunk: name.to_owned(), after: was_down_for }));
         }
@@ -218,7 +220,7 @@ impl Gateway {
 
     fn probe_missed(&mut self, now: Instant, name: &str, why: String, out: &mut Vec<Output>) {
         if let Some(Change::Down { why }) =
-            self.trunks.get_mut(name).and_then(|t| t.missed(now, why))
+            self.services.trunks.get_mut(name).and_then(|t| t.missed(now, why))
         {
             out.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
         }
@@ -227,7 +229,9 @@ impl Gateway {
     /// Requests over a connection time out although it stands: it is given up, the next request
     /// opens another.
     pub(super) fn unresponsive_connection(&mut self, name: &str, hop: Hop, out: &mut Vec<Output>) {
-        if matches!(hop, Hop::Udp(_)) || !self.trunks.get_mut(name).is_some_and(|t| t.timed_out()) {
+        if matches!(hop, Hop::Udp(_))
+            || !self.services.trunks.get_mut(name).is_some_and(|t| t.timed_out())
+        {
             return;
         }
         out.push(Output::Event(Event::Wedged { trunk: name.to_owned(), hop: hop.to_string() }));
@@ -243,11 +247,12 @@ impl Gateway {
         message: &Message,
         out: &mut Vec<Output>,
     ) {
-        let chance = self.random.next_u32() as u8;
+        let chance = self.services.random.next_u32() as u8;
         let Some(trunk) = self.config.trunks.get(name).cloned() else { return };
-        let contact = contact_for(&super::cx!(self, now, out), &trunk, hop);
+        let contact = contact_for(&self.context(now, out), &trunk, hop);
         let contact = contact.trim_start_matches('<').trim_end_matches('>').to_owned();
-        let Some(registration) = self.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n))
+        let Some(registration) =
+            self.services.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n))
         else {
             return;
         };
@@ -279,8 +284,9 @@ impl Gateway {
         why: String,
         out: &mut Vec<Output>,
     ) {
-        let chance = self.random.next_u32() as u8;
+        let chance = self.services.random.next_u32() as u8;
         let failed = self
+            .services
             .trunks
             .get_mut(name)
             .and_then(|t| t.registrations.get_mut(n))
@@ -302,8 +308,8 @@ impl Gateway {
         answer: Answer,
         out: &mut Vec<Output>,
     ) {
-        let waiting = self.pending_queries.remove(&query).unwrap_or_default();
-        self.locator.answered(now, query, answer);
+        let waiting = self.services.pending_queries.remove(&query).unwrap_or_default();
+        self.services.locator.answered(now, query, answer);
         for waiter in waiting {
             match waiter {
                 DnsWaiter::Branch(call, branch) => {
@@ -316,7 +322,7 @@ impl Gateway {
 
     /// Trunks and what is known of them, one line each.
     pub fn trunk_lines(&self) -> Vec<String> {
-        self.trunks.iter().map(|(name, state)| format!("{name} {state}")).collect()
+        self.services.trunks.iter().map(|(name, state)| format!("{name} {state}")).collect()
     }
 }
 

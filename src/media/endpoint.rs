@@ -2,6 +2,7 @@
 
 use super::dtls::{Handshake, Identity};
 use super::ice::IceLiteAgent;
+use super::inbound_event::InboundEvent;
 use super::outbound_stream::OutboundStream;
 use super::player::Player;
 use super::reorder::Reorder;
@@ -72,27 +73,12 @@ pub struct Settings {
 impl Settings {
     /// How a digit gets to the peer: as sound where it knows no events.
     pub fn sends_digits(&self) -> Digits {
-        if self.digits == Digits::Events && self.negotiated.events.is_none() {
+        if self.digits == Digits::Events && self.negotiated.events.send.is_none() {
             Digits::Tones
         } else {
             self.digits
         }
     }
-}
-
-/// A telephone-event that is being received.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InboundEvent {
-    pub ssrc: u32,
-    /// Of its current segment (RFC 4733 §2.5.1.3).
-    pub timestamp: u32,
-    pub event: u8,
-    /// Timestamp units of its earlier segments, and of all.
-    pub earlier: u32,
-    pub duration: u32,
-    pub ended: bool,
-    /// When its newest packet came.
-    pub seen: Instant,
 }
 
 /// What an end hears while its source is silent.
@@ -266,6 +252,8 @@ pub(super) struct Started {
 pub struct Statistics {
     pub codec: Option<&'static str>,
     pub received: u64,
+    /// When the last of them came, or when the peer was last let speak again.
+    pub last_received: Option<Instant>,
     pub lost: u64,
     /// Packets that came after a later one, those of them that came too late, and packets that came
     /// twice.
@@ -294,6 +282,8 @@ pub struct Statistics {
     pub unexpected_payload_type: Option<u8>,
     /// What was agreed lets the peer send.
     pub may_speak: bool,
+    /// What was agreed lets the peer be sent to.
+    pub may_hear: bool,
     /// What came and went second by second.
     pub series: Vec<Sample>,
     /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41
@@ -345,6 +335,7 @@ pub struct Endpoint {
     pub(super) pressed: Option<InboundEvent>,
     pub(super) dropped: Dropped,
     pub(super) received: u64,
+    pub(super) last_received: Option<Instant>,
     pub(super) disorder_before: SequenceStats,
     pub(super) next_report: Option<Instant>,
     /// Spreads our reports.
@@ -445,6 +436,11 @@ impl Endpoint {
         if let Some(encoder) = &mut self.encoder {
             encoder.limit_bits(settings.negotiated.max_average_bitrate);
         }
+        let received = |s: &Settings| s.negotiated.direction.receives();
+        if received(&settings) && self.settings.as_ref().is_some_and(|old| !received(old)) {
+            // A hold is no silence.
+            self.last_received = self.last_received.map(|_| now);
+        }
         self.settings = Some(settings);
     }
 
@@ -517,6 +513,7 @@ impl Endpoint {
         Statistics {
             codec: codec.map(|c| c.name()),
             received: self.received,
+            last_received: self.last_received,
             lost: disorder.lost,
             reordered: disorder.reordered,
             late: disorder.late,
@@ -544,6 +541,7 @@ impl Endpoint {
             non_silent_packets: self.non_silent_packets,
             unexpected_payload_type: self.unexpected_payload_type,
             may_speak: self.settings.as_ref().is_some_and(|s| s.negotiated.direction.receives()),
+            may_hear: self.settings.as_ref().is_some_and(|s| s.negotiated.direction.sends()),
             series: Vec::new(),
             mos: (self.heard().map(|i| i.mos()), self.spoken().map(|i| i.mos())),
         }

@@ -170,6 +170,7 @@ impl Session {
             unexpected_source: None,
             non_silent_packets: 0,
             unexpected_payload_type: None,
+            last_received: None,
             series: Series::default(),
             connected: false,
             path_times: [None; 3],
@@ -501,6 +502,7 @@ impl Session {
             reception.receive(&packet, arrival);
         }
         end.received += 1;
+        end.last_received = Some(now);
         self.silent_since = now;
         let receives = negotiated.direction.receives();
         if let Content::Audio(codec) = content {
@@ -532,7 +534,9 @@ impl Session {
                     Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80)),
                 );
             }
-            Content::Event => self.on_telephone_event(now, at, &packet, datagram, sink),
+            Content::Event(clock) => {
+                self.on_telephone_event(now, at, (&packet, clock), datagram, sink)
+            }
             Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
         }
         self.forward(now, at, packet, datagram, content, sink);

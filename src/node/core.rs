@@ -200,10 +200,11 @@ impl Core {
                 }
                 return;
             }
-            Arrival::Malformed { remote, why } => {
+            Arrival::Malformed { remote, why, rest } => {
                 self.malformed += 1;
                 tracing::debug!("malformed message from {remote}: {why}");
-                return;
+                let Some(rest) = rest else { return };
+                Input::Unreadable { remote, rest, why: why.to_string() }
             }
         };
         if let Input::FlowClosed { flow } = &input {

@@ -5,12 +5,11 @@
 //! heard. Of several faults the one nearest to the root is told: a browser that ICE never reached
 //! also sent no audio.
 
-use crate::address::is_public;
+mod media;
+
 use crate::call::{Cdr, HangupBy};
 use crate::errors::Code;
-use crate::media::Statistics;
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Whose side the cause is on.
@@ -52,15 +51,37 @@ impl Diagnosis {
     }
 }
 
-/// Calls shorter than this say nothing about media: packets had no time.
-const TOO_SHORT: Duration = Duration::from_secs(3);
-/// Packets before silence is called a muted microphone.
-const ENOUGH: u64 = 100;
-
 /// Judges a call that is over.
 pub fn diagnose(cdr: &Cdr) -> Diagnosis {
+    let found = cause(cdr);
+    // These are what a message that was dropped leads to.
+    let symptom = matches!(
+        found.code,
+        Code::FINE
+            | Code::CANCELLED
+            | Code::NO_ANSWER
+            | Code::NOT_AVAILABLE
+            | Code::UNREACHABLE
+            | Code::NO_ACK
+            | Code::NO_PRACK
+            | Code::SESSION_TIMER
+    );
+    match &cdr.unreadable {
+        Some(why) if symptom => {
+            let then =
+                if cdr.why.is_empty() { String::new() } else { format!("; then {}", cdr.why) };
+            Diagnosis::new(Code::UNREADABLE, Blame::Callee, format!("{why}{then}"))
+        }
+        _ => found,
+    }
+}
+
+fn cause(cdr: &Cdr) -> Diagnosis {
+    if let Some(verdict) = nobody_there(cdr) {
+        return verdict;
+    }
     let talked = cdr.talked();
-    let media = talked.and_then(|talked| of_media(cdr, talked));
+    let media = talked.and_then(|talked| media::diagnose(cdr, talked));
     // These say that media was missing; what was missing says more.
     let symptom = matches!(
         cdr.code,
@@ -76,6 +97,26 @@ pub fn diagnose(cdr: &Cdr) -> Diagnosis {
         (_, Some(talked)) if !cdr.code.is_fault() => fine(cdr, talked),
         _ => of_end(cdr),
     }
+}
+
+/// A `ring` step found nobody, and nobody else was reached or even rung: the steps after it tell
+/// the caller so, and are not the cause.
+fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
+    let nobody = cdr.nobody_there.as_deref()?;
+    let ended_otherwise = matches!(
+        cdr.code,
+        Code::MEDIA_BUG | Code::SESSION_BUG | Code::CALL_BUG | Code::KICKED | Code::DRAINING
+    );
+    if cdr.answered_by.is_some() || cdr.ringing.is_some() || ended_otherwise {
+        return None;
+    }
+    let then = match cdr.talked() {
+        _ if cdr.why.is_empty() => String::new(),
+        Some(talked) => format!("; the dialplan answered for {:.1} s", talked.as_secs_f32()),
+        None if cdr.why.starts_with(nobody) => cdr.why[nobody.len()..].to_owned(),
+        None => format!("; then {}", cdr.why),
+    };
+    Some(Diagnosis::new(Code::NOT_REGISTERED, Blame::Callee, format!("{nobody}{then}")))
 }
 
 fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {
@@ -158,175 +199,11 @@ fn ringing(cdr: &Cdr) -> String {
 fn default_code(cdr: &Cdr) -> Code {
     match cdr.status {
         486 | 600 => Code::BUSY,
-        480 | 408 => Code::NO_ANSWER,
+        480 | 408 if cdr.ringing.is_some() => Code::NO_ANSWER,
+        480 | 408 => Code::NOT_AVAILABLE,
         603 => Code::DECLINED,
         487 => Code::CANCELLED,
         488 => Code::NO_CODEC,
         _ => Code::REFUSED,
     }
-}
-
-/// A look at one end: its figures, its side, who is there, and where its SIP comes from.
-type Look<'a> = dyn Fn(&Statistics, Blame, &str, Option<IpAddr>) -> Option<Diagnosis> + 'a;
-
-/// What the two ends' figures say of a call that was answered.
-fn of_media(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
-    let a = cdr.a.as_ref().map(|s| (s, Blame::Caller, cdr.from.clone(), cdr.remotes[0]));
-    let b = cdr
-        .b
-        .as_ref()
-        .map(|s| (s, Blame::Callee, cdr.answered_by.clone().unwrap_or_default(), cdr.remotes[1]));
-    let ends: Vec<_> = [a, b].into_iter().flatten().collect();
-    // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
-    let of = |look: &Look<'_>| {
-        ends.iter().find_map(|(s, side, who, remote)| look(s, *side, who, *remote))
-    };
-    let (code, why) = (cdr.code, cdr.media_problem.as_deref().unwrap_or_default());
-    of(&|s, _, who, remote| path(s, who, remote, &cdr.offered, talked))
-        .or_else(|| of(&|s, side, who, _| keys(s, side, who, why, talked)))
-        .or_else(|| of(&|s, side, who, _| content(s, side, who, talked)))
-        .or_else(|| of(&|s, side, who, remote| silence(s, side, who, remote, talked)))
-        .or_else(|| digits(cdr))
-        .or_else(|| {
-            (code == Code::BROWSER_GONE || code == Code::MEDIA_STOPPED).then(|| of_end(cdr))
-        })
-}
-
-/// ICE never succeeded.
-fn path(
-    s: &Statistics,
-    who: &str,
-    remote: Option<IpAddr>,
-    offered: &[IpAddr],
-    talked: Duration,
-) -> Option<Diagnosis> {
-    if !s.browser || s.checks > 0 || talked < TOO_SHORT {
-        return None;
-    }
-    let ours = offered.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-    if let Some(remote) = remote.filter(|r| is_public(*r))
-        && offered.iter().all(|ip| !is_public(*ip))
-    {
-        let sentence = format!(
-            "{who} could not reach us for media: we offered {ours}, which is private, and the browser is outside, at {}",
-            remote.to_canonical()
-        );
-        return Some(Diagnosis::new(Code::PRIVATE_PUBLIC_IP, Blame::Gateway, sentence));
-    }
-    let sentence = format!(
-        "no UDP of {who}'s browser reached us: not one ICE check came to {ours} in {:.0} s",
-        talked.as_secs_f32()
-    );
-    Some(Diagnosis::new(Code::UDP_BLOCKED, Blame::Network, sentence))
-}
-
-/// ICE succeeded, keys did not.
-fn keys(s: &Statistics, side: Blame, who: &str, why: &str, talked: Duration) -> Option<Diagnosis> {
-    if s.browser && s.srtp.is_none() && s.checks > 0 {
-        if why.contains("fingerprint") {
-            return Some(Diagnosis::new(
-                Code::FINGERPRINT,
-                side,
-                format!("{who}'s DTLS certificate is not the one its SDP announced: {why}"),
-            ));
-        }
-        if talked >= TOO_SHORT || !why.is_empty() {
-            let reason = if why.is_empty() { "no answer came" } else { why };
-            return Some(Diagnosis::new(
-                Code::DTLS,
-                side,
-                format!("ICE with {who} was fine, but DTLS did not finish: {reason}"),
-            ));
-        }
-    }
-    (s.received == 0 && s.dropped.bad_tag > ENOUGH / 2).then(|| {
-        Diagnosis::new(
-            Code::SRTP,
-            side,
-            format!(
-                "{} packets of {who} could not be opened: its SRTP key is not the one agreed on",
-                s.dropped.bad_tag
-            ),
-        )
-    })
-}
-
-/// Packets came, but none that mean anything.
-fn content(s: &Statistics, side: Blame, who: &str, talked: Duration) -> Option<Diagnosis> {
-    if s.received == 0 && s.dropped.unknown_payload > ENOUGH / 2 {
-        let number = s.unexpected_payload_type.map_or("?".to_owned(), |n| n.to_string());
-        let sentence = format!(
-            "{who} sent {} packets of payload type {number}, which was not agreed on: nobody could hear them",
-            s.dropped.unknown_payload
-        );
-        return Some(Diagnosis::new(Code::PAYLOAD_TYPE, side, sentence));
-    }
-    if s.browser
-        && s.received >= ENOUGH
-        && s.non_silent_packets == 0
-        && talked >= TOO_SHORT
-        && s.may_speak
-    {
-        let sentence = format!(
-            "{who}'s microphone is muted: {} packets came and all were silence; ICE and DTLS were fine",
-            s.received
-        );
-        return Some(Diagnosis::new(Code::MUTED, side, sentence));
-    }
-    None
-}
-
-/// Nothing came from an end that should have sent.
-fn silence(
-    s: &Statistics,
-    side: Blame,
-    who: &str,
-    remote: Option<IpAddr>,
-    talked: Duration,
-) -> Option<Diagnosis> {
-    if s.received > 0 || !s.may_speak || talked < TOO_SHORT {
-        return None;
-    }
-    let seconds = talked.as_secs();
-    if s.browser {
-        let sentence = format!(
-            "{who}'s browser never sent RTP: ICE and DTLS were fine, nothing came for {seconds} s"
-        );
-        return Some(Diagnosis::new(Code::BROWSER_SILENT, side, sentence));
-    }
-    let announced = s.announced?;
-    if s.dropped.unknown_source > ENOUGH / 2 {
-        let from = s.unexpected_source.map_or(String::new(), |a| format!(" ({a})"));
-        let sentence = format!(
-            "{who} announced {announced} but sends from elsewhere{from}: {} packets were not taken",
-            s.dropped.unknown_source
-        );
-        return Some(Diagnosis::new(Code::OTHER_SOURCE, side, sentence));
-    }
-    if !is_public(announced.ip()) && remote.is_some_and(is_public) {
-        let sentence = format!(
-            "{who} answered with a private address, {}, and sent nothing for {seconds} s",
-            announced.ip()
-        );
-        return Some(Diagnosis::new(Code::PRIVATE_MEDIA, side, sentence));
-    }
-    let sentence = format!(
-        "one-way audio: {} packets went to {who} at {announced}, none came back for {seconds} s",
-        s.sent
-    );
-    Some(Diagnosis::new(Code::TRUNK_SILENT, side, sentence))
-}
-
-/// Digits went by INFO to a peer that takes none.
-fn digits(cdr: &Cdr) -> Option<Diagnosis> {
-    let (refused, side, who) = match cdr.digits_refused {
-        [0, 0] => return None,
-        [0, n] => (n, Blame::Callee, cdr.answered_by.as_deref().unwrap_or("the callee")),
-        [n, _] => (n, Blame::Caller, cdr.from.as_str()),
-    };
-    Some(Diagnosis::new(
-        Code::DIGITS,
-        side,
-        format!("{who} refused {refused} digits: it takes none by INFO"),
-    ))
 }

@@ -9,9 +9,8 @@
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
 use super::crypto::{Crypto, LocalKeys, Policy, Sdes};
-use super::description::{
-    Description, Direction, Fingerprint, Format, MediaDescription, SdpError, Setup,
-};
+use super::description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
+pub use super::negotiated::{Content, EventFormat, Events, Ice, Negotiated, Remote};
 use super::print::{Audio, Section, print};
 use crate::codec::{Codec, opus};
 use std::net::SocketAddr;
@@ -29,13 +28,6 @@ pub enum SignalingState {
     Stable,
     HaveLocalOffer,
     HaveRemoteOffer,
-}
-
-/// ICE credentials.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Ice {
-    pub ufrag: String,
-    pub pwd: String,
 }
 
 /// Our end of the leg: what every description of ours says.
@@ -58,70 +50,6 @@ pub struct Local {
     /// Keys in our descriptions (trunk side), and what they are from.
     pub srtp: Policy,
     pub srtp_keys: LocalKeys,
-}
-
-/// Where RTP goes and how it is protected.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Remote {
-    /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC
-    /// 5761).
-    Rtp { rtp: SocketAddr, rtcp: SocketAddr, sdes: Option<Box<Sdes>> },
-    /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
-    Dtls { ice: Ice, local_ice: Ice, fingerprints: Vec<Fingerprint>, active: bool },
-}
-
-/// telephone-event as agreed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Events {
-    pub send: u8,
-    pub receive: u8,
-    pub clock: u32,
-}
-
-/// What one exchange settled for this leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Negotiated {
-    /// The codec we send, and its payload type.
-    pub codec: Codec,
-    pub send: u8,
-    /// Payload types the peer may send.
-    pub receive: Vec<(u8, Codec)>,
-    pub events: Option<Events>,
-    /// Payload type of comfort noise (RFC 3389), both ways.
-    pub noise: Option<u8>,
-    /// Ours: whether we send, whether we receive.
-    pub direction: Direction,
-    pub remote: Remote,
-    /// Bits a second the peer takes at most on average, where it says (Opus).
-    pub max_average_bitrate: Option<u32>,
-    /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
-    pub voip_metrics: bool,
-    /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
-    pub ptime: u32,
-    pub ptime_asked: bool,
-}
-
-/// What the packets of a payload type hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Content {
-    Audio(Codec),
-    Event,
-    Noise,
-}
-
-impl Negotiated {
-    /// What the peer's packets of this payload type hold; nothing where it was not agreed.
-    pub fn content(&self, payload_type: u8) -> Option<Content> {
-        let audio = self
-            .receive
-            .iter()
-            .find(|(pt, _)| *pt == payload_type)
-            .map(|(_, codec)| Content::Audio(*codec));
-        let event = || self.events.filter(|e| e.receive == payload_type).map(|_| Content::Event);
-        audio
-            .or_else(event)
-            .or_else(|| self.noise.filter(|pt| *pt == payload_type).map(|_| Content::Noise))
-    }
 }
 
 /// The state of one leg's negotiation.
@@ -244,23 +172,7 @@ impl Negotiation {
         let first = audio.formats.iter().find(ours);
         let first = first.ok_or_else(|| SdpError::new(305, no_common(audio, &self.offered)))?;
         let codec = first.codec().expect("filtered by codec");
-        let event = |f: &&Format| {
-            f.is_telephone_event()
-                && self.offered.iter().any(|o| o.is_telephone_event() && o.clock == f.clock)
-        };
-        // RFC 4733 §2.1: events share the audio's clock; take the matching one, else any.
-        let events = audio.formats.iter().filter(event).max_by_key(|f| f.clock == codec.clock());
-        let offered_pt = |clock| {
-            self.offered
-                .iter()
-                .find(|o| o.is_telephone_event() && o.clock == clock)
-                .map(|o| o.payload_type)
-        };
-        let events = events.map(|f| Events {
-            send: f.payload_type,
-            receive: offered_pt(f.clock).unwrap_or(f.payload_type),
-            clock: f.clock,
-        });
+        let events = self.answered_events(audio, codec);
         let mut receive: Vec<(u8, Codec)> =
             self.offered.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect();
         receive.extend(
@@ -295,6 +207,23 @@ impl Negotiation {
         self.peer = named(audio.formats.iter());
         self.state = SignalingState::Stable;
         Ok(self.negotiated.insert(negotiated))
+    }
+
+    /// The events an answer beside `codec` leaves: we send as it numbers them, and receive what
+    /// either side named, for some peers send by the numbers of their own answer (RFC 3264 §6.1).
+    fn answered_events(&self, audio: &MediaDescription, codec: Codec) -> Events {
+        let offered = event_formats(self.offered.iter());
+        let mut answered = event_formats(audio.formats.iter());
+        answered.retain(|f| offered.iter().any(|o| o.clock == f.clock));
+        let send = Events::best(&answered, codec.clock());
+        let is_accepted = |o: &EventFormat| answered.iter().any(|f| f.clock == o.clock);
+        let mut receive: Vec<EventFormat> = offered.iter().copied().filter(is_accepted).collect();
+        for f in answered.iter().chain(offered.iter().filter(|_| !answered.is_empty())) {
+            if receive.iter().all(|known| known.payload_type != f.payload_type) {
+                receive.push(*f);
+            }
+        }
+        Events { send, receive }
     }
 
     /// The peer's offer; its audio is checked, nothing is settled yet.
@@ -377,12 +306,9 @@ impl Negotiation {
             .iter()
             .find_map(find)
             .ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer, None))))?;
-        let events = audio
-            .formats
-            .iter()
-            .filter(|f| f.is_telephone_event())
-            .max_by_key(|f| f.clock == codec.clock());
-        let events = events.filter(|f| f.clock == codec.clock());
+        let offered = event_formats(audio.formats.iter());
+        let events =
+            Events { send: Events::best(&offered, codec.clock()), receive: offered.clone() };
         // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's
         // own.
         let quiet = self.local.side == LegKind::Trunk && codec.clock() == 8_000;
@@ -394,11 +320,7 @@ impl Negotiation {
             codec,
             send: format.payload_type,
             receive: vec![(format.payload_type, codec)],
-            events: events.map(|f| Events {
-                send: f.payload_type,
-                receive: f.payload_type,
-                clock: f.clock,
-            }),
+            events,
             noise,
             direction,
             remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
@@ -408,7 +330,7 @@ impl Negotiation {
             ptime_asked: audio.ptime.is_some(),
         };
         let mut formats = vec![ours_of(format, codec, self.playback_rate())];
-        formats.extend(events.map(|f| Format { fmtp: "0-16".into(), ..f.clone() }));
+        formats.extend(offered.into_iter().map(telephone_event));
         formats.extend(noise.map(comfort_noise));
         let crypto: Vec<Crypto> = match &negotiated.remote {
             Remote::Rtp { sdes: Some(sdes), .. } => {
@@ -601,17 +523,31 @@ fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> 
     clocks.dedup();
     clocks.sort_unstable();
     clocks.dedup();
-    for clock in clocks {
-        let payload_type = if clock == 8_000 { 101 } else { 110 };
-        formats.push(Format {
-            payload_type,
-            name: "telephone-event".into(),
-            clock,
-            channels: 1,
-            fmtp: "0-16".into(),
-        });
-    }
+    formats.extend(clocks.into_iter().map(|clock| {
+        telephone_event(EventFormat { payload_type: if clock == 8_000 { 101 } else { 110 }, clock })
+    }));
     formats
+}
+
+fn telephone_event(format: EventFormat) -> Format {
+    Format {
+        payload_type: format.payload_type,
+        name: "telephone-event".into(),
+        clock: format.clock,
+        channels: 1,
+        fmtp: "0-16".into(),
+    }
+}
+
+/// The telephone-events among `formats` that can be told apart and counted.
+fn event_formats<'a>(formats: impl Iterator<Item = &'a Format>) -> Vec<EventFormat> {
+    let mut events: Vec<EventFormat> = Vec::new();
+    for f in formats.filter(|f| f.is_telephone_event() && f.clock > 0) {
+        if events.iter().all(|e| e.payload_type != f.payload_type) {
+            events.push(EventFormat { payload_type: f.payload_type, clock: f.clock });
+        }
+    }
+    events
 }
 
 /// Formats by name and clock.

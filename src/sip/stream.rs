@@ -2,6 +2,7 @@
 
 use super::message::Message;
 use super::parse::{Framing, Index, MAX_MESSAGE, ParseError, head_end};
+use super::salvage::{Salvaged, salvage};
 
 /// What the next bytes of a stream are.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub enum Frame {
     Pong,
     /// A message whose start line cannot be read; its lines said how long it is, so that the next
     /// one is found.
-    Unreadable(ParseError),
+    Unreadable(ParseError, Option<Salvaged>),
 }
 
 /// Unreadable messages in a row before a stream is taken for something else than SIP.
@@ -116,9 +117,10 @@ impl Framer {
             self.needed = end + length;
             return Ok(None);
         }
+        let rest = salvage(&self.buf[..end]);
         self.take(end + length);
         self.unreadable += 1;
-        Ok(Some(Frame::Unreadable(why)))
+        Ok(Some(Frame::Unreadable(why, rest)))
     }
 
     fn take(&mut self, n: usize) {

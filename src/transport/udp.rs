@@ -8,6 +8,7 @@ use crate::datagrams::{BATCH, Inbound};
 use crate::gateway::Input;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
+use crate::sip::salvage::salvage;
 use crate::sip::transaction::Hop;
 use std::io;
 use std::net::SocketAddr;
@@ -38,6 +39,6 @@ pub fn arrival(datagram: &[u8], remote: SocketAddr) -> Option<Arrival> {
             remote,
             message: message.with_source(remote),
         }),
-        Err(why) => Arrival::Malformed { remote, why },
+        Err(why) => Arrival::Malformed { remote, why, rest: salvage(datagram) },
     })
 }

@@ -3,9 +3,11 @@
 
 use super::metered::{Controls, Metered, TooMuch};
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
-use crate::gateway::{FlowKind, Input};
+use crate::flow::FlowKind;
+use crate::gateway::Input;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
+use crate::sip::salvage::salvage;
 use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -126,14 +128,14 @@ enum Next {
 }
 
 async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox) -> Next {
-    let bytes = match incoming {
-        Frame::Text(text) => text.as_bytes().to_vec(),
-        Frame::Binary(bytes) => bytes.to_vec(),
+    let bytes = match &incoming {
+        Frame::Text(text) => text.as_bytes(),
+        Frame::Binary(bytes) => bytes,
         Frame::Close(_) => return Next::Stop,
         // tungstenite answers pings by itself.
         _ => return Next::Nothing,
     };
-    match bytes.as_slice() {
+    match bytes {
         // RFC 5626 §3.5.1 over WebSocket (RFC 7118 §6): a double CRLF asks, a single one answers.
         b"\r\n\r\n" => return Next::Reply(Frame::text("\r\n")),
         keep_alive if keep_alive.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) => {
@@ -141,10 +143,10 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
         }
         _ => {}
     }
-    let arrival = match Message::parse(bytes, Framing::WebSocket) {
+    let arrival = match Message::parse(bytes.to_vec(), Framing::WebSocket) {
         Ok(message) => Arrival::Input(Input::Received { hop: Hop::Flow(flow), remote, message }),
         // A bad message costs itself, not the connection.
-        Err(why) => Arrival::Malformed { remote, why },
+        Err(why) => Arrival::Malformed { remote, why, rest: salvage(bytes) },
     };
     if inbox.give(arrival).await { Next::Nothing } else { Next::Stop }
 }

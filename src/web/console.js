@@ -106,7 +106,8 @@ async function showCalls() {
 }
 
 function verdictBox(verdict) {
-  if (!verdict) return h("p", { class: "soft" }, "It goes on; the verdict comes when it ends.");
+  if (!verdict)
+    return h("p", { class: "soft" }, "The call is active; its verdict appears when it ends.");
   if (!verdict.code) return h("p", { class: "said" }, verdict.sentence);
   return h(
     "div",
@@ -254,7 +255,7 @@ function chart(leg) {
     lost = most((s) => s.lost);
   svg.setAttribute(
     "aria-label",
-    `leg ${leg.leg}: packets a sample, lost at most ${lost}, jitter at most ${jitter} ms, over ${Math.round(end / 1000)} s`,
+    `leg ${leg.leg}: packets per sample, lost at most ${lost}, jitter at most ${jitter} ms, over ${Math.round(end / 1000)} s`,
   );
   line(
     "in",
@@ -341,7 +342,7 @@ async function choose(id) {
           class: "danger",
           onclick: () =>
             api(`/calls/${id}`, "DELETE")
-              .then(() => tell(`call ${id} is ended`))
+              .then(() => tell(`Call ${id} has ended`))
               .catch(failed),
         },
         "Hang up",
@@ -449,7 +450,7 @@ async function showTrunks() {
           ],
         ],
         trunks,
-        "No trunk yet. `webtrunk init --trunk asterisk` writes one, and the peer's half of it.",
+        "No trunk yet. `webtrunk init --trunk asterisk` writes one, and the peer's half.",
       ),
     ),
   );
@@ -659,7 +660,7 @@ async function showWebhooks() {
           ["Do", (d) => again(d.id)],
         ],
         await api("/webhooks"),
-        "Nothing was told yet. [events] webhook = { url, secret } in the configuration names who is to be told.",
+        "No event was sent yet. [events] webhook = { url, secret } in the configuration names the receiver.",
       ),
     ),
   );
@@ -725,7 +726,7 @@ async function show() {
     if (error.status === 401) {
       token = null;
       sessionStorage.removeItem("webtrunk-token");
-      $("token-wrong").textContent = "This token is not known.";
+      $("token-wrong").textContent = "This token is unknown.";
       return show();
     }
   });

@@ -61,7 +61,7 @@ fn settings(codec: Codec, n: u8) -> Settings {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
-        events: None,
+        events: Default::default(),
         noise: None,
         direction: Direction::SendRecv,
         remote,

@@ -114,7 +114,7 @@ fn a_transfer_that_fails_leaves_the_old_call_as_it_was() {
     let invite = lab.take(BOB, "INVITE");
     lab.reply(BOB, &invite, 486, "");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 486 Busy Here");
-    assert_eq!(bridges(&lab).last().map(|b| (b.1, b.2)), Some((1, 0)), "alice and the trunk again");
+    assert_eq!(bridges(&lab).last().map(|b| (b.1, b.2)), Some((0, 1)), "alice and the trunk again");
     // And once more, now with success: the second REFER is named in its NOTIFYs.
     refer(&mut lab, ALICE, &ok, 92, "<sip:201@wt.test>", "");
     lab.take(ALICE, "202");

@@ -261,7 +261,7 @@ fn a_long_press_is_one_press_in_any_clock() {
 fn a_peer_without_events_hears_digits_as_tones() {
     let mut line = Line::new([Way::Event48.end(), Way::Event8.end()]);
     let mut settings = line.settings(1);
-    settings.negotiated.events = None;
+    settings.negotiated.events = Default::default();
     line.session.configure(line.now, SIDES[1], settings, &mut line.log);
     line.session.digit(SIDES[1], 7, Duration::from_millis(100));
     line.pass(Duration::from_millis(300));

@@ -58,17 +58,13 @@ pub(crate) fn ice(name: &str) -> Ice {
 
 pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
     let opus = codec == Codec::Opus;
-    let events = Events {
-        send: if opus { 110 } else { 101 },
-        receive: if opus { 110 } else { 101 },
-        clock: codec.clock(),
-    };
+    let events = Events::both_ways(if opus { 110 } else { 101 }, codec.clock());
     let pt = codec.default_payload_type();
     Negotiated {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
-        events: Some(events),
+        events,
         noise: None,
         direction: Direction::SendRecv,
         remote,

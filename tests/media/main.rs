@@ -5,6 +5,7 @@ mod codecs;
 mod digits;
 mod dtls;
 mod lab;
+mod presses;
 mod quality;
 mod sdes;
 mod silence;

@@ -793,6 +793,21 @@ fn what_needs_no_gateway_works_without_one() {
             &secrets,
         );
         assert_eq!(checked.code, 0, "{peer}: {checked:?}");
+        if peer == "freeswitch" {
+            let own = webtrunk::config::check::own_address().to_string();
+            for (file, place) in [
+                ("gateway", format!("<param name=\"proxy\" value=\"{own}:5060\"/>")),
+                ("public", format!("expression=\"^{}$\"", own.replace('.', "\\."))),
+                ("default", "data=\"sofia/gateway/webtrunk/$1\"".into()),
+                ("acl", format!("cidr=\"{own}/32\"")),
+            ] {
+                let text = std::fs::read_to_string(format!("{dir}/freeswitch-{file}.xml"));
+                let text = text.expect("init writes it");
+                assert!(text.contains(&place) && !text.contains("10.88"), "{file}: {text}");
+            }
+            let config = std::fs::read_to_string(format!("{dir}/webtrunk.toml"));
+            assert!(config.expect("init writes it").contains("refer   = \"execute\""));
+        }
         let again = Server::offline(&["init", "--trunk", peer, "--dir", &dir]);
         assert!(again.code == 1 && again.err.contains("is not overwritten"), "{again:?}");
     }

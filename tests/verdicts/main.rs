@@ -14,10 +14,13 @@ mod world;
 use lab::{ALICE, BOB, Lab, OFFER, Peer, T1, TRUNK_SDP};
 use std::fmt::Write as _;
 use std::time::Duration;
+use webtrunk::call::HangupBy;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
 use webtrunk::recorder::diagnosis::{Blame, Diagnosis};
+use webtrunk::sip::parse::HeaderName;
 use webtrunk::sip::transaction::{Flow, Hop};
+use webtrunk::transport::{Arrival, udp::arrival};
 use world::{Audio, Behaviour, World};
 
 struct Fault {
@@ -280,7 +283,244 @@ fn cancelled() -> Diagnosis {
     said(&lab)
 }
 
+/// A call that is answered, hung up after `time`, and behaved like this meanwhile.
+fn short(behaviour: Behaviour, time: Duration) -> Diagnosis {
+    let mut world = World::usual(behaviour);
+    let (ok, _) = world.talk();
+    world.pass(time);
+    world.hang_up(&ok);
+    world.pump();
+    said(&world.lab)
+}
+
+/// Both talk, and from the tenth second on one of them is somebody else.
+fn later(then: Behaviour) -> Diagnosis {
+    let mut world = World::usual(Behaviour::default());
+    let (ok, _) = world.talk();
+    world.pass(secs(10));
+    world.behaviour = then;
+    world.pass(secs(20));
+    world.hang_up(&ok);
+    world.pump();
+    said(&world.lab)
+}
+
+/// A trunk calls somebody offline, and these steps follow the `ring`.
+fn offline(steps: &str) -> Lab {
+    let ring = "ring = [\"user:carol\"]";
+    let changes = [("[user.bob]", "[user.carol]\npassword = \"secret-c\"\n[user.bob]")];
+    let route =
+        format!("[[route]]\nname = \"Carol\"\nmatch = \"202\"\ndo = [{{ {ring} }}{steps}]\n");
+    let mut lab = Lab::changed(&changes, &route);
+    lab.invite(ALICE, "202", OFFER);
+    lab
+}
+
+fn offline_and_nothing_more() -> Diagnosis {
+    said(&offline(""))
+}
+
+fn offline_and_hung_up() -> Diagnosis {
+    said(&offline(", { hangup = 480 }"))
+}
+
+fn offline_and_busy() -> Diagnosis {
+    said(&offline(", { hangup = 486 }"))
+}
+
+fn offline_and_announced() -> Diagnosis {
+    let mut lab = offline(", { answer = true }, { play = \"builtin:chime\" }, { hangup = 480 }");
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.advance(secs(4));
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    said(&lab)
+}
+
+fn offline_and_a_trunk_that_refuses() -> Diagnosis {
+    let mut lab = offline(", { dial = [\"trunk:t1\"], to = \"+1777\" }");
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 404, "");
+    said(&lab)
+}
+
+/// The trunk says this, having rung or not.
+fn trunk_says(rang: bool, status: u16) -> Diagnosis {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    if rang {
+        lab.reply(T1, &invite, 180, "");
+        lab.advance(secs(5));
+    }
+    lab.reply(T1, &invite, status, "");
+    said(&lab)
+}
+
+/// The trunk takes the call; it rings, or not, until the route's timeout.
+fn trunk_waits(first: u16) -> Diagnosis {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, first, "");
+    lab.advance(secs(21));
+    let cancel = lab.take(T1, "CANCEL");
+    lab.reply(T1, &cancel, 200, "");
+    lab.reply(T1, &invite, 487, "");
+    said(&lab)
+}
+
+/// The trunk answers with a 200 that is no SIP any more; the caller gives up.
+fn unusable_answer(change: fn(&str) -> String) -> Diagnosis {
+    let mut lab = Lab::with_phones();
+    let text = lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    let header = |name| invite.header(name).unwrap_or_default();
+    let ok = change(&format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\n\
+         CSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\nContent-Length: 0\r\n\r\n",
+        header(HeaderName::Via),
+        header(HeaderName::From),
+        header(HeaderName::To),
+        header(HeaderName::CallId),
+        header(HeaderName::CSeq),
+    ));
+    let remote = "127.0.0.10:5060".parse().expect("an address");
+    match arrival(ok.as_bytes(), remote) {
+        Some(Arrival::Malformed { remote, why, rest: Some(rest) }) => {
+            lab.handle(Input::Unreadable { remote, rest, why: why.to_string() });
+        }
+        Some(Arrival::Input(input)) => lab.handle(input),
+        other => panic!("{other:?}"),
+    }
+    lab.advance(secs(9));
+    lab.cancel(ALICE, &text);
+    said(&lab)
+}
+
 const FAULTS: &[Fault] = &[
+    Fault {
+        name: "the trunk's 200 has no To",
+        expected: Code::UNREADABLE,
+        side: Blame::Callee,
+        run: || unusable_answer(|ok| ok.replacen("To:", "X-To:", 1)),
+    },
+    Fault {
+        name: "the trunk's 200 has a status that is none",
+        expected: Code::UNREADABLE,
+        side: Blame::Callee,
+        run: || unusable_answer(|ok| ok.replacen("200 OK", "2000 OK", 1)),
+    },
+    Fault {
+        name: "a call of two seconds, all well",
+        expected: Code::FINE,
+        side: Blame::Nobody,
+        run: || short(Behaviour::default(), secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the trunk sends nothing",
+        expected: Code::NOT_HEARD,
+        side: Blame::Callee,
+        run: || short(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the browser sends nothing",
+        expected: Code::NOT_HEARD,
+        side: Blame::Caller,
+        run: || short(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the browser's UDP does not come",
+        expected: Code::NOT_HEARD,
+        side: Blame::Caller,
+        run: || short(Behaviour { checks: false, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the trunk sends what was not agreed on",
+        expected: Code::PAYLOAD_TYPE,
+        side: Blame::Callee,
+        run: || short(Behaviour { trunk: Audio::WrongPayload, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "a call of two seconds: the trunk sends from elsewhere",
+        expected: Code::OTHER_SOURCE,
+        side: Blame::Callee,
+        run: || short(Behaviour { trunk: Audio::Elsewhere, ..Behaviour::default() }, secs(2)),
+    },
+    Fault {
+        name: "the answer is hung up at once",
+        expected: Code::NOT_HEARD,
+        side: Blame::Caller,
+        run: || short(Behaviour::default(), Duration::ZERO),
+    },
+    Fault {
+        name: "the trunk stops sending in mid call",
+        expected: Code::ONE_STOPPED,
+        side: Blame::Callee,
+        run: || later(Behaviour { trunk: Audio::Nothing, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the browser stops sending in mid call",
+        expected: Code::ONE_STOPPED,
+        side: Blame::Caller,
+        run: || later(Behaviour { browser: Audio::Nothing, ..Behaviour::default() }),
+    },
+    Fault {
+        name: "the callee is offline",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_nothing_more,
+    },
+    Fault {
+        name: "the callee is offline, then hangup = 480",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_hung_up,
+    },
+    Fault {
+        name: "the callee is offline, then hangup = 486",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_busy,
+    },
+    Fault {
+        name: "the callee is offline, then an announcement",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_announced,
+    },
+    Fault {
+        name: "the callee is offline, then a trunk that refuses",
+        expected: Code::NOT_REGISTERED,
+        side: Blame::Callee,
+        run: offline_and_a_trunk_that_refuses,
+    },
+    Fault {
+        name: "480 after it rang",
+        expected: Code::NO_ANSWER,
+        side: Blame::Callee,
+        run: || trunk_says(true, 480),
+    },
+    Fault {
+        name: "480 before anything rang",
+        expected: Code::NOT_AVAILABLE,
+        side: Blame::Callee,
+        run: || trunk_says(false, 480),
+    },
+    Fault {
+        name: "it rings until the route's timeout",
+        expected: Code::NO_ANSWER,
+        side: Blame::Callee,
+        run: || trunk_waits(180),
+    },
+    Fault {
+        name: "the trunk takes the call and never rings",
+        expected: Code::NOT_AVAILABLE,
+        side: Blame::Callee,
+        run: || trunk_waits(100),
+    },
     Fault {
         name: "nothing is wrong",
         expected: Code::FINE,
@@ -531,6 +771,59 @@ fn every_seeded_fault_is_named_and_none_is_blamed_on_another() {
         table,
         "interop/VERDICTS.md is not this table: WEBTRUNK_BLESS=1 cargo test --test verdicts"
     );
+}
+
+/// What the ladder of the newest call says of things that are no message.
+fn drawn(lab: &Lab) -> String {
+    let flight = lab.gateway.recorder.find("last").expect("it is recorded");
+    let lanes: Vec<String> = flight.lanes.iter().map(|l| l.name.clone()).collect();
+    webtrunk::recorder::draw::text(&lanes, &webtrunk::recorder::ladder::rows(flight), false)
+}
+
+#[test]
+fn a_ring_step_that_finds_nobody_is_in_the_ladder() {
+    let text = drawn(&offline(", { hangup = 480 }"));
+    assert!(text.contains("ring: nobody is registered for user:carol"), "{text}");
+    assert!(text.contains("WT-1310"), "{text}");
+}
+
+/// Two trunks at one address are two parties.
+#[test]
+fn both_trunks_of_a_failover_have_lanes_of_their_own() {
+    let changes = [("uri = \"sip:127.0.0.11\"", "uri = \"sip:127.0.0.10\"")];
+    let mut lab = Lab::changed(&changes, "");
+    lab.invite(ALICE, "+22065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 503, "");
+    let again = lab.take(T1, "INVITE");
+    lab.reply(T1, &again, 486, "");
+    let flight = lab.gateway.recorder.find("last").expect("it is recorded");
+    let lanes: Vec<&str> = flight.lanes.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(lanes, ["browser alice", "t1", "t2"], "{}", drawn(&lab));
+}
+
+/// Who called is the caller again once a transfer has failed.
+#[test]
+fn a_bye_after_a_failed_transfer_is_that_of_who_sent_it() {
+    for (who, by) in [(ALICE, HangupBy::Caller), (T1, HangupBy::Callee)] {
+        let mut lab = Lab::with_phones();
+        let (ok, invite) = lab.talk("+12065550123");
+        let refer = "Refer-To: <sip:201@wt.test>\r\n";
+        let text = lab.in_dialog_with(ALICE, &ok, "REFER", 80, refer, "");
+        lab.says(ALICE, &text);
+        lab.take(ALICE, "202");
+        lab.clear();
+        let phone = lab.take(BOB, "INVITE");
+        lab.reply(BOB, &phone, 486, "");
+        let bye = match who {
+            Peer::Browser(..) => lab.in_dialog(ALICE, &ok, "BYE", 90, "", ""),
+            Peer::Trunk(..) => lab.in_dialog(T1, &invite, "BYE", 90, "peer", ""),
+        };
+        lab.says(who, &bye);
+        let flight = lab.gateway.recorder.find("last").expect("it is recorded");
+        let cdr = flight.cdr.as_ref().unwrap_or_else(|| panic!("not over\n{}", lab.picture()));
+        assert_eq!(cdr.by, Some(by), "{}", lab.picture());
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@
 
 use super::{Session, SessionEvent, Sink, TICK, following};
 use crate::codec::tones::{self, Heard};
-use crate::media::endpoint::{AudioSource, Digits, InboundEvent, OutboundEvent, Started};
+use crate::media::endpoint::{AudioSource, Digits, OutboundEvent, Started};
+use crate::media::inbound_event::{InboundEvent, Relation, SEGMENT};
 use crate::rtp::event::TelephoneEvent;
 use crate::rtp::packet::{Packet, time_of};
 use std::time::{Duration, Instant};
@@ -21,34 +22,10 @@ const SHORTEST_TONE: Duration = Duration::from_millis(80);
 const LONGEST: Duration = Duration::from_secs(6);
 /// Frames of silence after a tone.
 const PAUSE: u8 = 3;
+/// The highest event that is a key: flash.
+const FLASH: u8 = 16;
 /// Packets that say an event has ended (RFC 4733 §2.5.1.4).
 const ENDS: u8 = 3;
-/// An event whose packets stop for this long was released: its end was lost.
-const LOST_END: Duration = Duration::from_millis(160);
-/// Longest a segment of an event can say it lasts (RFC 4733 §2.5.1.3).
-const SEGMENT: u32 = 0xffff;
-
-impl InboundEvent {
-    fn is_late(&self, packet: &Packet) -> bool {
-        packet.ssrc == self.ssrc && packet.timestamp.wrapping_sub(self.timestamp) >= 1 << 31
-    }
-
-    /// When it was released though nobody said so.
-    pub(crate) fn lost_end(&self) -> Option<Instant> {
-        (!self.ended).then(|| self.seen + LOST_END)
-    }
-
-    /// Whether this packet begins the next segment of the same long press.
-    fn continues(&self, packet: &Packet, event: &TelephoneEvent) -> bool {
-        let next = packet.timestamp.wrapping_sub(self.timestamp) == SEGMENT;
-        packet.ssrc == self.ssrc
-            && !self.ended
-            && !packet.marker
-            && event.event == self.event
-            && next
-    }
-}
-
 impl Session {
     /// Sends a digit out of an end.
     pub fn digit(&mut self, id: crate::media::LegId, event: u8, length: Duration) {
@@ -78,43 +55,31 @@ impl Session {
         }
     }
 
-    /// Takes a telephone-event packet of end `at`, in whatever order it came.
+    /// Takes a telephone-event packet of end `at`, whose durations count in `clock`, in whatever
+    /// order it came.
     pub(super) fn on_telephone_event(
         &mut self,
         now: Instant,
         at: usize,
-        packet: &Packet,
+        (packet, clock): (&Packet, u32),
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
-        let Some(event) = TelephoneEvent::parse(packet.payload(datagram)) else { return };
-        let mut pressed = match self.ends[at].pressed {
-            Some(old) if old.is_late(packet) => return,
-            Some(old) if old.ssrc == packet.ssrc && old.timestamp == packet.timestamp => old,
-            Some(old) if old.continues(packet, &event) => {
-                InboundEvent { timestamp: packet.timestamp, earlier: old.earlier + SEGMENT, ..old }
-            }
-            old => {
-                if let Some(old) = old.filter(|p| !p.ended) {
+        let event = TelephoneEvent::parse(packet.payload(datagram));
+        let Some(event) = event.filter(|e| e.event <= FLASH) else { return };
+        let before = self.ends[at].pressed;
+        let mut pressed = match before.map(|p| (p, p.relation(now, packet, &event))) {
+            Some((_, Relation::Late)) => return,
+            Some((same, Relation::Same)) => same,
+            Some((_, Relation::New)) | None => {
+                if let Some(old) = before.filter(|p| !p.ended) {
                     self.release(now, at, old, sink);
                 }
                 self.press(now, at, event.event, sink);
-                let (ssrc, timestamp) = (packet.ssrc, packet.timestamp);
-                InboundEvent {
-                    ssrc,
-                    timestamp,
-                    event: event.event,
-                    earlier: 0,
-                    duration: 0,
-                    ended: false,
-                    seen: now,
-                }
+                InboundEvent::begin(now, packet, &event, clock)
             }
         };
-        pressed.duration = pressed.duration.max(pressed.earlier + u32::from(event.duration));
-        pressed.seen = now;
-        if event.end && !pressed.ended {
-            pressed.ended = true;
+        if pressed.take(now, packet, &event) {
             self.release(now, at, pressed, sink);
         }
         self.ends[at].pressed = Some(pressed);
@@ -130,15 +95,7 @@ impl Session {
     ) {
         match heard {
             Heard::Pressed(event) => {
-                let pressed = InboundEvent {
-                    ssrc: 0,
-                    timestamp: 0,
-                    event,
-                    earlier: 0,
-                    duration: 0,
-                    ended: true,
-                    seen: now,
-                };
+                let pressed = InboundEvent::heard(now, event);
                 self.ends[at].pressed = Some(pressed);
                 self.press(now, at, event, sink);
             }
@@ -167,11 +124,7 @@ impl Session {
     }
 
     fn release(&mut self, now: Instant, from: usize, pressed: InboundEvent, sink: &mut impl Sink) {
-        let clock = self.ends[from]
-            .settings
-            .as_ref()
-            .and_then(|s| s.negotiated.events)
-            .map_or(8_000, |e| e.clock);
+        let clock = pressed.clock;
         self.released(now, from, pressed.event, time_of(pressed.duration, clock), sink);
     }
 
@@ -204,7 +157,7 @@ impl Session {
         if let Some(pressed) =
             self.ends[at].pressed.filter(|p| p.lost_end().is_some_and(|due| now >= due))
         {
-            self.ends[at].pressed = Some(InboundEvent { ended: true, ..pressed });
+            self.ends[at].pressed = Some(pressed.released());
             self.release(now, at, pressed, sink);
         }
     }
@@ -252,14 +205,17 @@ impl Session {
         first: bool,
         sink: &mut impl Sink,
     ) -> u8 {
-        let Some(events) = self.ends[at].settings.as_ref().and_then(|s| s.negotiated.events) else {
+        let Some(negotiated) = self.ends[at].settings.as_ref().map(|s| &s.negotiated) else {
+            return ENDS;
+        };
+        let (Some(format), audio) = (negotiated.events.send, negotiated.codec.clock()) else {
             return ENDS;
         };
         let elapsed = now.saturating_duration_since(started.at) + TICK;
-        let ended = digit.length.is_some_and(|length| elapsed >= length);
-        let lasted = if ended { digit.length.unwrap_or(elapsed) } else { elapsed };
-        let units = ((lasted.as_micros() as u64 * u64::from(events.clock) / 1_000_000) as u32)
-            .saturating_sub(started.earlier);
+        let most = longest_event(format.clock, audio);
+        let ended = digit.length.is_some_and(|length| elapsed >= length) || elapsed >= most;
+        let lasted = if ended { digit.length.unwrap_or(elapsed) } else { elapsed }.min(most);
+        let units = units_of(lasted, format.clock).saturating_sub(started.earlier);
         let full = units > SEGMENT;
         let report = TelephoneEvent {
             event: digit.event,
@@ -267,9 +223,11 @@ impl Session {
             volume: 10,
             duration: units.min(SEGMENT) as u16,
         };
-        let numbers =
-            self.ends[at].outbound.generate(now, started.timestamp, units.min(SEGMENT), first);
-        self.send(at, events.send, numbers, &report.to_bytes(), sink);
+        // What follows counts in the clock of the codec, as the timestamps of the stream do.
+        let step =
+            (u64::from(units.min(SEGMENT)) * u64::from(audio) / u64::from(format.clock)) as u32;
+        let numbers = self.ends[at].outbound.generate(now, started.timestamp, step, first);
+        self.send(at, format.payload_type, numbers, &report.to_bytes(), sink);
         let after = started.after + u8::from(report.end);
         let next = if full {
             // What is more goes into the next segment, at once.
@@ -317,4 +275,15 @@ impl Session {
         }
         after
     }
+}
+
+/// How long an event may be said to last: in a clock that is not the codec's a second segment would
+/// begin at a time the stream does not have.
+fn longest_event(clock: u32, audio: u32) -> Duration {
+    if clock == audio { LONGEST } else { time_of(SEGMENT, clock).min(LONGEST) }
+}
+
+/// How many units of `clock` a duration has.
+fn units_of(duration: Duration, clock: u32) -> u32 {
+    (duration.as_micros() as u64 * u64::from(clock) / 1_000_000) as u32
 }

@@ -8,7 +8,7 @@ use crate::media::outbound_stream::RtpNumbers;
 use crate::media::reorder::Ordered;
 use crate::media::transcoder::{Frames, Said};
 use crate::rtp::packet::{HEADER, Packet, write_header};
-use crate::sdp::offer_answer::Content;
+use crate::sdp::offer_answer::{Content, Negotiated};
 use std::time::Instant;
 
 /// Longest payload of our own making: an Opus frame of 60 ms at the bit rates we encode stays far
@@ -53,6 +53,11 @@ impl<S: Sink> Frames for Outlet<'_, S> {
     fn digit(&mut self, heard: Heard) {
         self.session.hear_tone(self.now, self.from, heard, self.sink);
     }
+}
+
+/// The payload types that hold sound, one bit each.
+fn audio_types(negotiated: &Negotiated) -> u128 {
+    negotiated.receive.iter().fold(0, |all, (payload_type, _)| all | 1 << (payload_type & 0x7f))
 }
 
 /// Loudest sample of what passes for silence, -60 dBFS: Opus of nothing decodes to little more.
@@ -123,18 +128,18 @@ impl Session {
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
+        let Some(settings) = &self.ends[from].settings else { return };
+        let audio = audio_types(&settings.negotiated);
         let Path::Transcode(mut path) = std::mem::replace(&mut self.ends[from].path, Path::Relay)
         else {
             return;
         };
-        let negotiated = self.ends[from].settings.as_ref().map(|s| &s.negotiated);
-        let other = negotiated.map_or([None; 2], |a| [a.events.map(|e| e.receive), a.noise]);
         let rate = path.transcoder.rate;
         let (transcoder, next) = (&mut path.transcoder, &mut path.next);
         path.reorder.push(packet, datagram, |ordered| match ordered {
             Ordered::Gap(packets) => transcoder.note_gap(packets),
             // Heard already, when it came; what is missing before it was not of the sound.
-            Ordered::Packet(packet, _) if other.contains(&Some(packet.payload_type)) => {
+            Ordered::Packet(packet, _) if audio & 1 << packet.payload_type == 0 => {
                 transcoder.note_gap(0)
             }
             Ordered::Packet(packet, bytes) => {

@@ -38,7 +38,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
         codec,
         send: pt,
         receive: vec![(pt, codec)],
-        events: None,
+        events: Default::default(),
         noise: None,
         direction: Direction::SendRecv,
         remote,

@@ -2,6 +2,8 @@
 //! A line `# answer CODEC` in the golden file names the codec preferred. `WEBTRUNK_BLESS=1`
 //! rewrites the files: read the difference before you commit it.
 
+mod events;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use webtrunk::codec::Codec;

@@ -1,0 +1,245 @@
+//! What the figures of both ends say of a call that was answered: who was not heard, and why.
+//!
+//! A call is never fine where somebody heard nothing, however short it was. Of a call of a moment
+//! less can be said: packets had no time to come, so how far they came is told and nobody is
+//! blamed for more.
+
+use super::{Blame, Diagnosis, of_end};
+use crate::address::is_public;
+use crate::call::Cdr;
+use crate::errors::Code;
+use crate::media::Statistics;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Calls shorter than this say little about media: packets had no time.
+const TOO_SHORT: Duration = Duration::from_secs(3);
+/// Packets before silence is called a muted microphone, or a missing echo a fault of ours.
+const ENOUGH: u64 = 100;
+/// Packets of a peer that are worth something to the other, however short the call.
+const A_FEW: u64 = 10;
+/// A party that may speak and sends nothing for so long at the end of a call has stopped.
+const STOPPED: Duration = Duration::from_secs(10);
+/// From here on a peer that reports this loss hears nothing of us.
+const ALL_LOST: f32 = 0.95;
+
+/// One end of a call that was answered.
+struct Heard<'a> {
+    figures: &'a Statistics,
+    side: Blame,
+    who: &'a str,
+    /// Where its SIP comes from.
+    remote: Option<IpAddr>,
+}
+
+/// What the two ends' figures say of a call that was answered.
+pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
+    let callee = cdr.answered_by.as_deref().unwrap_or_default();
+    let sides = [
+        (&cdr.a, Blame::Caller, cdr.from.as_str(), cdr.remotes[0]),
+        (&cdr.b, Blame::Callee, callee, cdr.remotes[1]),
+    ];
+    let ends: Vec<Heard<'_>> = sides
+        .into_iter()
+        .filter_map(|(figures, side, who, remote)| {
+            Some(Heard { figures: figures.as_ref()?, side, who, remote })
+        })
+        .collect();
+    // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
+    let of = |look: &dyn Fn(&Heard<'_>) -> Option<Diagnosis>| ends.iter().find_map(look);
+    let why = cdr.media_problem.as_deref().unwrap_or_default();
+    let ended_by_media = matches!(cdr.code, Code::BROWSER_GONE | Code::MEDIA_STOPPED);
+    of(&|end| path(end, &cdr.offered, talked))
+        .or_else(|| of(&|end| keys(end, why, talked)))
+        .or_else(|| of(&|end| content(end, talked)))
+        .or_else(|| of(&|end| silence(end, talked)))
+        .or_else(|| of(&|end| in_a_moment(end, talked)))
+        .or_else(|| not_passed_on(&ends))
+        .or_else(|| ended_by_media.then(|| of_end(cdr)))
+        .or_else(|| of(&|end| stopped(end, cdr.end)))
+        .or_else(|| digits(cdr))
+}
+
+/// ICE never succeeded.
+fn path(end: &Heard<'_>, offered: &[IpAddr], talked: Duration) -> Option<Diagnosis> {
+    let Heard { figures: s, who, remote, .. } = *end;
+    if !s.browser || s.checks > 0 || talked < TOO_SHORT {
+        return None;
+    }
+    let ours = offered.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(remote) = remote.filter(|r| is_public(*r))
+        && offered.iter().all(|ip| !is_public(*ip))
+    {
+        let sentence = format!(
+            "{who} could not reach us for media: we offered {ours}, which is private, and the browser is outside, at {}",
+            remote.to_canonical()
+        );
+        return Some(Diagnosis::new(Code::PRIVATE_PUBLIC_IP, Blame::Gateway, sentence));
+    }
+    let sentence = format!(
+        "no UDP of {who}'s browser reached us: not one ICE check came to {ours} in {:.0} s",
+        talked.as_secs_f32()
+    );
+    Some(Diagnosis::new(Code::UDP_BLOCKED, Blame::Network, sentence))
+}
+
+/// ICE succeeded, keys did not.
+fn keys(end: &Heard<'_>, why: &str, talked: Duration) -> Option<Diagnosis> {
+    let Heard { figures: s, side, who, .. } = *end;
+    if s.browser && s.srtp.is_none() && s.checks > 0 {
+        if why.contains("fingerprint") {
+            return Some(Diagnosis::new(
+                Code::FINGERPRINT,
+                side,
+                format!("{who}'s DTLS certificate is not the one its SDP announced: {why}"),
+            ));
+        }
+        if talked >= TOO_SHORT || !why.is_empty() {
+            let reason = if why.is_empty() { "no answer came" } else { why };
+            return Some(Diagnosis::new(
+                Code::DTLS,
+                side,
+                format!("ICE with {who} was fine, but DTLS did not finish: {reason}"),
+            ));
+        }
+    }
+    (s.received == 0 && s.dropped.bad_tag >= A_FEW).then(|| {
+        Diagnosis::new(
+            Code::SRTP,
+            side,
+            format!(
+                "{} packets of {who} could not be opened: its SRTP key is not the one agreed on",
+                s.dropped.bad_tag
+            ),
+        )
+    })
+}
+
+/// Packets came, but none that mean anything.
+fn content(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
+    let Heard { figures: s, side, who, .. } = *end;
+    if s.received == 0 && s.dropped.unknown_payload >= A_FEW {
+        let number = s.unexpected_payload_type.map_or("?".to_owned(), |n| n.to_string());
+        let sentence = format!(
+            "{who} sent {} packets of payload type {number}, which was not agreed on: nobody could hear them",
+            s.dropped.unknown_payload
+        );
+        return Some(Diagnosis::new(Code::PAYLOAD_TYPE, side, sentence));
+    }
+    if s.browser
+        && s.received >= ENOUGH
+        && s.non_silent_packets == 0
+        && talked >= TOO_SHORT
+        && s.may_speak
+    {
+        let sentence = format!(
+            "{who}'s microphone is muted: {} packets came and all were silence; ICE and DTLS were fine",
+            s.received
+        );
+        return Some(Diagnosis::new(Code::MUTED, side, sentence));
+    }
+    None
+}
+
+/// Nothing came from an end that should have sent.
+fn silence(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
+    let Heard { figures: s, side, who, remote } = *end;
+    if s.received > 0 || !s.may_speak {
+        return None;
+    }
+    let seconds = talked.as_secs();
+    if let Some(announced) = s.announced.filter(|_| s.dropped.unknown_source >= A_FEW) {
+        let from = s.unexpected_source.map_or(String::new(), |a| format!(" ({a})"));
+        let sentence = format!(
+            "{who} announced {announced} but sends from elsewhere{from}: {} packets were not taken",
+            s.dropped.unknown_source
+        );
+        return Some(Diagnosis::new(Code::OTHER_SOURCE, side, sentence));
+    }
+    if talked < TOO_SHORT {
+        return None;
+    }
+    if s.browser {
+        let sentence = format!(
+            "{who}'s browser never sent RTP: ICE and DTLS were fine, nothing came for {seconds} s"
+        );
+        return Some(Diagnosis::new(Code::BROWSER_SILENT, side, sentence));
+    }
+    let announced = s.announced?;
+    if !is_public(announced.ip()) && remote.is_some_and(is_public) {
+        let sentence = format!(
+            "{who} answered with a private address, {}, and sent nothing for {seconds} s",
+            announced.ip()
+        );
+        return Some(Diagnosis::new(Code::PRIVATE_MEDIA, side, sentence));
+    }
+    let sentence = format!(
+        "one-way audio: {} packets went to {who} at {announced}, none came back for {seconds} s",
+        s.sent
+    );
+    Some(Diagnosis::new(Code::TRUNK_SILENT, side, sentence))
+}
+
+/// Nothing came, of a call too short to say why.
+fn in_a_moment(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
+    let Heard { figures: s, side, who, .. } = *end;
+    if s.received > 0 || !s.may_speak || talked >= TOO_SHORT {
+        return None;
+    }
+    let how_far = match s.announced {
+        _ if s.browser && s.checks == 0 => "no ICE check of its browser had come".to_owned(),
+        _ if s.browser && s.srtp.is_none() => "ICE was done, DTLS was not".to_owned(),
+        _ if s.browser => "ICE and DTLS were done, no RTP of its browser had come".to_owned(),
+        Some(announced) => format!("no RTP had come from {announced}"),
+        None => "it had announced no address for its RTP".to_owned(),
+    };
+    let sentence = format!(
+        "nobody heard {who} in the {:.1} s the call lasted: {how_far}",
+        talked.as_secs_f32()
+    );
+    Some(Diagnosis::new(Code::NOT_HEARD, side, sentence))
+}
+
+/// One party spoke, could be sent to, and the other was sent nothing.
+fn not_passed_on(ends: &[Heard<'_>]) -> Option<Diagnosis> {
+    let [a, b] = ends else { return None };
+    [(a, b), (b, a)].into_iter().find_map(|(from, to)| {
+        let unheard = to.figures.sent == 0 && to.figures.may_hear;
+        (unheard && from.figures.received >= ENOUGH).then(|| {
+            let sentence = format!(
+                "{} heard nothing: {} packets came from {}, and none was passed on",
+                to.who, from.figures.received, from.who
+            );
+            Diagnosis::new(Code::NOT_PASSED_ON, Blame::Gateway, sentence)
+        })
+    })
+}
+
+/// A party that was heard stopped sending, and was not on hold.
+fn stopped(end: &Heard<'_>, over: Option<Instant>) -> Option<Diagnosis> {
+    let Heard { figures: s, side, who, .. } = *end;
+    let silent = over?.saturating_duration_since(s.last_received?);
+    if !s.may_speak || silent < STOPPED {
+        return None;
+    }
+    let sentence = format!(
+        "{who} stopped sending: {} packets came, and none in the last {} s of the call",
+        s.received,
+        silent.as_secs()
+    );
+    Some(Diagnosis::new(Code::ONE_STOPPED, side, sentence))
+}
+
+/// Digits went by INFO to a peer that takes none.
+fn digits(cdr: &Cdr) -> Option<Diagnosis> {
+    let (refused, side, who) = match cdr.digits_refused {
+        [0, 0] => return None,
+        [0, n] => (n, Blame::Callee, cdr.answered_by.as_deref().unwrap_or("the callee")),
+        [n, _] => (n, Blame::Caller, cdr.from.as_str()),
+    };
+    Some(Diagnosis::new(
+        Code::DIGITS,
+        side,
+        format!("{who} refused {refused} digits: it takes none by INFO"),
+    ))
+}
