@@ -5,6 +5,7 @@
 
 pub mod admission;
 mod call_table;
+mod challenges;
 pub mod credential;
 mod dispatch;
 mod flows;

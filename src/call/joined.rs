@@ -154,6 +154,7 @@ impl Branch {
             late_answer: None,
             answering: Default::default(),
             session_wish: None,
+            retries: Default::default(),
             moved_to_tcp: false,
             cancel_when_possible: false,
             started: now,

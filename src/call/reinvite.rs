@@ -3,12 +3,12 @@
 //!
 //! It stays on its leg. A hold on one side is answered here and never renegotiates the other side.
 
+use super::bodies::description;
 use super::{Call, CallContext, HangupBy, State, codec_policy, media_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
 use crate::worker::Command;
@@ -61,18 +61,14 @@ impl Call {
         }
         let granted = self.grant(cx, leg, message)?;
         let call = self.id;
-        if message.body().is_empty() {
+        let Some(body) = description(message)?.map(<[u8]>::to_vec) else {
             let codecs = self.codecs_for(cx, end);
             let Some(leg) = self.leg_mut(end) else { return Ok(()) };
             let sdp = leg.negotiation.reoffer(&codecs);
             leg.refresh_target(message);
             leg.accept(cx, call, server, message, Some(&sdp), true, granted);
             return Ok(());
-        }
-        let body = message
-            .body_of("application/sdp")
-            .ok_or_else(|| Refusal::new(415, "only application/sdp is read"))?
-            .to_vec();
+        };
         let sdp = self.renegotiate(cx, end, &body)?;
         let Some(leg) = self.leg_mut(end) else { return Ok(()) };
         leg.refresh_target(message);
@@ -219,20 +215,10 @@ impl Call {
     /// # Errors
     /// The refusal to send.
     pub fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Refusal> {
-        if self.invite.body().is_empty() {
+        let Some(body) = description(&self.invite)?.map(<[u8]>::to_vec) else {
             self.offerless = true;
             return Ok(());
-        }
-        if self.invite.header(HeaderName::ContentType).is_none() {
-            return Err(Refusal::new(400, "a body without Content-Type"));
-        }
-        let encoded = self
-            .invite
-            .header(HeaderName::ContentEncoding)
-            .is_some_and(|e| !e.eq_ignore_ascii_case("identity"));
-        let body = self.invite.body_of("application/sdp").filter(|_| !encoded);
-        let body =
-            body.ok_or_else(|| Refusal::new(415, "only plain application/sdp is read"))?.to_vec();
+        };
         self.caller.negotiation.receive_offer(&body).map_err(not_acceptable)?;
         // A dry run on a copy finds what the answer would refuse: codecs, and the address named.
         let codecs = codec_policy::answer(config, &self.caller.party, None);

@@ -1,10 +1,11 @@
 //! What comes back for a branch's INVITE: ringing, early media, an answer, a challenge, a
 //! redirection.
 
-use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY};
+use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, MAX_RELIABLE};
 use super::cdr::Tried;
 use super::context::Asked;
 use super::leg::Party;
+use super::retries::Retry;
 use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
@@ -19,7 +20,7 @@ use crate::sip::cause::{reasons, status_of};
 use crate::sip::dialog::Dialog;
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
+use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
 use crate::sip::status::{Method, Refusal};
 use crate::worker::Command;
@@ -165,13 +166,14 @@ impl Call {
         }
         if branch.fork_mut(&tag).is_none() {
             let Some(dialog) =
-                Dialog::uac(message, branch.leg.hop).filter(|_| branch.forks.len() < MAX_EARLY)
+                dialog_of(branch, message).filter(|_| branch.forks.len() < MAX_EARLY)
             else {
                 return false;
             };
             branch.forks.push(EarlyDialog {
                 dialog,
                 rseq: None,
+                reliable: 0,
                 body: None,
                 peer: Capabilities::default(),
             });
@@ -179,9 +181,10 @@ impl Call {
         let Some(fork) = branch.fork_mut(&tag) else { return false };
         if let Some(rseq) = reliable_number(message) {
             let expected = fork.rseq.is_none_or(|last| rseq == last.wrapping_add(1));
-            if !expected {
+            if !expected || fork.reliable == MAX_RELIABLE {
                 return false;
             }
+            fork.reliable += 1;
             fork.rseq = Some(rseq);
         }
         fork.peer.learn(message);
@@ -294,13 +297,14 @@ impl Call {
             self.acknowledge(cx, id, &dialog, &tag, None);
             return self.hang_up_late(cx, id, dialog, first);
         }
-        let said = message.body_of("application/sdp").map(<[u8]>::to_vec);
+        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
         let early = branch.fork_mut(&tag).and_then(|f| f.body.clone());
         branch.leg.peer = branch.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
         branch.leg.peer.learn(message);
         self.exchange_packages(id);
         // The newest description of the dialog counts: many send another one with the answer.
-        let settled = match (said, early, self.heard == Some((id, tag.clone()))) {
+        let settled = match (body, early, self.heard == Some((id, tag.clone()))) {
+            _ if message.to().is_none() => Err(self.unusable(id, message)),
             (Some(body), _, _) | (None, Some(body), false) => self.settle(cx, id, &body),
             (None, _, true) => Ok(()),
             (None, None, false) => {
@@ -326,6 +330,16 @@ impl Call {
         }
     }
 
+    /// The refusal for an answer in which no dialog can be told: it is acknowledged and hung up.
+    fn unusable(&self, id: u16, message: &Message) -> Refusal {
+        let target = self.branches.iter().find(|b| b.id == id).map(|b| b.target.to_string());
+        let what = message.check().map_or_else(|e| e.what, |()| "it is malformed");
+        let target = target.unwrap_or_default();
+        let status = message.status();
+        Refusal::new(502, format!("{target} said {status}, which cannot be used: {what}"))
+            .code(Code::UNREADABLE)
+    }
+
     fn acknowledge(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -349,11 +363,10 @@ impl Call {
     /// A 200 nobody waits for any more, or a second fork's: acknowledged already, now hung up.
     fn hang_up_late(&mut self, cx: &mut CallContext<'_>, id: u16, mut dialog: Dialog, first: bool) {
         let Some(branch) = self.branch_mut(id) else { return };
-        let hop = branch.leg.hop;
-        let (via_branch, via) = cx.via(hop);
-        let mut bye = dialog.request(Method::Bye, &via);
-        bye.reason(&Refusal::new(200, "answered elsewhere, or given up before the answer"));
-        cx.request(Method::Bye, &via_branch, hop, bye.end());
+        let (via_branch, via) = cx.via(branch.leg.hop);
+        let bye = dialog.request(Method::Bye, &via);
+        let why = Refusal::new(200, "answered elsewhere, or given up before the answer");
+        branch.leg.say_goodbye(cx, bye, &via_branch, &why);
         if first {
             branch.over();
             self.close_branch_end(cx, id);
@@ -406,7 +419,7 @@ impl Call {
             .get(name)
             .is_some_and(|t| t.username.is_some() && t.password.is_some());
         if known && trying && branch.answering.take(message) {
-            branch.leg.proved_realm = realm_of(message);
+            branch.leg.proved_realms = branch.answering.realms();
             branch.forks.clear();
             return self.send_invite(cx, id);
         }
@@ -422,6 +435,7 @@ impl Call {
             && message.header(HeaderName::MinSe).is_some()
             && branch.session_wish.is_none_or(|w| asked > w)
             && asked <= 86_400
+            && branch.retries.allow(Retry::TooBrief)
         {
             branch.session_wish = Some(asked);
             branch.forks.clear();
@@ -449,7 +463,7 @@ impl Call {
                         .get("q")
                         .and_then(|q| q.parse::<f32>().ok())
                         .map_or(1_000, |q| (q.clamp(0.0, 1.0) * 1_000.0) as u32),
-                    c.uri.user_unescaped().into_owned(),
+                    c.uri.number(),
                 )
             })
             .filter(|(_, number)| !number.is_empty())
@@ -576,24 +590,23 @@ fn reliable_number(message: &Message) -> Option<u32> {
         .then_some(rseq)
 }
 
+/// The dialog a response makes; what it does not echo is known from our INVITE.
+fn dialog_of(branch: &Branch, message: &Message) -> Option<Dialog> {
+    Dialog::uac(message, branch.leg.hop).or_else(|| {
+        let invite = Message::parse(branch.invite.to_vec(), Framing::WebSocket).ok()?;
+        Dialog::uac_by_invite(&invite, message, branch.leg.hop)
+    })
+}
+
 /// The confirmed dialog of a 2xx: the fork's, so that its sequence goes on, with the 2xx's route
 /// set.
 fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog> {
-    let mut dialog = Dialog::uac(message, branch.leg.hop)?;
+    let mut dialog = dialog_of(branch, message)?;
     if let Some(fork) = branch.fork_mut(tag) {
         dialog.local_cseq = dialog.local_cseq.max(fork.dialog.local_cseq);
         dialog.remote_cseq = fork.dialog.remote_cseq;
     }
     Some(dialog)
-}
-
-/// The realm of a challenge.
-pub(super) fn realm_of(message: &Message) -> Option<String> {
-    let challenges =
-        message.all(HeaderName::WwwAuthenticate).chain(message.all(HeaderName::ProxyAuthenticate));
-    challenges
-        .filter_map(crate::sip::header::DigestParams::parse)
-        .find_map(|d| d.get("realm").map(str::to_owned))
 }
 
 /// What a callee's final status says, by the registry of errors; `proved` where it had our

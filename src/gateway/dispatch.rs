@@ -1,5 +1,6 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
+use super::challenges::opened;
 use super::{FlowKind, Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
@@ -15,7 +16,7 @@ use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
-use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
+use crate::sip::status::{ACCEPT, Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 
@@ -43,7 +44,11 @@ impl Gateway {
             return;
         }
         if !message.is_request() {
-            if let Err(why) = message.check() {
+            // One that is ours by its branch is never dropped for what else is wrong with it:
+            // whoever waits for it decides what it is good for.
+            if self.services.transactions.client_of(&message).is_none()
+                && let Err(why) = message.check()
+            {
                 self.dropped += 1;
                 if let Some(rest) = salvage(&message.to_bytes()) {
                     self.unreadable(remote, &rest, &why.to_string(), turn.out);
@@ -128,7 +133,7 @@ impl Gateway {
         why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        if why.status == 0 || message.via().is_none() {
+        if why.status == 0 || message.header(HeaderName::Via).is_none() {
             return;
         }
         let tag = token::<8>(&mut self.services.random);
@@ -189,8 +194,15 @@ impl Gateway {
     /// A response to a request of ours, or none in time: to whoever waits for it.
     fn on_response(&mut self, turn: &mut Turn<'_>, id: ClientId, message: Option<&Message>) {
         let status = message.map_or(408, Message::status);
-        match self.services.transaction_users.get(&id).cloned() {
-            Some(TransactionUser::Branch(call, branch)) => {
+        let Some(user) = self.services.transaction_users.get(&id).cloned() else { return };
+        let (user, answering) = opened(user);
+        if let Some(message) = message
+            && self.answer_challenge(turn, id, (&user, answering), message)
+        {
+            return;
+        }
+        match user {
+            TransactionUser::Branch(call, branch) => {
                 let trunk = self.calls.get(call).and_then(|call| call.trunk_of_branch(branch));
                 match message {
                     Some(message) => {
@@ -208,17 +220,15 @@ impl Gateway {
                     }
                 }
             }
-            Some(TransactionUser::Leg(call, end, asked)) => {
+            TransactionUser::Leg(call, end, asked) => {
                 self.with_call(turn, call, |call, cx| call.asked(cx, end, asked, id, message));
             }
-            Some(TransactionUser::Trunk { name, registrar, hop }) => {
+            TransactionUser::Trunk { name, registrar, hop } => {
                 self.carrier_answered(turn, &name, registrar, hop, message)
             }
-            Some(TransactionUser::Relay(number)) => self.relayed(turn, number, status),
-            Some(TransactionUser::Subscription(number)) => {
-                self.notify_answered(turn, number, status)
-            }
-            None => {}
+            TransactionUser::Relay { number, .. } => self.relayed(turn, number, status),
+            TransactionUser::Subscription(number) => self.notify_answered(turn, number, status),
+            TransactionUser::Goodbye { .. } | TransactionUser::Challenged(_) => {}
         }
     }
 
@@ -240,7 +250,7 @@ impl Gateway {
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             489 => response.put(HeaderName::Allowed, super::out_of_dialog::ALLOW_EVENTS),
-            415 => response.put(HeaderName::Accept, "application/sdp"),
+            415 => response.put(HeaderName::Accept, ACCEPT),
             _ => {}
         }
         self.respond(turn, id, why.status, response);

@@ -203,12 +203,12 @@ impl Gateway {
 
     /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).
     fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Refusal> {
-        let user = uri.user_unescaped().into_owned();
         let Some(gr) =
             uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain))
         else {
-            return Ok((user, None));
+            return Ok((uri.number(), None));
         };
+        let user = uri.user_unescaped().into_owned();
         if let Some(token) = user.strip_prefix(TEMPORARY) {
             let found = self.services.registrar.temp_gruu(token).cloned();
             let (user, instance) = found
@@ -423,6 +423,7 @@ impl Gateway {
             ringback: false,
             next_branch: 0,
             steps: VecDeque::new(),
+            outcomes: Default::default(),
             route: None,
             number: String::new(),
             trunks_left: VecDeque::new(),
@@ -455,7 +456,7 @@ impl Gateway {
 /// The number of the Request-URI as it was dialled.
 fn dialled_user(message: &Message) -> String {
     Uri::parse(message.request_uri())
-        .map_or_else(|_| "?".to_owned(), |uri| uri.user_unescaped().chars().take(80).collect())
+        .map_or_else(|_| "?".to_owned(), |uri| uri.number().chars().take(80).collect())
 }
 
 /// The record of an INVITE that became no call.

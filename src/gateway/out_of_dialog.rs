@@ -15,7 +15,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::{Uri, escape_user};
 use crate::timers::Timers;
@@ -119,7 +119,7 @@ impl Gateway {
         let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Allow, ALLOW);
-        response.put(HeaderName::Accept, "application/sdp");
+        response.put(HeaderName::Accept, ACCEPT);
         response.put(HeaderName::Supported, SUPPORTED);
         response.put(HeaderName::Allowed, ALLOW_EVENTS);
         response
@@ -136,9 +136,9 @@ impl Gateway {
             Sender::User(user, flow) => self.user(user, *flow).map(|u| {
                 (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())
             }),
-            Sender::Trunk(_) => message.from().map(|f| {
-                (f.display_name().into_owned(), f.uri.user_unescaped().into_owned(), None)
-            }),
+            Sender::Trunk(_) => {
+                message.from().map(|f| (f.display_name().into_owned(), f.uri.number(), None))
+            }
         };
         let Some((display, name, did)) = from else { return };
         let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
@@ -148,7 +148,7 @@ impl Gateway {
             let mut cx = self.context(turn);
             let (branch, via) = cx.via(target.hop);
             let mut text = Writer::request(Method::Message, &target.uri);
-            let presented_number = if target.to_trunk {
+            let presented_number = if target.trunk.is_some() {
                 did.clone().unwrap_or_else(|| name.clone())
             } else {
                 name.clone()
@@ -170,7 +170,9 @@ impl Gateway {
                 target.hop,
                 text.end_with(&kind, message.body()),
             );
-            cx.services.transaction_users.insert(client, TransactionUser::Relay(number));
+            let trunk = target.trunk;
+            let user = TransactionUser::Relay { number, trunk };
+            cx.services.transaction_users.insert(client, user);
         }
         self.outside
             .relays
@@ -188,7 +190,7 @@ impl Gateway {
         }
         let uri =
             Uri::parse(message.request_uri()).map_err(|e| Refusal::new(400, e.to_string()))?;
-        let dialled = uri.user_unescaped().into_owned();
+        let dialled = uri.number();
         if let Sender::Trunk(name) = sender
             && !self.config.trunks.get(name).is_some_and(|t| t.messages)
         {
@@ -210,7 +212,7 @@ impl Gateway {
                     uri: b.contact,
                     to: to.clone(),
                     path: b.path,
-                    to_trunk: false,
+                    trunk: None,
                 })
                 .collect();
             return if targets.is_empty() {
@@ -235,10 +237,9 @@ impl Gateway {
             Refusal::new(500, format!("context {} does not exist", account.context))
         })?;
         let (route, number) = verdict.decide(&account.context)?;
-        let trunks = route
-            .steps
-            .iter()
-            .find_map(|s| if let Step::Dial { trunks, .. } = s { Some(trunks) } else { None });
+        let trunks = route.steps.iter().find_map(|s| {
+            if let Step::Dial { trunks, .. } = s.inner() { Some(trunks) } else { None }
+        });
         let trunk =
             trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
         let trunk = trunk.ok_or_else(|| {
@@ -280,7 +281,13 @@ impl Gateway {
             return Err(Refusal::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
         }
         let uri = format!("sip:{}@{host}", escape_user(number));
-        Ok(TextTarget { hop, to: uri.clone(), uri, path: Vec::new(), to_trunk: true })
+        Ok(TextTarget {
+            hop,
+            to: uri.clone(),
+            uri,
+            path: Vec::new(),
+            trunk: Some(trunk.name.clone()),
+        })
     }
 
     /// A copy of a text was answered, or never: the sender hears of the first success, else of the
@@ -576,9 +583,7 @@ impl Gateway {
             .body_of("application/simple-message-summary")
             .filter(|_| summary)
             .and_then(|b| std::str::from_utf8(b).ok());
-        let dialled = Uri::parse(message.request_uri())
-            .map(|u| u.user_unescaped().into_owned())
-            .unwrap_or_default();
+        let dialled = Uri::parse(message.request_uri()).map(|u| u.number()).unwrap_or_default();
         let user = self.config.user_called(&dialled).map(|u| u.name.clone());
         let (Some(body), Some(user)) = (body.filter(|b| b.len() <= 2_048), user) else {
             let status = if summary { 404 } else { 489 };
@@ -610,7 +615,8 @@ struct TextTarget {
     uri: String,
     to: String,
     path: Vec<String>,
-    to_trunk: bool,
+    /// The trunk it goes to, where it goes to no user.
+    trunk: Option<String>,
 }
 
 fn lifetime(message: &Message) -> Result<u32, Refusal> {

@@ -139,7 +139,7 @@ impl Gateway {
         request.put(HeaderName::Supported, "path");
         request.put(HeaderName::Allow, ALLOW);
         request.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
-        if let Some((name, value)) = registration.answering.credentials(
+        for (name, value) in registration.answering.credentials(
             user,
             password.reveal(),
             &uri,

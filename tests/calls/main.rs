@@ -19,3 +19,4 @@ mod transfers;
 mod trunks;
 mod visitors;
 mod wire;
+mod world;

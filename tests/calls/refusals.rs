@@ -44,7 +44,9 @@ fn each_unfit_invite_gets_its_own_status() {
         let response = lab.take(ALICE, status);
         match status {
             "420" => assert_eq!(response.header(HeaderName::Unsupported), Some("magic, wand")),
-            "415" => assert_eq!(response.header(HeaderName::Accept), Some("application/sdp")),
+            "415" => {
+                assert_eq!(response.header(HeaderName::Accept), Some(webtrunk::sip::status::ACCEPT))
+            }
             _ => {}
         }
     }
