@@ -1,6 +1,7 @@
 //! One call's media: ends, how they are joined, and the packets between them. Knows no SIP and no
 //! SDP text.
 
+mod budget;
 pub mod dtls;
 pub mod endpoint;
 pub mod ice;

@@ -13,6 +13,7 @@ mod digits;
 mod due;
 mod forward;
 
+use super::budget::PacketBudget;
 use super::dtls::Handshake;
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Path, Port, Settings, Srtp,
@@ -159,8 +160,10 @@ impl Session {
             join: AudioSource::Nothing,
             path: Path::Relay,
             digits: Default::default(),
+            hairpin: Default::default(),
             pressed: None,
             dropped: Dropped::default(),
+            budget: PacketBudget::default(),
             received: 0,
             disorder_before: SequenceStats::default(),
             next_report: None,
@@ -444,6 +447,10 @@ impl Session {
             *latching = Latching::Locked;
         }
         *rtp = Some(from);
+        if end.settings.as_ref().is_some_and(|s| s.hairpin) && end.hairpin.exceeds(now) {
+            end.dropped.not_expected += 1;
+            return;
+        }
         self.rtp(now, at, datagram, sink);
     }
 
@@ -482,6 +489,10 @@ impl Session {
             end.dropped.malformed += 1;
             return;
         };
+        if !end.budget.take(now) {
+            end.dropped.excess += 1;
+            return;
+        }
         let Some(settings) = &end.settings else { return };
         let negotiated = &settings.negotiated;
         let Some(content) = negotiated.content(packet.payload_type) else {

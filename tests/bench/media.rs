@@ -70,7 +70,13 @@ fn settings(codec: Codec, n: u8) -> Settings {
         ptime: 20,
         ptime_asked: false,
     };
-    Settings { negotiated, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
+    Settings {
+        negotiated,
+        complexity: COMPLEXITY,
+        digits: Digits::Events,
+        continuous: false,
+        hairpin: false,
+    }
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.

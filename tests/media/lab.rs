@@ -81,6 +81,7 @@ pub(crate) fn settings(codec: Codec, remote: Remote) -> Settings {
         complexity: COMPLEXITY,
         digits: Digits::Events,
         continuous: false,
+        hairpin: false,
     }
 }
 
@@ -365,6 +366,7 @@ impl Line {
                 complexity: 0,
                 digits,
                 continuous: false,
+                hairpin: false,
             }
         });
         Line::with(settings)

@@ -379,6 +379,29 @@ fn the_web_door_wants_a_token_and_gives_each_its_scope() {
     assert_eq!(server.run(&["calls", "--api", "http://127.0.0.1:1"]).code, 4);
 }
 
+/// Answered and silent is not fine, whatever the statuses say.
+#[test]
+fn a_test_call_that_hears_nothing_exits_5() {
+    let routes = "[[route]]\nname = \"Mute\"\nmatch = \"700\"\ndo = [{ answer = true }, \
+                  { play = \"silence.wav\" }]\n";
+    let server = Server::start_with_silence(routes);
+    let said = server.run(&[
+        "call",
+        "700",
+        "--as",
+        "alice",
+        "--password",
+        "secret-a",
+        "--for",
+        "2s",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(said.code, 5, "{said:?}");
+    let told: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert!(told["sip_code"] == 200 && told["heard"] == false, "{told}");
+}
+
 #[test]
 fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
     let server = Server::start("[credentials]\nsecret = \"0123456789abcdef0123\"");

@@ -101,6 +101,13 @@ pub(super) struct Figures {
     pub silence: f32,
 }
 
+impl Figures {
+    /// Whether anything came that could be heard.
+    pub(super) fn was_heard(&self) -> bool {
+        self.received > 0 && self.level.is_some() && self.silence < 1.0
+    }
+}
+
 pub(super) struct Media {
     socket: UdpSocket,
     local: SocketAddr,

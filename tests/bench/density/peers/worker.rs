@@ -50,7 +50,13 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
         .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
-    Box::new(Settings { negotiated, complexity, digits: Digits::Events, continuous: false })
+    Box::new(Settings {
+        negotiated,
+        complexity,
+        digits: Digits::Events,
+        continuous: false,
+        hairpin: false,
+    })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`
