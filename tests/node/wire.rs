@@ -35,6 +35,8 @@ certificate = { cert = "cert.pem", key = "key.pem" }
 browser_port = 0
 workers = 1
 ports = "24000-24999"
+[limits]
+new_calls_per_second = 1000
 [trunk.t]
 uri = "sip:127.0.0.1:5060"
 allow = ["127.0.0.1"]
@@ -180,6 +182,35 @@ async fn datagrams(to: SocketAddr) {
     answer(400, "broken").await;
 }
 
+/// A browser's connection stays open too, whatever the frame holds beside its message.
+async fn websocket(web: SocketAddr) {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message as Frame;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let mut request = format!("ws://{web}/sip").into_client_request().expect("a URL");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "sip".parse().expect("a token"));
+    let stream = TcpStream::connect(web).await.expect("it listens");
+    let (mut socket, _) =
+        tokio_tungstenite::client_async(request, stream).await.expect("the upgrade");
+    for (n, (name, bytes)) in requests("WS").into_iter().enumerate() {
+        let frame = match n % 3 {
+            0 => bytes,
+            1 => [b"\r\n\r\n", &bytes[..]].concat(),
+            _ => [&bytes[..], b"\r\n\r\n"].concat(),
+        };
+        socket.send(Frame::Binary(frame.into())).await.expect("still open");
+        let answer = timeout(BOUND, socket.next()).await.expect("in time");
+        let answer = answer.expect("still open").expect("sound").into_data();
+        assert!(answer.starts_with(b"SIP/2.0 401"), "{name}: who is not logged in is asked");
+    }
+    for junk in ["\r\n\r\n\r\n", "HELLO\r\n\r\n", "\r\n"] {
+        socket.send(Frame::text(junk)).await.expect("still open");
+    }
+    socket.send(Frame::text("\r\n\r\n")).await.expect("still open");
+    let pong = timeout(BOUND, socket.next()).await.expect("in time");
+    assert_eq!(&pong.expect("still open").expect("sound").into_data()[..], b"\r\n");
+}
+
 #[tokio::test]
 async fn every_kind_is_served_over_udp_tcp_and_tls_and_no_connection_is_closed() {
     let folder = std::env::temp_dir().join(format!("webtrunk-wire-{}", std::process::id()));
@@ -207,6 +238,7 @@ async fn every_kind_is_served_over_udp_tcp_and_tls_and_no_connection_is_closed()
     let name = ServerName::try_from("wt.test").expect("a name");
     let tls = TlsConnector::from(Arc::new(client)).connect(name, tls).await.expect("TLS");
     Stream::all_kinds(tls, "TLS").await;
+    websocket(node.web).await;
     node.stop().await;
     std::fs::remove_dir_all(&folder).expect("removed");
 }
