@@ -1,13 +1,11 @@
 //! Which challenges to requests of ours are answered, and by whose credentials (RFC 3261 §22).
 
-use super::Gateway;
-use crate::call::Output;
+use super::{Gateway, Turn};
 use crate::call::challenge::{Challenged, answer};
 use crate::call::context::TransactionUser;
 use crate::sip::digest::Answering;
 use crate::sip::message::Message;
 use crate::sip::transaction::ClientId;
-use std::time::Instant;
 
 /// Whoever waits for a response, and what it has answered so far where that is known.
 pub(super) fn opened(user: TransactionUser) -> (TransactionUser, Option<Answering>) {
@@ -26,11 +24,10 @@ impl Gateway {
     /// browsers are never answered (rule A1).
     pub(super) fn answer_challenge(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         client: ClientId,
         (user, answering): (&TransactionUser, Option<Answering>),
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> bool {
         if !matches!(message.status(), 401 | 407) {
             return false;
@@ -38,7 +35,7 @@ impl Gateway {
         let (trunk, fresh) = match user {
             TransactionUser::Leg(call, end, asked) => {
                 let leg = (*end, *asked);
-                let answered = self.with_call(now, *call, out, |call, cx| {
+                let answered = self.with_call(turn, *call, |call, cx| {
                     call.answer_challenge(cx, leg, client, message, answering)
                 });
                 return answered == Some(true);
@@ -57,7 +54,7 @@ impl Gateway {
         };
         let answering = answering.unwrap_or(fresh);
         let challenged = Challenged { user: user.clone(), answering };
-        let mut cx = self.context(now, out);
+        let mut cx = self.context(turn);
         answer(&mut cx, client, message, trunk, None, challenged).is_some()
     }
 }
