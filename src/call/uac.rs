@@ -297,13 +297,13 @@ impl Call {
             self.acknowledge(cx, id, &dialog, &tag, None);
             return self.hang_up_late(cx, id, dialog, first);
         }
-        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
+        let said = message.body_of("application/sdp").map(<[u8]>::to_vec);
         let early = branch.fork_mut(&tag).and_then(|f| f.body.clone());
         branch.leg.peer = branch.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
         branch.leg.peer.learn(message);
         self.exchange_packages(id);
         // The newest description of the dialog counts: many send another one with the answer.
-        let settled = match (body, early, self.heard == Some((id, tag.clone()))) {
+        let settled = match (said, early, self.heard == Some((id, tag.clone()))) {
             _ if message.to().is_none() => Err(self.unusable(id, message)),
             (Some(body), _, _) | (None, Some(body), false) => self.settle(cx, id, &body),
             (None, _, true) => Ok(()),

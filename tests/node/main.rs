@@ -4,6 +4,7 @@
 mod fifty;
 mod misuse;
 mod web;
+mod wire;
 
 use std::net::SocketAddr;
 use webtrunk::config::check::parse_embedded;

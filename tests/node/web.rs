@@ -165,7 +165,7 @@ async fn a_websocket_survives_bad_messages_and_keep_alives_are_answered() {
             heard.push(text.chars().take(11).collect::<String>());
         }
     }
-    assert_eq!(heard, ["\r\n", "SIP/2.0 400", "SIP/2.0 400", "SIP/2.0 401"]);
+    assert_eq!(heard, ["\r\n", "SIP/2.0 400", "SIP/2.0 401", "SIP/2.0 401"]);
     node.stop().await;
     far.stop().await;
 }
