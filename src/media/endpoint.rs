@@ -154,8 +154,9 @@ impl SdesSrtp {
         let srtp = Srtp {
             profile: theirs.profile,
             protect: protect.unwrap_or_else(|| Protect::new(ours.profile, ours.key(), ours.salt())),
-            unprotect: unprotect
-                .unwrap_or_else(|| Unprotect::new(theirs.profile, theirs.key(), theirs.salt())),
+            unprotect: unprotect.unwrap_or_else(|| {
+                Unprotect::new(theirs.profile, theirs.key(), theirs.salt()).with_mki(&theirs.mki)
+            }),
         };
         Box::new(SdesSrtp { keys: keys.clone(), srtp })
     }

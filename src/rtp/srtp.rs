@@ -63,8 +63,9 @@ pub enum Refused {
 /// Packets remembered; the oldest word is cleared whole, so all but 64 of them may still arrive
 /// late.
 const WINDOW: u64 = 1024;
-/// Sources one context keeps: one audio stream, and a few for restarts.
-const MAX_SOURCES: usize = 4;
+/// Sources one context keeps: one audio stream, and many that start again with another SSRC, as
+/// each transfer behind a peer may. None is forgotten for another: its packets could be replayed.
+const MAX_SOURCES: usize = 64;
 
 #[derive(Clone)]
 struct Window {
@@ -313,6 +314,8 @@ struct Source {
 /// Checks and decrypts what we receive.
 pub struct Unprotect {
     keys: Keys,
+    /// The master key identifier in each packet, where the peer sends one (RFC 3711 §3.1).
+    mki: Vec<u8>,
     sources: Vec<Source>,
     rtcp: Vec<Source>,
 }
@@ -322,9 +325,28 @@ impl Unprotect {
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Unprotect {
         Unprotect {
             keys: Keys::new(profile, key, salt),
+            mki: Vec::new(),
             sources: Vec::with_capacity(1),
             rtcp: Vec::new(),
         }
+    }
+
+    /// The same for a peer that names its master key in each packet.
+    pub fn with_mki(mut self, mki: &[u8]) -> Unprotect {
+        self.mki = mki.to_vec();
+        self
+    }
+
+    /// Takes the master key identifier out of a packet whose last `tag` bytes follow it; returns
+    /// how long it is without.
+    fn strip_mki(&self, packet: &mut [u8], tag: usize) -> Result<usize, Refused> {
+        let len = packet.len().checked_sub(self.mki.len()).ok_or(Refused::Malformed)?;
+        let at = len.checked_sub(tag).ok_or(Refused::Malformed)?;
+        if packet.get(at..at + self.mki.len()) != Some(&self.mki[..]) {
+            return Err(Refused::BadTag);
+        }
+        packet.copy_within(at + self.mki.len().., at);
+        Ok(len)
     }
 
     /// How many sources have state.
@@ -349,6 +371,13 @@ impl Unprotect {
     /// # Errors
     /// See [`Refused`]; no state has changed.
     pub fn rtp(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
+        let tag = match &self.keys {
+            // The tag is the end of what is encrypted (RFC 7714 §8.1).
+            Keys::Gcm { .. } => 0,
+            Keys::Cm { tag, .. } => *tag,
+        };
+        let len = self.strip_mki(packet, tag)?;
+        let packet = &mut packet[..len];
         let (header, sequence, ssrc) = rtp_header(packet).ok_or(Refused::Malformed)?;
         let (index, known) = self.guess(ssrc, sequence);
         match known {
@@ -395,6 +424,9 @@ impl Unprotect {
     /// # Errors
     /// See [`Refused`]; no state has changed.
     pub fn rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
+        let tag = if matches!(self.keys, Keys::Gcm { .. }) { 0 } else { 10 };
+        let len = self.strip_mki(packet, tag)?;
+        let packet = &mut packet[..len];
         let ssrc = rtcp_ssrc(packet).ok_or(Refused::Malformed)?;
         let trailer = match &self.keys {
             Keys::Gcm { .. } => 4,
@@ -483,6 +515,35 @@ mod tests {
         Profile::Aes128CmHmacSha1_80,
         Profile::Aes128CmHmacSha1_32,
     ];
+
+    #[test]
+    fn a_master_key_identifier_is_taken_out_where_there_is_to_be_one() {
+        for profile in PROFILES {
+            let (key, salt) = (vec![7u8; profile.key_len()], vec![9u8; profile.salt_len()]);
+            let mut ours = Protect::new(profile, &key, &salt);
+            let mut open = Unprotect::new(profile, &key, &salt).with_mki(&[0, 0, 5]);
+            let gcm = matches!(profile, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm);
+            let (rtp_tag, rtcp_tag) = match profile {
+                _ if gcm => (0, 0),
+                Profile::Aes128CmHmacSha1_32 => (4, 10),
+                _ => (10, 10),
+            };
+            let with = |sealed: &[u8], tag: usize, mki: &[u8]| {
+                let (body, tag) = sealed.split_at(sealed.len() - tag);
+                [body, mki, tag].concat()
+            };
+            let plain = packet(1, b"speech");
+            let sealed = protect(&mut ours, &plain);
+            assert!(open.rtp(&mut sealed.clone()).is_err(), "it is missing");
+            assert!(open.rtp(&mut with(&sealed, rtp_tag, &[0, 0, 6])).is_err(), "another key's");
+            let mut named = with(&sealed, rtp_tag, &[0, 0, 5]);
+            let len = open.rtp(&mut named).expect("named");
+            assert_eq!(&named[..len], &plain[..]);
+            let report = [&[0x80u8, 201, 0, 1][..], &0x1234_5678u32.to_be_bytes()].concat();
+            let mut named = with(&ours.rtcp(&report), rtcp_tag, &[0, 0, 5]);
+            assert_eq!(open.rtcp(&mut named), Ok(8));
+        }
+    }
 
     fn bytes(hex: &str) -> Vec<u8> {
         let digit = |n| u8::from_str_radix(&hex[n..n + 2], 16).expect("hex");

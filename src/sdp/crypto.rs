@@ -16,6 +16,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true),
 );
+/// Longest master key identifier, bytes.
+const LONGEST_MKI: usize = 128;
 /// Most lines read of one media description.
 pub const MOST: usize = 8;
 
@@ -35,6 +37,8 @@ pub enum Policy {
 pub struct Keys {
     pub profile: Profile,
     bytes: [u8; LONGEST],
+    /// The identifier in each packet that is protected with them, if any (RFC 4568 §6.1).
+    pub mki: Vec<u8>,
 }
 
 impl Keys {
@@ -43,7 +47,7 @@ impl Keys {
         let mut own = [0; LONGEST];
         let len = profile.key_len() + profile.salt_len();
         own[..len].copy_from_slice(&bytes[..len]);
-        Keys { profile, bytes: own }
+        Keys { profile, bytes: own, mki: Vec::new() }
     }
     /// The master key.
     pub fn key(&self) -> &[u8] {
@@ -104,17 +108,31 @@ impl Crypto {
         let (method, key) = params.split_once(':')?;
         let mut parts = key.split('|');
         let decoded = LENIENT.decode(parts.next()?).ok()?;
-        // What follows may be a lifetime, which outlives any call, but no master key identifier.
+        // What follows is a lifetime, which the peer keeps to itself, or the key's identifier.
+        let named = parts.find_map(|p| p.split_once(':'));
+        let mki = named.map_or(Some(Vec::new()), |(value, length)| mki(value, length))?;
         if !method.eq_ignore_ascii_case("inline")
-            || parts.any(|p| p.contains(':'))
             || decoded.len() != profile.key_len() + profile.salt_len()
         {
             return None;
         }
         let mut bytes = [0; LONGEST];
         bytes[..decoded.len()].copy_from_slice(&decoded);
-        Some(Crypto { tag: tag.parse().ok()?, keys: Keys { profile, bytes } })
+        Some(Crypto { tag: tag.parse().ok()?, keys: Keys { profile, bytes, mki } })
     }
+}
+
+/// A master key identifier of so many bytes, as packets have it.
+fn mki(value: &str, length: &str) -> Option<Vec<u8>> {
+    let length: usize = length.trim().parse().ok().filter(|l| (1..=LONGEST_MKI).contains(l))?;
+    let value = value.trim().parse::<u64>().ok()?.to_be_bytes();
+    let spare = value.len().saturating_sub(length);
+    if value[..spare].iter().any(|b| *b != 0) {
+        return None;
+    }
+    let mut mki = vec![0; length.saturating_sub(value.len())];
+    mki.extend_from_slice(&value[spare..]);
+    Some(mki)
 }
 
 /// Whether a session parameter asks for other packets than ours; one we do not know does, unless
@@ -210,10 +228,19 @@ mod tests {
             assert_eq!(Crypto::read(&line).map(|c| c.to_string()), Some(line));
         }
         assert!(read(" -x=1") && read(" KDR=0"));
+        let named = |rest: &str| {
+            let line = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}{rest}");
+            Crypto::read(&line).map(|c| c.keys.mki)
+        };
+        assert_eq!(named("|2^20|1:4"), Some(vec![0, 0, 0, 1]));
+        assert_eq!(named("|258:2"), Some(vec![1, 2]));
+        assert_eq!(named("|1:10").map(|mki| mki.len()), Some(10));
         assert!(read("") && read("|2^31") && read("|1048576") && read(" WSH=64"));
         assert!(
-            !read("|2^20|1:4")
-                && !read("|1:4")
+            !read("|2^20|1:0")
+                && !read("|256:1")
+                && !read("|1:129")
+                && !read("|x:1")
                 && !read(" UNENCRYPTED_SRTP")
                 && !read(" KDR=2")
                 && !read(&format!(";inline:{key}"))

@@ -134,7 +134,9 @@ impl Negotiation {
         };
         // The key that is in use stays, wherever it stands in a new list.
         let in_use = audio.crypto.iter().filter(|c| Some(&c.keys) == held).find_map(both);
-        match in_use.or_else(|| audio.crypto.iter().find_map(both)) {
+        // Packets without an identifier are shorter, and every peer takes them.
+        let bare = || audio.crypto.iter().filter(|c| c.keys.mki.is_empty()).find_map(both);
+        match in_use.or_else(bare).or_else(|| audio.crypto.iter().find_map(both)) {
             None if must => Err(SdpError::new(
                 399,
                 "no a=crypto line of a suite we speak: AEAD_AES_128_GCM, AEAD_AES_256_GCM, \

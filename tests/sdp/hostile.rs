@@ -115,12 +115,17 @@ const ODD: &[&str] = &[
     "v=1",
 ];
 
+const HEAD: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\n";
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
     fn any_text_is_answered_to_the_letter_or_refused(
-        body in "(v=0\r\n)?([a-z]=[ -~]{0,20}\r?\n|m=(audio|video|x) [0-9]{0,6} [A-Z/]{0,12}( [0-9]{1,3}){0,4}\n|[^a]{0,6}\n){0,20}"
+        body in concat!(
+            "(v=0\r\n)?([a-z]=[ -~]{0,20}\r?\n|",
+            "m=(audio|video|x) [0-9]{0,6} [A-Z/]{0,12}( [0-9]{1,3}){0,4}\n|[^a]{0,6}\n){0,20}"
+        )
     ) {
         put(body.as_bytes());
     }
@@ -135,7 +140,10 @@ proptest! {
     #[test]
     fn a_bent_real_description_is_answered_to_the_letter_or_refused(
         which in any::<prop::sample::Index>(),
-        changes in proptest::collection::vec((0..4u8, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..6),
+        changes in proptest::collection::vec(
+            (0..4u8, any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+            1..6,
+        ),
     ) {
         let all = bodies();
         let mut lines: Vec<&str> = all[which.index(all.len())].lines().collect();
@@ -154,7 +162,7 @@ proptest! {
 
 #[test]
 fn no_odd_line_makes_a_description_unreadable() {
-    let plain = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n";
+    let plain = format!("{HEAD}m=audio 4000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n");
     let lines: Vec<&str> = plain.lines().collect();
     for odd in ODD {
         // Anywhere behind the first line; what would be another first section, connection or
@@ -174,8 +182,7 @@ fn no_odd_line_makes_a_description_unreadable() {
 
 #[test]
 fn a_meeting_page_with_many_sections_is_answered() {
-    let mut offer =
-        String::from("v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\n");
+    let mut offer = HEAD.to_owned();
     for n in 0..63 {
         offer.push_str(&format!("m=video {} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n", 5_000 + n));
     }
