@@ -9,22 +9,27 @@
 //! The call knows neither other calls nor sockets; what it asks of the node it asks through
 //! [`CallContext`].
 
+mod bodies;
 pub mod branch;
 pub mod caller_id;
 pub mod cdr;
+pub mod challenge;
 pub mod codec_policy;
 pub mod context;
+mod dtmf_info;
 mod failure;
 mod in_dialog;
 mod invite;
 mod joined;
 pub mod leg;
+mod media_policy;
 pub mod operator;
 mod outgoing;
 mod packages;
 mod queries;
 mod refresh;
 pub mod reinvite;
+pub mod retries;
 pub mod routing;
 pub mod services;
 pub mod third_party;
@@ -38,7 +43,7 @@ pub use context::{CallContext, CallTimer, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
 use crate::config::User;
-use crate::dialplan::{Route, Step};
+use crate::dialplan::{Outcomes, Route, Step};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::flow::Transport;
@@ -110,6 +115,8 @@ pub struct Call {
     pub next_branch: u16,
     /// Steps to come, with the number each is for where it is not the call's.
     pub steps: VecDeque<(Step, Option<String>)>,
+    /// What came of the ring or dial step that was last.
+    pub outcomes: Outcomes,
     pub route: Option<Route>,
     pub number: String,
     /// Trunks of the current dial step not yet tried, and the number to send.

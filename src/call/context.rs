@@ -12,7 +12,7 @@ use crate::resolver::{Located, Target};
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{ACCEPT, Method, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transmit};
 use crate::sip::uri::Transport;
 use crate::worker::Command;
@@ -86,8 +86,12 @@ pub enum TransactionUser {
     Leg(CallId, LegId, Asked),
     /// A trunk's REGISTER with the registrar of this number, or OPTIONS.
     Trunk { name: String, registrar: Option<usize>, hop: Hop },
-    /// A request passed on outside a call.
-    Relay(u64),
+    /// A text passed on outside a call, to this trunk or to a user.
+    Relay { number: u64, trunk: Option<String> },
+    /// The BYE of a leg on a trunk that challenged its INVITE for these realms.
+    Goodbye { trunk: String, realms: Vec<String> },
+    /// A request that was sent again with credentials.
+    Challenged(Box<super::challenge::Challenged>),
     /// A NOTIFY of a subscription.
     Subscription(u64),
 }
@@ -212,7 +216,7 @@ impl CallContext<'_> {
     pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         let mut response = Writer::refusal(request, why, "", &self.config.domain);
         match why.status {
-            415 => response.put(HeaderName::Accept, "application/sdp"),
+            415 => response.put(HeaderName::Accept, ACCEPT),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             _ => {}
         }

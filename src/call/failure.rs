@@ -4,6 +4,7 @@
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::cdr::Tried;
 use super::{Call, CallContext, CallTimer, HangupBy, State};
+use crate::dialplan::{Outcome, Step};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::sip::status::Refusal;
@@ -120,6 +121,11 @@ impl Call {
             }
         }
         self.keep_best(why.clone());
+        self.outcomes.add(match target {
+            // Nothing came back from the phone: its connection is gone.
+            BranchTarget::User { .. } if why.code == Code::FLOW_DEAD => Outcome::Unregistered,
+            _ => Outcome::of_status(why.status),
+        });
         if self.branches.iter().any(Branch::is_trying) {
             return;
         }
@@ -129,6 +135,14 @@ impl Call {
                 || why.status == 401
                 || why.status == 407;
             if !moves_on {
+                // What follows is for the trunks' own failures, unless it names this outcome.
+                let outcomes = self.outcomes;
+                self.steps
+                    .retain(|(step, _)| matches!(step, Step::On { .. }) && outcomes.admit(step));
+                if !self.steps.is_empty() {
+                    self.trunks_left.clear();
+                    return self.next_step(cx);
+                }
                 let why = self.refusal.take().unwrap_or(why);
                 return self.route_failed(cx, HangupBy::Callee, translate_refusal(why));
             }

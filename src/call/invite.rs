@@ -120,10 +120,12 @@ impl Call {
         caller.assert(&mut invite, &own_host, trunk);
         if let Some(trunk) = trunk
             && let (Some(user), Some(password)) = (&trunk.username, &trunk.password)
-            && let Some((name, value)) =
-                branch.answering.credentials(user, password.reveal(), &uri, Method::Invite, &cnonce)
         {
-            invite.put(name, value);
+            let answering = &mut branch.answering;
+            answering
+                .credentials(user, password.reveal(), &uri, Method::Invite, &cnonce)
+                .into_iter()
+                .for_each(|(name, value)| invite.put(name, value));
         }
         let bytes = if branch.offer.is_empty() {
             invite.end()

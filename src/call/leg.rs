@@ -1,6 +1,7 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
 use super::context::{Asked, TransactionUser};
+use super::retries::Retries;
 use super::transfer::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::codec::Codec;
@@ -13,6 +14,7 @@ use crate::sdp::offer_answer::{Ice, LegKind, Local, Negotiated, Negotiation};
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
+use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
@@ -67,8 +69,6 @@ pub struct PendingOffer {
     pub cseq: u32,
     /// It carries an offer.
     pub offers: bool,
-    /// Its challenge was answered.
-    pub challenged: bool,
     pub client: ClientId,
 }
 
@@ -94,16 +94,16 @@ pub struct Leg {
     /// When the session ends unless it is refreshed.
     pub session_ends: Option<Instant>,
     pub open: Option<PendingOffer>,
+    /// Since a refresh was last accepted.
+    pub retries: Retries,
     /// We sent the INVITE that made the dialog, so the Call-ID is ours (RFC 3261 §14.1).
     pub owns_call_id: bool,
-    /// The realm whose challenge we answered in this dialog; only there are later ones answered.
-    pub proved_realm: Option<String>,
+    /// The realms whose challenges to its INVITE we answered; only theirs are answered later.
+    pub proved_realms: Vec<String>,
     /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
     /// order.
     pub to_tell: VecDeque<(ReferSubscription, u16)>,
     pub notifying: bool,
-    /// For the next request, after a challenge within the dialog.
-    pub credentials: Option<(HeaderName, String)>,
     /// The ACK of our last re-INVITE's 2xx, repeated when that is.
     pub last_ack: Option<(u32, Bytes)>,
 }
@@ -176,11 +176,11 @@ impl Leg {
             session: None,
             session_ends: None,
             open: None,
+            retries: Retries::default(),
             owns_call_id: false,
-            proved_realm: None,
+            proved_realms: Vec::new(),
             to_tell: VecDeque::new(),
             notifying: false,
-            credentials: None,
             last_ack: None,
         }
     }
@@ -318,6 +318,7 @@ impl Leg {
         if request.method() == Method::Invite {
             request
                 .values(HeaderName::RecordRoute)
+                .filter(|r| NameAddr::parse(r).is_ok())
                 .for_each(|r| response.put(HeaderName::RecordRoute, r));
         }
         response.put(HeaderName::Contact, cx.contact(self.hop, "call"));
@@ -417,10 +418,8 @@ impl Leg {
     /// Says goodbye, where there is a dialog and a way to send.
     pub fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
         self.quiet(cx, call);
-        let hop = self.hop;
-        if let Some((mut bye, branch, _)) = self.begin(cx, Method::Bye) {
-            bye.reason(why);
-            cx.request(Method::Bye, &branch, hop, bye.end());
+        if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
+            self.say_goodbye(cx, bye, &branch, why);
         }
     }
 

@@ -59,6 +59,7 @@ impl Call {
             late_answer: None,
             answering: Answering::for_realm(realm.as_deref()),
             session_wish: None,
+            retries: Default::default(),
             moved_to_tcp: false,
             cancel_when_possible: false,
             started: cx.now,

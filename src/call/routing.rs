@@ -3,7 +3,7 @@
 use super::branch::Branch;
 use super::failure::translate_refusal;
 use super::{Call, CallContext, CallTimer, HangupBy, Output, Party, Question, State};
-use crate::dialplan::{Attempt, Order, Route, Step, Target};
+use crate::dialplan::{Attempt, Order, Outcome, Outcomes, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::player::{Source, chime};
@@ -40,10 +40,23 @@ impl Call {
             let why = why.unwrap_or_else(|| Refusal::new(480, "the route ended without an answer"));
             return self.route_failed(cx, HangupBy::Us, why);
         };
+        if !self.outcomes.admit(&step) {
+            let (call, outcomes) = (self.id, self.outcomes.to_string());
+            cx.note(Event::StepSkipped { call, step: step.inner().to_string(), outcomes });
+            return self.next_step(cx);
+        }
         if let Some(number) = number {
             self.number = number;
         }
+        if matches!(step.inner(), Step::Dial { .. } | Step::Ring { .. }) {
+            self.outcomes = Outcomes::default();
+        }
+        self.run_step(cx, step);
+    }
+
+    fn run_step(&mut self, cx: &mut CallContext<'_>, step: Step) {
         match step {
+            Step::On { step, .. } => self.run_step(cx, *step),
             Step::Dial { trunks, to, timeout } => {
                 self.trunks_left = trunks.into();
                 self.dial_to = to;
@@ -167,6 +180,7 @@ impl Call {
     pub(super) fn next_trunk(&mut self, cx: &mut CallContext<'_>) {
         while let Some(name) = self.trunks_left.pop_front() {
             if let Err(why) = self.may_dial(cx, &name) {
+                self.outcomes.add(Outcome::Failed);
                 self.refusal.get_or_insert_with(|| {
                     Refusal::new(503, format!("trunk {name} is skipped: {}", why.1))
                         .retry_after(10)
@@ -251,6 +265,7 @@ impl Call {
             let why = format!("{why} {}", names.join(", "));
             cx.note(Event::NobodyThere { call: self.id, why: why.clone() });
             self.cdr.nobody_there.get_or_insert_with(|| why.clone());
+            self.outcomes.add(Outcome::Unregistered);
             self.refusal.get_or_insert_with(|| Refusal::new(480, why).code(Code::NOT_REGISTERED));
             return self.next_step(cx);
         }
@@ -330,6 +345,7 @@ impl Call {
             .for_each(|end| cx.media(self.worker, Command::CloseEnd { session: call.0, end }));
         self.heard = None;
         self.playing = false;
+        self.outcomes.add(Outcome::Timeout);
         self.refusal.get_or_insert(why);
         self.next_round(cx);
     }

@@ -171,7 +171,7 @@ impl Call {
                     .ok_or_else(|| Refusal::new(400, "Replaces in Refer-To cannot be read"))
             })
             .transpose()?;
-        let number = target.uri.user_unescaped().into_owned();
+        let number = target.uri.number();
         let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
         Ok(Wish { number, replaces, passes })
     }
@@ -249,6 +249,7 @@ impl Call {
         self.notify_transferor(cx, 100);
         self.cdr.context = context;
         self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
+        self.outcomes = Default::default();
         self.route = Some(route);
         self.number = number;
         self.max_forwards = self.max_forwards.saturating_sub(1);

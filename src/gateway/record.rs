@@ -1,8 +1,10 @@
 //! What the recorder is told of each turn: the message that came, those that went, media's news,
 //! notes.
 
+use super::challenges::opened;
 use super::{FlowKind, Gateway, Input};
 use crate::call::branch::BranchTarget;
+use crate::call::context::TransactionUser;
 use crate::call::{CallId, Output};
 use crate::event::Event;
 use crate::media::session::SessionEvent;
@@ -57,10 +59,24 @@ fn call_id_of(bytes: &[u8]) -> Option<&str> {
 impl Gateway {
     /// A message that came in, for the call it is of.
     pub(super) fn hear(&mut self, now: Instant, hop: Hop, message: &Message) {
-        if let Some(call) = self.recorder.call_of(message.call_id())
+        let call = self.recorder.call_of(message.call_id());
+        if let Some(call) = call.or_else(|| self.call_by_branch(message))
             && let Some(lane) = self.lane(call, message.call_id(), hop)
         {
             self.recorder.received(now, call, lane, message);
+        }
+    }
+
+    /// The call a response belongs to whose Call-ID says nothing.
+    fn call_by_branch(&self, message: &Message) -> Option<CallId> {
+        if message.is_request() {
+            return None;
+        }
+        let user =
+            self.services.transaction_users.get(&self.services.transactions.client_of(message)?)?;
+        match opened(user.clone()).0 {
+            TransactionUser::Branch(call, _) | TransactionUser::Leg(call, ..) => Some(call),
+            _ => None,
         }
     }
 

@@ -41,7 +41,7 @@ fn a_call_is_seen_while_it_goes_on_and_explained_when_it_is_over() {
         "200 OK (pcmu)",
         "ACK",
         "BYE",
-        "trunk:peer talked for",
+        "nobody heard trunk:peer",
         "answered",
     ] {
         assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
