@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -176,7 +177,7 @@ struct LinesState {
 
 impl Lines {
     fn open(path: &Path) -> std::io::Result<Lines> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
         let (synced, state) = (file.try_clone()?, Arc::new(LinesState::default()));
         let shared = state.clone();
         let thread = std::thread::Builder::new().name("cdr-sync".into()).spawn(move || {

@@ -1,6 +1,9 @@
 //! From files to settings: every error in every file, with place, cause and fix.
 
+mod around;
+pub mod certificates;
 mod operators;
+mod rivals;
 mod routes;
 mod trunks;
 
@@ -14,7 +17,7 @@ use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,7 +136,11 @@ struct Check {
     problems: Vec<Problem>,
     prompts: BTreeMap<String, Arc<[i16]>>,
     /// Where a `goto` leads, to be looked at once all contexts are known.
-    gotos: Vec<(Source, Spanned<String>)>,
+    gotos: Vec<(Source, String, Spanned<String>)>,
+    /// The context whose file is read.
+    context: String,
+    /// Routes that were compared with one another: it grows as the plan does.
+    compared: u64,
 }
 
 impl Check {
@@ -146,6 +153,8 @@ impl Check {
             problems: Vec::new(),
             prompts: BTreeMap::new(),
             gotos: Vec::new(),
+            context: String::new(),
+            compared: 0,
         }
     }
 
@@ -189,6 +198,7 @@ impl Check {
     }
 
     fn config(&mut self, f: schema::File, plan: Plan) -> Option<Config> {
+        self.around(&f);
         let domain = match f.server.domain {
             Some(domain) => domain.into_inner(),
             None => {
@@ -569,8 +579,8 @@ impl Check {
 }
 
 struct Names {
-    users: Vec<String>,
-    trunks: Vec<String>,
+    users: BTreeSet<String>,
+    trunks: BTreeSet<String>,
 }
 
 impl Names {

@@ -92,6 +92,10 @@ const INCOMING: &str = r#"
 name = "Owner"
 match = "+1206555011X"
 do = [{ ring = ["did:{number}"], timeout = "15s" }]
+[[route]]
+name = "And back"
+match = "801"
+do = [{ goto = "phones" }]
 "#;
 
 /// Who speaks with the gateway.

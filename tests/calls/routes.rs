@@ -34,7 +34,7 @@ do = [{ goto = "incoming" }]
 [[route]]
 name = "Round"
 match = "801"
-do = [{ goto = "phones" }]
+do = [{ goto = "incoming" }]
 "#;
 
 /// 22:13:20 on 14 November 2023 is where the lab's clock stands.

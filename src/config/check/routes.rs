@@ -1,5 +1,6 @@
 //! The dialplan files: routes, steps, cases.
 
+use super::rivals::Rivals;
 use super::{Check, Names, suggestion};
 use crate::config::problem::{Problem, Source};
 use crate::config::schema::Spanned;
@@ -8,7 +9,7 @@ use crate::dialplan::{
     Attempt, Context, Hours, NextOn, Order, Outcome, Pattern, Permits, Plan, Route, Step, Target,
     default_next_on, is_country, region,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,6 +63,20 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The contexts on a circle of gotos: what is left when those that lead nowhere further, and those
+/// nothing leads to, are taken away again and again.
+fn circle_of<'a>(gotos: impl Iterator<Item = (&'a str, &'a String)>) -> BTreeSet<&'a str> {
+    let mut edges: BTreeSet<(&str, &str)> = gotos.map(|(a, b)| (a, b.as_str())).collect();
+    loop {
+        let (from, to): (BTreeSet<&str>, BTreeSet<&str>) = edges.iter().copied().unzip();
+        let before = edges.len();
+        edges.retain(|(a, b)| to.contains(a) && from.contains(b));
+        if edges.len() == before {
+            return from;
+        }
+    }
+}
+
 impl Check {
     pub(super) fn dialplans(&mut self, names: Option<&Names>) -> Plan {
         let mut plan = Plan::default();
@@ -103,6 +118,7 @@ impl Check {
         names: Option<&Names>,
     ) -> Option<Context> {
         self.source = Source { name: file.to_owned(), text: text.into() };
+        name.clone_into(&mut self.context);
         let parsed: schema::Dialplan = self.read(text)?;
         let country = parsed.country.and_then(|at| {
             if is_country(at.as_ref()) {
@@ -122,13 +138,14 @@ impl Check {
             .filter_map(|(name, at)| Some((name.clone(), self.hours(&name, at)?)))
             .collect();
         let mut context = Context { name: name.to_owned(), country, routes: Vec::new() };
-        let mut places = Vec::new();
+        let (mut places, mut rivals) = (Vec::new(), Rivals::default());
         for at in parsed.route {
             let span = at.get_ref().patterns.span();
             if let Some(route) = self.route(at.into_inner(), names, &hours) {
-                self.reachable(&context.routes, &places, &route, span.clone());
+                self.reachable((&context.routes, &places, &rivals), &route, span.clone());
                 self.toll_fraud(&route, span.clone());
                 places.push(span);
+                route.patterns.iter().for_each(|p| rivals.file(p, context.routes.len()));
                 context.routes.push(route);
             }
         }
@@ -214,34 +231,39 @@ impl Check {
         }
     }
 
-    /// Every `goto` leads somewhere; known once all files are read.
+    /// Every `goto` leads somewhere, and none back to itself; known once all files are read.
     pub(super) fn check_gotos(&mut self, plan: &Plan) {
-        for (source, at) in std::mem::take(&mut self.gotos) {
-            if plan.context(at.as_ref()).is_none() {
+        let gotos = std::mem::take(&mut self.gotos);
+        let circle = circle_of(gotos.iter().map(|(_, from, to)| (from.as_str(), to.as_ref())));
+        for (source, from, at) in &gotos {
+            let to = at.as_ref();
+            let place = |message: String| Problem::at(source, at.span(), "dialplan::goto", message);
+            let problem = if plan.context(to).is_none() && from != to {
                 let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
+                let known = names.join(", ");
                 let help = format!(
-                    "{}contexts are the files in dialplans/: {}",
-                    suggestion(at.as_ref(), &names),
-                    names.join(", ")
+                    "{}contexts are the files in dialplans/: {known}",
+                    suggestion(to, &names)
                 );
-                self.problems.push(
-                    Problem::at(
-                        &source,
-                        at.span(),
-                        "dialplan::goto",
-                        format!("there is no dialplan context {:?}", at.as_ref()),
-                    )
-                    .help(help),
-                );
-            }
+                place(format!("there is no dialplan context {to:?}")).help(help)
+            } else if from == to {
+                place(format!("this goto leads to its own context, {to:?}: the same route again"))
+                    .help("name another context, or write the steps here")
+            } else if circle.contains(from.as_str()) && circle.contains(to.as_str()) {
+                place(format!("the gotos of {from:?} and {to:?} may lead in a circle"))
+                    .help("let one of them end in dial, ring or hangup for these numbers")
+                    .warning()
+            } else {
+                continue;
+            };
+            self.problems.push(problem);
         }
     }
 
     /// Says where routes further up, alone or together, leave nothing to this one.
     fn reachable(
         &mut self,
-        earlier: &[Route],
-        places: &[Range<usize>],
+        (earlier, places, rivals): (&[Route], &[Range<usize>], &Rivals),
         route: &Route,
         span: Range<usize>,
     ) {
@@ -253,9 +275,14 @@ impl Check {
                     && route.regions.iter().all(|r| e.regions.contains(r)));
             countries && e.requires.iter().all(|r| route.requires.contains(r))
         };
-        let rivals: Vec<(usize, &Route)> =
-            earlier.iter().enumerate().filter(|(_, e)| no_stricter(e)).collect();
         for pattern in &route.patterns {
+            let alike = rivals.of(pattern);
+            self.compared += alike.len() as u64;
+            let rivals: Vec<(usize, &Route)> = alike
+                .into_iter()
+                .filter_map(|n| Some((n, earlier.get(n)?)))
+                .filter(|(_, e)| no_stricter(e))
+                .collect();
             let takers = takers(&rivals, route, pattern);
             let Some(first) = takers.first() else { continue };
             let names: Vec<String> =
@@ -343,6 +370,9 @@ impl Check {
         hours: &BTreeMap<String, Hours>,
     ) -> Option<Route> {
         let patterns = self.patterns(&r.patterns, r.patterns.as_ref().list());
+        if let Some(at) = &r.caller_id {
+            self.template(at, "caller_id", &["{user.did}", "{user.name}", "{caller}"]);
+        }
         let requires = r.require.as_ref().map(|at| self.requires(at)).unwrap_or_default();
         let next_on = match &r.next_on {
             None => default_next_on(),
@@ -386,7 +416,7 @@ impl Check {
             steps: self.steps(r.steps, r.name.as_ref(), names),
             name: r.name.into_inner(),
             patterns,
-            caller_id: r.caller_id,
+            caller_id: r.caller_id.map(Spanned::into_inner),
             next_on,
             ignore_limits: r.ignore_limits,
             redirect: r.redirect,
@@ -396,6 +426,20 @@ impl Check {
             per_user_per_hour: r.limit.map(|l| l.per_user_per_hour.into_inner()),
             tags: r.tags,
         })
+    }
+
+    /// A text holds no names in braces but these.
+    fn template(&mut self, at: &Spanned<String>, key: &str, known: &[&str]) {
+        let mut rest = at.as_ref().as_str();
+        while let Some(start) = rest.find('{') {
+            let name = rest[start..].find('}').map_or(&rest[start..], |n| &rest[start..=start + n]);
+            if !known.contains(&name) {
+                let message = format!("{key}: {name} is not filled in by anything");
+                let help = format!("{}known: {}", suggestion(name, known), known.join(", "));
+                self.error(at, "dialplan::template", message, help);
+            }
+            rest = &rest[start + name.len()..];
+        }
     }
 
     /// The patterns of a list that stands at `at`.
@@ -522,6 +566,12 @@ impl Check {
             return None;
         }
         let s = at.into_inner();
+        if let Some(to) = &s.to {
+            self.template(to, "to", &["{number}"]);
+        }
+        for at in s.ring.iter().flatten() {
+            self.template(at, "ring", &["{number}"]);
+        }
         let timeout = self.duration(s.timeout.as_ref());
         let order = match s.order.as_ref().map(|o| o.as_ref().as_str()) {
             None | Some("together") => Order::Together,
@@ -539,7 +589,7 @@ impl Check {
                 .iter()
                 .filter_map(|t| self.named(t, "trunk:", route, names.map(|n| &n.trunks)))
                 .collect();
-            return Some(Step::Dial { trunks, to: s.to, timeout });
+            return Some(Step::Dial { trunks, to: s.to.map(Spanned::into_inner), timeout });
         }
         if let Some(list) = s.ring {
             let targets = list.iter().filter_map(|t| match t.as_ref().strip_prefix("did:") {
@@ -549,7 +599,7 @@ impl Check {
             return Some(Step::Ring { targets: targets.collect(), timeout, order });
         }
         if let Some(context) = s.goto {
-            self.gotos.push((self.source.clone(), context.clone()));
+            self.gotos.push((self.source.clone(), self.context.clone(), context.clone()));
             return Some(Step::Goto(context.into_inner()));
         }
         if let Some(url) = s.webhook {
@@ -625,7 +675,7 @@ impl Check {
         at: &Spanned<String>,
         prefix: &str,
         route: &str,
-        known: Option<&Vec<String>>,
+        known: Option<&BTreeSet<String>>,
     ) -> Option<String> {
         let Some(name) = at.as_ref().strip_prefix(prefix) else {
             let message = format!("{:?} is not a {}", at.as_ref(), prefix.trim_end_matches(':'));
@@ -633,7 +683,7 @@ impl Check {
             return None;
         };
         let known = known?;
-        if known.iter().any(|k| k == name) {
+        if known.contains(name) {
             return Some(name.to_owned());
         }
         let kind = prefix.trim_end_matches(':');
@@ -680,5 +730,41 @@ impl Check {
                 "paths are relative to the configuration file",
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often routes are compared in a plan of `n` numbers, each a route of its own.
+    fn compared(n: usize) -> u64 {
+        let routes: String = (0..n)
+            .map(|n| {
+                format!(
+                    "[[route]]\nname = \"r{n}\"\nmatch = \"+1206{n:07}\"\ndo = [{{ hangup = 603 }}]\n"
+                )
+            })
+            .collect();
+        let rest = "[[route]]\nname = \"rest\"\nmatch = \".\"\ndo = [{ hangup = 603 }]\n";
+        let mut check = Check::new(PathBuf::from("."));
+        let context = check.dialplan("plan", "plan.toml", &format!("{routes}{rest}"), None);
+        assert_eq!(context.map(|c| c.routes.len()), Some(n + 1));
+        assert!(check.problems.is_empty());
+        check.compared
+    }
+
+    #[test]
+    fn ten_times_the_routes_are_ten_times_the_comparisons() {
+        let (one, ten) = (compared(200), compared(2_000));
+        assert!(ten <= 11 * one && one <= 400, "{one} and {ten}");
+    }
+
+    #[test]
+    fn gotos_that_come_back_are_a_circle_and_those_that_pass_through_are_none() {
+        let edges = [("a", "b"), ("b", "c"), ("c", "b"), ("c", "d"), ("x", "d")];
+        let edges = edges.map(|(a, b)| (a, b.to_owned()));
+        let found = circle_of(edges.iter().map(|(a, b)| (*a, b)));
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["b", "c"]);
     }
 }

@@ -56,7 +56,7 @@ pub struct Route {
     #[serde(rename = "match")]
     pub patterns: Spanned<OneOrMany>,
     /// The caller id sent to trunks; {user.did}, {user.name} and {caller} are replaced.
-    pub caller_id: Option<String>,
+    pub caller_id: Option<Text>,
     /// How long each trunk may ring. Default: "60s".
     pub timeout: Option<Text>,
     /// Failures after which the next trunk is tried: statuses, classes such as "5xx", "silent:6s".
@@ -161,7 +161,7 @@ pub struct Step {
     #[serde(default)]
     pub allow_private: bool,
     /// With `dial`: the number to send instead of the dialled one.
-    pub to: Option<String>,
+    pub to: Option<Text>,
     /// How long this step may take. Default: the route's `timeout`; for `webhook` "800ms", at most
     /// "5s".
     pub timeout: Option<Text>,

@@ -1,0 +1,295 @@
+//! What `serve`, or the first call, would stumble over: names, ports, folders, numbers.
+
+use super::Check;
+use crate::config::problem::Problem;
+use crate::config::schema::{self, Spanned};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::path::Path;
+
+/// A password of fewer characters is guessed.
+const SHORT_PASSWORD: usize = 8;
+
+/// A place where the gateway listens.
+struct Listener {
+    key: &'static str,
+    /// UDP, or TCP.
+    udp: bool,
+    ip: IpAddr,
+    ports: (u16, u16),
+    at: Option<Range<usize>>,
+}
+
+impl Listener {
+    fn clashes(&self, other: &Listener) -> bool {
+        let both = self.ip == other.ip || self.ip.is_unspecified() || other.ip.is_unspecified();
+        self.udp == other.udp
+            && both
+            && self.ports.0 <= other.ports.1
+            && other.ports.0 <= self.ports.1
+    }
+}
+
+impl Check {
+    /// Looks at the file as written, before it is taken apart.
+    pub(super) fn around(&mut self, f: &schema::File) {
+        if let Some(at) = &f.server.domain {
+            self.domain(at);
+        }
+        f.web.origins.iter().for_each(|at| self.origin(at));
+        self.listeners(f);
+        self.numbers_of_users(f);
+        self.allow_lists(f);
+        for (name, user) in &f.user {
+            self.password_of(name, &user.get_ref().password);
+        }
+        if let Some(cdr) = &f.events.cdr {
+            for file in [&cdr.get_ref().file, &cdr.get_ref().sqlite].into_iter().flatten() {
+                self.writable(cdr, "events.cdr", &self.folder.join(file));
+            }
+        }
+        self.all_certificates(f);
+    }
+
+    fn warn(
+        &mut self,
+        at: Range<usize>,
+        code: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let problem = Problem::at(&self.source, at, code, message);
+        self.problems.push(problem.help(help).warning());
+    }
+
+    fn domain(&mut self, at: &Spanned<String>) {
+        let text = at.as_ref();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let ipv6 = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+        let sound = ipv6.is_some_and(|t| t.parse::<std::net::Ipv6Addr>().is_ok())
+            || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name));
+        if !sound {
+            let message = format!("server.domain = {text:?} is not a domain");
+            let help = "write the name alone, such as \"calls.example.com\": no scheme, no port, \
+                        no path";
+            self.error(at, "config::domain", message, help);
+        }
+    }
+
+    /// Browsers send `scheme://host[:port]`, and it is compared letter for letter.
+    fn origin(&mut self, at: &Spanned<String>) {
+        let text = at.as_ref();
+        let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let why = match host {
+            None => "has no scheme",
+            Some(host) if host.is_empty() => "names no host",
+            Some(host) if host.contains(['/', '?', '#']) => "has a slash or a path after the host",
+            Some(host) if host.contains(['*', '@', ' ']) => "has a character no origin has",
+            Some(host) if host.chars().any(|c| c.is_ascii_uppercase()) => "has capital letters",
+            Some(_) => return,
+        };
+        let message = format!("the origin {text:?} {why}: no browser sends it so");
+        let help = "write scheme, host and port only, such as \"https://shop.example.com\"";
+        self.error(at, "config::origin", message, help);
+    }
+
+    fn listener(
+        &self,
+        key: &'static str,
+        udp: bool,
+        at: Option<&Spanned<String>>,
+    ) -> Option<Listener> {
+        let text = at?.as_ref();
+        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
+        let address: SocketAddr = full.parse().ok()?;
+        let ports = (address.port(), address.port());
+        (address.port() > 0).then(|| Listener {
+            key,
+            udp,
+            ip: address.ip(),
+            ports,
+            at: at.map(Spanned::span),
+        })
+    }
+
+    /// No two of them want the same port of the same address.
+    fn listeners(&mut self, f: &schema::File) {
+        let any = IpAddr::from([0, 0, 0, 0]);
+        let web_default =
+            Listener { key: "web.listen", udp: false, ip: any, ports: (8_088, 8_088), at: None };
+        let media = |key, udp, ports, at| Listener { key, udp, ip: any, ports, at };
+        let browser = f.media.browser_port.unwrap_or(8_088);
+        let range = f.media.ports.as_ref().map_or(Some((20_000, 29_999)), |at| {
+            let (a, b) = at.as_ref().split_once('-')?;
+            Some((a.trim().parse().ok()?, b.trim().parse().ok()?))
+        });
+        let web = match &f.web.listen {
+            Some(at) => self.listener("web.listen", false, Some(at)),
+            None => Some(web_default),
+        };
+        // The page's port and the browsers' media over TCP share one where they are the same.
+        let over_tcp =
+            f.media.ice_tcp.unwrap_or(true) && web.as_ref().is_none_or(|w| w.ports.0 != browser);
+        let all: Vec<Listener> = [
+            self.listener("sip.udp", true, f.sip.udp.as_ref()),
+            self.listener("sip.tcp", false, f.sip.tcp.as_ref()),
+            self.listener("sip.tls", false, f.sip.tls.as_ref()),
+            web,
+            self.listener("metrics.listen", false, f.metrics.listen.as_ref()),
+            (browser > 0).then(|| media("media.browser_port", true, (browser, browser), None)),
+            (browser > 0 && over_tcp).then(|| {
+                media("media.browser_port (ICE over TCP)", false, (browser, browser), None)
+            }),
+            range.map(|ports| {
+                media("media.ports", true, ports, f.media.ports.as_ref().map(Spanned::span))
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        for (n, one) in all.iter().enumerate() {
+            self.own_address(one);
+            for other in all[n + 1..].iter().filter(|o| one.clashes(o)) {
+                self.clash(one, other);
+            }
+        }
+    }
+
+    fn clash(&mut self, one: &Listener, other: &Listener) {
+        let port = one.ports.0.max(other.ports.0);
+        let protocol = if one.udp { "UDP" } else { "TCP" };
+        let message = format!("{} and {} both want {protocol} port {port}", one.key, other.key);
+        let help = format!("give {} another port", other.key);
+        let at = other.at.clone().or_else(|| one.at.clone());
+        self.problems.push(match at {
+            Some(at) => Problem::at(&self.source, at, "config::port", message).help(help),
+            None => Problem::plain("config::port", message).help(help),
+        });
+    }
+
+    fn own_address(&mut self, listener: &Listener) {
+        let Some(at) = listener.at.clone().filter(|_| !listener.ip.is_unspecified()) else {
+            return;
+        };
+        if UdpSocket::bind(SocketAddr::new(listener.ip, 0)).is_err() {
+            let message = format!("{} is not an address of this machine now", listener.ip);
+            let help = format!("{} can listen on \":PORT\", which is every address", listener.key);
+            self.warn(at, "config::address", message, help);
+        }
+    }
+
+    /// A number reaches one user, and is written as calls to it come.
+    fn numbers_of_users(&mut self, f: &schema::File) {
+        let mut owners: BTreeMap<&str, (&str, Range<usize>)> = BTreeMap::new();
+        for (name, user) in &f.user {
+            for at in user.get_ref().did.iter().chain(&user.get_ref().numbers) {
+                let number = at.as_ref().as_str();
+                self.number(name, at);
+                match owners.get(number) {
+                    Some((owner, place)) if *owner != name.as_str() => {
+                        let message = format!("{number} belongs to {owner} and to {name}");
+                        let problem = Problem::at(&self.source, at.span(), "config::did", message)
+                            .also(place.clone(), format!("{owner} has it"));
+                        self.problems.push(
+                            problem.help("a number reaches one user: take it from one of the two"),
+                        );
+                    }
+                    Some(_) => {}
+                    None => drop(owners.insert(number, (name, at.span()))),
+                }
+            }
+        }
+    }
+
+    fn number(&mut self, user: &str, at: &Spanned<String>) {
+        let text = at.as_ref();
+        let digits = text.strip_prefix('+').unwrap_or(text);
+        let help = "write it as E.164: + and country code, such as \"+12065550123\"";
+        if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_digit()) {
+            let message = format!("{text:?} of user {user} is not a telephone number");
+            self.error(at, "config::did", message, help);
+        } else if !text.starts_with('+')
+            || digits.starts_with('0')
+            || !(7..=15).contains(&digits.len())
+        {
+            let message =
+                format!("{text:?} of user {user} is not E.164: calls to +{digits} do not reach it");
+            self.warn(at.span(), "config::did", message, help);
+        }
+    }
+
+    /// A call from an address that two trunks name is taken for the first one's.
+    fn allow_lists(&mut self, f: &schema::File) {
+        let mut nets: Vec<(IpNet, &str, Range<usize>)> = Vec::new();
+        for (name, trunk) in &f.trunk {
+            nets.extend(trunk.get_ref().allow.iter().filter_map(|at| {
+                let text = at.as_ref();
+                let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
+                Some((net, name.as_str(), at.span()))
+            }));
+        }
+        // Sorted, a network comes right after one that contains it, or after others that do.
+        nets.sort_by_key(|(net, ..)| (net.network(), net.prefix_len()));
+        let mut widest: Option<(IpNet, String, Range<usize>)> = None;
+        for (net, name, at) in nets {
+            match &widest {
+                Some((wide, owner, place)) if wide.contains(&net) => {
+                    if owner.as_str() != name {
+                        let message = format!(
+                            "calls from {net} may be trunk {owner}'s or trunk {name}'s: both allow it"
+                        );
+                        let problem = Problem::at(&self.source, at, "config::allow", message)
+                            .also(place.clone(), format!("{owner} allows it here"))
+                            .help("give each trunk addresses of its own")
+                            .warning();
+                        self.problems.push(problem);
+                    }
+                }
+                _ => widest = Some((net, name.to_owned(), at)),
+            }
+        }
+    }
+
+    fn password_of(&mut self, user: &str, at: &Spanned<schema::SecretText>) {
+        let schema::SecretText::Text(text) = at.as_ref() else { return };
+        let lower = text.to_ascii_lowercase();
+        let user = user.to_ascii_lowercase();
+        let known = ["password", "12345678", "123456789", "1234567890", "changeme", "qwertyui"];
+        let why = match text.chars().count() {
+            0 => return,
+            n if n < SHORT_PASSWORD => format!("has {n} characters"),
+            _ if lower == user => "is the user's name".to_owned(),
+            _ if known.contains(&lower.as_str()) => "is the first that is guessed".to_owned(),
+            _ => return,
+        };
+        let message = format!("the password of user {user} is weak: it {why}");
+        let help = "make one: `openssl rand -base64 18`; it guards your telephone bill";
+        self.warn(at.span(), "config::password", message, help);
+    }
+
+    /// A file is there and may be written, or its folder is there.
+    fn writable<T>(&mut self, at: &Spanned<T>, key: &str, path: &Path) {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let why = if path.exists() {
+            std::fs::OpenOptions::new().append(true).open(path).err().map(|e| e.to_string())
+        } else {
+            match std::fs::metadata(folder) {
+                Err(e) => Some(format!("{}: {e}", folder.display())),
+                Ok(found) if !found.is_dir() => {
+                    Some(format!("{} is not a folder", folder.display()))
+                }
+                Ok(found) if found.permissions().readonly() => {
+                    Some(format!("{} may not be written", folder.display()))
+                }
+                Ok(_) => None,
+            }
+        };
+        if let Some(why) = why {
+            let message = format!("{key}: {} cannot be written: {why}", path.display());
+            let help = "make the folder, and let the user the gateway runs as write in it";
+            self.error(at, "config::folder", message, help);
+        }
+    }
+}

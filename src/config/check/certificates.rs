@@ -1,0 +1,163 @@
+//! Certificates and keys: that they can be read, belong together, are valid now and name the
+//! domain.
+
+use super::Check;
+use crate::config::schema::{self, Spanned};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+impl Check {
+    /// All pairs and authorities the file names.
+    pub(super) fn all_certificates(&mut self, f: &schema::File) {
+        let domain = f.server.domain.as_ref().map(|d| d.as_ref().clone());
+        if let Some(at) = &f.web.tls
+            && let schema::Tls::Files { cert, key } = at.as_ref()
+        {
+            self.pair(at, cert, key, domain.as_deref());
+        }
+        if let Some(at) = &f.sip.certificate {
+            self.pair(at, &at.as_ref().cert, &at.as_ref().key, domain.as_deref());
+        }
+        if let Some(at) = &f.sip.client_ca {
+            self.authority(at, at.as_ref());
+        }
+        for trunk in f.trunk.values() {
+            let Some(at) = &trunk.get_ref().tls else { continue };
+            if let Some(ca) = &at.as_ref().ca {
+                self.authority(at, ca);
+            }
+            if let (Some(cert), Some(key)) = (&at.as_ref().cert, &at.as_ref().key) {
+                self.pair(at, cert, key, None);
+            }
+        }
+    }
+
+    /// A file that cannot be read is told where it is taken over; what can is looked into here.
+    fn pem(&self, name: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.folder.join(name)).ok()
+    }
+
+    fn authority<T>(&mut self, at: &Spanned<T>, name: &str) {
+        if let Some(pem) = self.pem(name)
+            && chain_of(&pem).is_empty()
+        {
+            let message = format!("{name} holds no certificate");
+            self.error(at, "config::tls", message, "name a PEM file with BEGIN CERTIFICATE in it");
+        }
+    }
+
+    fn pair<T>(&mut self, at: &Spanned<T>, cert: &str, key: &str, domain: Option<&str>) {
+        let (Some(cert_pem), Some(key_pem)) = (self.pem(cert), self.pem(key)) else { return };
+        let chain = chain_of(&cert_pem);
+        let found = PrivateKeyDer::from_pem_slice(&key_pem);
+        if chain.is_empty() && found.is_err() {
+            let swapped = !chain_of(&key_pem).is_empty();
+            let (message, help) = if swapped {
+                (
+                    format!("{cert} holds no certificate and {key} no key: the two are swapped"),
+                    "exchange cert and key",
+                )
+            } else {
+                (
+                    format!("{cert} holds no certificate, {key} no key"),
+                    "name PEM files: the chain with its leaf first, and the key of the leaf",
+                )
+            };
+            return self.error(at, "config::tls", message, help);
+        }
+        if chain.is_empty() {
+            let message = format!("{cert} holds no certificate");
+            return self.error(at, "config::tls", message, "name the PEM file of the chain");
+        }
+        let Ok(found) = found else {
+            let message = format!("{key} holds no private key that can be read");
+            return self.error(
+                at,
+                "config::tls",
+                message,
+                "name the PEM file of the key, \
+                unencrypted",
+            );
+        };
+        if let Err(e) = fits(chain.clone(), found) {
+            let message = format!("the key {key} is not the one of the certificate {cert}: {e}");
+            let help = "name the key that the certificate was made with";
+            return self.error(at, "config::tls", message, help);
+        }
+        self.leaf(at, cert, &chain[0], domain);
+    }
+
+    /// Valid now, and named for the domain.
+    fn leaf<T>(
+        &mut self,
+        at: &Spanned<T>,
+        file: &str,
+        leaf: &CertificateDer<'_>,
+        domain: Option<&str>,
+    ) {
+        let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        let validity = leaf.validity();
+        if validity.not_after.timestamp() < now {
+            let message = format!("the certificate {file} has expired: {}", validity.not_after);
+            self.error(at, "config::tls", message, "renew it; no browser and no trunk takes it");
+        } else if validity.not_before.timestamp() > now {
+            let message = format!("{file} is not valid before {}", validity.not_before);
+            self.error(at, "config::tls", message, "wait, or compare this machine's clock");
+        }
+        let names = names_of(&leaf);
+        let Some(domain) = domain.filter(|d| !names.iter().any(|n| is_named(n, d))) else { return };
+        let message =
+            format!("the certificate {file} does not name {domain}, but {}", names.join(", "));
+        let help = "get one for server.domain, unless browsers reach this gateway by another name";
+        let span = at.span();
+        self.problems.push(
+            crate::config::Problem::at(&self.source, span, "config::tls", message)
+                .help(help)
+                .warning(),
+        );
+    }
+}
+
+fn chain_of(pem: &[u8]) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect()
+}
+
+/// Whether the two belong together.
+fn fits(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<(), rustls::Error> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    CertifiedKey::from_der(chain, key, &provider)?.keys_match()
+}
+
+fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = leaf.subject_alternative_name() else { return Vec::new() };
+    let names = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::URI(uri) => uri.strip_prefix("sip:").map(str::to_owned),
+        GeneralName::IPAddress([a, b, c, d]) => Some(format!("{a}.{b}.{c}.{d}")),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// RFC 6125 §6.4.3: a star stands for the leftmost label.
+fn is_named(name: &str, domain: &str) -> bool {
+    let rest = name.strip_prefix("*.").zip(domain.split_once('.'));
+    name.eq_ignore_ascii_case(domain)
+        || rest.is_some_and(|(name, (_, parent))| name.eq_ignore_ascii_case(parent))
+}
+
+/// Says of a pair that is there what [`Check`] would: for `doctor`.
+pub fn pair_problem(cert: &Path, key: &Path) -> Option<String> {
+    let chain = chain_of(&std::fs::read(cert).ok()?);
+    let key = PrivateKeyDer::from_pem_slice(&std::fs::read(key).ok()?).ok()?;
+    fits(chain, key).err().map(|e| e.to_string())
+}
