@@ -1,14 +1,11 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::{FlowKind, Gateway};
-use crate::call::CallId;
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
-use crate::call::leg::Party;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::hex::token;
-use crate::media::LegId;
 use crate::registrar::MIN_EXPIRES;
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
@@ -98,14 +95,14 @@ impl Gateway {
         if let Err(e) = message.check() {
             return Some(Refusal::new(e.status, e.to_string()));
         }
-        if self.services.transactions.knows(message)
-            || matches!(message.method(), Method::Ack | Method::Cancel)
-        {
+        if message.method() == Method::Ack || self.services.transactions.knows(message) {
             return None;
         }
-        let in_dialog = message.to().is_some_and(|t| t.tag().is_some());
-        if in_dialog {
-            return None;
+        if message.method() == Method::Cancel {
+            return self.screen_cancel(now, hop, remote, message);
+        }
+        if message.to().is_some_and(|t| t.tag().is_some()) {
+            return self.screen_in_dialog(now, hop, remote, message, out);
         }
         if !browser {
             if message.method() == Method::Options && message.header(HeaderName::Require).is_none()
@@ -289,7 +286,7 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         if message.method() == Method::Cancel {
-            return self.cancel(now, id, &message, target, out);
+            return self.cancel(now, (id, hop), &message, target, out);
         }
         if let Some(why) = validate(&message) {
             return self.refuse(now, id, &message, &why, out);
@@ -333,7 +330,7 @@ impl Gateway {
         }
     }
 
-    fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
+    pub(super) fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
         match hop {
             Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.kind),
             _ => None,
@@ -375,7 +372,7 @@ impl Gateway {
     fn cancel(
         &mut self,
         now: Instant,
-        id: ServerId,
+        (id, hop): (ServerId, Hop),
         message: &Message,
         target: Option<ServerId>,
         out: &mut Vec<Output>,
@@ -390,6 +387,9 @@ impl Gateway {
                 out,
             );
         };
+        if let Hop::Flow(flow) = hop {
+            self.take_up(now, (call, crate::call::CALLER_LEG), flow, out);
+        }
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
             self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
@@ -402,23 +402,9 @@ impl Gateway {
     }
 
     fn ack(&mut self, now: Instant, hop: Hop, message: &Message, out: &mut Vec<Output>) {
-        if let Some((call, end)) = self.find_dialog(hop, message) {
+        if let Some((call, end)) = self.find_dialog(now, hop, message, out) {
             self.with_call(now, call, out, |call, cx| call.acknowledged(cx, end, message));
         }
-    }
-
-    /// The dialog a message belongs to, if it came the way that dialog's messages come.
-    fn find_dialog(&self, hop: Hop, message: &Message) -> Option<(CallId, LegId)> {
-        let tag = message.to()?.tag()?.to_owned();
-        let (call, end) = *self.services.dialogs.get(&tag)?;
-        let live = self.calls.get(call)?;
-        let dialog = live.dialog_for(end, message)?;
-        let remote = self.remote_of(hop)?;
-        let same_trunk = match live.party_of(end) {
-            Some(Party::Trunk(name)) => self.trunk_of(remote).as_deref() == Some(name.as_str()),
-            _ => false,
-        };
-        (same_source(dialog.hop, hop, remote) || same_trunk).then_some((call, end))
     }
 
     fn in_dialog(
@@ -429,7 +415,7 @@ impl Gateway {
         message: &Message,
         out: &mut Vec<Output>,
     ) {
-        match self.find_dialog(hop, message) {
+        match self.find_dialog(now, hop, message, out) {
             Some((call, end)) => {
                 self.with_call(now, call, out, |call, cx| call.request(cx, end, id, message));
             }
@@ -461,7 +447,7 @@ fn validate(message: &Message) -> Option<Refusal> {
 }
 
 /// Whether a message on `hop` came from where `expected` goes.
-fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
+pub(super) fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
     match expected {
         Hop::Flow(_) => expected == hop,
         Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),

@@ -150,22 +150,34 @@ impl Gateway {
     ) -> Option<Refusal> {
         let claimed =
             message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
+        self.admit_as(now, (flow, remote), message, &claimed, out)
+    }
+
+    /// As [`admit`](Self::admit), for a sender who must be `claimed`.
+    pub(super) fn admit_as(
+        &mut self,
+        now: Instant,
+        (flow, remote): (Flow, SocketAddr),
+        message: &Message,
+        claimed: &str,
+        out: &mut Vec<Output>,
+    ) -> Option<Refusal> {
         let unix = self.unix(now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
         let proved = self
             .services
             .flows
             .get(&flow)
-            .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
+            .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed));
         if proved && message.method() != Method::Register {
             return None;
         }
         let config = self.config.clone();
         match (bearer(message), &config.auth.jwt) {
             (Some(token), Some(settings)) => {
-                self.admit_token(now, flow, remote, message, (&claimed, token, settings), out)
+                self.admit_token(now, flow, remote, message, (claimed, token, settings), out)
             }
-            _ => self.admit_digest(now, flow, remote, message, &claimed, out),
+            _ => self.admit_digest(now, flow, remote, message, claimed, out),
         }
     }
 
@@ -184,6 +196,14 @@ impl Gateway {
         let secret = |credential: &Credential| {
             credential.secret(trunk_test_secret, config.credentials.as_ref())
         };
+        // A flow that proved to be this user goes on, whatever others at its address guess; a wrong
+        // password on it is refused like any other.
+        let state = self.services.flows.get(&flow);
+        let proved = state.is_some_and(|f| {
+            f.user.as_deref() == Some(claimed) && f.until.is_none_or(|until| unix < until)
+        });
+        let named = claimed_user(message);
+        let own = named == claimed || Credential::parse(&named).is_some_and(|c| c.user == claimed);
         let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c)))
         {
             Some((secret, credential)) => match credential_fits(&config, &credential, unix) {
@@ -200,7 +220,7 @@ impl Gateway {
                 _ => Known::Nobody,
             },
         };
-        match self.admission.judge(now, remote.ip(), message, known) {
+        match self.admission.judge(now, (remote.ip(), proved && own), message, known) {
             Admitted::User(name) => match self.proved(now, &name) {
                 Ok(proved) => self.prove(flow, claimed, proved),
                 Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
@@ -291,7 +311,14 @@ impl Gateway {
         (claimed, token, settings): (&str, &str, &JwtSettings),
         out: &mut Vec<Output>,
     ) -> Option<Refusal> {
-        if let Some(braked) = self.admission.braked(now, remote.ip()) {
+        let named = claimed_user(message);
+        if let Some(braked) = self.admission.braked(now, remote.ip(), &named) {
+            out.push(Output::Event(Event::LoginRefused {
+                user: claimed.chars().take(64).collect(),
+                remote,
+                code: braked.code,
+                why: braked.why.clone(),
+            }));
             return Some(braked);
         }
         let held = || Held { flow, remote, message: message.clone() };
