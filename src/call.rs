@@ -19,6 +19,7 @@ mod in_dialog;
 mod invite;
 mod joined;
 pub mod leg;
+mod media_policy;
 pub mod operator;
 mod outgoing;
 mod packages;

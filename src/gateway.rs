@@ -19,6 +19,7 @@ mod registering;
 mod takeover;
 pub mod token;
 mod trunks;
+mod turn;
 
 use crate::call::context::{Identity, Services};
 use crate::call::{Call, CallContext, CallId, HangupBy, Output, State};
@@ -52,6 +53,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use turn::Turn;
 
 /// What the world tells the core.
 #[derive(Debug)]
@@ -198,72 +200,72 @@ impl Gateway {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
-        let (before, heard) = (out.len(), heard(&input));
-        self.fire(now, out);
+        let turn = &mut Turn { now, out };
+
+        let (before, heard) = (turn.out.len(), heard(&input));
+        self.fire(turn);
         match input {
-            Input::FlowOpened { flow, kind, remote } => {
-                self.flow_opened(now, flow, kind, remote, out)
+            Input::FlowOpened { flow, kind, remote } => self.flow_opened(turn, flow, kind, remote),
+            Input::FlowClosed { flow } => self.flow_closed(turn, flow),
+            Input::Received { hop, remote, message } => self.received(turn, hop, remote, message),
+            Input::Unreadable { remote, rest, why } => {
+                self.unreadable(remote, &rest, &why, turn.out)
             }
-            Input::FlowClosed { flow } => self.flow_closed(now, flow, out),
-            Input::Received { hop, remote, message } => {
-                self.received(now, hop, remote, message, out)
-            }
-            Input::Unreadable { remote, rest, why } => self.unreadable(remote, &rest, &why, out),
-            Input::Unreachable { hop, code, why } => self.unreachable(now, hop, (code, why), out),
-            Input::Media { session, notice } => self.media(now, CallId(session), notice, out),
-            Input::Dns { query, answer } => self.dns_answered(now, query, answer, out),
+            Input::Unreachable { hop, code, why } => self.unreachable(turn, hop, (code, why)),
+            Input::Media { session, notice } => self.media(turn, CallId(session), notice),
+            Input::Dns { query, answer } => self.dns_answered(turn, query, answer),
             Input::Routed { call, answer } => {
-                drop(self.with_call(now, call, out, |call, cx| call.routed(cx, answer)))
+                self.with_call(turn, call, |call, cx| call.routed(cx, answer));
             }
-            Input::Keys(answer) => self.keys_answered(now, answer, out),
-            Input::Login { name, answer } => self.login_answered(now, name, answer, out),
+            Input::Keys(answer) => self.keys_answered(turn, answer),
+            Input::Login { name, answer } => self.login_answered(turn, name, answer),
             Input::Drain => {
                 self.draining = true;
-                out.push(Output::Event(Event::Draining { calls: self.gauges().calls }));
+                turn.push(Output::Event(Event::Draining { calls: self.gauges().calls }));
             }
             Input::HangUpAll => {
                 for id in self.calls.iter().map(|call| call.id).collect::<Vec<_>>() {
                     let why = Refusal::new(503, "the gateway is shutting down").retry_after(5);
-                    self.with_call(now, id, out, |call, cx| call.finish(cx, HangupBy::Us, why));
+                    self.with_call(turn, id, |call, cx| call.finish(cx, HangupBy::Us, why));
                 }
             }
-            Input::WorkerLost { worker } => self.worker_lost(now, worker, out),
-            Input::Operate(command) => self.operate(now, command, out),
-            Input::Originate(plan) => self.begin_call(now, *plan, out),
+            Input::WorkerLost { worker } => self.worker_lost(turn, worker),
+            Input::Operate(command) => self.operate(turn, command),
+            Input::Originate(plan) => self.begin_call(turn, *plan),
             Input::Tick => {}
         }
-        self.settle_links(now, out);
-        self.sweep(out);
-        self.take_down(now, heard, &out[before.min(out.len())..]);
+        self.settle_links(turn);
+        self.sweep(turn.out);
+        self.take_down(turn.now, heard, &turn.out[before.min(turn.out.len())..]);
     }
 
-    fn fire(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn fire(&mut self, turn: &mut Turn<'_>) {
         let (mut sends, mut events) = (Vec::new(), Vec::new());
-        self.services.transactions.fire(now, &mut sends, &mut events);
+        self.services.transactions.fire(turn.now, &mut sends, &mut events);
         for send in &sends {
             self.services.transactions.repeated
                 [Transport::of(send.hop, &self.services.flows) as usize] += 1;
         }
-        out.extend(sends.into_iter().map(Output::Send));
-        self.dispatch(now, events, out);
-        while let Some(flow) = self.unproved.pop(now) {
+        turn.out.extend(sends.into_iter().map(Output::Send));
+        self.dispatch(turn, events);
+        while let Some(flow) = self.unproved.pop(turn.now) {
             if self.services.flows.get(&flow).is_some_and(|f| f.user.is_none()) {
-                out.push(Output::CloseFlow(flow));
+                turn.push(Output::CloseFlow(flow));
             }
         }
-        self.carriers_due(now, out);
-        self.logins_due(now, out);
-        self.outside_due(now, out);
-        for user in self.services.registrar.due(now) {
-            self.registration_changed(now, &user, out);
-            out.push(Output::Event(Event::Unregistered {
+        self.carriers_due(turn);
+        self.logins_due(turn);
+        self.outside_due(turn);
+        for user in self.services.registrar.due(turn.now) {
+            self.registration_changed(turn, &user);
+            turn.push(Output::Event(Event::Unregistered {
                 user,
                 why: crate::event::UnregisterReason::Expired,
             }));
         }
-        while let Some((id, timer)) = self.services.timers.pop(now) {
-            self.recorder.add(now, id, TraceEvent::Timer(timer));
-            self.with_call(now, id, out, |call, cx| call.fire(cx, timer));
+        while let Some((id, timer)) = self.services.timers.pop(turn.now) {
+            self.recorder.add(turn.now, id, TraceEvent::Timer(timer));
+            self.with_call(turn, id, |call, cx| call.fire(cx, timer));
         }
     }
 
@@ -286,24 +288,33 @@ impl Gateway {
     }
 
     /// What a call works with, for what the gateway itself sends.
-    fn context<'a>(&'a mut self, now: Instant, out: &'a mut Vec<Output>) -> CallContext<'a> {
-        CallContext { now, config: &self.config, services: &mut self.services, out }
+    fn context<'a>(&'a mut self, turn: &'a mut Turn<'_>) -> CallContext<'a> {
+        CallContext {
+            now: turn.now,
+            config: &self.config,
+            services: &mut self.services,
+            out: turn.out,
+        }
     }
 
     /// Runs `work` on a call with the node's parts. A bug in it costs this call, not the
     /// node.
     fn with_call<R>(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: CallId,
-        out: &mut Vec<Output>,
         work: impl FnOnce(&mut Call, &mut CallContext<'_>) -> R,
     ) -> Option<R> {
         let live = self.calls.touch(id)?;
-        let mut cx = CallContext { now, config: &self.config, services: &mut self.services, out };
+        let mut cx = CallContext {
+            now: turn.now,
+            config: &self.config,
+            services: &mut self.services,
+            out: turn.out,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut cx)));
         let Ok(result) = result else {
-            self.lose(now, id, out);
+            self.lose(turn, id);
             return None;
         };
         self.calls.recount(id, &mut self.services);
@@ -311,11 +322,11 @@ impl Gateway {
     }
 
     /// Ends a call whose handling panicked: properly if that still works, else by forgetting it.
-    fn lose(&mut self, now: Instant, id: CallId, out: &mut Vec<Output>) {
-        out.push(Output::Event(Event::CallPanicked { call: id }));
+    fn lose(&mut self, turn: &mut Turn<'_>, id: CallId) {
+        turn.push(Output::Event(Event::CallPanicked { call: id }));
         let Some(live) = self.calls.touch(id) else { return };
         if std::mem::replace(&mut live.lost, true) {
-            out.push(Output::Media {
+            turn.push(Output::Media {
                 worker: live.call.worker,
                 command: crate::worker::Command::Close { session: id.0 },
             });
@@ -323,10 +334,10 @@ impl Gateway {
             return;
         }
         let why = Refusal::new(500, "a bug in the gateway ended this call");
-        self.with_call(now, id, out, |call, cx| call.finish(cx, HangupBy::Us, why));
+        self.with_call(turn, id, |call, cx| call.finish(cx, HangupBy::Us, why));
     }
 
-    fn media(&mut self, now: Instant, id: CallId, notice: Notice, out: &mut Vec<Output>) {
+    fn media(&mut self, turn: &mut Turn<'_>, id: CallId, notice: Notice) {
         if let Notice::Closed { statistics } = notice {
             if let Some(live) = self.calls.touch(id) {
                 statistics.into_iter().for_each(|(end, s)| live.call.cdr.end_closed(end, s));
@@ -335,16 +346,16 @@ impl Gateway {
             return;
         }
         if matches!(notice, Notice::Panicked) {
-            out.push(Output::Event(Event::MediaPanicked { call: id }));
+            turn.push(Output::Event(Event::MediaPanicked { call: id }));
         }
-        self.with_call(now, id, out, |call, cx| call.media(cx, notice));
+        self.with_call(turn, id, |call, cx| call.media(cx, notice));
     }
 
-    fn worker_lost(&mut self, now: Instant, worker: usize, out: &mut Vec<Output>) {
+    fn worker_lost(&mut self, turn: &mut Turn<'_>, worker: usize) {
         let of_worker = |call: &&Call| call.worker == worker && call.state != State::Over;
         let lost: Vec<CallId> = self.calls.iter().filter(of_worker).map(|call| call.id).collect();
         for id in lost {
-            self.media(now, id, Notice::Panicked, out);
+            self.media(turn, id, Notice::Panicked);
         }
     }
 
@@ -479,14 +490,14 @@ mod tests {
     fn a_bug_in_one_call_ends_that_call_and_no_other() {
         let (mut gateway, now, ids) = with_two_calls();
         let mut out = Vec::new();
-        gateway.with_call(now, ids[0], &mut out, |_, _| panic!("a bug"));
+        gateway.with_call(&mut Turn { now, out: &mut out }, ids[0], |_, _| panic!("a bug"));
         let refused =
             out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
         assert!(refused, "its caller is told");
         let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state);
         assert_eq!(state(&gateway, ids[0]), Some(State::Over));
         assert_eq!(state(&gateway, ids[1]), Some(State::Opening));
-        gateway.with_call(now, ids[0], &mut out, |_, _| panic!("again"));
+        gateway.with_call(&mut Turn { now, out: &mut out }, ids[0], |_, _| panic!("again"));
         assert!(gateway.calls.get(ids[0]).is_none(), "a second one is the end of it");
         assert!(gateway.calls.get(ids[1]).is_some());
     }

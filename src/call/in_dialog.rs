@@ -2,7 +2,7 @@
 
 use super::branch::BranchState;
 use super::context::Asked;
-use super::{Call, CallContext, HangupBy, State};
+use super::{Call, CallContext, State};
 use crate::media::{Digits, LegId};
 use crate::rtp::event::{char_of, event_of};
 use crate::sip::build::Writer;

@@ -4,7 +4,7 @@
 use super::context::Asked;
 use super::leg::PendingOffer;
 use super::uac::realm_of;
-use super::{Call, CallContext, CallTimer, HangupBy, State};
+use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
@@ -264,17 +264,21 @@ impl Call {
         let (call, worker) = (self.id, self.worker);
         let Some(leg) = self.leg_mut(end) else { return };
         if open.offers {
-            let before = leg.negotiation.negotiated().cloned();
+            let before = leg.negotiation.clone();
             let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
             let negotiated = leg.negotiation.receive_answer(&body).cloned();
             match negotiated {
-                Ok(negotiated) if before.as_ref() != Some(&negotiated) => {
-                    if super::codec_policy::check_media_address(cx.config, leg, &negotiated).is_ok()
-                    {
-                        leg.configure(cx, call, worker, &negotiated);
-                    }
+                Ok(negotiated) if before.negotiated() == Some(&negotiated) => {}
+                Ok(negotiated)
+                    if media_policy::check_media_address(cx.config, leg, &negotiated).is_ok() =>
+                {
+                    leg.configure(cx, call, worker, &negotiated);
                 }
-                Ok(_) => {}
+                // What was agreed before stays, as the media does.
+                Ok(_) => {
+                    leg.negotiation = before;
+                    leg.negotiation.withdraw_offer();
+                }
                 Err(_) => leg.negotiation.withdraw_offer(),
             }
         }

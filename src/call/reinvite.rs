@@ -3,7 +3,7 @@
 //!
 //! It stays on its leg. A hold on one side is answered here and never renegotiates the other side.
 
-use super::{Call, CallContext, HangupBy, State, codec_policy};
+use super::{Call, CallContext, HangupBy, State, codec_policy, media_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
@@ -140,7 +140,6 @@ impl Call {
             }
             Err(why) => {
                 leg.negotiation = before;
-                leg.negotiation.reject_offer();
                 Err(why)
             }
         }
@@ -164,7 +163,7 @@ impl Call {
         let before = leg.negotiation.negotiated().cloned();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
         match settled.and_then(|negotiated| {
-            codec_policy::check_media_address(cx.config, leg, &negotiated).map(|()| negotiated)
+            media_policy::check_media_address(cx.config, leg, &negotiated).map(|()| negotiated)
         }) {
             Ok(negotiated) => {
                 if before.as_ref() != Some(&negotiated) {
@@ -209,7 +208,7 @@ impl super::Leg {
         let refresh = self.negotiation.is_refresh();
         let (sdp, negotiated) =
             self.negotiation.answer(codecs, Direction::SendRecv).map_err(not_acceptable)?;
-        codec_policy::check_media_address(cx.config, self, &negotiated)?;
+        media_policy::check_media_address(cx.config, self, &negotiated)?;
         Ok((sdp, negotiated, refresh))
     }
 }
@@ -243,6 +242,6 @@ impl Call {
             .clone()
             .answer(&codecs, Direction::SendRecv)
             .map_err(not_acceptable)?;
-        codec_policy::check_media_address(config, &self.caller, &negotiated)
+        media_policy::check_media_address(config, &self.caller, &negotiated)
     }
 }

@@ -5,7 +5,7 @@ use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY};
 use super::cdr::Tried;
 use super::context::Asked;
 use super::leg::Party;
-use super::{Call, CallContext, CallTimer, State, codec_policy};
+use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
 use crate::errors::Code;
@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::media::LegId;
 use crate::media::player::Source;
 use crate::sdp::Direction;
+use crate::sdp::offer_answer::Negotiated;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::cause::{reasons, status_of};
 use crate::sip::dialog::Dialog;
@@ -47,6 +48,7 @@ impl Call {
             300..=399 => self.redirected(cx, id, message),
             401 | 407 => self.challenged(cx, id, message),
             422 => self.too_brief(cx, id, message),
+            415 | 488 | 606 if self.offer_without_keys(cx, id) => {}
             _ => self.refused(cx, id, message),
         }
     }
@@ -213,7 +215,8 @@ impl Call {
             .insert(client, super::context::TransactionUser::Leg(call, end, Asked::Prack));
     }
 
-    /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's.
+    /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's. What
+    /// cannot be used leaves what was settled before.
     pub(super) fn settle(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -221,8 +224,33 @@ impl Call {
         body: &[u8],
     ) -> Result<(), Refusal> {
         let (call, worker, caller_end) = (self.id, self.worker, self.caller.end);
-        let caller = (self.caller.party.clone(), self.caller.negotiation.offered_codecs());
+        let is_heard = self.heard.as_ref().is_some_and(|(heard, _)| *heard == id);
+        let Some(branch) = self.branch_mut(id) else { return Ok(()) };
+        let before = branch.leg.negotiation.clone();
+        let negotiated = match self.agree(cx, id, body) {
+            Ok(negotiated) => negotiated,
+            Err(why) => {
+                if let Some(branch) = self.branch_mut(id) {
+                    branch.leg.negotiation = before;
+                }
+                return Err(why);
+            }
+        };
+        if is_heard && before.negotiated() == Some(&negotiated) {
+            return Ok(());
+        }
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return Ok(()) };
+        branch.leg.configure(cx, call, worker, &negotiated);
+        cx.media(worker, Command::Bridge { session: call.0, a: caller_end, b: branch.leg.end });
+        self.ringback = false;
+        Ok(())
+    }
+
+    /// What the callee's SDP settles.
+    fn agree(&mut self, cx: &CallContext<'_>, id: u16, body: &[u8]) -> Result<Negotiated, Refusal> {
+        let caller = (self.caller.party.clone(), self.caller.negotiation.offered_codecs());
+        let branch = self.branches.iter_mut().find(|b| b.id == id);
+        let branch = branch.ok_or_else(|| Refusal::new(481, "there is no such leg"))?;
         let why = |e: crate::sdp::SdpError| {
             Refusal::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC)
         };
@@ -236,11 +264,8 @@ impl Call {
         } else {
             branch.leg.negotiation.receive_answer(body).map_err(why)?.clone()
         };
-        codec_policy::check_media_address(cx.config, &branch.leg, &negotiated)?;
-        branch.leg.configure(cx, call, worker, &negotiated);
-        cx.media(worker, Command::Bridge { session: call.0, a: caller_end, b: branch.leg.end });
-        self.ringback = false;
-        Ok(())
+        media_policy::check_media_address(cx.config, &branch.leg, &negotiated)?;
+        Ok(negotiated)
     }
 
     /// Who a branch reached, and the codec settled with it.
@@ -269,15 +294,16 @@ impl Call {
             self.acknowledge(cx, id, &dialog, &tag, None);
             return self.hang_up_late(cx, id, dialog, first);
         }
-        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
-        let body = body.or_else(|| branch.fork_mut(&tag).and_then(|f| f.body.clone()));
+        let said = message.body_of("application/sdp").map(<[u8]>::to_vec);
+        let early = branch.fork_mut(&tag).and_then(|f| f.body.clone());
         branch.leg.peer = branch.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
         branch.leg.peer.learn(message);
         self.exchange_packages(id);
-        let settled = match (body, self.heard == Some((id, tag.clone()))) {
-            (_, true) => Ok(()),
-            (Some(body), false) => self.settle(cx, id, &body),
-            (None, false) => {
+        // The newest description of the dialog counts: many send another one with the answer.
+        let settled = match (said, early, self.heard == Some((id, tag.clone()))) {
+            (Some(body), _, _) | (None, Some(body), false) => self.settle(cx, id, &body),
+            (None, _, true) => Ok(()),
+            (None, None, false) => {
                 Err(Refusal::new(488, "the callee answered without SDP").code(Code::NO_CODEC))
             }
         };
@@ -464,6 +490,23 @@ impl Call {
         steps.into_iter().rev().for_each(|s| self.steps.push_front(s));
         let why = Refusal::new(message.status(), format!("{} redirected the call", branch.target));
         self.branch_failed(cx, id, why);
+    }
+
+    /// A trunk that will have no SRTP keys within AVP is offered plain RTP, where that may be
+    /// (`srtp = "optional"`). False: it was offered none.
+    fn offer_without_keys(&mut self, cx: &mut CallContext<'_>, id: u16) -> bool {
+        let known = self.caller.negotiation.offered_codecs();
+        let caller = self.caller.party.clone();
+        let Some(branch) = self.branch_mut(id) else { return false };
+        let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
+        if !trying || branch.offer.is_empty() || !branch.leg.negotiation.withhold_keys() {
+            return false;
+        }
+        let codecs = codec_policy::offer(cx.config, &caller, &branch.leg.party, &known);
+        branch.offer = branch.leg.negotiation.offer(&codecs);
+        branch.forks.clear();
+        self.send_invite(cx, id);
+        true
     }
 
     fn refused(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {

@@ -5,7 +5,7 @@
 //! 200 while an open one carries SDP (§3).
 
 use super::leg::Party;
-use super::{Call, CallContext, CallTimer, HangupBy, State, codec_policy};
+use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
 use crate::codec::Codec;
 use crate::config::Reliable as Policy;
 use crate::errors::Code;
@@ -212,6 +212,7 @@ impl Call {
             self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
                 Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
             })?;
+        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.worker, &negotiated);
         Ok(sdp)
     }
@@ -237,7 +238,7 @@ impl Call {
             Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
         };
         let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
-        codec_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
+        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.worker, &negotiated);
         self.reliable.settled = true;
         if let Some((branch, _)) = self.heard.clone() {

@@ -1,6 +1,6 @@
 //! Connections: opened, lost, come back, and hops that cannot be reached.
 
-use super::{FIRST_AUTHENTICATION, FlowKind, Gateway};
+use super::{FIRST_AUTHENTICATION, FlowKind, Gateway, Turn};
 use crate::call::{CallId, Output};
 use crate::errors::Code;
 use crate::event::Event;
@@ -8,49 +8,47 @@ use crate::flow::FlowState;
 use crate::media::LegId;
 use crate::sip::transaction::{Flow, Hop};
 use std::net::SocketAddr;
-use std::time::Instant;
 
 impl Gateway {
     pub(super) fn flow_opened(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         flow: Flow,
         kind: FlowKind,
         remote: SocketAddr,
-        out: &mut Vec<Output>,
     ) {
         if kind != FlowKind::WebSocket
             && self.trunk_of(remote).is_none()
             && !self.accepts_strangers()
         {
             self.dropped += 1;
-            out.push(Output::Event(Event::Dropped {
+            turn.push(Output::Event(Event::Dropped {
                 why: "a connection from an address of no trunk",
                 remote: Some(remote),
             }));
-            out.push(Output::CloseFlow(flow));
+            turn.push(Output::CloseFlow(flow));
             return;
         }
         self.services
             .flows
             .insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
-            self.unproved.set(flow, now + FIRST_AUTHENTICATION);
+            self.unproved.set(flow, turn.now + FIRST_AUTHENTICATION);
         }
     }
 
-    pub(super) fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
+    pub(super) fn flow_closed(&mut self, turn: &mut Turn<'_>, flow: Flow) {
         let state = self.services.flows.remove(&flow);
         self.unproved.clear(&flow);
         self.services.aliases.retain(|_, f| *f != flow);
         for user in self.services.registrar.flow_closed(flow) {
-            self.registration_changed(now, &user, out);
-            out.push(Output::Event(Event::Unregistered {
+            self.registration_changed(turn, &user);
+            turn.push(Output::Event(Event::Unregistered {
                 user,
                 why: crate::event::UnregisterReason::Closed,
             }));
         }
-        self.trunk_flow_closed(flow, out);
+        self.trunk_flow_closed(flow, turn.out);
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
@@ -58,14 +56,14 @@ impl Gateway {
         if trunk.is_none() {
             // What rings, or waits for its answer, waits for its browser to come back.
             for (id, end) in &legs {
-                self.with_call(now, *id, out, |call, cx| call.suspend(cx, *end));
+                self.with_call(turn, *id, |call, cx| call.suspend(cx, *end));
             }
         }
         let mut events = Vec::new();
         self.services.transactions.hop_failed(Hop::Flow(flow), &mut events);
-        self.dispatch(now, events, out);
+        self.dispatch(turn, events);
         for (id, end) in legs {
-            self.with_call(now, id, out, |call, cx| match trunk {
+            self.with_call(turn, id, |call, cx| match trunk {
                 Some((remote, secure)) => call.reconnect_trunk(cx, end, remote, secure),
                 None => call.flow_lost(cx, end),
             });
@@ -79,16 +77,10 @@ impl Gateway {
             .collect()
     }
 
-    pub(super) fn unreachable(
-        &mut self,
-        now: Instant,
-        hop: Hop,
-        why: (Code, String),
-        out: &mut Vec<Output>,
-    ) {
-        self.services.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
+    pub(super) fn unreachable(&mut self, turn: &mut Turn<'_>, hop: Hop, why: (Code, String)) {
+        self.services.locator.failed_because(turn.now, hop, (!why.1.is_empty()).then_some(why));
         let mut events = Vec::new();
         self.services.transactions.hop_failed(hop, &mut events);
-        self.dispatch(now, events, out);
+        self.dispatch(turn, events);
     }
 }

@@ -1,8 +1,8 @@
 //! Placing a new call: everything that can refuse it before it costs anything.
 
-use super::Gateway;
 use super::dispatch::Sender;
 use super::registering::TEMPORARY;
+use super::{Gateway, Turn};
 use crate::call::cdr::Cdr;
 use crate::call::context::Output;
 use crate::call::leg::{Leg, Party};
@@ -33,34 +33,33 @@ const MOST_BRAKES: usize = 10_000;
 impl Gateway {
     pub(super) fn invite(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         message: Message,
         sender: Sender,
-        out: &mut Vec<Output>,
     ) {
         let from = match &sender {
             Sender::User(user, _) => user.clone(),
             Sender::Trunk(name) => format!("trunk {name}"),
         };
         let call_id = CallId(self.services.random.next_u64());
-        self.recorder.open(now, call_id, &from, &dialled_user(&message), message.call_id());
-        match self.place(now, call_id, id, hop, &message, sender) {
+        self.recorder.open(turn.now, call_id, &from, &dialled_user(&message), message.call_id());
+        match self.place(turn.now, call_id, id, hop, &message, sender) {
             Ok((call, route)) => {
                 let note =
                     Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
-                out.push(Output::Event(note));
+                turn.push(Output::Event(note));
                 let user = match &call.caller.party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
                 };
                 self.calls.insert_received(call, user);
-                self.with_call(now, call_id, out, |call, cx| call.start(cx));
+                self.with_call(turn, call_id, |call, cx| call.start(cx));
             }
             Err(why) => {
                 let to = message.request_uri().to_owned();
-                out.push(Output::Event(Event::CallRefused {
+                turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
                     from: from.clone(),
                     to,
@@ -69,9 +68,11 @@ impl Gateway {
                     why: why.why.clone(),
                 }));
                 self.refused += 1;
-                self.recorder
-                    .ended(call_id, Arc::new(refused_record(call_id, now, &message, from, &why)));
-                self.refuse(now, id, &message, &why, out);
+                self.recorder.ended(
+                    call_id,
+                    Arc::new(refused_record(call_id, turn.now, &message, from, &why)),
+                );
+                self.refuse(turn, id, &message, &why);
             }
         }
     }
@@ -403,7 +404,8 @@ impl Gateway {
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
-        let mut cx = self.context(now, &mut unused);
+        let turn = &mut Turn { now, out: &mut unused };
+        let mut cx = self.context(turn);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
         let a = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
         Call {

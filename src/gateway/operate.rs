@@ -1,7 +1,7 @@
 //! What an operator may do to a running gateway, and look at: the API's side of the core.
 
-use super::Gateway;
 use super::credential::Credential;
+use super::{Gateway, Turn};
 use crate::call::operator::PartyRole;
 use crate::call::{Call, CallId, HangupBy, Output, State};
 use crate::config::Config;
@@ -54,30 +54,32 @@ impl Gateway {
         deed: &CallAction,
         out: &mut Vec<Output>,
     ) -> Option<Result<(), Refusal>> {
-        let before = out.len();
-        let done = self.with_call(now, call, out, |call, cx| match deed {
+        let turn = &mut Turn { now, out };
+
+        let before = turn.out.len();
+        let done = self.with_call(turn, call, |call, cx| match deed {
             CallAction::Press { side, digits } => call.press(cx, *side, digits),
             CallAction::HandOver { side, to } => call.hand_over(cx, *side, to),
             CallAction::Part(held_by_operator) => call.part(cx, *held_by_operator),
         });
-        self.sweep(out);
-        self.take_down(now, None, &out[before.min(out.len())..]);
+        self.sweep(turn.out);
+        self.take_down(turn.now, None, &turn.out[before.min(turn.out.len())..]);
         done
     }
 
-    pub(super) fn operate(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
+    pub(super) fn operate(&mut self, turn: &mut Turn<'_>, command: Command) {
         match command {
             Command::Kick { call, status, why } => {
                 if !self.goes_on(call) {
                     return;
                 }
-                out.push(Output::Event(Event::Kicked { call }));
+                turn.push(Output::Event(Event::Kicked { call }));
                 let why = Refusal::new(status, why).code(Code::KICKED);
-                self.with_call(now, call, out, |call, cx| call.finish(cx, HangupBy::Us, why));
+                self.with_call(turn, call, |call, cx| call.finish(cx, HangupBy::Us, why));
             }
             Command::Disconnect { user } => {
                 let flows =
-                    self.services.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
+                    self.services.registrar.bindings(turn.now, &user).into_iter().map(|b| b.flow);
                 let proved = self
                     .services
                     .flows
@@ -87,24 +89,24 @@ impl Gateway {
                 let mut all: Vec<Flow> = flows.chain(proved).collect();
                 all.sort_unstable();
                 all.dedup();
-                out.extend(all.into_iter().map(Output::CloseFlow));
+                turn.out.extend(all.into_iter().map(Output::CloseFlow));
             }
             Command::EndDrain => {
                 if std::mem::take(&mut self.draining) {
-                    out.push(Output::Event(Event::DrainEnded));
+                    turn.push(Output::Event(Event::DrainEnded));
                 }
             }
             Command::Switch { trunk, enabled } => {
                 let Some(state) = self.services.trunks.get_mut(&trunk) else { return };
                 if std::mem::replace(&mut state.disabled, !enabled) == enabled {
-                    out.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
+                    turn.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
                 }
             }
             Command::Probe { trunk } => {
                 if let Some(state) = self.services.trunks.get_mut(&trunk) {
-                    state.probe_now(now);
+                    state.probe_now(turn.now);
                 }
-                self.carriers_due(now, out);
+                self.carriers_due(turn);
             }
         }
     }
@@ -118,11 +120,13 @@ impl Gateway {
         changes: String,
         out: &mut Vec<Output>,
     ) {
-        self.services.trunks.reload(now, &config);
+        let turn = &mut Turn { now, out };
+
+        self.services.trunks.reload(turn.now, &config);
         self.recorder.limit(config.recorder);
-        self.logins.reload(now, &self.config, &config);
+        self.logins.reload(turn.now, &self.config, &config);
         self.config = config;
-        out.push(Output::Event(Event::Reloaded { changes }));
+        turn.push(Output::Event(Event::Reloaded { changes }));
     }
 
     /// Calls that have no record yet.

@@ -1,7 +1,7 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
-use super::Gateway;
 use super::dispatch::Sender;
+use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
 use crate::call::leg::Party;
@@ -126,14 +126,14 @@ impl Gateway {
     }
 
     /// Begins it.
-    pub(super) fn begin_call(&mut self, now: Instant, plan: PlannedCall, out: &mut Vec<Output>) {
+    pub(super) fn begin_call(&mut self, turn: &mut Turn<'_>, plan: PlannedCall) {
         let (call_id, worker) = (plan.call, self.pick_worker());
         let invite = self.as_if_dialled(&plan);
-        self.recorder.open(now, call_id, &plan.from, &plan.number, invite.call_id());
+        self.recorder.open(turn.now, call_id, &plan.from, &plan.number, invite.call_id());
         // Nobody's transaction: what is answered to it goes nowhere.
         let nobody = (ServerId(u64::MAX), Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
         let mut call = self.new_call(
-            now,
+            turn.now,
             call_id,
             nobody,
             &invite,
@@ -156,7 +156,7 @@ impl Gateway {
         call.origin =
             Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
         call.route = Some(plan.first);
-        out.push(Output::Event(Event::CallStarted {
+        turn.push(Output::Event(Event::CallStarted {
             call: call_id,
             from: plan.from,
             number: plan.number,
@@ -164,7 +164,7 @@ impl Gateway {
         }));
         let user = plan.user.map(|u| u.name.clone());
         self.calls.insert(call, user);
-        self.with_call(now, call_id, out, |call, cx| call.originate(cx));
+        self.with_call(turn, call_id, |call, cx| call.originate(cx));
     }
 
     /// The INVITE such a call would have begun with: from the number, to the first party.

@@ -1,9 +1,8 @@
 //! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to
 //! one's own registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
 
-use super::Gateway;
 use super::dispatch::Sender;
-use crate::call::Output;
+use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
 use crate::config::Trunk;
 use crate::dialplan::{Attempt, Step};
@@ -86,20 +85,19 @@ impl Outside {
 impl Gateway {
     pub(super) fn outside(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         message: Message,
         sender: Sender,
-        out: &mut Vec<Output>,
     ) {
         let refusal = match (message.method(), &sender) {
-            (Method::Options, _) => return self.options(now, id, &message, out),
-            (Method::Message, _) => return self.text(now, id, message, sender, out),
+            (Method::Options, _) => return self.options(turn, id, &message),
+            (Method::Message, _) => return self.text(turn, id, message, sender),
             (Method::Subscribe, Sender::User(user, flow)) => {
                 let (user, hop) = (user.clone(), Hop::Flow(*flow));
-                return self.subscribe(now, id, hop, &message, &user, out);
+                return self.subscribe(turn, id, hop, &message, &user);
             }
-            (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(now, id, &message, out),
+            (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(turn, id, &message),
             (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
                 Refusal::new(481, "there is no such call")
             }
@@ -109,12 +107,12 @@ impl Gateway {
             (Method::Publish, _) => Refusal::new(489, "nothing is published here"),
             _ => Refusal::new(405, format!("{} is not served here", message.method_token())),
         };
-        self.refuse(now, id, &message, &refusal, out);
+        self.refuse(turn, id, &message, &refusal);
     }
 
-    fn options(&mut self, now: Instant, id: ServerId, message: &Message, out: &mut Vec<Output>) {
+    fn options(&mut self, turn: &mut Turn<'_>, id: ServerId, message: &Message) {
         let response = self.options_response(message);
-        self.respond(now, id, 200, response, out);
+        self.respond(turn, id, 200, response);
     }
 
     pub(super) fn options_response(&mut self, message: &Message) -> Writer {
@@ -129,17 +127,10 @@ impl Gateway {
 
     // ---- texts
 
-    fn text(
-        &mut self,
-        now: Instant,
-        id: ServerId,
-        message: Message,
-        sender: Sender,
-        out: &mut Vec<Output>,
-    ) {
-        let targets = match self.text_targets(now, &message, &sender) {
+    fn text(&mut self, turn: &mut Turn<'_>, id: ServerId, message: Message, sender: Sender) {
+        let targets = match self.text_targets(turn.now, &message, &sender) {
             Ok(targets) => targets,
-            Err(why) => return self.refuse(now, id, &message, &why, out),
+            Err(why) => return self.refuse(turn, id, &message, &why),
         };
         let from = match &sender {
             Sender::User(user, flow) => self.user(user, *flow).map(|u| {
@@ -154,7 +145,7 @@ impl Gateway {
         let number = self.outside.number();
         let open = targets.len();
         for target in targets {
-            let mut cx = self.context(now, out);
+            let mut cx = self.context(turn);
             let (branch, via) = cx.via(target.hop);
             let mut text = Writer::request(Method::Message, &target.uri);
             let presented_number = if target.to_trunk {
@@ -294,13 +285,7 @@ impl Gateway {
 
     /// A copy of a text was answered, or never: the sender hears of the first success, else of the
     /// best failure.
-    pub(super) fn relayed(
-        &mut self,
-        now: Instant,
-        number: u64,
-        status: u16,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn relayed(&mut self, turn: &mut Turn<'_>, number: u64, status: u16) {
         if status < 200 {
             return;
         }
@@ -326,7 +311,7 @@ impl Gateway {
                     &self.config.domain,
                 )
             };
-            self.respond(now, relay.server, status, response, out);
+            self.respond(turn, relay.server, status, response);
         }
     }
 
@@ -334,26 +319,24 @@ impl Gateway {
 
     fn subscribe(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         message: &Message,
         user: &str,
-        out: &mut Vec<Output>,
     ) {
         let (package, event_id, expires) = match self.judge_subscription(message, user) {
             Ok(wish) => wish,
-            Err(why) => return self.refuse(now, id, message, &why, out),
+            Err(why) => return self.refuse(turn, id, message, &why),
         };
-        let mut cx = self.context(now, out);
+        let mut cx = self.context(turn);
         let (tag, first) = (cx.token(), (cx.random_u64() as u32 >> 8).max(1));
         let Some(dialog) = Dialog::uas(message, &tag, hop, first) else {
             return self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(400, "a SUBSCRIBE needs a Contact"),
-                out,
             );
         };
         let number = self.outside.number();
@@ -364,11 +347,11 @@ impl Gateway {
             id: event_id,
             dialog,
             hop,
-            expires: now,
+            expires: turn.now,
             version: 0,
         };
         self.outside.subscriptions.insert(number, subscription);
-        self.extend(now, id, number, message, expires, out);
+        self.extend(turn, id, number, message, expires);
     }
 
     fn judge_subscription(
@@ -403,26 +386,25 @@ impl Gateway {
     /// The 200 and the NOTIFY that follows at once (RFC 6665 §4.2.1.2).
     fn extend(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         number: u64,
         message: &Message,
         expires: u32,
-        out: &mut Vec<Output>,
     ) {
         let Some(subscription) = self.outside.subscriptions.get_mut(&number) else { return };
-        subscription.expires = now + Duration::from_secs(u64::from(expires));
+        subscription.expires = turn.now + Duration::from_secs(u64::from(expires));
         self.outside.timers.set(number, subscription.expires);
         let (hop, tag) = (subscription.hop, subscription.dialog.id.local_tag.clone());
-        let cx = self.context(now, out);
+        let cx = self.context(turn);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Contact, cx.contact(hop, "watch"));
         response.put(HeaderName::Expires, expires);
-        self.respond(now, id, 200, response, out);
+        self.respond(turn, id, 200, response);
         if expires == 0 {
-            return self.end_subscription(now, number, Some("timeout"), out);
+            return self.end_subscription(turn, number, Some("timeout"));
         }
-        self.notify(now, number, None, out);
+        self.notify(turn, number, None);
     }
 
     /// Whether a message belongs to a subscription, and came by its flow.
@@ -435,11 +417,10 @@ impl Gateway {
     /// SUBSCRIBE within a subscription's dialog. False: the tag names none.
     pub(super) fn resubscribe(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> bool {
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
         let Some(number) = self.outside.by_tag.get(tag).copied() else { return false };
@@ -453,37 +434,30 @@ impl Gateway {
         };
         if subscription.dialog.accept(message).is_err() {
             self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(500, "CSeq is lower than one already seen"),
-                out,
             );
             return true;
         }
         if message.method() != Method::Subscribe {
-            self.refuse(
-                now,
-                id,
-                message,
-                &Refusal::new(405, "a subscription takes SUBSCRIBE"),
-                out,
-            );
+            self.refuse(turn, id, message, &Refusal::new(405, "a subscription takes SUBSCRIBE"));
             return true;
         }
         match lifetime(message) {
-            Ok(expires) => self.extend(now, id, number, message, expires, out),
-            Err(why) => self.refuse(now, id, message, &why, out),
+            Ok(expires) => self.extend(turn, id, number, message, expires),
+            Err(why) => self.refuse(turn, id, message, &why),
         }
         true
     }
 
-    fn notify(&mut self, now: Instant, number: u64, ending: Option<&str>, out: &mut Vec<Output>) {
+    fn notify(&mut self, turn: &mut Turn<'_>, number: u64, ending: Option<&str>) {
         let Some(subscription) = self.outside.subscriptions.get(&number) else { return };
         let (user, package, version) =
             (subscription.user.clone(), subscription.package, subscription.version);
         let (kind, body) = match package {
-            "reg" => ("application/reginfo+xml", self.reginfo(now, &user, version)),
+            "reg" => ("application/reginfo+xml", self.reginfo(turn.now, &user, version)),
             _ => {
                 let none = || {
                     format!(
@@ -500,7 +474,7 @@ impl Gateway {
         };
         let mut subscription = self.outside.subscriptions.remove(&number).expect("looked up above");
         subscription.version += 1;
-        let mut cx = self.context(now, out);
+        let mut cx = self.context(turn);
         let (branch, via) = cx.via(subscription.hop);
         let mut notify = subscription.dialog.request(Method::Notify, &via);
         notify.put(HeaderName::Contact, cx.contact(subscription.hop, "watch"));
@@ -508,7 +482,7 @@ impl Gateway {
             Some(id) => notify.put(HeaderName::Event, format_args!("{package};id={id}")),
             None => notify.put(HeaderName::Event, package),
         }
-        let left = subscription.expires.saturating_duration_since(now).as_secs();
+        let left = subscription.expires.saturating_duration_since(cx.now).as_secs();
         match ending {
             Some(reason) => notify
                 .put(HeaderName::SubscriptionState, format_args!("terminated;reason={reason}")),
@@ -556,28 +530,16 @@ impl Gateway {
     }
 
     /// A NOTIFY was answered, or never.
-    pub(super) fn notify_answered(
-        &mut self,
-        now: Instant,
-        number: u64,
-        status: u16,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn notify_answered(&mut self, turn: &mut Turn<'_>, number: u64, status: u16) {
         // RFC 6665 §4.2.2: a subscriber that does not know it, or does not answer, has none.
         if matches!(status, 404 | 405 | 408 | 410 | 416 | 480 | 481 | 484 | 485 | 489 | 501 | 604) {
-            self.end_subscription(now, number, None, out);
+            self.end_subscription(turn, number, None);
         }
     }
 
-    fn end_subscription(
-        &mut self,
-        now: Instant,
-        number: u64,
-        reason: Option<&str>,
-        out: &mut Vec<Output>,
-    ) {
+    fn end_subscription(&mut self, turn: &mut Turn<'_>, number: u64, reason: Option<&str>) {
         if let Some(reason) = reason {
-            self.notify(now, number, Some(reason), out);
+            self.notify(turn, number, Some(reason));
         }
         self.outside.timers.clear(&number);
         if let Some(subscription) = self.outside.subscriptions.remove(&number) {
@@ -585,14 +547,14 @@ impl Gateway {
         }
     }
 
-    pub(super) fn outside_due(&mut self, now: Instant, out: &mut Vec<Output>) {
-        while let Some(number) = self.outside.timers.pop(now) {
-            self.end_subscription(now, number, Some("timeout"), out);
+    pub(super) fn outside_due(&mut self, turn: &mut Turn<'_>) {
+        while let Some(number) = self.outside.timers.pop(turn.now) {
+            self.end_subscription(turn, number, Some("timeout"));
         }
     }
 
     /// A user's bindings changed: who watches it hears, and subscriptions over dead flows end.
-    pub(super) fn registration_changed(&mut self, now: Instant, user: &str, out: &mut Vec<Output>) {
+    pub(super) fn registration_changed(&mut self, turn: &mut Turn<'_>, user: &str) {
         let alive =
             |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self
@@ -604,8 +566,8 @@ impl Gateway {
             .collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {
-                (false, _) => self.end_subscription(now, number, None, out),
-                (true, true) => self.notify(now, number, None, out),
+                (false, _) => self.end_subscription(turn, number, None),
+                (true, true) => self.notify(turn, number, None),
                 (true, false) => {}
             }
         }
@@ -613,13 +575,7 @@ impl Gateway {
 
     /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it): passed to
     /// who watches.
-    fn unsolicited(
-        &mut self,
-        now: Instant,
-        id: ServerId,
-        message: &Message,
-        out: &mut Vec<Output>,
-    ) {
+    fn unsolicited(&mut self, turn: &mut Turn<'_>, id: ServerId, message: &Message) {
         let summary = message
             .header(HeaderName::Event)
             .is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
@@ -634,18 +590,17 @@ impl Gateway {
         let (Some(body), Some(user)) = (body.filter(|b| b.len() <= 2_048), user) else {
             let status = if summary { 404 } else { 489 };
             return self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(status, "only message-summary of a user of ours is taken"),
-                out,
             );
         };
         let clean: String =
             body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
         self.outside.summaries.insert(user.clone(), clean);
         let tag = token::<8>(&mut self.services.random);
-        self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
+        self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
         let watching: Vec<u64> = self
             .outside
             .subscriptions
@@ -653,7 +608,7 @@ impl Gateway {
             .filter(|(_, s)| s.user == user && s.package == "message-summary")
             .map(|(n, _)| *n)
             .collect();
-        watching.into_iter().for_each(|n| self.notify(now, n, None, out));
+        watching.into_iter().for_each(|n| self.notify(turn, n, None));
     }
 }
 

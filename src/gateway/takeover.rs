@@ -4,10 +4,10 @@
 //! dialog takes its leg up again by any flow that has proved, or proves now, to be the leg's
 //! account, whether it registers or not. Nobody else learns that there is such a dialog.
 
-use super::Gateway;
 use super::dispatch::same_source;
+use super::{Gateway, Turn};
+use crate::call::CallId;
 use crate::call::leg::Party;
-use crate::call::{CallId, Output};
 use crate::flow::{FlowKind, FlowState};
 use crate::media::LegId;
 use crate::registrar::Binding;
@@ -61,20 +61,19 @@ impl Gateway {
     /// stateless 481, one of an account whose flow this is not proved to be a challenge.
     pub(super) fn screen_in_dialog(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> Option<Refusal> {
         match (self.owner_of(hop, message), hop) {
             (Owner::Here(..), _) => None,
             (Owner::Account(_, _, user), Hop::Flow(flow)) => {
                 let other = |f: &FlowState| f.user.as_ref() != Some(&user);
-                if self.identity_of(now, flow).is_some_and(other) {
+                if self.identity_of(turn.now, flow).is_some_and(other) {
                     return Some(no_such_call());
                 }
-                self.admit_as(now, (flow, remote), message, &user, out)
+                self.admit_as(turn, (flow, remote), message, &user)
             }
             _ if self.is_subscription(hop, message) => None,
             _ => Some(no_such_call()),
@@ -120,15 +119,14 @@ impl Gateway {
     /// The leg goes on by `flow`, which must have proved to be its account.
     pub(super) fn take_up(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         leg: (CallId, LegId),
         flow: Flow,
-        out: &mut Vec<Output>,
     ) -> bool {
         let (id, end) = leg;
         let here = self.calls.get(id).and_then(|call| call.hop_of(end)) == Some(Hop::Flow(flow));
-        if !here && self.is_account_of(now, leg, flow) {
-            self.with_call(now, id, out, |call, cx| call.take_up(cx, end, flow));
+        if !here && self.is_account_of(turn.now, leg, flow) {
+            self.with_call(turn, id, |call, cx| call.take_up(cx, end, flow));
             return true;
         }
         here
@@ -138,15 +136,14 @@ impl Gateway {
     /// from its account: then they go by that way from now on.
     pub(super) fn find_dialog(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         hop: Hop,
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> Option<(CallId, LegId)> {
         match (self.owner_of(hop, message), hop) {
             (Owner::Here(call, end), _) => Some((call, end)),
             (Owner::Account(call, end, _), Hop::Flow(flow)) => {
-                self.take_up(now, (call, end), flow, out).then_some((call, end))
+                self.take_up(turn, (call, end), flow).then_some((call, end))
             }
             _ => None,
         }
@@ -156,11 +153,10 @@ impl Gateway {
     /// flows it `replaced` do so if nobody answers there: another tab may share its instance.
     pub(super) fn browser_back(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         user: &str,
         binding: &Binding,
         replaced: &[Flow],
-        out: &mut Vec<Output>,
     ) {
         let flow = binding.flow;
         let legs: Vec<(CallId, LegId, bool)> = self
@@ -172,7 +168,7 @@ impl Gateway {
             })
             .collect();
         for (id, end, lost) in legs {
-            self.with_call(now, id, out, |call, cx| {
+            self.with_call(turn, id, |call, cx| {
                 if lost {
                     call.take_up(cx, end, flow);
                     call.probe(cx, end);

@@ -406,15 +406,12 @@ async function checkCall() {
     loss < 3,
     `${loss.toFixed(1)} % were lost${loss < 3 ? "." : ": the network is bad; a cable helps."}`,
   );
-  found(
-    heard.jitter < 0.03,
-    `Jitter is ${Math.round(1000 * heard.jitter)} ms${heard.jitter < 0.03 ? "." : ": too much for a good call; a cable helps."}`,
-  );
+  const steady = heard.jitter < 0.03;
+  const unsteady = steady ? "." : ": too much for a good call; a cable helps.";
+  found(steady, `Jitter is ${Math.round(1000 * heard.jitter)} ms${unsteady}`);
+  const far = trip < 0.2 ? "." : ": people will interrupt each other.";
   if (trip !== undefined)
-    found(
-      trip < 0.2,
-      `The gateway is ${Math.round(1000 * trip)} ms away, there and back${trip < 0.2 ? "." : ": people will interrupt each other."}`,
-    );
+    found(trip < 0.2, `The gateway is ${Math.round(1000 * trip)} ms away, there and back${far}`);
   return true;
 }
 

@@ -2,6 +2,7 @@
 
 mod basic;
 mod carriers;
+mod descriptions;
 mod forks;
 mod lab;
 mod lives;
