@@ -32,6 +32,7 @@ pub mod reinvite;
 pub mod retries;
 pub mod routing;
 pub mod services;
+mod takeover;
 pub mod third_party;
 pub mod transfer;
 mod uac;
@@ -392,23 +393,7 @@ impl Call {
             CallTimer::Glare(end) => self.glare_over(cx, end),
             CallTimer::Reliable => self.reliable_timeout(cx),
             CallTimer::Transferred => self.release_transferor(cx),
-            CallTimer::FlowGrace(end) => {
-                if self.leg_of(end).is_some_and(|l| l.flow_lost)
-                    && !self.on_transferor_gone(cx, end)
-                {
-                    let by =
-                        if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
-                    self.finish(
-                        cx,
-                        by,
-                        Refusal::new(
-                            480,
-                            "the browser's connection was lost and did not come back",
-                        )
-                        .code(Code::FLOW_LOST),
-                    );
-                }
-            }
+            CallTimer::FlowGrace(end) => self.flow_grace_over(cx, end),
         }
     }
 
@@ -427,17 +412,6 @@ impl Call {
         transport.into_iter().for_each(|t| cx.services.transactions.repeated[t as usize] += 1);
         cx.respond(server, 200, bytes);
         cx.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
-    }
-
-    /// Flow changes: lost (the leg waits for it), or back under a new number.
-    pub fn flow_changed(&mut self, cx: &mut CallContext<'_>, end: LegId, grace: Option<Duration>) {
-        match grace {
-            Some(grace) => cx.arm(self.id, CallTimer::FlowGrace(end), grace),
-            None => {
-                cx.disarm(self.id, CallTimer::FlowGrace(end));
-                self.probe(cx, end);
-            }
-        }
     }
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must

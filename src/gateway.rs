@@ -17,6 +17,7 @@ pub mod originate;
 mod out_of_dialog;
 mod record;
 mod registering;
+mod takeover;
 pub mod token;
 mod trunks;
 mod turn;
@@ -364,12 +365,13 @@ impl Gateway {
     fn sweep(&mut self, out: &mut Vec<Output>) {
         let mut over = Vec::new();
         out.retain(|o| {
-            if let Output::CallOver(id) = o {
-                over.push(*id);
-                false
-            } else {
-                true
+            match o {
+                Output::CallOver(id) => over.push(*id),
+                // It is sent when its browser is back.
+                Output::Send(send) if send.hop == Hop::Flow(Flow::NOWHERE) => {}
+                _ => return true,
             }
+            false
         });
         over.into_iter().for_each(|id| self.calls.over(id));
         for mut cdr in self.calls.sweep(&mut self.services) {

@@ -237,6 +237,18 @@ impl CallContext<'_> {
         self.out.push(Output::Send(Transmit { hop, bytes }));
     }
 
+    /// Sends the last response to a request once more.
+    pub fn answer_again(&mut self, server: ServerId) {
+        let mut sends = Vec::new();
+        self.services.transactions.answer_again(self.now, server, &mut sends);
+        self.out.extend(sends.into_iter().map(Output::Send));
+    }
+
+    /// Closes a connection that is of no use any more.
+    pub fn close_flow(&mut self, flow: Flow) {
+        self.out.push(Output::CloseFlow(flow));
+    }
+
     /// Our address as a peer at `remote` reaches it.
     pub fn local_ip(&self, remote: IpAddr) -> IpAddr {
         let remote = remote.to_canonical();

@@ -19,7 +19,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
 use crate::sip::status::{Method, Refusal};
-use crate::sip::transaction::{ClientId, Hop, ServerId, T1, T1X64};
+use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -87,6 +87,11 @@ pub struct Leg {
     pub ack_wait: Option<AckWait>,
     /// Its WebSocket is gone; nothing can be sent until it is back.
     pub flow_lost: bool,
+    /// The flow its browser has registered by since, while nobody knows whether its own still
+    /// lives: two tabs may share one instance.
+    pub successor: Option<Flow>,
+    /// The probe whose answer counts.
+    pub probe: Option<ClientId>,
     pub peer: Capabilities,
     /// Info packages the other side takes.
     pub passes: Vec<String>,
@@ -171,6 +176,8 @@ impl Leg {
             negotiation,
             ack_wait: None,
             flow_lost: false,
+            successor: None,
+            probe: None,
             peer: Capabilities::default(),
             passes: Vec::new(),
             session: None,

@@ -6,7 +6,7 @@ use super::{Call, CallTimer, State};
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
-use crate::sip::transaction::{Flow, Hop};
+use crate::sip::transaction::Hop;
 
 impl Call {
     /// Whether nothing of it needs to be remembered any longer.
@@ -60,7 +60,7 @@ impl Call {
         of_leg.chain(of_branch).chain(CallTimer::OF_CALL).collect()
     }
 
-    fn legs(&self) -> impl Iterator<Item = &Leg> {
+    pub(super) fn legs(&self) -> impl Iterator<Item = &Leg> {
         std::iter::once(&self.caller)
             .chain(self.branches.iter().chain(&self.transferor).map(|b| &b.leg))
     }
@@ -70,21 +70,6 @@ impl Call {
         let legs = std::iter::once(&mut self.caller)
             .chain(self.branches.iter_mut().chain(&mut self.transferor).map(|b| &mut b.leg));
         legs.into_iter().find(|l| l.end == end)
-    }
-
-    /// Ends whose messages go by `hop`.
-    pub fn ends_on(&self, hop: Hop) -> Vec<LegId> {
-        self.legs().filter(|l| l.hop == hop && l.dialog.is_some()).map(|l| l.end).collect()
-    }
-
-    /// Ends of this user and browser instance whose flow is lost, or among the `replaced`.
-    pub fn lost_legs(&self, user: &str, instance: &str, replaced: &[Flow]) -> Vec<LegId> {
-        let gone = |l: &Leg| l.flow_lost || matches!(l.hop, Hop::Flow(f) if replaced.contains(&f));
-        let same = |l: &&Leg| {
-            gone(l)
-                && matches!(&l.party, Party::User { name, instance: Some(i) } if name == user && i == instance)
-        };
-        self.legs().filter(same).map(|l| l.end).collect()
     }
 
     /// The leg of an end.

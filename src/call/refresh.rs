@@ -28,6 +28,10 @@ impl Call {
         let Some(leg) = self.leg_of(end) else { return };
         let Some(timer) = leg.session else { return };
         let over = leg.session_ends.is_some_and(|ends| cx.now >= ends);
+        if over && leg.flow_lost {
+            // Nothing can be heard of it; how long that may last is the grace's to say.
+            return cx.arm(self.id, CallTimer::Session(end), cx.config.sip.flow_grace);
+        }
         if over {
             let why =
                 format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
@@ -97,7 +101,8 @@ impl Call {
         let answered = end != self.caller.end || self.final_response_sent;
         let Some(leg) = self.leg_mut(end).filter(|_| answered) else { return };
         if let Some((request, branch, _)) = leg.begin(cx, Method::Options) {
-            leg.ask(cx, call, Method::Options, &branch, request.end(), Asked::Probe);
+            let asked = leg.ask(cx, call, Method::Options, &branch, request.end(), Asked::Probe);
+            leg.probe = Some(asked);
         }
     }
 
@@ -119,6 +124,9 @@ impl Call {
             if let (200..=299, Asked::Refresh, Some(message)) = (status, asked, message) {
                 self.acknowledge_refresh(cx, end, message);
             }
+            return;
+        }
+        if asked == Asked::Probe && !self.probe_answered(cx, end, client, message.is_some()) {
             return;
         }
         if asked == Asked::Refresh && self.refreshed(cx, end, client, message) {

@@ -270,7 +270,9 @@ impl Call {
         let wish = leg.session_wish(cx).filter(|_| {
             matches!(leg.party, Party::Trunk(_)) || request.lists(HeaderName::Supported, "timer")
         });
-        grant(request, wish).map_err(|TooBrief| {
+        // A browser whose refresh meets a lost connection ends its call; ours waits for it.
+        let refreshes = matches!(leg.party, Party::User { .. });
+        grant(request, wish, refreshes).map_err(|TooBrief| {
             Refusal::new(422, format!("sessions last at least {MIN_SE} s here"))
         })
     }
@@ -281,7 +283,7 @@ impl Call {
     /// # Errors
     /// 422.
     pub fn grant_first(&self) -> Result<(), Refusal> {
-        grant(&self.invite, None).map(drop).map_err(|TooBrief| {
+        grant(&self.invite, None, false).map(drop).map_err(|TooBrief| {
             Refusal::new(422, format!("sessions last at least {MIN_SE} s here"))
         })
     }

@@ -10,11 +10,22 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// Guesses a source may make per minute, and all sources may make at one user.
+/// Guesses a source may make per minute.
 const GUESSES_PER_SOURCE: u32 = 20;
-const GUESSES_PER_USER: u32 = 5;
-/// Sources and users remembered; when full, the table starts over.
+/// Guesses a source that is locked out may still make per minute at a name that logged in there.
+const GUESSES_AT_KNOWN: u32 = 5;
+/// Sources remembered; when full, those that guessed least make room.
 const MAX_REMEMBERED: usize = 10_000;
+
+/// Whom guesses are counted for: an IPv4 address, or the /64 a subscriber has of IPv6.
+fn source_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            IpAddr::V6(std::net::Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)))
+        }
+        v4 => v4,
+    }
+}
 
 /// The outcome for a request from a browser.
 #[derive(Debug)]
@@ -43,8 +54,11 @@ pub struct Admission {
     authenticator: Authenticator,
     started: Instant,
     minute: u64,
+    /// Wrong guesses of this minute by source: who guesses pays, not the name that was guessed at.
     by_source: HashMap<IpAddr, u32>,
-    by_user: HashMap<String, u32>,
+    /// Names that gave the right password, by source, with the wrong ones of this minute: others
+    /// at a shared address cannot lock them out.
+    known: HashMap<(IpAddr, String), u32>,
     second: u64,
     new_calls: u32,
 }
@@ -57,7 +71,7 @@ impl Admission {
             started: now,
             minute: 0,
             by_source: HashMap::new(),
-            by_user: HashMap::new(),
+            known: HashMap::new(),
             second: 0,
             new_calls: 0,
         }
@@ -73,65 +87,85 @@ impl Admission {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 
-    /// The refusal for a source that has guessed too often this minute.
-    pub fn braked(&mut self, now: Instant, source: IpAddr) -> Option<Refusal> {
-        let seconds = self.seconds(now);
-        if seconds / 60 != self.minute
-            || self.by_source.len() > MAX_REMEMBERED
-            || self.by_user.len() > MAX_REMEMBERED
-        {
+    /// Returns the refusal for a source that has guessed too often in this minute, unless `user`
+    /// has given the right password there before.
+    pub fn braked(&mut self, now: Instant, source: IpAddr, user: &str) -> Option<Refusal> {
+        let (seconds, source) = (self.seconds(now), source_of(source));
+        if seconds / 60 != self.minute {
             self.minute = seconds / 60;
             self.by_source.clear();
-            self.by_user.clear();
+            self.known.values_mut().for_each(|wrong| *wrong = 0);
         }
-        let locked = self.by_source.get(&source).is_some_and(|n| *n >= GUESSES_PER_SOURCE);
-        locked.then(|| {
-            Refusal::new(403, "too many wrong passwords from this address")
-                .code(Code::LOCKED_OUT)
-                .retry_after(60)
-        })
+        if self.by_source.get(&source).is_none_or(|n| *n < GUESSES_PER_SOURCE)
+            || self
+                .known
+                .get(&(source, user.to_owned()))
+                .is_some_and(|wrong| *wrong < GUESSES_AT_KNOWN)
+        {
+            return None;
+        }
+        let left = 60 - seconds % 60;
+        let why = format!("too many wrong passwords from this address: locked out for {left} s");
+        Some(Refusal::new(403, why).code(Code::LOCKED_OUT).retry_after(left as u32))
     }
 
     /// Somebody at `source` guessed wrong.
     pub fn wrong(&mut self, source: IpAddr, user: &str) {
-        *self.by_source.entry(source).or_default() += 1;
-        *self.by_user.entry(user.to_owned()).or_default() += 1;
+        let source = source_of(source);
+        if self.by_source.len() >= MAX_REMEMBERED && !self.by_source.contains_key(&source) {
+            let least = self.by_source.values().copied().min().unwrap_or(0);
+            self.by_source.retain(|_, n| *n > least);
+        }
+        let guesses = self.by_source.entry(source).or_default();
+        *guesses = guesses.saturating_add(1);
+        if let Some(wrong) = self.known.get_mut(&(source, user.to_owned())) {
+            *wrong = wrong.saturating_add(1);
+        }
     }
 
-    /// Judges a request's credentials; `known` finds the password of a name.
+    /// `user` gave the right password at `source`.
+    fn right(&mut self, source: IpAddr, user: &str) {
+        if self.known.len() >= MAX_REMEMBERED {
+            self.known.clear();
+        }
+        self.known.entry((source_of(source), user.to_owned())).or_default();
+    }
+
+    /// Judges a request's credentials; `known` finds the password of a name. `proved`: the
+    /// sender's connection has proved to be that name, and is never braked.
     pub fn judge(
         &mut self,
         now: Instant,
-        source: IpAddr,
+        (source, proved): (IpAddr, bool),
         request: &Message,
         known: impl Fn(&str) -> Known,
     ) -> Admitted {
-        if let Some(braked) = self.braked(now, source) {
+        let user = claimed_user(request);
+        // Who gives no password guesses none: it is told what to give.
+        let gives = request.header(crate::sip::HeaderName::Authorization).is_some() && !proved;
+        if let Some(braked) = gives.then(|| self.braked(now, source, &user)).flatten() {
             return Admitted::Refused(braked);
         }
-        let seconds = self.seconds(now);
-        let (by_user, unasked) = (&self.by_user, Cell::new(false));
-        let secret_of = |name: &str| {
-            if by_user.get(name).is_some_and(|n| *n >= GUESSES_PER_USER) {
-                return None;
-            }
-            match known(name) {
-                Known::Password(secret) => Some(secret),
-                Known::Nobody => None,
-                Known::Unasked => {
-                    unasked.set(true);
-                    None
-                }
+        let (seconds, unasked) = (self.seconds(now), Cell::new(false));
+        let secret_of = |name: &str| match known(name) {
+            Known::Password(secret) => Some(secret),
+            Known::Nobody => None,
+            Known::Unasked => {
+                unasked.set(true);
+                None
             }
         };
         match self.authenticator.verify(seconds, request, secret_of) {
-            Ok(user) => Admitted::User(user.to_owned()),
+            Ok(_) => {
+                self.right(source, &user);
+                Admitted::User(user)
+            }
             Err(Refused::Missing) => Admitted::Challenge { stale: false },
             Err(Refused::Stale) => Admitted::Challenge { stale: true },
             // The nonce is ours and fresh, so this is somebody who listens to us.
-            Err(Refused::Wrong) if unasked.get() => Admitted::Unasked(claimed_user(request)),
+            Err(Refused::Wrong) if unasked.get() => Admitted::Unasked(user),
             Err(Refused::Wrong) => {
-                self.wrong(source, &claimed_user(request));
+                self.wrong(source, &user);
                 Admitted::Refused(
                     Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED),
                 )

@@ -2,14 +2,11 @@
 
 use super::challenges::opened;
 use super::{FlowKind, Gateway, Turn};
-use crate::call::CallId;
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
-use crate::call::leg::Party;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::hex::token;
-use crate::media::LegId;
 use crate::registrar::MIN_EXPIRES;
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
@@ -100,14 +97,14 @@ impl Gateway {
         if let Err(e) = message.check() {
             return Some(Refusal::new(e.status, e.to_string()));
         }
-        if self.services.transactions.knows(message)
-            || matches!(message.method(), Method::Ack | Method::Cancel)
-        {
+        if message.method() == Method::Ack || self.services.transactions.knows(message) {
             return None;
         }
-        let in_dialog = message.to().is_some_and(|t| t.tag().is_some());
-        if in_dialog {
-            return None;
+        if message.method() == Method::Cancel {
+            return self.screen_cancel(turn.now, hop, remote, message);
+        }
+        if message.to().is_some_and(|t| t.tag().is_some()) {
+            return self.screen_in_dialog(turn, hop, remote, message);
         }
         if !browser {
             if message.method() == Method::Options && message.header(HeaderName::Require).is_none()
@@ -277,7 +274,7 @@ impl Gateway {
         target: Option<ServerId>,
     ) {
         if message.method() == Method::Cancel {
-            return self.cancel(turn, id, &message, target);
+            return self.cancel(turn, (id, hop), &message, target);
         }
         if let Some(why) = validate(&message) {
             return self.refuse(turn, id, &message, &why);
@@ -320,7 +317,7 @@ impl Gateway {
         }
     }
 
-    fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
+    pub(super) fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
         match hop {
             Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.kind),
             _ => None,
@@ -362,7 +359,7 @@ impl Gateway {
     fn cancel(
         &mut self,
         turn: &mut Turn<'_>,
-        id: ServerId,
+        (id, hop): (ServerId, Hop),
         message: &Message,
         target: Option<ServerId>,
     ) {
@@ -375,6 +372,9 @@ impl Gateway {
                 &Refusal::new(481, "there is no INVITE to cancel"),
             );
         };
+        if let Hop::Flow(flow) = hop {
+            self.take_up(turn, (call, crate::call::CALLER_LEG), flow);
+        }
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
             self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
@@ -387,27 +387,13 @@ impl Gateway {
     }
 
     fn ack(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) {
-        if let Some((call, end)) = self.find_dialog(hop, message) {
+        if let Some((call, end)) = self.find_dialog(turn, hop, message) {
             self.with_call(turn, call, |call, cx| call.acknowledged(cx, end, message));
         }
     }
 
-    /// The dialog a message belongs to, if it came the way that dialog's messages come.
-    fn find_dialog(&self, hop: Hop, message: &Message) -> Option<(CallId, LegId)> {
-        let tag = message.to()?.tag()?.to_owned();
-        let (call, end) = *self.services.dialogs.get(&tag)?;
-        let live = self.calls.get(call)?;
-        let dialog = live.dialog_for(end, message)?;
-        let remote = self.remote_of(hop)?;
-        let same_trunk = match live.party_of(end) {
-            Some(Party::Trunk(name)) => self.trunk_of(remote).as_deref() == Some(name.as_str()),
-            _ => false,
-        };
-        (same_source(dialog.hop, hop, remote) || same_trunk).then_some((call, end))
-    }
-
     fn in_dialog(&mut self, turn: &mut Turn<'_>, id: ServerId, hop: Hop, message: &Message) {
-        match self.find_dialog(hop, message) {
+        match self.find_dialog(turn, hop, message) {
             Some((call, end)) => {
                 self.with_call(turn, call, |call, cx| call.request(cx, end, id, message));
             }
@@ -439,7 +425,7 @@ fn validate(message: &Message) -> Option<Refusal> {
 }
 
 /// Whether a message on `hop` came from where `expected` goes.
-fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
+pub(super) fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
     match expected {
         Hop::Flow(_) => expected == hop,
         Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),

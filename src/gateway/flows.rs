@@ -49,59 +49,28 @@ impl Gateway {
             }));
         }
         self.trunk_flow_closed(flow, turn.out);
-        let mut events = Vec::new();
-        self.services.transactions.hop_failed(Hop::Flow(flow), &mut events);
-        self.dispatch(turn, events);
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
-        let grace = self.config.sip.flow_grace;
-        for (id, end) in self.legs_on(Hop::Flow(flow)) {
-            self.with_call(turn, id, |call, cx| {
-                if let Some((remote, secure)) = trunk {
-                    return call.reconnect_trunk(cx, end, remote, secure);
-                }
-                if let Some(leg) = call.leg_mut(end) {
-                    leg.flow_lost = true;
-                }
-                call.flow_changed(cx, end, Some(grace));
+        let legs = self.legs_on(Hop::Flow(flow));
+        if trunk.is_none() {
+            // What rings, or waits for its answer, waits for its browser to come back.
+            for (id, end) in &legs {
+                self.with_call(turn, *id, |call, cx| call.suspend(cx, *end));
+            }
+        }
+        let mut events = Vec::new();
+        self.services.transactions.hop_failed(Hop::Flow(flow), &mut events);
+        self.dispatch(turn, events);
+        for (id, end) in legs {
+            self.with_call(turn, id, |call, cx| match trunk {
+                Some((remote, secure)) => call.reconnect_trunk(cx, end, remote, secure),
+                None => call.flow_lost(cx, end),
             });
         }
     }
 
-    /// A browser is back on a new flow: its calls go on over it (a dialog is not a flow), whether
-    /// the old flow is known to be dead or was `replaced` before anyone noticed.
-    pub(super) fn flow_resumed(
-        &mut self,
-        turn: &mut Turn<'_>,
-        user: &str,
-        instance: &str,
-        flow: Flow,
-        replaced: &[Flow],
-    ) {
-        let lost: Vec<(CallId, LegId)> = self
-            .calls
-            .iter()
-            .flat_map(|call| {
-                let id = call.id;
-                call.lost_legs(user, instance, replaced).into_iter().map(move |e| (id, e))
-            })
-            .collect();
-        for (id, end) in lost {
-            self.with_call(turn, id, |call, cx| {
-                if let Some(leg) = call.leg_mut(end) {
-                    leg.flow_lost = false;
-                    leg.hop = Hop::Flow(flow);
-                    if let Some(dialog) = &mut leg.dialog {
-                        dialog.hop = Hop::Flow(flow);
-                    }
-                }
-                call.flow_changed(cx, end, None);
-            });
-        }
-    }
-
-    pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
+    fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
         self.calls
             .iter()
             .flat_map(|call| call.ends_on(hop).into_iter().map(|e| (call.id, e)))

@@ -149,22 +149,33 @@ impl Gateway {
     ) -> Option<Refusal> {
         let claimed =
             message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
+        self.admit_as(turn, (flow, remote), message, &claimed)
+    }
+
+    /// As [`admit`](Self::admit), for a sender who must be `claimed`.
+    pub(super) fn admit_as(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (flow, remote): (Flow, SocketAddr),
+        message: &Message,
+        claimed: &str,
+    ) -> Option<Refusal> {
         let unix = self.unix(turn.now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
         let proved = self
             .services
             .flows
             .get(&flow)
-            .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
+            .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed));
         if proved && message.method() != Method::Register {
             return None;
         }
         let config = self.config.clone();
         match (bearer(message), &config.auth.jwt) {
             (Some(token), Some(settings)) => {
-                self.admit_token(turn, flow, remote, message, (&claimed, token, settings))
+                self.admit_token(turn, flow, remote, message, (claimed, token, settings))
             }
-            _ => self.admit_digest(turn, flow, remote, message, &claimed),
+            _ => self.admit_digest(turn, flow, remote, message, claimed),
         }
     }
 
@@ -182,6 +193,14 @@ impl Gateway {
         let secret = |credential: &Credential| {
             credential.secret(trunk_test_secret, config.credentials.as_ref())
         };
+        // A flow that proved to be this user goes on, whatever others at its address guess; a wrong
+        // password on it is refused like any other.
+        let state = self.services.flows.get(&flow);
+        let proved = state.is_some_and(|f| {
+            f.user.as_deref() == Some(claimed) && f.until.is_none_or(|until| unix < until)
+        });
+        let named = claimed_user(message);
+        let own = named == claimed || Credential::parse(&named).is_some_and(|c| c.user == claimed);
         let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c)))
         {
             Some((secret, credential)) => match credential_fits(&config, &credential, unix) {
@@ -198,7 +217,7 @@ impl Gateway {
                 _ => Known::Nobody,
             },
         };
-        match self.admission.judge(turn.now, remote.ip(), message, known) {
+        match self.admission.judge(turn.now, (remote.ip(), proved && own), message, known) {
             Admitted::User(name) => match self.proved(turn.now, &name) {
                 Ok(proved) => self.prove(flow, claimed, proved),
                 Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
@@ -288,7 +307,14 @@ impl Gateway {
         message: &Message,
         (claimed, token, settings): (&str, &str, &JwtSettings),
     ) -> Option<Refusal> {
-        if let Some(braked) = self.admission.braked(turn.now, remote.ip()) {
+        let named = claimed_user(message);
+        if let Some(braked) = self.admission.braked(turn.now, remote.ip(), &named) {
+            turn.push(Output::Event(Event::LoginRefused {
+                user: claimed.chars().take(64).collect(),
+                remote,
+                code: braked.code,
+                why: braked.why.clone(),
+            }));
             return Some(braked);
         }
         let held = || Held { flow, remote, message: message.clone() };

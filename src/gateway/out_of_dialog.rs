@@ -414,6 +414,13 @@ impl Gateway {
         self.notify(turn, number, None);
     }
 
+    /// Whether a message belongs to a subscription, and came by its flow.
+    pub(super) fn is_subscription(&self, hop: Hop, message: &Message) -> bool {
+        let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
+        let found = self.outside.by_tag.get(tag).and_then(|n| self.outside.subscriptions.get(n));
+        found.is_some_and(|s| s.dialog.matches(message) && s.hop == hop)
+    }
+
     /// SUBSCRIBE within a subscription's dialog. False: the tag names none.
     pub(super) fn resubscribe(
         &mut self,

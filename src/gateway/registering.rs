@@ -77,10 +77,6 @@ impl Gateway {
             response.put(HeaderName::FlowTimer, FLOW_TIMER);
         }
         self.respond(turn, id, 200, response);
-        for old in done.replaced.iter().copied() {
-            // RFC 5626 §4.2.1: the same instance and reg-id replaces the flow at once.
-            turn.push(Output::CloseFlow(old));
-        }
         if done.added || done.removed {
             self.registration_changed(turn, user);
         }
@@ -91,13 +87,9 @@ impl Gateway {
                 flows: done.bindings.len(),
                 user_agent,
             }));
-            let instances: Vec<String> = done
-                .bindings
-                .iter()
-                .filter(|b| b.flow == flow)
-                .filter_map(|b| Some(b.instance.clone()?.0))
-                .collect();
-            instances.iter().for_each(|i| self.flow_resumed(turn, user, i, flow, &done.replaced));
+            let here: Vec<Binding> =
+                done.bindings.iter().filter(|b| b.flow == flow).cloned().collect();
+            here.iter().for_each(|b| self.browser_back(turn, user, b, &done.replaced));
         } else if done.removed {
             turn.push(Output::Event(Event::Unregistered {
                 user: user.to_owned(),
@@ -146,7 +138,7 @@ impl Gateway {
             trunk.and_then(|t| t.password.clone())
         };
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        match self.admission.judge(turn.now, remote.ip(), message, |name: &str| {
+        match self.admission.judge(turn.now, (remote.ip(), false), message, |name: &str| {
             secret(name).map_or(Known::Nobody, Known::Password)
         }) {
             Admitted::User(user) if user == claimed => None,

@@ -77,11 +77,15 @@ pub struct Granted {
 pub struct TooBrief;
 
 /// The UAS's part (§9). `own` is the interval we want, seconds; nothing: only what the peer asks
-/// for.
+/// for. `refreshes`: whether we refresh where the peer leaves that open.
 ///
 /// # Errors
 /// See [`TooBrief`].
-pub fn grant(request: &Message, own: Option<u32>) -> Result<Option<Granted>, TooBrief> {
+pub fn grant(
+    request: &Message,
+    own: Option<u32>,
+    refreshes: bool,
+) -> Result<Option<Granted>, TooBrief> {
     let supports = request.lists(HeaderName::Supported, "timer");
     let asked = SessionExpires::of(request);
     if asked.is_some_and(|a| a.seconds < MIN_SE) {
@@ -97,7 +101,7 @@ pub fn grant(request: &Message, own: Option<u32>) -> Result<Option<Granted>, Too
             let seconds = own.map_or(asked.seconds, |own| asked.seconds.min(own.max(floor)));
             // Table 2: a UAC that knows no timers cannot refresh; one that names the refresher is
             // followed.
-            granted(seconds, supports && asked.refresher_uac.unwrap_or(true))
+            granted(seconds, supports && asked.refresher_uac.unwrap_or(!refreshes))
         }
         (None, Some(own)) => granted(own.max(floor), false),
         (None, None) => None,
@@ -151,7 +155,7 @@ mod tests {
     #[test]
     fn the_uas_follows_table_2() {
         let grant = |lines: &str, own| {
-            super::grant(&request(lines), own).map(|g| g.map(|g| g.header.to_string()))
+            super::grant(&request(lines), own, false).map(|g| g.map(|g| g.header.to_string()))
         };
         let timer = "Supported: timer\r\n";
         for (lines, own, expected) in [
@@ -183,6 +187,16 @@ mod tests {
                 expected.map(|e| e.map(str::to_owned)),
                 "{lines} {own:?}"
             );
+        }
+    }
+
+    #[test]
+    fn we_refresh_where_the_peer_leaves_it_open_and_we_want_to() {
+        for (said, expected) in [("", "90;refresher=uas"), (";refresher=uac", "90;refresher=uac")] {
+            let lines = format!("Supported: timer\r\nSession-Expires: 90{said}\r\n");
+            let granted = super::grant(&request(&lines), Some(1800), true);
+            let header = granted.map(|g| g.map(|g| g.header.to_string()));
+            assert_eq!(header, Ok(Some(expected.to_owned())), "{said}: table 2 of RFC 4028");
         }
     }
 

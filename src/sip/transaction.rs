@@ -37,6 +37,11 @@ pub const TIMER_C: Duration = Duration::from_secs(181);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Flow(pub u64);
 
+impl Flow {
+    /// No flow at all: where a transaction stands whose flow was lost, until its peer is back.
+    pub const NOWHERE: Flow = Flow(0);
+}
+
 /// Where a message goes to, or came from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Hop {
@@ -350,10 +355,7 @@ impl Transactions {
         if self.entries.len() >= MAX_TRANSACTIONS {
             return;
         }
-        let target = (method == Method::Cancel)
-            .then(|| self.keys.get(server_key(&message, "INVITE").as_str()))
-            .flatten();
-        let target = target.copied().map(ServerId);
+        let target = (method == Method::Cancel).then(|| self.cancelled_by(&message)).flatten();
         let machine = match method {
             Method::Invite => Machine::InviteServer(invite_server::InviteServer::start()),
             _ => Machine::Server(server::Server::start()),
@@ -365,6 +367,36 @@ impl Transactions {
     /// Whether a request belongs to a transaction already known, so that admission may let it pass.
     pub fn knows(&self, message: &Message) -> bool {
         self.keys.contains_key(&key_of(message))
+    }
+
+    /// Returns the INVITE a CANCEL means, by the branch they share (RFC 3261 §9.2).
+    pub fn cancelled_by(&self, cancel: &Message) -> Option<ServerId> {
+        self.keys.get(server_key(cancel, "INVITE").as_str()).copied().map(ServerId)
+    }
+
+    /// The peer of a request of ours is reached by another flow from now on, or by none.
+    pub fn move_client(&mut self, id: ClientId, hop: Hop) {
+        if let Some(entry) = self.entries.get_mut(&id.0) {
+            entry.hop = hop;
+        }
+    }
+
+    /// The sender of a request is reached by another flow from now on, or by none.
+    pub fn move_server(&mut self, id: ServerId, hop: Hop) {
+        if let Some(entry) = self.entries.get_mut(&id.0) {
+            entry.hop = hop;
+        }
+    }
+
+    /// Sends the last response to a request once more, as if the request had come again.
+    pub fn answer_again(&mut self, now: Instant, id: ServerId, out: &mut Vec<Transmit>) {
+        let mut effects = Vec::new();
+        match self.entries.get_mut(&id.0).map(|e| &mut e.machine) {
+            Some(Machine::InviteServer(m)) => drop(m.receive_again(&mut effects)),
+            Some(Machine::Server(m)) => drop(m.receive_again(&mut effects)),
+            _ => {}
+        }
+        self.apply(now, id.0, effects, out, &mut Vec::new());
     }
 
     /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones

@@ -296,6 +296,8 @@ fn a_browser_back_before_its_old_flow_is_noticed_dead_keeps_its_call() {
     let (_, invite) = lab.talk("+12065550123");
     let again = Peer::Browser("alice", 7);
     lab.log_in(again, "secret-a", "uuid-a");
+    lab.take(ALICE, "OPTIONS");
+    lab.advance(std::time::Duration::from_secs(2));
     let probe = lab.take(again, "OPTIONS");
     lab.reply(again, &probe, 200, "");
     assert_eq!(lab.closed_flows, [webtrunk::sip::transaction::Flow(1)]);

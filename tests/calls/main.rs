@@ -9,6 +9,7 @@ mod lives;
 mod logins;
 mod originate;
 mod outside;
+mod recovery;
 mod refusals;
 mod registration;
 mod reliable;

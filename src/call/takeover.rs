@@ -1,0 +1,220 @@
+//! A leg whose flow is lost, or whose browser came back by another (RFC 5626 §3.1: a dialog is not
+//! a flow).
+
+use super::branch::BranchState;
+use super::leg::{Leg, Party};
+use super::{Call, CallContext, CallTimer, HangupBy, State};
+use crate::errors::Code;
+use crate::media::LegId;
+use crate::registrar::Binding;
+use crate::sip::session_timer::Refresher;
+use crate::sip::status::Refusal;
+use crate::sip::transaction::{ClientId, Flow, Hop};
+use crate::sip::uri::Uri;
+use std::time::Duration;
+
+/// How long a flow has to answer that another one of the same browser seems to replace.
+const REPLACED_ANSWERS: Duration = Duration::from_secs(2);
+
+/// How soon after a browser is back its session is refreshed.
+const OVERDUE_REFRESH: Duration = Duration::from_secs(2);
+
+fn same_contact(a: &str, b: &str) -> bool {
+    Uri::parse(a).ok().zip(Uri::parse(b).ok()).is_some_and(|(a, b)| a.same_address(&b))
+}
+
+impl Call {
+    /// Returns the ends whose messages go by `hop`: in a dialog, or while they wait for one.
+    pub fn ends_on(&self, hop: Hop) -> Vec<LegId> {
+        let waits = |l: &Leg| {
+            let calls = l.end == self.caller.end && !self.final_response_sent;
+            calls || self.branches.iter().any(|b| b.leg.end == l.end && b.is_trying())
+        };
+        let of = |l: &&Leg| l.hop == hop && (l.dialog.is_some() || waits(l));
+        self.legs().filter(of).map(|l| l.end).collect()
+    }
+
+    /// Returns the ends of this browser, known by its instance or else by its Contact, whose flow
+    /// is lost (true) or among the `replaced` (false).
+    pub fn legs_of_browser(
+        &self,
+        user: &str,
+        binding: &Binding,
+        replaced: &[Flow],
+    ) -> Vec<(LegId, bool)> {
+        let same = |l: &&Leg| match (&l.party, &binding.instance) {
+            (Party::User { name, instance: Some(own) }, Some((instance, _))) => {
+                name == user && own == instance
+            }
+            (Party::User { name, instance: None }, None) => {
+                name == user
+                    && self.contact_of(l).is_some_and(|c| same_contact(&c, &binding.contact))
+            }
+            _ => false,
+        };
+        let gone = |l: &Leg| {
+            let there = matches!(l.hop, Hop::Flow(f) if replaced.contains(&f));
+            (l.flow_lost || there).then_some((l.end, l.flow_lost))
+        };
+        self.legs().filter(same).filter_map(gone).collect()
+    }
+
+    /// The Contact a leg's peer gave last.
+    fn contact_of(&self, leg: &Leg) -> Option<String> {
+        if let Some(dialog) = &leg.dialog {
+            return Some(dialog.remote_target.clone());
+        }
+        if leg.end == self.caller.end {
+            return self.invite.contact().map(|c| c.uri.text.to_owned());
+        }
+        let branch = self.branches.iter().find(|b| b.leg.end == leg.end)?;
+        match &branch.target {
+            super::branch::BranchTarget::User { contact, .. } => Some(contact.clone()),
+            _ => None,
+        }
+    }
+
+    /// The flow of an end is about to be forgotten: transactions that its browser can still finish
+    /// when it is back outlive it. A phone with another flow is tried there instead.
+    pub fn suspend(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        let nowhere = Hop::Flow(Flow::NOWHERE);
+        if end == self.caller.end && !self.final_response_sent {
+            cx.services.transactions.move_server(self.server, nowhere);
+        }
+        if let Some(wait) = self.leg_of(end).and_then(|l| l.ack_wait.as_ref()) {
+            cx.services.transactions.move_server(wait.server, nowhere);
+        }
+        let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end) else { return };
+        if branch.is_trying()
+            && branch.alternates.is_empty()
+            && let Some(client) = branch.client
+        {
+            cx.services.transactions.move_client(client, nowhere);
+        }
+    }
+
+    /// The flow of an end is gone: what is in a dialog waits for its browser for the grace time,
+    /// what rings until it has rung long enough.
+    pub fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        let (call, grace) = (self.id, cx.config.sip.flow_grace);
+        let rings = self.branches.iter().any(|b| b.leg.end == end && b.is_trying());
+        let Some(leg) = self.leg_mut(end) else { return };
+        leg.flow_lost = true;
+        if let Some(flow) = leg.successor.filter(|f| cx.services.flows.contains_key(f)) {
+            self.take_up(cx, end, flow);
+            return self.probe(cx, end);
+        }
+        if !rings {
+            cx.arm(call, CallTimer::FlowGrace(end), grace);
+        }
+    }
+
+    /// Its browser has registered by `flow`, and the leg's own flow is still open: the leg goes
+    /// over if nobody answers there.
+    pub fn supersede(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
+        let call = self.id;
+        let Some(leg) = self.leg_mut(end).filter(|l| l.hop != Hop::Flow(flow)) else { return };
+        (leg.successor, leg.probe) = (Some(flow), None);
+        self.probe(cx, end);
+        if self.leg_of(end).is_some_and(|l| l.probe.is_some()) {
+            cx.arm(call, CallTimer::FlowGrace(end), REPLACED_ANSWERS);
+        }
+    }
+
+    /// Nobody came back in time, or nobody answered by the flow that was replaced.
+    pub(super) fn flow_grace_over(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        let Some(leg) = self.leg_of(end) else { return };
+        match leg.successor.filter(|f| !leg.flow_lost && cx.services.flows.contains_key(f)) {
+            Some(flow) => {
+                if let Hop::Flow(dead) = leg.hop {
+                    cx.close_flow(dead);
+                }
+                self.take_up(cx, end, flow);
+                self.probe(cx, end);
+            }
+            None if leg.flow_lost && !self.on_transferor_gone(cx, end) => {
+                let by = if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
+                let why = "the browser's connection was lost and did not come back";
+                self.finish(cx, by, Refusal::new(480, why).code(Code::FLOW_LOST));
+            }
+            None => {}
+        }
+    }
+
+    /// A probe was answered, or not (`answered` is false). Returns whether that says anything of
+    /// the dialog: a probe by a flow that was left since says nothing.
+    pub(super) fn probe_answered(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        client: ClientId,
+        answered: bool,
+    ) -> bool {
+        let call = self.id;
+        let Some(leg) = self.leg_mut(end).filter(|l| l.probe == Some(client)) else {
+            return false;
+        };
+        leg.probe = None;
+        if leg.flow_lost {
+            return false;
+        }
+        if answered && leg.successor.take().is_some() {
+            cx.disarm(call, CallTimer::FlowGrace(end));
+        }
+        true
+    }
+
+    /// The leg goes on by another flow of its account. What waits for its browser is sent there
+    /// once more: the INVITE it rings for, the answer to the one it made.
+    pub fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
+        let (call, hop) = (self.id, Hop::Flow(flow));
+        cx.disarm(call, CallTimer::FlowGrace(end));
+        let signalling = cx.remote_ip(hop);
+        let Some(leg) = self.leg_mut(end) else { return };
+        (leg.flow_lost, leg.successor, leg.probe) = (false, None, None);
+        leg.hop = hop;
+        leg.signalling = signalling.or(leg.signalling);
+        leg.dialog.iter_mut().for_each(|d| d.hop = hop);
+        if let (Some(timer), true) = (leg.session, leg.dialog.is_some()) {
+            // Its session begins anew: a refresh that was due meanwhile could not be sent.
+            leg.run_session(cx, call, Some(timer));
+            if timer.refresher == Refresher::Us {
+                cx.arm(call, CallTimer::Session(end), OVERDUE_REFRESH);
+            }
+        }
+        let Some(leg) = self.leg_mut(end) else { return };
+        let accepted = leg.ack_wait.as_ref().map(|w| (w.server, w.bytes.clone()));
+        let waiting = (end == self.caller.end && !self.final_response_sent).then_some(self.server);
+        if let Some((server, ok)) = accepted {
+            cx.services.transactions.move_server(server, hop);
+            cx.respond(server, 200, ok);
+        }
+        if let Some(server) = waiting {
+            cx.services.transactions.move_server(server, hop);
+            cx.answer_again(server);
+        }
+        self.ring_again(cx, end, hop);
+    }
+
+    /// A browser that rang is back: it rings on, or is told that it need not any more.
+    fn ring_again(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
+        let over = self.state == State::Over;
+        let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end) else { return };
+        branch.forks.iter_mut().for_each(|f| f.dialog.hop = hop);
+        let Some(client) = branch.client.filter(|c| cx.services.transactions.awaits_final(*c))
+        else {
+            return;
+        };
+        cx.services.transactions.move_client(client, hop);
+        match branch.state {
+            BranchState::Calling | BranchState::Early if !over => {
+                let invite = branch.invite.clone();
+                cx.send(hop, invite);
+            }
+            BranchState::Cancelling if !branch.cancel_when_possible => {
+                branch.cancel(cx, &Refusal::new(487, "given up before the answer"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A browser that is back: whose dialog a message belongs to, and by which flow its leg goes on.
+//!
+//! A dialog is not a flow (RFC 5626 §3.1), and who comes back is the account: a request within a
+//! dialog takes its leg up again by any flow that has proved, or proves now, to be the leg's
+//! account, whether it registers or not. Nobody else learns that there is such a dialog.
+
+use super::dispatch::same_source;
+use super::{Gateway, Turn};
+use crate::call::CallId;
+use crate::call::leg::Party;
+use crate::flow::{FlowKind, FlowState};
+use crate::media::LegId;
+use crate::registrar::Binding;
+use crate::sip::message::Message;
+use crate::sip::status::Refusal;
+use crate::sip::transaction::{Flow, Hop};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// Whose dialog a message belongs to.
+enum Owner {
+    /// It came the way that dialog's messages come.
+    Here(CallId, LegId),
+    /// It came by another flow, and counts if that is this user's.
+    Account(CallId, LegId, String),
+    Nobody,
+}
+
+fn no_such_call() -> Refusal {
+    Refusal::new(481, "there is no such call")
+}
+
+impl Gateway {
+    fn owner_of(&self, hop: Hop, message: &Message) -> Owner {
+        let found = message.to().and_then(|t| self.services.dialogs.get(t.tag()?).copied());
+        let Some((id, end)) = found else { return Owner::Nobody };
+        let Some((call, remote)) = self.calls.get(id).zip(self.remote_of(hop)) else {
+            return Owner::Nobody;
+        };
+        let Some(dialog) = call.dialog_for(end, message) else { return Owner::Nobody };
+        match (call.party_of(end), self.kind_of(hop)) {
+            _ if same_source(dialog.hop, hop, remote) => Owner::Here(id, end),
+            (Some(Party::Trunk(name)), _) if self.trunk_of(remote).as_ref() == Some(name) => {
+                Owner::Here(id, end)
+            }
+            (Some(Party::User { name, .. }), Some(FlowKind::WebSocket)) => {
+                Owner::Account(id, end, name.clone())
+            }
+            _ => Owner::Nobody,
+        }
+    }
+
+    /// Returns what the flow proved to be, while that holds.
+    fn identity_of(&self, now: Instant, flow: Flow) -> Option<&FlowState> {
+        let unix = self.unix(now);
+        let holds = |f: &&FlowState| f.user.is_some() && f.until.is_none_or(|until| unix < until);
+        self.services.flows.get(&flow).filter(holds)
+    }
+
+    /// Judges a request with a To tag before it becomes a transaction: a dialog of nobody's gets a
+    /// stateless 481, one of an account whose flow this is not proved to be a challenge.
+    pub(super) fn screen_in_dialog(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        remote: SocketAddr,
+        message: &Message,
+    ) -> Option<Refusal> {
+        match (self.owner_of(hop, message), hop) {
+            (Owner::Here(..), _) => None,
+            (Owner::Account(_, _, user), Hop::Flow(flow)) => {
+                let other = |f: &FlowState| f.user.as_ref() != Some(&user);
+                if self.identity_of(turn.now, flow).is_some_and(other) {
+                    return Some(no_such_call());
+                }
+                self.admit_as(turn, (flow, remote), message, &user)
+            }
+            _ if self.is_subscription(hop, message) => None,
+            _ => Some(no_such_call()),
+        }
+    }
+
+    /// A CANCEL counts by the way its INVITE came, or by another flow of its account; it cannot be
+    /// challenged (RFC 3261 §22.1), and any other makes no state.
+    pub(super) fn screen_cancel(
+        &self,
+        now: Instant,
+        hop: Hop,
+        remote: SocketAddr,
+        message: &Message,
+    ) -> Option<Refusal> {
+        let none = || Some(Refusal::new(481, "there is no INVITE to cancel"));
+        let Some(target) = self.services.transactions.cancelled_by(message) else { return none() };
+        let Some(call) = self.calls.of_transaction(target).and_then(|id| self.calls.get(id)) else {
+            return None;
+        };
+        let counts = match (hop, &call.caller.party) {
+            _ if same_source(call.caller.hop, hop, remote) => true,
+            (Hop::Flow(flow), Party::User { .. }) => {
+                self.is_account_of(now, (call.id, call.caller.end), flow)
+            }
+            (_, Party::Trunk(name)) => self.trunk_of(remote).as_ref() == Some(name),
+            _ => false,
+        };
+        if counts { None } else { none() }
+    }
+
+    /// Whether a flow proved to be the account of a leg: the same user, with the same rights.
+    fn is_account_of(&self, now: Instant, (id, end): (CallId, LegId), flow: Flow) -> bool {
+        let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
+        let Some((leg, state)) = leg.zip(self.identity_of(now, flow)) else { return false };
+        let Party::User { name, .. } = &leg.party else { return false };
+        let context = |user: &crate::config::User| user.context.clone();
+        let own = self.user(name, flow);
+        state.user.as_ref() == Some(name)
+            && own.as_deref().map(context) == leg.account.as_deref().map(context)
+    }
+
+    /// The leg goes on by `flow`, which must have proved to be its account.
+    pub(super) fn take_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        leg: (CallId, LegId),
+        flow: Flow,
+    ) -> bool {
+        let (id, end) = leg;
+        let here = self.calls.get(id).and_then(|call| call.hop_of(end)) == Some(Hop::Flow(flow));
+        if !here && self.is_account_of(turn.now, leg, flow) {
+            self.with_call(turn, id, |call, cx| call.take_up(cx, end, flow));
+            return true;
+        }
+        here
+    }
+
+    /// Returns the dialog a message belongs to, if it came the way that dialog's messages come, or
+    /// from its account: then they go by that way from now on.
+    pub(super) fn find_dialog(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        message: &Message,
+    ) -> Option<(CallId, LegId)> {
+        match (self.owner_of(hop, message), hop) {
+            (Owner::Here(call, end), _) => Some((call, end)),
+            (Owner::Account(call, end, _), Hop::Flow(flow)) => {
+                self.take_up(turn, (call, end), flow).then_some((call, end))
+            }
+            _ => None,
+        }
+    }
+
+    /// A browser has registered: its legs that had lost their flow go on by this one. Those on
+    /// flows it `replaced` do so if nobody answers there: another tab may share its instance.
+    pub(super) fn browser_back(
+        &mut self,
+        turn: &mut Turn<'_>,
+        user: &str,
+        binding: &Binding,
+        replaced: &[Flow],
+    ) {
+        let flow = binding.flow;
+        let legs: Vec<(CallId, LegId, bool)> = self
+            .calls
+            .iter()
+            .flat_map(|call| {
+                let legs = call.legs_of_browser(user, binding, replaced).into_iter();
+                legs.map(move |(end, lost)| (call.id, end, lost))
+            })
+            .collect();
+        for (id, end, lost) in legs {
+            self.with_call(turn, id, |call, cx| {
+                if lost {
+                    call.take_up(cx, end, flow);
+                    call.probe(cx, end);
+                } else {
+                    call.supersede(cx, end, flow);
+                }
+            });
+        }
+    }
+}

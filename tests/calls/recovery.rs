@@ -1,0 +1,375 @@
+//! A browser that lost its WebSocket and is back by another: who comes back is the account.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::gateway::{FlowKind, Input};
+use webtrunk::sip::transaction::Flow;
+use webtrunk::sip::{HeaderName, Message};
+
+const BACK: Peer = Peer::Browser("alice", 7);
+
+fn open(lab: &mut Lab, peer: Peer) {
+    let Peer::Browser(_, flow) = peer else { panic!("only browsers have flows") };
+    let remote = std::net::SocketAddr::from(([127, 0, 0, 20], 40_000));
+    lab.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote });
+}
+
+fn close(lab: &mut Lab, peer: Peer) {
+    let Peer::Browser(_, flow) = peer else { panic!("only browsers have flows") };
+    lab.handle(Input::FlowClosed { flow: Flow(flow) });
+}
+
+/// Sends a request, and again with credentials where it is challenged; the response.
+fn prove(lab: &mut Lab, peer: Peer, text: &str, (user, password): (&str, &str)) -> Message {
+    lab.says(peer, text);
+    if lab.got(peer, "401") {
+        let before = lab.gateway.gauges().transactions;
+        let challenge = lab.take(peer, "401");
+        let again = lab.answer_challenge(&challenge, text, user, password);
+        assert_eq!(lab.gateway.gauges().transactions, before, "a challenge makes no state");
+        lab.says(peer, &again);
+    }
+    let at = lab.inbox.iter().position(|(hop, m)| *hop == peer.hop() && m.status() > 100);
+    lab.inbox.remove(at.unwrap_or_else(|| panic!("no response\n{}", lab.picture()))).unwrap().1
+}
+
+fn bye_from_trunk(lab: &mut Lab, invite: &Message, browser: Peer) {
+    let bye = lab.in_dialog(T1, invite, "BYE", 900, "peer", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(browser, "BYE");
+    lab.reply(browser, &bye, 200, "");
+    lab.expect_idle();
+}
+
+/// A call to alice from the trunk, answered: the INVITE she got.
+fn called(lab: &mut Lab) -> (Message, Message) {
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    lab.take(ALICE, "ACK");
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    (ringing, ok)
+}
+
+#[test]
+fn any_request_of_the_same_account_takes_the_call_up_again_without_register() {
+    for (method, extra, body, status) in [
+        ("INVITE", "Contact: <sip:alice@y.invalid;transport=ws>\r\n", OFFER, 200),
+        ("UPDATE", "Contact: <sip:alice@y.invalid;transport=ws>\r\n", "", 200),
+        ("INFO", "", "", 200),
+        ("OPTIONS", "", "", 200),
+        ("REFER", "", "", 400),
+        ("MESSAGE", "", "", 405),
+    ] {
+        for dialled in [true, false] {
+            let mut lab = Lab::with_phones();
+            let (seen, trunk) = if dialled { lab.talk("+12065550123") } else { called(&mut lab) };
+            close(&mut lab, ALICE);
+            lab.advance(Duration::from_secs(5));
+            open(&mut lab, BACK);
+            let text = lab.in_dialog_with(BACK, &seen, method, 700, extra, body);
+            let answer = prove(&mut lab, BACK, &text, ("alice", "secret-a"));
+            assert_eq!(answer.status(), status, "{method} {dialled}\n{}", lab.picture());
+            if method == "INVITE" {
+                lab.ack(BACK, &answer);
+            }
+            lab.advance(Duration::from_secs(60));
+            assert_eq!(lab.gateway.gauges().calls, 1, "{method}: the grace timer was stopped");
+            if dialled {
+                bye_from_trunk(&mut lab, &trunk, BACK);
+            } else {
+                let bye = lab.in_dialog(T1, &trunk, "BYE", 900, "", "");
+                lab.says(T1, &bye);
+                let bye = lab.take(BACK, "BYE");
+                let target = bye.request_uri().contains("y.invalid");
+                assert_eq!(target, !extra.is_empty(), "{method}: its Contact");
+                lab.reply(BACK, &bye, 200, "");
+                lab.expect_idle();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bye_by_a_new_flow_ends_the_call_at_once_on_both_sides() {
+    for dialled in [true, false] {
+        let mut lab = Lab::with_phones();
+        let (seen, _) = if dialled { lab.talk("+12065550123") } else { called(&mut lab) };
+        close(&mut lab, ALICE);
+        open(&mut lab, BACK);
+        let bye = lab.in_dialog(BACK, &seen, "BYE", 700, "peer", "");
+        assert_eq!(prove(&mut lab, BACK, &bye, ("alice", "secret-a")).status(), 200);
+        let bye = lab.take(T1, "BYE");
+        lab.reply(T1, &bye, 200, "");
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn nobody_else_takes_a_call_up_and_learns_of_it_only_by_proof() {
+    let mut lab = Lab::with_phones();
+    let (ok, trunk) = lab.talk("+12065550123");
+    close(&mut lab, ALICE);
+    // Bob has proved to be Bob.
+    let before = lab.gateway.gauges();
+    let bye = lab.in_dialog(BOB, &ok, "BYE", 700, "peer", "");
+    lab.says(BOB, &bye);
+    lab.take(BOB, "481");
+    open(&mut lab, BACK);
+    let bye = lab.in_dialog(BACK, &ok, "BYE", 701, "peer", "");
+    assert_eq!(prove(&mut lab, BACK, &bye, ("bob", "secret-b")).status(), 403);
+    let ack = lab.in_dialog(BACK, &ok, "ACK", 702, "", "");
+    lab.says(BACK, &ack);
+    assert_eq!(lab.gateway.gauges().transactions, before.transactions);
+    assert!(!lab.got(T1, "BYE"));
+    lab.log_in(Peer::Browser("alice", 8), "secret-a", "uuid-a");
+    let probe = lab.take(Peer::Browser("alice", 8), "OPTIONS");
+    lab.reply(Peer::Browser("alice", 8), &probe, 200, "");
+    bye_from_trunk(&mut lab, &trunk, Peer::Browser("alice", 8));
+}
+
+#[test]
+fn a_client_without_instance_that_registers_again_by_the_same_contact_is_back() {
+    let contact = "Contact: <sip:x7@alice.invalid;transport=ws>;expires=600\r\n";
+    for (again, found) in [(contact.to_owned(), true), (contact.replace("x7", "x8"), false)] {
+        let mut lab = Lab::with_phones();
+        let caller = Peer::Browser("alice", 30);
+        lab.log_in_with(caller, "secret-a", contact);
+        let text = lab
+            .request(caller, "INVITE", "sip:+12065550123@wt.test", contact, OFFER)
+            .replace(";expires=600", "");
+        lab.says(caller, &text);
+        let invite = lab.take(T1, "INVITE");
+        lab.reply(T1, &invite, 200, TRUNK_SDP);
+        let ok = lab.take(caller, "200");
+        lab.ack(caller, &ok);
+        close(&mut lab, caller);
+        lab.log_in_with(BACK, "secret-a", &again);
+        assert_eq!(lab.got(BACK, "OPTIONS"), found, "another device of hers is left alone");
+        if found {
+            let probe = lab.take(BACK, "OPTIONS");
+            lab.reply(BACK, &probe, 200, "");
+            bye_from_trunk(&mut lab, &invite, BACK);
+        } else {
+            lab.advance(Duration::from_secs(31));
+            lab.take(T1, "BYE");
+            lab.expect_idle();
+        }
+    }
+}
+
+#[test]
+fn a_200_repeated_while_the_browser_is_away_is_acknowledged_by_its_new_flow() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    lab.take(ALICE, "200");
+    close(&mut lab, ALICE);
+    lab.advance(Duration::from_secs(3));
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let ok = lab.take(BACK, "200 INVITE");
+    lab.ack(BACK, &ok);
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    lab.advance(Duration::from_secs(60));
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    bye_from_trunk(&mut lab, &invite, BACK);
+}
+
+#[test]
+fn two_tabs_of_one_instance_leave_each_other_and_their_calls_alone() {
+    let mut lab = Lab::with_phones();
+    let (_, first) = lab.talk("+12065550123");
+    let other = Peer::Browser("alice", 8);
+    for _ in 0..3 {
+        lab.log_in(other, "secret-a", "uuid-a");
+        let probe = lab.take(ALICE, "OPTIONS");
+        lab.reply(ALICE, &probe, 200, "");
+        lab.advance(Duration::from_secs(20));
+        assert!(!lab.got(other, "OPTIONS"));
+        lab.log_in(ALICE, "secret-a", "uuid-a");
+        assert!(!lab.got(ALICE, "OPTIONS"), "it is where it was");
+    }
+    assert!(lab.closed_flows.is_empty(), "{:?}", lab.closed_flows);
+    assert_eq!(lab.gateway.gauges().bindings, 2, "one of alice's, one of bob's");
+    bye_from_trunk(&mut lab, &first, ALICE);
+}
+
+#[test]
+fn a_browser_that_rings_and_is_back_in_time_rings_on_by_its_new_flow() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 180, "");
+    lab.take(T1, "180");
+    close(&mut lab, ALICE);
+    lab.advance(Duration::from_secs(4));
+    assert!(!lab.got(T1, "480") && !lab.got(T1, "500"), "{}", lab.picture());
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let again = lab.take(BACK, "INVITE");
+    assert_eq!(again.to_bytes(), ringing.to_bytes(), "the same INVITE: no second ringing");
+    lab.reply(BACK, &again, 200, ANSWER);
+    lab.take(BACK, "ACK");
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(BACK, "BYE");
+    lab.reply(BACK, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_browser_that_rang_and_comes_back_too_late_is_told_to_stop() {
+    let mut lab = Lab::with_phones();
+    let invited = lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 180, "");
+    close(&mut lab, ALICE);
+    lab.cancel(T1, &invited);
+    lab.take(T1, "487");
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let cancel = lab.take(BACK, "CANCEL");
+    assert!(!lab.got(BACK, "INVITE"), "no ghost rings");
+    lab.reply(BACK, &cancel, 200, "");
+    lab.reply(BACK, &ringing, 487, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_browser_that_never_comes_back_to_its_ringing_is_unanswered_after_the_ring_time() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 180, "");
+    close(&mut lab, ALICE);
+    lab.advance(Duration::from_millis(14_900));
+    assert!(!lab.got(T1, "480"));
+    lab.advance(Duration::from_millis(200));
+    lab.take(T1, "480");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_caller_who_is_away_while_it_rings_hears_the_answer_when_it_is_back() {
+    for answered_first in [true, false] {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let invite = lab.take(T1, "INVITE");
+        lab.reply(T1, &invite, 180, "");
+        lab.take(ALICE, "180");
+        close(&mut lab, ALICE);
+        lab.advance(Duration::from_secs(3));
+        if answered_first {
+            lab.reply(T1, &invite, 200, TRUNK_SDP);
+        }
+        lab.log_in(BACK, "secret-a", "uuid-a");
+        if !answered_first {
+            lab.reply(T1, &invite, 200, TRUNK_SDP);
+        }
+        let ok = lab.take(BACK, "200 INVITE");
+        lab.ack(BACK, &ok);
+        if answered_first {
+            let probe = lab.take(BACK, "OPTIONS");
+            lab.reply(BACK, &probe, 200, "");
+        }
+        lab.advance(Duration::from_secs(40));
+        assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
+        bye_from_trunk(&mut lab, &invite, BACK);
+    }
+}
+
+#[test]
+fn a_caller_who_stays_away_ends_the_ringing_after_the_grace_time() {
+    let mut lab = Lab::changed(&[("[sip]\n", "[sip]\nflow_grace = \"5s\"\n")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    close(&mut lab, ALICE);
+    lab.advance(Duration::from_millis(5_100));
+    let cancel = lab.take(T1, "CANCEL");
+    lab.reply(T1, &cancel, 200, "");
+    lab.reply(T1, &invite, 487, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_to_tag_or_a_cancel_that_names_nothing_of_ours_makes_no_state() {
+    let mut lab = Lab::with_phones();
+    let before = lab.gateway.gauges().transactions;
+    let stranger = Peer::Browser("nobody", 9);
+    open(&mut lab, stranger);
+    for peer in [stranger, ALICE, T1] {
+        for method in ["INVITE", "BYE", "OPTIONS", "INFO", "CANCEL"] {
+            let text = lab.request(peer, method, "sip:x@wt.test", "", "");
+            let text = text.replace("To: <sip:x@wt.test>", "To: <sip:x@wt.test>;tag=none");
+            lab.says(peer, &text);
+            let answer = lab.take(peer, "481");
+            assert!(Lab::header(&answer, HeaderName::To).ends_with(";tag=none"));
+        }
+    }
+    assert!(lab.gateway.gauges().transactions <= before);
+}
+
+#[test]
+fn a_cancel_counts_only_from_the_account_of_its_invite() {
+    let mut lab = Lab::with_phones();
+    let invited = lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 180, "");
+    let stranger = Peer::Browser("alice", 9);
+    open(&mut lab, stranger);
+    for peer in [stranger, BOB] {
+        lab.cancel(peer, &invited);
+        lab.take(peer, "481");
+    }
+    assert!(!lab.got(T1, "CANCEL"));
+    lab.cancel(ALICE, &invited);
+    lab.take(ALICE, "487");
+    let cancel = lab.take(T1, "CANCEL");
+    lab.reply(T1, &cancel, 200, "");
+    lab.reply(T1, &invite, 487, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn we_refresh_the_session_of_a_browser_so_that_a_drop_at_any_second_is_harmless() {
+    const TIMER: &str = "Supported: timer\r\nAllow: INVITE, ACK, BYE, UPDATE\r\n\
+                         Session-Expires: 90\r\n";
+    for second in (0..90).step_by(7) {
+        let mut lab = Lab::with_phones();
+        let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", TIMER, OFFER);
+        lab.says(ALICE, &text);
+        let invite = lab.take(T1, "INVITE");
+        lab.reply(T1, &invite, 200, TRUNK_SDP);
+        let ok = lab.take(ALICE, "200");
+        assert_eq!(Lab::header(&ok, HeaderName::SessionExpires), "90;refresher=uas");
+        lab.ack(ALICE, &ok);
+        refreshes(&mut lab, ALICE, second);
+        close(&mut lab, ALICE);
+        lab.advance(Duration::from_secs(25));
+        lab.log_in(BACK, "secret-a", "uuid-a");
+        let probe = lab.take(BACK, "OPTIONS");
+        lab.reply(BACK, &probe, 200, "");
+        assert!(refreshes(&mut lab, BACK, 225) >= 5);
+        assert_eq!(lab.gateway.gauges().calls, 1, "dropped after {second} s");
+        bye_from_trunk(&mut lab, &invite, BACK);
+    }
+}
+
+/// Answers session refreshes for so many seconds; how many there were.
+fn refreshes(lab: &mut Lab, peer: Peer, seconds: u64) -> usize {
+    let mut seen = 0;
+    for _ in 0..seconds {
+        lab.advance(Duration::from_secs(1));
+        while lab.got(peer, "UPDATE") {
+            let update = lab.take(peer, "UPDATE");
+            let granted = "Supported: timer\r\nSession-Expires: 90;refresher=uac\r\n";
+            lab.reply_with(peer, &update, 200, "", "peer", granted);
+            seen += 1;
+        }
+    }
+    seen
+}
