@@ -2,10 +2,10 @@
 //! redirection.
 
 use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY};
-use super::cdr::Tried;
 use super::context::Asked;
 use super::leg::Party;
 use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
+use crate::cdr::Tried;
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
 use crate::errors::Code;
