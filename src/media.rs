@@ -2,6 +2,7 @@
 //! SDP text.
 
 mod budget;
+mod continuity;
 pub mod dtls;
 pub mod endpoint;
 pub mod ice;

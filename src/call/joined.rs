@@ -99,6 +99,7 @@ impl Call {
             voip_metrics: false,
             ptime: 20,
             ptime_asked: false,
+            max_ptime: None,
         };
         let Some(leg) = self.leg_of(end) else { return };
         leg.configure(cx, call, worker, &negotiated);

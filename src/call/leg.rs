@@ -2,7 +2,7 @@
 
 use super::context::{Asked, TransactionUser};
 use super::transfer::ReferSubscription;
-use super::{CallContext, CallId, CallTimer, codec_policy, media_policy};
+use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
@@ -271,7 +271,6 @@ impl Leg {
             complexity: cx.config.media.complexity,
             digits: self.dtmf(cx),
             continuous: self.trunk(cx).is_some_and(|t| t.continuous),
-            hairpin: media_policy::is_hairpin(cx.config, self, negotiated) && !self.is_internal(),
         };
         cx.media(
             worker,

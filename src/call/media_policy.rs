@@ -15,8 +15,8 @@ fn is_ours(config: &Config, address: &SocketAddr) -> bool {
 }
 
 /// Whether media of a leg goes to another leg of this gateway: a PBX has joined the two, and sent
-/// them past itself. Such media is limited, for legs joined in a ring would feed each other.
-pub(super) fn is_hairpin(config: &Config, leg: &Leg, negotiated: &Negotiated) -> bool {
+/// them past itself. Legs joined in a ring feed each other no more than a leg may send.
+fn is_hairpin(config: &Config, leg: &Leg, negotiated: &Negotiated) -> bool {
     let Remote::Rtp { rtp, .. } = &negotiated.remote else { return false };
     let ip = rtp.ip().to_canonical();
     let announced = config.public_ips.contains(&ip) || ip == leg.negotiation.local.address.ip();

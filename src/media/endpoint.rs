@@ -1,6 +1,7 @@
 //! One end of a session: its transport, what was agreed for it, and its two streams.
 
 use super::budget::PacketBudget;
+use super::continuity::Continuity;
 use super::dtls::{Handshake, Identity};
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
@@ -12,12 +13,12 @@ use super::transcoder::Transcoder;
 use crate::chance::Chance;
 use crate::codec::noise::Noise;
 use crate::codec::{Encoder, NARROW};
-use crate::rtp::packet::time_of;
+use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::Impairment;
 use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
-use crate::sdp::offer_answer::{Ice, Negotiated, Remote};
+use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
@@ -72,8 +73,6 @@ pub struct Settings {
     pub digits: Digits,
     /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
     pub continuous: bool,
-    /// Its media goes to another leg of this gateway, so what comes from it is limited.
-    pub hairpin: bool,
 }
 
 impl Settings {
@@ -162,29 +161,6 @@ impl SdesSrtp {
                 .unwrap_or_else(|| Unprotect::new(theirs.profile, theirs.key(), theirs.salt())),
         };
         Box::new(SdesSrtp { keys: keys.clone(), srtp })
-    }
-}
-
-/// Packets a second of a leg that is joined to another one of this gateway: ten times those of
-/// 40 ms. Legs joined in a ring would hand one packet round as fast as the machine can.
-const HAIRPIN: u32 = 250;
-
-/// Counts the packets of an end within a second.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct HairpinLimit {
-    since: Option<Instant>,
-    packets: u32,
-}
-
-impl HairpinLimit {
-    /// Takes a packet. True: it is one too many.
-    pub(super) fn exceeds(&mut self, now: Instant) -> bool {
-        let begun = self.since.filter(|s| now.saturating_duration_since(*s).as_secs() == 0);
-        if begun.is_none() {
-            *self = HairpinLimit { since: Some(now), packets: 0 };
-        }
-        self.packets += 1;
-        self.packets > HAIRPIN
     }
 }
 
@@ -363,7 +339,9 @@ pub struct Endpoint {
     pub(super) join: AudioSource,
     pub(super) path: Path,
     pub(super) digits: VecDeque<OutboundEvent>,
-    pub(super) hairpin: HairpinLimit,
+    /// Whether its source goes on, and how often it has started again.
+    pub(super) continuity: Option<Continuity>,
+    pub(super) restarts: u32,
     pub(super) pressed: Option<InboundEvent>,
     pub(super) dropped: Dropped,
     pub(super) budget: PacketBudget,
@@ -423,6 +401,31 @@ impl Endpoint {
             self.encoder = Some(encoder);
         }
         self.encoder.as_mut()
+    }
+
+    /// Follows the source of what comes in: one that starts again has statistics of its own, and
+    /// what follows it begins anew.
+    pub(super) fn follow(&mut self, now: Instant, packet: &Packet, content: Content) {
+        let codec = match content {
+            Content::Audio(codec) => Some(codec),
+            Content::Event(_) | Content::Noise => None,
+        };
+        if self.continuity.as_mut().is_some_and(|c| c.goes_on(now, packet, codec)) {
+            return;
+        }
+        let first = self.continuity.replace(Continuity::new(now, packet, codec)).is_none();
+        let disorder = self.reception.map(|r| r.disorder()).unwrap_or_default();
+        self.disorder_before = self.disorder_before + disorder;
+        self.reception = Some(ReceiverStats::new(packet.ssrc));
+        if first {
+            return;
+        }
+        self.restarts = self.restarts.wrapping_add(1);
+        if let Path::Transcode(path) = &mut self.path {
+            path.reorder = Reorder::default();
+            path.transcoder.restart();
+            path.next = None;
+        }
     }
 
     /// Whether what was agreed lets us send.

@@ -156,6 +156,7 @@ pub struct MediaDescription {
     pub rtcp: Option<SocketAddr>,
     /// Milliseconds a packet is to last, by `ptime` and `maxptime`.
     pub ptime: Option<u32>,
+    pub max_ptime: Option<u32>,
     /// RTCP XR's VoIP metrics are wanted.
     pub voip_metrics: bool,
     /// SRTP keys of suites we speak, the describer's order.

@@ -208,6 +208,7 @@ impl Negotiation {
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
+            max_ptime: audio.max_ptime,
         };
         self.peer = named(audio.formats.iter());
         self.payload_types.note(self.offered.iter());
@@ -355,6 +356,7 @@ impl Negotiation {
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
+            max_ptime: audio.max_ptime,
         };
         let mut formats = vec![ours_of(format, codec, self.playback_rate())];
         formats.extend(offered.into_iter().map(telephone_event));

@@ -130,6 +130,7 @@ fn section(own: Lines<'_>, session: Lines<'_>) -> MediaDescription {
     let either = |name: &str| own.first(name).or_else(|| session.first(name));
     let address = own.address().or_else(|| session.address());
     let prints = if own.first("fingerprint").is_some() { own } else { session };
+    let (ptime, max_ptime) = packet_times(own);
     let is_audio = kind.eq_ignore_ascii_case("audio");
     MediaDescription {
         formats: if is_audio { formats(&fmt, own) } else { Vec::new() },
@@ -154,7 +155,8 @@ fn section(own: Lines<'_>, session: Lines<'_>) -> MediaDescription {
             .chain(session.all("rtcp-xr"))
             .any(|v| v.split_whitespace().any(|w| w.starts_with("voip-metrics"))),
         crypto: own.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect(),
-        ptime: ptime(own),
+        ptime,
+        max_ptime,
         candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),
     }
 }
@@ -190,17 +192,16 @@ fn setup(value: &str) -> Option<Setup> {
     }
 }
 
-/// Milliseconds a packet is to last: no more than `maxptime`.
-fn ptime(own: Lines<'_>) -> Option<u32> {
+/// Milliseconds a packet is to last, no more than `maxptime`; and that.
+fn packet_times(own: Lines<'_>) -> (Option<u32>, Option<u32>) {
     let ms = |name: &str| {
         let whole = own.first(name)?.split('.').next()?;
         whole.parse::<u32>().ok().filter(|ms| *ms > 0)
     };
-    match (ms("ptime"), ms("maxptime")) {
-        (Some(wanted), Some(most)) => Some(wanted.min(most)),
-        (None, Some(most)) if most < 20 => Some(most),
-        (wanted, _) => wanted,
-    }
+    let (wanted, most) = (ms("ptime"), ms("maxptime"));
+    // Who takes less than we send by default has asked for that.
+    let wanted = wanted.or(most.filter(|most| *most < 20));
+    (wanted.map(|wanted| wanted.min(most.unwrap_or(wanted))), most)
 }
 
 fn formats(fmt: &[String], own: Lines<'_>) -> Vec<Format> {

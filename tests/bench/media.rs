@@ -69,14 +69,9 @@ fn settings(codec: Codec, n: u8) -> Settings {
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
+        max_ptime: None,
     };
-    Settings {
-        negotiated,
-        complexity: COMPLEXITY,
-        digits: Digits::Events,
-        continuous: false,
-        hairpin: false,
-    }
+    Settings { negotiated, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.

@@ -72,6 +72,7 @@ pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
+        max_ptime: None,
     }
 }
 
@@ -81,7 +82,6 @@ pub(crate) fn settings(codec: Codec, remote: Remote) -> Settings {
         complexity: COMPLEXITY,
         digits: Digits::Events,
         continuous: false,
-        hairpin: false,
     }
 }
 
@@ -366,7 +366,6 @@ impl Line {
                 complexity: 0,
                 digits,
                 continuous: false,
-                hairpin: false,
             }
         });
         Line::with(settings)

@@ -3,7 +3,9 @@
 //! rewrites the files: read the difference before you commit it.
 
 mod cases;
+mod dialects;
 mod events;
+mod hostile;
 mod strict;
 
 use std::fs;

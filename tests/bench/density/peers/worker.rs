@@ -46,17 +46,12 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
+        max_ptime: None,
     };
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
         .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
-    Box::new(Settings {
-        negotiated,
-        complexity,
-        digits: Digits::Events,
-        continuous: false,
-        hairpin: false,
-    })
+    Box::new(Settings { negotiated, complexity, digits: Digits::Events, continuous: false })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`
