@@ -12,7 +12,6 @@
 mod bodies;
 pub mod branch;
 pub mod caller_id;
-pub mod cdr;
 pub mod challenge;
 pub mod codec_policy;
 pub mod context;
@@ -38,8 +37,10 @@ pub mod transfer;
 mod uac;
 mod uas;
 
+pub use crate::cdr::{Cdr, HangupBy, trunk_of};
+pub use crate::ids::CallId;
+pub use crate::media::endpoint::CALLER_LEG;
 pub use branch::{Branch, BranchTarget};
-pub use cdr::{Cdr, HangupBy, trunk_of};
 pub use context::{CallContext, CallTimer, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
@@ -64,18 +65,6 @@ use std::time::Duration;
 use transfer::{Replaces, Transfer};
 use uas::Reliable;
 
-/// A call of this node; shown as 8 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct CallId(pub u64);
-
-impl fmt::Display for CallId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0 >> 32)
-    }
-}
-
-/// The first caller's end of the media session.
-pub const CALLER_LEG: LegId = LegId(0);
 /// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
 pub const MAX_BREADTH: u32 = 60;
 

@@ -1,8 +1,9 @@
 //! Telling: one noteworthy event is one log line, said in one place. No SIP message, no DTMF digit,
 //! no secret.
 
-use crate::call::{CallId, Cdr, HangupBy};
+use crate::cdr::{Cdr, HangupBy};
 use crate::errors::Code;
+use crate::ids::CallId;
 use crate::media::Statistics;
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;

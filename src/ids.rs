@@ -1,6 +1,18 @@
-//! Maps by numbers we gave out ourselves: no peer chooses a key, so the hash need not resist one.
+//! Numbers we gave out ourselves, and maps by them: no peer chooses a key, so the hash need not
+//! resist one.
 
 use std::collections::HashMap;
+use std::fmt;
 
 /// A map by id, several times as quick as the standard one.
 pub type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A call of this node; shown as 8 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CallId(pub u64);
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0 >> 32)
+    }
+}

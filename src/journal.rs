@@ -4,9 +4,9 @@
 pub mod search;
 mod sqlite;
 
-use crate::call::cdr::{Cdr, HangupBy};
+use crate::cdr::Diagnosis;
+use crate::cdr::{Cdr, HangupBy};
 use crate::media::Statistics;
-use crate::recorder::diagnosis::Diagnosis;
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -28,11 +28,15 @@ pub mod trunk;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod worker;
 
-pub mod call;
-pub mod gateway;
-pub mod recorder;
+pub mod cdr;
 
 pub mod event;
+
+pub mod call;
+
+pub mod recorder;
+
+pub mod gateway;
 
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod api;
@@ -49,3 +53,20 @@ pub mod webhook;
 
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod node;
+
+/// The layers, from the ground up: a module uses those of its own layer and of earlier ones only.
+/// `tests/layers.rs` holds that, and that each module is in one.
+pub const LAYERS: &[&[&str]] = &[
+    &["address", "chance", "datagrams", "errors", "hex", "ids", "timers"],
+    &["codec", "rtp", "sdp", "sip"],
+    &["dialplan", "media"],
+    &["config"],
+    &["flow", "registrar", "resolver", "trunk", "worker"],
+    &["cdr"],
+    &["event"],
+    &["call"],
+    &["recorder"],
+    &["gateway"],
+    &["api", "journal", "telemetry", "transport", "web", "webhook"],
+    &["node"],
+];

@@ -2,8 +2,8 @@
 //! refusal.
 
 use super::branch::{Branch, BranchState, BranchTarget};
-use super::cdr::Tried;
 use super::{Call, CallContext, CallTimer, HangupBy, State};
+use crate::cdr::Tried;
 use crate::dialplan::{Outcome, Step};
 use crate::errors::Code;
 use crate::event::Event;

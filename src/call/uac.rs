@@ -2,11 +2,11 @@
 //! redirection.
 
 use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, MAX_RELIABLE};
-use super::cdr::Tried;
 use super::context::Asked;
 use super::leg::Party;
 use super::retries::Retry;
 use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
+use crate::cdr::Tried;
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
 use crate::errors::Code;

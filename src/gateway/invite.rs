@@ -3,11 +3,11 @@
 use super::dispatch::Sender;
 use super::registering::TEMPORARY;
 use super::{Gateway, Turn};
-use crate::call::cdr::Cdr;
 use crate::call::context::Output;
 use crate::call::leg::{Leg, Party};
 use crate::call::transfer::Replaces;
 use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
+use crate::cdr::Cdr;
 use crate::config::User;
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;

@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct LegId(pub u16);
 
+/// The first caller's end of the media session.
+pub const CALLER_LEG: LegId = LegId(0);
+
 /// The socket a packet came by or goes by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Port {

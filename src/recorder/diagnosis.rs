@@ -7,49 +7,9 @@
 
 mod media;
 
-use crate::call::{Cdr, HangupBy};
+use crate::cdr::{Blame, Cdr, Diagnosis, HangupBy};
 use crate::errors::Code;
-use std::fmt;
 use std::time::Duration;
-
-/// Whose side the cause is on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Blame {
-    #[default]
-    Nobody,
-    Caller,
-    Callee,
-    /// This gateway: its configuration, its limits.
-    Gateway,
-    /// Between us and a peer.
-    Network,
-}
-
-impl fmt::Display for Blame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Blame::Nobody => "nobody",
-            Blame::Caller => "caller",
-            Blame::Callee => "callee",
-            Blame::Gateway => "gateway",
-            Blame::Network => "network",
-        })
-    }
-}
-
-/// What is said of a call.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Diagnosis {
-    pub code: Code,
-    pub side: Blame,
-    pub sentence: String,
-}
-
-impl Diagnosis {
-    fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
-        Diagnosis { code, side, sentence: sentence.into() }
-    }
-}
 
 /// Judges a call that is over.
 pub fn diagnose(cdr: &Cdr) -> Diagnosis {

@@ -6,7 +6,7 @@
 
 use super::{Blame, Diagnosis, of_end};
 use crate::address::is_public;
-use crate::call::Cdr;
+use crate::cdr::Cdr;
 use crate::errors::Code;
 use crate::media::Statistics;
 use std::net::IpAddr;

@@ -1,15 +1,56 @@
 //! One record per call, whatever way it ended.
 
-use super::{CALLER_LEG, CallId};
 use crate::errors::Code;
+use crate::ids::CallId;
+use crate::media::endpoint::CALLER_LEG;
 use crate::media::{LegId, Statistics};
-use crate::recorder::diagnosis::Diagnosis;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+/// Whose side the cause is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Blame {
+    #[default]
+    Nobody,
+    Caller,
+    Callee,
+    /// This gateway: its configuration, its limits.
+    Gateway,
+    /// Between us and a peer.
+    Network,
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Blame::Nobody => "nobody",
+            Blame::Caller => "caller",
+            Blame::Callee => "callee",
+            Blame::Gateway => "gateway",
+            Blame::Network => "network",
+        })
+    }
+}
+
+/// What is said of a call.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Diagnosis {
+    pub code: Code,
+    pub side: Blame,
+    pub sentence: String,
+}
+
+impl Diagnosis {
+    /// A diagnosis of these parts.
+    pub fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
+        Diagnosis { code, side, sentence: sentence.into() }
+    }
+}
 
 /// Who ended the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
