@@ -146,6 +146,15 @@ pub fn local(cx: &mut CallContext<'_>, side: LegKind, remote_ip: IpAddr) -> Loca
     }
 }
 
+/// What a 2xx to an INVITE says.
+pub struct Acceptance<'a> {
+    pub sdp: Option<&'a str>,
+    /// The description is an offer, so the ACK brings the answer.
+    pub expects_answer: bool,
+    /// The session timer that was agreed.
+    pub granted: Option<Granted>,
+}
+
 impl Leg {
     /// A leg without a dialog.
     pub fn new(
@@ -342,17 +351,15 @@ impl Leg {
     }
 
     /// Sends a 2xx to an INVITE and keeps it until its ACK comes.
-    #[allow(clippy::too_many_arguments)]
     pub fn accept(
         &mut self,
         cx: &mut CallContext<'_>,
         call: CallId,
         server: ServerId,
         request: &Message,
-        sdp: Option<&str>,
-        expects_answer: bool,
-        granted: Option<Granted>,
+        with: Acceptance<'_>,
     ) {
+        let Acceptance { sdp, expects_answer, granted } = with;
         let response = self.success(cx, request, granted.as_ref());
         let bytes = match sdp {
             Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),

@@ -28,7 +28,6 @@ impl Call {
         party: Party,
         hop: Hop,
         ip: IpAddr,
-        breadth: u32,
     ) -> u16 {
         self.next_branch += 1;
         let id = self.next_branch;
@@ -66,7 +65,7 @@ impl Call {
             forks: Vec::new(),
             acks: HashMap::new(),
             alternates: Vec::new(),
-            breadth,
+            breadth: self.max_breadth,
         });
         self.open_end(cx, LegId(id), kind, &local);
         id
@@ -82,7 +81,7 @@ impl Call {
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let hop = Hop::Udp(SocketAddr::new(ip, 5060));
         let target = BranchTarget::Trunk { name: name.to_owned(), number };
-        self.add_branch(cx, target, Party::Trunk(name.to_owned()), hop, ip, self.max_breadth);
+        self.add_branch(cx, target, Party::Trunk(name.to_owned()), hop, ip);
     }
 
     /// Rings one phone of a user; `flows` are its ways, the best first.
@@ -109,9 +108,9 @@ impl Call {
             party,
             Hop::Flow(binding.flow),
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            breadth,
         );
         if let Some(branch) = self.branch_mut(id) {
+            branch.breadth = breadth;
             branch.alternates = others.to_vec();
         }
     }

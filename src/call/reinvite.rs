@@ -4,6 +4,7 @@
 //! It stays on its leg. A hold on one side is answered here and never renegotiates the other side.
 
 use super::bodies::description;
+use super::leg::Acceptance;
 use super::{Call, CallContext, HangupBy, State, codec_policy, media_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
@@ -66,13 +67,15 @@ impl Call {
             let Some(leg) = self.leg_mut(end) else { return Ok(()) };
             let sdp = leg.negotiation.reoffer(&codecs);
             leg.refresh_target(message);
-            leg.accept(cx, call, server, message, Some(&sdp), true, granted);
+            let with = Acceptance { sdp: Some(&sdp), expects_answer: true, granted };
+            leg.accept(cx, call, server, message, with);
             return Ok(());
         };
         let sdp = self.renegotiate(cx, end, &body)?;
         let Some(leg) = self.leg_mut(end) else { return Ok(()) };
         leg.refresh_target(message);
-        leg.accept(cx, call, server, message, Some(&sdp), false, granted);
+        let with = Acceptance { sdp: Some(&sdp), expects_answer: false, granted };
+        leg.accept(cx, call, server, message, with);
         Ok(())
     }
 

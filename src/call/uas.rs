@@ -5,7 +5,7 @@
 //! 200 while an open one carries SDP (§3).
 
 use super::bodies::description;
-use super::leg::Party;
+use super::leg::{Acceptance, Party};
 use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
 use crate::codec::Codec;
 use crate::config::Reliable as Policy;
@@ -328,7 +328,8 @@ impl Call {
         let (invite, server, call) = (self.invite.clone(), self.server, self.id);
         // The interval was judged when the call was placed.
         let granted = self.grant(cx, &self.caller, &invite).unwrap_or_default();
-        self.caller.accept(cx, call, server, &invite, sdp.as_deref(), offers, granted);
+        let with = Acceptance { sdp: sdp.as_deref(), expects_answer: offers, granted };
+        self.caller.accept(cx, call, server, &invite, with);
         self.note_answered(cx);
     }
 

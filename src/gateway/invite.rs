@@ -2,6 +2,7 @@
 
 use super::dispatch::Sender;
 use super::registering::TEMPORARY;
+use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::context::Output;
 use crate::call::leg::{Leg, Party};
@@ -45,7 +46,8 @@ impl Gateway {
         };
         let call_id = CallId(self.services.random.next_u64());
         self.recorder.open(turn.now, call_id, &from, &dialled_user(&message), message.call_id());
-        match self.place(turn.now, call_id, id, hop, &message, sender) {
+        let incoming = Incoming { id, hop, message: &message };
+        match self.place(turn.now, call_id, &incoming, sender) {
             Ok((call, route)) => {
                 let note =
                     Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
@@ -112,11 +114,10 @@ impl Gateway {
         &mut self,
         now: Instant,
         id: CallId,
-        server: ServerId,
-        hop: Hop,
-        message: &Message,
+        incoming: &Incoming<'_>,
         sender: Sender,
     ) -> Result<(Call, String), Refusal> {
+        let message = incoming.message;
         let max_forwards = message.max_forwards();
         if max_forwards == 0 {
             return Err(Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
@@ -163,9 +164,8 @@ impl Gateway {
             route.as_ref().is_some_and(|r| r.ignore_limits),
         )?;
         self.within_route(now, &sender, route.as_ref())?;
-        let worker = self.pick_worker();
-        let caller = self.party_of(now, &sender);
-        let mut call = self.new_call(now, id, (server, hop), message, caller, worker);
+        let (party, from) = self.party_of(now, &sender);
+        let mut call = self.new_call(now, id, incoming, party, from);
         call.take_offer(&self.config)?;
         call.grant_first()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
@@ -392,11 +392,12 @@ impl Gateway {
         &mut self,
         now: Instant,
         id: CallId,
-        (server, hop): (ServerId, Hop),
-        message: &Message,
-        (party, from): (Party, String),
-        worker: usize,
+        incoming: &Incoming<'_>,
+        party: Party,
+        from: String,
     ) -> Call {
+        let Incoming { id: server, hop, message } = *incoming;
+        let worker = self.pick_worker();
         let remote = self.remote_of(hop);
         let mut cdr = Cdr::new(id, now, message);
         cdr.inbound = matches!(party, Party::Trunk(_));

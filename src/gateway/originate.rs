@@ -1,6 +1,7 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
 use super::dispatch::Sender;
+use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
@@ -127,19 +128,14 @@ impl Gateway {
 
     /// Begins it.
     pub(super) fn begin_call(&mut self, turn: &mut Turn<'_>, plan: PlannedCall) {
-        let (call_id, worker) = (plan.call, self.pick_worker());
+        let call_id = plan.call;
         let invite = self.as_if_dialled(&plan);
         self.recorder.open(turn.now, call_id, &plan.from, &plan.number, invite.call_id());
         // Nobody's transaction: what is answered to it goes nowhere.
-        let nobody = (ServerId(u64::MAX), Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
-        let mut call = self.new_call(
-            turn.now,
-            call_id,
-            nobody,
-            &invite,
-            (Party::Internal(call_id), plan.from.clone()),
-            worker,
-        );
+        let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let nobody = Incoming { id: ServerId(u64::MAX), hop, message: &invite };
+        let party = Party::Internal(call_id);
+        let mut call = self.new_call(turn.now, call_id, &nobody, party, plan.from.clone());
         call.final_response_sent = true;
         call.cdr.context = plan.context;
         call.cdr.route = Some(plan.second.name.clone());

@@ -1,6 +1,8 @@
 //! One turn of the core: the moment an input is handled at, and what comes of it.
 
 use crate::call::Output;
+use crate::sip::message::Message;
+use crate::sip::transaction::{Hop, ServerId};
 use std::time::Instant;
 
 /// What every step of a turn is given: time, and where outputs go.
@@ -14,4 +16,11 @@ impl Turn<'_> {
     pub(super) fn push(&mut self, output: Output) {
         self.out.push(output);
     }
+}
+
+/// A request, the transaction it began, and where it came from.
+pub(super) struct Incoming<'a> {
+    pub(super) id: ServerId,
+    pub(super) hop: Hop,
+    pub(super) message: &'a Message,
 }
