@@ -23,6 +23,7 @@ pub mod operator;
 mod outgoing;
 mod packages;
 mod queries;
+pub mod reach;
 mod refresh;
 pub mod reinvite;
 pub mod routing;
@@ -161,6 +162,10 @@ impl Call {
         }
         let (kind, local) = (self.caller.open_kind(cx), self.caller.negotiation.local.clone());
         self.open_end(cx, self.caller.end, kind, &local);
+        if matches!(self.caller.party, Party::Trunk(_)) {
+            let place = (self.worker, self.id.0, self.caller.end);
+            cx.media_source(place, None, self.caller.hop);
+        }
         cx.arm(self.id, CallTimer::MaxDuration, cx.config.limits.max_duration);
     }
 

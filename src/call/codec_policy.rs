@@ -86,7 +86,7 @@ fn check_address(
     if ip.is_unspecified() {
         return Ok(());
     }
-    let ours = config.public_ips.contains(&ip) || ip.is_loopback();
+    let ours = config.tells(ip) || ip.is_loopback();
     let own_ports = (config.media.ports.0..=config.media.ports.1).contains(&rtp.port())
         || rtp.port() == config.media.browser_port;
     let refuse = |why: String| Err(Refusal::new(488, why.clone()).warning(399, why));

@@ -46,6 +46,7 @@ impl Check {
             );
         }
         SipSettings {
+            public_ip: self.told(s.public_ip.as_ref(), "sip.public_ip"),
             tls,
             certificate,
             client_ca: s.client_ca.as_ref().map(|at| self.folder.join(at.as_ref())),
@@ -196,6 +197,7 @@ impl Check {
             allow,
             context: t.context.map(Spanned::into_inner),
             nat: t.nat,
+            public_ip: self.told(t.public_ip.as_ref(), "public_ip"),
         })
     }
 

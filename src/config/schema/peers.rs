@@ -156,6 +156,9 @@ pub struct Trunk {
     /// Learn the port of its media once, within the announced address. Default: false.
     #[serde(default)]
     pub nat: bool,
+    /// The IP address that this trunk is told, in SIP and SDP; if it is an address of this machine,
+    /// SIP over UDP and media are sent from it. Default: sip.public_ip.
+    pub public_ip: Option<Text>,
     /// Networks its media may be in, besides its own address and the public internet.
     #[serde(default)]
     pub media: Vec<Text>,
