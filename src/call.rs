@@ -162,7 +162,9 @@ impl Call {
         }
         let (kind, local) = (self.caller.open_kind(cx), self.caller.negotiation.local.clone());
         self.open_end(cx, self.caller.end, kind, &local);
-        if matches!(self.caller.party, Party::Trunk(_)) {
+        if let Party::Trunk(name) = &self.caller.party {
+            let place = (self.worker, self.id.0, self.caller.end);
+            cx.media_behind_nat(place, name, self.caller.hop);
             let place = (self.worker, self.id.0, self.caller.end);
             cx.media_source(place, None, self.caller.hop);
         }

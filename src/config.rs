@@ -209,6 +209,8 @@ pub struct Trunk {
     /// Context of calls from this trunk; without one they are refused.
     pub context: Option<String>,
     pub nat: bool,
+    /// It is behind NAT: its media may come from where its signalling does.
+    pub nat_signalling: bool,
     /// The address that this trunk is told.
     pub public_ip: Option<IpAddr>,
     /// Networks its media may be in besides its own address and the public internet.

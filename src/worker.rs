@@ -78,6 +78,12 @@ pub enum Command {
         event: u8,
         length: Duration,
     },
+    /// A trunk's peer is behind NAT, and its media may come from there.
+    Natted {
+        session: u64,
+        end: LegId,
+        signalling: IpAddr,
+    },
     /// What a trunk's end sends leaves by this address of ours; nothing: the kernel's choice.
     Source {
         session: u64,

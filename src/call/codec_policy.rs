@@ -111,10 +111,12 @@ fn check_address(
         .trunks
         .get(name)
         .is_some_and(|t| t.media.iter().any(listed) || t.allow.iter().any(listed));
+    // Nothing is sent to an address of the peer's own network: its media is awaited.
+    let natted = config.trunks.get(name).is_some_and(|t| t.nat_signalling);
     if known
         || ip == signalling.to_canonical()
         || is_public(ip)
-        || (is_private(ip) && is_private(signalling))
+        || (is_private(ip) && (is_private(signalling) || natted))
     {
         return Ok(());
     }

@@ -197,7 +197,11 @@ impl Call {
             && let Some(ip) = cx.remote_ip(hop)
         {
             branch.leg.negotiation.local.address.set_ip(cx.media_ip(hop, ip));
-            cx.media_source((worker, session, branch.leg.end), before, hop);
+            let place = (worker, session, branch.leg.end);
+            cx.media_source(place, before, hop);
+            if let BranchTarget::Trunk { name, .. } = &branch.target {
+                cx.media_behind_nat(place, name, hop);
+            }
         }
         let delayed = matches!(&branch.leg.party, Party::Trunk(name) if cx.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
         if branch.offer.is_empty() && !delayed {

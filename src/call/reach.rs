@@ -141,6 +141,15 @@ impl CallContext<'_> {
         if ip.is_ipv4() == to.is_ipv4() && differs() { Hop::UdpFrom(to, ip) } else { hop }
     }
 
+    /// Lets media of a trunk behind NAT come from where its signalling does, where that is set.
+    pub fn media_behind_nat(&mut self, place: (usize, u64, LegId), trunk: &str, hop: Hop) {
+        let (worker, session, end) = place;
+        let set = self.config.trunks.get(trunk).is_some_and(|t| t.nat_signalling);
+        if let Some(signalling) = self.remote_ip(hop).filter(|_| set) {
+            self.media(worker, Command::Natted { session, end, signalling });
+        }
+    }
+
     /// Has a trunk's media leave by the address its signalling does, which was `before` until now.
     pub fn media_source(&mut self, place: (usize, u64, LegId), before: Option<IpAddr>, hop: Hop) {
         let ((worker, session, end), local) = (place, hop.local());

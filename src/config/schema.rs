@@ -8,7 +8,7 @@ mod peers;
 mod spanned;
 
 pub use dialplan::{Case, Dialplan, Echo, Hours, OneOrMany, Route, RouteAnswer, RouteLimit, Step};
-pub use peers::{Certificate, Register, Trunk, TrunkTls, User};
+pub use peers::{Certificate, Nat, Register, Trunk, TrunkTls, User};
 pub use spanned::Spanned;
 
 use schemars::JsonSchema;

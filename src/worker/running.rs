@@ -319,6 +319,9 @@ impl Running {
             Command::Digit { session, end, event, length } => {
                 self.on_session(session, now, |s, _, _| s.digit(end, event, length))
             }
+            Command::Natted { session, end, signalling } => {
+                self.on_session(session, now, |s, _, _| s.natted(end, signalling))
+            }
             Command::Source { session, end, local } => self.source(session, end, local),
             Command::CloseEnd { session, end } => self.close_end(session, end),
             Command::Close { session } => self.close(session),

@@ -148,6 +148,7 @@ impl World {
             | Command::Bridge { session, .. }
             | Command::Part { session, .. }
             | Command::Source { session, .. }
+            | Command::Natted { session, .. }
             | Command::Play { session, .. }
             | Command::Echo { session, .. }
             | Command::Digit { session, .. }
@@ -183,6 +184,7 @@ impl World {
             Command::Part { end, .. } => session.part(end),
             // The lab's packets have no source of ours.
             Command::Source { .. } => {}
+            Command::Natted { end, signalling, .. } => session.natted(end, signalling),
             Command::Play { end, source, .. } => session.play(now, end, source),
             Command::Echo { end, delay, .. } => session.echo(end, delay),
             Command::Digit { end, event, length, .. } => session.digit(end, event, length),
