@@ -9,16 +9,20 @@
 //! The call knows neither other calls nor sockets; what it asks of the node it asks through
 //! [`CallContext`].
 
+mod bodies;
 pub mod branch;
 pub mod caller_id;
 pub mod cdr;
+pub mod challenge;
 pub mod codec_policy;
 pub mod context;
+mod dtmf_info;
 mod failure;
 mod in_dialog;
 mod invite;
 mod joined;
 pub mod leg;
+mod media_policy;
 pub mod operator;
 mod outgoing;
 mod packages;
@@ -26,7 +30,9 @@ mod queries;
 pub mod reach;
 mod refresh;
 pub mod reinvite;
+pub mod retries;
 pub mod routing;
+pub mod services;
 pub mod third_party;
 pub mod transfer;
 mod uac;
@@ -38,10 +44,10 @@ pub use context::{CallContext, CallTimer, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
 use crate::config::User;
-use crate::dialplan::{Route, Step};
+use crate::dialplan::{Outcomes, Route, Step};
 use crate::errors::Code;
 use crate::event::Event;
-use crate::gateway::admission::Transport;
+use crate::flow::Transport;
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
 use crate::sip::build::Writer;
@@ -110,6 +116,8 @@ pub struct Call {
     pub next_branch: u16,
     /// Steps to come, with the number each is for where it is not the call's.
     pub steps: VecDeque<(Step, Option<String>)>,
+    /// What came of the ring or dial step that was last.
+    pub outcomes: Outcomes,
     pub route: Option<Route>,
     pub number: String,
     /// Trunks of the current dial step not yet tried, and the number to send.
@@ -422,8 +430,8 @@ impl Call {
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) =
             (wait.server, wait.bytes.clone(), wait.interval, wait.deadline);
-        let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, cx.flows));
-        transport.into_iter().for_each(|t| cx.transactions.repeated[t as usize] += 1);
+        let transport = self.leg_of(end).map(|leg| Transport::of(leg.hop, &cx.services.flows));
+        transport.into_iter().for_each(|t| cx.services.transactions.repeated[t as usize] += 1);
         cx.respond(server, 200, bytes);
         cx.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
     }

@@ -4,9 +4,11 @@
 //! call. Not here: files and their errors (`config`), who is registered, which trunk is up.
 
 pub mod hours;
+pub mod outcome;
 pub mod pattern;
 
 pub use hours::Hours;
+pub use outcome::{Outcome, Outcomes};
 pub use pattern::Pattern;
 
 use crate::errors::Code;
@@ -47,6 +49,18 @@ pub enum Step {
         hook: Webhook,
         timeout: Duration,
     },
+    /// A step that is there only for these outcomes of the ring or dial step before it.
+    On {
+        outcomes: Vec<Outcome>,
+        step: Box<Step>,
+    },
+}
+
+impl Step {
+    /// The step itself, whenever it runs.
+    pub fn inner(&self) -> &Step {
+        if let Step::On { step, .. } = self { step } else { self }
+    }
 }
 
 /// Where a webhook goes, and what its signature is made with.
@@ -400,6 +414,10 @@ impl fmt::Display for Step {
             Step::Goto(context) => write!(f, "goto  {context}"),
             Step::Webhook { hook, timeout } => {
                 write!(f, "webhook {}, for {} ms at most", hook.host(), timeout.as_millis())
+            }
+            Step::On { outcomes, step } => {
+                let words: Vec<&str> = outcomes.iter().map(|o| o.as_str()).collect();
+                write!(f, "{step}  (on {})", words.join(", "))
             }
             Step::Hangup(status) => {
                 write!(f, "hangup {status} {}", crate::sip::status::reason_phrase(*status))

@@ -160,6 +160,12 @@ pub enum Event {
         call: CallId,
         why: String,
     },
+    /// A step of the route is not for what came of the one before.
+    StepSkipped {
+        call: CallId,
+        step: String,
+        outcomes: String,
+    },
     WebhookFailed {
         call: CallId,
         why: String,
@@ -296,6 +302,15 @@ impl Display for Event {
             Event::EarlyMediaUnusable { why, .. } => {
                 write!(f, "early media cannot be used: {}", printable(why))
             }
+            Event::StepSkipped { step, outcomes, .. } if outcomes.is_empty() => {
+                write!(f, "skips the step \"{step}\": nothing was rung or dialled before it")
+            }
+            Event::StepSkipped { step, outcomes, .. } => {
+                write!(
+                    f,
+                    "skips the step \"{step}\", which is not for what came before: {outcomes}"
+                )
+            }
             Event::WebhookFailed { why, .. } => {
                 write!(f, "the webhook did not route it, the next step does: {}", printable(why))
             }
@@ -397,6 +412,7 @@ impl Event {
             | Event::NobodyThere { call, .. }
             | Event::Unreadable { call, .. }
             | Event::EarlyMediaUnusable { call, .. }
+            | Event::StepSkipped { call, .. }
             | Event::WebhookFailed { call, .. } => Some(*call),
             Event::OneWay { call, .. }
             | Event::Kicked { call }

@@ -22,6 +22,7 @@ pub mod media;
 
 pub mod config;
 
+pub mod flow;
 pub mod registrar;
 pub mod resolver;
 pub mod trunk;

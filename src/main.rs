@@ -91,7 +91,7 @@ enum Command {
     Calls(look::Calls),
     /// Make a test call without a browser; prints a score
     #[command(
-        after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed, 6 the score is below --min-mos."
+        after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed or nothing was heard, 6 the score is below --min-mos."
     )]
     Call(Box<call::Call>),
     /// Find out how many calls this machine carries

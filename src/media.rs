@@ -1,6 +1,8 @@
 //! One call's media: ends, how they are joined, and the packets between them. Knows no SIP and no
 //! SDP text.
 
+mod budget;
+mod continuity;
 pub mod dtls;
 pub mod endpoint;
 pub mod ice;

@@ -5,7 +5,11 @@ pub mod crypto;
 pub mod description;
 pub mod negotiated;
 pub mod offer_answer;
+mod payload_types;
 pub mod print;
+mod read;
+mod section;
+mod transport;
 
 pub use description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
 pub use offer_answer::{LegKind, Local, Negotiated, Negotiation, SignalingState};

@@ -14,7 +14,8 @@ pub mod ws;
 
 use crate::call::Output;
 use crate::config::Config;
-use crate::gateway::{FlowKind, Gateway, Input};
+use crate::flow::FlowKind;
+use crate::gateway::{Gateway, Input};
 use crate::journal::WallClock;
 use crate::sip::transaction::{Flow, Hop};
 use bytes::Bytes;

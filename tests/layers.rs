@@ -11,7 +11,7 @@ const GROUPS: [&[&str]; 8] = [
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["resolver", "registrar", "trunk", "worker"],
+    &["flow", "resolver", "registrar", "trunk", "worker"],
     &["call", "gateway", "event", "recorder"],
     &["api", "journal", "telemetry", "transport", "web", "webhook"],
     &["node"],
@@ -21,7 +21,7 @@ const GROUPS: [&[&str]; 8] = [
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 19] = [
+const PURE: [&str; 20] = [
     "address",
     "chance",
     "errors",
@@ -35,6 +35,7 @@ const PURE: [&str; 19] = [
     "sip",
     "dialplan",
     "media",
+    "flow",
     "resolver",
     "registrar",
     "trunk",

@@ -73,6 +73,7 @@ export function consoleCases(chrome) {
     await until("the ladder beside the phone moves", async () =>
       /DTLS done/.test(await page.textContent("#beside")),
     );
+    await page.evaluate(() => window.scrollTo(0, 0));
     await page.screenshot({ path: join(SHOTS, "console-beside.png") });
     await page.click('#tabs a:has-text("Calls")');
     await until("the call is listed as it goes on", async () =>
@@ -141,7 +142,7 @@ export function consoleCases(chrome) {
     await page.click("#check");
     await until(
       "the report is whole",
-      async () => /away and back/.test(await page.textContent("#report")),
+      async () => /there and back/.test(await page.textContent("#report")),
       30,
     );
     const report = await page.textContent("#report");
@@ -170,7 +171,7 @@ export function consoleCases(chrome) {
     await page.fill("#transfer-to", "999");
     await page.click('#transfer button[type="submit"]');
     await until("a transfer to nowhere is told, and the call goes on", async () =>
-      /call goes on/.test(await page.textContent("#verdict")),
+      /call continues/.test(await page.textContent("#verdict")),
     );
     await page.click("#hand-over");
     await page.fill("#transfer-to", "9197");

@@ -179,7 +179,7 @@ export function signalling(world) {
       await bob.click("#hangup");
       await over(bob);
     });
-    equal(cdr.hangup_by, "caller", "who is left is the one connected");
+    equal(cdr.hangup_by, "callee", "a transfer does not make the called the caller");
     await bob.context().close();
     await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
   });

@@ -549,7 +549,7 @@ test("SIGTERM drains: new calls get 503, the call in progress goes on and ends w
   await dial(other, "601");
   await over(other);
   const words = await other.textContent("#verdict");
-  if (!/no more calls/.test(words)) throw new Error(`the page says ${words}`);
+  if (!/no new calls/.test(words)) throw new Error(`the page says ${words}`);
   await hears(alice, 1004);
   equal(alice.problems.join(), "", "problems on the page");
   node.kill("SIGTERM");

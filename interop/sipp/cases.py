@@ -3,7 +3,8 @@
 `to` is what the caller dials: "callee" (the case's own SIPp), "echo" (a far end of webtrunk's
 own), or a number. `udp_only` and `tcp_only` say why. `seen` is (side, text, least times it came
 in): SIPp hides what is repeated. `heard` is the least number of packets that must have come from
-the callee. `slow` cases run in `make test-all`.
+the callee. `record` is the status and who hung up, or several of whom one may have. `slow` cases
+run in `make test-all`.
 """
 
 from words import *

@@ -11,7 +11,7 @@ mod messages;
 use crate::call::{Call, Cdr};
 use crate::errors::Code;
 use crate::event::{Event, UnregisterReason};
-use crate::gateway::admission::Transport;
+use crate::flow::Transport;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
 use crate::trunk::Health;

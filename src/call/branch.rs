@@ -10,6 +10,7 @@
 //! up. A proxy beyond us may fork: each To tag is an early dialog of its own ([`EarlyDialog`]).
 
 use super::leg::Leg;
+use super::retries::Retries;
 use super::{CallContext, CallId, CallTimer};
 use crate::registrar::Binding;
 use crate::sip::build::Writer;
@@ -70,6 +71,8 @@ pub struct EarlyDialog {
     pub dialog: Dialog,
     /// The last reliable provisional response taken (RFC 3262 §4).
     pub rseq: Option<u32>,
+    /// How many were taken.
+    pub reliable: u8,
     /// The SDP it gave last.
     pub body: Option<Vec<u8>>,
     pub peer: Capabilities,
@@ -77,6 +80,8 @@ pub struct EarlyDialog {
 
 /// Most early dialogs of one INVITE.
 pub const MAX_EARLY: usize = 16;
+/// Most reliable provisional responses of one early dialog that are acknowledged.
+pub const MAX_RELIABLE: u8 = 100;
 
 /// A branch.
 pub struct Branch {
@@ -98,6 +103,7 @@ pub struct Branch {
     pub(super) answering: Answering,
     /// Asked for after a 422 (RFC 4028 §7.4).
     pub(super) session_wish: Option<u32>,
+    pub(super) retries: Retries,
     /// It was moved to TCP for its length once already.
     pub(super) moved_to_tcp: bool,
     pub(super) cancel_when_possible: bool,
@@ -165,7 +171,7 @@ impl Branch {
         let branch = invite.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
         cx.request(Method::Cancel, &branch, self.leg.hop, cancel.end());
         if let Some(client) = self.client {
-            cx.transactions.cancelled(cx.now, client);
+            cx.services.transactions.cancelled(cx.now, client);
         }
     }
 

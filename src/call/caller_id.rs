@@ -40,12 +40,17 @@ fn wants_privacy(message: &Message) -> bool {
         f.uri.user.is_some_and(|u| u.eq_ignore_ascii_case("anonymous"))
             || f.uri.host.eq_ignore_ascii_case("anonymous.invalid")
     });
-    asks || hidden
+    // What came before RFC 3325 says it in a parameter.
+    let party = message.values(HeaderName::RemotePartyId).find_map(|v| NameAddr::parse(v).ok());
+    let restricted = party.and_then(|p| p.params.get("privacy")).is_some_and(|p| {
+        ["full", "uri", "name"].iter().any(|word| p.trim().eq_ignore_ascii_case(word))
+    });
+    asks || hidden || restricted
 }
 
 fn user_of(value: &str) -> Option<(String, String)> {
     let addr = NameAddr::parse(value).ok()?;
-    Some((addr.display_name().into_owned(), addr.uri.user_unescaped().into_owned()))
+    Some((addr.display_name().into_owned(), addr.uri.number()))
 }
 
 impl Caller {
@@ -113,11 +118,13 @@ impl Caller {
         let invite = &call.invite;
         let trusted = matches!(&call.caller.party, Party::Trunk(name) if config.trunks.get(name).is_some_and(|t| t.trusted));
         let from = invite.from();
-        let from = from
-            .map(|f| (f.display_name().into_owned(), f.uri.user_unescaped().into_owned()))
-            .unwrap_or_default();
-        let asserted =
-            invite.values(HeaderName::PAssertedIdentity).find_map(user_of).filter(|_| trusted);
+        let from =
+            from.map(|f| (f.display_name().into_owned(), f.uri.number())).unwrap_or_default();
+        let asserted = invite
+            .values(HeaderName::PAssertedIdentity)
+            .chain(invite.values(HeaderName::RemotePartyId))
+            .find_map(user_of)
+            .filter(|_| trusted);
         let (display, number) = asserted.unwrap_or(from);
         let mut caller = Caller {
             display,
@@ -138,7 +145,7 @@ impl Caller {
                     .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
                     .take(40)
                     .collect();
-                Some((addr.uri.user_unescaped().into_owned(), reason))
+                Some((addr.uri.number(), reason))
             };
             caller.diversions = invite
                 .values(HeaderName::Diversion)

@@ -112,10 +112,7 @@ impl Cdr {
             context: String::new(),
             route: None,
             from: String::new(),
-            from_shown: invite
-                .from()
-                .map(|f| f.uri.user_unescaped().into_owned())
-                .unwrap_or_default(),
+            from_shown: invite.from().map(|f| f.uri.number()).unwrap_or_default(),
             user_agent: invite
                 .header(HeaderName::UserAgent)
                 .unwrap_or_default()

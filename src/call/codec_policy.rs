@@ -1,17 +1,10 @@
 //! Which codecs each leg is offered and answered with, given what the other can do.
 //!
-//! The legs negotiate alone; all that crosses is an order of preference. Also here: which media
-//! addresses of a peer are acceptable (media rule 6).
+//! The legs negotiate alone; all that crosses is an order of preference.
 
-use super::{Leg, Party};
-use crate::address::{is_private, is_public};
+use super::Party;
 use crate::codec::Codec;
 use crate::config::{Config, Prefer};
-use crate::errors::Code;
-use crate::sdp::offer_answer::{Negotiated, Remote};
-use crate::sip::status::Refusal;
-use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr};
 
 fn allowed(config: &Config, party: &Party) -> Vec<Codec> {
     match party {
@@ -61,67 +54,4 @@ pub fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option
     let used: Vec<Codec> =
         allowed(config, party).into_iter().filter(|c| codecs.contains(c)).collect();
     used.iter().map(|c| Codec::Opus.bridge_rate(*c)).max().filter(|_| !used.contains(&Codec::Opus))
-}
-
-/// Media rule 6: an address that is ours, or that this trunk has no business naming, is refused.
-///
-/// # Errors
-/// The 488 that says why.
-pub fn check_media_address(
-    config: &Config,
-    leg: &Leg,
-    negotiated: &Negotiated,
-) -> Result<(), Refusal> {
-    check_address(config, leg, negotiated, leg.signalling)
-}
-
-fn check_address(
-    config: &Config,
-    leg: &Leg,
-    negotiated: &Negotiated,
-    signalling: Option<IpAddr>,
-) -> Result<(), Refusal> {
-    let Remote::Rtp { rtp, .. } = &negotiated.remote else { return Ok(()) };
-    let ip = rtp.ip().to_canonical();
-    if ip.is_unspecified() {
-        return Ok(());
-    }
-    let ours = config.tells(ip) || ip.is_loopback();
-    let own_ports = (config.media.ports.0..=config.media.ports.1).contains(&rtp.port())
-        || rtp.port() == config.media.browser_port;
-    let refuse = |why: String| Err(Refusal::new(488, why.clone()).warning(399, why));
-    if ours && own_ports {
-        return refuse(format!("the SDP names our own media address {rtp}: a media loop"));
-    }
-    if rtp.port() != 0 && rtp.port() < 1_024 {
-        return refuse(format!(
-            "the SDP names port {}: media ports below 1024 are refused",
-            rtp.port()
-        ));
-    }
-    let Party::Trunk(name) = &leg.party else { return Ok(()) };
-    let listed = |net: &IpNet| net.contains(&ip);
-    let signalling = leg
-        .hop
-        .address()
-        .map(|a| a.ip())
-        .or(signalling)
-        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let known = config
-        .trunks
-        .get(name)
-        .is_some_and(|t| t.media.iter().any(listed) || t.allow.iter().any(listed));
-    // Nothing is sent to an address of the peer's own network: its media is awaited.
-    let natted = config.trunks.get(name).is_some_and(|t| t.nat_signalling);
-    if known
-        || ip == signalling.to_canonical()
-        || is_public(ip)
-        || (is_private(ip) && (is_private(signalling) || natted))
-    {
-        return Ok(());
-    }
-    refuse(format!(
-        "the SDP names {ip}, which is neither public nor in media = [\"…\"] of trunk {name}"
-    ))
-    .map_err(|why: Refusal| why.code(Code::PRIVATE_MEDIA))
 }

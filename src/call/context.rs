@@ -2,29 +2,22 @@
 
 use super::CallId;
 use super::leg::Party;
-use super::reach::Reach;
+pub use super::services::{Identity, Services};
 use crate::config::{Config, JwtSettings, User};
 use crate::event::Event;
-use crate::gateway::FlowKind;
-use crate::gateway::admission::{FlowState, account};
+use crate::flow::{FlowKind, account};
 use crate::hex::token;
-use crate::ids::IdMap;
 use crate::media::LegId;
-use crate::registrar::Registrar;
-use crate::resolver::{Located, Query, Resolver, Target};
+use crate::resolver::{Located, Target};
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Refusal};
-use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transactions, Transmit};
+use crate::sip::status::{ACCEPT, Method, Refusal};
+use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transmit};
 use crate::sip::uri::Transport;
-use crate::timers::Timers;
-use crate::trunk::Trunks;
 use crate::worker::Command;
 use bytes::Bytes;
-use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,8 +86,12 @@ pub enum TransactionUser {
     Leg(CallId, LegId, Asked),
     /// A trunk's REGISTER with the registrar of this number, or OPTIONS.
     Trunk { name: String, registrar: Option<usize>, hop: Hop },
-    /// A request passed on outside a call.
-    Relay(u64),
+    /// A text passed on outside a call, to this trunk or to a user.
+    Relay { number: u64, trunk: Option<String> },
+    /// The BYE of a leg on a trunk that challenged its INVITE for these realms.
+    Goodbye { trunk: String, realms: Vec<String> },
+    /// A request that was sent again with credentials.
+    Challenged(Box<super::challenge::Challenged>),
     /// A NOTIFY of a subscription.
     Subscription(u64),
 }
@@ -143,47 +140,13 @@ pub enum Output {
     Disconnect(Hop),
 }
 
-/// The node as a call sees it.
+/// What a call works with while it handles one input.
 pub struct CallContext<'a> {
     pub now: Instant,
-    /// The wall clock, seconds since 1970.
-    pub unix: u64,
+    /// Shared and read only, so that what is read from it outlives a change of the services.
     pub config: &'a Config,
-    pub identity: &'a Identity,
-    pub transactions: &'a mut Transactions,
-    pub registrar: &'a Registrar,
-    pub timers: &'a mut Timers<(CallId, CallTimer)>,
-    pub transaction_users: &'a mut IdMap<ClientId, TransactionUser>,
-    /// Local tag of every dialog, to its call and end.
-    pub dialogs: &'a mut HashMap<String, (CallId, LegId)>,
-    pub locator: &'a mut Resolver,
-    pub pending_queries: &'a mut HashMap<Query, Vec<DnsWaiter>>,
-    pub flows: &'a IdMap<Flow, FlowState>,
-    /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
-    pub aliases: &'a HashMap<(String, SocketAddr), Flow>,
-    pub trunks: &'a mut Trunks,
-    /// Call-IDs of our own INVITEs, to know one that comes back (RFC 5393).
-    pub own_call_ids: &'a mut HashMap<String, CallId>,
-    pub trunk_calls: &'a HashMap<String, usize>,
-    pub random: &'a mut ChaCha20Rng,
+    pub services: &'a mut Services,
     pub out: &'a mut Vec<Output>,
-}
-
-/// What the node is called and where it can be reached.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// `AB:CD:…` of the DTLS certificate.
-    pub fingerprint: String,
-    /// Port of our UDP and TCP SIP listeners.
-    pub udp_port: u16,
-    pub tcp_port: u16,
-    pub tls_port: u16,
-    pub web_secure: bool,
-    pub workers: usize,
-    /// The wall clock at the start, seconds since 1970.
-    pub unix: u64,
-    /// The system's addresses and routes.
-    pub reach: Reach,
 }
 
 impl CallContext<'_> {
@@ -191,33 +154,38 @@ impl CallContext<'_> {
     pub fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
         let Party::User { name, .. } = party else { return None };
         let flow = if let Hop::Flow(flow) = hop { Some(flow) } else { None };
-        account(self.flows, self.config, name, flow)
+        account(&self.services.flows, self.config, name, flow)
+    }
+
+    /// The wall clock, seconds since 1970.
+    pub fn unix(&self) -> u64 {
+        self.services.unix(self.now)
     }
 
     /// 64 random bits.
     pub fn random_u64(&mut self) -> u64 {
-        self.random.next_u64()
+        self.services.random.next_u64()
     }
 
     /// A token of 128 random bits, for tags, branches and Call-IDs.
     pub fn token(&mut self) -> String {
-        token::<16>(&mut *self.random)
+        token::<16>(&mut self.services.random)
     }
 
     /// Arms a timer of a call.
     pub fn arm(&mut self, call: CallId, timer: CallTimer, after: Duration) {
-        self.timers.set((call, timer), self.now + after);
+        self.services.timers.set((call, timer), self.now + after);
     }
 
     /// Disarms a timer of a call.
     pub fn disarm(&mut self, call: CallId, timer: CallTimer) {
-        self.timers.clear(&(call, timer));
+        self.services.timers.clear(&(call, timer));
     }
 
     /// A duration between `from` and `to`, in steps of 10 ms.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
         let steps = (to.saturating_sub(from).as_millis() as u64 / 10).max(1);
-        from + Duration::from_millis(self.random.next_u64() % steps * 10)
+        from + Duration::from_millis(self.services.random.next_u64() % steps * 10)
     }
 
     /// Commands a media worker.
@@ -233,7 +201,7 @@ impl CallContext<'_> {
     /// Responds through a server transaction.
     pub fn respond(&mut self, server: ServerId, status: u16, bytes: Bytes) {
         let mut sends = Vec::new();
-        self.transactions.respond(self.now, server, status, bytes, &mut sends);
+        self.services.transactions.respond(self.now, server, status, bytes, &mut sends);
         self.out.extend(sends.into_iter().map(Output::Send));
     }
 
@@ -248,7 +216,7 @@ impl CallContext<'_> {
     pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         let mut response = Writer::refusal(request, why, "", &self.config.domain);
         match why.status {
-            415 => response.put(HeaderName::Accept, "application/sdp"),
+            415 => response.put(HeaderName::Accept, ACCEPT),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             _ => {}
         }
@@ -258,7 +226,8 @@ impl CallContext<'_> {
     /// Starts a client transaction.
     pub fn request(&mut self, method: Method, branch: &str, hop: Hop, bytes: Bytes) -> ClientId {
         let mut sends = Vec::new();
-        let id = self.transactions.request(self.now, method, branch, hop, bytes, &mut sends);
+        let id =
+            self.services.transactions.request(self.now, method, branch, hop, bytes, &mut sends);
         self.out.extend(sends.into_iter().map(Output::Send));
         id
     }
@@ -275,7 +244,7 @@ impl CallContext<'_> {
         let via = match self.kind_of(hop) {
             Kind::WebSocket => format!(
                 "SIP/2.0/{} {domain};branch={branch}",
-                if self.identity.web_secure { "WSS" } else { "WS" }
+                if self.services.identity.web_secure { "WSS" } else { "WS" }
             ),
             Kind::Server(Transport::Udp, to) => [
                 "SIP/2.0/UDP ",
@@ -301,7 +270,7 @@ impl CallContext<'_> {
             Hop::Udp(to) | Hop::UdpFrom(to, _) => Kind::Server(Transport::Udp, to),
             Hop::Tcp(to) => Kind::Server(Transport::Tcp, to),
             Hop::Tls(to, _) => Kind::Server(Transport::Tls, to),
-            Hop::Flow(flow) => match self.flows.get(&flow) {
+            Hop::Flow(flow) => match self.services.flows.get(&flow) {
                 Some(f) if f.kind == FlowKind::Tcp => Kind::Server(Transport::Tcp, f.remote),
                 Some(f) if f.kind == FlowKind::Tls => Kind::Server(Transport::Tls, f.remote),
                 _ => Kind::WebSocket,
@@ -312,7 +281,7 @@ impl CallContext<'_> {
     /// The address of a hop's peer, flows included.
     pub fn remote_ip(&self, hop: Hop) -> Option<IpAddr> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote.ip()),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.remote.ip()),
             _ => hop.address().map(|a| a.ip()),
         }
     }
@@ -326,17 +295,21 @@ impl CallContext<'_> {
             Hop::Tls(to, _) if self.config.sip.client_ca.is_some() => (to, FlowKind::Tls),
             _ => return hop,
         };
-        let fits = |f: &&Flow| self.flows.get(f).is_some_and(|s| s.kind == kind);
-        self.aliases.get(&(trunk.to_owned(), to)).filter(fits).map_or(hop, |f| Hop::Flow(*f))
+        let fits = |f: &&Flow| self.services.flows.get(f).is_some_and(|s| s.kind == kind);
+        self.services
+            .aliases
+            .get(&(trunk.to_owned(), to))
+            .filter(fits)
+            .map_or(hop, |f| Hop::Flow(*f))
     }
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
     /// of it.
     pub fn locate(&mut self, target: &Target, waiter: DnsWaiter) -> Located {
-        let random = &mut *self.random;
-        let found = self.locator.locate(self.now, target, &mut || random.next_u64());
+        let random = &mut self.services.random;
+        let found = self.services.locator.locate(self.now, target, &mut || random.next_u64());
         if let Located::Waiting(query) = &found {
-            let waiting = self.pending_queries.entry(query.clone()).or_default();
+            let waiting = self.services.pending_queries.entry(query.clone()).or_default();
             if waiting.is_empty() {
                 self.out.push(Output::Ask(Question::Dns(query.clone())));
             }
@@ -349,9 +322,9 @@ impl CallContext<'_> {
 
     fn sent_by(&self, hop: Hop, to: SocketAddr, transport: Transport) -> SocketAddr {
         let port = match transport {
-            Transport::Udp => self.identity.udp_port,
-            Transport::Tcp => self.identity.tcp_port,
-            Transport::Tls => self.identity.tls_port,
+            Transport::Udp => self.services.identity.udp_port,
+            Transport::Tcp => self.services.identity.tcp_port,
+            Transport::Tls => self.services.identity.tls_port,
         };
         SocketAddr::new(self.local_ip(hop, to.ip()), port)
     }

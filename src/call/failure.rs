@@ -4,6 +4,7 @@
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::cdr::Tried;
 use super::{Call, CallContext, CallTimer, HangupBy, State};
+use crate::dialplan::{Outcome, Step};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::sip::status::Refusal;
@@ -13,11 +14,11 @@ impl Call {
     pub fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
-        cx.locator.failed(cx.now, branch.leg.hop);
+        cx.services.locator.failed(cx.now, branch.leg.hop);
         match branch.state {
             BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(cx, id),
             BranchState::Early
-                if branch.client.is_some_and(|c| cx.transactions.awaits_final(c)) =>
+                if branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c)) =>
             {
                 // Timer C: alive but never final.
                 let why = match self.cdr.ringing {
@@ -35,7 +36,7 @@ impl Call {
                 } else {
                     Code::UNREACHABLE
                 };
-                let (code, why) = cx.locator.why(branch.leg.hop).unwrap_or_else(|| {
+                let (code, why) = cx.services.locator.why(branch.leg.hop).unwrap_or_else(|| {
                     (dead, "did not respond: is it reachable from here?".to_owned())
                 });
                 self.branch_failed(cx, id, Refusal::new(408, format!("{target} {why}")).code(code));
@@ -48,7 +49,7 @@ impl Call {
         let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Calling) else {
             return;
         };
-        cx.locator.failed(cx.now, branch.leg.hop);
+        cx.services.locator.failed(cx.now, branch.leg.hop);
         if !branch.hops.is_empty() {
             return self.try_next_hop(cx, id);
         }
@@ -64,7 +65,7 @@ impl Call {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         let counts = branch.is_trying() || branch.state == BranchState::Answered;
-        let pending = branch.client.is_some_and(|c| cx.transactions.awaits_final(c));
+        let pending = branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c));
         match branch.state {
             BranchState::Answered => {
                 branch.leg.bye(cx, call, &why);
@@ -120,6 +121,11 @@ impl Call {
             }
         }
         self.keep_best(why.clone());
+        self.outcomes.add(match target {
+            // Nothing came back from the phone: its connection is gone.
+            BranchTarget::User { .. } if why.code == Code::FLOW_DEAD => Outcome::Unregistered,
+            _ => Outcome::of_status(why.status),
+        });
         if self.branches.iter().any(Branch::is_trying) {
             return;
         }
@@ -129,6 +135,14 @@ impl Call {
                 || why.status == 401
                 || why.status == 407;
             if !moves_on {
+                // What follows is for the trunks' own failures, unless it names this outcome.
+                let outcomes = self.outcomes;
+                self.steps
+                    .retain(|(step, _)| matches!(step, Step::On { .. }) && outcomes.admit(step));
+                if !self.steps.is_empty() {
+                    self.trunks_left.clear();
+                    return self.next_step(cx);
+                }
                 let why = self.refusal.take().unwrap_or(why);
                 return self.route_failed(cx, HangupBy::Callee, translate_refusal(why));
             }

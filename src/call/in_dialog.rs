@@ -1,16 +1,16 @@
 //! Requests within the call's dialogs: every one gets an answer.
 
+use super::bodies::description;
 use super::branch::BranchState;
 use super::context::Asked;
-use super::{Call, CallContext, HangupBy, State};
+use super::{Call, CallContext, State, dtmf_info};
 use crate::media::{Digits, LegId};
-use crate::rtp::event::{char_of, event_of};
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
 use crate::worker::Command;
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Call {
                     HeaderName::Supported,
                     self.leg_of(end).map_or(SUPPORTED.to_owned(), super::Leg::supported),
                 );
-                response.put(HeaderName::Accept, "application/sdp");
+                response.put(HeaderName::Accept, ACCEPT);
                 cx.respond(server, 200, response.end());
             }
             _ => cx.refuse(
@@ -160,14 +160,10 @@ impl Call {
             Some(Err(why)) => return cx.refuse_with(server, message, &why),
             None => return,
         };
-        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
-        if body.is_none() && !message.body().is_empty() {
-            return cx.refuse_with(
-                server,
-                message,
-                &Refusal::new(415, "only application/sdp is read"),
-            );
-        }
+        let body = match description(message) {
+            Ok(body) => body.map(<[u8]>::to_vec),
+            Err(why) => return cx.refuse_with(server, message, &why),
+        };
         if let Some(dialog) = self.dialog_for_mut(end, message) {
             dialog.refresh_target(message);
         }
@@ -204,34 +200,19 @@ impl Call {
             // RFC 2976: an empty INFO is a keep-alive.
             return cx.respond(server, 200, Writer::response(message, 200, None).end());
         }
-        let (digit, length) = match (
-            message.body_of("application/dtmf-relay"),
-            message.body_of("application/dtmf"),
-        ) {
-            (Some(body), _) => relayed_digit(body),
-            (None, Some(body)) => {
-                (String::from_utf8_lossy(body).trim().chars().next().and_then(event_of), 160)
-            }
-            (None, None) => {
-                let mut response = Writer::refusal(
-                    message,
-                    &Refusal::new(
-                        415,
-                        "INFO is taken for digits, or a package the other side asked for",
-                    ),
-                    "",
-                    &cx.config.domain,
-                );
-                response.put(HeaderName::Accept, "application/dtmf-relay, application/dtmf");
-                return cx.respond(server, 415, response.end());
-            }
+        let Some(digit) = dtmf_info::read(message) else {
+            let why = "INFO is taken for digits, or a package the other side asked for";
+            let mut response =
+                Writer::refusal(message, &Refusal::new(415, why), "", &cx.config.domain);
+            response.put(HeaderName::Accept, dtmf_info::ACCEPTED);
+            return cx.respond(server, 415, response.end());
         };
-        let Some(event) = digit else {
+        let Some((event, length)) = digit else {
             return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));
         };
         cx.respond(server, 200, Writer::response(message, 200, None).end());
         if let Some(to) = self.opposite(end) {
-            self.send_digit(cx, to, event, Duration::from_millis(length));
+            self.send_digit(cx, to, event, length);
         }
     }
 
@@ -249,8 +230,7 @@ impl Call {
             return cx.media(worker, Command::Digit { session: call.0, end: to, event, length });
         }
         let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
-        let body = format!("Signal={}\r\nDuration={}\r\n", char_of(event), length.as_millis());
-        let bytes = info.end_with("application/dtmf-relay", body.as_bytes());
+        let bytes = info.end_with(dtmf_info::WRITTEN, dtmf_info::write(event, length).as_bytes());
         leg.ask(cx, call, Method::Info, &branch, bytes, Asked::Info);
     }
 
@@ -277,17 +257,4 @@ impl Call {
             leg.ask(cx, call, Method::Message, &branch, bytes, Asked::Info);
         }
     }
-}
-
-/// Digit and length (ms) of an `application/dtmf-relay` body, as JsSIP and Cisco write it.
-fn relayed_digit(body: &[u8]) -> (Option<u8>, u64) {
-    let text = String::from_utf8_lossy(body);
-    let value = |name: &str| {
-        text.lines()
-            .filter_map(|l| l.split_once('='))
-            .find(|(n, _)| n.trim().eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.trim().to_owned())
-    };
-    let digit = value("Signal").and_then(|s| s.chars().next()).and_then(event_of);
-    (digit, value("Duration").and_then(|d| d.parse().ok()).unwrap_or(160u64).clamp(40, 6_000))
 }

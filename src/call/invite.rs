@@ -45,10 +45,10 @@ impl Call {
         branch.state = BranchState::Calling;
         let client = cx.request(Method::Invite, &via, hop, bytes);
         if let Some(old) = branch.client.replace(client) {
-            cx.transaction_users.remove(&old);
+            cx.services.transaction_users.remove(&old);
         }
-        cx.transaction_users.insert(client, TransactionUser::Branch(call, id));
-        cx.dialogs.insert(branch.leg.local_tag.clone(), (call, branch.leg.end));
+        cx.services.transaction_users.insert(client, TransactionUser::Branch(call, id));
+        cx.services.dialogs.insert(branch.leg.local_tag.clone(), (call, branch.leg.end));
     }
 
     /// The INVITE for `hop`: its branch and its bytes.
@@ -82,7 +82,7 @@ impl Call {
         if let BranchTarget::User { path, .. } = &branch.target {
             path.iter().for_each(|p| invite.put(HeaderName::Route, p));
         }
-        if let Some(state) = trunk.and_then(|t| cx.trunks.get(&t.name)) {
+        if let Some(state) = trunk.and_then(|t| cx.services.trunks.get(&t.name)) {
             // RFC 3608 §6.3: the route our registrar gave us.
             state
                 .registrations
@@ -120,10 +120,12 @@ impl Call {
         caller.assert(&mut invite, &own_host, trunk);
         if let Some(trunk) = trunk
             && let (Some(user), Some(password)) = (&trunk.username, &trunk.password)
-            && let Some((name, value)) =
-                branch.answering.credentials(user, password.reveal(), &uri, Method::Invite, &cnonce)
         {
-            invite.put(name, value);
+            let answering = &mut branch.answering;
+            answering
+                .credentials(user, password.reveal(), &uri, Method::Invite, &cnonce)
+                .into_iter()
+                .for_each(|(name, value)| invite.put(name, value));
         }
         let bytes = if branch.offer.is_empty() {
             invite.end()
@@ -150,6 +152,7 @@ fn request_uri(cx: &CallContext<'_>, trunk: Option<&Trunk>, number: &str) -> (St
             // A trunk that registered is asked for at the Contact it gave, the number in place of
             // its user.
             let contact = cx
+                .services
                 .trunks
                 .get(&trunk.name)
                 .and_then(|t| t.bound.as_ref())

@@ -99,6 +99,7 @@ impl Call {
             voip_metrics: false,
             ptime: 20,
             ptime_asked: false,
+            max_ptime: None,
         };
         let Some(leg) = self.leg_of(end) else { return };
         leg.configure(cx, call, worker, &negotiated);
@@ -153,6 +154,7 @@ impl Branch {
             late_answer: None,
             answering: Default::default(),
             session_wish: None,
+            retries: Default::default(),
             moved_to_tcp: false,
             cancel_when_possible: false,
             started: now,

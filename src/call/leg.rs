@@ -1,6 +1,7 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
 use super::context::{Asked, TransactionUser};
+use super::retries::Retries;
 use super::transfer::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::codec::Codec;
@@ -13,6 +14,7 @@ use crate::sdp::offer_answer::{Ice, LegKind, Local, Negotiated, Negotiation};
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
+use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
@@ -67,8 +69,6 @@ pub struct PendingOffer {
     pub cseq: u32,
     /// It carries an offer.
     pub offers: bool,
-    /// Its challenge was answered.
-    pub challenged: bool,
     pub client: ClientId,
 }
 
@@ -94,16 +94,16 @@ pub struct Leg {
     /// When the session ends unless it is refreshed.
     pub session_ends: Option<Instant>,
     pub open: Option<PendingOffer>,
+    /// Since a refresh was last accepted.
+    pub retries: Retries,
     /// We sent the INVITE that made the dialog, so the Call-ID is ours (RFC 3261 §14.1).
     pub owns_call_id: bool,
-    /// The realm whose challenge we answered in this dialog; only there are later ones answered.
-    pub proved_realm: Option<String>,
+    /// The realms whose challenges to its INVITE we answered; only theirs are answered later.
+    pub proved_realms: Vec<String>,
     /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
     /// order.
     pub to_tell: VecDeque<(ReferSubscription, u16)>,
     pub notifying: bool,
-    /// For the next request, after a challenge within the dialog.
-    pub credentials: Option<(HeaderName, String)>,
     /// The ACK of our last re-INVITE's 2xx, repeated when that is.
     pub last_ack: Option<(u32, Bytes)>,
 }
@@ -120,7 +120,7 @@ pub fn local(cx: &mut CallContext<'_>, side: LegKind, hop: Hop, remote_ip: IpAdd
     let ice = (side == LegKind::Browser)
         .then(|| Ice { ufrag: cx.token()[..8].to_owned(), pwd: cx.token()[..24].to_owned() });
     let offered = match side {
-        LegKind::Browser => cx.identity.reach.for_browsers(cx.config),
+        LegKind::Browser => cx.services.identity.reach.for_browsers(cx.config),
         LegKind::Trunk => vec![cx.media_ip(hop, remote_ip)],
     };
     let ip = offered.first().copied().unwrap_or(remote_ip);
@@ -131,7 +131,7 @@ pub fn local(cx: &mut CallContext<'_>, side: LegKind, hop: Hop, remote_ip: IpAdd
         tcp: false,
         more_addresses: more.collect(),
         ice,
-        fingerprint: cx.identity.fingerprint.clone(),
+        fingerprint: cx.services.identity.fingerprint.clone(),
         // RFC 8829 §5.2.1: 63 random bits.
         session_id: cx.random_u64() >> 2,
         ssrc: cx.random_u64() as u32,
@@ -177,11 +177,11 @@ impl Leg {
             session: None,
             session_ends: None,
             open: None,
+            retries: Retries::default(),
             owns_call_id: false,
-            proved_realm: None,
+            proved_realms: Vec::new(),
             to_tell: VecDeque::new(),
             notifying: false,
-            credentials: None,
             last_ack: None,
         }
     }
@@ -319,6 +319,7 @@ impl Leg {
         if request.method() == Method::Invite {
             request
                 .values(HeaderName::RecordRoute)
+                .filter(|r| NameAddr::parse(r).is_ok())
                 .for_each(|r| response.put(HeaderName::RecordRoute, r));
         }
         response.put(HeaderName::Contact, cx.contact(self.hop, "call"));
@@ -393,7 +394,7 @@ impl Leg {
         asked: Asked,
     ) -> ClientId {
         let client = cx.request(method, branch, self.hop, bytes);
-        cx.transaction_users.insert(client, TransactionUser::Leg(call, self.end, asked));
+        cx.services.transaction_users.insert(client, TransactionUser::Leg(call, self.end, asked));
         client
     }
 
@@ -411,23 +412,21 @@ impl Leg {
         self.session = None;
         if let Some(open) = self.open.take().filter(|o| o.method == Method::Invite) {
             // Its final response matters no more; it is awaited for 64*T1 at most.
-            cx.transactions.cancelled(cx.now, open.client);
+            cx.services.transactions.cancelled(cx.now, open.client);
         }
     }
 
     /// Says goodbye, where there is a dialog and a way to send.
     pub fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
         self.quiet(cx, call);
-        let hop = self.hop;
-        if let Some((mut bye, branch, _)) = self.begin(cx, Method::Bye) {
-            bye.reason(why);
-            cx.request(Method::Bye, &branch, hop, bye.end());
+        if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
+            self.say_goodbye(cx, bye, &branch, why);
         }
     }
 
     /// Remembers its dialog under our tag.
     pub fn enter(&mut self, cx: &mut CallContext<'_>, call: CallId, dialog: Dialog) {
-        cx.dialogs.insert(dialog.id.local_tag.clone(), (call, self.end));
+        cx.services.dialogs.insert(dialog.id.local_tag.clone(), (call, self.end));
         self.dialog = Some(dialog);
     }
 }

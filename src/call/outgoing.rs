@@ -36,7 +36,7 @@ impl Call {
         leg.owns_call_id = true;
         let (kind, local) = (leg.open_kind(cx), leg.negotiation.local.clone());
         let call_id = cx.token();
-        cx.own_call_ids.insert(call_id.clone(), self.id);
+        cx.services.own_call_ids.insert(call_id.clone(), self.id);
         let cseq = (cx.random_u64() as u32 >> 8).max(1);
         let realm = match &target {
             BranchTarget::Trunk { name, .. } => {
@@ -59,6 +59,7 @@ impl Call {
             late_answer: None,
             answering: Answering::for_realm(realm.as_deref()),
             session_wish: None,
+            retries: Default::default(),
             moved_to_tcp: false,
             cancel_when_possible: false,
             started: cx.now,
@@ -140,6 +141,7 @@ impl Call {
         let BranchTarget::Trunk { name, .. } = &branch.target else { return };
         let Some(trunk) = cx.config.trunks.get(name) else { return };
         let bound = cx
+            .services
             .trunks
             .get(name)
             .and_then(|t| t.bound.as_ref())

@@ -94,7 +94,7 @@ fn told(remote: IpAddr, known: Known<'_>) -> IpAddr {
 impl CallContext<'_> {
     /// The public address that is set for the trunk at `remote`.
     fn set_for(&self, remote: IpAddr) -> Option<IpAddr> {
-        let named = self.trunks.public_ip_at(remote);
+        let named = self.services.trunks.public_ip_at(remote);
         let listed = || {
             let mut set = self.config.trunks.values().filter(|t| t.public_ip.is_some());
             let found = set.find(|t| t.allow.iter().any(|net| net.contains(&remote)))?;
@@ -109,7 +109,7 @@ impl CallContext<'_> {
         let known = Known {
             set: self.set_for(remote),
             reached: hop.local(),
-            chosen: self.identity.reach.0.as_ref().and_then(|r| r.towards(remote)),
+            chosen: self.services.identity.reach.0.as_ref().and_then(|r| r.towards(remote)),
             public: &self.config.public_ips,
             written: !self.config.public_auto,
         };
@@ -120,7 +120,7 @@ impl CallContext<'_> {
     /// its own.
     pub fn media_ip(&self, hop: Hop, remote: IpAddr) -> IpAddr {
         let told = self.local_ip(hop, remote);
-        let chosen = self.identity.reach.0.as_ref().and_then(|r| r.towards(remote));
+        let chosen = self.services.identity.reach.0.as_ref().and_then(|r| r.towards(remote));
         let own = [chosen, hop.local()].contains(&Some(told));
         self.config.media.bind.filter(|bind| own && *bind != told).unwrap_or(told)
     }
@@ -130,10 +130,10 @@ impl CallContext<'_> {
     pub fn hop_of_trunk(&mut self, trunk: &str, hop: Hop) -> Hop {
         let set = self.config.trunks.get(trunk).and_then(|t| t.public_ip);
         if let (Some(ip), Some(remote)) = (set, self.remote_ip(hop)) {
-            self.trunks.remember_public_ip(remote, ip);
+            self.services.trunks.remember_public_ip(remote, ip);
         }
         let (Hop::Udp(to), Some(ip), Some(reach)) =
-            (hop, set.or(self.config.sip.public_ip), &self.identity.reach.0)
+            (hop, set.or(self.config.sip.public_ip), &self.services.identity.reach.0)
         else {
             return hop;
         };

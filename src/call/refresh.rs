@@ -3,12 +3,11 @@
 
 use super::context::Asked;
 use super::leg::PendingOffer;
-use super::uac::realm_of;
-use super::{Call, CallContext, CallTimer, HangupBy, State};
+use super::retries::{Retries, Retry};
+use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
-use crate::sip::digest;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{MIN_SE, Refresher, SessionExpires, SessionTimer, min_se};
@@ -39,7 +38,7 @@ impl Call {
             );
         }
         if timer.refresher == Refresher::Us {
-            self.refresh(cx, end, false);
+            self.refresh(cx, end);
         }
         if let Some(leg) = self.leg_of(end)
             && let Some(ends) = leg.session_ends
@@ -50,7 +49,7 @@ impl Call {
 
     /// Sends a session refresh: UPDATE where the peer takes it, else a re-INVITE with what is
     /// agreed.
-    fn refresh(&mut self, cx: &mut CallContext<'_>, end: LegId, challenged: bool) {
+    fn refresh(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let call = self.id;
         let codecs = self.codecs_for(cx, end);
         let Some(leg) = self.leg_mut(end) else { return };
@@ -75,9 +74,6 @@ impl Call {
             request.put(HeaderName::SessionExpires, value);
             request.put(HeaderName::MinSe, MIN_SE);
         }
-        if let Some((name, value)) = leg.credentials.take() {
-            request.put(name, value);
-        }
         let offers = method == Method::Invite;
         let bytes = if offers {
             let sdp = leg.negotiation.reoffer(&codecs);
@@ -86,12 +82,12 @@ impl Call {
             request.end()
         };
         let client = leg.ask(cx, call, method, &branch, bytes, Asked::Refresh);
-        leg.open = Some(PendingOffer { method, cseq, offers, challenged, client });
+        leg.open = Some(PendingOffer { method, cseq, offers, client });
     }
 
     /// The pause after a 491 is over (RFC 3261 §14.1).
     pub(super) fn glare_over(&mut self, cx: &mut CallContext<'_>, end: LegId) {
-        self.refresh(cx, end, false);
+        self.refresh(cx, end);
     }
 
     /// Asks the peer of `end` whether it still knows the dialog: a browser that came back may have
@@ -179,18 +175,20 @@ impl Call {
         leg.open = None;
         match message.status() {
             200..=299 => self.refresh_accepted(cx, end, open, message),
-            401 | 407 if !open.challenged => self.refresh_challenged(cx, end, message),
             422 => {
                 leg.negotiation.withdraw_offer();
                 let asked = min_se(message);
-                if let Some(timer) = leg.session.filter(|t| asked > t.interval && asked <= 86_400) {
+                let longer = leg.session.filter(|t| asked > t.interval && asked <= 86_400);
+                if let Some(timer) = longer.filter(|_| leg.retries.allow(Retry::TooBrief)) {
                     leg.session = Some(SessionTimer { interval: asked, ..timer });
-                    self.refresh(cx, end, open.challenged);
+                    self.refresh(cx, end);
                 }
             }
             491 => {
                 leg.negotiation.withdraw_offer();
-                cx.arm(call, CallTimer::Glare(end), wait);
+                if leg.retries.allow(Retry::Glare) {
+                    cx.arm(call, CallTimer::Glare(end), wait);
+                }
             }
             status => {
                 leg.negotiation.withdraw_offer();
@@ -198,7 +196,9 @@ impl Call {
                     return false;
                 }
                 // RFC 4028 §10: the session goes on until it expires; a retry may still save it.
-                cx.arm(call, CallTimer::Glare(end), Duration::from_secs(10));
+                if leg.retries.allow(Retry::Refused) {
+                    cx.arm(call, CallTimer::Glare(end), Duration::from_secs(10));
+                }
             }
         }
         true
@@ -213,10 +213,18 @@ impl Call {
 
     fn acknowledge_refresh(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let Some(leg) = self.leg_mut(end) else { return };
-        let Some(cseq) = message.cseq().filter(|c| c.method == "INVITE") else { return };
+        let number = match message.cseq() {
+            Some(cseq) if cseq.method == "INVITE" => cseq.number,
+            Some(_) => return,
+            // Matched by its branch; which INVITE of ours is open is known here.
+            None => match leg.open {
+                Some(open) if open.method == Method::Invite => open.cseq,
+                _ => return,
+            },
+        };
         let hop = leg.hop;
-        if let Some((number, ack)) = &leg.last_ack
-            && *number == cseq.number
+        if let Some((last, ack)) = &leg.last_ack
+            && *last == number
         {
             let ack = ack.clone();
             return cx.send(hop, ack);
@@ -224,8 +232,8 @@ impl Call {
         leg.refresh_target(message);
         let (_, via) = cx.via(hop);
         let Some(dialog) = &leg.dialog else { return };
-        let ack = dialog.request_with(Method::Ack, cseq.number, &via).end();
-        leg.last_ack = Some((cseq.number, ack.clone()));
+        let ack = dialog.request_with(Method::Ack, number, &via).end();
+        leg.last_ack = Some((number, ack.clone()));
         cx.send(hop, ack);
     }
 
@@ -255,56 +263,28 @@ impl Call {
     ) {
         let (call, worker) = (self.id, self.worker);
         let Some(leg) = self.leg_mut(end) else { return };
+        leg.retries = Retries::default();
         if open.offers {
-            let before = leg.negotiation.negotiated().cloned();
+            let before = leg.negotiation.clone();
             let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
             let negotiated = leg.negotiation.receive_answer(&body).cloned();
             match negotiated {
-                Ok(negotiated) if before.as_ref() != Some(&negotiated) => {
-                    if super::codec_policy::check_media_address(cx.config, leg, &negotiated).is_ok()
-                    {
-                        leg.configure(cx, call, worker, &negotiated);
-                    }
+                Ok(negotiated) if before.negotiated() == Some(&negotiated) => {}
+                Ok(negotiated)
+                    if media_policy::check_media_address(cx.config, leg, &negotiated).is_ok() =>
+                {
+                    leg.configure(cx, call, worker, &negotiated);
                 }
-                Ok(_) => {}
+                // What was agreed before stays, as the media does.
+                Ok(_) => {
+                    leg.negotiation = before;
+                    leg.negotiation.withdraw_offer();
+                }
                 Err(_) => leg.negotiation.withdraw_offer(),
             }
         }
         let timer = SessionTimer::from_response(message)
             .or(leg.session.filter(|t| t.refresher == Refresher::Us));
         leg.run_session(cx, call, timer);
-    }
-
-    /// A trunk that challenged the first INVITE may challenge this one; nobody else may (rule A1).
-    fn refresh_challenged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
-        let cnonce = cx.token();
-        let realm = realm_of(message);
-        let Some(leg) = self.leg_mut(end) else { return };
-        leg.negotiation.withdraw_offer();
-        let method = message.method();
-        let super::Party::Trunk(name) = &leg.party else { return };
-        let Some(trunk) =
-            cx.config.trunks.get(name).filter(|_| realm.is_some() && realm == leg.proved_realm)
-        else {
-            return;
-        };
-        let (Some(user), Some(password), Some(dialog)) =
-            (&trunk.username, &trunk.password, &leg.dialog)
-        else {
-            return;
-        };
-        let uri = dialog.target();
-        leg.credentials = digest::answer(
-            message,
-            realm.as_deref(),
-            user,
-            password.reveal(),
-            &uri,
-            method,
-            &cnonce,
-        );
-        if leg.credentials.is_some() {
-            self.refresh(cx, end, true);
-        }
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! It stays on its leg. A hold on one side is answered here and never renegotiates the other side.
 
-use super::{Call, CallContext, HangupBy, State, codec_policy};
+use super::bodies::description;
+use super::{Call, CallContext, HangupBy, State, codec_policy, media_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
 use crate::worker::Command;
@@ -61,18 +61,14 @@ impl Call {
         }
         let granted = self.grant(cx, leg, message)?;
         let call = self.id;
-        if message.body().is_empty() {
+        let Some(body) = description(message)?.map(<[u8]>::to_vec) else {
             let codecs = self.codecs_for(cx, end);
             let Some(leg) = self.leg_mut(end) else { return Ok(()) };
             let sdp = leg.negotiation.reoffer(&codecs);
             leg.refresh_target(message);
             leg.accept(cx, call, server, message, Some(&sdp), true, granted);
             return Ok(());
-        }
-        let body = message
-            .body_of("application/sdp")
-            .ok_or_else(|| Refusal::new(415, "only application/sdp is read"))?
-            .to_vec();
+        };
         let sdp = self.renegotiate(cx, end, &body)?;
         let Some(leg) = self.leg_mut(end) else { return Ok(()) };
         leg.refresh_target(message);
@@ -140,7 +136,6 @@ impl Call {
             }
             Err(why) => {
                 leg.negotiation = before;
-                leg.negotiation.reject_offer();
                 Err(why)
             }
         }
@@ -164,7 +159,7 @@ impl Call {
         let before = leg.negotiation.negotiated().cloned();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
         match settled.and_then(|negotiated| {
-            codec_policy::check_media_address(cx.config, leg, &negotiated).map(|()| negotiated)
+            media_policy::check_media_address(cx.config, leg, &negotiated).map(|()| negotiated)
         }) {
             Ok(negotiated) => {
                 if before.as_ref() != Some(&negotiated) {
@@ -209,7 +204,7 @@ impl super::Leg {
         let refresh = self.negotiation.is_refresh();
         let (sdp, negotiated) =
             self.negotiation.answer(codecs, Direction::SendRecv).map_err(not_acceptable)?;
-        codec_policy::check_media_address(cx.config, self, &negotiated)?;
+        media_policy::check_media_address(cx.config, self, &negotiated)?;
         Ok((sdp, negotiated, refresh))
     }
 }
@@ -220,20 +215,10 @@ impl Call {
     /// # Errors
     /// The refusal to send.
     pub fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Refusal> {
-        if self.invite.body().is_empty() {
+        let Some(body) = description(&self.invite)?.map(<[u8]>::to_vec) else {
             self.offerless = true;
             return Ok(());
-        }
-        if self.invite.header(HeaderName::ContentType).is_none() {
-            return Err(Refusal::new(400, "a body without Content-Type"));
-        }
-        let encoded = self
-            .invite
-            .header(HeaderName::ContentEncoding)
-            .is_some_and(|e| !e.eq_ignore_ascii_case("identity"));
-        let body = self.invite.body_of("application/sdp").filter(|_| !encoded);
-        let body =
-            body.ok_or_else(|| Refusal::new(415, "only plain application/sdp is read"))?.to_vec();
+        };
         self.caller.negotiation.receive_offer(&body).map_err(not_acceptable)?;
         // A dry run on a copy finds what the answer would refuse: codecs, and the address named.
         let codecs = codec_policy::answer(config, &self.caller.party, None);
@@ -243,6 +228,6 @@ impl Call {
             .clone()
             .answer(&codecs, Direction::SendRecv)
             .map_err(not_acceptable)?;
-        codec_policy::check_media_address(config, &self.caller, &negotiated)
+        media_policy::check_media_address(config, &self.caller, &negotiated)
     }
 }

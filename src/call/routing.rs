@@ -3,7 +3,7 @@
 use super::branch::Branch;
 use super::failure::translate_refusal;
 use super::{Call, CallContext, CallTimer, HangupBy, Output, Party, Question, State};
-use crate::dialplan::{Attempt, Order, Route, Step, Target};
+use crate::dialplan::{Attempt, Order, Outcome, Outcomes, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::player::{Source, chime};
@@ -40,10 +40,23 @@ impl Call {
             let why = why.unwrap_or_else(|| Refusal::new(480, "the route ended without an answer"));
             return self.route_failed(cx, HangupBy::Us, why);
         };
+        if !self.outcomes.admit(&step) {
+            let (call, outcomes) = (self.id, self.outcomes.to_string());
+            cx.note(Event::StepSkipped { call, step: step.inner().to_string(), outcomes });
+            return self.next_step(cx);
+        }
         if let Some(number) = number {
             self.number = number;
         }
+        if matches!(step.inner(), Step::Dial { .. } | Step::Ring { .. }) {
+            self.outcomes = Outcomes::default();
+        }
+        self.run_step(cx, step);
+    }
+
+    fn run_step(&mut self, cx: &mut CallContext<'_>, step: Step) {
         match step {
+            Step::On { step, .. } => self.run_step(cx, *step),
             Step::Dial { trunks, to, timeout } => {
                 self.trunks_left = trunks.into();
                 self.dial_to = to;
@@ -99,8 +112,9 @@ impl Call {
             }
             party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
         };
-        let time =
-            jiff::Timestamp::from_second(cx.unix as i64).map(|t| t.to_string()).unwrap_or_default();
+        let time = jiff::Timestamp::from_second(cx.unix() as i64)
+            .map(|t| t.to_string())
+            .unwrap_or_default();
         let data = json!({
             "call": self.id.to_string(), "context": self.cdr.context, "number": self.number, "dialled": self.cdr.dialled, "from": from,
             "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
@@ -142,7 +156,7 @@ impl Call {
         let verdict = cx.config.plan.route(&Attempt {
             context,
             dialled: &self.number,
-            unix: cx.unix,
+            unix: cx.unix(),
             permits: self.caller.permits(),
         });
         let none = || Err(Refusal::new(500, format!("context {context} does not exist")));
@@ -166,6 +180,7 @@ impl Call {
     pub(super) fn next_trunk(&mut self, cx: &mut CallContext<'_>) {
         while let Some(name) = self.trunks_left.pop_front() {
             if let Err(why) = self.may_dial(cx, &name) {
+                self.outcomes.add(Outcome::Failed);
                 self.refusal.get_or_insert_with(|| {
                     Refusal::new(503, format!("trunk {name} is skipped: {}", why.1))
                         .retry_after(10)
@@ -189,15 +204,15 @@ impl Call {
         let Some(trunk) = cx.config.trunks.get(name) else {
             return Err((Code::TRUNK_DISABLED, "it is not configured any more".into()));
         };
-        if let Some(Err(why)) = cx.trunks.get(name).map(|t| t.usable(cx.now)) {
+        if let Some(Err(why)) = cx.services.trunks.get(name).map(|t| t.usable(cx.now)) {
             return Err(why);
         }
         let limit = trunk.max_calls.unwrap_or(usize::MAX);
-        if cx.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
+        if cx.services.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
             cx.note(Event::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
-        if !cx.trunks.take_call(cx.now, name, trunk.calls_per_second) {
+        if !cx.services.trunks.take_call(cx.now, name, trunk.calls_per_second) {
             return Err((
                 Code::TRUNK_FULL,
                 format!(
@@ -224,7 +239,8 @@ impl Call {
             let Some(user) = self.user_of(cx, target) else { continue };
             // A caller is not rung on the phone the call comes from.
             let own = |b: &Binding| self.caller.hop == Hop::Flow(b.flow);
-            let others = cx.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
+            let others =
+                cx.services.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
             let (bindings, refused): (Vec<Binding>, Vec<Binding>) =
                 others.partition(|b| preferences.allow(&b.features));
             unwanted |= !refused.is_empty();
@@ -249,6 +265,7 @@ impl Call {
             let why = format!("{why} {}", names.join(", "));
             cx.note(Event::NobodyThere { call: self.id, why: why.clone() });
             self.cdr.nobody_there.get_or_insert_with(|| why.clone());
+            self.outcomes.add(Outcome::Unregistered);
             self.refusal.get_or_insert_with(|| Refusal::new(480, why).code(Code::NOT_REGISTERED));
             return self.next_step(cx);
         }
@@ -328,6 +345,7 @@ impl Call {
             .for_each(|end| cx.media(self.worker, Command::CloseEnd { session: call.0, end }));
         self.heard = None;
         self.playing = false;
+        self.outcomes.add(Outcome::Timeout);
         self.refusal.get_or_insert(why);
         self.next_round(cx);
     }

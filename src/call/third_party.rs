@@ -47,6 +47,7 @@ impl Call {
         self.cdr.route = Some(route.name.clone());
         self.cdr.tags.extend(route.tags.clone());
         self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
+        self.outcomes = Default::default();
         self.route = Some(*route);
         self.number = number;
         self.state = State::Routing;

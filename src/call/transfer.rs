@@ -171,7 +171,7 @@ impl Call {
                     .ok_or_else(|| Refusal::new(400, "Replaces in Refer-To cannot be read"))
             })
             .transpose()?;
-        let number = target.uri.user_unescaped().into_owned();
+        let number = target.uri.number();
         let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
         Ok(Wish { number, replaces, passes })
     }
@@ -197,7 +197,7 @@ impl Call {
         if let Some(replaces) = wish.replaces {
             let ends = [&replaces.to_tag, &replaces.from_tag]
                 .into_iter()
-                .find_map(|t| cx.dialogs.get(t).copied());
+                .find_map(|t| cx.services.dialogs.get(t).copied());
             let Some((there, drop_there)) = ends.filter(|(call, _)| *call != self.id) else {
                 return cx.refuse_with(
                     server,
@@ -249,6 +249,7 @@ impl Call {
         self.notify_transferor(cx, 100);
         self.cdr.context = context;
         self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
+        self.outcomes = Default::default();
         self.route = Some(route);
         self.number = number;
         self.max_forwards = self.max_forwards.saturating_sub(1);
@@ -290,7 +291,7 @@ impl Call {
         let verdict = cx
             .config
             .plan
-            .route(&Attempt { context: &context, dialled, unix: cx.unix, permits })
+            .route(&Attempt { context: &context, dialled, unix: cx.unix(), permits })
             .ok_or_else(|| Refusal::new(500, "the dialplan does not exist"))?;
         let (route, number) = verdict.decide(&context)?;
         Ok((context, route, number))

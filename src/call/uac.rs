@@ -1,11 +1,12 @@
 //! What comes back for a branch's INVITE: ringing, early media, an answer, a challenge, a
 //! redirection.
 
-use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY};
+use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, MAX_RELIABLE};
 use super::cdr::Tried;
 use super::context::Asked;
 use super::leg::Party;
-use super::{Call, CallContext, CallTimer, State, codec_policy};
+use super::retries::Retry;
+use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
 use crate::errors::Code;
@@ -13,12 +14,13 @@ use crate::event::Event;
 use crate::media::LegId;
 use crate::media::player::Source;
 use crate::sdp::Direction;
+use crate::sdp::offer_answer::Negotiated;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::cause::{reasons, status_of};
 use crate::sip::dialog::Dialog;
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
+use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
 use crate::sip::status::{Method, Refusal};
 use crate::worker::Command;
@@ -47,6 +49,7 @@ impl Call {
             300..=399 => self.redirected(cx, id, message),
             401 | 407 => self.challenged(cx, id, message),
             422 => self.too_brief(cx, id, message),
+            415 | 488 | 606 if self.offer_without_keys(cx, id) => {}
             _ => self.refused(cx, id, message),
         }
     }
@@ -54,7 +57,7 @@ impl Call {
     /// Any response is a sign that its hop lives.
     fn heard_from(&mut self, cx: &mut CallContext<'_>, id: u16) {
         if let Some(branch) = self.branch_mut(id) {
-            cx.locator.alive(branch.leg.hop);
+            cx.services.locator.alive(branch.leg.hop);
         }
     }
 
@@ -163,13 +166,14 @@ impl Call {
         }
         if branch.fork_mut(&tag).is_none() {
             let Some(dialog) =
-                Dialog::uac(message, branch.leg.hop).filter(|_| branch.forks.len() < MAX_EARLY)
+                dialog_of(branch, message).filter(|_| branch.forks.len() < MAX_EARLY)
             else {
                 return false;
             };
             branch.forks.push(EarlyDialog {
                 dialog,
                 rseq: None,
+                reliable: 0,
                 body: None,
                 peer: Capabilities::default(),
             });
@@ -177,9 +181,10 @@ impl Call {
         let Some(fork) = branch.fork_mut(&tag) else { return false };
         if let Some(rseq) = reliable_number(message) {
             let expected = fork.rseq.is_none_or(|last| rseq == last.wrapping_add(1));
-            if !expected {
+            if !expected || fork.reliable == MAX_RELIABLE {
                 return false;
             }
+            fork.reliable += 1;
             fork.rseq = Some(rseq);
         }
         fork.peer.learn(message);
@@ -208,11 +213,13 @@ impl Call {
             None => prack.end(),
         };
         let client = cx.request(Method::Prack, &via_branch, hop, bytes);
-        cx.transaction_users
+        cx.services
+            .transaction_users
             .insert(client, super::context::TransactionUser::Leg(call, end, Asked::Prack));
     }
 
-    /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's.
+    /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's. What
+    /// cannot be used leaves what was settled before.
     pub(super) fn settle(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -220,8 +227,33 @@ impl Call {
         body: &[u8],
     ) -> Result<(), Refusal> {
         let (call, worker, caller_end) = (self.id, self.worker, self.caller.end);
-        let caller = (self.caller.party.clone(), self.caller.negotiation.offered_codecs());
+        let is_heard = self.heard.as_ref().is_some_and(|(heard, _)| *heard == id);
+        let Some(branch) = self.branch_mut(id) else { return Ok(()) };
+        let before = branch.leg.negotiation.clone();
+        let negotiated = match self.agree(cx, id, body) {
+            Ok(negotiated) => negotiated,
+            Err(why) => {
+                if let Some(branch) = self.branch_mut(id) {
+                    branch.leg.negotiation = before;
+                }
+                return Err(why);
+            }
+        };
+        if is_heard && before.negotiated() == Some(&negotiated) {
+            return Ok(());
+        }
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return Ok(()) };
+        branch.leg.configure(cx, call, worker, &negotiated);
+        cx.media(worker, Command::Bridge { session: call.0, a: caller_end, b: branch.leg.end });
+        self.ringback = false;
+        Ok(())
+    }
+
+    /// What the callee's SDP settles.
+    fn agree(&mut self, cx: &CallContext<'_>, id: u16, body: &[u8]) -> Result<Negotiated, Refusal> {
+        let caller = (self.caller.party.clone(), self.caller.negotiation.offered_codecs());
+        let branch = self.branches.iter_mut().find(|b| b.id == id);
+        let branch = branch.ok_or_else(|| Refusal::new(481, "there is no such leg"))?;
         let why = |e: crate::sdp::SdpError| {
             Refusal::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC)
         };
@@ -235,11 +267,8 @@ impl Call {
         } else {
             branch.leg.negotiation.receive_answer(body).map_err(why)?.clone()
         };
-        codec_policy::check_media_address(cx.config, &branch.leg, &negotiated)?;
-        branch.leg.configure(cx, call, worker, &negotiated);
-        cx.media(worker, Command::Bridge { session: call.0, a: caller_end, b: branch.leg.end });
-        self.ringback = false;
-        Ok(())
+        media_policy::check_media_address(cx.config, &branch.leg, &negotiated)?;
+        Ok(negotiated)
     }
 
     /// Who a branch reached, and the codec settled with it.
@@ -269,14 +298,16 @@ impl Call {
             return self.hang_up_late(cx, id, dialog, first);
         }
         let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
-        let body = body.or_else(|| branch.fork_mut(&tag).and_then(|f| f.body.clone()));
+        let early = branch.fork_mut(&tag).and_then(|f| f.body.clone());
         branch.leg.peer = branch.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
         branch.leg.peer.learn(message);
         self.exchange_packages(id);
-        let settled = match (body, self.heard == Some((id, tag.clone()))) {
-            (_, true) => Ok(()),
-            (Some(body), false) => self.settle(cx, id, &body),
-            (None, false) => {
+        // The newest description of the dialog counts: many send another one with the answer.
+        let settled = match (body, early, self.heard == Some((id, tag.clone()))) {
+            _ if message.to().is_none() => Err(self.unusable(id, message)),
+            (Some(body), _, _) | (None, Some(body), false) => self.settle(cx, id, &body),
+            (None, _, true) => Ok(()),
+            (None, None, false) => {
                 Err(Refusal::new(488, "the callee answered without SDP").code(Code::NO_CODEC))
             }
         };
@@ -297,6 +328,16 @@ impl Call {
             Ok(()) => self.answered(cx, id),
             Err(why) => self.branch_failed(cx, id, why),
         }
+    }
+
+    /// The refusal for an answer in which no dialog can be told: it is acknowledged and hung up.
+    fn unusable(&self, id: u16, message: &Message) -> Refusal {
+        let target = self.branches.iter().find(|b| b.id == id).map(|b| b.target.to_string());
+        let what = message.check().map_or_else(|e| e.what, |()| "it is malformed");
+        let target = target.unwrap_or_default();
+        let status = message.status();
+        Refusal::new(502, format!("{target} said {status}, which cannot be used: {what}"))
+            .code(Code::UNREADABLE)
     }
 
     fn acknowledge(
@@ -322,11 +363,10 @@ impl Call {
     /// A 200 nobody waits for any more, or a second fork's: acknowledged already, now hung up.
     fn hang_up_late(&mut self, cx: &mut CallContext<'_>, id: u16, mut dialog: Dialog, first: bool) {
         let Some(branch) = self.branch_mut(id) else { return };
-        let hop = branch.leg.hop;
-        let (via_branch, via) = cx.via(hop);
-        let mut bye = dialog.request(Method::Bye, &via);
-        bye.reason(&Refusal::new(200, "answered elsewhere, or given up before the answer"));
-        cx.request(Method::Bye, &via_branch, hop, bye.end());
+        let (via_branch, via) = cx.via(branch.leg.hop);
+        let bye = dialog.request(Method::Bye, &via);
+        let why = Refusal::new(200, "answered elsewhere, or given up before the answer");
+        branch.leg.say_goodbye(cx, bye, &via_branch, &why);
         if first {
             branch.over();
             self.close_branch_end(cx, id);
@@ -379,7 +419,7 @@ impl Call {
             .get(name)
             .is_some_and(|t| t.username.is_some() && t.password.is_some());
         if known && trying && branch.answering.take(message) {
-            branch.leg.proved_realm = realm_of(message);
+            branch.leg.proved_realms = branch.answering.realms();
             branch.forks.clear();
             return self.send_invite(cx, id);
         }
@@ -395,6 +435,7 @@ impl Call {
             && message.header(HeaderName::MinSe).is_some()
             && branch.session_wish.is_none_or(|w| asked > w)
             && asked <= 86_400
+            && branch.retries.allow(Retry::TooBrief)
         {
             branch.session_wish = Some(asked);
             branch.forks.clear();
@@ -422,7 +463,7 @@ impl Call {
                         .get("q")
                         .and_then(|q| q.parse::<f32>().ok())
                         .map_or(1_000, |q| (q.clamp(0.0, 1.0) * 1_000.0) as u32),
-                    c.uri.user_unescaped().into_owned(),
+                    c.uri.number(),
                 )
             })
             .filter(|(_, number)| !number.is_empty())
@@ -436,7 +477,7 @@ impl Call {
             let verdict = cx.config.plan.route(&Attempt {
                 context: &self.cdr.context,
                 dialled: number,
-                unix: cx.unix,
+                unix: cx.unix(),
                 permits: self.caller.permits(),
             });
             let Some((route, number)) = verdict.and_then(|v| v.decide(&self.cdr.context).ok())
@@ -463,6 +504,23 @@ impl Call {
         steps.into_iter().rev().for_each(|s| self.steps.push_front(s));
         let why = Refusal::new(message.status(), format!("{} redirected the call", branch.target));
         self.branch_failed(cx, id, why);
+    }
+
+    /// A trunk that will have no SRTP keys within AVP is offered plain RTP, where that may be
+    /// (`srtp = "optional"`). False: it was offered none.
+    fn offer_without_keys(&mut self, cx: &mut CallContext<'_>, id: u16) -> bool {
+        let known = self.caller.negotiation.offered_codecs();
+        let caller = self.caller.party.clone();
+        let Some(branch) = self.branch_mut(id) else { return false };
+        let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
+        if !trying || branch.offer.is_empty() || !branch.leg.negotiation.withhold_keys() {
+            return false;
+        }
+        let codecs = codec_policy::offer(cx.config, &caller, &branch.leg.party, &known);
+        branch.offer = branch.leg.negotiation.offer(&codecs);
+        branch.forks.clear();
+        self.send_invite(cx, id);
+        true
     }
 
     fn refused(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
@@ -494,7 +552,7 @@ impl Call {
             _ => why,
         };
         if status == 503 {
-            cx.locator.failed(cx.now, hop);
+            cx.services.locator.failed(cx.now, hop);
             self.rest(cx, id, message);
             if self.branch_mut(id).is_some_and(|b| b.is_trying() && !b.hops.is_empty()) {
                 return self.try_next_hop(cx, id);
@@ -519,7 +577,7 @@ impl Call {
             return;
         };
         let until = cx.now + Duration::from_secs(u64::from(seconds.min(300)));
-        if let Some(trunk) = cx.trunks.get_mut(&name) {
+        if let Some(trunk) = cx.services.trunks.get_mut(&name) {
             trunk.paused_until = Some(until);
         }
     }
@@ -532,24 +590,23 @@ fn reliable_number(message: &Message) -> Option<u32> {
         .then_some(rseq)
 }
 
+/// The dialog a response makes; what it does not echo is known from our INVITE.
+fn dialog_of(branch: &Branch, message: &Message) -> Option<Dialog> {
+    Dialog::uac(message, branch.leg.hop).or_else(|| {
+        let invite = Message::parse(branch.invite.to_vec(), Framing::WebSocket).ok()?;
+        Dialog::uac_by_invite(&invite, message, branch.leg.hop)
+    })
+}
+
 /// The confirmed dialog of a 2xx: the fork's, so that its sequence goes on, with the 2xx's route
 /// set.
 fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog> {
-    let mut dialog = Dialog::uac(message, branch.leg.hop)?;
+    let mut dialog = dialog_of(branch, message)?;
     if let Some(fork) = branch.fork_mut(tag) {
         dialog.local_cseq = dialog.local_cseq.max(fork.dialog.local_cseq);
         dialog.remote_cseq = fork.dialog.remote_cseq;
     }
     Some(dialog)
-}
-
-/// The realm of a challenge.
-pub(super) fn realm_of(message: &Message) -> Option<String> {
-    let challenges =
-        message.all(HeaderName::WwwAuthenticate).chain(message.all(HeaderName::ProxyAuthenticate));
-    challenges
-        .filter_map(crate::sip::header::DigestParams::parse)
-        .find_map(|d| d.get("realm").map(str::to_owned))
 }
 
 /// What a callee's final status says, by the registry of errors; `proved` where it had our

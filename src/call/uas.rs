@@ -4,8 +4,9 @@
 //! One reliable response is open at a time; what comes after it waits for its PRACK, and so does a
 //! 200 while an open one carries SDP (§3).
 
+use super::bodies::description;
 use super::leg::Party;
-use super::{Call, CallContext, CallTimer, HangupBy, State, codec_policy};
+use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
 use crate::codec::Codec;
 use crate::config::Reliable as Policy;
 use crate::errors::Code;
@@ -13,10 +14,11 @@ use crate::event::Event;
 use crate::sdp::Direction;
 use crate::sip::build::Writer;
 use crate::sip::dialog::Dialog;
+use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, MIN_SE, TooBrief, grant};
-use crate::sip::status::{ALLOW, Refusal};
+use crate::sip::status::{ACCEPT, ALLOW, Refusal};
 use crate::sip::transaction::{ServerId, T1, T1X64};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -85,6 +87,7 @@ impl Call {
         let mut response = Writer::response(&self.invite, status, Some(&self.caller.local_tag));
         self.invite
             .values(HeaderName::RecordRoute)
+            .filter(|r| NameAddr::parse(r).is_ok())
             .for_each(|r| response.put(HeaderName::RecordRoute, r));
         response.put(HeaderName::Contact, cx.contact(self.caller.hop, "call"));
         response.put(HeaderName::Allow, ALLOW);
@@ -155,7 +158,10 @@ impl Call {
                 &Refusal::new(481, "PRACK for no reliable response of ours"),
             );
         }
-        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
+        let body = match description(message) {
+            Ok(body) => body.map(<[u8]>::to_vec),
+            Err(why) => return cx.refuse_with(server, message, &why),
+        };
         let answered = match (body, std::mem::take(&mut self.reliable.offered)) {
             (Some(body), true) => self.answer_of_caller(cx, &body).map(|()| None),
             (None, true) => Err(Refusal::new(488, "the PRACK brings no answer to our offer")),
@@ -212,6 +218,7 @@ impl Call {
             self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
                 Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
             })?;
+        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.worker, &negotiated);
         Ok(sdp)
     }
@@ -237,7 +244,7 @@ impl Call {
             Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
         };
         let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
-        codec_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
+        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.worker, &negotiated);
         self.reliable.settled = true;
         if let Some((branch, _)) = self.heard.clone() {
@@ -344,7 +351,7 @@ impl Call {
         let host = cx.config.domain.clone();
         let mut response = Writer::refusal(&self.invite, why, &self.caller.local_tag, &host);
         match why.status {
-            415 => response.put(HeaderName::Accept, "application/sdp"),
+            415 => response.put(HeaderName::Accept, ACCEPT),
             422 => response.put(HeaderName::MinSe, MIN_SE),
             _ => {}
         }

@@ -7,7 +7,7 @@ use webtrunk::dialplan::{Attempt, Permits, Step};
 
 /// What a dial step sends to each of its trunks.
 fn sent(config: &Config, step: &Step, number: &str) -> Vec<String> {
-    let Step::Dial { trunks, to, .. } = step else { return Vec::new() };
+    let Step::Dial { trunks, to, .. } = step.inner() else { return Vec::new() };
     let number = to.as_ref().map_or_else(|| number.to_owned(), |to| to.replace("{number}", number));
     let uri = |name: &String| match config.trunks.get(name).and_then(|t| t.uri.as_ref()) {
         Some(uri) => format!("INVITE sip:{number}@{}", uri.address()),

@@ -198,7 +198,7 @@ pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
          # [[route]]\n# name  = \"World\"\n# match = \"+ZX.\"\n# limit = {{ per_user_per_hour = 20 }}\n# do    = [{{ dial = [\"trunk:{0}\"] }}]\n",
         kind.name
     );
-    let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480 }]\n".to_owned();
+    let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480, on = [\"timeout\", \"unregistered\"] }]\n".to_owned();
     let mut files = vec![
         ("webtrunk.toml".to_owned(), config),
         ("dialplans/outbound.toml".to_owned(), outbound),

@@ -1,77 +1,14 @@
 //! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave
 //! nothing behind.
 
-use crate::config::{Config, User};
 use crate::errors::Code;
-use crate::gateway::FlowKind;
-use crate::ids::IdMap;
 use crate::sip::digest::{Authenticator, Refused, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Flow, Hop};
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Instant;
-
-/// What is known of a flow.
-#[derive(Clone, Debug)]
-pub struct FlowState {
-    pub kind: FlowKind,
-    pub remote: SocketAddr,
-    /// The user this flow has proved to be (RFC 5626: the flow carries the identity from then on).
-    pub user: Option<String>,
-    /// What that user may do, where it is not (only) the configuration that says so.
-    pub account: Option<Arc<User>>,
-    /// Until when that holds, seconds since 1970.
-    pub until: Option<u64>,
-}
-
-/// What a user may do: as its login on this flow said, else as it is configured.
-pub fn account(
-    flows: &IdMap<Flow, FlowState>,
-    config: &Config,
-    user: &str,
-    flow: Option<Flow>,
-) -> Option<Arc<User>> {
-    let own = flow.and_then(|flow| flows.get(&flow)?.account.clone());
-    own.or_else(|| config.users.get(user).cloned())
-}
-
-/// What carries a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Transport {
-    Udp,
-    Tcp,
-    Tls,
-    Ws,
-}
-
-impl Transport {
-    pub const ALL: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws];
-
-    /// Of `hop`; a flow that is gone was most likely a browser's.
-    pub fn of(hop: Hop, flows: &IdMap<Flow, FlowState>) -> Transport {
-        match hop {
-            Hop::Udp(_) | Hop::UdpFrom(..) => Transport::Udp,
-            Hop::Tcp(_) => Transport::Tcp,
-            Hop::Tls(..) => Transport::Tls,
-            Hop::Flow(flow) => match flows.get(&flow).map(|f| f.kind) {
-                Some(FlowKind::Tcp) => Transport::Tcp,
-                Some(FlowKind::Tls) => Transport::Tls,
-                Some(FlowKind::WebSocket) | None => Transport::Ws,
-            },
-        }
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(["udp", "tcp", "tls", "ws"][*self as usize])
-    }
-}
 
 /// Guesses a source may make per minute, and all sources may make at one user.
 const GUESSES_PER_SOURCE: u32 = 20;

@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
-use super::{FlowKind, Gateway};
+use super::challenges::opened;
+use super::{FlowKind, Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
@@ -15,10 +16,9 @@ use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
-use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
+use crate::sip::status::{ACCEPT, Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
-use std::time::Instant;
 
 /// Most connections remembered as offered.
 const MAX_ALIASES: usize = 4_096;
@@ -33,63 +33,65 @@ pub(super) enum Sender {
 impl Gateway {
     pub(super) fn received(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         hop: Hop,
         remote: SocketAddr,
         message: Message,
-        out: &mut Vec<Output>,
     ) {
         if let Hop::Flow(flow) = hop
-            && !self.flows.contains_key(&flow)
+            && !self.services.flows.contains_key(&flow)
         {
             return;
         }
         if !message.is_request() {
-            if let Err(why) = message.check() {
+            // One that is ours by its branch is never dropped for what else is wrong with it:
+            // whoever waits for it decides what it is good for.
+            if self.services.transactions.client_of(&message).is_none()
+                && let Err(why) = message.check()
+            {
                 self.dropped += 1;
                 if let Some(rest) = salvage(&message.to_bytes()) {
-                    self.unreadable(remote, &rest, &why.to_string(), out);
+                    self.unreadable(remote, &rest, &why.to_string(), turn.out);
                 }
                 return;
             }
-        } else if let Some(why) = self.screen(now, hop, remote, &message, out) {
+        } else if let Some(why) = self.screen(turn, hop, remote, &message) {
             if message.method() != Method::Ack {
-                self.respond_stateless(hop, &message, &why, out);
+                self.respond_stateless(hop, &message, &why, turn.out);
             }
             return;
         }
         let (mut sends, mut events) = (Vec::new(), Vec::new());
-        self.transactions.receive(now, hop, message, &mut sends, &mut events);
-        out.extend(sends.into_iter().map(Output::Send));
-        self.dispatch(now, events, out);
+        self.services.transactions.receive(turn.now, hop, message, &mut sends, &mut events);
+        turn.out.extend(sends.into_iter().map(Output::Send));
+        self.dispatch(turn, events);
     }
 
     /// What may not even become a transaction: strangers get silence or a stateless answer.
     fn screen(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> Option<Refusal> {
-        let browser = matches!(hop, Hop::Flow(f) if self.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
+        let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
         let stranger =
             !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
                 return Some(Refusal::new(e.status, e.to_string()));
             }
-            return if self.transactions.knows(message) {
+            return if self.services.transactions.knows(message) {
                 None
             } else {
-                self.admit_trunk(now, hop, remote, message, out)
+                self.admit_trunk(turn, hop, remote, message)
             };
         }
         if stranger {
             // A scanner learns nothing, not even that we are here.
             self.dropped += 1;
-            out.push(Output::Event(Event::Dropped {
+            turn.push(Output::Event(Event::Dropped {
                 why: "SIP from an address of no trunk",
                 remote: Some(remote),
             }));
@@ -98,7 +100,7 @@ impl Gateway {
         if let Err(e) = message.check() {
             return Some(Refusal::new(e.status, e.to_string()));
         }
-        if self.transactions.knows(message)
+        if self.services.transactions.knows(message)
             || matches!(message.method(), Method::Ack | Method::Cancel)
         {
             return None;
@@ -113,14 +115,14 @@ impl Gateway {
                 // RFC 3261 §8.2.7: a probe is answered and forgotten; sent again, it is answered
                 // again.
                 let response = self.options_response(message);
-                out.push(Output::Send(Transmit { hop, bytes: response.end() }));
+                turn.push(Output::Send(Transmit { hop, bytes: response.end() }));
                 self.note_probe(hop, message);
                 return Some(Refusal::new(0, ""));
             }
             return None;
         }
         let Hop::Flow(flow) = hop else { return None };
-        self.admit(now, flow, remote, message, out)
+        self.admit(turn, flow, remote, message)
     }
 
     /// A response without a transaction. Status 0 stands for silence.
@@ -131,10 +133,10 @@ impl Gateway {
         why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        if why.status == 0 || message.via().is_none() {
+        if why.status == 0 || message.header(HeaderName::Via).is_none() {
             return;
         }
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let response = Writer::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
     }
@@ -148,13 +150,13 @@ impl Gateway {
             .values()
             .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
             .map(|t| t.name.as_str());
-        listed.or_else(|| self.trunks.bound_from(remote)).map(str::to_owned)
+        listed.or_else(|| self.services.trunks.bound_from(remote)).map(str::to_owned)
     }
 
     /// The address at the other end of a hop.
     pub(super) fn remote_of(&self, hop: Hop) -> Option<SocketAddr> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.remote),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.remote),
             _ => hop.address(),
         }
     }
@@ -165,91 +167,79 @@ impl Gateway {
             return true;
         }
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
-        self.dialogs.get(tag).is_some_and(|(id, end)| {
-            self.calls.get(id).is_some_and(|l| {
-                l.call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
+        self.services.dialogs.get(tag).is_some_and(|(id, end)| {
+            self.calls.get(*id).is_some_and(|call| {
+                call.hop_of(*end).is_some_and(|h| same_source(h, Hop::Udp(remote), remote))
             })
         })
     }
 
-    pub(super) fn dispatch(
-        &mut self,
-        now: Instant,
-        events: Vec<TransactionEvent>,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn dispatch(&mut self, turn: &mut Turn<'_>, events: Vec<TransactionEvent>) {
         for event in events {
             match event {
                 TransactionEvent::Request { id, hop, message, target } => {
-                    self.request(now, id, hop, message, target, out)
+                    self.request(turn, id, hop, message, target)
                 }
-                TransactionEvent::Ack { message, hop } => self.ack(now, hop, &message, out),
+                TransactionEvent::Ack { message, hop } => self.ack(turn, hop, &message),
                 TransactionEvent::Response { id, message } => {
-                    self.on_response(now, id, Some(&message), out)
+                    self.on_response(turn, id, Some(&message))
                 }
-                TransactionEvent::Timeout { id } => self.on_response(now, id, None, out),
-                TransactionEvent::Ended { id } => drop(self.transaction_users.remove(&id)),
+                TransactionEvent::Timeout { id } => self.on_response(turn, id, None),
+                TransactionEvent::Ended { id } => drop(self.services.transaction_users.remove(&id)),
                 TransactionEvent::Stray { .. } => self.dropped += 1,
             }
         }
     }
 
     /// A response to a request of ours, or none in time: to whoever waits for it.
-    fn on_response(
-        &mut self,
-        now: Instant,
-        id: ClientId,
-        message: Option<&Message>,
-        out: &mut Vec<Output>,
-    ) {
+    fn on_response(&mut self, turn: &mut Turn<'_>, id: ClientId, message: Option<&Message>) {
         let status = message.map_or(408, Message::status);
-        match self.transaction_users.get(&id).cloned() {
-            Some(TransactionUser::Branch(call, branch)) => {
-                let trunk = self.calls.get(&call).and_then(|l| l.call.trunk_of_branch(branch));
+        let Some(user) = self.services.transaction_users.get(&id).cloned() else { return };
+        let (user, answering) = opened(user);
+        if let Some(message) = message
+            && self.answer_challenge(turn, id, (&user, answering), message)
+        {
+            return;
+        }
+        match user {
+            TransactionUser::Branch(call, branch) => {
+                let trunk = self.calls.get(call).and_then(|call| call.trunk_of_branch(branch));
                 match message {
                     Some(message) => {
                         // A call that goes through says as much as a probe.
                         if let Some((name, _)) = trunk.filter(|_| status != 503 && status != 408) {
-                            self.trunk_lives(now, &name, out);
+                            self.trunk_lives(turn, &name);
                         }
-                        self.with_call(now, call, out, |call, cx| {
-                            call.response(cx, branch, message)
-                        });
+                        self.with_call(turn, call, |call, cx| call.response(cx, branch, message));
                     }
                     None => {
                         if let Some((name, hop)) = trunk {
-                            self.unresponsive_connection(&name, hop, out);
+                            self.unresponsive_connection(&name, hop, turn.out);
                         }
-                        self.with_call(now, call, out, |call, cx| call.branch_timeout(cx, branch));
+                        self.with_call(turn, call, |call, cx| call.branch_timeout(cx, branch));
                     }
                 }
             }
-            Some(TransactionUser::Leg(call, end, asked)) => drop(self.with_call(
-                now,
-                call,
-                out,
-                |call, cx| call.asked(cx, end, asked, id, message),
-            )),
-            Some(TransactionUser::Trunk { name, registrar, hop }) => {
-                self.carrier_answered(now, &name, registrar, hop, message, out)
+            TransactionUser::Leg(call, end, asked) => {
+                self.with_call(turn, call, |call, cx| call.asked(cx, end, asked, id, message));
             }
-            Some(TransactionUser::Relay(number)) => self.relayed(now, number, status, out),
-            Some(TransactionUser::Subscription(number)) => {
-                self.notify_answered(now, number, status, out)
+            TransactionUser::Trunk { name, registrar, hop } => {
+                self.carrier_answered(turn, &name, registrar, hop, message)
             }
-            None => {}
+            TransactionUser::Relay { number, .. } => self.relayed(turn, number, status),
+            TransactionUser::Subscription(number) => self.notify_answered(turn, number, status),
+            TransactionUser::Goodbye { .. } | TransactionUser::Challenged(_) => {}
         }
     }
 
     pub(super) fn refuse(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         message: &Message,
         why: &Refusal,
-        out: &mut Vec<Output>,
     ) {
-        let tag = token::<16>(&mut self.random);
+        let tag = token::<16>(&mut self.services.random);
         let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {
@@ -260,70 +250,67 @@ impl Gateway {
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             489 => response.put(HeaderName::Allowed, super::out_of_dialog::ALLOW_EVENTS),
-            415 => response.put(HeaderName::Accept, "application/sdp"),
+            415 => response.put(HeaderName::Accept, ACCEPT),
             _ => {}
         }
-        self.respond(now, id, why.status, response, out);
+        self.respond(turn, id, why.status, response);
     }
 
     pub(super) fn respond(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         status: u16,
         response: Writer,
-        out: &mut Vec<Output>,
     ) {
         let mut sends = Vec::new();
-        self.transactions.respond(now, id, status, response.end(), &mut sends);
-        out.extend(sends.into_iter().map(Output::Send));
+        self.services.transactions.respond(turn.now, id, status, response.end(), &mut sends);
+        turn.out.extend(sends.into_iter().map(Output::Send));
     }
 
     fn request(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         message: Message,
         target: Option<ServerId>,
-        out: &mut Vec<Output>,
     ) {
         if message.method() == Method::Cancel {
-            return self.cancel(now, id, &message, target, out);
+            return self.cancel(turn, id, &message, target);
         }
         if let Some(why) = validate(&message) {
-            return self.refuse(now, id, &message, &why, out);
+            return self.refuse(turn, id, &message, &why);
         }
         if message.to().is_some_and(|t| t.tag().is_some()) {
-            return self.in_dialog(now, id, hop, &message, out);
+            return self.in_dialog(turn, id, hop, &message);
         }
         if message.method() == Method::Register && self.kind_of(hop) != Some(FlowKind::WebSocket) {
             let Some(remote) = self.remote_of(hop).filter(|_| self.accepts_strangers()) else {
                 return self.refuse(
-                    now,
+                    turn,
                     id,
                     &message,
                     &Refusal::new(
                         405,
                         "no trunk registers here: accepts_registration = true allows it",
                     ),
-                    out,
                 );
             };
-            return self.register_trunk(now, id, hop, remote, &message, out);
+            return self.register_trunk(turn, id, hop, remote, &message);
         }
         let Some(sender) = self.sender(hop) else {
-            return self.refuse(now, id, &message, &Refusal::new(403, "unknown sender"), out);
+            return self.refuse(turn, id, &message, &Refusal::new(403, "unknown sender"));
         };
         if let Sender::Trunk(name) = &sender {
             self.note_alias(name, hop, &message);
         }
         match (message.method(), sender) {
             (Method::Register, Sender::User(user, flow)) => {
-                self.register(now, id, &message, &user, flow, out)
+                self.register(turn, id, &message, &user, flow)
             }
-            (Method::Invite, sender) => self.invite(now, id, hop, message, sender, out),
-            (_, sender) => self.outside(now, id, message, sender, out),
+            (Method::Invite, sender) => self.invite(turn, id, hop, message, sender),
+            (_, sender) => self.outside(turn, id, message, sender),
         }
     }
 
@@ -335,7 +322,7 @@ impl Gateway {
 
     fn kind_of(&self, hop: Hop) -> Option<FlowKind> {
         match hop {
-            Hop::Flow(flow) => self.flows.get(&flow).map(|f| f.kind),
+            Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.kind),
             _ => None,
         }
     }
@@ -344,20 +331,23 @@ impl Gateway {
     /// and lets us send over this connection what we would send there.
     fn note_alias(&mut self, trunk: &str, hop: Hop, message: &Message) {
         let Hop::Flow(flow) = hop else { return };
-        let Some(state) = self.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket) else {
+        let Some(state) = self.services.flows.get(&flow).filter(|s| s.kind != FlowKind::WebSocket)
+        else {
             return;
         };
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
-        if self.aliases.len() < MAX_ALIASES {
-            self.aliases.insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
+        if self.services.aliases.len() < MAX_ALIASES {
+            self.services
+                .aliases
+                .insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
         }
     }
 
     fn sender(&self, hop: Hop) -> Option<Sender> {
         match hop {
             Hop::Flow(flow) => {
-                let state = self.flows.get(&flow)?;
+                let state = self.services.flows.get(&flow)?;
                 match state.kind {
                     FlowKind::WebSocket => Some(Sender::User(state.user.clone()?, flow)),
                     FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
@@ -371,44 +361,42 @@ impl Gateway {
 
     fn cancel(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         message: &Message,
         target: Option<ServerId>,
-        out: &mut Vec<Output>,
     ) {
-        let call = target.and_then(|t| self.servers.get(&t).copied());
+        let call = target.and_then(|t| self.calls.of_transaction(t));
         let Some(call) = call else {
             return self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(481, "there is no INVITE to cancel"),
-                out,
             );
         };
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
-            self.calls.get(&call).map(|l| l.call.caller.local_tag.clone()).unwrap_or_default();
-        self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
+            self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
+        self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
         let why = said.text.unwrap_or_else(|| "the caller hung up before the answer".into());
         let why = Refusal::new(487, why).q850(said.q850).code(Code::CANCELLED);
-        self.with_call(now, call, out, |call, cx| call.cancelled(cx, why));
+        self.with_call(turn, call, |call, cx| call.cancelled(cx, why));
     }
 
-    fn ack(&mut self, now: Instant, hop: Hop, message: &Message, out: &mut Vec<Output>) {
+    fn ack(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) {
         if let Some((call, end)) = self.find_dialog(hop, message) {
-            self.with_call(now, call, out, |call, cx| call.acknowledged(cx, end, message));
+            self.with_call(turn, call, |call, cx| call.acknowledged(cx, end, message));
         }
     }
 
     /// The dialog a message belongs to, if it came the way that dialog's messages come.
     fn find_dialog(&self, hop: Hop, message: &Message) -> Option<(CallId, LegId)> {
         let tag = message.to()?.tag()?.to_owned();
-        let (call, end) = *self.dialogs.get(&tag)?;
-        let live = &self.calls.get(&call)?.call;
+        let (call, end) = *self.services.dialogs.get(&tag)?;
+        let live = self.calls.get(call)?;
         let dialog = live.dialog_for(end, message)?;
         let remote = self.remote_of(hop)?;
         let same_trunk = match live.party_of(end) {
@@ -418,20 +406,13 @@ impl Gateway {
         (same_source(dialog.hop, hop, remote) || same_trunk).then_some((call, end))
     }
 
-    fn in_dialog(
-        &mut self,
-        now: Instant,
-        id: ServerId,
-        hop: Hop,
-        message: &Message,
-        out: &mut Vec<Output>,
-    ) {
+    fn in_dialog(&mut self, turn: &mut Turn<'_>, id: ServerId, hop: Hop, message: &Message) {
         match self.find_dialog(hop, message) {
             Some((call, end)) => {
-                self.with_call(now, call, out, |call, cx| call.request(cx, end, id, message));
+                self.with_call(turn, call, |call, cx| call.request(cx, end, id, message));
             }
-            None if self.resubscribe(now, id, hop, message, out) => {}
-            None => self.refuse(now, id, message, &Refusal::new(481, "there is no such call"), out),
+            None if self.resubscribe(turn, id, hop, message) => {}
+            None => self.refuse(turn, id, message, &Refusal::new(481, "there is no such call")),
         }
     }
 }

@@ -1,63 +1,63 @@
 //! Connections: opened, lost, come back, and hops that cannot be reached.
 
-use super::admission::FlowState;
-use super::{FIRST_AUTHENTICATION, FlowKind, Gateway};
+use super::{FIRST_AUTHENTICATION, FlowKind, Gateway, Turn};
 use crate::call::{CallId, Output};
 use crate::errors::Code;
 use crate::event::Event;
+use crate::flow::FlowState;
 use crate::media::LegId;
 use crate::sip::transaction::{Flow, Hop};
 use std::net::SocketAddr;
-use std::time::Instant;
 
 impl Gateway {
     pub(super) fn flow_opened(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         flow: Flow,
         kind: FlowKind,
         remote: SocketAddr,
-        out: &mut Vec<Output>,
     ) {
         if kind != FlowKind::WebSocket
             && self.trunk_of(remote).is_none()
             && !self.accepts_strangers()
         {
             self.dropped += 1;
-            out.push(Output::Event(Event::Dropped {
+            turn.push(Output::Event(Event::Dropped {
                 why: "a connection from an address of no trunk",
                 remote: Some(remote),
             }));
-            out.push(Output::CloseFlow(flow));
+            turn.push(Output::CloseFlow(flow));
             return;
         }
-        self.flows.insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
+        self.services
+            .flows
+            .insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
-            self.unproved.set(flow, now + FIRST_AUTHENTICATION);
+            self.unproved.set(flow, turn.now + FIRST_AUTHENTICATION);
         }
     }
 
-    pub(super) fn flow_closed(&mut self, now: Instant, flow: Flow, out: &mut Vec<Output>) {
-        let state = self.flows.remove(&flow);
+    pub(super) fn flow_closed(&mut self, turn: &mut Turn<'_>, flow: Flow) {
+        let state = self.services.flows.remove(&flow);
         self.unproved.clear(&flow);
-        self.aliases.retain(|_, f| *f != flow);
-        for user in self.registrar.flow_closed(flow) {
-            self.registration_changed(now, &user, out);
-            out.push(Output::Event(Event::Unregistered {
+        self.services.aliases.retain(|_, f| *f != flow);
+        for user in self.services.registrar.flow_closed(flow) {
+            self.registration_changed(turn, &user);
+            turn.push(Output::Event(Event::Unregistered {
                 user,
                 why: crate::event::UnregisterReason::Closed,
             }));
         }
-        self.trunk_flow_closed(flow, out);
+        self.trunk_flow_closed(flow, turn.out);
         let mut events = Vec::new();
-        self.transactions.hop_failed(Hop::Flow(flow), &mut events);
-        self.dispatch(now, events, out);
+        self.services.transactions.hop_failed(Hop::Flow(flow), &mut events);
+        self.dispatch(turn, events);
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
         let grace = self.config.sip.flow_grace;
         for (id, end) in self.legs_on(Hop::Flow(flow)) {
-            self.with_call(now, id, out, |call, cx| {
+            self.with_call(turn, id, |call, cx| {
                 if let Some((remote, secure)) = trunk {
                     return call.reconnect_trunk(cx, end, remote, secure);
                 }
@@ -73,22 +73,22 @@ impl Gateway {
     /// the old flow is known to be dead or was `replaced` before anyone noticed.
     pub(super) fn flow_resumed(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         user: &str,
         instance: &str,
         flow: Flow,
         replaced: &[Flow],
-        out: &mut Vec<Output>,
     ) {
         let lost: Vec<(CallId, LegId)> = self
             .calls
             .iter()
-            .flat_map(|(id, l)| {
-                l.call.lost_legs(user, instance, replaced).into_iter().map(|e| (*id, e))
+            .flat_map(|call| {
+                let id = call.id;
+                call.lost_legs(user, instance, replaced).into_iter().map(move |e| (id, e))
             })
             .collect();
         for (id, end) in lost {
-            self.with_call(now, id, out, |call, cx| {
+            self.with_call(turn, id, |call, cx| {
                 if let Some(leg) = call.leg_mut(end) {
                     leg.flow_lost = false;
                     leg.hop = Hop::Flow(flow);
@@ -104,20 +104,14 @@ impl Gateway {
     pub(super) fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
         self.calls
             .iter()
-            .flat_map(|(id, l)| l.call.ends_on(hop).into_iter().map(|e| (*id, e)))
+            .flat_map(|call| call.ends_on(hop).into_iter().map(|e| (call.id, e)))
             .collect()
     }
 
-    pub(super) fn unreachable(
-        &mut self,
-        now: Instant,
-        hop: Hop,
-        why: (Code, String),
-        out: &mut Vec<Output>,
-    ) {
-        self.locator.failed_because(now, hop, (!why.1.is_empty()).then_some(why));
+    pub(super) fn unreachable(&mut self, turn: &mut Turn<'_>, hop: Hop, why: (Code, String)) {
+        self.services.locator.failed_because(turn.now, hop, (!why.1.is_empty()).then_some(why));
         let mut events = Vec::new();
-        self.transactions.hop_failed(hop, &mut events);
-        self.dispatch(now, events, out);
+        self.services.transactions.hop_failed(hop, &mut events);
+        self.dispatch(turn, events);
     }
 }

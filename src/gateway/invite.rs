@@ -1,9 +1,8 @@
 //! Placing a new call: everything that can refuse it before it costs anything.
 
-use super::admission::account;
 use super::dispatch::Sender;
 use super::registering::TEMPORARY;
-use super::{Gateway, Live};
+use super::{Gateway, Turn};
 use crate::call::cdr::Cdr;
 use crate::call::context::Output;
 use crate::call::leg::{Leg, Party};
@@ -13,9 +12,9 @@ use crate::config::User;
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
 use crate::event::Event;
+use crate::flow::account;
 use crate::media::LegId;
 use crate::recorder::diagnosis::diagnose;
-use crate::sip::header::NameAddr;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -34,36 +33,33 @@ const MOST_BRAKES: usize = 10_000;
 impl Gateway {
     pub(super) fn invite(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         message: Message,
         sender: Sender,
-        out: &mut Vec<Output>,
     ) {
         let from = match &sender {
             Sender::User(user, _) => user.clone(),
             Sender::Trunk(name) => format!("trunk {name}"),
         };
-        let call_id = CallId(self.random.next_u64());
-        self.recorder.open(now, call_id, &from, &dialled_user(&message), message.call_id());
-        match self.place(now, call_id, id, hop, &message, sender) {
+        let call_id = CallId(self.services.random.next_u64());
+        self.recorder.open(turn.now, call_id, &from, &dialled_user(&message), message.call_id());
+        match self.place(turn.now, call_id, id, hop, &message, sender) {
             Ok((call, route)) => {
                 let note =
                     Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
-                out.push(Output::Event(note));
-                self.servers.insert(id, call_id);
-                self.invites.insert(invite_key(&message), call_id);
+                turn.push(Output::Event(note));
                 let user = match &call.caller.party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
                 };
-                self.take_in(call, user);
-                self.with_call(now, call_id, out, |call, cx| call.start(cx));
+                self.calls.insert_received(call, user);
+                self.with_call(turn, call_id, |call, cx| call.start(cx));
             }
             Err(why) => {
                 let to = message.request_uri().to_owned();
-                out.push(Output::Event(Event::CallRefused {
+                turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
                     from: from.clone(),
                     to,
@@ -72,16 +68,18 @@ impl Gateway {
                     why: why.why.clone(),
                 }));
                 self.refused += 1;
-                self.recorder
-                    .ended(call_id, Arc::new(refused_record(call_id, now, &message, from, &why)));
-                self.refuse(now, id, &message, &why, out);
+                self.recorder.ended(
+                    call_id,
+                    Arc::new(refused_record(call_id, turn.now, &message, from, &why)),
+                );
+                self.refuse(turn, id, &message, &why);
             }
         }
     }
 
     /// What a user may do: as its login on this flow said, else as it is configured.
     pub(super) fn user(&self, user: &str, flow: Flow) -> Option<Arc<User>> {
-        account(&self.flows, &self.config, user, Some(flow))
+        account(&self.services.flows, &self.config, user, Some(flow))
     }
 
     fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
@@ -197,7 +195,7 @@ impl Gateway {
             .ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))?;
         let found = [&replaces.to_tag, &replaces.from_tag]
             .into_iter()
-            .find_map(|t| self.dialogs.get(t).copied());
+            .find_map(|t| self.services.dialogs.get(t).copied());
         let (call, end) =
             found.ok_or_else(|| Refusal::new(481, "Replaces names no dialog of this gateway"))?;
         Ok(Some((call, end, replaces)))
@@ -205,14 +203,14 @@ impl Gateway {
 
     /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).
     fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Refusal> {
-        let user = uri.user_unescaped().into_owned();
         let Some(gr) =
             uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain))
         else {
-            return Ok((user, None));
+            return Ok((uri.number(), None));
         };
+        let user = uri.user_unescaped().into_owned();
         if let Some(token) = user.strip_prefix(TEMPORARY) {
-            let found = self.registrar.temp_gruu(token).cloned();
+            let found = self.services.registrar.temp_gruu(token).cloned();
             let (user, instance) = found
                 .ok_or_else(|| Refusal::new(404, "this temporary GRUU is not valid any more"))?;
             return Ok((user, Some(instance)));
@@ -222,16 +220,14 @@ impl Gateway {
 
     /// RFC 3261 §8.2.2.2: the same request by two paths; RFC 5393: our own request, come back.
     fn merged(&self, message: &Message) -> Result<(), Refusal> {
-        if let Some(id) = self.invites.get(&invite_key(message))
-            && self.calls.get(id).is_some_and(|l| l.call.state != State::Over)
-        {
+        if self.calls.is_handling(message) {
             return Err(Refusal::new(
                 482,
                 "this INVITE is already being handled: it came by two paths",
             )
             .code(Code::LOOP));
         }
-        if self.own_call_ids.contains_key(message.call_id()) {
+        if self.services.own_call_ids.contains_key(message.call_id()) {
             return Err(
                 Refusal::new(482, "this INVITE is our own, come back: a loop").code(Code::LOOP)
             );
@@ -282,7 +278,7 @@ impl Gateway {
                 .code(Code::DRAINING)
                 .retry_after(10));
         }
-        if self.live >= limits.calls {
+        if self.calls.live() >= limits.calls {
             return Err(Refusal::new(503, format!("limits.calls = {} is reached", limits.calls))
                 .code(Code::LIMIT)
                 .retry_after(10));
@@ -320,7 +316,7 @@ impl Gateway {
         match sender {
             Sender::User(name, _) => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
-                if self.user_calls.get(name).copied().unwrap_or(0) >= most {
+                if self.calls.of_user(name) >= most {
                     return Err(Refusal::new(
                         486,
                         format!(
@@ -347,13 +343,13 @@ impl Gateway {
             Sender::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
                 let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
-                if self.trunk_calls.get(name).copied().unwrap_or(0) >= most {
+                if self.services.trunk_calls.get(name).copied().unwrap_or(0) >= most {
                     return Err(Refusal::new(503, format!("trunk {name} has its {most} calls"))
                         .code(Code::LIMIT)
                         .retry_after(10));
                 }
                 let pace = trunk.and_then(|t| t.calls_per_second);
-                if !self.trunks.take_call(now, name, pace) {
+                if !self.services.trunks.take_call(now, name, pace) {
                     return Err(Refusal::new(
                         503,
                         format!(
@@ -371,33 +367,16 @@ impl Gateway {
 
     /// The worker of the next call: each in turn.
     pub(super) fn pick_worker(&mut self) -> usize {
-        let worker = self.next_worker % self.identity.workers.max(1);
+        let worker = self.next_worker % self.services.identity.workers.max(1);
         self.next_worker += 1;
         worker
-    }
-
-    /// A call that begins, and counts for `user`.
-    pub(super) fn take_in(&mut self, call: Call, user: Option<String>) {
-        self.live += 1;
-        user.iter().for_each(|u| *self.user_calls.entry(u.clone()).or_default() += 1);
-        self.calls.insert(
-            call.id,
-            Box::new(Live {
-                call,
-                media_closed: false,
-                recorded: false,
-                lost: false,
-                counted: Vec::new(),
-                user,
-            }),
-        );
     }
 
     /// Who calls: its party, and the name in the record.
     fn party_of(&self, now: Instant, sender: &Sender) -> (Party, String) {
         match sender {
             Sender::User(user, flow) => {
-                let bindings = self.registrar.bindings(now, user);
+                let bindings = self.services.registrar.bindings(now, user);
                 let instance = bindings
                     .into_iter()
                     .find(|b| b.flow == *flow)
@@ -425,7 +404,8 @@ impl Gateway {
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
-        let mut cx = super::cx!(self, now, &mut unused);
+        let turn = &mut Turn { now, out: &mut unused };
+        let mut cx = self.context(turn);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
         let a = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
         Call {
@@ -443,6 +423,7 @@ impl Gateway {
             ringback: false,
             next_branch: 0,
             steps: VecDeque::new(),
+            outcomes: Default::default(),
             route: None,
             number: String::new(),
             trunks_left: VecDeque::new(),
@@ -475,7 +456,7 @@ impl Gateway {
 /// The number of the Request-URI as it was dialled.
 fn dialled_user(message: &Message) -> String {
     Uri::parse(message.request_uri())
-        .map_or_else(|_| "?".to_owned(), |uri| uri.user_unescaped().chars().take(80).collect())
+        .map_or_else(|_| "?".to_owned(), |uri| uri.number().chars().take(80).collect())
 }
 
 /// The record of an INVITE that became no call.
@@ -485,11 +466,4 @@ fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why
     cdr.ended(now, HangupBy::Us, why);
     cdr.verdict = Some(diagnose(&cdr));
     cdr
-}
-
-/// What makes an INVITE the same request by another path: Call-ID, From tag, CSeq.
-pub(super) fn invite_key(message: &Message) -> String {
-    let from = message.from();
-    let tag = from.as_ref().and_then(NameAddr::tag).unwrap_or_default();
-    [message.call_id(), " ", tag, " ", &message.cseq().map_or(0, |c| c.number).to_string()].concat()
 }

@@ -1,6 +1,6 @@
 //! Two calls that a transfer makes one: found, judged, joined, and ended together.
 
-use super::Gateway;
+use super::{Gateway, Turn};
 use crate::call::context::JoinRequest;
 use crate::call::leg::Party;
 use crate::call::transfer::Replaces;
@@ -10,43 +10,40 @@ use crate::config::Refer;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
 use crate::sip::status::Refusal;
-use std::time::Instant;
 
 impl Gateway {
     /// Does what calls asked of each other in this turn.
-    pub(super) fn settle_links(&mut self, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn settle_links(&mut self, turn: &mut Turn<'_>) {
         // Each round may bring more; joined calls ask a few times at most.
         for _ in 0..16 {
-            let at = out.iter().position(|o| matches!(o, Output::JoinRequest(_)));
-            let Some(Output::JoinRequest(linked)) = at.map(|at| out.remove(at)) else { return };
+            let at = turn.out.iter().position(|o| matches!(o, Output::JoinRequest(_)));
+            let Some(Output::JoinRequest(linked)) = at.map(|at| turn.out.remove(at)) else {
+                return;
+            };
             match linked {
                 JoinRequest::Join { here, drop_here, there, drop_there, replaces } => {
-                    self.join(now, (here, drop_here), (there, drop_there), &replaces, out)
+                    self.join(turn, (here, drop_here), (there, drop_there), &replaces)
                 }
                 JoinRequest::Port { call, port } => {
-                    drop(self.with_call(now, call, out, |call, cx| call.link_port(cx, port)))
+                    self.with_call(turn, call, |call, cx| call.link_port(cx, port));
                 }
-                JoinRequest::Over { call, why, by } => drop(self.with_call(
-                    now,
-                    call,
-                    out,
-                    |call, cx| call.other_half_over(cx, by, why),
-                )),
+                JoinRequest::Over { call, why, by } => {
+                    self.with_call(turn, call, |call, cx| call.other_half_over(cx, by, why));
+                }
             }
         }
     }
 
     fn join(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         here: (CallId, Option<LegId>),
         there: (CallId, LegId),
         replaces: &Replaces,
-        out: &mut Vec<Output>,
     ) {
         match self.may_join(here, there, replaces) {
             Err(why) => {
-                self.with_call(now, here.0, out, |call, cx| {
+                self.with_call(turn, here.0, |call, cx| {
                     call.joined(cx, Err(why.clone()));
                     if here.1.is_none() {
                         call.finish(cx, HangupBy::Us, why);
@@ -55,15 +52,15 @@ impl Gateway {
             }
             Ok(Plan::Pass { number, replaces }) => {
                 let Some(referrer) = here.1 else { return };
-                self.with_call(now, here.0, out, |call, cx| {
+                self.with_call(turn, here.0, |call, cx| {
                     call.pass_refer(cx, referrer, &number, Some(&replaces))
                 });
             }
             Ok(Plan::Join { codec }) => {
-                self.with_call(now, there.0, out, |call, cx| {
+                self.with_call(turn, there.0, |call, cx| {
                     call.link(cx, here.0, codec, Some(there.1), true)
                 });
-                self.with_call(now, here.0, out, |call, cx| {
+                self.with_call(turn, here.0, |call, cx| {
                     call.link(cx, there.0, codec, here.1, false);
                     call.joined(cx, Ok(there.0));
                 });
@@ -80,8 +77,8 @@ impl Gateway {
     ) -> Result<Plan, Refusal> {
         let missing = || Refusal::new(481, "Replaces names no call that goes on here");
         let (a, b) = (
-            &self.calls.get(&here.0).ok_or_else(missing)?.call,
-            &self.calls.get(&there.0).ok_or_else(missing)?.call,
+            self.calls.get(here.0).ok_or_else(missing)?,
+            self.calls.get(there.0).ok_or_else(missing)?,
         );
         b.dialog_of(there.1).filter(|d| names(d, replaces)).ok_or_else(missing)?;
         if a.state != State::Talking

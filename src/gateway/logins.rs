@@ -2,10 +2,10 @@
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
-use super::Gateway;
 use super::admission::{Admitted, Known, claimed_user};
 use super::credential::Credential;
 use super::token::{CLOCK_SKEW, Keys, Refused};
+use super::{Gateway, Turn};
 use crate::call::context::{Output, Question};
 use crate::config::grant::Grant;
 use crate::config::{Config, JwtSettings, User};
@@ -142,17 +142,17 @@ impl Gateway {
     /// status 0: it was answered, or waits.
     pub(super) fn admit(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         flow: Flow,
         remote: SocketAddr,
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> Option<Refusal> {
         let claimed =
             message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
-        let unix = self.unix(now);
+        let unix = self.unix(turn.now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
         let proved = self
+            .services
             .flows
             .get(&flow)
             .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed.as_str()));
@@ -162,22 +162,21 @@ impl Gateway {
         let config = self.config.clone();
         match (bearer(message), &config.auth.jwt) {
             (Some(token), Some(settings)) => {
-                self.admit_token(now, flow, remote, message, (&claimed, token, settings), out)
+                self.admit_token(turn, flow, remote, message, (&claimed, token, settings))
             }
-            _ => self.admit_digest(now, flow, remote, message, &claimed, out),
+            _ => self.admit_digest(turn, flow, remote, message, &claimed),
         }
     }
 
     fn admit_digest(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         flow: Flow,
         remote: SocketAddr,
         message: &Message,
         claimed: &str,
-        out: &mut Vec<Output>,
     ) -> Option<Refusal> {
-        let (config, unix) = (self.config.clone(), self.unix(now));
+        let (config, unix) = (self.config.clone(), self.unix(turn.now));
         let logins = &self.logins;
         let trunk_test_secret = &self.trunk_test_secret;
         let secret = |credential: &Credential| {
@@ -189,7 +188,7 @@ impl Gateway {
                 Ok(()) => Known::Password(credential.password(&secret)),
                 Err(_) => Known::Nobody,
             },
-            None => match (config.users.get(name), logins.user(now, name)) {
+            None => match (config.users.get(name), logins.user(turn.now, name)) {
                 (Some(user), _) | (None, Some(Some(user))) => {
                     Known::Password(user.password.clone())
                 }
@@ -199,16 +198,16 @@ impl Gateway {
                 _ => Known::Nobody,
             },
         };
-        match self.admission.judge(now, remote.ip(), message, known) {
-            Admitted::User(name) => match self.proved(now, &name) {
+        match self.admission.judge(turn.now, remote.ip(), message, known) {
+            Admitted::User(name) => match self.proved(turn.now, &name) {
                 Ok(proved) => self.prove(flow, claimed, proved),
                 Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
             Admitted::Unasked(name) => {
-                let id = self.random.next_u64();
+                let id = self.services.random.next_u64();
                 let body = json!({ "user": name, "remote": remote.ip().to_string(), "user_agent": message.header(HeaderName::UserAgent) });
                 let body =
-                    json!({ "type": "auth.user", "timestamp": self.timestamp(now), "data": body })
+                    json!({ "type": "auth.user", "timestamp": self.timestamp(turn.now), "data": body })
                         .to_string();
                 let question = config.auth.webhook.clone().map(|hook| Question::Login {
                     id,
@@ -220,7 +219,7 @@ impl Gateway {
                     Awaited::User(name),
                     question,
                     Held { flow, remote, message: message.clone() },
-                    out,
+                    turn.out,
                 )
             }
             Admitted::Refused(why) => {
@@ -231,7 +230,7 @@ impl Gateway {
                     Some(Err(validate)) if why.code == Code::LOGIN_REFUSED => validate,
                     _ => why,
                 };
-                out.push(Output::Event(Event::LoginRefused {
+                turn.push(Output::Event(Event::LoginRefused {
                     user: name,
                     remote,
                     code: why.code,
@@ -240,8 +239,8 @@ impl Gateway {
                 Some(why)
             }
             Admitted::Challenge { stale } => {
-                let bytes = self.challenge(now, message, stale);
-                out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
+                let bytes = self.challenge(turn.now, message, stale);
+                turn.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
                 Some(Refusal::new(0, ""))
             }
         }
@@ -274,7 +273,7 @@ impl Gateway {
                 format!("{} may not speak for another user", proved.user),
             ));
         }
-        if let Some(state) = self.flows.get_mut(&flow) {
+        if let Some(state) = self.services.flows.get_mut(&flow) {
             (state.user, state.account, state.until) =
                 (Some(proved.user), proved.account, proved.until);
         }
@@ -283,25 +282,24 @@ impl Gateway {
 
     fn admit_token(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         flow: Flow,
         remote: SocketAddr,
         message: &Message,
         (claimed, token, settings): (&str, &str, &JwtSettings),
-        out: &mut Vec<Output>,
     ) -> Option<Refusal> {
-        if let Some(braked) = self.admission.braked(now, remote.ip()) {
+        if let Some(braked) = self.admission.braked(turn.now, remote.ip()) {
             return Some(braked);
         }
         let held = || Held { flow, remote, message: message.clone() };
         let Some(keys) = self.logins.keys.clone() else {
-            return if self.logins.keys_due.is_some() && !self.logins.may_ask_keys(now) {
+            return if self.logins.keys_due.is_some() && !self.logins.may_ask_keys(turn.now) {
                 Some(unchecked())
             } else {
-                self.hold_for_keys(now, held(), out)
+                self.hold_for_keys(turn, held())
             };
         };
-        let unix = self.unix(now);
+        let unix = self.unix(turn.now);
         let why = match keys.verify(token, settings, unix) {
             Ok(claims) if !Credential::is_name(&claims.sub) => {
                 "its sub is no name of a user".to_owned()
@@ -329,21 +327,21 @@ impl Gateway {
                     Err(why) => why,
                 }
             }
-            Err(Refused::UnknownKey(_)) if self.logins.may_ask_keys(now) => {
-                return self.hold_for_keys(now, held(), out);
+            Err(Refused::UnknownKey(_)) if self.logins.may_ask_keys(turn.now) => {
+                return self.hold_for_keys(turn, held());
             }
             Err(Refused::UnknownKey(why) | Refused::Wrong(why)) => why,
         };
         self.admission.wrong(remote.ip(), claimed);
         let user = claimed.chars().take(64).collect();
-        out.push(Output::Event(Event::LoginRefused {
+        turn.push(Output::Event(Event::LoginRefused {
             user,
             remote,
             code: Code::TOKEN,
             why: format!("token: {why}"),
         }));
         let bytes = self.token_challenge(message, &why);
-        out.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
+        turn.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
         Some(Refusal::new(0, ""))
     }
 
@@ -366,70 +364,61 @@ impl Gateway {
         Some(Refusal::new(0, ""))
     }
 
-    fn hold_for_keys(
-        &mut self,
-        now: Instant,
-        held: Held,
-        out: &mut Vec<Output>,
-    ) -> Option<Refusal> {
-        self.ask_keys(now, out);
-        self.hold(Awaited::Keys, None, held, out)
+    fn hold_for_keys(&mut self, turn: &mut Turn<'_>, held: Held) -> Option<Refusal> {
+        self.ask_keys(turn);
+        self.hold(Awaited::Keys, None, held, turn.out)
     }
 
-    fn ask_keys(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn ask_keys(&mut self, turn: &mut Turn<'_>) {
         let due = self.logins.keys_due.take();
         if let (Some(settings), true) = (&self.config.auth.jwt, due.is_some()) {
-            self.logins.keys_asked = Some(now);
-            out.push(Output::Ask(Question::Keys(settings.clone())));
+            self.logins.keys_asked = Some(turn.now);
+            turn.push(Output::Ask(Question::Keys(settings.clone())));
         }
     }
 
     /// Reads the key set again when it is time.
-    pub(super) fn logins_due(&mut self, now: Instant, out: &mut Vec<Output>) {
-        if self.logins.keys_due.is_some_and(|due| due <= now) {
-            self.ask_keys(now, out);
+    pub(super) fn logins_due(&mut self, turn: &mut Turn<'_>) {
+        if self.logins.keys_due.is_some_and(|due| due <= turn.now) {
+            self.ask_keys(turn);
         }
     }
 
     /// The key set is there, or is not to be had.
-    pub(super) fn keys_answered(
-        &mut self,
-        now: Instant,
-        answer: Result<Arc<Keys>, String>,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn keys_answered(&mut self, turn: &mut Turn<'_>, answer: Result<Arc<Keys>, String>) {
         let again = match answer {
             Ok(keys) => {
                 self.logins.keys = Some(keys);
                 KEYS_FRESH
             }
             Err(why) => {
-                out.push(Output::Event(Event::LoginUnchecked {
+                turn.push(Output::Event(Event::LoginUnchecked {
                     what: "the key set of auth.jwt",
                     why,
                 }));
                 KEYS_AGAIN
             }
         };
-        self.logins.keys_due = self.config.auth.jwt.as_ref().map(|_| now + again);
-        self.replay(now, &Awaited::Keys, out);
+        self.logins.keys_due = self.config.auth.jwt.as_ref().map(|_| turn.now + again);
+        self.replay(turn, &Awaited::Keys);
     }
 
     /// A web application said who a user is, that it knows none, or nothing.
     pub(super) fn login_answered(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         name: String,
         answer: Result<Option<Box<Answered>>, String>,
-        out: &mut Vec<Output>,
     ) {
         let told = answer
             .and_then(|answered| answered.map(|a| remembered(&name, &a, &self.config)).transpose());
         match told {
-            Ok(Some((user, time))) => self.logins.remember(now, name.clone(), Some(user), time),
-            Ok(None) => self.logins.remember(now, name.clone(), None, REMEMBER_NOBODY),
+            Ok(Some((user, time))) => {
+                self.logins.remember(turn.now, name.clone(), Some(user), time)
+            }
+            Ok(None) => self.logins.remember(turn.now, name.clone(), None, REMEMBER_NOBODY),
             Err(why) => {
-                out.push(Output::Event(Event::LoginUnchecked {
+                turn.push(Output::Event(Event::LoginUnchecked {
                     what: "the web application of auth.webhook",
                     why,
                 }));
@@ -437,24 +426,29 @@ impl Gateway {
                 for held in waiting
                     .into_iter()
                     .flatten()
-                    .filter(|h| self.flows.contains_key(&h.flow))
+                    .filter(|h| self.services.flows.contains_key(&h.flow))
                     .collect::<Vec<_>>()
                 {
-                    self.respond_stateless(Hop::Flow(held.flow), &held.message, &unchecked(), out);
+                    self.respond_stateless(
+                        Hop::Flow(held.flow),
+                        &held.message,
+                        &unchecked(),
+                        turn.out,
+                    );
                 }
                 return;
             }
         }
-        self.replay(now, &Awaited::User(name), out);
+        self.replay(turn, &Awaited::User(name));
     }
 
-    fn replay(&mut self, now: Instant, awaited: &Awaited, out: &mut Vec<Output>) {
+    fn replay(&mut self, turn: &mut Turn<'_>, awaited: &Awaited) {
         for held in self.logins.held.remove(awaited).into_iter().flatten() {
             let (hop, call_id) = (Hop::Flow(held.flow), held.message.call_id().to_owned());
-            self.received(now, hop, held.remote, held.message.clone(), out);
+            self.received(turn, hop, held.remote, held.message.clone());
             // The recorder hears what arrives in this turn; this arrived in another.
             if self.recorder.call_of(&call_id).is_some() {
-                self.hear(now, hop, &held.message);
+                self.hear(turn.now, hop, &held.message);
             }
         }
     }

@@ -1,13 +1,13 @@
 //! What an operator may do to a running gateway, and look at: the API's side of the core.
 
-use super::Gateway;
 use super::credential::Credential;
+use super::{Gateway, Turn};
 use crate::call::operator::PartyRole;
 use crate::call::{Call, CallId, HangupBy, Output, State};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
-use crate::gateway::admission::{FlowState, Transport};
+use crate::flow::{FlowState, Transport};
 use crate::registrar::Registrar;
 use crate::sip::digest::Secret;
 use crate::sip::status::Refusal;
@@ -55,30 +55,34 @@ impl Gateway {
         deed: &CallAction,
         out: &mut Vec<Output>,
     ) -> Option<Result<(), Refusal>> {
-        let before = out.len();
-        let done = self.with_call(now, call, out, |call, cx| match deed {
+        let turn = &mut Turn { now, out };
+
+        let before = turn.out.len();
+        let done = self.with_call(turn, call, |call, cx| match deed {
             CallAction::Press { side, digits } => call.press(cx, *side, digits),
             CallAction::HandOver { side, to } => call.hand_over(cx, *side, to),
             CallAction::Part(held_by_operator) => call.part(cx, *held_by_operator),
         });
-        self.sweep(out);
-        self.take_down(now, None, &out[before.min(out.len())..]);
+        self.sweep(turn.out);
+        self.take_down(turn.now, None, &turn.out[before.min(turn.out.len())..]);
         done
     }
 
-    pub(super) fn operate(&mut self, now: Instant, command: Command, out: &mut Vec<Output>) {
+    pub(super) fn operate(&mut self, turn: &mut Turn<'_>, command: Command) {
         match command {
             Command::Kick { call, status, why } => {
                 if !self.goes_on(call) {
                     return;
                 }
-                out.push(Output::Event(Event::Kicked { call }));
+                turn.push(Output::Event(Event::Kicked { call }));
                 let why = Refusal::new(status, why).code(Code::KICKED);
-                self.with_call(now, call, out, |call, cx| call.finish(cx, HangupBy::Us, why));
+                self.with_call(turn, call, |call, cx| call.finish(cx, HangupBy::Us, why));
             }
             Command::Disconnect { user } => {
-                let flows = self.registrar.bindings(now, &user).into_iter().map(|b| b.flow);
+                let flows =
+                    self.services.registrar.bindings(turn.now, &user).into_iter().map(|b| b.flow);
                 let proved = self
+                    .services
                     .flows
                     .iter()
                     .filter(|(_, s)| s.user.as_deref() == Some(user.as_str()))
@@ -86,24 +90,24 @@ impl Gateway {
                 let mut all: Vec<Flow> = flows.chain(proved).collect();
                 all.sort_unstable();
                 all.dedup();
-                out.extend(all.into_iter().map(Output::CloseFlow));
+                turn.out.extend(all.into_iter().map(Output::CloseFlow));
             }
             Command::EndDrain => {
                 if std::mem::take(&mut self.draining) {
-                    out.push(Output::Event(Event::DrainEnded));
+                    turn.push(Output::Event(Event::DrainEnded));
                 }
             }
             Command::Switch { trunk, enabled } => {
-                let Some(state) = self.trunks.get_mut(&trunk) else { return };
+                let Some(state) = self.services.trunks.get_mut(&trunk) else { return };
                 if std::mem::replace(&mut state.disabled, !enabled) == enabled {
-                    out.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
+                    turn.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
                 }
             }
             Command::Probe { trunk } => {
-                if let Some(state) = self.trunks.get_mut(&trunk) {
-                    state.probe_now(now);
+                if let Some(state) = self.services.trunks.get_mut(&trunk) {
+                    state.probe_now(turn.now);
                 }
-                self.carriers_due(now, out);
+                self.carriers_due(turn);
             }
         }
     }
@@ -117,11 +121,13 @@ impl Gateway {
         changes: String,
         out: &mut Vec<Output>,
     ) {
-        self.trunks.reload(now, &config);
+        let turn = &mut Turn { now, out };
+
+        self.services.trunks.reload(turn.now, &config);
         self.recorder.limit(config.recorder);
-        self.logins.reload(now, &self.config, &config);
+        self.logins.reload(turn.now, &self.config, &config);
         self.config = config;
-        out.push(Output::Event(Event::Reloaded { changes }));
+        turn.push(Output::Event(Event::Reloaded { changes }));
     }
 
     /// New calls are told of the addresses that were found.
@@ -142,12 +148,12 @@ impl Gateway {
 
     /// Calls that have no record yet.
     pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values().filter(|l| !l.recorded).map(|l| &l.call)
+        self.calls.all_unrecorded()
     }
 
     /// A call that lives.
     pub fn live_call(&self, call: CallId) -> Option<&Call> {
-        self.calls.get(&call).filter(|l| !l.recorded).map(|l| &l.call)
+        self.calls.unrecorded(call)
     }
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
@@ -157,29 +163,29 @@ impl Gateway {
 
     /// Who is registered, and where.
     pub fn registrar(&self) -> &Registrar {
-        &self.registrar
+        &self.services.registrar
     }
 
     /// What carries a message on `hop`.
     pub fn transport(&self, hop: Hop) -> Transport {
-        Transport::of(hop, &self.flows)
+        Transport::of(hop, &self.services.flows)
     }
 
     /// The connection behind a flow.
     pub fn flow(&self, flow: Flow) -> Option<&FlowState> {
-        self.flows.get(&flow)
+        self.services.flows.get(&flow)
     }
 
     /// Trunks by name, with the calls each has.
     pub fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
-        self.trunks
-            .iter()
-            .map(|(name, state)| (name, state, self.trunk_calls.get(name).copied().unwrap_or(0)))
+        self.services.trunks.iter().map(|(name, state)| {
+            (name, state, self.services.trunk_calls.get(name).copied().unwrap_or(0))
+        })
     }
 
     /// All of trunks' state.
     pub fn trunks(&self) -> &Trunks {
-        &self.trunks
+        &self.services.trunks
     }
 
     /// What it runs on now.
@@ -189,7 +195,7 @@ impl Gateway {
 
     /// The wall clock, seconds since 1970.
     pub fn unix(&self, now: Instant) -> u64 {
-        self.identity.unix + now.saturating_duration_since(self.started).as_secs()
+        self.services.unix(now)
     }
 
     /// What a credential's password is made of: of those that lead past the dialplans nobody else

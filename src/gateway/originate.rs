@@ -1,7 +1,7 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
-use super::Gateway;
 use super::dispatch::Sender;
+use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
 use crate::call::leg::Party;
@@ -89,7 +89,7 @@ impl Gateway {
             .chain(wish.tags.clone())
             .collect();
         Ok(PlannedCall {
-            call: CallId(self.random.next_u64()),
+            call: CallId(self.services.random.next_u64()),
             from: name.to_owned(),
             user,
             context,
@@ -103,10 +103,11 @@ impl Gateway {
 
     /// The account of somebody who is registered and not (only) configured.
     fn registered(&self, now: Instant, name: &str) -> Option<Arc<User>> {
-        self.registrar
+        self.services
+            .registrar
             .bindings(now, name)
             .iter()
-            .find_map(|b| self.flows.get(&b.flow)?.account.clone())
+            .find_map(|b| self.services.flows.get(&b.flow)?.account.clone())
     }
 
     fn routed(
@@ -125,14 +126,14 @@ impl Gateway {
     }
 
     /// Begins it.
-    pub(super) fn begin_call(&mut self, now: Instant, plan: PlannedCall, out: &mut Vec<Output>) {
+    pub(super) fn begin_call(&mut self, turn: &mut Turn<'_>, plan: PlannedCall) {
         let (call_id, worker) = (plan.call, self.pick_worker());
         let invite = self.as_if_dialled(&plan);
-        self.recorder.open(now, call_id, &plan.from, &plan.number, invite.call_id());
+        self.recorder.open(turn.now, call_id, &plan.from, &plan.number, invite.call_id());
         // Nobody's transaction: what is answered to it goes nowhere.
         let nobody = (ServerId(u64::MAX), Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
         let mut call = self.new_call(
-            now,
+            turn.now,
             call_id,
             nobody,
             &invite,
@@ -155,20 +156,20 @@ impl Gateway {
         call.origin =
             Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
         call.route = Some(plan.first);
-        out.push(Output::Event(Event::CallStarted {
+        turn.push(Output::Event(Event::CallStarted {
             call: call_id,
             from: plan.from,
             number: plan.number,
             route,
         }));
         let user = plan.user.map(|u| u.name.clone());
-        self.take_in(call, user);
-        self.with_call(now, call_id, out, |call, cx| call.originate(cx));
+        self.calls.insert(call, user);
+        self.with_call(turn, call_id, |call, cx| call.originate(cx));
     }
 
     /// The INVITE such a call would have begun with: from the number, to the first party.
     fn as_if_dialled(&mut self, plan: &PlannedCall) -> Message {
-        let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.random));
+        let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.services.random));
         let (to, from) = (escape_user(&plan.from), escape_user(&plan.number));
         let text = format!(
             "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\nMax-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\

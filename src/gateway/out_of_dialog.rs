@@ -1,9 +1,8 @@
 //! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to
 //! one's own registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
 
-use super::Gateway;
 use super::dispatch::Sender;
-use crate::call::Output;
+use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
 use crate::config::Trunk;
 use crate::dialplan::{Attempt, Step};
@@ -16,7 +15,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::{Uri, escape_user};
 use crate::timers::Timers;
@@ -86,20 +85,19 @@ impl Outside {
 impl Gateway {
     pub(super) fn outside(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         message: Message,
         sender: Sender,
-        out: &mut Vec<Output>,
     ) {
         let refusal = match (message.method(), &sender) {
-            (Method::Options, _) => return self.options(now, id, &message, out),
-            (Method::Message, _) => return self.text(now, id, message, sender, out),
+            (Method::Options, _) => return self.options(turn, id, &message),
+            (Method::Message, _) => return self.text(turn, id, message, sender),
             (Method::Subscribe, Sender::User(user, flow)) => {
                 let (user, hop) = (user.clone(), Hop::Flow(*flow));
-                return self.subscribe(now, id, hop, &message, &user, out);
+                return self.subscribe(turn, id, hop, &message, &user);
             }
-            (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(now, id, &message, out),
+            (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(turn, id, &message),
             (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
                 Refusal::new(481, "there is no such call")
             }
@@ -109,19 +107,19 @@ impl Gateway {
             (Method::Publish, _) => Refusal::new(489, "nothing is published here"),
             _ => Refusal::new(405, format!("{} is not served here", message.method_token())),
         };
-        self.refuse(now, id, &message, &refusal, out);
+        self.refuse(turn, id, &message, &refusal);
     }
 
-    fn options(&mut self, now: Instant, id: ServerId, message: &Message, out: &mut Vec<Output>) {
+    fn options(&mut self, turn: &mut Turn<'_>, id: ServerId, message: &Message) {
         let response = self.options_response(message);
-        self.respond(now, id, 200, response, out);
+        self.respond(turn, id, 200, response);
     }
 
     pub(super) fn options_response(&mut self, message: &Message) -> Writer {
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Allow, ALLOW);
-        response.put(HeaderName::Accept, "application/sdp");
+        response.put(HeaderName::Accept, ACCEPT);
         response.put(HeaderName::Supported, SUPPORTED);
         response.put(HeaderName::Allowed, ALLOW_EVENTS);
         response
@@ -129,35 +127,28 @@ impl Gateway {
 
     // ---- texts
 
-    fn text(
-        &mut self,
-        now: Instant,
-        id: ServerId,
-        message: Message,
-        sender: Sender,
-        out: &mut Vec<Output>,
-    ) {
-        let targets = match self.text_targets(now, &message, &sender) {
+    fn text(&mut self, turn: &mut Turn<'_>, id: ServerId, message: Message, sender: Sender) {
+        let targets = match self.text_targets(turn.now, &message, &sender) {
             Ok(targets) => targets,
-            Err(why) => return self.refuse(now, id, &message, &why, out),
+            Err(why) => return self.refuse(turn, id, &message, &why),
         };
         let from = match &sender {
             Sender::User(user, flow) => self.user(user, *flow).map(|u| {
                 (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())
             }),
-            Sender::Trunk(_) => message.from().map(|f| {
-                (f.display_name().into_owned(), f.uri.user_unescaped().into_owned(), None)
-            }),
+            Sender::Trunk(_) => {
+                message.from().map(|f| (f.display_name().into_owned(), f.uri.number(), None))
+            }
         };
         let Some((display, name, did)) = from else { return };
         let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
         let number = self.outside.number();
         let open = targets.len();
         for target in targets {
-            let mut cx = super::cx!(self, now, out);
+            let mut cx = self.context(turn);
             let (branch, via) = cx.via(target.hop);
             let mut text = Writer::request(Method::Message, &target.uri);
-            let presented_number = if target.to_trunk {
+            let presented_number = if target.trunk.is_some() {
                 did.clone().unwrap_or_else(|| name.clone())
             } else {
                 name.clone()
@@ -179,7 +170,9 @@ impl Gateway {
                 target.hop,
                 text.end_with(&kind, message.body()),
             );
-            cx.transaction_users.insert(client, TransactionUser::Relay(number));
+            let trunk = target.trunk;
+            let user = TransactionUser::Relay { number, trunk };
+            cx.services.transaction_users.insert(client, user);
         }
         self.outside
             .relays
@@ -197,7 +190,7 @@ impl Gateway {
         }
         let uri =
             Uri::parse(message.request_uri()).map_err(|e| Refusal::new(400, e.to_string()))?;
-        let dialled = uri.user_unescaped().into_owned();
+        let dialled = uri.number();
         if let Sender::Trunk(name) = sender
             && !self.config.trunks.get(name).is_some_and(|t| t.messages)
         {
@@ -209,7 +202,7 @@ impl Gateway {
         let config = self.config.clone();
         let user = config.user_called(&dialled);
         if let Some(user) = user {
-            let all = phones(self.registrar.bindings(now, &user.name), None);
+            let all = phones(self.services.registrar.bindings(now, &user.name), None);
             let to = format!("sip:{}@{}", escape_user(&user.name), config.domain);
             let targets: Vec<TextTarget> = all
                 .into_iter()
@@ -219,7 +212,7 @@ impl Gateway {
                     uri: b.contact,
                     to: to.clone(),
                     path: b.path,
-                    to_trunk: false,
+                    trunk: None,
                 })
                 .collect();
             return if targets.is_empty() {
@@ -244,10 +237,9 @@ impl Gateway {
             Refusal::new(500, format!("context {} does not exist", account.context))
         })?;
         let (route, number) = verdict.decide(&account.context)?;
-        let trunks = route
-            .steps
-            .iter()
-            .find_map(|s| if let Step::Dial { trunks, .. } = s { Some(trunks) } else { None });
+        let trunks = route.steps.iter().find_map(|s| {
+            if let Step::Dial { trunks, .. } = s.inner() { Some(trunks) } else { None }
+        });
         let trunk =
             trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
         let trunk = trunk.ok_or_else(|| {
@@ -263,10 +255,15 @@ impl Gateway {
         number: &str,
         message: &Message,
     ) -> Result<TextTarget, Refusal> {
-        let bound = self.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
+        let bound =
+            self.services.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let located = trunk.uri.as_ref().map(|uri| {
-            self.locator.locate(now, &crate::resolver::Target::of(uri, trunk.number), &mut || 0)
+            self.services.locator.locate(
+                now,
+                &crate::resolver::Target::of(uri, trunk.number),
+                &mut || 0,
+            )
         });
         let hop = match (bound, located) {
             (Some(hop), _) => hop,
@@ -284,18 +281,18 @@ impl Gateway {
             return Err(Refusal::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
         }
         let uri = format!("sip:{}@{host}", escape_user(number));
-        Ok(TextTarget { hop, to: uri.clone(), uri, path: Vec::new(), to_trunk: true })
+        Ok(TextTarget {
+            hop,
+            to: uri.clone(),
+            uri,
+            path: Vec::new(),
+            trunk: Some(trunk.name.clone()),
+        })
     }
 
     /// A copy of a text was answered, or never: the sender hears of the first success, else of the
     /// best failure.
-    pub(super) fn relayed(
-        &mut self,
-        now: Instant,
-        number: u64,
-        status: u16,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn relayed(&mut self, turn: &mut Turn<'_>, number: u64, status: u16) {
         if status < 200 {
             return;
         }
@@ -310,7 +307,7 @@ impl Gateway {
                 401 | 407 | 408 | 430 | 503 => 480,
                 other => other,
             };
-            let tag = token::<8>(&mut self.random);
+            let tag = token::<8>(&mut self.services.random);
             let response = if status == 200 {
                 Writer::response(&relay.request, 200, Some(&tag))
             } else {
@@ -321,7 +318,7 @@ impl Gateway {
                     &self.config.domain,
                 )
             };
-            self.respond(now, relay.server, status, response, out);
+            self.respond(turn, relay.server, status, response);
         }
     }
 
@@ -329,26 +326,24 @@ impl Gateway {
 
     fn subscribe(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         message: &Message,
         user: &str,
-        out: &mut Vec<Output>,
     ) {
         let (package, event_id, expires) = match self.judge_subscription(message, user) {
             Ok(wish) => wish,
-            Err(why) => return self.refuse(now, id, message, &why, out),
+            Err(why) => return self.refuse(turn, id, message, &why),
         };
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(turn);
         let (tag, first) = (cx.token(), (cx.random_u64() as u32 >> 8).max(1));
         let Some(dialog) = Dialog::uas(message, &tag, hop, first) else {
             return self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(400, "a SUBSCRIBE needs a Contact"),
-                out,
             );
         };
         let number = self.outside.number();
@@ -359,11 +354,11 @@ impl Gateway {
             id: event_id,
             dialog,
             hop,
-            expires: now,
+            expires: turn.now,
             version: 0,
         };
         self.outside.subscriptions.insert(number, subscription);
-        self.extend(now, id, number, message, expires, out);
+        self.extend(turn, id, number, message, expires);
     }
 
     fn judge_subscription(
@@ -398,36 +393,34 @@ impl Gateway {
     /// The 200 and the NOTIFY that follows at once (RFC 6665 §4.2.1.2).
     fn extend(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         number: u64,
         message: &Message,
         expires: u32,
-        out: &mut Vec<Output>,
     ) {
         let Some(subscription) = self.outside.subscriptions.get_mut(&number) else { return };
-        subscription.expires = now + Duration::from_secs(u64::from(expires));
+        subscription.expires = turn.now + Duration::from_secs(u64::from(expires));
         self.outside.timers.set(number, subscription.expires);
         let (hop, tag) = (subscription.hop, subscription.dialog.id.local_tag.clone());
-        let cx = super::cx!(self, now, out);
+        let cx = self.context(turn);
         let mut response = Writer::response(message, 200, Some(&tag));
         response.put(HeaderName::Contact, cx.contact(hop, "watch"));
         response.put(HeaderName::Expires, expires);
-        self.respond(now, id, 200, response, out);
+        self.respond(turn, id, 200, response);
         if expires == 0 {
-            return self.end_subscription(now, number, Some("timeout"), out);
+            return self.end_subscription(turn, number, Some("timeout"));
         }
-        self.notify(now, number, None, out);
+        self.notify(turn, number, None);
     }
 
     /// SUBSCRIBE within a subscription's dialog. False: the tag names none.
     pub(super) fn resubscribe(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> bool {
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
         let Some(number) = self.outside.by_tag.get(tag).copied() else { return false };
@@ -441,37 +434,30 @@ impl Gateway {
         };
         if subscription.dialog.accept(message).is_err() {
             self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(500, "CSeq is lower than one already seen"),
-                out,
             );
             return true;
         }
         if message.method() != Method::Subscribe {
-            self.refuse(
-                now,
-                id,
-                message,
-                &Refusal::new(405, "a subscription takes SUBSCRIBE"),
-                out,
-            );
+            self.refuse(turn, id, message, &Refusal::new(405, "a subscription takes SUBSCRIBE"));
             return true;
         }
         match lifetime(message) {
-            Ok(expires) => self.extend(now, id, number, message, expires, out),
-            Err(why) => self.refuse(now, id, message, &why, out),
+            Ok(expires) => self.extend(turn, id, number, message, expires),
+            Err(why) => self.refuse(turn, id, message, &why),
         }
         true
     }
 
-    fn notify(&mut self, now: Instant, number: u64, ending: Option<&str>, out: &mut Vec<Output>) {
+    fn notify(&mut self, turn: &mut Turn<'_>, number: u64, ending: Option<&str>) {
         let Some(subscription) = self.outside.subscriptions.get(&number) else { return };
         let (user, package, version) =
             (subscription.user.clone(), subscription.package, subscription.version);
         let (kind, body) = match package {
-            "reg" => ("application/reginfo+xml", self.reginfo(now, &user, version)),
+            "reg" => ("application/reginfo+xml", self.reginfo(turn.now, &user, version)),
             _ => {
                 let none = || {
                     format!(
@@ -488,7 +474,7 @@ impl Gateway {
         };
         let mut subscription = self.outside.subscriptions.remove(&number).expect("looked up above");
         subscription.version += 1;
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(turn);
         let (branch, via) = cx.via(subscription.hop);
         let mut notify = subscription.dialog.request(Method::Notify, &via);
         notify.put(HeaderName::Contact, cx.contact(subscription.hop, "watch"));
@@ -496,7 +482,7 @@ impl Gateway {
             Some(id) => notify.put(HeaderName::Event, format_args!("{package};id={id}")),
             None => notify.put(HeaderName::Event, package),
         }
-        let left = subscription.expires.saturating_duration_since(now).as_secs();
+        let left = subscription.expires.saturating_duration_since(cx.now).as_secs();
         match ending {
             Some(reason) => notify
                 .put(HeaderName::SubscriptionState, format_args!("terminated;reason={reason}")),
@@ -510,13 +496,13 @@ impl Gateway {
             subscription.hop,
             notify.end_with(kind, body.as_bytes()),
         );
-        cx.transaction_users.insert(client, TransactionUser::Subscription(number));
+        cx.services.transaction_users.insert(client, TransactionUser::Subscription(number));
         self.outside.subscriptions.insert(number, subscription);
     }
 
     /// RFC 3680 §5: the full state of one address-of-record.
     fn reginfo(&self, now: Instant, user: &str, version: u32) -> String {
-        let bindings = self.registrar.bindings(now, user);
+        let bindings = self.services.registrar.bindings(now, user);
         let escape = |text: &str| {
             text.replace('&', "&amp;")
                 .replace('<', "&lt;")
@@ -544,28 +530,16 @@ impl Gateway {
     }
 
     /// A NOTIFY was answered, or never.
-    pub(super) fn notify_answered(
-        &mut self,
-        now: Instant,
-        number: u64,
-        status: u16,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn notify_answered(&mut self, turn: &mut Turn<'_>, number: u64, status: u16) {
         // RFC 6665 §4.2.2: a subscriber that does not know it, or does not answer, has none.
         if matches!(status, 404 | 405 | 408 | 410 | 416 | 480 | 481 | 484 | 485 | 489 | 501 | 604) {
-            self.end_subscription(now, number, None, out);
+            self.end_subscription(turn, number, None);
         }
     }
 
-    fn end_subscription(
-        &mut self,
-        now: Instant,
-        number: u64,
-        reason: Option<&str>,
-        out: &mut Vec<Output>,
-    ) {
+    fn end_subscription(&mut self, turn: &mut Turn<'_>, number: u64, reason: Option<&str>) {
         if let Some(reason) = reason {
-            self.notify(now, number, Some(reason), out);
+            self.notify(turn, number, Some(reason));
         }
         self.outside.timers.clear(&number);
         if let Some(subscription) = self.outside.subscriptions.remove(&number) {
@@ -573,14 +547,14 @@ impl Gateway {
         }
     }
 
-    pub(super) fn outside_due(&mut self, now: Instant, out: &mut Vec<Output>) {
-        while let Some(number) = self.outside.timers.pop(now) {
-            self.end_subscription(now, number, Some("timeout"), out);
+    pub(super) fn outside_due(&mut self, turn: &mut Turn<'_>) {
+        while let Some(number) = self.outside.timers.pop(turn.now) {
+            self.end_subscription(turn, number, Some("timeout"));
         }
     }
 
     /// A user's bindings changed: who watches it hears, and subscriptions over dead flows end.
-    pub(super) fn registration_changed(&mut self, now: Instant, user: &str, out: &mut Vec<Output>) {
+    pub(super) fn registration_changed(&mut self, turn: &mut Turn<'_>, user: &str) {
         let alive =
             |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self
@@ -588,12 +562,12 @@ impl Gateway {
             .subscriptions
             .iter()
             .filter(|(_, s)| s.user == user)
-            .map(|(n, s)| (*n, alive(s.hop, &self.flows), s.package == "reg"))
+            .map(|(n, s)| (*n, alive(s.hop, &self.services.flows), s.package == "reg"))
             .collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {
-                (false, _) => self.end_subscription(now, number, None, out),
-                (true, true) => self.notify(now, number, None, out),
+                (false, _) => self.end_subscription(turn, number, None),
+                (true, true) => self.notify(turn, number, None),
                 (true, false) => {}
             }
         }
@@ -601,13 +575,7 @@ impl Gateway {
 
     /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it): passed to
     /// who watches.
-    fn unsolicited(
-        &mut self,
-        now: Instant,
-        id: ServerId,
-        message: &Message,
-        out: &mut Vec<Output>,
-    ) {
+    fn unsolicited(&mut self, turn: &mut Turn<'_>, id: ServerId, message: &Message) {
         let summary = message
             .header(HeaderName::Event)
             .is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
@@ -615,25 +583,22 @@ impl Gateway {
             .body_of("application/simple-message-summary")
             .filter(|_| summary)
             .and_then(|b| std::str::from_utf8(b).ok());
-        let dialled = Uri::parse(message.request_uri())
-            .map(|u| u.user_unescaped().into_owned())
-            .unwrap_or_default();
+        let dialled = Uri::parse(message.request_uri()).map(|u| u.number()).unwrap_or_default();
         let user = self.config.user_called(&dialled).map(|u| u.name.clone());
         let (Some(body), Some(user)) = (body.filter(|b| b.len() <= 2_048), user) else {
             let status = if summary { 404 } else { 489 };
             return self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(status, "only message-summary of a user of ours is taken"),
-                out,
             );
         };
         let clean: String =
             body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
         self.outside.summaries.insert(user.clone(), clean);
-        let tag = token::<8>(&mut self.random);
-        self.respond(now, id, 200, Writer::response(message, 200, Some(&tag)), out);
+        let tag = token::<8>(&mut self.services.random);
+        self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
         let watching: Vec<u64> = self
             .outside
             .subscriptions
@@ -641,7 +606,7 @@ impl Gateway {
             .filter(|(_, s)| s.user == user && s.package == "message-summary")
             .map(|(n, _)| *n)
             .collect();
-        watching.into_iter().for_each(|n| self.notify(now, n, None, out));
+        watching.into_iter().for_each(|n| self.notify(turn, n, None));
     }
 }
 
@@ -650,7 +615,8 @@ struct TextTarget {
     uri: String,
     to: String,
     path: Vec<String>,
-    to_trunk: bool,
+    /// The trunk it goes to, where it goes to no user.
+    trunk: Option<String>,
 }
 
 fn lifetime(message: &Message) -> Result<u32, Refusal> {

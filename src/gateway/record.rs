@@ -1,8 +1,10 @@
 //! What the recorder is told of each turn: the message that came, those that went, media's news,
 //! notes.
 
+use super::challenges::opened;
 use super::{FlowKind, Gateway, Input};
 use crate::call::branch::BranchTarget;
+use crate::call::context::TransactionUser;
 use crate::call::{CallId, Output};
 use crate::event::Event;
 use crate::media::session::SessionEvent;
@@ -57,10 +59,24 @@ fn call_id_of(bytes: &[u8]) -> Option<&str> {
 impl Gateway {
     /// A message that came in, for the call it is of.
     pub(super) fn hear(&mut self, now: Instant, hop: Hop, message: &Message) {
-        if let Some(call) = self.recorder.call_of(message.call_id())
+        let call = self.recorder.call_of(message.call_id());
+        if let Some(call) = call.or_else(|| self.call_by_branch(message))
             && let Some(lane) = self.lane(call, message.call_id(), hop)
         {
             self.recorder.received(now, call, lane, message);
+        }
+    }
+
+    /// The call a response belongs to whose Call-ID says nothing.
+    fn call_by_branch(&self, message: &Message) -> Option<CallId> {
+        if message.is_request() {
+            return None;
+        }
+        let user =
+            self.services.transaction_users.get(&self.services.transactions.client_of(message)?)?;
+        match opened(user.clone()).0 {
+            TransactionUser::Branch(call, _) | TransactionUser::Leg(call, ..) => Some(call),
+            _ => None,
         }
     }
 
@@ -94,7 +110,8 @@ impl Gateway {
         out: &mut Vec<Output>,
     ) {
         let found = self.recorder.call_of(&rest.call_id);
-        let Some(call) = found.or_else(|| self.own_call_ids.get(&rest.call_id).copied()) else {
+        let Some(call) = found.or_else(|| self.services.own_call_ids.get(&rest.call_id).copied())
+        else {
             return;
         };
         let known = self.trunk_of(remote).or_else(|| {
@@ -104,7 +121,7 @@ impl Gateway {
         });
         let Some(peer) = known else { return };
         let why = format!("{peer} sent what cannot be used ({why}): {}", rest.start_line);
-        if let Some(live) = self.calls.get_mut(&call) {
+        if let Some(live) = self.calls.touch(call) {
             live.call.cdr.unreadable.get_or_insert_with(|| why.clone());
         }
         out.push(Output::Event(Event::Unreadable { call, why }));
@@ -113,7 +130,9 @@ impl Gateway {
     fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &[u8]) {
         let Some(call_id) = call_id_of(bytes) else { return };
         let known = self.recorder.call_of(call_id);
-        let Some(call) = known.or_else(|| self.own_call_ids.get(call_id).copied()) else { return };
+        let Some(call) = known.or_else(|| self.services.own_call_ids.get(call_id).copied()) else {
+            return;
+        };
         if known.is_none() {
             self.recorder.name(call, call_id);
         }
@@ -151,7 +170,8 @@ impl Gateway {
             return trunk;
         }
         if let Hop::Flow(flow) = hop
-            && let Some(state) = self.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
+            && let Some(state) =
+                self.services.flows.get(&flow).filter(|s| s.kind == FlowKind::WebSocket)
         {
             return format!("browser {}", state.user.as_deref().unwrap_or("?"));
         }
@@ -163,7 +183,7 @@ impl Gateway {
 
     /// The trunk a leg of ours goes to.
     fn trunk_called(&self, call: CallId, sip_call_id: &str) -> Option<String> {
-        let branches = &self.calls.get(&call)?.call.branches;
+        let branches = &self.calls.get(call)?.branches;
         let branch = branches.iter().find(|b| b.call_id() == sip_call_id)?;
         match &branch.target {
             BranchTarget::Trunk { name, .. } => Some(name.clone()),

@@ -1,7 +1,7 @@
 //! REGISTER: browsers over their flows, and trunks that come to us from addresses we cannot know.
 
-use super::Gateway;
 use super::admission::{Admitted, Known};
+use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::errors::Code;
 use crate::event::Event;
@@ -28,42 +28,42 @@ pub(super) const TEMPORARY: &str = "tgruu.";
 impl Gateway {
     pub(super) fn register(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         message: &Message,
         user: &str,
         flow: Flow,
-        out: &mut Vec<Output>,
     ) {
-        let temp_gruu = token::<16>(&mut self.random);
-        let unix = self.unix(now);
+        let temp_gruu = token::<16>(&mut self.services.random);
+        let unix = self.unix(turn.now);
         let longest = self
+            .services
             .flows
             .get(&flow)
             .and_then(|f| f.until)
             .map(|until| until.saturating_sub(unix) as u32);
         let by = RegisterContext {
             flow,
-            chance: self.random.next_u32() as u8,
+            chance: self.services.random.next_u32() as u8,
             token: temp_gruu,
             longest,
         };
         // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
         let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
         let done = if own {
-            self.registrar.register(now, user, message, &by)
+            self.services.registrar.register(turn.now, user, message, &by)
         } else {
             Err(Refusal::new(403, format!("{user} may register only itself")))
         };
         let done = match done {
             Ok(done) => done,
-            Err(why) => return self.refuse(now, id, message, &why, out),
+            Err(why) => return self.refuse(turn, id, message, &why),
         };
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
         let gruu = message.lists(HeaderName::Supported, "gruu");
         for binding in &done.bindings {
-            response.put(HeaderName::Contact, self.contact_value(now, user, binding, gruu));
+            response.put(HeaderName::Contact, self.contact_value(turn.now, user, binding, gruu));
         }
         if message.lists(HeaderName::Supported, "path") {
             // RFC 3327 §5.3.
@@ -76,17 +76,17 @@ impl Gateway {
             response.put(HeaderName::Require, "outbound");
             response.put(HeaderName::FlowTimer, FLOW_TIMER);
         }
-        self.respond(now, id, 200, response, out);
+        self.respond(turn, id, 200, response);
         for old in done.replaced.iter().copied() {
             // RFC 5626 §4.2.1: the same instance and reg-id replaces the flow at once.
-            out.push(Output::CloseFlow(old));
+            turn.push(Output::CloseFlow(old));
         }
         if done.added || done.removed {
-            self.registration_changed(now, user, out);
+            self.registration_changed(turn, user);
         }
         if done.added {
             let user_agent = message.header(HeaderName::UserAgent).unwrap_or_default().to_owned();
-            out.push(Output::Event(Event::Registered {
+            turn.push(Output::Event(Event::Registered {
                 user: user.to_owned(),
                 flows: done.bindings.len(),
                 user_agent,
@@ -97,11 +97,9 @@ impl Gateway {
                 .filter(|b| b.flow == flow)
                 .filter_map(|b| Some(b.instance.clone()?.0))
                 .collect();
-            instances
-                .iter()
-                .for_each(|i| self.flow_resumed(now, user, i, flow, &done.replaced, out));
+            instances.iter().for_each(|i| self.flow_resumed(turn, user, i, flow, &done.replaced));
         } else if done.removed {
-            out.push(Output::Event(Event::Unregistered {
+            turn.push(Output::Event(Event::Unregistered {
                 user: user.to_owned(),
                 why: crate::event::UnregisterReason::Asked,
             }));
@@ -134,11 +132,10 @@ impl Gateway {
     /// REGISTER of a trunk from an address that says nothing: digest decides. The 401 is stateless.
     pub(super) fn admit_trunk(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-        out: &mut Vec<Output>,
     ) -> Option<Refusal> {
         let config = self.config.clone();
         let secret = |name: &str| {
@@ -149,7 +146,7 @@ impl Gateway {
             trunk.and_then(|t| t.password.clone())
         };
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        match self.admission.judge(now, remote.ip(), message, |name: &str| {
+        match self.admission.judge(turn.now, remote.ip(), message, |name: &str| {
             secret(name).map_or(Known::Nobody, Known::Password)
         }) {
             Admitted::User(user) if user == claimed => None,
@@ -161,7 +158,7 @@ impl Gateway {
                 Some(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
             }
             Admitted::Refused(why) => {
-                out.push(Output::Event(Event::LoginRefused {
+                turn.push(Output::Event(Event::LoginRefused {
                     user: super::admission::claimed_user(message),
                     remote,
                     code: why.code,
@@ -170,8 +167,8 @@ impl Gateway {
                 Some(why)
             }
             Admitted::Challenge { stale } => {
-                let bytes = self.challenge(now, message, stale);
-                out.push(Output::Send(Transmit { hop, bytes }));
+                let bytes = self.challenge(turn.now, message, stale);
+                turn.push(Output::Send(Transmit { hop, bytes }));
                 Some(Refusal::new(0, ""))
             }
         }
@@ -184,7 +181,7 @@ impl Gateway {
         message: &Message,
         stale: bool,
     ) -> bytes::Bytes {
-        let random = self.random.next_u64();
+        let random = self.services.random.next_u64();
         let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
         let confused =
@@ -209,7 +206,7 @@ impl Gateway {
 
     /// A 401 that says what is wrong with a token (RFC 8898 section 2.1.3, RFC 6750 section 3.1).
     pub(super) fn token_challenge(&mut self, message: &Message, why: &str) -> bytes::Bytes {
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::refusal(
             message,
             &Refusal::new(401, format!("token: {why}")).code(Code::TOKEN),
@@ -234,12 +231,11 @@ impl Gateway {
     /// A proved trunk registers: it is where it came from, whatever its Contact says.
     pub(super) fn register_trunk(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         id: ServerId,
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-        out: &mut Vec<Output>,
     ) {
         let user = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
         let name = self
@@ -250,11 +246,10 @@ impl Gateway {
             .map(|t| t.name.clone());
         let Some(name) = name else {
             return self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(403, "no trunk registers by this name"),
-                out,
             );
         };
         let header = message.header(HeaderName::Expires).and_then(delta_seconds);
@@ -266,16 +261,15 @@ impl Gateway {
             .unwrap_or(MAX_EXPIRES);
         if asked > 0 && asked < MIN_EXPIRES {
             return self.refuse(
-                now,
+                turn,
                 id,
                 message,
                 &Refusal::new(423, format!("registrations last at least {MIN_EXPIRES} s")),
-                out,
             );
         }
         let star = message.header(HeaderName::Contact) == Some("*");
         let granted = asked.min(MAX_EXPIRES);
-        let Some(state) = self.trunks.get_mut(&name) else { return };
+        let Some(state) = self.services.trunks.get_mut(&name) else { return };
         let known = state.bound.is_some();
         match contact.map(|c| c.uri.text.to_owned()) {
             Some(contact) if granted > 0 && !star => {
@@ -283,10 +277,10 @@ impl Gateway {
                     hop,
                     remote,
                     contact,
-                    expires: now + Duration::from_secs(u64::from(granted)),
+                    expires: turn.now + Duration::from_secs(u64::from(granted)),
                 });
                 if !known {
-                    out.push(Output::Event(Event::TrunkArrived {
+                    turn.push(Output::Event(Event::TrunkArrived {
                         trunk: name.clone(),
                         remote,
                         expires: granted,
@@ -296,33 +290,34 @@ impl Gateway {
             None if !star => {}
             _ => {
                 if state.bound.take().is_some() {
-                    out.push(Output::Event(Event::TrunkGone { trunk: name.clone() }));
+                    turn.push(Output::Event(Event::TrunkGone { trunk: name.clone() }));
                 }
             }
         }
-        let tag = token::<8>(&mut self.random);
+        let tag = token::<8>(&mut self.services.random);
         let mut response = Writer::response(message, 200, Some(&tag));
-        if let Some(bound) = self.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
-            let left = bound.expires.saturating_duration_since(now).as_secs();
+        if let Some(bound) = self.services.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
+            let left = bound.expires.saturating_duration_since(turn.now).as_secs();
             response.put(HeaderName::Contact, format_args!("<{}>;expires={left}", bound.contact));
         }
-        self.respond(now, id, 200, response, out);
+        self.respond(turn, id, 200, response);
         if let Hop::Flow(flow) = hop {
             self.unproved.clear(&flow);
         }
-        self.trunk_lives(now, &name, out);
+        self.trunk_lives(turn, &name);
     }
 
     /// The connection a trunk registered over is gone.
     pub(super) fn trunk_flow_closed(&mut self, flow: Flow, out: &mut Vec<Output>) {
         let names: Vec<String> = self
+            .services
             .trunks
             .iter()
             .filter(|(_, s)| s.bound.as_ref().is_some_and(|b| b.hop == Hop::Flow(flow)))
             .map(|(n, _)| n.clone())
             .collect();
         for name in names {
-            if let Some(state) = self.trunks.get_mut(&name) {
+            if let Some(state) = self.services.trunks.get_mut(&name) {
                 state.bound = None;
             }
             out.push(Output::Event(Event::TrunkGone { trunk: name }));

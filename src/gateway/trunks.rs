@@ -1,7 +1,7 @@
 //! Trunks between calls: OPTIONS probes, our registrations with them, DNS answers, connections that
 //! are wedged.
 
-use super::Gateway;
+use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::call::context::{DnsWaiter, TransactionUser};
 use crate::config::Trunk;
@@ -19,14 +19,14 @@ use rand_core::RngCore;
 use std::time::Instant;
 
 impl Gateway {
-    pub(super) fn carriers_due(&mut self, now: Instant, out: &mut Vec<Output>) {
-        for due in self.trunks.due(now) {
-            self.carrier_work(now, due, out);
+    pub(super) fn carriers_due(&mut self, turn: &mut Turn<'_>) {
+        for due in self.services.trunks.due(turn.now) {
+            self.carrier_work(turn, due);
         }
     }
 
     /// A probe or registration, from its first look-up on.
-    pub(super) fn carrier_work(&mut self, now: Instant, due: Due, out: &mut Vec<Output>) {
+    pub(super) fn carrier_work(&mut self, turn: &mut Turn<'_>, due: Due) {
         let (name, registrar) = match &due {
             Due::Probe(name) => (name.clone(), None),
             Due::Register(name, n) => (name.clone(), Some(*n)),
@@ -34,6 +34,7 @@ impl Gateway {
         let Some(trunk) = self.config.trunks.get(&name).cloned() else { return };
         let uri = match registrar {
             Some(n) => self
+                .services
                 .trunks
                 .get(&name)
                 .and_then(|t| t.registrations.get(n))
@@ -41,6 +42,7 @@ impl Gateway {
             None => trunk.uri.clone(),
         };
         let bound = self
+            .services
             .trunks
             .get(&name)
             .and_then(|t| t.bound.as_ref())
@@ -50,36 +52,36 @@ impl Gateway {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
                 let target = Target::of(&uri, trunk.number);
-                super::cx!(self, now, out).locate(&target, DnsWaiter::Trunk(due.clone()))
+                self.context(turn).locate(&target, DnsWaiter::Trunk(due.clone()))
             }
             // It has not registered: nothing to probe yet.
-            (None, None) => return self.rearm_probe(now, &trunk),
+            (None, None) => return self.rearm_probe(turn.now, &trunk),
         };
         match (found, registrar) {
             (Located::Waiting(_), _) => {}
-            (Located::Ready(hops), None) => self.send_probe(now, &trunk, hops[0], out),
-            (Located::Ready(hops), Some(n)) => self.send_register(now, &trunk, n, hops[0], out),
+            (Located::Ready(hops), None) => self.send_probe(turn, &trunk, hops[0]),
+            (Located::Ready(hops), Some(n)) => self.send_register(turn, &trunk, n, hops[0]),
             (Located::Failed(why), None) => {
-                self.rearm_probe(now, &trunk);
-                self.probe_missed(now, &name, why, out);
+                self.rearm_probe(turn.now, &trunk);
+                self.probe_missed(turn, &name, why);
             }
-            (Located::Failed(why), Some(n)) => self.registration_failed(now, &name, n, why, out),
+            (Located::Failed(why), Some(n)) => self.registration_failed(turn, &name, n, why),
         }
     }
 
     fn rearm_probe(&mut self, now: Instant, trunk: &Trunk) {
-        if let Some(state) = self.trunks.get_mut(&trunk.name) {
+        if let Some(state) = self.services.trunks.get_mut(&trunk.name) {
             state.probing(now, trunk.probe);
         }
     }
 
-    fn send_probe(&mut self, now: Instant, trunk: &Trunk, hop: Hop, out: &mut Vec<Output>) {
-        self.rearm_probe(now, trunk);
-        let mut cx = super::cx!(self, now, out);
+    fn send_probe(&mut self, turn: &mut Turn<'_>, trunk: &Trunk, hop: Hop) {
+        self.rearm_probe(turn.now, trunk);
+        let mut cx = self.context(turn);
         let hop = cx.hop_of_trunk(&trunk.name, hop);
         let hop = cx.alias_of(&trunk.name, hop);
         let (branch, via) = cx.via(hop);
-        let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
+        let host = trunk.uri.as_ref().map_or(cx.config.domain.clone(), |u| u.address());
         let own =
             cx.remote_ip(hop).map_or(cx.config.domain.clone(), |ip| host_of(cx.local_ip(hop, ip)));
         let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
@@ -93,28 +95,21 @@ impl Gateway {
         options.put(HeaderName::Accept, "application/sdp");
         options.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
         let client = cx.request(Method::Options, &branch, hop, options.end());
-        cx.transaction_users.insert(
+        cx.services.transaction_users.insert(
             client,
             TransactionUser::Trunk { name: trunk.name.clone(), registrar: None, hop },
         );
     }
 
-    fn send_register(
-        &mut self,
-        now: Instant,
-        trunk: &Trunk,
-        n: usize,
-        hop: Hop,
-        out: &mut Vec<Output>,
-    ) {
+    fn send_register(&mut self, turn: &mut Turn<'_>, trunk: &Trunk, n: usize, hop: Hop) {
         let (Some(user), Some(password)) = (&trunk.username, &trunk.password) else { return };
-        let mut cx = super::cx!(self, now, out);
+        let mut cx = self.context(turn);
         let hop = cx.hop_of_trunk(&trunk.name, hop);
         let (branch, via) = cx.via(hop);
         let (tag, cnonce, fresh) = (cx.token(), cx.token(), cx.token());
         let contact = contact_for(&cx, trunk, hop);
         let Some(registration) =
-            cx.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
+            cx.services.trunks.get_mut(&trunk.name).and_then(|t| t.registrations.get_mut(n))
         else {
             return;
         };
@@ -147,7 +142,7 @@ impl Gateway {
         request.put(HeaderName::Supported, "path");
         request.put(HeaderName::Allow, ALLOW);
         request.put(HeaderName::UserAgent, concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
-        if let Some((name, value)) = registration.answering.credentials(
+        for (name, value) in registration.answering.credentials(
             user,
             password.reveal(),
             &uri,
@@ -157,7 +152,7 @@ impl Gateway {
             request.put(name, value);
         }
         let client = cx.request(Method::Register, &branch, hop, request.end());
-        cx.transaction_users.insert(
+        cx.services.transaction_users.insert(
             client,
             TransactionUser::Trunk { name: trunk.name.clone(), registrar: Some(n), hop },
         );
@@ -166,18 +161,17 @@ impl Gateway {
     /// A response, or none, to a probe or registration.
     pub(super) fn carrier_answered(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         name: &str,
         registrar: Option<usize>,
         hop: Hop,
         message: Option<&Message>,
-        out: &mut Vec<Output>,
     ) {
         match message {
-            Some(_) => self.locator.alive(hop),
+            Some(_) => self.services.locator.alive(hop),
             None => {
-                self.locator.failed(now, hop);
-                self.unresponsive_connection(name, hop, out);
+                self.services.locator.failed(turn.now, hop);
+                self.unresponsive_connection(name, hop, turn.out);
             }
         }
         match (registrar, message) {
@@ -185,52 +179,45 @@ impl Gateway {
             // Any answer shows life, a 404 or 405 too; 408 and 503 are what a proxy says of a dead
             // server.
             (None, Some(message)) if matches!(message.status(), 408 | 503) => {
-                self.probe_missed(
-                    now,
-                    name,
-                    format!("OPTIONS is answered {}", message.status()),
-                    out,
-                );
+                self.probe_missed(turn, name, format!("OPTIONS is answered {}", message.status()));
             }
-            (None, Some(_)) => self.trunk_lives(now, name, out),
+            (None, Some(_)) => self.trunk_lives(turn, name),
             (None, None) => self.probe_missed(
-                now,
+                turn,
                 name,
                 format!("no answer to OPTIONS ({hop}): is it open from here?"),
-                out,
             ),
-            (Some(n), Some(message)) => self.registration_answered(now, name, n, hop, message, out),
-            (Some(n), None) => self.registration_failed(
-                now,
-                name,
-                n,
-                format!("no answer to REGISTER ({hop})"),
-                out,
-            ),
+            (Some(n), Some(message)) => self.registration_answered(turn, name, n, hop, message),
+            (Some(n), None) => {
+                self.registration_failed(turn, name, n, format!("no answer to REGISTER ({hop})"))
+            }
         }
     }
 
     /// A trunk answered something.
-    pub(super) fn trunk_lives(&mut self, now: Instant, name: &str, out: &mut Vec<Output>) {
+    pub(super) fn trunk_lives(&mut self, turn: &mut Turn<'_>, name: &str) {
         if let Some(Change::Up { was_down_for }) =
-            self.trunks.get_mut(name).and_then(|t| t.answered(now))
+            self.services.trunks.get_mut(name).and_then(|t| t.answered(turn.now))
         {
-            out.push(Output::Event(Event::TrunkUp { trunk: name.to_owned(), after: was_down_for }));
+            turn.push(Output::Event(Event::TrunkUp {
+                trunk: name.to_owned(),
+                after: was_down_for,
+            }));
         }
     }
 
-    fn probe_missed(&mut self, now: Instant, name: &str, why: String, out: &mut Vec<Output>) {
+    fn probe_missed(&mut self, turn: &mut Turn<'_>, name: &str, why: String) {
         if let Some(Change::Down { why }) =
-            self.trunks.get_mut(name).and_then(|t| t.missed(now, why))
+            self.services.trunks.get_mut(name).and_then(|t| t.missed(turn.now, why))
         {
-            out.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
+            turn.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
         }
     }
 
     /// Requests over a connection time out although it stands: it is given up, the next request
     /// opens another.
     pub(super) fn unresponsive_connection(&mut self, name: &str, hop: Hop, out: &mut Vec<Output>) {
-        if hop.is_udp() || !self.trunks.get_mut(name).is_some_and(|t| t.timed_out()) {
+        if hop.is_udp() || !self.services.trunks.get_mut(name).is_some_and(|t| t.timed_out()) {
             return;
         }
         out.push(Output::Event(Event::Wedged { trunk: name.to_owned(), hop: hop.to_string() }));
@@ -239,34 +226,34 @@ impl Gateway {
 
     fn registration_answered(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         name: &str,
         n: usize,
         hop: Hop,
         message: &Message,
-        out: &mut Vec<Output>,
     ) {
-        let chance = self.random.next_u32() as u8;
+        let chance = self.services.random.next_u32() as u8;
         let Some(trunk) = self.config.trunks.get(name).cloned() else { return };
-        let contact = contact_for(&super::cx!(self, now, out), &trunk, hop);
+        let contact = contact_for(&self.context(turn), &trunk, hop);
         let contact = contact.trim_start_matches('<').trim_end_matches('>').to_owned();
-        let Some(registration) = self.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n))
+        let Some(registration) =
+            self.services.trunks.get_mut(name).and_then(|t| t.registrations.get_mut(n))
         else {
             return;
         };
         let host = registration.registrar.host.clone();
-        match registration.answered(now, message, &contact, chance) {
+        match registration.answered(turn.now, message, &contact, chance) {
             Next::Nothing => {}
-            Next::Again => self.send_register(now, &trunk, n, hop, out),
+            Next::Again => self.send_register(turn, &trunk, n, hop),
             Next::Registered { expires, first: true } => {
-                out.push(Output::Event(Event::TrunkRegistered {
+                turn.push(Output::Event(Event::TrunkRegistered {
                     trunk: name.to_owned(),
                     registrar: host,
                     expires,
                 }));
             }
             Next::Registered { .. } => {}
-            Next::Failed { why, again_in } => out.push(Output::Event(Event::TrunkNotRegistered {
+            Next::Failed { why, again_in } => turn.push(Output::Event(Event::TrunkNotRegistered {
                 trunk: name.to_owned(),
                 why,
                 again_in,
@@ -274,22 +261,16 @@ impl Gateway {
         }
     }
 
-    fn registration_failed(
-        &mut self,
-        now: Instant,
-        name: &str,
-        n: usize,
-        why: String,
-        out: &mut Vec<Output>,
-    ) {
-        let chance = self.random.next_u32() as u8;
+    fn registration_failed(&mut self, turn: &mut Turn<'_>, name: &str, n: usize, why: String) {
+        let chance = self.services.random.next_u32() as u8;
         let failed = self
+            .services
             .trunks
             .get_mut(name)
             .and_then(|t| t.registrations.get_mut(n))
-            .map(|r| r.failed(now, why, chance));
+            .map(|r| r.failed(turn.now, why, chance));
         if let Some(Next::Failed { why, again_in }) = failed {
-            out.push(Output::Event(Event::TrunkNotRegistered {
+            turn.push(Output::Event(Event::TrunkNotRegistered {
                 trunk: name.to_owned(),
                 why,
                 again_in,
@@ -298,28 +279,22 @@ impl Gateway {
     }
 
     /// DNS answered: everyone who waits for the name goes on.
-    pub(super) fn dns_answered(
-        &mut self,
-        now: Instant,
-        query: Query,
-        answer: Answer,
-        out: &mut Vec<Output>,
-    ) {
-        let waiting = self.pending_queries.remove(&query).unwrap_or_default();
-        self.locator.answered(now, query, answer);
+    pub(super) fn dns_answered(&mut self, turn: &mut Turn<'_>, query: Query, answer: Answer) {
+        let waiting = self.services.pending_queries.remove(&query).unwrap_or_default();
+        self.services.locator.answered(turn.now, query, answer);
         for waiter in waiting {
             match waiter {
                 DnsWaiter::Branch(call, branch) => {
-                    drop(self.with_call(now, call, out, |call, cx| call.locate(cx, branch)))
+                    self.with_call(turn, call, |call, cx| call.locate(cx, branch));
                 }
-                DnsWaiter::Trunk(due) => self.carrier_work(now, due, out),
+                DnsWaiter::Trunk(due) => self.carrier_work(turn, due),
             }
         }
     }
 
     /// Trunks and what is known of them, one line each.
     pub fn trunk_lines(&self) -> Vec<String> {
-        self.trunks.iter().map(|(name, state)| format!("{name} {state}")).collect()
+        self.services.trunks.iter().map(|(name, state)| format!("{name} {state}")).collect()
     }
 }
 

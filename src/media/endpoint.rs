@@ -1,5 +1,7 @@
 //! One end of a session: its transport, what was agreed for it, and its two streams.
 
+use super::budget::PacketBudget;
+use super::continuity::Continuity;
 use super::dtls::{Handshake, Identity};
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
@@ -12,12 +14,12 @@ use crate::address::is_public;
 use crate::chance::Chance;
 use crate::codec::noise::Noise;
 use crate::codec::{Encoder, NARROW};
-use crate::rtp::packet::time_of;
+use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::Impairment;
 use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
-use crate::sdp::offer_answer::{Ice, Negotiated, Remote};
+use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -331,6 +333,8 @@ pub struct Dropped {
     pub malformed: u64,
     pub unknown_payload: u64,
     pub not_expected: u64,
+    /// More than any call needs.
+    pub excess: u64,
 }
 
 /// How packets of one end get to the other.
@@ -363,8 +367,12 @@ pub struct Endpoint {
     pub(super) join: AudioSource,
     pub(super) path: Path,
     pub(super) digits: VecDeque<OutboundEvent>,
+    /// Whether its source goes on, and how often it has started again.
+    pub(super) continuity: Option<Continuity>,
+    pub(super) restarts: u32,
     pub(super) pressed: Option<InboundEvent>,
     pub(super) dropped: Dropped,
+    pub(super) budget: PacketBudget,
     pub(super) received: u64,
     pub(super) last_received: Option<Instant>,
     pub(super) disorder_before: SequenceStats,
@@ -423,6 +431,31 @@ impl Endpoint {
             self.encoder = Some(encoder);
         }
         self.encoder.as_mut()
+    }
+
+    /// Follows the source of what comes in: one that starts again has statistics of its own, and
+    /// what follows it begins anew.
+    pub(super) fn follow(&mut self, now: Instant, packet: &Packet, content: Content) {
+        let codec = match content {
+            Content::Audio(codec) => Some(codec),
+            Content::Event(_) | Content::Noise => None,
+        };
+        if self.continuity.as_mut().is_some_and(|c| c.goes_on(now, packet, codec)) {
+            return;
+        }
+        let first = self.continuity.replace(Continuity::new(now, packet, codec)).is_none();
+        let disorder = self.reception.map(|r| r.disorder()).unwrap_or_default();
+        self.disorder_before = self.disorder_before + disorder;
+        self.reception = Some(ReceiverStats::new(packet.ssrc));
+        if first {
+            return;
+        }
+        self.restarts = self.restarts.wrapping_add(1);
+        if let Path::Transcode(path) = &mut self.path {
+            path.reorder = Reorder::default();
+            path.transcoder.restart();
+            path.next = None;
+        }
     }
 
     /// Whether what was agreed lets us send.

@@ -13,6 +13,7 @@ mod digits;
 mod due;
 mod forward;
 
+use super::budget::PacketBudget;
 use super::dtls::Handshake;
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Natted, Path, Port, Settings,
@@ -28,7 +29,7 @@ use super::transcoder::{Transcoder, frame_ms};
 use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
-use crate::rtp::report::{ReceiverStats, SequenceStats, read};
+use crate::rtp::report::{SequenceStats, read};
 use crate::rtp::srtp::{Profile, Refused};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::{IpAddr, SocketAddr};
@@ -160,8 +161,11 @@ impl Session {
             join: AudioSource::Nothing,
             path: Path::Relay,
             digits: Default::default(),
+            continuity: None,
+            restarts: 0,
             pressed: None,
             dropped: Dropped::default(),
+            budget: PacketBudget::default(),
             received: 0,
             disorder_before: SequenceStats::default(),
             next_report: None,
@@ -284,12 +288,17 @@ impl Session {
         // Digits in the sound of one who has no other are told to one who does not take them as
         // sound.
         let listen = mine == Some(Digits::Tones) && theirs.sends_digits() != Digits::Tones;
-        let (to, ptime) = (theirs.negotiated.codec, theirs.negotiated.ptime);
+        let wanted = &theirs.negotiated;
+        let (to, ptime) = (wanted.codec, wanted.ptime);
         let fits = matches!(&self.ends[at].path, Path::Transcode(t) if t.transcoder.fits(from, to, ptime, listen));
-        // G.711 is cut anew without loss for a peer that asked for another length, and then goes on
-        // to be.
-        let g711 = theirs.negotiated.ptime_asked && matches!(to, Codec::Pcmu | Codec::Pcma);
-        let recut = g711 && (fits || ms.is_some_and(|ms| ms != frame_ms(to, ptime)));
+        // What is of another length than the peer asked for is cut anew, and then goes on to be.
+        let is_cut = matches!(to, Codec::Pcmu | Codec::Pcma | Codec::Opus);
+        let unfit = |ms: u32| {
+            (wanted.ptime_asked && ms != frame_ms(to, ptime))
+                || wanted.max_ptime.is_some_and(|most| ms > most)
+        };
+        let limited = wanted.ptime_asked || wanted.max_ptime.is_some();
+        let recut = is_cut && limited && (fits || ms.is_some_and(unfit));
         let relay = from == to && !listen && !recut;
         let same = if relay { matches!(self.ends[at].path, Path::Relay) } else { fits };
         if same {
@@ -505,18 +514,18 @@ impl Session {
             end.dropped.malformed += 1;
             return;
         };
+        if !end.budget.take(now) {
+            end.dropped.excess += 1;
+            return;
+        }
         let Some(settings) = &end.settings else { return };
-        let negotiated = &settings.negotiated;
-        let Some(content) = negotiated.content(packet.payload_type) else {
+        let Some(content) = settings.negotiated.content(packet.payload_type) else {
             end.dropped.unknown_payload += 1;
             end.unexpected_payload_type = Some(packet.payload_type);
             return;
         };
-        if end.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
-            end.disorder_before =
-                end.disorder_before + end.reception.map(|r| r.disorder()).unwrap_or_default();
-            end.reception = Some(ReceiverStats::new(packet.ssrc));
-        }
+        end.follow(now, &packet, content);
+        let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let clock = negotiated.codec.clock();
         let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
             * u64::from(clock)
@@ -548,14 +557,7 @@ impl Session {
         }
         match content {
             Content::Audio(codec) => {
-                // G.711 has eight bytes a millisecond; other lengths than multiples of ten are
-                // somebody's last words.
-                let bytes = packet.payload(datagram).len() as u32;
-                self.plan_from(
-                    at,
-                    codec,
-                    Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80)),
-                );
+                self.plan_from(at, codec, packet_ms(codec, packet.payload(datagram)));
             }
             Content::Event(clock) => {
                 self.on_telephone_event(now, at, (&packet, clock), datagram, sink)
@@ -581,6 +583,35 @@ impl Session {
             }
             _ => (Vec::new(), Vec::new()),
         }
+    }
+}
+
+/// Milliseconds of sound in a packet, where that shows: G.711 has eight bytes of them (other lengths
+/// than multiples of ten are somebody's last words), Opus says so in its first byte (RFC 6716
+/// §3.1).
+fn packet_ms(codec: Codec, payload: &[u8]) -> Option<u32> {
+    match codec {
+        Codec::Pcmu | Codec::Pcma => {
+            let bytes = payload.len() as u32;
+            Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80))
+        }
+        Codec::Opus => {
+            let toc = *payload.first()?;
+            let (config, place) = (toc >> 3, usize::from(toc >> 3));
+            // Tenths of a millisecond of one frame.
+            let frame = match config {
+                0..=11 => [100, 200, 400, 600][place % 4],
+                12..=15 => [100, 200][place % 2],
+                _ => [25, 50, 100, 200][place % 4],
+            };
+            let frames = match toc & 3 {
+                0 => 1,
+                1 | 2 => 2,
+                _ => u32::from(payload.get(1)? & 0x3f),
+            };
+            Some(frame * frames / 10).filter(|ms| *ms > 0)
+        }
+        Codec::G722 | Codec::L16 => None,
     }
 }
 

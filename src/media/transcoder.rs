@@ -80,6 +80,11 @@ impl Transcoder {
         (self.from, self.to, self.frame, self.detector.is_some()) == (from, to, frame, listen)
     }
 
+    /// The source starts again: nothing is missing before its next packet.
+    pub fn restart(&mut self) {
+        (self.expected, self.gap, self.skipped) = (None, 0, 0);
+    }
+
     /// Notes that packets are missing before the next one.
     pub fn note_gap(&mut self, packets: u64) {
         self.gap = packets;

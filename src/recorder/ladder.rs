@@ -2,14 +2,15 @@
 //!
 //! [`rows`] makes them, `draw` prints them as text, Mermaid or SVG.
 
-use super::mask::{readable, readable_message, shown};
-use super::sdp_rules::{Rule, describes, rules};
+use super::mask::{readable, readable_body, readable_message, shown};
+use super::sdp_rules::{Rule, rules};
 use super::{CallTrace, TraceEvent};
 use crate::call::CallTimer;
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
+use crate::sip::remarks::remarks;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ pub fn rows(flight: &CallTrace) -> Vec<Row> {
             out.push(Row { at: last, kind: RowKind::Event { text, code: None } });
         }
         last = at;
+        let mut past = Vec::new();
         let kind = match &entry.what {
             TraceEvent::Message { lane, sent, whole: false, text } => {
                 let line = shown(&String::from_utf8_lossy(flight.text(*text)));
@@ -82,6 +84,9 @@ pub fn rows(flight: &CallTrace) -> Vec<Row> {
             TraceEvent::Message { lane, sent, whole: true, text } => {
                 match Message::parse(flight.text(*text).to_vec(), Framing::WebSocket) {
                     Ok(message) => {
+                        if !*sent {
+                            past = remarks(&message);
+                        }
                         let sdp = readable_sdp(&message);
                         let source = described
                             .iter()
@@ -124,14 +129,18 @@ pub fn rows(flight: &CallTrace) -> Vec<Row> {
             },
         };
         out.push(Row { at, kind });
+        out.extend(past.into_iter().map(|what| {
+            let text = format!("in that message: {}", shown(&what));
+            Row { at, kind: RowKind::Event { text, code: None } }
+        }));
     }
     out
 }
 
 /// The description of a message, secrets masked.
 fn readable_sdp(message: &Message) -> Option<String> {
-    describes(message)
-        .then(|| readable_message(message).split_once("\n\n").map(|(_, body)| body.to_owned()))?
+    let sdp = message.body_of("application/sdp")?;
+    Some(readable_body("application/sdp", sdp))
 }
 
 /// What it means that a timer ran out; nothing for those whose doing is seen anyway.

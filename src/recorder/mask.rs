@@ -76,24 +76,33 @@ fn masked(name: HeaderName, value: &str) -> String {
 }
 
 fn body_of(message: &Message) -> String {
-    if message.body().is_empty() {
-        return String::new();
-    }
     let kind = message.content_type().unwrap_or_default().to_ascii_lowercase();
-    let Ok(text) = std::str::from_utf8(message.body()) else {
-        return format!("({} bytes)", message.body().len());
+    readable_body(&kind, message.body())
+}
+
+/// A body of this type; what is secret in it is `***`. In one of several parts every line is
+/// looked at as any of them might be meant.
+pub fn readable_body(kind: &str, body: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return format!("({} bytes)", body.len());
     };
+    let many = kind.starts_with("multipart/");
     let lines = text.lines().map(|line| {
-        if kind.starts_with("application/dtmf") {
-            return match line.split_once('=') {
-                Some((name, _)) if name.trim().eq_ignore_ascii_case("signal") => {
-                    format!("{name}=*")
+        if kind.starts_with("application/dtmf") || many {
+            match line.split_once(['=', ':']) {
+                Some((name, _))
+                    if ["signal", "digit", "d"]
+                        .iter()
+                        .any(|n| name.trim().eq_ignore_ascii_case(n)) =>
+                {
+                    return format!("{name}=*");
                 }
-                Some(_) => shown(line),
-                None => "*".to_owned(),
-            };
+                Some(_) => {}
+                None if many => {}
+                None => return "*".to_owned(),
+            }
         }
-        if kind.starts_with("application/sdp") {
+        if kind.starts_with("application/sdp") || many || kind.is_empty() {
             if let Some(password) = line.strip_prefix("a=ice-pwd:") {
                 return format!("a=ice-pwd:*** ({} characters)", password.len());
             }
@@ -115,7 +124,7 @@ mod tests {
     #[test]
     fn nothing_secret_is_shown() {
         let text = "INVITE sip:1@x SIP/2.0\r\nAuthorization: Digest username=\"bob\", realm=\"r\", nonce=\"n\", uri=\"sip:x\", response=\"deadbeef\", cnonce=\"cc\"\r\n\
-                    Proxy-Authorization: Bearer eyJhbGciOi\r\nX-Note: a\r\nContent-Type: application/sdp\r\nContent-Length: 118\r\n\r\n\
+                    Proxy-Authorization: Bearer eyJhbGciOi\r\nX-Note: a\r\nContent-Type: application/sdp\r\n\r\n\
                     v=0\r\na=ice-pwd:verysecretpassword\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\na=x\r\n";
         let shown = readable(text.as_bytes());
         for secret in ["deadbeef", "eyJhbGciOi", "verysecret", "WVNfX19", "\"n\"", "cc"] {

@@ -4,8 +4,6 @@
 //! Descriptions are written anew (`sdp/print.rs`), never edited, so the rule of a line follows from
 //! its kind and from whether the other side had one like it.
 
-use crate::sip::message::Message;
-
 /// One line's fate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
@@ -140,11 +138,6 @@ pub fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
     };
     out.extend(left.map(|line| Rule { line: None, from: Some(line.to_owned()), why: why(line) }));
     out
-}
-
-/// Whether a message describes media.
-pub fn describes(message: &Message) -> bool {
-    message.body_of("application/sdp").is_some()
 }
 
 #[cfg(test)]

@@ -37,11 +37,6 @@ pub fn digit_of(event: u8) -> Option<char> {
     b"0123456789*#ABCD".get(usize::from(event)).map(|b| *b as char)
 }
 
-/// As [`digit_of`], `?` for what is none.
-pub fn char_of(event: u8) -> char {
-    digit_of(event).unwrap_or('?')
-}
-
 /// The event number of a DTMF character.
 pub fn event_of(digit: char) -> Option<u8> {
     "0123456789*#ABCD".find(digit.to_ascii_uppercase()).map(|n| n as u8)

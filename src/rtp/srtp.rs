@@ -1,10 +1,12 @@
-//! SRTP and SRTCP in place, over aws-lc-rs (RFC 3711, RFC 7714): nothing is allocated per packet.
+//! SRTP and SRTCP in place, over aws-lc-rs (RFC 3711, RFC 6188, RFC 7714): nothing is allocated per packet.
 //!
 //! Rule: the tag is checked before any state changes, and per-SSRC state exists only for sources
 //! that have authenticated. Tested against rtc-srtp and the RFCs' vectors.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::cipher::{
+    AES_128, AES_192, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey,
+};
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 use subtle::ConstantTimeEq;
@@ -14,6 +16,10 @@ use subtle::ConstantTimeEq;
 pub enum Profile {
     Aes128CmHmacSha1_80,
     Aes128CmHmacSha1_32,
+    Aes192CmHmacSha1_80,
+    Aes192CmHmacSha1_32,
+    Aes256CmHmacSha1_80,
+    Aes256CmHmacSha1_32,
     AeadAes128Gcm,
     AeadAes256Gcm,
 }
@@ -21,14 +27,22 @@ pub enum Profile {
 impl Profile {
     /// Master key length, bytes.
     pub fn key_len(self) -> usize {
-        if self == Profile::AeadAes256Gcm { 32 } else { 16 }
+        match self {
+            Profile::Aes128CmHmacSha1_80
+            | Profile::Aes128CmHmacSha1_32
+            | Profile::AeadAes128Gcm => 16,
+            Profile::Aes192CmHmacSha1_80 | Profile::Aes192CmHmacSha1_32 => 24,
+            Profile::Aes256CmHmacSha1_80
+            | Profile::Aes256CmHmacSha1_32
+            | Profile::AeadAes256Gcm => 32,
+        }
     }
 
     /// Master salt length, bytes.
     pub fn salt_len(self) -> usize {
         match self {
-            Profile::Aes128CmHmacSha1_80 | Profile::Aes128CmHmacSha1_32 => 14,
             Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => 12,
+            _ => 14,
         }
     }
 }
@@ -107,10 +121,14 @@ fn aes_cm(key: &EncryptingKey, iv: [u8; 16], data: &mut [u8]) {
 }
 
 fn ctr_key(key: &[u8]) -> EncryptingKey {
-    let cipher = if key.len() == 32 { &AES_256 } else { &AES_128 };
+    let cipher = match key.len() {
+        32 => &AES_256,
+        24 => &AES_192,
+        _ => &AES_128,
+    };
     UnboundCipherKey::new(cipher, key)
         .and_then(EncryptingKey::ctr)
-        .expect("a key of 16 or 32 bytes")
+        .expect("a key of 16, 24 or 32 bytes")
 }
 
 /// RFC 3711 §4.3.1 with key derivation rate 0.
@@ -146,19 +164,25 @@ impl Keys {
                 let salt = |label| *derived(label, 12).first_chunk().expect("12 of 32");
                 Keys::Gcm { rtp: key(0), rtcp: key(3), rtp_salt: salt(2), rtcp_salt: salt(5) }
             }
-            Profile::Aes128CmHmacSha1_80 | Profile::Aes128CmHmacSha1_32 => {
+            _ => {
+                let len = profile.key_len();
                 let auth = |label| {
                     hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derived(label, 20)[..20])
                 };
                 let salt = |label| *derived(label, 14).first_chunk().expect("14 of 32");
                 Keys::Cm {
-                    rtp: ctr_key(&derived(0, 16)[..16]),
-                    rtcp: ctr_key(&derived(3, 16)[..16]),
+                    rtp: ctr_key(&derived(0, len)[..len]),
+                    rtcp: ctr_key(&derived(3, len)[..len]),
                     rtp_auth: auth(1),
                     rtcp_auth: auth(4),
                     rtp_salt: salt(2),
                     rtcp_salt: salt(5),
-                    tag: if profile == Profile::Aes128CmHmacSha1_32 { 4 } else { 10 },
+                    tag: match profile {
+                        Profile::Aes128CmHmacSha1_32
+                        | Profile::Aes192CmHmacSha1_32
+                        | Profile::Aes256CmHmacSha1_32 => 4,
+                        _ => 10,
+                    },
                 }
             }
         }
@@ -446,6 +470,7 @@ mod tests {
             Profile::AeadAes256Gcm => Theirs::AeadAes256Gcm,
             Profile::Aes128CmHmacSha1_80 => Theirs::Aes128CmHmacSha1_80,
             Profile::Aes128CmHmacSha1_32 => Theirs::Aes128CmHmacSha1_32,
+            other => panic!("the oracle does not know {other:?}"),
         };
         let provider = rtc_crypto::default_provider().expect("aws-lc-rs is built in");
         rtc_srtp::context::Context::new(key, salt, theirs, None, None, provider.crypto())
@@ -458,6 +483,40 @@ mod tests {
         Profile::Aes128CmHmacSha1_80,
         Profile::Aes128CmHmacSha1_32,
     ];
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digit = |n| u8::from_str_radix(&hex[n..n + 2], 16).expect("hex");
+        (0..hex.len()).step_by(2).map(digit).collect()
+    }
+
+    #[test]
+    fn longer_keys_are_derived_as_in_the_vectors_of_rfc_6188() {
+        // Master key and salt; the session's key, salt and authentication key (§7.2, §7.4).
+        let vectors = [
+            [
+                "f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6",
+                "3b04803de51ee7c96423ab5b78d2",
+                "5ba1064e30ec51613cad926c5a28ef731ec7fb397f70a960653caf06554cd8c4",
+                "fa31791685ca444a9e07c6c64e93",
+                "fd9c32d39ed5fbb5a9dc96b30818454d1313dc05",
+            ],
+            [
+                "73edc66c4fa15776fb57f9505c17136550ffda71f3e8e5f1",
+                "c8522f3acd4ce86d5add78edbb11",
+                "31874736a8f1143870c26e4857d8a5b2c4a354407faadabb",
+                "2372b82d639b6d8503a47adc0a6c",
+                "355b10973cd95b9eacf4061c7e1a7151e7cfbfcb",
+            ],
+        ];
+        for [key, salt, cipher, session_salt, auth] in vectors.map(|v| v.map(bytes)) {
+            let master = ctr_key(&key);
+            for (label, expected) in [(0, cipher), (2, session_salt), (1, auth)] {
+                let mut out = vec![0; expected.len()];
+                derive(&master, &salt, label, &mut out);
+                assert_eq!(out, expected, "label {label}");
+            }
+        }
+    }
 
     #[test]
     fn both_directions_agree_with_rtc_srtp_across_a_rollover() {

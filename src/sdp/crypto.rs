@@ -2,11 +2,20 @@
 
 use crate::rtp::srtp::Profile;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use std::fmt;
 
 /// Longest master key and salt, bytes.
-const LONGEST: usize = 44;
+pub const LONGEST: usize = 46;
+/// Keys are written with padding or without it (RFC 4568 §6.1 has it both ways).
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 /// Most lines read of one media description.
 pub const MOST: usize = 8;
 
@@ -67,14 +76,19 @@ pub struct Crypto {
     pub keys: Keys,
 }
 
-/// What we offer, best first; AES_CM_128_HMAC_SHA1_32 is taken where a peer has no other.
+/// What we offer, best first; the others are taken where a peer has no better.
 pub const OFFERED: [Profile; 3] =
     [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
-const KNOWN: [(&str, Profile); 4] = [
+/// The suites we speak (RFC 4568 §6.2, RFC 6188 §4, RFC 7714 §14.2).
+const KNOWN: [(&str, Profile); 8] = [
     ("AEAD_AES_128_GCM", Profile::AeadAes128Gcm),
     ("AEAD_AES_256_GCM", Profile::AeadAes256Gcm),
     ("AES_CM_128_HMAC_SHA1_80", Profile::Aes128CmHmacSha1_80),
     ("AES_CM_128_HMAC_SHA1_32", Profile::Aes128CmHmacSha1_32),
+    ("AES_192_CM_HMAC_SHA1_80", Profile::Aes192CmHmacSha1_80),
+    ("AES_192_CM_HMAC_SHA1_32", Profile::Aes192CmHmacSha1_32),
+    ("AES_256_CM_HMAC_SHA1_80", Profile::Aes256CmHmacSha1_80),
+    ("AES_256_CM_HMAC_SHA1_32", Profile::Aes256CmHmacSha1_32),
 ];
 
 impl Crypto {
@@ -84,15 +98,16 @@ impl Crypto {
         let mut words = value.split_ascii_whitespace();
         let (tag, suite, params) = (words.next()?, words.next()?, words.next()?);
         let (_, profile) = KNOWN.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
-        if words.any(|w| !w.starts_with("WSH=") && w != "FEC_ORDER=FEC_SRTP")
-            || params.contains(';')
-        {
+        if words.any(changes_packets) || params.contains(';') {
             return None;
         }
-        let mut parts = params.strip_prefix("inline:")?.split('|');
-        let decoded = STANDARD.decode(parts.next()?).ok()?;
+        let (method, key) = params.split_once(':')?;
+        let mut parts = key.split('|');
+        let decoded = LENIENT.decode(parts.next()?).ok()?;
         // What follows may be a lifetime, which outlives any call, but no master key identifier.
-        if parts.any(|p| p.contains(':')) || decoded.len() != profile.key_len() + profile.salt_len()
+        if !method.eq_ignore_ascii_case("inline")
+            || parts.any(|p| p.contains(':'))
+            || decoded.len() != profile.key_len() + profile.salt_len()
         {
             return None;
         }
@@ -100,6 +115,15 @@ impl Crypto {
         bytes[..decoded.len()].copy_from_slice(&decoded);
         Some(Crypto { tag: tag.parse().ok()?, keys: Keys { profile, bytes } })
     }
+}
+
+/// Whether a session parameter asks for other packets than ours; one we do not know does, unless
+/// it says by its first letter that it may be left out (RFC 4568 §6.3).
+fn changes_packets(parameter: &str) -> bool {
+    !(parameter.starts_with("WSH=")
+        || parameter.eq_ignore_ascii_case("FEC_ORDER=FEC_SRTP")
+        || parameter.eq_ignore_ascii_case("KDR=0")
+        || parameter.starts_with('-'))
 }
 
 impl fmt::Display for Crypto {
@@ -171,6 +195,21 @@ mod tests {
         let read = |rest: &str| {
             Crypto::read(&format!("1 AES_CM_128_HMAC_SHA1_80 inline:{key}{rest}")).is_some()
         };
+        let bare = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGw";
+        for line in [
+            format!("1 AEAD_AES_128_GCM inline:{bare}"),
+            format!("1 AEAD_AES_128_GCM inline:{bare}=="),
+        ] {
+            let crypto = Crypto::read(&line).expect("with padding or without");
+            assert_eq!((crypto.keys.key()[15], crypto.keys.salt()[11]), (15, 27));
+        }
+        for (suite, key) in [("192", 38), ("256", 46)]
+            .map(|(bits, n)| (format!("AES_{bits}_CM_HMAC_SHA1_80"), STANDARD.encode(vec![7; n])))
+        {
+            let line = format!("3 {suite} inline:{key}");
+            assert_eq!(Crypto::read(&line).map(|c| c.to_string()), Some(line));
+        }
+        assert!(read(" -x=1") && read(" KDR=0"));
         assert!(read("") && read("|2^31") && read("|1048576") && read(" WSH=64"));
         assert!(
             !read("|2^20|1:4")

@@ -74,6 +74,8 @@ pub struct Negotiated {
     /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
     pub ptime: u32,
     pub ptime_asked: bool,
+    /// Milliseconds of the longest packet the peer takes, where it says.
+    pub max_ptime: Option<u32>,
 }
 
 /// What the packets of a payload type hold.

@@ -8,10 +8,12 @@
 //! ```
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
-use super::crypto::{Crypto, LocalKeys, Policy, Sdes};
+use super::crypto::{Crypto, LocalKeys, Policy};
 use super::description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
 pub use super::negotiated::{Content, EventFormat, Events, Ice, Negotiated, Remote};
-use super::print::{Audio, Section, print};
+use super::payload_types::{PayloadTypes, keep_receiving, received};
+use super::print::{Audio, Section, is_token, print};
+use super::section::{Chosen, named, no_common, preferred};
 use crate::codec::{Codec, opus};
 use std::net::SocketAddr;
 
@@ -62,11 +64,14 @@ pub struct Negotiation {
     state: SignalingState,
     version: u64,
     offered: Vec<Format>,
+    payload_types: PayloadTypes,
+    /// The peer refused an offer with keys that need not be.
+    keys_withheld: bool,
     remote_offer: Option<Description>,
     /// What the peer's newest audio section can do, for the record.
     peer: Vec<String>,
-    /// The last answer we gave, and the `o=` version of the offer it answered.
-    last_answer: Option<(String, String, String)>,
+    /// Our answer to the offer kept here, until another one comes or one of ours is answered.
+    last_answer: Option<String>,
     /// The text of our last description, so that a repeat of it is known as one (RFC 4028 §7.4).
     last_local_sdp: String,
     negotiated: Option<Negotiated>,
@@ -81,6 +86,8 @@ impl Negotiation {
             state: SignalingState::Stable,
             version: 0,
             offered: Vec::new(),
+            payload_types: PayloadTypes::default(),
+            keys_withheld: false,
             remote_offer: None,
             peer: Vec::new(),
             last_answer: None,
@@ -103,13 +110,13 @@ impl Negotiation {
     pub fn offer(&mut self, codecs: &[Codec]) -> String {
         self.state = SignalingState::HaveLocalOffer;
         self.version += 1;
-        self.offered = offered_formats(codecs, self.playback_rate());
+        self.offered = offered_formats(codecs, self.playback_rate(), &mut self.payload_types);
         if self.local.comfort_noise && codecs.iter().any(|c| c.clock() == 8_000) {
             self.offered.push(comfort_noise(13));
         }
         let browser = self.local.side == LegKind::Browser;
-        let crypto =
-            if self.local.srtp == Policy::Off { Vec::new() } else { self.local.srtp_keys.offer() };
+        let keyed = self.local.srtp != Policy::Off && !self.keys_withheld;
+        let crypto = if keyed { self.local.srtp_keys.offer() } else { Vec::new() };
         let audio = Audio {
             formats: &self.offered,
             direction: Direction::SendRecv,
@@ -158,55 +165,64 @@ impl Negotiation {
         }
     }
 
+    /// Leaves the keys out of our next offers, where they are only wished for. False: they were not
+    /// offered, or a call without them is to fail.
+    pub fn withhold_keys(&mut self) -> bool {
+        self.local.srtp == Policy::Optional && !std::mem::replace(&mut self.keys_withheld, true)
+    }
+
     /// The peer's answer to our offer.
     ///
     /// # Errors
     /// No audio, no codec of ours, or a transport that differs from what we offered.
     pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Negotiated, SdpError> {
         let answer = Description::parse(body)?;
-        let (_, audio) =
-            answer.audio().ok_or_else(|| SdpError::new(304, "the answer refuses audio"))?;
-        let ours = |f: &&Format| {
-            f.codec().is_some() && self.offered.iter().any(|o| o.codec() == f.codec())
+        // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
+        let beside = |theirs: &Crypto| {
+            let offered = self.local.srtp_keys.offer().into_iter();
+            offered
+                .filter(|_| !self.keys_withheld)
+                .find(|o| o.tag == theirs.tag && o.keys.profile == theirs.keys.profile)
         };
-        let first = audio.formats.iter().find(ours);
-        let first = first.ok_or_else(|| SdpError::new(305, no_common(audio, &self.offered)))?;
-        let codec = first.codec().expect("filtered by codec");
-        let events = self.answered_events(audio, codec);
-        let mut receive: Vec<(u8, Codec)> =
-            self.offered.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect();
-        receive.extend(
-            audio.formats.iter().filter(ours).filter_map(|f| Some((f.payload_type, f.codec()?))),
-        );
-        receive.dedup();
+        let Chosen { audio, codec, format, remote, .. } = self.choose(
+            &answer,
+            |audio| accepted(audio, &self.offered),
+            beside,
+            "the answer refuses audio",
+        )?;
         let noise = audio
             .formats
             .iter()
             .find(|f| f.is_comfort_noise())
+            .filter(|_| codec.clock() == 8_000)
             .filter(|_| self.offered.iter().any(Format::is_comfort_noise));
-        let negotiated =
-            Negotiated {
-                codec,
-                send: first.payload_type,
-                receive,
-                events,
-                noise: noise.filter(|_| codec.clock() == 8_000).map(|f| f.payload_type),
-                direction: hold_aware(audio).reversed(),
-                // Our offer said actpass: an answer without setup is active (RFC 5763 §5).
-                remote: self.remote(audio, audio.setup == Some(Setup::Passive), |theirs| {
-                    // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
-                    self.local.srtp_keys.offer().into_iter().find(|ours| {
-                        ours.tag == theirs.tag && ours.keys.profile == theirs.keys.profile
-                    })
-                })?,
-                max_average_bitrate: first.max_average_bitrate(),
-                voip_metrics: audio.voip_metrics,
-                ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
-                ptime_asked: audio.ptime.is_some(),
-            };
+        let negotiated = Negotiated {
+            codec,
+            send: format.payload_type,
+            receive: received(&self.offered, &audio.formats),
+            events: self.answered_events(audio, codec),
+            noise: noise.map(|f| f.payload_type),
+            direction: self.direction_of(audio).reversed(),
+            remote,
+            max_average_bitrate: format.max_average_bitrate(),
+            voip_metrics: audio.voip_metrics,
+            ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
+            ptime_asked: audio.ptime.is_some(),
+            max_ptime: audio.max_ptime,
+        };
         self.peer = named(audio.formats.iter());
+        self.payload_types.note(self.offered.iter());
         self.state = SignalingState::Stable;
-        Ok(self.negotiated.insert(negotiated))
+        self.last_answer = None;
+        Ok(self.settle(negotiated))
+    }
+
+    /// Notes what was agreed; what was before is still received.
+    fn settle(&mut self, mut negotiated: Negotiated) -> &Negotiated {
+        if let Some(before) = &self.negotiated {
+            keep_receiving(before, &mut negotiated);
+        }
+        self.negotiated.insert(negotiated)
     }
 
     /// The events an answer beside `codec` leaves: we send as it numbers them, and receive what
@@ -232,16 +248,28 @@ impl Negotiation {
     /// What a 488 says.
     pub fn receive_offer(&mut self, body: &[u8]) -> Result<&MediaDescription, SdpError> {
         let offer = Description::parse(body)?;
-        let (n, audio) =
-            offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
-        if !audio.formats.iter().any(|f| f.codec().is_some()) {
-            return Err(SdpError::new(305, no_common(audio, &offered_formats(&Codec::ALL, None))));
-        }
-        self.remote(audio, false, |theirs| self.answering(theirs))?;
+        let Chosen { at, audio, .. } = self.choose_offered(&offer, &Codec::ALL)?;
+        self.peer = named(audio.formats.iter());
         self.state = SignalingState::HaveRemoteOffer;
-        self.peer = named(offer.media[n].formats.iter());
+        // Sameness is looked at: a version that stays promises nothing.
+        self.last_answer.take_if(|_| self.remote_offer.as_ref() != Some(&offer));
         let offer = self.remote_offer.insert(offer);
-        Ok(&offer.media[n])
+        Ok(&offer.media[at])
+    }
+
+    /// The section of an offer to answer with one of `prefer`.
+    fn choose_offered<'a>(
+        &self,
+        offer: &'a Description,
+        prefer: &[Codec],
+    ) -> Result<Chosen<'a>, SdpError> {
+        let ours = || offered_formats(prefer, None, &mut PayloadTypes::default());
+        self.choose(
+            offer,
+            |audio| preferred(audio, prefer, ours),
+            |theirs| self.answering(theirs),
+            "the offer has no audio",
+        )
     }
 
     /// The formats of the peer's newest description, its order: `opus/48000`.
@@ -249,34 +277,33 @@ impl Negotiation {
         &self.peer
     }
 
+    fn offered_audio(&self) -> Option<&MediaDescription> {
+        let offer = self.remote_offer.as_ref()?;
+        self.choose_offered(offer, &Codec::ALL).ok().map(|chosen| chosen.audio)
+    }
+
     /// Codecs of the offer waiting for an answer, the peer's order.
     pub fn offered_codecs(&self) -> Vec<Codec> {
-        let audio = self.remote_offer.as_ref().and_then(Description::audio);
+        let audio = self.offered_audio();
         let mut codecs: Vec<Codec> =
-            audio.iter().flat_map(|(_, m)| m.formats.iter().filter_map(Format::codec)).collect();
+            audio.iter().flat_map(|m| m.formats.iter().filter_map(Format::codec)).collect();
         codecs.dedup();
         codecs
     }
 
     /// Whether the waiting offer restarts ICE (RFC 8839 §4.4.1.1.1).
     pub fn restarts_ice(&self) -> bool {
-        let offered = self
-            .remote_offer
-            .as_ref()
-            .and_then(Description::audio)
-            .and_then(|(_, m)| m.ice_ufrag.clone());
-        match self.negotiated.as_ref().map(|a| &a.remote) {
-            Some(Remote::Dtls { ice, .. }) => offered.is_some_and(|u| u != ice.ufrag),
-            _ => false,
-        }
+        let Some(Remote::Dtls { ice, .. }) = self.negotiated.as_ref().map(|a| &a.remote) else {
+            return false;
+        };
+        let offered =
+            self.offered_audio().and_then(|m| m.ice_ufrag.as_ref().zip(m.ice_pwd.as_ref()));
+        offered.is_some_and(|(ufrag, pwd)| *ufrag != ice.ufrag || *pwd != ice.pwd)
     }
 
     /// Whether the waiting offer repeats the one already answered (a session refresh).
     pub fn is_refresh(&self) -> bool {
-        let offer = self.remote_offer.as_ref();
-        offer
-            .zip(self.last_answer.as_ref())
-            .is_some_and(|(o, (id, version, _))| o.session_id == *id && o.version == *version)
+        self.state == SignalingState::HaveRemoteOffer && self.last_answer.is_some()
     }
 
     /// Answers the waiting offer with the first of `prefer` it holds; `allow` limits our direction.
@@ -288,98 +315,99 @@ impl Negotiation {
         prefer: &[Codec],
         allow: Direction,
     ) -> Result<(String, Negotiated), SdpError> {
-        let offer = self
-            .remote_offer
-            .clone()
-            .ok_or_else(|| SdpError::new(399, "there is no offer to answer"))?;
-        if self.is_refresh()
-            && let (Some((_, _, text)), Some(negotiated)) = (&self.last_answer, &self.negotiated)
-        {
+        if let (Some(text), Some(negotiated)) = (&self.last_answer, &self.negotiated) {
             self.state = SignalingState::Stable;
             return Ok((text.clone(), negotiated.clone()));
         }
-        let (at, audio) =
-            offer.audio().ok_or_else(|| SdpError::new(304, "the offer has no audio"))?;
-        let find =
-            |c: &Codec| audio.formats.iter().find(|f| f.codec() == Some(*c)).map(|f| (*c, f));
-        let (codec, format) = prefer
-            .iter()
-            .find_map(find)
-            .ok_or_else(|| SdpError::new(305, no_common(audio, &offered_formats(prefer, None))))?;
+        let offer = self
+            .remote_offer
+            .take()
+            .ok_or_else(|| SdpError::new(399, "there is no offer to answer"))?;
+        let answered = self.answer_to(&offer, prefer, allow);
+        self.remote_offer = Some(offer);
+        answered
+    }
+
+    fn answer_to(
+        &mut self,
+        offer: &Description,
+        prefer: &[Codec],
+        allow: Direction,
+    ) -> Result<(String, Negotiated), SdpError> {
+        let Chosen { at, audio, codec, format, remote } = self.choose_offered(offer, prefer)?;
         let offered = event_formats(audio.formats.iter());
-        let events =
-            Events { send: Events::best(&offered, codec.clock()), receive: offered.clone() };
         // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's
         // own.
         let quiet = self.local.side == LegKind::Trunk && codec.clock() == 8_000;
         let noise =
             audio.formats.iter().find(|f| quiet && f.is_comfort_noise()).map(|f| f.payload_type);
-        let active = audio.setup == Some(Setup::Passive);
-        let direction = hold_aware(audio).reversed().and(allow);
         let negotiated = Negotiated {
             codec,
             send: format.payload_type,
             receive: vec![(format.payload_type, codec)],
-            events,
+            events: Events {
+                send: Events::best(&offered, codec.clock()),
+                receive: offered.clone(),
+            },
             noise,
-            direction,
-            remote: self.remote(audio, active, |theirs| self.answering(theirs))?,
+            direction: self.direction_of(audio).reversed().and(allow),
+            remote,
             max_average_bitrate: format.max_average_bitrate(),
             voip_metrics: audio.voip_metrics,
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
+            max_ptime: audio.max_ptime,
         };
         let mut formats = vec![ours_of(format, codec, self.playback_rate())];
         formats.extend(offered.into_iter().map(telephone_event));
         formats.extend(noise.map(comfort_noise));
+        let text = self.print_answer(offer, at, &formats, &negotiated);
+        self.payload_types.note(audio.formats.iter());
+        self.state = SignalingState::Stable;
+        let negotiated = self.settle(negotiated).clone();
+        Ok((text, negotiated))
+    }
+
+    /// Writes our answer: the section that was chosen, and port 0 for the rest.
+    fn print_answer(
+        &mut self,
+        offer: &Description,
+        at: usize,
+        formats: &[Format],
+        negotiated: &Negotiated,
+    ) -> String {
+        let m = &offer.media[at];
         let crypto: Vec<Crypto> = match &negotiated.remote {
             Remote::Rtp { sdes: Some(sdes), .. } => {
-                let taken = audio.crypto.iter().find(|c| c.keys == sdes.theirs).map(|c| c.tag);
+                let taken = m.crypto.iter().find(|c| c.keys == sdes.theirs).map(|c| c.tag);
                 taken.map(|tag| Crypto { tag, keys: sdes.ours.clone() }).into_iter().collect()
             }
             _ => Vec::new(),
         };
-        let sections: Vec<Section<'_>> = offer
-            .media
-            .iter()
-            .enumerate()
-            .map(|(n, m)| {
-                if n != at {
-                    return Section::Refused(m);
-                }
-                let mid = m.mid.as_deref();
-                Section::Audio(Audio {
-                    formats: &formats,
-                    direction,
-                    proto: &m.proto,
-                    mid,
-                    setup: if active { Setup::Active } else { Setup::Passive },
-                    rtcp_mux: m.rtcp_mux,
-                    bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
-                    ptime: (self.local.side == LegKind::Trunk).then_some(negotiated.ptime),
-                    crypto: &crypto,
-                    voip_metrics: negotiated.voip_metrics,
-                })
-            })
-            .collect();
+        let active = matches!(negotiated.remote, Remote::Dtls { active: true, .. });
+        let mid = m.mid.as_deref().filter(|mid| is_token(mid));
+        let proto = m.proto.to_ascii_uppercase();
+        let audio = Audio {
+            formats,
+            direction: negotiated.direction,
+            proto: &proto,
+            mid,
+            setup: if active { Setup::Active } else { Setup::Passive },
+            rtcp_mux: m.rtcp_mux,
+            bundle: mid.is_some_and(|mid| offer.bundle.iter().any(|b| b == mid)),
+            ptime: (self.local.side == LegKind::Trunk).then_some(negotiated.ptime),
+            crypto: &crypto,
+            voip_metrics: negotiated.voip_metrics,
+        };
+        let mut sections: Vec<Section<'_>> = offer.media.iter().map(Section::Refused).collect();
+        sections[at] = Section::Audio(audio);
         self.version += 1;
-        let text = print(
-            &self.local,
-            self.local.ice.as_ref().filter(|_| audio.is_dtls()),
-            self.version,
-            &sections,
-        );
-        self.last_answer = Some((offer.session_id.clone(), offer.version.clone(), text.clone()));
+        let browser = self.local.side == LegKind::Browser;
+        let ice = self.local.ice.as_ref().filter(|_| browser);
+        let text = print(&self.local, ice, self.version, &sections);
+        self.last_answer = Some(text.clone());
         self.last_local_sdp.clone_from(&text);
-        self.state = SignalingState::Stable;
-        self.negotiated = Some(negotiated.clone());
-        Ok((text, negotiated))
-    }
-
-    /// Drops a waiting offer after it was refused; what was agreed stays (RFC 3261 §14.2).
-    pub fn reject_offer(&mut self) {
-        self.state = SignalingState::Stable;
-        self.remote_offer = None;
+        text
     }
 
     /// Our key beside one that was offered.
@@ -387,100 +415,15 @@ impl Negotiation {
         self.local.srtp_keys.of(theirs.keys.profile).map(|keys| Crypto { tag: theirs.tag, keys })
     }
 
-    /// Where media goes; `beside` finds our key for one of the peer's.
-    fn remote(
-        &self,
-        audio: &MediaDescription,
-        active: bool,
-        beside: impl Fn(&Crypto) -> Option<Crypto>,
-    ) -> Result<Remote, SdpError> {
-        if self.local.side == LegKind::Browser {
-            if !audio.is_dtls() {
-                return Err(SdpError::new(
-                    302,
-                    "a browser must offer DTLS-SRTP (UDP/TLS/RTP/SAVPF with a fingerprint)",
-                ));
-            }
-            if audio.fingerprints.is_empty() {
-                return Err(SdpError::new(
-                    399,
-                    "no sha-256 fingerprint: the DTLS certificate could not be checked",
-                ));
-            }
-            if !audio.rtcp_mux {
-                return Err(SdpError::new(399, "rtcp-mux is required towards browsers"));
-            }
-            let (Some(ufrag), Some(pwd)) = (audio.ice_ufrag.clone(), audio.ice_pwd.clone()) else {
-                return Err(SdpError::new(
-                    399,
-                    "no ICE credentials: media could not be authenticated",
-                ));
-            };
-            let local_ice = self.local.ice.clone().unwrap_or_default();
-            return Ok(Remote::Dtls {
-                ice: Ice { ufrag, pwd },
-                local_ice,
-                fingerprints: audio.fingerprints.clone(),
-                active,
-            });
-        }
-        let sdes = self.sdes(audio, beside)?;
-        let ip =
-            audio.address.ok_or_else(|| SdpError::new(399, "no c= line with an IP address"))?;
-        let rtp = SocketAddr::new(ip, audio.port);
-        let separate = audio.rtcp.unwrap_or(SocketAddr::new(ip, audio.port.wrapping_add(1)));
-        Ok(Remote::Rtp { rtp, rtcp: if audio.rtcp_mux { rtp } else { separate }, sdes })
-    }
-
-    /// The keys of a trunk's media, where there are to be any.
-    fn sdes(
-        &self,
-        audio: &MediaDescription,
-        beside: impl Fn(&Crypto) -> Option<Crypto>,
-    ) -> Result<Option<Box<Sdes>>, SdpError> {
-        let must = audio.proto.contains("SAVP");
-        if audio.is_dtls() {
-            return Err(SdpError::new(
-                302,
-                format!("{} is not spoken on this trunk: offer RTP/AVP", audio.proto),
-            ));
-        }
-        if self.local.srtp == Policy::Off {
-            let refused = || {
-                SdpError::new(
-                    302,
-                    format!(
-                        "{} is not spoken on this trunk: offer RTP/AVP, or set srtp = \"optional\"",
-                        audio.proto
-                    ),
-                )
-            };
-            return if must { Err(refused()) } else { Ok(None) };
-        }
-        let both = |theirs: &Crypto| {
-            Some(Box::new(Sdes { ours: beside(theirs)?.keys, theirs: theirs.keys.clone() }))
-        };
-        match audio.crypto.iter().find_map(both) {
-            None if must => Err(SdpError::new(
-                399,
-                "no a=crypto line of a suite we speak: AEAD_AES_128_GCM, AEAD_AES_256_GCM, AES_CM_128_HMAC_SHA1_80 or _32",
-            )),
-            None if self.local.srtp == Policy::Required => Err(SdpError::new(
-                399,
-                "this trunk must encrypt its media (srtp = \"required\"), and the peer has no key",
-            )),
-            sdes => Ok(sdes),
-        }
-    }
-}
-
-/// The describer's direction, with the old hold (`c=0.0.0.0`, RFC 3264 §8.4) read as not receiving.
-fn hold_aware(audio: &MediaDescription) -> Direction {
-    match audio.address {
-        Some(ip) if ip.is_unspecified() && !audio.is_dtls() => {
+    /// The describer's direction, with the old hold (`c=0.0.0.0`, RFC 3264 §8.4) read as not
+    /// receiving; to a browser, whose addresses are its candidates, that line says nothing.
+    fn direction_of(&self, audio: &MediaDescription) -> Direction {
+        let zero = audio.address.is_some_and(|ip| ip.is_unspecified());
+        if zero && self.local.side == LegKind::Trunk {
             audio.direction.and(Direction::SendOnly)
+        } else {
+            audio.direction
         }
-        _ => audio.direction,
     }
 }
 
@@ -507,11 +450,15 @@ fn comfort_noise(payload_type: u8) -> Format {
     Format { payload_type, name: "CN".into(), clock: 8_000, channels: 1, fmtp: String::new() }
 }
 
-fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> {
+fn offered_formats(
+    codecs: &[Codec],
+    playback_rate: Option<u32>,
+    numbers: &mut PayloadTypes,
+) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for &codec in codecs {
         let template = Format {
-            payload_type: codec.default_payload_type(),
+            payload_type: numbers.of_codec(codec),
             name: String::new(),
             clock: 0,
             channels: 1,
@@ -523,9 +470,7 @@ fn offered_formats(codecs: &[Codec], playback_rate: Option<u32>) -> Vec<Format> 
     clocks.dedup();
     clocks.sort_unstable();
     clocks.dedup();
-    formats.extend(clocks.into_iter().map(|clock| {
-        telephone_event(EventFormat { payload_type: if clock == 8_000 { 101 } else { 110 }, clock })
-    }));
+    formats.extend(clocks.into_iter().map(|clock| telephone_event(numbers.of_events(clock))));
     formats
 }
 
@@ -550,18 +495,14 @@ fn event_formats<'a>(formats: impl Iterator<Item = &'a Format>) -> Vec<EventForm
     events
 }
 
-/// Formats by name and clock.
-fn named<'a>(formats: impl Iterator<Item = &'a Format>) -> Vec<String> {
-    formats.map(|f| format!("{}/{}", f.name, f.clock)).collect()
-}
-
-fn no_common(audio: &MediaDescription, ours: &[Format]) -> String {
-    let names = |f: &[Format]| {
-        named(f.iter().filter(|f| !f.is_telephone_event() && !f.is_comfort_noise())).join(", ")
+/// The first format of an answer's section that we offered.
+fn accepted<'a>(
+    audio: &'a MediaDescription,
+    offered: &[Format],
+) -> Result<(Codec, &'a Format), SdpError> {
+    let ours = |f: &'a Format| {
+        let codec = f.codec()?;
+        offered.iter().any(|o| o.codec() == Some(codec)).then_some((codec, f))
     };
-    format!(
-        "no common audio codec: the peer has {}, this leg has {}",
-        names(&audio.formats),
-        names(ours)
-    )
+    audio.formats.iter().find_map(ours).ok_or_else(|| no_common(audio, offered))
 }

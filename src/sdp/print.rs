@@ -55,15 +55,35 @@ pub(super) fn print(
     for section in sections {
         match section {
             Section::Audio(a) => audio(&mut out, local, ice, a),
-            Section::Refused(m) => {
-                let _ = write!(out, "m={} 0 {} {}\r\n", m.kind, m.proto, m.fmt.join(" "));
-                if let Some(mid) = &m.mid {
-                    let _ = write!(out, "a=mid:{mid}\r\n");
-                }
-            }
+            Section::Refused(m) => refused(&mut out, m),
         }
     }
     out
+}
+
+/// Whether a word of the peer's may be written again as one (RFC 8866 §9).
+pub(super) fn is_token(word: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b);
+    !word.is_empty() && word.len() <= 64 && word.bytes().all(fits)
+}
+
+/// A section that is not used: the offer's own words where they are words, so that it is known
+/// again.
+fn refused(out: &mut String, m: &MediaDescription) {
+    let kind = if is_token(&m.kind) { &m.kind } else { "application" };
+    let proto = if m.proto.split('/').all(is_token) { &m.proto } else { "RTP/AVP" };
+    let _ = write!(out, "m={kind} 0 {proto}");
+    let mut formats = m.fmt.iter().filter(|f| is_token(f)).peekable();
+    if formats.peek().is_none() {
+        out.push_str(" 0");
+    }
+    formats.for_each(|f| {
+        let _ = write!(out, " {f}");
+    });
+    out.push_str("\r\n");
+    if let Some(mid) = m.mid.as_ref().filter(|mid| is_token(mid)) {
+        let _ = write!(out, "a=mid:{mid}\r\n");
+    }
 }
 
 fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {

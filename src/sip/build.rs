@@ -50,7 +50,8 @@ impl Writer {
             writer.put(HeaderName::Via, via);
         }
         for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
-            let value = request.header(name).unwrap_or_default();
+            // What the request lacks cannot be echoed.
+            let Some(value) = request.header(name) else { continue };
             match tag {
                 Some(tag)
                     if name == HeaderName::To

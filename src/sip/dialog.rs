@@ -56,7 +56,7 @@ impl Dialog {
             local,
             remote: invite.header(HeaderName::From)?.to_owned(),
             remote_target: contact.uri.text.to_owned(),
-            route_set: invite.values(HeaderName::RecordRoute).map(str::to_owned).collect(),
+            route_set: record_routes(invite),
             local_cseq: first_cseq,
             remote_cseq: invite.cseq().map(|c| c.number),
             hop,
@@ -66,12 +66,12 @@ impl Dialog {
     /// The caller's dialog from a response to the INVITE we sent (§12.1.2).
     pub fn uac(response: &Message, hop: Hop) -> Option<Dialog> {
         let (from, to) = (response.from()?, response.to()?);
-        let mut route_set: Vec<String> =
-            response.values(HeaderName::RecordRoute).map(str::to_owned).collect();
+        let mut route_set = record_routes(response);
         route_set.reverse();
+        let call_id = Some(response.call_id()).filter(|id| !id.is_empty())?;
         Some(Dialog {
             id: DialogId {
-                call_id: response.call_id().to_owned(),
+                call_id: call_id.to_owned(),
                 local_tag: from.tag()?.to_owned(),
                 remote_tag: to.tag().unwrap_or_default().to_owned(),
             },
@@ -80,6 +80,30 @@ impl Dialog {
             remote_target: response.contact().map_or(to.uri.text, |c| c.uri.text).to_owned(),
             route_set,
             local_cseq: response.cseq()?.number,
+            remote_cseq: None,
+            hop,
+        })
+    }
+
+    /// As [`uac`](Self::uac), for a response that does not echo what it must: our own INVITE has
+    /// it, and its To stands for one that cannot be read, which counts as one without a tag.
+    pub fn uac_by_invite(invite: &Message, response: &Message, hop: Hop) -> Option<Dialog> {
+        let mut route_set = record_routes(response);
+        route_set.reverse();
+        let to = response.to();
+        let written = if to.is_some() { response } else { invite }.header(HeaderName::To)?;
+        let contact = response.contact().map(|c| c.uri.text);
+        Some(Dialog {
+            id: DialogId {
+                call_id: invite.call_id().to_owned(),
+                local_tag: invite.from()?.tag()?.to_owned(),
+                remote_tag: to.and_then(|t| t.tag()).unwrap_or_default().to_owned(),
+            },
+            local: invite.header(HeaderName::From)?.to_owned(),
+            remote: written.to_owned(),
+            remote_target: contact.unwrap_or(invite.request_uri()).to_owned(),
+            route_set,
+            local_cseq: invite.cseq()?.number,
             remote_cseq: None,
             hop,
         })
@@ -159,6 +183,15 @@ impl Dialog {
         request.put(HeaderName::CSeq, format_args!("{cseq} {method}"));
         request
     }
+}
+
+/// Most proxies of a route set.
+const MAX_ROUTES: usize = 64;
+
+/// The Record-Route values that can be read: no request is sent by one that cannot.
+fn record_routes(message: &Message) -> Vec<String> {
+    let routes = message.values(HeaderName::RecordRoute);
+    routes.filter(|r| NameAddr::parse(r).is_ok()).take(MAX_ROUTES).map(str::to_owned).collect()
 }
 
 fn with_tag(value: &str, tag: &str) -> String {

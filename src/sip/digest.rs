@@ -256,28 +256,50 @@ struct Challenge {
     algorithm: Algorithm,
 }
 
+/// Most challenges of one response that are answered: proxies on the way, and the server.
+const MAX_CHALLENGES: usize = 4;
+/// Most responses with challenges in a row that are answered: each of them once, and a few stale.
+const MAX_TRIES: u32 = 6;
+/// Challenges in a row by one realm that are answered, where each says that the nonce was stale.
+const MAX_STALE: u32 = 3;
+
 impl Challenge {
-    /// The first challenge of a 401 or 407 we understand: the one the server prefers (RFC 8760
-    /// §2.4).
-    fn of(response: &Message, realm: Option<&str>) -> Option<(Challenge, bool)> {
-        let (from, to) = match response.status() {
-            401 => (HeaderName::WwwAuthenticate, HeaderName::Authorization),
-            407 => (HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization),
-            _ => return None,
-        };
-        let usable = |d: &DigestParams<'_>| {
-            let asked = d.get("realm").unwrap_or_default();
-            let qop_fits = d
-                .get("qop")
-                .is_none_or(|q| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth")));
-            realm.is_none_or(|r| r == asked)
-                && qop_fits
-                && Algorithm::from_token(d.get("algorithm")).is_some()
-        };
-        let d = response.all(from).filter_map(DigestParams::parse).find(usable)?;
+    /// The challenges of a response that may be answered, one for each realm of servers and of
+    /// proxies: the first that is understood, which is the one they prefer (RFC 8760 §2.4). Both
+    /// kinds may stand in one response (RFC 3261 §22.3).
+    fn all_of(response: &Message, realms: Option<&[String]>) -> Vec<(Challenge, bool)> {
+        let mut all: Vec<(Challenge, bool)> = Vec::new();
+        if !matches!(response.status(), 401 | 407) {
+            return all;
+        }
+        for (from, to) in [
+            (HeaderName::WwwAuthenticate, HeaderName::Authorization),
+            (HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization),
+        ] {
+            for d in response.all(from).filter_map(DigestParams::parse) {
+                let Some(found) = Challenge::of(&d, to) else { continue };
+                let allowed = realms.is_none_or(|r| r.contains(&found.0.realm));
+                if allowed
+                    && all.len() < MAX_CHALLENGES
+                    && !all.iter().any(|(c, _)| c.is_of(&found.0))
+                {
+                    all.push(found);
+                }
+            }
+        }
+        all
+    }
+
+    /// One challenge, and whether it says that the last nonce was stale; `None` where no algorithm
+    /// or qop of it is ours.
+    fn of(d: &DigestParams<'_>, header: HeaderName) -> Option<(Challenge, bool)> {
+        let fits = |q: &str| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth"));
+        if !d.get("qop").is_none_or(fits) {
+            return None;
+        }
         let stale = d.get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true"));
         let challenge = Challenge {
-            header: to,
+            header,
             realm: d.get("realm")?.to_owned(),
             nonce: d.get("nonce")?.to_owned(),
             opaque: d.get("opaque").map(str::to_owned),
@@ -285,6 +307,11 @@ impl Challenge {
             algorithm: Algorithm::from_token(d.get("algorithm"))?,
         };
         Some((challenge, stale))
+    }
+
+    /// Whether `other` takes this one's place.
+    fn is_of(&self, other: &Challenge) -> bool {
+        self.header == other.header && self.realm == other.realm
     }
 
     fn answer(
@@ -321,53 +348,93 @@ impl Challenge {
     }
 }
 
-/// Credentials that go on with a nonce (RFC 7616 §3.4: nc counts its uses), towards one server.
+/// A challenge that was taken, and how it went on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Taken {
+    challenge: Challenge,
+    /// Uses of its nonce.
+    count: u32,
+    /// How often this realm challenged in a row.
+    in_a_row: u32,
+    /// Another one was next: this one was content.
+    passed: bool,
+}
+
+/// Credentials that go on with a nonce (RFC 7616 §3.4: nc counts its uses), towards one server and
+/// the proxies before it (RFC 3261 §22.3).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Answering {
-    challenge: Option<Challenge>,
-    count: u32,
+    taken: Vec<Taken>,
     /// Challenges in a row without a success in between.
     tries: u32,
-    realm: Option<String>,
+    /// The only realms that are answered; any where there is none.
+    realms: Option<Vec<String>>,
 }
 
 impl Answering {
     /// Answers challenges for `realm` only, or for any.
     pub fn for_realm(realm: Option<&str>) -> Answering {
-        Answering { realm: realm.map(str::to_owned), ..Answering::default() }
+        Answering { realms: realm.map(|r| vec![r.to_owned()]), ..Answering::default() }
     }
 
-    /// Takes a challenge. False: it must not, or cannot, be answered: another realm, no algorithm
-    /// of ours, or our credentials were refused already (a new nonce marked stale is no refusal).
+    /// Answers challenges for these realms only.
+    pub fn for_realms(realms: &[String]) -> Answering {
+        Answering { realms: Some(realms.to_vec()), ..Answering::default() }
+    }
+
+    /// Takes the challenges of a response. False: none of them may, or can, be answered (another
+    /// realm, no algorithm of ours), or our credentials were refused already. A new nonce marked
+    /// stale is no refusal, nor is one of a realm that was content before another asked.
     pub fn take(&mut self, response: &Message) -> bool {
-        let Some((challenge, stale)) = Challenge::of(response, self.realm.as_deref()) else {
-            return false;
-        };
-        let refused = self.tries > 0 && !stale;
+        let asked = Challenge::all_of(response, self.realms.as_deref());
         self.tries += 1;
-        if refused || self.tries > 3 {
+        if asked.is_empty() || self.tries > MAX_TRIES {
             return false;
         }
-        (self.challenge, self.count) = (Some(challenge), 0);
+        for known in &mut self.taken {
+            known.passed |= !asked.iter().any(|(c, _)| c.is_of(&known.challenge));
+        }
+        for (challenge, stale) in asked {
+            let Some(known) = self.taken.iter_mut().find(|t| t.challenge.is_of(&challenge)) else {
+                if self.taken.len() == MAX_CHALLENGES {
+                    return false;
+                }
+                self.taken.push(Taken { challenge, count: 0, in_a_row: 1, passed: false });
+                continue;
+            };
+            let content = std::mem::take(&mut known.passed);
+            known.in_a_row += 1;
+            let again = known.in_a_row == 1 || content || (stale && known.in_a_row <= MAX_STALE);
+            if !again {
+                return false;
+            }
+            (known.challenge, known.count) = (challenge, 0);
+        }
         true
     }
 
     /// Whether the peer has seen our credentials for its challenge.
     pub fn has_answered(&self) -> bool {
-        self.count > 0
+        self.taken.iter().any(|t| t.count > 0)
+    }
+
+    /// The realms whose challenges were taken.
+    pub fn realms(&self) -> Vec<String> {
+        self.taken.iter().map(|t| t.challenge.realm.clone()).collect()
     }
 
     /// The last request was accepted: the next challenge is a new one.
     pub fn accepted(&mut self) {
         self.tries = 0;
+        self.taken.iter_mut().for_each(|t| t.in_a_row = 0);
     }
 
     /// Starts over.
     pub fn forget(&mut self) {
-        *self = Answering { realm: self.realm.take(), ..Answering::default() };
+        *self = Answering { realms: self.realms.take(), ..Answering::default() };
     }
 
-    /// The header for the next request, where a challenge is known.
+    /// The headers for the next request: one for each challenge that is known.
     pub fn credentials(
         &mut self,
         user: &str,
@@ -375,10 +442,13 @@ impl Answering {
         uri: &str,
         method: Method,
         cnonce: &str,
-    ) -> Option<(HeaderName, String)> {
-        let challenge = self.challenge.as_ref()?;
-        self.count += 1;
-        Some((challenge.header, challenge.answer(self.count, user, password, uri, method, cnonce)))
+    ) -> Vec<(HeaderName, String)> {
+        let one = |taken: &mut Taken| {
+            taken.count += 1;
+            let Taken { challenge, count, .. } = taken;
+            (challenge.header, challenge.answer(*count, user, password, uri, method, cnonce))
+        };
+        self.taken.iter_mut().map(one).collect()
     }
 }
 
@@ -395,7 +465,9 @@ pub fn answer(
     method: Method,
     cnonce: &str,
 ) -> Option<(HeaderName, String)> {
-    let (challenge, _) = Challenge::of(challenge, realm)?;
+    let realms = realm.map(|r| [r.to_owned()]);
+    let all = Challenge::all_of(challenge, realms.as_ref().map(<[String; 1]>::as_slice));
+    let (challenge, _) = all.into_iter().next()?;
     Some((challenge.header, challenge.answer(1, user, password, uri, method, cnonce)))
 }
 

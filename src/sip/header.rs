@@ -1,7 +1,7 @@
 //! Typed header values, borrowed from the message (RFC 3261 §20).
 
 use super::parse::ParseError;
-use super::scan::{DISPLAY, TOKEN, cut, cut_blank, find_outside_quotes, split_outside_quotes};
+use super::scan::{TOKEN, cut, cut_blank, find_outside_quotes, split_outside_quotes};
 use super::uri::{Params, Uri, host_port};
 use std::borrow::Cow;
 
@@ -20,11 +20,31 @@ pub struct NameAddr<'a> {
 }
 
 impl<'a> NameAddr<'a> {
-    /// Reads one value.
+    /// Reads one value. A display name without quotes may hold what it likes, and what stands
+    /// between the bracket and the parameters is looked past.
     ///
     /// # Errors
-    /// Unbalanced quotes or brackets, a malformed URI or parameter.
+    /// Unbalanced quotes or brackets, a malformed URI.
     pub fn parse(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
+        let (display, uri, params) = NameAddr::split(text)?;
+        Ok(NameAddr { display, uri: Uri::parse(uri)?, params })
+    }
+
+    /// Reads a From or To: their tag counts, and their URI only where somebody asks for it.
+    ///
+    /// # Errors
+    /// Unbalanced quotes or brackets.
+    pub(super) fn parse_tagged(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
+        let (display, uri, params) = NameAddr::split(text)?;
+        if uri.is_empty() {
+            return Err(err("no address"));
+        }
+        let uri = Uri::parse(uri).unwrap_or_else(|_| Uri::opaque(uri));
+        Ok(NameAddr { display, uri, params })
+    }
+
+    /// Display name, URI and parameters.
+    fn split(text: &'a str) -> Result<(&'a str, &'a str, Params<'a>), ParseError> {
         let text = text.trim_ascii();
         let open =
             find_outside_quotes(text, b'<').map_err(|()| err("quoted string does not end"))?;
@@ -33,27 +53,14 @@ impl<'a> NameAddr<'a> {
             if memchr::memchr2(b'?', b',', uri.as_bytes()).is_some() {
                 return Err(err("a URI with ? or , needs angle brackets"));
             }
-            let (uri, params) = (Uri::parse(uri.trim_end())?, Params::parse(params)?);
-            return Ok(NameAddr { display: "", uri, params });
+            return Ok(("", uri.trim_end(), Params::parse(params)?));
         };
         let close = memchr::memchr(b'>', &text.as_bytes()[open..])
             .map(|n| n + open)
             .ok_or(err("angle bracket is not closed"))?;
-        let display = text[..open].trim_ascii();
-        if !display.starts_with('"') && !DISPLAY.holds(display.as_bytes()) {
-            return Err(err("display name needs quotes"));
-        }
-        let after = text[close + 1..].trim_ascii_start();
-        let params = match after.strip_prefix(';') {
-            Some(params) => params,
-            None if after.is_empty() => "",
-            None => return Err(err("text after an address")),
-        };
-        Ok(NameAddr {
-            display,
-            uri: Uri::parse(&text[open + 1..close])?,
-            params: Params::parse(params)?,
-        })
+        let params = cut(&text[close + 1..], b';').map_or("", |(_, params)| params);
+        let uri = text[open + 1..close].trim_ascii();
+        Ok((text[..open].trim_ascii(), uri, Params::parse(params)?))
     }
 
     /// The tag parameter.

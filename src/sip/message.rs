@@ -1,7 +1,8 @@
 //! One received message: its bytes and where everything is in them.
 
 use super::header::{CSeq, NameAddr, Via, comma_list, delta_seconds};
-use super::parse::{Field, Framing, HeaderName, Index, ParseError, StartLine};
+use super::multipart::{BodyPart, parts};
+use super::parse::{Field, Framing, HeaderName, Ignored, Index, ParseError, StartLine, head_end};
 use super::parts::{AddressAt, CSeqAt, Part, Parts, ViaAt, at};
 use super::scan::cut;
 use super::status::Method;
@@ -26,10 +27,15 @@ struct Read {
     body: Vec<u8>,
     parts: OnceLock<Parts>,
     transaction: OnceLock<Arc<str>>,
+    body_parts: OnceLock<Vec<BodyPart>>,
 }
 
-/// Longest tag, branch or Call-ID, bytes (our bound; SECURITY P4).
-const MAX_ID: usize = 256;
+/// Longest Content-Type passed on, characters: a boundary alone has up to 70.
+const MAX_CONTENT_TYPE: usize = 256;
+/// Most Via values of a request.
+const MAX_VIAS: usize = 64;
+/// Most Contact values of a REGISTER.
+const MAX_CONTACTS: usize = 32;
 
 impl Message {
     /// Reads one datagram or WebSocket frame.
@@ -38,11 +44,24 @@ impl Message {
     /// The head cannot be read at all. A defect that still allows an answer is found by
     /// [`check`](Self::check).
     pub fn parse(mut bytes: Vec<u8>, framing: Framing) -> Result<Message, ParseError> {
+        // RFC 3261 §7.5: CRLFs before the start line are looked past.
+        let lead = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
+        bytes.drain(..lead);
+        let ends = head_end(&bytes, 0).is_some();
+        if !ends {
+            // A packet that ends within its head is answered as far as it goes.
+            bytes.extend_from_slice(b"\r\n\r\n");
+        }
         let mut index = Index::parse(&mut bytes)?;
+        if !ends {
+            let error = ParseError::new("no blank line ends the head", index.body_start);
+            index.defect.get_or_insert(error);
+        }
         let available = bytes.len() - index.body_start;
         let length = index.body_length(available, framing).unwrap_or_else(|e| {
             index.defect.get_or_insert(e);
-            available
+            // A body that is not whole is none.
+            if matches!(index.start, StartLine::Response { .. }) { 0 } else { available }
         });
         Ok(Message::framed(bytes, index, length))
     }
@@ -60,6 +79,7 @@ impl Message {
                 body,
                 parts: OnceLock::new(),
                 transaction: OnceLock::new(),
+                body_parts: OnceLock::new(),
             }),
             source: None,
         }
@@ -88,15 +108,23 @@ impl Message {
         let head = self.read.head.as_str();
         self.read.parts.get_or_init(|| Parts {
             via: self.values(HeaderName::Via).next().map(|v| ViaAt::read(head, v)),
-            from: self.header(HeaderName::From).map(|v| AddressAt::read(head, v)),
-            to: self.header(HeaderName::To).map(|v| AddressAt::read(head, v)),
-            contact: self
-                .values(HeaderName::Contact)
-                .next()
-                .filter(|v| *v != "*")
-                .map(|v| AddressAt::read(head, v)),
+            from: self.header(HeaderName::From).map(|v| AddressAt::read_tagged(head, v)),
+            to: self.header(HeaderName::To).map(|v| AddressAt::read_tagged(head, v)),
+            contact: self.first_contact(),
             cseq: self.header(HeaderName::CSeq).map(|v| CSeqAt::read(head, v)),
         })
+    }
+
+    /// The first Contact that can be read; the first one's error where none can.
+    fn first_contact(&self) -> Part<AddressAt> {
+        let mut failed = None;
+        for value in self.values(HeaderName::Contact).filter(|v| *v != "*") {
+            match AddressAt::read(&self.read.head, value) {
+                Ok(found) => return Some(Ok(found)),
+                Err(e) => failed = failed.or(Some(Err(e))),
+            }
+        }
+        failed
     }
 
     /// The key of the server transaction a request belongs to, made once by the transaction layer.
@@ -228,19 +256,44 @@ impl Message {
     /// Content-Type as it may be written again: cut, and without control characters.
     pub fn content_type(&self) -> Option<String> {
         Some(
-            self.header(HeaderName::ContentType)?
+            self.content_type_line()?
                 .chars()
                 .filter(|c| !c.is_control())
-                .take(80)
+                .take(MAX_CONTENT_TYPE)
                 .collect(),
         )
     }
 
-    /// The body if its type is `wanted`, parameters aside.
+    /// The body if its type is `wanted`, parameters aside, or the part of it that is
+    /// (RFC 5621). A description without a Content-Type is known by its first line.
     pub fn body_of(&self, wanted: &str) -> Option<&[u8]> {
-        let kind = self.header(HeaderName::ContentType)?;
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        (kind.eq_ignore_ascii_case(wanted) && !self.body().is_empty()).then(|| self.body())
+        let bytes = match self.media_type() {
+            "" if wanted == "application/sdp" && self.body().starts_with(b"v=0") => self.body(),
+            kind if kind.eq_ignore_ascii_case(wanted) => self.body(),
+            _ => {
+                let part = self.body_parts().iter().find(|p| p.kind == wanted)?;
+                part.bytes.as_slice()
+            }
+        };
+        Some(bytes).filter(|b| !b.is_empty())
+    }
+
+    /// The type of the body without parameters; empty where it has none that can be read.
+    pub fn media_type(&self) -> &str {
+        let kind = self.content_type_line().unwrap_or_default();
+        kind.split([';', ',']).next().unwrap_or_default().trim()
+    }
+
+    /// The first Content-Type that is one.
+    fn content_type_line(&self) -> Option<&str> {
+        self.all(HeaderName::ContentType).find(|v| v.contains('/'))
+    }
+
+    /// The parts of a multipart body, those to be preferred first; none of another body.
+    pub fn body_parts(&self) -> &[BodyPart] {
+        self.read.body_parts.get_or_init(|| {
+            self.content_type_line().map(|kind| parts(kind, self.body())).unwrap_or_default()
+        })
     }
 
     /// Bytes of head and body.
@@ -275,90 +328,78 @@ impl Message {
         if let Some(what) = self.repeated() {
             return err(what);
         }
-        let (head, parts) = (&self.read.head, self.parts());
-        let Some(top) = parts.via else { return err("no Via") };
-        let others = self.values(HeaderName::Via).skip(1).map(Via::parse);
-        for via in std::iter::once(top.map(|v| v.of(head))).chain(others) {
-            if via?.branch().is_some_and(|b| b.len() > MAX_ID) {
-                return err("branch longer than 256 bytes");
-            }
-        }
-        for (part, what) in [(parts.from, "no From"), (parts.to, "no To")] {
-            let Some(part) = part else { return err(what) };
-            let addr = part?.of(head);
-            if addr.tag().is_some_and(|t| t.len() > MAX_ID) {
-                return err("tag longer than 256 bytes");
+        let parts = self.parts();
+        for (missing, what) in [
+            (parts.via.map(Result::err), "no Via"),
+            (parts.from.map(Result::err), "no From"),
+            (parts.to.map(Result::err), "no To"),
+            (parts.cseq.map(Result::err), "no CSeq"),
+        ] {
+            match missing {
+                None => return err(what),
+                Some(Some(e)) => return Err(e),
+                Some(None) => {}
             }
         }
         match self.call_id() {
             "" => return err("no Call-ID"),
-            id if id.len() > MAX_ID => return err("Call-ID longer than 256 bytes"),
             id if id.contains([' ', '\t']) => return err("white space in Call-ID"),
             _ => {}
         }
-        let Some(cseq) = parts.cseq else { return err("no CSeq") };
-        let cseq = cseq?.of(head);
-        if self.is_request() {
-            self.check_request(cseq)?;
-        }
-        Ok(())
+        if self.is_request() { self.check_request() } else { Ok(()) }
     }
 
-    /// The first header that may stand once and does not.
+    /// The first header that may stand once and stands again with another value.
     fn repeated(&self) -> Option<&'static str> {
-        let mut seen = [false; SINGLE.len()];
+        let mut seen: [Option<&str>; SINGLE.len()] = [None; SINGLE.len()];
         self.read.index.fields().iter().find_map(|field| {
             let n = SINGLE.iter().position(|(name, _)| *name == field.name)?;
-            std::mem::replace(&mut seen[n], true).then_some(SINGLE[n].1)
+            let value = self.text(field.value);
+            let earlier = seen[n].replace(value)?;
+            (earlier != value).then_some(SINGLE[n].1)
         })
     }
 
-    fn check_request(&self, cseq: CSeq<'_>) -> Result<(), ParseError> {
+    /// What a request needs beyond what every message does, and nothing else (RFC 3261 §8.2.2).
+    fn check_request(&self) -> Result<(), ParseError> {
         let err = |what| Err(ParseError::new(what, 0));
-        if cseq.method != self.method_token() {
+        if self.cseq().is_some_and(|c| c.method != self.method_token()) {
             return err("CSeq method differs from the request's");
-        }
-        if let Some(value) = self.header(HeaderName::MaxForwards)
-            && delta_seconds(value).is_none_or(|n| n > 255)
-        {
-            return err("Max-Forwards is not 0 to 255");
         }
         if self.request_uri().starts_with('<') {
             return err("Request-URI stands in angle brackets");
         }
         Uri::parse(self.request_uri())?;
-        if self.values(HeaderName::Via).count() > 64 {
+        if self.values(HeaderName::Via).nth(MAX_VIAS).is_some() {
             return err("more than 64 Via values");
         }
-        self.parts().contact.transpose()?;
-        for (name, read) in
-            [(HeaderName::Contact, 1), (HeaderName::Route, 0), (HeaderName::RecordRoute, 0)]
-        {
-            for (n, value) in self.values(name).enumerate().skip(read) {
-                if n == 32 {
-                    return err("more than 32 values in one header");
+        match self.method() {
+            // What a dialog, or a binding, is made of.
+            Method::Invite | Method::Subscribe => drop(self.parts().contact.transpose()?),
+            Method::Register => {
+                if self.values(HeaderName::Contact).nth(MAX_CONTACTS).is_some() {
+                    return err("more than 32 Contact values");
                 }
-                if value != "*" {
+                for value in self.values(HeaderName::Contact).filter(|v| *v != "*") {
                     NameAddr::parse(value)?;
                 }
             }
-        }
-        if let Some(date) = self.header(HeaderName::Date)
-            && !date.trim_end().ends_with("GMT")
-        {
-            return err("Date is not in GMT");
+            _ => {}
         }
         Ok(())
     }
+
+    /// Lines that were left out, or read otherwise than they were written.
+    pub fn ignored(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.read.index.ignored.iter().map(|i: &Ignored| (i.what, self.text(i.line)))
+    }
 }
 
-const SINGLE: [(HeaderName, &str); 6] = [
+const SINGLE: [(HeaderName, &str); 4] = [
     (HeaderName::From, "more than one From"),
     (HeaderName::To, "more than one To"),
     (HeaderName::CallId, "more than one Call-ID"),
     (HeaderName::CSeq, "more than one CSeq"),
-    (HeaderName::MaxForwards, "more than one Max-Forwards"),
-    (HeaderName::ContentType, "more than one Content-Type"),
 ];
 
 /// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is

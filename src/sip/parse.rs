@@ -1,10 +1,12 @@
 //! The wire parser: one pass over a message's head, spans into the caller's buffer; it allocates
 //! only beyond 32 lines.
 //!
-//! RFC 3261 §7 and §25; limits as in our security catalogue (P4). The same pass frames streams
+//! RFC 3261 §7 and §25; limits as in our security catalogue (P4). A line nobody needs never decides:
+//! where it cannot be read it is left out, and [`Index::ignored`] says so (§8.2.2). The same pass frames streams
 //! (`sip::stream`), so framing and parsing cannot disagree about where a message ends.
 //! Not here: the meaning of header values (`sip::header`), mandatory headers (`Message::check`).
 
+use super::repair::{cover_controls, to_utf8};
 use super::scan::{TOKEN, has_control};
 use super::status::Method;
 use smallvec::SmallVec;
@@ -16,8 +18,11 @@ pub const MAX_MESSAGE: usize = 65_535;
 pub const MAX_START_LINE: usize = 2_048;
 /// Longest header line after unfolding, bytes.
 pub const MAX_HEADER_LINE: usize = 8_192;
-/// Most header lines.
+/// Most header lines of names known here that are kept, and most of others; what is needed and
+/// stands beyond them refuses the message, the rest is left out.
 pub const MAX_HEADERS: usize = 128;
+/// Most lines that are remembered as left out.
+const MAX_IGNORED: usize = 16;
 /// Header lines that cost no allocation: nearly every message has fewer.
 const USUAL_HEADERS: usize = 32;
 
@@ -67,6 +72,14 @@ macro_rules! header_names {
     };
 }
 
+impl HeaderName {
+    /// Whether no message can be framed, matched or served where this one cannot be read.
+    fn is_needed(self) -> bool {
+        use HeaderName::{CSeq, CallId, ContentLength, From, Require, To, Via};
+        matches!(self, Via | From | To | CallId | CSeq | ContentLength | Require)
+    }
+}
+
 header_names! {
     Via = "Via" / b'v', From = "From" / b'f', To = "To" / b't', CallId = "Call-ID" / b'i', CSeq = "CSeq",
     Contact = "Contact" / b'm', MaxForwards = "Max-Forwards", ContentLength = "Content-Length" / b'l',
@@ -83,7 +96,7 @@ header_names! {
     PAssertedIdentity = "P-Asserted-Identity", Privacy = "Privacy", RSeq = "RSeq", RAck = "RAck",
     Identity = "Identity" / b'y', ErrorInfo = "Error-Info", Organization = "Organization",
     ContentDisposition = "Content-Disposition", MimeVersion = "MIME-Version", Diversion = "Diversion",
-    HistoryInfo = "History-Info", PPreferredIdentity = "P-Preferred-Identity", ServiceRoute = "Service-Route",
+    HistoryInfo = "History-Info", RemotePartyId = "Remote-Party-ID", PPreferredIdentity = "P-Preferred-Identity", ServiceRoute = "Service-Route",
     MaxBreadth = "Max-Breadth", RecvInfo = "Recv-Info", InfoPackage = "Info-Package", ReferSub = "Refer-Sub",
     SubscriptionState = "Subscription-State", RequestDisposition = "Request-Disposition" / b'd',
     AcceptContact = "Accept-Contact" / b'a', RejectContact = "Reject-Contact" / b'j', TargetDialog = "Target-Dialog",
@@ -133,15 +146,29 @@ pub enum Framing {
     WebSocket,
 }
 
+/// A line that was left out, or read otherwise than it was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ignored {
+    pub what: &'static str,
+    /// The line; empty where it is no single one.
+    pub line: Span,
+}
+
 /// Where everything is in a message.
 #[derive(Clone, Debug)]
 pub struct Index {
     pub start: StartLine,
     fields: SmallVec<[Field; USUAL_HEADERS]>,
+    /// Fields whose name is known here.
+    known: usize,
+    /// What was left out, the first [`MAX_IGNORED`] of it.
+    pub ignored: Vec<Ignored>,
     /// First byte of the body.
     pub body_start: usize,
     /// Value of Content-Length where present and sound.
     pub content_length: Option<usize>,
+    /// Some Content-Length cannot be believed: on a stream nobody knows where the message ends.
+    length_broken: bool,
     /// The first defect that still allowed the head to be read, so that a 400 can be addressed.
     pub defect: Option<ParseError>,
 }
@@ -152,11 +179,12 @@ impl Index {
         &self.fields
     }
 
-    /// Reads the head of `buf`; folded lines are unfolded in place (CRLF becomes SP SP).
+    /// Reads the head of `buf`; folded lines are unfolded in place (CRLF becomes SP SP), and what
+    /// is not UTF-8 is made so.
     ///
     /// # Errors
     /// The start line cannot be read, or no blank line ends the head: nothing can be answered.
-    pub fn parse(buf: &mut [u8]) -> Result<Index, ParseError> {
+    pub fn parse(buf: &mut Vec<u8>) -> Result<Index, ParseError> {
         if buf.len() > MAX_MESSAGE {
             return Err(ParseError::status("message longer than 65535 bytes", MAX_MESSAGE, 513));
         }
@@ -166,48 +194,94 @@ impl Index {
         if folded {
             unfold(&mut buf[..head_end]);
         }
+        let (head_end, recoded) = to_utf8(buf, head_end);
+        let covered = cover_controls(&mut buf[..head_end]);
         let head = &buf[..head_end];
-        let (line_end, mut at) = line(head, 0);
-        if line_end > MAX_START_LINE {
-            return Err(ParseError::status("start line longer than 2048 bytes", line_end, 414));
-        }
-        let (start, mut defect) = start_line(head, line_end)?;
+        let (line_end, at) = line(head, 0);
+        let (start, defect) = start_line(head, line_end)?;
         let mut index = Index {
             start,
             fields: SmallVec::new(),
+            known: 0,
+            ignored: Vec::new(),
             body_start: head_end,
             content_length: None,
+            length_broken: false,
+            defect,
+        };
+        for (seen, what) in [
+            (recoded, "bytes that are not UTF-8 are read as ISO 8859-1"),
+            (covered, "control characters are read as question marks"),
+        ] {
+            if seen {
+                index.ignore(what, Span::default());
+            }
+        }
+        index.read_lines(head, at);
+        Ok(index)
+    }
+
+    /// The body's length by a head whose start line cannot be read, where its lines still frame it.
+    pub(super) fn length_of(head: &[u8]) -> Option<usize> {
+        let mut index = Index {
+            start: StartLine::Response { status: 0, reason: Span::default() },
+            fields: SmallVec::new(),
+            known: 0,
+            ignored: Vec::new(),
+            body_start: head.len(),
+            content_length: None,
+            length_broken: false,
             defect: None,
         };
-        while at < head_end {
+        index.read_lines(head, line(head, 0).1);
+        index.content_length.filter(|_| index.defect.is_none())
+    }
+
+    fn read_lines(&mut self, head: &[u8], mut at: usize) {
+        while at < head.len() {
             let (end, next) = line(head, at);
             if end == at {
                 break;
             }
             match field(head, at, end) {
-                Ok(_) if index.fields.len() == MAX_HEADERS => {
-                    note(&mut defect, ParseError::status("more than 128 header lines", at, 513));
-                    break;
+                Ok(found) => self.keep(head, at, end, found),
+                Err(e) if decides(&head[at..end]) => {
+                    note(&mut self.defect, e);
+                    self.length_broken |= names_length(&head[at..end]);
                 }
-                Ok(found) => {
-                    index.fields.push(found);
-                    if found.name == HeaderName::ContentLength {
-                        match content_length(found.value.of(head), at, index.content_length) {
-                            Ok(n) => index.content_length = Some(n),
-                            Err(e) => note(&mut defect, e),
-                        }
-                    }
-                }
-                Err(e) => note(&mut defect, e),
+                Err(e) => self.ignore(e.what, Span::new(at, end)),
             }
             at = next;
         }
-        if let Err(e) = std::str::from_utf8(head) {
-            // Everything after this hands out `&str`; a head that is not UTF-8 is not SIP (§7).
-            return Err(ParseError::new("head is not UTF-8", e.valid_up_to()));
+    }
+
+    fn keep(&mut self, head: &[u8], at: usize, end: usize, found: Field) {
+        let known = found.name != HeaderName::Other;
+        let kept = if known { self.known } else { self.fields.len() - self.known };
+        if kept == MAX_HEADERS {
+            if found.name.is_needed() {
+                let error = ParseError::status("more than 128 header lines", at, 513);
+                return note(&mut self.defect, error);
+            }
+            return self.ignore("one header line of too many", Span::new(at, end));
         }
-        index.defect = defect;
-        Ok(index)
+        self.known += usize::from(known);
+        self.fields.push(found);
+        if found.name == HeaderName::ContentLength {
+            match content_length(found.value.of(head), at, self.content_length) {
+                Ok(n) => self.content_length = Some(n),
+                Err(e) => {
+                    note(&mut self.defect, e);
+                    self.length_broken = true;
+                }
+            }
+        }
+    }
+
+    fn ignore(&mut self, what: &'static str, line: Span) {
+        if self.ignored.len() < MAX_IGNORED {
+            self.ignored.push(Ignored { what, line });
+        }
     }
 
     /// The body's length, given how many bytes follow the head.
@@ -215,10 +289,13 @@ impl Index {
     /// # Errors
     /// Content-Length is missing on a stream, or claims more than there is.
     pub fn body_length(&self, available: usize, framing: Framing) -> Result<usize, ParseError> {
+        if self.length_broken && framing == Framing::Stream {
+            return Err(self.defect.unwrap_or(ParseError::new("no usable Content-Length", 0)));
+        }
         match (self.content_length, framing) {
-            (Some(n), Framing::Datagram) if n <= available => Ok(n),
-            // RFC 7118 §5: exactly one message a frame, so anything else is a smuggling attempt.
-            (Some(n), Framing::WebSocket) if n == available => Ok(n),
+            // What follows the body is discarded (RFC 3261 §18.3): it is never read as a message.
+            // A WebSocket frame is a message-oriented transport's packet like a datagram (RFC 7118).
+            (Some(n), Framing::Datagram | Framing::WebSocket) if n <= available => Ok(n),
             (Some(n), Framing::Stream) => Ok(n),
             (Some(_), _) => {
                 Err(ParseError::new("Content-Length does not match the body", self.body_start))
@@ -278,6 +355,28 @@ fn line(head: &[u8], at: usize) -> (usize, usize) {
     (end, (lf + 1).min(head.len()))
 }
 
+/// Whether a line that cannot be read may be one that frames or identifies its message. Characters
+/// that no name holds are looked past: what was to be taken for a Content-Length by somebody is not
+/// left out (SECURITY A9, P2).
+fn decides(line: &[u8]) -> bool {
+    let colon = memchr::memchr(b':', line);
+    let mut name: SmallVec<[u8; 32]> = SmallVec::new();
+    let written = line[..colon.unwrap_or(line.len())].iter().copied();
+    name.extend(written.filter(|b| TOKEN.has(*b)).take(32));
+    (colon.is_some() && HeaderName::from_token(&name).is_needed()) || names_length(line)
+}
+
+/// Whether a line that cannot be read may be somebody's Content-Length.
+fn names_length(line: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    let colon = memchr::memchr(b':', line);
+    let before = &line[..colon.unwrap_or(line.len())];
+    let mut written = before.iter().copied().filter(|b| TOKEN.has(*b));
+    let start: SmallVec<[u8; 32]> = written.by_ref().take(NAME.len()).collect();
+    start.eq_ignore_ascii_case(NAME)
+        || (colon.is_some() && start.eq_ignore_ascii_case(b"l") && written.next().is_none())
+}
+
 fn start_line(head: &[u8], end: usize) -> Result<(StartLine, Option<ParseError>), ParseError> {
     let text = &head[..end];
     if let Some(control) = text.iter().position(u8::is_ascii_control) {
@@ -297,35 +396,37 @@ fn start_line(head: &[u8], end: usize) -> Result<(StartLine, Option<ParseError>)
     let method = Method::from_token(std::str::from_utf8(&text[..first]).unwrap_or_default());
     let uri = &text[first + 1..last];
     let version = &text[last + 1..];
-    let mut defect = None;
+    let mut defect = (end > MAX_START_LINE)
+        .then(|| ParseError::status("start line longer than 2048 bytes", end, 414));
     if version.len() < 7 || !version[..4].eq_ignore_ascii_case(b"SIP/") {
         if version.is_empty() && text.len() > 8 {
-            defect = Some(ParseError::new("white space after the version", end));
+            note(&mut defect, ParseError::new("white space after the version", end));
         } else {
             return Err(ParseError::new("request line does not end in SIP/2.0", last));
         }
     } else if !version.eq_ignore_ascii_case(b"SIP/2.0") {
-        defect = Some(ParseError::status("only SIP/2.0 is spoken here", last, 505));
+        note(&mut defect, ParseError::status("only SIP/2.0 is spoken here", last, 505));
     } else if uri.is_empty() || uri.contains(&b' ') {
-        defect = Some(ParseError::new("white space in the Request-URI", first));
+        note(&mut defect, ParseError::new("white space in the Request-URI", first));
     }
     let start =
         StartLine::Request { method, token: Span::new(0, first), uri: Span::new(first + 1, last) };
     Ok((start, defect))
 }
 
+/// A status line; what stands after the code is for people, and never decides.
 fn status_line(text: &[u8], first: usize, end: usize) -> Result<StartLine, ParseError> {
-    let code =
-        text.get(first + 1..first + 4).ok_or(ParseError::new("status line has no code", end))?;
-    let sound =
-        code.iter().all(u8::is_ascii_digit) && matches!(text.get(first + 4), None | Some(b' '));
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let at = text[first..].iter().position(|b| !blank(b)).map_or(end, |n| n + first);
+    let code = text.get(at..at + 3).ok_or(ParseError::new("status line has no code", end))?;
+    let sound = code.iter().all(u8::is_ascii_digit) && text.get(at + 3).is_none_or(blank);
     let status = code
         .iter()
         .fold(0u16, |n, &b| n.wrapping_mul(10).wrapping_add(u16::from(b.wrapping_sub(b'0'))));
     if !sound || !(100..700).contains(&status) {
         return Err(ParseError::new("status code is not 100 to 699", first));
     }
-    Ok(StartLine::Response { status, reason: Span::new((first + 5).min(end), end) })
+    Ok(StartLine::Response { status, reason: Span::new((at + 4).min(end), end) })
 }
 
 fn field(head: &[u8], at: usize, end: usize) -> Result<Field, ParseError> {

@@ -85,9 +85,18 @@ pub(super) struct AddressAt {
 
 impl AddressAt {
     pub(super) fn read(head: &str, text: &str) -> Result<AddressAt, ParseError> {
-        let NameAddr { display, uri, params } = NameAddr::parse(text)?;
+        Ok(AddressAt::place(head, &NameAddr::parse(text)?))
+    }
+
+    /// A From or To.
+    pub(super) fn read_tagged(head: &str, text: &str) -> Result<AddressAt, ParseError> {
+        Ok(AddressAt::place(head, &NameAddr::parse_tagged(text)?))
+    }
+
+    fn place(head: &str, address: &NameAddr<'_>) -> AddressAt {
+        let NameAddr { display, uri, params } = address;
         let place = |part| place(head, part);
-        Ok(AddressAt {
+        AddressAt {
             display: place(display),
             text: place(uri.text),
             scheme: uri.scheme,
@@ -97,7 +106,7 @@ impl AddressAt {
             uri_params: place(uri.params.as_str()),
             headers: uri.headers.map(place),
             params: place(params.as_str()),
-        })
+        }
     }
 
     pub(super) fn of(self, head: &str) -> NameAddr<'_> {

@@ -13,8 +13,6 @@ pub(crate) const TOKEN: Class = Class(1);
 pub(crate) const HOST: Class = Class(2);
 /// What no URI holds: control characters, space, `<`, `>`, `"`.
 pub(crate) const NOT_URI: Class = Class(4);
-/// A display name without quotes: token, space, tab, and anything beyond ASCII.
-pub(crate) const DISPLAY: Class = Class(8);
 
 const CLASSES: [u8; 256] = {
     let mut classes = [0u8; 256];
@@ -26,8 +24,7 @@ const CLASSES: [u8; 256] = {
             || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
         let host = alphanumeric || matches!(b, b'-' | b'.' | b'_');
         let not_uri = b <= 0x20 || b == 0x7f || matches!(b, b'<' | b'>' | b'"');
-        let display = token || matches!(b, b' ' | b'\t') || b >= 0x80;
-        classes[n] = token as u8 | (host as u8) << 1 | (not_uri as u8) << 2 | (display as u8) << 3;
+        classes[n] = token as u8 | (host as u8) << 1 | (not_uri as u8) << 2;
         n += 1;
     }
     classes

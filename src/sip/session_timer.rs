@@ -111,12 +111,13 @@ fn granted(seconds: u32, peer_refreshes: bool) -> Option<Granted> {
 }
 
 impl SessionTimer {
-    /// The UAC's part (§7.2): what a 2xx says. Without Session-Expires there is no timer.
+    /// The UAC's part (§7.2): what a 2xx says, and not less than the least there is (§5): the
+    /// interval is how often we send. Without Session-Expires there is no timer.
     pub fn from_response(response: &Message) -> Option<SessionTimer> {
         let said = SessionExpires::of(response).filter(|s| s.seconds > 0)?;
         let refresher =
             if said.refresher_uac == Some(false) { Refresher::Peer } else { Refresher::Us };
-        Some(SessionTimer { interval: said.seconds, refresher })
+        Some(SessionTimer { interval: said.seconds.max(MIN_SE), refresher })
     }
 
     /// From the last refresh to our refresh, or to the end of a session the peer forgot (§10).

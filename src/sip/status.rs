@@ -24,6 +24,24 @@ pub enum Method {
 }
 
 impl Method {
+    /// All that have a name.
+    pub const ALL: [Method; 14] = [
+        Method::Invite,
+        Method::Ack,
+        Method::Bye,
+        Method::Cancel,
+        Method::Register,
+        Method::Options,
+        Method::Info,
+        Method::Prack,
+        Method::Update,
+        Method::Message,
+        Method::Subscribe,
+        Method::Notify,
+        Method::Refer,
+        Method::Publish,
+    ];
+
     /// The method named by `text`; names are case-sensitive (RFC 3261 §7.1).
     pub fn from_token(text: &str) -> Method {
         match text {
@@ -78,6 +96,10 @@ pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE,
 
 /// The extensions we serve, for `Supported` and `Require`.
 pub const SUPPORTED: &str = "100rel, timer, replaces, norefersub, gruu, outbound, path";
+
+/// The bodies read where a description is expected, for `Accept`.
+pub const ACCEPT: &str =
+    "application/sdp, multipart/mixed, multipart/alternative, multipart/related";
 
 /// The option tag, and the Info package, of candidates sent one by one (RFC 8840): served where ICE
 /// ends.

@@ -2,6 +2,7 @@
 
 use super::message::Message;
 use super::parse::{Framing, Index, MAX_MESSAGE, ParseError, head_end};
+use super::salvage::{Salvaged, salvage};
 
 /// What the next bytes of a stream are.
 #[derive(Debug)]
@@ -11,7 +12,13 @@ pub enum Frame {
     Ping,
     /// A lone CRLF: an answer to our ping.
     Pong,
+    /// A message whose start line cannot be read; its lines said how long it is, so that the next
+    /// one is found.
+    Unreadable(ParseError, Option<Salvaged>),
 }
+
+/// Unreadable messages in a row before a stream is taken for something else than SIP.
+const MAX_UNREADABLE: u8 = 8;
 
 /// Collects bytes until a message is whole. Remembers how far it searched, so a slow drip costs no
 /// more.
@@ -22,6 +29,8 @@ pub struct Framer {
     /// Length of the message under way, once its head was read: a dripped body is not read again
     /// and again.
     needed: usize,
+    /// Unreadable messages in a row.
+    unreadable: u8,
 }
 
 impl Framer {
@@ -52,6 +61,11 @@ impl Framer {
                 self.take(2);
                 return Ok(Some(Frame::Pong));
             }
+            [b'\n', ..] => {
+                // Line ends before a start line are looked past (RFC 3261 §7.5).
+                self.take(1);
+                return Ok(Some(Frame::Pong));
+            }
             [] => return Ok(None),
             _ if self.buf.len() < self.needed => return Ok(None),
             _ => {}
@@ -67,7 +81,10 @@ impl Framer {
             return Ok(None);
         };
         let mut head = self.buf[..end].to_vec();
-        let index = Index::parse(&mut head).map_err(|e| (e, None))?;
+        let index = match Index::parse(&mut head) {
+            Ok(index) => index,
+            Err(e) => return self.skip(end, e),
+        };
         let length = match index.body_length(0, Framing::Stream) {
             Ok(length) => length,
             Err(e) => return Err((e, Some(Message::framed(head, index, 0)))),
@@ -82,7 +99,28 @@ impl Framer {
         }
         head.extend_from_slice(&self.buf[end..end + length]);
         self.take(end + length);
+        self.unreadable = 0;
         Ok(Some(Frame::Message(Message::framed(head, index, length))))
+    }
+
+    /// Steps over a message whose start line cannot be read: it costs itself, not the connection.
+    fn skip(
+        &mut self,
+        end: usize,
+        why: ParseError,
+    ) -> Result<Option<Frame>, (ParseError, Option<Message>)> {
+        let length = Index::length_of(&self.buf[..end]).filter(|n| end + n <= MAX_MESSAGE);
+        let Some(length) = length.filter(|_| self.unreadable < MAX_UNREADABLE) else {
+            return Err((why, None));
+        };
+        if self.buf.len() < end + length {
+            self.needed = end + length;
+            return Ok(None);
+        }
+        let rest = salvage(&self.buf[..end]);
+        self.take(end + length);
+        self.unreadable += 1;
+        Ok(Some(Frame::Unreadable(why, rest)))
     }
 
     fn take(&mut self, n: usize) {
@@ -125,6 +163,22 @@ mod tests {
         let (error, head) = framer.next_frame().expect_err("no length");
         assert_eq!(error.what, "no Content-Length on a stream");
         assert!(head.is_some());
+    }
+
+    #[test]
+    fn an_unreadable_start_line_costs_its_message_and_a_row_of_them_the_stream() {
+        let mut framer = Framer::default();
+        framer.push(b"\n\r\nSIP/2.0 999 ?\r\nContent-Length: 3\r\n\r\nabc");
+        framer.push(OPTIONS.as_bytes());
+        let mut seen = Vec::new();
+        while let Some(frame) = framer.next_frame().expect("framed") {
+            seen.push(matches!(frame, Frame::Message(_)));
+        }
+        assert_eq!(seen.last(), Some(&true), "the next message is found: {seen:?}");
+        let junk = b"HELLO\r\nContent-Length: 0\r\n\r\n".repeat(20);
+        framer.push(&junk);
+        let ended = (0..20).find(|_| framer.next_frame().is_err());
+        assert_eq!(ended, Some(usize::from(MAX_UNREADABLE)), "then it is no SIP");
     }
 
     #[test]

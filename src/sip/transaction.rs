@@ -8,9 +8,9 @@ pub mod invite_client;
 pub mod invite_server;
 pub mod server;
 
-use super::header::Via;
 use super::message::Message;
 use super::status::Method;
+use crate::hex::hex;
 use crate::ids::IdMap;
 use crate::timers::Timers;
 use bytes::Bytes;
@@ -265,6 +265,17 @@ impl Transactions {
         self.apply(now, id.0, effects, out, &mut Vec::new());
     }
 
+    /// A request of ours as it was sent, and where to.
+    pub fn sent(&self, id: ClientId) -> Option<(Hop, Bytes)> {
+        let entry = self.entries.get(&id.0)?;
+        let request = match &entry.machine {
+            Machine::InviteClient(machine) => machine.request(),
+            Machine::Client(machine) => machine.request(),
+            Machine::InviteServer(_) | Machine::Server(_) => return None,
+        };
+        Some((entry.hop, request))
+    }
+
     /// Whether this server transaction still waits for a final response.
     pub fn is_pending(&self, id: ServerId) -> bool {
         self.entries.get(&id.0).is_some_and(|e| match &e.machine {
@@ -290,6 +301,22 @@ impl Transactions {
         }
     }
 
+    /// The client transaction a response belongs to (RFC 3261 §17.1.3): by the branch of its top
+    /// Via and the method of its CSeq. A branch is of one transaction, its CANCEL aside, so it
+    /// suffices where the CSeq cannot be read.
+    pub fn client_of(&self, response: &Message) -> Option<ClientId> {
+        let via = response.via()?;
+        let branch = via.branch()?;
+        let find = |method: Method| {
+            let key = ["c", branch, " ", method.as_str()].concat();
+            self.keys.get(key.as_str()).copied().map(ClientId)
+        };
+        match response.cseq() {
+            Some(_) => find(response.method()),
+            None => Method::ALL.into_iter().find_map(find),
+        }
+    }
+
     fn receive_response(
         &mut self,
         now: Instant,
@@ -298,16 +325,7 @@ impl Transactions {
         out: &mut Vec<Transmit>,
         events: &mut Vec<TransactionEvent>,
     ) {
-        let via = message.via();
-        // RFC 3261 §17.1.3: branch of the top Via and method of the CSeq.
-        let key = [
-            "c",
-            via.as_ref().and_then(Via::branch).unwrap_or_default(),
-            " ",
-            message.method().as_str(),
-        ]
-        .concat();
-        let Some(&id) = self.keys.get(key.as_str()) else {
+        let Some(ClientId(id)) = self.client_of(&message) else {
             events.push(TransactionEvent::Stray { hop, message });
             return;
         };
@@ -503,8 +521,24 @@ fn key_of(request: &Message) -> Arc<str> {
     request.transaction(|| server_key(request, method).into())
 }
 
-/// RFC 3261 §17.2.3: branch, sent-by and method; without the magic cookie the RFC 2543 fields.
+/// Longest key kept as it is, bytes: branches and tags are as long as their writer likes.
+const MAX_KEY: usize = 256;
+
+/// The key kept for `key`: itself, or its digest where it is long.
+fn bounded(key: String) -> String {
+    if key.len() <= MAX_KEY {
+        return key;
+    }
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
+    ["h", &hex(digest.as_ref())].concat()
+}
+
 fn server_key(message: &Message, method: &str) -> String {
+    bounded(whole_server_key(message, method))
+}
+
+/// RFC 3261 §17.2.3: branch, sent-by and method; without the magic cookie the RFC 2543 fields.
+fn whole_server_key(message: &Message, method: &str) -> String {
     let Some(via) = message.via() else { return String::new() };
     match via.branch() {
         Some(branch) if branch.len() > 7 && branch[..7].eq_ignore_ascii_case("z9hG4bK") => {

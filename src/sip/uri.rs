@@ -7,8 +7,6 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest URI we read, bytes.
 pub const MAX_URI: usize = 1_024;
-/// Most parameters of a URI or header value.
-pub const MAX_PARAMS: usize = 32;
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +68,7 @@ impl<'a> Uri<'a> {
     /// Reads one URI that fills `text`.
     ///
     /// # Errors
-    /// Not a URI by RFC 3261 §25.1, longer than 1024 bytes, or more than 32 parameters.
+    /// Not a URI by RFC 3261 §25.1, or longer than 1024 bytes.
     pub fn parse(text: &'a str) -> Result<Uri<'a>, ParseError> {
         let err = |what| ParseError::new(what, 0);
         if text.len() > MAX_URI {
@@ -121,6 +119,15 @@ impl<'a> Uri<'a> {
                 headers: None,
             }),
         }
+    }
+
+    /// A text that stands where a URI should and is none: what can be told of it, for headers whose
+    /// URI decides nothing. It is never routed to.
+    pub(super) fn opaque(text: &'a str) -> Uri<'a> {
+        let (_, rest) = cut(text, b':').unwrap_or(("", text));
+        let (user, host) = cut(rest, b'@').map_or((None, rest), |(user, host)| (Some(user), host));
+        let params = Params::default();
+        Uri { text, scheme: Scheme::Other, user, host, port: None, params, headers: None }
     }
 
     fn sip(text: &'a str, scheme: Scheme, rest: &'a str) -> Result<Uri<'a>, ParseError> {
@@ -260,29 +267,18 @@ pub fn escape_user(text: &str) -> String {
 pub struct Params<'a>(&'a str);
 
 impl<'a> Params<'a> {
-    /// Checks and wraps a parameter list without its leading `;`.
+    /// Checks and wraps a parameter list without its leading `;`. Empty pieces, such as a `;` at
+    /// the end leaves, are no parameters and no error.
     ///
     /// # Errors
-    /// More than 32 parameters, an empty name, or an unterminated quoted value.
+    /// A quoted value does not end: nobody knows which parameters stand in it.
     pub fn parse(text: &'a str) -> Result<Params<'a>, ParseError> {
         let params = Params(text.trim_ascii());
-        if params.0.is_empty() {
-            return Ok(params);
-        }
-        let quotes = memchr::memchr(b'"', text.as_bytes()).is_some();
-        let mut count = 0;
-        for piece in split_outside_quotes(params.0, b';') {
-            let name = cut(piece, b'=').map_or(piece, |(n, _)| n).trim_ascii();
-            count += 1;
-            if count > MAX_PARAMS {
-                return Err(ParseError::new("more than 32 parameters", 0));
-            }
-            if name.is_empty() {
-                return Err(ParseError::new("parameter has no name", 0));
-            }
-            if quotes && piece.bytes().filter(|&b| b == b'"').count() == 1 {
-                return Err(ParseError::new("quoted value does not end", 0));
-            }
+        if memchr::memchr(b'"', text.as_bytes()).is_some()
+            && split_outside_quotes(params.0, b';')
+                .any(|piece| piece.bytes().filter(|&b| b == b'"').count() == 1)
+        {
+            return Err(ParseError::new("quoted value does not end", 0));
         }
         Ok(params)
     }

@@ -5,8 +5,10 @@ use super::handshakes::Handshakes;
 use super::seats::Seats;
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL, tune};
 use crate::errors::Code;
-use crate::gateway::{FlowKind, Input};
+use crate::flow::FlowKind;
+use crate::gateway::Input;
 use crate::sip::build::Writer;
+use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
 use crate::sip::stream::{Frame, Framer};
 use crate::sip::transaction::{Flow, Hop};
@@ -192,12 +194,16 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     })
                     .await,
                 ),
+                Ok(Some(Frame::Unreadable(why, rest))) => {
+                    inbox.give(Arrival::Malformed { remote, why, rest }).await;
+                }
                 Ok(Some(Frame::Pong)) => {}
                 Ok(None) => break,
                 Err((why, head)) => {
                     // Framing is lost: answer what can be answered, then close (P2).
-                    if let Some(head) =
-                        head.as_ref().filter(|h| h.is_request() && h.via().is_some())
+                    if let Some(head) = head
+                        .as_ref()
+                        .filter(|h| h.is_request() && h.header(HeaderName::Via).is_some())
                     {
                         let reject = crate::sip::Refusal::new(why.status, why.to_string());
                         let response = Writer::refusal(head, &reject, "framing", "webtrunk").end();

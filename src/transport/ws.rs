@@ -3,7 +3,8 @@
 
 use super::metered::{Controls, Metered, TooMuch};
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
-use crate::gateway::{FlowKind, Input};
+use crate::flow::FlowKind;
+use crate::gateway::Input;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::salvage::salvage;
@@ -137,7 +138,9 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
     match bytes {
         // RFC 5626 §3.5.1 over WebSocket (RFC 7118 §6): a double CRLF asks, a single one answers.
         b"\r\n\r\n" => return Next::Reply(Frame::text("\r\n")),
-        b"\r\n" | b"" => return Next::Nothing,
+        keep_alive if keep_alive.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) => {
+            return Next::Nothing;
+        }
         _ => {}
     }
     let arrival = match Message::parse(bytes.to_vec(), Framing::WebSocket) {

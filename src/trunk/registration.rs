@@ -21,6 +21,12 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(1_800);
 /// A refusal of our credentials is not tried again soon: it would lock the account.
 const REFUSED: Duration = Duration::from_secs(600);
 
+/// A registration that is granted for less is refreshed no more often than this one would be,
+/// seconds.
+const SHORTEST: u32 = 20;
+/// Longer times a registrar may ask for, one after the other.
+const MAX_TOO_BRIEF: u8 = 3;
+
 /// Where it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
@@ -38,6 +44,8 @@ pub struct Registration {
     expires: u32,
     next: Option<Instant>,
     failures: u32,
+    /// 423s in a row.
+    too_brief: u8,
     /// The same for all its REGISTERs (§10.2): Call-ID, and a CSeq that grows.
     pub call_id: String,
     pub cseq: u32,
@@ -73,6 +81,7 @@ impl Registration {
             expires,
             next: Some(now),
             failures: 0,
+            too_brief: 0,
             call_id: String::new(),
             cseq: 0,
             answering,
@@ -125,7 +134,8 @@ impl Registration {
                     .header(HeaderName::MinExpires)
                     .and_then(delta_seconds)
                     .filter(|m| *m > self.expires && *m <= 86_400);
-                match longer {
+                self.too_brief += 1;
+                match longer.filter(|_| self.too_brief <= MAX_TOO_BRIEF) {
                     Some(longer) => {
                         self.expires = longer;
                         Next::Again
@@ -141,7 +151,12 @@ impl Registration {
                 let why =
                     format!("{} said {status} {}", self.registrar.host, response.reason_phrase());
                 match asked {
-                    Some(asked) => self.fail(now, why, asked.max(Duration::from_secs(1))),
+                    Some(asked) => {
+                        // However short it says, the pause grows while it fails.
+                        let least = Duration::from_secs(1 << self.failures.min(5));
+                        self.failures += 1;
+                        self.fail(now, why, asked.max(least))
+                    }
                     None => self.failed(now, why, chance),
                 }
             }
@@ -180,9 +195,9 @@ impl Registration {
         let granted = granted
             .or_else(|| response.header(HeaderName::Expires).and_then(delta_seconds))
             .unwrap_or(self.expires)
-            .max(10);
+            .max(SHORTEST);
         let first = !matches!(self.state, State::Registered { .. });
-        self.failures = 0;
+        (self.failures, self.too_brief) = (0, 0);
         self.answering.accepted();
         self.state = State::Registered { until: now + Duration::from_secs(u64::from(granted)) };
         self.service_route =

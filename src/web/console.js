@@ -66,6 +66,10 @@ function table(caption, columns, rows, empty) {
   );
 }
 
+/** A route of the dialplan, and why it does not match. */
+const routeLine = (r) =>
+  r.why_not ? `✗ ${r.route}: ${r.pattern}, ${r.why_not}` : `✓ ${r.route}: ${r.pattern}`;
+
 // ---- calls
 
 function fate(call) {
@@ -106,7 +110,8 @@ async function showCalls() {
 }
 
 function verdictBox(verdict) {
-  if (!verdict) return h("p", { class: "soft" }, "It goes on; the verdict comes when it ends.");
+  if (!verdict)
+    return h("p", { class: "soft" }, "The call is active; its verdict appears when it ends.");
   if (!verdict.code) return h("p", { class: "said" }, verdict.sentence);
   return h(
     "div",
@@ -207,13 +212,7 @@ async function ladderView(id, interactive) {
   );
   const considered = ladder.rows
     .filter((r) => r.kind === "route")
-    .map((r) =>
-      h(
-        "li",
-        {},
-        r.why_not ? `✗ ${r.route}: ${r.pattern}, ${r.why_not}` : `✓ ${r.route}: ${r.pattern}`,
-      ),
-    );
+    .map((r) => h("li", {}, routeLine(r)));
   const routes = h(
     "details",
     {},
@@ -237,10 +236,8 @@ function chart(leg) {
       polyline.setAttribute(
         "points",
         series
-          .map(
-            (s) =>
-              `${((1000 * s.at_ms) / end).toFixed(1)},${(98 - 96 * Math.min(1, of(s) / most)).toFixed(1)}`,
-          )
+          .map((s) => [(1000 * s.at_ms) / end, 98 - 96 * Math.min(1, of(s) / most)])
+          .map((point) => point.map((n) => n.toFixed(1)).join(","))
           .join(" "),
       );
       svg.append(polyline);
@@ -252,10 +249,9 @@ function chart(leg) {
   const most = (of) => Math.max(1, ...series.map(of)),
     jitter = most((s) => s.jitter_ms),
     lost = most((s) => s.lost);
-  svg.setAttribute(
-    "aria-label",
-    `leg ${leg.leg}: packets a sample, lost at most ${lost}, jitter at most ${jitter} ms, over ${Math.round(end / 1000)} s`,
-  );
+  const seconds = Math.round(end / 1000);
+  const worst = `lost at most ${lost}, jitter at most ${jitter} ms`;
+  svg.setAttribute("aria-label", `leg ${leg.leg}: packets per sample, ${worst}, over ${seconds} s`);
   line(
     "in",
     (s) => s.received,
@@ -263,14 +259,11 @@ function chart(leg) {
   );
   line("jitter", (s) => s.jitter_ms, Math.max(jitter, 20));
   line("lost", (s) => s.lost, Math.max(lost, 5));
+  const lines = `packets (green), jitter up to ${jitter} ms (blue), lost ${leg.packets_lost} (red)`;
   return h(
     "figure",
     {},
-    h(
-      "figcaption",
-      { class: "soft" },
-      `Leg ${leg.leg} over ${Math.round(end / 1000)} s: packets (green), jitter up to ${jitter} ms (blue), lost ${leg.packets_lost} (red)`,
-    ),
+    h("figcaption", { class: "soft" }, `Leg ${leg.leg} over ${seconds} s: ${lines}`),
     svg,
   );
 }
@@ -297,7 +290,15 @@ function facts(call) {
     const mos = [leg.mos_in_estimated, leg.mos_out_estimated].map((m) => m ?? "–").join(" / ");
     rows.push([
       `Leg ${leg.leg}`,
-      `${leg.codec}, ${leg.packets_in} in, ${leg.packets_lost} lost, ${leg.packets_out} out, jitter ${leg.jitter_ms} ms, MOS ${mos} (estimated)${leg.srtp ? `, ${leg.srtp}` : ""}`,
+      [
+        leg.codec,
+        `${leg.packets_in} in`,
+        `${leg.packets_lost} lost`,
+        `${leg.packets_out} out`,
+        `jitter ${leg.jitter_ms} ms`,
+        `MOS ${mos} (estimated)`,
+        ...(leg.srtp ? [leg.srtp] : []),
+      ].join(", "),
     ]);
   }
   return h("dl", {}, ...rows.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
@@ -341,7 +342,7 @@ async function choose(id) {
           class: "danger",
           onclick: () =>
             api(`/calls/${id}`, "DELETE")
-              .then(() => tell(`call ${id} is ended`))
+              .then(() => tell(`Call ${id} has ended`))
               .catch(failed),
         },
         "Hang up",
@@ -449,7 +450,7 @@ async function showTrunks() {
           ],
         ],
         trunks,
-        "No trunk yet. `webtrunk init --trunk asterisk` writes one, and the peer's half of it.",
+        "No trunk yet. `webtrunk init --trunk asterisk` writes one, and the peer's half.",
       ),
     ),
   );
@@ -503,17 +504,7 @@ const tester = (() => {
     const t = await api("/dialplan/test", "POST", { number: number.value, context: who.value });
     result.replaceChildren(
       h("p", {}, `${t.dialled} is ${t.number}`),
-      h(
-        "ul",
-        {},
-        ...t.considered.map((c) =>
-          h(
-            "li",
-            {},
-            c.why_not ? `✗ ${c.route}: ${c.pattern}, ${c.why_not}` : `✓ ${c.route}: ${c.pattern}`,
-          ),
-        ),
-      ),
+      h("ul", {}, ...t.considered.map((c) => h("li", {}, routeLine(c)))),
       t.route
         ? h("ol", {}, ...t.steps.map((s) => h("li", {}, s)))
         : h("p", { class: "said fault" }, "No route: the caller gets 404."),
@@ -659,7 +650,7 @@ async function showWebhooks() {
           ["Do", (d) => again(d.id)],
         ],
         await api("/webhooks"),
-        "Nothing was told yet. [events] webhook = { url, secret } in the configuration names who is to be told.",
+        "No event was sent yet. [events] webhook = { url, secret } names the receiver.",
       ),
     ),
   );
@@ -725,7 +716,7 @@ async function show() {
     if (error.status === 401) {
       token = null;
       sessionStorage.removeItem("webtrunk-token");
-      $("token-wrong").textContent = "This token is not known.";
+      $("token-wrong").textContent = "This token is unknown.";
       return show();
     }
   });

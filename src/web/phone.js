@@ -15,17 +15,17 @@ const WORDS = {
   403: "This number or account is not allowed.",
   404: "There is no route for this number.",
   408: "No answer from the other side.",
-  480: "Nobody answered, or nobody is there.",
+  480: "Nobody answered, or the person is not available.",
   486: "The line is busy.",
   487: "The call was cancelled.",
   488: "The two sides have no audio format in common.",
-  502: "The trunk did not accept our credentials.",
-  503: "The gateway takes no more calls just now.",
+  502: "The trunk did not accept the gateway's credentials.",
+  503: "The gateway does not accept calls at the moment.",
   603: "The call was declined.",
 };
 const CAUSES = {
   "User Denied Media Access":
-    "The microphone was not allowed. Allow it in the address bar and call again.",
+    "The microphone is blocked. Allow it in the address bar and call again.",
   "Connection Error": "The connection to the gateway was lost.",
   "Request Timeout": "The gateway did not respond.",
   "WebRTC Error": "The browser could not set up audio.",
@@ -270,13 +270,13 @@ function transfer(target) {
       requestFailed: () => {
         if (session === said) {
           state("Connected");
-          $("verdict").textContent = "The transfer was refused: the call goes on.";
+          $("verdict").textContent = "The transfer was refused; the call continues.";
         }
       },
       failed: () => {
         if (session === said) {
           state("Connected");
-          $("verdict").textContent = `${target} could not be reached: the call goes on.`;
+          $("verdict").textContent = `${target} could not be reached; the call continues.`;
         }
       },
       accepted: () => {
@@ -351,8 +351,8 @@ async function checkMicrophone() {
     return found(
       false,
       error.name === "NotAllowedError"
-        ? "The microphone is not allowed: allow it in the address bar."
-        : `There is no microphone to use: ${error.message}`,
+        ? "The microphone is blocked: allow it in the address bar."
+        : `No microphone can be used: ${error.message}`,
     );
   }
   await listDevices();
@@ -394,24 +394,24 @@ async function checkCall() {
   if (!heard.packetsReceived)
     return found(
       false,
-      "The call was answered, but no sound came: UDP to the gateway is blocked somewhere on the way.",
+      "The call was answered, but no sound arrived: UDP to the gateway is blocked on the way.",
     );
   const loss = (100 * heard.packetsLost) / (heard.packetsLost + heard.packetsReceived);
   const trip = stats["candidate-pair"]?.currentRoundTripTime;
-  found(true, `Sound goes there and comes back: ${heard.packetsReceived} packets in four seconds.`);
+  found(
+    true,
+    `Sound arrives in both directions: ${heard.packetsReceived} packets in four seconds.`,
+  );
   found(
     loss < 3,
     `${loss.toFixed(1)} % were lost${loss < 3 ? "." : ": the network is bad; a cable helps."}`,
   );
-  found(
-    heard.jitter < 0.03,
-    `Jitter is ${Math.round(1000 * heard.jitter)} ms${heard.jitter < 0.03 ? "." : ": too much for a good call; a cable helps."}`,
-  );
+  const steady = heard.jitter < 0.03;
+  const unsteady = steady ? "." : ": too much for a good call; a cable helps.";
+  found(steady, `Jitter is ${Math.round(1000 * heard.jitter)} ms${unsteady}`);
+  const far = trip < 0.2 ? "." : ": people will interrupt each other.";
   if (trip !== undefined)
-    found(
-      trip < 0.2,
-      `The gateway is ${Math.round(1000 * trip)} ms away and back${trip < 0.2 ? "." : ": people will talk into each other."}`,
-    );
+    found(trip < 0.2, `The gateway is ${Math.round(1000 * trip)} ms away, there and back${far}`);
   return true;
 }
 
@@ -421,7 +421,7 @@ async function checkLine() {
   $("report").replaceChildren();
   const ready = found(
     Boolean(ua?.isRegistered()),
-    ua?.isRegistered() ? "The gateway knows you." : "There is no connection to the gateway.",
+    ua?.isRegistered() ? "You are registered." : "There is no connection to the gateway.",
   );
   if ((await checkMicrophone()) && ready) await checkCall();
   $("check").disabled = false;

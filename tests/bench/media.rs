@@ -69,6 +69,7 @@ fn settings(codec: Codec, n: u8) -> Settings {
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
+        max_ptime: None,
     };
     Settings { negotiated, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
 }

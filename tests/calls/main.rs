@@ -2,6 +2,7 @@
 
 mod basic;
 mod carriers;
+mod descriptions;
 mod forks;
 mod lab;
 mod lives;
@@ -18,3 +19,4 @@ mod transfers;
 mod trunks;
 mod visitors;
 mod wire;
+mod world;

@@ -178,3 +178,24 @@ fn every_link_leads_somewhere_and_every_page_is_linked() {
     let listed = |name: &str| pages.iter().any(|p| p == name);
     assert!(["changelog.md", "contributing.md", "support.md"].into_iter().all(listed));
 }
+
+/// What the documents say of the source stays true: a file that moves takes its mentions along.
+#[test]
+fn every_file_the_documents_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let book = pages().into_iter().map(|page| format!("src/docs/{page}"));
+    let others = ["README.md", "src/ARCHITECTURE.md", "interop/README.md"].map(str::to_owned);
+    let mut named = 0;
+    for document in book.chain(others) {
+        let text = fs::read_to_string(root.join(&document)).expect("a document");
+        for event in Parser::new(&text) {
+            let Event::Code(code) = event else { continue };
+            let path = ["src/", "tests/", "interop/"].iter().any(|p| code.starts_with(p));
+            if path && !code.contains(' ') {
+                assert!(root.join(&*code).exists(), "{document} names {code}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 50, "{named} files are named");
+}

@@ -118,7 +118,7 @@ fn dialplan() -> String {
 
 fn cli() -> String {
     let mut out = format!(
-        "# Command line\n\n{MADE}Exit codes: 0 success, 1 failed, 2 usage, 3 configuration, 4 no gateway answers, 5 the call failed, 6 below `--min-mos`.\n\n"
+        "# Command line\n\n{MADE}Exit codes: 0 success, 1 failed, 2 usage, 3 configuration, 4 no gateway answers, 5 the call failed or nothing was heard, 6 below `--min-mos`.\n\n"
     );
     let top = run(&["--help"]);
     let names: Vec<&str> = top

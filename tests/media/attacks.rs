@@ -257,3 +257,19 @@ fn a_peer_behind_nat_is_heard_from_its_signallings_address_and_no_other() {
     (1..50).for_each(|n| from(&mut line, outside, n));
     assert!(sent_to(&mut line).iter().all(|to| *to == inner));
 }
+
+#[test]
+fn a_flood_of_authentic_packets_is_passed_on_as_a_calls_worth() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let mut passed = 0;
+    for n in 0..15_000u32 {
+        call.now += Duration::from_micros(67);
+        call.browser_sends(0, n * 160, &[0x55; 160]);
+        passed += call.trunk_gets().len();
+    }
+    assert!((400..700).contains(&passed), "{passed}");
+    // A second later the same browser is heard as before.
+    call.now += Duration::from_secs(1);
+    call.browser_sends(0, 15_001 * 160, &[0x55; 160]);
+    assert_eq!(call.trunk_gets().len(), 1);
+}

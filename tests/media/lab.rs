@@ -72,6 +72,7 @@ pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
+        max_ptime: None,
     }
 }
 

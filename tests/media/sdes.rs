@@ -5,10 +5,14 @@ use std::time::Duration;
 use webtrunk::codec::Codec;
 use webtrunk::media::{Digits, Port};
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
-use webtrunk::sdp::crypto::{Keys, Sdes};
+use webtrunk::sdp::crypto::{Keys, LONGEST, Sdes};
 use webtrunk::sdp::offer_answer::Remote;
 
-const PROFILES: [Profile; 4] = [
+const PROFILES: [Profile; 8] = [
+    Profile::Aes192CmHmacSha1_80,
+    Profile::Aes192CmHmacSha1_32,
+    Profile::Aes256CmHmacSha1_80,
+    Profile::Aes256CmHmacSha1_32,
     Profile::AeadAes128Gcm,
     Profile::AeadAes256Gcm,
     Profile::Aes128CmHmacSha1_80,
@@ -20,15 +24,16 @@ fn settings(line: &Line, profile: Profile, ours: u8, theirs: u8) -> webtrunk::me
     let mut settings = line.settings(0);
     if let Remote::Rtp { sdes, .. } = &mut settings.negotiated.remote {
         *sdes = Some(Box::new(Sdes {
-            ours: Keys::new(profile, &[ours; 44]),
-            theirs: Keys::new(profile, &[theirs; 44]),
+            ours: Keys::new(profile, &[ours; LONGEST]),
+            theirs: Keys::new(profile, &[theirs; LONGEST]),
         }));
     }
     settings
 }
 
 fn peer(profile: Profile, ours: u8, theirs: u8) -> (Protect, Unprotect) {
-    let (ours, theirs) = (Keys::new(profile, &[ours; 44]), Keys::new(profile, &[theirs; 44]));
+    let (ours, theirs) =
+        (Keys::new(profile, &[ours; LONGEST]), Keys::new(profile, &[theirs; LONGEST]));
     (
         Protect::new(profile, theirs.key(), theirs.salt()),
         Unprotect::new(profile, ours.key(), ours.salt()),

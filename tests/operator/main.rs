@@ -41,7 +41,7 @@ fn a_call_is_seen_while_it_goes_on_and_explained_when_it_is_over() {
         "200 OK (pcmu)",
         "ACK",
         "BYE",
-        "trunk:peer talked for",
+        "nobody heard trunk:peer",
         "answered",
     ] {
         assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
@@ -377,6 +377,29 @@ fn the_web_door_wants_a_token_and_gives_each_its_scope() {
     let dashed = server.run(&["calls", "--api", &web, "--token", "-one-in-64-begins-so"]);
     assert_eq!(dashed.code, 1, "a secret may begin with a dash: {}", dashed.err);
     assert_eq!(server.run(&["calls", "--api", "http://127.0.0.1:1"]).code, 4);
+}
+
+/// Answered and silent is not fine, whatever the statuses say.
+#[test]
+fn a_test_call_that_hears_nothing_exits_5() {
+    let routes = "[[route]]\nname = \"Mute\"\nmatch = \"700\"\ndo = [{ answer = true }, \
+                  { play = \"silence.wav\" }]\n";
+    let server = Server::start_with_silence(routes);
+    let said = server.run(&[
+        "call",
+        "700",
+        "--as",
+        "alice",
+        "--password",
+        "secret-a",
+        "--for",
+        "2s",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(said.code, 5, "{said:?}");
+    let told: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert!(told["sip_code"] == 200 && told["heard"] == false, "{told}");
 }
 
 #[test]

@@ -93,6 +93,11 @@ impl Server {
         Server::started("", "", routes, &[], &[])
     }
 
+    /// As [`start`](Self::start), with more routes and `silence.wav`, four seconds of nothing.
+    pub(crate) fn start_with_silence(routes: &str) -> Server {
+        Server::started("", "", routes, &[], &[])
+    }
+
     /// As [`start`](Self::start), with records that go nowhere and more routes.
     pub(crate) fn start_with_a_full_disk(routes: &str) -> Server {
         let mut server =
@@ -167,6 +172,18 @@ impl Server {
             ),
         )
         .expect("written");
+        if routes.contains("silence.wav") {
+            let spec = hound::WavSpec {
+                channels: 1,
+                sample_rate: 8_000,
+                bits_per_sample: 16,
+                sample_format: hound::SampleFormat::Int,
+            };
+            let mut file =
+                hound::WavWriter::create(folder.join("silence.wav"), spec).expect("a WAV file");
+            (0..32_000).for_each(|_| file.write_sample(0i16).expect("written"));
+            file.finalize().expect("written");
+        }
         let log = std::fs::File::create(folder.join("log")).expect("a log");
         let child = Command::new(BINARY)
             .args(["serve", "--log", "text", "-c"])

@@ -2,7 +2,11 @@
 //! A line `# answer CODEC` in the golden file names the codec preferred. `WEBTRUNK_BLESS=1`
 //! rewrites the files: read the difference before you commit it.
 
+mod cases;
+mod dialects;
 mod events;
+mod hostile;
+mod strict;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -202,7 +206,7 @@ fn a_codec_of_more_channels_than_we_speak_is_not_ours() {
         ("opus/48000", Some(Codec::Opus)),
     ] {
         let read = Description::parse(format!("{plain}{map}\r\n").as_bytes()).expect("sound");
-        assert_eq!(read.audio().expect("audio").1.formats[0].codec(), codec, "{map}");
+        assert_eq!(read.audio().next().expect("audio").1.formats[0].codec(), codec, "{map}");
     }
     assert!(
         answer(LegKind::Trunk, format!("{plain}L16/8000\r\n").as_bytes(), &Codec::ALL)
@@ -416,7 +420,7 @@ fn what_trunks_get_wrong_is_mended_and_what_is_hostile_is_refused() {
         let read = Description::parse(sdp.as_bytes())
             .unwrap_or_else(|e| panic!("{from:?} -> {to:?}: {e}"));
         assert_eq!(
-            read.audio().map(|(_, m)| (m.port, m.formats[0].codec())),
+            read.audio().next().map(|(_, m)| (m.port, m.formats[0].codec())),
             Some((4000, Some(Codec::Pcmu))),
             "{to}"
         );
@@ -427,13 +431,15 @@ fn what_trunks_get_wrong_is_mended_and_what_is_hostile_is_refused() {
         ("lone CR", plain.replace("s=-", "s=a\rb")),
         ("payload type", plain.replace("AVP 0", "AVP 128")),
         ("lines", many("a=x\r\n", 600)),
-        ("sections", many("m=audio 1 RTP/AVP 0\r\n", 9)),
+        ("sections", many("m=audio 1 RTP/AVP 0\r\n", 64)),
         ("bytes", many(&format!("a={}\r\n", "x".repeat(1_000)), 40)),
         ("port", plain.replace("4000", "70000")),
         ("not SDP", "hello".into()),
         ("empty", String::new()),
     ] {
-        assert!(Description::parse(sdp.as_bytes()).is_err(), "{what}");
+        let offered =
+            Negotiation::new(local(LegKind::Trunk)).receive_offer(sdp.as_bytes()).map(drop);
+        assert!(offered.is_err(), "{what}");
     }
     let candidates = many("a=candidate:1 1 udp 1 127.0.0.99 9 typ host\r\n", 400);
     assert_eq!(

@@ -3,6 +3,7 @@
 
 mod rfc4475;
 mod rfc5118;
+mod world;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

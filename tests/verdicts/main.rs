@@ -402,10 +402,10 @@ fn unusable_answer(change: fn(&str) -> String) -> Diagnosis {
 
 const FAULTS: &[Fault] = &[
     Fault {
-        name: "the trunk's 200 has no CSeq",
+        name: "the trunk's 200 has no To",
         expected: Code::UNREADABLE,
         side: Blame::Callee,
-        run: || unusable_answer(|ok| ok.replacen("CSeq:", "X-CSeq:", 1)),
+        run: || unusable_answer(|ok| ok.replacen("To:", "X-To:", 1)),
     },
     Fault {
         name: "the trunk's 200 has a status that is none",

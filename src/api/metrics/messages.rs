@@ -2,7 +2,7 @@
 //! status code; in and out, by transport.
 
 use super::Label;
-use crate::gateway::admission::Transport;
+use crate::flow::Transport;
 use crate::sip::{Message, Method};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

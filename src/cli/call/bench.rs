@@ -5,7 +5,8 @@
 //! gateway does, so on a small machine the knee may be theirs: the gateway's own CPU, which is told
 //! apart, says how far it would go.
 
-use super::{Call, Login, Outcome, Phone, media};
+use super::phone::{Outcome, Phone};
+use super::{Call, Login, media};
 use crate::cli::{hex, print, random};
 use anyhow::{Context, anyhow};
 use media::{Figures, Media, Network, Voice};
@@ -152,19 +153,7 @@ async fn own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
 async fn one(login: Login, args: Call) -> anyhow::Result<(Outcome, Figures)> {
     let (socket, gateway) = super::open(&login.ws).await?;
     let media = Media::new(gateway, Voice::Speech, Network::default(), false).await?;
-    let mut phone = Phone {
-        socket,
-        login,
-        media,
-        args: &args,
-        quiet: true,
-        call_id: super::token()?,
-        tag: super::token()?,
-        cseq: 1,
-        began: Instant::now(),
-        to: None,
-        target: None,
-    };
+    let mut phone = Phone::new(socket, login, media, &args, true)?;
     let outcome = phone.run().await?;
     Ok((outcome, phone.media.figures()))
 }

@@ -19,11 +19,12 @@ use webtrunk::rtp::event::{TelephoneEvent, event_of};
 use webtrunk::rtp::packet::{Kind, Packet, write_header};
 use webtrunk::rtp::quality::Impairment;
 use webtrunk::rtp::report::{ReceiverStats, RemoteReport, SenderStats, compose, read};
+use webtrunk::sdp::{Description, Format, MediaDescription};
 
 pub(super) const FRAME: Duration = Duration::from_millis(20);
 /// Samples of a frame at 8 kHz, the rate all sound here has.
 const SAMPLES: usize = 160;
-const EVENTS: u8 = 110;
+const EVENTS: [(u8, u32); 2] = [(110, 48_000), (126, 8_000)];
 /// An RTP packet that will leave, or has been lost on purpose.
 const MAX_DATAGRAM: usize = 1_500;
 
@@ -64,7 +65,8 @@ struct Peer {
     password: String,
     codec: Codec,
     payload_type: u8,
-    events: Option<u8>,
+    /// Payload type and clock of telephone-events.
+    events: Option<(u8, u32)>,
 }
 
 /// A worse network than there is, towards the gateway.
@@ -99,6 +101,13 @@ pub(super) struct Figures {
     pub level: Option<f32>,
     /// Share of frames that were silent.
     pub silence: f32,
+}
+
+impl Figures {
+    /// Whether anything came that could be heard.
+    pub(super) fn was_heard(&self) -> bool {
+        self.received > 0 && self.level.is_some() && self.silence < 1.0
+    }
 }
 
 pub(super) struct Media {
@@ -205,9 +214,17 @@ impl Media {
     pub(super) fn offer(&self, codec: Option<Codec>) -> String {
         let chosen: Vec<Codec> =
             Codec::BROWSERS.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
-        let clock = if chosen.contains(&Codec::Opus) { 48_000 } else { 8_000 };
+        let events: Vec<(u8, u32)> = EVENTS
+            .into_iter()
+            .filter(|(_, clock)| *clock == 8_000 || chosen.iter().any(|c| c.clock() == *clock))
+            .collect();
+        let types = chosen.iter().map(|c| c.default_payload_type());
         let types: String =
-            chosen.iter().map(|c| format!(" {}", c.default_payload_type())).collect();
+            types.chain(events.iter().map(|e| e.0)).map(|pt| format!(" {pt}")).collect();
+        let digits: String = events
+            .iter()
+            .map(|(pt, clock)| format!("a=rtpmap:{pt} telephone-event/{clock}\r\n"))
+            .collect();
         let maps: String = chosen
             .iter()
             .map(|c| {
@@ -223,77 +240,64 @@ impl Media {
         let (ip, port, family) =
             (self.local.ip(), self.local.port(), if self.local.is_ipv4() { "IP4" } else { "IP6" });
         format!(
-            "v=0\r\no=- {} 2 IN {family} {ip}\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=audio {port} UDP/TLS/RTP/SAVPF{types} {EVENTS}\r\nc=IN {family} {ip}\r\n\
+            "v=0\r\no=- {} 2 IN {family} {ip}\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=audio {port} UDP/TLS/RTP/SAVPF{types}\r\nc=IN {family} {ip}\r\n\
              a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:actpass\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n{maps}\
-             a=rtpmap:{EVENTS} telephone-event/{clock}\r\na=ssrc:{} cname:webtrunk-call\r\na=candidate:1 1 udp 2130706431 {ip} {port} typ host\r\n",
+             {digits}a=ssrc:{} cname:webtrunk-call\r\na=candidate:1 1 udp 2130706431 {ip} {port} typ host\r\n",
             self.sent.ssrc, self.ufrag, self.password, self.identity.fingerprint, self.sent.ssrc
         )
     }
 
-    /// Takes the answer; the first one counts, early media included.
+    /// Takes an answer, early media included; a newer one changes what is said, and nothing of how
+    /// it gets there.
     ///
     /// # Errors
     /// What it lacks.
     pub(super) fn answer(&mut self, sdp: &str) -> anyhow::Result<()> {
-        if self.peer.is_some() {
+        let answer = Description::parse(sdp.as_bytes())?;
+        let (_, audio) =
+            answer.audio().next().ok_or_else(|| anyhow!("the answer refuses audio"))?;
+        let ours = |f: &Format| {
+            let codec = f.codec().filter(|c| Codec::BROWSERS.contains(c))?;
+            Some((f.payload_type, codec))
+        };
+        let (payload_type, codec) = audio
+            .formats
+            .iter()
+            .find_map(ours)
+            .ok_or_else(|| anyhow!("the answer has no codec of ours"))?;
+        let events = audio.formats.iter().filter(|f| f.is_telephone_event() && f.clock > 0);
+        // RFC 4733 §2.1: of the clock of the sound, where there is one.
+        let events =
+            events.min_by_key(|f| f.clock != codec.clock()).map(|f| (f.payload_type, f.clock));
+        if let Some(peer) = &mut self.peer {
+            (peer.codec, peer.payload_type, peer.events) = (codec, payload_type, events);
             return Ok(());
         }
-        let value = |name: &str| sdp.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-        let need = |name: &str| value(name).ok_or_else(|| anyhow!("the answer has no {name}"));
-        let candidates =
-            sdp.lines().filter_map(|l| l.strip_prefix("a=candidate:")).filter_map(|c| {
-                let words: Vec<&str> = c.split(' ').collect();
-                words.get(2).is_some_and(|w| w.eq_ignore_ascii_case("udp")).then(|| {
-                    Some(SocketAddr::new(words.get(4)?.parse().ok()?, words.get(5)?.parse().ok()?))
-                })?
-            });
-        // One socket, one family; loopback reaches loopback only.
-        let reachable = |a: &SocketAddr| {
+        let address = self.address_of(audio)?;
+        let need = |value: &Option<String>, name: &str| {
+            value.clone().ok_or_else(|| anyhow!("the answer has no {name}"))
+        };
+        let ufrag = need(&audio.ice_ufrag, "a=ice-ufrag:")?;
+        let password = need(&audio.ice_pwd, "a=ice-pwd:")?;
+        if audio.fingerprints.is_empty() {
+            anyhow::bail!("the answer has no fingerprint of SHA-256");
+        }
+        self.handshake = Some(Handshake::new(self.identity.clone(), audio.fingerprints.clone()));
+        let username = format!("{ufrag}:{}", self.ufrag);
+        self.peer = Some(Peer { address, username, password, codec, payload_type, events });
+        self.next_check = Instant::now();
+        Ok(())
+    }
+
+    /// The candidate to send to. One socket, one family; loopback reaches loopback only.
+    fn address_of(&self, audio: &MediaDescription) -> anyhow::Result<SocketAddr> {
+        let reachable = |a: &&SocketAddr| {
             a.is_ipv4() == self.local.is_ipv4()
                 && a.ip().is_loopback() == self.local.ip().is_loopback()
         };
-        let all: Vec<SocketAddr> = candidates.collect();
-        let address = all
-            .iter()
-            .copied()
-            .find(reachable)
-            .or(all.first().copied())
-            .ok_or_else(|| anyhow!("the answer has no UDP candidate"))?;
-        let media = need("m=audio ")?;
-        let mapped = |pt: &str| {
-            value(&format!("a=rtpmap:{pt} ")).and_then(|f| {
-                Codec::from_name(&f.split('/').next().unwrap_or_default().to_ascii_lowercase())
-            })
-        };
-        let (payload_type, codec) = media
-            .split(' ')
-            .skip(2)
-            .find_map(|pt| Some((pt.parse().ok()?, mapped(pt)?)))
-            .ok_or_else(|| anyhow!("the answer has no codec of ours"))?;
-        let events = media
-            .split(' ')
-            .skip(2)
-            .find(|pt| {
-                value(&format!("a=rtpmap:{pt} ")).is_some_and(|f| f.starts_with("telephone-event/"))
-            })
-            .and_then(|pt| pt.parse().ok());
-        let fingerprint = need("a=fingerprint:sha-256 ")?;
-        let bytes: Vec<u8> =
-            fingerprint.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
-        let fingerprint: [u8; 32] =
-            bytes.try_into().map_err(|_| anyhow!("the answer's fingerprint is no SHA-256"))?;
-        self.handshake = Some(Handshake::new(self.identity.clone(), vec![fingerprint]));
-        let username = format!("{}:{}", need("a=ice-ufrag:")?, self.ufrag);
-        self.peer = Some(Peer {
-            address,
-            username,
-            password: need("a=ice-pwd:")?.to_owned(),
-            codec,
-            payload_type,
-            events,
-        });
-        self.next_check = Instant::now();
-        Ok(())
+        let mut all = audio.candidates.iter();
+        let address = all.clone().find(reachable).or(all.next());
+        address.copied().ok_or_else(|| anyhow!("the answer has no UDP candidate"))
     }
 
     /// The codec the answer settled.
@@ -466,7 +470,8 @@ impl Media {
             return;
         };
         let step = codec.clock() / 50;
-        if let Some(event) = events.and_then(|pt| self.next_event(pt, step)) {
+        let event = events.and_then(|(pt, clock)| self.next_event(pt, clock / 50));
+        if let Some(event) = event {
             let (pt, first, payload, timestamp) = event;
             self.send(pt, first, timestamp, &payload);
             self.timestamp = self.timestamp.wrapping_add(step);
@@ -478,6 +483,9 @@ impl Media {
         self.said += SAMPLES;
         if let Some((us, _)) = &mut self.record {
             us.extend_from_slice(&pcm);
+        }
+        if self.encoder.as_ref().is_some_and(|e| e.codec != codec) {
+            self.encoder = None;
         }
         let encoder = self.encoder.get_or_insert_with(|| Encoder::new(codec, NARROW, COMPLEXITY));
         let mut payload = [0u8; 400];

@@ -5,7 +5,7 @@ use crate::config::problem::{Problem, Source};
 use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
 use crate::dialplan::{
-    Attempt, Context, Hours, NextOn, Order, Pattern, Permits, Plan, Route, Step, Target,
+    Attempt, Context, Hours, NextOn, Order, Outcome, Pattern, Permits, Plan, Route, Step, Target,
     default_next_on, is_country, region,
 };
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ impl Check {
 
     /// +1 is 25 countries, some of them dear: the classic hole.
     fn toll_fraud(&mut self, route: &Route, span: Range<usize>) {
-        let dials = route.steps.iter().any(|s| matches!(s, Step::Dial { .. }));
+        let dials = route.steps.iter().any(|s| matches!(s.inner(), Step::Dial { .. }));
         let wide = |p: &Pattern| {
             let text = p.to_string();
             text.starts_with("+1")
@@ -184,8 +184,10 @@ impl Check {
     /// A dialplan that reaches the telephone network must reach help, without a prefix (Kari's
     /// Law).
     fn emergency(&mut self, context: &Context, file: &str) {
-        let dials =
-            context.routes.iter().any(|r| r.steps.iter().any(|s| matches!(s, Step::Dial { .. })));
+        let dials = context
+            .routes
+            .iter()
+            .any(|r| r.steps.iter().any(|s| matches!(s.inner(), Step::Dial { .. })));
         let help = match context.country.as_deref() {
             Some("US" | "CA") => "911",
             Some("GB") => "999",
@@ -381,11 +383,7 @@ impl Check {
         }
         Some(Route {
             timeout: self.duration(r.timeout.as_ref()),
-            steps: r
-                .steps
-                .into_iter()
-                .filter_map(|s| self.step(s, r.name.as_ref(), names))
-                .collect(),
+            steps: self.steps(r.steps, r.name.as_ref(), names),
             name: r.name.into_inner(),
             patterns,
             caller_id: r.caller_id,
@@ -447,6 +445,53 @@ impl Check {
             );
         }
         parsed
+    }
+
+    /// The steps of a route; one that is only there for an outcome follows something that has one.
+    fn steps(
+        &mut self,
+        all: Vec<Spanned<schema::Step>>,
+        route: &str,
+        names: Option<&Names>,
+    ) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        for step in all {
+            let ends = |s: &Step| matches!(s.inner(), Step::Ring { .. } | Step::Dial { .. });
+            let follows = steps.iter().any(ends);
+            let on = step.get_ref().on.as_ref();
+            let outcomes = on.map(|on| self.outcomes(on, follows));
+            let Some(step) = self.step(step, route, names) else { continue };
+            steps.push(match outcomes {
+                Some(outcomes) => Step::On { outcomes, step: Box::new(step) },
+                None => step,
+            });
+        }
+        steps
+    }
+
+    fn outcomes(&mut self, on: &Spanned<Vec<String>>, follows: bool) -> Vec<Outcome> {
+        let known = Outcome::ALL.map(Outcome::as_str);
+        let help = format!("use one or more of {}", known.join(", "));
+        if on.as_ref().is_empty() {
+            self.error(on, "dialplan::on", "on = [] names nothing: the step never runs", &help);
+        }
+        if !follows {
+            let message = "on needs a step that rings or dials before it";
+            let help = "put ring or dial before it, or leave on out";
+            self.error(on, "dialplan::on", message, help);
+        }
+        let mut outcomes = Vec::new();
+        for word in on.as_ref() {
+            match Outcome::from_word(word) {
+                Some(outcome) => outcomes.push(outcome),
+                None => {
+                    let message = format!("on = {word:?} is no outcome of a ring or dial step");
+                    let help = format!("{}{help}", suggestion(word, &known));
+                    self.error(on, "dialplan::on", message, help);
+                }
+            }
+        }
+        outcomes
     }
 
     fn step(

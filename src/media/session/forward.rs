@@ -106,7 +106,8 @@ impl Session {
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
-        let origin = u64::from(self.ends[from].id.0);
+        let source = &self.ends[from];
+        let origin = u64::from(source.id.0) << 32 | u64::from(source.restarts);
         let end = &mut self.ends[to];
         let Some(target) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let (clock, payload_type) = (target.codec.clock(), target.send);

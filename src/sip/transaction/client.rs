@@ -37,6 +37,11 @@ impl Client {
         Client { state: State::Trying, request, reliable, interval: T1 }
     }
 
+    /// The request as it was sent.
+    pub fn request(&self) -> Bytes {
+        self.request.clone()
+    }
+
     /// Whether no final response has come.
     pub fn is_pending(&self) -> bool {
         self.state != State::Completed

@@ -54,6 +54,11 @@ impl InviteClient {
         }
     }
 
+    /// The request as it was sent.
+    pub fn request(&self) -> Bytes {
+        self.request.clone()
+    }
+
     /// Whether no final response has come.
     pub fn is_pending(&self) -> bool {
         matches!(self.state, State::Calling | State::Proceeding)
@@ -121,7 +126,8 @@ impl InviteClient {
         invite.all(HeaderName::Route).for_each(|r| ack.put(HeaderName::Route, r));
         ack.put(HeaderName::MaxForwards, 70);
         ack.put(HeaderName::From, invite.header(HeaderName::From).unwrap_or_default());
-        ack.put(HeaderName::To, response.header(HeaderName::To).unwrap_or_default());
+        let to = if response.to().is_some() { response } else { &invite };
+        ack.put(HeaderName::To, to.header(HeaderName::To).unwrap_or_default());
         ack.put(HeaderName::CallId, invite.call_id());
         ack.put(HeaderName::CSeq, format_args!("{} ACK", invite.cseq().map_or(0, |c| c.number)));
         ack.end()

@@ -46,6 +46,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
+        max_ptime: None,
     };
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")

@@ -1,0 +1,68 @@
+//! What all calls of a node share and change: transactions, timers, who is reachable, chance.
+
+use super::CallId;
+use super::context::{CallTimer, DnsWaiter, TransactionUser};
+use super::reach::Reach;
+use crate::flow::FlowState;
+use crate::ids::IdMap;
+use crate::media::LegId;
+use crate::registrar::Registrar;
+use crate::resolver::{Query, Resolver};
+use crate::sip::transaction::{ClientId, Flow, Transactions};
+use crate::timers::Timers;
+use crate::trunk::Trunks;
+use rand_chacha::ChaCha20Rng;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// What the node is called and where it can be reached.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `AB:CD:…` of the DTLS certificate.
+    pub fingerprint: String,
+    /// Port of our UDP and TCP SIP listeners.
+    pub udp_port: u16,
+    pub tcp_port: u16,
+    pub tls_port: u16,
+    pub web_secure: bool,
+    pub workers: usize,
+    /// The wall clock at the start, seconds since 1970.
+    pub unix: u64,
+    /// The system's addresses and routes.
+    pub reach: Reach,
+}
+
+/// The node's parts that a call asks things of.
+pub struct Services {
+    pub identity: Identity,
+    /// When the node started, by the clock of inputs.
+    pub started: Instant,
+    pub transactions: Transactions,
+    /// Who waits for the response to each request of ours.
+    pub transaction_users: IdMap<ClientId, TransactionUser>,
+    pub timers: Timers<(CallId, CallTimer)>,
+    pub registrar: Registrar,
+    pub trunks: Trunks,
+    /// Calls that each trunk carries or is tried for.
+    pub trunk_calls: HashMap<String, usize>,
+    pub flows: IdMap<Flow, FlowState>,
+    /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
+    pub aliases: HashMap<(String, SocketAddr), Flow>,
+    pub locator: Resolver,
+    /// Questions to DNS that are open, and who waits for each.
+    pub pending_queries: HashMap<Query, Vec<DnsWaiter>>,
+    /// Local tag of every dialog, to its call and leg.
+    pub dialogs: HashMap<String, (CallId, LegId)>,
+    /// Call-IDs of our own INVITEs, to know one that comes back (RFC 5393).
+    pub own_call_ids: HashMap<String, CallId>,
+    /// All the chance there is; seeded once.
+    pub random: ChaCha20Rng,
+}
+
+impl Services {
+    /// Returns the wall clock at `now`, in seconds since 1970.
+    pub fn unix(&self, now: Instant) -> u64 {
+        self.identity.unix + now.saturating_duration_since(self.started).as_secs()
+    }
+}

@@ -1,0 +1,352 @@
+//! The SIP half of a test call: its INVITE, what comes back, and the goodbye.
+
+use super::media::{FRAME, Media};
+use super::{Call, Login, token};
+use crate::cli::client::{Stream, escape};
+use crate::cli::print;
+use anyhow::{Context, anyhow};
+use futures_util::{SinkExt, StreamExt};
+use std::time::{Duration, Instant};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use webtrunk::codec::Codec;
+use webtrunk::sip::build::Writer;
+use webtrunk::sip::parse::{Framing, HeaderName};
+use webtrunk::sip::{Message, Method, digest};
+
+/// What a call came to.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) status: u16,
+    pub(super) why: String,
+    pub(super) rang: Option<Duration>,
+    pub(super) answered: Option<Duration>,
+    pub(super) ended_by: &'static str,
+    pub(super) talked: Duration,
+}
+
+/// Until then; for ever where there is nothing to wait for.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A call from the other side of the gateway's WebSocket.
+pub(super) struct Phone<'a> {
+    socket: WebSocketStream<Box<dyn Stream>>,
+    pub(super) login: Login,
+    pub(super) media: Media,
+    pub(super) args: &'a Call,
+    quiet: bool,
+    pub(super) call_id: String,
+    tag: String,
+    cseq: u32,
+    began: Instant,
+    /// To of the dialog, and where its requests go.
+    to: Option<String>,
+    target: Option<String>,
+    /// What was done already.
+    media_told: bool,
+    pressed: bool,
+}
+
+impl<'a> Phone<'a> {
+    /// One that has not dialled yet.
+    pub(super) fn new(
+        socket: WebSocketStream<Box<dyn Stream>>,
+        login: Login,
+        media: Media,
+        args: &'a Call,
+        quiet: bool,
+    ) -> anyhow::Result<Phone<'a>> {
+        Ok(Phone {
+            socket,
+            login,
+            media,
+            args,
+            quiet,
+            call_id: token()?,
+            tag: token()?,
+            cseq: 1,
+            began: Instant::now(),
+            to: None,
+            target: None,
+            media_told: false,
+            pressed: false,
+        })
+    }
+
+    pub(super) fn say(&self, text: &str) {
+        if !self.quiet {
+            print::line(text);
+        }
+    }
+
+    fn uri(&self) -> String {
+        let target = &self.args.target;
+        if target.starts_with("sip:") {
+            target.clone()
+        } else {
+            format!("sip:{}@{}", escape(target).replace("%2B", "+"), self.login.domain)
+        }
+    }
+
+    fn request(&self, method: Method, cseq: u32) -> anyhow::Result<Writer> {
+        let uri = self.target.clone().unwrap_or_else(|| self.uri());
+        let mut request = Writer::request(method, &uri);
+        let own = format!("sip:{}@{}", self.login.user, self.login.domain);
+        request.put(
+            HeaderName::Via,
+            format_args!("SIP/2.0/WS call.invalid;branch=z9hG4bK{}", token()?),
+        );
+        request.put(HeaderName::MaxForwards, 70);
+        request.put(HeaderName::From, format_args!("<{own}>;tag={}", self.tag));
+        request.put(HeaderName::To, self.to.clone().unwrap_or_else(|| format!("<{}>", self.uri())));
+        request.put(HeaderName::CallId, &self.call_id);
+        request.put(HeaderName::CSeq, format_args!("{cseq} {method}"));
+        request.put(
+            HeaderName::Contact,
+            format_args!("<sip:{}@call.invalid;transport=ws>", self.login.user),
+        );
+        request.put(HeaderName::UserAgent, concat!("webtrunk-call/", env!("CARGO_PKG_VERSION")));
+        Ok(request)
+    }
+
+    async fn send(&mut self, bytes: bytes::Bytes) -> anyhow::Result<()> {
+        self.socket
+            .send(Frame::text(String::from_utf8(bytes.to_vec())?))
+            .await
+            .context("the gateway has closed the connection")
+    }
+
+    fn invite(&self, credentials: Option<(HeaderName, String)>) -> anyhow::Result<bytes::Bytes> {
+        let mut invite = self.request(Method::Invite, self.cseq)?;
+        if let Some((name, value)) = credentials {
+            invite.put(name, value);
+        }
+        if let Some(jwt) = &self.login.jwt {
+            invite.put(HeaderName::Authorization, format_args!("Bearer {jwt}"));
+        }
+        let codec = self.args.codec.as_deref().and_then(Codec::from_name);
+        Ok(invite.end_with("application/sdp", self.media.offer(codec).as_bytes()))
+    }
+
+    /// Makes the call, speaks and listens, and hangs up when it is time.
+    pub(super) async fn run(&mut self) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome { ended_by: "us", ..Outcome::default() };
+        let first = self.invite(None)?;
+        self.send(first).await?;
+        let mut pace = interval(FRAME);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut buf = vec![0u8; 2_048];
+        let mut since = None::<Instant>;
+        loop {
+            tokio::select! {
+                _ = pace.tick() => self.media.tick(),
+                () = until(self.media.due()) => {
+                    self.media.release();
+                    continue;
+                }
+                got = self.media.receive(&mut buf) => {
+                    if let Some((n, from)) = got {
+                        self.media.take(from, &mut buf[..n]);
+                    }
+                    continue;
+                }
+                frame = self.socket.next() => {
+                    let Some(message) = message_of(frame)? else { continue };
+                    if self.heard(&message, &mut outcome).await? {
+                        outcome.talked = since.map(|s| s.elapsed()).unwrap_or_default();
+                        return Ok(outcome);
+                    }
+                    if outcome.answered.is_some() && since.is_none() {
+                        since = Some(Instant::now());
+                    }
+                    continue;
+                }
+            }
+            if self.go_on(since, &mut outcome).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// What is due, 50 times a second; true: the call is over.
+    async fn go_on(
+        &mut self,
+        since: Option<Instant>,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<bool> {
+        self.tell_of_media();
+        let talked = since.map(|s| s.elapsed());
+        if !self.pressed && talked.is_some_and(|t| t >= Duration::from_secs(1)) {
+            self.pressed = true;
+            self.media.press(self.args.dtmf.as_deref().unwrap_or_default());
+        }
+        if talked.is_some_and(|t| t >= self.args.length) && !self.media.is_pressing() {
+            outcome.talked = talked.unwrap_or_default();
+            self.hang_up().await?;
+            return Ok(true);
+        }
+        if since.is_none() && self.began.elapsed() >= self.args.ring {
+            (outcome.status, outcome.why) =
+                (408, format!("nobody answered within {} s", self.args.ring.as_secs()));
+            self.cancel().await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn tell_of_media(&mut self) {
+        if !self.media_told
+            && let (Some(secured), Some(codec)) = (self.media.secured, self.media.codec())
+        {
+            self.media_told = true;
+            let connected = self.media.connected;
+            let ice = connected.map_or(0, |c| c.saturating_duration_since(self.began).as_millis());
+            let dtls = secured.saturating_duration_since(connected.unwrap_or(secured)).as_millis();
+            self.say(&format!(
+                "  ✓ media         {}, ICE after {ice} ms, DTLS {dtls} ms later",
+                codec.name()
+            ));
+        }
+        if let Some(why) = self.media.failed.take() {
+            self.say(&format!("  ✗ media         {why}"));
+        }
+    }
+
+    /// A message of the gateway; true: the call is over.
+    async fn heard(&mut self, message: &Message, outcome: &mut Outcome) -> anyhow::Result<bool> {
+        if message.is_request() {
+            let ok = Writer::response(message, 200, None).end();
+            self.send(ok).await?;
+            if message.method() == Method::Bye {
+                (outcome.ended_by, outcome.why) = ("them", reason(message));
+                return Ok(true);
+            }
+            return Ok(false);
+        }
+        if message.method() != Method::Invite
+            || message.cseq().is_none_or(|c| c.number != self.cseq)
+        {
+            return Ok(false);
+        }
+        if let Some(sdp) = message.body_of("application/sdp") {
+            self.media.answer(&String::from_utf8_lossy(sdp))?;
+        }
+        let after = self.began.elapsed();
+        match message.status() {
+            100 => {}
+            status @ 101..=199 => {
+                if outcome.rang.replace(after).is_none() {
+                    self.told_after("✓ ringing ", status, after, "");
+                }
+            }
+            200..=299 => self.answered(message, outcome, after).await?,
+            401 | 407 => self.log_in(message).await?,
+            status => {
+                self.acknowledge_refusal(message).await?;
+                (outcome.status, outcome.why) = (status, reason(message));
+                self.told_after("✗ refused ", status, after, &format!(": {}", outcome.why));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn told_after(&self, what: &str, status: u16, after: Duration, more: &str) {
+        self.say(&format!("  {what:<15} {status} after {:.2} s{more}", after.as_secs_f32()));
+    }
+
+    async fn answered(
+        &mut self,
+        ok: &Message,
+        outcome: &mut Outcome,
+        after: Duration,
+    ) -> anyhow::Result<()> {
+        self.to = ok.header(HeaderName::To).map(str::to_owned);
+        self.target = ok.contact().map(|c| c.uri.text.to_owned());
+        let ack = self.request(Method::Ack, self.cseq)?.end();
+        self.send(ack).await?;
+        if outcome.answered.replace(after).is_none() {
+            outcome.status = ok.status();
+            self.told_after("✓ answered", outcome.status, after, "");
+        }
+        Ok(())
+    }
+
+    /// Answers the challenge, once.
+    async fn log_in(&mut self, challenge: &Message) -> anyhow::Result<()> {
+        self.acknowledge_refusal(challenge).await?;
+        let Login { name, password, .. } = &self.login;
+        let cnonce = token()?;
+        let uri = self.uri();
+        let credentials =
+            digest::answer(challenge, None, name, password, &uri, Method::Invite, &cnonce)
+                .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
+                .ok_or_else(|| anyhow!("the gateway does not accept the credentials"))?;
+        self.cseq += 1;
+        let again = self.invite(Some(credentials))?;
+        self.send(again).await
+    }
+
+    /// ACK of a final refusal: the INVITE's own Via and numbers (RFC 3261 §17.1.1.3).
+    async fn acknowledge_refusal(&mut self, refusal: &Message) -> anyhow::Result<()> {
+        let mut ack = Writer::request(Method::Ack, &self.uri());
+        for name in [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId] {
+            ack.put(name, refusal.header(name).unwrap_or_default());
+        }
+        ack.put(HeaderName::MaxForwards, 70);
+        ack.put(HeaderName::CSeq, format_args!("{} ACK", self.cseq));
+        self.send(ack.end()).await
+    }
+
+    async fn hang_up(&mut self) -> anyhow::Result<()> {
+        let bye = self.request(Method::Bye, self.cseq + 1)?.end();
+        self.send(bye).await?;
+        let answered = timeout(Duration::from_secs(5), async {
+            while let Some(Ok(frame)) = self.socket.next().await {
+                if let Frame::Text(text) = frame
+                    && text.contains("BYE")
+                {
+                    return;
+                }
+            }
+        });
+        let done = answered.await.is_ok();
+        self.say(if done {
+            "  ✓ hung up       by this side"
+        } else {
+            "  ✗ hung up       by this side; the BYE was not answered"
+        });
+        Ok(())
+    }
+
+    /// Closing the connection would do; saying goodbye is better.
+    async fn cancel(&mut self) -> anyhow::Result<()> {
+        self.say(&format!("  ✗ no answer     within {} s", self.args.ring.as_secs()));
+        self.socket.close(None).await.ok();
+        Ok(())
+    }
+}
+
+/// The SIP message in a frame; none where it holds something else.
+fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<Message>> {
+    let text = match frame {
+        Some(Ok(Frame::Text(text))) => text,
+        Some(Ok(_)) => return Ok(None),
+        _ => return Err(anyhow!("the gateway has closed the connection")),
+    };
+    Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
+        .map(Some)
+        .map_err(|e| anyhow!("the gateway sent a message that cannot be read: {e}"))
+}
+
+/// The sentence in a Reason header.
+fn reason(message: &Message) -> String {
+    let said = webtrunk::sip::cause::reasons(message).text;
+    said.unwrap_or_else(|| message.reason_phrase().to_owned())
+}

@@ -1,0 +1,226 @@
+//! The calls of a node, and what leads to each: the INVITE that began it, by transaction and by
+//! what it says, and the user and trunks it counts for.
+//!
+//! Invariants:
+//! - A call is in the table from [`CallTable::insert`] to [`CallTable::remove`], and every index
+//!   that leads to it is filled and emptied there.
+//! - A call that is over counts for nobody's limit; it stays until its media has closed and no
+//!   transaction of its can bring anything more.
+
+use crate::call::services::Services;
+use crate::call::{Call, CallId, Cdr, State};
+use crate::ids::IdMap;
+use crate::sip::header::NameAddr;
+use crate::sip::message::Message;
+use crate::sip::transaction::ServerId;
+use std::collections::{BTreeSet, HashMap};
+
+/// A call, and how far its end has come.
+pub(super) struct Live {
+    pub(super) call: Call,
+    pub(super) media_closed: bool,
+    pub(super) recorded: bool,
+    /// Its handling panicked once.
+    pub(super) lost: bool,
+    /// The trunks whose calls it counts among.
+    counted: Vec<String>,
+    /// The user whose calls it counts among.
+    user: Option<String>,
+}
+
+/// The calls of a node.
+#[derive(Default)]
+pub(super) struct CallTable {
+    /// Boxed, for they are large, and maps move what they hold.
+    calls: IdMap<CallId, Box<Live>>,
+    by_transaction: IdMap<ServerId, CallId>,
+    /// Initial INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
+    by_invite: HashMap<String, CallId>,
+    /// Calls each user has.
+    per_user: HashMap<String, usize>,
+    /// Calls that are not over.
+    live: usize,
+    /// Calls that are over but not yet forgotten.
+    ending: BTreeSet<CallId>,
+    /// How many of them have their record written.
+    recorded: usize,
+    /// Calls something happened to in this turn.
+    touched: Vec<CallId>,
+}
+
+impl CallTable {
+    /// Takes a call in, which counts for `user` from now on.
+    pub(super) fn insert(&mut self, call: Call, user: Option<String>) {
+        self.live += 1;
+        user.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
+        let id = call.id;
+        let live = Live {
+            call,
+            media_closed: false,
+            recorded: false,
+            lost: false,
+            counted: Vec::new(),
+            user,
+        };
+        self.calls.insert(id, Box::new(live));
+    }
+
+    /// As [`insert`](Self::insert), and the INVITE that began the call leads to it.
+    pub(super) fn insert_received(&mut self, call: Call, user: Option<String>) {
+        self.by_transaction.insert(call.server, call.id);
+        self.by_invite.insert(invite_key(&call.invite), call.id);
+        self.insert(call, user);
+    }
+
+    /// Returns the call of this number.
+    pub(super) fn get(&self, id: CallId) -> Option<&Call> {
+        self.calls.get(&id).map(|l| &l.call)
+    }
+
+    /// Returns the call of this number while it has no record yet.
+    pub(super) fn unrecorded(&self, id: CallId) -> Option<&Call> {
+        self.calls.get(&id).filter(|l| !l.recorded).map(|l| &l.call)
+    }
+
+    /// Returns the calls that have no record yet.
+    pub(super) fn all_unrecorded(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values().filter(|l| !l.recorded).map(|l| &l.call)
+    }
+
+    /// Returns every call.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values().map(|l| &l.call)
+    }
+
+    /// Returns a call to do something to, with how far its end has come: whether it has come to its
+    /// end is looked at when the turn is over.
+    pub(super) fn touch(&mut self, id: CallId) -> Option<&mut Live> {
+        let live = self.calls.get_mut(&id)?;
+        self.touched.push(id);
+        Some(live)
+    }
+
+    /// Returns the call whose INVITE is this transaction.
+    pub(super) fn of_transaction(&self, id: ServerId) -> Option<CallId> {
+        self.by_transaction.get(&id).copied()
+    }
+
+    /// Whether this INVITE began a call that goes on: it came by another path before.
+    pub(super) fn is_handling(&self, invite: &Message) -> bool {
+        let known = self.by_invite.get(&invite_key(invite));
+        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state != State::Over)
+    }
+
+    /// Returns how many calls a user has.
+    pub(super) fn of_user(&self, user: &str) -> usize {
+        self.per_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// Returns how many calls are not over.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Returns how many calls are without a record, and how many have one but are not forgotten.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.calls.len() - self.recorded, self.recorded)
+    }
+
+    /// Returns how many entries lead to calls, for tests that nothing is left.
+    pub(super) fn indexed(&self) -> usize {
+        self.by_invite.len() + self.by_transaction.len() + self.per_user.len() + self.live
+    }
+
+    /// Keeps the number of calls per trunk true: legs that are trying or talking count.
+    pub(super) fn recount(&mut self, id: CallId, services: &mut Services) {
+        let Some(live) = self.calls.get_mut(&id) else { return };
+        let now_on = live.call.trunks_in_use();
+        if now_on == live.counted {
+            return;
+        }
+        for name in &now_on {
+            *services.trunk_calls.entry(name.clone()).or_default() += 1;
+        }
+        let before = std::mem::replace(&mut live.counted, now_on);
+        release(&before, services);
+    }
+
+    /// A call is over: it counts no longer against anyone's limit.
+    pub(super) fn over(&mut self, id: CallId) {
+        if self.ending.insert(id) {
+            self.uncount(id);
+        }
+    }
+
+    fn uncount(&mut self, id: CallId) {
+        let Some(live) = self.calls.get_mut(&id) else { return };
+        self.live -= 1;
+        if let Some(user) = live.user.take()
+            && let Some(n) = self.per_user.get_mut(&user)
+        {
+            *n -= 1;
+            if *n == 0 {
+                self.per_user.remove(&user);
+            }
+        }
+    }
+
+    /// Forgets the calls that can bring nothing more, and returns the records of those whose end
+    /// this turn saw.
+    pub(super) fn sweep(&mut self, services: &mut Services) -> Vec<Cdr> {
+        let mut ended = Vec::new();
+        // Only what something happened to can have come to its end: thousands may be waiting for
+        // theirs.
+        for id in std::mem::take(&mut self.touched) {
+            let Some(live) =
+                self.calls.get_mut(&id).filter(|l| l.media_closed && self.ending.contains(&id))
+            else {
+                continue;
+            };
+            let (first, done) = (!std::mem::replace(&mut live.recorded, true), live.call.is_done());
+            self.recorded += usize::from(first);
+            // Most calls are forgotten in the same moment; a record is only copied if one is not.
+            let cdr = if done {
+                self.remove(id, services).map(|l| l.call.cdr)
+            } else {
+                first.then(|| live.call.cdr.clone())
+            };
+            ended.extend(cdr.filter(|_| first));
+        }
+        ended
+    }
+
+    /// Removes a call and all that leads to it.
+    pub(super) fn remove(&mut self, id: CallId, services: &mut Services) -> Option<Box<Live>> {
+        if !self.ending.remove(&id) {
+            self.uncount(id);
+        }
+        let live = self.calls.remove(&id)?;
+        self.recorded -= usize::from(live.recorded);
+        self.by_transaction.remove(&live.call.server);
+        self.by_invite.remove(&invite_key(&live.call.invite));
+        for name in live.call.names() {
+            services.dialogs.remove(name);
+            services.own_call_ids.remove(name);
+        }
+        live.call.timers().into_iter().for_each(|t| services.timers.clear(&(id, t)));
+        release(&live.counted, services);
+        Some(live)
+    }
+}
+
+fn release(counted: &[String], services: &mut Services) {
+    for name in counted {
+        if let Some(n) = services.trunk_calls.get_mut(name) {
+            *n -= 1;
+        }
+    }
+    services.trunk_calls.retain(|_, n| *n > 0);
+}
+
+/// What makes an INVITE the same request by another path: Call-ID, From tag, CSeq.
+fn invite_key(message: &Message) -> String {
+    let from = message.from();
+    let tag = from.as_ref().and_then(NameAddr::tag).unwrap_or_default();
+    [message.call_id(), " ", tag, " ", &message.cseq().map_or(0, |c| c.number).to_string()].concat()
+}

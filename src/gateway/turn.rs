@@ -1,0 +1,17 @@
+//! One turn of the core: the moment an input is handled at, and what comes of it.
+
+use crate::call::Output;
+use std::time::Instant;
+
+/// What every step of a turn is given: time, and where outputs go.
+pub(super) struct Turn<'a> {
+    pub(super) now: Instant,
+    pub(super) out: &'a mut Vec<Output>,
+}
+
+impl Turn<'_> {
+    /// Adds an output.
+    pub(super) fn push(&mut self, output: Output) {
+        self.out.push(output);
+    }
+}

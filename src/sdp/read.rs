@@ -1,0 +1,278 @@
+//! Reading descriptions: what is used is read, as leniently as it can be told apart; what is not
+//! used decides nothing.
+//!
+//! Only bounds, a NUL or a lone CR, and text that is no description at all are refused. A section
+//! whose `m=` line makes no sense is a section still, with port 0, so that an answer has as many
+//! as its offer (RFC 3264 §6).
+
+use super::crypto::{self, Crypto};
+use super::description::{
+    Description, Direction, Fingerprint, Format, MAX_CANDIDATES, MAX_FORMATS, MAX_LINES, MAX_MEDIA,
+    MAX_SDP, MediaDescription, SdpError, Setup,
+};
+use std::net::{IpAddr, SocketAddr};
+
+fn refused(why: impl Into<String>) -> SdpError {
+    SdpError::new(399, why)
+}
+
+/// One line: its letter and its value.
+type Line<'a> = (u8, &'a str);
+
+/// The lines of a session or of a section.
+#[derive(Clone, Copy)]
+struct Lines<'a>(&'a [Line<'a>]);
+
+impl<'a> Lines<'a> {
+    fn of(self, letter: u8) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(l, _)| *l == letter).map(|(_, value)| *value)
+    }
+
+    /// Names and values of the attributes.
+    fn attributes(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.of(b'a').map(|a| {
+            let (name, value) = a.split_once(':').unwrap_or((a, ""));
+            (name.trim(), value.trim())
+        })
+    }
+
+    fn all(self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.attributes().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+
+    fn first(self, name: &str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    fn address(self) -> Option<IpAddr> {
+        self.of(b'c').find_map(|c| {
+            let address = c.split_ascii_whitespace().nth(2)?;
+            address.split('/').next()?.parse().ok()
+        })
+    }
+
+    fn direction(self) -> Option<Direction> {
+        self.attributes().find_map(|(name, _)| Direction::from_token(name))
+    }
+}
+
+/// Reads a description.
+///
+/// # Errors
+/// Over the limits, no description, or holding a NUL or a lone CR.
+pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
+    if body.len() > MAX_SDP {
+        return Err(refused("the SDP is longer than 32 KiB"));
+    }
+    // Text nobody needs may be of any character set (`a=charset`).
+    let text = String::from_utf8_lossy(body);
+    let lines = lines(text.trim_start_matches('\u{feff}'))?;
+    let end = lines.iter().position(|(l, _)| *l == b'm').unwrap_or(lines.len());
+    let (session, sections) = lines.split_at(end);
+    let session = Lines(session);
+    let sections: Vec<&[Line<'_>]> = sections.chunk_by(|_, (next, _)| *next != b'm').collect();
+    if sections.len() > MAX_MEDIA {
+        return Err(refused("the SDP has more than 64 media descriptions"));
+    }
+    let (session_id, version) = origin(session.of(b'o').next().unwrap_or_default());
+    let group = session.all("group").find_map(|g| g.strip_prefix("BUNDLE")).unwrap_or_default();
+    let mut description = Description {
+        session_id,
+        version,
+        media: sections.into_iter().map(|s| section(Lines(s), session)).collect(),
+        bundle: group.split_whitespace().map(str::to_owned).collect(),
+    };
+    share_transport(&mut description);
+    Ok(description)
+}
+
+fn lines(text: &str) -> Result<Vec<Line<'_>>, SdpError> {
+    let lines: Vec<&str> = text
+        .split('\n')
+        .map(|l| l.strip_suffix('\r').unwrap_or(l))
+        .filter(|l| !l.trim().is_empty())
+        .collect();
+    if lines.len() > MAX_LINES {
+        return Err(refused("the SDP has more than 512 lines"));
+    }
+    if lines.iter().any(|l| memchr::memchr2(b'\0', b'\r', l.as_bytes()).is_some()) {
+        return Err(refused("the SDP holds a NUL or a lone CR"));
+    }
+    let lines: Vec<Line<'_>> = lines
+        .into_iter()
+        .filter_map(|line| match line.as_bytes() {
+            [letter, b'=', ..] => Some((*letter, line[2..].trim())),
+            _ => None,
+        })
+        .collect();
+    if lines.first() != Some(&(b'v', "0")) {
+        return Err(refused("the SDP does not begin with v=0"));
+    }
+    Ok(lines)
+}
+
+/// Session id and version of an `o=` line, whose user may hold spaces, or be missing.
+fn origin(line: &str) -> (String, String) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        [.., id, version, _, _, _] => ((*id).to_owned(), (*version).to_owned()),
+        _ => (line.to_owned(), String::new()),
+    }
+}
+
+fn section(own: Lines<'_>, session: Lines<'_>) -> MediaDescription {
+    let mut words = own.of(b'm').next().unwrap_or_default().split_ascii_whitespace();
+    let kind = words.next().unwrap_or_default().to_owned();
+    // A number of ports may follow (RFC 8866 §5.14): the first is meant.
+    let port = words.next().and_then(|p| p.split('/').next()?.parse().ok()).unwrap_or(0);
+    let proto = words.next().unwrap_or_default().to_owned();
+    let fmt: Vec<String> = words.take(MAX_FORMATS).map(str::to_owned).collect();
+    let either = |name: &str| own.first(name).or_else(|| session.first(name));
+    let address = own.address().or_else(|| session.address());
+    let prints = if own.first("fingerprint").is_some() { own } else { session };
+    let (ptime, max_ptime) = packet_times(own);
+    let is_audio = kind.eq_ignore_ascii_case("audio");
+    MediaDescription {
+        formats: if is_audio { formats(&fmt, own) } else { Vec::new() },
+        is_audio,
+        kind,
+        port,
+        bundle_only: own.first("bundle-only").is_some(),
+        proto,
+        fmt,
+        address,
+        direction: own.direction().or(session.direction()).unwrap_or(Direction::SendRecv),
+        mid: own.first("mid").map(str::to_owned),
+        ice_ufrag: either("ice-ufrag").map(str::to_owned),
+        ice_pwd: either("ice-pwd").map(str::to_owned),
+        fingerprints: prints.all("fingerprint").filter_map(fingerprint).collect(),
+        has_fingerprint: prints.first("fingerprint").is_some(),
+        setup: either("setup").and_then(setup),
+        rtcp_mux: own.first("rtcp-mux").is_some(),
+        rtcp: own.first("rtcp").and_then(|r| rtcp(r, address)),
+        voip_metrics: own
+            .all("rtcp-xr")
+            .chain(session.all("rtcp-xr"))
+            .any(|v| v.split_whitespace().any(|w| w.starts_with("voip-metrics"))),
+        crypto: own.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect(),
+        ptime,
+        max_ptime,
+        candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),
+    }
+}
+
+/// What belongs to the transport stands in the first section of a bundle only, where others are
+/// offered in it and nowhere else (RFC 9143 §7.1.3, RFC 8859).
+fn share_transport(description: &mut Description) {
+    let Some(first) = description.bundle.first() else { return };
+    let tagged = description.media.iter().find(|m| m.mid.as_ref() == Some(first)).cloned();
+    let Some(tagged) = tagged else { return };
+    let bundle = &description.bundle;
+    let is_bundled =
+        |m: &&mut MediaDescription| m.mid.as_ref().is_some_and(|mid| bundle.contains(mid));
+    for m in description.media.iter_mut().filter(is_bundled).filter(|m| m.bundle_only) {
+        if m.ice_ufrag.is_none() {
+            (m.ice_ufrag, m.ice_pwd) = (tagged.ice_ufrag.clone(), tagged.ice_pwd.clone());
+        }
+        if !m.has_fingerprint {
+            m.has_fingerprint = tagged.has_fingerprint;
+            m.fingerprints.clone_from(&tagged.fingerprints);
+        }
+        m.setup = m.setup.or(tagged.setup);
+        m.rtcp_mux |= tagged.rtcp_mux;
+    }
+}
+
+fn setup(value: &str) -> Option<Setup> {
+    match value {
+        "active" => Some(Setup::Active),
+        "passive" => Some(Setup::Passive),
+        "actpass" => Some(Setup::Actpass),
+        _ => None,
+    }
+}
+
+/// Milliseconds a packet is to last, no more than `maxptime`; and that.
+fn packet_times(own: Lines<'_>) -> (Option<u32>, Option<u32>) {
+    let ms = |name: &str| {
+        let whole = own.first(name)?.split('.').next()?;
+        whole.parse::<u32>().ok().filter(|ms| *ms > 0)
+    };
+    let (wanted, most) = (ms("ptime"), ms("maxptime"));
+    // Who takes less than we send by default has asked for that.
+    let wanted = wanted.or(most.filter(|most| *most < 20));
+    (wanted.map(|wanted| wanted.min(most.unwrap_or(wanted))), most)
+}
+
+fn formats(fmt: &[String], own: Lines<'_>) -> Vec<Format> {
+    let mut formats: Vec<Format> = Vec::new();
+    for payload_type in fmt.iter().filter_map(|f| f.parse::<u8>().ok()).filter(|pt| *pt < 128) {
+        if formats.iter().all(|f| f.payload_type != payload_type) {
+            formats.push(format(payload_type, own));
+        }
+    }
+    formats
+}
+
+fn format(payload_type: u8, own: Lines<'_>) -> Format {
+    let value_of = |name: &str| {
+        own.all(name).find_map(|v| {
+            let (number, rest) = v.split_once(char::is_whitespace)?;
+            (number.parse() == Ok(payload_type)).then(|| rest.trim())
+        })
+    };
+    let map = value_of("rtpmap").and_then(rtpmap);
+    let (name, clock, channels) =
+        map.or_else(|| rtpmap(static_rtpmap(payload_type))).unwrap_or_default();
+    let fmtp = value_of("fmtp").unwrap_or_default().to_owned();
+    Format { payload_type, name, clock, channels, fmtp }
+}
+
+/// Name, clock and channels; 0 channels where they cannot be read.
+fn rtpmap(map: &str) -> Option<(String, u32, u8)> {
+    let mut parts = map.split('/').map(str::trim);
+    let name = parts.next().filter(|n| !n.is_empty())?.to_owned();
+    let clock = parts.next()?.parse().ok()?;
+    let channels = parts.next().map_or(Some(1), |c| c.parse().ok()).unwrap_or(0);
+    Some((name, clock, channels))
+}
+
+/// What a payload type means without a rtpmap (RFC 3551 §6).
+fn static_rtpmap(payload_type: u8) -> &'static str {
+    match payload_type {
+        0 => "PCMU/8000",
+        3 => "GSM/8000",
+        4 => "G723/8000",
+        8 => "PCMA/8000",
+        9 => "G722/8000",
+        13 => "CN/8000",
+        18 => "G729/8000",
+        _ => "",
+    }
+}
+
+fn fingerprint(value: &str) -> Option<Fingerprint> {
+    let (hash, hex) = value.split_once(' ')?;
+    if !hash.eq_ignore_ascii_case("sha-256") {
+        return None;
+    }
+    let bytes: Vec<u8> =
+        hex.trim().split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect::<Option<_>>()?;
+    bytes.try_into().ok()
+}
+
+fn rtcp(value: &str, address: Option<IpAddr>) -> Option<SocketAddr> {
+    let mut words = value.split_whitespace();
+    let port = words.next()?.parse().ok()?;
+    let named = words.nth(2).and_then(|a| a.parse().ok());
+    Some(SocketAddr::new(named.or(address)?, port))
+}
+
+fn candidate(value: &str) -> Option<SocketAddr> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let [_, component, transport, _, address, port, ..] = words.as_slice() else { return None };
+    if *component != "1" || !transport.eq_ignore_ascii_case("udp") {
+        return None;
+    }
+    Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))
+}

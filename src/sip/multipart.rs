@@ -1,0 +1,230 @@
+//! Bodies of several parts (RFC 2046 §5.1, RFC 5621): the one that is looked for is found in them.
+//!
+//! Parts that nobody here reads (ISUP, PIDF-LO, rs-metadata) are left out; whether one may be is
+//! its own `handling` to say. The scan is linear and bounded in depth and parts (SECURITY P3).
+
+use super::uri::Params;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Most parts of one message; what follows is left out.
+const MAX_PARTS: usize = 8;
+/// A multipart body, one within it, and one within that.
+const MAX_DEPTH: usize = 3;
+/// Longest boundary (RFC 2046 §5.1.1).
+const MAX_BOUNDARY: usize = 70;
+/// Header lines of a part that are looked at.
+const MAX_LINES: usize = 16;
+
+/// One part, decoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BodyPart {
+    /// Its media type without parameters, in lower case.
+    pub kind: String,
+    /// It says `handling=required` itself, and is no alternative to another.
+    pub required: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// The media type of a Content-Type without parameters, in lower case.
+pub fn media_type(content_type: &str) -> String {
+    content_type.split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether a Content-Disposition lets its body be left out (RFC 3261 §20.11).
+pub fn is_optional(disposition: &str) -> bool {
+    handling(disposition).is_some_and(|h| h.eq_ignore_ascii_case("optional"))
+}
+
+fn handling(disposition: &str) -> Option<&str> {
+    let (_, params) = disposition.split_once(';')?;
+    Params::parse(params).ok()?.get("handling")
+}
+
+/// The parts of `body`, those to be preferred first; nothing where it is no multipart body.
+pub fn parts(content_type: &str, body: &[u8]) -> Vec<BodyPart> {
+    let mut out = Vec::new();
+    read(content_type, body, MAX_DEPTH, true, &mut out);
+    out
+}
+
+fn read(content_type: &str, body: &[u8], depth: usize, counts: bool, out: &mut Vec<BodyPart>) {
+    let kind = media_type(content_type);
+    let params = content_type.split_once(';').and_then(|(_, p)| Params::parse(p).ok());
+    let boundary = params.and_then(|p| p.get("boundary")).unwrap_or_default();
+    let sound = !boundary.is_empty() && boundary.len() <= MAX_BOUNDARY;
+    if depth == 0 || !kind.starts_with("multipart/") || !sound {
+        return;
+    }
+    let mut sections = split(body, boundary.as_bytes());
+    let alternative = kind == "multipart/alternative";
+    if alternative {
+        // RFC 2046 §5.1.4: the last one that is understood is the best.
+        sections.reverse();
+    }
+    for section in sections {
+        if out.len() == MAX_PARTS {
+            return;
+        }
+        let part = Section::read(section);
+        if part.content_type.to_ascii_lowercase().starts_with("multipart/") {
+            read(&part.content_type, part.body, depth - 1, counts && !alternative, out);
+            continue;
+        }
+        let required = handling(&part.disposition)
+            .is_some_and(|h| h.eq_ignore_ascii_case("required"))
+            && counts
+            && !alternative;
+        if let Some(bytes) = decode(&part.encoding, part.body) {
+            out.push(BodyPart { kind: media_type(&part.content_type), required, bytes });
+        }
+    }
+}
+
+/// What stands between the boundaries; preamble and epilogue are left out.
+fn split<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
+    let (mut all, mut begun, mut at) = (Vec::new(), None, 0);
+    while at < body.len() {
+        let end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |n| at + n + 1);
+        let line = body[at..end].trim_ascii_end();
+        let mark = line.strip_prefix(b"--").and_then(|l| l.strip_prefix(boundary));
+        let closes = mark == Some(b"--");
+        if closes || mark.is_some_and(<[u8]>::is_empty) {
+            if let Some(from) = begun.take() {
+                all.push(before_delimiter(&body[from..at]));
+            }
+            if closes || all.len() == MAX_PARTS {
+                return all;
+            }
+            begun = Some(end);
+        }
+        at = end;
+    }
+    // A closing boundary that is missing ends with the body.
+    let rest = begun.and_then(|from: usize| body.get(from..));
+    all.extend(rest.filter(|rest| !rest.trim_ascii().is_empty()));
+    all
+}
+
+/// The line end before a boundary is the boundary's.
+fn before_delimiter(part: &[u8]) -> &[u8] {
+    let part = part.strip_suffix(b"\n").unwrap_or(part);
+    part.strip_suffix(b"\r").unwrap_or(part)
+}
+
+/// A part's headers, as far as they matter, and what follows them.
+#[derive(Default)]
+struct Section<'a> {
+    content_type: String,
+    disposition: String,
+    encoding: String,
+    body: &'a [u8],
+}
+
+impl<'a> Section<'a> {
+    fn read(bytes: &'a [u8]) -> Section<'a> {
+        let mut section = Section { body: &[], ..Section::default() };
+        let mut lines: Vec<String> = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |n| at + n + 1);
+            let line = String::from_utf8_lossy(bytes[at..end].trim_ascii_end());
+            at = end;
+            if line.is_empty() {
+                section.body = &bytes[at..];
+                break;
+            }
+            let room = lines.len() < MAX_LINES;
+            match lines.last_mut() {
+                Some(last) if line.starts_with([' ', '\t']) => last.push_str(&line),
+                _ if room => lines.push(line.into_owned()),
+                _ => {}
+            }
+        }
+        for line in &lines {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            let field = match name.trim().to_ascii_lowercase().as_str() {
+                "content-type" | "c" => &mut section.content_type,
+                "content-disposition" => &mut section.disposition,
+                "content-transfer-encoding" => &mut section.encoding,
+                _ => continue,
+            };
+            value.trim().clone_into(field);
+        }
+        section
+    }
+}
+
+/// A part's bytes; `None` where nobody here can decode them.
+fn decode(encoding: &str, body: &[u8]) -> Option<Vec<u8>> {
+    match encoding.trim().to_ascii_lowercase().as_str() {
+        "" | "binary" | "8bit" | "7bit" => Some(body.to_vec()),
+        "base64" => {
+            let text: Vec<u8> = body.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+            STANDARD.decode(text).ok()
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(content_type: &str, body: &str) -> Vec<(String, bool, String)> {
+        parts(content_type, body.as_bytes())
+            .into_iter()
+            .map(|p| (p.kind, p.required, String::from_utf8(p.bytes).expect("text")))
+            .collect()
+    }
+
+    fn part(kind: &str, required: bool, text: &str) -> (String, bool, String) {
+        (kind.to_owned(), required, text.to_owned())
+    }
+
+    #[test]
+    fn parts_are_found_between_preamble_and_epilogue() {
+        let body = "a preamble\r\n--b 7 \r\nContent-Type: application/SDP ; x=y\r\n\r\nv=0\r\n\r\n--b 7\r\n\
+                    Content-Disposition: signal;\r\n handling=Required\r\nContent-Type: application/isup\r\n\r\nI\r\n--b 7--\r\nepilogue\r\n--b 7\r\n\r\nno\r\n";
+        assert_eq!(
+            kinds("Multipart/Mixed; boundary=\"b 7\"", body),
+            [part("application/sdp", false, "v=0\r\n"), part("application/isup", true, "I")]
+        );
+    }
+
+    #[test]
+    fn the_last_alternative_comes_first_and_nothing_in_it_is_required() {
+        let body = "--x\n\n plain\n--x\nc: text/html\nContent-Disposition: render;handling=required\n\nh\n--x--";
+        assert_eq!(
+            kinds("multipart/alternative;boundary=x", body),
+            [part("text/html", false, "h"), part("", false, " plain")]
+        );
+    }
+
+    #[test]
+    fn nesting_encodings_and_missing_ends_are_borne() {
+        let inner = "--i\r\nContent-Type: application/sdp\r\nContent-Transfer-Encoding: base64\r\n\r\ndj0w\r\nDQo=\r\n--i--";
+        let body =
+            format!("--o\r\nContent-Type: multipart/related;boundary=i\r\n\r\n{inner}\r\n--o");
+        let content_type = "multipart/mixed;boundary=o";
+        assert_eq!(kinds(content_type, &body), [part("application/sdp", false, "v=0\r\n")]);
+        let unknown = "--o\r\nContent-Transfer-Encoding: x-uue\r\n\r\na\r\n--o--";
+        assert_eq!(kinds(content_type, unknown), []);
+        assert_eq!(kinds("multipart/mixed", &body), []);
+        assert_eq!(kinds("multipart/mixed;boundary=", &body), []);
+    }
+
+    #[test]
+    fn depth_and_number_are_bounded() {
+        let mut body = "--b3\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b3--".to_owned();
+        for n in (0..3).rev() {
+            let inner = n + 1;
+            body = format!(
+                "--b{n}\r\nContent-Type: multipart/mixed;boundary=b{inner}\r\n\r\n{body}\r\n--b{n}--"
+            );
+        }
+        assert_eq!(kinds("multipart/mixed;boundary=b0", &body), [], "four deep");
+        let many = "--x\r\nContent-Type: text/plain\r\n\r\na\r\n".repeat(1_000);
+        assert_eq!(kinds("multipart/mixed;boundary=x", &many).len(), MAX_PARTS);
+    }
+}

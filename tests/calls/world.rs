@@ -1,0 +1,767 @@
+//! SIP as real peers write it, in whole calls: what is not needed never decides, and what a peer's
+//! numbers cost us is bounded.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::errors::Code;
+use webtrunk::sip::Message;
+use webtrunk::sip::parse::{Framing, HeaderName};
+use webtrunk::worker::Command;
+
+const REALM: &str = "realm = \"carrier\"";
+
+impl Lab {
+    /// Bytes from `peer`, as they are.
+    fn sends(&mut self, peer: Peer, bytes: &[u8]) {
+        let message = Message::parse(bytes.to_vec(), Framing::Datagram)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(bytes)));
+        let hop = peer.hop();
+        let remote = hop.address().expect("a trunk");
+        let message = message.with_source(remote);
+        self.handle(webtrunk::gateway::Input::Received { hop, remote, message });
+    }
+
+    fn said(&self, what: &str) -> bool {
+        self.notes.iter().any(|n| format!("{n:?}").contains(what))
+    }
+}
+
+/// A 200 of the trunk to `invite`, with `from` replaced by `to`.
+fn answer(invite: &Message, from: &str, to: &[u8]) -> Vec<u8> {
+    let header = |name| invite.header(name).unwrap_or_default();
+    let text = format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{TRUNK_SDP}",
+        header(HeaderName::Via),
+        header(HeaderName::From),
+        header(HeaderName::To),
+        header(HeaderName::CallId),
+        header(HeaderName::CSeq),
+        TRUNK_SDP.len()
+    );
+    let (before, after) = text.split_once(from).expect("its place");
+    [before.as_bytes(), to, after.as_bytes()].concat()
+}
+
+#[test]
+fn an_answer_with_what_nobody_needs_is_an_answer() {
+    for (from, to) in [
+        ("Contact", &b"a line without colon\r\nContact"[..]),
+        ("Contact", b"Server: T\xe9l\xe9com\r\nContact"),
+        ("200 OK", b"200 D'accord \xe9"),
+        ("tag=peer", b"tag=peer;"),
+        ("SIP/2.0/UDP", b"SIP/2.0/UDP"),
+        ("Content-Type", b"Content-Type: application/sdp\r\nContent-Type"),
+        ("To: <", b"To: bob@example.com <"),
+        ("Contact: <", b"Contact: B\xf6b, Jr. @ home <"),
+        ("Contact", b"Date: yesterday\r\nRecord-Route: <>\r\nContact"),
+        ("Contact", b"From: <sip:other@b>;tag=9\r\nContact"),
+        ("Call-ID", b"X-Call-ID"),
+        ("CSeq", b"X-CSeq"),
+        ("From:", b"X-From:"),
+        ("From: ", b"From: \"unbalanced "),
+    ] {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let invite = lab.take(T1, "INVITE");
+        let bytes = answer(&invite, from, to);
+        lab.sends(T1, &bytes);
+        let what = String::from_utf8_lossy(to).into_owned();
+        let ok = lab.take(ALICE, "200");
+        let ack = lab.take(T1, "ACK");
+        assert_eq!(ack.call_id(), invite.call_id(), "{what}");
+        assert_eq!(ack.to().and_then(|t| t.tag()), Some("peer"), "{what}");
+        lab.ack(ALICE, &ok);
+        // It comes again, as it does where an ACK was lost.
+        lab.sends(T1, &bytes);
+        lab.take(T1, "ACK");
+        let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+        lab.says(ALICE, &bye);
+        let bye = lab.take(T1, "BYE");
+        assert_eq!(bye.call_id(), invite.call_id(), "{what}");
+        lab.reply(T1, &bye, 200, "");
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
+    for (from, to) in [("To: ", &b"To: \"unbalanced "[..]), ("To: ", b"X-To: ")] {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let invite = lab.take(T1, "INVITE");
+        let bytes = answer(&invite, from, to);
+        lab.sends(T1, &bytes);
+        lab.take(T1, "ACK");
+        let bye = lab.take(T1, "BYE");
+        lab.take(ALICE, "502");
+        let cdr = lab.ended()[0];
+        assert_eq!(cdr.code, Code::UNREADABLE);
+        let verdict = cdr.verdict.as_ref().expect("a verdict");
+        assert!(verdict.sentence.contains("cannot be used"), "{}", verdict.sentence);
+        let call = cdr.call;
+        let rows = lab.gateway.recorder.get(call).map(webtrunk::recorder::ladder::rows);
+        let rows = format!("{:?}", rows.expect("kept"));
+        assert!(rows.contains("summary: \"200 OK"), "the response is in the ladder: {rows}");
+        assert!(rows.contains("in that message: "), "and what is wrong with it: {rows}");
+        let bye = [
+            "SIP/2.0 200 OK\r\nVia: ",
+            Lab::header(&bye, HeaderName::Via),
+            "\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n",
+        ]
+        .concat();
+        lab.sends(T1, bye.as_bytes());
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_refusal_without_what_it_must_echo_is_a_refusal() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    let text = format!("SIP/2.0 486\r\nv: {}\r\n\r\n", Lab::header(&invite, HeaderName::Via));
+    lab.sends(T1, text.as_bytes());
+    let ack = lab.take(T1, "ACK");
+    assert_eq!(ack.header(HeaderName::To), invite.header(HeaderName::To));
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+}
+
+#[test]
+fn the_small_cases_ring_a_phone_and_are_answered() {
+    for name in ["latin1", "odd-date", "multipart", "user-parameters"] {
+        let path = format!("{}/tests/cases/{name}.sip", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(path).expect("a case");
+        // Its number and its host's addresses are the laboratory's.
+        let change = |bytes: Vec<u8>, from: &str, to: &str| {
+            let at = bytes.windows(from.len()).position(|w| w == from.as_bytes());
+            let at = at.unwrap_or_else(|| panic!("{name} has {from}"));
+            [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+        };
+        let bytes = if name == "user-parameters" {
+            change(bytes, "INVITE sip:+12065550100", "INVITE sip:+1-206-555-0111")
+        } else {
+            change(bytes, "INVITE sip:echo", "INVITE sip:+12065550111")
+        };
+        let mut lab =
+            Lab::changed(&[(REALM, "realm = \"carrier\"\nmedia = [\"127.0.0.0/8\"]")], "");
+        lab.sends(T1, &bytes);
+        let invite = lab.take(ALICE, "INVITE");
+        lab.reply(ALICE, &invite, 200, ANSWER);
+        let ok = lab.take(T1, "200");
+        assert!(ok.body_of("application/sdp").is_some(), "{name}");
+        lab.ack(T1, &ok);
+        let bye = lab.in_dialog(T1, &ok, "BYE", 90, "", "");
+        lab.says(T1, &bye);
+        let bye = lab.take(ALICE, "BYE");
+        lab.reply(ALICE, &bye, 200, "");
+        assert_eq!(lab.ended()[0].number, "+12065550111", "{name}");
+        lab.expect_idle();
+    }
+}
+
+fn multipart(parts: &[(&str, &str, &str)]) -> String {
+    let mut body = "preamble\r\n".to_owned();
+    for (kind, more, text) in parts {
+        body.push_str(&format!("--b\r\nContent-Type: {kind}\r\n{more}\r\n{text}\r\n"));
+    }
+    body + "--b--\r\nepilogue"
+}
+
+const MIXED: &str = "multipart/mixed;boundary=\"b\"";
+
+#[test]
+fn the_description_in_a_multipart_body_counts_wherever_a_body_is_read() {
+    let sdp = |text: &str| {
+        multipart(&[
+            ("application/isup", "Content-Disposition: signal;handling=optional\r\n", "\u{1}\u{2}"),
+            ("application/sdp", "", text),
+        ])
+    };
+    let mixed = |text: String| {
+        text.replace("Content-Type: application/sdp\r\n\r\n", "@@")
+            .replacen(
+                "Content-Type: application/sdp\r\nContent-Length",
+                &format!("Content-Type: {MIXED}\r\nContent-Length"),
+                1,
+            )
+            .replace("@@", "Content-Type: application/sdp\r\n\r\n")
+    };
+    let mut lab = Lab::with_phones();
+    let text = lab.request(
+        T1,
+        "INVITE",
+        "sip:+12065550111@127.0.0.1",
+        "Supported: 100rel\r\n",
+        &sdp(TRUNK_SDP),
+    );
+    lab.says(T1, &mixed(text));
+    let invite = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &invite, 200, ANSWER);
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    for (n, method) in ["INVITE", "UPDATE"].into_iter().enumerate() {
+        let held = TRUNK_SDP.replace("c=IN", "a=sendonly\r\nc=IN").replace("a=sendonly\r\n", "")
+            + "a=sendonly\r\n";
+        let held = held.replace("o=- 1 1", &format!("o=- 1 {}", n + 2));
+        let text = lab.in_dialog(T1, &ok, method, 90 + n as u32, "", &sdp(&held));
+        lab.says(T1, &mixed(text));
+        let answered = lab.take(T1, &format!("200 {method}"));
+        let answer = String::from_utf8_lossy(answered.body()).into_owned();
+        assert!(answer.contains("a=recvonly"), "{method}: {answer}");
+        if method == "INVITE" {
+            lab.ack(T1, &answered);
+        }
+    }
+    let bye = lab.in_dialog(T1, &ok, "BYE", 99, "", "");
+    lab.says(T1, &bye);
+    lab.expect_idle();
+    // And of a trunk that answers: early, and finally.
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    for status in [183, 200] {
+        let body = sdp(TRUNK_SDP);
+        let before = lab.inbox.len();
+        let header = |name| invite.header(name).unwrap_or_default().to_owned();
+        let text = format!(
+            "SIP/2.0 {status} x\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=p\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\n\
+             Content-Type: {MIXED}\r\nContent-Length: {}\r\n\r\n{body}",
+            header(HeaderName::Via),
+            header(HeaderName::From),
+            header(HeaderName::To),
+            header(HeaderName::CallId),
+            header(HeaderName::CSeq),
+            body.len()
+        );
+        lab.says(T1, &text);
+        assert!(lab.inbox.len() > before);
+        assert!(lab.take(ALICE, &status.to_string()).body_of("application/sdp").is_some());
+    }
+    assert!(lab.media.iter().any(|c| matches!(c, Command::Bridge { .. })));
+    lab.take(T1, "ACK");
+    lab.gateway_hangs_up();
+    lab.expect_idle();
+}
+
+impl Lab {
+    fn gateway_hangs_up(&mut self) {
+        self.handle(webtrunk::gateway::Input::HangUpAll);
+    }
+}
+
+#[test]
+fn a_part_that_is_required_and_not_read_is_415_and_others_are_left_out() {
+    for (more, status) in [
+        ("Content-Disposition: signal;handling=required\r\n", "415"),
+        ("Content-Disposition: signal;handling=optional\r\n", "180"),
+        ("", "180"),
+    ] {
+        let body =
+            multipart(&[("application/sdp", "", TRUNK_SDP), ("application/isup", more, "x")]);
+        let mut lab = Lab::with_phones();
+        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", &body).replacen(
+            "Content-Type: application/sdp\r\nContent-Length",
+            &format!("Content-Type: {MIXED}\r\nContent-Length"),
+            1,
+        );
+        lab.says(T1, &text);
+        if status == "180" {
+            let invite = lab.take(ALICE, "INVITE");
+            lab.reply(ALICE, &invite, 180, "");
+        }
+        let response = lab.take(T1, status);
+        if status == "415" {
+            assert_eq!(response.header(HeaderName::Accept), Some(webtrunk::sip::status::ACCEPT));
+        } else {
+            lab.gateway_hangs_up();
+        }
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn parameters_of_a_number_are_no_part_of_it_wherever_one_is_read() {
+    let trusted = [(REALM, "realm = \"carrier\"\ntrusted = true\nmessages = true")];
+    // Request-URI, From, P-Asserted-Identity.
+    for (identity, shown) in [
+        ("", "+4930123456"),
+        ("P-Asserted-Identity: <tel:123456;phone-context=+4930>\r\n", "+4930123456"),
+        ("P-Asserted-Identity: <sip:+49-30-77;cpc=ordinary@x;user=phone>\r\n", "+493077"),
+        ("Remote-Party-ID: \"A\" <sip:+493088;isup-oli=0@x>;party=calling\r\n", "+493088"),
+    ] {
+        let mut lab = Lab::changed(&trusted, "");
+        let text = lab
+            .request(
+                T1,
+                "INVITE",
+                "sip:5550111;phone-context=+1206;npdi;rn=+12065550199@127.0.0.1",
+                identity,
+                TRUNK_SDP,
+            )
+            .replace("<sip:+4930123456@", "<sip:+4930123456;tgrp=x;trunk-context=y@");
+        lab.says(T1, &text);
+        let invite = lab.take(ALICE, "INVITE");
+        assert_eq!(invite.from().expect("a From").uri.user, Some(shown), "{identity}");
+        lab.reply(ALICE, &invite, 486, "");
+        lab.take(T1, "486");
+        assert_eq!(lab.ended()[0].number, "+12065550111");
+        lab.expect_idle();
+    }
+    // A text.
+    let mut lab = Lab::changed(&trusted, "");
+    let text = lab
+        .request(T1, "MESSAGE", "sip:+1(206)555-0111;ext=1@127.0.0.1", "", "hello")
+        .replace("<sip:+4930123456@", "<sip:+4930123456;ext=7@")
+        .replace("application/sdp", "text/plain");
+    lab.says(T1, &text);
+    let text = lab.take(ALICE, "MESSAGE");
+    assert_eq!(text.from().expect("a From").uri.user, Some("+4930123456"));
+    lab.reply(ALICE, &text, 200, "");
+    lab.take(T1, "200 MESSAGE");
+    // Refer-To.
+    let (ok, _) = lab.talk("+12065550123");
+    let refer = lab.in_dialog_with(
+        ALICE,
+        &ok,
+        "REFER",
+        90,
+        "Refer-To: <sip:+1-206-555-0124;npdi@wt.test>\r\n",
+        "",
+    );
+    lab.says(ALICE, &refer);
+    lab.take(ALICE, "202");
+    let invite = lab.take(T1, "INVITE");
+    assert!(invite.request_uri().starts_with("sip:+12065550124@"), "{}", invite.request_uri());
+    lab.gateway_hangs_up();
+    lab.expect_idle();
+    // A redirection.
+    let route = "[[route]]\nname = \"moved\"\nmatch = \"+77\"\nredirect = true\ndo = [{ dial = [\"trunk:t1\"] }]\n";
+    let mut lab = Lab::changed(&[], route);
+    lab.invite(ALICE, "+77", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    let contact = "Contact: <sip:+1-206-555-0125;rn=+1206;npdi@elsewhere.example>\r\n";
+    let text = format!(
+        "SIP/2.0 302 x\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=r\r\nCall-ID: {}\r\nCSeq: {}\r\n{contact}Content-Length: 0\r\n\r\n",
+        Lab::header(&invite, HeaderName::Via),
+        Lab::header(&invite, HeaderName::From),
+        Lab::header(&invite, HeaderName::To),
+        invite.call_id(),
+        Lab::header(&invite, HeaderName::CSeq)
+    );
+    lab.says(T1, &text);
+    lab.take(T1, "ACK");
+    let invite = lab.take(T1, "INVITE");
+    assert!(invite.request_uri().starts_with("sip:+12065550125@"), "{}", invite.request_uri());
+    lab.gateway_hangs_up();
+    lab.expect_idle();
+}
+
+fn digest(kind: &str, realm: &str, nonce: &str) -> String {
+    format!(
+        "{kind}-Authenticate: Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"\r\n"
+    )
+}
+
+/// The realms a request answers, by header, and their nonces.
+fn answered(message: &Message) -> Vec<(HeaderName, String)> {
+    message
+        .headers()
+        .filter(|(n, ..)| matches!(n, HeaderName::Authorization | HeaderName::ProxyAuthorization))
+        .map(|(n, _, v)| {
+            (
+                n,
+                v.split("nonce=\"")
+                    .nth(1)
+                    .unwrap_or_default()
+                    .split('"')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_proxy_and_then_the_server_are_both_answered_in_any_order_and_at_once() {
+    let (www, proxy) = (HeaderName::Authorization, HeaderName::ProxyAuthorization);
+    let www_first = [(401, digest("WWW", "carrier", "w")), (407, digest("Proxy", "edge", "p"))];
+    let proxy_first = [www_first[1].clone(), www_first[0].clone()];
+    let both = [(401, [www_first[0].1.clone(), www_first[1].1.clone()].concat())];
+    for rounds in [&www_first[..], &proxy_first, &both] {
+        // Two answers make a long INVITE: without transport=udp it would go by TCP.
+        let udp = ("sip:127.0.0.10\"", "sip:127.0.0.10;transport=udp\"");
+        let mut lab = Lab::changed(&[(REALM, ""), udp], "");
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let mut invite = lab.take(T1, "INVITE");
+        let first = invite.cseq().expect("a CSeq").number;
+        for (status, challenge) in rounds {
+            lab.reply_with(T1, &invite, *status, "", "x", challenge);
+            lab.take(T1, "ACK");
+            invite = lab.take(T1, "INVITE");
+        }
+        let mut credentials = answered(&invite);
+        credentials.sort_by_key(|(_, nonce)| nonce.clone());
+        assert_eq!(credentials, [(proxy, "p".to_owned()), (www, "w".to_owned())]);
+        assert_eq!(invite.cseq().expect("a CSeq").number, first + rounds.len() as u32);
+        // Refused for good: the server does not take what it got. One that was content before the
+        // proxy asked may have a new nonce once.
+        let mut refused = 0;
+        lab.inbox.push_back((T1.hop(), invite));
+        while lab.got(T1, "INVITE") {
+            let invite = lab.take(T1, "INVITE");
+            lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "w2"));
+            refused += 1;
+        }
+        assert!(refused <= 2, "{refused}");
+        lab.take(ALICE, "502");
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_nonce_that_is_always_stale_ends_too() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let mut count = 0;
+    while lab.got(T1, "INVITE") {
+        let invite = lab.take(T1, "INVITE");
+        count += 1;
+        let stale =
+            digest("WWW", "carrier", &format!("n{count}")).replace("qop", "stale=true, qop");
+        lab.reply_with(T1, &invite, 401, "", "x", &stale);
+    }
+    assert!((2..=4).contains(&count), "{count}");
+    lab.take(ALICE, "502");
+    lab.expect_idle();
+}
+
+#[test]
+fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
+    let mut lab =
+        Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
+    let invite = lab.take(T1, "INVITE");
+    // PRACK of a reliable 183.
+    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
+    let challenged = |lab: &mut Lab, method: &str, nonce: &str| {
+        let first = lab.take(T1, method);
+        assert!(answered(&first).is_empty(), "{method}");
+        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", nonce));
+        let second = lab.take(T1, method);
+        assert_eq!(answered(&second), [(HeaderName::ProxyAuthorization, nonce.to_owned())]);
+        assert_eq!(second.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 1));
+        assert_eq!(second.body(), first.body());
+        assert_eq!(second.header(HeaderName::RAck), first.header(HeaderName::RAck));
+        second
+    };
+    let prack = challenged(&mut lab, "PRACK", "n1");
+    lab.reply_as(T1, &prack, 200, "", "far");
+    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Allow: UPDATE, INFO, MESSAGE\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n");
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let digit = lab
+        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
+        .replace("application/sdp", "application/dtmf-relay");
+    lab.says(ALICE, &digit);
+    let info = challenged(&mut lab, "INFO", "n2");
+    lab.reply_as(T1, &info, 200, "", "far");
+    lab.advance(Duration::from_secs(90));
+    let update = challenged(&mut lab, "UPDATE", "n3");
+    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
+    lab.says(ALICE, &bye);
+    let bye = challenged(&mut lab, "BYE", "n4");
+    assert!(bye.cseq().map(|c| c.number) > update.cseq().map(|c| c.number));
+    // Another realm's question to the BYE finds no answer, nor does a second one of this realm.
+    lab.reply_with(T1, &bye, 407, "", "far", &digest("Proxy", "carrier", "n5"));
+    assert!(!lab.got(T1, "BYE"));
+    lab.expect_idle();
+}
+
+#[test]
+fn texts_and_probes_answer_the_trunk_and_no_other_realm() {
+    for (realm, known) in [("carrier", true), ("evil", false)] {
+        let changes = [(REALM, "realm = \"carrier\"\nmessages = true\nprobe = \"30s\"")];
+        let mut lab = Lab::changed(&changes, "");
+        let probe = lab.take(T1, "OPTIONS");
+        lab.reply_with(T1, &probe, 401, "", "x", &digest("WWW", realm, "o"));
+        assert_eq!(lab.got(T1, "OPTIONS"), known);
+        let text = lab
+            .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
+            .replace("application/sdp", "text/plain");
+        lab.says(ALICE, &text);
+        let sent = lab.take(T1, "MESSAGE");
+        lab.reply_with(T1, &sent, 407, "", "x", &digest("Proxy", realm, "m"));
+        if known {
+            let again = lab.take(T1, "MESSAGE");
+            assert_eq!(answered(&again), [(HeaderName::ProxyAuthorization, "m".to_owned())]);
+            assert_eq!((again.body(), again.call_id()), (sent.body(), sent.call_id()));
+            lab.reply(T1, &again, 202, "");
+            lab.take(ALICE, "200 MESSAGE");
+        } else {
+            assert!(!lab.got(T1, "MESSAGE"), "another realm learns nothing");
+            lab.take(ALICE, "480 MESSAGE");
+        }
+        assert!(!lab.said("CallPanicked"));
+    }
+}
+
+#[test]
+fn a_session_of_a_second_costs_no_more_than_one_of_ninety() {
+    for seconds in ["1", "2", "0"] {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let invite = lab.take(T1, "INVITE");
+        let timer = format!(
+            "Allow: UPDATE\r\nRequire: timer\r\nSession-Expires: {seconds};refresher=uac\r\n"
+        );
+        lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", &timer);
+        let ok = lab.take(ALICE, "200");
+        lab.ack(ALICE, &ok);
+        let mut refreshes = 0;
+        for _ in 0..90 {
+            lab.advance(Duration::from_secs(1));
+            if lab.got(T1, "UPDATE") {
+                let update = lab.take(T1, "UPDATE");
+                lab.reply_with(T1, &update, 200, "", "far", &timer);
+                refreshes += 1;
+            }
+        }
+        assert!(refreshes <= 2, "{seconds}: {refreshes} in 90 s");
+        assert_eq!(lab.gateway.gauges().calls, 1, "the call goes on");
+        lab.gateway_hangs_up();
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_minimum_that_always_rises_is_followed_three_times() {
+    let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\nsession_timer = \"90s\"")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let mut count = 0;
+    while lab.got(T1, "INVITE") {
+        let invite = lab.take(T1, "INVITE");
+        count += 1;
+        lab.reply_with(T1, &invite, 422, "", "x", &format!("Min-SE: {}\r\n", 100 + count));
+        assert!(count < 20, "it ends");
+    }
+    assert_eq!(count, 4);
+    lab.take(ALICE, "422");
+    lab.expect_idle();
+}
+
+#[test]
+fn refreshes_that_always_meet_491_422_or_500_are_counted() {
+    for (status, extra, most) in [(491, "", 6), (500, "", 9), (422, "Min-SE: ", 4), (401, "", 9)] {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let invite = lab.take(T1, "INVITE");
+        let timer = "Require: timer\r\nSession-Expires: 1800;refresher=uac\r\n";
+        lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", timer);
+        let ok = lab.take(ALICE, "200");
+        lab.ack(ALICE, &ok);
+        lab.take(T1, "ACK");
+        let mut seen = std::collections::BTreeSet::new();
+        for second in 0..1_700 {
+            lab.advance(Duration::from_secs(1));
+            if lab.inbox.iter().any(|(h, m)| *h == T1.hop() && m.method_token() == "INVITE") {
+                let refresh = lab.take(T1, "INVITE");
+                seen.insert(refresh.cseq().expect("a CSeq").number);
+                let minimum = format!("{extra}{}\r\n", 2_000 + second);
+                let extra = if extra.is_empty() { "" } else { &minimum };
+                lab.reply_with(T1, &refresh, status, "", "far", extra);
+            }
+        }
+        let count = seen.len();
+        assert!(count > 0 && count <= most, "{status}: {count}");
+        lab.gateway_hangs_up();
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_registrar_that_grants_a_second_or_asks_for_ever_longer_is_asked_seldom() {
+    let registering = [(REALM, "realm = \"carrier\"\nregister = true")];
+    let count = |status: u16, extra: &dyn Fn(u32) -> String| {
+        let mut lab = Lab::changed(&registering, "");
+        let mut seen = 0;
+        for _ in 0..120 {
+            while lab.got(T1, "REGISTER") {
+                let register = lab.take(T1, "REGISTER");
+                seen += 1;
+                lab.reply_with(T1, &register, status, "", "x", &extra(seen));
+                assert!(seen < 200, "it ends");
+            }
+            lab.advance(Duration::from_secs(1));
+        }
+        seen
+    };
+    assert!(count(200, &|_| "Expires: 1\r\n".into()) <= 9, "once in 15 s");
+    assert!(count(503, &|_| "Retry-After: 0\r\n".into()) <= 9, "the pause grows");
+    assert!(count(423, &|n| format!("Min-Expires: {}\r\n", 4_000 + n)) <= 12);
+    assert!(
+        count(401, &|n| digest("WWW", "carrier", &n.to_string()).replace("qop", "stale=true, qop"))
+            <= 4
+    );
+}
+
+#[test]
+fn reliable_responses_without_end_are_acknowledged_a_hundred_times() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    let mut acknowledged = 0;
+    for n in 1..=150 {
+        let reliable = format!("Require: 100rel\r\nRSeq: {n}\r\n");
+        lab.reply_with(T1, &invite, 180, "", "far", &reliable);
+        while lab.got(T1, "PRACK") {
+            let prack = lab.take(T1, "PRACK");
+            lab.reply_as(T1, &prack, 200, "", "far");
+            acknowledged += 1;
+        }
+    }
+    assert_eq!(acknowledged, 100);
+    // One that jumps is not acknowledged (RFC 3262 section 4).
+    lab.reply_with(T1, &invite, 180, "", "other", "Require: 100rel\r\nRSeq: 1\r\n");
+    lab.take(T1, "PRACK");
+    lab.reply_with(T1, &invite, 180, "", "other", "Require: 100rel\r\nRSeq: 9\r\n");
+    assert!(!lab.got(T1, "PRACK"));
+    lab.reply(T1, &invite, 486, "");
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+}
+
+const FALLBACK: &str = r#"
+[[route]]
+name = "shipped"
+match = "71"
+do = [{ ring = ["user:bob"], timeout = "10s" }, { hangup = 480 }]
+[[route]]
+name = "by reason"
+match = "72"
+do = [{ ring = ["user:bob"], timeout = "10s" }, { hangup = 404, on = ["unregistered"] }, { hangup = 410, on = ["timeout", "declined"] }, { dial = ["trunk:t2"], on = ["busy"] }]
+[[route]]
+name = "voicemail"
+match = "73"
+do = [{ ring = ["user:bob"], timeout = "10s" }, { answer = true }, { play = "builtin:chime" }]
+[[route]]
+name = "trunk"
+match = "74"
+do = [{ dial = ["trunk:t2"] }, { dial = ["trunk:t1"] }, { hangup = 480 }]
+[[route]]
+name = "trunk by reason"
+match = "75"
+do = [{ dial = ["trunk:t2"] }, { echo = true, on = ["busy"] }, { hangup = 480 }]
+"#;
+
+/// What alice hears when bob's phone says `status` to her call of `number`; 0 is silence.
+fn heard(number: &str, status: u16) -> Lab {
+    let mut lab = Lab::changed(&[], FALLBACK);
+    lab.invite(ALICE, number, OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    if status == 0 {
+        lab.reply(BOB, &invite, 180, "");
+        lab.advance(Duration::from_secs(11));
+        let cancel = lab.take(BOB, "CANCEL");
+        lab.reply(BOB, &cancel, 200, "");
+        lab.reply(BOB, &invite, 487, "");
+    } else {
+        lab.reply(BOB, &invite, status, "");
+    }
+    lab
+}
+
+#[test]
+fn busy_is_busy_and_no_is_no_after_a_hangup_for_those_who_do_not_answer() {
+    for (status, told) in
+        [(486, "486"), (600, "600"), (603, "603"), (0, "480"), (480, "480"), (500, "480")]
+    {
+        let mut lab = heard("71", status);
+        lab.take(ALICE, told);
+        let skipped = lab.said("StepSkipped");
+        assert_eq!(skipped, matches!(status, 486 | 600 | 603), "{status}");
+        lab.expect_idle();
+    }
+    // Nobody to ring: the hangup is for that.
+    let mut lab = Lab::changed(&[], FALLBACK);
+    lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(2) });
+    lab.advance(Duration::from_secs(60));
+    lab.invite(ALICE, "71", OFFER);
+    lab.take(ALICE, "480");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_step_after_ring_runs_for_its_reason() {
+    for (status, told) in [(0, "410"), (603, "410"), (480, "410"), (500, "500")] {
+        let mut lab = heard("72", status);
+        lab.take(ALICE, told);
+        lab.expect_idle();
+    }
+    let mut lab = heard("72", 486);
+    let invite = lab.take(T2, "INVITE");
+    lab.reply(T2, &invite, 486, "");
+    lab.take(ALICE, "486");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_fallback_that_is_no_hangup_runs_whatever_came_before() {
+    for status in [486, 603, 0, 480] {
+        let mut lab = heard("73", status);
+        let ok = lab.take(ALICE, "200");
+        lab.ack(ALICE, &ok);
+        lab.gateway_hangs_up();
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn what_a_trunk_refuses_is_for_the_steps_that_name_it() {
+    for (status, number, told) in
+        [(486, "74", "486"), (486, "75", "200"), (603, "75", "603"), (404, "75", "404")]
+    {
+        let mut lab = Lab::changed(&[], FALLBACK);
+        lab.invite(ALICE, number, OFFER);
+        let invite = lab.take(T2, "INVITE");
+        lab.reply(T2, &invite, status, "");
+        assert!(!lab.got(T1, "INVITE"), "{status} does not move on");
+        let answer = lab.take(ALICE, told);
+        if told == "200" {
+            lab.ack(ALICE, &answer);
+            lab.gateway_hangs_up();
+        }
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn digits_by_info_are_read_in_every_dress() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    let mut cseq = 100;
+    for (kind, body, event) in [
+        ("application/dtmf-relay", "Signal=10\r\nDuration=100\r\n", 10),
+        ("application/dtmf-relay", "signal = #\r\n", 11),
+        ("application/dtmf-relay", "Signal=16\r\n", 16),
+        ("application/dtmf", "Signal=d\r\n", 15),
+        ("application/dtmf", "12", 12),
+    ] {
+        lab.media.clear();
+        let text =
+            lab.in_dialog_with(ALICE, &ok, "INFO", cseq, "", body).replace("application/sdp", kind);
+        cseq += 1;
+        lab.says(ALICE, &text);
+        lab.take(ALICE, "200 INFO");
+        let pressed =
+            lab.media.iter().any(|c| matches!(c, Command::Digit { event: e, .. } if *e == event));
+        assert!(pressed, "{kind} {body:?}");
+    }
+    lab.gateway_hangs_up();
+    lab.expect_idle();
+}
