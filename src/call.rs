@@ -26,6 +26,7 @@ pub mod operator;
 mod outgoing;
 mod packages;
 mod queries;
+pub mod reach;
 mod refresh;
 pub mod reinvite;
 pub mod retries;
@@ -159,6 +160,12 @@ impl Call {
         }
         let (kind, local) = (self.caller.open_kind(cx), self.caller.negotiation.local.clone());
         self.open_end(cx, self.caller.end, kind, &local);
+        if let Party::Trunk(name) = &self.caller.party {
+            let place = (self.worker, self.id.0, self.caller.end);
+            cx.media_behind_nat(place, name, self.caller.hop);
+            let place = (self.worker, self.id.0, self.caller.end);
+            cx.media_source(place, None, self.caller.hop);
+        }
         cx.arm(self.id, CallTimer::MaxDuration, cx.config.limits.max_duration);
     }
 

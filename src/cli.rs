@@ -8,7 +8,6 @@ pub(crate) mod look;
 pub(crate) mod peers;
 pub(crate) mod print;
 pub(crate) mod steer;
-pub(crate) mod stun;
 pub(crate) mod top;
 
 /// Bytes nobody can guess.

@@ -209,6 +209,10 @@ pub struct Trunk {
     /// Context of calls from this trunk; without one they are refused.
     pub context: Option<String>,
     pub nat: bool,
+    /// It is behind NAT: its media may come from where its signalling does.
+    pub nat_signalling: bool,
+    /// The address that this trunk is told.
+    pub public_ip: Option<IpAddr>,
     /// Networks its media may be in besides its own address and the public internet.
     pub media: Vec<IpNet>,
 }
@@ -225,6 +229,8 @@ pub struct Limits {
 /// Signalling's own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipSettings {
+    /// The address that trunks are told; nothing: found for each.
+    pub public_ip: Option<IpAddr>,
     pub tls: Option<SocketAddr>,
     /// Certificate and key of the TLS listener.
     pub certificate: Option<(PathBuf, PathBuf)>,
@@ -239,6 +245,10 @@ pub struct SipSettings {
 /// Media addresses and policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Media {
+    /// The address that media sockets are bound to; nothing: all of this machine's.
+    pub bind: Option<IpAddr>,
+    /// The addresses that browsers are offered; empty: the public ones.
+    pub public_ips: Vec<IpAddr>,
     pub ports: (u16, u16),
     pub browser_port: u16,
     /// Browsers may come to that port over TCP too.
@@ -326,6 +336,19 @@ impl Config {
         }
     }
 
+    /// Whether `ip` is an address that peers are told by the settings.
+    pub fn tells(&self, ip: IpAddr) -> bool {
+        let sides = self.public_ips.iter().chain(&self.media.public_ips);
+        let sides = sides.chain(&self.sip.public_ip).chain(&self.media.bind);
+        let mut all = sides.chain(self.trunks.values().filter_map(|t| t.public_ip.as_ref()));
+        all.any(|told| *told == ip)
+    }
+
+    /// The addresses that are set for browsers.
+    pub fn browser_ips(&self) -> &[IpAddr] {
+        if self.media.public_ips.is_empty() { &self.public_ips } else { &self.media.public_ips }
+    }
+
     /// The user of this name, else the number's owner.
     pub fn user_called(&self, dialled: &str) -> Option<&Arc<User>> {
         self.users.get(dialled).or_else(|| self.owner_of(dialled))
@@ -345,6 +368,10 @@ pub struct Config {
     pub domain: String,
     /// Addresses put into descriptions and Contacts; the first is the main one.
     pub public_ips: Vec<IpAddr>,
+    /// Nobody wrote them down: they are found, and found again.
+    pub public_auto: bool,
+    /// Who tells us our public address: HOST:PORT of a STUN server.
+    pub stun: Option<String>,
     pub web_listen: SocketAddr,
     pub web_tls: WebTls,
     /// Empty: only the page's own origin.

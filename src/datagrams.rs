@@ -5,11 +5,14 @@
 //! one by one: its `sendmmsg` reads memory nobody wrote to say how many went, and gains a fifteenth
 //! at best.
 
+pub mod local;
+
+use local::{CONTROL, named};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use std::array;
 use std::io::IoSliceMut;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 /// Datagrams of one call.
@@ -30,10 +33,13 @@ pub struct Inbound {
     buffers: Vec<u8>,
     /// Bytes of each buffer.
     longest: usize,
-    /// All sockets read with these are of one address family: the kernel shortens the space for an
-    /// address to the one it wrote last.
+    /// All sockets read with these are of one address family, and all of them or none say where a
+    /// datagram came to: the kernel shortens the space for an address, and for what it says
+    /// besides, to the one it wrote last.
     headers: MultiHeaders<SockaddrStorage>,
     arrived: [Option<(usize, SocketAddr)>; BATCH],
+    /// Which of our addresses each came to, where the socket says so.
+    locals: [Option<IpAddr>; BATCH],
 }
 
 impl Inbound {
@@ -42,8 +48,9 @@ impl Inbound {
         Inbound {
             buffers: vec![0; BATCH * longest],
             longest,
-            headers: MultiHeaders::preallocate(BATCH, None),
+            headers: MultiHeaders::preallocate(BATCH, Some(Vec::with_capacity(CONTROL))),
             arrived: [None; BATCH],
+            locals: [None; BATCH],
         }
     }
 
@@ -75,7 +82,8 @@ impl Inbound {
             None,
         )?;
         let mut count = 0;
-        for (slot, result) in self.arrived.iter_mut().zip(results) {
+        let slots = self.arrived.iter_mut().zip(&mut self.locals);
+        for ((slot, local), result) in slots.zip(results) {
             // A datagram cut short is none: half a packet is worth nothing.
             let whole = !result.flags.contains(MsgFlags::MSG_TRUNC);
             *slot = result
@@ -84,9 +92,15 @@ impl Inbound {
                 .filter(|_| whole)
                 .and_then(address_of)
                 .map(|from| (result.bytes, from));
+            *local = result.cmsgs().ok().and_then(|mut all| all.find_map(|m| named(&m)));
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Which of our addresses the datagram at `n` came to, where its socket says so.
+    pub fn local(&self, n: usize) -> Option<IpAddr> {
+        self.locals.get(n).copied().flatten()
     }
 
     /// The datagram at `n` and its sender, if it is whole.

@@ -6,7 +6,7 @@ use crate::errors::Code;
 use crate::ids::CallId;
 use crate::media::Statistics;
 use std::fmt::{self, Display, Formatter};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
@@ -191,6 +191,12 @@ pub enum Event {
     Reloaded {
         changes: String,
     },
+    /// The public addresses are others than before; new calls use them.
+    AddressesChanged {
+        before: Vec<IpAddr>,
+        now: Vec<IpAddr>,
+        why: &'static str,
+    },
     Dropped {
         why: &'static str,
         remote: Option<SocketAddr>,
@@ -204,6 +210,10 @@ pub enum Level {
     Info,
     Warn,
     Error,
+}
+
+fn listed(ips: &[IpAddr]) -> String {
+    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The text of its line.
@@ -316,6 +326,12 @@ impl Display for Event {
             Event::Draining { calls } => write!(f, "draining: no new calls, {calls} in progress"),
             Event::DrainEnded => write!(f, "draining is over: new calls are taken again"),
             Event::Reloaded { changes } => write!(f, "configuration reloaded: {changes}"),
+            Event::AddressesChanged { before, now, why } => write!(
+                f,
+                "the public address is {} by {why}, it was {}; new calls use it",
+                listed(now),
+                listed(before)
+            ),
             Event::Dropped { why, remote: Some(remote) } => {
                 write!(f, "dropped from {remote}: {why}")
             }

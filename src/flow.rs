@@ -58,7 +58,7 @@ impl Transport {
     /// Of `hop`; a flow that is gone was most likely a browser's.
     pub fn of(hop: Hop, flows: &IdMap<Flow, FlowState>) -> Transport {
         match hop {
-            Hop::Udp(_) => Transport::Udp,
+            Hop::Udp(_) | Hop::UdpFrom(..) => Transport::Udp,
             Hop::Tcp(_) => Transport::Tcp,
             Hop::Tls(..) => Transport::Tls,
             Hop::Flow(flow) => match flows.get(&flow).map(|f| f.kind) {

@@ -50,7 +50,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use record::heard;
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,6 +104,11 @@ pub enum Input {
     Login {
         name: String,
         answer: Result<Option<Box<logins::Answered>>, String>,
+    },
+    /// The public addresses as they were found; they count where nobody wrote them down.
+    PublicAddresses {
+        found: Vec<IpAddr>,
+        why: &'static str,
     },
     /// No new calls from now on.
     Drain,
@@ -220,6 +225,7 @@ impl Gateway {
             }
             Input::Keys(answer) => self.keys_answered(turn, answer),
             Input::Login { name, answer } => self.login_answered(turn, name, answer),
+            Input::PublicAddresses { found, why } => self.public_addresses(found, why, turn.out),
             Input::Drain => {
                 self.draining = true;
                 turn.push(Output::Event(Event::Draining { calls: self.gauges().calls }));
@@ -466,6 +472,7 @@ mod tests {
             tls_port: 1,
             web_secure: false,
             workers: 1,
+            reach: Default::default(),
             unix: 1_700_000_000,
         };
         let now = Instant::now();

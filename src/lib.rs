@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod chance;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it asks the system")]
 pub mod datagrams;
 pub mod errors;
 pub mod hex;

@@ -2,6 +2,7 @@
 
 mod core;
 pub mod demo;
+mod hosts;
 mod reload;
 #[cfg(test)]
 mod survival;
@@ -12,7 +13,9 @@ use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
 use crate::call::context::Identity;
+use crate::call::reach::Reach;
 use crate::config::{ApiToken, Config, Scope, WebTls};
+use crate::datagrams::local::{Routes, tell_local};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::search::Place;
@@ -138,6 +141,7 @@ impl Node {
             ..bound.identity(&config)?
         };
         let config = Arc::new(config);
+        let stun = config.stun.clone();
         let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
@@ -179,6 +183,7 @@ impl Node {
             pulse,
             udp: bound.udp.clone(),
             udp_is_ipv6: bound.at.udp.is_some_and(|a| a.is_ipv6()),
+            routes: Routes::default(),
             flows: IdMap::default(),
             connections: HashMap::new(),
             tls_trunks,
@@ -196,6 +201,7 @@ impl Node {
         };
         let at = bound.at;
         let mut tasks = vec![tokio::spawn(web::serve(bound.web, web_port))];
+        tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
         tasks.extend(told);
         let (control, control_at) =
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
@@ -322,6 +328,9 @@ impl Bound {
             )),
             None => None,
         };
+        if let Some(socket) = &udp {
+            tell_local(&**socket, socket.local_addr()?)?;
+        }
         let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
         let metrics = listen_if(config.api.metrics, "metrics.listen").await?;
         let of = |listener: Option<&TcpListener>| listener.map(TcpListener::local_addr).transpose();
@@ -344,6 +353,7 @@ impl Bound {
             tls_port: self.at.tls.map_or(5061, |a| a.port()),
             web_secure: config.web_tls != WebTls::Off,
             workers: 0,
+            reach: Reach(Some(Arc::new(hosts::System::new(config, media_ip(config))))),
             unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
         })
     }
@@ -459,6 +469,23 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
     Ok(found)
 }
 
+/// Where media's sockets are bound. Where IPv6 is spoken, one socket serves both families.
+fn media_ip(config: &Config) -> IpAddr {
+    if let Some(ip) = config.media.bind {
+        return ip;
+    }
+    let listeners = [config.udp, config.tcp, config.sip.tls, Some(config.web_listen)];
+    let told = config.public_ips.iter().chain(config.browser_ips()).chain(&config.sip.public_ip);
+    let trunks = config.trunks.values().filter_map(|t| t.public_ip.as_ref());
+    if listeners.into_iter().flatten().any(|a| a.is_ipv6())
+        || told.chain(trunks).any(IpAddr::is_ipv6)
+    {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    }
+}
+
 /// Starts media workers, and starts them again.
 struct Starter {
     setups: Vec<Setup>,
@@ -472,14 +499,7 @@ impl Starter {
         inbox: &Inbox,
         metrics: &Metrics,
     ) -> anyhow::Result<Starter> {
-        // Where IPv6 is spoken, one socket serves both families.
-        let listens =
-            [config.udp, config.tcp, config.sip.tls].into_iter().flatten().any(|a| a.is_ipv6());
-        let any = if listens || config.public_ips.iter().any(IpAddr::is_ipv6) {
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        };
+        let any = media_ip(config);
         let seed = u64::from_le_bytes(random()?);
         let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
         let setup = |n: usize| {

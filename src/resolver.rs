@@ -154,6 +154,7 @@ impl Resolver {
 
     /// As [`failed`](Self::failed); a reason once given stays.
     pub fn failed_because(&mut self, now: Instant, hop: Hop, why: Option<(Code, String)>) {
+        let hop = hop.plain();
         if matches!(hop, Hop::Flow(_)) {
             return;
         }

@@ -6,6 +6,7 @@ pub mod hep;
 mod metered;
 pub mod seats;
 pub mod sip_certificate;
+pub mod stun;
 pub mod tcp;
 pub mod tls;
 pub mod udp;

@@ -9,9 +9,9 @@ use crate::config::{Config, Trunk};
 use crate::errors::Code;
 use crate::sip::transaction::Hop;
 use registration::Registration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Probes missed before a trunk is down, and answered before it is up again.
@@ -206,7 +206,12 @@ pub enum Due {
 #[derive(Debug, Default)]
 pub struct Trunks {
     states: BTreeMap<String, TrunkState>,
+    /// Public addresses that are set for single trunks, by where these were last sought.
+    public_ips: HashMap<IpAddr, IpAddr>,
 }
+
+/// Addresses of trunks remembered; when full, the table starts over.
+const REMEMBERED: usize = 1_024;
 
 impl Trunks {
     /// The trunks of `config`; the first probes and registrations are due at once.
@@ -217,12 +222,14 @@ impl Trunks {
                 .values()
                 .map(|t| (t.name.clone(), TrunkState::new(now, t)))
                 .collect(),
+            public_ips: HashMap::new(),
         }
     }
 
     /// The trunks of another configuration: who stays where it was keeps what is known of it.
     pub fn reload(&mut self, now: Instant, config: &Config) {
         let mut before = std::mem::take(&mut self.states);
+        self.public_ips.clear();
         for trunk in config.trunks.values() {
             let fresh = TrunkState::new(now, trunk);
             let state = match before.remove(&trunk.name) {
@@ -292,6 +299,19 @@ impl Trunks {
             registrations.chain(s.next_probe).chain(s.bound.as_ref().map(|b| b.expires)).min()
         };
         self.states.values().filter_map(of).min()
+    }
+
+    /// The public address that is set for the trunk that was last reached at `remote`.
+    pub fn public_ip_at(&self, remote: IpAddr) -> Option<IpAddr> {
+        self.public_ips.get(&remote).copied()
+    }
+
+    /// A trunk with a public address of its own is at `remote`, as DNS has it.
+    pub fn remember_public_ip(&mut self, remote: IpAddr, ip: IpAddr) {
+        if self.public_ips.len() >= REMEMBERED && !self.public_ips.contains_key(&remote) {
+            self.public_ips.clear();
+        }
+        self.public_ips.insert(remote, ip);
     }
 
     /// The trunk that registered from `remote`.

@@ -8,8 +8,10 @@ mod load;
 pub mod ports;
 pub mod pulse;
 mod running;
+mod sources;
 mod streams;
 
+use crate::datagrams::local::tell_local;
 use crate::media::dtls::Identity;
 use crate::media::player::Source;
 use crate::media::session::SessionEvent;
@@ -22,7 +24,7 @@ use pulse::Pulse;
 use running::Running;
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,6 +77,18 @@ pub enum Command {
         end: LegId,
         event: u8,
         length: Duration,
+    },
+    /// A trunk's peer is behind NAT, and its media may come from there.
+    Natted {
+        session: u64,
+        end: LegId,
+        signalling: IpAddr,
+    },
+    /// What a trunk's end sends leaves by this address of ours; nothing: the kernel's choice.
+    Source {
+        session: u64,
+        end: LegId,
+        local: Option<IpAddr>,
     },
     CloseEnd {
         session: u64,
@@ -223,6 +237,7 @@ impl Worker {
         let socket = bind(browser)?;
         running::listen(poll.registry(), &socket, running::BROWSER)?;
         let browser_address = socket.local_addr()?;
+        tell_local(&socket, browser_address)?;
         let listener = listener(browser, browser_address, streamed)?;
         let tcp = streamed == Streamed::ByWeb || listener.is_some();
         let listener = listener

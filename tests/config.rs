@@ -727,3 +727,51 @@ fn a_dialplan_that_reaches_the_network_and_no_help_is_told() {
         "who dials nobody needs none"
     );
 }
+
+fn with(server: &str, media: &str, trunk: &str) -> Result<webtrunk::config::Config, String> {
+    let text = format!(
+        "[server]\ndomain = \"x\"\n{server}\n[sip]\nudp = \":5060\"\n[media]\n{media}\n\
+         [trunk.t]\nuri = \"sip:192.0.2.10\"\n{trunk}\n"
+    );
+    let folder = std::path::Path::new("/nonexistent");
+    webtrunk::config::check::parse("webtrunk.toml", &text, folder)
+        .map(|(config, warnings)| {
+            assert!(!warnings.is_fatal());
+            config
+        })
+        .map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn the_settings_of_addresses_are_read_and_their_mistakes_told() {
+    let ip = |text: &str| text.parse::<std::net::IpAddr>().expect("an address");
+    let config = with(
+        "stun = \"stun.example.com\"",
+        "bind = \"127.0.0.1\"\npublic_ip = \"203.0.113.7\"",
+        "public_ip = \"10.0.0.2\"\nnat = true",
+    )
+    .expect("sound");
+    assert!(config.public_auto && config.stun.as_deref() == Some("stun.example.com:3478"));
+    assert_eq!(config.media.bind, Some(ip("127.0.0.1")));
+    assert_eq!(config.browser_ips(), [ip("203.0.113.7")]);
+    let trunk = &config.trunks["t"];
+    assert_eq!((trunk.public_ip, trunk.nat), (Some(ip("10.0.0.2")), true));
+    assert!(!trunk.nat_signalling);
+    let registers = "accepts_registration = true\nusername = \"u\"\npassword = \"p-of-the-pbx\"\n";
+    let config = with("", "", &format!("{registers}nat = \"signalling\"")).expect("sound");
+    assert!(config.trunks["t"].nat && config.trunks["t"].nat_signalling);
+    for (server, media, trunk, said) in [
+        ("", "bind = \"192.0.2.77\"", "", "cannot be bound"),
+        ("", "bind = \"eth0\"", "", "is not an IP address"),
+        ("", "public_ip = \"0.0.0.0\"", "", "is no address that a peer can send to"),
+        ("public_ip = \"::\"", "", "", "is no address that a peer can send to"),
+        ("", "", "public_ip = \"host.example\"", "is not an IP address"),
+        ("stun = \"http://stun.example.com\"", "", "", "is not HOST or HOST:PORT"),
+        ("", "", "nat = \"signalling\"", "proves who it is"),
+        ("", "", "nat = \"always\"", "is not known"),
+    ] {
+        let told = with(server, media, trunk).expect_err(said);
+        let flat = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(said) && flat.contains("help:"), "{said} is not in\n{told}");
+    }
+}

@@ -167,3 +167,46 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
         .and_then(|()| browser.read_exact(&mut length))
         .expect("the browser is still heard");
 }
+
+/// Binds everywhere, and is reached at an address that is not the one the kernel answers from.
+#[test]
+fn a_check_is_answered_from_the_address_it_was_sent_to() {
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let ports = Arc::new(PortRange::new(everywhere, (24_400, 24_419), 7));
+    let identity = Arc::new(Identity::generate().expect("a certificate"));
+    let at = SocketAddr::new(everywhere, 0);
+    let setup = Setup::new("test", at, Streamed::No, ports.clone(), identity);
+    let (tell, told) = channel();
+    let tell = std::sync::Mutex::new(tell);
+    let worker = Worker::start(setup, move |session, notice| {
+        let _ = tell.lock().expect("sound").send((session, notice));
+    })
+    .expect("it starts");
+    let ice = Ice { ufrag: "ours".into(), pwd: "ours-password-of-22-chars".into() };
+    let (kind, cname) = (OpenKind::Browser { ice: ice.clone() }, "c".to_owned());
+    let open = Command::Open { session: 1, end: LegId(0), kind, ssrc: 1, cname, seed: 1 };
+    assert!(matches!(worker.command(open), Ok(Some(Notice::Opened { .. }))));
+    let browser = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    browser.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let mut buf = [0; 500];
+    // The second address, the first, and the second again.
+    for ip in [[127, 0, 0, 9], [127, 0, 0, 1], [127, 0, 0, 9]] {
+        let to = SocketAddr::from((ip, worker.browser_address.port()));
+        let check = binding_request([7; 12], "ours:theirs", &ice.pwd, true);
+        browser.send_to(&check, to).expect("sent");
+        assert_eq!(browser.recv_from(&mut buf).expect("an answer").1, to);
+    }
+    // A trunk's end, told where from.
+    let kind = OpenKind::Trunk { nat: false };
+    let open =
+        Command::Open { session: 2, end: LegId(1), kind, ssrc: 1, cname: "c".into(), seed: 1 };
+    assert!(matches!(worker.command(open), Ok(Some(Notice::Opened { .. }))));
+    let local = Some(IpAddr::from([127, 0, 0, 9]));
+    let source = Command::Source { session: 2, end: LegId(1), local };
+    assert!(matches!(worker.command(source), Ok(None)));
+    for session in [1, 2] {
+        assert!(matches!(worker.command(Command::Close { session }), Ok(None)));
+        worker.wake_for_all();
+        while !matches!(next(&told), (_, Notice::Closed { .. })) {}
+    }
+}

@@ -62,7 +62,7 @@ impl LoggedEvent {
 }
 
 /// Every kind there is, and when it is said.
-pub const KINDS: [(&str, &str); 15] = [
+pub const KINDS: [(&str, &str); 16] = [
     ("call.started", "An INVITE was accepted as a call."),
     ("call.refused", "An INVITE was refused before it became a call."),
     ("call.ringing", "The callee's side is ringing."),
@@ -76,6 +76,7 @@ pub const KINDS: [(&str, &str); 15] = [
     ("trunk.up", "A trunk is up."),
     ("trunk.down", "A trunk is down or disabled."),
     ("config.reloaded", "A new configuration is active."),
+    ("addresses.changed", "The public address has changed; new calls use the new one."),
     ("drain.started", "New calls are refused from now on."),
     ("drain.finished", "The last call of a drain has ended, or an operator ended the drain."),
 ];
@@ -173,6 +174,7 @@ fn kind_of(note: &Event) -> Option<&'static str> {
         Event::TrunkUp { .. } | Event::TrunkSwitched { enabled: true, .. } => "trunk.up",
         Event::TrunkDown { .. } | Event::TrunkSwitched { enabled: false, .. } => "trunk.down",
         Event::Reloaded { .. } => "config.reloaded",
+        Event::AddressesChanged { .. } => "addresses.changed",
         Event::Draining { .. } => "drain.started",
         Event::DrainEnded => "drain.finished",
         _ => return None,
@@ -209,6 +211,9 @@ fn data_of(note: &Event, clock: &WallClock) -> Value {
         Event::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),
         Event::TrunkSwitched { trunk, .. } => json!({ "trunk": trunk, "by": "operator" }),
         Event::Reloaded { changes } => json!({ "changes": changes }),
+        Event::AddressesChanged { before, now, why } => {
+            json!({ "before": before, "now": now, "found_by": why })
+        }
         Event::Draining { calls } => json!({ "calls": calls }),
         Event::DrainEnded => json!({ "cancelled": true }),
         warning => {

@@ -186,6 +186,14 @@ const EVENTS: &[(&str, Fields)] = &[
         ],
     ),
     ("config.reloaded", &[("changes", "string", "what changed")]),
+    (
+        "addresses.changed",
+        &[
+            ("before", "strings", "the public addresses until now"),
+            ("now", "strings", "the public addresses of new calls"),
+            ("found_by", "string", "\"STUN\" or \"the default route\""),
+        ],
+    ),
     ("drain.started", &[("calls", "integer", "active calls")]),
     (
         "drain.finished",

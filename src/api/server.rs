@@ -149,6 +149,13 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
         ("credentials", secrets(before) != secrets(after)),
         ("auth.jwt", before.auth.jwt != after.auth.jwt),
         ("auth.webhook", before.auth.webhook != after.auth.webhook),
+        (
+            "server.public_ip",
+            before.public_auto != after.public_auto
+                || (!after.public_auto && before.public_ips != after.public_ips),
+        ),
+        ("sip.public_ip", before.sip.public_ip != after.sip.public_ip),
+        ("media.public_ip", before.media.public_ips != after.media.public_ips),
         ("web.origins", before.origins != after.origins),
         ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
@@ -160,7 +167,8 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
     );
     let bound = [
         ("server.domain", before.domain != after.domain),
-        ("server.public_ip", before.public_ips != after.public_ips),
+        ("server.stun", before.stun != after.stun),
+        ("media.bind", before.media.bind != after.media.bind),
         ("web.listen", before.web_listen != after.web_listen),
         ("web.tls", before.web_tls != after.web_tls),
         ("sip.udp", before.udp != after.udp),

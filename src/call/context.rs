@@ -18,7 +18,7 @@ use crate::sip::uri::Transport;
 use crate::worker::Command;
 use bytes::Bytes;
 use rand_core::RngCore;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -249,27 +249,6 @@ impl CallContext<'_> {
         self.out.push(Output::CloseFlow(flow));
     }
 
-    /// Our address as a peer at `remote` reaches it.
-    pub fn local_ip(&self, remote: IpAddr) -> IpAddr {
-        let remote = remote.to_canonical();
-        if remote.is_loopback() {
-            return if remote.is_ipv4() {
-                Ipv4Addr::LOCALHOST.into()
-            } else {
-                std::net::Ipv6Addr::LOCALHOST.into()
-            };
-        }
-        let same_family = self
-            .config
-            .public_ips
-            .iter()
-            .find(|ip| ip.is_ipv4() == remote.is_ipv4() && !ip.is_loopback());
-        same_family
-            .or(self.config.public_ips.first())
-            .copied()
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-    }
-
     /// A new branch and the Via value that carries it, for `hop`.
     pub fn via(&mut self, hop: Hop) -> (String, String) {
         let branch = ["z9hG4bK", &self.token()].concat();
@@ -281,7 +260,7 @@ impl CallContext<'_> {
             ),
             Kind::Server(Transport::Udp, to) => [
                 "SIP/2.0/UDP ",
-                &self.sent_by(to, Transport::Udp).to_string(),
+                &self.sent_by(hop, to, Transport::Udp).to_string(),
                 ";rport;branch=",
                 &branch,
             ]
@@ -291,7 +270,7 @@ impl CallContext<'_> {
                 let name = if transport == Transport::Tcp { "TCP" } else { "TLS" };
                 format!(
                     "SIP/2.0/{name} {};rport;alias;branch={branch}",
-                    self.sent_by(to, transport)
+                    self.sent_by(hop, to, transport)
                 )
             }
         };
@@ -300,7 +279,7 @@ impl CallContext<'_> {
 
     fn kind_of(&self, hop: Hop) -> Kind {
         match hop {
-            Hop::Udp(to) => Kind::Server(Transport::Udp, to),
+            Hop::Udp(to) | Hop::UdpFrom(to, _) => Kind::Server(Transport::Udp, to),
             Hop::Tcp(to) => Kind::Server(Transport::Tcp, to),
             Hop::Tls(to, _) => Kind::Server(Transport::Tls, to),
             Hop::Flow(flow) => match self.services.flows.get(&flow) {
@@ -353,13 +332,13 @@ impl CallContext<'_> {
         found
     }
 
-    fn sent_by(&self, to: SocketAddr, transport: Transport) -> SocketAddr {
+    fn sent_by(&self, hop: Hop, to: SocketAddr, transport: Transport) -> SocketAddr {
         let port = match transport {
             Transport::Udp => self.services.identity.udp_port,
             Transport::Tcp => self.services.identity.tcp_port,
             Transport::Tls => self.services.identity.tls_port,
         };
-        SocketAddr::new(self.local_ip(to.ip()), port)
+        SocketAddr::new(self.local_ip(hop, to.ip()), port)
     }
 
     /// Our Contact towards `hop`; `user` names the call.
@@ -367,11 +346,12 @@ impl CallContext<'_> {
         match self.kind_of(hop) {
             Kind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
             Kind::Server(Transport::Udp, to) => {
-                ["<sip:", user, "@", &self.sent_by(to, Transport::Udp).to_string(), ">"].concat()
+                ["<sip:", user, "@", &self.sent_by(hop, to, Transport::Udp).to_string(), ">"]
+                    .concat()
             }
             Kind::Server(transport, to) => format!(
                 "<sip:{user}@{};transport={}>",
-                self.sent_by(to, transport),
+                self.sent_by(hop, to, transport),
                 transport.as_str()
             ),
         }

@@ -94,7 +94,7 @@ impl Call {
         invite.put(HeaderName::MaxBreadth, branch.breadth);
         let own_host = match hop {
             Hop::Flow(_) if trunk.is_none() => domain,
-            _ => cx.remote_ip(hop).map_or(domain, |ip| host_of(cx.local_ip(ip))),
+            _ => cx.remote_ip(hop).map_or(domain, |ip| host_of(cx.local_ip(hop, ip))),
         };
         invite.put(
             HeaderName::From,

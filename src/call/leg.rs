@@ -121,19 +121,20 @@ fn trunk_of<'a>(cx: &CallContext<'a>, party: &Party) -> Option<&'a Trunk> {
 }
 
 /// What a new leg's descriptions say of us; the port is filled in when media has opened.
-pub fn local(cx: &mut CallContext<'_>, side: LegKind, remote_ip: IpAddr) -> Local {
+pub fn local(cx: &mut CallContext<'_>, side: LegKind, hop: Hop, remote_ip: IpAddr) -> Local {
     let ice = (side == LegKind::Browser)
         .then(|| Ice { ufrag: cx.token()[..8].to_owned(), pwd: cx.token()[..24].to_owned() });
-    let ip = match side {
-        LegKind::Browser => cx.config.public_ips.first().copied().unwrap_or(remote_ip),
-        LegKind::Trunk => cx.local_ip(remote_ip),
+    let offered = match side {
+        LegKind::Browser => cx.services.identity.reach.for_browsers(cx.config),
+        LegKind::Trunk => vec![cx.media_ip(hop, remote_ip)],
     };
-    let more = cx.config.public_ips.iter().skip(1).map(|ip| SocketAddr::new(*ip, 0));
+    let ip = offered.first().copied().unwrap_or(remote_ip);
+    let more = offered.iter().skip(1).map(|ip| SocketAddr::new(*ip, 0));
     Local {
         side,
         address: SocketAddr::new(ip, 0),
         tcp: false,
-        more_addresses: if side == LegKind::Browser { more.collect() } else { Vec::new() },
+        more_addresses: more.collect(),
         ice,
         fingerprint: cx.services.identity.fingerprint.clone(),
         // RFC 8829 §5.2.1: 63 random bits.
@@ -166,7 +167,7 @@ impl Leg {
     ) -> Leg {
         let side =
             if matches!(party, Party::User { .. }) { LegKind::Browser } else { LegKind::Trunk };
-        let mut local = local(cx, side, remote_ip);
+        let mut local = local(cx, side, hop, remote_ip);
         if let Some(trunk) = trunk_of(cx, &party) {
             (local.comfort_noise, local.srtp) = (trunk.comfort_noise, trunk.srtp);
         }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 fn is_ours(config: &Config, address: &SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
-    config.public_ips.contains(&ip) || ip.is_loopback()
+    config.tells(ip) || ip.is_loopback()
 }
 
 /// Whether media of a leg goes to another leg of this gateway: a PBX has joined the two, and sent
@@ -19,7 +19,7 @@ fn is_ours(config: &Config, address: &SocketAddr) -> bool {
 fn is_hairpin(config: &Config, leg: &Leg, negotiated: &Negotiated) -> bool {
     let Remote::Rtp { rtp, .. } = &negotiated.remote else { return false };
     let ip = rtp.ip().to_canonical();
-    let announced = config.public_ips.contains(&ip) || ip == leg.negotiation.local.address.ip();
+    let announced = config.tells(ip) || ip == leg.negotiation.local.address.ip();
     announced && (config.media.ports.0..=config.media.ports.1).contains(&rtp.port())
 }
 
@@ -62,11 +62,13 @@ pub(super) fn check_media_address(
         .trunks
         .get(name)
         .is_some_and(|t| t.media.iter().any(listed) || t.allow.iter().any(listed));
+    // Nothing is sent to an address of the peer's own network: its media is awaited.
+    let natted = config.trunks.get(name).is_some_and(|t| t.nat_signalling);
     if known
         || is_hairpin(config, leg, negotiated)
         || ip == signalling.to_canonical()
         || is_public(ip)
-        || (is_private(ip) && is_private(signalling))
+        || (is_private(ip) && (is_private(signalling) || natted))
     {
         return Ok(());
     }

@@ -175,6 +175,7 @@ impl Call {
     pub(super) fn try_next_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let known = self.caller.negotiation.offered_codecs();
         let caller = self.caller.party.clone();
+        let (worker, session) = (self.worker, self.id.0);
         let Some(branch) = self.branch_mut(id) else { return };
         let Some(hop) = branch.hops.pop_front() else {
             return self.branch_failed(
@@ -183,15 +184,25 @@ impl Call {
                 Refusal::new(503, "no address of the trunk answered").code(Code::UNREACHABLE),
             );
         };
+        let before = branch.leg.hop.local();
         branch.leg.hop = match &branch.target {
-            BranchTarget::Trunk { name, .. } => cx.alias_of(name, hop),
+            BranchTarget::Trunk { name, .. } => {
+                let hop = cx.hop_of_trunk(name, hop);
+                cx.alias_of(name, hop)
+            }
             _ => hop,
         };
+        let hop = branch.leg.hop;
         branch.forks.clear();
         if !matches!(branch.target, BranchTarget::User { .. })
             && let Some(ip) = cx.remote_ip(hop)
         {
-            branch.leg.negotiation.local.address.set_ip(cx.local_ip(ip));
+            branch.leg.negotiation.local.address.set_ip(cx.media_ip(hop, ip));
+            let place = (worker, session, branch.leg.end);
+            cx.media_source(place, before, hop);
+            if let BranchTarget::Trunk { name, .. } = &branch.target {
+                cx.media_behind_nat(place, name, hop);
+            }
         }
         let delayed = matches!(&branch.leg.party, Party::Trunk(name) if cx.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
         if branch.offer.is_empty() && !delayed {
@@ -238,7 +249,11 @@ pub(super) fn for_length(
         .and_then(|t| t.uri.as_ref())
         .is_none_or(|u| u.transport == Some(Transport::Udp));
     match hop {
-        Hop::Udp(to) if length > MAX_DATAGRAM && !fixed && cx.config.tcp.is_some() => Hop::Tcp(to),
+        Hop::Udp(to) | Hop::UdpFrom(to, _)
+            if length > MAX_DATAGRAM && !fixed && cx.config.tcp.is_some() =>
+        {
+            Hop::Tcp(to)
+        }
         other => other,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::CallId;
 use super::context::{CallTimer, DnsWaiter, TransactionUser};
+use super::reach::Reach;
 use crate::flow::FlowState;
 use crate::ids::IdMap;
 use crate::media::LegId;
@@ -28,6 +29,8 @@ pub struct Identity {
     pub workers: usize,
     /// The wall clock at the start, seconds since 1970.
     pub unix: u64,
+    /// The system's addresses and routes.
+    pub reach: Reach,
 }
 
 /// The node's parts that a call asks things of.

@@ -1,6 +1,6 @@
 //! Commands that need no running gateway: ports, doctor, tokens, words for codes.
 
-use super::{hex, print, random, stun};
+use super::{hex, print, random};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -10,6 +10,7 @@ use webtrunk::address::is_public;
 use webtrunk::api::schemas::{NAMES, named};
 use webtrunk::config::{Config, WebTls};
 use webtrunk::errors::Code;
+use webtrunk::transport::stun;
 
 /// A port a firewall must let in: protocol, first, last, what for.
 fn ports_of(config: &Config) -> Vec<(&'static str, u16, u16, &'static str)> {
@@ -21,13 +22,13 @@ fn ports_of(config: &Config) -> Vec<(&'static str, u16, u16, &'static str)> {
     )];
     let (first, workers) = (config.media.browser_port, config.media.workers as u16);
     if first != 0 {
-        ports.push(("udp", first, first + workers.max(1) - 1, "browsers' media"));
+        ports.push(("udp", first, first + workers.max(1) - 1, "media of browsers"));
         let own = if first == config.web_listen.port() { first + 1 } else { first };
         if config.media.ice_tcp && own < first + workers.max(1) {
             ports.push(("tcp", own, first + workers.max(1) - 1, "media of browsers without UDP"));
         }
     }
-    ports.push(("udp", config.media.ports.0, config.media.ports.1, "trunks' media"));
+    ports.push(("udp", config.media.ports.0, config.media.ports.1, "media of trunks"));
     ports.extend(config.udp.map(|a| ("udp", a.port(), a.port(), "SIP")));
     ports.extend(config.tcp.map(|a| ("tcp", a.port(), a.port(), "SIP")));
     ports.extend(config.sip.tls.map(|a| ("tcp", a.port(), a.port(), "SIP over TLS")));
@@ -66,12 +67,16 @@ pub fn ports(config: &Config, args: &Ports) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
+    if args.nft {
+        // What is there already stays; before its rules, lest one of them refuse everything.
+        print::line("add table inet filter\nadd chain inet filter input");
+    }
     for (protocol, first, last, what) in all {
         print::line(&if args.ufw {
             format!("ufw allow {}/{protocol} comment 'webtrunk: {what}'", range(first, last, ":"))
         } else {
             format!(
-                "add rule inet filter input {protocol} dport {} accept comment \"webtrunk: {what}\"",
+                "insert rule inet filter input {protocol} dport {} accept comment \"webtrunk: {what}\"",
                 range(first, last, "-")
             )
         });

@@ -2,6 +2,7 @@
 
 mod around;
 pub mod certificates;
+mod hosts;
 mod operators;
 mod rivals;
 mod routes;
@@ -209,7 +210,10 @@ impl Check {
                 String::new()
             }
         };
+        let public_auto =
+            f.server.public_ip.as_ref().is_none_or(|ip| ip.as_ref().as_str() == "auto");
         let public_ips = self.public_ip(f.server.public_ip.as_ref());
+        let stun = self.stun(f.server.stun.as_ref(), public_auto);
         let web_listen = self
             .listen(f.web.listen.as_ref(), "web.listen")
             .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
@@ -273,6 +277,8 @@ impl Check {
         Some(Config {
             domain,
             public_ips,
+            public_auto,
+            stun,
             web_listen,
             web_tls,
             origins: f.web.origins.into_iter().map(Spanned::into_inner).collect(),
@@ -299,24 +305,6 @@ impl Check {
             allow_md5: f.sip.md5.unwrap_or(true),
             allow_sha256: f.sip.sha256.unwrap_or(true),
         })
-    }
-
-    fn public_ip(&mut self, text: Option<&Spanned<String>>) -> Vec<IpAddr> {
-        match text.map(|t| (t, t.as_ref().as_str())) {
-            None | Some((_, "auto")) => vec![own_address()],
-            Some((at, text)) => match text.parse() {
-                Ok(ip) => vec![ip],
-                Err(_) => {
-                    self.error(
-                        at,
-                        "config::address",
-                        format!("{text:?} is not an IP address"),
-                        "write \"auto\" or an address such as \"203.0.113.7\"",
-                    );
-                    vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]
-                }
-            },
-        }
     }
 
     fn listen(&mut self, text: Option<&Spanned<String>>, key: &str) -> Option<SocketAddr> {
@@ -401,6 +389,8 @@ impl Check {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Media {
+            bind: self.bound(m.bind.as_ref(), "media.bind"),
+            public_ips: self.told(m.public_ip.as_ref(), "media.public_ip").into_iter().collect(),
             ports,
             browser_port: m.browser_port.unwrap_or(8_088),
             ice_tcp: m.ice_tcp.unwrap_or(true),

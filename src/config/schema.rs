@@ -8,7 +8,7 @@ mod peers;
 mod spanned;
 
 pub use dialplan::{Case, Dialplan, Echo, Hours, OneOrMany, Route, RouteAnswer, RouteLimit, Step};
-pub use peers::{Certificate, Register, Trunk, TrunkTls, User};
+pub use peers::{Certificate, Nat, Register, Trunk, TrunkTls, User};
 pub use spanned::Spanned;
 
 use schemars::JsonSchema;
@@ -59,9 +59,13 @@ pub struct Server {
     /// The SIP domain users register in, such as "calls.example.com". The only key without a
     /// default.
     pub domain: Option<Text>,
-    /// The IP address at which peers reach the gateway, such as "203.0.113.7". Default: "auto", the
-    /// address of the default route.
+    /// The IP address at which peers reach the gateway, such as "203.0.113.7". Default: "auto": for
+    /// browsers the addresses of this machine and the one that `stun` finds, for a trunk the
+    /// address that leads to it.
     pub public_ip: Option<Text>,
+    /// A STUN server that is asked for the public address every five minutes, such as
+    /// "stun.example.com:3478"; needs `public_ip = "auto"`. Default: none.
+    pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
     pub drain_timeout: Option<Text>,
 }
@@ -99,6 +103,9 @@ pub enum Tls {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sip {
+    /// The IP address that all trunks are told, in SIP and SDP. Default: server.public_ip, or for
+    /// trunks in a private network the address of this machine that leads to them.
+    pub public_ip: Option<Text>,
     /// The UDP address for trunks, such as ":5060"; "[::]:5060" serves IPv6 and IPv4. Default: no
     /// UDP.
     pub udp: Option<Text>,
@@ -127,6 +134,12 @@ pub struct Sip {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Media {
+    /// The only local IP address of media, such as "192.0.2.7". Default: all addresses of this
+    /// machine; what comes to one is answered from it.
+    pub bind: Option<Text>,
+    /// The IP address that browsers are offered before those of this machine. Default:
+    /// server.public_ip.
+    pub public_ip: Option<Text>,
     /// UDP ports of the trunk side, from 1024 to 65535; a call uses two. Default: "20000-29999".
     pub ports: Option<Text>,
     /// The UDP port of all browsers; each further worker uses the next port. Default: 8088.

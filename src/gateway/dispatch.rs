@@ -350,7 +350,7 @@ impl Gateway {
                     FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
                 }
             }
-            Hop::Udp(remote) | Hop::Tcp(remote) | Hop::Tls(remote, _) => {
+            Hop::Udp(remote) | Hop::UdpFrom(remote, _) | Hop::Tcp(remote) | Hop::Tls(remote, _) => {
                 self.trunk_of(remote).map(Sender::Trunk)
             }
         }
@@ -428,6 +428,6 @@ fn validate(message: &Message) -> Option<Refusal> {
 pub(super) fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
     match expected {
         Hop::Flow(_) => expected == hop,
-        Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),
+        Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),
     }
 }

@@ -13,6 +13,7 @@ use crate::sip::digest::Secret;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop};
 use crate::trunk::{TrunkState, Trunks};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -127,6 +128,22 @@ impl Gateway {
         self.logins.reload(turn.now, &self.config, &config);
         self.config = config;
         turn.push(Output::Event(Event::Reloaded { changes }));
+    }
+
+    /// New calls are told of the addresses that were found.
+    pub(super) fn public_addresses(
+        &mut self,
+        found: Vec<IpAddr>,
+        why: &'static str,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.config.public_auto || found.is_empty() || found == self.config.public_ips {
+            return;
+        }
+        let mut config = (*self.config).clone();
+        let before = std::mem::replace(&mut config.public_ips, found.clone());
+        self.config = Arc::new(config);
+        out.push(Output::Event(Event::AddressesChanged { before, now: found, why }));
     }
 
     /// Calls that have no record yet.

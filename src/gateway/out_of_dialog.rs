@@ -277,7 +277,7 @@ impl Gateway {
                 .retry_after(5));
             }
         };
-        if matches!(hop, Hop::Udp(_)) && message.body().len() > MAX_TEXT {
+        if hop.is_udp() && message.body().len() > MAX_TEXT {
             return Err(Refusal::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
         }
         let uri = format!("sip:{}@{host}", escape_user(number));

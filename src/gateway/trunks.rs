@@ -78,10 +78,12 @@ impl Gateway {
     fn send_probe(&mut self, turn: &mut Turn<'_>, trunk: &Trunk, hop: Hop) {
         self.rearm_probe(turn.now, trunk);
         let mut cx = self.context(turn);
+        let hop = cx.hop_of_trunk(&trunk.name, hop);
         let hop = cx.alias_of(&trunk.name, hop);
         let (branch, via) = cx.via(hop);
         let host = trunk.uri.as_ref().map_or(cx.config.domain.clone(), |u| u.address());
-        let own = cx.remote_ip(hop).map_or(cx.config.domain.clone(), |ip| host_of(cx.local_ip(ip)));
+        let own =
+            cx.remote_ip(hop).map_or(cx.config.domain.clone(), |ip| host_of(cx.local_ip(hop, ip)));
         let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
         options.put(HeaderName::Via, via);
         options.put(HeaderName::MaxForwards, 70);
@@ -102,6 +104,7 @@ impl Gateway {
     fn send_register(&mut self, turn: &mut Turn<'_>, trunk: &Trunk, n: usize, hop: Hop) {
         let (Some(user), Some(password)) = (&trunk.username, &trunk.password) else { return };
         let mut cx = self.context(turn);
+        let hop = cx.hop_of_trunk(&trunk.name, hop);
         let (branch, via) = cx.via(hop);
         let (tag, cnonce, fresh) = (cx.token(), cx.token(), cx.token());
         let contact = contact_for(&cx, trunk, hop);
@@ -214,9 +217,7 @@ impl Gateway {
     /// Requests over a connection time out although it stands: it is given up, the next request
     /// opens another.
     pub(super) fn unresponsive_connection(&mut self, name: &str, hop: Hop, out: &mut Vec<Output>) {
-        if matches!(hop, Hop::Udp(_))
-            || !self.services.trunks.get_mut(name).is_some_and(|t| t.timed_out())
-        {
+        if hop.is_udp() || !self.services.trunks.get_mut(name).is_some_and(|t| t.timed_out()) {
             return;
         }
         out.push(Output::Event(Event::Wedged { trunk: name.to_owned(), hop: hop.to_string() }));

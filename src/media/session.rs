@@ -5,8 +5,8 @@
 //! 2. The SRTP tag is checked before any state changes.
 //! 3. No packet from an unverified source ends a call, gets an answer, or moves an address.
 //! 4. The DTLS fingerprint is always checked, in both roles.
-//! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP and locks;
-//!    RTCP never teaches.
+//! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP, or within
+//!    the IP of signalling where that is allowed for the trunk, and locks; RTCP never teaches.
 
 mod comfort_noise;
 mod digits;
@@ -16,8 +16,8 @@ mod forward;
 use super::budget::PacketBudget;
 use super::dtls::Handshake;
 use super::endpoint::{
-    AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Path, Port, Settings, Srtp,
-    Statistics, Transcoding, Transport,
+    AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Natted, Path, Port, Settings,
+    Srtp, Statistics, Transcoding, Transport,
 };
 use super::ice::{Checked, IceLiteAgent};
 use super::outbound_stream::OutboundStream;
@@ -32,7 +32,7 @@ use crate::rtp::packet::{Kind as PacketKind, Packet};
 use crate::rtp::report::{SequenceStats, read};
 use crate::rtp::srtp::{Profile, Refused};
 use crate::sdp::offer_answer::{Content, Remote};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// What the session tells the call.
@@ -144,6 +144,7 @@ impl Session {
                     rtcp: None,
                     latching: if nat { open } else { Latching::Strict },
                     sdes: None,
+                    natted: None,
                 }
             }
         };
@@ -180,6 +181,18 @@ impl Session {
             path_times: [None; 3],
             cname: cname.to_owned(),
         });
+    }
+
+    /// A trunk's peer is behind NAT: within 3 s of an exchange of descriptions its media may come
+    /// from `signalling` too, and stays there. The announced address wins while it sends.
+    pub fn natted(&mut self, id: LegId, signalling: IpAddr) {
+        let Some(at) = self.index(id) else { return };
+        if let Transport::Trunk { latching, natted, .. } = &mut self.ends[at].transport {
+            *natted = Some(Natted::new(signalling.to_canonical()));
+            if *latching == Latching::Strict {
+                *latching = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+            }
+        }
     }
 
     /// Removes an end; returns its figures.
@@ -428,10 +441,13 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Trunk { rtp, latching, sdes, .. } = &mut end.transport else { return };
-        let Some(announced) =
-            rtp.filter(|announced| from == *announced || latching.may_learn(*announced, from))
-        else {
+        let Transport::Trunk { rtp, rtcp, latching, sdes, natted } = &mut end.transport else {
+            return;
+        };
+        let admitted = natted.is_some_and(|n| n.admits(now, from));
+        let known =
+            |known: &SocketAddr| from == *known || latching.may_learn(*known, from, admitted);
+        let Some(announced) = rtp.filter(known) else {
             end.dropped.unknown_source += 1;
             end.unexpected_source = Some(from);
             return;
@@ -452,7 +468,14 @@ impl Session {
         if from == announced && *latching != Latching::Strict {
             *latching = Latching::Locked;
         }
+        if from.ip() != announced.ip() {
+            // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
+            *rtcp = rtcp.filter(|rtcp| *rtcp == announced).map(|_| from);
+        }
         *rtp = Some(from);
+        if let Some(natted) = natted {
+            natted.waits = false;
+        }
         self.rtp(now, at, datagram, sink);
     }
 

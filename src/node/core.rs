@@ -7,6 +7,7 @@ use crate::call::CallId;
 use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
+use crate::datagrams::local::{Routes, Source};
 use crate::datagrams::{self, Inbound};
 use crate::errors::Code;
 use crate::event::Event;
@@ -29,6 +30,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
@@ -56,6 +58,8 @@ pub(super) struct Core {
     pub(super) pulse: Arc<Pulse>,
     pub(super) udp: Option<Arc<UdpSocket>>,
     pub(super) udp_is_ipv6: bool,
+    /// What the kernel would choose to answer from.
+    pub(super) routes: Routes,
     pub(super) flows: IdMap<Flow, mpsc::Sender<Bytes>>,
     pub(super) connections: HashMap<Hop, mpsc::Sender<Bytes>>,
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
@@ -160,10 +164,11 @@ impl Core {
         let Some(socket) = socket else { return };
         INBOUND.with_borrow_mut(|inbound| {
             for n in 0..udp::receive(socket, inbound) {
-                if let Some(arrival) = inbound
-                    .datagram(n)
-                    .and_then(|(datagram, remote)| udp::arrival(datagram, remote))
-                {
+                let local = inbound.local(n);
+                let Some((datagram, remote)) = inbound.datagram(n) else { continue };
+                let local =
+                    local.and_then(|to| self.routes.exception(Instant::now(), remote.ip(), to));
+                if let Some(arrival) = udp::arrival(datagram, remote, local) {
                     self.take(arrival, out);
                 }
             }
@@ -357,6 +362,14 @@ impl Core {
             Hop::Udp(to) => {
                 if let Some(socket) = &self.udp {
                     let _ = socket.try_send_to(&bytes, for_socket(self.udp_is_ipv6, to));
+                }
+            }
+            Hop::UdpFrom(to, local) => {
+                if let Some(socket) = &self.udp {
+                    let (source, ipv6) = (Source::new(local, self.udp_is_ipv6), self.udp_is_ipv6);
+                    let _ = socket.try_io(Interest::WRITABLE, || {
+                        source.send(socket, &bytes, for_socket(ipv6, to))
+                    });
                 }
             }
             Hop::Flow(flow) => {

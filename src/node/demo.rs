@@ -3,7 +3,7 @@
 
 use super::{Control, Node, Origin, random};
 use crate::config::Config;
-use crate::config::check::parse_embedded;
+use crate::config::check::{own_address, parse_embedded};
 use anyhow::anyhow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ impl Demo {
             text
         });
         let text = format!(
-            "[server]\ndomain = \"demo.invalid\"\npublic_ip = \"auto\"\n\
+            "[server]\ndomain = \"demo.invalid\"\npublic_ip = \"127.0.0.1\"\n\
              [web]\nlisten = \"{}:{}\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
              [media]\nbrowser_port = {}\nworkers = 1\nports = \"20000-29999\"\n\
              [limits]\ncalls_per_user = 10\n[credentials]\nsecret = \"{password}\"\n\
@@ -59,12 +59,15 @@ impl Demo {
         let mut config = checked(&text, &[("demo", DIALPLAN)])?;
         config.page_login = Some(("demo".into(), password));
         config.cdr_file.clone_from(&options.cdr_file);
-        let found = std::mem::replace(&mut config.public_ips, vec![IpAddr::from([127, 0, 0, 1])]);
-        for ip in options.ip.into_iter().chain(found) {
-            if !config.public_ips.contains(&ip) {
-                config.public_ips.push(ip);
-            }
+        // Media is where the page is: nobody else's business unless the page is everybody's.
+        let at = config.web_listen.ip();
+        if at.is_unspecified() {
+            config.public_ips.extend(options.ip.into_iter().chain([own_address()]));
+        } else {
+            config.media.bind = Some(at);
+            config.public_ips.splice(.., [at].into_iter().chain(options.ip));
         }
+        config.public_ips.dedup();
         let origin = Origin { file: None, control: Control::IfFree(options.control.clone()) };
         let phone = Node::start_from(config, origin).await?;
         Ok(Demo { phone, far_end })
@@ -74,7 +77,7 @@ impl Demo {
 fn far_end_config() -> anyhow::Result<Config> {
     let text = "[server]\ndomain = \"far-end.invalid\"\npublic_ip = \"127.0.0.1\"\n\
                 [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
-                [media]\nbrowser_port = 0\nworkers = 1\nports = \"30000-39999\"\n\
+                [media]\nbind = \"127.0.0.1\"\nbrowser_port = 0\nworkers = 1\nports = \"30000-39999\"\n\
                 [trunk.phone]\nuri = \"sip:127.0.0.1:5060\"\nallow = [\"127.0.0.1/32\"]\ncontext = \"far-end\"\n";
     checked(text, &[("far-end", FAR_END)])
 }

@@ -29,7 +29,12 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
     // What is bound stays as it is until the restart that rebinds it; signalling must go on naming
     // that.
     fresh.domain.clone_from(&before.domain);
-    fresh.public_ips.clone_from(&before.public_ips);
+    if fresh.public_auto && before.public_auto {
+        // What was found is known better than what a file says.
+        fresh.public_ips.clone_from(&before.public_ips);
+    }
+    fresh.stun.clone_from(&before.stun);
+    fresh.media.bind = before.media.bind;
     (fresh.udp, fresh.tcp, fresh.web_listen) = (before.udp, before.tcp, before.web_listen);
     (fresh.sip.tls, fresh.media.ports, fresh.media.browser_port, fresh.media.workers) =
         (before.sip.tls, before.media.ports, before.media.browser_port, before.media.workers);

@@ -16,7 +16,7 @@ use crate::timers::Timers;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ impl Flow {
 pub enum Hop {
     Flow(Flow),
     Udp(SocketAddr),
+    /// UDP by an address of ours that the kernel would not choose: the one the peer reached.
+    UdpFrom(SocketAddr, IpAddr),
     /// A TCP connection to be opened, or reused, to this address.
     Tcp(SocketAddr),
     /// A TLS connection, likewise; its certificate must be this trunk's (by its place in the
@@ -62,14 +64,32 @@ impl Hop {
     /// The peer's address; none for a flow, whose address is the transport's matter.
     pub fn address(self) -> Option<SocketAddr> {
         match self {
-            Hop::Udp(address) | Hop::Tcp(address) | Hop::Tls(address, _) => Some(address),
+            Hop::Udp(address)
+            | Hop::UdpFrom(address, _)
+            | Hop::Tcp(address)
+            | Hop::Tls(address, _) => Some(address),
             Hop::Flow(_) => None,
         }
     }
 
     /// Whether the transport retransmits for us.
     pub fn is_reliable(self) -> bool {
-        !matches!(self, Hop::Udp(_))
+        !self.is_udp()
+    }
+
+    /// Whether messages are datagrams.
+    pub fn is_udp(self) -> bool {
+        matches!(self, Hop::Udp(_) | Hop::UdpFrom(..))
+    }
+
+    /// It without the address of ours.
+    pub fn plain(self) -> Hop {
+        if let Hop::UdpFrom(to, _) = self { Hop::Udp(to) } else { self }
+    }
+
+    /// The address of ours that the peer reached, where it is not the one we would choose.
+    pub fn local(self) -> Option<IpAddr> {
+        if let Hop::UdpFrom(_, local) = self { Some(local) } else { None }
     }
 }
 
@@ -78,6 +98,7 @@ impl fmt::Display for Hop {
         match self {
             Hop::Flow(flow) => write!(f, "flow {}", flow.0),
             Hop::Udp(addr) => write!(f, "udp {addr}"),
+            Hop::UdpFrom(addr, local) => write!(f, "udp {addr} from {local}"),
             Hop::Tcp(addr) => write!(f, "tcp {addr}"),
             Hop::Tls(addr, _) => write!(f, "tls {addr}"),
         }

@@ -11,7 +11,7 @@ use crate::sip::parse::Framing;
 use crate::sip::salvage::salvage;
 use crate::sip::transaction::Hop;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -27,15 +27,16 @@ pub fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
     count
 }
 
-/// What a datagram is. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send) are
+/// What a datagram is; `local`: the address of ours that it came to, where an answer would leave
+/// by another one. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send) are
 /// nothing.
-pub fn arrival(datagram: &[u8], remote: SocketAddr) -> Option<Arrival> {
+pub fn arrival(datagram: &[u8], remote: SocketAddr, local: Option<IpAddr>) -> Option<Arrival> {
     if datagram.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return None;
     }
     Some(match Message::parse(datagram.to_vec(), Framing::Datagram) {
         Ok(message) => Arrival::Input(Input::Received {
-            hop: Hop::Udp(remote),
+            hop: local.map_or(Hop::Udp(remote), |local| Hop::UdpFrom(remote, local)),
             remote,
             message: message.with_source(remote),
         }),

@@ -5,8 +5,10 @@ use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
 use super::pulse::{BEAT, Pulse};
+use super::sources::Sources;
 use super::streams::{self, Streams};
 use super::{Command, Notice, OpenedSockets, Parts, WorkerMessage};
+use crate::datagrams::local::{Routes as LocalRoutes, Source};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::ids::IdMap;
 use crate::media::dtls::Identity;
@@ -24,7 +26,7 @@ use std::cmp::min;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -58,6 +60,8 @@ struct TrunkSockets {
     end: LegId,
     pair: Pair,
     tokens: [usize; 2],
+    /// What it sends leaves by this address; nothing: the kernel's choice.
+    source: Option<Source>,
 }
 
 /// A session with all that leads to it.
@@ -76,6 +80,12 @@ pub(super) struct Running {
     /// The same port over TCP, where it is ours, and who came by it.
     listener: Option<TcpListener>,
     streams: Streams,
+    /// Where browsers reached us at another address than we would answer from.
+    sources: Sources,
+    /// Who is being answered, and from where.
+    answering: Option<(SocketAddr, Source)>,
+    /// That one was sent something: what came from there was authentic.
+    answered: bool,
     /// Our sockets serve both families: IPv4 addresses are told to them as mapped ones.
     ipv6: bool,
     /// Whose socket a token names.
@@ -98,6 +108,9 @@ pub(super) struct Running {
 struct SessionSink<'a> {
     browsers: &'a UdpSocket,
     streams: &'a mut Streams,
+    sources: &'a Sources,
+    answering: Option<(SocketAddr, Source)>,
+    answered: bool,
     ipv6: bool,
     lines: &'a [TrunkSockets],
     events: &'a mut Vec<SessionEvent>,
@@ -108,6 +121,10 @@ impl Sink for SessionSink<'_> {
         if port == Port::Browser && self.streams.send(to, datagram) {
             return;
         }
+        let answer = self.answering.filter(|(remote, _)| port == Port::Browser && *remote == to);
+        self.answered |= answer.is_some();
+        let kept = || self.sources.of(to).copied();
+        let source = answer.map(|(_, source)| source).or_else(kept);
         let to = match to {
             SocketAddr::V4(v4) if self.ipv6 => {
                 SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
@@ -117,14 +134,30 @@ impl Sink for SessionSink<'_> {
         let line = |end| self.lines.iter().find(|l| l.end == end);
         // A full socket buffer or an ICMP error costs this packet, as the network would.
         let _ = match port {
-            Port::Browser => self.browsers.send_to(datagram, to),
-            Port::Rtp(end) => line(end).map_or(Ok(0), |l| l.pair.rtp.send_to(datagram, to)),
-            Port::Rtcp(end) => line(end).map_or(Ok(0), |l| l.pair.rtcp.send_to(datagram, to)),
+            Port::Browser => send(self.browsers, source.as_ref(), datagram, to),
+            Port::Rtp(end) => {
+                line(end).map_or(Ok(0), |l| send(&l.pair.rtp, l.source.as_ref(), datagram, to))
+            }
+            Port::Rtcp(end) => {
+                line(end).map_or(Ok(0), |l| send(&l.pair.rtcp, l.source.as_ref(), datagram, to))
+            }
         };
     }
 
     fn event(&mut self, event: SessionEvent) {
         self.events.push(event);
+    }
+}
+
+fn send(
+    socket: &UdpSocket,
+    source: Option<&Source>,
+    datagram: &[u8],
+    to: SocketAddr,
+) -> io::Result<usize> {
+    match source {
+        Some(source) => source.send(socket, datagram, to),
+        None => socket.send_to(datagram, to),
     }
 }
 
@@ -159,6 +192,9 @@ impl Running {
             browsers,
             listener,
             streams: Streams::default(),
+            sources: Sources::new(ipv6, LocalRoutes::default()),
+            answering: None,
+            answered: false,
             ipv6,
             tokens: Slab::new(),
             sessions: IdMap::default(),
@@ -177,6 +213,8 @@ impl Running {
     }
 
     pub(super) fn run(&mut self) {
+        // Browsers' socket says where a datagram came to, trunks' sockets do not.
+        let mut browsers_inbound = Inbound::new(datagrams::MEDIA);
         let mut inbound = Inbound::new(datagrams::MEDIA);
         let mut events = Events::with_capacity(1_024);
         let (mut more, mut woken) = (false, Instant::now());
@@ -226,7 +264,7 @@ impl Running {
                 }
             }
             if browsers {
-                more = self.read_browsers(&mut inbound);
+                more = self.read_browsers(&mut browsers_inbound);
             }
             let now = Instant::now();
             self.streams.expire(self.poll.registry(), now);
@@ -281,6 +319,10 @@ impl Running {
             Command::Digit { session, end, event, length } => {
                 self.on_session(session, now, |s, _, _| s.digit(end, event, length))
             }
+            Command::Natted { session, end, signalling } => {
+                self.on_session(session, now, |s, _, _| s.natted(end, signalling))
+            }
+            Command::Source { session, end, local } => self.source(session, end, local),
             Command::CloseEnd { session, end } => self.close_end(session, end),
             Command::Close { session } => self.close(session),
             // Opened by `Worker::command`, which has the sockets.
@@ -320,12 +362,19 @@ impl Running {
                         );
                     }
                 }
-                live.lines.push(TrunkSockets { end, pair, tokens });
+                live.lines.push(TrunkSockets { end, pair, tokens, source: None });
                 Kind::Trunk { nat }
             }
         };
         live.session.open(end, kind, ssrc, cname, seed);
         self.refresh_routes(now, id, end);
+    }
+
+    fn source(&mut self, id: u64, end: LegId, local: Option<IpAddr>) {
+        let lines = self.sessions.get_mut(&id).into_iter().flat_map(|live| &mut live.lines);
+        for line in lines.filter(|l| l.end == end) {
+            line.source = local.map(|local| Source::new(local, self.ipv6));
+        }
     }
 
     /// Runs `work` on a session; a panic in it ends that session only.
@@ -339,12 +388,16 @@ impl Running {
         let mut sink = SessionSink {
             browsers: &self.browsers,
             streams: &mut self.streams,
+            sources: &self.sources,
+            answering: self.answering,
+            answered: false,
             ipv6: self.ipv6,
             lines: &live.lines,
             events: &mut self.events,
         };
         let sound =
             catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink))).is_ok();
+        self.answered = sink.answered;
         if !sound {
             self.forget(id);
             (self.tell)(id, Notice::Panicked);
@@ -425,6 +478,7 @@ impl Running {
         // A connection is of one call; its place is another's once the call is over.
         for remote in remotes.into_iter().filter(|r| !self.by_address.contains_key(r)) {
             self.streams.end(self.poll.registry(), remote);
+            self.sources.forget(remote);
         }
         for TrunkSockets { pair, tokens, .. } in lines {
             for socket in [&pair.rtp, &pair.rtcp] {
@@ -444,8 +498,9 @@ impl Running {
             self.datagrams += count as u32;
             let now = Instant::now();
             for n in 0..count {
+                let local = inbound.local(n);
                 if let Some((datagram, from)) = inbound.datagram(n) {
-                    self.browser_sent(now, from, datagram);
+                    self.browser_sent(now, from, local, datagram);
                 }
             }
             if count < BATCH {
@@ -468,7 +523,7 @@ impl Running {
         let from = waiting.remote;
         while let Some(datagram) = waiting.next() {
             self.datagrams += 1;
-            let known = self.browser_sent(now, from, datagram);
+            let known = self.browser_sent(now, from, None, datagram);
             if !waiting.judge(known) {
                 break;
             }
@@ -477,20 +532,49 @@ impl Running {
     }
 
     /// False: nobody here knows what to do with it.
-    fn browser_sent(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> bool {
-        let is_stun = PacketKind::of(datagram) == PacketKind::Stun;
-        let route = if is_stun {
-            BindingRequest::parse(datagram)
-                .and_then(|r| self.by_ufrag.get(r.local_ufrag()).copied())
-        } else {
-            self.by_address.get(&from).copied()
-        };
-        let Some((id, end)) = route else { return false };
+    fn browser_sent(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        datagram: &mut [u8],
+    ) -> bool {
+        if PacketKind::of(datagram) == PacketKind::Stun {
+            return self.checked(now, from, local, datagram);
+        }
+        let Some(&(id, end)) = self.by_address.get(&from) else { return false };
         self.on_session(id, now, |s, now, sink| {
             s.receive(now, Port::Browser, end, from, datagram, sink)
         });
-        if is_stun && self.by_address.get(&from) != Some(&(id, end)) {
+        true
+    }
+
+    /// A connectivity check is answered from where it was sent to, and where it nominates its path,
+    /// all else goes by that path too.
+    fn checked(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        datagram: &mut [u8],
+    ) -> bool {
+        let Some(request) = BindingRequest::parse(datagram) else { return false };
+        let nominates = request.use_candidate;
+        let Some(&route) = self.by_ufrag.get(request.local_ufrag()) else { return false };
+        let (id, end) = route;
+        self.answering = local.map(|local| (from, self.sources.answer(local)));
+        self.on_session(id, now, |s, now, sink| {
+            s.receive(now, Port::Browser, end, from, datagram, sink)
+        });
+        self.answering = None;
+        let fresh = self.by_address.get(&from) != Some(&route);
+        if fresh {
             self.refresh_routes(now, id, end);
+        }
+        if let Some(local) = local.filter(|_| self.answered && (nominates || fresh))
+            && self.by_address.get(&from) == Some(&route)
+        {
+            self.sources.learn(now, from, local);
         }
         true
     }

@@ -62,6 +62,7 @@ impl Calls {
             tls_port: 5061,
             web_secure: false,
             workers: 1,
+            reach: Default::default(),
             unix: 1_700_000_000,
         };
         let now = Instant::now();

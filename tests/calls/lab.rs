@@ -173,6 +173,7 @@ impl Lab {
             tls_port: 5061,
             web_secure: false,
             workers: 1,
+            reach: Default::default(),
             unix: 1_700_000_000,
         };
         let gateway = Gateway::new(now, Arc::new(config), identity, [7; 32]);
@@ -327,13 +328,17 @@ impl Lab {
             Hop::Flow(Flow(1)) => "alice".to_owned(),
             Hop::Flow(Flow(2)) => "bob".to_owned(),
             Hop::Flow(Flow(n)) => format!("flow {n}"),
-            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.10" => {
+            Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _)
+                if a.ip().to_string() == "127.0.0.10" =>
+            {
                 "t1".to_owned()
             }
-            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) if a.ip().to_string() == "127.0.0.11" => {
+            Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _)
+                if a.ip().to_string() == "127.0.0.11" =>
+            {
                 "t2".to_owned()
             }
-            Hop::Udp(a) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip().to_string(),
+            Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip().to_string(),
         };
         let what = if message.is_request() {
             message.method_token().to_owned()

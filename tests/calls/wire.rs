@@ -66,6 +66,7 @@ impl Wire {
                 tls_port: 5061,
                 web_secure: false,
                 workers: 1,
+                reach: Default::default(),
                 unix: 1_700_000_000,
             };
             let mut random = [last; 32];

@@ -7,6 +7,7 @@ use webtrunk::codec::Codec;
 use webtrunk::media::endpoint::Kind;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::media::{Digits, Port};
+use webtrunk::sdp::offer_answer::Remote;
 
 const FRAME: Duration = Duration::from_millis(20);
 
@@ -194,6 +195,67 @@ fn whatever_authentic_packets_hold_nothing_panics_and_no_more_comes_out_than_tim
             );
         }
     }
+}
+
+/// A PBX behind NAT announces an address of its own network; its media comes from where its
+/// signalling does, and only from there, and only for 3 s.
+#[test]
+fn a_peer_behind_nat_is_heard_from_its_signallings_address_and_no_other() {
+    let outside = addr(77, 30_000);
+    let inner = SocketAddr::from(([192, 168, 7, 5], 6_000));
+    let begin = || {
+        let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+        line.session.close_end(SIDES[0]);
+        line.session.open(SIDES[0], Kind::Trunk { nat: true }, 7, "us", 78);
+        line.session.natted(SIDES[0], outside.ip());
+        let mut settings = line.settings[0].clone();
+        settings.negotiated.remote = Remote::Rtp { rtp: inner, rtcp: inner, sdes: None };
+        line.session.configure(line.now, SIDES[0], settings.clone(), &mut line.log);
+        line.session.bridge(SIDES[0], SIDES[1]);
+        (line, settings)
+    };
+    let from = |line: &mut Line, from: SocketAddr, n: u16| {
+        let (now, side) = (line.now, SIDES[0]);
+        let mut packet = frame(n, 900, 0x31);
+        line.session.receive(now, Port::Rtp(side), side, from, &mut packet, &mut line.log);
+        line.send(1, 0, false, u32::from(n) * 160, &[0x32; 160], false);
+        line.pass(FRAME);
+    };
+    let sent_to = |line: &mut Line| -> Vec<SocketAddr> {
+        let sent = std::mem::take(&mut line.log.sent).into_iter();
+        sent.filter(|(port, ..)| *port == Port::Rtp(SIDES[0])).map(|(_, to, _)| to).collect()
+    };
+    // Nothing is sent into somebody's inner network; a stranger is not heard.
+    let (mut line, settings) = begin();
+    (0..50).for_each(|n| from(&mut line, addr(66, 30_000), n));
+    assert!(sent_to(&mut line).is_empty(), "nobody is proved yet");
+    (0..50).for_each(|n| from(&mut line, outside, n));
+    assert!(sent_to(&mut line).iter().all(|to| *to == outside), "it is where media came from");
+    // It is locked: not even another port of the same address moves it.
+    let neighbour = SocketAddr::new(outside.ip(), 40_000);
+    (50..100).for_each(|n| from(&mut line, neighbour, n));
+    let sent = sent_to(&mut line);
+    assert!(sent.len() > 40 && sent.iter().all(|to| *to == outside), "{sent:?}");
+    // The same description again does not unlock it; another one does.
+    line.session.configure(line.now, SIDES[0], settings.clone(), &mut line.log);
+    (100..110).for_each(|n| from(&mut line, neighbour, n));
+    assert!(sent_to(&mut line).iter().all(|to| *to == outside));
+    let mut moved = settings;
+    let other = SocketAddr::new(inner.ip(), 6_100);
+    moved.negotiated.remote = Remote::Rtp { rtp: other, rtcp: other, sdes: None };
+    line.session.configure(line.now, SIDES[0], moved, &mut line.log);
+    (110..120).for_each(|n| from(&mut line, neighbour, n));
+    assert!(sent_to(&mut line).ends_with(&[neighbour]));
+    // After 3 s nobody is learned.
+    let (mut line, _) = begin();
+    line.pass(std::time::Duration::from_secs(3));
+    (0..50).for_each(|n| from(&mut line, outside, n));
+    assert!(sent_to(&mut line).is_empty());
+    // Who is at the announced address wins.
+    let (mut line, _) = begin();
+    from(&mut line, inner, 0);
+    (1..50).for_each(|n| from(&mut line, outside, n));
+    assert!(sent_to(&mut line).iter().all(|to| *to == inner));
 }
 
 #[test]

@@ -324,7 +324,7 @@ pub(crate) struct Line {
     pub start: Instant,
     /// Sequence number of each side's next packet.
     pub sequence: [u16; 2],
-    settings: [Settings; 2],
+    pub(crate) settings: [Settings; 2],
 }
 
 pub(crate) const SIDES: [LegId; 2] = [LegId(1), LegId(2)];

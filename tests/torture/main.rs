@@ -58,6 +58,7 @@ fn check(cases: Vec<Case>, expected: usize) {
         tls_port: 5061,
         web_secure: false,
         workers: 1,
+        reach: Default::default(),
         unix: 1_700_000_000,
     };
     let now = Instant::now();

@@ -388,7 +388,7 @@ fn unusable_answer(change: fn(&str) -> String) -> Diagnosis {
         header(HeaderName::CSeq),
     ));
     let remote = "127.0.0.10:5060".parse().expect("an address");
-    match arrival(ok.as_bytes(), remote) {
+    match arrival(ok.as_bytes(), remote, None) {
         Some(Arrival::Malformed { remote, why, rest: Some(rest) }) => {
             lab.handle(Input::Unreadable { remote, rest, why: why.to_string() });
         }

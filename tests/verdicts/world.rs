@@ -147,6 +147,8 @@ impl World {
             | Command::Configure { session, .. }
             | Command::Bridge { session, .. }
             | Command::Part { session, .. }
+            | Command::Source { session, .. }
+            | Command::Natted { session, .. }
             | Command::Play { session, .. }
             | Command::Echo { session, .. }
             | Command::Digit { session, .. }
@@ -180,6 +182,9 @@ impl World {
             }
             Command::Bridge { a, b, .. } => session.bridge(a, b),
             Command::Part { end, .. } => session.part(end),
+            // The lab's packets have no source of ours.
+            Command::Source { .. } => {}
+            Command::Natted { end, signalling, .. } => session.natted(end, signalling),
             Command::Play { end, source, .. } => session.play(now, end, source),
             Command::Echo { end, delay, .. } => session.echo(end, delay),
             Command::Digit { end, event, length, .. } => session.digit(end, event, length),

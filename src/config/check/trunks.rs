@@ -46,6 +46,7 @@ impl Check {
             );
         }
         SipSettings {
+            public_ip: self.told(s.public_ip.as_ref(), "sip.public_ip"),
             tls,
             certificate,
             client_ca: s.client_ca.as_ref().map(|at| self.folder.join(at.as_ref())),
@@ -158,6 +159,9 @@ impl Check {
             "refer",
             &[("refuse", Refer::Refuse), ("execute", Refer::Execute), ("pass", Refer::Pass)],
         );
+        let proved = t.accepts_registration
+            || t.srtp.as_ref().is_some_and(|s| s.as_ref().as_str() == "required");
+        let (nat, nat_signalling) = self.nat(t.nat.as_ref(), proved);
         Some(Trunk {
             number: TrunkNumber(0),
             registrars: self.registrars(t.register.as_ref(), uri.as_ref()),
@@ -195,8 +199,35 @@ impl Check {
             max_calls: t.max_calls,
             allow,
             context: t.context.map(Spanned::into_inner),
-            nat: t.nat,
+            nat,
+            nat_signalling,
+            public_ip: self.told(t.public_ip.as_ref(), "public_ip"),
         })
+    }
+
+    /// Whether the port of media is learned, and whether its address is. `proved`: somebody else
+    /// at that address would have to prove who they are.
+    fn nat(&mut self, nat: Option<&Spanned<schema::Nat>>, proved: bool) -> (bool, bool) {
+        let Some(at) = nat else { return (false, false) };
+        match at.as_ref() {
+            schema::Nat::Port(port) => (*port, false),
+            schema::Nat::Word(word) if word == "signalling" => {
+                if !proved {
+                    self.error(
+                        at,
+                        "config::nat",
+                        "nat = \"signalling\" is for a trunk that proves who it is",
+                        "add accepts_registration = true or srtp = \"required\", or set nat = true",
+                    );
+                }
+                (true, true)
+            }
+            schema::Nat::Word(word) => {
+                let message = format!("nat = {word:?} is not known");
+                self.error(at, "config::nat", message, "use true, false or \"signalling\"");
+                (false, false)
+            }
+        }
     }
 
     /// Keys in signalling that is not encrypted are keys for everyone on the way.

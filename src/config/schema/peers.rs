@@ -40,6 +40,16 @@ pub enum Register {
     With(Vec<String>),
 }
 
+/// What is learned of where a trunk's media comes from.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "true, false or \"signalling\"")]
+pub enum Nat {
+    /// The port.
+    Port(bool),
+    /// "signalling": the address too.
+    Word(String),
+}
+
 /// A user who registers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -153,9 +163,15 @@ pub struct Trunk {
     pub allow: Vec<Text>,
     /// The dialplan of its calls. Default: its calls are refused.
     pub context: Option<Text>,
-    /// Learn the port of its media once, within the announced address. Default: false.
-    #[serde(default)]
-    pub nat: bool,
+    /// true: learn the port of its media once, within the announced address. "signalling": for a
+    /// PBX behind NAT that registers here or has `srtp = "required"`; within 3 s of an offer and
+    /// answer its media may also come from the address its signalling comes from, and stays there.
+    /// The announced address wins if it sends. The risk: without SRTP, whoever shares that address
+    /// (the network behind the same NAT) can take the media over if it sends first. Default: false.
+    pub nat: Option<Spanned<Nat>>,
+    /// The IP address that this trunk is told, in SIP and SDP; if it is an address of this machine,
+    /// SIP over UDP and media are sent from it. Default: sip.public_ip.
+    pub public_ip: Option<Text>,
     /// Networks its media may be in, besides its own address and the public internet.
     #[serde(default)]
     pub media: Vec<Text>,

@@ -108,8 +108,9 @@ impl Session {
                 }
             }
             Transport::Browser { .. } => {}
-            Transport::Trunk { rtp, rtcp, sdes, .. } => {
-                if let Some(to) = rtcp.filter(is_usable) {
+            Transport::Trunk { rtp, rtcp, sdes, natted, .. } => {
+                let waits = natted.is_some_and(|n| n.waits);
+                if let Some(to) = rtcp.filter(is_usable).filter(|_| !waits) {
                     let bytes = match sdes {
                         Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
                         None => bytes,

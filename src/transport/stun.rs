@@ -1,7 +1,7 @@
-//! Where this machine is seen from outside: one STUN Binding request (RFC 8489), for `doctor`.
+//! Where this machine is seen from outside: one STUN Binding request (RFC 8489).
 
-use super::random;
 use anyhow::{Context, anyhow};
+use rand_core::{OsRng, TryRngCore};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::UdpSocket;
@@ -21,7 +21,7 @@ const TRIES: [Duration; 4] = [
 ///
 /// # Errors
 /// No answer in four seconds, or none that can be read.
-pub(crate) async fn seen_from(server: &str, port: u16) -> anyhow::Result<(SocketAddr, u16)> {
+pub async fn seen_from(server: &str, port: u16) -> anyhow::Result<(SocketAddr, u16)> {
     let to = tokio::net::lookup_host(server)
         .await
         .with_context(|| format!("{server} is not a known HOST:PORT"))?
@@ -30,7 +30,8 @@ pub(crate) async fn seen_from(server: &str, port: u16) -> anyhow::Result<(Socket
     let any: IpAddr =
         if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, port)).await?;
-    let id = random::<12>()?;
+    let mut id = [0; 12];
+    OsRng.try_fill_bytes(&mut id).context("the system gives no random bytes")?;
     let mut request = vec![0, 1, 0, 0];
     request.extend(COOKIE);
     request.extend(id);
