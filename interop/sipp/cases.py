@@ -978,7 +978,7 @@ case(
 case(
     "an-offer-that-names-our-own-media-is-488",
     [
-        invite(body=sdp().replace("[media_ip]", "127.0.0.1").replace("[media_port]", "50000")),
+        invite(body=sdp().replace("[media_ip]", "127.0.0.1").replace("[media_port]", "8093")),
         *refused(488, ("Warning", "loop")),
     ],
 )

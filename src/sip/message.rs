@@ -395,11 +395,12 @@ impl Message {
     }
 }
 
-const SINGLE: [(HeaderName, &str); 4] = [
+const SINGLE: [(HeaderName, &str); 5] = [
     (HeaderName::From, "more than one From"),
     (HeaderName::To, "more than one To"),
     (HeaderName::CallId, "more than one Call-ID"),
     (HeaderName::CSeq, "more than one CSeq"),
+    (HeaderName::MaxForwards, "more than one Max-Forwards"),
 ];
 
 /// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is
