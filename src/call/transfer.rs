@@ -12,7 +12,7 @@
 
 use super::branch::{BranchState, BranchTarget};
 use super::context::{Asked, JoinRequest};
-use super::leg::{Leg, Party};
+use super::leg::{Composed, Leg, Party};
 use super::{Call, CallContext, CallId, CallTimer, HangupBy, Output, State};
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
@@ -463,7 +463,12 @@ impl Call {
             HeaderName::ReferredBy,
             name_addr("", &format!("sip:{}@{domain}", escape_user(&by))),
         );
-        leg.ask(cx, call, Method::Refer, &branch, refer.end(), Asked::Refer);
+        leg.ask(
+            cx,
+            call,
+            Composed { method: Method::Refer, branch: &branch, bytes: refer.end() },
+            Asked::Refer,
+        );
         self.notify_transferor(cx, 100);
     }
 
@@ -554,9 +559,11 @@ impl super::Leg {
         self.ask(
             cx,
             call,
-            Method::Notify,
-            &branch,
-            notify.end_with("message/sipfrag;version=2.0", body.as_bytes()),
+            Composed {
+                method: Method::Notify,
+                branch: &branch,
+                bytes: notify.end_with("message/sipfrag;version=2.0", body.as_bytes()),
+            },
             Asked::Notify,
         );
         self.notifying = true;
