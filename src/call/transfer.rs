@@ -11,7 +11,7 @@
 //! by `joined.rs`.
 
 use super::branch::{BranchState, BranchTarget};
-use super::context::{Asked, JoinRequest};
+use super::context::{Asked, Join, JoinRequest};
 use super::leg::{Composed, Leg, Party};
 use super::{Call, CallContext, CallId, CallTimer, HangupBy, Output, State};
 use crate::config::Refer;
@@ -207,14 +207,8 @@ impl Call {
             };
             self.accept_refer(cx, server, message, wanted);
             self.transfer = Some(transfer);
-            let join = JoinRequest::Join {
-                here: self.id,
-                drop_here: Some(end),
-                there,
-                drop_there,
-                replaces,
-            };
-            return cx.out.push(Output::JoinRequest(join));
+            let join = Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
+            return cx.out.push(Output::JoinRequest(JoinRequest::Join(join)));
         }
         if wish.passes {
             self.accept_refer(cx, server, message, wanted);
