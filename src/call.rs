@@ -256,14 +256,9 @@ impl Call {
         self.answer_caller(cx, None);
         if self.state != State::Over {
             self.state = State::Talking;
-            let join = context::JoinRequest::Join {
-                here: self.id,
-                drop_here: None,
-                there,
-                drop_there,
-                replaces,
-            };
-            cx.out.push(Output::JoinRequest(join));
+            let join =
+                context::Join { here: self.id, drop_here: None, there, drop_there, replaces };
+            cx.out.push(Output::JoinRequest(context::JoinRequest::Join(join)));
         }
     }
 

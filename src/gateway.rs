@@ -217,7 +217,7 @@ impl Gateway {
             Input::Unreadable { remote, rest, why } => {
                 self.unreadable(remote, &rest, &why, turn.out)
             }
-            Input::Unreachable { hop, code, why } => self.unreachable(turn, hop, (code, why)),
+            Input::Unreachable { hop, code, why } => self.unreachable(turn, hop, code, why),
             Input::Media { session, notice } => self.media(turn, CallId(session), notice),
             Input::Dns { query, answer } => self.dns_answered(turn, query, answer),
             Input::Routed { call, answer } => {

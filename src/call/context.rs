@@ -96,21 +96,31 @@ pub enum TransactionUser {
     Subscription(u64),
 }
 
+/// Keeps the leg opposite to the dropped one in each of two calls, and joins them.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub here: CallId,
+    pub drop_here: Option<LegId>,
+    pub there: CallId,
+    pub drop_there: LegId,
+    pub replaces: super::transfer::Replaces,
+}
+
 /// Two calls a transfer made one.
 #[derive(Clone, Debug)]
 pub enum JoinRequest {
-    /// Keep the leg opposite to `drop` in each and join them.
-    Join {
-        here: CallId,
-        drop_here: Option<LegId>,
-        there: CallId,
-        drop_there: LegId,
-        replaces: super::transfer::Replaces,
-    },
+    Join(Join),
     /// The other half of a joined call ended.
-    Over { call: CallId, why: Refusal, by: super::HangupBy },
+    Over {
+        call: CallId,
+        why: Refusal,
+        by: super::HangupBy,
+    },
     /// The half's internal end is open at this port.
-    Port { call: CallId, port: u16 },
+    Port {
+        call: CallId,
+        port: u16,
+    },
 }
 
 /// Who waits for DNS.

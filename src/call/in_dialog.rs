@@ -3,6 +3,7 @@
 use super::bodies::description;
 use super::branch::BranchState;
 use super::context::Asked;
+use super::leg::Composed;
 use super::{Call, CallContext, State, dtmf_info};
 use crate::media::{Digits, LegId};
 use crate::sip::build::Writer;
@@ -231,7 +232,7 @@ impl Call {
         }
         let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
         let bytes = info.end_with(dtmf_info::WRITTEN, dtmf_info::write(event, length).as_bytes());
-        leg.ask(cx, call, Method::Info, &branch, bytes, Asked::Info);
+        leg.ask(cx, call, Composed { method: Method::Info, branch: &branch, bytes }, Asked::Info);
     }
 
     /// A text within the call is passed to the other side, where it takes texts.
@@ -254,7 +255,12 @@ impl Call {
         cx.respond(server, 202, Writer::response(message, 202, None).end());
         if let Some((text, branch, _)) = leg.begin(cx, Method::Message) {
             let bytes = text.end_with(&kind, message.body());
-            leg.ask(cx, call, Method::Message, &branch, bytes, Asked::Info);
+            leg.ask(
+                cx,
+                call,
+                Composed { method: Method::Message, branch: &branch, bytes },
+                Asked::Info,
+            );
         }
     }
 }

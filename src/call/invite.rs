@@ -70,13 +70,7 @@ impl Call {
             BranchTarget::Trunk { name, .. } => cx.config.trunks.get(name),
             _ => None,
         };
-        let (uri, to) = match &branch.target {
-            BranchTarget::User { name, contact, .. } => {
-                (contact.clone(), format!("<sip:{}@{domain}>", escape_user(name)))
-            }
-            BranchTarget::Trunk { number, .. } => request_uri(cx, trunk, number),
-            BranchTarget::Joined => (String::new(), String::new()),
-        };
+        let (uri, to) = addressed(cx, &branch.target, trunk);
         let mut invite = Writer::request(Method::Invite, &uri);
         invite.put(HeaderName::Via, via);
         if let BranchTarget::User { path, .. } = &branch.target {
@@ -133,6 +127,21 @@ impl Call {
             invite.end_with("application/sdp", branch.offer.as_bytes())
         };
         (via_branch, bytes)
+    }
+}
+
+/// Request-URI and To of a branch.
+fn addressed(
+    cx: &CallContext<'_>,
+    target: &BranchTarget,
+    trunk: Option<&Trunk>,
+) -> (String, String) {
+    match target {
+        BranchTarget::User { name, contact, .. } => {
+            (contact.clone(), format!("<sip:{}@{}>", escape_user(name), cx.config.domain))
+        }
+        BranchTarget::Trunk { number, .. } => request_uri(cx, trunk, number),
+        BranchTarget::Joined => (String::new(), String::new()),
     }
 }
 

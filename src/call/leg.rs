@@ -62,6 +62,15 @@ pub struct AckWait {
     pub expects_answer: bool,
 }
 
+/// A request within the dialog, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Composed<'a> {
+    pub(super) method: Method,
+    /// The branch of its Via.
+    pub(super) branch: &'a str,
+    pub(super) bytes: Bytes,
+}
+
 /// A re-INVITE or UPDATE of ours that is open.
 #[derive(Clone, Copy, Debug)]
 pub struct PendingOffer {
@@ -398,16 +407,14 @@ impl Leg {
     }
 
     /// Sends a request begun with [`begin`](Self::begin); its response comes back as `asked`.
-    pub fn ask(
+    pub(super) fn ask(
         &self,
         cx: &mut CallContext<'_>,
         call: CallId,
-        method: Method,
-        branch: &str,
-        bytes: Bytes,
+        request: Composed<'_>,
         asked: Asked,
     ) -> ClientId {
-        let client = cx.request(method, branch, self.hop, bytes);
+        let client = cx.request(request.method, request.branch, self.hop, request.bytes);
         cx.services.transaction_users.insert(client, TransactionUser::Leg(call, self.end, asked));
         client
     }

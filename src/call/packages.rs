@@ -2,7 +2,7 @@
 //! `trickle-ice` (RFC 8840) ends here, as ICE does.
 
 use super::context::Asked;
-use super::leg::Party;
+use super::leg::{Composed, Party};
 use super::{Call, CallContext, Leg};
 use crate::media::LegId;
 use crate::sip::build::Writer;
@@ -76,7 +76,12 @@ impl Call {
         if let Some((mut info, branch, _)) = leg.begin(cx, Method::Info) {
             info.put(HeaderName::InfoPackage, package);
             let bytes = info.end_with(&kind, message.body());
-            leg.ask(cx, call, Method::Info, &branch, bytes, Asked::Info);
+            leg.ask(
+                cx,
+                call,
+                Composed { method: Method::Info, branch: &branch, bytes },
+                Asked::Info,
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 //! 3261 §14.1), probes, and the end of a call whose peer has forgotten it.
 
 use super::context::Asked;
-use super::leg::PendingOffer;
+use super::leg::{Composed, PendingOffer};
 use super::retries::{Retries, Retry};
 use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
 use crate::errors::Code;
@@ -85,7 +85,7 @@ impl Call {
         } else {
             request.end()
         };
-        let client = leg.ask(cx, call, method, &branch, bytes, Asked::Refresh);
+        let client = leg.ask(cx, call, Composed { method, branch: &branch, bytes }, Asked::Refresh);
         leg.open = Some(PendingOffer { method, cseq, offers, client });
     }
 
@@ -101,7 +101,12 @@ impl Call {
         let answered = end != self.caller.end || self.final_response_sent;
         let Some(leg) = self.leg_mut(end).filter(|_| answered) else { return };
         if let Some((request, branch, _)) = leg.begin(cx, Method::Options) {
-            let asked = leg.ask(cx, call, Method::Options, &branch, request.end(), Asked::Probe);
+            let asked = leg.ask(
+                cx,
+                call,
+                Composed { method: Method::Options, branch: &branch, bytes: request.end() },
+                Asked::Probe,
+            );
             leg.probe = Some(asked);
         }
     }

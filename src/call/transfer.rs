@@ -11,8 +11,8 @@
 //! by `joined.rs`.
 
 use super::branch::{BranchState, BranchTarget};
-use super::context::{Asked, JoinRequest};
-use super::leg::{Leg, Party};
+use super::context::{Asked, Join, JoinRequest};
+use super::leg::{Composed, Leg, Party};
 use super::{Call, CallContext, CallId, CallTimer, HangupBy, Output, State};
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
@@ -207,14 +207,8 @@ impl Call {
             };
             self.accept_refer(cx, server, message, wanted);
             self.transfer = Some(transfer);
-            let join = JoinRequest::Join {
-                here: self.id,
-                drop_here: Some(end),
-                there,
-                drop_there,
-                replaces,
-            };
-            return cx.out.push(Output::JoinRequest(join));
+            let join = Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
+            return cx.out.push(Output::JoinRequest(JoinRequest::Join(join)));
         }
         if wish.passes {
             self.accept_refer(cx, server, message, wanted);
@@ -463,7 +457,12 @@ impl Call {
             HeaderName::ReferredBy,
             name_addr("", &format!("sip:{}@{domain}", escape_user(&by))),
         );
-        leg.ask(cx, call, Method::Refer, &branch, refer.end(), Asked::Refer);
+        leg.ask(
+            cx,
+            call,
+            Composed { method: Method::Refer, branch: &branch, bytes: refer.end() },
+            Asked::Refer,
+        );
         self.notify_transferor(cx, 100);
     }
 
@@ -554,9 +553,11 @@ impl super::Leg {
         self.ask(
             cx,
             call,
-            Method::Notify,
-            &branch,
-            notify.end_with("message/sipfrag;version=2.0", body.as_bytes()),
+            Composed {
+                method: Method::Notify,
+                branch: &branch,
+                bytes: notify.end_with("message/sipfrag;version=2.0", body.as_bytes()),
+            },
             Asked::Notify,
         );
         self.notifying = true;

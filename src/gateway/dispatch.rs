@@ -182,7 +182,9 @@ impl Gateway {
                     self.on_response(turn, id, Some(&message))
                 }
                 TransactionEvent::Timeout { id } => self.on_response(turn, id, None),
-                TransactionEvent::Ended { id } => drop(self.services.transaction_users.remove(&id)),
+                TransactionEvent::Ended { id } => {
+                    self.services.transaction_users.remove(&id);
+                }
                 TransactionEvent::Stray { .. } => self.dropped += 1,
             }
         }

@@ -77,8 +77,9 @@ impl Gateway {
             .collect()
     }
 
-    pub(super) fn unreachable(&mut self, turn: &mut Turn<'_>, hop: Hop, why: (Code, String)) {
-        self.services.locator.failed_because(turn.now, hop, (!why.1.is_empty()).then_some(why));
+    pub(super) fn unreachable(&mut self, turn: &mut Turn<'_>, hop: Hop, code: Code, why: String) {
+        let reason = (!why.is_empty()).then_some((code, why));
+        self.services.locator.failed_because(turn.now, hop, reason);
         let mut events = Vec::new();
         self.services.transactions.hop_failed(hop, &mut events);
         self.dispatch(turn, events);

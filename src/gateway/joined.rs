@@ -1,10 +1,10 @@
 //! Two calls that a transfer makes one: found, judged, joined, and ended together.
 
 use super::{Gateway, Turn};
-use crate::call::context::JoinRequest;
+use crate::call::context::{Join, JoinRequest};
 use crate::call::leg::Party;
 use crate::call::transfer::Replaces;
-use crate::call::{CallId, HangupBy, Output, State};
+use crate::call::{HangupBy, Output, State};
 use crate::codec::Codec;
 use crate::config::Refer;
 use crate::media::LegId;
@@ -21,9 +21,7 @@ impl Gateway {
                 return;
             };
             match linked {
-                JoinRequest::Join { here, drop_here, there, drop_there, replaces } => {
-                    self.join(turn, (here, drop_here), (there, drop_there), &replaces)
-                }
+                JoinRequest::Join(join) => self.join(turn, &join),
                 JoinRequest::Port { call, port } => {
                     self.with_call(turn, call, |call, cx| call.link_port(cx, port));
                 }
@@ -34,57 +32,46 @@ impl Gateway {
         }
     }
 
-    fn join(
-        &mut self,
-        turn: &mut Turn<'_>,
-        here: (CallId, Option<LegId>),
-        there: (CallId, LegId),
-        replaces: &Replaces,
-    ) {
-        match self.may_join(here, there, replaces) {
+    fn join(&mut self, turn: &mut Turn<'_>, join: &Join) {
+        let Join { here, drop_here, there, drop_there, .. } = *join;
+        match self.may_join(join) {
             Err(why) => {
-                self.with_call(turn, here.0, |call, cx| {
+                self.with_call(turn, here, |call, cx| {
                     call.joined(cx, Err(why.clone()));
-                    if here.1.is_none() {
+                    if drop_here.is_none() {
                         call.finish(cx, HangupBy::Us, why);
                     }
                 });
             }
             Ok(Plan::Pass { number, replaces }) => {
-                let Some(referrer) = here.1 else { return };
-                self.with_call(turn, here.0, |call, cx| {
+                let Some(referrer) = drop_here else { return };
+                self.with_call(turn, here, |call, cx| {
                     call.pass_refer(cx, referrer, &number, Some(&replaces))
                 });
             }
             Ok(Plan::Join { codec }) => {
-                self.with_call(turn, there.0, |call, cx| {
-                    call.link(cx, here.0, codec, Some(there.1), true)
+                self.with_call(turn, there, |call, cx| {
+                    call.link(cx, here, codec, Some(drop_there), true)
                 });
-                self.with_call(turn, here.0, |call, cx| {
-                    call.link(cx, there.0, codec, here.1, false);
-                    call.joined(cx, Ok(there.0));
+                self.with_call(turn, here, |call, cx| {
+                    call.link(cx, there, codec, drop_here, false);
+                    call.joined(cx, Ok(there));
                 });
             }
         }
     }
 
     /// Only a dialog of the same party may be taken over, and only where two parties talk.
-    fn may_join(
-        &self,
-        here: (CallId, Option<LegId>),
-        there: (CallId, LegId),
-        replaces: &Replaces,
-    ) -> Result<Plan, Refusal> {
+    fn may_join(&self, join: &Join) -> Result<Plan, Refusal> {
+        let Join { here, drop_here, there, drop_there, ref replaces } = *join;
         let missing = || Refusal::new(481, "Replaces names no call that goes on here");
-        let (a, b) = (
-            self.calls.get(here.0).ok_or_else(missing)?,
-            self.calls.get(there.0).ok_or_else(missing)?,
-        );
-        b.dialog_of(there.1).filter(|d| names(d, replaces)).ok_or_else(missing)?;
+        let (a, b) =
+            (self.calls.get(here).ok_or_else(missing)?, self.calls.get(there).ok_or_else(missing)?);
+        b.dialog_of(drop_there).filter(|d| names(d, replaces)).ok_or_else(missing)?;
         if a.state != State::Talking
             || b.state != State::Talking
             || !b.final_response_sent
-            || here.0 == there.0
+            || here == there
             || a.transferor.is_some()
         {
             return Err(missing());
@@ -92,16 +79,17 @@ impl Gateway {
         if replaces.early_only {
             return Err(Refusal::new(486, "the call to be replaced was answered already"));
         }
-        let asking = a.party_of(here.1.unwrap_or(a.caller.end));
-        let owner = b.party_of(there.1);
+        let asking = a.party_of(drop_here.unwrap_or(a.caller.end));
+        let owner = b.party_of(drop_there);
         if !same_party(asking, owner) {
             return Err(Refusal::new(
                 403,
                 "a call may be replaced by who is in it, and by nobody else",
             ));
         }
-        let codecs = a.codec_kept(here.1).zip(b.codec_kept(Some(there.1))).ok_or_else(missing)?;
-        if let Some(plan) = self.pass(a, here.1, b, there.1) {
+        let codecs =
+            a.codec_kept(drop_here).zip(b.codec_kept(Some(drop_there))).ok_or_else(missing)?;
+        if let Some(plan) = self.pass(a, drop_here, b, drop_there) {
             return Ok(plan);
         }
         let codec = if codecs == (Codec::Opus, Codec::Opus) { Codec::Opus } else { Codec::Pcmu };

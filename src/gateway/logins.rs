@@ -70,6 +70,13 @@ struct Held {
     message: Message,
 }
 
+/// A token, who its sender claims to be, and what tokens are judged by.
+struct Bearer<'a> {
+    claimed: &'a str,
+    token: &'a str,
+    settings: &'a JwtSettings,
+}
+
 /// Who a login proved its sender to be.
 struct Proved {
     user: String,
@@ -173,7 +180,8 @@ impl Gateway {
         let config = self.config.clone();
         match (bearer(message), &config.auth.jwt) {
             (Some(token), Some(settings)) => {
-                self.admit_token(turn, flow, remote, message, (claimed, token, settings))
+                let bearer = Bearer { claimed, token, settings };
+                self.admit_token(turn, flow, remote, message, bearer)
             }
             _ => self.admit_digest(turn, flow, remote, message, claimed),
         }
@@ -223,23 +231,7 @@ impl Gateway {
                 Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
             Admitted::Unasked(name) => {
-                let id = self.services.random.next_u64();
-                let body = json!({ "user": name, "remote": remote.ip().to_string(), "user_agent": message.header(HeaderName::UserAgent) });
-                let body =
-                    json!({ "type": "auth.user", "timestamp": self.timestamp(turn.now), "data": body })
-                        .to_string();
-                let question = config.auth.webhook.clone().map(|hook| Question::Login {
-                    id,
-                    name: name.clone(),
-                    hook,
-                    body,
-                });
-                self.hold(
-                    Awaited::User(name),
-                    question,
-                    Held { flow, remote, message: message.clone() },
-                    turn.out,
-                )
+                self.hold_for_user(turn, name, Held { flow, remote, message: message.clone() })
             }
             Admitted::Refused(why) => {
                 let name = claimed_user(message);
@@ -305,7 +297,7 @@ impl Gateway {
         flow: Flow,
         remote: SocketAddr,
         message: &Message,
-        (claimed, token, settings): (&str, &str, &JwtSettings),
+        Bearer { claimed, token, settings }: Bearer<'_>,
     ) -> Option<Refusal> {
         let named = claimed_user(message);
         if let Some(braked) = self.admission.braked(turn.now, remote.ip(), &named) {
@@ -388,6 +380,21 @@ impl Gateway {
         }
         waiting.push(held);
         Some(Refusal::new(0, ""))
+    }
+
+    /// Keeps a request until the web application has said who its user is.
+    fn hold_for_user(&mut self, turn: &mut Turn<'_>, name: String, held: Held) -> Option<Refusal> {
+        let id = self.services.random.next_u64();
+        let data = json!({
+            "user": name,
+            "remote": held.remote.ip().to_string(),
+            "user_agent": held.message.header(HeaderName::UserAgent),
+        });
+        let timestamp = self.timestamp(turn.now);
+        let body = json!({ "type": "auth.user", "timestamp": timestamp, "data": data }).to_string();
+        let hook = self.config.auth.webhook.clone();
+        let question = hook.map(|hook| Question::Login { id, name: name.clone(), hook, body });
+        self.hold(Awaited::User(name), question, held, turn.out)
     }
 
     fn hold_for_keys(&mut self, turn: &mut Turn<'_>, held: Held) -> Option<Refusal> {

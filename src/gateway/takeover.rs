@@ -91,9 +91,7 @@ impl Gateway {
     ) -> Option<Refusal> {
         let none = || Some(Refusal::new(481, "there is no INVITE to cancel"));
         let Some(target) = self.services.transactions.cancelled_by(message) else { return none() };
-        let Some(call) = self.calls.of_transaction(target).and_then(|id| self.calls.get(id)) else {
-            return None;
-        };
+        let call = self.calls.of_transaction(target).and_then(|id| self.calls.get(id))?;
         let counts = match (hop, &call.caller.party) {
             _ if same_source(call.caller.hop, hop, remote) => true,
             (Hop::Flow(flow), Party::User { .. }) => {
