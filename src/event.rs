@@ -266,6 +266,15 @@ impl Display for Event {
             Event::TransferFailed { status, why, .. } => {
                 write!(f, "transfer failed with {status}, the call goes on: {}", printable(why))
             }
+            _ => self.trunk_line(f),
+        }
+    }
+}
+
+/// The text of its line, by topic: each hands on what is not its own.
+impl Event {
+    fn trunk_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
             Event::TrunkUp { trunk, after: None } => write!(f, "trunk {trunk} up"),
             Event::TrunkUp { trunk, after: Some(after) } => {
                 write!(f, "trunk {trunk} up again after {} s", after.as_secs())
@@ -295,6 +304,13 @@ impl Display for Event {
                 f,
                 "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"
             ),
+            _ => self.trouble_line(f),
+        }
+    }
+
+    /// What went wrong with a call, or was skipped.
+    fn trouble_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
             Event::TrunkFull { trunk, limit, .. } => {
                 write!(f, "skips trunk {trunk}: it has its {limit} calls")
             }
@@ -323,6 +339,13 @@ impl Display for Event {
             Event::Kicked { .. } => write!(f, "ended by an operator"),
             Event::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
             Event::CallPanicked { .. } => write!(f, "was ended by a bug; other calls go on"),
+            _ => self.node_line(f),
+        }
+    }
+
+    /// The gateway itself. Last, so it names every event: none is without a line.
+    fn node_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
             Event::Draining { calls } => write!(f, "draining: no new calls, {calls} in progress"),
             Event::DrainEnded => write!(f, "draining is over: new calls are taken again"),
             Event::Reloaded { changes } => write!(f, "configuration reloaded: {changes}"),
@@ -336,6 +359,39 @@ impl Display for Event {
                 write!(f, "dropped from {remote}: {why}")
             }
             Event::Dropped { why, remote: None } => write!(f, "dropped: {why}"),
+            // Those have theirs above.
+            Event::Registered { .. }
+            | Event::Unregistered { .. }
+            | Event::LoginRefused { .. }
+            | Event::LoginUnchecked { .. }
+            | Event::CallStarted { .. }
+            | Event::CallRefused { .. }
+            | Event::CallRinging { .. }
+            | Event::CallAnswered { .. }
+            | Event::CallEnded(_)
+            | Event::BranchFailed { .. }
+            | Event::Redirected { .. }
+            | Event::Transferring { .. }
+            | Event::TransferFailed { .. }
+            | Event::Quality { .. }
+            | Event::TrunkUp { .. }
+            | Event::TrunkDown { .. }
+            | Event::TrunkSwitched { .. }
+            | Event::TrunkRegistered { .. }
+            | Event::TrunkNotRegistered { .. }
+            | Event::TrunkArrived { .. }
+            | Event::TrunkGone { .. }
+            | Event::Wedged { .. }
+            | Event::TrunkFull { .. }
+            | Event::NobodyThere { .. }
+            | Event::Unreadable { .. }
+            | Event::EarlyMediaUnusable { .. }
+            | Event::StepSkipped { .. }
+            | Event::WebhookFailed { .. }
+            | Event::OneWay { .. }
+            | Event::Kicked { .. }
+            | Event::MediaPanicked { .. }
+            | Event::CallPanicked { .. } => Ok(()),
         }
     }
 }

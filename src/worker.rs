@@ -341,9 +341,12 @@ impl Worker {
     }
 }
 
+/// How a worker is told something: its queue, and what wakes it.
+type Told = (SyncSender<WorkerMessage>, Arc<Waker>);
+
 /// Takes browsers' connections over; one is closed if the worker is too far behind.
 #[derive(Clone, Default)]
-pub struct Streams(Arc<Mutex<Option<(SyncSender<WorkerMessage>, Arc<Waker>)>>>);
+pub struct Streams(Arc<Mutex<Option<Told>>>);
 
 impl Streams {
     /// Hands a connection over.

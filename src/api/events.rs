@@ -188,16 +188,35 @@ fn data_of(note: &Event, clock: &WallClock) -> Value {
             json!({ "call": call.to_string(), "from": from, "to": number, "route": route })
         }
         Event::CallRefused { call, from, to, status, why, .. } => {
-            json!({ "call": call.to_string(), "from": from, "to": to, "sip_code": status, "code": code, "why": why })
+            json!({
+                "call": call.to_string(),
+                "from": from,
+                "to": to,
+                "sip_code": status,
+                "code": code,
+                "why": why
+            })
         }
         Event::CallRinging { call } => json!({ "call": call.to_string() }),
         Event::CallAnswered { call, by, after, codecs } => {
-            json!({ "call": call.to_string(), "by": by, "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1] })
+            json!({
+                "call": call.to_string(),
+                "by": by,
+                "after_ms": after.as_millis() as u64,
+                "codecs": [codecs.0, codecs.1]
+            })
         }
         Event::Quality { call, leg, figures } => json!({
-            "call": call.to_string(), "leg": leg, "codec": figures.codec, "mos_estimated": figures.mos.0, "packets_in": figures.received,
-            "packets_lost": figures.lost, "packets_out": figures.sent, "jitter_ms": figures.jitter.as_millis() as u64,
-            "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64), "sounding": figures.non_silent_packets,
+            "call": call.to_string(),
+            "leg": leg,
+            "codec": figures.codec,
+            "mos_estimated": figures.mos.0,
+            "packets_in": figures.received,
+            "packets_lost": figures.lost,
+            "packets_out": figures.sent,
+            "jitter_ms": figures.jitter.as_millis() as u64,
+            "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64),
+            "sounding": figures.non_silent_packets,
         }),
         Event::CallEnded(cdr) => to_json(cdr, clock),
         Event::Registered { user, flows, user_agent } => {
@@ -217,7 +236,11 @@ fn data_of(note: &Event, clock: &WallClock) -> Value {
         Event::Draining { calls } => json!({ "calls": calls }),
         Event::DrainEnded => json!({ "cancelled": true }),
         warning => {
-            json!({ "call": warning.call().map(|c| c.to_string()), "code": code, "text": warning.to_string() })
+            json!({
+                "call": warning.call().map(|c| c.to_string()),
+                "code": code,
+                "text": warning.to_string()
+            })
         }
     }
 }

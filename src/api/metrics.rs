@@ -169,7 +169,19 @@ impl Metrics {
         metrics
     }
 
+    /// In the order of the reference.
     fn register(&mut self) {
+        self.register_node();
+        self.register_calls();
+        self.register_media();
+        self.register_browsers();
+        self.register_recorder();
+        self.register_webhooks();
+        self.register_sip();
+        self.register_trunks();
+    }
+
+    fn register_node(&mut self) {
         let r = &mut self.registry;
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -178,6 +190,10 @@ impl Metrics {
         up.set(1);
         r.register("up", "1 while the gateway serves", up);
         r.register("draining", "1 while new calls are refused", self.draining.clone());
+    }
+
+    fn register_calls(&mut self) {
+        let r = &mut self.registry;
         r.register("calls", "Active calls", self.calls.clone());
         r.register(
             "calls",
@@ -217,6 +233,10 @@ impl Metrics {
             "Estimated opinion score of what the peer of a leg sends (G.107)",
             self.mos.clone(),
         );
+    }
+
+    fn register_media(&mut self) {
+        let r = &mut self.registry;
         self.legs.register(r);
         r.register(
             "media_silent_calls",
@@ -263,6 +283,10 @@ impl Metrics {
             self.certificate.clone(),
         );
         r.register_collector(Box::new(Late(self.late.clone())));
+    }
+
+    fn register_browsers(&mut self) {
+        let r = &mut self.registry;
         r.register("registrations", "Registered browsers", self.registrations.clone());
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
         r.register(
@@ -277,6 +301,10 @@ impl Metrics {
             "Messages dropped without an answer: from strangers, or of no transaction",
             self.dropped.clone(),
         );
+    }
+
+    fn register_recorder(&mut self) {
+        let r = &mut self.registry;
         r.register(
             "recorder_calls",
             "Calls the flight recorder remembers",
@@ -288,6 +316,10 @@ impl Metrics {
             Unit::Bytes,
             self.recorder_bytes.clone(),
         );
+    }
+
+    fn register_webhooks(&mut self) {
+        let r = &mut self.registry;
         let webhooks = &self.webhook_counts;
         r.register("webhook_delivered", "Webhook requests delivered", webhooks.delivered.clone());
         r.register(
@@ -306,7 +338,16 @@ impl Metrics {
             "Events not delivered within an hour, now in the dead-letter file",
             webhooks.dead.clone(),
         );
-        r.register("sip_requests", "Requests by direction and transport, retransmissions included; ws is WebSocket, with or without TLS", self.messages.requests.clone());
+    }
+
+    fn register_sip(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "sip_requests",
+            "Requests by direction and transport, retransmissions included; \
+             ws is WebSocket, with or without TLS",
+            self.messages.requests.clone(),
+        );
         r.register(
             "sip_responses",
             "Responses by direction and status code",
@@ -317,6 +358,10 @@ impl Metrics {
             "Messages sent again because no answer came",
             self.repeated.clone(),
         );
+    }
+
+    fn register_trunks(&mut self) {
+        let r = &mut self.registry;
         r.register("trunk_up", "1 if the trunk is up", self.trunk_up.clone());
         r.register("trunk_calls", "Active calls of the trunk", self.trunk_calls.clone());
         r.register("trunk_calls_limit", "The max_calls of the trunk", self.trunk_limit.clone());

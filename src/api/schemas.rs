@@ -231,7 +231,12 @@ fn object(fields: Fields) -> Value {
     };
     let properties: Map<String, Value> = fields.iter().map(described).collect();
     let required: Vec<&str> = fields.iter().filter(|f| !f.1.ends_with('-')).map(|f| f.0).collect();
-    json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": required,
+        "properties": properties
+    })
 }
 
 fn titled(title: &str, mut schema: Value) -> Value {
@@ -243,8 +248,15 @@ fn titled(title: &str, mut schema: Value) -> Value {
 /// `{ type, timestamp, data }`.
 fn envelope(name: &str, when: &str, data: Value) -> Value {
     json!({
-        "type": "object", "description": when, "additionalProperties": false, "required": ["type", "timestamp", "data"],
-        "properties": { "type": { "const": name }, "timestamp": { "type": "string", "format": "date-time" }, "data": data },
+        "type": "object",
+        "description": when,
+        "additionalProperties": false,
+        "required": ["type", "timestamp", "data"],
+        "properties": {
+            "type": { "const": name },
+            "timestamp": { "type": "string", "format": "date-time" },
+            "data": data
+        },
     })
 }
 
@@ -255,7 +267,9 @@ fn event() -> Value {
             .find(|(n, _)| *n == name)
             .map_or_else(|| object(CDR), |(_, fields)| object(fields))
     };
-    json!({ "oneOf": KINDS.iter().map(|(name, when)| envelope(name, when, data(name))).collect::<Vec<_>>() })
+    json!({
+        "oneOf": KINDS.iter().map(|(name, when)| envelope(name, when, data(name))).collect::<Vec<_>>()
+    })
 }
 
 const CALLER: Fields = &[

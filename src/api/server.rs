@@ -52,10 +52,18 @@ pub async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, turn| {
         let (g, (calls, bytes)) = (gateway.gauges(), gateway.recorder.size());
         Json(json!({
-            "version": env!("CARGO_PKG_VERSION"), "domain": gateway.config().domain, "draining": g.draining, "calls": g.calls,
+            "version": env!("CARGO_PKG_VERSION"),
+            "domain": gateway.config().domain,
+            "draining": g.draining,
+            "calls": g.calls,
             "longest_call_s": gateway.live_calls().map(|c| turn.now.saturating_duration_since(c.cdr.start).as_secs()).max(),
-            "registrations": g.bindings, "flows": g.flows, "transactions": g.transactions, "subscriptions": g.subscriptions,
-            "dropped": g.dropped, "refused": gateway.refused(), "limits": { "calls": gateway.config().limits.calls },
+            "registrations": g.bindings,
+            "flows": g.flows,
+            "transactions": g.transactions,
+            "subscriptions": g.subscriptions,
+            "dropped": g.dropped,
+            "refused": gateway.refused(),
+            "limits": { "calls": gateway.config().limits.calls },
             "recorder": { "calls": calls, "bytes": bytes },
             "trunks": gateway.trunk_states().map(|(name, state, _)| (name.clone(), json!(state.usable(turn.now).is_ok()))).collect::<serde_json::Map<_, _>>(),
         }))
@@ -85,9 +93,11 @@ pub async fn reload(State(api): State<Api>) -> Answer<Json<Value>> {
         .fix("the demo has none to read again"));
     };
     match reload().await {
-        Ok(changes) => Ok(Json(
-            json!({ "changed": changes.changed, "needs_restart": changes.restart, "warnings": changes.warnings }),
-        )),
+        Ok(changes) => Ok(Json(json!({
+            "changed": changes.changed,
+            "needs_restart": changes.restart,
+            "warnings": changes.warnings
+        }))),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why)
             .fix("correct the file; nothing was changed, calls go on")),
     }
@@ -104,45 +114,60 @@ fn secrets(config: &Config) -> Option<(String, Duration, Vec<String>)> {
 /// What changed from `before` to `after`, and which of it waits for a restart.
 pub fn compare(before: &Config, after: &Config) -> Changes {
     let mut changes = Changes::default();
-    let mut names = |what: &str, old: Vec<(&String, String)>, new: Vec<(&String, String)>| {
-        for (name, value) in &new {
-            match old.iter().find(|(n, _)| n == name) {
-                None => changes.changed.push(format!("{what} {name} added")),
-                Some((_, before)) if before != value => {
-                    changes.changed.push(format!("{what} {name} changed"))
-                }
-                Some(_) => {}
-            }
-        }
-        changes.changed.extend(
-            old.iter()
-                .filter(|(n, _)| !new.iter().any(|(m, _)| m == n))
-                .map(|(n, _)| format!("{what} {n} removed")),
-        );
-    };
     // Numbers follow the order of names, and are kept apart from what a person wrote.
     let trunk = |t: &crate::config::Trunk| {
         let mut t = t.clone();
         t.number = crate::sip::transaction::TrunkNumber(0);
-        format!("{t:?} {:?}", t.password.as_ref().map(|p| p.reveal().to_owned()))
+        (format!("{t:?}"), t.password)
     };
-    names(
+    let user = |u: &crate::config::User| (format!("{u:?}"), u.password.clone());
+    changes.named(
         "user",
-        before.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect(),
-        after.users.iter().map(|(n, u)| (n, format!("{u:?} {}", u.password.reveal()))).collect(),
+        before.users.iter().map(|(n, u)| (n, user(u))).collect(),
+        after.users.iter().map(|(n, u)| (n, user(u))).collect(),
     );
-    names(
+    changes.named(
         "trunk",
         before.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(),
         after.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(),
     );
-    names(
+    changes.named(
         "dialplan",
-        before.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect(),
-        after.plan.written().map(|c| (&c.name, format!("{c:?}"))).collect(),
+        before.plan.written().map(|c| (&c.name, c)).collect(),
+        after.plan.written().map(|c| (&c.name, c)).collect(),
     );
-    let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
-    let live = [
+    changes.changed.extend(differing(&live(before, after)).map(|key| format!("{key} changed")));
+    changes.restart.extend(differing(&bound(before, after)).map(str::to_owned));
+    changes
+}
+
+impl Changes {
+    /// What was added to, changed in or removed from a table.
+    fn named<V: PartialEq>(&mut self, what: &str, old: Vec<(&String, V)>, new: Vec<(&String, V)>) {
+        for (name, value) in &new {
+            match old.iter().find(|(n, _)| n == name) {
+                None => self.changed.push(format!("{what} {name} added")),
+                Some((_, before)) if before != value => {
+                    self.changed.push(format!("{what} {name} changed"))
+                }
+                Some(_) => {}
+            }
+        }
+        self.changed.extend(
+            old.iter()
+                .filter(|(n, _)| !new.iter().any(|(m, _)| m == n))
+                .map(|(n, _)| format!("{what} {n} removed")),
+        );
+    }
+}
+
+fn differing<'a>(keys: &'a [(&'static str, bool)]) -> impl Iterator<Item = &'static str> + 'a {
+    keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key)
+}
+
+/// Keys whose new value is in force at once, and whether it is another.
+fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
+    vec![
         ("limits", before.limits != after.limits),
         ("recorder", before.recorder != after.recorder),
         ("api.token", before.api.tokens != after.api.tokens),
@@ -161,11 +186,13 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace),
         ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
-    ];
-    changes.changed.extend(
-        live.iter().filter(|(_, differs)| *differs).map(|(key, _)| format!("{key} changed")),
-    );
-    let bound = [
+    ]
+}
+
+/// Keys whose new value needs a restart, and whether it is another.
+fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
+    let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
+    vec![
         ("server.domain", before.domain != after.domain),
         ("server.stun", before.stun != after.stun),
         ("media.bind", before.media.bind != after.media.bind),
@@ -191,46 +218,127 @@ pub fn compare(before: &Config, after: &Config) -> Changes {
             "sip.md5, sip.sha256",
             (before.allow_md5, before.allow_sha256) != (after.allow_md5, after.allow_sha256),
         ),
-    ];
-    changes
-        .restart
-        .extend(bound.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()));
-    changes
+    ]
 }
 
 /// GET /config: what is in force, without secrets.
 pub async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, _| {
         let c = gateway.config();
-        let users = c.users.values().map(|u| (u.name.clone(), json!({
-            "did": u.did, "numbers": u.numbers, "display_name": u.display_name, "context": u.context, "max_calls": u.max_calls, "password": "***",
-        })));
-        let trunks = c.trunks.values().map(|t| (t.name.clone(), json!({
-            "uri": t.uri.as_ref().map(|u| format!("sip:{}", u.address())), "registrars": t.registrars.iter().map(|r| r.address()).collect::<Vec<_>>(),
-            "username": t.username, "password": t.password.as_ref().map(|_| "***"), "codecs": t.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(),
-            "allow": t.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), "context": t.context, "max_calls": t.max_calls, "nat": t.nat,
-            "dtmf": format!("{:?}", t.dtmf), "srtp": format!("{:?}", t.srtp), "probe_s": t.probe.map(|p| p.as_secs()),
-        })));
+        let users = c.users.values().map(|u| {
+            (
+                u.name.clone(),
+                json!({
+                    "did": u.did,
+                    "numbers": u.numbers,
+                    "display_name": u.display_name,
+                    "context": u.context,
+                    "max_calls": u.max_calls,
+                    "password": "***",
+                }),
+            )
+        });
+        let trunks = c.trunks.values().map(|t| {
+            (
+                t.name.clone(),
+                json!({
+                    "uri": t.uri.as_ref().map(|u| format!("sip:{}", u.address())),
+                    "registrars": t.registrars.iter().map(|r| r.address()).collect::<Vec<_>>(),
+                    "username": t.username,
+                    "password": t.password.as_ref().map(|_| "***"),
+                    "codecs": t.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(),
+                    "allow": t.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    "context": t.context,
+                    "max_calls": t.max_calls,
+                    "nat": t.nat,
+                    "dtmf": format!("{:?}", t.dtmf),
+                    "srtp": format!("{:?}", t.srtp),
+                    "probe_s": t.probe.map(|p| p.as_secs()),
+                }),
+            )
+        });
         Json(json!({
-            "server": { "domain": c.domain, "public_ip": c.public_ips, "drain_timeout_s": c.drain_timeout.as_secs() },
-            "web": { "listen": c.web_listen, "tls": format!("{:?}", c.web_tls), "origins": c.origins },
-            "sip": { "udp": c.udp, "tcp": c.tcp, "tls": c.sip.tls, "flow_grace_s": c.sip.flow_grace.as_secs(), "session_timer_s": c.sip.session_timer, "md5": c.allow_md5, "sha256": c.allow_sha256 },
-            "media": { "ports": [c.media.ports.0, c.media.ports.1], "browser_port": c.media.browser_port, "workers": c.media.workers, "codecs": c.media.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(), "complexity": c.media.complexity },
-            "limits": { "calls": c.limits.calls, "calls_per_user": c.limits.calls_per_user, "new_calls_per_second": c.limits.new_calls_per_second, "max_duration_s": c.limits.max_duration.as_secs() },
-            "recorder": { "calls": c.recorder.calls, "memory": c.recorder.memory, "messages": c.recorder.messages },
-            "api": { "tokens": c.api.tokens.iter().map(|t| json!({ "name": t.name, "scope": format!("{:?}", t.scope).to_lowercase() })).collect::<Vec<_>>(), "metrics": c.api.metrics },
-            "events": { "cdr": { "file": c.cdr_file, "sqlite": c.cdr_sqlite }, "webhook": c.webhook.as_ref().map(Webhook::host), "hep": c.hep },
-            "auth": { "jwt": c.auth.jwt.as_ref().map(|j| json!({ "jwks": format!("{:?}", j.jwks), "audience": j.audience, "issuer": j.issuer, "context": j.context })), "webhook": c.auth.webhook.as_ref().map(Webhook::host) },
-            "credentials": c.credentials.as_ref().map(|k| json!({ "secret": "***", "longest_s": k.longest.as_secs(), "turn": k.turn.as_ref().map(|t| &t.uris) })),
+            "server": {
+                "domain": c.domain,
+                "public_ip": c.public_ips,
+                "drain_timeout_s": c.drain_timeout.as_secs()
+            },
+            "web": {
+                "listen": c.web_listen,
+                "tls": format!("{:?}", c.web_tls),
+                "origins": c.origins
+            },
+            "sip": {
+                "udp": c.udp,
+                "tcp": c.tcp,
+                "tls": c.sip.tls,
+                "flow_grace_s": c.sip.flow_grace.as_secs(),
+                "session_timer_s": c.sip.session_timer,
+                "md5": c.allow_md5,
+                "sha256": c.allow_sha256
+            },
+            "media": {
+                "ports": [c.media.ports.0, c.media.ports.1],
+                "browser_port": c.media.browser_port,
+                "workers": c.media.workers,
+                "codecs": c.media.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(),
+                "complexity": c.media.complexity
+            },
+            "limits": {
+                "calls": c.limits.calls,
+                "calls_per_user": c.limits.calls_per_user,
+                "new_calls_per_second": c.limits.new_calls_per_second,
+                "max_duration_s": c.limits.max_duration.as_secs()
+            },
+            "recorder": {
+                "calls": c.recorder.calls,
+                "memory": c.recorder.memory,
+                "messages": c.recorder.messages
+            },
+            "api": {
+                "tokens": c.api.tokens.iter().map(|t| json!({
+                    "name": t.name,
+                    "scope": format!("{:?}", t.scope).to_lowercase()
+                })).collect::<Vec<_>>(),
+                "metrics": c.api.metrics
+            },
+            "events": {
+                "cdr": { "file": c.cdr_file, "sqlite": c.cdr_sqlite },
+                "webhook": c.webhook.as_ref().map(Webhook::host),
+                "hep": c.hep
+            },
+            "auth": {
+                "jwt": c.auth.jwt.as_ref().map(|j| json!({
+                    "jwks": format!("{:?}", j.jwks),
+                    "audience": j.audience,
+                    "issuer": j.issuer,
+                    "context": j.context
+                })),
+                "webhook": c.auth.webhook.as_ref().map(Webhook::host)
+            },
+            "credentials": c.credentials.as_ref().map(|k| json!({
+                "secret": "***",
+                "longest_s": k.longest.as_secs(),
+                "turn": k.turn.as_ref().map(|t| &t.uris)
+            })),
             "telemetry": { "otlp": c.otlp },
-            "user": users.collect::<serde_json::Map<_, _>>(), "trunk": trunks.collect::<serde_json::Map<_, _>>(),
+            "user": users.collect::<serde_json::Map<_, _>>(),
+            "trunk": trunks.collect::<serde_json::Map<_, _>>(),
         }))
-    }).await
+    })
+    .await
 }
 
 fn mark(problem: &crate::config::Problem) -> Value {
     let file = problem.source.as_ref().map(|s| &s.name);
-    json!({ "file": file, "line": problem.line(), "warning": problem.warning, "code": problem.code, "message": problem.message, "fix": problem.help })
+    json!({
+        "file": file,
+        "line": problem.line(),
+        "warning": problem.warning,
+        "code": problem.code,
+        "message": problem.message,
+        "fix": problem.help
+    })
 }
 
 /// A dialplan may hold the secret of a webhook.
@@ -264,10 +372,17 @@ async fn inspected(api: &Api) -> Answer<(Vec<Inspected>, Vec<crate::config::Prob
 /// GET /config/dialplans
 pub async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
-    let file = |f: &Inspected| json!({ "file": f.name, "text": masked(&f.text), "marks": f.problems.iter().map(mark).collect::<Vec<_>>() });
-    Ok(Json(
-        json!({ "files": files.iter().map(file).collect::<Vec<_>>(), "elsewhere": elsewhere.iter().map(mark).collect::<Vec<_>>() }),
-    ))
+    let file = |f: &Inspected| {
+        json!({
+            "file": f.name,
+            "text": masked(&f.text),
+            "marks": f.problems.iter().map(mark).collect::<Vec<_>>()
+        })
+    };
+    Ok(Json(json!({
+        "files": files.iter().map(file).collect::<Vec<_>>(),
+        "elsewhere": elsewhere.iter().map(mark).collect::<Vec<_>>()
+    })))
 }
 
 /// POST /config/check
@@ -275,20 +390,27 @@ pub async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
     let all: Vec<&crate::config::Problem> =
         files.iter().flat_map(|f| &f.problems).chain(&elsewhere).collect();
-    Ok(Json(
-        json!({ "sound": all.iter().all(|p| p.warning), "marks": all.into_iter().map(mark).collect::<Vec<_>>() }),
-    ))
+    Ok(Json(json!({
+        "sound": all.iter().all(|p| p.warning),
+        "marks": all.into_iter().map(mark).collect::<Vec<_>>()
+    })))
 }
 
 /// GET /dialplan
 pub async fn dialplan(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, _| {
-        let contexts = gateway.config().plan.written().map(|c| json!({
-            "context": c.name,
-            "routes": c.routes.iter().map(|r| json!({ "route": r.name, "steps": r.steps.iter().map(ToString::to_string).collect::<Vec<_>>() })).collect::<Vec<_>>(),
-        }));
+        let contexts = gateway.config().plan.written().map(|c| {
+            json!({
+                "context": c.name,
+                "routes": c.routes.iter().map(|r| json!({
+                    "route": r.name,
+                    "steps": r.steps.iter().map(ToString::to_string).collect::<Vec<_>>()
+                })).collect::<Vec<_>>(),
+            })
+        });
         Json(contexts.collect())
-    }).await
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -323,9 +445,16 @@ pub async fn dialplan_test(
         })?;
         let verdict = config.plan.route(&Attempt { context: &context, dialled: &test.number, unix: gateway.unix(turn.now), permits: &permits });
         let verdict = verdict.ok_or_else(|| Problem::missing("context", &context))?;
-        let considered = verdict.trace.iter().map(|c| json!({ "route": c.route, "pattern": c.pattern, "why_not": c.why_not })).collect::<Vec<_>>();
+        let considered = verdict.trace.iter().map(|c| json!({
+            "route": c.route,
+            "pattern": c.pattern,
+            "why_not": c.why_not
+        })).collect::<Vec<_>>();
         Ok(Json(json!({
-            "dialled": test.number, "number": verdict.number, "context": context, "considered": considered,
+            "dialled": test.number,
+            "number": verdict.number,
+            "context": context,
+            "considered": considered,
             "route": verdict.route.as_ref().map(|r| &r.name),
             "steps": verdict.route.as_ref().map(|r| r.steps.iter().map(ToString::to_string).collect::<Vec<_>>()),
         })))
@@ -373,19 +502,29 @@ pub async fn credentials(
     }
     api.ask(move |gateway, turn| {
         let config = gateway.config();
-        let (trunk_test_secret, settings) = (wanted.context.as_ref().is_some_and(|c| c.starts_with('@')), config.credentials.as_ref());
+        let (trunk_test_secret, settings) = (
+            wanted.context.as_ref().is_some_and(|c| c.starts_with('@')),
+            config.credentials.as_ref(),
+        );
         let longest = match settings {
             _ if trunk_test_secret => STRAIGHT_LONGEST,
             Some(settings) => settings.longest,
-            None => return Err(Problem::new(StatusCode::CONFLICT, "no credentials are made here").fix("set [credentials] secret = { env = \"…\" }")),
+            None => {
+                return Err(Problem::new(StatusCode::CONFLICT, "no credentials are made here")
+                    .fix("set [credentials] secret = { env = \"…\" }"));
+            }
         };
         if ttl > longest || ttl.as_secs() == 0 {
-            return Err(bad(format!("ttl is more than {} s, or nothing", longest.as_secs())).fix("ask for less, or raise credentials.longest"));
+            return Err(bad(format!("ttl is more than {} s, or nothing", longest.as_secs()))
+                .fix("ask for less, or raise credentials.longest"));
         }
         match &wanted.context {
-            Some(context) if config.plan.context(context).is_none() => return Err(Problem::missing("dialplan", context)),
+            Some(context) if config.plan.context(context).is_none() => {
+                return Err(Problem::missing("dialplan", context));
+            }
             None if !config.users.contains_key(&wanted.user) => {
-                return Err(Problem::missing("user", &wanted.user).fix("name a \"context\" for a visitor who is no configured user"));
+                return Err(Problem::missing("user", &wanted.user)
+                    .fix("name a \"context\" for a visitor who is no configured user"));
             }
             _ => {}
         }
@@ -393,18 +532,30 @@ pub async fn credentials(
         let credential = Credential { expires, user: wanted.user, context: wanted.context };
         let secure = config.web_tls != WebTls::Off;
         let port = config.web_listen.port();
-        let at = if port == if secure { 443 } else { 80 } { config.domain.clone() } else { format!("{}:{port}", config.domain) };
-        let secret = gateway.secret_of(&credential).ok_or_else(|| Problem::new(StatusCode::CONFLICT, "no credentials are made here"))?;
-        let ice: Vec<Value> = settings.iter().flat_map(|s| &s.turn).map(|t| {
-            let (username, password) = turn_credentials(&t.secret, expires, &credential.user);
-            json!({ "urls": t.uris, "username": username, "credential": password })
-        }).collect();
+        let at = if port == if secure { 443 } else { 80 } {
+            config.domain.clone()
+        } else {
+            format!("{}:{port}", config.domain)
+        };
+        let secret = gateway
+            .secret_of(&credential)
+            .ok_or_else(|| Problem::new(StatusCode::CONFLICT, "no credentials are made here"))?;
+        let ice: Vec<Value> = settings
+            .iter()
+            .flat_map(|s| &s.turn)
+            .map(|t| {
+                let (username, password) = turn_credentials(&t.secret, expires, &credential.user);
+                json!({ "urls": t.uris, "username": username, "credential": password })
+            })
+            .collect();
         Ok(Json(json!({
-            "uri": format!("sip:{}@{}", credential.user, config.domain), "username": credential.to_string(),
+            "uri": format!("sip:{}@{}", credential.user, config.domain),
+            "username": credential.to_string(),
             "password": credential.password(&secret).reveal(), "expires": expires,
             "ws": format!("{}://{at}/sip", if secure { "wss" } else { "ws" }), "ice_servers": ice,
         })))
-    }).await?
+    })
+    .await?
 }
 
 /// GET /webhooks: the newest deliveries, the newest first.
@@ -436,9 +587,12 @@ pub async fn resend(State(api): State<Api>, Path(id): Path<String>) -> Answer<Js
 
 fn error_json(code: Code) -> Option<Value> {
     let entry = code.entry()?;
-    Some(
-        json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix }),
-    )
+    Some(json!({
+        "code": code.to_string(),
+        "title": entry.title,
+        "likely": entry.likely,
+        "fix": entry.fix
+    }))
 }
 
 /// GET /errors

@@ -23,10 +23,16 @@ fn codecs(cdr: &Cdr) -> Vec<&'static str> {
 /// A call in a list.
 fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
     json!({
-        "call": cdr.call.to_string(), "state": state, "from": cdr.from, "to": if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number },
-        "direction": if cdr.inbound { "inbound" } else { "outbound" }, "route": cdr.route, "with": cdr.answered_by,
+        "call": cdr.call.to_string(),
+        "state": state,
+        "from": cdr.from,
+        "to": if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number },
+        "direction": if cdr.inbound { "inbound" } else { "outbound" },
+        "route": cdr.route,
+        "with": cdr.answered_by,
         "tried": cdr.tried.iter().map(|t| &t.target).collect::<Vec<_>>(),
-        "start": clock.format(cdr.start), "seconds": end.saturating_duration_since(cdr.start).as_secs(),
+        "start": clock.format(cdr.start),
+        "seconds": end.saturating_duration_since(cdr.start).as_secs(),
         "talked_s": cdr.answered.map(|a| end.saturating_duration_since(a).as_secs()),
         "codecs": codecs(cdr), "mos_estimated": mos(cdr),
     })
@@ -154,28 +160,63 @@ pub fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
                     .iter()
                     .map(|r| json!({ "line": r.line, "from": r.from, "why": r.why }))
                     .collect::<Vec<_>>();
-                json!({ "at_s": at, "kind": "message", "lane": lane, "sent": sent, "summary": summary, "repeated": repeated, "text": text, "rules": rules })
+                json!({
+                    "at_s": at,
+                    "kind": "message",
+                    "lane": lane,
+                    "sent": sent,
+                    "summary": summary,
+                    "repeated": repeated,
+                    "text": text,
+                    "rules": rules
+                })
             }
             RowKind::Route { route, pattern, why_not } => {
-                json!({ "at_s": at, "kind": "route", "route": route, "pattern": pattern, "why_not": why_not })
+                json!({
+                    "at_s": at,
+                    "kind": "route",
+                    "route": route,
+                    "pattern": pattern,
+                    "why_not": why_not
+                })
             }
             RowKind::Event { text, code } => {
                 json!({ "at_s": at, "kind": "event", "text": text, "code": code })
             }
         }
     };
-    json!({ "call": detail["call"], "headline": headline(detail), "verdict": detail["verdict"], "lanes": lanes, "rows": rows.iter().map(row).collect::<Vec<_>>() })
+    json!({
+        "call": detail["call"],
+        "headline": headline(detail),
+        "verdict": detail["verdict"],
+        "lanes": lanes,
+        "rows": rows.iter().map(row).collect::<Vec<_>>()
+    })
 }
 
 /// Figures second by second, both legs.
 pub fn quality(call: CallId, cdr: &Cdr) -> Value {
     let leg = |name: &str, s: &Statistics| {
-        let samples = s.series.iter().map(|s| json!({
-            "at_ms": s.at, "received": s.received, "lost": s.lost, "sent": s.sent, "jitter_ms": s.jitter, "rtt_ms": s.round_trip, "reported_loss_percent": s.reported_loss,
-        }));
+        let samples = s.series.iter().map(|s| {
+            json!({
+                "at_ms": s.at,
+                "received": s.received,
+                "lost": s.lost,
+                "sent": s.sent,
+                "jitter_ms": s.jitter,
+                "rtt_ms": s.round_trip,
+                "reported_loss_percent": s.reported_loss,
+            })
+        });
         json!({
-            "leg": name, "codec": s.codec, "packets_in": s.received, "packets_out": s.sent, "packets_lost": s.lost,
-            "mos_in_estimated": s.mos.0, "mos_out_estimated": s.mos.1, "series": samples.collect::<Vec<_>>(),
+            "leg": name,
+            "codec": s.codec,
+            "packets_in": s.received,
+            "packets_out": s.sent,
+            "packets_lost": s.lost,
+            "mos_in_estimated": s.mos.0,
+            "mos_out_estimated": s.mos.1,
+            "series": samples.collect::<Vec<_>>(),
         })
     };
     let legs = [("a", &cdr.a), ("b", &cdr.b)]
@@ -189,8 +230,11 @@ pub fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Instant) -
     let flow = gateway.flow(binding.flow);
     json!({
         "user": user, "contact": binding.contact, "remote": flow.map(|f| f.remote.to_string()),
-        "instance": binding.instance.as_ref().map(|i| &i.0), "reg_id": binding.instance.as_ref().map(|i| i.1),
-        "q": f64::from(binding.q) / 1_000.0, "path": binding.path, "expires_s": binding.expires.saturating_duration_since(now).as_secs(),
+        "instance": binding.instance.as_ref().map(|i| &i.0),
+        "reg_id": binding.instance.as_ref().map(|i| i.1),
+        "q": f64::from(binding.q) / 1_000.0,
+        "path": binding.path,
+        "expires_s": binding.expires.saturating_duration_since(now).as_secs(),
     })
 }
 
@@ -216,11 +260,19 @@ pub fn trunk(
         .iter()
         .map(|r| json!({ "registrar": r.registrar.host_port(), "state": r.to_string() }));
     json!({
-        "trunk": name, "state": health, "since_s": state.since.map(|s| now.saturating_duration_since(s).as_secs()),
-        "options_ms": state.round_trip.map(|r| r.as_millis() as u64), "calls": calls, "max_calls": trunk.and_then(|t| t.max_calls),
-        "uri": trunk.and_then(|t| t.uri.as_ref()).map(|u| format!("sip:{}", u.address())), "context": trunk.and_then(|t| t.context.as_ref()),
+        "trunk": name,
+        "state": health,
+        "since_s": state.since.map(|s| now.saturating_duration_since(s).as_secs()),
+        "options_ms": state.round_trip.map(|r| r.as_millis() as u64),
+        "calls": calls,
+        "max_calls": trunk.and_then(|t| t.max_calls),
+        "uri": trunk.and_then(|t| t.uri.as_ref()).map(|u| format!("sip:{}", u.address())),
+        "context": trunk.and_then(|t| t.context.as_ref()),
         "usable": why_not.is_none(), "why_not": why_not.as_ref().map(|e| &e.1),
-        "code": why_not.as_ref().map(|e| e.0.to_string()), "last_failure": state.last_failure, "probes_missed": state.missed_in_a_row(),
-        "registrations": registrations.collect::<Vec<_>>(), "registered_from": state.bound.as_ref().map(|b| b.remote.to_string()),
+        "code": why_not.as_ref().map(|e| e.0.to_string()),
+        "last_failure": state.last_failure,
+        "probes_missed": state.missed_in_a_row(),
+        "registrations": registrations.collect::<Vec<_>>(),
+        "registered_from": state.bound.as_ref().map(|b| b.remote.to_string()),
     })
 }

@@ -37,7 +37,7 @@ fn ports_of(config: &Config) -> Vec<(&'static str, u16, u16, &'static str)> {
 
 #[derive(clap::Args)]
 #[group(id = "ports-format")]
-pub struct Ports {
+pub(crate) struct Ports {
     /// Print commands for ufw
     #[arg(long)]
     ufw: bool,
@@ -48,7 +48,7 @@ pub struct Ports {
     output: print::Output,
 }
 
-pub fn ports(config: &Config, args: &Ports) -> ExitCode {
+pub(crate) fn ports(config: &Config, args: &Ports) -> ExitCode {
     let range = |a: u16, b: u16, between: &str| {
         if a == b { a.to_string() } else { format!("{a}{between}{b}") }
     };
@@ -101,7 +101,7 @@ fn bad(what: impl Into<String>, fix: impl Into<String>) -> Finding {
 
 /// Looks at everything around a gateway that usually goes wrong; `running` where one answers
 /// already, so that its ports are its own.
-pub async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
+pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
     let mut found = vec![addresses(config)];
     if let Some(server) = stun {
         found.extend(from_outside(config, server, running).await);
@@ -318,7 +318,7 @@ fn writable(path: &Path) -> Finding {
 }
 
 /// A new token and the lines of the configuration that let it in.
-pub fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
     let token =
         base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random::<24>()?);
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
@@ -332,7 +332,7 @@ pub fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
 }
 
 /// The JSON Schema called `name`, or their names.
-pub fn schema(name: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn schema(name: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
     let Some(name) = name else {
         let all = NAMES.iter().map(|(name, what)| json!({ "name": name, "of": what })).collect();
         print::list(
@@ -352,7 +352,7 @@ pub fn schema(name: Option<&str>, output: print::Output) -> anyhow::Result<ExitC
 }
 
 /// What a code of the registry means.
-pub fn explain(code: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn explain(code: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
     let Some(code) = code else {
         let one = |(code, entry): (Code, &webtrunk::errors::Entry)| json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix });
         print::list(

@@ -32,7 +32,7 @@ const CALLS: [Column; 9] = [
 ];
 
 #[derive(clap::Args)]
-pub struct Calls {
+pub(crate) struct Calls {
     /// Also list ended calls
     #[arg(long, short)]
     all: bool,
@@ -52,7 +52,7 @@ pub struct Calls {
     output: Output,
 }
 
-pub async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
+pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
     let wanted = given(&[("user", &args.user), ("trunk", &args.trunk), ("number", &args.number)]);
     let query =
         format!("/calls?limit=1000&state={}{wanted}", if args.all { "all" } else { "live" });
@@ -74,7 +74,7 @@ pub async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
     }
 }
 
-pub async fn registrations(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+pub(crate) async fn registrations(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
     const COLUMNS: [Column; 6] = [
         ("USER", |r| text(r, "user")),
         ("REMOTE", |r| text(r, "remote")),
@@ -93,7 +93,7 @@ pub async fn registrations(client: &Client, output: Output) -> anyhow::Result<Ex
 }
 
 #[derive(clap::Subcommand)]
-pub enum Trunks {
+pub(crate) enum Trunks {
     /// List their state (the default)
     Status,
     /// Send OPTIONS now and wait for the answer
@@ -130,7 +130,7 @@ const TRUNKS: [Column; 8] = [
     }),
 ];
 
-pub async fn trunks(
+pub(crate) async fn trunks(
     client: &Client,
     what: Option<&Trunks>,
     output: Output,
@@ -176,7 +176,7 @@ pub async fn trunks(
 }
 
 #[derive(clap::Args)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// The call, as `webtrunk calls --all` shows it; its first four characters are enough
     call: Option<String>,
     /// The newest call
@@ -204,7 +204,7 @@ pub struct Trace {
     output: Output,
 }
 
-pub async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
+pub(crate) async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
     if args.follow {
         return follow(client, args.full).await;
     }
@@ -293,7 +293,7 @@ async fn diff(client: &Client, call: &str, pair: &str) -> anyhow::Result<ExitCod
 }
 
 #[derive(clap::Args)]
-pub struct Events {
+pub(crate) struct Events {
     /// Only these kinds, separated by commas; `call.*` is every kind about calls
     #[arg(long = "type")]
     types: Option<String>,
@@ -302,7 +302,7 @@ pub struct Events {
     call: Option<String>,
 }
 
-pub async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
+pub(crate) async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
     let query = format!(
         "/events?{}",
         given(&[("types", &args.types), ("call", &args.call)]).trim_start_matches('&')
@@ -317,7 +317,7 @@ pub async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> 
 }
 
 /// The log lines of one call, from its recorder.
-pub async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
+pub(crate) async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
     let ladder = client.get(&format!("/calls/{}/ladder", escape(call))).await?;
     for row in ladder["rows"].as_array().into_iter().flatten().filter(|r| r["kind"] == "event") {
         let code = row["code"].as_str().map(|c| format!("  {c}")).unwrap_or_default();
@@ -331,7 +331,7 @@ pub async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
 }
 
 #[derive(clap::Args)]
-pub struct Cdr {
+pub(crate) struct Cdr {
     #[command(subcommand)]
     what: CdrWhat,
 }
@@ -372,7 +372,7 @@ const RECORD: [Column; 10] = [
     ("code", |r| text(&r["verdict"], "code")),
 ];
 
-pub async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
+pub(crate) async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
     match &args.what {
         CdrWhat::Tail { n, output } => print::list(
             &client.get(&format!("/cdr?limit={n}")).await?,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Peers whose half is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Peer {
+pub(crate) enum Peer {
     Asterisk,
     Freeswitch,
     Twilio,
@@ -17,7 +17,7 @@ pub enum Peer {
 }
 
 #[derive(clap::Args)]
-pub struct Init {
+pub(crate) struct Init {
     /// The kind of trunk
     #[arg(long, value_enum, default_value = "generic")]
     trunk: Peer,
@@ -170,7 +170,7 @@ fn half(text: &str, ours: &str, domain: &str) -> String {
 }
 
 /// Writes the files.
-pub fn init(args: &Init) -> anyhow::Result<ExitCode> {
+pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let kind = kind(args.trunk);
     let host = args.host.as_deref().unwrap_or(kind.host);
     let ours = webtrunk::config::check::own_address().to_string();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(clap::Args)]
-pub struct Kick {
+pub(crate) struct Kick {
     /// A call as `webtrunk calls` shows it, or user:NAME to close that user's connections
     what: String,
     /// The SIP status for a caller whose call is not answered yet
@@ -20,7 +20,7 @@ pub struct Kick {
     reason: Option<String>,
 }
 
-pub async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
+pub(crate) async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
     if let Some(user) = args.what.strip_prefix("user:") {
         let closed =
             client.call(Method::DELETE, &format!("/registrations/{}", escape(user)), None).await?;
@@ -40,7 +40,7 @@ pub async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
 }
 
 #[derive(clap::Args)]
-pub struct Drain {
+pub(crate) struct Drain {
     /// How long to wait for active calls to end
     #[arg(long, default_value = "15m", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -52,7 +52,7 @@ pub struct Drain {
     cancel: bool,
 }
 
-pub async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
+pub(crate) async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
     if args.cancel {
         client.call(Method::DELETE, "/drain", None).await?;
         print::line("new calls are accepted again");
@@ -92,7 +92,7 @@ pub async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
     }
 }
 
-pub async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
+pub(crate) async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
     let changes = client.call(Method::POST, "/reload", None).await?;
     let list = |key: &str| {
         changes[key]
@@ -117,14 +117,14 @@ pub async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
 }
 
 /// Exits with 0 if the gateway accepts calls.
-pub async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
+pub(crate) async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
     let draining = client.get("/status").await?["draining"] == true;
     print::line(if draining { "draining" } else { "ok" });
     Ok(if draining { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 #[derive(clap::Args)]
-pub struct Token {
+pub(crate) struct Token {
     /// The user; with --context, any name
     user: String,
     /// How long the credentials are valid
@@ -136,7 +136,7 @@ pub struct Token {
 }
 
 /// Credentials for a browser.
-pub async fn token(client: &Client, args: &Token) -> anyhow::Result<ExitCode> {
+pub(crate) async fn token(client: &Client, args: &Token) -> anyhow::Result<ExitCode> {
     let mut wanted = serde_json::json!({ "user": args.user, "ttl": args.ttl });
     if let Some(context) = &args.context {
         wanted["context"] = context.clone().into();

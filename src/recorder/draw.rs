@@ -192,12 +192,18 @@ fn escape(text: &str) -> String {
     })
 }
 
+/// Units between two lines of the picture, and between two rows.
+const GAP: usize = 230;
+const STEP: usize = 30;
+
+/// Where a column's line stands.
+fn x(column: usize) -> usize {
+    90 + 60 + column * GAP
+}
+
 /// An SVG of its own, readable in both themes; each message is a group with `data-row`.
 pub fn svg(lanes: &[String], rows: &[Row]) -> String {
-    const GAP: usize = 230;
-    const STEP: usize = 30;
     let heads = headings(lanes);
-    let x = |column: usize| 90 + 60 + column * GAP;
     // An event's text may reach beyond the last line; about 7 units a character.
     let longest = rows
         .iter()
@@ -214,13 +220,17 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
     let height =
         70 + rows.iter().filter(|r| !matches!(r.kind, RowKind::Route { .. })).count() * STEP;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"call ladder\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"currentColor\" stroke=\"none\">\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"call ladder\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"currentColor\" \
+         stroke=\"none\">\n"
     );
     for (n, head) in heads.iter().enumerate() {
         let _ = writeln!(
             out,
-            "<text x=\"{0}\" y=\"24\" text-anchor=\"middle\" font-weight=\"600\">{1}</text><line x1=\"{0}\" y1=\"36\" x2=\"{0}\" y2=\"{height}\" stroke=\"currentColor\" stroke-opacity=\".3\"/>",
+            "<text x=\"{0}\" y=\"24\" text-anchor=\"middle\" font-weight=\"600\">{1}</text>\
+             <line x1=\"{0}\" y1=\"36\" x2=\"{0}\" y2=\"{height}\" stroke=\"currentColor\" \
+             stroke-opacity=\".3\"/>",
             x(n),
             escape(head)
         );
@@ -229,43 +239,51 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
     // all.
     let drawn = rows.iter().enumerate().filter(|(_, r)| !matches!(r.kind, RowKind::Route { .. }));
     for (place, (n, row)) in drawn.enumerate() {
-        let y = 62 + place * STEP;
-        let _ = writeln!(
-            out,
-            "<text x=\"64\" y=\"{}\" text-anchor=\"end\" font-size=\"11\" fill-opacity=\".75\">{}</text>",
-            y + 4,
-            clock(row.at).trim()
-        );
-        match &row.kind {
-            RowKind::Message { lane, sent, summary, repeated, .. } => {
-                let (from, to) =
-                    if *sent { (x(1), x(column(*lane))) } else { (x(column(*lane)), x(1)) };
-                let base = if to > from { to - 8 } else { to + 8 };
-                let label =
-                    escape(&if *repeated { format!("{summary} (again)") } else { summary.clone() });
-                let (left, length, middle, top, above, over, under) =
-                    (from.min(to), from.abs_diff(to), (from + to) / 2, y - 20, y - 6, y - 4, y + 4);
-                let _ = writeln!(
-                    out,
-                    "<g data-row=\"{n}\"><rect x=\"{left}\" y=\"{top}\" width=\"{length}\" height=\"{STEP}\" fill-opacity=\"0\"/>\
-                     <line x1=\"{from}\" y1=\"{y}\" x2=\"{to}\" y2=\"{y}\" stroke=\"currentColor\"/>\
-                     <polygon points=\"{to},{y} {base},{over} {base},{under}\"/><text x=\"{middle}\" y=\"{above}\" text-anchor=\"middle\">{label}</text></g>"
-                );
-            }
-            RowKind::Route { .. } => {}
-            RowKind::Event { text, code } => {
-                let code = code.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
-                let _ = writeln!(
-                    out,
-                    "<text x=\"{}\" y=\"{}\" font-style=\"italic\" fill-opacity=\".85\">{}{}</text>",
-                    x(0) + 8,
-                    y + 4,
-                    escape(text),
-                    escape(&code)
-                );
-            }
-        }
+        svg_row(&mut out, n, 62 + place * STEP, row);
     }
     out.push_str("</svg>\n");
     out
+}
+
+/// The row of number `n` at the height `y`.
+fn svg_row(out: &mut String, n: usize, y: usize, row: &Row) {
+    let _ = writeln!(
+        out,
+        "<text x=\"64\" y=\"{}\" text-anchor=\"end\" font-size=\"11\" \
+         fill-opacity=\".75\">{}</text>",
+        y + 4,
+        clock(row.at).trim()
+    );
+    match &row.kind {
+        RowKind::Message { lane, sent, summary, repeated, .. } => {
+            let (from, to) =
+                if *sent { (x(1), x(column(*lane))) } else { (x(column(*lane)), x(1)) };
+            let base = if to > from { to - 8 } else { to + 8 };
+            let label =
+                escape(&if *repeated { format!("{summary} (again)") } else { summary.clone() });
+            let (left, length, middle, top, above, over, under) =
+                (from.min(to), from.abs_diff(to), (from + to) / 2, y - 20, y - 6, y - 4, y + 4);
+            let _ = writeln!(
+                out,
+                "<g data-row=\"{n}\"><rect x=\"{left}\" y=\"{top}\" width=\"{length}\" \
+                 height=\"{STEP}\" fill-opacity=\"0\"/>\
+                 <line x1=\"{from}\" y1=\"{y}\" x2=\"{to}\" y2=\"{y}\" stroke=\"currentColor\"/>\
+                 <polygon points=\"{to},{y} {base},{over} {base},{under}\"/>\
+                 <text x=\"{middle}\" y=\"{above}\" text-anchor=\"middle\">{label}</text></g>"
+            );
+        }
+        RowKind::Route { .. } => {}
+        RowKind::Event { text, code } => {
+            let code = code.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "<text x=\"{}\" y=\"{}\" font-style=\"italic\" \
+                 fill-opacity=\".85\">{}{}</text>",
+                x(0) + 8,
+                y + 4,
+                escape(text),
+                escape(&code)
+            );
+        }
+    }
 }

@@ -42,13 +42,11 @@ pub enum RowKind {
 
 /// The rows of a call.
 pub fn rows(flight: &CallTrace) -> Vec<Row> {
-    let mut seen = HashSet::new();
+    let mut talk = Talk::default();
     let mut out = Vec::with_capacity(flight.entries.len());
     let caller = flight.cdr.as_ref().map_or(crate::media::endpoint::CALLER_LEG, |c| c.a_end);
     let name = |end: LegId| if end == caller { "caller" } else { "callee" };
     let mut last = Duration::ZERO;
-    // The newest description of each lane.
-    let mut described: Vec<(usize, String)> = Vec::new();
     for (n, entry) in flight.entries.iter().enumerate() {
         let at = entry.at.saturating_duration_since(flight.started);
         if let TraceEvent::Routed(all) = &entry.what {
@@ -70,49 +68,12 @@ pub fn rows(flight: &CallTrace) -> Vec<Row> {
         let mut past = Vec::new();
         let kind = match &entry.what {
             TraceEvent::Message { lane, sent, whole: false, text } => {
-                let line = shown(&String::from_utf8_lossy(flight.text(*text)));
-                let summary = line.replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
-                RowKind::Message {
-                    lane: *lane,
-                    sent: *sent,
-                    summary,
-                    repeated: false,
-                    text: line,
-                    rules: Vec::new(),
-                }
+                first_line(*lane, *sent, flight.text(*text))
             }
             TraceEvent::Message { lane, sent, whole: true, text } => {
-                match Message::parse(flight.text(*text).to_vec(), Framing::WebSocket) {
-                    Ok(message) => {
-                        if !*sent {
-                            past = remarks(&message);
-                        }
-                        let sdp = readable_sdp(&message);
-                        let source = described
-                            .iter()
-                            .rev()
-                            .find(|(l, _)| l != lane)
-                            .map(|(_, sdp)| sdp.as_str());
-                        let rules = sdp
-                            .as_ref()
-                            .filter(|_| *sent)
-                            .map(|sdp| rules(source, sdp))
-                            .unwrap_or_default();
-                        if let Some(sdp) = sdp.filter(|_| !*sent) {
-                            described.retain(|(l, _)| l != lane);
-                            described.push((*lane, sdp));
-                        }
-                        of_message(*lane, *sent, &message, &mut seen, rules)
-                    }
-                    Err(_) => RowKind::Message {
-                        lane: *lane,
-                        sent: *sent,
-                        summary: "?".into(),
-                        repeated: false,
-                        text: readable(flight.text(*text)),
-                        rules: Vec::new(),
-                    },
-                }
+                let (kind, remarks) = talk.row(*lane, *sent, flight.text(*text));
+                past = remarks;
+                kind
             }
             TraceEvent::Said { code, text } => RowKind::Event {
                 text: String::from_utf8_lossy(flight.text(*text)).into_owned(),
@@ -135,6 +96,55 @@ pub fn rows(flight: &CallTrace) -> Vec<Row> {
         }));
     }
     out
+}
+
+/// A message of which only the first line was kept.
+fn first_line(lane: usize, sent: bool, line: &[u8]) -> RowKind {
+    let text = shown(&String::from_utf8_lossy(line));
+    let summary = text.replace(" SIP/2.0", "").replace("SIP/2.0 ", "");
+    RowKind::Message { lane, sent, summary, repeated: false, text, rules: Vec::new() }
+}
+
+/// What the messages so far say about the next.
+#[derive(Default)]
+struct Talk {
+    /// To know one that is sent again.
+    seen: HashSet<Vec<u8>>,
+    /// The newest description of each lane.
+    described: Vec<(usize, String)>,
+}
+
+impl Talk {
+    /// The row of a whole message, and what in it was passed over.
+    fn row(&mut self, lane: usize, sent: bool, text: &[u8]) -> (RowKind, Vec<String>) {
+        let Ok(message) = Message::parse(text.to_vec(), Framing::WebSocket) else {
+            let row = RowKind::Message {
+                lane,
+                sent,
+                summary: "?".into(),
+                repeated: false,
+                text: readable(text),
+                rules: Vec::new(),
+            };
+            return (row, Vec::new());
+        };
+        let past = if sent { Vec::new() } else { remarks(&message) };
+        let rules = match readable_sdp(&message) {
+            Some(sdp) if sent => rules(self.of_another(lane), &sdp),
+            Some(sdp) => {
+                self.described.retain(|(l, _)| *l != lane);
+                self.described.push((lane, sdp));
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        (of_message(lane, sent, &message, &mut self.seen, rules), past)
+    }
+
+    /// The newest description that came on another lane.
+    fn of_another(&self, lane: usize) -> Option<&str> {
+        self.described.iter().rev().find(|(l, _)| *l != lane).map(|(_, sdp)| sdp.as_str())
+    }
 }
 
 /// The description of a message, secrets masked.

@@ -13,11 +13,11 @@ use media::{Figures, Media, Network, Voice};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 #[derive(clap::Args)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// The most calls at once
     #[arg(long, default_value_t = 100)]
     calls: usize,
@@ -307,7 +307,7 @@ async fn step(
 }
 
 /// Doubles the calls until some suffer, then looks between.
-pub async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
+pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     let table = args.output == print::Output::Table;
     let (served, login, target) = match args.against.as_deref() {
         Some([ws, user, password, number]) => {

@@ -20,8 +20,6 @@ const ENOUGH: u64 = 100;
 const A_FEW: u64 = 10;
 /// A party that may speak and sends nothing for so long at the end of a call has stopped.
 const STOPPED: Duration = Duration::from_secs(10);
-/// From here on a peer that reports this loss hears nothing of us.
-const ALL_LOST: f32 = 0.95;
 
 /// One end of a call that was answered.
 struct Heard<'a> {
