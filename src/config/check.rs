@@ -200,16 +200,7 @@ impl Check {
 
     fn config(&mut self, f: schema::File, plan: Plan) -> Option<Config> {
         self.around(&f);
-        let domain = match f.server.domain {
-            Some(domain) => domain.into_inner(),
-            None => {
-                self.problems
-                    .push(Problem::plain("config::domain", "server.domain is missing").help(
-                    "add [server] domain = \"calls.example.com\": the SIP domain users register in",
-                ));
-                String::new()
-            }
-        };
+        let domain = self.own_domain(f.server.domain);
         let public_auto =
             f.server.public_ip.as_ref().is_none_or(|ip| ip.as_ref().as_str() == "auto");
         let public_ips = self.public_ip(f.server.public_ip.as_ref());
@@ -246,34 +237,9 @@ impl Check {
         let trunks = number(trunks);
         let mut plan = plan;
         plan.contexts.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
-        for trunk in trunks.values() {
-            let listeners =
-                [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
-            // A TLS connection of ours needs no listener; requests of the peer come back over it.
-            let wanted = trunk.uri.as_ref().and_then(|u| u.transport).unwrap_or(Transport::Udp);
-            if wanted != Transport::Tls
-                && listeners.iter().any(|(t, at)| *t == wanted && at.is_none())
-            {
-                let kind = wanted.as_str();
-                let message = format!(
-                    "trunk {} is reached over {kind}, but sip.{kind} is not set",
-                    trunk.name
-                );
-                self.problems.push(
-                    Problem::plain("config::listener", message)
-                        .help(format!("add [sip] {kind} = \":5060\"")),
-                );
-            }
-        }
-        if f.sip.md5 == Some(false) && f.sip.sha256 == Some(false) {
-            self.problems.push(
-                Problem::plain(
-                    "config::digest",
-                    "sip.md5 and sip.sha256 are both false, so nobody can log in",
-                )
-                .help("set at least one of them to true"),
-            );
-        }
+        let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
+        self.trunk_listeners(trunks.values(), listeners);
+        self.digests(&f.sip);
         Some(Config {
             domain,
             public_ips,
@@ -307,6 +273,54 @@ impl Check {
         })
     }
 
+    fn own_domain(&mut self, domain: Option<Spanned<String>>) -> String {
+        let Some(domain) = domain else {
+            let help =
+                "add [server] domain = \"calls.example.com\": the SIP domain users register in";
+            self.problems
+                .push(Problem::plain("config::domain", "server.domain is missing").help(help));
+            return String::new();
+        };
+        domain.into_inner()
+    }
+
+    /// A trunk that is reached over UDP or TCP needs a socket of that kind here.
+    fn trunk_listeners<'a>(
+        &mut self,
+        trunks: impl Iterator<Item = &'a Trunk>,
+        listeners: [(Transport, Option<SocketAddr>); 3],
+    ) {
+        for trunk in trunks {
+            // A TLS connection of ours needs no listener; requests of the peer come back over it.
+            let wanted = trunk.uri.as_ref().and_then(|u| u.transport).unwrap_or(Transport::Udp);
+            if wanted != Transport::Tls
+                && listeners.iter().any(|(t, at)| *t == wanted && at.is_none())
+            {
+                let kind = wanted.as_str();
+                let message = format!(
+                    "trunk {} is reached over {kind}, but sip.{kind} is not set",
+                    trunk.name
+                );
+                self.problems.push(
+                    Problem::plain("config::listener", message)
+                        .help(format!("add [sip] {kind} = \":5060\"")),
+                );
+            }
+        }
+    }
+
+    fn digests(&mut self, sip: &schema::Sip) {
+        if sip.md5 == Some(false) && sip.sha256 == Some(false) {
+            self.problems.push(
+                Problem::plain(
+                    "config::digest",
+                    "sip.md5 and sip.sha256 are both false, so nobody can log in",
+                )
+                .help("set at least one of them to true"),
+            );
+        }
+    }
+
     fn listen(&mut self, text: Option<&Spanned<String>>, key: &str) -> Option<SocketAddr> {
         let at = text?;
         let text = at.as_ref();
@@ -331,10 +345,9 @@ impl Check {
                 WebTls::Local(self.folder.join("local-ca"))
             }
             schema::Tls::Word(word) => {
-                let (word, help) = (
-                    word.clone(),
-                    "use \"off\", \"local\" (an authority of its own) or { cert = \"…\", key = \"…\" }",
-                );
+                let word = word.clone();
+                let help = "use \"off\", \"local\" (an authority of its own) \
+                    or { cert = \"…\", key = \"…\" }";
                 self.error(&tls, "config::tls", format!("web.tls = {word:?} is not known"), help);
                 WebTls::Off
             }

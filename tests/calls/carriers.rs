@@ -636,6 +636,24 @@ fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way()
     lab.expect_idle();
 }
 
+/// INFOs within a dialog, as headers, kind and body, and how each is answered.
+const INFOS: [(&str, &str, &str, &str); 9] = [
+    ("", "application/dtmf-relay", "Signal=5\r\nDuration=100\r\n", "200"),
+    ("", "application/dtmf", "7", "200"),
+    ("", "application/x-odd", "?", "415"),
+    ("", "application/dtmf-relay", "Nothing=1\r\n", "400"),
+    ("Info-Package: weather\r\n", "text/plain", "sunny", "200"),
+    ("Info-Package: bogus\r\n", "text/plain", "x", "469"),
+    (
+        "Info-Package: trickle-ice\r\n",
+        "application/trickle-ice-sdpfrag",
+        "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 5000 typ host\r\n",
+        "200",
+    ),
+    ("Info-Package: trickle-ice\r\n", "text/plain", "x", "415"),
+    ("", "", "", "200"),
+];
+
 #[test]
 fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_only() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"")], "");
@@ -658,7 +676,11 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     assert_eq!(ok.header(HeaderName::RecvInfo), Some("weather, trickle-ice"));
     assert!(ok.lists(HeaderName::Supported, "trickle-ice"));
     lab.ack(ALICE, &ok);
-    let told = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Signalled));
+    let signalled = |c: &Command| {
+        matches!(c, Command::Configure { settings, .. }
+            if settings.digits == webtrunk::media::Digits::Signalled)
+    };
+    let told = lab.media.iter().any(signalled);
     assert!(told, "media tells digits instead of sending them");
     let session = lab
         .media
@@ -674,25 +696,7 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     let info = lab.take(T1, "INFO");
     assert_eq!(String::from_utf8_lossy(info.body()), "Signal=#\r\nDuration=120\r\n");
     lab.reply(T1, &info, 200, "");
-    for (n, (extra, kind, body, status)) in [
-        ("", "application/dtmf-relay", "Signal=5\r\nDuration=100\r\n", "200"),
-        ("", "application/dtmf", "7", "200"),
-        ("", "application/x-odd", "?", "415"),
-        ("", "application/dtmf-relay", "Nothing=1\r\n", "400"),
-        ("Info-Package: weather\r\n", "text/plain", "sunny", "200"),
-        ("Info-Package: bogus\r\n", "text/plain", "x", "469"),
-        (
-            "Info-Package: trickle-ice\r\n",
-            "application/trickle-ice-sdpfrag",
-            "a=mid:0\r\na=candidate:1 1 udp 1 192.0.2.9 5000 typ host\r\n",
-            "200",
-        ),
-        ("Info-Package: trickle-ice\r\n", "text/plain", "x", "415"),
-        ("", "", "", "200"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (n, (extra, kind, body, status)) in INFOS.into_iter().enumerate() {
         let text = lab
             .in_dialog_with(ALICE, &ok, "INFO", 100 + n as u32, extra, body)
             .replace("application/sdp", kind)

@@ -33,6 +33,24 @@ const PEERS: [Peer; 4] = [ALICE, BOB, T1, T2];
 const NUMBERS: [&str; 9] =
     ["+12065550123", "+22065550123", "200", "201", "9196", "9198", "+12065550111", "777", "300"];
 
+/// What is sent within a dialog, the likelier the more often it stands here.
+const IN_DIALOG: [&str; 14] = [
+    "ACK",
+    "ACK",
+    "ACK",
+    "BYE",
+    "INVITE",
+    "INFO",
+    "OPTIONS",
+    "UPDATE",
+    "PRACK",
+    "REFER",
+    "REFER",
+    "NOTIFY",
+    "MESSAGE",
+    "SUBSCRIBE",
+];
+
 struct Life {
     lab: Lab,
     chance: Chance,
@@ -178,22 +196,7 @@ impl Life {
             return;
         }
         let (peer, seen) = self.seen[self.chance.pick(&dialogs)].clone();
-        let method = self.chance.pick(&[
-            "ACK",
-            "ACK",
-            "ACK",
-            "BYE",
-            "INVITE",
-            "INFO",
-            "OPTIONS",
-            "UPDATE",
-            "PRACK",
-            "REFER",
-            "REFER",
-            "NOTIFY",
-            "MESSAGE",
-            "SUBSCRIBE",
-        ]);
+        let method = self.chance.pick(&IN_DIALOG);
         self.cseq += 1;
         let cseq = match method {
             "ACK" => seen.cseq().map_or(1, |c| c.number),
@@ -210,24 +213,7 @@ impl Life {
                 seen.header(webtrunk::sip::HeaderName::RSeq).unwrap_or("1"),
                 seen.cseq().map_or(1, |c| c.number)
             ),
-            "REFER" => {
-                let (_, other) = &self.seen[self.chance.pick(&dialogs)];
-                let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| {
-                    a.and_then(|a| a.tag()).unwrap_or("none").to_owned()
-                };
-                let replaces = format!(
-                    "{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}",
-                    other.call_id(),
-                    tag(other.to()),
-                    tag(other.from())
-                );
-                let number = self.chance.pick(&NUMBERS);
-                let attended = self.chance.below(2) == 0;
-                format!(
-                    "Refer-To: <sip:{number}@wt.test{}>\r\n",
-                    if attended { format!("?Replaces={replaces}") } else { String::new() }
-                )
-            }
+            "REFER" => self.refer_to(&dialogs),
             "NOTIFY" => "Event: refer\r\nSubscription-State: terminated\r\n".to_owned(),
             _ => String::new(),
         };
@@ -241,6 +227,26 @@ impl Life {
         } else {
             self.asks(peer, &text);
         }
+    }
+
+    /// The header that names whom to call: half of the time instead of one of `dialogs`.
+    fn refer_to(&mut self, dialogs: &[usize]) -> String {
+        let (_, other) = &self.seen[self.chance.pick(dialogs)];
+        let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| {
+            a.and_then(|a| a.tag()).unwrap_or("none").to_owned()
+        };
+        let replaces = format!(
+            "{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}",
+            other.call_id(),
+            tag(other.to()),
+            tag(other.from())
+        );
+        let number = self.chance.pick(&NUMBERS);
+        let attended = self.chance.below(2) == 0;
+        format!(
+            "Refer-To: <sip:{number}@wt.test{}>\r\n",
+            if attended { format!("?Replaces={replaces}") } else { String::new() }
+        )
     }
 
     fn media(&mut self) {

@@ -30,7 +30,8 @@ fn prove(lab: &mut Lab, peer: Peer, text: &str, (user, password): (&str, &str)) 
         lab.says(peer, &again);
     }
     let at = lab.inbox.iter().position(|(hop, m)| *hop == peer.hop() && m.status() > 100);
-    lab.inbox.remove(at.unwrap_or_else(|| panic!("no response\n{}", lab.picture()))).unwrap().1
+    let at = at.unwrap_or_else(|| panic!("no response\n{}", lab.picture()));
+    lab.inbox.remove(at).expect("it is there").1
 }
 
 fn bye_from_trunk(lab: &mut Lab, invite: &Message, browser: Peer) {

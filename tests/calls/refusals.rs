@@ -9,7 +9,7 @@ fn refused(lab: &mut Lab, peer: Peer, text: &str, status: &str) -> webtrunk::sip
     lab.says(peer, text);
     let response = lab.take(peer, status);
     assert!(response.header(HeaderName::Reason).is_some(), "a refusal of ours has its Reason");
-    assert!(response.to().unwrap().tag().is_some());
+    assert!(response.to().expect("a To").tag().is_some());
     response
 }
 

@@ -277,8 +277,8 @@ fn two_calls(lab: &mut Lab) -> ((Message, Message), (Message, Message)) {
 }
 
 fn replaces(ok: &Message) -> String {
-    let (ours, theirs) =
-        (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
+    let ours = ok.to().expect("a To").tag().expect("its tag").to_owned();
+    let theirs = ok.from().expect("a From").tag().expect("its tag").to_owned();
     format!("{}%3Bto-tag%3D{ours}%3Bfrom-tag%3D{theirs}", ok.call_id())
 }
 
@@ -352,8 +352,8 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
     let header = |to: &str, from: &str| {
         format!("Replaces: {};to-tag={to};from-tag={from}\r\n", ok.call_id())
     };
-    let (ours, theirs) =
-        (ok.to().unwrap().tag().unwrap().to_owned(), ok.from().unwrap().tag().unwrap().to_owned());
+    let ours = ok.to().expect("a To").tag().expect("its tag").to_owned();
+    let theirs = ok.from().expect("a From").tag().expect("its tag").to_owned();
     for (sender, extra, status) in [
         (BOB, header(&ours, &theirs), "403"),
         (ALICE, header(&ours, "wrong"), "481"),

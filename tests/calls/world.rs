@@ -744,18 +744,16 @@ fn what_a_trunk_refuses_is_for_the_steps_that_name_it() {
 fn digits_by_info_are_read_in_every_dress() {
     let mut lab = Lab::with_phones();
     let (ok, _) = lab.talk("+12065550123");
-    let mut cseq = 100;
-    for (kind, body, event) in [
+    for (cseq, (kind, body, event)) in (100..).zip([
         ("application/dtmf-relay", "Signal=10\r\nDuration=100\r\n", 10),
         ("application/dtmf-relay", "signal = #\r\n", 11),
         ("application/dtmf-relay", "Signal=16\r\n", 16),
         ("application/dtmf", "Signal=d\r\n", 15),
         ("application/dtmf", "12", 12),
-    ] {
+    ]) {
         lab.media.clear();
         let text =
             lab.in_dialog_with(ALICE, &ok, "INFO", cseq, "", body).replace("application/sdp", kind);
-        cseq += 1;
         lab.says(ALICE, &text);
         lab.take(ALICE, "200 INFO");
         let pressed =

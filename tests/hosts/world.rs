@@ -11,7 +11,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
 const INSIDE: &str = "WEBTRUNK_TEST_NAMESPACE";
 
 /// Runs `work` in a network namespace of its own: this test, once more.
-pub fn in_namespace(name: &str, work: impl FnOnce()) {
+pub(crate) fn in_namespace(name: &str, work: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return work();
     }
@@ -40,14 +40,14 @@ fn run(words: &str) {
 }
 
 /// The gateway's namespace, its links and its folder.
-pub struct World {
+pub(crate) struct World {
     holder: Child,
     folder: PathBuf,
 }
 
 impl World {
     /// `server`: lines of `[server]`.
-    pub fn new(server: &str) -> World {
+    pub(crate) fn new(server: &str) -> World {
         run("ip link set lo up");
         let holder = Command::new("unshare").args(["--net", "sleep", "300"]).spawn();
         let holder = holder.expect("a namespace");
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// Where its configuration is.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Starts the gateway.
-    pub fn serve(&self) -> Gateway {
+    pub(crate) fn serve(&self) -> Gateway {
         let mut command = self.inside();
         command.args(["serve", "-c", "webtrunk.toml"]);
         let gateway = Gateway::start(command);
@@ -115,7 +115,7 @@ impl World {
     }
 
     /// Starts a demo.
-    pub fn demo(&self, more: &[&str]) -> Gateway {
+    pub(crate) fn demo(&self, more: &[&str]) -> Gateway {
         let mut command = self.inside();
         command.args(["demo"]).args(more);
         let demo = Gateway::start(command);
@@ -125,7 +125,7 @@ impl World {
 
     /// A test call to the echo over the page at `host`, from the peer's namespace or the
     /// gateway's own: what it said.
-    pub fn call(&self, host: &str, from_gateway: bool) -> String {
+    pub(crate) fn call(&self, host: &str, from_gateway: bool) -> String {
         let mut command = if from_gateway { self.inside() } else { Command::new(BINARY) };
         let done = command
             .args(["call", "9196", "--as", "alice", "--password", "secret-of-alice"])
@@ -146,7 +146,7 @@ impl Drop for World {
 }
 
 /// A running gateway; ends with its value.
-pub struct Gateway(Child);
+pub(crate) struct Gateway(Child);
 
 impl Gateway {
     fn start(mut command: Command) -> Gateway {
@@ -162,7 +162,7 @@ impl Gateway {
     }
 
     /// The local addresses of all that is bound in its namespace.
-    pub fn sockets(&self) -> Vec<IpAddr> {
+    pub(crate) fn sockets(&self) -> Vec<IpAddr> {
         let mut found = Vec::new();
         for table in ["tcp", "tcp6", "udp", "udp6"] {
             let path = format!("/proc/{}/net/{table}", self.0.id());

@@ -29,11 +29,14 @@ fn is_one_stream(what: &str, got: &[Got], clock: u32) {
     }
 }
 
+/// What a source does, and where it goes on from where it was.
+type Jump = (&'static str, fn(At) -> At);
+
 #[test]
 fn a_source_that_starts_again_in_any_way_is_heard_at_once_and_goes_out_as_one_stream() {
     let begin: At = (1_000, 50_000, 7);
     // From packet 40 on: another sequence number, timestamp or SSRC.
-    let jumps: [(&str, fn(At) -> At); 11] = [
+    let jumps: [Jump; 11] = [
         ("sequence far back", |a| (3, a.1, a.2)),
         ("sequence a little back", |a| (a.0 - 30, a.1, a.2)),
         ("sequence back by hundreds", |a| (a.0 - 500, a.1, a.2)),

@@ -204,6 +204,35 @@ fn homer_gets_every_message_with_its_secrets_masked() {
     }
 }
 
+/// What the metrics of two calls, one of them refused, have in them.
+const SERIES: [&str; 25] = [
+    "webtrunk_build_info{version=",
+    "webtrunk_up 1",
+    "webtrunk_draining 0",
+    "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
+    "webtrunk_calls_refused_total{code=\"WT-1104\"} 1",
+    "webtrunk_trunk_up{trunk=\"peer\"} 1",
+    "webtrunk_call_duration_seconds_count",
+    "webtrunk_trunk_calls{trunk=\"peer\"} 0",
+    "webtrunk_sip_requests_total{method=\"INVITE\",transport=\"udp\",direction=\"in\"} 2",
+    "webtrunk_sip_responses_total{code=\"404\",direction=\"out\"} 1",
+    "webtrunk_recorder_calls 2",
+    "webtrunk_media_ports{state=\"free\"}",
+    "webtrunk_media_ports{state=\"draining\"}",
+    "webtrunk_rtp_reordered_total{leg=\"a\"} 0",
+    "webtrunk_rtp_duplicate_total{leg=\"a\"} 0",
+    "webtrunk_rtp_late_total{leg=\"a\"} 0",
+    "webtrunk_media_silent_calls_total 0",
+    "webtrunk_sip_retransmissions_total{transport=\"udp\"}",
+    "webtrunk_registrations{transport=\"ws\"} 0",
+    "webtrunk_media_tick_late_seconds_bucket{le=\"+Inf\"}",
+    "webtrunk_ice_connect_seconds_count",
+    "webtrunk_dtls_handshake_seconds_count",
+    "# {call=\"",
+    "webtrunk_config_last_reload_success_timestamp_seconds",
+    "# EOF",
+];
+
 #[test]
 fn events_come_as_they_happen_and_metrics_count_them() {
     let server = Server::start("");
@@ -238,33 +267,7 @@ fn events_come_as_they_happen_and_metrics_count_them() {
         assert!(kinds.iter().any(|k| k == wanted), "{wanted} is not in {kinds:?}");
     }
     let metrics = server.metrics();
-    for wanted in [
-        "webtrunk_build_info{version=",
-        "webtrunk_up 1",
-        "webtrunk_draining 0",
-        "webtrunk_calls_total{direction=\"inbound\",trunk=\"peer\",outcome=\"success\"} 1",
-        "webtrunk_calls_refused_total{code=\"WT-1104\"} 1",
-        "webtrunk_trunk_up{trunk=\"peer\"} 1",
-        "webtrunk_call_duration_seconds_count",
-        "webtrunk_trunk_calls{trunk=\"peer\"} 0",
-        "webtrunk_sip_requests_total{method=\"INVITE\",transport=\"udp\",direction=\"in\"} 2",
-        "webtrunk_sip_responses_total{code=\"404\",direction=\"out\"} 1",
-        "webtrunk_recorder_calls 2",
-        "webtrunk_media_ports{state=\"free\"}",
-        "webtrunk_media_ports{state=\"draining\"}",
-        "webtrunk_rtp_reordered_total{leg=\"a\"} 0",
-        "webtrunk_rtp_duplicate_total{leg=\"a\"} 0",
-        "webtrunk_rtp_late_total{leg=\"a\"} 0",
-        "webtrunk_media_silent_calls_total 0",
-        "webtrunk_sip_retransmissions_total{transport=\"udp\"}",
-        "webtrunk_registrations{transport=\"ws\"} 0",
-        "webtrunk_media_tick_late_seconds_bucket{le=\"+Inf\"}",
-        "webtrunk_ice_connect_seconds_count",
-        "webtrunk_dtls_handshake_seconds_count",
-        "# {call=\"",
-        "webtrunk_config_last_reload_success_timestamp_seconds",
-        "# EOF",
-    ] {
+    for wanted in SERIES {
         assert!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
     // Names and labels only: a sum of seconds may well be 0.000777.
@@ -802,6 +805,23 @@ fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
     assert!(server.metrics().contains("webtrunk_webhook_seconds_count{kind=\"event\"}"));
 }
 
+/// What `init` wrote for FreeSWITCH into `dir` names this machine, and REFER is executed here.
+fn expect_freeswitch_files(dir: &str) {
+    let own = webtrunk::config::check::own_address().to_string();
+    for (file, place) in [
+        ("gateway", format!("<param name=\"proxy\" value=\"{own}:5060\"/>")),
+        ("public", format!("expression=\"^{}$\"", own.replace('.', "\\."))),
+        ("default", "data=\"sofia/gateway/webtrunk/$1\"".into()),
+        ("acl", format!("cidr=\"{own}/32\"")),
+    ] {
+        let text = std::fs::read_to_string(format!("{dir}/freeswitch-{file}.xml"));
+        let text = text.expect("init writes it");
+        assert!(text.contains(&place) && !text.contains("10.88"), "{file}: {text}");
+    }
+    let config = std::fs::read_to_string(format!("{dir}/webtrunk.toml"));
+    assert!(config.expect("init writes it").contains("refer   = \"execute\""));
+}
+
 #[test]
 fn what_needs_no_gateway_works_without_one() {
     let folder = server::folder("offline");
@@ -817,19 +837,7 @@ fn what_needs_no_gateway_works_without_one() {
         );
         assert_eq!(checked.code, 0, "{peer}: {checked:?}");
         if peer == "freeswitch" {
-            let own = webtrunk::config::check::own_address().to_string();
-            for (file, place) in [
-                ("gateway", format!("<param name=\"proxy\" value=\"{own}:5060\"/>")),
-                ("public", format!("expression=\"^{}$\"", own.replace('.', "\\."))),
-                ("default", "data=\"sofia/gateway/webtrunk/$1\"".into()),
-                ("acl", format!("cidr=\"{own}/32\"")),
-            ] {
-                let text = std::fs::read_to_string(format!("{dir}/freeswitch-{file}.xml"));
-                let text = text.expect("init writes it");
-                assert!(text.contains(&place) && !text.contains("10.88"), "{file}: {text}");
-            }
-            let config = std::fs::read_to_string(format!("{dir}/webtrunk.toml"));
-            assert!(config.expect("init writes it").contains("refer   = \"execute\""));
+            expect_freeswitch_files(&dir);
         }
         let again = Server::offline(&["init", "--trunk", peer, "--dir", &dir]);
         assert!(again.code == 1 && again.err.contains("is not overwritten"), "{again:?}");

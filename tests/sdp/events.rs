@@ -18,7 +18,10 @@ fn browser(formats: &str, maps: &[&str]) -> String {
     text
 }
 
-fn pairs(events: &Events) -> (Option<(u8, u32)>, Vec<(u8, u32)>) {
+/// A payload type, and its clock.
+type Pair = (u8, u32);
+
+fn pairs(events: &Events) -> (Option<Pair>, Vec<Pair>) {
     let pair = |f: &EventFormat| (f.payload_type, f.clock);
     (events.send.as_ref().map(pair), events.receive.iter().map(pair).collect())
 }

@@ -45,7 +45,7 @@ fn section(lines: &[&str]) {
 }
 
 /// Panics where `text` is not to the letter.
-pub fn check(text: &str) {
+pub(crate) fn check(text: &str) {
     assert!(text.ends_with("\r\n") && text.is_ascii(), "{text:?}");
     assert!(!text.replace("\r\n", "").contains(|c: char| c.is_ascii_control()), "{text:?}");
     let lines: Vec<&str> = text.trim_end_matches("\r\n").split("\r\n").collect();
@@ -58,7 +58,8 @@ pub fn check(text: &str) {
     }
     let origin: Vec<&str> = session[1][2..].split(' ').collect();
     assert_eq!(origin.len(), 6, "{text}");
-    (number(origin[1]), number(origin[2]));
+    number(origin[1]);
+    number(origin[2]);
     sections.chunk_by(|_, next| !next.starts_with("m=")).for_each(section);
     let crate_reads = sdp::SessionDescription::unmarshal(&mut std::io::Cursor::new(text));
     let known = |m: &str| ["audio", "video", "text", "application", "message"].contains(&m);

@@ -4,6 +4,9 @@ use super::Case;
 use super::Verdict::*;
 use super::crlf;
 
+const VIA: &str = "[2001:db8::9:1];branch=z9hG4bKas3-111";
+const CONTACT: &str = "\"Caller\" <sip:caller@[2001:db8::1]>";
+
 fn register(uri: &str, via: &str, contact: &str) -> Vec<u8> {
     crlf(&format!(
         "REGISTER {uri} SIP/2.0\nTo: sip:user@example.com\nFrom: sip:user@example.com;tag=81x2\nVia: SIP/2.0/UDP {via}\nCall-ID: SSG9559905523997077@hlau_4100\n\
@@ -23,30 +26,35 @@ fn invite(sdp: &str) -> Vec<u8> {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let via = "[2001:db8::9:1];branch=z9hG4bKas3-111";
-    let contact = "\"Caller\" <sip:caller@[2001:db8::1]>";
+    let mut all = delimiters();
+    all.extend(several_families());
+    all
+}
+
+/// Sections 4.1 to 4.6: where an address begins and ends.
+fn delimiters() -> Vec<Case> {
     vec![
         Case(
             "4.1 a valid IPv6 reference",
-            register("sip:[2001:db8::10]", via, contact),
+            register("sip:[2001:db8::10]", VIA, CONTACT),
             Sound,
             "brackets delimit",
         ),
         Case(
             "4.2 no delimiters",
-            register("sip:2001:db8::10", via, contact),
+            register("sip:2001:db8::10", VIA, CONTACT),
             Refused(400),
             "without brackets it is no host",
         ),
         Case(
             "4.3 an ambiguous port",
-            register("sip:[2001:db8::10:5070]", via, contact),
+            register("sip:[2001:db8::10:5070]", VIA, CONTACT),
             Sound,
             "within the brackets it is address, not port",
         ),
         Case(
             "4.4 port outside the brackets",
-            register("sip:[2001:db8::10]:5070", via, contact),
+            register("sip:[2001:db8::10]:5070", VIA, CONTACT),
             Sound,
             "a port after the brackets",
         ),
@@ -55,7 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
             register(
                 "sip:[2001:db8::10]",
                 "[2001:db8::9:1];received=[2001:db8::9:255];branch=z9hG4bKas3-111",
-                contact,
+                CONTACT,
             ),
             Sound,
             "liberal: both forms are read",
@@ -65,7 +73,7 @@ pub(crate) fn cases() -> Vec<Case> {
             register(
                 "sip:[2001:db8::10]",
                 "[2001:db8::9:1];received=2001:db8::9:255;branch=z9hG4bKas3",
-                contact,
+                CONTACT,
             ),
             Sound,
             "the form of the grammar",
@@ -78,9 +86,15 @@ pub(crate) fn cases() -> Vec<Case> {
             Sound,
             "no brackets in SDP",
         ),
+    ]
+}
+
+/// The rest of section 4: addresses that are none, and both families in one message.
+fn several_families() -> Vec<Case> {
+    vec![
         Case(
             "4.7 one colon too few",
-            register("sip:[2001:db8:10]", via, contact),
+            register("sip:[2001:db8:10]", VIA, CONTACT),
             Refused(400),
             "not an IPv6 address",
         ),
@@ -107,7 +121,7 @@ pub(crate) fn cases() -> Vec<Case> {
             register(
                 "sip:[::ffff:192.0.2.10]",
                 "[::ffff:192.0.2.2];branch=z9hG4bKas3-111",
-                contact,
+                CONTACT,
             ),
             Sound,
             "the dotted tail is legal",
@@ -122,7 +136,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         Case(
             "4.x an open bracket",
-            register("sip:[2001:db8::10", via, contact),
+            register("sip:[2001:db8::10", VIA, CONTACT),
             Refused(400),
             "a bracket that does not close",
         ),

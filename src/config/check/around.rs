@@ -84,7 +84,7 @@ impl Check {
         let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let why = match host {
             None => "has no scheme",
-            Some(host) if host.is_empty() => "names no host",
+            Some("") => "names no host",
             Some(host) if host.contains(['/', '?', '#']) => "has a slash or a path after the host",
             Some(host) if host.contains(['*', '@', ' ']) => "has a character no origin has",
             Some(host) if host.chars().any(|c| c.is_ascii_uppercase()) => "has capital letters",

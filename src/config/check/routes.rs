@@ -573,17 +573,7 @@ impl Check {
             self.template(at, "ring", &["{number}"]);
         }
         let timeout = self.duration(s.timeout.as_ref());
-        let order = match s.order.as_ref().map(|o| o.as_ref().as_str()) {
-            None | Some("together") => Order::Together,
-            Some("in-turn") => Order::InTurn,
-            Some(other) => {
-                let message = format!("order = {other:?} is not known");
-                s.order.as_ref().into_iter().for_each(|at| {
-                    self.error(at, "dialplan::order", &message, "use \"together\" or \"in-turn\"")
-                });
-                Order::Together
-            }
-        };
+        let order = self.order(s.order.as_ref());
         if let Some(list) = s.dial {
             let trunks = list
                 .iter()
@@ -603,71 +593,106 @@ impl Check {
             return Some(Step::Goto(context.into_inner()));
         }
         if let Some(url) = s.webhook {
-            let Some(secret) = &s.secret else {
-                self.error(
-                    &url,
-                    "dialplan::webhook",
-                    "a webhook needs a secret to sign with",
-                    "add secret = { env = \"…\" }",
-                );
-                return None;
-            };
-            let hook = self.webhook(&url, secret, s.allow_private);
-            let timeout = timeout.unwrap_or(Duration::from_millis(800));
-            if timeout > Duration::from_secs(5) {
-                self.error(
-                    &url,
-                    "dialplan::webhook",
-                    "a webhook may take at most 5 s, because the caller waits",
-                    "the default is \"800ms\"",
-                );
-            }
-            return Some(Step::Webhook { hook, timeout });
+            return self.ask(&url, s.secret.as_ref(), s.allow_private, timeout);
         }
         if let Some(play) = s.play {
             self.prompt(&play);
             return Some(Step::Play(play.into_inner()));
         }
         if let Some(hz) = s.tone {
-            if !(20..=3_400).contains(hz.as_ref()) {
-                self.error(
-                    &hz,
-                    "dialplan::tone",
-                    "a tone must be 20 to 3400 Hz",
-                    "a telephone line carries no more",
-                );
-            }
-            return Some(Step::Tone(hz.into_inner()));
+            return Some(self.tone(hz));
         }
         if let Some(echo) = s.echo {
-            let delay = match echo.as_ref() {
-                schema::Echo::Now(_) => Some(Duration::ZERO),
-                schema::Echo::After(text) => {
-                    humantime::parse_duration(text).ok().filter(|d| *d <= Duration::from_secs(10))
-                }
-            };
-            if delay.is_none() {
-                self.error(
-                    &echo,
-                    "dialplan::echo",
-                    "echo must be true or a delay of at most 10 s",
-                    "write echo = true or echo = \"5s\"",
-                );
-            }
-            return delay.map(Step::Echo);
+            return self.echo(&echo);
         }
         if let Some(status) = s.hangup {
-            if !(400..700).contains(status.as_ref()) {
-                self.error(
-                    &status,
-                    "dialplan::hangup",
-                    "hangup must be a status from 400 to 699",
-                    "603 declines, 480 is temporarily unavailable",
-                );
-            }
-            return Some(Step::Hangup(status.into_inner()));
+            return Some(self.hangup(status));
         }
         Some(Step::Answer)
+    }
+
+    fn order(&mut self, order: Option<&Spanned<String>>) -> Order {
+        match order.map(|at| (at, at.as_ref().as_str())) {
+            None | Some((_, "together")) => Order::Together,
+            Some((_, "in-turn")) => Order::InTurn,
+            Some((at, other)) => {
+                let message = format!("order = {other:?} is not known");
+                self.error(at, "dialplan::order", message, "use \"together\" or \"in-turn\"");
+                Order::Together
+            }
+        }
+    }
+
+    /// The step that asks a web application for the rest.
+    fn ask(
+        &mut self,
+        url: &Spanned<String>,
+        secret: Option<&Spanned<schema::SecretText>>,
+        allow_private: bool,
+        timeout: Option<Duration>,
+    ) -> Option<Step> {
+        let Some(secret) = secret else {
+            self.error(
+                url,
+                "dialplan::webhook",
+                "a webhook needs a secret to sign with",
+                "add secret = { env = \"…\" }",
+            );
+            return None;
+        };
+        let hook = self.webhook(url, secret, allow_private);
+        let timeout = timeout.unwrap_or(Duration::from_millis(800));
+        if timeout > Duration::from_secs(5) {
+            self.error(
+                url,
+                "dialplan::webhook",
+                "a webhook may take at most 5 s, because the caller waits",
+                "the default is \"800ms\"",
+            );
+        }
+        Some(Step::Webhook { hook, timeout })
+    }
+
+    fn tone(&mut self, hz: Spanned<u32>) -> Step {
+        if !(20..=3_400).contains(hz.as_ref()) {
+            self.error(
+                &hz,
+                "dialplan::tone",
+                "a tone must be 20 to 3400 Hz",
+                "a telephone line carries no more",
+            );
+        }
+        Step::Tone(hz.into_inner())
+    }
+
+    fn echo(&mut self, echo: &Spanned<schema::Echo>) -> Option<Step> {
+        let delay = match echo.as_ref() {
+            schema::Echo::Now(_) => Some(Duration::ZERO),
+            schema::Echo::After(text) => {
+                humantime::parse_duration(text).ok().filter(|d| *d <= Duration::from_secs(10))
+            }
+        };
+        if delay.is_none() {
+            self.error(
+                echo,
+                "dialplan::echo",
+                "echo must be true or a delay of at most 10 s",
+                "write echo = true or echo = \"5s\"",
+            );
+        }
+        delay.map(Step::Echo)
+    }
+
+    fn hangup(&mut self, status: Spanned<u16>) -> Step {
+        if !(400..700).contains(status.as_ref()) {
+            self.error(
+                &status,
+                "dialplan::hangup",
+                "hangup must be a status from 400 to 699",
+                "603 declines, 480 is temporarily unavailable",
+            );
+        }
+        Step::Hangup(status.into_inner())
     }
 
     fn named(

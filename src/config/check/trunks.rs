@@ -106,7 +106,13 @@ impl Check {
             Some(at) => Some(self.trunk_uri(at, at.as_ref())?),
             None if t.accepts_registration => None,
             None => {
-                self.error(&here, "config::uri", format!("trunk {name} has no uri"), "add uri = \"sip:HOST\", or accepts_registration = true if the trunk registers here");
+                self.error(
+                    &here,
+                    "config::uri",
+                    format!("trunk {name} has no uri"),
+                    "add uri = \"sip:HOST\", or accepts_registration = true if the trunk \
+                     registers here",
+                );
                 return None;
             }
         };
@@ -119,46 +125,11 @@ impl Check {
             self.no_context(at, plan);
         }
         let password = t.password.as_ref().map(|p| self.secret(p));
-        if password.is_some() != t.username.is_some() {
-            self.error(
-                &here,
-                "config::digest",
-                format!("trunk {name} has only one of username and password"),
-                "digest needs both",
-            );
-        }
-        if password.is_none() && (t.accepts_registration || t.register.is_some()) {
-            self.error(
-                &here,
-                "config::digest",
-                format!("trunk {name} registers, but has no username and password"),
-                "add username and password",
-            );
-        }
-        let prefer = self.word(
-            t.prefer.as_ref(),
-            "prefer",
-            &[("opus", Prefer::Opus), ("passthrough", Prefer::Passthrough)],
-        );
-        let reliable = self.word(
-            t.reliable.as_ref(),
-            "100rel",
-            &[
-                ("supported", Reliable::Supported),
-                ("off", Reliable::Off),
-                ("required", Reliable::Required),
-            ],
-        );
-        let dtmf = self.word(
-            t.dtmf.as_ref(),
-            "dtmf",
-            &[("rtp", Digits::Events), ("info", Digits::Signalled), ("inband", Digits::Tones)],
-        );
-        let refer = self.word(
-            t.refer.as_ref(),
-            "refer",
-            &[("refuse", Refer::Refuse), ("execute", Refer::Execute), ("pass", Refer::Pass)],
-        );
+        self.trunk_login(&here, &name, &t);
+        let prefer = self.prefer(t.prefer.as_ref());
+        let reliable = self.reliable(t.reliable.as_ref());
+        let dtmf = self.dtmf(t.dtmf.as_ref());
+        let refer = self.refer(t.refer.as_ref());
         let proved = t.accepts_registration
             || t.srtp.as_ref().is_some_and(|s| s.as_ref().as_str() == "required");
         let (nat, nat_signalling) = self.nat(t.nat.as_ref(), proved);
@@ -205,6 +176,58 @@ impl Check {
         })
     }
 
+    /// Digest needs a name and a password, and whoever registers needs digest.
+    fn trunk_login(&mut self, here: &Spanned<()>, name: &str, t: &schema::Trunk) {
+        if t.password.is_some() != t.username.is_some() {
+            self.error(
+                here,
+                "config::digest",
+                format!("trunk {name} has only one of username and password"),
+                "digest needs both",
+            );
+        }
+        if t.password.is_none() && (t.accepts_registration || t.register.is_some()) {
+            self.error(
+                here,
+                "config::digest",
+                format!("trunk {name} registers, but has no username and password"),
+                "add username and password",
+            );
+        }
+    }
+
+    fn prefer(&mut self, text: Option<&Spanned<String>>) -> Prefer {
+        self.word(text, "prefer", &[("opus", Prefer::Opus), ("passthrough", Prefer::Passthrough)])
+    }
+
+    fn reliable(&mut self, text: Option<&Spanned<String>>) -> Reliable {
+        self.word(
+            text,
+            "100rel",
+            &[
+                ("supported", Reliable::Supported),
+                ("off", Reliable::Off),
+                ("required", Reliable::Required),
+            ],
+        )
+    }
+
+    fn dtmf(&mut self, text: Option<&Spanned<String>>) -> Digits {
+        self.word(
+            text,
+            "dtmf",
+            &[("rtp", Digits::Events), ("info", Digits::Signalled), ("inband", Digits::Tones)],
+        )
+    }
+
+    fn refer(&mut self, text: Option<&Spanned<String>>) -> Refer {
+        self.word(
+            text,
+            "refer",
+            &[("refuse", Refer::Refuse), ("execute", Refer::Execute), ("pass", Refer::Pass)],
+        )
+    }
+
     /// Whether the port of media is learned, and whether its address is. `proved`: somebody else
     /// at that address would have to prove who they are.
     fn nat(&mut self, nat: Option<&Spanned<schema::Nat>>, proved: bool) -> (bool, bool) {
@@ -243,7 +266,8 @@ impl Check {
                 &self.source,
                 at.span(),
                 "config::srtp",
-                "the keys of this trunk's media are sent in signalling that anyone on the way can read",
+                "the keys of this trunk's media are sent in signalling that anyone on the way \
+                 can read",
             );
             self.problems.push(
                 problem
