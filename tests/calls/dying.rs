@@ -4,7 +4,7 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::gateway::Input;
 use webtrunk::media::SessionEvent;
-use webtrunk::sip::Message;
+use webtrunk::sip::{Message, Method};
 use webtrunk::worker::Notice;
 
 const fn secs(n: u64) -> Duration {
@@ -107,4 +107,37 @@ fn a_browser_whose_media_stops_is_asked_nothing() {
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
     lab.says(ALICE, &bye);
     trunk_is_told(&mut lab);
+}
+
+#[test]
+fn the_calls_of_a_trunk_that_is_marked_down_are_asked_and_flowing_media_is_the_better_proof() {
+    for silent in [true, false] {
+        let mut lab =
+            Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nprobe = \"5s\"")], "");
+        lab.log_in(ALICE, "secret-a", "uuid-a");
+        let (ok, invite) = lab.talk("+12065550123");
+        let dialog = invite.call_id().to_owned();
+        let asked = |lab: &Lab| {
+            lab.inbox.iter().any(|(hop, m)| {
+                *hop == T1.hop()
+                    && m.is_request()
+                    && m.method() == Method::Options
+                    && m.call_id() == dialog
+            })
+        };
+        lab.advance(secs(30));
+        assert!(!asked(&lab), "its OPTIONS are not yet missed three times");
+        lab.advance(secs(100));
+        assert!(asked(&lab), "{}", lab.picture());
+        assert_eq!(lab.gateway.gauges().calls, 1, "as far as anybody knows its media flows");
+        if silent {
+            tell(&mut lab, true, true);
+            lab.advance(secs(9));
+            alice_is_told(&mut lab);
+        } else {
+            let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+            lab.says(ALICE, &bye);
+        }
+        assert!(lab.got(T1, "BYE"));
+    }
 }
