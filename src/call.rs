@@ -32,6 +32,7 @@ pub mod reinvite;
 pub mod retries;
 pub mod routing;
 pub mod services;
+mod silent_trunk;
 mod takeover;
 pub mod third_party;
 pub mod transfer;
@@ -306,7 +307,12 @@ impl Call {
                 cx.note(Event::Quality { call: self.id, leg, figures: figures.clone() });
                 self.cdr.end_closed(end, *figures);
             }
+            SessionEvent::Stopped { end } => self.on_media_stopped(cx, end),
+            SessionEvent::Resumed { end } | SessionEvent::Flowing { end } => {
+                self.on_media_resumed(cx, end);
+            }
             SessionEvent::Silent { end } if self.state == State::Talking && !self.is_held() => {
+                self.on_media_stopped(cx, end);
                 if let Some(who) = self.party_of(end).map(ToString::to_string) {
                     cx.note(Event::OneWay { call: self.id, who });
                 }
@@ -385,6 +391,7 @@ impl Call {
             CallTimer::Reliable => self.reliable_timeout(cx),
             CallTimer::Transferred => self.release_transferor(cx),
             CallTimer::FlowGrace(end) => self.flow_grace_over(cx, end),
+            CallTimer::Probe(end) => self.trunk_answered_probe(cx, end, None),
         }
     }
 

@@ -34,6 +34,8 @@ pub enum CallTimer {
     Ack(LegId),
     /// A leg's WebSocket is gone.
     FlowGrace(LegId),
+    /// A trunk that fell silent was asked whether it lives, and has not answered.
+    Probe(LegId),
     /// A session is to be refreshed, or its peer forgot to (RFC 4028 §10).
     Session(LegId),
     /// Our re-INVITE met the peer's: try again (RFC 3261 §14.1).

@@ -101,6 +101,8 @@ pub struct Leg {
     pub successor: Option<Flow>,
     /// The probe whose answer counts.
     pub probe: Option<ClientId>,
+    /// Its media has stopped, or never began, though it is not on hold.
+    pub silent: bool,
     pub peer: Capabilities,
     /// Info packages the other side takes.
     pub passes: Vec<String>,
@@ -197,6 +199,7 @@ impl Leg {
             flow_lost: false,
             successor: None,
             probe: None,
+            silent: false,
             peer: Capabilities::default(),
             passes: Vec::new(),
             session: None,
@@ -426,6 +429,7 @@ impl Leg {
             CallTimer::Session(self.end),
             CallTimer::Glare(self.end),
             CallTimer::FlowGrace(self.end),
+            CallTimer::Probe(self.end),
         ] {
             cx.disarm(call, timer);
         }

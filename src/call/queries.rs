@@ -54,7 +54,13 @@ impl Call {
     pub fn timers(&self) -> Vec<CallTimer> {
         let ends = (0..=self.next_branch).map(LegId);
         let of_leg = ends.flat_map(|e| {
-            [CallTimer::Ack(e), CallTimer::FlowGrace(e), CallTimer::Session(e), CallTimer::Glare(e)]
+            [
+                CallTimer::Ack(e),
+                CallTimer::FlowGrace(e),
+                CallTimer::Session(e),
+                CallTimer::Glare(e),
+                CallTimer::Probe(e),
+            ]
         });
         let of_branch = (1..=self.next_branch).map(CallTimer::Silent);
         of_leg.chain(of_branch).chain(CallTimer::OF_CALL).collect()

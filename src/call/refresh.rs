@@ -4,7 +4,7 @@
 use super::context::Asked;
 use super::leg::{Composed, PendingOffer};
 use super::retries::{Retries, Retry};
-use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
+use super::{Call, CallContext, CallTimer, HangupBy, Party, State, media_policy};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
@@ -133,6 +133,9 @@ impl Call {
         }
         if asked == Asked::Probe && !self.probe_answered(cx, end, client, message.is_some()) {
             return;
+        }
+        if asked == Asked::Probe && matches!(self.party_of(end), Some(Party::Trunk(_))) {
+            return self.trunk_answered_probe(cx, end, message.map(Message::status));
         }
         if asked == Asked::Refresh && self.refreshed(cx, end, client, message) {
             return;

@@ -111,6 +111,12 @@ impl CallTable {
         known.and_then(|id| self.get(*id)).is_some_and(|call| call.state != State::Over)
     }
 
+    /// The calls that count among a trunk's; walks all.
+    pub(super) fn of_trunk(&self, trunk: &str) -> Vec<CallId> {
+        let counts = |live: &Live| live.counted.iter().any(|name| name == trunk);
+        self.calls.values().filter(|live| counts(live)).map(|live| live.call.id).collect()
+    }
+
     /// Returns how many calls a user has.
     pub(super) fn of_user(&self, user: &str) -> usize {
         self.per_user.get(user).copied().unwrap_or(0)

@@ -211,6 +211,15 @@ impl Gateway {
             self.services.trunks.get_mut(name).and_then(|t| t.missed(turn.now, why))
         {
             turn.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
+            self.ask_calls_of(turn, name);
+        }
+    }
+
+    /// A trunk went down: its calls may be gone with it. All calls are walked, which so rare an
+    /// event may cost.
+    fn ask_calls_of(&mut self, turn: &mut Turn<'_>, name: &str) {
+        for id in self.calls.of_trunk(name) {
+            self.with_call(turn, id, |call, cx| call.on_trunk_down(cx, name));
         }
     }
 

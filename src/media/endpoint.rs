@@ -379,6 +379,10 @@ pub struct Endpoint {
     pub(super) budget: PacketBudget,
     pub(super) received: u64,
     pub(super) last_received: Option<Instant>,
+    /// The last sign of its peer, RTCP included, or when what is agreed was settled anew.
+    pub(super) last_sign: Option<Instant>,
+    /// When the call was last told that it has stopped sending; `None` while it sends.
+    pub(super) stopped: Option<Instant>,
     pub(super) disorder_before: SequenceStats,
     pub(super) next_report: Option<Instant>,
     /// Spreads our reports.

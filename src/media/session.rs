@@ -12,6 +12,7 @@ mod comfort_noise;
 mod digits;
 mod due;
 mod forward;
+mod stopped;
 
 use super::budget::PacketBudget;
 use super::dtls::Handshake;
@@ -48,6 +49,11 @@ pub enum SessionEvent {
     Flowing { end: LegId },
     /// Nothing came from this end for 5 s while the other one sent.
     Silent { end: LegId },
+    /// This end sent, and nothing of it has come for 5 s, RTCP included, though it is not on hold.
+    /// Told again every 30 s for as long as that lasts.
+    Stopped { end: LegId },
+    /// An end that had stopped is heard again.
+    Resumed { end: LegId },
     /// A digit for this end, whose peer takes digits by signalling.
     Digit { end: LegId, event: u8, length: Duration },
     /// What was played has ended.
@@ -56,7 +62,7 @@ pub enum SessionEvent {
     ConsentLost { end: LegId },
     /// An end's figures, every few seconds.
     Quality { end: LegId, figures: Box<Statistics> },
-    /// No end has received media for 30 s.
+    /// Nothing has come from any end for 30 s, RTCP included.
     NoMedia,
 }
 
@@ -176,6 +182,8 @@ impl Session {
             non_silent_packets: 0,
             unexpected_payload_type: None,
             last_received: None,
+            last_sign: None,
+            stopped: None,
             series: Series::default(),
             connected: false,
             path_times: [None; 3],
@@ -224,6 +232,7 @@ impl Session {
         let first = self.ends[at].report_interval();
         self.ends[at].next_report.get_or_insert(now + first);
         self.silent_since = now;
+        (self.ends[at].last_sign, self.ends[at].stopped) = (Some(now), None);
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
 
@@ -332,7 +341,7 @@ impl Session {
             (Port::Browser, kind) => self.browser(now, at, from, kind, datagram, sink),
             (Port::Rtp(_), PacketKind::Rtp) => self.trunk_rtp(now, at, from, datagram, sink),
             (Port::Rtcp(_) | Port::Rtp(_), PacketKind::Rtcp) => {
-                self.trunk_rtcp(now, at, from, datagram)
+                self.trunk_rtcp(now, at, from, datagram, sink)
             }
             _ => self.ends[at].dropped.malformed += 1,
         }
@@ -423,7 +432,7 @@ impl Session {
                 match srtp.unprotect.rtcp(datagram) {
                     Ok(len) => {
                         ice.on_media(now, from);
-                        self.rtcp(now, at, &datagram[..len]);
+                        self.rtcp(now, at, &datagram[..len], sink);
                     }
                     Err(why) => count(&mut end.dropped, why),
                 }
@@ -479,7 +488,14 @@ impl Session {
         self.rtp(now, at, datagram, sink);
     }
 
-    fn trunk_rtcp(&mut self, now: Instant, at: usize, from: SocketAddr, datagram: &mut [u8]) {
+    fn trunk_rtcp(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[at];
         let Transport::Trunk { rtp, rtcp, sdes, .. } = &mut end.transport else { return };
         if ![*rtp, *rtcp].into_iter().flatten().any(|a| a.ip() == from.ip()) {
@@ -487,12 +503,13 @@ impl Session {
             return;
         }
         match sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtcp(datagram)) {
-            Ok(len) => self.rtcp(now, at, &datagram[..len]),
+            Ok(len) => self.rtcp(now, at, &datagram[..len], sink),
             Err(why) => count(&mut end.dropped, why),
         }
     }
 
-    fn rtcp(&mut self, now: Instant, at: usize, datagram: &[u8]) {
+    fn rtcp(&mut self, now: Instant, at: usize, datagram: &[u8], sink: &mut impl Sink) {
+        self.sign_of_life(now, at, sink);
         let ntp = self.ntp(now);
         let end = &mut self.ends[at];
         let Some(feedback) =
@@ -518,6 +535,8 @@ impl Session {
             end.dropped.excess += 1;
             return;
         }
+        self.sign_of_life(now, at, sink);
+        let end = &mut self.ends[at];
         let Some(settings) = &end.settings else { return };
         let Some(content) = settings.negotiated.content(packet.payload_type) else {
             end.dropped.unknown_payload += 1;
@@ -535,7 +554,6 @@ impl Session {
         }
         end.received += 1;
         end.last_received = Some(now);
-        self.silent_since = now;
         let receives = negotiated.direction.receives();
         if let Content::Audio(codec) = content {
             // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the

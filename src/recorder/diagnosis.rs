@@ -120,6 +120,7 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         Code::FLOW_LOST
         | Code::SESSION_TIMER
         | Code::BROWSER_GONE
+        | Code::TRUNK_GONE
         | Code::MEDIA_STOPPED
         | Code::FINGERPRINT
         | Code::DTLS => match cdr.by {

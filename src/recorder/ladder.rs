@@ -166,6 +166,9 @@ fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<St
         CallTimer::FlowGrace(end) => {
             format!("timer: the {} did not come back within sip.flow_grace", name(end))
         }
+        CallTimer::Probe(end) => {
+            format!("timer: the {} did not answer whether it knows the call", name(end))
+        }
         CallTimer::Session(end) => format!(
             "timer: the session with the {} is to be refreshed, or was not (RFC 4028)",
             name(end)
@@ -279,6 +282,10 @@ fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<
         SessionEvent::Silent { end } => {
             format!("{}: no media from it for 5 s, though the other side sends", name(*end))
         }
+        SessionEvent::Stopped { end } => {
+            format!("nothing has come from the {} for 5 s", name(*end))
+        }
+        SessionEvent::Resumed { end } => format!("{}: media again", name(*end)),
         SessionEvent::ConsentLost { end } => {
             format!("{}: no answer to consent checks for 30 s", name(*end))
         }

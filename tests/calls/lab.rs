@@ -148,7 +148,7 @@ pub(crate) struct Lab {
     /// Media answers at once, as a worker would.
     pub media_answers: bool,
     ports: u16,
-    ends: Vec<(u64, webtrunk::media::LegId)>,
+    pub ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
     quiet: bool,
 }

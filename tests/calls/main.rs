@@ -3,6 +3,7 @@
 mod basic;
 mod carriers;
 mod descriptions;
+mod dying;
 mod forks;
 mod lab;
 mod lives;

@@ -10,6 +10,7 @@ mod quality;
 mod restarts;
 mod sdes;
 mod silence;
+mod stopped;
 
 use lab::*;
 use std::time::Duration;

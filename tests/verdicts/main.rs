@@ -222,6 +222,20 @@ fn media_stopped() -> Diagnosis {
     said(&world.lab)
 }
 
+fn trunk_died(knows: Option<u16>) -> Diagnosis {
+    let mut world = World::usual(Behaviour::default());
+    world.talk();
+    world.pass(secs(5));
+    world.behaviour = Behaviour { trunk: Audio::Nothing, trunk_lives: false, ..world.behaviour };
+    world.pass(secs(6));
+    if let Some(status) = knows {
+        let options = world.lab.take(T1, "OPTIONS");
+        world.lab.reply(T1, &options, status, "");
+    }
+    world.pass(secs(9));
+    said(&world.lab)
+}
+
 fn digits() -> Diagnosis {
     let lab = Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\ndtmf = \"info\"")], "");
     let mut world = World::new(lab, ALICE, Behaviour::default());
@@ -689,6 +703,18 @@ const FAULTS: &[Fault] = &[
         expected: Code::MEDIA_STOPPED,
         side: Blame::Network,
         run: media_stopped,
+    },
+    Fault {
+        name: "the trunk dies in mid call",
+        expected: Code::TRUNK_GONE,
+        side: Blame::Callee,
+        run: || trunk_died(None),
+    },
+    Fault {
+        name: "the trunk is restarted in mid call",
+        expected: Code::TRUNK_GONE,
+        side: Blame::Callee,
+        run: || trunk_died(Some(481)),
     },
     Fault {
         name: "digits by INFO are refused",

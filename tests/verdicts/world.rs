@@ -37,6 +37,8 @@ pub(crate) struct Behaviour {
     pub dtls: bool,
     pub browser: Audio,
     pub trunk: Audio,
+    /// The trunk answers OPTIONS.
+    pub trunk_lives: bool,
 }
 
 impl Default for Behaviour {
@@ -47,6 +49,7 @@ impl Default for Behaviour {
             dtls: true,
             browser: Audio::Speech,
             trunk: Audio::Speech,
+            trunk_lives: true,
         }
     }
 }
@@ -280,6 +283,7 @@ impl World {
             self.fire();
             self.browser_turn();
             self.trunk_turn();
+            self.trunk_answers();
             self.ticks += 1;
         }
     }
@@ -351,6 +355,13 @@ impl World {
         session.receive(self.lab.now, Port::Rtp(end), end, from, &mut datagram, &mut out);
         self.sessions.insert(id, session);
         self.deliver(id, out);
+    }
+
+    fn trunk_answers(&mut self) {
+        while self.behaviour.trunk_lives && self.lab.got(T1, "OPTIONS") {
+            let options = self.lab.take(T1, "OPTIONS");
+            self.lab.reply(T1, &options, 200, "");
+        }
     }
 
     fn sound(&mut self, audio: Audio) -> Vec<i16> {

@@ -19,6 +19,7 @@ impl Session {
             self.fire_pressed(now, at, sink);
             self.fire_digit(now, at, sink);
             self.fire_quiet(now, at, sink);
+            self.fire_stopped(now, at, sink);
         }
         self.fire_one_way(now, sink);
         let talking = self.ends.iter().any(|e| e.settings.is_some());
@@ -178,7 +179,8 @@ impl Session {
             };
             let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));
             let pressed = end.pressed.and_then(|p| p.lost_end());
-            [handshake, consent, end.next_report, join, digit, pressed, Session::quiet_due(end)]
+            let (quiet, stopped) = (Session::quiet_due(end), Session::stopped_due(end));
+            [handshake, consent, end.next_report, join, digit, pressed, quiet, stopped]
                 .into_iter()
                 .flatten()
                 .min()

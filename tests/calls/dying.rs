@@ -1,0 +1,143 @@
+//! A trunk that dies in mid-call: its media stops, and it is asked whether it knows the call.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::gateway::Input;
+use webtrunk::media::SessionEvent;
+use webtrunk::sip::{Message, Method};
+use webtrunk::worker::Notice;
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// What media tells of the trunk's end, or of the browser's.
+fn tell(lab: &mut Lab, trunk: bool, stopped: bool) {
+    let (session, end) = lab.ends[usize::from(trunk)];
+    let event = if stopped { SessionEvent::Stopped { end } } else { SessionEvent::Resumed { end } };
+    lab.handle(Input::Media { session, notice: Notice::Media(event) });
+}
+
+fn alice_is_told(lab: &mut Lab) -> Message {
+    let bye = lab.take(ALICE, "BYE");
+    lab.reply(ALICE, &bye, 200, "");
+    bye
+}
+
+/// The end of the trunk's side, which may live or not.
+fn trunk_is_told(lab: &mut Lab) {
+    while lab.got(T1, "OPTIONS") {
+        lab.take(T1, "OPTIONS");
+    }
+    let bye = lab.take(T1, "BYE");
+    lab.reply(T1, &bye, 200, "");
+    lab.advance(secs(40));
+    lab.expect_idle();
+}
+
+#[test]
+fn a_trunk_that_answers_nothing_is_gone_eight_seconds_after_it_was_asked() {
+    let mut lab = Lab::with_phones();
+    lab.talk("+12065550123");
+    tell(&mut lab, true, true);
+    assert!(lab.got(T1, "OPTIONS"), "it is asked at once");
+    lab.advance(secs(7));
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    assert!(!lab.got(ALICE, "BYE"));
+    lab.advance(secs(2));
+    alice_is_told(&mut lab);
+    trunk_is_told(&mut lab);
+}
+
+#[test]
+fn a_trunk_that_forgot_the_dialog_is_gone_at_once_and_any_other_answer_is_life() {
+    for (status, gone) in [
+        (481, true),
+        (408, true),
+        (200, false),
+        (404, false),
+        (405, false),
+        (480, false),
+        (500, false),
+        (501, false),
+    ] {
+        let mut lab = Lab::with_phones();
+        let (ok, _) = lab.talk("+12065550123");
+        for round in 0..3 {
+            tell(&mut lab, true, true);
+            let options = lab.take(T1, "OPTIONS");
+            lab.reply(T1, &options, status, "");
+            if gone {
+                assert_eq!(round, 0, "{status}");
+                alice_is_told(&mut lab);
+                break;
+            }
+            lab.advance(secs(30));
+            assert_eq!(lab.gateway.gauges().calls, 1, "{status}, round {round}");
+        }
+        if !gone {
+            let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+            lab.says(ALICE, &bye);
+        }
+        trunk_is_told(&mut lab);
+    }
+}
+
+#[test]
+fn a_trunk_that_sends_again_lives_whatever_becomes_of_the_question() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    tell(&mut lab, true, true);
+    lab.advance(secs(4));
+    tell(&mut lab, true, false);
+    lab.advance(secs(60));
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    assert!(!lab.got(ALICE, "BYE"));
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    trunk_is_told(&mut lab);
+}
+
+#[test]
+fn a_browser_whose_media_stops_is_asked_nothing() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    tell(&mut lab, false, true);
+    assert!(!lab.got(ALICE, "OPTIONS") && !lab.got(T1, "OPTIONS"));
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    trunk_is_told(&mut lab);
+}
+
+#[test]
+fn the_calls_of_a_trunk_that_is_marked_down_are_asked_and_flowing_media_is_the_better_proof() {
+    for silent in [true, false] {
+        let mut lab =
+            Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nprobe = \"5s\"")], "");
+        lab.log_in(ALICE, "secret-a", "uuid-a");
+        let (ok, invite) = lab.talk("+12065550123");
+        let dialog = invite.call_id().to_owned();
+        let asked = |lab: &Lab| {
+            lab.inbox.iter().any(|(hop, m)| {
+                *hop == T1.hop()
+                    && m.is_request()
+                    && m.method() == Method::Options
+                    && m.call_id() == dialog
+            })
+        };
+        lab.advance(secs(30));
+        assert!(!asked(&lab), "its OPTIONS are not yet missed three times");
+        lab.advance(secs(100));
+        assert!(asked(&lab), "{}", lab.picture());
+        assert_eq!(lab.gateway.gauges().calls, 1, "as far as anybody knows its media flows");
+        if silent {
+            tell(&mut lab, true, true);
+            lab.advance(secs(9));
+            alice_is_told(&mut lab);
+        } else {
+            let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+            lab.says(ALICE, &bye);
+        }
+        assert!(lab.got(T1, "BYE"));
+    }
+}
