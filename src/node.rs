@@ -118,6 +118,7 @@ impl Node {
     ///
     /// # Errors
     /// As [`start`](Self::start).
+    #[allow(clippy::too_many_lines, reason = "one part after the other, each used by a later one")]
     pub async fn start_from(config: Config, origin: Origin) -> anyhow::Result<Node> {
         // Another part of the process may have installed it already; either way it is in place.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -145,19 +146,9 @@ impl Node {
         let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
-        let mut api = Api {
-            inbox: inbox.clone(),
-            feed: Arc::default(),
-            metrics,
-            gauges: gauges.clone(),
-            tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
-            reload: None,
-            file: origin.file.clone(),
-            begun: Arc::default(),
-            records: records(&config),
-            ports: starter.setups[0].ports.clone(),
-            certificate_ends: tls::ends(&config.web_tls),
-        };
+        let ports = starter.setups[0].ports.clone();
+        let mut api = api_of(&config, &inbox, metrics, gauges.clone(), ports);
+        api.file = origin.file.clone();
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
         let told = told(&config, &api)?;
         let origins = Arc::new(OnceLock::new());
@@ -200,19 +191,12 @@ impl Node {
             malformed: 0,
         };
         let at = bound.at;
-        let mut tasks = vec![tokio::spawn(web::serve(bound.web, web_port))];
-        tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
-        tasks.extend(told);
         let (control, control_at) =
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
+        let mut tasks = bound.serve(web_port, &api);
+        tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
+        tasks.extend(told);
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
-        tasks.extend(bound.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
-        tasks.extend(bound.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox.clone()))));
-        tasks.extend(
-            bound
-                .tls
-                .map(|(l, acceptor)| tokio::spawn(tcp::serve(l, Some(acceptor), inbox.clone()))),
-        );
         let core = tokio::spawn(core.run(arrivals));
         Ok(Node {
             watched,
@@ -344,6 +328,17 @@ impl Bound {
         Ok(Bound { web, udp, tcp, tls, metrics, at })
     }
 
+    /// Accepts on every listener, until the tasks are aborted.
+    fn serve(self, web_port: Arc<Web>, api: &Api) -> Vec<tokio::task::JoinHandle<()>> {
+        let inbox = || api.inbox.clone();
+        let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
+        tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
+        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox()))));
+        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox()));
+        tasks.extend(tls.map(tokio::spawn));
+        tasks
+    }
+
     /// What signalling says of us; without the certificate's fingerprint and the workers.
     fn identity(&self, config: &Config) -> anyhow::Result<Identity> {
         Ok(Identity {
@@ -370,6 +365,29 @@ fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHa
     let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
     api.feed.tell_too(outbox);
     Ok(Some(task))
+}
+
+/// What the API's handlers share; nothing can be reloaded yet.
+fn api_of(
+    config: &Config,
+    inbox: &Inbox,
+    metrics: Arc<Metrics>,
+    gauges: watch::Receiver<Gauges>,
+    ports: Arc<PortRange>,
+) -> Api {
+    Api {
+        inbox: inbox.clone(),
+        feed: Arc::default(),
+        metrics,
+        gauges,
+        tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
+        reload: None,
+        file: None,
+        begun: Arc::default(),
+        records: records(config),
+        ports,
+        certificate_ends: tls::ends(&config.web_tls),
+    }
 }
 
 /// The control socket, where one is wanted and can be made.

@@ -222,6 +222,7 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
 }
 
 /// GET /config: what is in force, without secrets.
+#[allow(clippy::too_many_lines, reason = "one object, a key a line")]
 pub async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, _| {
         let c = gateway.config();
@@ -471,6 +472,25 @@ pub struct CredentialWish {
     pub context: Option<String>,
 }
 
+/// Where browsers register.
+fn web_socket_of(config: &Config) -> String {
+    let (scheme, usual) = if config.web_tls == WebTls::Off { ("ws", 80) } else { ("wss", 443) };
+    match config.web_listen.port() {
+        port if port == usual => format!("{scheme}://{}/sip", config.domain),
+        port => format!("{scheme}://{}:{port}/sip", config.domain),
+    }
+}
+
+/// The TURN servers of a credential, as `RTCPeerConnection` takes them.
+fn turn_servers(config: &Config, expires: u64, user: &str) -> Vec<Value> {
+    let servers = config.credentials.iter().flat_map(|s| &s.turn);
+    let server = servers.map(|t| {
+        let (username, password) = turn_credentials(&t.secret, expires, user);
+        json!({ "urls": t.uris, "username": username, "credential": password })
+    });
+    server.collect()
+}
+
 /// POST /credentials: for a web application's own server, which hands them to its page.
 pub async fn credentials(
     State(api): State<Api>,
@@ -502,10 +522,8 @@ pub async fn credentials(
     }
     api.ask(move |gateway, turn| {
         let config = gateway.config();
-        let (trunk_test_secret, settings) = (
-            wanted.context.as_ref().is_some_and(|c| c.starts_with('@')),
-            config.credentials.as_ref(),
-        );
+        let trunk_test_secret = wanted.context.as_ref().is_some_and(|c| c.starts_with('@'));
+        let settings = config.credentials.as_ref();
         let longest = match settings {
             _ if trunk_test_secret => STRAIGHT_LONGEST,
             Some(settings) => settings.longest,
@@ -530,29 +548,15 @@ pub async fn credentials(
         }
         let expires = gateway.unix(turn.now) + ttl.as_secs();
         let credential = Credential { expires, user: wanted.user, context: wanted.context };
-        let secure = config.web_tls != WebTls::Off;
-        let port = config.web_listen.port();
-        let at = if port == if secure { 443 } else { 80 } {
-            config.domain.clone()
-        } else {
-            format!("{}:{port}", config.domain)
-        };
         let secret = gateway
             .secret_of(&credential)
             .ok_or_else(|| Problem::new(StatusCode::CONFLICT, "no credentials are made here"))?;
-        let ice: Vec<Value> = settings
-            .iter()
-            .flat_map(|s| &s.turn)
-            .map(|t| {
-                let (username, password) = turn_credentials(&t.secret, expires, &credential.user);
-                json!({ "urls": t.uris, "username": username, "credential": password })
-            })
-            .collect();
+        let ice = turn_servers(config, expires, &credential.user);
         Ok(Json(json!({
             "uri": format!("sip:{}@{}", credential.user, config.domain),
             "username": credential.to_string(),
             "password": credential.password(&secret).reveal(), "expires": expires,
-            "ws": format!("{}://{at}/sip", if secure { "wss" } else { "ws" }), "ice_servers": ice,
+            "ws": web_socket_of(config), "ice_servers": ice,
         })))
     })
     .await?

@@ -10,7 +10,6 @@ mod speech;
 use super::client::{Client, Stream, encrypt};
 use super::{hex, print, random};
 use anyhow::{Context, anyhow};
-use futures_util::StreamExt;
 use hyper::Method as Http;
 use media::{Figures, Media, Network, Voice};
 use phone::{Outcome, Phone};

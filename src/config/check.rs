@@ -198,7 +198,7 @@ impl Check {
         }
     }
 
-    fn config(&mut self, f: schema::File, plan: Plan) -> Option<Config> {
+    fn config(&mut self, f: schema::File, mut plan: Plan) -> Option<Config> {
         self.around(&f);
         let domain = self.own_domain(f.server.domain);
         let public_auto =
@@ -224,18 +224,14 @@ impl Check {
         let api = self.api(f.api, f.metrics.listen.as_ref());
         let drain_timeout =
             self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
-        let users: BTreeMap<_, _> = f
-            .user
-            .into_iter()
-            .map(|(n, u)| (n.clone(), Arc::new(self.user(n, u, &plan))))
-            .collect();
+        let user = |(n, u): (String, _)| (n.clone(), Arc::new(self.user(n, u, &plan)));
+        let users: BTreeMap<_, _> = f.user.into_iter().map(user).collect();
         let trunks: BTreeMap<_, _> = f
             .trunk
             .into_iter()
             .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?)))
             .collect();
         let trunks = number(trunks);
-        let mut plan = plan;
         plan.contexts.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
         let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
         self.trunk_listeners(trunks.values(), listeners);

@@ -213,7 +213,7 @@ mod tests {
         let mut inbound = Inbound::new(MEDIA);
         // More than a batch, so that each header serves more than once.
         for _ in 0..2 {
-            (0..BATCH).for_each(|_| drop(peer.send_to(b"to", to).expect("sent")));
+            (0..BATCH).for_each(|_| assert_eq!(peer.send_to(b"to", to).expect("sent"), 2));
             assert_eq!(inbound.receive::<BATCH>(&ours), BATCH);
             assert!((0..BATCH).all(|n| inbound.local(n) == Some(ip(local))));
         }

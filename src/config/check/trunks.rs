@@ -93,6 +93,29 @@ impl Check {
         table[0].1
     }
 
+    /// Where a trunk is; `Some(None)` if it says so itself by registering.
+    fn place_of(
+        &mut self,
+        here: &Spanned<()>,
+        name: &str,
+        t: &schema::Trunk,
+    ) -> Option<Option<TrunkUri>> {
+        match &t.uri {
+            Some(at) => Some(Some(self.trunk_uri(at, at.as_ref())?)),
+            None if t.accepts_registration => Some(None),
+            None => {
+                self.error(
+                    here,
+                    "config::uri",
+                    format!("trunk {name} has no uri"),
+                    "add uri = \"sip:HOST\", or accepts_registration = true if the trunk \
+                     registers here",
+                );
+                None
+            }
+        }
+    }
+
     pub(super) fn trunk(
         &mut self,
         name: String,
@@ -102,20 +125,7 @@ impl Check {
         let start = trunk.span().start;
         let here = Spanned::new(start..start + 1, ());
         let t = trunk.into_inner();
-        let uri = match &t.uri {
-            Some(at) => Some(self.trunk_uri(at, at.as_ref())?),
-            None if t.accepts_registration => None,
-            None => {
-                self.error(
-                    &here,
-                    "config::uri",
-                    format!("trunk {name} has no uri"),
-                    "add uri = \"sip:HOST\", or accepts_registration = true if the trunk \
-                     registers here",
-                );
-                return None;
-            }
-        };
+        let uri = self.place_of(&here, &name, &t)?;
         let mut allow = self.nets(&t.allow);
         if allow.is_empty() && t.allow.is_empty() && !t.accepts_registration {
             // A trunk given by address is known by it.
