@@ -50,7 +50,7 @@ fn calls_the_echo(host: &str, own: &str) {
     let rtp = peer(&format!("{own}:0"));
     let (from, media) = (sip.local_addr().expect("bound"), rtp.local_addr().expect("bound"));
     let to: SocketAddr = format!("{host}:5060").parse().expect("an address");
-    let send = |text: String| drop(sip.send_to(text.as_bytes(), to).expect("sent"));
+    let send = |text: String| assert!(sip.send_to(text.as_bytes(), to).expect("sent") > 0);
     send(request("OPTIONS", 1, to, from, &format!("To: <sip:9196@{to}>\n\n")));
     assert_eq!(answer(&sip, "SIP/2.0 200").1, to, "OPTIONS");
     let family = if to.is_ipv4() { "IP4" } else { "IP6" };

@@ -822,6 +822,26 @@ fn expect_freeswitch_files(dir: &str) {
     assert!(config.expect("init writes it").contains("refer   = \"execute\""));
 }
 
+/// What `ports` says of a configuration, and the firewall commands it prints.
+fn expect_ports(config: &str) {
+    let ports = Server::offline(&["ports", "-c", config]).out;
+    let words: Vec<Vec<&str>> =
+        ports.lines().map(|l| l.split_whitespace().take(2).collect()).collect();
+    for wanted in [["tcp", "8088"], ["udp", "20000-29999"], ["udp", "5060"]] {
+        assert!(words.contains(&wanted.to_vec()), "{ports}");
+    }
+    assert!(
+        Server::offline(&["ports", "-c", config, "--ufw"])
+            .out
+            .contains("ufw allow 20000:29999/udp")
+    );
+    assert!(
+        Server::offline(&["ports", "-c", config, "--nft"])
+            .out
+            .contains("udp dport 20000-29999 accept")
+    );
+}
+
 #[test]
 fn what_needs_no_gateway_works_without_one() {
     let folder = server::folder("offline");
@@ -843,22 +863,7 @@ fn what_needs_no_gateway_works_without_one() {
         assert!(again.code == 1 && again.err.contains("is not overwritten"), "{again:?}");
     }
     let config = format!("{at}/asterisk/webtrunk.toml");
-    let ports = Server::offline(&["ports", "-c", &config]).out;
-    let words: Vec<Vec<&str>> =
-        ports.lines().map(|l| l.split_whitespace().take(2).collect()).collect();
-    for wanted in [["tcp", "8088"], ["udp", "20000-29999"], ["udp", "5060"]] {
-        assert!(words.contains(&wanted.to_vec()), "{ports}");
-    }
-    assert!(
-        Server::offline(&["ports", "-c", &config, "--ufw"])
-            .out
-            .contains("ufw allow 20000:29999/udp")
-    );
-    assert!(
-        Server::offline(&["ports", "-c", &config, "--nft"])
-            .out
-            .contains("udp dport 20000-29999 accept")
-    );
+    expect_ports(&config);
     let doctor = Server::offline(&["doctor", "-c", &config]);
     let test =
         |args: &[&str]| Server::offline(&[&["dialplan", "test"], args, &["-c", &config]].concat());
