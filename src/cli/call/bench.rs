@@ -106,12 +106,26 @@ impl Drop for Served {
     }
 }
 
+/// A port that nobody has at this moment, over TCP or UDP.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
 }
 
-/// The gateway that is measured and its far end.
+/// The gateway that is measured and its far end. A port may be taken between its choice and the
+/// start, so there is another try.
 async fn own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
+    match try_own(args).await {
+        Err(_) => try_own(args).await,
+        started => started,
+    }
+}
+
+async fn try_own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
     let (web, sip, far) = (free_port()?, free_port()?, free_port()?);
     let password = hex(&random::<16>()?);
     let limits = format!(
