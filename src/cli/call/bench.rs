@@ -133,7 +133,7 @@ async fn try_own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
         n = 2 * args.calls + 10
     );
     let far_end = format!(
-        "[server]\ndomain = \"far.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:{far}\"\n[media]\nbrowser_port = 0\nports = \"30000-39999\"\n\
+        "[server]\ndomain = \"far.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:{far}\"\n[media]\nbrowser_port = 0\nports = \"10000-19999\"\n\
          {limits}[recorder]\ncalls = 0\n[api]\ncontrol = \"control.sock\"\n[trunk.near]\nuri = \"sip:127.0.0.1:{sip}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
     );
     let gateway = format!(
