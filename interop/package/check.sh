@@ -14,6 +14,9 @@ for file in usr/bin/webtrunk usr/lib/systemd/system/webtrunk.service usr/share/m
 done
 gzip -t "$work/root/usr/share/man/man1/webtrunk.1.gz"
 bash -n "$work/root/usr/share/bash-completion/completions/webtrunk"
-"$work/root/usr/bin/webtrunk" check-config -c "$work/root/etc/webtrunk/webtrunk.toml"
+# With the folder that postinst makes, in a mount namespace, so that nothing is left on this machine.
+unshare --mount --map-root-user sh -c '
+  mount -t tmpfs none /var/lib && mkdir /var/lib/webtrunk && exec "$0" check-config -c "$1"' \
+  "$work/root/usr/bin/webtrunk" "$work/root/etc/webtrunk/webtrunk.toml"
 sh -n <(dpkg-deb --ctrl-tarfile "$work"/webtrunk_*.deb | tar -xO ./postinst)
 echo "the package is sound"

@@ -48,6 +48,8 @@ if [ "$1" = configure ]; then
   # Secrets may be written there.
   chgrp -R webtrunk /etc/webtrunk
   chmod 750 /etc/webtrunk /etc/webtrunk/dialplans
+  # systemd makes it at the start; check-config looks at it before.
+  install -d -o webtrunk -g webtrunk -m 750 /var/lib/webtrunk
   if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 fi
 EOF
