@@ -39,9 +39,10 @@ pub(super) fn check_media_address(
     }
     let own = leg.negotiation.local.address.port();
     // Its RTCP port, and the one of all browsers, take no RTP of a trunk.
-    let own_port = [own, own.saturating_add(1), config.media.browser_port].contains(&rtp.port());
+    let pair = own != 0 && [own, own.saturating_add(1)].contains(&rtp.port());
+    let browsers = rtp.port() != 0 && rtp.port() == config.media.browser_port;
     let refuse = |why: String| Err(Refusal::new(488, why.clone()).warning(399, why));
-    if own != 0 && own_port && is_ours(config, rtp) {
+    if (pair || browsers) && is_ours(config, rtp) {
         return refuse(format!("the SDP names our own media address {rtp}: a media loop"));
     }
     if rtp.port() != 0 && rtp.port() < 1_024 {
