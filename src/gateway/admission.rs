@@ -1,6 +1,7 @@
 //! Who may ask for what. Unauthenticated requests get a stateless answer or silence, and leave
 //! nothing behind.
 
+use crate::address::network_of;
 use crate::errors::Code;
 use crate::sip::digest::{Authenticator, Refused, Secret};
 use crate::sip::message::Message;
@@ -16,16 +17,6 @@ const GUESSES_PER_SOURCE: u32 = 20;
 const GUESSES_AT_KNOWN: u32 = 5;
 /// Sources remembered; when full, those that guessed least make room.
 const MAX_REMEMBERED: usize = 10_000;
-
-/// Whom guesses are counted for: an IPv4 address, or the /64 a subscriber has of IPv6.
-fn source_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            IpAddr::V6(std::net::Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)))
-        }
-        v4 => v4,
-    }
-}
 
 /// The outcome for a request from a browser.
 #[derive(Debug)]
@@ -90,7 +81,7 @@ impl Admission {
     /// Returns the refusal for a source that has guessed too often in this minute, unless `user`
     /// has given the right password there before.
     pub fn braked(&mut self, now: Instant, source: IpAddr, user: &str) -> Option<Refusal> {
-        let (seconds, source) = (self.seconds(now), source_of(source));
+        let (seconds, source) = (self.seconds(now), network_of(source));
         if seconds / 60 != self.minute {
             self.minute = seconds / 60;
             self.by_source.clear();
@@ -111,7 +102,7 @@ impl Admission {
 
     /// Somebody at `source` guessed wrong.
     pub fn wrong(&mut self, source: IpAddr, user: &str) {
-        let source = source_of(source);
+        let source = network_of(source);
         if self.by_source.len() >= MAX_REMEMBERED && !self.by_source.contains_key(&source) {
             let least = self.by_source.values().copied().min().unwrap_or(0);
             self.by_source.retain(|_, n| *n > least);
@@ -128,7 +119,7 @@ impl Admission {
         if self.known.len() >= MAX_REMEMBERED {
             self.known.clear();
         }
-        self.known.entry((source_of(source), user.to_owned())).or_default();
+        self.known.entry((network_of(source), user.to_owned())).or_default();
     }
 
     /// Judges a request's credentials; `known` finds the password of a name. `proved`: the

@@ -6,7 +6,6 @@ use crate::config::schema::{self, Spanned};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -153,11 +152,4 @@ fn is_named(name: &str, domain: &str) -> bool {
     let rest = name.strip_prefix("*.").zip(domain.split_once('.'));
     name.eq_ignore_ascii_case(domain)
         || rest.is_some_and(|(name, (_, parent))| name.eq_ignore_ascii_case(parent))
-}
-
-/// Says of a pair that is there what [`Check`] would: for `doctor`.
-pub fn pair_problem(cert: &Path, key: &Path) -> Option<String> {
-    let chain = chain_of(&std::fs::read(cert).ok()?);
-    let key = PrivateKeyDer::from_pem_slice(&std::fs::read(key).ok()?).ok()?;
-    fits(chain, key).err().map(|e| e.to_string())
 }
