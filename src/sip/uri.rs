@@ -283,6 +283,23 @@ impl<'a> Params<'a> {
         Ok(params)
     }
 
+    /// As [`parse`](Self::parse), as far as the list can be read: it ends before a piece whose
+    /// quoted value does not end.
+    pub(super) fn readable(text: &'a str) -> Params<'a> {
+        let text = text.trim_ascii();
+        if Params::parse(text).is_ok() {
+            return Params(text);
+        }
+        let mut end = 0;
+        for piece in split_outside_quotes(text, b';') {
+            if Params::parse(piece).is_err() {
+                break;
+            }
+            end += piece.len() + 1;
+        }
+        Params(&text[..end.min(text.len())])
+    }
+
     /// Wraps a list that was checked before.
     pub(super) fn checked(text: &'a str) -> Params<'a> {
         Params(text)

@@ -60,6 +60,8 @@ fn an_answer_with_what_nobody_needs_is_an_answer() {
         ("CSeq", b"X-CSeq"),
         ("From:", b"X-From:"),
         ("From: ", b"From: \"unbalanced "),
+        ("To: ", b"To: \"unbalanced "),
+        ("Contact: ", b"Contact: 24\" screen "),
     ] {
         let mut lab = Lab::with_phones();
         lab.invite(ALICE, "+12065550123", OFFER);
@@ -86,7 +88,7 @@ fn an_answer_with_what_nobody_needs_is_an_answer() {
 
 #[test]
 fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
-    for (from, to) in [("To: ", &b"To: \"unbalanced "[..]), ("To: ", b"X-To: ")] {
+    for (from, to) in [("To: <", &b"To: \"unbalanced "[..]), ("To: ", b"X-To: ")] {
         let mut lab = Lab::with_phones();
         lab.invite(ALICE, "+12065550123", OFFER);
         let invite = lab.take(T1, "INVITE");
