@@ -15,7 +15,7 @@ use crate::chance::Chance;
 use crate::codec::noise::Noise;
 use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
-use crate::rtp::quality::Impairment;
+use crate::rtp::quality::{ENOUGH, Impairment};
 use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::crypto::Sdes;
@@ -298,7 +298,8 @@ pub struct Statistics {
     pub late: u64,
     pub duplicate: u64,
     pub sent: u32,
-    pub jitter: Duration,
+    /// `None` where no sound came.
+    pub jitter: Option<Duration>,
     pub round_trip: Option<Duration>,
     /// Loss the peer reports of what we send, 0 to 1.
     pub reported_loss: Option<f32>,
@@ -328,6 +329,23 @@ pub struct Statistics {
     pub mos: (Option<f32>, Option<f32>),
 }
 
+/// A party that may speak and sends nothing for so long at the end of a call has stopped.
+const FELL_SILENT: Duration = Duration::from_secs(10);
+
+impl Statistics {
+    /// How long nothing had come when the call was `over`, where the peer had stopped sending and
+    /// was not on hold; `None` where it had not, or was never heard.
+    pub fn fell_silent(&self, over: Option<Instant>) -> Option<Duration> {
+        let silent = over?.saturating_duration_since(self.last_received?);
+        (self.may_speak && silent >= FELL_SILENT).then_some(silent)
+    }
+
+    /// Packets that did not come, of those that should have; `None` where none came.
+    pub fn packets_lost(&self) -> Option<u64> {
+        (self.received > 0).then_some(self.lost)
+    }
+}
+
 /// Packets not used, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -352,6 +370,15 @@ pub(super) struct Transcoding {
     pub transcoder: Transcoder,
     /// The next frame's timestamp on the way out, by the source's time.
     pub next: Option<u32>,
+}
+
+impl Transcoding {
+    /// What follows is not of the sound before it.
+    pub(super) fn restart(&mut self) {
+        self.reorder = Reorder::default();
+        self.transcoder.restart();
+        self.next = None;
+    }
 }
 
 /// One end.
@@ -454,21 +481,32 @@ impl Endpoint {
         let first = self.continuity.replace(Continuity::new(now, packet, codec)).is_none();
         let disorder = self.reception.map(|r| r.disorder()).unwrap_or_default();
         self.disorder_before = self.disorder_before + disorder;
-        self.reception = Some(ReceiverStats::new(packet.ssrc));
+        let mut reception = ReceiverStats::new(packet.ssrc);
+        reception.pause(self.settings.as_ref().is_some_and(|s| !s.negotiated.direction.receives()));
+        self.reception = Some(reception);
         if first {
             return;
         }
         self.restarts = self.restarts.wrapping_add(1);
         if let Path::Transcode(path) = &mut self.path {
-            path.reorder = Reorder::default();
-            path.transcoder.restart();
-            path.next = None;
+            path.restart();
         }
     }
 
     /// Whether what was agreed lets us send.
     pub(super) fn may_send(&self) -> bool {
         self.settings.as_ref().is_some_and(|s| s.negotiated.direction.sends())
+    }
+
+    /// Whether something can go out now. What cannot is given no number: its peer would count it as
+    /// lost, and SRTP could not follow a long gap (RFC 3711 §3.3.1).
+    pub(super) fn reaches_peer(&self) -> bool {
+        self.may_send() && self.rtp_target().is_some()
+    }
+
+    /// What tells this end's packets, while its source goes on, from those of any other.
+    pub(super) fn origin(&self) -> u64 {
+        u64::from(self.id.0) << 32 | u64::from(self.restarts)
     }
 
     /// Takes new settings; the transport's part of them too.
@@ -514,6 +552,9 @@ impl Endpoint {
             encoder.limit_bits(settings.negotiated.max_average_bitrate);
         }
         let received = |s: &Settings| s.negotiated.direction.receives();
+        if let Some(reception) = &mut self.reception {
+            reception.pause(!received(&settings));
+        }
         if received(&settings) && self.settings.as_ref().is_some_and(|old| !received(old)) {
             // A hold is no silence.
             self.last_received = self.last_received.map(|_| now);
@@ -527,12 +568,13 @@ impl Endpoint {
         REPORT / 2 + REPORT.mul_f32(self.chance.share())
     }
 
-    /// What the network did to what the peer sends; nothing before it has sent.
+    /// What the network did to what the peer sends; nothing before it has sent enough.
     pub(super) fn heard(&self) -> Option<Impairment> {
-        let reception = self.reception.as_ref().filter(|r| r.packets > 0)?;
+        let reception = self.reception.as_ref().filter(|_| self.received >= ENOUGH)?;
         let codec = self.settings.as_ref()?.negotiated.codec;
+        let lost = self.disorder().lost;
         Some(Impairment {
-            loss: reception.loss(),
+            loss: lost as f32 / (lost + self.received) as f32,
             burst_ratio: reception.burst_ratio(),
             jitter: reception.jitter(codec.clock()),
             round_trip: self.feedback.and_then(|f| f.round_trip).unwrap_or_default(),
@@ -543,8 +585,11 @@ impl Endpoint {
     fn spoken(&self) -> Option<Impairment> {
         let feedback = self.feedback.as_ref()?;
         let codec = self.settings.as_ref()?.negotiated.codec;
+        if u64::from(self.outbound.sent.packets) < ENOUGH {
+            return None;
+        }
         Some(Impairment {
-            loss: feedback.total_lost as f32 / self.outbound.sent.packets.max(1) as f32,
+            loss: feedback.total_lost as f32 / self.outbound.sent.packets as f32,
             burst_ratio: 1.0,
             jitter: time_of(feedback.jitter, codec.clock()),
             round_trip: feedback.round_trip.unwrap_or_default(),
@@ -597,7 +642,7 @@ impl Endpoint {
             // What SRTP has seen already never gets as far as the statistics.
             duplicate: disorder.duplicate + self.dropped.replayed,
             sent: self.outbound.sent.packets,
-            jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
+            jitter: self.reception.map(|r| r.jitter(clock)),
             round_trip: self.feedback.and_then(|f| f.round_trip),
             reported_loss: self.feedback.map(|f| f.fraction_lost),
             srtp: match &self.transport {

@@ -264,6 +264,7 @@ impl Session {
     fn join(&mut self, id: LegId, join: AudioSource) {
         if let Some(at) = self.index(id) {
             (self.ends[at].join, self.ends[at].quiet) = (join, None);
+            self.ends[at].outbound.restart_mapping();
         }
     }
 
@@ -545,12 +546,14 @@ impl Session {
         };
         end.follow(now, &packet, content);
         let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
-        let clock = negotiated.codec.clock();
-        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
-            * u64::from(clock)
-            / 1_000_000) as u32;
+        let clock = match content {
+            Content::Audio(codec) => Some(codec.clock()),
+            Content::Noise => Some(negotiated.codec.clock()),
+            Content::Event(_) => None,
+        };
+        let running = now.saturating_duration_since(self.started);
         if let Some(reception) = &mut end.reception {
-            reception.receive(&packet, arrival);
+            reception.receive(&packet, clock.map(|clock| (units_of(running, clock), clock)));
         }
         end.received += 1;
         end.last_received = Some(now);
@@ -571,7 +574,7 @@ impl Session {
             self.watch_silence(now, at);
         }
         if !receives {
-            return;
+            return self.break_off(at);
         }
         match content {
             Content::Audio(codec) => {
@@ -602,6 +605,11 @@ impl Session {
             _ => (Vec::new(), Vec::new()),
         }
     }
+}
+
+/// A time in units of `clock`, as timestamps count it.
+fn units_of(time: Duration, clock: u32) -> u32 {
+    (time.as_micros() as u64 * u64::from(clock) / 1_000_000) as u32
 }
 
 /// Milliseconds of sound in a packet, where that shows: G.711 has eight bytes of them (other lengths

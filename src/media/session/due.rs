@@ -6,6 +6,7 @@ use crate::media::endpoint::{AudioSource, Endpoint, Port, Transport, is_usable};
 use crate::media::player::FRAME;
 use crate::rtp::packet::Packet;
 use crate::rtp::report::compose;
+use crate::sdp::offer_answer::Content;
 use std::time::Instant;
 
 impl Session {
@@ -132,8 +133,13 @@ impl Session {
                     if line.front().is_some_and(|(due, _)| now >= *due) =>
                 {
                     let Some((_, bytes)) = line.pop_front() else { return };
-                    if let Some(packet) = Packet::parse(&bytes, true) {
+                    let Some(packet) = Packet::parse(&bytes, true) else { continue };
+                    let settings = self.ends[at].settings.as_ref();
+                    let content = settings.and_then(|s| s.negotiated.content(packet.payload_type));
+                    if matches!(content, Some(Content::Audio(_))) {
                         self.relay(now, at, at, packet, &bytes, sink);
+                    } else {
+                        self.leave_out(at, at, &packet);
                     }
                 }
                 AudioSource::Play { next, .. } if now >= *next => {

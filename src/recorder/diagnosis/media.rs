@@ -18,8 +18,6 @@ const TOO_SHORT: Duration = Duration::from_secs(3);
 const ENOUGH: u64 = 100;
 /// Packets of a peer that are worth something to the other, however short the call.
 const A_FEW: u64 = 10;
-/// A party that may speak and sends nothing for so long at the end of a call has stopped.
-const STOPPED: Duration = Duration::from_secs(10);
 
 /// One end of a call that was answered.
 struct Heard<'a> {
@@ -216,10 +214,7 @@ fn not_passed_on(ends: &[Heard<'_>]) -> Option<Diagnosis> {
 /// A party that was heard stopped sending, and was not on hold.
 fn stopped(end: &Heard<'_>, over: Option<Instant>) -> Option<Diagnosis> {
     let Heard { figures: s, side, who, .. } = *end;
-    let silent = over?.saturating_duration_since(s.last_received?);
-    if !s.may_speak || silent < STOPPED {
-        return None;
-    }
+    let silent = s.fell_silent(over)?;
     let sentence = format!(
         "{who} stopped sending: {} packets came, and none in the last {} s of the call",
         s.received,
