@@ -362,6 +362,9 @@ impl Call {
             self.caller.bye(cx, self.id, &why);
         }
         for branch in &mut self.branches {
+            if branch.is_trying() {
+                self.cdr.tried.push(branch.tried(cx.now, 487));
+            }
             branch.leg.quiet(cx, self.id);
             branch.abandon(cx, self.id, &why);
         }

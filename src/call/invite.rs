@@ -20,6 +20,7 @@ impl Call {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         branch.cseq += 1;
+        branch.refused = false;
         let hop = branch.leg.hop;
         let (via, bytes) = self.compose_invite(cx, id, hop);
         let trunk = self.branches.iter().find(|b| b.id == id).and_then(|b| match &b.target {
