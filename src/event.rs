@@ -333,7 +333,7 @@ impl Event {
             }
             Event::OneWay { who, .. } => write!(
                 f,
-                "one-way audio: nothing from {} for 5 s, though the other side sends",
+                "one-way audio: nothing has come from {}, though the other side sends",
                 printable(who)
             ),
             Event::Kicked { .. } => write!(f, "ended by an operator"),

@@ -74,6 +74,26 @@ pub struct Settings {
     pub digits: Digits,
     /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
     pub continuous: bool,
+    pub watch: Watch,
+}
+
+/// How long silence lasts before the call is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// Of an end that sent. Senders that pause send RTCP meanwhile, every 5 s on average (RFC 3550
+    /// §6.2), and a question too many costs one OPTIONS.
+    pub stopped: Option<Duration>,
+    /// While that lasts, until it is told again: a peer that lived then may have died since.
+    pub again: Duration,
+    /// Of all ends; of an end that never sent.
+    pub silent: Option<Duration>,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        let (stopped, again) = (Duration::from_secs(5), Duration::from_secs(30));
+        Watch { stopped: Some(stopped), again, silent: Some(again) }
+    }
 }
 
 impl Settings {
@@ -311,6 +331,8 @@ pub struct Statistics {
     /// A browser's end, and the authentic ICE checks it sent.
     pub browser: bool,
     pub checks: u64,
+    /// RTCP that came of its peer.
+    pub reports: u64,
     /// Where a trunk's RTP is expected from, and where else some came from.
     pub announced: Option<SocketAddr>,
     pub unexpected_source: Option<SocketAddr>,
@@ -416,6 +438,7 @@ pub struct Endpoint {
     pub(super) chance: Chance,
     pub(super) flowing: bool,
     pub(super) checks: u64,
+    pub(super) reports: u64,
     pub(super) unexpected_source: Option<SocketAddr>,
     pub(super) non_silent_packets: u64,
     pub(super) unexpected_payload_type: Option<u8>,
@@ -655,6 +678,7 @@ impl Endpoint {
             dropped: self.dropped,
             browser: matches!(self.transport, Transport::Browser { .. }),
             checks: self.checks,
+            reports: self.reports,
             announced: match &self.transport {
                 Transport::Trunk { rtp, .. } => *rtp,
                 Transport::Browser { .. } => None,

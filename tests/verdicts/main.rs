@@ -214,11 +214,16 @@ fn gone_on_hold() -> Diagnosis {
 }
 
 fn media_stopped() -> Diagnosis {
-    let mut world = World::usual(Behaviour::default());
+    let lab = Lab::changed(&[("[limits]", "[media]\ntimeout = \"10s\"\n[limits]")], "");
+    let mut world = World::new(lab, ALICE, Behaviour::default());
     world.talk();
     world.pass(secs(5));
-    world.behaviour =
-        Behaviour { browser: Audio::Nothing, trunk: Audio::Nothing, ..world.behaviour };
+    world.behaviour = Behaviour {
+        checks: false,
+        browser: Audio::Nothing,
+        trunk: Audio::Nothing,
+        ..world.behaviour
+    };
     world.pass(secs(60));
     said(&world.lab)
 }
@@ -754,6 +759,20 @@ const FAULTS: &[Fault] = &[
         run: kicked,
     },
 ];
+
+#[test]
+fn two_muted_parties_are_not_hung_up_while_they_live() {
+    let mut world = World::usual(Behaviour::default());
+    let (ok, _) = world.talk();
+    world.pass(secs(5));
+    world.behaviour =
+        Behaviour { browser: Audio::Nothing, trunk: Audio::Nothing, ..world.behaviour };
+    world.pass(secs(120));
+    assert_eq!(world.lab.gateway.gauges().calls, 1, "{}", world.lab.picture());
+    world.hang_up(&ok);
+    world.pump();
+    assert_eq!(said(&world.lab).code, Code::ONE_STOPPED, "and it is not told to be fine");
+}
 
 /// An opinion of a call is one of both directions, or none is given (a figure that is wrong is worse
 /// than none).

@@ -169,10 +169,17 @@ fn silence(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
         );
         return Some(Diagnosis::new(Code::PRIVATE_MEDIA, side, sentence));
     }
-    let sentence = format!(
-        "one-way audio: {} packets went to {who} at {announced}, none came back for {seconds} s",
-        s.sent
-    );
+    let sent = s.sent;
+    let sentence = if s.reports > 0 {
+        format!(
+            "one-way audio: {who} sent no sound for {seconds} s, though its RTCP came: it listened"
+        )
+    } else {
+        format!(
+            "one-way audio: {sent} packets went to {who} at {announced}, none came back for \
+             {seconds} s"
+        )
+    };
     Some(Diagnosis::new(Code::TRUNK_SILENT, side, sentence))
 }
 
