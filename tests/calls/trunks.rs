@@ -116,7 +116,7 @@ fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence()
         let [tried] = &cdr.tried[..] else { panic!("{n}: {:?}", cdr.tried) };
         assert_eq!((tried.status, tried.rang.is_some()), (status, rang), "{n}");
         assert_eq!(tried.is_effective(), effective, "{n}");
-        assert_eq!(cdr.trunk(), Some("t1"), "{n}");
+        assert_eq!(tried.target, "trunk:t1", "{n}");
     }
 }
 
