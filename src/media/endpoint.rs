@@ -2,7 +2,7 @@
 
 use super::budget::PacketBudget;
 use super::continuity::Continuity;
-use super::dtls::{Handshake, Identity};
+use super::dtls::{Handshake, Identity, Keys};
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
 use super::outbound_stream::OutboundStream;
@@ -17,7 +17,7 @@ use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::{ENOUGH, Impairment};
 use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
-use crate::rtp::srtp::{Profile, Protect, Unprotect};
+use crate::rtp::srtp::{Profile, Protect, Refused, Unprotect};
 use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
 use std::collections::VecDeque;
@@ -115,6 +115,47 @@ pub(super) struct ComfortNoise {
     pub begun: bool,
 }
 
+/// Packets under the keys of an association that was replaced are taken for so long: the peer
+/// changes its own once our last flight has reached it.
+const OVERLAP: Duration = Duration::from_secs(5);
+
+/// What opens a packet.
+type Open = fn(&mut Unprotect, &mut [u8]) -> Result<usize, Refused>;
+
+/// Opens a packet that came under the keys there are, or for a while under those before.
+pub(super) fn open(
+    now: Instant,
+    srtp: &mut Srtp,
+    before: &mut Option<(Box<Srtp>, Instant)>,
+    packet: &mut [u8],
+    opens: Open,
+) -> Result<usize, Refused> {
+    if before.as_ref().is_some_and(|(_, until)| now >= *until) {
+        *before = None;
+    }
+    let Some((before, _)) = before else { return opens(&mut srtp.unprotect, packet) };
+    let mut copy = packet.to_vec();
+    match opens(&mut srtp.unprotect, packet) {
+        Err(why @ Refused::BadTag) => {
+            let len = opens(&mut before.unprotect, &mut copy).map_err(|_| why)?;
+            packet.copy_from_slice(&copy);
+            Ok(len)
+        }
+        opened => opened,
+    }
+}
+
+impl Transport {
+    /// DTLS gave keys: they serve from now on, and those before for a while.
+    pub(super) fn secured(&mut self, now: Instant, keys: Keys) {
+        if let Transport::Browser { srtp, before, .. } = self {
+            let Keys { profile, protect, unprotect } = keys;
+            let old = srtp.replace(Box::new(Srtp { profile, protect, unprotect }));
+            *before = old.map(|old| (old, now + OVERLAP));
+        }
+    }
+}
+
 /// Keys of a browser's finished handshake.
 pub(super) struct Srtp {
     pub profile: Profile,
@@ -127,6 +168,8 @@ pub(super) enum Transport {
         ice: Box<IceLiteAgent>,
         dtls: Box<Handshake>,
         srtp: Option<Box<Srtp>>,
+        /// The keys before those, and until when packets may still come under them.
+        before: Option<(Box<Srtp>, Instant)>,
     },
     Trunk {
         rtp: Option<SocketAddr>,
@@ -543,10 +586,16 @@ impl Endpoint {
         match (&mut self.transport, &settings.negotiated.remote) {
             (
                 Transport::Browser { ice, dtls, .. },
-                Remote::Dtls { ice: remote, local_ice, fingerprints, active },
+                Remote::Dtls { ice: remote, local_ice, fingerprints, active, tls_id },
             ) => {
                 ice.set(local_ice, remote);
-                dtls.expect(fingerprints);
+                let other = match self.settings.as_ref().map(|s| &s.negotiated.remote) {
+                    Some(Remote::Dtls { active: role, tls_id: name, .. }) => {
+                        role != active || name != tls_id
+                    }
+                    _ => false,
+                };
+                dtls.describe(fingerprints, *active, other);
                 if *active && ice.selected().is_some() {
                     dtls.start(now, send);
                 }

@@ -18,7 +18,7 @@ use super::budget::PacketBudget;
 use super::dtls::Handshake;
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Natted, Path, Port, Settings,
-    Srtp, Statistics, Transcoding, Transport,
+    Statistics, Transcoding, Transport, open,
 };
 use super::ice::{Checked, IceLiteAgent};
 use super::outbound_stream::OutboundStream;
@@ -31,7 +31,7 @@ use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
 use crate::rtp::report::{SequenceStats, read};
-use crate::rtp::srtp::{Profile, Refused};
+use crate::rtp::srtp::{Profile, Refused, Unprotect};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -148,6 +148,7 @@ impl Session {
                 ice: Box::new(IceLiteAgent::new(ice)),
                 dtls: Box::new(Handshake::new(identity, Vec::new())),
                 srtp: None,
+                before: None,
             },
             Kind::Trunk { nat } => {
                 let open = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
@@ -406,7 +407,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, dtls, srtp } = &mut end.transport else { return };
+        let Transport::Browser { ice, dtls, srtp, before } = &mut end.transport else { return };
         if !ice.is_validated(from) {
             end.dropped.unknown_source += 1;
             return;
@@ -416,13 +417,10 @@ impl Session {
                 .receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes))
             {
                 Ok(Some(keys)) => {
-                    *srtp = Some(Box::new(Srtp {
-                        profile: keys.profile,
-                        protect: keys.protect,
-                        unprotect: keys.unprotect,
-                    }));
+                    let profile = keys.profile;
+                    end.transport.secured(now, keys);
                     end.path_times[2].get_or_insert(now);
-                    sink.event(SessionEvent::Secured { end: end.id, profile: keys.profile });
+                    sink.event(SessionEvent::Secured { end: end.id, profile });
                 }
                 Ok(None) => {}
                 Err(why) => {
@@ -431,7 +429,7 @@ impl Session {
             },
             PacketKind::Rtp => {
                 let Some(srtp) = srtp else { return };
-                match srtp.unprotect.rtp(datagram) {
+                match open(now, srtp, before, datagram, Unprotect::rtp) {
                     Ok(len) => {
                         ice.on_media(now, from);
                         self.rtp(now, at, &datagram[..len], sink);
@@ -441,7 +439,7 @@ impl Session {
             }
             PacketKind::Rtcp => {
                 let Some(srtp) = srtp else { return };
-                match srtp.unprotect.rtcp(datagram) {
+                match open(now, srtp, before, datagram, Unprotect::rtcp) {
                     Ok(len) => {
                         ice.on_media(now, from);
                         self.rtcp(now, at, &datagram[..len], sink);

@@ -120,6 +120,7 @@ pub(crate) fn dtls_remote() -> Remote {
         local_ice: ice("ours"),
         fingerprints: vec![fingerprint(&identities().1)],
         active: false,
+        tls_id: None,
     }
 }
 

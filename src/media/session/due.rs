@@ -2,6 +2,7 @@
 
 use super::{Session, SessionEvent, Sink, TICK, following};
 use crate::codec::NARROW;
+use crate::media::dtls::Failed;
 use crate::media::endpoint::{AudioSource, Endpoint, Port, Transport, is_usable};
 use crate::media::player::FRAME;
 use crate::rtp::packet::Packet;
@@ -80,6 +81,9 @@ impl Session {
             }
         });
         if let Err(why) = result {
+            if why == Failed::TimedOut && dtls.is_dispensable() {
+                return;
+            }
             sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() });
         }
     }

@@ -94,6 +94,7 @@ pub(crate) fn serve() {
             local_ice: ours,
             fingerprints: vec![fingerprint(theirs)],
             active: false,
+            tls_id: None,
         };
         let codec = if *transcoded == "1" { Codec::Opus } else { Codec::Pcmu };
         let commands = [
