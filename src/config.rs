@@ -198,6 +198,8 @@ pub struct Trunk {
     pub continuous: bool,
     /// When its media has stopped; nothing: never.
     pub stopped_after: Option<Duration>,
+    /// It is told where its callers are.
+    pub location: bool,
     pub refer: Refer,
     pub messages: bool,
     pub username: Option<String>,

@@ -283,6 +283,102 @@ fn a_part_that_is_required_and_not_read_is_415_and_others_are_left_out() {
     }
 }
 
+/// Puts a description into a multipart body beside ISUP and a location, whatever the request.
+fn in_parts(text: &str) -> String {
+    let (head, sdp) = text.split_once("\r\n\r\n").expect("a body");
+    let body = multipart(&[
+        ("application/isup", "Content-Disposition: signal;handling=optional\r\n", "\u{1}\u{2}"),
+        ("application/sdp", "", sdp),
+        ("application/pidf+xml", "Content-ID: <here@a>\r\n", PLACE),
+    ]);
+    let kept = |l: &&str| !l.starts_with("Content-Type") && !l.starts_with("Content-Length");
+    let head: Vec<&str> = head.split("\r\n").filter(kept).collect();
+    format!(
+        "{}\r\nContent-Type: {MIXED}\r\nContent-Length: {}\r\n\r\n{body}",
+        head.join("\r\n"),
+        body.len()
+    )
+}
+
+const PLACE: &str = "<presence>47.6 -122.3</presence>";
+
+#[test]
+fn a_location_goes_to_trunks_that_are_told_and_no_other_part_crosses() {
+    for (setting, told) in [("location = true", true), ("location = false", false)] {
+        let mut lab = Lab::changed(&[(REALM, &format!("{REALM}\n{setting}"))], "");
+        let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "", OFFER);
+        lab.says(ALICE, &in_parts(&text));
+        let invite = lab.take(T1, "INVITE");
+        lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
+        // With credentials it is too long for a datagram where the place is in it.
+        let again = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE");
+        let again = again.expect("the challenge is answered").1.clone();
+        for invite in [invite, again] {
+            assert!(invite.body_of("application/sdp").is_some_and(|b| b.starts_with(b"v=0")));
+            let place = told.then_some(PLACE.as_bytes());
+            assert_eq!(invite.body_of("application/pidf+xml"), place);
+            assert!(invite.body_of("application/isup").is_none());
+            let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
+            assert_eq!(text.contains("Geolocation: <cid:location@wt.test>"), told, "{text}");
+            assert_eq!(text.contains("Content-ID: <location@wt.test>"), told, "{text}");
+            assert!(!text.contains("here@a"), "nothing of theirs is copied: {text}");
+        }
+        lab.gateway_hangs_up();
+    }
+}
+
+/// A location alone is not carried for somebody who is handed over, nor from a trunk to a browser.
+#[test]
+fn a_location_reaches_no_browser() {
+    let mut lab = Lab::with_phones();
+    let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
+    lab.says(T1, &in_parts(&text));
+    let invite = lab.take(ALICE, "INVITE");
+    assert_eq!(invite.header(HeaderName::ContentType), Some("application/sdp"));
+    lab.gateway_hangs_up();
+}
+
+#[test]
+fn multipart_is_read_in_the_prack_the_ack_and_the_info() {
+    // An offerless caller: our offer in a reliable 183, its answer in the PRACK; or in the ACK.
+    for reliable in [true, false] {
+        let mut lab = Lab::with_phones();
+        let extra = if reliable { "Supported: 100rel\r\n" } else { "" };
+        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", extra, "");
+        lab.says(T1, &text);
+        let ringing = lab.take(ALICE, "INVITE");
+        let bridged = |lab: &Lab| lab.media.iter().any(|c| matches!(c, Command::Bridge { .. }));
+        if reliable {
+            lab.reply(ALICE, &ringing, 183, ANSWER);
+            let r183 = lab.take(T1, "183");
+            let rseq = Lab::header(&r183, HeaderName::RSeq).to_owned();
+            let rack = format!("RAck: {rseq} {}\r\n", Lab::header(&r183, HeaderName::CSeq));
+            let prack = lab.in_dialog_with(T1, &r183, "PRACK", 900, &rack, TRUNK_SDP);
+            lab.says(T1, &in_parts(&prack));
+            lab.take(T1, "200 PRACK");
+            assert!(bridged(&lab), "by the answer in the PRACK");
+        }
+        lab.reply(ALICE, &ringing, 200, ANSWER);
+        let ok = lab.take(T1, "200 INVITE");
+        let number = ok.cseq().map_or(0, |c| c.number);
+        let body = if reliable { "" } else { TRUNK_SDP };
+        let ack = lab.in_dialog(T1, &ok, "ACK", number, "", body);
+        lab.says(T1, &if reliable { ack } else { in_parts(&ack) });
+        assert!(bridged(&lab), "by the answer in the ACK");
+        // A digit in one part of several.
+        let info = lab.in_dialog(T1, &ok, "INFO", 930, "", "Signal=5\r\nDuration=160\r\n");
+        let info = in_parts(&info).replace("application/sdp", "application/dtmf-relay");
+        lab.media.clear();
+        lab.says(T1, &info);
+        lab.take(T1, "200 INFO");
+        let digit = |c: &Command| matches!(c, Command::Digit { event: 5, .. });
+        assert!(lab.media.iter().any(digit), "{:?}", lab.media);
+        let bye = lab.in_dialog(T1, &ok, "BYE", 950, "", "");
+        lab.says(T1, &bye);
+        lab.expect_idle();
+    }
+}
+
 #[test]
 fn parameters_of_a_number_are_no_part_of_it_wherever_one_is_read() {
     let trusted = [(REALM, "realm = \"carrier\"\ntrusted = true\nmessages = true")];

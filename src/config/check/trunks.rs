@@ -174,6 +174,7 @@ impl Check {
             },
             refer,
             messages: t.messages,
+            location: t.location,
             codecs: self.codecs(&t.codecs, &[Codec::Pcmu, Codec::Pcma]),
             media: self.nets(&t.media),
             name,
