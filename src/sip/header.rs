@@ -160,7 +160,14 @@ impl<'a> Via<'a> {
                 let (host, _) = host_port(h.trim())?;
                 (host, Some(p.trim().parse::<u16>().map_err(|_| err("Via port is malformed"))?))
             }
-            _ => host_port(sent_by)?,
+            _ => match (host_port(sent_by), sent_by.rsplit_once(':')) {
+                (Ok(found), _) => found,
+                // A port that is none: responses go where the request came from.
+                (Err(_), Some((host, port))) if port.bytes().all(|b| b.is_ascii_digit()) => {
+                    (host_port(host)?.0, None)
+                }
+                (Err(e), _) => return Err(e),
+            },
         };
         Ok(Via { transport, host, port, params: Params::readable(params) })
     }

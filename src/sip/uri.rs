@@ -189,6 +189,8 @@ pub(crate) fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
     let err = |what| ParseError::new(what, 0);
     let (host, port) = if let Some(inner) = text.strip_prefix('[') {
         let (host, rest) = cut(inner, b']').ok_or(err("IPv6 address has no closing bracket"))?;
+        // A zone (RFC 4007 §11, RFC 6874) means something to its own host only.
+        let host = cut(host, b'%').map_or(host, |(host, _)| host);
         host.parse::<Ipv6Addr>().map_err(|_| err("IPv6 address is malformed"))?;
         match rest.strip_prefix(':') {
             Some(port) => (host, Some(port)),

@@ -581,6 +581,112 @@ fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
     lab.expect_idle();
 }
 
+/// A proxy's challenge and then the server's: both are answered on every request of ours.
+#[test]
+fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
+    let twice = |lab: &mut Lab, method: &str, nonce: &str| {
+        let first = lab.take(T1, method);
+        let (proxy, server) = (format!("{nonce}p"), format!("{nonce}s"));
+        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", &proxy));
+        let second = lab.take(T1, method);
+        assert_eq!(
+            answered(&second),
+            [(HeaderName::ProxyAuthorization, proxy.clone())],
+            "{method}"
+        );
+        lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", &server));
+        let third = lab.take(T1, method);
+        let mut both = answered(&third);
+        both.sort_by(|a, b| a.1.cmp(&b.1));
+        let wanted = [(HeaderName::ProxyAuthorization, proxy), (HeaderName::Authorization, server)];
+        assert_eq!(both, wanted, "{method}");
+        assert_eq!(third.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 2), "{method}");
+        assert_eq!(third.body(), first.body(), "{method}");
+        for name in [HeaderName::RAck, HeaderName::ReferTo, HeaderName::Event] {
+            assert_eq!(third.header(name), first.header(name), "{method}");
+        }
+        third
+    };
+    let settings =
+        "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true\nrefer = \"pass\"\nprobe = \"1h\"";
+    let mut lab = Lab::changed(&[(REALM, settings)], "");
+    let probe = twice(&mut lab, "OPTIONS", "o");
+    lab.reply(T1, &probe, 200, "");
+    let text = lab
+        .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
+        .replace("application/sdp", "text/plain");
+    lab.says(ALICE, &text);
+    let sent = twice(&mut lab, "MESSAGE", "m");
+    lab.reply(T1, &sent, 202, "");
+    lab.take(ALICE, "200 MESSAGE");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    // With both answers an INVITE of a browser's call is too long for a datagram.
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "i"));
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
+    let prack = twice(&mut lab, "PRACK", "k");
+    lab.reply_as(T1, &prack, 200, "", "far");
+    lab.reply_with(
+        T1,
+        &invite,
+        200,
+        TRUNK_SDP,
+        "far",
+        "Allow: UPDATE, INFO, REFER\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n",
+    );
+    let ok = lab.take(ALICE, "200 INVITE");
+    lab.ack(ALICE, &ok);
+    let digit = lab
+        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
+        .replace("application/sdp", "application/dtmf-relay");
+    lab.says(ALICE, &digit);
+    let info = twice(&mut lab, "INFO", "f");
+    lab.reply_as(T1, &info, 200, "", "far");
+    lab.advance(Duration::from_secs(90));
+    let update = twice(&mut lab, "UPDATE", "u");
+    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
+    let refer = "Refer-To: <sip:+12065550177@wt.test>\r\n";
+    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 150, refer, "");
+    lab.says(ALICE, &refer);
+    let passed = twice(&mut lab, "REFER", "r");
+    lab.reply_as(T1, &passed, 603, "", "far");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
+    lab.says(ALICE, &bye);
+    let bye = twice(&mut lab, "BYE", "b");
+    lab.reply_as(T1, &bye, 200, "", "far");
+}
+
+/// What we say of a transfer the trunk asked for.
+#[test]
+fn a_notify_to_a_trunk_answers_both_challenges() {
+    let settings = "realm = \"carrier\"\nrefer = \"execute\"";
+    let mut lab = Lab::changed(&[(REALM, settings)], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_as(T1, &invite, 200, TRUNK_SDP, "far");
+    let ok = lab.take(ALICE, "200 INVITE");
+    lab.ack(ALICE, &ok);
+    let refer = "Refer-To: <sip:+12065550112@wt.test>\r\n";
+    let refer = lab.in_dialog(T1, &invite, "REFER", 150, "far", "").replacen(
+        "Max-Forwards",
+        &format!("{refer}Max-Forwards"),
+        1,
+    );
+    lab.says(T1, &refer);
+    lab.take(T1, "202");
+    let first = lab.take(T1, "NOTIFY");
+    lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", "p"));
+    let second = lab.take(T1, "NOTIFY");
+    lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", "s"));
+    let third = lab.inbox.iter().rev().find(|(_, m)| answered(m).len() == 2);
+    let third = third.expect("both are answered").1.clone();
+    assert_eq!((third.method_token(), third.body()), ("NOTIFY", first.body()));
+    lab.gateway_hangs_up();
+}
+
 #[test]
 fn texts_and_probes_answer_the_trunk_and_no_other_realm() {
     for (realm, known) in [("carrier", true), ("evil", false)] {
