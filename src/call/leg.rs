@@ -308,8 +308,13 @@ impl Leg {
 
     /// How long its media may be silent; a trunk may have a time of its own.
     fn watch(&self, cx: &CallContext<'_>) -> Watch {
-        let watch = cx.config.media.watch;
-        Watch { stopped: self.trunk(cx).map_or(watch.stopped, |t| t.stopped_after), ..watch }
+        let media = &cx.config.media;
+        Watch {
+            stopped: self.trunk(cx).map_or(media.watch.stopped, |t| t.stopped_after),
+            again: media.watch.again,
+            // Told as soon as one of the two may matter; which one does is the call's to know.
+            silent: [media.watch.silent, media.hold_timeout].into_iter().flatten().min(),
+        }
     }
 
     /// The seconds of the session timer we ask for on this leg.

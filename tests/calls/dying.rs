@@ -195,6 +195,36 @@ fn a_call_on_hold_ends_after_the_time_for_it_and_no_sooner() {
     }
 }
 
+#[test]
+fn media_is_told_of_the_times_that_are_set() {
+    let set = |text: &str, trunk: &str| {
+        let media = format!("[media]\n{text}\n[limits]");
+        let trunk = format!("realm = \"carrier\"\n{trunk}");
+        let changes = [("[limits]", media.as_str()), ("realm = \"carrier\"", trunk.as_str())];
+        let mut lab = Lab::changed(&changes, "");
+        lab.talk("+12065550123");
+        let of = |c: &webtrunk::worker::Command| match c {
+            webtrunk::worker::Command::Configure { end, settings, .. } => {
+                Some((*end, settings.watch))
+            }
+            _ => None,
+        };
+        let ends = [lab.ends[0].1, lab.ends[1].1];
+        ends.map(|end| {
+            let mut all = lab.media.iter().filter_map(of);
+            all.find(|(of, _)| *of == end).expect("it was settled").1
+        })
+    };
+    let [browser, trunk] = set("timeout = \"off\"\nhold_timeout = \"10m\"\nask_every = \"9s\"", "");
+    assert_eq!(browser, trunk);
+    assert_eq!((trunk.silent, trunk.again), (Some(secs(600)), secs(9)), "holds are watched too");
+    assert_eq!(trunk.stopped, Some(secs(5)));
+    let [browser, trunk] = set("stopped_after = \"7s\"", "stopped_after = \"off\"");
+    assert_eq!((browser.stopped, trunk.stopped), (Some(secs(7)), None));
+    let [_, trunk] = set("stopped_after = \"7s\"\ntimeout = \"off\"", "");
+    assert_eq!((trunk.stopped, trunk.silent), (Some(secs(7)), None));
+}
+
 /// Who says nothing because it rings, is on hold, or was answered a moment ago is no fault.
 #[test]
 fn one_way_audio_is_warned_of_once_and_only_where_somebody_should_be_heard() {

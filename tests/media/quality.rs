@@ -199,7 +199,8 @@ fn a_browser_held_for_a_quarter_of_an_hour_is_heard_and_hears_again() {
 
 #[test]
 fn digits_that_go_another_way_leave_no_gap_in_what_is_relayed_or_echoed() {
-    let event = |n: u16| [5, if n > 7 { 0x8a } else { 10 }, (n * 160 >> 8) as u8, (n * 160) as u8];
+    let event =
+        |n: u16| [5, if n > 7 { 0x8a } else { 10 }, ((n * 160) >> 8) as u8, (n * 160) as u8];
     for echoed in [None, Some(Duration::ZERO), Some(Duration::from_millis(200))] {
         let mut line = Line::new([(Codec::Pcmu, Digits::Events), (Codec::Pcmu, Digits::Signalled)]);
         if let Some(delay) = echoed {
