@@ -18,7 +18,7 @@ use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::stun::binding_request;
 use webtrunk::rtp::event::{TelephoneEvent, event_of};
 use webtrunk::rtp::packet::{Kind, Packet, write_header};
-use webtrunk::rtp::quality::Impairment;
+use webtrunk::rtp::quality::{ENOUGH, Impairment};
 use webtrunk::rtp::report::{ReceiverStats, RemoteReport, SenderStats, compose, read};
 
 pub(super) const FRAME: Duration = Duration::from_millis(20);
@@ -385,17 +385,18 @@ impl Media {
         let Some(peer) = &self.peer else { return };
         let Some(packet) = Packet::parse(datagram, true) else { return };
         let (codec, clock) = (peer.codec, peer.codec.clock());
-        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
+        let sound = packet.payload_type == peer.payload_type;
+        let arrived = (now.saturating_duration_since(self.started).as_micros() as u64
             * u64::from(clock)
             / 1_000_000) as u32;
         if self.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
             self.reception = Some(ReceiverStats::new(packet.ssrc));
         }
         if let Some(reception) = &mut self.reception {
-            reception.receive(&packet, arrival);
+            reception.receive(&packet, sound.then_some((arrived, clock)));
         }
         // Digits that are echoed are packets, but no sound.
-        if packet.payload_type != peer.payload_type {
+        if !sound {
             return;
         }
         if self.decoder.as_ref().is_none_or(|(c, _)| *c != codec) {
@@ -557,7 +558,7 @@ impl Media {
         let clock = self.codec().map_or(8_000, |c| c.clock());
         let round_trip = self.feedback.and_then(|f| f.round_trip);
         let heard = self.reception.filter(|r| r.packets > 0);
-        let mos_in = heard.map(|r| {
+        let mos_in = heard.filter(|r| r.packets >= ENOUGH).map(|r| {
             Impairment {
                 loss: r.loss(),
                 burst_ratio: r.burst_ratio(),
@@ -582,7 +583,7 @@ impl Media {
             round_trip,
             reported_loss: out.map(|o| o.loss),
             mos_in,
-            mos_out: out.map(|o| o.mos()),
+            mos_out: out.filter(|_| u64::from(self.sent.packets) >= ENOUGH).map(|o| o.mos()),
             level: (self.samples > 0 && rms > 0.0)
                 .then(|| (20.0 * (rms / 32_768.0).log10()) as f32),
             silence: self.silent as f32 / self.frames.max(1) as f32,
