@@ -5,6 +5,7 @@ use crate::cdr::{Cdr, HangupBy};
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::media::Statistics;
+use crate::printable::brief;
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -221,25 +222,21 @@ impl Display for Event {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Event::Registered { user, flows, user_agent } => {
-                write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent))
+                write!(f, "{user} registered, {flows} flow(s), {}", brief(user_agent))
             }
             Event::Unregistered { user, why } => write!(f, "{user} unregistered: {}", why.as_str()),
             Event::LoginRefused { user, remote, why, .. } => {
-                write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why))
+                write!(f, "login refused for {} from {remote}: {}", brief(user), brief(why))
             }
             Event::LoginUnchecked { what, why } => {
-                write!(f, "logins cannot be checked: {what}: {}", printable(why))
+                write!(f, "logins cannot be checked: {what}: {}", brief(why))
             }
             Event::CallStarted { from, number, route, .. } => {
-                write!(f, "{} → {}  route {route:?}", printable(from), printable(number))
+                write!(f, "{} → {}  route {route:?}", brief(from), brief(number))
             }
-            Event::CallRefused { from, to, status, why, .. } => write!(
-                f,
-                "{} → {} refused {status}: {}",
-                printable(from),
-                printable(to),
-                printable(why)
-            ),
+            Event::CallRefused { from, to, status, why, .. } => {
+                write!(f, "{} → {} refused {status}: {}", brief(from), brief(to), brief(why))
+            }
             Event::CallAnswered { by, after, codecs, .. } => write!(
                 f,
                 "answered by {by} after {:.1} s  {} ↔ {}",
@@ -255,16 +252,16 @@ impl Display for Event {
             ),
             Event::CallEnded(cdr) => ended(cdr, f),
             Event::BranchFailed { target, status, why, .. } => {
-                write!(f, "{target} failed with {status}: {}", printable(why))
+                write!(f, "{target} failed with {status}: {}", brief(why))
             }
             Event::Redirected { by, to, .. } => {
-                write!(f, "{by} redirected it to {}", printable(to))
+                write!(f, "{by} redirected it to {}", brief(to))
             }
             Event::Transferring { by, to, .. } => {
-                write!(f, "{by} transfers it to {}", printable(to))
+                write!(f, "{by} transfers it to {}", brief(to))
             }
             Event::TransferFailed { status, why, .. } => {
-                write!(f, "transfer failed with {status}, the call goes on: {}", printable(why))
+                write!(f, "transfer failed with {status}, the call goes on: {}", brief(why))
             }
             _ => self.trunk_line(f),
         }
@@ -280,7 +277,7 @@ impl Event {
                 write!(f, "trunk {trunk} up again after {} s", after.as_secs())
             }
             Event::TrunkDown { trunk, why } => {
-                write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why))
+                write!(f, "trunk {trunk} down, its calls go to the next: {}", brief(why))
             }
             Event::TrunkSwitched { trunk, enabled } => write!(
                 f,
@@ -294,7 +291,7 @@ impl Event {
                 f,
                 "trunk {trunk} is not registered, next try in {} s: {}",
                 again_in.as_secs(),
-                printable(why)
+                brief(why)
             ),
             Event::TrunkArrived { trunk, remote, expires } => {
                 write!(f, "trunk {trunk} registered here from {remote} for {expires} s")
@@ -314,10 +311,10 @@ impl Event {
             Event::TrunkFull { trunk, limit, .. } => {
                 write!(f, "skips trunk {trunk}: it has its {limit} calls")
             }
-            Event::NobodyThere { why, .. } => write!(f, "ring: {}", printable(why)),
-            Event::Unreadable { why, .. } => write!(f, "dropped: {}", printable(why)),
+            Event::NobodyThere { why, .. } => write!(f, "ring: {}", brief(why)),
+            Event::Unreadable { why, .. } => write!(f, "dropped: {}", brief(why)),
             Event::EarlyMediaUnusable { why, .. } => {
-                write!(f, "early media cannot be used: {}", printable(why))
+                write!(f, "early media cannot be used: {}", brief(why))
             }
             Event::StepSkipped { step, outcomes, .. } if outcomes.is_empty() => {
                 write!(f, "skips the step \"{step}\": nothing was rung or dialled before it")
@@ -329,12 +326,12 @@ impl Event {
                 )
             }
             Event::WebhookFailed { why, .. } => {
-                write!(f, "the webhook did not route it, the next step does: {}", printable(why))
+                write!(f, "the webhook did not route it, the next step does: {}", brief(why))
             }
             Event::OneWay { who, .. } => write!(
                 f,
                 "one-way audio: nothing from {} for 5 s, though the other side sends",
-                printable(who)
+                brief(who)
             ),
             Event::Kicked { .. } => write!(f, "ended by an operator"),
             Event::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
@@ -495,18 +492,12 @@ impl Event {
 /// What a record says in one line.
 fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
     let Some(talked) = cdr.talked() else {
-        return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
+        return write!(f, "not answered ({}): {}", cdr.status, brief(&cdr.why));
     };
     let by = cdr.by.map_or("?", HangupBy::as_str);
-    write!(
-        f,
-        "ended by {by}  {:.1} s  {}{}",
-        talked.as_secs_f32(),
-        quality(cdr),
-        printable(&cdr.why)
-    )?;
+    write!(f, "ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), brief(&cdr.why))?;
     match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
-        Some(verdict) => write!(f, "  {}", printable(&verdict.sentence)),
+        Some(verdict) => write!(f, "  {}", brief(&verdict.sentence)),
         None => Ok(()),
     }
 }
@@ -522,20 +513,4 @@ fn quality(cdr: &Cdr) -> String {
         format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default())
     };
     worst.map(words).unwrap_or_default()
-}
-
-/// A remote text, cut and with control characters shown.
-fn printable(text: &str) -> Printable<'_> {
-    Printable(text)
-}
-
-struct Printable<'a>(&'a str);
-
-impl Display for Printable<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let end = self.0.char_indices().nth(120).map_or(self.0.len(), |(at, _)| at);
-        let mut pieces = self.0[..end].split(char::is_control);
-        f.write_str(pieces.next().unwrap_or_default())?;
-        pieces.try_for_each(|piece| write!(f, "\u{fffd}{piece}"))
-    }
 }

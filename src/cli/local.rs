@@ -323,11 +323,11 @@ pub(crate) fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
         base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random::<24>()?);
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let hex = hex(hash.as_ref());
-    eprintln!("The token, shown only once:");
+    print::note("The token, shown only once:");
     print::line(&token);
-    eprintln!(
+    print::note(&format!(
         "\nAdd this to the configuration, then run `webtrunk reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\""
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
