@@ -4,6 +4,8 @@
 use crate::cdr::{Cdr, HangupBy};
 use crate::errors::Code;
 use crate::ids::CallId;
+use crate::log_limit::Class;
+pub use crate::log_limit::Level;
 use crate::media::Statistics;
 use crate::printable::brief;
 use std::fmt::{self, Display, Formatter};
@@ -202,15 +204,6 @@ pub enum Event {
         why: &'static str,
         remote: Option<SocketAddr>,
     },
-}
-
-/// How loud a line is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
 }
 
 fn listed(ips: &[IpAddr]) -> String {
@@ -476,14 +469,35 @@ impl Event {
         }
     }
 
+    /// What it is one of, where somebody outside can cause it again and again: such a line is
+    /// written once in ten seconds. `None` for what is told each time.
+    pub fn class(&self) -> Option<Class> {
+        let code = self.code();
+        Some(match self {
+            Event::LoginRefused { .. } => Class::new("logins refused", code),
+            Event::LoginUnchecked { .. } => Class::new("logins not checked", code),
+            Event::Registered { user, .. } => Class::of("registered", code, user),
+            Event::Unregistered { user, .. } => Class::of("unregistered", code, user),
+            Event::CallRefused { from, .. } => Class::of("calls refused", code, from),
+            Event::TrunkArrived { trunk, .. } => Class::of("registered", code, trunk),
+            Event::TrunkGone { trunk } => Class::of("unregistered", code, trunk),
+            Event::Unreadable { .. } => Class::new("messages dropped", code),
+            _ => return None,
+        })
+    }
+
     /// Writes its line to the log; nothing is formatted that is not written.
     pub fn log(&self) {
         let call = OfCall(self.call());
-        let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
+        let code = Some(self.code()).filter(|c| c.is_fault());
+        // Who caused it cannot be asked, so the line itself says what helps.
+        let fix = code.filter(|_| matches!(self, Event::LoginRefused { .. }));
+        let fix = fix.and_then(|c| Some(c.entry()?.fix.as_str()));
+        let code = code.map(|c| c.to_string());
         match self.level() {
             Level::Debug => debug!("{call}{self}"),
             Level::Info => info!(code, "{call}{self}"),
-            Level::Warn => warn!(code, "{call}{self}"),
+            Level::Warn => warn!(code, fix, "{call}{self}"),
             Level::Error => error!(code, "{call}{self}"),
         }
     }

@@ -362,7 +362,7 @@ fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHa
         || PathBuf::from("webhook-dead.jsonl"),
         |f| f.with_file_name("webhook-dead.jsonl"),
     );
-    let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
+    let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?))?;
     api.feed.tell_too(outbox);
     Ok(Some(task))
 }
