@@ -262,8 +262,9 @@ fn write_wav(path: &PathBuf, sides: &(Vec<i16>, Vec<i16>)) -> anyhow::Result<()>
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
-    let mut writer = hound::WavWriter::create(path, spec)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
+    let shown = || format!("{} cannot be written", path.display());
+    let file = std::io::BufWriter::new(webtrunk::private::create(path).with_context(shown)?);
+    let mut writer = hound::WavWriter::new(file, spec).with_context(shown)?;
     for n in 0..sides.0.len().max(sides.1.len()) {
         writer.write_sample(sides.0.get(n).copied().unwrap_or(0))?;
         writer.write_sample(sides.1.get(n).copied().unwrap_or(0))?;

@@ -10,6 +10,7 @@ use webtrunk::address::is_public;
 use webtrunk::api::schemas::{NAMES, named};
 use webtrunk::config::{Config, WebTls};
 use webtrunk::errors::Code;
+use webtrunk::private;
 use webtrunk::transport::stun;
 
 /// A port a firewall must let in: protocol, first, last, what for.
@@ -308,7 +309,7 @@ async fn resolve(trunk: &webtrunk::config::Trunk) -> Finding {
 }
 
 fn writable(path: &Path) -> Finding {
-    match std::fs::OpenOptions::new().create(true).append(true).open(path) {
+    match private::append(path) {
         Ok(_) => fine(format!("call records go to {}", path.display())),
         Err(e) => bad(
             format!("call records cannot go to {}: {e}", path.display()),

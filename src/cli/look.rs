@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use webtrunk::printable::cell;
+use webtrunk::private;
 
 fn share(item: &Value, key: &str) -> String {
     item[key].as_f64().map_or("-".to_owned(), |s| format!("{:.0} %", s * 100.0))
@@ -222,7 +223,7 @@ pub(crate) async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitC
     {
         if let Some(file) = file {
             let bytes = client.bytes(&format!("/calls/{call}/{format}")).await?;
-            std::fs::write(file, &bytes)
+            private::write(file, &bytes)
                 .map_err(|e| anyhow::anyhow!("{} cannot be written: {e}", file.display()))?;
             print::note(&format!("wrote {}", file.display()));
         }
