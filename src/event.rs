@@ -5,7 +5,7 @@ use crate::cdr::{Cdr, HangupBy};
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::log_limit::Class;
-pub use crate::log_limit::Level;
+pub(crate) use crate::log_limit::Level;
 use crate::media::Statistics;
 use crate::printable::brief;
 use std::fmt::{self, Display, Formatter};
@@ -27,7 +27,7 @@ pub enum UnregisterReason {
 
 impl UnregisterReason {
     /// For a reader.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             UnregisterReason::Closed => "its connection closed",
             UnregisterReason::Expired => "its registration ran out",
@@ -397,7 +397,7 @@ impl Display for OfCall {
 
 impl Event {
     /// How loud its line is.
-    pub fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         match self {
             Event::CallRinging { .. } | Event::Quality { .. } | Event::Dropped { .. } => {
                 Level::Debug
@@ -443,7 +443,7 @@ impl Event {
     }
 
     /// The call it is about.
-    pub fn call(&self) -> Option<CallId> {
+    pub(crate) fn call(&self) -> Option<CallId> {
         match self {
             Event::CallEnded(cdr) => Some(cdr.call),
             Event::CallStarted { call, .. }
@@ -471,7 +471,7 @@ impl Event {
 
     /// What it is one of, where somebody outside can cause it again and again: such a line is
     /// written once in ten seconds. `None` for what is told each time.
-    pub fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<Class> {
         let code = self.code();
         Some(match self {
             Event::LoginRefused { .. } => Class::new("logins refused", code),
@@ -487,7 +487,7 @@ impl Event {
     }
 
     /// Writes its line to the log; nothing is formatted that is not written.
-    pub fn log(&self) {
+    pub(crate) fn log(&self) {
         let call = OfCall(self.call());
         let code = Some(self.code()).filter(|c| c.is_fault());
         // Who caused it cannot be asked, so the line itself says what helps.

@@ -11,7 +11,7 @@ pub mod errors;
 pub mod hex;
 pub mod ids;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it is the log's clock")]
-pub mod log_limit;
+pub(crate) mod log_limit;
 pub mod printable;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
 pub mod private;

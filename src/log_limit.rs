@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 /// Time within which a line of a class is written once.
-pub const EVERY: Duration = Duration::from_secs(10);
+pub(crate) const EVERY: Duration = Duration::from_secs(10);
 /// Kinds that are told apart; beyond it, only by what they say and no longer by whom of.
 const MAX_CLASSES: usize = 1_000;
 
 /// How loud a line is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
+pub(crate) enum Level {
     Debug,
     Info,
     Warn,
@@ -23,31 +23,31 @@ pub enum Level {
 
 /// What a line is one of.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Class {
+pub(crate) struct Class {
     /// In words, as in "1,204 more like this: logins refused".
-    pub what: &'static str,
-    pub code: Code,
+    pub(crate) what: &'static str,
+    pub(crate) code: Code,
     /// Whom of, where each should be told of: a user, a trunk.
-    pub of: Option<String>,
+    pub(crate) of: Option<String>,
 }
 
 impl Class {
     /// A class that is the same whoever causes it.
-    pub fn new(what: &'static str, code: Code) -> Class {
+    pub(crate) fn new(what: &'static str, code: Code) -> Class {
         Class { what, code, of: None }
     }
 
     /// A class for each of those who have proved who they are.
-    pub fn of(what: &'static str, code: Code, whom: &str) -> Class {
+    pub(crate) fn of(what: &'static str, code: Code, whom: &str) -> Class {
         Class { what, code, of: Some(whom.to_owned()) }
     }
 }
 
 /// Lines that were held back, in one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HeldBack {
-    pub class: Class,
-    pub lines: u64,
+pub(crate) struct HeldBack {
+    pub(crate) class: Class,
+    pub(crate) lines: u64,
 }
 
 #[derive(Debug)]
@@ -58,13 +58,13 @@ struct Window {
 
 /// Which lines were written lately.
 #[derive(Default, Debug)]
-pub struct LogLimit {
+pub(crate) struct LogLimit {
     windows: HashMap<Class, Window>,
 }
 
 impl LogLimit {
     /// Returns whether a line of this class may be written now; if not, it is counted.
-    pub fn admit(&mut self, now: Instant, mut class: Class) -> bool {
+    pub(crate) fn admit(&mut self, now: Instant, mut class: Class) -> bool {
         if self.windows.len() >= MAX_CLASSES && !self.windows.contains_key(&class) {
             self.windows.retain(|_, w| w.until > now || w.held_back > 0);
             if self.windows.len() >= MAX_CLASSES {
@@ -97,7 +97,7 @@ impl LogLimit {
 
     /// As [`admit`](Self::admit), where nobody asks what is due: what is admitted takes the count
     /// of what was held back before it along.
-    pub fn admit_with_count(&mut self, now: Instant, mut class: Class) -> Option<u64> {
+    pub(crate) fn admit_with_count(&mut self, now: Instant, mut class: Class) -> Option<u64> {
         if self.windows.len() >= MAX_CLASSES && !self.windows.contains_key(&class) {
             self.windows.retain(|_, w| w.until > now);
             if self.windows.len() >= MAX_CLASSES {
@@ -114,7 +114,7 @@ impl LogLimit {
     }
 
     /// Returns what was held back and is to be told now; each is a line of its class.
-    pub fn due(&mut self, now: Instant) -> Vec<HeldBack> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<HeldBack> {
         let mut told = Vec::new();
         self.windows.retain(|class, window| {
             if window.until > now {
@@ -135,12 +135,12 @@ impl LogLimit {
 static LIMIT: LazyLock<Mutex<LogLimit>> = LazyLock::new(Mutex::default);
 
 /// Returns whether a line of this class may be written now.
-pub fn admit(class: Class) -> bool {
+pub(crate) fn admit(class: Class) -> bool {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now(), class)
 }
 
 /// Writes a line of this class, if one may be written now; nothing is formatted that is not written.
-pub fn tell(level: Level, class: Class, line: impl FnOnce() -> String) {
+pub(crate) fn tell(level: Level, class: Class, line: impl FnOnce() -> String) {
     let code = class.code;
     if admit(class) {
         write(level, code, &line());
@@ -148,7 +148,7 @@ pub fn tell(level: Level, class: Class, line: impl FnOnce() -> String) {
 }
 
 /// Writes how much was held back, where its time is over.
-pub fn tell_held_back() {
+pub(crate) fn tell_held_back() {
     let due = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now());
     for HeldBack { class, lines } in due {
         let of = class.of.map(|of| format!(" of {of}")).unwrap_or_default();

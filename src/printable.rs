@@ -55,13 +55,13 @@ pub fn lines(text: &str) -> Cow<'_, str> {
 }
 
 /// A part of a log line, cut where somebody sent a novel.
-pub fn brief(text: &str) -> Brief<'_> {
+pub(crate) fn brief(text: &str) -> Brief<'_> {
     Brief(text)
 }
 
 /// See [`brief`].
 #[derive(Clone, Copy, Debug)]
-pub struct Brief<'a>(&'a str);
+pub(crate) struct Brief<'a>(&'a str);
 
 impl Display for Brief<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -88,7 +88,7 @@ pub fn cell(text: &str) -> String {
 }
 
 /// A text or an attribute of HTML and SVG.
-pub fn markup(text: &str) -> String {
+pub(crate) fn markup(text: &str) -> String {
     line(text).chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
             '<' => out.push_str("&lt;"),

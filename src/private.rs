@@ -22,7 +22,7 @@ pub fn append(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As for any file.
-pub fn touch(path: &Path) -> io::Result<()> {
+pub(crate) fn touch(path: &Path) -> io::Result<()> {
     append(path).map(drop)
 }
 
@@ -52,7 +52,7 @@ pub fn folder(path: &Path) -> io::Result<()> {
 
 /// Returns what is wrong with a folder that only we may have made: it is somebody else's, a link,
 /// or others may write there. Whoever can, puts a gateway of their own in the place of ours.
-pub fn fault_of(path: &Path) -> Option<String> {
+pub(crate) fn fault_of(path: &Path) -> Option<String> {
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
