@@ -71,7 +71,11 @@ impl Seats {
     }
 
     /// As [`take`](Self::take); a refusal is told in the log, as one to `port`.
-    pub(crate) fn take_or_tell(self: &Arc<Seats>, address: IpAddr, port: &'static str) -> Option<Seat> {
+    pub(crate) fn take_or_tell(
+        self: &Arc<Seats>,
+        address: IpAddr,
+        port: &'static str,
+    ) -> Option<Seat> {
         let refused = match self.take(address) {
             Ok(seat) => return Some(seat),
             Err(refused) => refused,
