@@ -3,6 +3,7 @@
 pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod dialplan;
+pub(crate) mod doctor;
 pub(crate) mod local;
 pub(crate) mod log;
 pub(crate) mod look;

@@ -9,7 +9,7 @@ mod cli;
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
 use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{call, dialplan, local, log, look, peers, print, steer, top};
+use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -305,7 +305,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
                     "{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes",
                     config.display()
                 ));
-                if online { doctor(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
+                if online { examine(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
             }
             None => ExitCode::from(EXIT_CONFIG),
         }),
@@ -320,7 +320,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args)))
         }
         Command::Doctor { config, stun } => match load(&config) {
-            Some(config) => doctor(&config, reach, stun.as_deref()),
+            Some(config) => examine(&config, reach, stun.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Init(args) => peers::init(&args),
@@ -347,10 +347,10 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn doctor(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {
+fn examine(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let running = Client::new(reach).get("/status").await.is_ok();
-        Ok(local::doctor(config, running, stun).await)
+        Ok(doctor::doctor(config, running, stun).await)
     })
 }
 

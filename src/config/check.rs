@@ -1,7 +1,7 @@
 //! From files to settings: every error in every file, with place, cause and fix.
 
 mod around;
-pub(crate) mod certificates;
+pub mod certificates;
 mod hosts;
 mod operators;
 mod rivals;
