@@ -256,7 +256,7 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     Ok((socket, gateway))
 }
 
-fn write_wav(path: &PathBuf, sides: &(Vec<i16>, Vec<i16>)) -> anyhow::Result<()> {
+fn write_wav(path: &std::path::Path, sides: &(Vec<i16>, Vec<i16>)) -> anyhow::Result<()> {
     let spec = hound::WavSpec {
         channels: 2,
         sample_rate: 8_000,

@@ -83,9 +83,8 @@ pub(crate) fn test(
     };
     for (n, step) in route.steps.iter().enumerate() {
         print::line(&format!("      {}. {step}", n + 1));
-        for line in sent(config, step, &verdict.number) {
-            print::line(&format!("         {line}"));
-        }
+        let lines = sent(config, step, &verdict.number);
+        lines.iter().for_each(|line| print::line(&format!("         {line}")));
     }
     let shown = route
         .caller_id

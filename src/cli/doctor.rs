@@ -392,7 +392,7 @@ mod tests {
         expect(&left(5), "doctor::certificate", "expires in 5 days", "renew");
         assert!(left(60).good);
         let none = certificate("web.tls", Path::new("x.pem"), None);
-        expect(&none, "doctor::certificate", "cannot be read", "PEM");
+        expect(&none, "doctor::certificate", "not a certificate", "PEM");
         let named = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
             names_of("web.tls", &names, &config(""))
