@@ -4,7 +4,10 @@
 pub(crate) mod docs;
 
 use crate::config::Config;
+use crate::errors::Code;
 use crate::gateway::Gauges;
+use crate::log_limit::{self, Class, Level};
+use crate::printable::brief;
 use crate::transport::handshakes::Handshakes;
 use crate::transport::seats::{Seat, Seats};
 use crate::transport::{Inbox, WRITE_STALL, ws};
@@ -107,7 +110,7 @@ pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(seat) = web.seats.take(remote.ip()) else { continue };
+        let Some(seat) = web.seats.take_or_tell(remote.ip(), "web port") else { continue };
         let visitor = Arc::new(Visitor { web: web.clone(), _seat: seat });
         crate::transport::tune(&stream);
         tokio::spawn(visit(stream, remote, visitor));
@@ -352,6 +355,11 @@ fn upgrade(
         );
     }
     if !origin_allowed(&request, web) {
+        let origin = request.headers().get(header::ORIGIN).map(|o| o.as_bytes());
+        log_limit::tell(Level::Warn, Class::new("origins refused", Code::ORIGIN), || {
+            let origin = String::from_utf8_lossy(origin.unwrap_or_default());
+            format!("the page of {} may not connect from {remote}", brief(&origin))
+        });
         return text(StatusCode::FORBIDDEN, "this origin is not in web.origins\n");
     }
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {

@@ -143,7 +143,7 @@ pub(crate) struct Media {
     /// UDP ports of the trunk side, from 1024 to 65535; a call uses two. Default: "20000-29999".
     pub ports: Option<Text>,
     /// The UDP port of all browsers; each further worker uses the next port. Default: 8088.
-    pub browser_port: Option<u16>,
+    pub browser_port: Option<Spanned<u16>>,
     /// Accept browsers whose network blocks UDP on the same port numbers over TCP (RFC 6544).
     /// Default: true.
     pub ice_tcp: Option<bool>,
@@ -177,9 +177,9 @@ pub(crate) struct Limits {
     /// Calls at once. Default: 500.
     pub calls: Option<Spanned<usize>>,
     /// Calls at once of one user. Default: 4.
-    pub calls_per_user: Option<usize>,
+    pub calls_per_user: Option<Spanned<usize>>,
     /// New calls per second. Default: 20.
-    pub new_calls_per_second: Option<u32>,
+    pub new_calls_per_second: Option<Spanned<u32>>,
     /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
 }
@@ -189,7 +189,7 @@ pub(crate) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Recorder {
     /// Ended calls to keep; 0 turns the recorder off. Default: 1000.
-    pub calls: Option<usize>,
+    pub calls: Option<Spanned<usize>>,
     /// Memory for all of them, such as "512kB". Default: "64MB".
     pub memory: Option<Text>,
     /// Keep whole messages; false keeps only their first lines. Default: true.
@@ -201,7 +201,7 @@ pub(crate) struct Recorder {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Api {
     /// The path of the local control socket. Default: the system's folder for such files.
-    pub control: Option<String>,
+    pub control: Option<Text>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
     pub token: BTreeMap<String, Spanned<Token>>,
 }
@@ -235,7 +235,7 @@ pub(crate) struct Jwt {
     /// whenever a token names an unknown key.
     pub jwks: Text,
     /// The value that the token's `aud` must contain.
-    pub audience: String,
+    pub audience: Text,
     /// The value that the token's `iss` must have. Default: any.
     pub issuer: Option<String>,
     /// The dialplan of users who are not in this file and whose token names none. Default: such a
