@@ -7,6 +7,7 @@ pub mod address;
 pub mod chance;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it asks the system")]
 pub mod datagrams;
+pub mod egress;
 pub mod errors;
 pub mod hex;
 pub mod ids;
@@ -58,7 +59,7 @@ pub mod node;
 /// The layers, from the ground up: a module uses those of its own layer and of earlier ones only.
 /// `tests/layers.rs` holds that, and that each module is in one.
 pub const LAYERS: &[&[&str]] = &[
-    &["address", "chance", "datagrams", "errors", "hex", "ids", "timers"],
+    &["address", "chance", "datagrams", "egress", "errors", "hex", "ids", "timers"],
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],

@@ -296,7 +296,7 @@ impl Leg {
         negotiated: &Negotiated,
     ) {
         let settings = Settings {
-            negotiated: negotiated.clone(),
+            negotiated: cx.media_policy().with_checked_rtcp(self, negotiated.clone()),
             complexity: cx.config.media.complexity,
             digits: self.dtmf(cx),
             continuous: self.trunk(cx).is_some_and(|t| t.continuous),

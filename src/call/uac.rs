@@ -5,7 +5,7 @@ use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, M
 use super::context::Asked;
 use super::leg::Party;
 use super::retries::Retry;
-use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
+use super::{Call, CallContext, CallTimer, State, codec_policy};
 use crate::cdr::Tried;
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
@@ -267,7 +267,7 @@ impl Call {
         } else {
             branch.leg.negotiation.receive_answer(body).map_err(why)?.clone()
         };
-        media_policy::check_media_address(cx.config, &branch.leg, &negotiated)?;
+        cx.media_policy().check(&branch.leg, &negotiated)?;
         Ok(negotiated)
     }
 

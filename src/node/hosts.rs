@@ -64,6 +64,10 @@ impl Routing for System {
         (self.sip, self.bind) == (None, None) && self.routes().is_own(Instant::now(), ip)
     }
 
+    fn has(&self, ip: IpAddr) -> bool {
+        self.routes().is_own(Instant::now(), ip)
+    }
+
     fn candidates(&self) -> Vec<IpAddr> {
         if let Some(bind) = self.bind {
             return vec![bind];
