@@ -7,6 +7,7 @@ pub mod dtls;
 pub mod endpoint;
 pub mod ice;
 mod inbound_event;
+mod latching;
 pub mod outbound_stream;
 pub mod player;
 pub mod reorder;

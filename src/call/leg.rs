@@ -307,6 +307,13 @@ impl Leg {
         );
     }
 
+    /// Tells media that the leg is answered, where it may be learned where its peer sends from.
+    pub(super) fn answered(&self, cx: &mut CallContext<'_>, call: CallId, worker: usize) {
+        if self.trunk(cx).is_some_and(|t| t.nat || t.nat_signalling) {
+            cx.media(worker, Command::Answered { session: call.0, end: self.end });
+        }
+    }
+
     /// The seconds of the session timer we ask for on this leg.
     pub fn session_wish(&self, cx: &CallContext<'_>) -> Option<u32> {
         match &self.party {

@@ -319,8 +319,10 @@ impl Call {
             .clone()
             .filter(|_| branch.fork_mut(&tag).is_none_or(|f| f.rseq.is_none()));
         self.acknowledge(cx, id, &dialog, &tag, answer.as_deref());
+        let worker = self.worker;
         let Some(branch) = self.branch_mut(id) else { return };
         branch.leg.enter(cx, call, dialog);
+        branch.leg.answered(cx, call, worker);
         branch.state = BranchState::Answered;
         branch.forks.clear();
         branch.leg.run_session(cx, call, SessionTimer::from_response(message));

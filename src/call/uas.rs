@@ -322,6 +322,7 @@ impl Call {
         };
         self.enter_caller_dialog(cx);
         self.final_response_sent = true;
+        self.caller.answered(cx, self.id, self.worker);
         self.reliable.open = None;
         self.reliable.waiting.clear();
         cx.disarm(self.id, CallTimer::Reliable);
