@@ -42,11 +42,15 @@ pub fn is_public(ip: IpAddr) -> bool {
 /// documentation, benchmarks, transitions, or nothing yet. Nobody is reached there.
 pub fn is_reserved(ip: IpAddr) -> bool {
     match ip.to_canonical() {
-        IpAddr::V4(v4) => match v4.octets() {
-            [0 | 240.., ..] | [192, 0, 0 | 2, _] | [192, 88, 99, _] => true,
-            [198, 18 | 19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => true,
-            _ => false,
-        },
+        IpAddr::V4(v4) => matches!(
+            v4.octets(),
+            [0 | 240.., ..]
+                | [192, 0, 0 | 2, _]
+                | [192, 88, 99, _]
+                | [198, 18 | 19, ..]
+                | [198, 51, 100, _]
+                | [203, 0, 113, _]
+        ),
         IpAddr::V6(v6) => match v6.segments() {
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
                 is_reserved(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into())

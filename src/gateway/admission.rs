@@ -78,6 +78,11 @@ impl Admission {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 
+    /// As [`challenges`](Self::challenges), in as few bytes as can be.
+    pub fn short_challenge(&self, now: Instant, random: u64, stale: bool) -> String {
+        self.authenticator.short_challenge(self.seconds(now), random, stale)
+    }
+
     /// Returns the refusal for a source that has guessed too often in this minute, unless `user`
     /// has given the right password there before.
     pub fn braked(&mut self, now: Instant, source: IpAddr, user: &str) -> Option<Refusal> {

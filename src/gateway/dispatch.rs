@@ -133,6 +133,9 @@ impl Gateway {
         if why.status == 0 || message.header(HeaderName::Via).is_none() {
             return;
         }
+        if self.is_unproved(hop) {
+            return self.refuse_unproved(hop, message, why, out);
+        }
         let tag = token::<8>(&mut self.services.random);
         let response = Writer::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));

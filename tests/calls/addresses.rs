@@ -125,7 +125,7 @@ fn no_attribute_names_where_rtcp_or_checks_go_against_the_policy() {
     ] {
         let (lab, taken) = called_with(&format!("{TRUNK_SDP}a=rtcp:{rtcp}\r\n"));
         assert!(taken, "{rtcp}");
-        assert_eq!(targets(&lab).len() % 2 == 0, obeyed, "{rtcp}: {:?}", targets(&lab));
+        assert_eq!(targets(&lab).len().is_multiple_of(2), obeyed, "{rtcp}: {:?}", targets(&lab));
     }
 }
 

@@ -12,6 +12,7 @@ mod logins;
 mod originate;
 mod outside;
 mod recovery;
+mod reflection;
 mod refusals;
 mod registration;
 mod reliable;

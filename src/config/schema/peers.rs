@@ -94,7 +94,9 @@ pub struct Trunk {
     pub register: Option<Spanned<Register>>,
     /// The requested lifetime of a registration, at least "1m". Default: "10m".
     pub register_expires: Option<Text>,
-    /// The trunk registers here with its username and password, from any address. Default: false.
+    /// The trunk registers here with its username and password, from any address. Over UDP no
+    /// answer to a stranger is longer than its REGISTER: one too short for a challenge gets none.
+    /// Default: false.
     #[serde(default)]
     pub accepts_registration: bool,
     /// How the trunk's TLS certificate is verified.
