@@ -6,30 +6,30 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// Lowest port that media is sent to.
-pub const LOWEST_MEDIA_PORT: u16 = 1_024;
+pub(crate) const LOWEST_MEDIA_PORT: u16 = 1_024;
 
 /// What is sent to, besides the internet; the default is the internet alone.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct EgressPolicy<'a> {
+pub(crate) struct EgressPolicy<'a> {
     /// Networks that the operator wrote down for this peer.
-    pub listed: [&'a [IpNet]; 2],
+    pub(crate) listed: [&'a [IpNet]; 2],
     /// Where the peer's signalling comes from, and is answered.
-    pub signalling: Option<IpAddr>,
+    pub(crate) signalling: Option<IpAddr>,
     /// Private networks: the peer is in one, or nothing is sent before something came.
-    pub private: bool,
+    pub(crate) private: bool,
     /// This machine's loopback.
-    pub loopback: bool,
+    pub(crate) loopback: bool,
 }
 
 impl EgressPolicy<'_> {
     /// Whether the operator wrote a network down that `ip` is in.
-    pub fn lists(&self, ip: IpAddr) -> bool {
+    pub(crate) fn lists(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.listed.iter().any(|nets| nets.iter().any(|net| net.contains(&ip)))
     }
 
     /// Whether `ip` may be sent to; port rules are the caller's.
-    pub fn admits(&self, ip: IpAddr) -> bool {
+    pub(crate) fn admits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         if ip.is_unspecified() || ip.is_multicast() {
             return false;

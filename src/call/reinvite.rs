@@ -146,7 +146,7 @@ impl Call {
     }
 
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
-    pub fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
+    pub(crate) fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let call = self.id;
         let worker = self.worker;
         let Some(leg) = self.leg_mut(end) else { return };
@@ -218,7 +218,7 @@ impl Call {
     ///
     /// # Errors
     /// The refusal to send.
-    pub fn take_offer(
+    pub(crate) fn take_offer(
         &mut self,
         config: &crate::config::Config,
         reach: &super::reach::Reach,

@@ -72,7 +72,7 @@ impl Writer {
 
     /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33,
     /// §20.43).
-    pub fn refusal(request: &Message, reject: &Refusal, tag: &str, host: &str) -> Writer {
+    pub(crate) fn refusal(request: &Message, reject: &Refusal, tag: &str, host: &str) -> Writer {
         let mut writer = Writer::response(request, reject.status, Some(tag));
         writer.reason(reject);
         if let Some(seconds) = reject.retry_after {
@@ -102,7 +102,7 @@ impl Writer {
 
     /// Starts the shortest response to `request` that RFC 3261 allows: compact names (§7.3.3) and
     /// no reason phrase.
-    pub fn terse(request: &Message, status: u16, tag: &str) -> Writer {
+    pub(crate) fn terse(request: &Message, status: u16, tag: &str) -> Writer {
         let mut writer = Writer { buf: format!("SIP/2.0 {status} \r\n") };
         for via in request.response_vias() {
             writer.line("v:", via);
@@ -124,7 +124,7 @@ impl Writer {
     }
 
     /// Ends a response to a datagram, which says itself where it ends (RFC 3261 §18.3).
-    pub fn end_datagram(mut self) -> Bytes {
+    pub(crate) fn end_datagram(mut self) -> Bytes {
         self.buf.push_str("\r\n");
         Bytes::from(self.buf)
     }
@@ -160,7 +160,7 @@ impl Writer {
 }
 
 /// A quoted string with `"` and `\` escaped (RFC 3261 §25.1).
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars().filter(|c| !c.is_control()) {

@@ -41,9 +41,12 @@ fn targets(lab: &Lab) -> Vec<SocketAddr> {
 /// Nothing was sent, asked or told to media but to the peers of the lab.
 fn expect_only_peers(lab: &Lab, seen: &[Hop], what: &str) {
     for hop in lab.inbox.iter().map(|(hop, _)| hop).chain(seen) {
-        let known = match hop.plain() {
+        let known = match *hop {
             Hop::Flow(_) => true,
-            hop => [T1, T2].iter().any(|peer| peer.hop() == hop),
+            Hop::Udp(to) | Hop::UdpFrom(to, _) => {
+                [T1, T2].iter().any(|peer| peer.hop() == Hop::Udp(to))
+            }
+            Hop::Tcp(_) | Hop::Tls(..) => false,
         };
         assert!(known, "{what}: sent to {hop:?}\n{}", lab.picture());
     }
