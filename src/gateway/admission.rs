@@ -160,6 +160,10 @@ impl Admission {
             Err(Refused::Stale) => Admitted::Challenge { stale: true },
             // The nonce is ours and fresh, so this is somebody who listens to us.
             Err(Refused::Wrong) if unasked.get() => Admitted::Unasked(user),
+            Err(Refused::OtherUri) => Admitted::Refused(
+                Refusal::new(400, "the uri of the credentials is not the Request-URI")
+                    .code(Code::LOGIN_REFUSED),
+            ),
             Err(Refused::Wrong) => {
                 self.wrong(source, &user);
                 Admitted::Refused(

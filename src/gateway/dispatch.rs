@@ -416,7 +416,8 @@ fn understood(option: &str) -> bool {
 /// Refusals that need no state (RFC 3261 §8.2.1 to §8.2.3).
 fn validate(message: &Message) -> Option<Refusal> {
     if message.method() == Method::Other {
-        return Some(Refusal::new(405, format!("{} is not served here", message.method_token())));
+        // RFC 3261 §21.5.2; a method that is known, and not served, is 405.
+        return Some(Refusal::new(501, format!("{} is not known here", message.method_token())));
     }
     let missing: Vec<&str> =
         message.values(HeaderName::Require).filter(|o| !understood(o)).collect();

@@ -81,7 +81,7 @@ impl Writer {
         if let Some((code, text)) = &reject.warning {
             writer.put(HeaderName::Warning, format_args!("{code} {host} {}", quoted(text)));
         }
-        if reject.status == 405 {
+        if matches!(reject.status, 405 | 501) {
             writer.put(HeaderName::Allow, super::status::ALLOW);
         }
         writer

@@ -5,6 +5,7 @@
 
 use super::header::DigestParams;
 use super::parse::HeaderName;
+use super::uri::Uri;
 use super::{Message, build::quoted};
 use crate::hex::hex;
 use crate::ids::IdMap;
@@ -96,6 +97,8 @@ pub(crate) enum Refused {
     Stale,
     /// Wrong user or password.
     Wrong,
+    /// Right, but for another request: its `uri` is not the Request-URI (RFC 7616 §3.4.6).
+    OtherUri,
 }
 
 /// Lifetime of a nonce, seconds.
@@ -245,6 +248,9 @@ impl Authenticator {
         let same: bool = expected.as_bytes().ct_eq(given.as_bytes()).into();
         if !same || secret.is_none() {
             return Err(Refused::Wrong);
+        }
+        if !d.get("uri").is_some_and(|uri| is_same_uri(uri, request.request_uri())) {
+            return Err(Refused::OtherUri);
         }
         if !self.count_is_new(random, issued, count, now) {
             return Err(Refused::Stale);
@@ -485,6 +491,17 @@ impl Answering {
         };
         self.taken.iter_mut().map(one).collect()
     }
+}
+
+/// Whether two URIs name the same: as text, or by user, host and port where a client leaves
+/// parameters out.
+fn is_same_uri(given: &str, asked: &str) -> bool {
+    let named = |text| {
+        let uri = Uri::parse(text).ok()?;
+        let user = uri.user_unescaped().into_owned();
+        Some((uri.scheme, user, uri.host.to_ascii_lowercase(), uri.port))
+    };
+    given == asked || named(given).is_some_and(|given| Some(given) == named(asked))
 }
 
 /// Our answer to a trunk's challenge.

@@ -205,7 +205,7 @@ impl Message {
 
     /// Comma-separated values over all lines called `name`.
     pub(crate) fn values(&self, name: HeaderName) -> impl Iterator<Item = &str> {
-        self.all(name).flat_map(comma_list)
+        self.all(name).flat_map(comma_list).take(MAX_READ)
     }
 
     /// Whether a comma list such as Supported holds `token`.
@@ -363,6 +363,11 @@ impl Message {
         if self.values(HeaderName::Via).nth(MAX_VIAS).is_some() {
             return err("more than 64 Via values");
         }
+        for name in LISTS {
+            if self.values(name).nth(MAX_VALUES).is_some() {
+                return Err(ParseError::status("more than 64 values in one header", 0, 513));
+            }
+        }
         match self.method() {
             // What a dialog, or a binding, is made of.
             Method::Invite | Method::Subscribe => drop(self.parts().contact.transpose()?),
@@ -384,6 +389,13 @@ impl Message {
         self.read.index.ignored.iter().map(|i: &Ignored| (i.what, self.text(i.line)))
     }
 }
+
+/// Values of a header that is a list; what is ours to obey has no more than this.
+const MAX_VALUES: usize = 64;
+const LISTS: [HeaderName; 4] =
+    [HeaderName::Require, HeaderName::Route, HeaderName::RecordRoute, HeaderName::Path];
+/// Values of any list that are looked at.
+const MAX_READ: usize = 256;
 
 const SINGLE: [(HeaderName, &str); 5] = [
     (HeaderName::From, "more than one From"),
