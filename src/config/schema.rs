@@ -63,7 +63,7 @@ pub(crate) struct Server {
     /// browsers the addresses of this machine and the one that `stun` finds, for a trunk the
     /// address that leads to it.
     pub public_ip: Option<Text>,
-    /// A STUN server that is asked for the public address every five minutes, such as
+    /// A STUN server that is asked for the public address every 30 s, such as
     /// "stun.example.com:3478"; needs `public_ip = "auto"`. Default: none.
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".

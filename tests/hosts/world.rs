@@ -2,9 +2,10 @@
 //! addresses in the other.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
@@ -32,7 +33,7 @@ pub(crate) fn in_namespace(name: &str, work: impl FnOnce()) {
     assert!(done.status.success(), "{}{}", said(&done.stdout), said(&done.stderr));
 }
 
-fn run(words: &str) {
+pub(crate) fn run(words: &str) {
     let mut words = words.split(' ');
     let mut command = Command::new(words.next().expect("a program"));
     let done = command.args(words).output().expect("it runs");
@@ -123,6 +124,15 @@ impl World {
         demo
     }
 
+    /// Starts `webtrunk events`.
+    pub(crate) fn events(&self) -> Gateway {
+        let mut command = self.inside();
+        command.args(["events"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("it starts");
+        let lines = child.stdout.take().map(BufReader::new);
+        Gateway(child, lines)
+    }
+
     /// A test call to the echo over the page at `host`, from the peer's namespace or the
     /// gateway's own: what it said.
     pub(crate) fn call(&self, host: &str, from_gateway: bool) -> String {
@@ -146,11 +156,12 @@ impl Drop for World {
 }
 
 /// A running gateway; ends with its value.
-pub(crate) struct Gateway(Child);
+pub(crate) struct Gateway(Child, Option<BufReader<ChildStdout>>);
 
 impl Gateway {
     fn start(mut command: Command) -> Gateway {
-        Gateway(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("it starts"))
+        let command = command.stdout(Stdio::null()).stderr(Stdio::inherit());
+        Gateway(command.spawn().expect("it starts"), None)
     }
 
     fn until(&self, ready: impl Fn() -> bool) {
@@ -159,6 +170,13 @@ impl Gateway {
             assert!(begun.elapsed() < Duration::from_secs(30), "it does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn next_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.1.as_mut()?.read_line(&mut line);
+        read.ok().filter(|n| *n > 0).map(|_| line)
     }
 
     /// The local addresses of all that is bound in its namespace.
