@@ -106,12 +106,22 @@ impl World {
         command
     }
 
+    /// Runs a command in the gateway's namespace.
+    pub(crate) fn run(&self, words: &str) {
+        run(&format!("nsenter -t {} -n {words}", self.holder.id()));
+    }
+
     /// Starts the gateway.
     pub(crate) fn serve(&self) -> Gateway {
+        self.serve_at("10.9.1.1:8088")
+    }
+
+    /// As [`serve`](Self::serve), with the page at `web`.
+    pub(crate) fn serve_at(&self, web: &str) -> Gateway {
         let mut command = self.inside();
         command.args(["serve", "-c", "webtrunk.toml"]);
         let gateway = Gateway::start(command);
-        gateway.until(|| TcpStream::connect("10.9.1.1:8088").is_ok());
+        gateway.until(|| TcpStream::connect(web).is_ok());
         gateway
     }
 
