@@ -10,6 +10,8 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, Transmit};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use rand_core::RngCore;
 
@@ -32,9 +34,10 @@ impl Gateway {
             return turn.push(Output::Send(Transmit { hop, bytes: challenge }));
         }
         let random = self.services.random.next_u64();
-        let mut short = Writer::terse(message, 401, &format!("{:08x}", random as u32));
+        let tag = URL_SAFE_NO_PAD.encode((random as u32).to_be_bytes());
+        let mut short = Writer::terse(message, 401, &tag);
         let value = self.admission.short_challenge(turn.now, random, stale);
-        short.put(HeaderName::WwwAuthenticate, value);
+        short.put_tight(HeaderName::WwwAuthenticate, value);
         self.send_within(hop, came, short.end_datagram(), turn.out);
     }
 

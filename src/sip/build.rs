@@ -123,6 +123,12 @@ impl Writer {
         writer
     }
 
+    /// Adds one header line, without the blank after its name.
+    pub(crate) fn put_tight(&mut self, name: HeaderName, value: impl Display) {
+        self.buf.push_str(name.as_str());
+        self.line(":", value);
+    }
+
     /// Ends a response to a datagram, which says itself where it ends (RFC 3261 §18.3).
     pub(crate) fn end_datagram(mut self) -> Bytes {
         self.buf.push_str("\r\n");

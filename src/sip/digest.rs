@@ -108,8 +108,8 @@ const MAX_NONCES: usize = 262_144;
 
 /// Bytes of a nonce, and of what in it is signed: when it was issued, and a number. It is short:
 /// an answer to a stranger's datagram has no room.
-const NONCE: usize = NONCE_HEAD + 12;
-const NONCE_HEAD: usize = 12;
+const NONCE: usize = NONCE_HEAD + 7;
+const NONCE_HEAD: usize = 8;
 
 /// The challenging side.
 pub(crate) struct Authenticator {
@@ -148,7 +148,7 @@ impl Authenticator {
         let mut nonce = [0; NONCE];
         let (head, tag) = nonce.split_at_mut(NONCE_HEAD);
         head[..4].copy_from_slice(&(now as u32).to_be_bytes());
-        head[4..].copy_from_slice(&random.to_be_bytes());
+        head[4..].copy_from_slice(&(random as u32).to_be_bytes());
         tag.copy_from_slice(&self.tag(head));
         URL_SAFE_NO_PAD.encode(nonce)
     }
@@ -168,8 +168,8 @@ impl Authenticator {
         let (head, tag) = nonce.split_at(NONCE_HEAD);
         let (now, random) = head.split_first_chunk()?;
         let ours: bool = self.tag(head).ct_eq(tag).into();
-        let random = u64::from_be_bytes(random.try_into().ok()?);
-        ours.then_some((u64::from(u32::from_be_bytes(*now)), random))
+        let number = |bytes: [u8; 4]| u64::from(u32::from_be_bytes(bytes));
+        ours.then_some((number(*now), number(random.try_into().ok()?)))
     }
 
     /// The WWW-Authenticate values of one 401, strongest first.

@@ -106,6 +106,13 @@ impl World {
         command
     }
 
+    /// The program with these words, in the gateway's namespace and folder.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.inside();
+        command.args(words);
+        command
+    }
+
     /// Runs a command in the gateway's namespace.
     pub(crate) fn run(&self, words: &str) {
         run(&format!("nsenter -t {} -n {words}", self.holder.id()));
@@ -118,8 +125,12 @@ impl World {
 
     /// As [`serve`](Self::serve), with the page at `web`.
     pub(crate) fn serve_at(&self, web: &str) -> Gateway {
-        let mut command = self.inside();
-        command.args(["serve", "-c", "webtrunk.toml"]);
+        self.serve_as(&["serve", "-c", "webtrunk.toml"], web)
+    }
+
+    /// As [`serve_at`](Self::serve_at), by these words.
+    pub(crate) fn serve_as(&self, words: &[&str], web: &str) -> Gateway {
+        let command = self.command(words);
         let gateway = Gateway::start(command);
         gateway.until(|| TcpStream::connect(web).is_ok());
         gateway
@@ -180,6 +191,20 @@ impl Gateway {
             assert!(begun.elapsed() < Duration::from_secs(30), "it does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sends SIGTERM, and expects a good end.
+    pub(crate) fn terminate(&mut self) {
+        run(&format!("kill -TERM {}", self.0.id()));
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.0.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "it goes on");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{status}");
     }
 
     /// The next line that it prints.
