@@ -390,10 +390,9 @@ impl Message {
     }
 }
 
-/// Values of a header that is a list; what is ours to obey has no more than this.
+/// Most values of a list that is obeyed or kept.
 const MAX_VALUES: usize = 64;
-const LISTS: [HeaderName; 4] =
-    [HeaderName::Require, HeaderName::Route, HeaderName::RecordRoute, HeaderName::Path];
+const LISTS: [HeaderName; 2] = [HeaderName::Require, HeaderName::RecordRoute];
 /// Values of any list that are looked at.
 const MAX_READ: usize = 256;
 
