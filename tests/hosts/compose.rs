@@ -112,9 +112,11 @@ fn publish(port: u16) {
     });
 }
 
+type Shared<T> = Arc<Mutex<Vec<T>>>;
+
 /// Answers calls as Asterisk does, and says back what it hears; what it was told, and from where.
-fn asterisk() -> (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<SocketAddr>>>) {
-    let (told, heard) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+fn asterisk() -> (Shared<String>, Shared<SocketAddr>) {
+    let (told, heard) = (Shared::default(), Shared::default());
     let media = UdpSocket::bind((ASTERISK, 0)).expect("a port");
     let port = media.local_addr().expect("bound").port();
     let sources = heard.clone();
