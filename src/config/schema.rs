@@ -79,8 +79,9 @@ pub(crate) struct Web {
     /// "off" (the default), "local" (an authority of its own, made beside this file) or { cert =
     /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
-    /// Origins of other pages that may connect, such as "https://shop.example.com". Default: only
-    /// the gateway's own page.
+    /// Origins of other pages that may connect, such as "https://shop.example.com". Their names are
+    /// served too, besides `domain`, names below it, and IP addresses. Default: only the gateway's
+    /// own page.
     pub origins: Vec<Text>,
 }
 
