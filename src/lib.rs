@@ -7,6 +7,7 @@ pub mod address;
 pub mod chance;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it asks the system")]
 pub mod datagrams;
+pub(crate) mod egress;
 pub mod errors;
 pub mod hex;
 pub mod ids;
@@ -67,6 +68,7 @@ pub const LAYERS: &[&[&str]] = &[
         "address",
         "chance",
         "datagrams",
+        "egress",
         "errors",
         "hex",
         "ids",

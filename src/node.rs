@@ -364,6 +364,7 @@ fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<Port
         feed: Arc::default(),
         metrics,
         tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
+        guesses: Arc::default(),
         reload: None,
         file: None,
         begun: Arc::default(),

@@ -84,6 +84,11 @@ pub enum Command {
         end: LegId,
         signalling: IpAddr,
     },
+    /// A trunk's peer has answered, or was answered.
+    Answered {
+        session: u64,
+        end: LegId,
+    },
     /// What a trunk's end sends leaves by this address of ours; nothing: the kernel's choice.
     Source {
         session: u64,

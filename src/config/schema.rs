@@ -63,7 +63,7 @@ pub(crate) struct Server {
     /// browsers the addresses of this machine and the one that `stun` finds, for a trunk the
     /// address that leads to it.
     pub public_ip: Option<Text>,
-    /// A STUN server that is asked for the public address every five minutes, such as
+    /// A STUN server that is asked for the public address every 30 s, such as
     /// "stun.example.com:3478"; needs `public_ip = "auto"`. Default: none.
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
@@ -79,8 +79,9 @@ pub(crate) struct Web {
     /// "off" (the default), "local" (an authority of its own, made beside this file) or { cert =
     /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
-    /// Origins of other pages that may connect, such as "https://shop.example.com". Default: only
-    /// the gateway's own page.
+    /// Origins of other pages that may connect, such as "https://shop.example.com". Their names are
+    /// served too, besides `domain`, names below it, and IP addresses. Default: only the gateway's
+    /// own page.
     pub origins: Vec<Text>,
 }
 

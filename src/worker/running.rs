@@ -324,6 +324,9 @@ impl Running {
             Command::Natted { session, end, signalling } => {
                 self.on_session(session, now, |s, _, _| s.natted(end, signalling))
             }
+            Command::Answered { session, end } => {
+                self.on_session(session, now, |s, now, _| s.answered(now, end))
+            }
             Command::Source { session, end, local } => self.source(session, end, local),
             Command::CloseEnd { session, end } => self.close_end(session, end),
             Command::Close { session } => self.close(session),

@@ -94,7 +94,9 @@ pub(crate) struct Trunk {
     pub register: Option<Spanned<Register>>,
     /// The requested lifetime of a registration, at least "1m". Default: "10m".
     pub register_expires: Option<Text>,
-    /// The trunk registers here with its username and password, from any address. Default: false.
+    /// The trunk registers here with its username and password, from any address. Over UDP no
+    /// answer to a stranger is longer than its REGISTER: one too short for a challenge gets none.
+    /// Default: false.
     #[serde(default)]
     pub accepts_registration: bool,
     /// How the trunk's TLS certificate is verified.
@@ -171,11 +173,12 @@ pub(crate) struct Trunk {
     pub allow: Vec<Text>,
     /// The dialplan of its calls. Default: its calls are refused.
     pub context: Option<Text>,
-    /// true: learn the port of its media once, within the announced address. "signalling": for a
-    /// PBX behind NAT that registers here or has `srtp = "required"`; within 3 s of an offer and
-    /// answer its media may also come from the address its signalling comes from, and stays there.
-    /// The announced address wins if it sends. The risk: without SRTP, whoever shares that address
-    /// (the network behind the same NAT) can take the media over if it sends first. Default: false.
+    /// true: learn the port of its media, within the announced IP address. "signalling": for a PBX
+    /// behind NAT that registers here or has `srtp = "required"`; its media may also come from the
+    /// address its signalling comes from. Both learn within 3 s of an offer and answer, or of the
+    /// 200, and then keep the address. The announced address wins whenever it sends; until it has,
+    /// at most 5 packets go to it. The risk: without SRTP, whoever shares that IP address (the
+    /// network behind the same NAT) can take the media over if it sends first. Default: false.
     pub nat: Option<Spanned<Nat>>,
     /// The IP address that this trunk is told, in SIP and SDP; if it is an address of this machine,
     /// SIP over UDP and media are sent from it. Default: sip.public_ip.
