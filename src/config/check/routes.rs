@@ -414,7 +414,7 @@ impl Check {
                 "add do = [{ dial = [\"trunk:…\"] }]",
             );
         }
-        self.time(r.timeout.as_ref(), "timeout", 1..=3_600);
+        self.time_within(r.timeout.as_ref(), "timeout", 1..=3_600);
         let hourly = r.limit.as_ref().map(|l| &l.per_user_per_hour);
         self.within(hourly, "per_user_per_hour", 1..=1_000_000);
         Some(Route {
@@ -583,7 +583,7 @@ impl Check {
         }
         let timeout = self.duration(s.timeout.as_ref());
         if s.webhook.is_none() {
-            self.time(s.timeout.as_ref(), "timeout", 1..=3_600);
+            self.time_within(s.timeout.as_ref(), "timeout", 1..=3_600);
         }
         let order = self.order(s.order.as_ref());
         if let Some(list) = s.dial {

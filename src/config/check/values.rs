@@ -41,21 +41,21 @@ impl Check {
             (f.limits.max_duration.as_ref(), "limits.max_duration", SECOND..=30 * DAY),
             (credentials, "credentials.longest", 10 * SECOND..=366 * DAY),
         ] {
-            self.time(at, key, range);
+            self.time_within(at, key, range);
         }
         // Its least has a message of its own.
         let off = |at: &&Spanned<String>| at.as_ref().as_str() != "off";
-        self.time(f.sip.session_timer.as_ref().filter(off), "sip.session_timer", 0..=DAY);
+        self.time_within(f.sip.session_timer.as_ref().filter(off), "sip.session_timer", 0..=DAY);
         for trunk in f.trunk.values().map(Spanned::get_ref) {
             let timer = trunk.session_timer.as_ref().filter(off);
-            self.time(timer, "session_timer", 0..=DAY);
-            self.time(trunk.register_expires.as_ref(), "register_expires", MINUTE..=DAY);
-            self.time(trunk.probe.as_ref(), "probe", SECOND..=DAY);
+            self.time_within(timer, "session_timer", 0..=DAY);
+            self.time_within(trunk.register_expires.as_ref(), "register_expires", MINUTE..=DAY);
+            self.time_within(trunk.probe.as_ref(), "probe", SECOND..=DAY);
         }
     }
 
     /// A time within these seconds; one that cannot be read is told where it is taken over.
-    pub(super) fn time(
+    pub(super) fn time_within(
         &mut self,
         at: Option<&Spanned<String>>,
         key: &str,
