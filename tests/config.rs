@@ -467,7 +467,7 @@ const OUT_OF_RANGE: &[Mistake] = &[
     ("\":5060\"", "\":5060\"\nsession_timer = \"200years\"", "config::range", 5, "1day"),
     ("[sip]", "[limits]\nmax_duration = \"0s\"\n[sip]", "config::range", 4, "30days"),
     ("[sip]", "[limits]\ncalls = 0\n[sip]", "config::range", 4, "1 to"),
-    ("[sip]", "[limits]\ncalls_per_user = 0\n[sip]", "config::range", 4, "1 to"),
+    ("[sip]", "[limits]\ncalls_per_user = 20000\n[sip]", "config::range", 4, "0 to"),
     ("[sip]", "[limits]\nnew_calls_per_second = 0\n[sip]", "config::range", 4, "1 to"),
     ("[sip]", "[recorder]\ncalls = 99999999999\n[sip]", "config::range", 4, "0 to"),
     ("[sip]", "[recorder]\nmemory = \"1kB\"\n[sip]", "config::size", 4, "64MB"),
@@ -554,7 +554,7 @@ const OUT_OF_RANGE: &[Mistake] = &[
     ),
     ("[user.alice]", "[user.\"al ice\"]", "config::name", 5, "without spaces"),
     ("[trunk.far]", "[trunk.\"a/b\"]", "config::name", 8, "without spaces"),
-    ("\"phones\"", "\"phones\"\nmax_calls = 0", "config::range", 8, "1 to"),
+    ("\"phones\"", "\"phones\"\nmax_calls = 20000", "config::range", 8, "0 to"),
     ("\"phones\"", "\"phones\"\ncalls_per_second = 0", "config::range", 8, "1 to"),
     ("\"phones\"", "\"phones\"\ndisplay_name = \"a\\u202eb\"", "config::text", 8, "letters"),
     (
@@ -568,7 +568,7 @@ const OUT_OF_RANGE: &[Mistake] = &[
     ("sip:192.0.2.1", "sip:192.0.2.1:0", "config::uri", 9, "5060"),
     ("sip:192.0.2.1", "sip:0.0.0.0", "config::uri", 9, "5060"),
     ("sip:192.0.2.1", "sip:127.0.0.1:5060", "config::uri", 9, "the trunk's host"),
-    ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nmax_calls = 0", "config::range", 10, "1 to"),
+    ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nmax_calls = 200000", "config::range", 10, "0 to"),
     ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nprobe = \"1ms\"", "config::range", 10, "1s"),
     (
         "\"sip:192.0.2.1\"",
