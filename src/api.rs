@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod events;
+pub mod listing;
 pub mod metrics;
 pub mod openapi;
 pub mod pcap;

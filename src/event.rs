@@ -33,6 +33,44 @@ impl UnregisterReason {
     }
 }
 
+/// The number and the name of a caller; either may be empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CallerIdentity {
+    pub number: String,
+    pub name: String,
+}
+
+impl CallerIdentity {
+    /// Those of a record.
+    pub fn recorded(cdr: &Cdr) -> CallerIdentity {
+        CallerIdentity { number: cdr.from_number.clone(), name: cdr.from_name.clone() }
+    }
+
+    /// `alice (+12065550100 "Alice")`: who calls, and what is known of them beyond that.
+    fn of<'a>(&'a self, from: &'a str) -> Named<'a> {
+        Named { from, number: &self.number, name: &self.name }
+    }
+}
+
+struct Named<'a> {
+    from: &'a str,
+    number: &'a str,
+    name: &'a str,
+}
+
+impl Display for Named<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", printable(self.from))?;
+        let number = Some(self.number).filter(|n| !n.is_empty() && *n != self.from);
+        match (number, self.name) {
+            (None, "") => Ok(()),
+            (None, name) => write!(f, " (\"{}\")", printable(name)),
+            (Some(number), "") => write!(f, " ({})", printable(number)),
+            (Some(number), name) => write!(f, " ({} \"{}\")", printable(number), printable(name)),
+        }
+    }
+}
+
 /// Something worth a line.
 #[derive(Debug)]
 pub enum Event {
@@ -59,12 +97,14 @@ pub enum Event {
     CallStarted {
         call: CallId,
         from: String,
+        caller: CallerIdentity,
         number: String,
         route: String,
     },
     CallRefused {
         call: CallId,
         from: String,
+        caller: CallerIdentity,
         to: String,
         status: u16,
         code: Code,
@@ -230,16 +270,14 @@ impl Display for Event {
             Event::LoginUnchecked { what, why } => {
                 write!(f, "logins cannot be checked: {what}: {}", printable(why))
             }
-            Event::CallStarted { from, number, route, .. } => {
-                write!(f, "{} → {}  route {route:?}", printable(from), printable(number))
+            Event::CallStarted { from, caller, number, route, .. } => {
+                let from = caller.of(from);
+                write!(f, "{from} → {}  route {route:?}", printable(number))
             }
-            Event::CallRefused { from, to, status, why, .. } => write!(
-                f,
-                "{} → {} refused {status}: {}",
-                printable(from),
-                printable(to),
-                printable(why)
-            ),
+            Event::CallRefused { from, caller, to, status, why, .. } => {
+                let from = caller.of(from);
+                write!(f, "{from} → {} refused {status}: {}", printable(to), printable(why))
+            }
             Event::CallAnswered { by, after, codecs, .. } => write!(
                 f,
                 "answered by {by} after {:.1} s  {} ↔ {}",
@@ -494,6 +532,9 @@ impl Event {
 
 /// What a record says in one line.
 fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
+    let from = Named { from: &cdr.from, number: &cdr.from_number, name: &cdr.from_name };
+    let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };
+    write!(f, "{from} → {}  ", printable(to))?;
     let Some(talked) = cdr.talked() else {
         return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
     };

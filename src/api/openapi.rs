@@ -5,29 +5,40 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 /// A route: method, path, summary, scope, and its query parameters.
-pub type Route = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-);
+pub type Route = (&'static str, &'static str, &'static str, &'static str, Parameters);
+
+/// Query parameters: name, and what it is.
+type Parameters = &'static [(&'static str, &'static str)];
+
+const CALLS: Parameters = &LISTED;
+/// Those of calls without `state`.
+const RECORDS: Parameters = LISTED.split_at(1).1;
+
+/// What lists of calls and of records are asked for by.
+const LISTED: [(&str, &str); 12] = [
+    ("state", "live, ended or all"),
+    ("since", "began at this time or later: 2h ago, 09:30 (UTC), RFC 3339 or its beginning"),
+    ("until", "began before this time"),
+    (
+        "number",
+        "part of a number of the caller or the callee; spaces, -, /, . and brackets do not matter",
+    ),
+    ("name", "part of the caller's or a user's name"),
+    ("user", "this user called, was tried or answered"),
+    ("trunk", "it came from this trunk, or tried it"),
+    ("outcome", "success, busy, no_answer, cancelled, refused or server_error"),
+    ("code", "WT-nnnn"),
+    ("search", "part of a number, name, user, trunk or code, or the beginning of the id"),
+    ("limit", "at most this many on a page, 1 to 1000; default 100"),
+    (
+        "cursor",
+        "the next page: follow the Link header (rel=next) of the one before; a page may have fewer than the limit",
+    ),
+];
 
 /// Every route there is; a test asks each of them.
 pub const ROUTES: &[Route] = &[
-    (
-        "get",
-        "/calls",
-        "List active and remembered calls",
-        "read",
-        &[
-            ("state", "live, ended or all"),
-            ("user", "only calls of this user"),
-            ("trunk", "only calls over this trunk"),
-            ("number", "only calls whose number contains this"),
-            ("limit", "at most this many; default 100"),
-        ],
-    ),
+    ("get", "/calls", "List active and remembered calls", "read", CALLS),
     (
         "post",
         "/calls",
@@ -123,20 +134,7 @@ pub const ROUTES: &[Route] = &[
     ),
     ("get", "/errors", "List the codes, with likely cause and fix", "read", &[]),
     ("get", "/errors/{code}", "Show one code", "read", &[]),
-    (
-        "get",
-        "/cdr",
-        "List call records, the newest first",
-        "read",
-        &[
-            ("from", "from this time on, RFC 3339 or its beginning"),
-            ("to", "before this time"),
-            ("number", "only records whose number contains this"),
-            ("user", "only records of calls this user made or answered"),
-            ("outcome", "success, busy, no_answer, cancelled, refused or server_error"),
-            ("limit", "at most this many"),
-        ],
-    ),
+    ("get", "/cdr", "List call records, the newest first", "read", RECORDS),
     ("get", "/webhooks", "List the newest deliveries of the webhook for events", "read", &[]),
     ("post", "/webhooks/{id}/resend", "Send an event again", "write", &[]),
     (

@@ -25,6 +25,8 @@ type Fields = &'static [(&'static str, &'static str, &'static str)];
 
 const FROM: Fields = &[
     ("user", "string", "name of the user, or trunk:NAME"),
+    ("number", "string", "its number: of its account, or as its trunk asserts it"),
+    ("name", "string", "its display name; may be empty"),
     ("shown", "string", "the caller id it presented"),
     ("ua", "string", "its User-Agent"),
 ];
@@ -83,7 +85,7 @@ const CDR: Fields = &[
     ("outcome", "string", "success, busy, no_answer, cancelled, refused, server_error"),
     ("sip_code", "integer", "the final SIP status the caller received"),
     ("why", "string", "what ended it"),
-    ("code", "string?", "the code for it, WT-nnnn"),
+    ("code", "string?", "the code of the verdict, or else of what ended it, WT-nnnn"),
     ("verdict", "VERDICT?", "the diagnosis"),
     ("hangup_by", "string?", "caller, callee, webtrunk or media"),
     ("answered_by", "string?", "trunk:NAME or user:NAME"),
@@ -103,6 +105,8 @@ const EVENTS: &[(&str, Fields)] = &[
         &[
             ("call", "string", "the id of the call"),
             ("from", "string", "user or trunk"),
+            ("from_number", "string", "the number of the caller"),
+            ("from_name", "string", "the display name of the caller; may be empty"),
             ("to", "string", "the number"),
             ("route", "string", "the route"),
         ],
@@ -112,6 +116,8 @@ const EVENTS: &[(&str, Fields)] = &[
         &[
             ("call", "string", "the id of the call"),
             ("from", "string", "user or trunk"),
+            ("from_number", "string", "the number of the caller"),
+            ("from_name", "string", "the display name of the caller; may be empty"),
             ("to", "string", "Request-URI"),
             ("sip_code", "integer", "the SIP status"),
             ("code", "string", "WT-nnnn"),

@@ -1,5 +1,7 @@
 //! `/status`, `/drain`, `/reload`, `/config`, `/dialplan`, `/errors`, `/cdr`: the gateway itself.
 
+use super::calls::Asked;
+use super::listing::{self, Listing};
 use super::schemas::{NAMES, named};
 use super::{Answer, Api, Problem};
 use crate::config::check::{Inspected, inspect};
@@ -10,10 +12,12 @@ use crate::gateway::Input;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::operate::Command;
-use crate::journal::search::{self, Wanted};
+use crate::journal::search::{self, BadCursor, Search};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
 use axum::{Extension, Json};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -56,7 +60,7 @@ pub async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
             "domain": gateway.config().domain,
             "draining": g.draining,
             "calls": g.calls,
-            "longest_call_s": gateway.live_calls().map(|c| turn.now.saturating_duration_since(c.cdr.start).as_secs()).max(),
+            "longest_call_s": gateway.oldest_live().map(|start| turn.now.saturating_duration_since(start).as_secs()),
             "registrations": g.bindings,
             "flows": g.flows,
             "transactions": g.transactions,
@@ -614,14 +618,29 @@ pub async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
 }
 
 /// GET /cdr: records, the newest first; of the database where there is one, else of the file.
-pub async fn cdr(State(api): State<Api>, Query(query): Query<Wanted>) -> Answer<Json<Value>> {
+pub async fn cdr(
+    State(api): State<Api>,
+    uri: Uri,
+    query: Asked<listing::Query>,
+) -> Answer<Response> {
+    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    if query.state.is_some() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "records are of calls that have ended")
+            .fix("leave state out; GET /calls takes it"));
+    }
     let Some(place) = api.records else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written")
             .fix("set [events] cdr = { file = \"cdr.jsonl\" }, or { sqlite = \"cdr.db\" }"));
     };
-    match tokio::task::spawn_blocking(move || search::newest(&place, &query)).await {
-        Ok(Ok(records)) => Ok(Json(Value::Array(records))),
-        Ok(Err(why)) => Err(Problem {
+    let Listing { wanted, since, until, limit, cursor } = query.understood(Timestamp::now())?;
+    let search = Search { wanted, since, until, limit, cursor };
+    let found = tokio::task::spawn_blocking(move || (search::page(&place, &search), search));
+    match found.await {
+        Ok((Ok(page), _)) => Ok(listing::page(&uri, page.records, page.next.as_deref())),
+        Ok((Err(why), search)) if why.downcast_ref::<BadCursor>().is_some() => {
+            Err(listing::bad_cursor(&search.cursor.unwrap_or_default()))
+        }
+        Ok((Err(why), _)) => Err(Problem {
             code: Code::RECORDS,
             ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}"))
         }),
