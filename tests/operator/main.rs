@@ -1,6 +1,7 @@
 //! A real `webtrunk serve`, and everything an operator does with it: every subcommand, route, event
 //! and metric.
 
+mod lists;
 mod logins;
 mod phone;
 mod records;
@@ -77,7 +78,8 @@ fn a_call_is_seen_while_it_goes_on_and_explained_when_it_is_over() {
     assert!(server.run(&["cdr", "tail"]).out.contains(&id));
     let csv = server.run(&["cdr", "export", "--format", "csv"]).out;
     assert!(
-        csv.starts_with("start,call,from,to,outcome") && csv.contains(",success,200,"),
+        csv.starts_with("start,call,from,from_number,from_name,to,outcome,sip_code,code,")
+            && csv.contains(",trunk:peer,+4930,Ada Lovelace,9196,success,200,WT-3015,"),
         "{csv}"
     );
     assert_eq!(server.run(&["cdr", "export", "--format", "jsonl"]).out.lines().count(), 1);

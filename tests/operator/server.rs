@@ -311,6 +311,21 @@ impl Server {
         (screens, left)
     }
 
+    /// What a command prints in a terminal of eighty columns.
+    pub(crate) fn in_narrow_terminal(&self, command: &str) -> String {
+        let socket = self.socket();
+        let line = format!(
+            "stty rows 24 cols 80; exec {BINARY} {command} --control '{}'",
+            socket.display()
+        );
+        let done = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("script runs");
+        String::from_utf8(done.stdout).expect("UTF-8").replace('\r', "")
+    }
+
     /// Starts a command that goes on, and collects its lines.
     pub(crate) fn follow(&self, args: &[&str]) -> Follower {
         let mut child = Command::new(BINARY)
@@ -565,7 +580,7 @@ impl Trunk {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let branch = format!("z9hG4bK{}{method}{cseq}", self.call);
         format!(
-            "{method} sip:{number}@{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};branch={branch}\r\nMax-Forwards: 70\r\nFrom: <sip:+4930@{1}>;tag=f\r\nTo: <sip:{number}@{0}>{2}\r\n\
+            "{method} sip:{number}@{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};branch={branch}\r\nMax-Forwards: 70\r\nFrom: \"Ada Lovelace\" <sip:+4930@{1}>;tag=f\r\nTo: <sip:{number}@{0}>{2}\r\n\
              Call-ID: {3}\r\nCSeq: {cseq} {method}\r\nContact: <sip:peer@{1}>\r\n{kind}Content-Length: {4}\r\n\r\n{body}",
             self.sip,
             self.own,
