@@ -186,6 +186,7 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("sip.public_ip", before.sip.public_ip != after.sip.public_ip),
         ("media.public_ip", before.media.public_ips != after.media.public_ips),
         ("web.origins", before.origins != after.origins),
+        ("web.public_url", before.public_url != after.public_url),
         ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace),
@@ -271,6 +272,7 @@ pub async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
             "web": {
                 "listen": c.web_listen,
                 "tls": format!("{:?}", c.web_tls),
+                "public_url": c.public_url,
                 "origins": c.origins
             },
             "sip": {
@@ -478,6 +480,10 @@ pub struct CredentialWish {
 
 /// Where browsers register.
 fn web_socket_of(config: &Config) -> String {
+    if let Some(url) = &config.public_url {
+        // http becomes ws, and https wss.
+        return format!("ws{}/sip", url.trim_start_matches("http"));
+    }
     let (scheme, usual) = if config.web_tls == WebTls::Off { ("ws", 80) } else { ("wss", 443) };
     match config.web_listen.port() {
         port if port == usual => format!("{scheme}://{}/sip", config.domain),
