@@ -5,6 +5,7 @@ mod api;
 mod lists;
 mod logins;
 mod openmetrics;
+mod openmetrics;
 mod phone;
 mod records;
 mod server;
