@@ -237,7 +237,7 @@ pub async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Answer<Js
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Kick {
     pub code: Option<u16>,
     pub reason: Option<String>,
@@ -247,8 +247,9 @@ pub struct Kick {
 pub async fn hang_up(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Query(kick): Query<Kick>,
+    kick: Asked<Kick>,
 ) -> Answer<Json<Value>> {
+    let Query(kick) = kick.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     let status = kick.code.unwrap_or(480);
     if !(400..700).contains(&status) {
         return Err(Problem::new(
@@ -303,9 +304,10 @@ pub struct LadderQuery {
 pub async fn ladder(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Query(query): Query<LadderQuery>,
+    query: Asked<LadderQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let format = match query.format.as_deref() {
         Some(known @ ("text" | "json" | "svg" | "mermaid")) => known.to_owned(),

@@ -1,6 +1,9 @@
 //! JSON Schemas of all we read and write: configuration and dialplans from their own shapes, events
 //! and records from the tables here, which the tests hold against what is really said.
 
+mod config;
+pub mod responses;
+
 use super::events::KINDS;
 use crate::config::schema::{Dialplan, File, RouteAnswer};
 use crate::gateway::logins::Answered;
@@ -19,8 +22,8 @@ pub const NAMES: [(&str, &str); 8] = [
     ("auth-answer", "its answer"),
 ];
 
-/// Fields: name, type, what it is. A type ends with "?" where the value may be null, "-" where it
-/// may be missing.
+/// Fields: name, type, what it is. A type ends with "*" for an array of it, "#" for an object of it
+/// by name, "?" where the value may be null, "-" where it may be missing, in this order.
 type Fields = &'static [(&'static str, &'static str, &'static str)];
 
 const FROM: Fields = &[
@@ -210,33 +213,52 @@ const EVENTS: &[(&str, Fields)] = &[
     ),
 ];
 
-fn kind(word: &str) -> Value {
-    let named = |name: &str| match name {
-        "FROM" => object(FROM),
-        "TO" => object(TO),
-        "VERDICT" => object(VERDICT),
-        "ATTEMPT" => object(ATTEMPT),
-        "LEG" => object(LEG),
+/// The shapes that a type may name.
+fn shape(name: &str) -> Option<Value> {
+    let events = [("FROM", FROM), ("TO", TO), ("ATTEMPT", ATTEMPT), ("VERDICT", VERDICT)];
+    let all = events.iter().chain(&[("LEG", LEG)]);
+    let all = all.chain(responses::SHAPES).chain(config::SHAPES);
+    let own = all.into_iter().find(|(n, _)| *n == name)?.1;
+    let base = responses::EXTENDED.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, f)| f);
+    let base = base.iter().filter(|(name, ..)| !own.iter().any(|(n, ..)| n == name));
+    Some(object_of(own.iter().chain(base)))
+}
+
+/// The schema of a type as [`Fields`] write it.
+pub fn kind(word: &str) -> Value {
+    let word = word.trim_end_matches('-');
+    if let Some(item) = word.strip_suffix('?') {
+        return json!({ "anyOf": [kind(item), { "type": "null" }] });
+    }
+    if let Some(item) = word.strip_suffix('*') {
+        return json!({ "type": "array", "items": kind(item) });
+    }
+    if let Some(item) = word.strip_suffix('#') {
+        return json!({ "type": "object", "additionalProperties": kind(item) });
+    }
+    match word {
         "strings" => json!({ "type": "array", "items": { "type": "string" } }),
+        "integers" => json!({ "type": "array", "items": { "type": "integer" } }),
         "tags" => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         "time" => json!({ "type": "string", "format": "date-time" }),
-        plain => json!({ "type": plain }),
-    };
-    match (word.strip_suffix('*'), word.strip_suffix('?')) {
-        (Some(item), _) => json!({ "type": "array", "items": named(item) }),
-        (None, Some(item)) => json!({ "anyOf": [named(item), { "type": "null" }] }),
-        (None, None) => named(word.trim_end_matches('-')),
+        name => shape(name).unwrap_or_else(|| json!({ "type": name })),
     }
 }
 
 fn object(fields: Fields) -> Value {
+    object_of(fields.iter())
+}
+
+fn object_of<'a>(
+    fields: impl Iterator<Item = &'a (&'static str, &'static str, &'static str)> + Clone,
+) -> Value {
     let described = |(name, word, what): &(&str, &str, &str)| {
         let mut value = kind(word);
         value["description"] = json!(what);
         ((*name).to_owned(), value)
     };
-    let properties: Map<String, Value> = fields.iter().map(described).collect();
-    let required: Vec<&str> = fields.iter().filter(|f| !f.1.ends_with('-')).map(|f| f.0).collect();
+    let properties: Map<String, Value> = fields.clone().map(described).collect();
+    let required: Vec<&str> = fields.filter(|f| !f.1.ends_with('-')).map(|f| f.0).collect();
     json!({
         "type": "object",
         "additionalProperties": false,
@@ -321,6 +343,7 @@ pub fn named(name: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::openapi::ROUTES;
     use super::*;
 
     #[test]
@@ -335,5 +358,20 @@ mod tests {
             assert!(jsonschema::meta::is_valid(&schema), "{name}: {schema}");
         }
         assert_eq!(named("nothing"), None);
+    }
+
+    #[test]
+    fn every_operation_has_its_answers_and_every_type_is_known() {
+        let operations: Vec<_> = ROUTES.iter().map(|(method, path, ..)| (*method, *path)).collect();
+        let answered: Vec<_> =
+            responses::ANSWERS.iter().map(|(method, path, _)| (*method, *path)).collect();
+        assert_eq!(answered, operations, "one table for each route, in its order");
+        let shapes = responses::SHAPES.iter().chain(config::SHAPES);
+        let words = shapes.flat_map(|(_, fields)| fields.iter().map(|f| f.1));
+        let content = responses::ANSWERS.iter().flat_map(|(.., a)| a.content);
+        for word in words.chain(content.filter_map(|(_, shape)| *shape)) {
+            let schema = kind(word);
+            assert!(jsonschema::meta::is_valid(&schema), "{word}: {schema}");
+        }
     }
 }

@@ -5,7 +5,6 @@ mod api;
 mod lists;
 mod logins;
 mod openmetrics;
-mod openmetrics;
 mod phone;
 mod records;
 mod server;
