@@ -49,7 +49,7 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     /// A diagnosis of these parts.
-    pub fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
+    pub(crate) fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
         Diagnosis { code, side, sentence: sentence.into() }
     }
 }
@@ -67,7 +67,7 @@ pub enum HangupBy {
 
 impl HangupBy {
     /// The word in the record.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             HangupBy::Caller => "caller",
             HangupBy::Callee => "callee",
@@ -87,7 +87,7 @@ pub struct Tried {
 }
 
 /// As much of a remote text as a record keeps.
-pub fn kept(text: &str) -> String {
+pub(crate) fn kept(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -153,7 +153,7 @@ pub struct Cdr {
 
 impl Cdr {
     /// The record of a call that begins with `invite`.
-    pub fn new(call: CallId, now: Instant, invite: &Message) -> Cdr {
+    pub(crate) fn new(call: CallId, now: Instant, invite: &Message) -> Cdr {
         Cdr {
             call,
             start: now,
@@ -196,7 +196,7 @@ impl Cdr {
     }
 
     /// The call is over; its first end counts.
-    pub fn ended(&mut self, now: Instant, by: HangupBy, why: &Refusal) {
+    pub(crate) fn ended(&mut self, now: Instant, by: HangupBy, why: &Refusal) {
         if self.end.is_none() {
             self.end = Some(now);
             self.by = Some(by);
@@ -208,7 +208,7 @@ impl Cdr {
     }
 
     /// Media gave an end's figures.
-    pub fn end_closed(&mut self, end: LegId, statistics: Statistics) {
+    pub(crate) fn end_closed(&mut self, end: LegId, statistics: Statistics) {
         if end == self.a_end {
             self.a = Some(statistics);
         } else if self.b_end == Some(end) {
@@ -217,23 +217,23 @@ impl Cdr {
     }
 
     /// How long people talked; nothing where it was not answered, or goes on.
-    pub fn talked(&self) -> Option<Duration> {
+    pub(crate) fn talked(&self) -> Option<Duration> {
         self.answered.zip(self.end).map(|(answered, end)| end.saturating_duration_since(answered))
     }
 
     /// Its verdict, where that is a fault.
-    pub fn fault(&self) -> Option<&Diagnosis> {
+    pub(crate) fn fault(&self) -> Option<&Diagnosis> {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
     }
 
     /// Its code: of its verdict, or else of what ended it; `None` where nothing was wrong.
-    pub fn error_code(&self) -> Option<Code> {
+    pub(crate) fn error_code(&self) -> Option<Code> {
         let code = self.fault().map_or(self.code, |verdict| verdict.code);
         code.is_fault().then_some(code)
     }
 
     /// The trunk the call came from or went to, the one that answered before those that were tried.
-    pub fn trunk(&self) -> Option<&str> {
+    pub(crate) fn trunk(&self) -> Option<&str> {
         self.answered_by
             .as_deref()
             .and_then(trunk_of)

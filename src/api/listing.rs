@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Items of a page where no limit is named, and at most.
 const USUAL: usize = 100;
-pub const MOST: usize = 1_000;
+pub(crate) const MOST: usize = 1_000;
 /// Calls the core looks at, and shows, in one turn.
 const LOOKED_AT: usize = 1_000;
 const SHOWN: usize = 100;
@@ -31,7 +31,7 @@ const SHOWN: usize = 100;
 /// The parameters of a list of calls or records.
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields, default)]
-pub struct Query {
+pub(crate) struct Query {
     /// `live`, `ended` or `all`; calls only.
     pub state: Option<String>,
     #[serde(alias = "from")]
@@ -52,7 +52,7 @@ pub struct Query {
 
 /// A query that was understood.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Listing {
+pub(crate) struct Listing {
     pub wanted: Wanted,
     /// Since 1970; from this moment on, and before that one.
     pub since: Option<Duration>,
@@ -70,7 +70,7 @@ impl Query {
     ///
     /// # Errors
     /// One of them cannot be read.
-    pub fn understood(self, now: Timestamp) -> Answer<Listing> {
+    pub(crate) fn understood(self, now: Timestamp) -> Answer<Listing> {
         let plain = |text: Option<String>| text.filter(|t| !t.is_empty());
         let lower = |text: Option<String>| plain(text).map(|t| t.trim().to_lowercase());
         if let Some(odd) = self.outcome.as_deref().filter(|o| !OUTCOMES.contains(o)) {
@@ -211,7 +211,7 @@ fn key_of(cursor: &str, clock: &WallClock) -> Option<CallKey> {
 }
 
 /// The calls of one page, and where the next begins.
-pub async fn calls(api: &Api, mut query: Query) -> Answer<(Vec<Value>, Option<String>)> {
+pub(crate) async fn calls(api: &Api, mut query: Query) -> Answer<(Vec<Value>, Option<String>)> {
     let state = query.state.take();
     let states = match state.as_deref() {
         None | Some("all") => States { live: true, ended: true },
@@ -261,12 +261,12 @@ fn begin_of(listing: &Listing, clock: &WallClock) -> Answer<Option<Option<CallKe
 }
 
 /// Why a cursor is not followed.
-pub fn bad_cursor(cursor: &str) -> Problem {
+pub(crate) fn bad_cursor(cursor: &str) -> Problem {
     bad(format!("cursor={cursor} is none of this gateway's"), "follow the Link header of a page")
 }
 
 /// A page as it is answered: a JSON array, and a Link to the next (RFC 8288).
-pub fn page(uri: &Uri, items: Vec<Value>, cursor: Option<&str>) -> Response {
+pub(crate) fn page(uri: &Uri, items: Vec<Value>, cursor: Option<&str>) -> Response {
     let mut response = Json(Value::Array(items)).into_response();
     if let Some(cursor) = cursor {
         let kept = uri.query().unwrap_or_default().split('&');

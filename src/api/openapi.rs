@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 /// A route: method, path, summary, scope, and its query parameters.
-pub type Route = (&'static str, &'static str, &'static str, &'static str, Parameters);
+pub(crate) type Route = (&'static str, &'static str, &'static str, &'static str, Parameters);
 
 /// Query parameters: name, and what it is.
 type Parameters = &'static [(&'static str, &'static str)];
@@ -290,6 +290,6 @@ pub fn generate() -> Value {
 }
 
 /// GET /openapi.json
-pub async fn document() -> Json<Value> {
+pub(crate) async fn document() -> Json<Value> {
     Json(generate())
 }

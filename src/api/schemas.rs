@@ -2,7 +2,7 @@
 //! and records from the tables here, which the tests hold against what is really said.
 
 mod config;
-pub mod responses;
+pub(crate) mod responses;
 
 use super::events::KINDS;
 use crate::config::schema::{Dialplan, File, RouteAnswer};
@@ -225,7 +225,7 @@ fn shape(name: &str) -> Option<Value> {
 }
 
 /// The schema of a type as [`Fields`] write it.
-pub fn kind(word: &str) -> Value {
+pub(crate) fn kind(word: &str) -> Value {
     let word = word.trim_end_matches('-');
     if let Some(item) = word.strip_suffix('?') {
         return json!({ "anyOf": [kind(item), { "type": "null" }] });

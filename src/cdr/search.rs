@@ -10,7 +10,7 @@ pub const OUTCOMES: [&str; 6] =
 
 /// What a call has to be like; what is left out does not matter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Part of a number of the caller or the callee, as [`normalised`] writes it.
     pub number: Option<String>,
     /// Part of the caller's name, in lower case.
@@ -27,7 +27,7 @@ pub struct Wanted {
 
 /// What is looked at of a call.
 #[derive(Debug, Default)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     call: String,
     from: &'a str,
     from_number: &'a str,
@@ -44,7 +44,7 @@ pub struct Facts<'a> {
 
 /// A number without what people write for their eyes; `00` is not taken for `+`, which depends on
 /// the country.
-pub fn normalised(number: &str) -> String {
+pub(crate) fn normalised(number: &str) -> String {
     number.chars().filter(|c| !c.is_whitespace() && !"()-./".contains(*c)).collect()
 }
 
@@ -59,7 +59,7 @@ fn user_of(party: &str) -> Option<&str> {
 
 impl<'a> Facts<'a> {
     /// Those of a call that lives, or has `ended`.
-    pub fn of(cdr: &'a Cdr, ended: bool) -> Facts<'a> {
+    pub(crate) fn of(cdr: &'a Cdr, ended: bool) -> Facts<'a> {
         let tried = cdr.tried.iter().map(|t| t.target.as_str());
         Facts {
             call: cdr.call.to_string(),
@@ -76,7 +76,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Those of a record as it was written.
-    pub fn of_record(record: &'a Value) -> Facts<'a> {
+    pub(crate) fn of_record(record: &'a Value) -> Facts<'a> {
         let text = |value: &'a Value| value.as_str().unwrap_or_default();
         let (from, to) = (&record["from"], &record["to"]);
         let tried = record["attempts"].as_array().into_iter().flatten();
@@ -118,7 +118,7 @@ impl<'a> Facts<'a> {
 
 impl Wanted {
     /// Whether a call is one that is asked for.
-    pub fn fits(&self, call: &Facts<'_>) -> bool {
+    pub(crate) fn fits(&self, call: &Facts<'_>) -> bool {
         let is = |wanted: &Option<String>, found: &dyn Fn(&str) -> bool| {
             wanted.as_deref().is_none_or(found)
         };

@@ -20,14 +20,14 @@ const BLOCK: u64 = 1 << 18;
 
 /// Where records are searched.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     Lines(PathBuf),
     Database(PathBuf),
 }
 
 /// Which records are wanted, how many, and from where on.
 #[derive(Clone, Debug, Default)]
-pub struct Search {
+pub(crate) struct Search {
     pub wanted: Wanted,
     /// Calls that began then or later, and before, since 1970.
     pub since: Option<Duration>,
@@ -39,7 +39,7 @@ pub struct Search {
 
 /// A page of records, the newest first, and where the next begins.
 #[derive(Debug, Default)]
-pub struct Page {
+pub(crate) struct Page {
     pub records: Vec<Value>,
     pub next: Option<String>,
     /// How many were looked at.
@@ -69,7 +69,7 @@ impl Page {
 
 /// The cursor is none of this place: it was made for another file.
 #[derive(Debug)]
-pub struct BadCursor;
+pub(crate) struct BadCursor;
 
 impl std::fmt::Display for BadCursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -199,7 +199,7 @@ fn of_database(path: &Path, search: &Search) -> anyhow::Result<Page> {
 ///
 /// # Errors
 /// [`BadCursor`], or they cannot be read.
-pub fn page(place: &Place, search: &Search) -> anyhow::Result<Page> {
+pub(crate) fn page(place: &Place, search: &Search) -> anyhow::Result<Page> {
     let (path, found) = match place {
         Place::Lines(path) => (path, of_lines(path, search)),
         Place::Database(path) => (path, of_database(path, search)),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// The exposition in the older format.
-pub fn plain(open: &str) -> String {
+pub(crate) fn plain(open: &str) -> String {
     let counters: HashSet<&str> =
         open.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut out = String::with_capacity(open.len());

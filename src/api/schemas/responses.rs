@@ -3,7 +3,7 @@
 use super::{CDR, Fields};
 
 /// The answers of one operation.
-pub struct Answers {
+pub(crate) struct Answers {
     pub status: u16,
     /// Media types, and what they hold: a word as in [`Fields`], or nothing for what is not JSON.
     pub content: &'static [(&'static str, Option<&'static str>)],
@@ -12,10 +12,10 @@ pub struct Answers {
 }
 
 /// How any operation may refuse: no token, one that may not, a gateway that stops.
-pub const ALWAYS: [u16; 3] = [401, 403, 503];
+pub(crate) const ALWAYS: [u16; 3] = [401, 403, 503];
 
 /// The shapes of answers, by the names that types have for them.
-pub const SHAPES: &[(&str, Fields)] = &[
+pub(crate) const SHAPES: &[(&str, Fields)] = &[
     ("CALL", CALL),
     ("CALL_DETAIL", CALL_DETAIL),
     ("CDR", CDR),
@@ -288,7 +288,7 @@ macro_rules! json {
 }
 
 /// Every operation, by method and path.
-pub const ANSWERS: &[(&str, &str, Answers)] = &[
+pub(crate) const ANSWERS: &[(&str, &str, Answers)] = &[
     ("get", "/calls", json!("CALL*", 400)),
     (
         "post",
@@ -349,9 +349,9 @@ pub const ANSWERS: &[(&str, &str, Answers)] = &[
 ];
 
 /// The answers of an operation.
-pub fn of(method: &str, path: &str) -> Option<&'static Answers> {
+pub(crate) fn of(method: &str, path: &str) -> Option<&'static Answers> {
     ANSWERS.iter().find(|(m, p, _)| (*m, *p) == (method, path)).map(|(.., answers)| answers)
 }
 
 /// The shapes that extend another: their own fields count before those of the other.
-pub const EXTENDED: [(&str, Fields); 2] = [("CALL_DETAIL", CDR), ("PROBED", TRUNK)];
+pub(crate) const EXTENDED: [(&str, Fields); 2] = [("CALL_DETAIL", CDR), ("PROBED", TRUNK)];
