@@ -63,6 +63,11 @@ const MEDIA: Fields = &[
     ("workers", "integer", "media threads"),
     ("codecs", "strings", "the codecs in order"),
     ("complexity", "integer", "the effort of the Opus encoder, 0 to 10"),
+    ("timeout_s", "integer?", "media.timeout, seconds"),
+    ("hold_timeout_s", "integer?", "media.hold_timeout, seconds"),
+    ("stopped_after_s", "integer?", "media.stopped_after, seconds"),
+    ("ask_every_s", "integer", "media.ask_every, seconds"),
+    ("answer_within_s", "integer", "media.answer_within, seconds"),
 ];
 const LIMITS: Fields = &[
     ("calls", "integer", "active calls"),

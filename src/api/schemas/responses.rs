@@ -122,7 +122,11 @@ const LEG_QUALITY: Fields = &[
     ("codec", "string?", "the codec"),
     ("packets_in", "integer", "RTP packets received"),
     ("packets_out", "integer", "RTP packets sent"),
-    ("packets_lost", "integer", "RTP packets lost on the way to the gateway"),
+    (
+        "packets_lost",
+        "integer?",
+        "RTP packets lost on the way to the gateway; null without any packet",
+    ),
     ("mos_in_estimated", "number?", "estimated opinion score of the packets received"),
     ("mos_out_estimated", "number?", "estimated opinion score of the packets sent"),
     ("series", "SECOND*", "the figures second by second"),
