@@ -434,12 +434,18 @@ impl Event {
     }
 }
 
-/// `call 7f3a91c2 ` before the text of a line about one.
-struct OfCall(Option<CallId>);
+/// `call 7f3a91c2 ` before the text of a line about one; at its end with who called whom, which the
+/// ladder need not repeat.
+struct OfCall<'a>(&'a Event);
 
-impl Display for OfCall {
+impl Display for OfCall<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |call| write!(f, "call {call} "))
+        let Some(call) = self.0.call() else { return Ok(()) };
+        write!(f, "call {call} ")?;
+        let Event::CallEnded(cdr) = self.0 else { return Ok(()) };
+        let from = Named { from: &cdr.from, number: &cdr.from_number, name: &cdr.from_name };
+        let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };
+        write!(f, "{from} → {}  ", printable(to))
     }
 }
 
@@ -519,7 +525,7 @@ impl Event {
 
     /// Writes its line to the log; nothing is formatted that is not written.
     pub(crate) fn log(&self) {
-        let call = OfCall(self.call());
+        let call = OfCall(self);
         let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
         match self.level() {
             Level::Debug => debug!("{call}{self}"),
@@ -532,9 +538,6 @@ impl Event {
 
 /// What a record says in one line.
 fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
-    let from = Named { from: &cdr.from, number: &cdr.from_number, name: &cdr.from_name };
-    let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };
-    write!(f, "{from} → {}  ", printable(to))?;
     let Some(talked) = cdr.talked() else {
         return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
     };

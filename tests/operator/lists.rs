@@ -81,6 +81,8 @@ fn calls_and_records_are_found_by_number_name_time_and_outcome() {
     assert_eq!(listed(&["cdr", "export", "--code", "WT-1104"]), 0);
     assert_eq!(listed(&["cdr", "tail", "--name", "ada"]), 2);
     let log = server.log();
+    let ended = "trunk:peer (+4930 \"Ada Lovelace\") → 9196  ended by caller";
+    assert!(log.contains(ended), "{log}");
     assert!(log.contains("trunk peer (+4930 \"Ada Lovelace\") → 9196  route"), "{log}");
     assert!(log.contains("(+4930 \"Ada Lovelace\") → sip:777"), "{log}");
     trunk.hang_up();
