@@ -7,6 +7,7 @@
 pub(crate) mod calls;
 pub mod events;
 pub(crate) mod guesses;
+pub(crate) mod listing;
 pub mod metrics;
 pub mod openapi;
 pub(crate) mod pcap;

@@ -1,5 +1,7 @@
 //! One record per call, whatever way it ended.
 
+pub mod search;
+
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::media::endpoint::CALLER_LEG;
@@ -102,6 +104,11 @@ impl Tried {
     }
 }
 
+/// As much of a remote text as a record keeps.
+pub(crate) fn kept(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 /// The trunk a party such as `trunk:carrier` is.
 pub fn trunk_of(party: &str) -> Option<&str> {
     party.strip_prefix("trunk:")
@@ -119,6 +126,10 @@ pub struct Cdr {
     pub context: String,
     pub route: Option<String>,
     pub from: String,
+    /// The caller's number and name, as its account or its trunk has them.
+    pub from_number: String,
+    pub from_name: String,
+    /// The number it claims in From.
     pub from_shown: String,
     pub user_agent: String,
     pub dialled: String,
@@ -171,13 +182,10 @@ impl Cdr {
             context: String::new(),
             route: None,
             from: String::new(),
+            from_number: invite.from().map(|f| kept(&f.uri.number())).unwrap_or_default(),
+            from_name: invite.from().map(|f| kept(&f.display_name())).unwrap_or_default(),
             from_shown: invite.from().map(|f| f.uri.number()).unwrap_or_default(),
-            user_agent: invite
-                .header(HeaderName::UserAgent)
-                .unwrap_or_default()
-                .chars()
-                .take(80)
-                .collect(),
+            user_agent: kept(invite.header(HeaderName::UserAgent).unwrap_or_default()),
             dialled: String::new(),
             number: String::new(),
             status: 0,
@@ -245,6 +253,12 @@ impl Cdr {
     /// Its verdict, where that is a fault.
     pub(crate) fn fault(&self) -> Option<&Diagnosis> {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
+    }
+
+    /// Its code: of its verdict, or else of what ended it; `None` where nothing was wrong.
+    pub(crate) fn error_code(&self) -> Option<Code> {
+        let code = self.fault().map_or(self.code, |verdict| verdict.code);
+        code.is_fault().then_some(code)
     }
 
     /// The trunk the call came from or went to, the one that answered before those that were tried.

@@ -384,6 +384,8 @@ pub struct Config {
     pub stun: Option<String>,
     pub web_listen: SocketAddr,
     pub web_tls: WebTls,
+    /// Where browsers reach it, without a slash at the end.
+    pub public_url: Option<String>,
     /// Empty: only the page's own origin.
     pub origins: Vec<String>,
     pub udp: Option<SocketAddr>,

@@ -36,6 +36,44 @@ impl UnregisterReason {
     }
 }
 
+/// The number and the name of a caller; either may be empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CallerIdentity {
+    pub number: String,
+    pub name: String,
+}
+
+impl CallerIdentity {
+    /// Those of a record.
+    pub(crate) fn recorded(cdr: &Cdr) -> CallerIdentity {
+        CallerIdentity { number: cdr.from_number.clone(), name: cdr.from_name.clone() }
+    }
+
+    /// `alice (+12065550100 "Alice")`: who calls, and what is known of them beyond that.
+    fn of<'a>(&'a self, from: &'a str) -> Named<'a> {
+        Named { from, number: &self.number, name: &self.name }
+    }
+}
+
+struct Named<'a> {
+    from: &'a str,
+    number: &'a str,
+    name: &'a str,
+}
+
+impl Display for Named<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", brief(self.from))?;
+        let number = Some(self.number).filter(|n| !n.is_empty() && *n != self.from);
+        match (number, self.name) {
+            (None, "") => Ok(()),
+            (None, name) => write!(f, " (\"{}\")", brief(name)),
+            (Some(number), "") => write!(f, " ({})", brief(number)),
+            (Some(number), name) => write!(f, " ({} \"{}\")", brief(number), brief(name)),
+        }
+    }
+}
+
 /// Something worth a line.
 #[derive(Debug)]
 pub enum Event {
@@ -62,12 +100,14 @@ pub enum Event {
     CallStarted {
         call: CallId,
         from: String,
+        caller: CallerIdentity,
         number: String,
         route: String,
     },
     CallRefused {
         call: CallId,
         from: String,
+        caller: CallerIdentity,
         to: String,
         status: u16,
         code: Code,
@@ -224,11 +264,13 @@ impl Display for Event {
             Event::LoginUnchecked { what, why } => {
                 write!(f, "logins cannot be checked: {what}: {}", brief(why))
             }
-            Event::CallStarted { from, number, route, .. } => {
-                write!(f, "{} → {}  route {route:?}", brief(from), brief(number))
+            Event::CallStarted { from, caller, number, route, .. } => {
+                let from = caller.of(from);
+                write!(f, "{from} → {}  route {route:?}", brief(number))
             }
-            Event::CallRefused { from, to, status, why, .. } => {
-                write!(f, "{} → {} refused {status}: {}", brief(from), brief(to), brief(why))
+            Event::CallRefused { from, caller, to, status, why, .. } => {
+                let from = caller.of(from);
+                write!(f, "{from} → {} refused {status}: {}", brief(to), brief(why))
             }
             Event::CallAnswered { by, after, codecs, .. } => write!(
                 f,
@@ -386,12 +428,18 @@ impl Event {
     }
 }
 
-/// `call 7f3a91c2 ` before the text of a line about one.
-struct OfCall(Option<CallId>);
+/// `call 7f3a91c2 ` before the text of a line about one; at its end with who called whom, which the
+/// ladder need not repeat.
+struct OfCall<'a>(&'a Event);
 
-impl Display for OfCall {
+impl Display for OfCall<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |call| write!(f, "call {call} "))
+        let Some(call) = self.0.call() else { return Ok(()) };
+        write!(f, "call {call} ")?;
+        let Event::CallEnded(cdr) = self.0 else { return Ok(()) };
+        let from = Named { from: &cdr.from, number: &cdr.from_number, name: &cdr.from_name };
+        let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };
+        write!(f, "{from} → {}  ", brief(to))
     }
 }
 
@@ -488,7 +536,7 @@ impl Event {
 
     /// Writes its line to the log; nothing is formatted that is not written.
     pub(crate) fn log(&self) {
-        let call = OfCall(self.call());
+        let call = OfCall(self);
         let code = Some(self.code()).filter(|c| c.is_fault());
         // Who caused it cannot be asked, so the line itself says what helps.
         let fix = code.filter(|_| matches!(self, Event::LoginRefused { .. }));

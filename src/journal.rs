@@ -47,6 +47,15 @@ impl WallClock {
         Timestamp::try_from(self.wall(at)).map(|t| format!("{t:.3}")).unwrap_or_default()
     }
 
+    /// The moment this long after 1970, UTC; `None` where this machine's clock does not reach.
+    pub(crate) fn instant(&self, since_epoch: Duration) -> Option<Instant> {
+        let own = self.wall.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        match since_epoch.checked_sub(own) {
+            Some(later) => self.at.checked_add(later),
+            None => self.at.checked_sub(own - since_epoch),
+        }
+    }
+
     /// Since 1970, UTC.
     pub(crate) fn since_epoch(&self, at: Instant) -> Duration {
         self.wall(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
@@ -98,8 +107,8 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "setup_ms": ms(cdr.start, cdr.answered), "pdd_ms": ms(cdr.start, cdr.ringing.or(cdr.answered)),
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
         "context": cdr.context, "route": cdr.route, "outcome": cdr.outcome(), "sip_code": cdr.status,
-        "why": cdr.why, "code": cdr.code.is_fault().then(|| cdr.code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by,
-        "from": { "user": cdr.from, "shown": cdr.from_shown, "ua": cdr.user_agent },
+        "why": cdr.why, "code": cdr.error_code().map(|code| code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by,
+        "from": { "user": cdr.from, "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
         "attempts": tried, "transfers": cdr.transfers, "tags": cdr.tags, "media_problem": cdr.media_problem,
         "legs": [leg("a", Some(&cdr.a_call_id), &cdr.formats[0], cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), &cdr.formats[1], cdr.b.as_ref())],

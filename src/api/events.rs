@@ -229,13 +229,22 @@ fn kind_of(note: &Event) -> Option<&'static str> {
 fn data_of(note: &Event, clock: &WallClock) -> Value {
     let code = note.code().to_string();
     match note {
-        Event::CallStarted { call, from, number, route } => {
-            json!({ "call": call.to_string(), "from": from, "to": number, "route": route })
-        }
-        Event::CallRefused { call, from, to, status, why, .. } => {
+        Event::CallStarted { call, from, caller, number, route } => {
             json!({
                 "call": call.to_string(),
                 "from": from,
+                "from_number": caller.number,
+                "from_name": caller.name,
+                "to": number,
+                "route": route
+            })
+        }
+        Event::CallRefused { call, from, caller, to, status, why, .. } => {
+            json!({
+                "call": call.to_string(),
+                "from": from,
+                "from_number": caller.number,
+                "from_name": caller.name,
                 "to": to,
                 "sip_code": status,
                 "code": code,

@@ -7,6 +7,7 @@ mod fates;
 mod late;
 mod legs;
 mod messages;
+pub mod plain;
 
 use crate::call::{Call, Cdr};
 use crate::errors::Code;
@@ -194,7 +195,8 @@ impl Metrics {
 
     fn register_calls(&mut self) {
         let r = &mut self.registry;
-        r.register("calls", "Active calls", self.calls.clone());
+        // `calls` is the family of `calls_total`: no family may have two types.
+        r.register("active_calls", "Active calls", self.calls.clone());
         r.register(
             "calls",
             "Ended calls, by direction, trunk and outcome",
@@ -556,7 +558,7 @@ impl Metrics {
         metrics
     }
 
-    /// The exposition.
+    /// The exposition, as OpenMetrics.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let _ = encode(&mut text, &self.registry);

@@ -247,6 +247,7 @@ impl Check {
             stun,
             web_listen,
             web_tls,
+            public_url: f.web.public_url.map(|u| u.as_ref().trim_end_matches('/').to_owned()),
             origins: f.web.origins.into_iter().map(Spanned::into_inner).collect(),
             udp,
             tcp,

@@ -4,15 +4,16 @@ use super::dispatch::Sender;
 use super::registering::TEMPORARY;
 use super::turn::Incoming;
 use super::{Gateway, Turn};
+use crate::call::caller_id::Caller;
 use crate::call::context::Output;
 use crate::call::leg::{Leg, Party};
 use crate::call::transfer::Replaces;
 use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
-use crate::cdr::Cdr;
-use crate::config::User;
+use crate::cdr::{Cdr, kept};
+use crate::config::{Config, User};
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
-use crate::event::Event;
+use crate::event::{CallerIdentity, Event};
 use crate::flow::account;
 use crate::media::LegId;
 use crate::recorder::diagnosis::diagnose;
@@ -40,18 +41,26 @@ impl Gateway {
         message: Message,
         sender: Sender,
     ) {
-        let from = match &sender {
-            Sender::User(user, _) => user.clone(),
-            Sender::Trunk(name) => format!("trunk {name}"),
+        let (from, party) = match &sender {
+            Sender::User(user, _) => (user.clone(), user.clone()),
+            Sender::Trunk(name) => (format!("trunk {name}"), format!("trunk:{name}")),
         };
         let call_id = CallId(self.services.random.next_u64());
         self.recorder.open(turn.now, call_id, &from, &dialled_user(&message), message.call_id());
         let incoming = Incoming { id, hop, message: &message };
         match self.place(turn.now, call_id, &incoming, sender) {
-            Ok((call, route)) => {
-                let note =
-                    Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
-                turn.push(Output::Event(note));
+            Ok((mut call, route)) => {
+                let caller = identity_of(&call, &self.config);
+                (call.cdr.from_number, call.cdr.from_name) =
+                    (caller.number.clone(), caller.name.clone());
+                let number = call.number.clone();
+                turn.push(Output::Event(Event::CallStarted {
+                    call: call_id,
+                    from,
+                    caller,
+                    number,
+                    route,
+                }));
                 let user = match &call.caller.party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
@@ -60,20 +69,18 @@ impl Gateway {
                 self.with_call(turn, call_id, |call, cx| call.start(cx));
             }
             Err(why) => {
-                let to = message.request_uri().to_owned();
+                let record = refused_record(call_id, turn.now, &message, party, &why);
                 turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
-                    from: from.clone(),
-                    to,
+                    from,
+                    caller: CallerIdentity::recorded(&record),
+                    to: message.request_uri().to_owned(),
                     status: why.status,
                     code: why.code,
                     why: why.why.clone(),
                 }));
                 self.refused += 1;
-                self.recorder.ended(
-                    call_id,
-                    Arc::new(refused_record(call_id, turn.now, &message, from, &why)),
-                );
+                self.recorder.ended(call_id, Arc::new(record));
                 self.refuse(turn, id, &message, &why);
             }
         }
@@ -460,9 +467,16 @@ fn dialled_user(message: &Message) -> String {
         .map_or_else(|_| "?".to_owned(), |uri| uri.number().chars().take(80).collect())
 }
 
+/// Who calls, as the account or the trunk says.
+fn identity_of(call: &Call, config: &Config) -> CallerIdentity {
+    let (number, name) = Caller::recorded(call, config);
+    CallerIdentity { number: kept(&number), name: kept(&name) }
+}
+
 /// The record of an INVITE that became no call.
 fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Refusal) -> Cdr {
     let mut cdr = Cdr::new(id, now, message);
+    cdr.inbound = from.starts_with("trunk:");
     (cdr.from, cdr.dialled) = (from, dialled_user(message));
     cdr.ended(now, HangupBy::Us, why);
     cdr.verdict = Some(diagnose(&cdr));

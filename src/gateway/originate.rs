@@ -10,7 +10,7 @@ use crate::call::third_party::Origin;
 use crate::config::User;
 use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
-use crate::event::Event;
+use crate::event::{CallerIdentity, Event};
 use crate::hex::token;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
@@ -152,8 +152,13 @@ impl Gateway {
         call.origin =
             Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
         call.route = Some(plan.first);
+        let (did, name) =
+            plan.user.as_ref().map(|u| (u.did.clone(), u.display_name.clone())).unwrap_or_default();
+        call.cdr.from_number = did.unwrap_or_else(|| plan.from.clone());
+        call.cdr.from_name = name.unwrap_or_default();
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
+            caller: CallerIdentity::recorded(&call.cdr),
             from: plan.from,
             number: plan.number,
             route,

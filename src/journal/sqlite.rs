@@ -1,6 +1,5 @@
 //! Records in a SQLite database: the record as JSON, and beside it what is searched for.
 
-use super::search::Wanted;
 use crate::private;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use serde_json::Value;
@@ -67,32 +66,54 @@ pub(super) fn write(connection: &mut Connection, records: &[Value]) -> rusqlite:
     transaction.commit()
 }
 
-/// The newest records that are wanted, as JSON, the newest first.
+/// Which records are walked through.
+pub(super) struct Bounds<'a> {
+    /// As times are written in records.
+    pub(super) since: Option<&'a str>,
+    pub(super) until: Option<&'a str>,
+    pub(super) outcome: Option<&'a str>,
+    /// Only what comes after this beginning and call.
+    pub(super) after: Option<(&'a str, &'a str)>,
+}
+
+/// Hands over records, each with its beginning and call, the newest first, until `each` has enough.
 ///
 /// # Errors
 /// The database cannot be read.
-pub(super) fn newest(path: &Path, query: &Wanted, most: usize) -> rusqlite::Result<Vec<String>> {
+pub(super) fn walk(
+    path: &Path,
+    bounds: &Bounds<'_>,
+    mut each: impl FnMut(&str, &str, &str) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(BUSY)?;
-    let user = query.user.as_ref().map(|u| format!("user:{u}"));
-    let wanted: [(&Option<String>, &str); 5] = [
-        (&query.from, "start >= ?"),
-        (&query.to, "start < ?"),
-        (&query.number, "(instr(number, ?) OR instr(dialled, ?))"),
-        (&query.outcome, "outcome = ?"),
-        (&user, "? IN ('user:' || caller, answered_by)"),
+    let (mut conditions, mut values) = (vec!["1"], Vec::new());
+    let given = [
+        ("start >= ?", bounds.since),
+        ("start < ?", bounds.until),
+        ("outcome = ?", bounds.outcome),
     ];
-    let given =
-        || wanted.iter().filter_map(|(value, condition)| Some((value.as_ref()?, *condition)));
-    let conditions: Vec<&str> =
-        std::iter::once("1").chain(given().map(|(_, condition)| condition)).collect();
-    let values = given()
-        .flat_map(|(value, condition)| std::iter::repeat_n(value, condition.matches('?').count()));
+    for (condition, value) in given {
+        if let Some(value) = value {
+            conditions.push(condition);
+            values.push(value);
+        }
+    }
+    if let Some((start, call)) = bounds.after {
+        conditions.push("(start, call) < (?, ?)");
+        values.extend([start, call]);
+    }
     let sql = format!(
-        "SELECT record FROM cdr WHERE {} ORDER BY start DESC, call DESC LIMIT {most}",
+        "SELECT start, call, record FROM cdr WHERE {} ORDER BY start DESC, call DESC",
         conditions.join(" AND ")
     );
     let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| row.get(0))?;
-    rows.collect()
+    let mut rows = statement.query(params_from_iter(values))?;
+    while let Some(row) = rows.next()? {
+        let text = |at: usize| Ok::<_, anyhow::Error>(row.get_ref(at)?.as_str()?);
+        if !each(text(0)?, text(1)?, text(2)?)? {
+            break;
+        }
+    }
+    Ok(())
 }

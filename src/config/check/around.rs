@@ -48,6 +48,9 @@ impl Check {
             self.domain(at);
         }
         f.web.origins.iter().for_each(|at| self.origin(at));
+        if let Some(at) = &f.web.public_url {
+            self.public_url(at);
+        }
         self.listeners(f);
         self.numbers_of_users(f);
         self.allow_lists(f);
@@ -99,6 +102,21 @@ impl Check {
         let message = format!("the origin {text:?} {why}: no browser sends it so");
         let help = "write scheme, host and port only, such as \"https://shop.example.com\"";
         self.error(at, "config::origin", message, help);
+    }
+
+    fn public_url(&mut self, at: &Spanned<String>) {
+        let text = at.as_ref();
+        let url: Option<hyper::Uri> = text.parse().ok();
+        let sound = url.is_some_and(|url| {
+            matches!(url.scheme_str(), Some("http" | "https"))
+                && url.host().is_some_and(|host| !host.is_empty())
+                && url.query().is_none()
+        });
+        if !sound || text.contains(['@', '#']) {
+            let message = format!("web.public_url = {text:?} is not where a page can be");
+            let help = "write it as browsers do, such as \"https://calls.example.com\"";
+            self.error(at, "config::public_url", message, help);
+        }
     }
 
     fn listener(
