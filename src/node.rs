@@ -23,6 +23,7 @@ use crate::journal::{Journal, WallClock};
 use crate::media::dtls;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
+use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
@@ -46,6 +47,9 @@ pub use watchdog::Watchdog;
 
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
+
+/// The version of the checkpoints of calls.
+const RECORDS: u16 = 1;
 
 /// A running node.
 pub struct Node {
@@ -124,12 +128,13 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (core, arrivals) = mpsc::channel(CORE_QUEUE);
         let inbox = Inbox::new(core);
-        let dtls =
-            Arc::new(dtls::Identity::generate().context("no DTLS certificate could be made")?);
+        let metrics = Arc::new(Metrics::new());
+        let failed = metrics.checkpoints_failed.clone();
+        let state = State::open(config.state_dir.as_deref(), RECORDS, failed);
+        let dtls = Arc::new(state.certificate()?);
         let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
         let bound = Bound::bind(&config).await?;
         let tls_trunks = tls_trunks(&config)?;
-        let metrics = Arc::new(Metrics::new());
         let starter = Starter::new(&config, &dtls, &inbox, &metrics)?;
         let workers = starter.start_all()?;
         let pulse = Arc::new(Pulse::new(Instant::now()));
@@ -180,6 +185,7 @@ impl Node {
             tls_trunks,
             dns: Dns::new(),
             journal,
+            _state: state,
             clock,
             feed: api.feed.clone(),
             metrics: api.metrics.clone(),

@@ -86,6 +86,8 @@ pub struct Metrics {
     certificate: Gauge<f64, AtomicU64>,
     /// Records that did not reach a place they were meant for.
     pub cdr_dropped: Family<Label, Counter>,
+    /// Batches of checkpoints.
+    pub checkpoints_failed: Counter,
     /// Counted by the workers.
     pub late: Arc<Lateness>,
     legs: Legs,
@@ -140,6 +142,7 @@ impl Metrics {
             ports: Family::default(),
             certificate: Gauge::default(),
             cdr_dropped: Family::default(),
+            checkpoints_failed: Counter::default(),
             late: Arc::default(),
             legs: Legs::default(),
             silent: Counter::default(),
@@ -276,6 +279,11 @@ impl Metrics {
             "cdr_dropped",
             "Call records that could not be written, by place",
             self.cdr_dropped.clone(),
+        );
+        r.register(
+            "checkpoints_failed",
+            "Attempts to write checkpoints of calls that failed",
+            self.checkpoints_failed.clone(),
         );
         r.register(
             "certificate_expiry_timestamp_seconds",

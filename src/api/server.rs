@@ -194,6 +194,7 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     vec![
         ("server.domain", before.domain != after.domain),
+        ("server.state_dir", before.state_dir != after.state_dir),
         ("server.stun", before.stun != after.stun),
         ("media.bind", before.media.bind != after.media.bind),
         ("web.listen", before.web_listen != after.web_listen),

@@ -16,6 +16,7 @@ use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
+use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
@@ -65,6 +66,8 @@ pub(super) struct Core {
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
     pub(super) dns: Dns,
     pub(super) journal: Option<Journal>,
+    /// Held for as long as the core runs: no other process may have the directory meanwhile.
+    pub(super) _state: State,
     pub(super) clock: WallClock,
     pub(super) feed: Arc<Feed>,
     pub(super) metrics: Arc<Metrics>,
