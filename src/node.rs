@@ -140,7 +140,7 @@ impl Node {
         let pulse = Arc::new(Pulse::new(Instant::now()));
         let mut watched = vec![("core".to_owned(), pulse.clone())];
         watched.extend(starter.setups.iter().map(|s| (s.name.clone(), s.pulse.clone())));
-        let journal = journal(&config, &metrics)?;
+        let journal = journal(&config, &state, &metrics)?;
         let identity = Identity {
             fingerprint: dtls.fingerprint.clone(),
             workers: workers.len(),
@@ -154,6 +154,7 @@ impl Node {
         let ports = starter.setups[0].ports.clone();
         let mut api = api_of(&config, &inbox, metrics, gauges.clone(), ports);
         api.file = origin.file.clone();
+        api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
         let told = told(&config, &api)?;
         let origins = Arc::new(OnceLock::new());
@@ -391,6 +392,7 @@ fn api_of(
         file: None,
         begun: Arc::default(),
         records: records(config),
+        written: None,
         ports,
         certificate_ends: tls::ends(&config.web_tls),
     }
@@ -418,15 +420,12 @@ async fn control(
     }
 }
 
-fn journal(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Journal>> {
+fn journal(config: &Config, state: &State, metrics: &Metrics) -> anyhow::Result<Option<Journal>> {
     if config.cdr_file.is_none() && config.cdr_sqlite.is_none() {
         return Ok(None);
     }
-    let counted = metrics.clone();
-    let dropped = move |place: &'static str, n: usize| {
-        counted.cdr_dropped.get_or_create(&vec![("sink", place.to_owned())]).inc_by(n as u64);
-    };
-    Journal::open(config.cdr_file.as_deref(), config.cdr_sqlite.as_deref(), dropped).map(Some)
+    let (file, database) = (config.cdr_file.as_deref(), config.cdr_sqlite.as_deref());
+    Journal::open(file, database, state.spool.as_ref(), metrics).map(Some)
 }
 
 /// Where records are searched: the database, which has indices, or the file.

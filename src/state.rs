@@ -17,6 +17,7 @@ use anyhow::Context;
 use checkpoints::{Checkpoints, Entry};
 use prometheus_client::metrics::counter::Counter;
 use rand_core::{OsRng, TryRngCore};
+use spool::Spool;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -76,6 +77,8 @@ pub struct State {
     pub checkpoints: Checkpoints,
     /// Of calls that were alive when the earlier process ended.
     pub found: Vec<Entry>,
+    /// What could not be delivered yet.
+    pub spool: Option<Arc<Spool>>,
     /// Dropped last: what is above writes into it until then.
     pub directory: Option<Arc<Directory>>,
 }
@@ -95,7 +98,8 @@ impl State {
             Some(directory) => Checkpoints::open(directory, version, failed),
             None => (Checkpoints::in_memory(), Vec::new()),
         };
-        State { checkpoints, found, directory }
+        let spool = directory.clone().map(|directory| Arc::new(Spool::new(directory)));
+        State { checkpoints, found, spool, directory }
     }
 
     /// The DTLS certificate: that of the earlier process, where one is kept.

@@ -86,6 +86,8 @@ pub struct Metrics {
     certificate: Gauge<f64, AtomicU64>,
     /// Records that did not reach a place they were meant for.
     pub cdr_dropped: Family<Label, Counter>,
+    /// By place.
+    pub cdr_waiting: Family<Label, Gauge>,
     /// Batches of checkpoints.
     pub checkpoints_failed: Counter,
     /// Counted by the workers.
@@ -142,6 +144,7 @@ impl Metrics {
             ports: Family::default(),
             certificate: Gauge::default(),
             cdr_dropped: Family::default(),
+            cdr_waiting: Family::default(),
             checkpoints_failed: Counter::default(),
             late: Arc::default(),
             legs: Legs::default(),
@@ -279,6 +282,11 @@ impl Metrics {
             "cdr_dropped",
             "Call records that could not be written, by place",
             self.cdr_dropped.clone(),
+        );
+        r.register(
+            "cdr_waiting",
+            "Call records that wait to be written, by place",
+            self.cdr_waiting.clone(),
         );
         r.register(
             "checkpoints_failed",
@@ -548,6 +556,7 @@ impl Metrics {
             &metrics.transcodes,
             &metrics.ports,
             &metrics.registrations,
+            &metrics.cdr_waiting,
         ]
         .into_iter()
         .for_each(|f| drop(f.get_or_create(&label)));

@@ -614,13 +614,21 @@ pub async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
         .ok_or_else(|| Problem::missing("error", &code).fix("GET /api/v1/errors lists them"))
 }
 
+/// How long a search waits for the record of a call that has just ended.
+const CATCH_UP: Duration = Duration::from_millis(250);
+
 /// GET /cdr: records, the newest first; of the database where there is one, else of the file.
 pub async fn cdr(State(api): State<Api>, Query(query): Query<Wanted>) -> Answer<Json<Value>> {
     let Some(place) = api.records else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written")
             .fix("set [events] cdr = { file = \"cdr.jsonl\" }, or { sqlite = \"cdr.db\" }"));
     };
-    match tokio::task::spawn_blocking(move || search::newest(&place, &query)).await {
+    let written = api.written;
+    let search = move || {
+        written.iter().for_each(|w| w.catch_up(CATCH_UP));
+        search::newest(&place, &query)
+    };
+    match tokio::task::spawn_blocking(search).await {
         Ok(Ok(records)) => Ok(Json(Value::Array(records))),
         Ok(Err(why)) => Err(Problem {
             code: Code::RECORDS,

@@ -193,6 +193,7 @@ impl Core {
                     Ok(trunks) => self.tls_trunks = trunks,
                     Err(e) => tracing::warn!("trunks' TLS settings stay as they were: {e:#}"),
                 }
+                self.journal.iter().for_each(Journal::reopen);
                 self.gateway.reload(Instant::now(), Arc::new(*config), changes, out);
                 self.metrics.reloaded(self.clock.since_epoch(Instant::now()));
                 return self.perform_all(out);
@@ -290,8 +291,8 @@ impl Core {
                 note.log();
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Event::CallEnded(cdr), Some(journal)) = (&note, &mut self.journal) {
-                    journal.record(cdr, &self.clock);
+                if let (Event::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
+                    journal.record(cdr, &self.clock, None);
                 }
                 if let (Event::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);
