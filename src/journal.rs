@@ -1,9 +1,9 @@
 //! Records on disk: a JSON line per call, a row of a database, or both, each written by a thread of
 //! its own.
 
-pub mod keeper;
+pub(crate) mod keeper;
 mod lines;
-pub mod search;
+pub(crate) mod search;
 mod sqlite;
 
 use self::keeper::{Counts, Handed, Keeper, Progress};
@@ -31,7 +31,7 @@ pub struct WallClock {
 
 impl WallClock {
     /// Reads both clocks.
-    pub fn now() -> WallClock {
+    pub(crate) fn now() -> WallClock {
         WallClock { at: Instant::now(), wall: SystemTime::now() }
     }
 
@@ -43,12 +43,12 @@ impl WallClock {
     }
 
     /// RFC 3339 with milliseconds, UTC.
-    pub fn format(&self, at: Instant) -> String {
+    pub(crate) fn format(&self, at: Instant) -> String {
         Timestamp::try_from(self.wall(at)).map(|t| format!("{t:.3}")).unwrap_or_default()
     }
 
     /// Since 1970, UTC.
-    pub fn since_epoch(&self, at: Instant) -> Duration {
+    pub(crate) fn since_epoch(&self, at: Instant) -> Duration {
         self.wall(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }
@@ -58,7 +58,7 @@ fn hundredths(score: f32) -> f64 {
 }
 
 /// A verdict with what the registry knows of its code.
-pub fn verdict_json(verdict: &Diagnosis) -> Value {
+pub(crate) fn verdict_json(verdict: &Diagnosis) -> Value {
     let entry = verdict.code.entry();
     json!({
         "code": verdict.code.is_fault().then(|| verdict.code.to_string()), "side": verdict.side.to_string(), "sentence": verdict.sentence,
@@ -67,7 +67,7 @@ pub fn verdict_json(verdict: &Diagnosis) -> Value {
 }
 
 /// The record as it is written (UX: the same object as a `call.ended` event).
-pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
+pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let end = cdr.end.unwrap_or(cdr.start);
     let seconds = |d: Duration| d.as_millis() as f64 / 1_000.0;
     let ms = |from: Instant, to: Option<Instant>| {
@@ -107,7 +107,7 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
 }
 
 /// Where records go. Dropping it waits until everything is on disk, or spooled.
-pub struct Journal {
+pub(crate) struct Journal {
     places: Vec<Keeper>,
 }
 
@@ -140,7 +140,7 @@ impl Journal {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn open(
+    pub(crate) fn open(
         file: Option<&Path>,
         database: Option<&Path>,
         spool: Option<&Arc<Spool>>,
@@ -167,18 +167,18 @@ impl Journal {
 
     /// Hands a record over; nothing waits for it. `until_written` is removed once every place has
     /// it, or the spool.
-    pub fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock, until_written: Option<Slot>) {
+    pub(crate) fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock, until_written: Option<Slot>) {
         let record = Arc::new(Record { cdr: cdr.clone(), clock: *clock, until_written });
         self.places.iter().for_each(|place| place.take(record.clone()));
     }
 
     /// How far the place has come where records are searched: the database, if there is one.
-    pub fn progress(&self) -> Option<Arc<Progress>> {
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         self.places.last().map(Keeper::progress)
     }
 
     /// Opens the files anew: they may have been renamed.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.places.iter().for_each(Keeper::reopen);
     }
 }

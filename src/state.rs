@@ -4,9 +4,9 @@
 //! Nothing here may cost a call, a start or a record: what cannot be kept is reported once, with a
 //! code, and tried again.
 
-pub mod certificate;
+pub(crate) mod certificate;
 pub mod checkpoints;
-pub mod database;
+pub(crate) mod database;
 mod seal;
 pub mod spool;
 
@@ -106,7 +106,7 @@ impl State {
     ///
     /// # Errors
     /// None could be made.
-    pub fn certificate(&self) -> anyhow::Result<Identity> {
+    pub(crate) fn certificate(&self) -> anyhow::Result<Identity> {
         match &self.directory {
             Some(directory) => {
                 certificate::load(directory, !self.found.is_empty(), SystemTime::now())

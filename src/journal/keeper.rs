@@ -150,7 +150,7 @@ impl Pending {
 
 /// How far the writing has come, for who looks for what was just handed over.
 #[derive(Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     handed: AtomicU64,
     written: AtomicU64,
 }
@@ -158,7 +158,7 @@ pub struct Progress {
 impl Progress {
     /// Waits until what has been handed over is written, for `limit` at most: a place that fails
     /// is not waited for.
-    pub fn catch_up(&self, limit: Duration) {
+    pub(crate) fn catch_up(&self, limit: Duration) {
         let (until, began) = (self.handed.load(Ordering::Acquire), Instant::now());
         while self.written.load(Ordering::Acquire) < until && began.elapsed() < limit {
             std::thread::sleep(Duration::from_millis(2));

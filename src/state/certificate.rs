@@ -17,7 +17,11 @@ const LIFE: Duration = Duration::from_secs(365 * 86_400);
 ///
 /// # Errors
 /// None could be made. What cannot be read or kept is only reported.
-pub fn load(directory: &Directory, in_use: bool, now: SystemTime) -> anyhow::Result<Identity> {
+pub(crate) fn load(
+    directory: &Directory,
+    in_use: bool,
+    now: SystemTime,
+) -> anyhow::Result<Identity> {
     let path = directory.file(FILE);
     if path.exists() {
         match read(directory) {

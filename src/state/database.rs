@@ -8,21 +8,21 @@ use std::time::Duration;
 
 /// How a database is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    pub schema: &'static str,
+pub(crate) struct Settings {
+    pub(crate) schema: &'static str,
     /// Whether a commit is on the disk when it returns. Without, it survives the process, but not
     /// the host.
-    pub synced: bool,
+    pub(crate) synced: bool,
     /// Whether other processes may have it open too.
-    pub shared: bool,
+    pub(crate) shared: bool,
     /// How long somebody else's lock is waited for at once.
-    pub busy: Duration,
+    pub(crate) busy: Duration,
 }
 
 /// An open database, and what its file was when it was opened.
 #[derive(Debug)]
-pub struct Database {
-    pub connection: Connection,
+pub(crate) struct Database {
+    pub(crate) connection: Connection,
     path: PathBuf,
     file: Option<(u64, u64)>,
 }
@@ -32,7 +32,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Whether the file is no database, or no longer one.
-pub fn is_corrupt(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
@@ -41,7 +41,7 @@ impl Database {
     ///
     /// # Errors
     /// It cannot be opened, is locked, or is none.
-    pub fn open(path: &Path, settings: &Settings) -> rusqlite::Result<Database> {
+    pub(crate) fn open(path: &Path, settings: &Settings) -> rusqlite::Result<Database> {
         if !settings.shared {
             // Ours alone; SQLite would make one that others may read. It says better what fails.
             let _ = super::private().open(path);
@@ -65,7 +65,7 @@ impl Database {
     ///
     /// # Errors
     /// It cannot be opened, or is locked.
-    pub fn open_or_begin(
+    pub(crate) fn open_or_begin(
         path: &Path,
         settings: &Settings,
     ) -> anyhow::Result<(Database, Option<PathBuf>)> {
@@ -80,7 +80,7 @@ impl Database {
     }
 
     /// Whether the file at its path is still the one that was opened.
-    pub fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> bool {
         self.file.is_some() && identity(&self.path) == self.file
     }
 }

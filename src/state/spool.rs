@@ -18,16 +18,16 @@ const SETTINGS: Settings = Settings {
     busy: Duration::from_millis(100),
 };
 /// Most items of one sink, some 200 MB of records.
-pub const MOST: usize = 100_000;
+pub(crate) const MOST: usize = 100_000;
 
 /// Something to be delivered.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Item {
+pub(crate) struct Item {
     /// Counts the items of its sink; they are delivered in this order.
-    pub number: u64,
+    pub(crate) number: u64,
     /// What a receiver knows it by if it comes twice.
-    pub id: String,
-    pub text: String,
+    pub(crate) id: String,
+    pub(crate) text: String,
 }
 
 /// A file of what waits, by sink. It is made when something first has to wait.
@@ -40,7 +40,7 @@ pub struct Spool {
 
 impl Spool {
     /// The spool of a directory; nothing is opened yet.
-    pub fn new(directory: Arc<Directory>) -> Spool {
+    pub(crate) fn new(directory: Arc<Directory>) -> Spool {
         Spool { path: directory.file(FILE), _directory: directory, database: Mutex::default() }
     }
 
@@ -85,7 +85,7 @@ impl Spool {
     ///
     /// # Errors
     /// None of them is kept.
-    pub fn append(&self, sink: &str, items: &[Item]) -> anyhow::Result<()> {
+    pub(crate) fn append(&self, sink: &str, items: &[Item]) -> anyhow::Result<()> {
         self.with(|connection| {
             let transaction = connection.transaction()?;
             {
@@ -103,7 +103,7 @@ impl Spool {
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn from(&self, sink: &str, number: u64, most: usize) -> anyhow::Result<Vec<Item>> {
+    pub(crate) fn from(&self, sink: &str, number: u64, most: usize) -> anyhow::Result<Vec<Item>> {
         self.with(|connection| {
             let mut select = connection.prepare_cached(
                 "SELECT number, id, text FROM spool WHERE sink = ?1 AND number >= ?2 \
@@ -121,7 +121,7 @@ impl Spool {
     ///
     /// # Errors
     /// They are still there, and will be found again.
-    pub fn remove(&self, sink: &str, numbers: &[u64]) -> anyhow::Result<()> {
+    pub(crate) fn remove(&self, sink: &str, numbers: &[u64]) -> anyhow::Result<()> {
         self.with(|connection| {
             let transaction = connection.transaction()?;
             {
@@ -139,7 +139,7 @@ impl Spool {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn waiting(&self, sink: &str) -> anyhow::Result<(usize, u64)> {
+    pub(crate) fn waiting(&self, sink: &str) -> anyhow::Result<(usize, u64)> {
         if !self.path.exists() {
             return Ok((0, 0));
         }

@@ -141,7 +141,8 @@ fn a_value_of_another_version_is_reported_as_such() {
 
 #[test]
 fn files_that_cannot_be_read_cost_checkpoints_only() {
-    let damage: [(&str, fn(&Path)); 4] = [
+    type Damage = (&'static str, fn(&Path));
+    let damage: [Damage; 4] = [
         ("foreign", |f| std::fs::write(f.join(FILE), "not ours".repeat(900)).expect("written")),
         ("truncated", |f| {
             let file = std::fs::OpenOptions::new().write(true).open(f.join(FILE)).expect("it");
