@@ -58,6 +58,7 @@ pub struct Node {
     gauges: watch::Receiver<Gauges>,
     api: Api,
     core: tokio::task::JoinHandle<()>,
+    telling: Option<webhook::Telling>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     pub web: SocketAddr,
     pub udp: Option<SocketAddr>,
@@ -156,7 +157,7 @@ impl Node {
         api.file = origin.file.clone();
         api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
-        let told = told(&config, &api)?;
+        let telling = told(&config, &api, &state)?;
         let origins = Arc::new(OnceLock::new());
         api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let control = control(&config, &origin.control).await?;
@@ -202,7 +203,6 @@ impl Node {
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         let mut tasks = bound.serve(web_port, &api);
         tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
-        tasks.extend(told);
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
         let core = tokio::spawn(core.run(arrivals));
         Ok(Node {
@@ -211,6 +211,7 @@ impl Node {
             gauges,
             api,
             core,
+            telling,
             tasks,
             web: at.web,
             udp: at.udp,
@@ -265,12 +266,16 @@ impl Node {
         self.inbox.input(Input::HangUpAll).await;
     }
 
-    /// Stops at once; records already handed over are on disk when this returns.
+    /// Stops at once; records and events already handed over are on disk, or told, when this
+    /// returns.
     pub async fn stop(self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         if !self.core.is_finished() {
             self.core.abort();
             let _ = self.core.await;
+        }
+        if let Some(telling) = self.telling {
+            telling.stop().await;
         }
         if let Some(path) = &self.control {
             let _ = std::fs::remove_file(path);
@@ -352,16 +357,17 @@ impl Bound {
 }
 
 /// Starts telling the events' web application.
-fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+fn told(config: &Config, api: &Api, state: &State) -> anyhow::Result<Option<webhook::Telling>> {
     let Some(settings) = &config.webhook else { return Ok(None) };
     let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
     let dead = config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()).map_or_else(
         || PathBuf::from("webhook-dead.jsonl"),
         |f| f.with_file_name("webhook-dead.jsonl"),
     );
-    let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
+    let (salt, spool) = (u64::from_le_bytes(random()?), state.spool.clone());
+    let (outbox, telling) = webhook::start(hook, dead, salt, spool);
     api.feed.tell_too(outbox);
-    Ok(Some(task))
+    Ok(Some(telling))
 }
 
 /// What the API's handlers share; nothing can be reloaded yet.

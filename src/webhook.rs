@@ -7,13 +7,16 @@
 
 pub(crate) mod client;
 pub(crate) mod keys;
+mod outstanding;
 
 use crate::api::events::LoggedEvent;
 use crate::config::Webhook;
+use crate::state::spool::Spool;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::Failure;
+use outstanding::Outstanding;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,7 +28,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 /// Events that may wait; beyond it the newest are written to the dead-letter file at once.
 const QUEUE: usize = 10_000;
@@ -299,36 +303,118 @@ fn bury(file: &PathBuf, body: &str, why: &str, counts: &Counts) {
     }
 }
 
-/// Starts telling `hook` events; `salt` makes their ids this process's own. Dead letters go to
-/// `dead`.
+/// The task that tells events.
+pub(crate) struct Telling {
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Telling {
+    /// Tells what waits, for a moment; the rest is kept for the next start.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// Starts telling `hook` events, first those an earlier process left in `spool`; `salt` makes their
+/// ids this process's own. Dead letters go to `dead`.
 pub(crate) fn start(
     hook: Arc<Hook>,
     dead: PathBuf,
     salt: u64,
-) -> (Outbox, tokio::task::JoinHandle<()>) {
-    let (events, mut inbox) = mpsc::channel::<Arc<LoggedEvent>>(QUEUE);
+    spool: Option<Arc<Spool>>,
+) -> (Outbox, Telling) {
+    let (events, inbox) = mpsc::channel::<Arc<LoggedEvent>>(QUEUE);
+    let (stop, stopped) = oneshot::channel();
     let log = Log::default();
     let outbox =
         Outbox { events, log: log.clone(), dead: dead.clone(), counts: hook.counts.clone() };
-    let task = tokio::spawn(async move {
+    let teller = Teller { hook, dead, log, outstanding: Outstanding::new(spool) };
+    let task = tokio::spawn(teller.run(inbox, salt, stopped));
+    (outbox, Telling { stop, task })
+}
+
+/// Tells events one by one, several at once.
+#[derive(Clone)]
+struct Teller {
+    hook: Arc<Hook>,
+    dead: PathBuf,
+    log: Log,
+    outstanding: Arc<Outstanding>,
+}
+
+impl Teller {
+    async fn run(
+        self,
+        mut inbox: mpsc::Receiver<Arc<LoggedEvent>>,
+        salt: u64,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
         let room = Arc::new(Semaphore::new(PARALLEL));
-        while let Some(event) = inbox.recv().await {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let (hook, dead, log) = (hook.clone(), dead.clone(), log.clone());
-            let id = format!("msg_{salt:016x}{:08x}", event.id);
-            remember(&log, &id, &event);
-            tokio::spawn(async move {
-                let body = event.body().to_string();
-                let first = hook.post(EVENT, &id, &body, EVENT_TIMEOUT).await;
-                note(&log, &id, 1, first.is_ok().then_some(&first));
-                // A slow target must not keep the others' first tries waiting.
-                drop(permit);
-                let told = deliver(&hook, &id, &body, first, &dead, &log).await;
-                note(&log, &id, 0, Some(&told));
+        // What is under way ends with this.
+        let mut under_way = JoinSet::new();
+        for item in self.outstanding.left().await {
+            let (teller, room) = (self.clone(), room.clone());
+            under_way.spawn(async move {
+                let permit = room.acquire_owned().await.ok();
+                teller.tell(item.number, item.id, item.text, permit).await;
             });
         }
-    });
-    (outbox, task)
+        let begin = |event: Arc<LoggedEvent>| {
+            let id = format!("msg_{salt:016x}{:08x}", event.id);
+            remember(&self.log, &id, &event);
+            let body = event.body().to_string();
+            (self.outstanding.begin(&id, &body), id, body)
+        };
+        loop {
+            let permit = tokio::select! {
+                permit = room.clone().acquire_owned() => permit.ok(),
+                _ = &mut stopped => break,
+            };
+            let event = tokio::select! {
+                event = inbox.recv() => event,
+                _ = &mut stopped => break,
+            };
+            let Some(event) = event else { break };
+            let (number, id, body) = begin(event);
+            let teller = self.clone();
+            under_way.spawn(async move { teller.tell(number, id, body, permit).await });
+            while under_way.try_join_next().is_some() {}
+        }
+        inbox.close();
+        while let Ok(event) = inbox.try_recv() {
+            let (number, id, body) = begin(event);
+            let (teller, room) = (self.clone(), room.clone());
+            under_way.spawn(async move {
+                let permit = room.acquire_owned().await.ok();
+                teller.tell(number, id, body, permit).await;
+            });
+        }
+        let counts = self.hook.counts.clone();
+        let bury = |body: &str| bury(&self.dead, body, "the gateway stopped", &counts);
+        self.outstanding.stop(&self.dead, bury).await;
+        under_way.shutdown().await;
+    }
+
+    async fn tell(
+        &self,
+        number: u64,
+        id: String,
+        body: String,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        let first = self.hook.post(EVENT, &id, &body, EVENT_TIMEOUT).await;
+        note(&self.log, &id, 1, first.is_ok().then_some(&first));
+        // A slow target must not keep the others' first tries waiting.
+        drop(permit);
+        if first.is_err() {
+            self.outstanding.keep(number).await;
+        }
+        let told = deliver(&self.hook, &id, &body, first, &self.dead, &self.log).await;
+        note(&self.log, &id, 0, Some(&told));
+        self.outstanding.end(number).await;
+    }
 }
 
 /// A new line in the log; one that is told again keeps its id, so that its receiver can tell.
@@ -393,6 +479,47 @@ mod tests {
             signature(secret, id, 1_614_265_330, "{\"test\": 2432232314}"),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
+    }
+
+    /// A target that does not listen, a stop at once, and a target that listens after the start.
+    #[tokio::test]
+    async fn what_a_stop_interrupts_is_told_after_the_next_start() {
+        use crate::state::{Directory, tests::Scratch};
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let scratch = Scratch::new("webhook");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        drop(listener);
+        let settings = Webhook {
+            url: format!("http://{at}/x"),
+            secret: crate::sip::digest::Secret::new("0123456789abcdef"),
+            allow_private: true,
+        };
+        let dead = scratch.0.join("dead.jsonl");
+        let begin = || {
+            let spool = Spool::new(Arc::new(Directory::open(&scratch.0).expect("a directory")));
+            let hook = Hook::new(&settings, Arc::default()).expect("a client");
+            start(Arc::new(hook), dead.clone(), 7, Some(Arc::new(spool)))
+        };
+        let (outbox, telling) = begin();
+        let event = crate::api::events::LoggedEvent::example(5);
+        outbox.tell(&Arc::new(event));
+        telling.stop().await;
+        drop(outbox);
+        assert!(!dead.exists(), "it is no dead letter yet");
+        let listener = tokio::net::TcpListener::bind(at).await.expect("the port again");
+        let (_outbox, telling) = begin();
+        let (mut stream, _) = listener.accept().await.expect("it is told");
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut request = vec![0; 4_096];
+        let n = stream.read(&mut request).await.expect("a request");
+        let text = String::from_utf8_lossy(&request[..n]).into_owned();
+        assert!(text.contains("msg_000000000000000700000005"), "under its id of before: {text}");
+        let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        stream.write_all(answer).await.expect("answered");
+        telling.stop().await;
+        let spool = Spool::new(Arc::new(Directory::open(&scratch.0).expect("a directory")));
+        assert_eq!(spool.waiting("webhook").expect("read").0, 0);
     }
 
     /// An hour of tries in virtual time, then the file.

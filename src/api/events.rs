@@ -43,6 +43,13 @@ enum Data {
 }
 
 impl LoggedEvent {
+    /// Any event.
+    #[cfg(test)]
+    pub(crate) fn example(id: u64) -> LoggedEvent {
+        let (at, clock) = (Instant::now(), WallClock::now());
+        LoggedEvent { id, kind: "drained", at, clock, data: Data::Drained { calls: 0 } }
+    }
+
     /// `{ type, timestamp, data }`, as in a webhook.
     pub(crate) fn body(&self) -> Value {
         let data = match &self.data {
