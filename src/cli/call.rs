@@ -5,6 +5,8 @@ pub(crate) mod bench;
 mod media;
 mod phone;
 mod report;
+mod sdp;
+mod sip;
 mod speech;
 
 use super::client::{Client, Stream, encrypt};
