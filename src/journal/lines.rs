@@ -1,12 +1,15 @@
 //! Records in a file: one JSON object a line.
 
 use super::keeper::Sink;
+use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
+use crate::private;
 use crate::state::spool::Item;
 use anyhow::Context;
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -67,8 +70,7 @@ impl Lines {
 
 impl Open {
     fn new(path: &Path) -> std::io::Result<Open> {
-        let mut options = OpenOptions::new();
-        let mut file = options.create(true).read(true).append(true).mode(0o640).open(path)?;
+        let mut file = private::append_and_read(path)?;
         let found = file.metadata()?;
         if found.is_file() && found.len() > 0 {
             let mut last = [0];
@@ -104,11 +106,10 @@ impl Sink for Lines {
 
     fn rest(&mut self) {
         if let Err(e) = self.sync() {
-            tracing::warn!(
-                code = %crate::errors::Code::RECORDS,
-                "the disk does not keep {}: {e}",
-                self.path.display()
-            );
+            let class = Class::new("call records not kept", Code::RECORDS);
+            log_limit::tell(Level::Warn, class, || {
+                format!("the disk does not keep {}: {e}", self.path.display())
+            });
         }
     }
 

@@ -3,6 +3,7 @@
 use super::keeper::Sink;
 use super::search::Wanted;
 use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
 use crate::state::database::{Database, Settings, is_corrupt};
 use crate::state::move_aside;
 use crate::state::spool::Item;
@@ -58,12 +59,11 @@ impl Rows {
     }
 
     fn report_corrupt(&self, aside: &Path) {
-        tracing::warn!(
-            code = %Code::RECORDS_CORRUPT,
-            "{} is corrupt; it was moved to {}, and records go to a new one",
-            self.path.display(),
-            aside.display()
-        );
+        let class = Class::new("databases moved aside", Code::RECORDS_CORRUPT);
+        log_limit::tell(Level::Warn, class, || {
+            let (path, aside) = (self.path.display(), aside.display());
+            format!("{path} is corrupt; it was moved to {aside}, and records go to a new one")
+        });
     }
 }
 

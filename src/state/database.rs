@@ -1,6 +1,7 @@
 //! SQLite files that may be full, locked, deleted or corrupt.
 
 use super::move_aside;
+use crate::private;
 use rusqlite::{Connection, ErrorCode};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -42,8 +43,11 @@ impl Database {
     /// # Errors
     /// It cannot be opened, is locked, or is none.
     pub(crate) fn open(path: &Path, settings: &Settings) -> rusqlite::Result<Database> {
-        if !settings.shared {
-            // Ours alone; SQLite would make one that others may read. It says better what fails.
+        // SQLite would make it for everybody to read; the files beside it get its rights. What is
+        // wrong with the place, SQLite itself says.
+        if settings.shared {
+            let _ = private::touch(path);
+        } else {
             let _ = super::private().open(path);
         }
         let connection = Connection::open(path)?;

@@ -1,9 +1,11 @@
 //! Events that are not told yet: what a stop, or the next start, must know of.
 
+use super::Told;
+use super::dead_letters::DeadLetters;
 use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
 use crate::state::spool::{Item, MOST, Spool};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -24,8 +26,21 @@ pub(super) struct Outstanding {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    /// With whether the spool has it.
-    items: BTreeMap<u64, (Item, bool)>,
+    items: BTreeMap<u64, Entry>,
+}
+
+struct Entry {
+    id: String,
+    event: Told,
+    /// Whether the spool has it.
+    spooled: bool,
+}
+
+impl Entry {
+    /// Its text is made only for the spool: the event itself is small.
+    fn item(&self, number: u64) -> Item {
+        Item { number, id: self.id.clone(), text: self.event.text() }
+    }
 }
 
 impl Outstanding {
@@ -38,7 +53,7 @@ impl Outstanding {
     }
 
     /// What an earlier process could not tell.
-    pub(super) async fn left(self: &Arc<Self>) -> Vec<Item> {
+    pub(super) async fn left(self: &Arc<Self>) -> Vec<(u64, String, Told)> {
         let this = self.clone();
         let read = tokio::task::spawn_blocking(move || {
             let Some(spool) = &this.spool else { return Vec::new() };
@@ -48,41 +63,48 @@ impl Outstanding {
                 if n == 0 { Ok(Vec::new()) } else { spool.from(SINK, 0, MOST) }
             });
             let items = items.unwrap_or_else(|e| {
-                tracing::warn!(code = %Code::STATE, "events that wait cannot be read: {e:#}");
+                log_limit::tell(Level::Warn, Class::new("events not read", Code::STATE), || {
+                    format!("events that wait cannot be read: {e:#}")
+                });
                 Vec::new()
             });
-            let kept = items.iter().map(|item| (item.number, (item.clone(), true)));
+            let left: Vec<_> =
+                items.into_iter().map(|i| (i.number, i.id, Told::Text(i.text.into()))).collect();
+            let kept = left.iter().map(|(number, id, event)| {
+                (*number, Entry { id: id.clone(), event: event.clone(), spooled: true })
+            });
             this.waiting().items.extend(kept);
-            items
+            left
         });
         read.await.unwrap_or_default()
     }
 
     /// An event to be told; returns its number.
-    pub(super) fn begin(&self, id: &str, text: &str) -> u64 {
+    pub(super) fn begin(&self, id: &str, event: &Told) -> u64 {
         let mut waiting = self.waiting();
         waiting.next += 1;
         let number = waiting.next;
-        let item = Item { number, id: id.to_owned(), text: text.to_owned() };
-        waiting.items.insert(number, (item, false));
+        let entry = Entry { id: id.to_owned(), event: event.clone(), spooled: false };
+        waiting.items.insert(number, entry);
         number
     }
 
     /// A try failed: it will take a while, and the process may not live that long.
     pub(super) async fn keep(self: &Arc<Self>, number: u64) {
-        let item = self.waiting().items.get(&number).filter(|i| !i.1).map(|i| i.0.clone());
-        let (Some(item), Some(spool)) = (item, self.spool.clone()) else { return };
+        let Some(spool) = self.spool.clone() else { return };
+        let item = self.waiting().items.get(&number).filter(|i| !i.spooled).map(|i| i.item(number));
+        let Some(item) = item else { return };
         let kept = tokio::task::spawn_blocking(move || spool.append(SINK, &[item])).await;
         if matches!(kept, Ok(Ok(())))
             && let Some(item) = self.waiting().items.get_mut(&number)
         {
-            item.1 = true;
+            item.spooled = true;
         }
     }
 
     /// It was told, or is kept elsewhere.
     pub(super) async fn end(self: &Arc<Self>, number: u64) {
-        let spooled = self.waiting().items.get(&number).is_some_and(|item| item.1);
+        let spooled = self.waiting().items.get(&number).is_some_and(|item| item.spooled);
         if let (true, Some(spool)) = (spooled, self.spool.clone()) {
             let _ = tokio::task::spawn_blocking(move || spool.remove(SINK, &[number])).await;
         }
@@ -95,36 +117,33 @@ impl Outstanding {
     }
 
     /// Waits a moment for what is under way, and keeps the rest for the next start: in the spool,
-    /// or else by `bury`.
-    pub(super) async fn stop(self: &Arc<Self>, dead: &Path, bury: impl Fn(&str)) {
+    /// or else as dead letters.
+    pub(super) async fn stop(self: &Arc<Self>, dead: &DeadLetters) {
         let settled = async {
             while !self.waiting().items.is_empty() {
                 self.settled.notified().await;
             }
         };
         let _ = tokio::time::timeout(LAST, settled).await;
-        let left: Vec<Item> =
-            self.waiting().items.values().filter(|i| !i.1).map(|i| i.0.clone()).collect();
-        if left.is_empty() {
-            return;
-        }
-        let items = left.clone();
-        let kept = match self.spool.clone() {
-            Some(spool) => tokio::task::spawn_blocking(move || spool.append(SINK, &items))
-                .await
-                .is_ok_and(|kept| kept.is_ok()),
-            None => false,
-        };
-        if kept {
-            tracing::info!("{} event(s) are told at the next start", left.len());
-        } else {
-            tracing::warn!(
-                code = %Code::WEBHOOK,
-                "{} event(s) could not be told before the end and are kept in {}",
-                left.len(),
-                dead.display()
-            );
-            left.iter().for_each(|item| bury(&item.text));
-        }
+        let (spool, dead, this) = (self.spool.clone(), dead.clone(), self.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            let (items, events): (Vec<Item>, Vec<Told>) = {
+                let waiting = this.waiting();
+                let left = waiting.items.iter().filter(|(_, entry)| !entry.spooled);
+                left.map(|(number, entry)| (entry.item(*number), entry.event.clone())).unzip()
+            };
+            let n = events.len();
+            let spooled = n == 0 || spool.is_some_and(|spool| spool.append(SINK, &items).is_ok());
+            if spooled && n > 0 {
+                tracing::info!("{n} event(s) are told at the next start");
+            } else if !spooled {
+                let class = Class::new("events kept as dead letters at the end", Code::WEBHOOK);
+                log_limit::tell(Level::Warn, class, || {
+                    format!("{n} event(s) could not be told before the end: they are dead letters")
+                });
+            }
+            dead.keep_at_the_end(if spooled { Vec::new() } else { events }, "the gateway stopped");
+        });
+        let _ = kept.await;
     }
 }
