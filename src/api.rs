@@ -52,6 +52,8 @@ pub(crate) struct Api {
     pub begun: Arc<Mutex<Begun>>,
     /// Where records are searched.
     pub records: Option<crate::journal::search::Place>,
+    /// How far their writing has come.
+    pub written: Option<Arc<crate::journal::keeper::Progress>>,
     /// The trunk side's ports.
     pub ports: Arc<PortRange>,
     /// When the web port's certificate ends, seconds since 1970.

@@ -415,6 +415,8 @@ pub struct Config {
     /// Credentials with a time in them; nothing: none are taken.
     pub credentials: Option<Credentials>,
     pub drain_timeout: Duration,
+    /// Where what outlives the process is kept; `None` in the demo.
+    pub state_dir: Option<PathBuf>,
     /// What the page is told to log in with by itself; the demo alone sets it.
     pub page_login: Option<(String, String)>,
     /// MD5 challenges are offered too: JsSIP knows nothing else.

@@ -50,6 +50,8 @@ pub mod api;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod journal;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
+pub mod state;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod telemetry;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod transport;
@@ -86,6 +88,6 @@ pub const LAYERS: &[&[&str]] = &[
     &["call"],
     &["recorder"],
     &["gateway"],
-    &["api", "journal", "telemetry", "transport", "web", "webhook"],
+    &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
     &["node"],
 ];

@@ -464,7 +464,7 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
     };
     let port = demo.phone.web.port();
     print::note(&format!(
-        "\n  webtrunk {}   demo mode: {shown}, nothing is saved\n\n  \
+        "\n  webtrunk {}   demo mode: {shown}, nothing is saved: a restart ends calls\n\n  \
          ➜  Phone page   http://localhost:{port}\n  \
          ➜  Dial 9196    hear yourself (echo)\n          \
          9195    hear yourself 5 s later        9197   1 kHz tone\n          \

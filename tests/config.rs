@@ -7,6 +7,13 @@ use webtrunk::config::check::{load, parse_embedded};
 use webtrunk::config::{Config, Problem, Problems};
 
 const GOOD: &str = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"long enough\"\ncontext = \"phones\"\n[trunk.far]\nuri = \"sip:192.0.2.1\"\n";
+/// What is given as text has no folder, so nothing is kept.
+#[test]
+fn the_demo_keeps_no_state() {
+    let (config, _) = parse_embedded(GOOD, &[("phones", PLAN)]).expect("sound");
+    assert_eq!(config.state_dir, None);
+}
+
 const PLAN: &str = "country = \"US\"\n[[route]]\nname = \"A\"\nmatch = [\"+1555X.\", \"911\"]\ndo = [{ dial = [\"trunk:far\"] }]\n";
 
 fn problems(config: &str, plan: &str) -> Vec<Problem> {
@@ -351,6 +358,20 @@ const IN_THE_FILE: &[Mistake] = &[
         "config::folder",
         4,
         "make the folder",
+    ),
+    (
+        "domain = \"x\"",
+        "domain = \"x\"\nstate_dir = \"no/such/state\"",
+        "config::state_dir",
+        3,
+        "name another folder",
+    ),
+    (
+        "domain = \"x\"",
+        "domain = \"x\"\nstate_dir = \"Cargo.toml\"",
+        "config::state_dir",
+        3,
+        "name another folder",
     ),
     ("[sip]", "[events]\ncdr = { file = \"src\" }\n[sip]", "config::folder", 4, "make the folder"),
     ("[sip]", "[credentials]\nsecret = \"\"\n[sip]", "config::secret", 4, "openssl rand"),

@@ -87,6 +87,10 @@ pub struct Metrics {
     certificate: Gauge<f64, AtomicU64>,
     /// Records that did not reach a place they were meant for.
     pub cdr_dropped: Family<Label, Counter>,
+    /// By place.
+    pub cdr_waiting: Family<Label, Gauge>,
+    /// Batches of checkpoints.
+    pub checkpoints_failed: Counter,
     /// Counted by the workers.
     pub late: Arc<Lateness>,
     legs: Legs,
@@ -141,6 +145,8 @@ impl Metrics {
             ports: Family::default(),
             certificate: Gauge::default(),
             cdr_dropped: Family::default(),
+            cdr_waiting: Family::default(),
+            checkpoints_failed: Counter::default(),
             late: Arc::default(),
             legs: Legs::default(),
             silent: Counter::default(),
@@ -278,6 +284,16 @@ impl Metrics {
             "cdr_dropped",
             "Call records that could not be written, by place",
             self.cdr_dropped.clone(),
+        );
+        r.register(
+            "cdr_waiting",
+            "Call records that wait to be written, by place",
+            self.cdr_waiting.clone(),
+        );
+        r.register(
+            "checkpoints_failed",
+            "Attempts to write checkpoints of calls that failed",
+            self.checkpoints_failed.clone(),
         );
         r.register(
             "certificate_expiry_timestamp_seconds",
@@ -547,6 +563,7 @@ impl Metrics {
             &metrics.transcodes,
             &metrics.ports,
             &metrics.registrations,
+            &metrics.cdr_waiting,
         ]
         .into_iter()
         .for_each(|f| drop(f.get_or_create(&label)));

@@ -206,6 +206,7 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     vec![
         ("server.domain", before.domain != after.domain),
+        ("server.state_dir", before.state_dir != after.state_dir),
         ("server.stun", before.stun != after.stun),
         ("media.bind", before.media.bind != after.media.bind),
         ("web.listen", before.web_listen != after.web_listen),
@@ -635,6 +636,9 @@ pub(crate) async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
         .ok_or_else(|| Problem::missing("error", &code).fix("GET /api/v1/errors lists them"))
 }
 
+/// How long a search waits for the record of a call that has just ended.
+const CATCH_UP: Duration = Duration::from_millis(250);
+
 /// GET /cdr: records, the newest first; of the database where there is one, else of the file.
 pub(crate) async fn cdr(
     State(api): State<Api>,
@@ -652,7 +656,11 @@ pub(crate) async fn cdr(
     };
     let Listing { wanted, since, until, limit, cursor } = query.understood(Timestamp::now())?;
     let search = Search { wanted, since, until, limit, cursor };
-    let found = tokio::task::spawn_blocking(move || (search::page(&place, &search), search));
+    let written = api.written;
+    let found = tokio::task::spawn_blocking(move || {
+        written.iter().for_each(|w| w.catch_up(CATCH_UP));
+        (search::page(&place, &search), search)
+    });
     match found.await {
         Ok((Ok(page), _)) => Ok(listing::page(&uri, page.records, page.next.as_deref())),
         Ok((Err(why), search)) if why.downcast_ref::<BadCursor>().is_some() => {

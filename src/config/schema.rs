@@ -68,6 +68,10 @@ pub(crate) struct Server {
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
     pub drain_timeout: Option<Text>,
+    /// The folder of what must outlive the process: checkpoints of calls, the DTLS certificate, and
+    /// records that could not be written yet. Made (mode 0700) where there is none. Default:
+    /// "state" beside this file.
+    pub state_dir: Option<Text>,
 }
 
 /// The web port.

@@ -209,10 +209,17 @@ pub(crate) fn page(place: &Place, search: &Search) -> anyhow::Result<Page> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keeper::Sink;
     use super::*;
+    use crate::state::spool::Item;
     use std::io::Write;
 
     const RECORDS: usize = 30_000;
+
+    fn item(record: &Value) -> Item {
+        let id = record["call"].as_str().unwrap_or_default().to_owned();
+        Item { number: 0, id, text: record.to_string() }
+    }
 
     /// A file and a database of the same records: one in a thousand was busy.
     fn places(name: &str) -> [Place; 2] {
@@ -232,8 +239,8 @@ mod tests {
         let mut file = std::io::BufWriter::new(File::create(&lines).expect("a file"));
         records.iter().for_each(|r| writeln!(file, "{r}").expect("written"));
         drop(file);
-        let mut connection = sqlite::open(&database).expect("a database");
-        sqlite::write(&mut connection, &records).expect("written");
+        let items: Vec<Item> = records.iter().map(item).collect();
+        sqlite::Rows::new(&database).write(&items).expect("written");
         [Place::Lines(lines), Place::Database(database)]
     }
 

@@ -17,6 +17,7 @@ use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
 use crate::log_limit::{self, Class, Level};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
+use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
@@ -66,6 +67,8 @@ pub(super) struct Core {
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
     pub(super) dns: Dns,
     pub(super) journal: Option<Journal>,
+    /// Held for as long as the core runs: no other process may have the directory meanwhile.
+    pub(super) _state: State,
     pub(super) clock: WallClock,
     pub(super) feed: Arc<Feed>,
     pub(super) metrics: Arc<Metrics>,
@@ -192,6 +195,7 @@ impl Core {
                     Ok(trunks) => self.tls_trunks = trunks,
                     Err(e) => tracing::warn!("trunks' TLS settings stay as they were: {e:#}"),
                 }
+                self.journal.iter().for_each(Journal::reopen);
                 self.gateway.reload(Instant::now(), Arc::new(*config), changes, out);
                 self.metrics.reloaded(self.clock.since_epoch(Instant::now()));
                 return self.perform_all(out);
@@ -294,8 +298,8 @@ impl Core {
                 }
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Event::CallEnded(cdr), Some(journal)) = (&note, &mut self.journal) {
-                    journal.record(cdr, &self.clock);
+                if let (Event::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
+                    journal.record(cdr, &self.clock, None);
                 }
                 if let (Event::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
+use crate::state::tests::Scratch;
 use crate::transport::Work;
 use crate::worker::Command;
 use std::time::Duration;
@@ -14,14 +15,42 @@ const BOUND: Duration = Duration::from_secs(10);
 
 /// A node whose trunk is this machine and hears itself.
 async fn echo() -> Node {
+    Node::start(echo_config()).await.expect("it starts")
+}
+
+fn echo_config() -> Config {
     let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n\
                   [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
                   [media]\nbrowser_port = 0\nworkers = 1\nports = \"25000-25099\"\n\
                   [trunk.t]\nuri = \"sip:127.0.0.1:5099\"\nallow = [\"127.0.0.1\"]\n\
                   context = \"in\"\n";
     let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
-    let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-    Node::start(config).await.expect("it starts")
+    parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}")).0
+}
+
+/// What browsers know the gateway by, twice: a node that stops lets go of its state directory.
+#[tokio::test]
+async fn the_next_start_shows_the_same_certificate() {
+    let scratch = Scratch::new("same-certificate");
+    let config = || Config { state_dir: Some(scratch.0.join("state")), ..echo_config() };
+    let kept = || std::fs::read(scratch.0.join("state/dtls")).expect("a certificate");
+    Node::start(config()).await.expect("it starts").stop().await;
+    let first = kept();
+    let node = Node::start(config()).await.expect("it starts");
+    assert!(
+        State::open(config().state_dir.as_deref(), RECORDS, Default::default()).directory.is_none()
+    );
+    node.stop().await;
+    assert!(kept() == first, "it was taken up, not made again");
+}
+
+#[tokio::test]
+async fn a_state_directory_that_cannot_be_used_costs_no_start() {
+    let config = Config { state_dir: Some("/proc/self/state".into()), ..echo_config() };
+    let node = Node::start(config).await.expect("it starts");
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    call(&socket, node.udp.expect("UDP"), 1).await;
+    node.stop().await;
 }
 
 /// Receives until something begins like this.

@@ -321,7 +321,8 @@ fn a_silent_far_end_and_a_full_disk_are_counted() {
     server.counts(&[
         "webtrunk_one_way_calls_total{silent_leg=\"trunk\"} 1",
         "webtrunk_call_faults_total{code=\"WT-3011\"} 1",
-        "webtrunk_cdr_dropped_total{sink=",
+        "webtrunk_cdr_dropped_total{sink=\"file\"} 0",
+        "webtrunk_cdr_waiting{sink=\"file\"} 2",
         "webtrunk_flows 0",
         "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1",
         "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1",
