@@ -12,8 +12,10 @@ pub mod player;
 pub mod reorder;
 pub mod series;
 pub mod session;
+pub mod snapshot;
 pub mod stun;
 pub mod transcoder;
 
 pub use endpoint::{Digits, LegId, Port, Settings, Statistics};
 pub use session::{Session, SessionEvent, Sink};
+pub use snapshot::{Clocks, NotRestored, SessionSnapshot};

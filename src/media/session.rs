@@ -12,9 +12,9 @@ mod comfort_noise;
 mod digits;
 mod due;
 mod forward;
+mod journal;
 mod stopped;
 
-use super::budget::PacketBudget;
 use super::dtls::Handshake;
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Natted, Path, Port, Settings,
@@ -24,13 +24,11 @@ use super::ice::{Checked, IceLiteAgent};
 use super::outbound_stream::OutboundStream;
 use super::player::{Player, Source};
 use super::reorder::Reorder;
-use super::series::Series;
 use super::stun::BindingRequest;
 use super::transcoder::{Transcoder, frame_ms};
-use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
-use crate::rtp::report::{SequenceStats, read};
+use crate::rtp::report::read;
 use crate::rtp::srtp::{Profile, Refused};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::{IpAddr, SocketAddr};
@@ -64,6 +62,9 @@ pub enum SessionEvent {
     Quality { end: LegId, figures: Box<Statistics> },
     /// Nothing has come from any end for 30 s, RTCP included.
     NoMedia,
+    /// What a successor must know has changed, or more must be reserved: [`Session::checkpoint`] is
+    /// to be called, and what it gives to be kept.
+    Checkpoint,
 }
 
 /// Where a session's packets and events go. Packets are borrowed: nothing is allocated for them.
@@ -103,6 +104,8 @@ pub struct Session {
     /// When it is looked whether the end joined to one that sends is heard too.
     one_way_due: Option<Instant>,
     complexity: u8,
+    /// Snapshots are kept for a successor of this process.
+    journal: Option<journal::Journal>,
 }
 
 impl Session {
@@ -117,6 +120,7 @@ impl Session {
             silent_since: now,
             one_way_due: None,
             complexity: COMPLEXITY,
+            journal: None,
         }
     }
 
@@ -143,52 +147,18 @@ impl Session {
                 dtls: Box::new(Handshake::new(identity, Vec::new())),
                 srtp: None,
             },
-            Kind::Trunk { nat } => {
-                let open = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
-                Transport::Trunk {
-                    rtp: None,
-                    rtcp: None,
-                    latching: if nat { open } else { Latching::Strict },
-                    sdes: None,
-                    natted: None,
-                }
-            }
+            Kind::Trunk { nat } => Transport::Trunk {
+                rtp: None,
+                rtcp: None,
+                latching: if nat { Latching::open() } else { Latching::Strict },
+                sdes: None,
+                natted: None,
+            },
         };
-        self.ends.push(Endpoint {
-            id,
-            transport,
-            settings: None,
-            outbound: OutboundStream::new(ssrc, seed as u16, (seed >> 16) as u32),
-            encoder: None,
-            complexity: self.complexity,
-            quiet: None,
-            reception: None,
-            feedback: None,
-            join: AudioSource::Nothing,
-            path: Path::Relay,
-            digits: Default::default(),
-            continuity: None,
-            restarts: 0,
-            pressed: None,
-            dropped: Dropped::default(),
-            budget: PacketBudget::default(),
-            received: 0,
-            disorder_before: SequenceStats::default(),
-            next_report: None,
-            chance: Chance::new(seed),
-            flowing: false,
-            checks: 0,
-            unexpected_source: None,
-            non_silent_packets: 0,
-            unexpected_payload_type: None,
-            last_received: None,
-            last_sign: None,
-            stopped: None,
-            series: Series::default(),
-            connected: false,
-            path_times: [None; 3],
-            cname: cname.to_owned(),
-        });
+        let outbound = OutboundStream::new(ssrc, seed as u16, (seed >> 16) as u32);
+        let end = Endpoint::new(id, transport, outbound, cname.to_owned(), seed);
+        self.ends.push(Endpoint { complexity: self.complexity, ..end });
+        self.changed();
     }
 
     /// A trunk's peer is behind NAT: within 3 s of an exchange of descriptions its media may come
@@ -198,7 +168,7 @@ impl Session {
         if let Transport::Trunk { latching, natted, .. } = &mut self.ends[at].transport {
             *natted = Some(Natted::new(signalling.to_canonical()));
             if *latching == Latching::Strict {
-                *latching = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+                *latching = Latching::open();
             }
         }
     }
@@ -207,6 +177,7 @@ impl Session {
     pub fn close_end(&mut self, id: LegId) -> Option<Statistics> {
         let at = self.index(id)?;
         let end = self.ends.remove(at);
+        self.changed();
         for other in &mut self.ends {
             if matches!(other.join, AudioSource::Bridge(peer) if peer == id) {
                 (other.join, other.quiet) = (AudioSource::Nothing, None);
@@ -233,6 +204,7 @@ impl Session {
         self.ends[at].next_report.get_or_insert(now + first);
         self.silent_since = now;
         (self.ends[at].last_sign, self.ends[at].stopped) = (Some(now), None);
+        self.changed();
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
 
@@ -253,6 +225,7 @@ impl Session {
 
     /// Leaves an end alone: nothing is sent to it, and nothing of it goes anywhere.
     pub fn part(&mut self, id: LegId) {
+        self.changed();
         for end in &mut self.ends {
             if end.id == id || matches!(end.join, AudioSource::Bridge(peer) if peer == id) {
                 (end.join, end.quiet) = (AudioSource::Nothing, None);
@@ -262,6 +235,7 @@ impl Session {
 
     /// Joins an end to what it hears from now on; what filled its source's silence is over.
     fn join(&mut self, id: LegId, join: AudioSource) {
+        self.changed();
         if let Some(at) = self.index(id) {
             (self.ends[at].join, self.ends[at].quiet) = (join, None);
         }
@@ -382,6 +356,7 @@ impl Session {
         if active {
             dtls.start(now, &mut |bytes| sink.send(Port::Browser, from, bytes));
         }
+        self.changed();
     }
 
     fn browser(
@@ -411,6 +386,7 @@ impl Session {
                     }));
                     end.path_times[2].get_or_insert(now);
                     sink.event(SessionEvent::Secured { end: end.id, profile: keys.profile });
+                    self.changed();
                 }
                 Ok(None) => {}
                 Err(why) => {
@@ -421,7 +397,9 @@ impl Session {
                 let Some(srtp) = srtp else { return };
                 match srtp.unprotect.rtp(datagram) {
                     Ok(len) => {
-                        ice.on_media(now, from);
+                        if ice.on_media(now, from) {
+                            self.changed();
+                        }
                         self.rtp(now, at, &datagram[..len], sink);
                     }
                     Err(why) => count(&mut end.dropped, why),
@@ -431,7 +409,9 @@ impl Session {
                 let Some(srtp) = srtp else { return };
                 match srtp.unprotect.rtcp(datagram) {
                     Ok(len) => {
-                        ice.on_media(now, from);
+                        if ice.on_media(now, from) {
+                            self.changed();
+                        }
                         self.rtcp(now, at, &datagram[..len], sink);
                     }
                     Err(why) => count(&mut end.dropped, why),
@@ -481,9 +461,12 @@ impl Session {
             // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
             *rtcp = rtcp.filter(|rtcp| *rtcp == announced).map(|_| from);
         }
-        *rtp = Some(from);
+        let moved = rtp.replace(from) != Some(from);
         if let Some(natted) = natted {
             natted.waits = false;
+        }
+        if moved {
+            self.changed();
         }
         self.rtp(now, at, datagram, sink);
     }
@@ -568,6 +551,7 @@ impl Session {
         }
         if !std::mem::replace(&mut end.flowing, true) {
             sink.event(SessionEvent::Flowing { end: end.id });
+            self.changed();
             self.watch_silence(now, at);
         }
         if !receives {

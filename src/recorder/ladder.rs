@@ -291,6 +291,8 @@ fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<
         }
         SessionEvent::NoMedia => "no media from either side for 30 s".to_owned(),
         SessionEvent::Digit { end, .. } => format!("a digit for the {} by signalling", name(*end)),
-        SessionEvent::Played { .. } | SessionEvent::Quality { .. } => return None,
+        SessionEvent::Played { .. } | SessionEvent::Quality { .. } | SessionEvent::Checkpoint => {
+            return None;
+        }
     })
 }

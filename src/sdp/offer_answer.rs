@@ -182,7 +182,7 @@ impl Negotiation {
             let offered = self.local.srtp_keys.offer().into_iter();
             offered
                 .filter(|_| !self.keys_withheld)
-                .find(|o| o.tag == theirs.tag && o.keys.profile == theirs.keys.profile)
+                .find(|o| o.tag == theirs.tag && o.keys.profile() == theirs.keys.profile())
         };
         let Chosen { audio, codec, format, remote, .. } = self.choose(
             &answer,
@@ -412,7 +412,7 @@ impl Negotiation {
 
     /// Our key beside one that was offered.
     fn answering(&self, theirs: &Crypto) -> Option<Crypto> {
-        self.local.srtp_keys.of(theirs.keys.profile).map(|keys| Crypto { tag: theirs.tag, keys })
+        self.local.srtp_keys.of(theirs.keys.profile()).map(|keys| Crypto { tag: theirs.tag, keys })
     }
 
     /// The describer's direction, with the old hold (`c=0.0.0.0`, RFC 3264 §8.4) read as not

@@ -22,6 +22,7 @@ impl Session {
             self.fire_stopped(now, at, sink);
         }
         self.fire_one_way(now, sink);
+        self.fire_journal(now, sink);
         let talking = self.ends.iter().any(|e| e.settings.is_some());
         if talking && now >= self.silent_since + SILENCE {
             self.silent_since = now;
@@ -90,7 +91,7 @@ impl Session {
         if end.settings.is_some() {
             sink.event(SessionEvent::Quality { end: end.id, figures: Box::new(end.statistics()) });
         }
-        let clock = end.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
+        let clock = end.clock();
         let metrics = end.settings.as_ref().is_some_and(|s| s.negotiated.voip_metrics);
         let heard = end.heard().filter(|_| metrics).map(|heard| (heard, clock));
         let bytes = compose(
@@ -103,8 +104,7 @@ impl Session {
         );
         match &mut end.transport {
             Transport::Browser { ice, srtp: Some(srtp), .. } => {
-                if let Some(to) = ice.selected() {
-                    let sealed = srtp.protect.rtcp(&bytes);
+                if let Some((to, sealed)) = ice.selected().zip(srtp.protect.rtcp(&bytes)) {
                     sink.send(Port::Browser, to, &sealed);
                 }
             }
@@ -112,10 +112,11 @@ impl Session {
             Transport::Trunk { rtp, rtcp, sdes, natted, .. } => {
                 let waits = natted.is_some_and(|n| n.waits);
                 if let Some(to) = rtcp.filter(is_usable).filter(|_| !waits) {
-                    let bytes = match sdes {
+                    let sealed = match sdes {
                         Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
-                        None => bytes,
+                        None => Some(bytes),
                     };
+                    let Some(bytes) = sealed else { return };
                     // One port for both where the peer wanted that (RFC 5761).
                     let port =
                         if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };
@@ -140,6 +141,7 @@ impl Session {
                     *next = following(now, *next, TICK);
                     if !self.play_frame(now, at, sink) {
                         self.ends[at].join = AudioSource::Nothing;
+                        self.changed();
                         sink.event(SessionEvent::Played { end: self.ends[at].id });
                         return;
                     }
@@ -187,6 +189,7 @@ impl Session {
         };
         let silence =
             self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);
-        self.ends.iter().filter_map(of_end).chain(silence).chain(self.one_way_due).min()
+        let session = [silence, self.one_way_due, self.journal_due()].into_iter().flatten();
+        self.ends.iter().filter_map(of_end).chain(session).min()
     }
 }

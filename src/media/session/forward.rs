@@ -211,5 +211,6 @@ impl Session {
         };
         end.outbound.count(payload.len());
         sink.send(port, target, &buf[..len]);
+        self.note_reserve(to);
     }
 }
