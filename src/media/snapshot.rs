@@ -190,6 +190,13 @@ impl SessionSnapshot {
         self.legs.iter().map(|leg| leg.id)
     }
 
+    /// Its browsers' ends.
+    pub fn browsers(&self) -> impl Iterator<Item = LegId> {
+        let browser =
+            |leg: &&LegSnapshot| matches!(leg.transport, TransportSnapshot::Browser { .. });
+        self.legs.iter().filter(browser).map(|leg| leg.id)
+    }
+
     /// How long ago it was taken.
     ///
     /// # Errors

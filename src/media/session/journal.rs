@@ -52,6 +52,7 @@ impl Session {
     /// Snapshots are kept from now on: [`SessionEvent::Checkpoint`] asks for each.
     pub fn keep(&mut self, now: Instant) {
         self.journal.get_or_insert(Journal { number: 1, due: now, wanted: true, low: false });
+        self.changed();
     }
 
     /// Something changed that a successor must know.
@@ -92,13 +93,10 @@ impl Session {
     /// beyond that is sent until a newer one is [confirmed](Self::confirm), or this one is too old
     /// to go on from.
     pub fn checkpoint(&mut self, now: Instant, clocks: Clocks) -> SessionSnapshot {
-        self.keep(now);
-        let number = self.journal.as_mut().map_or(0, |journal| {
-            journal.low = false;
-            let number = journal.number;
-            journal.number += 1;
-            number
-        });
+        let journal = Journal { number: 1, due: now + INTERVAL, wanted: false, low: false };
+        let journal = self.journal.get_or_insert(journal);
+        let number = journal.number;
+        (journal.number, journal.low) = (number + 1, false);
         self.snapshot(now, clocks, Reserving::Ahead { now, number })
     }
 
