@@ -4,10 +4,10 @@
 //! check); each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
 mod kept;
-pub mod lateness;
+pub(crate) mod lateness;
 mod load;
 pub mod ports;
-pub mod pulse;
+pub(crate) mod pulse;
 mod running;
 mod snapshot;
 mod sources;
@@ -313,7 +313,7 @@ impl Worker {
     }
 
     /// Whether its thread has ended by itself, which only a bug makes it do.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
     }
 
@@ -412,7 +412,7 @@ impl Worker {
     }
 
     /// Whether something was handed over that [`wake`](Self::wake) did not wake it for.
-    pub fn is_patient(&self) -> bool {
+    pub(crate) fn is_patient(&self) -> bool {
         self.patient.get()
     }
 
@@ -432,7 +432,7 @@ pub struct Streams(Arc<Mutex<Option<Told>>>);
 
 impl Streams {
     /// Hands a connection over.
-    pub fn give(&self, socket: std::net::TcpStream) {
+    pub(crate) fn give(&self, socket: std::net::TcpStream) {
         let way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((orders, waker)) = way.as_ref()
             && orders.try_send(WorkerMessage::Stream(socket)).is_ok()
@@ -448,12 +448,12 @@ impl Streams {
 
 impl Worker {
     /// Whether it waits for connections that the port at `web` takes.
-    pub fn shares(&self, web: SocketAddr) -> bool {
+    pub(crate) fn shares(&self, web: SocketAddr) -> bool {
         self.tcp && self.browser_address.port() == web.port()
     }
 
     /// The way for connections the web port has taken.
-    pub fn streams(&self) -> Streams {
+    pub(crate) fn streams(&self) -> Streams {
         self.door.clone()
     }
 }

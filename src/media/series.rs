@@ -44,7 +44,7 @@ impl Sample {
 
 /// An end's figures so far, as counted elsewhere.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Totals {
+pub(crate) struct Totals {
     pub received: u64,
     pub lost: u64,
     pub sent: u32,
@@ -59,7 +59,7 @@ fn millis(duration: Duration) -> u16 {
 
 /// The samples of one end.
 #[derive(Clone, Debug, Default)]
-pub struct Series {
+pub(crate) struct Series {
     began: Option<Instant>,
     next: Option<Instant>,
     step: Duration,
@@ -69,12 +69,12 @@ pub struct Series {
 
 impl Series {
     /// Whether a sample is to be taken at `now`.
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.next.is_none_or(|next| now >= next)
     }
 
     /// Takes a sample; the first call only notes the beginning.
-    pub fn take(&mut self, now: Instant, totals: Totals) {
+    pub(crate) fn take(&mut self, now: Instant, totals: Totals) {
         let Some(began) = self.began else {
             self.step = STEP;
             (self.began, self.next) = (Some(now), Some(now + STEP));
@@ -122,16 +122,15 @@ impl Series {
     ) -> Series {
         let mut samples = Vec::with_capacity(MOST);
         samples.extend(outline.into_iter().take(OUTLINE));
-        let most = STEP * MOST as u32;
-        let mut step = STEP;
-        while now.saturating_duration_since(began) > most * (step.as_secs() as u32) {
-            step *= 2;
-        }
+        let seconds = now.saturating_duration_since(began).as_secs();
+        // A week is as good as any longer time.
+        let full = (0..12).find(|n| seconds < (MOST as u64) << n).unwrap_or(12);
+        let step = STEP * (1 << full);
         Series { began: Some(began), next: Some(now + step), step, before, samples }
     }
 
     /// All samples, the oldest first.
-    pub fn samples(&self) -> &[Sample] {
+    pub(crate) fn samples(&self) -> &[Sample] {
         &self.samples
     }
 }
