@@ -101,7 +101,11 @@ async fn a_worker_that_dies_is_replaced_and_its_calls_go_on() {
     let to = node.udp.expect("UDP");
     let at = media_of(&call(&socket, to, 1, port).await);
     let mut sequence = 0;
-    is_echoed(&media, at, &mut sequence).await;
+    // Longer than it takes until the next thread would know of it.
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(1_500) {
+        is_echoed(&media, at, &mut sequence).await;
+    }
     kill_worker(&node).await;
     // What the dead thread had still sent.
     while timeout(Duration::from_millis(200), media.recv(&mut [0; 172])).await.is_ok() {}

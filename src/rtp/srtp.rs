@@ -789,4 +789,63 @@ mod tests {
             assert_eq!(recv.rtp(&mut flipped), Err(Refused::BadTag));
         }
     }
+
+    #[test]
+    fn a_context_that_goes_on_is_understood_across_a_rollover_and_repeats_nothing() {
+        for profile in PROFILES {
+            let (key, salt) = (vec![7u8; profile.key_len()], vec![9u8; profile.salt_len()]);
+            let (mut theirs, now) = (oracle(profile, &key, &salt), Instant::now());
+            let mut ours = Protect::new(profile, &key, &salt);
+            let mut sequence = 64_000u16;
+            for life in 0..5u64 {
+                for _ in 0..100 {
+                    let plain = packet(sequence, &[life as u8; 160]);
+                    let sealed = protect(&mut ours, &plain);
+                    assert_eq!(theirs.decrypt_rtp(&sealed).expect("theirs")[..], plain[..]);
+                    sequence = sequence.wrapping_add(1);
+                }
+                let report = [&[0x80u8, 201, 0, 1][..], &0x1234_5678u32.to_be_bytes()].concat();
+                let sealed = ours.rtcp(&report).expect("a report");
+                assert_eq!(theirs.decrypt_rtcp(&sealed).expect("theirs")[..], report[..]);
+                let reserved = ours.reserve(now, 2 * life, sequence);
+                ours = Protect::resume(ours.master().clone(), reserved, 2 * life, now);
+                sequence = reserved.rtp as u16;
+                let mut buf = [0u8; 200];
+                buf[..172].copy_from_slice(&packet(sequence, &[0; 160]));
+                assert_eq!(ours.rtp(&mut buf, 172), None, "no record of its own");
+                assert_eq!(ours.rtcp(&report), None);
+                ours.reserve(now, 2 * life + 1, sequence);
+                ours.confirm(2 * life + 1);
+                let mut buf = [0u8; 200];
+                buf[..172].copy_from_slice(&packet(sequence.wrapping_sub(1), &[0; 160]));
+                assert_eq!(ours.rtp(&mut buf, 172), None, "of the process before");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rollover_that_was_missed_is_found_by_the_tag() {
+        for profile in PROFILES {
+            let (key, salt) = (vec![7u8; profile.key_len()], vec![9u8; profile.salt_len()]);
+            // Known before: by the nearest index. Not known: it may have rolled over since.
+            for known in [true, false] {
+                let mut theirs = Protect::new(profile, &key, &salt);
+                let mut ours = Unprotect::new(profile, &key, &salt);
+                let mut sealed = (0..1_100u16)
+                    .map(|n| protect(&mut theirs, &packet(65_000u16.wrapping_add(n), b"speech")))
+                    .collect::<Vec<_>>();
+                let rest = sealed.split_off(if known { 300 } else { 0 });
+                sealed.iter_mut().for_each(|p| assert!(ours.rtp(p).is_ok()));
+                let received = ours.received();
+                let mut next = Unprotect::resume(ours.master().clone(), &received);
+                let late = rest.into_iter().rev().take(200).rev();
+                for (n, packet) in late.enumerate() {
+                    assert!(next.rtp(&mut packet.clone()).is_ok(), "{profile:?} {known} {n}");
+                    assert_eq!(next.rtp(&mut packet.clone()), Err(Refused::Replayed));
+                }
+                let mut forged = packet(2_000, &[0x55; 40]);
+                assert_eq!(next.rtp(&mut forged), Err(Refused::BadTag));
+            }
+        }
+    }
 }

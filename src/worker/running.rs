@@ -319,7 +319,10 @@ impl Running {
         while let Some(order) = self.orders.as_ref().and_then(|(_, inbox)| inbox.try_recv().ok()) {
             match order {
                 WorkerMessage::Restore(restored) => self.restore(*restored),
-                WorkerMessage::Stop => return true,
+                WorkerMessage::Stop => {
+                    self.orders = None;
+                    return true;
+                }
                 WorkerMessage::Stream(socket) => self.streams.open(
                     self.poll.registry(),
                     TcpStream::from_std(socket),
@@ -395,7 +398,7 @@ impl Running {
         let live = self.sessions.entry(id).or_insert_with(|| {
             let mut session = Session::new(now, unix);
             session.limit_complexity(complexity);
-            session.keep(now);
+            session.keep_at_leisure(now);
             Live::new(session)
         });
         let kind = match kind {
@@ -450,7 +453,7 @@ impl Running {
                 event => (self.tell)(id, Notice::Media(event)),
             }
         }
-        if checkpoint && catch_unwind(AssertUnwindSafe(|| self.checkpoint(now, id))).is_err() {
+        if checkpoint && catch_unwind(AssertUnwindSafe(|| self.checkpoint(id))).is_err() {
             return self.lose(id);
         }
         match self.sessions.get(&id).and_then(|live| live.session.next_timeout()) {

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Between two snapshots where nothing changes: half a lease.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Between two where there is no hurry.
+const LEISURE: Duration = Duration::from_secs(1);
 
 /// A session's snapshots are kept.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +33,31 @@ pub(super) struct Journal {
     number: u64,
     /// When one is asked for.
     due: Instant,
-    /// One is asked for at once.
-    wanted: bool,
-    /// It was asked for because a reserve runs low: once a snapshot.
+    /// Something changed, so one is asked for at once, or no earlier than then.
+    changed: bool,
+    not_before: Option<Instant>,
+    /// A reserve runs low: one is asked for at once, and once a snapshot.
     low: bool,
+    asked: bool,
+}
+
+impl Journal {
+    /// The snapshot of this number is asked for at `due`.
+    fn new(number: u64, due: Instant) -> Journal {
+        let (changed, not_before) = (false, None);
+        Journal { number, due, changed, not_before, low: false, asked: false }
+    }
+
+    /// When a snapshot is asked for; nothing: at once.
+    fn due(&self) -> Option<Instant> {
+        if self.low {
+            return None;
+        }
+        if self.changed {
+            return self.not_before.map(|earliest| self.due.min(earliest));
+        }
+        Some(self.due)
+    }
 }
 
 /// How the next snapshot reserves indices.
@@ -51,22 +74,29 @@ enum Reserving {
 impl Session {
     /// Snapshots are kept from now on: [`SessionEvent::Checkpoint`] asks for each.
     pub fn keep(&mut self, now: Instant) {
-        self.journal.get_or_insert(Journal { number: 1, due: now, wanted: true, low: false });
-        self.changed();
+        let journal = self.journal.get_or_insert(Journal::new(1, now));
+        (journal.changed, journal.not_before) = (true, None);
+    }
+
+    /// The same for a successor within this process. Its threads die of bugs only, so what changes
+    /// waits for a second, and short calls cost nothing.
+    pub fn keep_at_leisure(&mut self, now: Instant) {
+        let journal = self.journal.get_or_insert(Journal::new(1, now + LEISURE));
+        (journal.changed, journal.not_before) = (true, Some(now + LEISURE));
     }
 
     /// Something changed that a successor must know.
     pub(super) fn changed(&mut self) {
-        self.journal.iter_mut().for_each(|journal| journal.wanted = true);
+        self.journal.iter_mut().for_each(|journal| journal.changed = true);
     }
 
     /// An end has sent: another reserve may be wanted.
     pub(super) fn note_reserve(&mut self, at: usize) {
         if let Some(journal) = &mut self.journal
-            && !journal.low
+            && !journal.asked
             && self.ends[at].transport.srtp().is_some_and(|srtp| srtp.protect.is_low())
         {
-            (journal.wanted, journal.low) = (true, true);
+            (journal.low, journal.asked) = (true, true);
         }
     }
 
@@ -75,8 +105,9 @@ impl Session {
         for srtp in self.ends.iter_mut().filter_map(|end| end.transport.srtp()) {
             srtp.protect.expire(now);
         }
-        if now >= journal.due || journal.wanted {
-            (journal.due, journal.wanted) = (now + INTERVAL, false);
+        if journal.due().is_none_or(|due| now >= due) {
+            (journal.due, journal.changed, journal.low) = (now + INTERVAL, false, false);
+            journal.not_before = journal.not_before.map(|_| now + LEISURE);
             sink.event(SessionEvent::Checkpoint);
         }
     }
@@ -85,7 +116,7 @@ impl Session {
     pub(super) fn journal_due(&self) -> Option<Instant> {
         let journal = self.journal.as_ref()?;
         let lease = |end: &Endpoint| end.transport.sealing().and_then(|p| p.lease_ends());
-        let due = if journal.wanted { self.started } else { journal.due };
+        let due = journal.due().unwrap_or(self.started);
         self.ends.iter().filter_map(lease).chain([due]).min()
     }
 
@@ -93,10 +124,9 @@ impl Session {
     /// beyond that is sent until a newer one is [confirmed](Self::confirm), or this one is too old
     /// to go on from.
     pub fn checkpoint(&mut self, now: Instant, clocks: Clocks) -> SessionSnapshot {
-        let journal = Journal { number: 1, due: now + INTERVAL, wanted: false, low: false };
-        let journal = self.journal.get_or_insert(journal);
+        let journal = self.journal.get_or_insert(Journal::new(1, now + INTERVAL));
         let number = journal.number;
-        (journal.number, journal.low) = (number + 1, false);
+        (journal.number, journal.asked) = (number.saturating_add(1), false);
         self.snapshot(now, clocks, Reserving::Ahead { now, number })
     }
 
@@ -154,12 +184,7 @@ impl Session {
             complexity: super::COMPLEXITY,
             journal: None,
         };
-        session.journal = Some(Journal {
-            number: from.number.saturating_add(1),
-            due: now,
-            wanted: true,
-            low: false,
-        });
+        session.journal = Some(Journal::new(from.number.saturating_add(1), now));
         for at in 0..session.ends.len() {
             let first = session.ends[at].report_interval();
             session.ends[at].next_report = session.ends[at].settings.is_some().then(|| now + first);

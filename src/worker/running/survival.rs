@@ -13,15 +13,19 @@ use std::time::Instant;
 impl Running {
     /// Takes a session's snapshot: the next thread goes on with it, and who journals it the next
     /// process.
-    pub(super) fn checkpoint(&mut self, now: Instant, id: u64) {
+    pub(super) fn checkpoint(&mut self, id: u64) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
+        // In this order, so that a stall between the two makes the snapshot look older than it is:
+        // nothing is sent beyond its reserve before nobody goes on from it any more.
+        let clocks = clocks();
+        let now = Instant::now();
         let trunks = live.lines.iter();
         let snapshot = Arc::new(MediaSnapshot {
             browser_port: self.browsers.local_addr().map_or(0, |address| address.port()),
             trunks: trunks
                 .map(|l| TrunkPorts { end: l.end, port: l.pair.port, local: l.local })
                 .collect(),
-            session: live.session.checkpoint(now, clocks()),
+            session: live.session.checkpoint(now, clocks),
         });
         let journalled = live.journalled;
         self.kept.keep(id, KeptSession { snapshot: snapshot.clone(), journalled });
@@ -81,7 +85,12 @@ impl Running {
         let age = snapshot.session.age(clocks()).unwrap_or_default();
         (self.tell)(id, Notice::Restored { age });
         // Its first snapshot is what lets it send.
-        self.on_session(id, now, |session, now, sink| session.fire(now, sink));
+        self.on_session(id, now, |session, now, sink| {
+            session.fire(now, sink);
+            if !journalled {
+                session.keep_at_leisure(now);
+            }
+        });
     }
 
     fn give_up(&mut self, restored: Restored, why: NotResumed) {
@@ -98,9 +107,8 @@ impl Running {
 impl Drop for Running {
     /// A thread that dies leaves its sessions, its queue and its ports to the next.
     fn drop(&mut self) {
-        if let Some(orders) = self.orders.take()
-            && std::thread::panicking()
-        {
+        // One that was told to stop has none.
+        if let Some(orders) = self.orders.take() {
             self.kept.bury(orders, self.sessions.keys().copied());
         }
         for line in self.sessions.drain().flat_map(|(_, live)| live.lines) {
