@@ -194,6 +194,9 @@ impl Session {
     }
 }
 
+/// What each end keeps to, and what is said of one that does not.
+type Rule<'a> = (&'static str, &'a dyn Fn(&LegSnapshot) -> bool);
+
 /// Whether what a snapshot says can be.
 fn sound(from: &SessionSnapshot) -> Result<(), NotRestored> {
     let all = |holds: &dyn Fn(&LegSnapshot) -> bool| from.legs.iter().all(holds);
@@ -201,7 +204,7 @@ fn sound(from: &SessionSnapshot) -> Result<(), NotRestored> {
         let agreed = leg.settings.as_ref().map(|s| &s.negotiated);
         agreed.is_none_or(|n| holds(&n.remote, &n.events))
     };
-    let rules: [(&'static str, &dyn Fn(&LegSnapshot) -> bool); 5] = [
+    let rules: [Rule<'_>; 5] = [
         ("two ends of one name", &|leg| from.legs().filter(|id| *id == leg.id).count() == 1),
         ("an end joined to none", &|leg| match leg.join {
             JoinSnapshot::Bridge(peer) => from.legs().any(|id| id == peer),
