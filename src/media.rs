@@ -16,6 +16,6 @@ pub mod snapshot;
 pub mod stun;
 pub mod transcoder;
 
-pub use endpoint::{Digits, LegId, Port, Settings, Statistics};
+pub use endpoint::{Digits, LegId, Port, Settings, Statistics, Watch};
 pub use session::{Session, SessionEvent, Sink};
 pub use snapshot::{Clocks, NotRestored, SessionSnapshot};

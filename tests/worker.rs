@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::Identity;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, LegId, SessionSnapshot, Settings};
+use webtrunk::media::{Digits, LegId, SessionSnapshot, Settings, Watch};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
@@ -244,8 +244,13 @@ fn echoes(worker: &Worker, peer: SocketAddr) -> u16 {
         ptime_asked: false,
         max_ptime: None,
     };
-    let settings =
-        Settings { negotiated, complexity: 0, digits: Digits::Events, continuous: false };
+    let settings = Settings {
+        negotiated,
+        complexity: 0,
+        digits: Digits::Events,
+        continuous: false,
+        watch: Watch::default(),
+    };
     for command in [
         Command::Configure { session: 7, end: LegId(1), settings: Box::new(settings) },
         Command::Echo { session: 7, end: LegId(1), delay: Duration::ZERO },

@@ -334,11 +334,7 @@ impl Call {
         for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {
             branch.abandon(cx, call, &why);
             closed.push(branch.leg.end);
-            self.cdr.tried.push(crate::cdr::Tried {
-                target: branch.target.to_string(),
-                status: 0,
-                ms: 0,
-            });
+            self.cdr.tried.push(branch.tried(cx.now, 0));
         }
         closed
             .into_iter()

@@ -11,6 +11,7 @@ use super::series::{Sample, Totals};
 use crate::rtp::report::{RemoteReport, SequenceStats};
 use crate::rtp::reserve::LEASE;
 use crate::rtp::srtp::{MasterKey, Received, Reserved};
+use crate::sdp::description::Fingerprint;
 use crate::sdp::offer_answer::Ice;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -90,6 +91,10 @@ pub(super) struct LegSnapshot {
 pub(super) enum TransportSnapshot {
     Browser {
         ice: IceSnapshot,
+        /// The handshake is over; else one is to come, for first keys or others.
+        secured: bool,
+        /// The fingerprint of the certificate its peer showed last.
+        shown: Option<Fingerprint>,
         srtp: Option<SrtpSnapshot>,
     },
     Trunk {
@@ -177,6 +182,7 @@ pub(super) struct Counters {
     pub disorder: SequenceStats,
     pub dropped: Dropped,
     pub checks: u64,
+    pub reports: u64,
     pub non_silent_packets: u64,
     pub unexpected_source: Option<SocketAddr>,
     pub unexpected_payload_type: Option<u8>,

@@ -71,6 +71,8 @@ pub struct Sdes {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Crypto {
     pub tag: u32,
+    /// The suite's name: an answer repeats the one that was offered.
+    pub suite: &'static str,
     pub keys: Keys,
 }
 
@@ -78,7 +80,7 @@ pub struct Crypto {
 pub(crate) const OFFERED: [Profile; 3] =
     [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
 /// The suites we speak (RFC 4568 §6.2, RFC 6188 §4, RFC 7714 §14.2).
-const KNOWN: [(&str, Profile); 8] = [
+const SUITES: [(&str, Profile); 8] = [
     ("AEAD_AES_128_GCM", Profile::AeadAes128Gcm),
     ("AEAD_AES_256_GCM", Profile::AeadAes256Gcm),
     ("AES_CM_128_HMAC_SHA1_80", Profile::Aes128CmHmacSha1_80),
@@ -88,6 +90,13 @@ const KNOWN: [(&str, Profile); 8] = [
     ("AES_256_CM_HMAC_SHA1_80", Profile::Aes256CmHmacSha1_80),
     ("AES_256_CM_HMAC_SHA1_32", Profile::Aes256CmHmacSha1_32),
 ];
+/// Their names in the drafts of RFC 6188, which many devices went on writing.
+const DRAFT_SUITES: [(&str, Profile); 4] = [
+    ("AES_CM_192_HMAC_SHA1_80", Profile::Aes192CmHmacSha1_80),
+    ("AES_CM_192_HMAC_SHA1_32", Profile::Aes192CmHmacSha1_32),
+    ("AES_CM_256_HMAC_SHA1_80", Profile::Aes256CmHmacSha1_80),
+    ("AES_CM_256_HMAC_SHA1_32", Profile::Aes256CmHmacSha1_32),
+];
 
 impl Crypto {
     /// Reads a line's value; nothing for what we do not speak: other suites, a master key
@@ -95,7 +104,10 @@ impl Crypto {
     pub(crate) fn read(value: &str) -> Option<Crypto> {
         let mut words = value.split_ascii_whitespace();
         let (tag, suite, params) = (words.next()?, words.next()?, words.next()?);
-        let (_, profile) = KNOWN.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
+        let (suite, profile) = SUITES
+            .into_iter()
+            .chain(DRAFT_SUITES)
+            .find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
         if words.any(changes_packets) || params.contains(';') {
             return None;
         }
@@ -112,7 +124,7 @@ impl Crypto {
         }
         let (key, salt) = decoded.split_at(profile.key_len());
         let master = MasterKey::new(profile, key, salt);
-        Some(Crypto { tag: tag.parse().ok()?, keys: Keys { master, mki } })
+        Some(Crypto { tag: tag.parse().ok()?, suite, keys: Keys { master, mki } })
     }
 }
 
@@ -140,12 +152,13 @@ fn changes_packets(parameter: &str) -> bool {
 
 impl fmt::Display for Crypto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = KNOWN
-            .iter()
-            .find(|(_, profile)| *profile == self.keys.profile())
-            .map_or("", |(name, _)| name);
-        write!(f, "{} {name} inline:{}", self.tag, STANDARD.encode(self.keys.master.bytes()))
+        let (tag, suite) = (self.tag, self.suite);
+        write!(f, "{tag} {suite} inline:{}", STANDARD.encode(self.keys.master.bytes()))
     }
+}
+
+fn place(profile: Profile) -> Option<usize> {
+    SUITES.iter().position(|(_, known)| *known == profile)
 }
 
 /// Our keys for a leg: random bytes of their own for each suite, so that no key serves two.
@@ -168,19 +181,19 @@ impl LocalKeys {
                 .for_each(|chunk| chunk.copy_from_slice(&random().to_be_bytes()[..chunk.len()]));
             bytes
         };
-        LocalKeys(KNOWN.iter().map(|_| key()).collect())
+        LocalKeys(SUITES.iter().map(|_| key()).collect())
     }
 
     /// Ours for `profile`.
     pub(crate) fn of(&self, profile: Profile) -> Option<Keys> {
-        let at = KNOWN.iter().position(|(_, known)| *known == profile)?;
-        self.0.get(at).map(|bytes| Keys::new(profile, bytes))
+        self.0.get(place(profile)?).map(|bytes| Keys::new(profile, bytes))
     }
 
     /// The lines of our offer.
     pub fn offer(&self) -> Vec<Crypto> {
         let with_tag = |(n, profile): (usize, &Profile)| {
-            Some(Crypto { tag: n as u32 + 1, keys: self.of(*profile)? })
+            let (suite, _) = SUITES[place(*profile)?];
+            Some(Crypto { tag: n as u32 + 1, suite, keys: self.of(*profile)? })
         };
         OFFERED.iter().enumerate().filter_map(with_tag).collect()
     }
@@ -214,9 +227,10 @@ mod tests {
             let crypto = Crypto::read(&line).expect("with padding or without");
             assert_eq!((crypto.keys.key()[15], crypto.keys.salt()[11]), (15, 27));
         }
-        for (suite, key) in [("192", 38), ("256", 46)]
-            .map(|(bits, n)| (format!("AES_{bits}_CM_HMAC_SHA1_80"), STANDARD.encode(vec![7; n])))
-        {
+        for (suite, key) in [("192", 38), ("256", 46)].into_iter().flat_map(|(bits, n)| {
+            [format!("AES_{bits}_CM_HMAC_SHA1_80"), format!("AES_CM_{bits}_HMAC_SHA1_80")]
+                .map(|suite| (suite, STANDARD.encode(vec![7; n])))
+        }) {
             let line = format!("3 {suite} inline:{key}");
             assert_eq!(Crypto::read(&line).map(|c| c.to_string()), Some(line));
         }
@@ -250,6 +264,9 @@ mod tests {
         }
         let shown = format!("{own:?} {:?}", own.offer());
         assert_eq!(shown.matches("MasterKey(").count(), 3, "{shown}");
-        assert!(shown.len() < 250, "keys are not shown: {shown}");
+        for bytes in &own.0 {
+            let start = format!("{:?}", &bytes[..4]);
+            assert!(!shown.contains(start.trim_matches(['[', ']'])), "keys are not shown: {shown}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::media::endpoint::Kind;
 use webtrunk::media::session::SessionEvent;
-use webtrunk::media::{Clocks, Digits, LegId, Port, Session, Settings, Sink};
+use webtrunk::media::{Clocks, Digits, LegId, Port, Session, Settings, Sink, Watch};
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect};
 use webtrunk::sdp::Direction;
@@ -73,7 +73,13 @@ fn settings(codec: Codec, n: u8) -> Settings {
         ptime_asked: false,
         max_ptime: None,
     };
-    Settings { negotiated, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
+    Settings {
+        negotiated,
+        complexity: COMPLEXITY,
+        digits: Digits::Events,
+        continuous: false,
+        watch: Watch::default(),
+    }
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.
@@ -85,7 +91,7 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
         session.open(LegId(n), Kind::Trunk { nat: false }, u32::from(n), "c", 1);
         session.configure(now, LegId(n), settings(codec, n as u8), &mut sink);
     }
-    session.bridge(LegId(1), LegId(2));
+    session.bridge(now, LegId(1), LegId(2));
     let mut encoder = Encoder::new(from, NARROW, COMPLEXITY);
     let frames: Vec<Vec<u8>> = (0..250usize)
         .map(|f| {
@@ -109,8 +115,9 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
             9,
         );
         datagram[12..12 + payload.len()].copy_from_slice(payload);
+        // In their own time: an end passes on what a call needs, and no more.
         session.receive(
-            now,
+            now + Duration::from_millis(20) * n,
             Port::Rtp(LegId(1)),
             LegId(1),
             addr(1),
@@ -150,7 +157,7 @@ fn checkpoint(rounds: u32) {
         }
         session.configure(now, id, settings, &mut sink);
     }
-    session.bridge(LegId(1), LegId(2));
+    session.bridge(now, LegId(1), LegId(2));
     let mut peers = [1u8, 2].map(|n| {
         let theirs = keys(n + 2);
         Protect::new(Profile::AeadAes128Gcm, theirs.key(), theirs.salt())

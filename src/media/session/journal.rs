@@ -180,7 +180,9 @@ impl Session {
             started: now,
             ntp: from.ntp.wrapping_add(passed as u64),
             silent_since: now,
+            silence_told: None,
             one_way_due: None,
+            one_way_again: super::ONE_WAY,
             complexity: super::COMPLEXITY,
             journal: None,
         };
@@ -300,6 +302,7 @@ impl Endpoint {
             disorder: self.disorder(),
             dropped: self.dropped,
             checks: self.checks,
+            reports: self.reports,
             non_silent_packets: self.non_silent_packets,
             unexpected_source: self.unexpected_source,
             unexpected_payload_type: self.unexpected_payload_type,
@@ -317,8 +320,10 @@ impl Transport {
         sequence: u16,
     ) -> TransportSnapshot {
         match self {
-            Transport::Browser { ice, srtp, .. } => TransportSnapshot::Browser {
+            Transport::Browser { ice, dtls, srtp, .. } => TransportSnapshot::Browser {
                 ice: ice.snapshot(taken),
+                secured: dtls.is_done(),
+                shown: dtls.shown(),
                 srtp: srtp.as_mut().map(|srtp| srtp.snapshot(reserving, sequence)),
             },
             Transport::Trunk { rtp, rtcp, latching, sdes, natted } => TransportSnapshot::Trunk {
@@ -390,16 +395,18 @@ impl LegSnapshot {
         let clock = self.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
         let mut settings = self.settings;
         let transport = match self.transport {
-            TransportSnapshot::Browser { ice, srtp } => {
+            TransportSnapshot::Browser { ice, secured, shown, srtp } => {
                 let fingerprints = match settings.as_ref().map(|s| &s.negotiated.remote) {
                     Some(Remote::Dtls { fingerprints, .. }) => fingerprints.clone(),
                     _ => Vec::new(),
                 };
-                let start = if srtp.is_some() { Handshake::finished } else { Handshake::new };
+                let start = if secured { Handshake::finished } else { Handshake::new };
                 Transport::Browser {
                     ice: Box::new(IceLiteAgent::resume(ice, times)),
-                    dtls: Box::new(start(identity.clone(), fingerprints)),
+                    dtls: Box::new(start(identity.clone(), fingerprints).has_shown(shown)),
                     srtp: srtp.map(|srtp| Box::new(Srtp::resume(srtp, number, times.taken))),
+                    // Packets under keys before these are as good as lost.
+                    before: None,
                 }
             }
             TransportSnapshot::Trunk { rtp, rtcp, latching, natted, srtp } => {
@@ -436,6 +443,7 @@ impl LegSnapshot {
         end.disorder_before = counters.disorder;
         end.dropped = counters.dropped;
         end.checks = counters.checks;
+        end.reports = counters.reports;
         end.non_silent_packets = counters.non_silent_packets;
         end.unexpected_source = counters.unexpected_source;
         end.unexpected_payload_type = counters.unexpected_payload_type;
