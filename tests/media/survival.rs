@@ -32,7 +32,7 @@ fn keyed_remote() -> Remote {
 /// How snapshots get to the disk.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Disk {
-    /// Written, and confirmed that much later.
+    /// Written that much later, and confirmed as much later again.
     Sound(Duration),
     /// Nothing can be written.
     Full,
@@ -50,7 +50,9 @@ struct World {
     frame: Duration,
     disk: Disk,
     written: Option<Vec<u8>>,
-    flying: VecDeque<(Instant, u64)>,
+    /// Snapshots on their way: when each is written, and its number.
+    writing: VecDeque<(Instant, u64, Vec<u8>)>,
+    confirming: VecDeque<(Instant, u64)>,
     /// What was heard since it was last asked for, by the browser and by the trunk.
     heard: [Vec<Heard>; 2],
     /// (key, SSRC, index) of every packet, SRTCP beside SRTP.
@@ -83,7 +85,8 @@ impl World {
             frame: FRAME,
             disk: Disk::Sound(Duration::from_millis(5)),
             written: None,
-            flying: VecDeque::new(),
+            writing: VecDeque::new(),
+            confirming: VecDeque::new(),
             heard: Default::default(),
             used: HashSet::new(),
             highest: HashMap::new(),
@@ -102,6 +105,17 @@ impl World {
         }
     }
 
+    /// What has reached the disk by now.
+    fn write(&mut self) {
+        while self.writing.front().is_some_and(|(at, ..)| self.call.now >= *at) {
+            let (at, number, bytes) = self.writing.pop_front().expect("looked at");
+            self.written = Some(bytes);
+            if let Disk::Sound(delay) = self.disk {
+                self.confirming.push_back((at + delay, number));
+            }
+        }
+    }
+
     /// A packet that was sent: its index is new under its key.
     fn note(&mut self, key: u8, ssrc: u32, index: u64) {
         assert!(self.used.insert((key, ssrc, index)), "{key}, {ssrc:x}, {index} is used twice");
@@ -109,8 +123,9 @@ impl World {
 
     /// Looks at what was sent, and keeps what is to be kept.
     fn collect(&mut self) {
-        while self.flying.front().is_some_and(|(at, _)| self.call.now >= *at) {
-            let (_, number) = self.flying.pop_front().expect("looked at");
+        self.write();
+        while self.confirming.front().is_some_and(|(at, _)| self.call.now >= *at) {
+            let (_, number) = self.confirming.pop_front().expect("looked at");
             self.call.session.confirm(number);
         }
         for (port, _, datagram) in std::mem::take(&mut self.call.log.sent) {
@@ -122,8 +137,7 @@ impl World {
                 let bytes = snapshot.to_bytes().to_vec();
                 self.largest = self.largest.max(bytes.len());
                 if let Disk::Sound(delay) = self.disk {
-                    self.written = Some(bytes);
-                    self.flying.push_back((self.call.now + delay, snapshot.number));
+                    self.writing.push_back((self.call.now + delay, snapshot.number, bytes));
                 }
             } else if !matches!(event, SessionEvent::Quality { .. }) {
                 self.events.push(event);
@@ -218,7 +232,9 @@ impl World {
 
     /// The process is killed; its peers go on, and after `down` another one is there.
     fn kill(&mut self, down: Duration) -> Result<(), NotRestored> {
-        self.flying.clear();
+        self.write();
+        self.writing.clear();
+        self.confirming.clear();
         self.call.log = Log::default();
         let missed = (down.as_millis() / self.frame.as_millis()) as u32;
         let units = self.frame.as_millis() as u32 * 8;
@@ -306,6 +322,30 @@ fn a_disk_that_is_full_costs_no_packet_and_a_record_that_may_be_overrun_is_refus
                 }
                 Err(why) => assert!(matches!(why, NotRestored::Expired { age } if age >= LEASE)),
             }
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_outruns_its_reserve_waits_until_nobody_goes_on_from_the_record() {
+    for seconds in [11, 13, 16, 19, 30] {
+        let mut chance = Chance::new(seconds);
+        let mut world = World::new(3);
+        // Twice as many packets as the first reserve is made for.
+        world.frame = Duration::from_millis(10);
+        world.run(Duration::from_millis(500), &mut chance);
+        world.disk = Disk::Full;
+        world.run(Duration::from_secs(seconds), &mut chance);
+        let heard = world.hear().into_iter().max().expect("two");
+        let most = if seconds < 20 { RESERVE as usize } else { 2_400 };
+        assert!(heard <= most, "{heard} in {seconds} s");
+        match world.kill(Duration::from_millis(50)) {
+            Ok(()) => {
+                world.disk = Disk::Sound(Duration::from_millis(5));
+                world.run(Duration::from_secs(5), &mut chance);
+                assert!(world.hear().iter().all(|h| *h > 300));
+            }
+            Err(why) => assert!(seconds >= 19, "{why}"),
         }
     }
 }
