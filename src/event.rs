@@ -4,7 +4,10 @@
 use crate::cdr::{Cdr, HangupBy};
 use crate::errors::Code;
 use crate::ids::CallId;
+use crate::log_limit::Class;
+pub(crate) use crate::log_limit::Level;
 use crate::media::Statistics;
+use crate::printable::brief;
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -203,15 +206,6 @@ pub enum Event {
     },
 }
 
-/// How loud a line is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
 fn listed(ips: &[IpAddr]) -> String {
     ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -221,25 +215,21 @@ impl Display for Event {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Event::Registered { user, flows, user_agent } => {
-                write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent))
+                write!(f, "{user} registered, {flows} flow(s), {}", brief(user_agent))
             }
             Event::Unregistered { user, why } => write!(f, "{user} unregistered: {}", why.as_str()),
             Event::LoginRefused { user, remote, why, .. } => {
-                write!(f, "login refused for {} from {remote}: {}", printable(user), printable(why))
+                write!(f, "login refused for {} from {remote}: {}", brief(user), brief(why))
             }
             Event::LoginUnchecked { what, why } => {
-                write!(f, "logins cannot be checked: {what}: {}", printable(why))
+                write!(f, "logins cannot be checked: {what}: {}", brief(why))
             }
             Event::CallStarted { from, number, route, .. } => {
-                write!(f, "{} → {}  route {route:?}", printable(from), printable(number))
+                write!(f, "{} → {}  route {route:?}", brief(from), brief(number))
             }
-            Event::CallRefused { from, to, status, why, .. } => write!(
-                f,
-                "{} → {} refused {status}: {}",
-                printable(from),
-                printable(to),
-                printable(why)
-            ),
+            Event::CallRefused { from, to, status, why, .. } => {
+                write!(f, "{} → {} refused {status}: {}", brief(from), brief(to), brief(why))
+            }
             Event::CallAnswered { by, after, codecs, .. } => write!(
                 f,
                 "answered by {by} after {:.1} s  {} ↔ {}",
@@ -255,16 +245,16 @@ impl Display for Event {
             ),
             Event::CallEnded(cdr) => ended(cdr, f),
             Event::BranchFailed { target, status, why, .. } => {
-                write!(f, "{target} failed with {status}: {}", printable(why))
+                write!(f, "{target} failed with {status}: {}", brief(why))
             }
             Event::Redirected { by, to, .. } => {
-                write!(f, "{by} redirected it to {}", printable(to))
+                write!(f, "{by} redirected it to {}", brief(to))
             }
             Event::Transferring { by, to, .. } => {
-                write!(f, "{by} transfers it to {}", printable(to))
+                write!(f, "{by} transfers it to {}", brief(to))
             }
             Event::TransferFailed { status, why, .. } => {
-                write!(f, "transfer failed with {status}, the call goes on: {}", printable(why))
+                write!(f, "transfer failed with {status}, the call goes on: {}", brief(why))
             }
             _ => self.trunk_line(f),
         }
@@ -280,7 +270,7 @@ impl Event {
                 write!(f, "trunk {trunk} up again after {} s", after.as_secs())
             }
             Event::TrunkDown { trunk, why } => {
-                write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why))
+                write!(f, "trunk {trunk} down, its calls go to the next: {}", brief(why))
             }
             Event::TrunkSwitched { trunk, enabled } => write!(
                 f,
@@ -294,7 +284,7 @@ impl Event {
                 f,
                 "trunk {trunk} is not registered, next try in {} s: {}",
                 again_in.as_secs(),
-                printable(why)
+                brief(why)
             ),
             Event::TrunkArrived { trunk, remote, expires } => {
                 write!(f, "trunk {trunk} registered here from {remote} for {expires} s")
@@ -314,10 +304,10 @@ impl Event {
             Event::TrunkFull { trunk, limit, .. } => {
                 write!(f, "skips trunk {trunk}: it has its {limit} calls")
             }
-            Event::NobodyThere { why, .. } => write!(f, "ring: {}", printable(why)),
-            Event::Unreadable { why, .. } => write!(f, "dropped: {}", printable(why)),
+            Event::NobodyThere { why, .. } => write!(f, "ring: {}", brief(why)),
+            Event::Unreadable { why, .. } => write!(f, "dropped: {}", brief(why)),
             Event::EarlyMediaUnusable { why, .. } => {
-                write!(f, "early media cannot be used: {}", printable(why))
+                write!(f, "early media cannot be used: {}", brief(why))
             }
             Event::StepSkipped { step, outcomes, .. } if outcomes.is_empty() => {
                 write!(f, "skips the step \"{step}\": nothing was rung or dialled before it")
@@ -329,12 +319,12 @@ impl Event {
                 )
             }
             Event::WebhookFailed { why, .. } => {
-                write!(f, "the webhook did not route it, the next step does: {}", printable(why))
+                write!(f, "the webhook did not route it, the next step does: {}", brief(why))
             }
             Event::OneWay { who, .. } => write!(
                 f,
                 "one-way audio: nothing has come from {}, though the other side sends",
-                printable(who)
+                brief(who)
             ),
             Event::Kicked { .. } => write!(f, "ended by an operator"),
             Event::MediaPanicked { .. } => write!(f, "lost its media to a bug; other calls go on"),
@@ -479,14 +469,35 @@ impl Event {
         }
     }
 
+    /// What it is one of, where somebody outside can cause it again and again: such a line is
+    /// written once in ten seconds. `None` for what is told each time.
+    pub(crate) fn class(&self) -> Option<Class> {
+        let code = self.code();
+        Some(match self {
+            Event::LoginRefused { .. } => Class::new("logins refused", code),
+            Event::LoginUnchecked { .. } => Class::new("logins not checked", code),
+            Event::Registered { user, .. } => Class::of("registered", code, user),
+            Event::Unregistered { user, .. } => Class::of("unregistered", code, user),
+            Event::CallRefused { from, .. } => Class::of("calls refused", code, from),
+            Event::TrunkArrived { trunk, .. } => Class::of("registered", code, trunk),
+            Event::TrunkGone { trunk } => Class::of("unregistered", code, trunk),
+            Event::Unreadable { .. } => Class::new("messages dropped", code),
+            _ => return None,
+        })
+    }
+
     /// Writes its line to the log; nothing is formatted that is not written.
     pub(crate) fn log(&self) {
         let call = OfCall(self.call());
-        let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
+        let code = Some(self.code()).filter(|c| c.is_fault());
+        // Who caused it cannot be asked, so the line itself says what helps.
+        let fix = code.filter(|_| matches!(self, Event::LoginRefused { .. }));
+        let fix = fix.and_then(|c| Some(c.entry()?.fix.as_str()));
+        let code = code.map(|c| c.to_string());
         match self.level() {
             Level::Debug => debug!("{call}{self}"),
             Level::Info => info!(code, "{call}{self}"),
-            Level::Warn => warn!(code, "{call}{self}"),
+            Level::Warn => warn!(code, fix, "{call}{self}"),
             Level::Error => error!(code, "{call}{self}"),
         }
     }
@@ -495,18 +506,12 @@ impl Event {
 /// What a record says in one line.
 fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
     let Some(talked) = cdr.talked() else {
-        return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
+        return write!(f, "not answered ({}): {}", cdr.status, brief(&cdr.why));
     };
     let by = cdr.by.map_or("?", HangupBy::as_str);
-    write!(
-        f,
-        "ended by {by}  {:.1} s  {}{}",
-        talked.as_secs_f32(),
-        quality(cdr),
-        printable(&cdr.why)
-    )?;
+    write!(f, "ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), brief(&cdr.why))?;
     match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
-        Some(verdict) => write!(f, "  {}", printable(&verdict.sentence)),
+        Some(verdict) => write!(f, "  {}", brief(&verdict.sentence)),
         None => Ok(()),
     }
 }
@@ -520,20 +525,4 @@ fn quality(cdr: &Cdr) -> String {
     let mos = cdr.score().map(|mos| format!("MOS {mos:.1} (estimated)  "));
     let loss = loss.map(|loss| format!("loss {:.1} %  ", 100.0 * loss));
     [mos, loss].into_iter().flatten().collect()
-}
-
-/// A remote text, cut and with control characters shown.
-fn printable(text: &str) -> Printable<'_> {
-    Printable(text)
-}
-
-struct Printable<'a>(&'a str);
-
-impl Display for Printable<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let end = self.0.char_indices().nth(120).map_or(self.0.len(), |(at, _)| at);
-        let mut pieces = self.0[..end].split(char::is_control);
-        f.write_str(pieces.next().unwrap_or_default())?;
-        pieces.try_for_each(|piece| write!(f, "\u{fffd}{piece}"))
-    }
 }

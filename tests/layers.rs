@@ -9,9 +9,10 @@ use webtrunk::LAYERS;
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 21] = [
+const PURE: [&str; 22] = [
     "address",
     "chance",
+    "egress",
     "errors",
     "hex",
     "recorder",

@@ -1,9 +1,11 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
 use super::{Answer, Api, Problem};
+use crate::address::network_of;
 use crate::event::Event;
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
+use crate::log_limit::{Class, LogLimit};
 use crate::webhook::Outbox;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -39,7 +41,14 @@ pub(crate) struct LoggedEvent {
 #[derive(Debug)]
 enum Data {
     Event(Event),
-    Drained { calls: usize },
+    /// A login refused, and how many more of its source since the last that was told.
+    Refused {
+        note: Event,
+        more: u64,
+    },
+    Drained {
+        calls: usize,
+    },
 }
 
 impl LoggedEvent {
@@ -47,16 +56,34 @@ impl LoggedEvent {
     pub(crate) fn body(&self) -> Value {
         let data = match &self.data {
             Data::Event(note) => data_of(note, &self.clock),
+            Data::Refused { note, more } => {
+                let mut data = data_of(note, &self.clock);
+                data["more"] = json!(more);
+                data
+            }
             Data::Drained { calls } => json!({ "calls": calls }),
         };
         json!({ "type": self.kind, "timestamp": self.clock.format(self.at), "data": data })
+    }
+
+    /// One that says little.
+    #[cfg(test)]
+    pub(crate) fn for_test(id: u64) -> LoggedEvent {
+        let data = Data::Drained { calls: 0 };
+        LoggedEvent {
+            id,
+            kind: "drain.finished",
+            at: Instant::now(),
+            clock: WallClock::now(),
+            data,
+        }
     }
 
     /// The call it is about.
     pub(crate) fn call(&self) -> Option<String> {
         match &self.data {
             Data::Event(note) => note.call().map(|call| call.to_string()),
-            Data::Drained { .. } => None,
+            Data::Refused { .. } | Data::Drained { .. } => None,
         }
     }
 }
@@ -72,7 +99,11 @@ pub const KINDS: [(&str, &str); 16] = [
     ("call.ended", "A call has ended; the data is its record."),
     ("registration.added", "A browser has registered."),
     ("registration.removed", "A registration has ended."),
-    ("login.refused", "A login was refused: a wrong password, or expired credentials."),
+    (
+        "login.refused",
+        "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
+         source is told of once in 10 s; `more` counts its refusals since the last event.",
+    ),
     ("trunk.up", "A trunk is up."),
     ("trunk.down", "A trunk is down or disabled."),
     ("config.reloaded", "A new configuration is active."),
@@ -86,11 +117,19 @@ pub(crate) struct Feed {
     kept: Mutex<(u64, VecDeque<Arc<LoggedEvent>>)>,
     live: broadcast::Sender<Arc<LoggedEvent>>,
     outbox: OnceLock<Outbox>,
+    /// Guesses are told once in ten seconds for each source: who guesses must not fill what is
+    /// kept, or a web application's queue.
+    refusals: Mutex<LogLimit>,
 }
 
 impl Default for Feed {
     fn default() -> Feed {
-        Feed { kept: Mutex::default(), live: broadcast::channel(BEHIND).0, outbox: OnceLock::new() }
+        Feed {
+            kept: Mutex::default(),
+            live: broadcast::channel(BEHIND).0,
+            outbox: OnceLock::new(),
+            refusals: Mutex::default(),
+        }
     }
 }
 
@@ -100,6 +139,12 @@ impl Feed {
         // Only who listens wants figures every few seconds.
         if matches!(note, Event::Quality { .. }) && self.live.receiver_count() == 0 {
             return;
+        }
+        if let Event::LoginRefused { remote, code, .. } = &note {
+            let class = Class::of("logins refused", *code, &network_of(remote.ip()).to_string());
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(more) = refusals.admit_with_count(now, class) else { return };
+            return self.push("login.refused", Data::Refused { note, more }, now, clock);
         }
         if let Some(kind) = kind_of(&note) {
             self.push(kind, Data::Event(note), now, clock);
@@ -302,6 +347,26 @@ pub(crate) async fn stream(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guesses_fill_neither_the_memory_nor_the_feed() {
+        let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
+        let guess = |n: u32, at: u64| {
+            let remote = std::net::SocketAddr::from(([198, 51, (n >> 8) as u8, n as u8], 5060));
+            let (user, code) = ("x".to_owned(), crate::errors::Code::LOCKED_OUT);
+            let note = Event::LoginRefused { user, remote, code, why: String::new() };
+            feed.tell(note, now + Duration::from_secs(at), &clock);
+        };
+        (0..60_000).for_each(|n| guess(n % 3, 0));
+        guess(0, 11);
+        let told = feed.from(Some(0)).0;
+        let more: Vec<_> = told.iter().map(|e| e.body()["data"]["more"].as_u64()).collect();
+        assert_eq!(more, [Some(0), Some(0), Some(0), Some(19_999)]);
+        // A thousand sources are told apart, further ones are one.
+        (0..30_000).for_each(|n| guess(n, 30));
+        assert!(feed.refusals.lock().expect("no panic").len() <= 1_001);
+        assert!(feed.from(Some(0)).0.len() <= KEPT);
+    }
 
     #[test]
     fn who_comes_back_gets_what_it_missed_and_nothing_twice() {

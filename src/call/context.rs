@@ -2,6 +2,7 @@
 
 use super::CallId;
 use super::leg::Party;
+use super::media_policy::MediaPolicy;
 pub use super::services::{Identity, Services};
 use crate::config::{Config, JwtSettings, User};
 use crate::event::Event;
@@ -306,6 +307,11 @@ impl CallContext<'_> {
                 _ => Kind::WebSocket,
             },
         }
+    }
+
+    /// Which media addresses peers may name.
+    pub(super) fn media_policy(&self) -> MediaPolicy<'_> {
+        MediaPolicy { config: self.config, reach: &self.services.identity.reach }
     }
 
     /// The address of a hop's peer, flows included.

@@ -5,7 +5,7 @@ use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, M
 use super::context::Asked;
 use super::leg::Party;
 use super::retries::Retry;
-use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
+use super::{Call, CallContext, CallTimer, State, codec_policy};
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
 use crate::errors::Code;
@@ -270,7 +270,7 @@ impl Call {
         } else {
             branch.leg.negotiation.receive_answer(body).map_err(why)?.clone()
         };
-        media_policy::check_media_address(cx.config, &branch.leg, &negotiated)?;
+        cx.media_policy().check(&branch.leg, &negotiated)?;
         Ok(negotiated)
     }
 
@@ -322,8 +322,10 @@ impl Call {
             .clone()
             .filter(|_| branch.fork_mut(&tag).is_none_or(|f| f.rseq.is_none()));
         self.acknowledge(cx, id, &dialog, &tag, answer.as_deref());
+        let worker = self.worker;
         let Some(branch) = self.branch_mut(id) else { return };
         branch.leg.enter(cx, call, dialog);
+        branch.leg.answered(cx, call, worker);
         branch.state = BranchState::Answered;
         branch.forks.clear();
         branch.leg.run_session(cx, call, SessionTimer::from_response(message));

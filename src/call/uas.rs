@@ -6,7 +6,7 @@
 
 use super::bodies::description;
 use super::leg::{Acceptance, Party};
-use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
+use super::{Call, CallContext, CallTimer, HangupBy, State};
 use crate::codec::Codec;
 use crate::config::Reliable as Policy;
 use crate::errors::Code;
@@ -218,7 +218,7 @@ impl Call {
             self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
                 Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
             })?;
-        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
+        cx.media_policy().check(&self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.worker, &negotiated);
         Ok(sdp)
     }
@@ -244,7 +244,7 @@ impl Call {
             Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
         };
         let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
-        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
+        cx.media_policy().check(&self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.worker, &negotiated);
         self.reliable.settled = true;
         if let Some((branch, _)) = self.heard.clone() {
@@ -322,6 +322,7 @@ impl Call {
         };
         self.enter_caller_dialog(cx);
         self.final_response_sent = true;
+        self.caller.answered(cx, self.id, self.worker);
         self.reliable.open = None;
         self.reliable.waiting.clear();
         cx.disarm(self.id, CallTimer::Reliable);

@@ -166,7 +166,7 @@ impl Gateway {
         self.within_route(now, &sender, route.as_ref())?;
         let (party, from) = self.party_of(now, &sender);
         let mut call = self.new_call(now, id, incoming, party, from);
-        call.take_offer(&self.config)?;
+        call.take_offer(&self.config, &self.services.identity.reach)?;
         call.grant_first()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
         call.cdr.context = context;

@@ -7,6 +7,7 @@
 //! A snapshot holds keys. Who stores one seals it.
 
 use super::endpoint::{Dropped, LegId, Settings};
+use super::latching::LatchingSnapshot;
 use super::series::{Sample, Totals};
 use crate::rtp::report::{RemoteReport, SequenceStats};
 use crate::rtp::reserve::LEASE;
@@ -14,7 +15,7 @@ use crate::rtp::srtp::{MasterKey, Received, Reserved};
 use crate::sdp::description::Fingerprint;
 use crate::sdp::offer_answer::Ice;
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -101,7 +102,6 @@ pub(super) enum TransportSnapshot {
         rtp: Option<SocketAddr>,
         rtcp: Option<SocketAddr>,
         latching: LatchingSnapshot,
-        natted: Option<NattedSnapshot>,
         srtp: Option<SrtpSnapshot>,
     },
 }
@@ -128,20 +128,6 @@ pub(super) struct SrtpSnapshot {
     pub received: Received,
     /// The peer's key's identifier, and ours (trunk's ends).
     pub mki: [Vec<u8>; 2],
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) enum LatchingSnapshot {
-    Strict,
-    Open,
-    Locked,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct NattedSnapshot {
-    pub signalling: IpAddr,
-    pub until: Option<Offset>,
-    pub waits: bool,
 }
 
 /// The numbering of what we send.

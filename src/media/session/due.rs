@@ -126,14 +126,14 @@ impl Session {
                 }
             }
             Transport::Browser { .. } => {}
-            Transport::Trunk { rtp, rtcp, sdes, natted, .. } => {
-                let waits = natted.is_some_and(|n| n.waits);
-                if let Some(to) = rtcp.filter(is_usable).filter(|_| !waits) {
+            Transport::Trunk { rtp, rtcp, sdes, latching } => {
+                if let Some(to) = rtcp.filter(is_usable).filter(|_| latching.may_send()) {
                     let sealed = match sdes {
                         Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
                         None => Some(bytes),
                     };
                     let Some(bytes) = sealed else { return };
+                    latching.sent();
                     // One port for both where the peer wanted that (RFC 5761).
                     let port =
                         if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };

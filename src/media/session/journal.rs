@@ -5,14 +5,15 @@
 
 use super::{Session, SessionEvent, Sink};
 use crate::media::dtls::{Handshake, Identity};
-use crate::media::endpoint::{AudioSource, Endpoint, Latching, Natted, SdesSrtp, Srtp, Transport};
+use crate::media::endpoint::{AudioSource, Endpoint, SdesSrtp, Srtp, Transport};
 use crate::media::ice::IceLiteAgent;
+use crate::media::latching::Latching;
 use crate::media::outbound_stream::OutboundStream;
 use crate::media::player::{Player, Source};
 use crate::media::series::Series;
 use crate::media::snapshot::{
-    Clocks, Counters, JoinSnapshot, LatchingSnapshot, LegSnapshot, NattedSnapshot, NotRestored,
-    Resumed, SessionSnapshot, Sound, SrtpSnapshot, TransportSnapshot, offset,
+    Clocks, Counters, JoinSnapshot, LegSnapshot, NotRestored, Resumed, SessionSnapshot, Sound,
+    SrtpSnapshot, TransportSnapshot, offset,
 };
 use crate::rtp::reserve::RESERVE;
 use crate::rtp::srtp::{Protect, Reserved, Unprotect};
@@ -326,19 +327,10 @@ impl Transport {
                 shown: dtls.shown(),
                 srtp: srtp.as_mut().map(|srtp| srtp.snapshot(reserving, sequence)),
             },
-            Transport::Trunk { rtp, rtcp, latching, sdes, natted } => TransportSnapshot::Trunk {
+            Transport::Trunk { rtp, rtcp, latching, sdes } => TransportSnapshot::Trunk {
                 rtp: *rtp,
                 rtcp: *rtcp,
-                latching: match latching {
-                    Latching::Strict => LatchingSnapshot::Strict,
-                    Latching::Open { .. } => LatchingSnapshot::Open,
-                    Latching::Locked => LatchingSnapshot::Locked,
-                },
-                natted: natted.map(|n| NattedSnapshot {
-                    signalling: n.signalling,
-                    until: n.until.map(|at| offset(taken, at)),
-                    waits: n.waits,
-                }),
+                latching: latching.snapshot(taken),
                 srtp: sdes.as_mut().map(|sdes| SrtpSnapshot {
                     mki: [sdes.keys.theirs.mki.clone(), sdes.keys.ours.mki.clone()],
                     ..sdes.srtp.snapshot(reserving, sequence)
@@ -409,28 +401,14 @@ impl LegSnapshot {
                     before: None,
                 }
             }
-            TransportSnapshot::Trunk { rtp, rtcp, latching, natted, srtp } => {
+            TransportSnapshot::Trunk { rtp, rtcp, latching, srtp } => {
                 let sdes = srtp.map(|srtp| SdesSrtp::resume(srtp, number, times.taken));
                 if let Some(Remote::Rtp { sdes: agreed, .. }) =
                     settings.as_mut().map(|s| &mut s.negotiated.remote)
                 {
                     *agreed = sdes.as_ref().map(|sdes| Box::new(sdes.keys.clone()));
                 }
-                Transport::Trunk {
-                    rtp,
-                    rtcp,
-                    latching: match latching {
-                        LatchingSnapshot::Strict => Latching::Strict,
-                        LatchingSnapshot::Open => Latching::open(),
-                        LatchingSnapshot::Locked => Latching::Locked,
-                    },
-                    sdes,
-                    natted: natted.map(|n| Natted {
-                        signalling: n.signalling,
-                        until: at(n.until),
-                        waits: n.waits,
-                    }),
-                }
+                Transport::Trunk { rtp, rtcp, latching: Latching::resume(latching, times), sdes }
             }
         };
         let outbound = OutboundStream::resume(self.outbound, times, clock);
