@@ -223,6 +223,12 @@ impl Call {
                 HangupBy::Us,
                 Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
             ),
+            Notice::NotRestored(why) => self.finish(
+                cx,
+                HangupBy::Us,
+                Refusal::new(500, why.to_string()).code(Code::MEDIA_BUG),
+            ),
+            Notice::Restored { .. } | Notice::Snapshot(_) => {}
         }
     }
 

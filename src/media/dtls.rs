@@ -189,6 +189,23 @@ impl Handshake {
         }
     }
 
+    /// One that has given its keys to a process before this one: what it said is said, and the
+    /// peer's further datagrams, which nobody can read any more, change nothing.
+    pub(super) fn finished(identity: Arc<Identity>, fingerprints: Vec<Fingerprint>) -> Handshake {
+        Handshake { state: State::Over, done: true, ..Handshake::new(identity, fingerprints) }
+    }
+
+    /// The fingerprint of the certificate that the peer showed last.
+    pub(super) fn shown(&self) -> Option<Fingerprint> {
+        self.shown
+    }
+
+    /// The peer showed that one to a process before this one.
+    pub(super) fn has_shown(mut self, shown: Option<Fingerprint>) -> Handshake {
+        self.shown = shown;
+        self
+    }
+
     /// A description names the peer's fingerprints, and whether it asks for another association
     /// than the one there is (`other`). That begins anew where it does, or where its certificates
     /// are not those of this one (RFC 8842 §5.5); keys that were handed out serve until then. As

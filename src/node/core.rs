@@ -96,7 +96,7 @@ impl Core {
             if began.saturating_duration_since(looked) >= BEAT {
                 looked = began;
                 log_limit::tell_held_back();
-                self.replace_dead_workers(&mut out);
+                self.replace_dead_workers();
             }
             let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
             // A worker learns that much later at most that a session is over.
@@ -133,8 +133,8 @@ impl Core {
         }
     }
 
-    /// Starts a worker again whose thread has died; its calls end, others go on.
-    fn replace_dead_workers(&mut self, out: &mut Vec<Output>) {
+    /// Starts a worker again whose thread has died; it goes on with its calls.
+    fn replace_dead_workers(&mut self) {
         for n in 0..self.workers.len() {
             if !self.workers[n].is_dead() {
                 continue;
@@ -148,10 +148,8 @@ impl Core {
             }
             tracing::error!(
                 code = %Code::WORKER_DIED,
-                "media worker {n} died and was started again; its calls have ended"
+                "media worker {n} died and was started again"
             );
-            self.gateway.handle(Instant::now(), Input::WorkerLost { worker: n }, out);
-            self.perform_all(out);
         }
     }
 
