@@ -270,14 +270,14 @@ impl Call {
                 self.next_step(cx);
             }
             SessionEvent::DtlsFailed { end, why } => {
-                self.cdr.media_problem = Some(why.clone());
-                let code = if why.contains("fingerprint") { Code::FINGERPRINT } else { Code::DTLS };
+                let refusal = Refusal::new(488, why.to_string()).code(why.code());
+                self.cdr.media_problem = Some(why);
                 if Some(end) == self.b_end() || end == self.caller.end {
-                    self.finish(cx, HangupBy::Us, Refusal::new(488, why).code(code));
+                    self.finish(cx, HangupBy::Us, refusal);
                 } else if let Some(id) =
                     self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id)
                 {
-                    self.branch_failed(cx, id, Refusal::new(488, why).code(code));
+                    self.branch_failed(cx, id, refusal);
                 }
             }
             SessionEvent::ConsentLost { end }

@@ -3,7 +3,7 @@
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::media::endpoint::CALLER_LEG;
-use crate::media::{LegId, Statistics};
+use crate::media::{LegId, Statistics, dtls};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
@@ -121,7 +121,8 @@ pub struct Cdr {
     pub b: Option<Statistics>,
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
     pub formats: [Vec<String>; 2],
-    pub media_problem: Option<String>,
+    /// Why the keys of a browser leg were never agreed on.
+    pub media_problem: Option<dtls::Failed>,
     /// Where the SIP of the caller and of who answered came from, and the addresses browsers were
     /// offered.
     pub remotes: [Option<IpAddr>; 2],

@@ -3,7 +3,7 @@
 
 use crate::address::network_of;
 use crate::errors::Code;
-use crate::sip::digest::{Authenticator, Refused, Secret};
+use crate::sip::digest::{Algorithm, Authenticator, Refused, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Refusal;
 use std::cell::Cell;
@@ -74,7 +74,7 @@ impl Admission {
     }
 
     /// The WWW-Authenticate values of one challenge.
-    pub fn challenges(&self, now: Instant, random: u64, stale: bool) -> Vec<String> {
+    pub fn challenges(&self, now: Instant, random: u64, stale: bool) -> Vec<(Algorithm, String)> {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::hex::token;
 use crate::registrar::{Binding, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES, RegisterContext};
 use crate::sip::build::{Writer, quoted};
+use crate::sip::digest::Algorithm;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -178,13 +179,10 @@ impl Gateway {
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
         let confused =
             MD5_ONLY.iter().any(|known| agent.starts_with(known)) && self.config.allow_md5;
-        for value in self
-            .admission
-            .challenges(now, random, stale)
-            .iter()
-            .filter(|c| !confused || c.contains("algorithm=MD5"))
-        {
-            response.put(HeaderName::WwwAuthenticate, value);
+        for (algorithm, value) in self.admission.challenges(now, random, stale) {
+            if !confused || algorithm == Algorithm::Md5 {
+                response.put(HeaderName::WwwAuthenticate, &value);
+            }
         }
         if self.config.auth.jwt.is_some() {
             // Last: clients that read one challenge only know Digest.

@@ -15,7 +15,7 @@ mod forward;
 mod stopped;
 
 use super::budget::PacketBudget;
-use super::dtls::Handshake;
+use super::dtls::{self, Handshake};
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Natted, Path, Port, Settings,
     Srtp, Statistics, Transcoding, Transport,
@@ -44,7 +44,7 @@ pub enum SessionEvent {
     /// DTLS finished: SRTP keys are in place.
     Secured { end: LegId, profile: Profile },
     /// DTLS ended without keys.
-    DtlsFailed { end: LegId, why: String },
+    DtlsFailed { end: LegId, why: dtls::Failed },
     /// The first media packet came from this end's peer.
     Flowing { end: LegId },
     /// Nothing came from this end for 5 s while the other one sent.
@@ -413,9 +413,7 @@ impl Session {
                     sink.event(SessionEvent::Secured { end: end.id, profile: keys.profile });
                 }
                 Ok(None) => {}
-                Err(why) => {
-                    sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() })
-                }
+                Err(why) => sink.event(SessionEvent::DtlsFailed { end: end.id, why }),
             },
             PacketKind::Rtp => {
                 let Some(srtp) = srtp else { return };

@@ -151,12 +151,12 @@ impl Authenticator {
         if same && node == self.node { number(0..10).zip(number(18..34)) } else { None }
     }
 
-    /// The WWW-Authenticate values of one 401, strongest first.
-    pub fn challenges(&self, now: u64, random: u64, stale: bool) -> Vec<String> {
+    /// The WWW-Authenticate values of one 401, each with its algorithm, strongest first.
+    pub fn challenges(&self, now: u64, random: u64, stale: bool) -> Vec<(Algorithm, String)> {
         let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
         let stale = if stale { ", stale=true" } else { "" };
         let one = |a: &Algorithm| {
-            [
+            let value = [
                 "Digest realm=",
                 &realm,
                 ", nonce=\"",
@@ -166,7 +166,8 @@ impl Authenticator {
                 ", qop=\"auth\"",
                 stale,
             ]
-            .concat()
+            .concat();
+            (*a, value)
         };
         self.algorithms.iter().map(one).collect()
     }

@@ -67,7 +67,7 @@ impl Session {
             }
         });
         if let Err(why) = result {
-            sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() });
+            sink.event(SessionEvent::DtlsFailed { end: end.id, why });
         }
     }
 

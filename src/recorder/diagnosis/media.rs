@@ -8,7 +8,7 @@ use super::{Blame, Diagnosis, of_end};
 use crate::address::is_public;
 use crate::cdr::Cdr;
 use crate::errors::Code;
-use crate::media::Statistics;
+use crate::media::{Statistics, dtls};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
         .collect();
     // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
     let of = |look: &dyn Fn(&Heard<'_>) -> Option<Diagnosis>| ends.iter().find_map(look);
-    let why = cdr.media_problem.as_deref().unwrap_or_default();
+    let why = cdr.media_problem.as_ref();
     let ended_by_media = matches!(cdr.code, Code::BROWSER_GONE | Code::MEDIA_STOPPED);
     of(&|end| path(end, &cdr.offered, talked))
         .or_else(|| of(&|end| keys(end, why, talked)))
@@ -82,18 +82,18 @@ fn path(end: &Heard<'_>, offered: &[IpAddr], talked: Duration) -> Option<Diagnos
 }
 
 /// ICE succeeded, keys did not.
-fn keys(end: &Heard<'_>, why: &str, talked: Duration) -> Option<Diagnosis> {
+fn keys(end: &Heard<'_>, why: Option<&dtls::Failed>, talked: Duration) -> Option<Diagnosis> {
     let Heard { figures: s, side, who, .. } = *end;
     if s.browser && s.srtp.is_none() && s.checks > 0 {
-        if why.contains("fingerprint") {
+        if let Some(why @ dtls::Failed::Fingerprint) = why {
             return Some(Diagnosis::new(
                 Code::FINGERPRINT,
                 side,
                 format!("{who}'s DTLS certificate is not the one its SDP announced: {why}"),
             ));
         }
-        if talked >= TOO_SHORT || !why.is_empty() {
-            let reason = if why.is_empty() { "no answer came" } else { why };
+        if talked >= TOO_SHORT || why.is_some() {
+            let reason = why.map_or("no answer came".to_owned(), ToString::to_string);
             return Some(Diagnosis::new(
                 Code::DTLS,
                 side,
