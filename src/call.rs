@@ -39,12 +39,12 @@ pub mod transfer;
 mod uac;
 mod uas;
 
-pub use crate::cdr::{Cdr, HangupBy, trunk_of};
+pub use crate::cdr::{Cdr, HangupBy, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub use branch::{Branch, BranchTarget};
 pub use context::{CallContext, CallTimer, Output, Question};
-pub use leg::{AckWait, Leg, Party};
+pub use leg::{AckWait, Leg};
 
 use crate::config::User;
 use crate::dialplan::{Outcomes, Route, Step};

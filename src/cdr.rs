@@ -75,18 +75,66 @@ impl HangupBy {
     }
 }
 
+/// Who calls, is tried, or is at the other end of a leg. `Display` is for sentences; records have
+/// their own words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Party {
+    User {
+        name: String,
+        /// Its `+sip.instance`.
+        instance: Option<String>,
+    },
+    Trunk(String),
+    /// The first party of a call the API began, a number of no user.
+    Number(String),
+    /// The other half of two joined calls.
+    Internal(CallId),
+}
+
+impl Party {
+    /// Returns how a record writes who called: `alice`, `trunk:carrier`.
+    pub fn as_caller(&self) -> String {
+        match self {
+            Party::User { name, .. } | Party::Number(name) => name.clone(),
+            Party::Trunk(name) => format!("trunk:{name}"),
+            Party::Internal(_) => "another call".to_owned(),
+        }
+    }
+
+    /// Returns how a record writes who was called: `user:alice`, `trunk:carrier`.
+    pub fn as_callee(&self) -> String {
+        match self {
+            Party::User { name, .. } => format!("user:{name}"),
+            Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => self.as_caller(),
+        }
+    }
+
+    /// Returns the name of the trunk it is, or `None` if it is none.
+    pub fn trunk(&self) -> Option<&str> {
+        match self {
+            Party::Trunk(name) => Some(name),
+            Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Party::User { name, .. } | Party::Number(name) => f.write_str(name),
+            Party::Trunk(name) => write!(f, "trunk {name}"),
+            Party::Internal(call) => write!(f, "call {call}"),
+        }
+    }
+}
+
 /// One try at a trunk or a user's flow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tried {
-    pub target: String,
+    pub target: Party,
     /// Final status, 0 where it was given up.
     pub status: u16,
     pub ms: u64,
-}
-
-/// The trunk a party such as `trunk:carrier` is.
-pub fn trunk_of(party: &str) -> Option<&str> {
-    party.strip_prefix("trunk:")
 }
 
 /// The record, in monotonic time; the shell adds the wall clock.
@@ -100,7 +148,7 @@ pub struct Cdr {
     pub inbound: bool,
     pub context: String,
     pub route: Option<String>,
-    pub from: String,
+    pub from: Party,
     pub from_shown: String,
     pub user_agent: String,
     pub dialled: String,
@@ -111,7 +159,7 @@ pub struct Cdr {
     pub why: String,
     pub by: Option<HangupBy>,
     pub tried: Vec<Tried>,
-    pub answered_by: Option<String>,
+    pub answered_by: Option<Party>,
     pub a_call_id: String,
     pub b_call_id: Option<String>,
     pub b_end: Option<LegId>,
@@ -142,8 +190,8 @@ pub struct Cdr {
 }
 
 impl Cdr {
-    /// The record of a call that begins with `invite`.
-    pub fn new(call: CallId, now: Instant, invite: &Message) -> Cdr {
+    /// The record of a call of `from` that begins with `invite`.
+    pub fn new(call: CallId, now: Instant, from: Party, invite: &Message) -> Cdr {
         Cdr {
             call,
             start: now,
@@ -153,7 +201,7 @@ impl Cdr {
             inbound: false,
             context: String::new(),
             route: None,
-            from: String::new(),
+            from,
             from_shown: invite.from().map(|f| f.uri.number()).unwrap_or_default(),
             user_agent: invite
                 .header(HeaderName::UserAgent)
@@ -222,10 +270,10 @@ impl Cdr {
     /// The trunk the call came from or went to, the one that answered before those that were tried.
     pub fn trunk(&self) -> Option<&str> {
         self.answered_by
-            .as_deref()
-            .and_then(trunk_of)
-            .or_else(|| trunk_of(&self.from))
-            .or_else(|| trunk_of(&self.tried.last()?.target))
+            .as_ref()
+            .and_then(Party::trunk)
+            .or_else(|| self.from.trunk())
+            .or_else(|| self.tried.last()?.target.trunk())
     }
 
     /// `success`, `client_error`, `server_error`: who is to blame, coarsely.
@@ -238,5 +286,18 @@ impl Cdr {
             500..=599 => "server_error",
             _ => "refused",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_named_like_a_trunk_is_none() {
+        let user = Party::User { name: "trunk:t1".into(), instance: None };
+        assert_eq!((user.trunk(), user.as_callee().as_str()), (None, "user:trunk:t1"));
+        let trunk = Party::Trunk("t1".into());
+        assert_eq!((trunk.trunk(), trunk.as_caller().as_str()), (Some("t1"), "trunk:t1"));
     }
 }

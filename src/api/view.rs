@@ -1,6 +1,6 @@
 //! What the API shows, as JSON, and the lines of text a terminal shows around a ladder.
 
-use crate::call::{Call, CallId, Cdr, State};
+use crate::call::{Call, CallId, Cdr, Party, State};
 use crate::gateway::Gateway;
 use crate::journal::{WallClock, to_json, verdict_json};
 use crate::media::Statistics;
@@ -25,12 +25,12 @@ fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
     json!({
         "call": cdr.call.to_string(),
         "state": state,
-        "from": cdr.from,
+        "from": cdr.from.as_caller(),
         "to": if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number },
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
         "route": cdr.route,
-        "with": cdr.answered_by,
-        "tried": cdr.tried.iter().map(|t| &t.target).collect::<Vec<_>>(),
+        "with": cdr.answered_by.as_ref().map(Party::as_callee),
+        "tried": cdr.tried.iter().map(|t| t.target.as_callee()).collect::<Vec<_>>(),
         "start": clock.format(cdr.start),
         "seconds": end.saturating_duration_since(cdr.start).as_secs(),
         "talked_s": cdr.answered.map(|a| end.saturating_duration_since(a).as_secs()),

@@ -4,7 +4,7 @@
 //! trusted. Everything is rebuilt from parts: no header of one leg reaches the other as it came.
 
 use super::Call;
-use super::leg::Party;
+use crate::cdr::Party;
 use crate::config::{Config, Trunk};
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::header::NameAddr;

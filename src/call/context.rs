@@ -1,8 +1,8 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
 use super::CallId;
-use super::leg::Party;
 pub use super::services::{Identity, Services};
+use crate::cdr::Party;
 use crate::config::{Config, JwtSettings, User};
 use crate::event::Event;
 use crate::flow::{FlowKind, account};

@@ -86,7 +86,8 @@ impl Call {
         let Some(branch) = self.branches.iter().find(|b| b.id == id) else { return };
         let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
         let target = branch.target.clone();
-        self.cdr.tried.push(Tried { target: target.to_string(), status: why.status, ms });
+        let party = branch.leg.party.clone();
+        self.cdr.tried.push(Tried { target: party, status: why.status, ms });
         if self.heard.as_ref().is_some_and(|h| h.0 == id) {
             self.heard = None;
         }

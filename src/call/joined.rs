@@ -6,8 +6,9 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::JoinRequest;
-use super::leg::{Leg, Party};
+use super::leg::Leg;
 use super::{Call, CallContext, CallId, HangupBy, Output, State};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sdp::Direction;

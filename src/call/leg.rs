@@ -4,6 +4,7 @@ use super::context::{Asked, TransactionUser};
 use super::retries::Retries;
 use super::transfer::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
@@ -23,32 +24,9 @@ use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Who is at the other end of a leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Party {
-    User {
-        name: String,
-        instance: Option<String>,
-    },
-    Trunk(String),
-    /// The other half of two calls joined by a transfer.
-    Internal(CallId),
-}
-
-impl fmt::Display for Party {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Party::User { name, .. } => f.write_str(name),
-            Party::Trunk(name) => write!(f, "trunk {name}"),
-            Party::Internal(call) => write!(f, "call {call}"),
-        }
-    }
-}
 
 /// A 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
@@ -127,7 +105,7 @@ pub struct Leg {
 fn trunk_of<'a>(cx: &CallContext<'a>, party: &Party) -> Option<&'a Trunk> {
     match party {
         Party::Trunk(name) => cx.config.trunks.get(name),
-        Party::User { .. } | Party::Internal(_) => None,
+        Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
     }
 }
 
@@ -241,7 +219,7 @@ impl Leg {
             Party::User { .. } => {
                 OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() }
             }
-            Party::Trunk(_) | Party::Internal(_) => {
+            Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => {
                 OpenKind::Trunk { nat: self.trunk(cx).is_some_and(|t| t.nat) }
             }
         }
@@ -265,7 +243,7 @@ impl Leg {
         match &self.party {
             Party::Trunk(_) => self.trunk(cx).is_some_and(|t| t.messages),
             Party::User { .. } => true,
-            Party::Internal(_) => false,
+            Party::Number(_) | Party::Internal(_) => false,
         }
     }
 
@@ -312,7 +290,7 @@ impl Leg {
         match &self.party {
             Party::Trunk(_) => self.trunk(cx).and_then(|t| t.session_timer),
             Party::User { .. } => cx.config.sip.session_timer,
-            Party::Internal(_) => None,
+            Party::Number(_) | Party::Internal(_) => None,
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::DnsWaiter;
-use super::leg::{Leg, Party};
+use super::leg::Leg;
 use super::{Call, CallContext, CallTimer, codec_policy};
+use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::registrar::Binding;

@@ -2,8 +2,9 @@
 //! `trickle-ice` (RFC 8840) ends here, as ICE does.
 
 use super::context::Asked;
-use super::leg::{Composed, Party};
+use super::leg::Composed;
 use super::{Call, CallContext, Leg};
+use crate::cdr::Party;
 use crate::media::LegId;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;

@@ -1,8 +1,9 @@
 //! What others may ask of a call.
 
 use super::branch::BranchState;
-use super::leg::{Leg, Party};
+use super::leg::Leg;
 use super::{Call, CallTimer, State};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
@@ -36,7 +37,7 @@ impl Call {
             .chain([&self.caller.party])
             .filter_map(|p| match p {
                 Party::Trunk(name) => Some(name.clone()),
-                Party::User { .. } | Party::Internal(_) => None,
+                Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
             })
             .collect();
         names.sort();

@@ -110,7 +110,10 @@ impl Call {
             Party::User { name, .. } => {
                 json!({ "user": name, "claims": self.caller.permits().claims, "tags": self.caller.account.as_ref().map(|a| &a.tags) })
             }
-            party => json!({ "trunk": party.to_string().trim_start_matches("trunk ") }),
+            Party::Trunk(name) => json!({ "trunk": name }),
+            party @ (Party::Number(_) | Party::Internal(_)) => {
+                json!({ "trunk": party.to_string() })
+            }
         };
         let time = jiff::Timestamp::from_second(cx.unix() as i64)
             .map(|t| t.to_string())
@@ -335,7 +338,7 @@ impl Call {
             branch.abandon(cx, call, &why);
             closed.push(branch.leg.end);
             self.cdr.tried.push(crate::cdr::Tried {
-                target: branch.target.to_string(),
+                target: branch.leg.party.clone(),
                 status: 0,
                 ms: 0,
             });

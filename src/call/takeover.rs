@@ -2,8 +2,9 @@
 //! a flow).
 
 use super::branch::BranchState;
-use super::leg::{Leg, Party};
+use super::leg::Leg;
 use super::{Call, CallContext, CallTimer, HangupBy, State};
+use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::registrar::Binding;

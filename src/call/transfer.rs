@@ -12,8 +12,9 @@
 
 use super::branch::{BranchState, BranchTarget};
 use super::context::{Asked, Join, JoinRequest};
-use super::leg::{Composed, Leg, Party};
+use super::leg::{Composed, Leg};
 use super::{Call, CallContext, CallId, CallTimer, HangupBy, Output, State};
+use crate::cdr::Party;
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
 use crate::event::Event;
@@ -128,7 +129,7 @@ impl Call {
             Party::Trunk(name) => {
                 cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute)
             }
-            Party::Internal(_) => false,
+            Party::Number(_) | Party::Internal(_) => false,
         };
         if !allowed {
             return Err(Refusal::new(

@@ -3,9 +3,9 @@
 
 use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, MAX_RELIABLE};
 use super::context::Asked;
-use super::leg::Party;
 use super::retries::Retry;
 use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
+use crate::cdr::Party;
 use crate::cdr::Tried;
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
@@ -396,8 +396,8 @@ impl Call {
         }
         if let Some(branch) = self.branches.iter().find(|b| b.id == id) {
             let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
-            self.cdr.tried.push(Tried { target: branch.target.to_string(), status: 200, ms });
-            self.cdr.answered_by = Some(branch.target.to_string());
+            self.cdr.tried.push(Tried { target: branch.leg.party.clone(), status: 200, ms });
+            self.cdr.answered_by = Some(branch.leg.party.clone());
             self.cdr.b_call_id = Some(branch.call_id.clone());
             self.cdr.b_end = Some(branch.leg.end);
             self.cdr.remotes[1] = cx.remote_ip(branch.leg.hop);

@@ -5,8 +5,9 @@
 //! 200 while an open one carries SDP (§3).
 
 use super::bodies::description;
-use super::leg::{Acceptance, Party};
+use super::leg::Acceptance;
 use super::{Call, CallContext, CallTimer, HangupBy, State, media_policy};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::Reliable as Policy;
 use crate::errors::Code;
@@ -337,7 +338,12 @@ impl Call {
     fn note_answered(&mut self, cx: &mut CallContext<'_>) {
         let call = self.id;
         self.cdr.answered = Some(cx.now);
-        let by = self.cdr.answered_by.clone().unwrap_or_else(|| "a built-in far end".into());
+        let by = self
+            .cdr
+            .answered_by
+            .as_ref()
+            .map(Party::as_callee)
+            .unwrap_or_else(|| "a built-in far end".into());
         let codec = |l: &super::Leg| l.negotiation.negotiated().map_or("?", |a| a.codec.name());
         let leg =
             self.callee.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| &b.leg);

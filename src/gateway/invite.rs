@@ -5,10 +5,11 @@ use super::registering::TEMPORARY;
 use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::context::Output;
-use crate::call::leg::{Leg, Party};
+use crate::call::leg::Leg;
 use crate::call::transfer::Replaces;
 use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
 use crate::cdr::Cdr;
+use crate::cdr::Party;
 use crate::config::User;
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
@@ -40,14 +41,12 @@ impl Gateway {
         message: Message,
         sender: Sender,
     ) {
-        let from = match &sender {
-            Sender::User(user, _) => user.clone(),
-            Sender::Trunk(name) => format!("trunk {name}"),
-        };
+        let party = self.party_of(turn.now, &sender);
+        let from = party.to_string();
         let call_id = CallId(self.services.random.next_u64());
         self.recorder.open(turn.now, call_id, &from, &dialled_user(&message), message.call_id());
         let incoming = Incoming { id, hop, message: &message };
-        match self.place(turn.now, call_id, &incoming, sender) {
+        match self.place(turn.now, call_id, &incoming, &sender, &party) {
             Ok((call, route)) => {
                 let note =
                     Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
@@ -72,7 +71,7 @@ impl Gateway {
                 self.refused += 1;
                 self.recorder.ended(
                     call_id,
-                    Arc::new(refused_record(call_id, turn.now, &message, from, &why)),
+                    Arc::new(refused_record(call_id, turn.now, &message, party, &why)),
                 );
                 self.refuse(turn, id, &message, &why);
             }
@@ -115,7 +114,8 @@ impl Gateway {
         now: Instant,
         id: CallId,
         incoming: &Incoming<'_>,
-        sender: Sender,
+        sender: &Sender,
+        party: &Party,
     ) -> Result<(Call, String), Refusal> {
         let message = incoming.message;
         let max_forwards = message.max_forwards();
@@ -137,8 +137,8 @@ impl Gateway {
             return Err(Refusal::new(416, "only sip, sips and tel URIs are routed"));
         }
         let replaces = self.replaced(message)?;
-        let account = self.account_of(&sender);
-        let context = self.context_of(&sender, account.as_ref())?;
+        let account = self.account_of(sender);
+        let context = self.context_of(sender, account.as_ref())?;
         let (dialled, wanted_instance) = self.gruu(&uri)?;
         let permits = account.as_ref().map_or(Permits::NONE, |a| &a.permits);
         let verdict = self.config.plan.route(&Attempt {
@@ -159,13 +159,12 @@ impl Gateway {
         };
         self.within_limits(
             now,
-            &sender,
+            sender,
             account.as_ref(),
             route.as_ref().is_some_and(|r| r.ignore_limits),
         )?;
-        self.within_route(now, &sender, route.as_ref())?;
-        let (party, from) = self.party_of(now, &sender);
-        let mut call = self.new_call(now, id, incoming, party, from);
+        self.within_route(now, sender, route.as_ref())?;
+        let mut call = self.new_call(now, id, incoming, party.clone());
         call.take_offer(&self.config)?;
         call.grant_first()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
@@ -372,8 +371,7 @@ impl Gateway {
         worker
     }
 
-    /// Who calls: its party, and the name in the record.
-    fn party_of(&self, now: Instant, sender: &Sender) -> (Party, String) {
+    fn party_of(&self, now: Instant, sender: &Sender) -> Party {
         match sender {
             Sender::User(user, flow) => {
                 let bindings = self.services.registrar.bindings(now, user);
@@ -382,9 +380,9 @@ impl Gateway {
                     .find(|b| b.flow == *flow)
                     .and_then(|b| b.instance)
                     .map(|i| i.0);
-                (Party::User { name: user.clone(), instance }, user.clone())
+                Party::User { name: user.clone(), instance }
             }
-            Sender::Trunk(name) => (Party::Trunk(name.clone()), format!("trunk:{name}")),
+            Sender::Trunk(name) => Party::Trunk(name.clone()),
         }
     }
 
@@ -394,14 +392,12 @@ impl Gateway {
         id: CallId,
         incoming: &Incoming<'_>,
         party: Party,
-        from: String,
     ) -> Call {
         let Incoming { id: server, hop, message } = *incoming;
         let worker = self.pick_worker();
         let remote = self.remote_of(hop);
-        let mut cdr = Cdr::new(id, now, message);
+        let mut cdr = Cdr::new(id, now, party.clone(), message);
         cdr.inbound = matches!(party, Party::Trunk(_));
-        cdr.from = from;
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
@@ -461,9 +457,9 @@ fn dialled_user(message: &Message) -> String {
 }
 
 /// The record of an INVITE that became no call.
-fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Refusal) -> Cdr {
-    let mut cdr = Cdr::new(id, now, message);
-    (cdr.from, cdr.dialled) = (from, dialled_user(message));
+fn refused_record(id: CallId, now: Instant, message: &Message, from: Party, why: &Refusal) -> Cdr {
+    let mut cdr = Cdr::new(id, now, from, message);
+    cdr.dialled = dialled_user(message);
     cdr.ended(now, HangupBy::Us, why);
     cdr.verdict = Some(diagnose(&cdr));
     cdr

@@ -2,9 +2,9 @@
 
 use super::{Gateway, Turn};
 use crate::call::context::{Join, JoinRequest};
-use crate::call::leg::Party;
 use crate::call::transfer::Replaces;
 use crate::call::{HangupBy, Output, State};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::Refer;
 use crate::media::LegId;

@@ -5,8 +5,8 @@ use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
-use crate::call::leg::Party;
 use crate::call::third_party::Origin;
+use crate::cdr::Party;
 use crate::config::User;
 use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
@@ -134,8 +134,11 @@ impl Gateway {
         // Nobody's transaction: what is answered to it goes nowhere.
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let nobody = Incoming { id: ServerId(u64::MAX), hop, message: &invite };
-        let party = Party::Internal(call_id);
-        let mut call = self.new_call(turn.now, call_id, &nobody, party, plan.from.clone());
+        let mut call = self.new_call(turn.now, call_id, &nobody, Party::Internal(call_id));
+        call.cdr.from = match &plan.user {
+            Some(user) => Party::User { name: user.name.clone(), instance: None },
+            None => Party::Number(plan.from.clone()),
+        };
         call.final_response_sent = true;
         call.cdr.context = plan.context;
         call.cdr.route = Some(plan.second.name.clone());

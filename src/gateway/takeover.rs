@@ -7,7 +7,7 @@
 use super::dispatch::same_source;
 use super::{Gateway, Turn};
 use crate::call::CallId;
-use crate::call::leg::Party;
+use crate::cdr::Party;
 use crate::flow::{FlowKind, FlowState};
 use crate::media::LegId;
 use crate::registrar::Binding;

@@ -20,7 +20,7 @@ fn a_503_moves_on_to_the_next_trunk() {
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
     lab.says(ALICE, &bye);
     let tried: Vec<(String, u16)> =
-        lab.ended()[0].tried.iter().map(|t| (t.target.clone(), t.status)).collect();
+        lab.ended()[0].tried.iter().map(|t| (t.target.as_callee(), t.status)).collect();
     assert_eq!(tried, [("trunk:t1".to_owned(), 503), ("trunk:t2".to_owned(), 200)]);
     lab.expect_idle();
 }

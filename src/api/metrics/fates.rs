@@ -1,6 +1,6 @@
 //! What trunks' calls came to, for `webtrunk trunks`: ASR, NER, post-dial delay (RFC 6076).
 
-use crate::call::{Cdr, trunk_of};
+use crate::call::Cdr;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +30,7 @@ impl Fates {
     pub(super) fn count(&self, cdr: &Cdr, now: Instant) {
         let mut fates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for tried in &cdr.tried {
-            let Some(name) = trunk_of(&tried.target) else { continue };
+            let Some(name) = tried.target.trunk() else { continue };
             let fate = fates.entry(name.to_owned()).or_default();
             fate.attempts += 1;
             let answered = tried.status == 200;

@@ -6,7 +6,7 @@
 
 use super::{Blame, Diagnosis, of_end};
 use crate::address::is_public;
-use crate::cdr::Cdr;
+use crate::cdr::{Cdr, Party};
 use crate::errors::Code;
 use crate::media::{Statistics, dtls};
 use std::net::IpAddr;
@@ -32,10 +32,11 @@ struct Heard<'a> {
 
 /// What the two ends' figures say of a call that was answered.
 pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
-    let callee = cdr.answered_by.as_deref().unwrap_or_default();
+    let caller = cdr.from.as_caller();
+    let callee = cdr.answered_by.as_ref().map(Party::as_callee).unwrap_or_default();
     let sides = [
-        (&cdr.a, Blame::Caller, cdr.from.as_str(), cdr.remotes[0]),
-        (&cdr.b, Blame::Callee, callee, cdr.remotes[1]),
+        (&cdr.a, Blame::Caller, caller.as_str(), cdr.remotes[0]),
+        (&cdr.b, Blame::Callee, callee.as_str(), cdr.remotes[1]),
     ];
     let ends: Vec<Heard<'_>> = sides
         .into_iter()
@@ -232,8 +233,11 @@ fn stopped(end: &Heard<'_>, over: Option<Instant>) -> Option<Diagnosis> {
 fn digits(cdr: &Cdr) -> Option<Diagnosis> {
     let (refused, side, who) = match cdr.digits_refused {
         [0, 0] => return None,
-        [0, n] => (n, Blame::Callee, cdr.answered_by.as_deref().unwrap_or("the callee")),
-        [n, _] => (n, Blame::Caller, cdr.from.as_str()),
+        [0, n] => {
+            let callee = cdr.answered_by.as_ref().map(Party::as_callee);
+            (n, Blame::Callee, callee.unwrap_or_else(|| "the callee".to_owned()))
+        }
+        [n, _] => (n, Blame::Caller, cdr.from.as_caller()),
     };
     Some(Diagnosis::new(
         Code::DIGITS,
