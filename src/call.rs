@@ -313,7 +313,7 @@ impl Call {
             }
             SessionEvent::Silent { end } if self.state == State::Talking && !self.is_held() => {
                 self.on_media_stopped(cx, end);
-                if let Some(who) = self.party_of(end).map(ToString::to_string) {
+                if let Some(who) = self.party_of(end).cloned() {
                     cx.note(Event::OneWay { call: self.id, who });
                 }
             }

@@ -382,7 +382,7 @@ impl Gateway {
         over.into_iter().for_each(|id| self.calls.over(id));
         for mut cdr in self.calls.sweep(&mut self.services) {
             cdr.verdict = Some(diagnose(&cdr));
-            out.push(Output::Event(Event::CallEnded(Arc::new(cdr))));
+            out.push(Output::Event(Event::CallEnded { cdr: Arc::new(cdr) }));
         }
     }
 

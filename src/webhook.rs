@@ -257,7 +257,9 @@ pub struct Outbox {
 impl Outbox {
     /// Hands an event over; what finds no room is kept in the file.
     pub fn tell(&self, event: &Arc<LoggedEvent>) {
-        if event.kind != "call.quality" && self.events.try_send(event.clone()).is_err() {
+        if event.kind != crate::event::Kind::CallQuality
+            && self.events.try_send(event.clone()).is_err()
+        {
             bury(&self.dead, &event.body().to_string(), "too many events wait", &self.counts);
         }
     }

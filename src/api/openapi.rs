@@ -1,6 +1,6 @@
 //! The API described by itself: OpenAPI 3.1, from one table of routes.
 
-use super::events::KINDS;
+use crate::event::Kind;
 use axum::Json;
 use serde_json::{Map, Value, json};
 
@@ -181,7 +181,7 @@ pub fn generate() -> Value {
         });
         if *path == "/events" {
             let kinds: Vec<String> =
-                KINDS.iter().map(|(kind, when)| format!("{kind}: {when}")).collect();
+                Kind::ALL.iter().map(|k| format!("{}: {}", k.as_str(), k.when())).collect();
             operation["description"] = json!(format!(
                 "Each is {{type, timestamp, data}}, as in a webhook. {}",
                 kinds.join("; ")

@@ -87,7 +87,7 @@ impl Call {
         let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
         let target = branch.target.clone();
         let party = branch.leg.party.clone();
-        self.cdr.tried.push(Tried { target: party, status: why.status, ms });
+        self.cdr.tried.push(Tried { target: party.clone(), status: why.status, ms });
         if self.heard.as_ref().is_some_and(|h| h.0 == id) {
             self.heard = None;
         }
@@ -95,7 +95,7 @@ impl Call {
         if self.state == State::Routing {
             cx.note(Event::BranchFailed {
                 call,
-                target: target.to_string(),
+                target: party,
                 status: why.status,
                 code: why.code,
                 why: why.why.clone(),

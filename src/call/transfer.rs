@@ -233,11 +233,9 @@ impl Call {
     ) {
         let end = transfer.watcher.end;
         self.held_by_operator = false;
-        cx.note(Event::Transferring {
-            call: self.id,
-            by: self.leg_of(end).map(|l| l.party.to_string()).unwrap_or_default(),
-            to: number.clone(),
-        });
+        if let Some(by) = self.leg_of(end).map(|l| l.party.clone()) {
+            cx.note(Event::Transferring { call: self.id, by, to: number.clone() });
+        }
         self.cdr.transfers.push(number.clone());
         transfer.by_caller = self.park(cx, end);
         self.transfer = Some(transfer);

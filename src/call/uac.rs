@@ -498,7 +498,7 @@ impl Call {
         };
         self.diversions.push((from, reason.to_owned()));
         let to = targets.into_iter().map(|t| t.1).collect::<Vec<_>>().join(", ");
-        cx.note(Event::Redirected { call: self.id, by: branch.target.to_string(), to });
+        cx.note(Event::Redirected { call: self.id, by: branch.leg.party.clone(), to });
         self.trunks_left.clear();
         self.ring_queue.clear();
         steps.into_iter().rev().for_each(|s| self.steps.push_front(s));

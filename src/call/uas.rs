@@ -338,12 +338,7 @@ impl Call {
     fn note_answered(&mut self, cx: &mut CallContext<'_>) {
         let call = self.id;
         self.cdr.answered = Some(cx.now);
-        let by = self
-            .cdr
-            .answered_by
-            .as_ref()
-            .map(Party::as_callee)
-            .unwrap_or_else(|| "a built-in far end".into());
+        let by = self.cdr.answered_by.clone();
         let codec = |l: &super::Leg| l.negotiation.negotiated().map_or("?", |a| a.codec.name());
         let leg =
             self.callee.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| &b.leg);

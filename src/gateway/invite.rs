@@ -42,15 +42,24 @@ impl Gateway {
         sender: Sender,
     ) {
         let party = self.party_of(turn.now, &sender);
-        let from = party.to_string();
         let call_id = CallId(self.services.random.next_u64());
-        self.recorder.open(turn.now, call_id, &from, &dialled_user(&message), message.call_id());
+        self.recorder.open(
+            turn.now,
+            call_id,
+            &party.to_string(),
+            &dialled_user(&message),
+            message.call_id(),
+        );
         let incoming = Incoming { id, hop, message: &message };
         match self.place(turn.now, call_id, &incoming, &sender, &party) {
             Ok((call, route)) => {
-                let note =
-                    Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
-                turn.push(Output::Event(note));
+                let number = call.number.clone();
+                turn.push(Output::Event(Event::CallStarted {
+                    call: call_id,
+                    from: party,
+                    number,
+                    route,
+                }));
                 let user = match &call.caller.party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
@@ -62,7 +71,7 @@ impl Gateway {
                 let to = message.request_uri().to_owned();
                 turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
-                    from: from.clone(),
+                    from: party.clone(),
                     to,
                     status: why.status,
                     code: why.code,

@@ -94,7 +94,7 @@ impl Gateway {
             }
             Command::EndDrain => {
                 if std::mem::take(&mut self.draining) {
-                    turn.push(Output::Event(Event::DrainEnded));
+                    turn.push(Output::Event(Event::DrainEnded {}));
                 }
             }
             Command::Switch { trunk, enabled } => {

@@ -135,10 +135,11 @@ impl Gateway {
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let nobody = Incoming { id: ServerId(u64::MAX), hop, message: &invite };
         let mut call = self.new_call(turn.now, call_id, &nobody, Party::Internal(call_id));
-        call.cdr.from = match &plan.user {
+        let from = match &plan.user {
             Some(user) => Party::User { name: user.name.clone(), instance: None },
             None => Party::Number(plan.from.clone()),
         };
+        call.cdr.from = from.clone();
         call.final_response_sent = true;
         call.cdr.context = plan.context;
         call.cdr.route = Some(plan.second.name.clone());
@@ -157,7 +158,7 @@ impl Gateway {
         call.route = Some(plan.first);
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
-            from: plan.from,
+            from,
             number: plan.number,
             route,
         }));

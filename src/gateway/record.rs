@@ -142,7 +142,7 @@ impl Gateway {
     }
 
     fn account_note(&mut self, now: Instant, note: &Event) {
-        if let Event::CallEnded(cdr) = note {
+        if let Event::CallEnded { cdr } = note {
             self.recorder.ended(cdr.call, cdr.clone());
         }
         if matches!(note, Event::Quality { .. } | Event::CallRinging { .. }) {

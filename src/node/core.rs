@@ -287,10 +287,10 @@ impl Core {
                 note.log();
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Event::CallEnded(cdr), Some(journal)) = (&note, &mut self.journal) {
+                if let (Event::CallEnded { cdr }, Some(journal)) = (&note, &mut self.journal) {
                     journal.record(cdr, &self.clock);
                 }
-                if let (Event::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
+                if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);
                 }
                 self.metrics.count(&note, now);

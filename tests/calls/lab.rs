@@ -636,7 +636,7 @@ impl Lab {
     pub(crate) fn ended(&self) -> Vec<&webtrunk::call::Cdr> {
         self.notes
             .iter()
-            .filter_map(|n| if let Event::CallEnded(cdr) = n { Some(&**cdr) } else { None })
+            .filter_map(|n| if let Event::CallEnded { cdr } = n { Some(&**cdr) } else { None })
             .collect()
     }
 

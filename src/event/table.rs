@@ -1,0 +1,529 @@
+//! The table of events: each row is all that is said of one.
+
+use super::{Counted, Data, Kind, Level, LostBy, UnregisterReason};
+use crate::cdr::{Cdr, HangupBy, Party};
+use crate::errors::Code;
+use crate::ids::CallId;
+use crate::media::Statistics;
+use serde_json::json;
+use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes the type and its questions from the rows. A row gives an event's fields, then
+///  - `call`: the call it is about,
+///  - `level` of its line, and `code` in the registry of errors, `FINE` if nothing is wrong,
+///  - `api`: what the API calls it, and the data it sends; empty if it is for the log alone,
+///  - `counted`: what the metrics make of it,
+///  - `text`: its line.
+///
+/// A row without one of them does not compile.
+macro_rules! events {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { $( $(#[$field_doc:meta])* $field:ident: $type:ty ),* $(,)? } {
+            call: $call:expr, level: $level:ident, code: $code:expr,
+            api: { $($kind:expr => $data:expr)? },
+            counted: $counted:expr,
+            text($f:ident): $text:expr $(,)?
+        }
+    )*) => {
+        /// Something worth a line.
+        #[derive(Debug)]
+        pub enum Event {
+            $( $(#[$doc])* $name { $( $(#[$field_doc])* $field: $type ),* }, )*
+        }
+
+        #[allow(unused_variables, reason = "most rows need some of their fields only")]
+        impl Event {
+            /// Returns the call it is about, if it is about one.
+            pub fn call(&self) -> Option<CallId> {
+                match self { $( Event::$name { $($field),* } => $call, )* }
+            }
+
+            /// Returns how loud its line is.
+            pub fn level(&self) -> Level {
+                match self { $( Event::$name { $($field),* } => Level::$level, )* }
+            }
+
+            /// Returns its code in the registry of errors, `FINE` if nothing is wrong.
+            pub fn code(&self) -> Code {
+                match self { $( Event::$name { $($field),* } => $code, )* }
+            }
+
+            /// Returns what the API calls it, or `None` if it is for the log alone.
+            pub fn kind(&self) -> Option<Kind> {
+                match self {
+                    $( Event::$name { $($field),* } => [$($kind)?].into_iter().next(), )*
+                }
+            }
+
+            /// Returns what the API and webhooks send of it, or `None` if it is for the log alone.
+            pub fn data(&self) -> Option<Data<'_>> {
+                match self {
+                    $( Event::$name { $($field),* } => [$($data)?].into_iter().next(), )*
+                }
+            }
+
+            /// Returns what the metrics make of it.
+            pub fn counted(&self) -> Counted<'_> {
+                match self { $( Event::$name { $($field),* } => $counted, )* }
+            }
+        }
+
+        /// The text of its line.
+        impl Display for Event {
+            #[allow(unused_variables, reason = "most rows need some of their fields only")]
+            fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+                match self {
+                    $( Event::$name { $($field),* } => {
+                        let $f = formatter;
+                        $text
+                    } )*
+                }
+            }
+        }
+    };
+}
+
+events! {
+    Registered { user: String, flows: usize, user_agent: String } {
+        call: None, level: Info, code: Code::FINE,
+        api: {
+            Kind::RegistrationAdded => Data::Json(json!({
+                "user": user, "flows": flows, "user_agent": user_agent
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent)),
+    }
+
+    Unregistered { user: String, why: UnregisterReason } {
+        call: None, level: Info, code: Code::FINE,
+        api: {
+            Kind::RegistrationRemoved => Data::Json(json!({ "user": user, "why": why.as_str() }))
+        },
+        counted: match why {
+            UnregisterReason::Closed => Counted::FlowLost(LostBy::Closed),
+            UnregisterReason::Expired => Counted::FlowLost(LostBy::Expired),
+            UnregisterReason::Asked => Counted::Nothing,
+        },
+        text(f): write!(f, "{user} unregistered: {}", why.as_str()),
+    }
+
+    /// Nobody could say whether a login is right.
+    LoginUnchecked { what: &'static str, why: String } {
+        call: None, level: Warn, code: Code::LOGIN_UNCHECKED,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "logins cannot be checked: {what}: {}", printable(why)),
+    }
+
+    LoginRefused { user: String, remote: SocketAddr, code: Code, why: String } {
+        call: None, level: Warn, code: *code,
+        api: {
+            Kind::LoginRefused => Data::Json(json!({
+                "user": user, "remote": remote.to_string(), "code": code.to_string(), "why": why
+            }))
+        },
+        counted: Counted::LoginRefused,
+        text(f): write!(
+            f, "login refused for {} from {remote}: {}", printable(user), printable(why)
+        ),
+    }
+
+    CallStarted { call: CallId, from: Party, number: String, route: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        api: {
+            Kind::CallStarted => Data::Json(json!({
+                "call": call.to_string(), "from": from.to_string(), "to": number, "route": route
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "{} → {}  route {route:?}", printable(&from.to_string()), printable(number)
+        ),
+    }
+
+    /// An INVITE became no call; `status` is that of its response.
+    CallRefused { call: CallId, from: Party, to: String, status: u16, code: Code, why: String } {
+        call: Some(*call), level: Warn, code: code.or(Code::REFUSED),
+        api: {
+            Kind::CallRefused => Data::Json(json!({
+                "call": call.to_string(), "from": from.to_string(), "to": to, "sip_code": status,
+                "code": code.or(Code::REFUSED).to_string(), "why": why
+            }))
+        },
+        counted: Counted::CallRefused(code.or(Code::REFUSED)),
+        text(f): write!(
+            f, "{} → {} refused {status}: {}",
+            printable(&from.to_string()), printable(to), printable(why)
+        ),
+    }
+
+    CallRinging { call: CallId } {
+        call: Some(*call), level: Debug, code: Code::FINE,
+        api: { Kind::CallRinging => Data::Json(json!({ "call": call.to_string() })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "rings"),
+    }
+
+    /// An end's figures, every few seconds; `leg` is "a" or "b".
+    Quality { call: CallId, leg: &'static str, figures: Box<Statistics> } {
+        call: Some(*call), level: Debug, code: Code::FINE,
+        api: {
+            Kind::CallQuality => Data::Json(json!({
+                "call": call.to_string(),
+                "leg": leg,
+                "codec": figures.codec,
+                "mos_estimated": figures.mos.0,
+                "packets_in": figures.received,
+                "packets_lost": figures.lost,
+                "packets_out": figures.sent,
+                "jitter_ms": figures.jitter.as_millis() as u64,
+                "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64),
+                "sounding": figures.non_silent_packets,
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "leg {leg}: {} packets in, {} lost, {} out",
+            figures.received, figures.lost, figures.sent
+        ),
+    }
+
+    /// `by` is `None` for a far end of our own; `after` the INVITE.
+    CallAnswered {
+        call: CallId,
+        by: Option<Party>,
+        after: Duration,
+        codecs: (&'static str, &'static str),
+    } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        api: {
+            Kind::CallAnswered => Data::Json(json!({
+                "call": call.to_string(), "by": answerer(by.as_ref()),
+                "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1]
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "answered by {} after {:.1} s  {} ↔ {}",
+            answerer(by.as_ref()), after.as_secs_f32(), codecs.0, codecs.1
+        ),
+    }
+
+    CallEnded { cdr: Arc<Cdr> } {
+        call: Some(cdr.call), level: Info,
+        code: cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
+        api: { Kind::CallEnded => Data::Record(cdr) },
+        counted: Counted::CallEnded(cdr),
+        text(f): ended(cdr, f),
+    }
+
+    /// A try led nowhere; `status` is that of the peer, or ours if it gave none.
+    BranchFailed { call: CallId, target: Party, status: u16, code: Code, why: String } {
+        call: Some(*call), level: Info, code: code.or(Code::TARGET_FAILED),
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "{} failed with {status}: {}", target.as_callee(), printable(why)
+        ),
+    }
+
+    Redirected { call: CallId, by: Party, to: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "{} redirected it to {}", by.as_callee(), printable(to)),
+    }
+
+    Transferring { call: CallId, by: Party, to: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "{by} transfers it to {}", printable(to)),
+    }
+
+    TransferFailed { call: CallId, status: u16, why: String } {
+        call: Some(*call), level: Info, code: Code::TRANSFER_FAILED,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "transfer failed with {status}, the call goes on: {}", printable(why)
+        ),
+    }
+
+    /// `after` it was down; `None` if it is up for the first time.
+    TrunkUp { trunk: String, after: Option<Duration> } {
+        call: None, level: Info, code: Code::FINE,
+        api: { Kind::TrunkUp => Data::Json(json!({ "trunk": trunk })) },
+        counted: Counted::Nothing,
+        text(f): match after {
+            None => write!(f, "trunk {trunk} up"),
+            Some(after) => write!(f, "trunk {trunk} up again after {} s", after.as_secs()),
+        },
+    }
+
+    TrunkDown { trunk: String, why: String } {
+        call: None, level: Warn, code: Code::TRUNK_DOWN,
+        api: {
+            Kind::TrunkDown => Data::Json(json!({
+                "trunk": trunk, "why": why, "code": Code::TRUNK_DOWN.to_string()
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why)),
+    }
+
+    TrunkSwitched { trunk: String, enabled: bool } {
+        call: None, level: Info, code: Code::FINE,
+        api: {
+            if *enabled { Kind::TrunkUp } else { Kind::TrunkDown } => Data::Json(json!({
+                "trunk": trunk, "by": "operator"
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): {
+            let now = if *enabled { "enabled" } else { "disabled" };
+            write!(f, "trunk {trunk} {now} by an operator")
+        },
+    }
+
+    /// `expires` is in seconds.
+    TrunkRegistered { trunk: String, registrar: String, expires: u32 } {
+        call: None, level: Info, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} registered with {registrar} for {expires} s"),
+    }
+
+    TrunkNotRegistered { trunk: String, why: String, again_in: Duration } {
+        call: None, level: Warn, code: Code::NOT_REGISTERED_WITH,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "trunk {trunk} is not registered, next try in {} s: {}",
+            again_in.as_secs(), printable(why)
+        ),
+    }
+
+    /// A trunk registered here; `expires` is in seconds.
+    TrunkArrived { trunk: String, remote: SocketAddr, expires: u32 } {
+        call: None, level: Info, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} registered here from {remote} for {expires} s"),
+    }
+
+    /// The registration of a trunk here ended.
+    TrunkGone { trunk: String } {
+        call: None, level: Info, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} unregistered"),
+    }
+
+    /// A connection to a trunk is open and answers nothing.
+    Wedged { trunk: String, hop: String } {
+        call: None, level: Warn, code: Code::WEDGED,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(
+            f,
+            "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"
+        ),
+    }
+
+    /// `limit` is the trunk's `max_calls`.
+    TrunkFull { call: CallId, trunk: String, limit: usize } {
+        call: Some(*call), level: Warn, code: Code::TRUNK_FULL,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(f, "skips trunk {trunk}: it has its {limit} calls"),
+    }
+
+    /// A `ring` step found no phone to ring.
+    NobodyThere { call: CallId, why: String } {
+        call: Some(*call), level: Info, code: Code::NOT_REGISTERED,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "ring: {}", printable(why)),
+    }
+
+    /// A message of a peer that was not used.
+    Unreadable { call: CallId, why: String } {
+        call: Some(*call), level: Warn, code: Code::UNREADABLE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "dropped: {}", printable(why)),
+    }
+
+    EarlyMediaUnusable { call: CallId, why: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "early media cannot be used: {}", printable(why)),
+    }
+
+    /// A step of the route is not for what came of the one before.
+    StepSkipped { call: CallId, step: String, outcomes: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): if outcomes.is_empty() {
+            write!(f, "skips the step \"{step}\": nothing was rung or dialled before it")
+        } else {
+            write!(f, "skips the step \"{step}\", which is not for what came before: {outcomes}")
+        },
+    }
+
+    WebhookFailed { call: CallId, why: String } {
+        call: Some(*call), level: Warn, code: Code::WEBHOOK,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "the webhook did not route it, the next step does: {}", printable(why)
+        ),
+    }
+
+    /// Nothing comes from `who`, though the other side sends.
+    OneWay { call: CallId, who: Party } {
+        call: Some(*call), level: Warn, code: Code::TRUNK_SILENT,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::OneWay { trunk: who.trunk().is_some() },
+        text(f): write!(
+            f, "one-way audio: nothing from {} for 5 s, though the other side sends",
+            printable(&who.to_string())
+        ),
+    }
+
+    /// An operator ended it.
+    Kicked { call: CallId } {
+        call: Some(*call), level: Info, code: Code::KICKED,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "ended by an operator"),
+    }
+
+    MediaPanicked { call: CallId } {
+        call: Some(*call), level: Error, code: Code::MEDIA_BUG,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(f, "lost its media to a bug; other calls go on"),
+    }
+
+    CallPanicked { call: CallId } {
+        call: Some(*call), level: Error, code: Code::CALL_BUG,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(f, "was ended by a bug; other calls go on"),
+    }
+
+    /// `calls` are in progress.
+    Draining { calls: usize } {
+        call: None, level: Info, code: Code::FINE,
+        api: { Kind::DrainStarted => Data::Json(json!({ "calls": calls })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "draining: no new calls, {calls} in progress"),
+    }
+
+    /// An operator ended a drain.
+    DrainEnded {} {
+        call: None, level: Info, code: Code::FINE,
+        api: { Kind::DrainFinished => Data::Json(json!({ "cancelled": true })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "draining is over: new calls are taken again"),
+    }
+
+    Reloaded { changes: String } {
+        call: None, level: Info, code: Code::FINE,
+        api: { Kind::ConfigReloaded => Data::Json(json!({ "changes": changes })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "configuration reloaded: {changes}"),
+    }
+
+    /// The public addresses have changed; new calls use those of `now`.
+    AddressesChanged { before: Vec<IpAddr>, now: Vec<IpAddr>, why: &'static str } {
+        call: None, level: Info, code: Code::FINE,
+        api: {
+            Kind::AddressesChanged => Data::Json(json!({
+                "before": before, "now": now, "found_by": why
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "the public address is {} by {why}, it was {}; new calls use it",
+            listed(now), listed(before)
+        ),
+    }
+
+    /// A message was dropped without an answer.
+    Dropped { why: &'static str, remote: Option<SocketAddr> } {
+        call: None, level: Debug, code: Code::FINE,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): match remote {
+            Some(remote) => write!(f, "dropped from {remote}: {why}"),
+            None => write!(f, "dropped: {why}"),
+        },
+    }
+}
+
+fn listed(ips: &[IpAddr]) -> String {
+    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Who answered, as a record writes it.
+fn answerer(by: Option<&Party>) -> String {
+    by.map_or_else(|| "a built-in far end".to_owned(), Party::as_callee)
+}
+
+/// What a record says in one line.
+fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
+    let Some(talked) = cdr.talked() else {
+        return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
+    };
+    let by = cdr.by.map_or("?", HangupBy::as_str);
+    write!(
+        f,
+        "ended by {by}  {:.1} s  {}{}",
+        talked.as_secs_f32(),
+        quality(cdr),
+        printable(&cdr.why)
+    )?;
+    match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
+        Some(verdict) => write!(f, "  {}", printable(&verdict.sentence)),
+        None => Ok(()),
+    }
+}
+
+/// The worst of both legs and directions: what the people on the call had to live with.
+fn quality(cdr: &Cdr) -> String {
+    let legs = [&cdr.a, &cdr.b];
+    let known = legs.iter().copied().flatten();
+    let worst = known.clone().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp);
+    let loss =
+        known.map(|s| s.lost as f32 / (s.lost + s.received).max(1) as f32).max_by(f32::total_cmp);
+    let words = |mos: f32| {
+        format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default())
+    };
+    worst.map(words).unwrap_or_default()
+}
+
+/// A remote text, cut and with control characters shown.
+fn printable(text: &str) -> Printable<'_> {
+    Printable(text)
+}
+
+struct Printable<'a>(&'a str);
+
+impl Display for Printable<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let end = self.0.char_indices().nth(120).map_or(self.0.len(), |(at, _)| at);
+        let mut pieces = self.0[..end].split(char::is_control);
+        f.write_str(pieces.next().unwrap_or_default())?;
+        pieces.try_for_each(|piece| write!(f, "\u{fffd}{piece}"))
+    }
+}
