@@ -10,31 +10,31 @@
 //! [`CallContext`].
 
 mod bodies;
-pub mod branch;
-pub mod caller_id;
-pub mod challenge;
-pub mod codec_policy;
+pub(crate) mod branch;
+pub(crate) mod caller_id;
+pub(crate) mod challenge;
+pub(crate) mod codec_policy;
 pub mod context;
 mod dtmf_info;
 mod failure;
 mod in_dialog;
 mod invite;
 mod joined;
-pub mod leg;
+pub(crate) mod leg;
 mod media_policy;
 pub mod operator;
 mod outgoing;
 mod packages;
 mod queries;
-pub mod reach;
+pub(crate) mod reach;
 mod refresh;
-pub mod reinvite;
-pub mod retries;
-pub mod routing;
-pub mod services;
+pub(crate) mod reinvite;
+pub(crate) mod retries;
+pub(crate) mod routing;
+pub(crate) mod services;
 mod silent_trunk;
 mod takeover;
-pub mod third_party;
+pub(crate) mod third_party;
 pub mod transfer;
 mod uac;
 mod uas;
@@ -42,9 +42,9 @@ mod uas;
 pub use crate::cdr::{Cdr, HangupBy, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
-pub use branch::{Branch, BranchTarget};
+pub(crate) use branch::Branch;
 pub use context::{CallContext, CallTimer, Output, Question};
-pub use leg::{AckWait, Leg};
+pub(crate) use leg::Leg;
 
 use crate::config::User;
 use crate::dialplan::{Outcomes, Route, Step};
@@ -68,7 +68,7 @@ use transfer::{Replaces, Transfer};
 use uas::Reliable;
 
 /// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
-pub const MAX_BREADTH: u32 = 60;
+pub(crate) const MAX_BREADTH: u32 = 60;
 
 /// Where the call stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,7 +152,7 @@ pub struct Call {
 
 impl Call {
     /// Takes the call on: 100 to the caller, its media end opened.
-    pub fn start(&mut self, cx: &mut CallContext<'_>) {
+    pub(crate) fn start(&mut self, cx: &mut CallContext<'_>) {
         let trying = Writer::response(&self.invite, 100, None).end();
         cx.respond(self.server, 100, trying);
         self.caller.peer.learn(&self.invite);
@@ -184,12 +184,12 @@ impl Call {
     }
 
     /// The branch called `id`.
-    pub fn branch_mut(&mut self, id: u16) -> Option<&mut Branch> {
+    pub(crate) fn branch_mut(&mut self, id: u16) -> Option<&mut Branch> {
         self.branches.iter_mut().find(|b| b.id == id)
     }
 
     /// The leg opposite to `end`, once both talk.
-    pub fn opposite(&self, end: LegId) -> Option<LegId> {
+    pub(crate) fn opposite(&self, end: LegId) -> Option<LegId> {
         let b = self
             .callee
             .and_then(|id| self.branches.iter().find(|b| b.id == id))
@@ -202,7 +202,7 @@ impl Call {
     }
 
     /// Media's news about this call's session.
-    pub fn media(&mut self, cx: &mut CallContext<'_>, notice: Notice) {
+    pub(crate) fn media(&mut self, cx: &mut CallContext<'_>, notice: Notice) {
         match notice {
             Notice::Opened { end, address, tcp } => self.opened(cx, end, address, tcp),
             Notice::OpenFailed { end, why }
@@ -340,7 +340,7 @@ impl Call {
     }
 
     /// The caller sent CANCEL.
-    pub fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
+    pub(crate) fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         if !self.final_response_sent {
             self.finish(cx, HangupBy::Caller, why);
         }
@@ -348,7 +348,7 @@ impl Call {
 
     /// Ends the call: everything open is cancelled, answered or said goodbye to. `why` goes to a
     /// caller who still waits for a final response, and into Reason headers.
-    pub fn finish(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
+    pub(crate) fn finish(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
         if self.state == State::Over {
             return;
         }
@@ -374,7 +374,7 @@ impl Call {
     }
 
     /// A timer of this call fired.
-    pub fn fire(&mut self, cx: &mut CallContext<'_>, timer: CallTimer) {
+    pub(crate) fn fire(&mut self, cx: &mut CallContext<'_>, timer: CallTimer) {
         match timer {
             CallTimer::Ring => self.ring_timeout(cx),
             CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
@@ -414,7 +414,7 @@ impl Call {
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must
     /// speak.
-    pub fn reconnect_trunk(
+    pub(crate) fn reconnect_trunk(
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,

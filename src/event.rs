@@ -27,7 +27,7 @@ pub enum UnregisterReason {
 
 impl UnregisterReason {
     /// For a reader.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             UnregisterReason::Closed => "its connection closed",
             UnregisterReason::Expired => "its registration ran out",
@@ -38,7 +38,7 @@ impl UnregisterReason {
 
 /// How loud a line is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
+pub(crate) enum Level {
     Debug,
     Info,
     Warn,
@@ -106,7 +106,7 @@ kinds! {
 
 /// What the API and webhooks send of an event.
 #[derive(Debug)]
-pub enum Data<'a> {
+pub(crate) enum Data<'a> {
     Json(Value),
     /// A warning of a call: its call, its code and its text.
     Warning,
@@ -116,14 +116,14 @@ pub enum Data<'a> {
 
 /// How a registration was lost that nobody ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LostBy {
+pub(crate) enum LostBy {
     Closed,
     Expired,
 }
 
 /// What the metrics make of an event.
 #[derive(Debug)]
-pub enum Counted<'a> {
+pub(crate) enum Counted<'a> {
     Nothing,
     CallEnded(&'a Cdr),
     CallRefused(Code),
@@ -146,7 +146,7 @@ impl Display for OfCall {
 
 impl Event {
     /// Writes its line to the log; nothing is formatted that is not written.
-    pub fn log(&self) {
+    pub(crate) fn log(&self) {
         let call = OfCall(self.call());
         let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
         match self.level() {

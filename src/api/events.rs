@@ -26,7 +26,7 @@ const BEHIND: usize = 4_096;
 
 /// One event.
 #[derive(Debug)]
-pub struct LoggedEvent {
+pub(crate) struct LoggedEvent {
     /// Rises by one; begins anew with the process.
     pub id: u64,
     pub kind: Kind,
@@ -44,7 +44,7 @@ enum Told {
 
 impl LoggedEvent {
     /// `{ type, timestamp, data }`, as in a webhook.
-    pub fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         let data = match &self.data {
             Told::Event(event) => match event.data() {
                 Some(Data::Json(data)) => data,
@@ -62,7 +62,7 @@ impl LoggedEvent {
     }
 
     /// The call it is about.
-    pub fn call(&self) -> Option<String> {
+    pub(crate) fn call(&self) -> Option<String> {
         match &self.data {
             Told::Event(event) => event.call().map(|call| call.to_string()),
             Told::Drained { .. } => None,
@@ -71,7 +71,7 @@ impl LoggedEvent {
 }
 
 /// Where events go.
-pub struct Feed {
+pub(crate) struct Feed {
     kept: Mutex<(u64, VecDeque<Arc<LoggedEvent>>)>,
     live: broadcast::Sender<Arc<LoggedEvent>>,
     outbox: OnceLock<Outbox>,
@@ -85,7 +85,7 @@ impl Default for Feed {
 
 impl Feed {
     /// Tells of an event, if it is news.
-    pub fn tell(&self, event: Event, now: Instant, clock: &WallClock) {
+    pub(crate) fn tell(&self, event: Event, now: Instant, clock: &WallClock) {
         let Some(kind) = event.kind() else { return };
         // Only who listens wants figures every few seconds.
         if kind != Kind::CallQuality || self.live.receiver_count() > 0 {
@@ -94,7 +94,7 @@ impl Feed {
     }
 
     /// The last call of a drain has ended.
-    pub fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
+    pub(crate) fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
         self.push(Kind::DrainFinished, Told::Drained { calls: gauges.calls }, now, clock);
     }
 
@@ -115,12 +115,12 @@ impl Feed {
     }
 
     /// The web application's outbox, where there is one.
-    pub fn outbox(&self) -> Option<&Outbox> {
+    pub(crate) fn outbox(&self) -> Option<&Outbox> {
         self.outbox.get()
     }
 
     /// Tells a web application from now on.
-    pub fn tell_too(&self, outbox: Outbox) {
+    pub(crate) fn tell_too(&self, outbox: Outbox) {
         let _ = self.outbox.set(outbox);
     }
 
@@ -137,7 +137,7 @@ impl Feed {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Kinds, separated by commas; `call.*` is all of calls.
     pub types: Option<String>,
     pub call: Option<String>,
@@ -156,7 +156,7 @@ impl Wanted {
 }
 
 /// GET /events
-pub async fn stream(
+pub(crate) async fn stream(
     State(api): State<Api>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,

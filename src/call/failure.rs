@@ -11,7 +11,7 @@ use crate::sip::status::Refusal;
 
 impl Call {
     /// The INVITE's transaction timed out, or its transport failed.
-    pub fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
+    pub(crate) fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
         cx.services.locator.failed(cx.now, branch.leg.hop);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 impl Call {
     /// The dialog of `end` that `message` names: the leg's own, or an early one of its branch.
-    pub fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
+    pub(crate) fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
         let own = self.dialog_of(end).filter(|d| d.matches(message));
         own.or_else(|| {
             self.branches
@@ -40,7 +40,7 @@ impl Call {
     }
 
     /// A request within one of the call's dialogs.
-    pub fn request(
+    pub(crate) fn request(
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,

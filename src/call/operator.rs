@@ -32,7 +32,7 @@ impl Call {
     ///
     /// # Errors
     /// 409 with the reason.
-    pub fn talks(&self, side: PartyRole) -> Result<LegId, Refusal> {
+    pub(crate) fn talks(&self, side: PartyRole) -> Result<LegId, Refusal> {
         let end = self.end_of(side).filter(|_| {
             self.state == State::Talking && self.transfer.is_none() && self.link.is_none()
         });
@@ -45,7 +45,7 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks, or a character is no digit.
-    pub fn press(
+    pub(crate) fn press(
         &mut self,
         cx: &mut CallContext<'_>,
         side: PartyRole,
@@ -65,7 +65,7 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks, or no route leads there.
-    pub fn hand_over(
+    pub(crate) fn hand_over(
         &mut self,
         cx: &mut CallContext<'_>,
         side: PartyRole,
@@ -88,7 +88,7 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks.
-    pub fn part(
+    pub(crate) fn part(
         &mut self,
         cx: &mut CallContext<'_>,
         held_by_operator: bool,

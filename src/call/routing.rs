@@ -26,7 +26,7 @@ const MAX_GOTOS: u8 = 8;
 const MAX_FORKS: usize = 10;
 
 /// A phone to ring: its user, and its ways, the best first.
-pub type Phone = (String, Vec<Binding>);
+pub(crate) type Phone = (String, Vec<Binding>);
 
 impl Call {
     /// Starts the next step, or ends the call with the best refusal seen.
@@ -127,7 +127,7 @@ impl Call {
 
     /// What it answered: its steps come before what is left of the route; without an answer that
     /// goes on at once.
-    pub fn routed(&mut self, cx: &mut CallContext<'_>, answer: Result<Box<Route>, String>) {
+    pub(crate) fn routed(&mut self, cx: &mut CallContext<'_>, answer: Result<Box<Route>, String>) {
         if !std::mem::take(&mut self.asking) || self.state == State::Over {
             return;
         }

@@ -19,7 +19,7 @@ pub enum Origin {
 
 impl Call {
     /// Begins to ring the first party.
-    pub fn originate(&mut self, cx: &mut CallContext<'_>) {
+    pub(crate) fn originate(&mut self, cx: &mut CallContext<'_>) {
         self.state = State::Routing;
         cx.arm(self.id, super::CallTimer::MaxDuration, cx.config.limits.max_duration);
         self.next_step(cx);

@@ -47,14 +47,14 @@ pub struct ReferSubscription {
 
 impl ReferSubscription {
     /// Nobody is told; `end` is who leaves.
-    pub fn nobody(end: LegId) -> ReferSubscription {
+    pub(crate) fn nobody(end: LegId) -> ReferSubscription {
         ReferSubscription { end, id: None, wanted: false }
     }
 }
 
 impl Transfer {
     /// One an operator asked for.
-    pub fn unwatched(watcher: ReferSubscription) -> Transfer {
+    pub(crate) fn unwatched(watcher: ReferSubscription) -> Transfer {
         Transfer { watcher, passed: false, by_caller: false, told: 0 }
     }
 }
@@ -80,7 +80,7 @@ pub struct Replaces {
 
 impl Replaces {
     /// Reads a header value, or the unescaped one of a URI.
-    pub fn parse(text: &str) -> Option<Replaces> {
+    pub(crate) fn parse(text: &str) -> Option<Replaces> {
         let (call_id, params) = text.split_once(';')?;
         let params = Params::parse(params).ok()?;
         Some(Replaces {
@@ -420,7 +420,7 @@ impl Call {
     }
 
     /// Hands the transfer on to the trunk opposite to the referrer.
-    pub fn pass_refer(
+    pub(crate) fn pass_refer(
         &mut self,
         cx: &mut CallContext<'_>,
         referrer: LegId,
@@ -517,7 +517,7 @@ impl Call {
     }
 
     /// The gateway joined this call with another, or could not.
-    pub fn joined(&mut self, cx: &mut CallContext<'_>, outcome: Result<CallId, Refusal>) {
+    pub(crate) fn joined(&mut self, cx: &mut CallContext<'_>, outcome: Result<CallId, Refusal>) {
         match outcome {
             Ok(other) => {
                 self.cdr.transfers.push(format!("joined with call {other}"));

@@ -36,7 +36,7 @@ fn tag_of(message: &Message) -> String {
 
 impl Call {
     /// A response to a branch's INVITE.
-    pub fn response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
+    pub(crate) fn response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
         if self.branch_mut(id).is_none() {
             // Its leg has moved on in a transfer; a 2xx that comes again still wants its ACK.
             return self.acknowledge_again(cx, LegId(id), message);

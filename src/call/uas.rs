@@ -51,7 +51,7 @@ pub struct Reliable {
 
 impl Reliable {
     /// Whether the caller's INVITE lets, or makes, us send them.
-    pub fn is_wanted(&self, invite: &Message) -> bool {
+    pub(crate) fn is_wanted(&self, invite: &Message) -> bool {
         invite.lists(HeaderName::Require, "100rel")
             || (self.policy != Some(Policy::Off) && invite.lists(HeaderName::Supported, "100rel"))
     }
@@ -283,7 +283,7 @@ impl Call {
     ///
     /// # Errors
     /// 422.
-    pub fn grant_first(&self) -> Result<(), Refusal> {
+    pub(crate) fn grant_first(&self) -> Result<(), Refusal> {
         grant(&self.invite, None, false).map(drop).map_err(|TooBrief| {
             Refusal::new(422, format!("sessions last at least {MIN_SE} s here"))
         })

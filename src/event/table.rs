@@ -38,12 +38,12 @@ macro_rules! events {
         #[allow(unused_variables, reason = "most rows need some of their fields only")]
         impl Event {
             /// Returns the call it is about, if it is about one.
-            pub fn call(&self) -> Option<CallId> {
+            pub(crate) fn call(&self) -> Option<CallId> {
                 match self { $( Event::$name { $($field),* } => $call, )* }
             }
 
             /// Returns how loud its line is.
-            pub fn level(&self) -> Level {
+            pub(crate) fn level(&self) -> Level {
                 match self { $( Event::$name { $($field),* } => Level::$level, )* }
             }
 
@@ -53,21 +53,21 @@ macro_rules! events {
             }
 
             /// Returns what the API calls it, or `None` if it is for the log alone.
-            pub fn kind(&self) -> Option<Kind> {
+            pub(crate) fn kind(&self) -> Option<Kind> {
                 match self {
                     $( Event::$name { $($field),* } => [$($kind)?].into_iter().next(), )*
                 }
             }
 
             /// Returns what the API and webhooks send of it, or `None` if it is for the log alone.
-            pub fn data(&self) -> Option<Data<'_>> {
+            pub(crate) fn data(&self) -> Option<Data<'_>> {
                 match self {
                     $( Event::$name { $($field),* } => [$($data)?].into_iter().next(), )*
                 }
             }
 
             /// Returns what the metrics make of it.
-            pub fn counted(&self) -> Counted<'_> {
+            pub(crate) fn counted(&self) -> Counted<'_> {
                 match self { $( Event::$name { $($field),* } => $counted, )* }
             }
         }
