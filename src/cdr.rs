@@ -132,8 +132,9 @@ impl fmt::Display for Party {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tried {
     pub target: Party,
-    /// Final status, 0 where it was given up.
-    pub status: u16,
+    /// Final status; `None` if it was given up.
+    pub status: Option<u16>,
+    /// How long it took, in milliseconds.
     pub ms: u64,
 }
 

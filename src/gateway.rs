@@ -374,7 +374,7 @@ impl Gateway {
             match o {
                 Output::CallOver(id) => over.push(*id),
                 // It is sent when its browser is back.
-                Output::Send(send) if send.hop == Hop::Flow(Flow::NOWHERE) => {}
+                Output::Send(send) if send.hop == Hop::Suspended => {}
                 _ => return true,
             }
             false

@@ -74,7 +74,7 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let tried: Vec<Value> = cdr
         .tried
         .iter()
-        .map(|t| json!({ "target": t.target.as_callee(), "code": t.status, "ms": t.ms }))
+        .map(|t| json!({ "target": t.target.as_callee(), "code": t.status.unwrap_or(0), "ms": t.ms }))
         .collect();
     let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({

@@ -300,6 +300,7 @@ impl CallContext<'_> {
             Hop::Udp(to) | Hop::UdpFrom(to, _) => Kind::Server(Transport::Udp, to),
             Hop::Tcp(to) => Kind::Server(Transport::Tcp, to),
             Hop::Tls(to, _) => Kind::Server(Transport::Tls, to),
+            Hop::Suspended => Kind::WebSocket,
             Hop::Flow(flow) => match self.services.flows.get(&flow) {
                 Some(f) if f.kind == FlowKind::Tcp => Kind::Server(Transport::Tcp, f.remote),
                 Some(f) if f.kind == FlowKind::Tls => Kind::Server(Transport::Tls, f.remote),

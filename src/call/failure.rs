@@ -87,7 +87,7 @@ impl Call {
         let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
         let target = branch.target.clone();
         let party = branch.leg.party.clone();
-        self.cdr.tried.push(Tried { target: party.clone(), status: why.status, ms });
+        self.cdr.tried.push(Tried { target: party.clone(), status: Some(why.status), ms });
         if self.heard.as_ref().is_some_and(|h| h.0 == id) {
             self.heard = None;
         }

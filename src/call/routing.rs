@@ -339,7 +339,7 @@ impl Call {
             closed.push(branch.leg.end);
             self.cdr.tried.push(crate::cdr::Tried {
                 target: branch.leg.party.clone(),
-                status: 0,
+                status: None,
                 ms: 0,
             });
         }

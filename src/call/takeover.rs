@@ -78,7 +78,7 @@ impl Call {
     /// The flow of an end is about to be forgotten: transactions that its browser can still finish
     /// when it is back outlive it. A phone with another flow is tried there instead.
     pub(crate) fn suspend(&mut self, cx: &mut CallContext<'_>, end: LegId) {
-        let nowhere = Hop::Flow(Flow::NOWHERE);
+        let nowhere = Hop::Suspended;
         if end == self.caller.end && !self.final_response_sent {
             cx.services.transactions.move_server(self.server, nowhere);
         }

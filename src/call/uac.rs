@@ -396,7 +396,7 @@ impl Call {
         }
         if let Some(branch) = self.branches.iter().find(|b| b.id == id) {
             let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
-            self.cdr.tried.push(Tried { target: branch.leg.party.clone(), status: 200, ms });
+            self.cdr.tried.push(Tried { target: branch.leg.party.clone(), status: Some(200), ms });
             self.cdr.answered_by = Some(branch.leg.party.clone());
             self.cdr.b_call_id = Some(branch.call_id.clone());
             self.cdr.b_end = Some(branch.leg.end);

@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::challenges::opened;
+use super::turn::Sender;
 use super::{FlowKind, Gateway, Turn};
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
@@ -14,18 +15,11 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
 use crate::sip::status::{ACCEPT, Method, Refusal, SUPPORTED, TRICKLE};
-use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
+use crate::sip::transaction::{ClientId, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 
 /// Most connections remembered as offered.
 const MAX_ALIASES: usize = 4_096;
-
-/// Who sent a request.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sender {
-    User(String, Flow),
-    Trunk(String),
-}
 
 impl Gateway {
     pub(super) fn received(
@@ -355,6 +349,7 @@ impl Gateway {
             Hop::Udp(remote) | Hop::UdpFrom(remote, _) | Hop::Tcp(remote) | Hop::Tls(remote, _) => {
                 self.trunk_of(remote).map(Sender::Trunk)
             }
+            Hop::Suspended => None,
         }
     }
 
@@ -429,7 +424,7 @@ fn validate(message: &Message) -> Option<Refusal> {
 /// Whether a message on `hop` came from where `expected` goes.
 pub(super) fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
     match expected {
-        Hop::Flow(_) => expected == hop,
+        Hop::Flow(_) | Hop::Suspended => expected == hop,
         Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),
     }
 }

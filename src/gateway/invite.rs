@@ -1,8 +1,8 @@
 //! Placing a new call: everything that can refuse it before it costs anything.
 
-use super::dispatch::Sender;
 use super::registering::TEMPORARY;
 use super::turn::Incoming;
+use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::call::context::Output;
 use crate::call::leg::Leg;
@@ -168,11 +168,11 @@ impl Gateway {
         };
         self.within_limits(
             now,
-            sender,
+            party,
             account.as_ref(),
             route.as_ref().is_some_and(|r| r.ignore_limits),
         )?;
-        self.within_route(now, sender, route.as_ref())?;
+        self.within_route(now, party, route.as_ref())?;
         let mut call = self.new_call(now, id, incoming, party.clone());
         call.take_offer(&self.config)?;
         call.grant_first()?;
@@ -247,11 +247,11 @@ impl Gateway {
     pub(super) fn within_route(
         &mut self,
         now: Instant,
-        sender: &Sender,
+        party: &Party,
         route: Option<&Route>,
     ) -> Result<(), Refusal> {
-        let (Sender::User(user, _), Some((route, most))) =
-            (sender, route.and_then(|r| Some((r, r.per_user_per_hour?))))
+        let (Party::User { name: user, .. }, Some((route, most))) =
+            (party, route.and_then(|r| Some((r, r.per_user_per_hour?))))
         else {
             return Ok(());
         };
@@ -312,7 +312,7 @@ impl Gateway {
     pub(super) fn within_limits(
         &mut self,
         now: Instant,
-        sender: &Sender,
+        party: &Party,
         user: Option<&Arc<User>>,
         ignore: bool,
     ) -> Result<(), Refusal> {
@@ -321,8 +321,8 @@ impl Gateway {
         }
         self.within_all()?;
         let limits = self.config.limits.clone();
-        match sender {
-            Sender::User(name, _) => {
+        match party {
+            Party::User { name, .. } => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
                 if self.calls.of_user(name) >= most {
                     return Err(Refusal::new(
@@ -348,7 +348,7 @@ impl Gateway {
                     .retry_after(2));
                 }
             }
-            Sender::Trunk(name) => {
+            Party::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
                 let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
                 if self.services.trunk_calls.get(name).copied().unwrap_or(0) >= most {
@@ -369,6 +369,7 @@ impl Gateway {
                     .retry_after(2));
                 }
             }
+            Party::Number(_) | Party::Internal(_) => {}
         }
         self.within_pace(now)
     }

@@ -1,6 +1,5 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
-use super::dispatch::Sender;
 use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::CallId;
@@ -15,7 +14,7 @@ use crate::hex::token;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Flow, Hop, ServerId};
+use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::escape_user;
 use rand_core::RngCore;
 use std::collections::BTreeMap;
@@ -42,6 +41,7 @@ pub struct Wish {
 pub struct PlannedCall {
     pub call: CallId,
     from: String,
+    party: Party,
     user: Option<Arc<User>>,
     context: String,
     dialled: String,
@@ -70,18 +70,13 @@ impl Gateway {
             Some(user) => ring(&user.name),
             None => self.routed(now, &context, name, &permits)?.0,
         };
-        // No flow has this number: the account counts, not where it came from.
-        let sender = user.as_ref().map(|u| Sender::User(u.name.clone(), Flow(u64::MAX)));
-        match &sender {
-            Some(sender) => {
-                self.within_limits(now, sender, user.as_ref(), second.ignore_limits)?;
-                self.within_route(now, sender, Some(&second))?;
-            }
-            None => {
-                self.within_all()?;
-                self.within_pace(now)?;
-            }
-        }
+        // The account counts, not where it came from.
+        let party = match &user {
+            Some(user) => Party::User { name: user.name.clone(), instance: None },
+            None => Party::Number(name.to_owned()),
+        };
+        self.within_limits(now, &party, user.as_ref(), user.is_some() && second.ignore_limits)?;
+        self.within_route(now, &party, Some(&second))?;
         let tags = user
             .as_ref()
             .map(|u| u.tags.clone())
@@ -92,6 +87,7 @@ impl Gateway {
         Ok(PlannedCall {
             call: CallId(self.services.random.next_u64()),
             from: name.to_owned(),
+            party,
             user,
             context,
             dialled: wish.to.clone(),
@@ -135,11 +131,7 @@ impl Gateway {
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let nobody = Incoming { id: ServerId(u64::MAX), hop, message: &invite };
         let mut call = self.new_call(turn.now, call_id, &nobody, Party::Internal(call_id));
-        let from = match &plan.user {
-            Some(user) => Party::User { name: user.name.clone(), instance: None },
-            None => Party::Number(plan.from.clone()),
-        };
-        call.cdr.from = from.clone();
+        call.cdr.from = plan.party.clone();
         call.final_response_sent = true;
         call.cdr.context = plan.context;
         call.cdr.route = Some(plan.second.name.clone());
@@ -158,7 +150,7 @@ impl Gateway {
         call.route = Some(plan.first);
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
-            from,
+            from: plan.party,
             number: plan.number,
             route,
         }));

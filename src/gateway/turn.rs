@@ -2,7 +2,7 @@
 
 use crate::call::Output;
 use crate::sip::message::Message;
-use crate::sip::transaction::{Hop, ServerId};
+use crate::sip::transaction::{Flow, Hop, ServerId};
 use std::time::Instant;
 
 /// What every step of a turn is given: time, and where outputs go.
@@ -16,6 +16,13 @@ impl Turn<'_> {
     pub(super) fn push(&mut self, output: Output) {
         self.out.push(output);
     }
+}
+
+/// Who sent a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Sender {
+    User(String, Flow),
+    Trunk(String),
 }
 
 /// A request, the transaction it began, and where it came from.

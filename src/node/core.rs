@@ -379,6 +379,8 @@ impl Core {
                 }
             }
             Hop::Tcp(to) => self.send_connected(hop, to, None, bytes),
+            // The gateway keeps those.
+            Hop::Suspended => {}
             Hop::Tls(to, number) => {
                 let secure = self.tls_trunks.get(&number).cloned();
                 self.send_connected(hop, to, secure, bytes);

@@ -88,9 +88,9 @@ impl Spans {
                 format!("try {}", tried.target.as_callee()),
                 at(from),
                 at(until.min(end)),
-                vec![KeyValue::new("sip.code", i64::from(tried.status))],
+                vec![KeyValue::new("sip.code", i64::from(tried.status.unwrap_or(0)))],
             );
-            from = if tried.status == 200 { from } else { until.min(end) };
+            from = if tried.status == Some(200) { from } else { until.min(end) };
         }
         if let Some(ringing) = cdr.ringing {
             part("ringing".to_owned(), at(ringing), at(cdr.answered.unwrap_or(end)), Vec::new());
@@ -164,7 +164,7 @@ mod tests {
         cdr.context = "us-outbound".into();
         cdr.tried.push(crate::cdr::Tried {
             target: Party::Trunk("carrier".into()),
-            status: 503,
+            status: Some(503),
             ms: 40,
         });
         cdr.ringing = Some(now + Duration::from_millis(300));

@@ -328,6 +328,7 @@ impl Lab {
             Hop::Flow(Flow(1)) => "alice".to_owned(),
             Hop::Flow(Flow(2)) => "bob".to_owned(),
             Hop::Flow(Flow(n)) => format!("flow {n}"),
+            Hop::Suspended => unreachable!("what nobody can get does not leave the gateway"),
             Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _)
                 if a.ip().to_string() == "127.0.0.10" =>
             {

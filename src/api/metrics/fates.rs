@@ -33,17 +33,17 @@ impl Fates {
             let Some(name) = tried.target.trunk() else { continue };
             let fate = fates.entry(name.to_owned()).or_default();
             fate.attempts += 1;
-            let answered = tried.status == 200;
+            let answered = tried.status == Some(200);
             fate.answered += u64::from(answered);
             fate.effective += u64::from(
                 answered
                     || matches!(
                         tried.status,
-                        404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604
+                        Some(404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604)
                     ),
             );
             if !answered {
-                fate.last_failure = Some((tried.status, now));
+                fate.last_failure = Some((tried.status.unwrap_or(0), now));
                 continue;
             }
             let rang = cdr
