@@ -71,3 +71,36 @@ pub const LAYERS: &[&[&str]] = &[
     &["api", "journal", "telemetry", "transport", "web", "webhook"],
     &["node"],
 ];
+
+/// The order within the modules that have one, read like [`LAYERS`]. What the methods of `Call` and
+/// of `Gateway` call of each other is not of it: an order of types, not of an `impl`.
+pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
+    (
+        "call",
+        &[
+            &[
+                "bodies",
+                "caller_id",
+                "codec_policy",
+                "dtmf_info",
+                "media_policy",
+                "reach",
+                "retries",
+            ],
+            // Legs, branches, what they wait for and what they are given: they name each other.
+            &["branch", "challenge", "context", "leg", "services", "transfer"],
+            &["failure", "outgoing", "packages"],
+            &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
+            &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            &["admission", "call_table", "challenges", "credential", "token", "turn"],
+            &["logins", "out_of_dialog", "record", "registering"],
+            &["dispatch", "flows", "joined", "operate", "trunks"],
+            &["invite", "originate", "takeover"],
+        ],
+    ),
+];
