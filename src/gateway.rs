@@ -31,6 +31,7 @@ use crate::event::Event;
 pub use crate::flow::FlowKind;
 use crate::flow::Transport;
 use crate::ids::IdMap;
+use crate::pace::Pace;
 use crate::recorder::diagnosis::diagnose;
 use crate::recorder::{Recorder, TraceEvent};
 use crate::registrar::Registrar;
@@ -41,7 +42,7 @@ use crate::sip::salvage::Salvaged;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, Transactions};
 use crate::timers::Timers;
-use crate::trunk::{Pace, Trunks};
+use crate::trunk::Trunks;
 use crate::worker::Notice;
 use admission::Admission;
 use call_table::CallTable;
@@ -138,6 +139,8 @@ pub struct Gateway {
     logins: logins::Logins,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
+    /// Calls of the whole node.
+    pace: Pace,
     user_pace: HashMap<String, Pace>,
     /// Calls of a user by a route with a limit: when, the oldest first.
     by_route: HashMap<(String, String), VecDeque<Instant>>,
@@ -191,6 +194,7 @@ impl Gateway {
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             ),
+            pace: Pace::default(),
             user_pace: HashMap::new(),
             by_route: HashMap::new(),
             unproved: Timers::default(),

@@ -10,6 +10,7 @@ pub mod datagrams;
 pub mod errors;
 pub mod hex;
 pub mod ids;
+pub(crate) mod pace;
 pub mod timers;
 
 pub mod codec;
@@ -58,7 +59,7 @@ pub mod node;
 /// The layers, from the ground up: a module uses those of its own layer and of earlier ones only.
 /// `tests/layers.rs` holds that, and that each module is in one.
 pub const LAYERS: &[&[&str]] = &[
-    &["address", "chance", "datagrams", "errors", "hex", "ids", "timers"],
+    &["address", "chance", "datagrams", "errors", "hex", "ids", "pace", "timers"],
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],

@@ -9,13 +9,14 @@ use webtrunk::{LAYERS, LAYERS_WITHIN};
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 21] = [
+const PURE: [&str; 22] = [
     "address",
     "chance",
     "errors",
     "hex",
     "recorder",
     "ids",
+    "pace",
     "timers",
     "codec",
     "rtp",

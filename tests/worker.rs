@@ -43,7 +43,7 @@ fn next(told: &Receiver<(u64, Notice)>) -> (u64, Notice) {
 
 #[test]
 fn every_port_comes_back_and_a_full_range_is_told() {
-    let ports = Arc::new(PortRange::new(ANY, (24_000, 24_019), 7));
+    let ports = Arc::new(PortRange::new(ANY, 24_000..=24_019, 7));
     let all = ports.free();
     assert_eq!(all, 10);
     let (worker, told) = start(&ports);
@@ -76,7 +76,7 @@ fn every_port_comes_back_and_a_full_range_is_told() {
 
 #[test]
 fn a_rested_pair_serves_again_and_has_forgotten_its_last_call() {
-    let ports = PortRange::new(ANY, (24_100, 24_101), 7);
+    let ports = PortRange::new(ANY, 24_100..=24_101, 7);
     let pair = ports.take(Instant::now()).expect("free");
     let (port, now) = (pair.port, Instant::now());
     let old_peer = UdpSocket::bind((ANY, 0)).expect("a port");
@@ -92,7 +92,7 @@ fn a_rested_pair_serves_again_and_has_forgotten_its_last_call() {
 
 #[test]
 fn a_pair_whose_old_peer_does_not_stop_is_bound_anew() {
-    let ports = PortRange::new(ANY, (24_200, 24_201), 7);
+    let ports = PortRange::new(ANY, 24_200..=24_201, 7);
     let pair = ports.take(Instant::now()).expect("free");
     let (port, now) = (pair.port, Instant::now());
     let old_peer = UdpSocket::bind((ANY, 0)).expect("a port");
@@ -109,7 +109,7 @@ fn framed(datagram: &[u8]) -> Vec<u8> {
 /// RFC 6544 and RFC 4571: whose network lets no UDP out comes to the same number over TCP.
 #[test]
 fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
-    let ports = Arc::new(PortRange::new(ANY, (24_300, 24_319), 7));
+    let ports = Arc::new(PortRange::new(ANY, 24_300..=24_319, 7));
     let ice = Ice { ufrag: "ours".into(), pwd: "ours-password-of-22-chars".into() };
     // The number is the system's choice for UDP; over TCP somebody may have it.
     let (_worker, address) = std::iter::repeat_with(|| start(&ports).0)
@@ -172,7 +172,7 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
 #[test]
 fn a_check_is_answered_from_the_address_it_was_sent_to() {
     let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let ports = Arc::new(PortRange::new(everywhere, (24_400, 24_419), 7));
+    let ports = Arc::new(PortRange::new(everywhere, 24_400..=24_419, 7));
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let at = SocketAddr::new(everywhere, 0);
     let setup = Setup::new("test", at, Streamed::No, ports.clone(), identity);

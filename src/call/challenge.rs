@@ -55,7 +55,8 @@ impl Call {
     pub(crate) fn answer_challenge(
         &mut self,
         cx: &mut CallContext<'_>,
-        (end, asked): (LegId, Asked),
+        end: LegId,
+        asked: Asked,
         client: ClientId,
         message: &Message,
         answering: Option<Answering>,

@@ -79,8 +79,9 @@ impl Call {
         });
         let leaving =
             leaving.ok_or_else(|| Refusal::new(409, "there is nobody to hand over from"))?;
-        let found = self.route_for(cx, leaving, to)?;
-        self.hand_to(cx, Transfer::unwatched(ReferSubscription::nobody(leaving)), found);
+        let (context, route, number) = self.route_for(cx, leaving, to)?;
+        let transfer = Transfer::unwatched(ReferSubscription::nobody(leaving));
+        self.hand_to(cx, transfer, context, route, number);
         Ok(())
     }
 

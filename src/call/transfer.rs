@@ -216,12 +216,12 @@ impl Call {
             self.transfer = Some(transfer);
             return self.pass_refer(cx, end, &wish.number, None);
         }
-        let route = match self.route_for(cx, end, &wish.number) {
+        let (context, route, number) = match self.route_for(cx, end, &wish.number) {
             Ok(found) => found,
             Err(why) => return cx.refuse_with(server, message, &why),
         };
         self.accept_refer(cx, server, message, wanted);
-        self.hand_to(cx, transfer, route);
+        self.hand_to(cx, transfer, context, route, number);
     }
 
     /// Puts who leaves aside, and takes the route of the new party: context, route and number.
@@ -229,7 +229,9 @@ impl Call {
         &mut self,
         cx: &mut CallContext<'_>,
         mut transfer: Transfer,
-        (context, route, number): (String, crate::dialplan::Route, String),
+        context: String,
+        route: crate::dialplan::Route,
+        number: String,
     ) {
         let end = transfer.watcher.end;
         self.held_by_operator = false;

@@ -190,7 +190,7 @@ impl Gateway {
         let Some(user) = self.services.transaction_users.get(&id).cloned() else { return };
         let (user, answering) = opened(user);
         if let Some(message) = message
-            && self.answer_challenge(turn, id, (&user, answering), message)
+            && self.answer_challenge(turn, id, &user, answering, message)
         {
             return;
         }
@@ -270,7 +270,7 @@ impl Gateway {
         target: Option<ServerId>,
     ) {
         if message.method() == Method::Cancel {
-            return self.cancel(turn, (id, hop), &message, target);
+            return self.cancel(turn, id, hop, &message, target);
         }
         if let Some(why) = validate(&message) {
             return self.refuse(turn, id, &message, &why);
@@ -356,7 +356,8 @@ impl Gateway {
     fn cancel(
         &mut self,
         turn: &mut Turn<'_>,
-        (id, hop): (ServerId, Hop),
+        id: ServerId,
+        hop: Hop,
         message: &Message,
         target: Option<ServerId>,
     ) {
@@ -370,7 +371,7 @@ impl Gateway {
             );
         };
         if let Hop::Flow(flow) = hop {
-            self.take_up(turn, (call, crate::call::CALLER_LEG), flow);
+            self.take_up(turn, call, crate::call::CALLER_LEG, flow);
         }
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =

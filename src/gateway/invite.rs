@@ -298,7 +298,7 @@ impl Gateway {
     pub(super) fn within_pace(&mut self, now: Instant) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         let limit = limits.new_calls_per_second;
-        if !self.admission.take_call(now, limit) {
+        if !self.pace.take(now, Some(limit)) {
             return Err(Refusal::new(
                 503,
                 format!("limits.new_calls_per_second = {limit} is reached"),

@@ -156,14 +156,15 @@ impl Gateway {
     ) -> Option<Refusal> {
         let claimed =
             message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
-        self.admit_as(turn, (flow, remote), message, &claimed)
+        self.admit_as(turn, flow, remote, message, &claimed)
     }
 
     /// As [`admit`](Self::admit), for a sender who must be `claimed`.
     pub(super) fn admit_as(
         &mut self,
         turn: &mut Turn<'_>,
-        (flow, remote): (Flow, SocketAddr),
+        flow: Flow,
+        remote: SocketAddr,
         message: &Message,
         claimed: &str,
     ) -> Option<Refusal> {
@@ -225,7 +226,7 @@ impl Gateway {
                 _ => Known::Nobody,
             },
         };
-        match self.admission.judge(turn.now, (remote.ip(), proved && own), message, known) {
+        match self.admission.judge(turn.now, remote.ip(), proved && own, message, known) {
             Admitted::User(name) => match self.proved(turn.now, &name) {
                 Ok(proved) => self.prove(flow, claimed, proved),
                 Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),

@@ -139,7 +139,7 @@ impl Gateway {
             trunk.and_then(|t| t.password.clone())
         };
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        match self.admission.judge(turn.now, (remote.ip(), false), message, |name: &str| {
+        match self.admission.judge(turn.now, remote.ip(), false, message, |name: &str| {
             secret(name).map_or(Known::Nobody, Known::Password)
         }) {
             Admitted::User(user) if user == claimed => None,

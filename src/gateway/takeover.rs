@@ -73,7 +73,7 @@ impl Gateway {
                 if self.identity_of(turn.now, flow).is_some_and(other) {
                     return Some(no_such_call());
                 }
-                self.admit_as(turn, (flow, remote), message, &user)
+                self.admit_as(turn, flow, remote, message, &user)
             }
             _ if self.is_subscription(hop, message) => None,
             _ => Some(no_such_call()),
@@ -95,7 +95,7 @@ impl Gateway {
         let counts = match (hop, &call.caller.party) {
             _ if same_source(call.caller.hop, hop, remote) => true,
             (Hop::Flow(flow), Party::User { .. }) => {
-                self.is_account_of(now, (call.id, call.caller.end), flow)
+                self.is_account_of(now, call.id, call.caller.end, flow)
             }
             (_, Party::Trunk(name)) => self.trunk_of(remote).as_ref() == Some(name),
             _ => false,
@@ -104,7 +104,7 @@ impl Gateway {
     }
 
     /// Whether a flow proved to be the account of a leg: the same user, with the same rights.
-    fn is_account_of(&self, now: Instant, (id, end): (CallId, LegId), flow: Flow) -> bool {
+    fn is_account_of(&self, now: Instant, id: CallId, end: LegId, flow: Flow) -> bool {
         let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
         let Some((leg, state)) = leg.zip(self.identity_of(now, flow)) else { return false };
         let Party::User { name, .. } = &leg.party else { return false };
@@ -118,12 +118,12 @@ impl Gateway {
     pub(super) fn take_up(
         &mut self,
         turn: &mut Turn<'_>,
-        leg: (CallId, LegId),
+        id: CallId,
+        end: LegId,
         flow: Flow,
     ) -> bool {
-        let (id, end) = leg;
         let here = self.calls.get(id).and_then(|call| call.hop_of(end)) == Some(Hop::Flow(flow));
-        if !here && self.is_account_of(turn.now, leg, flow) {
+        if !here && self.is_account_of(turn.now, id, end, flow) {
             self.with_call(turn, id, |call, cx| call.take_up(cx, end, flow));
             return true;
         }
@@ -141,7 +141,7 @@ impl Gateway {
         match (self.owner_of(hop, message), hop) {
             (Owner::Here(call, end), _) => Some((call, end)),
             (Owner::Account(call, end, _), Hop::Flow(flow)) => {
-                self.take_up(turn, (call, end), flow).then_some((call, end))
+                self.take_up(turn, call, end, flow).then_some((call, end))
             }
             _ => None,
         }

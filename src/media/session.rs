@@ -576,7 +576,7 @@ impl Session {
                 self.plan_from(at, codec, packet_ms(codec, packet.payload(datagram)));
             }
             Content::Event(clock) => {
-                self.on_telephone_event(now, at, (&packet, clock), datagram, sink)
+                self.on_telephone_event(now, at, &packet, clock, datagram, sink)
             }
             Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
         }
