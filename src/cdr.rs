@@ -136,6 +136,24 @@ pub struct Tried {
     pub status: Option<u16>,
     /// How long it took, in milliseconds.
     pub ms: u64,
+    /// How long until it rang; `None` where it did not.
+    pub rang: Option<Duration>,
+    /// The status is its own word, and not ours for its silence.
+    pub refused: bool,
+}
+
+impl Tried {
+    /// Whether the network did its part, whatever the people called did (RFC 6076 §4.6, NER of
+    /// ITU-T E.425): answered, busy, declined or no such number by the peer's own word, or it rang
+    /// until somebody gave up.
+    pub fn is_effective(&self) -> bool {
+        match self.status {
+            Some(200) => true,
+            Some(404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604) if self.refused => true,
+            None | Some(408 | 480 | 487) => self.rang.is_some(),
+            _ => false,
+        }
+    }
 }
 
 /// The record, in monotonic time; the shell adds the wall clock.
@@ -261,6 +279,17 @@ impl Cdr {
     /// How long people talked; nothing where it was not answered, or goes on.
     pub(crate) fn talked(&self) -> Option<Duration> {
         self.answered.zip(self.end).map(|(answered, end)| end.saturating_duration_since(answered))
+    }
+
+    /// The estimated score of the call: the worst of what its parties heard of each other. There is
+    /// none where one of two was not heard at all, or was not any more when it ended.
+    pub fn score(&self) -> Option<f32> {
+        let legs = || [&self.a, &self.b].into_iter().flatten();
+        let unheard = |s: &Statistics| s.mos.0.is_none() || s.fell_silent(self.end).is_some();
+        if legs().count() > 1 && legs().any(unheard) {
+            return None;
+        }
+        legs().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp)
     }
 
     /// Its verdict, where that is a fault.

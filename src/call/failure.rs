@@ -3,7 +3,6 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::{Call, CallContext, CallTimer, HangupBy, State};
-use crate::cdr::Tried;
 use crate::dialplan::{Outcome, Step};
 use crate::errors::Code;
 use crate::event::Event;
@@ -84,10 +83,9 @@ impl Call {
         let call = self.id;
         cx.disarm(call, CallTimer::Silent(id));
         let Some(branch) = self.branches.iter().find(|b| b.id == id) else { return };
-        let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
-        let target = branch.target.clone();
-        let party = branch.leg.party.clone();
-        self.cdr.tried.push(Tried { target: party.clone(), status: Some(why.status), ms });
+        let (target, tried) = (branch.target.clone(), branch.tried(cx.now, Some(why.status)));
+        let party = tried.target.clone();
+        self.cdr.tried.push(tried);
         if self.heard.as_ref().is_some_and(|h| h.0 == id) {
             self.heard = None;
         }

@@ -159,6 +159,8 @@ impl Branch {
             moved_to_tcp: false,
             cancel_when_possible: false,
             started: now,
+            rang: None,
+            refused: false,
             forks: Vec::new(),
             acks: Default::default(),
             alternates: Vec::new(),

@@ -63,6 +63,8 @@ impl Call {
             moved_to_tcp: false,
             cancel_when_possible: false,
             started: cx.now,
+            rang: None,
+            refused: false,
             forks: Vec::new(),
             acks: HashMap::new(),
             alternates: Vec::new(),

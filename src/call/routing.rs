@@ -337,11 +337,7 @@ impl Call {
         for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {
             branch.abandon(cx, call, &why);
             closed.push(branch.leg.end);
-            self.cdr.tried.push(crate::cdr::Tried {
-                target: branch.leg.party.clone(),
-                status: None,
-                ms: 0,
-            });
+            self.cdr.tried.push(branch.tried(cx.now, None));
         }
         closed
             .into_iter()

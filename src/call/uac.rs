@@ -6,7 +6,6 @@ use super::context::Asked;
 use super::retries::Retry;
 use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
 use crate::cdr::Party;
-use crate::cdr::Tried;
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
 use crate::errors::Code;
@@ -41,7 +40,7 @@ impl Call {
             // Its leg has moved on in a transfer; a 2xx that comes again still wants its ACK.
             return self.acknowledge_again(cx, LegId(id), message);
         }
-        self.heard_from(cx, id);
+        self.heard_from(cx, id, message.status());
         match message.status() {
             100 => self.alive(cx, id),
             101..=199 => self.provisional(cx, id, message),
@@ -55,9 +54,13 @@ impl Call {
     }
 
     /// Any response is a sign that its hop lives.
-    fn heard_from(&mut self, cx: &mut CallContext<'_>, id: u16) {
+    fn heard_from(&mut self, cx: &mut CallContext<'_>, id: u16, status: u16) {
         if let Some(branch) = self.branch_mut(id) {
             cx.services.locator.alive(branch.leg.hop);
+            if (180..200).contains(&status) {
+                branch.rang.get_or_insert(cx.now);
+            }
+            branch.refused |= status >= 300;
         }
     }
 
@@ -395,8 +398,7 @@ impl Call {
             return;
         }
         if let Some(branch) = self.branches.iter().find(|b| b.id == id) {
-            let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
-            self.cdr.tried.push(Tried { target: branch.leg.party.clone(), status: Some(200), ms });
+            self.cdr.tried.push(branch.tried(cx.now, Some(200)));
             self.cdr.answered_by = Some(branch.leg.party.clone());
             self.cdr.b_call_id = Some(branch.call_id.clone());
             self.cdr.b_end = Some(branch.leg.end);

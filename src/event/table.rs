@@ -179,9 +179,9 @@ events! {
                 "codec": figures.codec,
                 "mos_estimated": figures.mos.0,
                 "packets_in": figures.received,
-                "packets_lost": figures.lost,
+                "packets_lost": figures.packets_lost(),
                 "packets_out": figures.sent,
-                "jitter_ms": figures.jitter.as_millis() as u64,
+                "jitter_ms": figures.jitter.map(|j| j.as_millis() as u64),
                 "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64),
                 "sounding": figures.non_silent_packets,
             }))
@@ -394,7 +394,7 @@ events! {
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::OneWay { trunk: who.trunk().is_some() },
         text(f): write!(
-            f, "one-way audio: nothing from {} for 5 s, though the other side sends",
+            f, "one-way audio: nothing has come from {}, though the other side sends",
             printable(&who.to_string())
         ),
     }
@@ -501,15 +501,13 @@ fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
 
 /// The worst of both legs and directions: what the people on the call had to live with.
 fn quality(cdr: &Cdr) -> String {
-    let legs = [&cdr.a, &cdr.b];
-    let known = legs.iter().copied().flatten();
-    let worst = known.clone().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp);
-    let loss =
-        known.map(|s| s.lost as f32 / (s.lost + s.received).max(1) as f32).max_by(f32::total_cmp);
-    let words = |mos: f32| {
-        format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default())
-    };
-    worst.map(words).unwrap_or_default()
+    let known = [&cdr.a, &cdr.b].into_iter().flatten();
+    let loss = known
+        .filter_map(|s| Some(s.packets_lost()? as f32 / (s.lost + s.received) as f32))
+        .max_by(f32::total_cmp);
+    let mos = cdr.score().map(|mos| format!("MOS {mos:.1} (estimated)  "));
+    let loss = loss.map(|loss| format!("loss {:.1} %  ", 100.0 * loss));
+    [mos, loss].into_iter().flatten().collect()
 }
 
 /// A remote text, cut and with control characters shown.

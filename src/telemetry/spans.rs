@@ -166,6 +166,8 @@ mod tests {
             target: Party::Trunk("carrier".into()),
             status: Some(503),
             ms: 40,
+            rang: None,
+            refused: true,
         });
         cdr.ringing = Some(now + Duration::from_millis(300));
         cdr.answered = Some(now + Duration::from_secs(2));

@@ -273,7 +273,7 @@ impl Life {
             }
             0 => SessionEvent::DtlsFailed { end, why: dtls::Failed::TimedOut },
             1 => SessionEvent::ConsentLost { end },
-            2 => SessionEvent::NoMedia,
+            2 => SessionEvent::NoMedia { since: Duration::from_secs(30) },
             _ => SessionEvent::Played { end },
         };
         self.lab.handle(Input::Media { session, notice: Notice::Media(event) });
