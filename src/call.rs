@@ -30,7 +30,8 @@ pub mod reach;
 mod refresh;
 pub mod reinvite;
 pub mod retries;
-pub mod routing;
+pub(crate) mod route_cursor;
+mod routing;
 pub mod services;
 mod silent_trunk;
 mod takeover;
@@ -47,7 +48,6 @@ pub use context::{CallContext, CallTimer, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
 use crate::config::User;
-use crate::dialplan::{Outcomes, Route, Step};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::flow::Transport;
@@ -59,11 +59,9 @@ use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, ServerId};
 use crate::worker::{Command, Notice};
 use joined::Link;
-use routing::Phone;
-use std::collections::VecDeque;
+use route_cursor::RouteCursor;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 use transfer::{Replaces, Transfer};
 use uas::Reliable;
 
@@ -105,33 +103,10 @@ pub struct Call {
     /// An answered caller is played ringing.
     pub ringback: bool,
     pub next_branch: u16,
-    /// Steps to come, with the number each is for where it is not the call's.
-    pub steps: VecDeque<(Step, Option<String>)>,
-    /// What came of the ring or dial step that was last.
-    pub outcomes: Outcomes,
-    pub route: Option<Route>,
-    pub number: String,
-    /// Trunks of the current dial step not yet tried, and the number to send.
-    pub trunks_left: VecDeque<String>,
-    pub dial_to: Option<String>,
-    pub step_timeout: Option<Duration>,
-    /// A web application is asked for the next steps.
-    pub asking: bool,
-    /// `goto` steps taken.
-    pub gotos: u8,
-    /// Groups of phones still to ring in this step.
-    pub ring_queue: VecDeque<Vec<Phone>>,
-    /// The caller asked for one phone by its GRUU.
-    pub wanted_instance: Option<String>,
-    /// Numbers that redirected the call, and why, oldest first.
-    pub diversions: Vec<(String, String)>,
+    pub(crate) route: RouteCursor,
     /// A prompt or tone is what the caller hears.
     pub playing: bool,
-    /// The best refusal seen so far (RFC 3261 §16.7 step 6).
-    pub refusal: Option<Refusal>,
     pub worker: usize,
-    pub max_forwards: u32,
-    pub max_breadth: u32,
     pub transfer: Option<Transfer>,
     /// The answered branch whose party handed the call over and has not hung up.
     pub transferor: Option<Branch>,
@@ -437,7 +412,14 @@ impl Call {
 /// The snapshot the API and a failing test print.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {} {} → {} {:?}", self.id, self.caller.party, self.number, self.state)?;
+        write!(
+            f,
+            "call {} {} → {} {:?}",
+            self.id,
+            self.caller.party,
+            self.route.number(),
+            self.state
+        )?;
         self.branches.iter().try_for_each(|b| write!(f, "; {b}"))
     }
 }

@@ -67,8 +67,7 @@ impl Caller {
             // Who was called first is now the caller: known by the number that reached it.
             (caller.number, caller.display) = (presented_number.clone(), String::new());
         }
-        let template =
-            call.route.as_ref().and_then(|r| r.caller_id.clone()).filter(|_| to.is_some());
+        let template = call.route.caller_id().map(str::to_owned).filter(|_| to.is_some());
         if let Some(template) = template {
             // A transfer is made in the name of who asked for it: its numbers are the ones the
             // route may show.
@@ -83,7 +82,13 @@ impl Caller {
             caller.number = "anonymous".into();
         }
         caller.anonymous |= wants_privacy(invite) || caller.number == "anonymous";
-        caller.followed = call.diversions.iter().rev().cloned().collect();
+        caller.followed = call
+            .route
+            .diversions()
+            .iter()
+            .rev()
+            .map(|d| (d.number.clone(), d.reason.to_owned()))
+            .collect();
         caller
     }
 

@@ -2,9 +2,10 @@
 //! refusal.
 
 use super::branch::{Branch, BranchState, BranchTarget};
+use super::route_cursor::AfterTrunk;
 use super::{Call, CallContext, CallTimer, HangupBy, State};
 use crate::cdr::Tried;
-use crate::dialplan::{Outcome, Step};
+use crate::dialplan::Outcome;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::sip::status::Refusal;
@@ -120,35 +121,24 @@ impl Call {
                 return self.ring_flow(cx, name, &others, breadth);
             }
         }
-        self.keep_best(why.clone());
-        self.outcomes.add(match target {
+        let outcome = match target {
             // Nothing came back from the phone: its connection is gone.
             BranchTarget::User { .. } if why.code == Code::FLOW_DEAD => Outcome::Unregistered,
             _ => Outcome::of_status(why.status),
-        });
+        };
+        self.route.refused(outcome, why.clone());
         if self.branches.iter().any(Branch::is_trying) {
             return;
         }
-        let redirected = (300..400).contains(&why.status) && !self.steps.is_empty();
-        if matches!(target, BranchTarget::Trunk { .. }) && !redirected {
-            let moves_on = self.route.as_ref().is_some_and(|r| r.moves_on(why.status))
-                || why.status == 401
-                || why.status == 407;
-            if !moves_on {
-                // What follows is for the trunks' own failures, unless it names this outcome.
-                let outcomes = self.outcomes;
-                self.steps
-                    .retain(|(step, _)| matches!(step, Step::On { .. }) && outcomes.admit(step));
-                if !self.steps.is_empty() {
-                    self.trunks_left.clear();
-                    return self.next_step(cx);
-                }
-                let why = self.refusal.take().unwrap_or(why);
-                return self.route_failed(cx, HangupBy::Callee, translate_refusal(why));
-            }
-            return self.next_trunk(cx);
+        let is_trunk = matches!(target, BranchTarget::Trunk { .. });
+        if !is_trunk || self.route.is_redirected(why.status) {
+            return self.next_round(cx);
         }
-        self.next_round(cx);
+        match self.route.after_trunk(why) {
+            AfterTrunk::Trunk => self.next_trunk(cx),
+            AfterTrunk::Step => self.next_step(cx),
+            AfterTrunk::End(why) => self.route_failed(cx, HangupBy::Callee, why),
+        }
     }
 
     /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call goes
@@ -159,31 +149,4 @@ impl Call {
         }
         self.finish(cx, by, why);
     }
-
-    /// RFC 3261 §16.7 step 6, briefly: 6xx wins, then what says most to the caller.
-    fn keep_best(&mut self, why: Refusal) {
-        let rank = |s: u16| match s {
-            600..=699 => 0,
-            486 => 1,
-            400..=407 | 409..=479 | 481..=499 => 2,
-            480 | 408 => 3,
-            _ => 4,
-        };
-        if self.refusal.as_ref().is_none_or(|best| rank(why.status) < rank(best.status)) {
-            self.refusal = Some(why);
-        }
-    }
-}
-
-/// What the caller is told: a trunk's own troubles are not the caller's (503 would stop its client
-/// for good).
-pub(super) fn translate_refusal(mut why: Refusal) -> Refusal {
-    why.status = match why.status {
-        300..=399 => 480,
-        401 | 407 => 502,
-        408 | 430 => 480,
-        503 => 500,
-        s => s,
-    };
-    why
 }

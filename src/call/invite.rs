@@ -61,7 +61,7 @@ impl Call {
         let caller = self.caller(cx, id);
         let cnonce = cx.token();
         let (via_branch, via) = cx.via(hop);
-        let max_forwards = self.max_forwards;
+        let max_forwards = self.route.max_forwards();
         let domain = cx.config.domain.clone();
         let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else {
             return (via_branch, bytes::Bytes::new());

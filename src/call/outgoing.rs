@@ -65,7 +65,7 @@ impl Call {
             forks: Vec::new(),
             acks: HashMap::new(),
             alternates: Vec::new(),
-            breadth: self.max_breadth,
+            breadth: self.route.max_breadth(),
         });
         self.open_end(cx, LegId(id), kind, &local);
         id
@@ -219,7 +219,7 @@ impl Call {
     /// (RFC 3263 §4.3), and what the route says before the next trunk is tried.
     fn watch_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
-        let silent = self.route.as_ref().and_then(|r| r.silent_after());
+        let silent = self.route.silent_after();
         let Some(branch) =
             self.branch_mut(id).filter(|b| matches!(b.target, BranchTarget::Trunk { .. }))
         else {

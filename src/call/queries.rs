@@ -15,6 +15,11 @@ impl Call {
             && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
     }
 
+    /// The number that is called.
+    pub fn number(&self) -> &str {
+        self.route.number()
+    }
+
     /// What both legs speak, where two do.
     pub fn codecs(&self) -> Option<(Codec, Codec)> {
         let codec = |leg: &Leg| leg.negotiation.negotiated().map(|a| a.codec);

@@ -6,7 +6,6 @@
 
 use super::{Call, CallContext, State};
 use crate::dialplan::Route;
-use std::collections::VecDeque;
 
 /// How far such a call has come.
 #[derive(Debug)]
@@ -41,15 +40,12 @@ impl Call {
         (self.cdr.answered_by, self.cdr.b_call_id, self.cdr.b_end, self.cdr.remotes[1]) =
             (None, None, None, None);
         self.caller = branch.leg;
-        (self.callee, self.heard, self.refusal, self.ringback) = (None, None, None, false);
+        (self.callee, self.heard, self.ringback) = (None, None, false);
         self.cdr.ringing = None;
         self.origin = Some(Origin::Connecting);
         self.cdr.route = Some(route.name.clone());
         self.cdr.tags.extend(route.tags.clone());
-        self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
-        self.outcomes = Default::default();
-        self.route = Some(*route);
-        self.number = number;
+        self.route.begin(*route, number);
         self.state = State::Routing;
         self.next_step(cx);
         true

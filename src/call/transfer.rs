@@ -26,7 +26,6 @@ use crate::sip::status::{Method, Refusal, reason_phrase};
 use crate::sip::transaction::ServerId;
 use crate::sip::uri::{Params, Scheme, escape_user, unescape};
 use crate::worker::Command;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long who handed a call over may take to hang up.
@@ -242,11 +241,7 @@ impl Call {
         self.transfer = Some(transfer);
         self.notify_transferor(cx, 100);
         self.cdr.context = context;
-        self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
-        self.outcomes = Default::default();
-        self.route = Some(route);
-        self.number = number;
-        self.max_forwards = self.max_forwards.saturating_sub(1);
+        self.route.forward(route, number);
         self.state = State::Routing;
         self.next_step(cx);
     }
@@ -313,7 +308,6 @@ impl Call {
         self.transferor = Some(branch);
         self.callee = None;
         self.heard = None;
-        self.refusal = None;
         self.ringback = false;
         for end in [Some(self.caller.end), self.transferor.as_ref().map(|p| p.leg.end)]
             .into_iter()

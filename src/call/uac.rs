@@ -5,6 +5,7 @@ use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, M
 use super::context::Asked;
 use super::leg::Party;
 use super::retries::Retry;
+use super::route_cursor::{Diversion, PlannedStep};
 use super::{Call, CallContext, CallTimer, State, codec_policy, media_policy};
 use crate::cdr::Tried;
 use crate::codec::Codec;
@@ -24,11 +25,7 @@ use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
 use crate::sip::status::{Method, Refusal};
 use crate::worker::Command;
-use std::collections::VecDeque;
 use std::time::Duration;
-
-/// Redirections followed in one call.
-const MAX_REDIRECTS: usize = 5;
 
 fn tag_of(message: &Message) -> String {
     message.to().and_then(|t| t.tag()).unwrap_or_default().to_owned()
@@ -384,7 +381,7 @@ impl Call {
         let call = self.id;
         cx.disarm(call, CallTimer::Ring);
         self.callee = Some(id);
-        self.ring_queue.clear();
+        self.route.answered();
         let mut lost = Vec::new();
         for other in self.branches.iter_mut().filter(|b| b.id != id && b.is_trying()) {
             other.abandon(cx, call, &Refusal::new(200, "Call completed elsewhere"));
@@ -445,13 +442,8 @@ impl Call {
     }
 
     fn redirected(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let follows = self.route.as_ref().is_some_and(|r| r.redirect);
         let trying = self.branch_mut(id).is_some_and(|b| b.is_trying());
-        if !follows
-            || !trying
-            || self.state != State::Routing
-            || self.diversions.len() >= MAX_REDIRECTS
-        {
+        if !self.route.may_redirect() || !trying || self.state != State::Routing {
             return self.refused(cx, id, message);
         }
         let mut targets: Vec<(u32, String)> = message
@@ -470,7 +462,7 @@ impl Call {
             .take(5)
             .collect();
         targets.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
-        let mut steps = VecDeque::new();
+        let mut steps: Vec<PlannedStep> = Vec::new();
         for (_, number) in &targets {
             // The number alone is taken, and routed as if the caller had dialled it: never to a
             // host a callee names.
@@ -496,12 +488,9 @@ impl Call {
             BranchTarget::User { name, .. } => branch.leg.number().unwrap_or_else(|| name.clone()),
             BranchTarget::Joined => String::new(),
         };
-        self.diversions.push((from, reason.to_owned()));
         let to = targets.into_iter().map(|t| t.1).collect::<Vec<_>>().join(", ");
         cx.note(Event::Redirected { call: self.id, by: branch.target.to_string(), to });
-        self.trunks_left.clear();
-        self.ring_queue.clear();
-        steps.into_iter().rev().for_each(|s| self.steps.push_front(s));
+        self.route.redirect(Diversion { number: from, reason }, steps);
         let why = Refusal::new(message.status(), format!("{} redirected the call", branch.target));
         self.branch_failed(cx, id, why);
     }

@@ -6,6 +6,7 @@ use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::context::Output;
 use crate::call::leg::{Leg, Party};
+use crate::call::route_cursor::RouteCursor;
 use crate::call::transfer::Replaces;
 use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
 use crate::cdr::Cdr;
@@ -23,7 +24,6 @@ use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,12 @@ impl Gateway {
         let incoming = Incoming { id, hop, message: &message };
         match self.place(turn.now, call_id, &incoming, sender) {
             Ok((call, route)) => {
-                let note =
-                    Event::CallStarted { call: call_id, from, number: call.number.clone(), route };
+                let note = Event::CallStarted {
+                    call: call_id,
+                    from,
+                    number: call.number().to_owned(),
+                    route,
+                };
                 turn.push(Output::Event(note));
                 let user = match &call.caller.party {
                     Party::User { name, .. } => Some(name.clone()),
@@ -175,13 +179,13 @@ impl Gateway {
         call.cdr.number.clone_from(&number);
         call.cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
         call.cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
-        call.number = number;
-        call.max_forwards = max_forwards - 1;
-        call.max_breadth = max_breadth;
-        call.wanted_instance = wanted_instance;
+        call.route = RouteCursor::new(max_forwards - 1, max_breadth);
+        call.route.want_instance(wanted_instance);
         call.replaces = replaces;
-        call.steps = route.iter().flat_map(|r| &r.steps).map(|s| (s.clone(), None)).collect();
-        call.route = route;
+        match route {
+            Some(route) => call.route.begin(route, number),
+            None => call.route.call_number(number),
+        }
         Ok((call, name))
     }
 
@@ -423,23 +427,9 @@ impl Gateway {
             heard: None,
             ringback: false,
             next_branch: 0,
-            steps: VecDeque::new(),
-            outcomes: Default::default(),
-            route: None,
-            number: String::new(),
-            trunks_left: VecDeque::new(),
-            dial_to: None,
-            step_timeout: None,
-            asking: false,
-            gotos: 0,
-            ring_queue: VecDeque::new(),
-            wanted_instance: None,
-            diversions: Vec::new(),
+            route: RouteCursor::new(70, MAX_BREADTH),
             playing: false,
-            refusal: None,
             worker,
-            max_forwards: 70,
-            max_breadth: MAX_BREADTH,
             transfer: None,
             transferor: None,
             referred_by: None,

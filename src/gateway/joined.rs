@@ -121,7 +121,7 @@ impl Gateway {
             from_tag: id.local_tag.clone(),
             early_only: false,
         };
-        Some(Plan::Pass { number: b.number.clone(), replaces })
+        Some(Plan::Pass { number: b.number().to_owned(), replaces })
     }
 }
 

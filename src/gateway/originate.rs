@@ -8,7 +8,7 @@ use crate::call::context::Output;
 use crate::call::leg::Party;
 use crate::call::third_party::Origin;
 use crate::config::User;
-use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
+use crate::dialplan::{Attempt, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::hex::token;
@@ -142,16 +142,14 @@ impl Gateway {
         call.cdr.dialled = plan.dialled;
         call.cdr.number.clone_from(&plan.number);
         call.cdr.tags = plan.tags;
-        call.number = plan.from.clone();
         call.referred_by.clone_from(&plan.user);
         // Towards a trunk the first party is known by its number; it itself sees who it is
         // connected with.
         call.presented_number = plan.user.is_none().then(|| plan.from.clone());
-        call.steps = plan.first.steps.iter().map(|s| (s.clone(), None)).collect();
         let route = plan.second.name.clone();
         call.origin =
             Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
-        call.route = Some(plan.first);
+        call.route.begin(plan.first, plan.from.clone());
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
             from: plan.from,
@@ -183,19 +181,5 @@ fn ring(user: &str) -> Route {
         timeout: Some(RING_FIRST),
         order: Order::Together,
     };
-    Route {
-        name: format!("first {user}"),
-        patterns: Vec::new(),
-        caller_id: None,
-        timeout: None,
-        next_on: Vec::<NextOn>::new(),
-        ignore_limits: false,
-        redirect: false,
-        regions: Vec::new(),
-        when: None,
-        requires: Vec::new(),
-        per_user_per_hour: None,
-        tags: BTreeMap::new(),
-        steps: vec![step],
-    }
+    Route::of_steps(format!("first {user}"), vec![step])
 }
