@@ -19,6 +19,7 @@ mod dtmf_info;
 mod failure;
 mod in_dialog;
 mod invite;
+pub(crate) mod invite_server;
 mod joined;
 pub mod leg;
 mod media_policy;
@@ -35,6 +36,8 @@ mod routing;
 pub mod services;
 mod silent_trunk;
 mod takeover;
+#[cfg(test)]
+mod testing;
 pub mod third_party;
 pub mod transfer;
 mod uac;
@@ -53,17 +56,15 @@ use crate::event::Event;
 use crate::flow::Transport;
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
-use crate::sip::build::Writer;
-use crate::sip::message::Message;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Hop, ServerId};
+use crate::sip::transaction::Hop;
 use crate::worker::{Command, Notice};
+use invite_server::InviteServer;
 use joined::Link;
 use route_cursor::RouteCursor;
 use std::fmt;
 use std::sync::Arc;
 use transfer::{Replaces, Transfer};
-use uas::Reliable;
 
 /// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
 pub const MAX_BREADTH: u32 = 60;
@@ -88,13 +89,8 @@ pub struct Call {
     pub state: State,
     /// The party that is connected: the caller, or after a transfer whoever was handed over.
     pub caller: Leg,
-    /// The INVITE that began it, and its transaction.
-    pub invite: Message,
-    pub server: ServerId,
-    /// Final response to the caller's INVITE was sent.
-    pub final_response_sent: bool,
-    pub offerless: bool,
-    pub reliable: Reliable,
+    /// The INVITE that began it.
+    pub(crate) uas: InviteServer,
     pub branches: Vec<Branch>,
     /// The branch that answered.
     pub callee: Option<u16>,
@@ -128,12 +124,12 @@ pub struct Call {
 impl Call {
     /// Takes the call on: 100 to the caller, its media end opened.
     pub fn start(&mut self, cx: &mut CallContext<'_>) {
-        let trying = Writer::response(&self.invite, 100, None).end();
-        cx.respond(self.server, 100, trying);
-        self.caller.peer.learn(&self.invite);
-        if let Party::Trunk(name) = &self.caller.party {
-            self.reliable.policy = cx.config.trunks.get(name).map(|t| t.reliable);
-        }
+        let trunk = match &self.caller.party {
+            Party::Trunk(name) => cx.config.trunks.get(name),
+            Party::User { .. } | Party::Internal(_) => None,
+        };
+        self.uas.begin(cx, trunk.map(|t| t.reliable));
+        self.caller.peer.learn(self.uas.invite());
         let (kind, local) = (self.caller.open_kind(cx), self.caller.negotiation.local.clone());
         self.open_end(cx, self.caller.end, kind, &local);
         if let Party::Trunk(name) = &self.caller.party {
@@ -316,7 +312,7 @@ impl Call {
 
     /// The caller sent CANCEL.
     pub fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
-        if !self.final_response_sent {
+        if !self.uas.is_finished() {
             self.finish(cx, HangupBy::Caller, why);
         }
     }
@@ -330,8 +326,8 @@ impl Call {
         self.unlink(cx, by, &why);
         self.release_transferor(cx);
         self.state = State::Over;
-        if !self.final_response_sent {
-            self.refuse_caller(cx, &why);
+        if !self.uas.is_finished() {
+            self.uas.refuse(cx, self.id, &self.caller, &why);
         } else {
             // A leg that said goodbye itself has no dialog any more, and gets none.
             self.caller.bye(cx, self.id, &why);
@@ -363,7 +359,7 @@ impl Call {
             CallTimer::Ack(end) => self.retransmit_2xx(cx, end),
             CallTimer::Session(end) => self.session_due(cx, end),
             CallTimer::Glare(end) => self.glare_over(cx, end),
-            CallTimer::Reliable => self.reliable_timeout(cx),
+            CallTimer::Reliable => self.on_prack_missing(cx),
             CallTimer::Transferred => self.release_transferor(cx),
             CallTimer::FlowGrace(end) => self.flow_grace_over(cx, end),
             CallTimer::Probe(end) => self.trunk_answered_probe(cx, end, None),

@@ -30,18 +30,16 @@ use crate::errors::Code;
 use crate::event::Event;
 pub use crate::flow::FlowKind;
 use crate::flow::Transport;
-use crate::ids::IdMap;
 use crate::recorder::diagnosis::diagnose;
 use crate::recorder::{Recorder, TraceEvent};
-use crate::registrar::Registrar;
-use crate::resolver::{Answer, Query, Resolver};
+use crate::resolver::{Answer, Query};
 use crate::sip::digest::{Algorithm, Authenticator, Secret};
 use crate::sip::message::Message;
 use crate::sip::salvage::Salvaged;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Flow, Hop, Transactions};
+use crate::sip::transaction::{Flow, Hop};
 use crate::timers::Timers;
-use crate::trunk::{Pace, Trunks};
+use crate::trunk::Pace;
 use crate::worker::Notice;
 use admission::Admission;
 use call_table::CallTable;
@@ -165,23 +163,7 @@ impl Gateway {
         let algorithms: Vec<Algorithm> =
             allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
         let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
-        let services = Services {
-            identity,
-            started: now,
-            transactions: Transactions::default(),
-            transaction_users: IdMap::default(),
-            timers: Timers::default(),
-            registrar: Registrar::default(),
-            trunks: Trunks::new(now, &config),
-            trunk_calls: HashMap::new(),
-            flows: IdMap::default(),
-            aliases: HashMap::new(),
-            locator: Resolver::new(config.udp.is_some_and(|a| a.is_ipv6())),
-            pending_queries: HashMap::new(),
-            dialogs: HashMap::new(),
-            own_call_ids: HashMap::new(),
-            random,
-        };
+        let services = Services::new(now, &config, identity, random);
         Gateway {
             services,
             calls: CallTable::default(),

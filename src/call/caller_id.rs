@@ -56,7 +56,7 @@ fn user_of(value: &str) -> Option<(String, String)> {
 impl Caller {
     /// The caller of `call` as `to` (a trunk), or a user, may know it.
     pub fn of(call: &Call, config: &Config, to: Option<&Trunk>) -> Caller {
-        let invite = &call.invite;
+        let invite = call.uas.invite();
         let mut caller = match &call.caller.party {
             Party::User { name, .. } => Caller::user(call, name, to.is_some()),
             _ => Caller::trunk(call, config),
@@ -98,7 +98,8 @@ impl Caller {
         let user = call.caller.account.as_ref();
         let display = user.and_then(|u| u.display_name.clone()).unwrap_or_default();
         let wish = call
-            .invite
+            .uas
+            .invite()
             .values(HeaderName::PPreferredIdentity)
             .find_map(user_of)
             .map(|(_, number)| number);
@@ -120,7 +121,7 @@ impl Caller {
     }
 
     fn trunk(call: &Call, config: &Config) -> Caller {
-        let invite = &call.invite;
+        let invite = call.uas.invite();
         let trusted = matches!(&call.caller.party, Party::Trunk(name) if config.trunks.get(name).is_some_and(|t| t.trusted));
         let from = invite.from();
         let from =

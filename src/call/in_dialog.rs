@@ -67,7 +67,7 @@ impl Call {
             }
             Method::Invite => self.reinvite(cx, end, server, message),
             Method::Update => self.update(cx, end, server, message),
-            Method::Prack if end == self.caller.end && !self.final_response_sent => {
+            Method::Prack if end == self.caller.end && !self.uas.is_finished() => {
                 self.prack(cx, server, message)
             }
             Method::Prack => cx.refuse(
@@ -126,7 +126,7 @@ impl Call {
             }
             return;
         }
-        if end == self.caller.end && !self.final_response_sent {
+        if end == self.caller.end && !self.uas.is_finished() {
             // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
             return self.finish(
                 cx,
@@ -175,11 +175,7 @@ impl Call {
         let call = self.id;
         let Some(leg) = self.leg_mut(end) else { return };
         let response = leg.success(cx, message, granted.as_ref());
-        let response = match sdp {
-            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
-            None => response.end(),
-        };
-        cx.respond(server, 200, response);
+        cx.respond(server, 200, response.end_described(sdp.as_deref()));
         if granted.is_some() && leg.dialog.is_some() {
             leg.run_session(cx, call, granted.map(|g| g.timer));
         }

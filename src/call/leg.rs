@@ -374,10 +374,7 @@ impl Leg {
     ) {
         let Acceptance { sdp, expects_answer, granted } = with;
         let response = self.success(cx, request, granted.as_ref());
-        let bytes = match sdp {
-            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
-            None => response.end(),
-        };
+        let bytes = response.end_described(sdp);
         cx.respond(server, 200, bytes.clone());
         let cseq = request.cseq().map_or(0, |c| c.number);
         self.ack_wait = Some(AckWait {

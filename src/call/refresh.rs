@@ -98,7 +98,7 @@ impl Call {
     /// been reloaded, and then nobody is there.
     pub fn probe(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let call = self.id;
-        let answered = end != self.caller.end || self.final_response_sent;
+        let answered = end != self.caller.end || self.uas.is_finished();
         let Some(leg) = self.leg_mut(end).filter(|_| answered) else { return };
         if let Some((request, branch, _)) = leg.begin(cx, Method::Options) {
             let asked = leg.ask(

@@ -42,7 +42,7 @@ impl Call {
         message: &Message,
     ) -> Result<(), Refusal> {
         let first_open = if end == self.caller.end {
-            !self.final_response_sent
+            !self.uas.is_finished()
         } else {
             self.leg_of(end).is_none_or(|l| l.dialog.is_none())
         };
@@ -218,8 +218,8 @@ impl Call {
     /// # Errors
     /// The refusal to send.
     pub fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Refusal> {
-        let Some(body) = description(&self.invite)?.map(<[u8]>::to_vec) else {
-            self.offerless = true;
+        let Some(body) = description(self.uas.invite())?.map(<[u8]>::to_vec) else {
+            self.uas.note_offerless();
             return Ok(());
         };
         self.caller.negotiation.receive_offer(&body).map_err(not_acceptable)?;

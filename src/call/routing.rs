@@ -182,7 +182,7 @@ impl Call {
         order: Order,
     ) {
         let (mut in_turn, mut together) = (Vec::new(), Vec::new());
-        let (invite, mut unwanted) = (self.invite.clone(), false);
+        let (invite, mut unwanted) = (self.uas.invite().clone(), false);
         let preferences = Preferences::of(&invite);
         for target in targets {
             let Some(user) = self.user_of(cx, target) else { continue };
@@ -306,8 +306,8 @@ impl Call {
             _ => cx.config.prompts.get(name).map(|p| Source::Clip(p.clone())),
         };
         let Some(source) = source else { return self.next_step(cx) };
-        if !self.final_response_sent {
-            if self.offerless {
+        if !self.uas.is_finished() {
+            if self.uas.is_offerless() {
                 // There is no offer to answer, so nothing can be heard before the call is.
                 return self.next_step(cx);
             }

@@ -27,7 +27,7 @@ impl Call {
     /// Returns the ends whose messages go by `hop`: in a dialog, or while they wait for one.
     pub fn ends_on(&self, hop: Hop) -> Vec<LegId> {
         let waits = |l: &Leg| {
-            let calls = l.end == self.caller.end && !self.final_response_sent;
+            let calls = l.end == self.caller.end && !self.uas.is_finished();
             calls || self.branches.iter().any(|b| b.leg.end == l.end && b.is_trying())
         };
         let of = |l: &&Leg| l.hop == hop && (l.dialog.is_some() || waits(l));
@@ -65,7 +65,7 @@ impl Call {
             return Some(dialog.remote_target.clone());
         }
         if leg.end == self.caller.end {
-            return self.invite.contact().map(|c| c.uri.text.to_owned());
+            return self.uas.invite().contact().map(|c| c.uri.text.to_owned());
         }
         let branch = self.branches.iter().find(|b| b.leg.end == leg.end)?;
         match &branch.target {
@@ -78,8 +78,8 @@ impl Call {
     /// when it is back outlive it. A phone with another flow is tried there instead.
     pub fn suspend(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let nowhere = Hop::Flow(Flow::NOWHERE);
-        if end == self.caller.end && !self.final_response_sent {
-            cx.services.transactions.move_server(self.server, nowhere);
+        if end == self.caller.end {
+            self.uas.suspend(cx, nowhere);
         }
         if let Some(wait) = self.leg_of(end).and_then(|l| l.ack_wait.as_ref()) {
             cx.services.transactions.move_server(wait.server, nowhere);
@@ -184,14 +184,12 @@ impl Call {
         }
         let Some(leg) = self.leg_mut(end) else { return };
         let accepted = leg.ack_wait.as_ref().map(|w| (w.server, w.bytes.clone()));
-        let waiting = (end == self.caller.end && !self.final_response_sent).then_some(self.server);
         if let Some((server, ok)) = accepted {
             cx.services.transactions.move_server(server, hop);
             cx.respond(server, 200, ok);
         }
-        if let Some(server) = waiting {
-            cx.services.transactions.move_server(server, hop);
-            cx.answer_again(server);
+        if end == self.caller.end {
+            self.uas.move_to(cx, hop);
         }
         self.ring_again(cx, end, hop);
     }

@@ -112,7 +112,7 @@ impl Call {
         message: &Message,
     ) -> Result<Wish, Refusal> {
         let other = self.opposite(end).filter(|_| {
-            self.state == State::Talking && self.final_response_sent && self.transfer.is_none()
+            self.state == State::Talking && self.uas.is_finished() && self.transfer.is_none()
         });
         let Some(other) = other else {
             return Err(Refusal::new(

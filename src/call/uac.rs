@@ -86,7 +86,9 @@ impl Call {
         if let (true, Some(body)) = (wanted, &body) {
             // The first fork with media is heard; what others say is kept for their answer (RFC
             // 3261 §13.2.2.4).
-            if self.heard.as_ref().is_none_or(|h| *h == (id, tag.clone())) && self.can_hear() {
+            if self.heard.as_ref().is_none_or(|h| *h == (id, tag.clone()))
+                && self.uas.takes_early_media()
+            {
                 settled = Some(self.settle(cx, id, body));
             }
         }
@@ -98,7 +100,7 @@ impl Call {
             self.cdr.ringing = Some(cx.now);
             cx.note(Event::CallRinging { call: self.id });
         }
-        if self.final_response_sent {
+        if self.uas.is_finished() {
             self.transfer_progress(cx, message.status());
             if matches!(settled, Some(Ok(()))) {
                 self.heard = Some((id, tag));
@@ -118,15 +120,9 @@ impl Call {
         }
     }
 
-    /// Whether the caller can hear anything before the answer: its offer is there, or it may be
-    /// given one.
-    fn can_hear(&self) -> bool {
-        !self.offerless || self.final_response_sent || self.reliable.is_wanted(&self.invite)
-    }
-
     fn tell_early_media(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let other = self.settled_with(id);
-        let sdp = if self.offerless {
+        let sdp = if self.uas.is_offerless() {
             Ok(self.offer_to_caller(cx, other))
         } else {
             self.answer_caller_sdp(cx, other)
@@ -205,10 +201,7 @@ impl Call {
         let Some(fork) = branch.fork_mut(&tag) else { return };
         let mut prack = fork.dialog.request(Method::Prack, &via);
         prack.put(HeaderName::RAck, format_args!("{rseq} {cseq} INVITE"));
-        let bytes = match answer {
-            Some(answer) => prack.end_with("application/sdp", answer.as_bytes()),
-            None => prack.end(),
-        };
+        let bytes = prack.end_described(answer.as_deref());
         let client = cx.request(Method::Prack, &via_branch, hop, bytes);
         cx.services
             .transaction_users
@@ -348,10 +341,7 @@ impl Call {
         let Some(branch) = self.branch_mut(id) else { return };
         let (_, via) = cx.via(branch.leg.hop);
         let ack = dialog.request_with(Method::Ack, branch.cseq, &via);
-        let ack = match answer {
-            Some(answer) => ack.end_with("application/sdp", answer.as_bytes()),
-            None => ack.end(),
-        };
+        let ack = ack.end_described(answer);
         cx.send(branch.leg.hop, ack.clone());
         branch.leg.last_ack = Some((branch.cseq, ack.clone()));
         branch.acks.insert(tag.to_owned(), ack);

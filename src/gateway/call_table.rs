@@ -67,8 +67,9 @@ impl CallTable {
 
     /// As [`insert`](Self::insert), and the INVITE that began the call leads to it.
     pub(super) fn insert_received(&mut self, call: Call, user: Option<String>) {
-        self.by_transaction.insert(call.server, call.id);
-        self.by_invite.insert(invite_key(&call.invite), call.id);
+        let transaction = call.uas.transaction();
+        transaction.and_then(|t| self.by_transaction.insert(t, call.id));
+        self.by_invite.insert(invite_key(call.uas.invite()), call.id);
         self.insert(call, user);
     }
 
@@ -203,8 +204,8 @@ impl CallTable {
         }
         let live = self.calls.remove(&id)?;
         self.recorded -= usize::from(live.recorded);
-        self.by_transaction.remove(&live.call.server);
-        self.by_invite.remove(&invite_key(&live.call.invite));
+        live.call.uas.transaction().map(|t| self.by_transaction.remove(&t));
+        self.by_invite.remove(&invite_key(live.call.uas.invite()));
         for name in live.call.names() {
             services.dialogs.remove(name);
             services.own_call_ids.remove(name);

@@ -5,6 +5,7 @@ use super::registering::TEMPORARY;
 use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::context::Output;
+use crate::call::invite_server::InviteServer;
 use crate::call::leg::{Leg, Party};
 use crate::call::route_cursor::RouteCursor;
 use crate::call::transfer::Replaces;
@@ -169,9 +170,10 @@ impl Gateway {
         )?;
         self.within_route(now, &sender, route.as_ref())?;
         let (party, from) = self.party_of(now, &sender);
-        let mut call = self.new_call(now, id, incoming, party, from);
+        let uas = InviteServer::new(message.clone(), incoming.id);
+        let mut call = self.new_call(now, id, (uas, incoming.hop), party, from);
         call.take_offer(&self.config)?;
-        call.grant_first()?;
+        call.check_session()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
         call.cdr.context = context;
         call.cdr.route = Some(name.clone());
@@ -396,14 +398,13 @@ impl Gateway {
         &mut self,
         now: Instant,
         id: CallId,
-        incoming: &Incoming<'_>,
+        (uas, hop): (InviteServer, Hop),
         party: Party,
         from: String,
     ) -> Call {
-        let Incoming { id: server, hop, message } = *incoming;
         let worker = self.pick_worker();
         let remote = self.remote_of(hop);
-        let mut cdr = Cdr::new(id, now, message);
+        let mut cdr = Cdr::new(id, now, uas.invite());
         cdr.inbound = matches!(party, Party::Trunk(_));
         cdr.from = from;
         cdr.remotes[0] = remote.map(|r| r.ip());
@@ -417,11 +418,7 @@ impl Gateway {
             id,
             state: State::Opening,
             caller: a,
-            invite: message.clone(),
-            server,
-            final_response_sent: false,
-            offerless: false,
-            reliable: Default::default(),
+            uas,
             branches: Vec::<Branch>::new(),
             callee: None,
             heard: None,

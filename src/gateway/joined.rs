@@ -70,7 +70,7 @@ impl Gateway {
         b.dialog_of(drop_there).filter(|d| names(d, replaces)).ok_or_else(missing)?;
         if a.state != State::Talking
             || b.state != State::Talking
-            || !b.final_response_sent
+            || !b.uas.is_finished()
             || here == there
             || a.transferor.is_some()
         {

@@ -1,10 +1,10 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
 use super::dispatch::Sender;
-use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
+use crate::call::invite_server::InviteServer;
 use crate::call::leg::Party;
 use crate::call::third_party::Origin;
 use crate::config::User;
@@ -15,7 +15,7 @@ use crate::hex::token;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Flow, Hop, ServerId};
+use crate::sip::transaction::{Flow, Hop};
 use crate::sip::uri::escape_user;
 use rand_core::RngCore;
 use std::collections::BTreeMap;
@@ -131,12 +131,9 @@ impl Gateway {
         let call_id = plan.call;
         let invite = self.as_if_dialled(&plan);
         self.recorder.open(turn.now, call_id, &plan.from, &plan.number, invite.call_id());
-        // Nobody's transaction: what is answered to it goes nowhere.
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let nobody = Incoming { id: ServerId(u64::MAX), hop, message: &invite };
-        let party = Party::Internal(call_id);
-        let mut call = self.new_call(turn.now, call_id, &nobody, party, plan.from.clone());
-        call.final_response_sent = true;
+        let (party, uas) = (Party::Internal(call_id), InviteServer::of_nobody(invite));
+        let mut call = self.new_call(turn.now, call_id, (uas, hop), party, plan.from.clone());
         call.cdr.context = plan.context;
         call.cdr.route = Some(plan.second.name.clone());
         call.cdr.dialled = plan.dialled;

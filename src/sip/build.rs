@@ -113,6 +113,14 @@ impl Writer {
         self.end_with("", &[])
     }
 
+    /// Ends the message with a session description, if there is one.
+    pub fn end_described(self, sdp: Option<&str>) -> Bytes {
+        match sdp {
+            Some(sdp) => self.end_with("application/sdp", sdp.as_bytes()),
+            None => self.end(),
+        }
+    }
+
     /// Ends the message with `body` of type `kind`.
     pub fn end_with(mut self, kind: &str, body: &[u8]) -> Bytes {
         if !body.is_empty() {
