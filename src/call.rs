@@ -11,6 +11,8 @@
 
 mod bodies;
 pub mod branch;
+mod branches;
+mod call_media;
 pub mod caller_id;
 pub mod challenge;
 pub mod codec_policy;
@@ -39,7 +41,8 @@ mod takeover;
 #[cfg(test)]
 mod testing;
 pub mod third_party;
-pub mod transfer;
+mod transfer;
+pub(crate) mod transfer_state;
 mod uac;
 mod uas;
 
@@ -47,10 +50,11 @@ pub use crate::cdr::{Cdr, HangupBy, trunk_of};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub use branch::{Branch, BranchTarget};
+use branches::Branches;
+use call_media::CallMedia;
 pub use context::{CallContext, CallTimer, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
-use crate::config::User;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::flow::Transport;
@@ -58,13 +62,13 @@ use crate::media::LegId;
 use crate::media::session::SessionEvent;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
-use crate::worker::{Command, Notice};
+use crate::worker::Notice;
 use invite_server::InviteServer;
-use joined::Link;
+use joined::JoinedCall;
 use route_cursor::RouteCursor;
 use std::fmt;
-use std::sync::Arc;
-use transfer::{Replaces, Transfer};
+use third_party::ThirdPartyCall;
+use transfer_state::{Replaces, TransferState};
 
 /// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
 pub const MAX_BREADTH: u32 = 60;
@@ -85,43 +89,50 @@ pub enum State {
 
 /// A call.
 pub struct Call {
-    pub id: CallId,
-    pub state: State,
+    id: CallId,
+    state: State,
     /// The party that is connected: the caller, or after a transfer whoever was handed over.
-    pub caller: Leg,
+    caller: Leg,
     /// The INVITE that began it.
-    pub(crate) uas: InviteServer,
-    pub branches: Vec<Branch>,
-    /// The branch that answered.
-    pub callee: Option<u16>,
-    /// The branch, and the fork of it, whose early media the caller hears.
-    pub heard: Option<(u16, String)>,
-    /// An answered caller is played ringing.
-    pub ringback: bool,
-    pub next_branch: u16,
-    pub(crate) route: RouteCursor,
-    /// A prompt or tone is what the caller hears.
-    pub playing: bool,
-    pub worker: usize,
-    pub transfer: Option<Transfer>,
-    /// The answered branch whose party handed the call over and has not hung up.
-    pub transferor: Option<Branch>,
-    /// The user a transfer was made for, and the number the party handed over is known by.
-    pub referred_by: Option<Arc<User>>,
-    pub presented_number: Option<String>,
-    pub link: Option<Link>,
+    uas: InviteServer,
+    branches: Branches,
+    route: RouteCursor,
+    transfer: TransferState,
+    joined: Option<JoinedCall>,
     /// A call nobody dialled, and how far it has come.
-    pub origin: Option<third_party::Origin>,
-    /// An operator has parted the two.
-    pub held_by_operator: bool,
-    /// Tags and Call-IDs of legs that have left.
-    pub retired_dialog_keys: Vec<String>,
-    /// The dialog this call takes the place of (RFC 3891).
-    pub replaces: Option<(CallId, LegId, Replaces)>,
-    pub cdr: Cdr,
+    third_party: Option<ThirdPartyCall>,
+    media: CallMedia,
+    cdr: Cdr,
 }
 
 impl Call {
+    /// The call that `uas` began; its media is on this worker.
+    pub(crate) fn new(id: CallId, worker: usize, uas: InviteServer, caller: Leg, cdr: Cdr) -> Call {
+        Call {
+            id,
+            state: State::Opening,
+            caller,
+            uas,
+            branches: Branches::default(),
+            route: RouteCursor::new(70, MAX_BREADTH),
+            transfer: TransferState::default(),
+            joined: None,
+            third_party: None,
+            media: CallMedia::new(id, worker),
+            cdr,
+        }
+    }
+
+    /// Takes its route, or the dialog whose place it takes.
+    pub(crate) fn take_route(
+        &mut self,
+        route: RouteCursor,
+        replaces: Option<(CallId, LegId, Replaces)>,
+    ) {
+        self.route = route;
+        self.transfer.set_replaces(replaces);
+    }
+
     /// Takes the call on: 100 to the caller, its media end opened.
     pub fn start(&mut self, cx: &mut CallContext<'_>) {
         let trunk = match &self.caller.party {
@@ -131,40 +142,24 @@ impl Call {
         self.uas.begin(cx, trunk.map(|t| t.reliable));
         self.caller.peer.learn(self.uas.invite());
         let (kind, local) = (self.caller.open_kind(cx), self.caller.negotiation.local.clone());
-        self.open_end(cx, self.caller.end, kind, &local);
+        self.media.open(cx, self.caller.end, kind, &local);
         if let Party::Trunk(name) = &self.caller.party {
-            let place = (self.worker, self.id.0, self.caller.end);
+            let place = self.media.place(self.caller.end);
             cx.media_behind_nat(place, name, self.caller.hop);
-            let place = (self.worker, self.id.0, self.caller.end);
+            let place = self.media.place(self.caller.end);
             cx.media_source(place, None, self.caller.hop);
         }
         cx.arm(self.id, CallTimer::MaxDuration, cx.config.limits.max_duration);
     }
 
-    /// Opens a media end; its SSRC and CNAME are those its description names.
-    pub(crate) fn open_end(
-        &self,
-        cx: &mut CallContext<'_>,
-        end: LegId,
-        kind: crate::worker::OpenKind,
-        local: &crate::sdp::Local,
-    ) {
-        let seed = cx.random_u64();
-        let (ssrc, cname) = (local.ssrc, local.cname.clone());
-        cx.media(self.worker, Command::Open { session: self.id.0, end, kind, ssrc, cname, seed });
-    }
-
     /// The branch called `id`.
     pub fn branch_mut(&mut self, id: u16) -> Option<&mut Branch> {
-        self.branches.iter_mut().find(|b| b.id == id)
+        self.branches.get_mut(id)
     }
 
     /// The leg opposite to `end`, once both talk.
     pub fn opposite(&self, end: LegId) -> Option<LegId> {
-        let b = self
-            .callee
-            .and_then(|id| self.branches.iter().find(|b| b.id == id))
-            .map(|b| b.leg.end)?;
+        let b = self.branches.answered()?.leg.end;
         match end {
             end if end == self.caller.end => Some(b),
             end if end == b => Some(self.caller.end),
@@ -177,12 +172,12 @@ impl Call {
         match notice {
             Notice::Opened { end, address, tcp } => self.opened(cx, end, address, tcp),
             Notice::OpenFailed { end, why }
-                if end == self.caller.end || self.link.is_some_and(|l| l.end == end) =>
+                if end == self.caller.end || self.joined.is_some_and(|l| l.end == end) =>
             {
                 self.finish(cx, HangupBy::Us, Refusal::new(503, why).retry_after(5));
             }
             Notice::OpenFailed { end, why } => {
-                if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
+                if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
                     self.branch_failed(cx, id, Refusal::new(503, why));
                 }
             }
@@ -207,14 +202,14 @@ impl Call {
         if let Some(leg) = self.leg_mut(end) {
             leg.opened(address, tcp);
         }
-        if self.link.is_some_and(|l| l.end == end) {
+        if self.joined.is_some_and(|l| l.end == end) {
             self.link_opened(cx, address.port());
         } else if end == self.caller.end {
             if self.state == State::Opening {
                 self.state = State::Routing;
                 self.begin(cx);
             }
-        } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
+        } else if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
             self.branch_opened(cx, id);
         }
     }
@@ -222,7 +217,7 @@ impl Call {
     /// The first step; or, for an INVITE with Replaces, the answer and the place of the dialog it
     /// names.
     fn begin(&mut self, cx: &mut CallContext<'_>) {
-        let Some((there, drop_there, replaces)) = self.replaces.take() else {
+        let Some((there, drop_there, replaces)) = self.transfer.take_replaces() else {
             return self.next_step(cx);
         };
         self.answer_caller(cx, None);
@@ -236,18 +231,13 @@ impl Call {
 
     fn media_event(&mut self, cx: &mut CallContext<'_>, event: SessionEvent) {
         match event {
-            SessionEvent::Played { .. } if self.playing => {
-                self.playing = false;
-                self.next_step(cx);
-            }
+            SessionEvent::Played { .. } if self.media.take_prompt_end() => self.next_step(cx),
             SessionEvent::DtlsFailed { end, why } => {
                 self.cdr.media_problem = Some(why.clone());
                 let code = if why.contains("fingerprint") { Code::FINGERPRINT } else { Code::DTLS };
                 if Some(end) == self.b_end() || end == self.caller.end {
                     self.finish(cx, HangupBy::Us, Refusal::new(488, why).code(code));
-                } else if let Some(id) =
-                    self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id)
-                {
+                } else if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
                     self.branch_failed(cx, id, Refusal::new(488, why).code(code));
                 }
             }
@@ -305,9 +295,9 @@ impl Call {
                     .is_none_or(|a| a.direction == crate::sdp::Direction::SendRecv)
         };
         // A joined half is silent for as long as its other half is held.
-        self.link.is_some()
+        self.joined.is_some()
             || !full(&self.caller)
-            || self.branches.iter().any(|b| Some(b.id) == self.callee && !full(&b.leg))
+            || self.branches.answered().is_some_and(|b| !full(&b.leg))
     }
 
     /// The caller sent CANCEL.
@@ -332,12 +322,12 @@ impl Call {
             // A leg that said goodbye itself has no dialog any more, and gets none.
             self.caller.bye(cx, self.id, &why);
         }
-        for branch in &mut self.branches {
+        for branch in self.branches.iter_mut() {
             branch.leg.quiet(cx, self.id);
             branch.abandon(cx, self.id, &why);
         }
         self.cdr.ended(cx.now, by, &why);
-        cx.media(self.worker, Command::Close { session: self.id.0 });
+        self.media.close(cx);
         for timer in CallTimer::OF_CALL {
             cx.disarm(self.id, timer);
         }

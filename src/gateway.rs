@@ -213,7 +213,7 @@ impl Gateway {
                 turn.push(Output::Event(Event::Draining { calls: self.gauges().calls }));
             }
             Input::HangUpAll => {
-                for id in self.calls.iter().map(|call| call.id).collect::<Vec<_>>() {
+                for id in self.calls.iter().map(|call| call.id()).collect::<Vec<_>>() {
                     let why = Refusal::new(503, "the gateway is shutting down").retry_after(5);
                     self.with_call(turn, id, |call, cx| call.finish(cx, HangupBy::Us, why));
                 }
@@ -316,7 +316,7 @@ impl Gateway {
         let Some(live) = self.calls.touch(id) else { return };
         if std::mem::replace(&mut live.lost, true) {
             turn.push(Output::Media {
-                worker: live.call.worker,
+                worker: live.call.worker(),
                 command: crate::worker::Command::Close { session: id.0 },
             });
             self.calls.remove(id, &mut self.services);
@@ -329,7 +329,7 @@ impl Gateway {
     fn media(&mut self, turn: &mut Turn<'_>, id: CallId, notice: Notice) {
         if let Notice::Closed { statistics } = notice {
             if let Some(live) = self.calls.touch(id) {
-                statistics.into_iter().for_each(|(end, s)| live.call.cdr.end_closed(end, s));
+                statistics.into_iter().for_each(|(end, s)| live.call.cdr_mut().end_closed(end, s));
                 live.media_closed = true;
             }
             return;
@@ -341,8 +341,8 @@ impl Gateway {
     }
 
     fn worker_lost(&mut self, turn: &mut Turn<'_>, worker: usize) {
-        let of_worker = |call: &&Call| call.worker == worker && call.state != State::Over;
-        let lost: Vec<CallId> = self.calls.iter().filter(of_worker).map(|call| call.id).collect();
+        let of_worker = |call: &&Call| call.worker() == worker && call.state() != State::Over;
+        let lost: Vec<CallId> = self.calls.iter().filter(of_worker).map(|call| call.id()).collect();
         for id in lost {
             self.media(turn, id, Notice::Panicked);
         }
@@ -472,7 +472,7 @@ mod tests {
                 &mut Vec::new(),
             );
         }
-        let ids = gateway.calls.iter().map(|call| call.id).collect();
+        let ids = gateway.calls.iter().map(|call| call.id()).collect();
         (gateway, now, ids)
     }
 
@@ -484,7 +484,7 @@ mod tests {
         let refused =
             out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
         assert!(refused, "its caller is told");
-        let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state);
+        let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state());
         assert_eq!(state(&gateway, ids[0]), Some(State::Over));
         assert_eq!(state(&gateway, ids[1]), Some(State::Opening));
         gateway.with_call(&mut Turn { now, out: &mut out }, ids[0], |_, _| panic!("again"));

@@ -123,6 +123,34 @@ impl fmt::Display for Branch {
 }
 
 impl Branch {
+    /// A branch whose media end is being opened.
+    pub(super) fn new(id: u16, target: BranchTarget, leg: Leg, now: Instant) -> Branch {
+        Branch {
+            id,
+            target,
+            state: BranchState::Opening,
+            leg,
+            hops: VecDeque::new(),
+            hops_found: 1,
+            call_id: String::new(),
+            cseq: 0,
+            client: None,
+            invite: Bytes::new(),
+            offer: String::new(),
+            late_answer: None,
+            answering: Answering::default(),
+            session_wish: None,
+            retries: Retries::default(),
+            moved_to_tcp: false,
+            cancel_when_possible: false,
+            started: now,
+            forks: Vec::new(),
+            acks: HashMap::new(),
+            alternates: Vec::new(),
+            breadth: 1,
+        }
+    }
+
     /// The Call-ID of its dialog.
     pub fn call_id(&self) -> &str {
         &self.call_id

@@ -62,16 +62,16 @@ impl Caller {
             _ => Caller::trunk(call, config),
         };
         if let (Some(presented_number), Party::Trunk(_)) =
-            (&call.presented_number, &call.caller.party)
+            (call.transfer.presented_number(), &call.caller.party)
         {
             // Who was called first is now the caller: known by the number that reached it.
-            (caller.number, caller.display) = (presented_number.clone(), String::new());
+            (caller.number, caller.display) = (presented_number.to_owned(), String::new());
         }
         let template = call.route.caller_id().map(str::to_owned).filter(|_| to.is_some());
         if let Some(template) = template {
             // A transfer is made in the name of who asked for it: its numbers are the ones the
             // route may show.
-            let user = call.referred_by.as_ref().or(call.caller.account.as_ref());
+            let user = call.transfer.referred_by().or(call.caller.account.as_ref());
             let did = user.and_then(|u| u.did.clone());
             let name = user.map(|u| u.name.clone()).unwrap_or_default();
             let filled = template.replace("{user.did}", did.as_deref().unwrap_or("anonymous"));

@@ -86,7 +86,7 @@ impl Call {
         let tag = sent.to()?.tag().unwrap_or_default();
         let own = self.dialog_of(end).filter(|d| d.id.remote_tag == tag);
         let early = || {
-            let branch = self.branches.iter().find(|b| b.leg.end == end)?;
+            let branch = self.branches.of_end(end)?;
             branch.forks.iter().map(|f| &f.dialog).find(|d| d.id.remote_tag == tag)
         };
         Some(own.or_else(early)?.local_cseq + 1)
@@ -101,7 +101,7 @@ impl Call {
             return;
         };
         let tag = sent.to().and_then(|t| t.tag()).unwrap_or_default();
-        if let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end)
+        if let Some(branch) = self.branches.of_end_mut(end)
             && let Some(early) = branch.fork_mut(tag)
         {
             early.dialog.local_cseq = cseq;

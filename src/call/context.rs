@@ -105,7 +105,7 @@ pub struct Join {
     pub drop_here: Option<LegId>,
     pub there: CallId,
     pub drop_there: LegId,
-    pub replaces: super::transfer::Replaces,
+    pub replaces: super::transfer_state::Replaces,
 }
 
 /// Two calls a transfer made one.

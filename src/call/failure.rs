@@ -1,7 +1,7 @@
 //! A branch that did not lead to an answer: the next address, trunk, phone or step, or the caller's
 //! refusal.
 
-use super::branch::{Branch, BranchState, BranchTarget};
+use super::branch::{BranchState, BranchTarget};
 use super::route_cursor::AfterTrunk;
 use super::{Call, CallContext, CallTimer, HangupBy, State};
 use crate::cdr::Tried;
@@ -14,7 +14,7 @@ impl Call {
     /// The INVITE's transaction timed out, or its transport failed.
     pub fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        let Some(branch) = self.branches.get_mut(id) else { return };
         cx.services.locator.failed(cx.now, branch.leg.hop);
         match branch.state {
             BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(cx, id),
@@ -64,7 +64,7 @@ impl Call {
     /// end.
     pub(super) fn branch_failed(&mut self, cx: &mut CallContext<'_>, id: u16, why: Refusal) {
         let call = self.id;
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        let Some(branch) = self.branches.get_mut(id) else { return };
         let counts = branch.is_trying() || branch.state == BranchState::Answered;
         let pending = branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c));
         match branch.state {
@@ -84,13 +84,11 @@ impl Call {
     pub(super) fn step_failed(&mut self, cx: &mut CallContext<'_>, id: u16, why: Refusal) {
         let call = self.id;
         cx.disarm(call, CallTimer::Silent(id));
-        let Some(branch) = self.branches.iter().find(|b| b.id == id) else { return };
+        let Some(branch) = self.branches.get(id) else { return };
         let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
         let target = branch.target.clone();
         self.cdr.tried.push(Tried { target: target.to_string(), status: why.status, ms });
-        if self.heard.as_ref().is_some_and(|h| h.0 == id) {
-            self.heard = None;
-        }
+        self.media.unhear(id);
         self.close_branch_end(cx, id);
         if self.state == State::Routing {
             cx.note(Event::BranchFailed {
@@ -127,7 +125,7 @@ impl Call {
             _ => Outcome::of_status(why.status),
         };
         self.route.refused(outcome, why.clone());
-        if self.branches.iter().any(Branch::is_trying) {
+        if self.branches.is_any_trying() {
             return;
         }
         let is_trunk = matches!(target, BranchTarget::Trunk { .. });
@@ -144,7 +142,7 @@ impl Call {
     /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call goes
     /// on.
     pub(super) fn route_failed(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
-        if self.transfer.is_some() {
+        if self.transfer.is_under_way() {
             return self.transfer_failed(cx, why);
         }
         self.finish(cx, by, why);

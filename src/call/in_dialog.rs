@@ -13,7 +13,6 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
-use crate::worker::Command;
 use std::time::Duration;
 
 impl Call {
@@ -21,13 +20,7 @@ impl Call {
     pub fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
         let own = self.dialog_of(end).filter(|d| d.matches(message));
         own.or_else(|| {
-            self.branches
-                .iter()
-                .find(|b| b.leg.end == end)?
-                .forks
-                .iter()
-                .map(|f| &f.dialog)
-                .find(|d| d.matches(message))
+            self.branches.of_end(end)?.forks.iter().map(|f| &f.dialog).find(|d| d.matches(message))
         })
     }
 
@@ -35,7 +28,7 @@ impl Call {
         if self.dialog_of(end).is_some_and(|d| d.matches(message)) {
             return self.leg_mut(end)?.dialog.as_mut();
         }
-        let branch = self.branches.iter_mut().find(|b| b.leg.end == end)?;
+        let branch = self.branches.of_end_mut(end)?;
         branch.forks.iter_mut().map(|f| &mut f.dialog).find(|d| d.matches(message))
     }
 
@@ -221,10 +214,10 @@ impl Call {
         event: u8,
         length: Duration,
     ) {
-        let (call, worker) = (self.id, self.worker);
+        let call = self.id;
         let Some(leg) = self.leg_mut(to) else { return };
         if leg.dtmf(cx) != Digits::Signalled {
-            return cx.media(worker, Command::Digit { session: call.0, end: to, event, length });
+            return self.media.digit(cx, to, (event, length));
         }
         let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
         let bytes = info.end_with(dtmf_info::WRITTEN, dtmf_info::write(event, length).as_bytes());

@@ -2,7 +2,7 @@
 
 use super::context::{Asked, TransactionUser};
 use super::retries::Retries;
-use super::transfer::ReferSubscription;
+use super::transfer_state::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
@@ -118,7 +118,7 @@ pub struct Leg {
     pub proved_realms: Vec<String>,
     /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
     /// order.
-    pub to_tell: VecDeque<(ReferSubscription, u16)>,
+    pub(super) to_tell: VecDeque<(ReferSubscription, u16)>,
     pub notifying: bool,
     /// The ACK of our last re-INVITE's 2xx, repeated when that is.
     pub last_ack: Option<(u32, Bytes)>,

@@ -277,7 +277,7 @@ impl Call {
         open: PendingOffer,
         message: &Message,
     ) {
-        let (call, worker) = (self.id, self.worker);
+        let (call, worker) = (self.id, self.media.worker());
         let Some(leg) = self.leg_mut(end) else { return };
         leg.retries = Retries::default();
         if open.offers {

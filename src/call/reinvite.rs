@@ -12,7 +12,6 @@ use crate::sdp::{Direction, SdpError};
 use crate::sip::message::Message;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
-use crate::worker::Command;
 
 fn not_acceptable(e: SdpError) -> Refusal {
     Refusal::new(488, e.why.clone()).warning(e.warning, e.why)
@@ -106,7 +105,7 @@ impl Call {
         end: LegId,
         body: &[u8],
     ) -> Result<String, Refusal> {
-        let (call, worker) = (self.id, self.worker);
+        let (call, worker) = (self.id, self.media.worker());
         let codecs = self.codecs_for(cx, end);
         let fresh = Ice { ufrag: cx.token()[..8].to_owned(), pwd: cx.token()[..24].to_owned() };
         let Some(leg) = self.leg_mut(end) else {
@@ -147,7 +146,7 @@ impl Call {
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
     pub fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let call = self.id;
-        let worker = self.worker;
+        let worker = self.media.worker();
         let Some(leg) = self.leg_mut(end) else { return };
         let cseq = message.cseq().map_or(0, |c| c.number);
         if leg.ack_wait.as_ref().is_none_or(|w| w.cseq != cseq) {
@@ -168,9 +167,8 @@ impl Call {
                 if before.as_ref() != Some(&negotiated) {
                     leg.configure(cx, call, worker, &negotiated);
                 }
-                let a = self.caller.end;
-                if let Some(other) = self.opposite(a) {
-                    cx.media(worker, Command::Bridge { session: call.0, a, b: other });
+                if let Some(other) = self.opposite(self.caller.end) {
+                    self.media.bridge(cx, self.caller.end, other);
                 }
             }
             // RFC 6337 §3.1: a bad answer in a mid-call ACK leaves the session as it was.

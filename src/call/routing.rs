@@ -1,6 +1,5 @@
 //! The route's steps, one after the other.
 
-use super::branch::Branch;
 use super::route_cursor::{NextRound, NextStep, rounds};
 use super::{Call, CallContext, CallTimer, HangupBy, Output, Party, Question, State};
 use crate::dialplan::{Attempt, Order, Outcome, Route, Step, Target};
@@ -248,26 +247,20 @@ impl Call {
     }
 
     pub(super) fn ring_timeout(&mut self, cx: &mut CallContext<'_>) {
-        if self.state != State::Routing || self.callee.is_some() {
+        if self.state != State::Routing || self.branches.answered().is_some() {
             return;
         }
         let why = self.out_of_time();
         let call = self.id;
-        let mut closed = Vec::new();
-        for branch in self.branches.iter_mut().filter(|b| b.is_trying()) {
-            branch.abandon(cx, call, &why);
-            closed.push(branch.leg.end);
+        for branch in self.branches.abandon_trying(cx, call, None, &why) {
+            self.media.close_end(cx, branch.leg.end);
             self.cdr.tried.push(crate::cdr::Tried {
                 target: branch.target.to_string(),
                 status: 0,
                 ms: 0,
             });
         }
-        closed
-            .into_iter()
-            .for_each(|end| cx.media(self.worker, Command::CloseEnd { session: call.0, end }));
-        self.heard = None;
-        self.playing = false;
+        self.media.step_over();
         self.route.missed(Outcome::Timeout, why);
         self.next_round(cx);
     }
@@ -275,7 +268,7 @@ impl Call {
     /// Why nobody answered when the time was up: it rang, it never did, or a prompt went on.
     fn out_of_time(&self) -> Refusal {
         let (code, why) = match self.cdr.ringing {
-            _ if !self.branches.iter().any(Branch::is_trying) => {
+            _ if !self.branches.is_any_trying() => {
                 (Code::NOT_AVAILABLE, "the announcement did not come to its end")
             }
             Some(_) => (Code::NO_ANSWER, "nobody answered in time"),
@@ -293,7 +286,7 @@ impl Call {
         self.answer_caller(cx, None);
         if self.state != State::Over {
             self.state = State::Talking;
-            cx.media(self.worker, command(self.id.0, self.caller.end));
+            self.media.far_end(cx, self.caller.end, command);
             self.transfer_answered(cx);
         }
     }
@@ -318,7 +311,6 @@ impl Call {
                 Err(why) => return self.finish(cx, HangupBy::Us, why),
             }
         }
-        self.playing = true;
-        cx.media(self.worker, Command::Play { session: self.id.0, end: self.caller.end, source });
+        self.media.prompt(cx, self.caller.end, source);
     }
 }

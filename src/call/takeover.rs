@@ -1,7 +1,7 @@
 //! A leg whose flow is lost, or whose browser came back by another (RFC 5626 §3.1: a dialog is not
 //! a flow).
 
-use super::branch::BranchState;
+use super::branch::{Branch, BranchState};
 use super::leg::{Leg, Party};
 use super::{Call, CallContext, CallTimer, HangupBy, State};
 use crate::errors::Code;
@@ -28,7 +28,7 @@ impl Call {
     pub fn ends_on(&self, hop: Hop) -> Vec<LegId> {
         let waits = |l: &Leg| {
             let calls = l.end == self.caller.end && !self.uas.is_finished();
-            calls || self.branches.iter().any(|b| b.leg.end == l.end && b.is_trying())
+            calls || self.branches.of_end(l.end).is_some_and(Branch::is_trying)
         };
         let of = |l: &&Leg| l.hop == hop && (l.dialog.is_some() || waits(l));
         self.legs().filter(of).map(|l| l.end).collect()
@@ -67,7 +67,7 @@ impl Call {
         if leg.end == self.caller.end {
             return self.uas.invite().contact().map(|c| c.uri.text.to_owned());
         }
-        let branch = self.branches.iter().find(|b| b.leg.end == leg.end)?;
+        let branch = self.branches.of_end(leg.end)?;
         match &branch.target {
             super::branch::BranchTarget::User { contact, .. } => Some(contact.clone()),
             _ => None,
@@ -84,7 +84,7 @@ impl Call {
         if let Some(wait) = self.leg_of(end).and_then(|l| l.ack_wait.as_ref()) {
             cx.services.transactions.move_server(wait.server, nowhere);
         }
-        let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end) else { return };
+        let Some(branch) = self.branches.of_end_mut(end) else { return };
         if branch.is_trying()
             && branch.alternates.is_empty()
             && let Some(client) = branch.client
@@ -97,7 +97,7 @@ impl Call {
     /// what rings until it has rung long enough.
     pub fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let (call, grace) = (self.id, cx.config.sip.flow_grace);
-        let rings = self.branches.iter().any(|b| b.leg.end == end && b.is_trying());
+        let rings = self.branches.of_end(end).is_some_and(Branch::is_trying);
         let Some(leg) = self.leg_mut(end) else { return };
         leg.flow_lost = true;
         if let Some(flow) = leg.successor.filter(|f| cx.services.flows.contains_key(f)) {
@@ -197,7 +197,7 @@ impl Call {
     /// A browser that rang is back: it rings on, or is told that it need not any more.
     fn ring_again(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
         let over = self.state == State::Over;
-        let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end) else { return };
+        let Some(branch) = self.branches.of_end_mut(end) else { return };
         branch.forks.iter_mut().for_each(|f| f.dialog.hop = hop);
         let Some(client) = branch.client.filter(|c| cx.services.transactions.awaits_final(*c))
         else {

@@ -1,13 +1,16 @@
 //! What a unit test of the parts of a call works with: a node's services without a node.
 
+use super::branch::{Branch, BranchState, BranchTarget};
 use super::leg::{Leg, Party};
 use super::services::{Identity, Services};
 use super::{CALLER_LEG, CallContext, CallId, Output};
 use crate::config::Config;
 use crate::config::check::parse_embedded;
+use crate::media::LegId;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::transaction::{Hop, ServerId, TransactionEvent};
+use crate::worker::Command;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use std::net::SocketAddr;
@@ -79,6 +82,26 @@ impl Bench {
             Some(TransactionEvent::Request { id, .. }) => *id,
             other => panic!("no request: {other:?}"),
         }
+    }
+
+    /// What media workers were told since the last call.
+    pub(super) fn commands(&mut self) -> Vec<Command> {
+        let commands = self.out.drain(..).filter_map(|o| match o {
+            Output::Media { command, .. } => Some(command),
+            _ => None,
+        });
+        commands.collect()
+    }
+
+    /// A branch towards the test's peer, in this state.
+    pub(super) fn branch(&mut self, id: u16, state: BranchState) -> Branch {
+        let ip = hop().address().expect("an address").ip();
+        let party = Party::Trunk("peer".into());
+        let leg = Leg::new(&mut self.cx(), party, LegId(id), hop(), ip);
+        let target = BranchTarget::Trunk { name: "peer".into(), number: "1".into() };
+        let mut branch = Branch::new(id, target, leg, self.now);
+        branch.state = state;
+        branch
     }
 
     /// A leg towards the test's peer.

@@ -13,7 +13,6 @@ use crate::dialplan::Attempt;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::LegId;
-use crate::media::player::Source;
 use crate::sdp::Direction;
 use crate::sdp::offer_answer::Negotiated;
 use crate::sip::capabilities::Capabilities;
@@ -24,7 +23,6 @@ use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
 use crate::sip::status::{Method, Refusal};
-use crate::worker::Command;
 use std::time::Duration;
 
 fn tag_of(message: &Message) -> String {
@@ -86,9 +84,7 @@ impl Call {
         if let (true, Some(body)) = (wanted, &body) {
             // The first fork with media is heard; what others say is kept for their answer (RFC
             // 3261 §13.2.2.4).
-            if self.heard.as_ref().is_none_or(|h| *h == (id, tag.clone()))
-                && self.uas.takes_early_media()
-            {
+            if self.media.may_hear(id, &tag) && self.uas.takes_early_media() {
                 settled = Some(self.settle(cx, id, body));
             }
         }
@@ -103,9 +99,9 @@ impl Call {
         if self.uas.is_finished() {
             self.transfer_progress(cx, message.status());
             if matches!(settled, Some(Ok(()))) {
-                self.heard = Some((id, tag));
+                self.media.hear(id, tag);
             }
-            return self.play_ringback(cx);
+            return self.media.ringback(cx, self.caller.end);
         }
         match settled {
             None => self.tell_ringing(cx, message.status()),
@@ -114,7 +110,7 @@ impl Call {
                 self.tell_ringing(cx, 180);
             }
             Some(Ok(())) => {
-                self.heard = Some((id, tag));
+                self.media.hear(id, tag);
                 self.tell_early_media(cx, id);
             }
         }
@@ -130,22 +126,6 @@ impl Call {
         match sdp {
             Ok(sdp) => self.provisional_to_caller(cx, 183, Some(&sdp)),
             Err(why) => cx.note(Event::EarlyMediaUnusable { call: self.id, why: why.why }),
-        }
-    }
-
-    /// A caller who was answered already (by the dialplan, or before a transfer) is played the
-    /// ringing.
-    fn play_ringback(&mut self, cx: &mut CallContext<'_>) {
-        if self.heard.is_none() && !self.ringback {
-            self.ringback = true;
-            cx.media(
-                self.worker,
-                Command::Play {
-                    session: self.id.0,
-                    end: self.caller.end,
-                    source: Source::Ringback,
-                },
-            );
         }
     }
 
@@ -216,8 +196,8 @@ impl Call {
         id: u16,
         body: &[u8],
     ) -> Result<(), Refusal> {
-        let (call, worker, caller_end) = (self.id, self.worker, self.caller.end);
-        let is_heard = self.heard.as_ref().is_some_and(|(heard, _)| *heard == id);
+        let (call, caller_end) = (self.id, self.caller.end);
+        let is_heard = self.media.early_branch() == Some(id);
         let Some(branch) = self.branch_mut(id) else { return Ok(()) };
         let before = branch.leg.negotiation.clone();
         let negotiated = match self.agree(cx, id, body) {
@@ -232,17 +212,16 @@ impl Call {
         if is_heard && before.negotiated() == Some(&negotiated) {
             return Ok(());
         }
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return Ok(()) };
-        branch.leg.configure(cx, call, worker, &negotiated);
-        cx.media(worker, Command::Bridge { session: call.0, a: caller_end, b: branch.leg.end });
-        self.ringback = false;
+        let Some(branch) = self.branches.get_mut(id) else { return Ok(()) };
+        branch.leg.configure(cx, call, self.media.worker(), &negotiated);
+        self.media.bridge(cx, caller_end, branch.leg.end);
         Ok(())
     }
 
     /// What the callee's SDP settles.
     fn agree(&mut self, cx: &CallContext<'_>, id: u16, body: &[u8]) -> Result<Negotiated, Refusal> {
         let caller = (self.caller.party.clone(), self.caller.negotiation.offered_codecs());
-        let branch = self.branches.iter_mut().find(|b| b.id == id);
+        let branch = self.branches.get_mut(id);
         let branch = branch.ok_or_else(|| Refusal::new(481, "there is no such leg"))?;
         let why = |e: crate::sdp::SdpError| {
             Refusal::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC)
@@ -263,14 +242,15 @@ impl Call {
 
     /// Who a branch reached, and the codec settled with it.
     pub(super) fn settled_with(&self, id: u16) -> Option<(Party, Codec)> {
-        let branch = self.branches.iter().find(|b| b.id == id)?;
+        let branch = self.branches.get(id)?;
         Some((branch.leg.party.clone(), branch.leg.negotiation.negotiated()?.codec))
     }
 
     fn accepted(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
         let call = self.id;
         let tag = tag_of(message);
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        let awaited = self.state == State::Routing && self.branches.answered().is_none();
+        let Some(branch) = self.branches.get_mut(id) else { return };
         cx.disarm(call, CallTimer::Silent(id));
         branch.answering.accepted();
         if let Some(ack) = branch.acks.get(&tag) {
@@ -279,10 +259,8 @@ impl Call {
         }
         let Some(dialog) = confirmed(branch, message, &tag) else { return };
         let first = branch.leg.dialog.is_none();
-        let wanted = first
-            && matches!(branch.state, BranchState::Calling | BranchState::Early)
-            && self.callee.is_none()
-            && self.state == State::Routing;
+        let wanted =
+            first && matches!(branch.state, BranchState::Calling | BranchState::Early) && awaited;
         if !wanted {
             self.acknowledge(cx, id, &dialog, &tag, None);
             return self.hang_up_late(cx, id, dialog, first);
@@ -293,7 +271,7 @@ impl Call {
         branch.leg.peer.learn(message);
         self.exchange_packages(id);
         // The newest description of the dialog counts: many send another one with the answer.
-        let settled = match (said, early, self.heard == Some((id, tag.clone()))) {
+        let settled = match (said, early, self.media.hears(id, &tag)) {
             _ if message.to().is_none() => Err(self.unusable(id, message)),
             (Some(body), _, _) | (None, Some(body), false) => self.settle(cx, id, &body),
             (None, _, true) => Ok(()),
@@ -322,7 +300,7 @@ impl Call {
 
     /// The refusal for an answer in which no dialog can be told: it is acknowledged and hung up.
     fn unusable(&self, id: u16, message: &Message) -> Refusal {
-        let target = self.branches.iter().find(|b| b.id == id).map(|b| b.target.to_string());
+        let target = self.branches.get(id).map(|b| b.target.to_string());
         let what = message.check().map_or_else(|e| e.what, |()| "it is malformed");
         let target = target.unwrap_or_default();
         let status = message.status();
@@ -362,26 +340,24 @@ impl Call {
 
     pub(super) fn close_branch_end(&mut self, cx: &mut CallContext<'_>, id: u16) {
         if self.state != State::Over {
-            let end = self.branches.iter().find(|b| b.id == id).map_or(LegId(id), |b| b.leg.end);
-            cx.media(self.worker, Command::CloseEnd { session: self.id.0, end });
+            let end = self.branches.get(id).map_or(LegId(id), |b| b.leg.end);
+            self.media.close_end(cx, end);
         }
     }
 
     fn answered(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         cx.disarm(call, CallTimer::Ring);
-        self.callee = Some(id);
+        self.branches.set_answered(id);
         self.route.answered();
-        let mut lost = Vec::new();
-        for other in self.branches.iter_mut().filter(|b| b.id != id && b.is_trying()) {
-            other.abandon(cx, call, &Refusal::new(200, "Call completed elsewhere"));
-            lost.push(other.id);
+        let why = Refusal::new(200, "Call completed elsewhere");
+        for lost in self.branches.abandon_trying(cx, call, Some(id), &why) {
+            self.media.close_end(cx, lost.leg.end);
         }
-        lost.into_iter().for_each(|l| self.close_branch_end(cx, l));
-        if self.first_answered(cx, id) {
+        if self.first_answered(cx) {
             return;
         }
-        if let Some(branch) = self.branches.iter().find(|b| b.id == id) {
+        if let Some(branch) = self.branches.get(id) {
             let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
             self.cdr.tried.push(Tried { target: branch.target.to_string(), status: 200, ms });
             self.cdr.answered_by = Some(branch.target.to_string());
@@ -394,7 +370,7 @@ impl Call {
     }
 
     fn challenged(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        let Some(branch) = self.branches.get_mut(id) else { return };
         let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
         // Rule A1: only this trunk's challenge, for its realm, to an INVITE we sent it.
         let BranchTarget::Trunk { name, .. } = &branch.target else {
@@ -468,8 +444,7 @@ impl Call {
             };
             steps.extend(route.steps.into_iter().map(|s| (s, Some(number.clone()))));
         }
-        let Some(branch) = self.branches.iter().find(|b| b.id == id).filter(|_| !steps.is_empty())
-        else {
+        let Some(branch) = self.branches.get(id).filter(|_| !steps.is_empty()) else {
             return self.refused(cx, id, message);
         };
         let reason = if message.status() == 302 { "unconditional" } else { "unknown" };
@@ -551,7 +526,7 @@ impl Call {
             return;
         };
         let Some(BranchTarget::Trunk { name, .. }) =
-            self.branches.iter().find(|b| b.id == id).map(|b| b.target.clone())
+            self.branches.get(id).map(|b| b.target.clone())
         else {
             return;
         };

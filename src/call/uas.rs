@@ -11,6 +11,7 @@ use super::{Call, CallContext, HangupBy, State, media_policy};
 use crate::codec::Codec;
 use crate::errors::Code;
 use crate::event::Event;
+use crate::media::LegId;
 use crate::sdp::Direction;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -87,7 +88,7 @@ impl Call {
                 Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
             })?;
         media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
-        self.caller.configure(cx, self.id, self.worker, &negotiated);
+        self.caller.configure(cx, self.id, self.media.worker(), &negotiated);
         Ok(sdp)
     }
 
@@ -113,14 +114,10 @@ impl Call {
         };
         let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
         media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
-        self.caller.configure(cx, self.id, self.worker, &negotiated);
+        self.caller.configure(cx, self.id, self.media.worker(), &negotiated);
         self.uas.note_settled();
-        if let Some((branch, _)) = self.heard.clone() {
-            let b = crate::media::LegId(branch);
-            cx.media(
-                self.worker,
-                crate::worker::Command::Bridge { session: self.id.0, a: self.caller.end, b },
-            );
+        if let Some(branch) = self.media.early_branch() {
+            self.media.bridge(cx, self.caller.end, LegId(branch));
         }
         Ok(())
     }
@@ -161,7 +158,7 @@ impl Call {
         }
         if self.uas.is_finished() {
             // Who was rung first has answered long ago; now there is somebody to talk to.
-            if self.origin.is_some() && self.cdr.answered.is_none() {
+            if self.third_party.is_some() && self.cdr.answered.is_none() {
                 self.note_answered(cx);
             }
             return;
@@ -201,8 +198,7 @@ impl Call {
         self.cdr.answered = Some(cx.now);
         let by = self.cdr.answered_by.clone().unwrap_or_else(|| "a built-in far end".into());
         let codec = |l: &super::Leg| l.negotiation.negotiated().map_or("?", |a| a.codec.name());
-        let leg =
-            self.callee.and_then(|id| self.branches.iter().find(|b| b.id == id)).map(|b| &b.leg);
+        let leg = self.branches.answered().map(|b| &b.leg);
         let formats = |l: &super::Leg| l.negotiation.peer_formats().to_vec();
         self.cdr.formats = [formats(&self.caller), leg.map(formats).unwrap_or_default()];
         let b = leg.map_or("-", codec);

@@ -379,7 +379,7 @@ impl Gateway {
         }
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
-            self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
+            self.calls.get(call).map(|call| call.caller().local_tag.clone()).unwrap_or_default();
         self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).

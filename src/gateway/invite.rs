@@ -8,8 +8,8 @@ use crate::call::context::Output;
 use crate::call::invite_server::InviteServer;
 use crate::call::leg::{Leg, Party};
 use crate::call::route_cursor::RouteCursor;
-use crate::call::transfer::Replaces;
-use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
+use crate::call::transfer_state::Replaces;
+use crate::call::{CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH};
 use crate::cdr::Cdr;
 use crate::config::User;
 use crate::dialplan::{Attempt, Permits, Route};
@@ -57,7 +57,7 @@ impl Gateway {
                     route,
                 };
                 turn.push(Output::Event(note));
-                let user = match &call.caller.party {
+                let user = match &call.caller().party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
                 };
@@ -175,19 +175,20 @@ impl Gateway {
         call.take_offer(&self.config)?;
         call.check_session()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
-        call.cdr.context = context;
-        call.cdr.route = Some(name.clone());
-        call.cdr.dialled = dialled;
-        call.cdr.number.clone_from(&number);
-        call.cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
-        call.cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
-        call.route = RouteCursor::new(max_forwards - 1, max_breadth);
-        call.route.want_instance(wanted_instance);
-        call.replaces = replaces;
+        let cdr = call.cdr_mut();
+        cdr.context = context;
+        cdr.route = Some(name.clone());
+        cdr.dialled = dialled;
+        cdr.number.clone_from(&number);
+        cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
+        cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
+        let mut cursor = RouteCursor::new(max_forwards - 1, max_breadth);
+        cursor.want_instance(wanted_instance);
         match route {
-            Some(route) => call.route.begin(route, number),
-            None => call.route.call_number(number),
+            Some(route) => cursor.begin(route, number),
+            None => cursor.call_number(number),
         }
+        call.take_route(cursor, replaces);
         Ok((call, name))
     }
 
@@ -413,31 +414,8 @@ impl Gateway {
         let turn = &mut Turn { now, out: &mut unused };
         let mut cx = self.context(turn);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
-        let a = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
-        Call {
-            id,
-            state: State::Opening,
-            caller: a,
-            uas,
-            branches: Vec::<Branch>::new(),
-            callee: None,
-            heard: None,
-            ringback: false,
-            next_branch: 0,
-            route: RouteCursor::new(70, MAX_BREADTH),
-            playing: false,
-            worker,
-            transfer: None,
-            transferor: None,
-            referred_by: None,
-            presented_number: None,
-            link: None,
-            origin: None,
-            held_by_operator: false,
-            retired_dialog_keys: Vec::new(),
-            replaces: None,
-            cdr,
-        }
+        let caller = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
+        Call::new(id, worker, uas, caller, cdr)
     }
 }
 

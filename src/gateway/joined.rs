@@ -3,7 +3,7 @@
 use super::{Gateway, Turn};
 use crate::call::context::{Join, JoinRequest};
 use crate::call::leg::Party;
-use crate::call::transfer::Replaces;
+use crate::call::transfer_state::Replaces;
 use crate::call::{HangupBy, Output, State};
 use crate::codec::Codec;
 use crate::config::Refer;
@@ -68,18 +68,18 @@ impl Gateway {
         let (a, b) =
             (self.calls.get(here).ok_or_else(missing)?, self.calls.get(there).ok_or_else(missing)?);
         b.dialog_of(drop_there).filter(|d| names(d, replaces)).ok_or_else(missing)?;
-        if a.state != State::Talking
-            || b.state != State::Talking
-            || !b.uas.is_finished()
+        if a.state() != State::Talking
+            || b.state() != State::Talking
+            || !b.uas().is_finished()
             || here == there
-            || a.transferor.is_some()
+            || a.has_transferor()
         {
             return Err(missing());
         }
         if replaces.early_only {
             return Err(Refusal::new(486, "the call to be replaced was answered already"));
         }
-        let asking = a.party_of(drop_here.unwrap_or(a.caller.end));
+        let asking = a.party_of(drop_here.unwrap_or(a.caller().end));
         let owner = b.party_of(drop_there);
         if !same_party(asking, owner) {
             return Err(Refusal::new(

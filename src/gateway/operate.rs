@@ -158,7 +158,7 @@ impl Gateway {
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
     pub fn goes_on(&self, call: CallId) -> bool {
-        self.live_call(call).is_some_and(|call| call.state != State::Over)
+        self.live_call(call).is_some_and(|call| call.state() != State::Over)
     }
 
     /// Who is registered, and where.

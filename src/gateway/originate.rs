@@ -6,7 +6,7 @@ use crate::call::CallId;
 use crate::call::context::Output;
 use crate::call::invite_server::InviteServer;
 use crate::call::leg::Party;
-use crate::call::third_party::Origin;
+use crate::call::third_party::ThirdPartyCall;
 use crate::config::User;
 use crate::dialplan::{Attempt, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
@@ -134,19 +134,16 @@ impl Gateway {
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let (party, uas) = (Party::Internal(call_id), InviteServer::of_nobody(invite));
         let mut call = self.new_call(turn.now, call_id, (uas, hop), party, plan.from.clone());
-        call.cdr.context = plan.context;
-        call.cdr.route = Some(plan.second.name.clone());
-        call.cdr.dialled = plan.dialled;
-        call.cdr.number.clone_from(&plan.number);
-        call.cdr.tags = plan.tags;
-        call.referred_by.clone_from(&plan.user);
-        // Towards a trunk the first party is known by its number; it itself sees who it is
-        // connected with.
-        call.presented_number = plan.user.is_none().then(|| plan.from.clone());
+        let cdr = call.cdr_mut();
+        cdr.context = plan.context;
+        cdr.route = Some(plan.second.name.clone());
+        cdr.dialled = plan.dialled;
+        cdr.number.clone_from(&plan.number);
+        cdr.tags = plan.tags;
         let route = plan.second.name.clone();
-        call.origin =
-            Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
-        call.route.begin(plan.first, plan.from.clone());
+        let connecting =
+            ThirdPartyCall::Ringing { route: Box::new(plan.second), number: plan.number.clone() };
+        call.ring_first((plan.first, plan.from.clone()), plan.user.clone(), connecting);
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
             from: plan.from,

@@ -92,10 +92,10 @@ impl Gateway {
         let none = || Some(Refusal::new(481, "there is no INVITE to cancel"));
         let Some(target) = self.services.transactions.cancelled_by(message) else { return none() };
         let call = self.calls.of_transaction(target).and_then(|id| self.calls.get(id))?;
-        let counts = match (hop, &call.caller.party) {
-            _ if same_source(call.caller.hop, hop, remote) => true,
+        let counts = match (hop, &call.caller().party) {
+            _ if same_source(call.caller().hop, hop, remote) => true,
             (Hop::Flow(flow), Party::User { .. }) => {
-                self.is_account_of(now, (call.id, call.caller.end), flow)
+                self.is_account_of(now, (call.id(), call.caller().end), flow)
             }
             (_, Party::Trunk(name)) => self.trunk_of(remote).as_ref() == Some(name),
             _ => false,
@@ -162,7 +162,7 @@ impl Gateway {
             .iter()
             .flat_map(|call| {
                 let legs = call.legs_of_browser(user, binding, replaced).into_iter();
-                legs.map(move |(end, lost)| (call.id, end, lost))
+                legs.map(move |(end, lost)| (call.id(), end, lost))
             })
             .collect();
         for (id, end, lost) in legs {
