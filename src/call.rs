@@ -52,6 +52,7 @@ pub use crate::media::endpoint::CALLER_LEG;
 pub use branch::{Branch, BranchTarget};
 use branches::Branches;
 use call_media::CallMedia;
+use context::Followup;
 pub use context::{CallContext, CallTimer, Output, Question};
 pub use leg::{AckWait, Leg, Party};
 
@@ -225,7 +226,7 @@ impl Call {
             self.state = State::Talking;
             let join =
                 context::Join { here: self.id, drop_here: None, there, drop_there, replaces };
-            cx.out.push(Output::JoinRequest(context::JoinRequest::Join(join)));
+            cx.follow_up(Followup::Join(join));
         }
     }
 
@@ -331,7 +332,7 @@ impl Call {
         for timer in CallTimer::OF_CALL {
             cx.disarm(self.id, timer);
         }
-        cx.out.push(Output::CallOver(self.id));
+        cx.follow_up(Followup::Over(self.id));
     }
 
     /// A timer of this call fired.

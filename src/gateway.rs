@@ -188,7 +188,7 @@ impl Gateway {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
-        let turn = &mut Turn { now, out };
+        let turn = &mut Turn::new(now, out);
 
         let (before, heard) = (turn.out.len(), heard(&input));
         self.fire(turn);
@@ -223,7 +223,7 @@ impl Gateway {
             Input::Originate(plan) => self.begin_call(turn, *plan),
             Input::Tick => {}
         }
-        self.settle_links(turn);
+        self.follow_up(turn);
         self.sweep(turn.out);
         self.take_down(turn.now, heard, &turn.out[before.min(turn.out.len())..]);
     }
@@ -278,12 +278,7 @@ impl Gateway {
 
     /// What a call works with, for what the gateway itself sends.
     fn context<'a>(&'a mut self, turn: &'a mut Turn<'_>) -> CallContext<'a> {
-        CallContext {
-            now: turn.now,
-            config: &self.config,
-            services: &mut self.services,
-            out: turn.out,
-        }
+        CallContext::new(turn.now, &self.config, &mut self.services, turn.out)
     }
 
     /// Runs `work` on a call with the node's parts. A bug in it costs this call, not the
@@ -295,13 +290,9 @@ impl Gateway {
         work: impl FnOnce(&mut Call, &mut CallContext<'_>) -> R,
     ) -> Option<R> {
         let live = self.calls.touch(id)?;
-        let mut cx = CallContext {
-            now: turn.now,
-            config: &self.config,
-            services: &mut self.services,
-            out: turn.out,
-        };
+        let mut cx = CallContext::new(turn.now, &self.config, &mut self.services, turn.out);
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut cx)));
+        turn.followups.extend(cx.into_followups());
         let Ok(result) = result else {
             self.lose(turn, id);
             return None;
@@ -351,17 +342,9 @@ impl Gateway {
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring
     /// anything more.
     fn sweep(&mut self, out: &mut Vec<Output>) {
-        let mut over = Vec::new();
-        out.retain(|o| {
-            match o {
-                Output::CallOver(id) => over.push(*id),
-                // It is sent when its browser is back.
-                Output::Send(send) if send.hop == Hop::Flow(Flow::NOWHERE) => {}
-                _ => return true,
-            }
-            false
-        });
-        over.into_iter().for_each(|id| self.calls.over(id));
+        // What goes nowhere is sent when its browser is back.
+        let nowhere = Hop::Flow(Flow::NOWHERE);
+        out.retain(|o| !matches!(o, Output::Send(send) if send.hop == nowhere));
         for mut cdr in self.calls.sweep(&mut self.services) {
             cdr.verdict = Some(diagnose(&cdr));
             out.push(Output::Event(Event::CallEnded(Arc::new(cdr))));
@@ -480,14 +463,14 @@ mod tests {
     fn a_bug_in_one_call_ends_that_call_and_no_other() {
         let (mut gateway, now, ids) = with_two_calls();
         let mut out = Vec::new();
-        gateway.with_call(&mut Turn { now, out: &mut out }, ids[0], |_, _| panic!("a bug"));
+        gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("a bug"));
         let refused =
             out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
         assert!(refused, "its caller is told");
         let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state());
         assert_eq!(state(&gateway, ids[0]), Some(State::Over));
         assert_eq!(state(&gateway, ids[1]), Some(State::Opening));
-        gateway.with_call(&mut Turn { now, out: &mut out }, ids[0], |_, _| panic!("again"));
+        gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("again"));
         assert!(gateway.calls.get(ids[0]).is_none(), "a second one is the end of it");
         assert!(gateway.calls.get(ids[1]).is_some());
     }

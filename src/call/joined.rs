@@ -5,9 +5,9 @@
 //! workers, for no packet is handed between threads; the price is one more hop on this machine.
 
 use super::branch::{Branch, BranchState, BranchTarget};
-use super::context::JoinRequest;
+use super::context::Followup;
 use super::leg::{Leg, Party};
-use super::{Call, CallContext, CallId, HangupBy, Output, State};
+use super::{Call, CallContext, CallId, HangupBy, State};
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sdp::Direction;
@@ -62,7 +62,7 @@ impl Call {
         let Some(link) = &mut self.joined else { return };
         link.open = true;
         let other = link.other;
-        cx.out.push(Output::JoinRequest(JoinRequest::Port { call: other, port }));
+        cx.follow_up(Followup::ConnectOther { call: other, port });
         self.link_up(cx);
     }
 
@@ -108,11 +108,7 @@ impl Call {
     /// Tells the other half that this one has ended.
     pub(super) fn unlink(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: &Refusal) {
         if let Some(link) = self.joined.take() {
-            cx.out.push(Output::JoinRequest(JoinRequest::Over {
-                call: link.other,
-                why: why.clone(),
-                by,
-            }));
+            cx.follow_up(Followup::EndOther { call: link.other, why: why.clone(), by });
         }
     }
 

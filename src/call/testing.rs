@@ -51,12 +51,7 @@ impl Bench {
 
     /// The context of a turn at the present time.
     pub(super) fn cx(&mut self) -> CallContext<'_> {
-        CallContext {
-            now: self.now,
-            config: &self.config,
-            services: &mut self.services,
-            out: &mut self.out,
-        }
+        CallContext::new(self.now, &self.config, &mut self.services, &mut self.out)
     }
 
     /// Lets time pass.

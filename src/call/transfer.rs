@@ -11,10 +11,10 @@
 //! by `joined.rs`.
 
 use super::branch::{BranchState, BranchTarget};
-use super::context::{Asked, Join, JoinRequest};
+use super::context::{Asked, Followup, Join};
 use super::leg::{Composed, Leg, Party};
 use super::transfer_state::{ReferSubscription, Replaces, Transfer};
-use super::{Call, CallContext, CallId, CallTimer, HangupBy, Output, State};
+use super::{Call, CallContext, CallId, CallTimer, HangupBy, State};
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
 use crate::event::Event;
@@ -146,7 +146,7 @@ impl Call {
             self.accept_refer(cx, server, message, wanted);
             self.transfer.begin(transfer);
             let join = Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
-            return cx.out.push(Output::JoinRequest(JoinRequest::Join(join)));
+            return cx.follow_up(Followup::Join(join));
         }
         if wish.passes {
             self.accept_refer(cx, server, message, wanted);

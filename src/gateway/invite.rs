@@ -411,7 +411,7 @@ impl Gateway {
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
-        let turn = &mut Turn { now, out: &mut unused };
+        let turn = &mut Turn::new(now, &mut unused);
         let mut cx = self.context(turn);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
         let caller = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);

@@ -1,31 +1,40 @@
 //! Two calls that a transfer makes one: found, judged, joined, and ended together.
 
 use super::{Gateway, Turn};
-use crate::call::context::{Join, JoinRequest};
+use crate::call::context::{Followup, Join};
 use crate::call::leg::Party;
 use crate::call::transfer_state::Replaces;
-use crate::call::{HangupBy, Output, State};
+use crate::call::{HangupBy, State};
 use crate::codec::Codec;
 use crate::config::Refer;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
 use crate::sip::status::Refusal;
 
+/// Most that calls may ask of each other in one turn.
+const MOST_ASKED: usize = 16;
+
 impl Gateway {
-    /// Does what calls asked of each other in this turn.
-    pub(super) fn settle_links(&mut self, turn: &mut Turn<'_>) {
-        // Each round may bring more; joined calls ask a few times at most.
-        for _ in 0..16 {
-            let at = turn.out.iter().position(|o| matches!(o, Output::JoinRequest(_)));
-            let Some(Output::JoinRequest(linked)) = at.map(|at| turn.out.remove(at)) else {
-                return;
-            };
-            match linked {
-                JoinRequest::Join(join) => self.join(turn, &join),
-                JoinRequest::Port { call, port } => {
+    /// Does what calls have left to be done in this turn.
+    pub(super) fn follow_up(&mut self, turn: &mut Turn<'_>) {
+        let mut asked = 0;
+        while let Some(followup) = turn.followups.pop_front() {
+            if let Followup::Over(call) = followup {
+                self.calls.over(call);
+                continue;
+            }
+            // Each may bring more; joined calls ask a few times at most.
+            asked += 1;
+            if asked > MOST_ASKED {
+                continue;
+            }
+            match followup {
+                Followup::Over(_) => {}
+                Followup::Join(join) => self.join(turn, &join),
+                Followup::ConnectOther { call, port } => {
                     self.with_call(turn, call, |call, cx| call.link_port(cx, port));
                 }
-                JoinRequest::Over { call, why, by } => {
+                Followup::EndOther { call, why, by } => {
                     self.with_call(turn, call, |call, cx| call.other_half_over(cx, by, why));
                 }
             }

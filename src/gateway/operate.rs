@@ -55,14 +55,15 @@ impl Gateway {
         deed: &CallAction,
         out: &mut Vec<Output>,
     ) -> Option<Result<(), Refusal>> {
-        let turn = &mut Turn { now, out };
+        let turn = &mut Turn::new(now, out);
 
         let before = turn.out.len();
         let done = self.with_call(turn, call, |call, cx| match deed {
             CallAction::Press { side, digits } => call.press(cx, *side, digits),
             CallAction::HandOver { side, to } => call.hand_over(cx, *side, to),
-            CallAction::Part(held_by_operator) => call.part(cx, *held_by_operator),
+            CallAction::Part(parted) => call.part(cx, *parted),
         });
+        self.follow_up(turn);
         self.sweep(turn.out);
         self.take_down(turn.now, None, &turn.out[before.min(turn.out.len())..]);
         done
@@ -121,7 +122,7 @@ impl Gateway {
         changes: String,
         out: &mut Vec<Output>,
     ) {
-        let turn = &mut Turn { now, out };
+        let turn = &mut Turn::new(now, out);
 
         self.services.trunks.reload(turn.now, &config);
         self.recorder.limit(config.recorder);

@@ -1,17 +1,26 @@
 //! One turn of the core: the moment an input is handled at, and what comes of it.
 
 use crate::call::Output;
+use crate::call::context::Followup;
 use crate::sip::message::Message;
 use crate::sip::transaction::{Hop, ServerId};
+use std::collections::VecDeque;
 use std::time::Instant;
 
-/// What every step of a turn is given: time, and where outputs go.
+/// What every step of a turn is given: time, where outputs go, and what is left to be done.
 pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     pub(super) out: &'a mut Vec<Output>,
+    /// What calls have left to be done.
+    pub(super) followups: VecDeque<Followup>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    /// The turn at `now`, whose outputs go to `out`.
+    pub(super) fn new(now: Instant, out: &'a mut Vec<Output>) -> Turn<'a> {
+        Turn { now, out, followups: VecDeque::new() }
+    }
+
     /// Adds an output.
     pub(super) fn push(&mut self, output: Output) {
         self.out.push(output);
