@@ -26,6 +26,7 @@ mod joined;
 pub mod leg;
 mod media_policy;
 pub mod operator;
+mod outcome;
 mod outgoing;
 mod packages;
 mod queries;

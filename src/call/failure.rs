@@ -11,55 +11,6 @@ use crate::event::Event;
 use crate::sip::status::Refusal;
 
 impl Call {
-    /// The INVITE's transaction timed out, or its transport failed.
-    pub fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
-        let call = self.id;
-        let Some(branch) = self.branches.get_mut(id) else { return };
-        cx.services.locator.failed(cx.now, branch.leg.hop);
-        match branch.state {
-            BranchState::Calling if !branch.hops.is_empty() => self.try_next_hop(cx, id),
-            BranchState::Early
-                if branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c)) =>
-            {
-                // Timer C: alive but never final.
-                let why = match self.cdr.ringing {
-                    Some(_) => Refusal::new(408, "the callee never answered").code(Code::NO_ANSWER),
-                    None => Refusal::new(408, "the callee took the call and never rang")
-                        .code(Code::NOT_AVAILABLE),
-                };
-                branch.abandon(cx, call, &why);
-                self.step_failed(cx, id, why);
-            }
-            _ => {
-                let target = branch.target.to_string();
-                let dead = if matches!(branch.target, BranchTarget::User { .. }) {
-                    Code::FLOW_DEAD
-                } else {
-                    Code::UNREACHABLE
-                };
-                let (code, why) = cx.services.locator.why(branch.leg.hop).unwrap_or_else(|| {
-                    (dead, "did not respond: is it reachable from here?".to_owned())
-                });
-                self.branch_failed(cx, id, Refusal::new(408, format!("{target} {why}")).code(code));
-            }
-        }
-    }
-
-    pub(super) fn silent_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
-        let call = self.id;
-        let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Calling) else {
-            return;
-        };
-        cx.services.locator.failed(cx.now, branch.leg.hop);
-        if !branch.hops.is_empty() {
-            return self.try_next_hop(cx, id);
-        }
-        let why = Refusal::new(408, format!("{} gave no sign of life", branch.target))
-            .code(Code::UNREACHABLE);
-        branch.abandon(cx, call, &why);
-        self.step_failed(cx, id, why);
-    }
-
     /// A branch ended without an answer: what was tried is noted, then the next trunk, step, or the
     /// end.
     pub(super) fn branch_failed(&mut self, cx: &mut CallContext<'_>, id: u16, why: Refusal) {

@@ -120,3 +120,15 @@ pub(super) fn request(method: &str, cseq: u32, headers: &str) -> Message {
     );
     Message::parse(text.into_bytes(), Framing::Datagram).expect("a message")
 }
+
+/// A response of the test's peer to an INVITE of ours, with these headers besides those every one
+/// has; it names its own Contact unless they do.
+pub(super) fn response(status: u16, headers: &str) -> Message {
+    let contact = if headers.contains("Contact:") { "" } else { "Contact: <sip:1@127.0.0.10>\r\n" };
+    let text = format!(
+        "SIP/2.0 {status} x\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKx\r\n\
+         From: <sip:us@x>;tag=us\r\nTo: <sip:1@x>;tag=callee\r\nCall-ID: c\r\n\
+         CSeq: 1 INVITE\r\n{contact}{headers}Content-Length: 0\r\n\r\n"
+    );
+    Message::parse(text.into_bytes(), Framing::Datagram).expect("a message")
+}
