@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// Of a private network (RFC 1918, RFC 6598, RFC 4193), where the next machine may be.
-pub fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_private() || (ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64),
         IpAddr::V6(ip) => ip.is_unique_local(),
@@ -37,7 +37,7 @@ pub fn is_public(ip: IpAddr) -> bool {
 
 /// The source an address belongs to where sources are counted: itself, or its /64, which one host
 /// may fill with addresses of its own (RFC 4291 §2.5.4).
-pub fn network_of(ip: IpAddr) -> IpAddr {
+pub(crate) fn network_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => {
             IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes())

@@ -4,20 +4,20 @@
 //! A handler never shares state with the core: it hands it a piece of work and awaits what that
 //! returns. Errors are RFC 9457 problems with the code and the fix of the registry.
 
-pub mod calls;
+pub(crate) mod calls;
 pub mod events;
 pub mod metrics;
 pub mod openapi;
-pub mod pcap;
+pub(crate) mod pcap;
 pub mod schemas;
-pub mod server;
+pub(crate) mod server;
 pub mod socket;
-pub mod trunks;
-pub mod view;
+pub(crate) mod trunks;
+pub(crate) mod view;
 
 use crate::config::{ApiToken, Config, Scope};
 use crate::errors::Code;
-use crate::gateway::{Gateway, Gauges};
+use crate::gateway::Gateway;
 use crate::transport::{Arrival, Inbox, Turn, Work};
 use crate::worker::ports::PortRange;
 use axum::Router;
@@ -31,15 +31,14 @@ use events::Feed;
 use metrics::Metrics;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// What handlers share.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     pub inbox: Inbox,
     pub feed: Arc<Feed>,
     pub metrics: Arc<Metrics>,
-    pub gauges: watch::Receiver<Gauges>,
     pub tokens: Arc<Mutex<Vec<ApiToken>>>,
     pub reload: Option<server::Reload>,
     /// The configuration file, where there is one.
@@ -54,17 +53,13 @@ pub struct Api {
     pub certificate_ends: Option<u64>,
 }
 
-/// Through which door a request came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Door {
-    /// The control socket: whoever may open the file may do anything.
-    Local,
-    Web,
-}
+/// Marks a request of the control socket: whoever may open the file may do anything.
+#[derive(Clone, Copy)]
+pub(crate) struct ByControlSocket;
 
 /// A refusal of the API.
 #[derive(Debug)]
-pub struct Problem {
+pub(crate) struct Problem {
     pub status: StatusCode,
     pub code: Code,
     pub detail: String,
@@ -73,17 +68,17 @@ pub struct Problem {
 
 impl Problem {
     /// A refusal with a sentence.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
         Problem { status, code: Code::FINE, detail: detail.into(), fix: None }
     }
 
     /// Nothing of this name.
-    pub fn missing(what: &str, name: &str) -> Problem {
+    pub(crate) fn missing(what: &str, name: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, format!("there is no {what} {name:?}"))
     }
 
     /// What to do about it.
-    pub fn fix(mut self, fix: impl Into<String>) -> Problem {
+    pub(crate) fn fix(mut self, fix: impl Into<String>) -> Problem {
         self.fix = Some(fix.into());
         self
     }
@@ -105,14 +100,14 @@ impl IntoResponse for Problem {
 }
 
 /// What handlers answer.
-pub type Answer<T> = Result<T, Problem>;
+pub(crate) type Answer<T> = Result<T, Problem>;
 
 impl Api {
     /// Has the core do `work`, and returns what came of it.
     ///
     /// # Errors
     /// The core has stopped.
-    pub async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Gateway, &mut Turn<'_>) -> T + Send + 'static,
     ) -> Answer<T> {
@@ -125,7 +120,7 @@ impl Api {
     }
 
     /// Takes other tokens from now on.
-    pub fn set_tokens(&self, config: &Config) {
+    pub(crate) fn set_tokens(&self, config: &Config) {
         *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = config.api.tokens.clone();
     }
 
@@ -153,7 +148,7 @@ fn needed(method: &Method, path: &str) -> Scope {
 }
 
 async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let local = request.extensions().get::<Door>() == Some(&Door::Local);
+    let local = request.extensions().get::<ByControlSocket>().is_some();
     let mut granted = Scope::Admin;
     if !local {
         let bearer = request
@@ -196,7 +191,7 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
 }
 
 /// All routes under `/api/v1`.
-pub fn router(api: Api) -> Router {
+pub(crate) fn router(api: Api) -> Router {
     let v1 = Router::new()
         .route("/calls", get(calls::list).post(calls::originate))
         .route("/calls/{id}", get(calls::show).delete(calls::hang_up))

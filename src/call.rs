@@ -10,12 +10,12 @@
 //! [`CallContext`].
 
 mod bodies;
-pub mod branch;
+pub(crate) mod branch;
 mod branches;
 mod call_media;
-pub mod caller_id;
-pub mod challenge;
-pub mod codec_policy;
+pub(crate) mod caller_id;
+pub(crate) mod challenge;
+pub(crate) mod codec_policy;
 pub mod context;
 mod dtmf_info;
 mod failure;
@@ -23,25 +23,25 @@ mod in_dialog;
 mod invite;
 pub(crate) mod invite_server;
 mod joined;
-pub mod leg;
+pub(crate) mod leg;
 mod media_policy;
 pub mod operator;
 mod outcome;
 mod outgoing;
 mod packages;
 mod queries;
-pub mod reach;
+pub(crate) mod reach;
 mod refresh;
-pub mod reinvite;
-pub mod retries;
+pub(crate) mod reinvite;
+pub(crate) mod retries;
 pub(crate) mod route_cursor;
 mod routing;
-pub mod services;
+pub(crate) mod services;
 mod silent_trunk;
 mod takeover;
 #[cfg(test)]
 mod testing;
-pub mod third_party;
+pub(crate) mod third_party;
 mod transfer;
 pub(crate) mod transfer_state;
 mod uac;
@@ -50,12 +50,12 @@ mod uas;
 pub use crate::cdr::{Cdr, HangupBy, trunk_of};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
-pub use branch::{Branch, BranchTarget};
+pub(crate) use branch::Branch;
 use branches::Branches;
 use call_media::CallMedia;
 use context::Followup;
 pub use context::{CallContext, CallTimer, Output, Question};
-pub use leg::{AckWait, Leg, Party};
+pub(crate) use leg::{Leg, Party};
 
 use crate::errors::Code;
 use crate::event::Event;
@@ -73,7 +73,7 @@ use third_party::ThirdPartyCall;
 use transfer_state::{Replaces, TransferState};
 
 /// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
-pub const MAX_BREADTH: u32 = 60;
+pub(crate) const MAX_BREADTH: u32 = 60;
 
 /// Where the call stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,7 +136,7 @@ impl Call {
     }
 
     /// Takes the call on: 100 to the caller, its media end opened.
-    pub fn start(&mut self, cx: &mut CallContext<'_>) {
+    pub(crate) fn start(&mut self, cx: &mut CallContext<'_>) {
         let trunk = match &self.caller.party {
             Party::Trunk(name) => cx.config.trunks.get(name),
             Party::User { .. } | Party::Internal(_) => None,
@@ -155,12 +155,12 @@ impl Call {
     }
 
     /// The branch called `id`.
-    pub fn branch_mut(&mut self, id: u16) -> Option<&mut Branch> {
+    pub(crate) fn branch_mut(&mut self, id: u16) -> Option<&mut Branch> {
         self.branches.get_mut(id)
     }
 
     /// The leg opposite to `end`, once both talk.
-    pub fn opposite(&self, end: LegId) -> Option<LegId> {
+    pub(crate) fn opposite(&self, end: LegId) -> Option<LegId> {
         let b = self.branches.answered()?.leg.end;
         match end {
             end if end == self.caller.end => Some(b),
@@ -170,7 +170,7 @@ impl Call {
     }
 
     /// Media's news about this call's session.
-    pub fn media(&mut self, cx: &mut CallContext<'_>, notice: Notice) {
+    pub(crate) fn media(&mut self, cx: &mut CallContext<'_>, notice: Notice) {
         match notice {
             Notice::Opened { end, address, tcp } => self.opened(cx, end, address, tcp),
             Notice::OpenFailed { end, why }
@@ -303,7 +303,7 @@ impl Call {
     }
 
     /// The caller sent CANCEL.
-    pub fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
+    pub(crate) fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         if !self.uas.is_finished() {
             self.finish(cx, HangupBy::Caller, why);
         }
@@ -311,7 +311,7 @@ impl Call {
 
     /// Ends the call: everything open is cancelled, answered or said goodbye to. `why` goes to a
     /// caller who still waits for a final response, and into Reason headers.
-    pub fn finish(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
+    pub(crate) fn finish(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
         if self.state == State::Over {
             return;
         }
@@ -337,7 +337,7 @@ impl Call {
     }
 
     /// A timer of this call fired.
-    pub fn fire(&mut self, cx: &mut CallContext<'_>, timer: CallTimer) {
+    pub(crate) fn fire(&mut self, cx: &mut CallContext<'_>, timer: CallTimer) {
         match timer {
             CallTimer::Ring => self.ring_timeout(cx),
             CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
@@ -377,7 +377,7 @@ impl Call {
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must
     /// speak.
-    pub fn reconnect_trunk(
+    pub(crate) fn reconnect_trunk(
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,

@@ -47,7 +47,7 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     /// A diagnosis of these parts.
-    pub fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
+    pub(crate) fn new(code: Code, side: Blame, sentence: impl Into<String>) -> Diagnosis {
         Diagnosis { code, side, sentence: sentence.into() }
     }
 }
@@ -65,7 +65,7 @@ pub enum HangupBy {
 
 impl HangupBy {
     /// The word in the record.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             HangupBy::Caller => "caller",
             HangupBy::Callee => "callee",
@@ -142,7 +142,7 @@ pub struct Cdr {
 
 impl Cdr {
     /// The record of a call that begins with `invite`.
-    pub fn new(call: CallId, now: Instant, invite: &Message) -> Cdr {
+    pub(crate) fn new(call: CallId, now: Instant, invite: &Message) -> Cdr {
         Cdr {
             call,
             start: now,
@@ -188,7 +188,7 @@ impl Cdr {
     }
 
     /// The call is over; its first end counts.
-    pub fn ended(&mut self, now: Instant, by: HangupBy, why: &Refusal) {
+    pub(crate) fn ended(&mut self, now: Instant, by: HangupBy, why: &Refusal) {
         if self.end.is_none() {
             self.end = Some(now);
             self.by = Some(by);
@@ -200,7 +200,7 @@ impl Cdr {
     }
 
     /// Media gave an end's figures.
-    pub fn end_closed(&mut self, end: LegId, statistics: Statistics) {
+    pub(crate) fn end_closed(&mut self, end: LegId, statistics: Statistics) {
         if end == self.a_end {
             self.a = Some(statistics);
         } else if self.b_end == Some(end) {
@@ -209,17 +209,17 @@ impl Cdr {
     }
 
     /// How long people talked; nothing where it was not answered, or goes on.
-    pub fn talked(&self) -> Option<Duration> {
+    pub(crate) fn talked(&self) -> Option<Duration> {
         self.answered.zip(self.end).map(|(answered, end)| end.saturating_duration_since(answered))
     }
 
     /// Its verdict, where that is a fault.
-    pub fn fault(&self) -> Option<&Diagnosis> {
+    pub(crate) fn fault(&self) -> Option<&Diagnosis> {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
     }
 
     /// The trunk the call came from or went to, the one that answered before those that were tried.
-    pub fn trunk(&self) -> Option<&str> {
+    pub(crate) fn trunk(&self) -> Option<&str> {
         self.answered_by
             .as_deref()
             .and_then(trunk_of)

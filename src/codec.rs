@@ -4,10 +4,10 @@
 //! G.722. libopus and G.722 encode and decode at either rate themselves, so there is no resampler
 //! on the call path.
 
-pub mod concealment;
+pub(crate) mod concealment;
 pub mod g711;
 pub mod g722;
-pub mod l16;
+pub(crate) mod l16;
 pub mod noise;
 pub mod opus;
 pub mod tones;
@@ -34,7 +34,7 @@ pub enum Codec {
 
 impl Codec {
     /// The codec of this rtpmap encoding name and clock rate (RFC 3551, RFC 7587).
-    pub fn from_rtpmap(name: &str, clock: u32) -> Option<Codec> {
+    pub(crate) fn from_rtpmap(name: &str, clock: u32) -> Option<Codec> {
         Codec::from_name(name).filter(|codec| codec.clock() == clock)
     }
 
@@ -215,7 +215,7 @@ impl Encoder {
     }
 
     /// How long `samples` are in units of the codec's RTP clock.
-    pub fn units(&self, samples: usize) -> u32 {
+    pub(crate) fn units(&self, samples: usize) -> u32 {
         (samples as u64 * u64::from(self.codec.clock()) / u64::from(self.rate)) as u32
     }
 
@@ -241,14 +241,14 @@ impl Encoder {
     }
 
     /// Tells the encoder what the far side loses, 0 to 100 percent.
-    pub fn expect_loss(&mut self, percent: u8) {
+    pub(crate) fn expect_loss(&mut self, percent: u8) {
         if let Encoding::Opus(encoder) = &mut self.encoding {
             encoder.expect_loss(percent);
         }
     }
 
     /// Sets libopus's complexity, 0 to 10.
-    pub fn set_complexity(&mut self, complexity: u8) {
+    pub(crate) fn set_complexity(&mut self, complexity: u8) {
         if let Encoding::Opus(encoder) = &mut self.encoding {
             encoder.set_complexity(complexity);
         }

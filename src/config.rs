@@ -6,7 +6,7 @@
     reason = "a configuration names files and addresses"
 )]
 pub mod check;
-pub mod grant;
+pub(crate) mod grant;
 pub mod problem;
 pub mod schema;
 pub mod wav;
@@ -15,7 +15,7 @@ pub use check::load;
 pub use problem::{Problem, Problems};
 
 use crate::codec::Codec;
-pub use crate::dialplan::Webhook;
+pub(crate) use crate::dialplan::Webhook;
 use crate::dialplan::{Permits, Plan};
 use crate::media::Digits;
 use crate::sdp::crypto::Policy;
@@ -125,7 +125,7 @@ pub struct TrunkUri {
 
 impl TrunkUri {
     /// `host[:port]` with brackets where needed.
-    pub fn host_port(&self) -> String {
+    pub(crate) fn host_port(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
@@ -323,7 +323,7 @@ pub struct Api {
 impl Config {
     /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had.
     /// Connections are known by these numbers.
-    pub fn renumber(&mut self, before: &Config) {
+    pub(crate) fn renumber(&mut self, before: &Config) {
         let mut next = before.trunks.values().map(|t| t.number.0 + 1).max().unwrap_or(0);
         for trunk in self.trunks.values_mut() {
             trunk.number = before.trunks.get(&trunk.name).map_or_else(
@@ -337,7 +337,7 @@ impl Config {
     }
 
     /// Whether `ip` is an address that peers are told by the settings.
-    pub fn tells(&self, ip: IpAddr) -> bool {
+    pub(crate) fn tells(&self, ip: IpAddr) -> bool {
         let sides = self.public_ips.iter().chain(&self.media.public_ips);
         let sides = sides.chain(&self.sip.public_ip).chain(&self.media.bind);
         let mut all = sides.chain(self.trunks.values().filter_map(|t| t.public_ip.as_ref()));
@@ -350,12 +350,12 @@ impl Config {
     }
 
     /// The user of this name, else the number's owner.
-    pub fn user_called(&self, dialled: &str) -> Option<&Arc<User>> {
+    pub(crate) fn user_called(&self, dialled: &str) -> Option<&Arc<User>> {
         self.users.get(dialled).or_else(|| self.owner_of(dialled))
     }
 
     /// The user whose `did`, or one of whose `numbers`, this is.
-    pub fn owner_of(&self, number: &str) -> Option<&Arc<User>> {
+    pub(crate) fn owner_of(&self, number: &str) -> Option<&Arc<User>> {
         self.users
             .values()
             .find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))

@@ -5,7 +5,7 @@
 //! one by one: its `sendmmsg` reads memory nobody wrote to say how many went, and gains a fifteenth
 //! at best.
 
-pub mod local;
+pub(crate) mod local;
 
 use local::{CONTROL, named};
 use nix::errno::Errno;
@@ -16,11 +16,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 /// Datagrams of one call.
-pub const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// Longest media datagram: media keeps below an Ethernet frame, and no path here carries more.
-pub const MEDIA: usize = 2_048;
+pub(crate) const MEDIA: usize = 2_048;
 /// Longest datagram there is, which a SIP message may be.
-pub const ANY: usize = 65_536;
+pub(crate) const ANY: usize = 65_536;
 
 fn address_of(storage: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = storage.as_sockaddr_in().map(|a| SocketAddr::new(a.ip().into(), a.port()));
@@ -29,7 +29,7 @@ fn address_of(storage: &SockaddrStorage) -> Option<SocketAddr> {
 }
 
 /// What a call brought.
-pub struct Inbound {
+pub(crate) struct Inbound {
     buffers: Vec<u8>,
     /// Bytes of each buffer.
     longest: usize,
@@ -44,7 +44,7 @@ pub struct Inbound {
 
 impl Inbound {
     /// Room for datagrams of up to `longest` bytes; longer ones are dropped.
-    pub fn new(longest: usize) -> Inbound {
+    pub(crate) fn new(longest: usize) -> Inbound {
         Inbound {
             buffers: vec![0; BATCH * longest],
             longest,
@@ -56,7 +56,7 @@ impl Inbound {
 
     /// Takes up to `MOST` datagrams; how many there were. Fewer than `MOST`: the socket is empty
     /// now.
-    pub fn receive<const MOST: usize>(&mut self, socket: &impl AsRawFd) -> usize {
+    pub(crate) fn receive<const MOST: usize>(&mut self, socket: &impl AsRawFd) -> usize {
         const { assert!(MOST <= BATCH) };
         loop {
             match self.attempt::<MOST>(socket) {
@@ -99,12 +99,12 @@ impl Inbound {
     }
 
     /// Which of our addresses the datagram at `n` came to, where its socket says so.
-    pub fn local(&self, n: usize) -> Option<IpAddr> {
+    pub(crate) fn local(&self, n: usize) -> Option<IpAddr> {
         self.locals.get(n).copied().flatten()
     }
 
     /// The datagram at `n` and its sender, if it is whole.
-    pub fn datagram(&mut self, n: usize) -> Option<(&mut [u8], SocketAddr)> {
+    pub(crate) fn datagram(&mut self, n: usize) -> Option<(&mut [u8], SocketAddr)> {
         let (len, from) = (*self.arrived.get(n)?)?;
         let at = n * self.longest;
         Some((self.buffers.get_mut(at..at + len)?, from))

@@ -3,13 +3,13 @@
 //! Routes are read from the top; the first whose pattern matches the normalised number takes the
 //! call. Not here: files and their errors (`config`), who is registered, which trunk is up.
 
-pub mod hours;
-pub mod outcome;
-pub mod pattern;
+pub(crate) mod hours;
+pub(crate) mod outcome;
+pub(crate) mod pattern;
 
-pub use hours::Hours;
-pub use outcome::{Outcome, Outcomes};
-pub use pattern::Pattern;
+pub(crate) use hours::Hours;
+pub(crate) use outcome::{Outcome, Outcomes};
+pub(crate) use pattern::Pattern;
 
 use crate::errors::Code;
 use crate::sip::digest::Secret;
@@ -74,7 +74,7 @@ pub struct Webhook {
 
 impl Webhook {
     /// The target without path and query, which may hold a secret.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         authority.rsplit_once('@').map_or(authority, |(_, host)| host)
@@ -132,7 +132,7 @@ pub struct Route {
 }
 
 /// The default of `next_on`: never after the person said no.
-pub fn default_next_on() -> Vec<NextOn> {
+pub(crate) fn default_next_on() -> Vec<NextOn> {
     vec![NextOn::Status(408), NextOn::Class(5), NextOn::Silent(Duration::from_secs(6))]
 }
 
@@ -157,7 +157,7 @@ impl Route {
     }
 
     /// Whether a final `status` from one trunk lets the next one be tried.
-    pub fn moves_on(&self, status: u16) -> bool {
+    pub(crate) fn moves_on(&self, status: u16) -> bool {
         self.next_on.iter().any(|n| match n {
             NextOn::Status(s) => *s == status,
             NextOn::Class(c) => *c == status / 100,
@@ -195,7 +195,7 @@ impl Route {
     }
 
     /// How long a trunk may stay silent before the next is tried.
-    pub fn silent_after(&self) -> Option<Duration> {
+    pub(crate) fn silent_after(&self) -> Option<Duration> {
         self.next_on.iter().find_map(|n| match n {
             NextOn::Silent(d) => Some(*d),
             _ => None,
@@ -222,7 +222,7 @@ pub struct Permits {
 
 impl Permits {
     /// Of those who have none and need none.
-    pub const NONE: &'static Permits = &Permits { claims: Vec::new(), callees: Vec::new() };
+    pub(crate) const NONE: &'static Permits = &Permits { claims: Vec::new(), callees: Vec::new() };
 }
 
 /// A call to be routed.
@@ -260,7 +260,7 @@ impl RoutingVerdict {
     ///
     /// # Errors
     /// 403 where something barred it, else 404.
-    pub fn decide(self, context: &str) -> Result<(Route, String), Refusal> {
+    pub(crate) fn decide(self, context: &str) -> Result<(Route, String), Refusal> {
         let number = self.number;
         match (self.route, self.barred) {
             (Some(route), _) => Ok((route, number)),
@@ -283,7 +283,7 @@ pub struct Plan {
 
 impl Context {
     /// The context `@NAME`, which sends everything to one trunk: test calls use it.
-    pub fn direct_to_trunk(trunk: &str) -> Context {
+    pub(crate) fn direct_to_trunk(trunk: &str) -> Context {
         let steps = vec![Step::Dial { trunks: vec![trunk.to_owned()], to: None, timeout: None }];
         let mut route = Route::of_steps(format!("straight to {trunk}"), steps);
         route.patterns = Pattern::parse(".").into_iter().collect();
@@ -298,7 +298,7 @@ impl Plan {
     }
 
     /// The context called `name`.
-    pub fn context(&self, name: &str) -> Option<&Context> {
+    pub(crate) fn context(&self, name: &str) -> Option<&Context> {
         self.contexts.iter().find(|c| c.name == name)
     }
 
@@ -350,7 +350,7 @@ impl Plan {
 
 /// Brings a dialled text to E.164 where `country` makes it a possible number; short codes and names
 /// stay.
-pub fn normalise(dialled: &str, country: Option<&str>) -> String {
+pub(crate) fn normalise(dialled: &str, country: Option<&str>) -> String {
     let text = dialled.trim();
     let digits = text.chars().filter(char::is_ascii_digit).count();
     let is_number =
@@ -374,12 +374,12 @@ pub fn region_of(number: &str) -> Option<Region> {
 }
 
 /// The country of a two-letter code.
-pub fn region(code: &str) -> Option<Region> {
+pub(crate) fn region(code: &str) -> Option<Region> {
     code.parse::<Region>().ok().filter(|_| code != "ZZ")
 }
 
 /// Whether `code` is a country the number metadata knows.
-pub fn is_country(code: &str) -> bool {
+pub(crate) fn is_country(code: &str) -> bool {
     // The metadata's own word for "unknown" parses too.
     region(code).is_some()
 }

@@ -18,7 +18,8 @@ macro_rules! codes {
         impl Code {
             $(#[doc = concat!("`WT-", stringify!($number), "`.")] pub const $name: Code = Code($number);)*
             /// All that have a name in the source.
-            pub const NAMED: &'static [Code] = &[$(Code($number)),*];
+            #[cfg(test)]
+            pub(crate) const NAMED: &'static [Code] = &[$(Code($number)),*];
         }
     };
 }

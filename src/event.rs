@@ -24,7 +24,7 @@ pub enum UnregisterReason {
 
 impl UnregisterReason {
     /// For a reader.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             UnregisterReason::Closed => "its connection closed",
             UnregisterReason::Expired => "its registration ran out",
@@ -205,7 +205,7 @@ pub enum Event {
 
 /// How loud a line is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
+pub(crate) enum Level {
     Debug,
     Info,
     Warn,
@@ -407,7 +407,7 @@ impl Display for OfCall {
 
 impl Event {
     /// How loud its line is.
-    pub fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         match self {
             Event::CallRinging { .. } | Event::Quality { .. } | Event::Dropped { .. } => {
                 Level::Debug
@@ -453,7 +453,7 @@ impl Event {
     }
 
     /// The call it is about.
-    pub fn call(&self) -> Option<CallId> {
+    pub(crate) fn call(&self) -> Option<CallId> {
         match self {
             Event::CallEnded(cdr) => Some(cdr.call),
             Event::CallStarted { call, .. }
@@ -480,7 +480,7 @@ impl Event {
     }
 
     /// Writes its line to the log; nothing is formatted that is not written.
-    pub fn log(&self) {
+    pub(crate) fn log(&self) {
         let call = OfCall(self.call());
         let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
         match self.level() {

@@ -33,7 +33,7 @@ pub struct FlowState {
 }
 
 /// What a user may do: as its login on this flow said, else as it is configured.
-pub fn account(
+pub(crate) fn account(
     flows: &IdMap<Flow, FlowState>,
     config: &Config,
     user: &str,
@@ -45,7 +45,7 @@ pub fn account(
 
 /// What carries a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Transport {
+pub(crate) enum Transport {
     Udp,
     Tcp,
     Tls,
@@ -53,10 +53,11 @@ pub enum Transport {
 }
 
 impl Transport {
-    pub const ALL: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws];
+    pub(crate) const ALL: [Transport; 4] =
+        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws];
 
     /// Of `hop`; a flow that is gone was most likely a browser's.
-    pub fn of(hop: Hop, flows: &IdMap<Flow, FlowState>) -> Transport {
+    pub(crate) fn of(hop: Hop, flows: &IdMap<Flow, FlowState>) -> Transport {
         match hop {
             Hop::Udp(_) | Hop::UdpFrom(..) => Transport::Udp,
             Hop::Tcp(_) => Transport::Tcp,

@@ -3,7 +3,7 @@
 //! `handle(now, input, out)` and `next_timeout()`; no clock, socket, file or random source of its
 //! own.
 
-pub mod admission;
+pub(crate) mod admission;
 mod call_table;
 mod challenges;
 pub mod credential;

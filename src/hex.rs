@@ -3,7 +3,7 @@
 use rand_core::RngCore;
 
 /// Two digits a byte.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);
     let mut out = String::with_capacity(2 * bytes.len());
     for b in bytes {
@@ -14,7 +14,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// `N` random bytes as text: 8 for a tag, 16 where nobody may guess it.
-pub fn token<const N: usize>(random: &mut impl RngCore) -> String {
+pub(crate) fn token<const N: usize>(random: &mut impl RngCore) -> String {
     let mut bytes = [0; N];
     random.fill_bytes(&mut bytes);
     hex(&bytes)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// A map by id, several times as quick as the standard one.
-pub type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// A call of this node; shown as 8 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

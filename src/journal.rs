@@ -1,7 +1,7 @@
 //! Records on disk: a JSON line per call, a row of a database, or both; the lines by the core, the
 //! rows by a thread.
 
-pub mod search;
+pub(crate) mod search;
 mod sqlite;
 
 use crate::cdr::Diagnosis;
@@ -29,7 +29,7 @@ pub struct WallClock {
 
 impl WallClock {
     /// Reads both clocks.
-    pub fn now() -> WallClock {
+    pub(crate) fn now() -> WallClock {
         WallClock { at: Instant::now(), wall: SystemTime::now() }
     }
 
@@ -41,12 +41,12 @@ impl WallClock {
     }
 
     /// RFC 3339 with milliseconds, UTC.
-    pub fn format(&self, at: Instant) -> String {
+    pub(crate) fn format(&self, at: Instant) -> String {
         Timestamp::try_from(self.wall(at)).map(|t| format!("{t:.3}")).unwrap_or_default()
     }
 
     /// Since 1970, UTC.
-    pub fn since_epoch(&self, at: Instant) -> Duration {
+    pub(crate) fn since_epoch(&self, at: Instant) -> Duration {
         self.wall(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }
@@ -56,7 +56,7 @@ fn hundredths(score: f32) -> f64 {
 }
 
 /// A verdict with what the registry knows of its code.
-pub fn verdict_json(verdict: &Diagnosis) -> Value {
+pub(crate) fn verdict_json(verdict: &Diagnosis) -> Value {
     let entry = verdict.code.entry();
     json!({
         "code": verdict.code.is_fault().then(|| verdict.code.to_string()), "side": verdict.side.to_string(), "sentence": verdict.sentence,
@@ -65,7 +65,7 @@ pub fn verdict_json(verdict: &Diagnosis) -> Value {
 }
 
 /// The record as it is written (UX: the same object as a `call.ended` event).
-pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
+pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let end = cdr.end.unwrap_or(cdr.start);
     let seconds = |d: Duration| d.as_millis() as f64 / 1_000.0;
     let ms = |from: Instant, to: Option<Instant>| {
@@ -105,7 +105,7 @@ pub fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
 }
 
 /// Where records go. Dropping it waits until everything is on disk.
-pub struct Journal {
+pub(crate) struct Journal {
     lines: Option<Lines>,
     database: Option<Database>,
     dropped: Box<dyn Fn(&'static str, usize) + Send>,
@@ -125,7 +125,7 @@ impl Journal {
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub fn open(
+    pub(crate) fn open(
         file: Option<&Path>,
         database: Option<&Path>,
         dropped: impl Fn(&'static str, usize) + Clone + Send + 'static,
@@ -149,7 +149,7 @@ impl Journal {
 
     /// Hands a record over. Its line is the kernel's when this returns; the database's queue, once
     /// full, makes the core wait: nothing is dropped.
-    pub fn record(&mut self, cdr: &Arc<Cdr>, clock: &WallClock) {
+    pub(crate) fn record(&mut self, cdr: &Arc<Cdr>, clock: &WallClock) {
         if let Some(lines) = &mut self.lines
             && let Err(e) = lines.write(&format!("{}\n", to_json(cdr, clock)))
         {

@@ -42,7 +42,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
-pub use watchdog::Watchdog;
+pub(crate) use watchdog::Watchdog;
 
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
@@ -147,7 +147,7 @@ impl Node {
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
         let ports = starter.setups[0].ports.clone();
-        let mut api = api_of(&config, &inbox, metrics, gauges.clone(), ports);
+        let mut api = api_of(&config, &inbox, metrics, ports);
         api.file = origin.file.clone();
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
         let told = told(&config, &api)?;
@@ -232,11 +232,6 @@ impl Node {
         let _ = (&mut self.core).await;
     }
 
-    /// What is alive now.
-    pub fn gauges(&self) -> Gauges {
-        *self.gauges.borrow()
-    }
-
     /// Waits until `wanted` holds of the gauges.
     pub async fn until(&mut self, wanted: impl FnMut(&Gauges) -> bool) {
         let _ = self.gauges.wait_for(wanted).await;
@@ -245,11 +240,6 @@ impl Node {
     /// New calls get 503 from now on.
     pub async fn drain(&self) {
         self.inbox.input(Input::Drain).await;
-    }
-
-    /// The API, as its handlers see it.
-    pub fn api(&self) -> &Api {
-        &self.api
     }
 
     /// Reads the configuration file again and puts it in force.
@@ -368,18 +358,11 @@ fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHa
 }
 
 /// What the API's handlers share; nothing can be reloaded yet.
-fn api_of(
-    config: &Config,
-    inbox: &Inbox,
-    metrics: Arc<Metrics>,
-    gauges: watch::Receiver<Gauges>,
-    ports: Arc<PortRange>,
-) -> Api {
+fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<PortRange>) -> Api {
     Api {
         inbox: inbox.clone(),
         feed: Arc::default(),
         metrics,
-        gauges,
         tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
         reload: None,
         file: None,

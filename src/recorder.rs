@@ -8,14 +8,14 @@
 //! when somebody reads it.
 //! Not here: counting packets (`media`), writing records (`journal`).
 
-pub mod diagnosis;
+pub(crate) mod diagnosis;
 pub mod draw;
 pub mod ladder;
 pub mod mask;
-pub mod sdp_rules;
+pub(crate) mod sdp_rules;
 
 use crate::call::{CallId, CallTimer, Cdr};
-pub use crate::config::RecorderLimits as Limits;
+pub(crate) use crate::config::RecorderLimits as Limits;
 use crate::dialplan::Considered;
 use crate::errors::Code;
 use crate::event::Event;
@@ -148,7 +148,7 @@ impl CallTrace {
     }
 
     /// The text of an entry.
-    pub fn text(&self, piece: TextSpan) -> &[u8] {
+    pub(crate) fn text(&self, piece: TextSpan) -> &[u8] {
         self.text.get(piece.start..piece.start + piece.length).unwrap_or_default()
     }
 
@@ -218,19 +218,26 @@ pub struct Recorder {
 
 impl Recorder {
     /// An empty one.
-    pub fn new(limits: Limits) -> Recorder {
+    pub(crate) fn new(limits: Limits) -> Recorder {
         Recorder { limits, ..Recorder::default() }
     }
 
     /// Keeps to other limits from now on.
-    pub fn limit(&mut self, limits: Limits) {
+    pub(crate) fn limit(&mut self, limits: Limits) {
         self.limits = limits;
         self.shrink();
     }
 
     /// A call begins, or is refused; `sip_call_id` is that of its INVITE. Nothing is kept where no
     /// call is to be.
-    pub fn open(&mut self, now: Instant, call: CallId, from: &str, to: &str, sip_call_id: &str) {
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        from: &str,
+        to: &str,
+        sip_call_id: &str,
+    ) {
         if self.limits.calls == 0 {
             return;
         }
@@ -239,7 +246,7 @@ impl Recorder {
     }
 
     /// A leg of `call` has this SIP Call-ID.
-    pub fn name(&mut self, call: CallId, sip_call_id: &str) {
+    pub(crate) fn name(&mut self, call: CallId, sip_call_id: &str) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
         let name: Arc<str> = sip_call_id.into();
         if self.names.insert(name.clone(), call) != Some(call) {
@@ -248,19 +255,19 @@ impl Recorder {
     }
 
     /// The call a SIP Call-ID belongs to.
-    pub fn call_of(&self, sip_call_id: &str) -> Option<CallId> {
+    pub(crate) fn call_of(&self, sip_call_id: &str) -> Option<CallId> {
         self.names.get(sip_call_id).copied()
     }
 
     /// The lane of a leg of `call`, by its SIP Call-ID, once it has exchanged messages. Two trunks
     /// at one address are two legs, so each has a lane of its own.
-    pub fn lane(&self, call: CallId, sip_call_id: &str) -> Option<usize> {
+    pub(crate) fn lane(&self, call: CallId, sip_call_id: &str) -> Option<usize> {
         let names = &self.flights.get(&call)?.names;
         names.iter().find(|(name, _)| **name == *sip_call_id)?.1
     }
 
     /// Whoever that leg is with has this name; its lane, nothing for a call that is not kept.
-    pub fn add_lane(
+    pub(crate) fn add_lane(
         &mut self,
         call: CallId,
         sip_call_id: &str,
@@ -276,7 +283,7 @@ impl Recorder {
     }
 
     /// A message of `call` came in over `lane`.
-    pub fn received(&mut self, now: Instant, call: CallId, lane: usize, message: &Message) {
+    pub(crate) fn received(&mut self, now: Instant, call: CallId, lane: usize, message: &Message) {
         let whole = self.limits.messages;
         self.take_down(now, call, |flight| {
             let text = if whole {
@@ -289,7 +296,7 @@ impl Recorder {
     }
 
     /// A message of `call` went out over `lane`.
-    pub fn sent(&mut self, now: Instant, call: CallId, lane: usize, bytes: &[u8]) {
+    pub(crate) fn sent(&mut self, now: Instant, call: CallId, lane: usize, bytes: &[u8]) {
         let whole = self.limits.messages;
         let kept =
             if whole { bytes } else { bytes.split(|b| *b == b'\r').next().unwrap_or_default() };
@@ -302,7 +309,7 @@ impl Recorder {
     }
 
     /// The log says something of `call`.
-    pub fn said(&mut self, now: Instant, call: CallId, note: &Event) {
+    pub(crate) fn said(&mut self, now: Instant, call: CallId, note: &Event) {
         self.take_down(now, call, |flight| {
             let start = flight.text.len();
             // A Vec takes all that is written to it.
@@ -315,7 +322,7 @@ impl Recorder {
     }
 
     /// Adds what has no text.
-    pub fn add(&mut self, now: Instant, call: CallId, what: TraceEvent) {
+    pub(crate) fn add(&mut self, now: Instant, call: CallId, what: TraceEvent) {
         self.take_down(now, call, |_| what);
     }
 
@@ -333,7 +340,7 @@ impl Recorder {
     }
 
     /// The call is over, and this is its record.
-    pub fn ended(&mut self, call: CallId, cdr: Arc<Cdr>) {
+    pub(crate) fn ended(&mut self, call: CallId, cdr: Arc<Cdr>) {
         let Some(flight) = self.flights.get_mut(&call) else { return };
         if flight.cdr.replace(cdr).is_none() {
             flight.text.shrink_to_fit();
@@ -374,14 +381,14 @@ impl Recorder {
     }
 
     /// All calls that are kept, the newest first.
-    pub fn newest(&self) -> Vec<&CallTrace> {
+    pub(crate) fn newest(&self) -> Vec<&CallTrace> {
         let mut all: Vec<&CallTrace> = self.flights.values().collect();
         all.sort_by_key(|f| std::cmp::Reverse(f.started));
         all
     }
 
     /// Calls kept, and their bytes.
-    pub fn size(&self) -> (usize, usize) {
+    pub(crate) fn size(&self) -> (usize, usize) {
         (self.flights.len(), self.bytes)
     }
 }

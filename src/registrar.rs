@@ -16,13 +16,13 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Shortest registration; a shorter wish gets 423.
-pub const MIN_EXPIRES: u32 = 60;
+pub(crate) const MIN_EXPIRES: u32 = 60;
 /// Longest registration granted.
-pub const MAX_EXPIRES: u32 = 3_600;
+pub(crate) const MAX_EXPIRES: u32 = 3_600;
 /// Most bindings of one user.
-pub const MAX_BINDINGS: usize = 10;
+pub(crate) const MAX_BINDINGS: usize = 10;
 /// Seconds a client may be silent (RFC 5626 §4.4.1 Flow-Timer).
-pub const FLOW_TIMER: u32 = 120;
+pub(crate) const FLOW_TIMER: u32 = 120;
 /// Temporary GRUUs of one phone that stay valid: the newest (RFC 5627 §5.4 would keep all; memory
 /// is bounded).
 const MAX_TEMPORARY: usize = 8;
@@ -50,7 +50,7 @@ pub struct Binding {
 
 /// What a REGISTER led to.
 #[derive(Debug, Default)]
-pub struct Registered {
+pub(crate) struct Registered {
     /// The user's bindings now.
     pub bindings: Vec<Binding>,
     /// Bindings this request added, refreshed or removed.
@@ -75,7 +75,7 @@ pub struct Registrar {
 }
 
 /// What a REGISTER is judged by besides itself.
-pub struct RegisterContext {
+pub(crate) struct RegisterContext {
     pub flow: Flow,
     /// 0 to 255: shortens the granted time by up to a fifth, so that a fleet that registered
     /// together does not come back together.
@@ -91,7 +91,7 @@ impl Registrar {
     ///
     /// # Errors
     /// The refusal to send.
-    pub fn register(
+    pub(crate) fn register(
         &mut self,
         now: Instant,
         user: &str,
@@ -241,19 +241,19 @@ impl Registrar {
     }
 
     /// Whom the user part of a temporary GRUU names: user and instance.
-    pub fn temp_gruu(&self, user_part: &str) -> Option<&(String, String)> {
+    pub(crate) fn temp_gruu(&self, user_part: &str) -> Option<&(String, String)> {
         self.temp_gruu.get(user_part)
     }
 
     /// Users who are registered, by name.
-    pub fn users(&self) -> Vec<&str> {
+    pub(crate) fn users(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.users.keys().map(String::as_str).collect();
         names.sort_unstable();
         names
     }
 
     /// The user's living bindings, highest q first.
-    pub fn bindings(&self, now: Instant, user: &str) -> Vec<Binding> {
+    pub(crate) fn bindings(&self, now: Instant, user: &str) -> Vec<Binding> {
         let mut bindings: Vec<Binding> = self
             .users
             .get(user)
@@ -267,7 +267,7 @@ impl Registrar {
     }
 
     /// Forgets a dead flow's bindings at once (RFC 5626 §4.2.1); returns the users it served.
-    pub fn flow_closed(&mut self, flow: Flow) -> Vec<String> {
+    pub(crate) fn flow_closed(&mut self, flow: Flow) -> Vec<String> {
         let users = self.flows.remove(&flow).unwrap_or_default();
         for user in &users {
             self.remove_where(user, |b| b.flow == flow);
@@ -305,7 +305,7 @@ impl Registrar {
     }
 
     /// Forgets bindings whose time is over; returns the users they were of.
-    pub fn due(&mut self, now: Instant) -> Vec<String> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<String> {
         let mut users = Vec::new();
         while let Some(user) = self.timers.pop(now) {
             if self.remove_where(&user, |b| b.expires <= now) > 0 {
@@ -317,7 +317,7 @@ impl Registrar {
     }
 
     /// The earliest end of a registration.
-    pub fn next_timeout(&mut self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
         self.timers.next_timeout()
     }
 
@@ -329,24 +329,14 @@ impl Registrar {
     }
 
     /// How many bindings live.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.users.values().map(Vec::len).sum()
-    }
-
-    /// Whether nobody is registered.
-    pub fn is_empty(&self) -> bool {
-        self.users.is_empty()
-    }
-
-    /// Temporary GRUUs that are valid.
-    pub fn temporaries(&self) -> usize {
-        self.temp_gruu.len()
     }
 }
 
 /// A user's phones with their q: the flows of one instance are one phone, the newest flow first.
 /// `wanted`: only the phone with this instance.
-pub fn phones(bindings: Vec<Binding>, wanted: Option<&str>) -> Vec<(u16, Vec<Binding>)> {
+pub(crate) fn phones(bindings: Vec<Binding>, wanted: Option<&str>) -> Vec<(u16, Vec<Binding>)> {
     let mut phones: Vec<(u16, Vec<Binding>)> = Vec::new();
     for binding in bindings {
         let instance = binding.instance.as_ref().map(|i| i.0.clone());

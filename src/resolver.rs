@@ -23,7 +23,7 @@ pub enum Query {
 
 impl Query {
     /// The name asked for.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Query::Naptr(name) | Query::Srv(name) | Query::Address(name) => name,
         }
@@ -62,7 +62,7 @@ pub type Answer = Result<(Records, u32), String>;
 
 /// What is to be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     pub host: String,
     pub port: Option<u16>,
     pub transport: Option<Transport>,
@@ -73,7 +73,7 @@ pub struct Target {
 
 impl Target {
     /// The target a trunk's URI, or a registrar's, names.
-    pub fn of(uri: &TrunkUri, trunk: TrunkNumber) -> Target {
+    pub(crate) fn of(uri: &TrunkUri, trunk: TrunkNumber) -> Target {
         Target {
             host: uri.host.clone(),
             port: uri.port,
@@ -86,7 +86,7 @@ impl Target {
 
 /// Where a lookup stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Located {
+pub(crate) enum Located {
     /// Best first; never empty.
     Ready(Vec<Hop>),
     Waiting(Query),
@@ -126,12 +126,12 @@ pub struct Resolver {
 
 impl Resolver {
     /// An empty cache; `ipv6`: hops of both families are of use.
-    pub fn new(ipv6: bool) -> Resolver {
+    pub(crate) fn new(ipv6: bool) -> Resolver {
         Resolver { ipv6, ..Resolver::default() }
     }
 
     /// Takes DNS's answer.
-    pub fn answered(&mut self, now: Instant, query: Query, answer: Answer) {
+    pub(crate) fn answered(&mut self, now: Instant, query: Query, answer: Answer) {
         if self.cache.len() >= MAX_NAMES {
             self.cache.retain(|_, c| c.until > now);
             let oldest = self.cache.iter().min_by_key(|(_, c)| c.until).map(|(q, _)| q.clone());
@@ -148,12 +148,12 @@ impl Resolver {
     }
 
     /// This hop did not answer, or refused with 503.
-    pub fn failed(&mut self, now: Instant, hop: Hop) {
+    pub(crate) fn failed(&mut self, now: Instant, hop: Hop) {
         self.failed_because(now, hop, None);
     }
 
     /// As [`failed`](Self::failed); a reason once given stays.
-    pub fn failed_because(&mut self, now: Instant, hop: Hop, why: Option<(Code, String)>) {
+    pub(crate) fn failed_because(&mut self, now: Instant, hop: Hop, why: Option<(Code, String)>) {
         let hop = hop.plain();
         if matches!(hop, Hop::Flow(_)) {
             return;
@@ -166,18 +166,18 @@ impl Resolver {
     }
 
     /// Why a hop could not be reached, where its transport said so.
-    pub fn why(&self, hop: Hop) -> Option<(Code, String)> {
+    pub(crate) fn why(&self, hop: Hop) -> Option<(Code, String)> {
         self.dead.get(&hop)?.why.clone()
     }
 
     /// This hop answered.
-    pub fn alive(&mut self, hop: Hop) {
+    pub(crate) fn alive(&mut self, hop: Hop) {
         self.dead.remove(&hop);
     }
 
     /// Walks towards `target` as far as the cache goes. `chance` orders SRV records of one
     /// priority.
-    pub fn locate(
+    pub(crate) fn locate(
         &self,
         now: Instant,
         target: &Target,
@@ -312,7 +312,8 @@ impl Resolver {
     }
 
     /// Names remembered and hops held dead, for bounds in tests.
-    pub fn sizes(&self) -> (usize, usize) {
+    #[cfg(test)]
+    pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.cache.len(), self.dead.len())
     }
 }

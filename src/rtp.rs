@@ -1,7 +1,7 @@
 //! RTP, RTCP, telephone-event and SRTP as bytes, and how it sounds by the numbers. Knows no SDP,
 //! sockets or clocks.
 
-pub mod bursts;
+pub(crate) mod bursts;
 pub mod event;
 pub mod packet;
 pub mod quality;

@@ -3,13 +3,13 @@
 
 pub mod crypto;
 pub mod description;
-pub mod negotiated;
+pub(crate) mod negotiated;
 pub mod offer_answer;
 mod payload_types;
-pub mod print;
+pub(crate) mod print;
 mod read;
 mod section;
 mod transport;
 
 pub use description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
-pub use offer_answer::{LegKind, Local, Negotiated, Negotiation, SignalingState};
+pub(crate) use offer_answer::Local;

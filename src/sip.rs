@@ -2,30 +2,29 @@
 //! unknown here.
 
 pub mod build;
-pub mod capabilities;
+pub(crate) mod capabilities;
 pub mod cause;
-pub mod dialog;
+pub(crate) mod dialog;
 pub mod digest;
 pub mod header;
-pub mod message;
-pub mod multipart;
+pub(crate) mod message;
+pub(crate) mod multipart;
 mod number;
 pub mod parse;
 mod parts;
-pub mod preferences;
+pub(crate) mod preferences;
 pub mod remarks;
 mod repair;
-pub mod resubmit;
-pub mod salvage;
+pub(crate) mod resubmit;
+pub(crate) mod salvage;
 mod scan;
-pub mod session_timer;
+pub(crate) mod session_timer;
 pub mod status;
 pub mod stream;
 pub mod transaction;
-pub mod uri;
-pub mod vocabulary;
+pub(crate) mod uri;
 
-pub use build::Writer;
+pub(crate) use build::Writer;
 pub use message::Message;
 pub use parse::{HeaderName, ParseError};
 pub use status::{Method, Refusal};

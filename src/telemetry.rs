@@ -11,7 +11,7 @@ use crate::call::Cdr;
 use crate::journal::WallClock;
 
 /// The way to a collector. Dropping it sends what still waits.
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     #[cfg(feature = "otlp")]
     inner: spans::Spans,
 }
@@ -22,7 +22,7 @@ impl Telemetry {
     /// # Errors
     /// This build has no OpenTelemetry, or the endpoint is no URL.
     #[cfg(feature = "otlp")]
-    pub fn start(endpoint: &str) -> anyhow::Result<Telemetry> {
+    pub(crate) fn start(endpoint: &str) -> anyhow::Result<Telemetry> {
         Ok(Telemetry { inner: spans::Spans::start(endpoint)? })
     }
 
@@ -31,7 +31,7 @@ impl Telemetry {
     /// # Errors
     /// Always: this build has no OpenTelemetry.
     #[cfg(not(feature = "otlp"))]
-    pub fn start(_: &str) -> anyhow::Result<Telemetry> {
+    pub(crate) fn start(_: &str) -> anyhow::Result<Telemetry> {
         anyhow::bail!(
             "this webtrunk was built without OpenTelemetry: build it with --features otlp"
         )
@@ -39,7 +39,7 @@ impl Telemetry {
 
     /// Tells one call.
     #[cfg_attr(not(feature = "otlp"), allow(unused_variables))]
-    pub fn tell(&self, cdr: &Cdr, clock: &WallClock) {
+    pub(crate) fn tell(&self, cdr: &Cdr, clock: &WallClock) {
         #[cfg(feature = "otlp")]
         self.inner.tell(cdr, clock);
     }

@@ -61,7 +61,7 @@ impl<K: Hash + Eq + Clone> Default for Timers<K> {
 
 impl<K: Hash + Eq + Clone> Timers<K> {
     /// Arms `key` for `at`, replacing an earlier deadline of the same key.
-    pub fn set(&mut self, key: K, at: Instant) {
+    pub(crate) fn set(&mut self, key: K, at: Instant) {
         let serial = self.next;
         self.next += 1;
         self.heap.push(Entry { at, serial, key: key.clone() });
@@ -71,14 +71,14 @@ impl<K: Hash + Eq + Clone> Timers<K> {
 
     /// Arms `key` for `at` unless it fires earlier already; saves work where deadlines only move
     /// later.
-    pub fn set_if_earlier(&mut self, key: K, at: Instant) {
+    pub(crate) fn set_if_earlier(&mut self, key: K, at: Instant) {
         if self.armed.get(&key).is_none_or(|(armed, _)| at < *armed) {
             self.set(key, at);
         }
     }
 
     /// Disarms `key`; nothing happens where it was not armed.
-    pub fn clear(&mut self, key: &K) {
+    pub(crate) fn clear(&mut self, key: &K) {
         if self.armed.remove(key).is_some() {
             self.compact();
         }
@@ -92,14 +92,8 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         }
     }
 
-    /// Disarms every key for which `dead` holds.
-    pub fn clear_where(&mut self, dead: impl Fn(&K) -> bool) {
-        let doomed: Vec<K> = self.armed.keys().filter(|k| dead(k)).cloned().collect();
-        doomed.iter().for_each(|k| self.clear(k));
-    }
-
     /// Takes one key whose deadline is at or before `now`, earliest first.
-    pub fn pop(&mut self, now: Instant) -> Option<K> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<K> {
         while self.heap.peek().is_some_and(|entry| entry.at <= now) {
             let entry = self.heap.pop()?;
             if entry.counts(&self.armed) {
@@ -111,7 +105,7 @@ impl<K: Hash + Eq + Clone> Timers<K> {
     }
 
     /// The earliest armed deadline.
-    pub fn next_timeout(&mut self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
         while let Some(entry) = self.heap.peek() {
             if entry.counts(&self.armed) {
                 return Some(entry.at);
@@ -122,12 +116,13 @@ impl<K: Hash + Eq + Clone> Timers<K> {
     }
 
     /// How many keys are armed.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.armed.len()
     }
 
     /// Whether no key is armed.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.armed.is_empty()
     }
 }

@@ -1,16 +1,16 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
-pub mod dns;
-pub mod handshakes;
-pub mod hep;
+pub(crate) mod dns;
+pub(crate) mod handshakes;
+pub(crate) mod hep;
 mod metered;
-pub mod seats;
-pub mod sip_certificate;
+pub(crate) mod seats;
+pub(crate) mod sip_certificate;
 pub mod stun;
-pub mod tcp;
+pub(crate) mod tcp;
 pub mod tls;
 pub mod udp;
-pub mod ws;
+pub(crate) mod ws;
 
 use crate::call::Output;
 use crate::config::Config;
@@ -27,9 +27,9 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Messages that may wait for one connection; beyond it the connection is closed, others go on.
-pub const CONNECTION_QUEUE: usize = 128;
+pub(crate) const CONNECTION_QUEUE: usize = 128;
 /// A write that makes no progress for this long closes its connection.
-pub const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Sent data that is not acknowledged for this long ends a connection: its peer is gone, or does not
 /// read.
@@ -49,7 +49,7 @@ pub struct Turn<'a> {
 }
 
 /// What the core runs for a shell.
-pub type Job = dyn FnOnce(&mut Gateway, &mut Turn<'_>) + Send;
+pub(crate) type Job = dyn FnOnce(&mut Gateway, &mut Turn<'_>) + Send;
 
 /// Something the core is to do or to look up for a shell, in its own task.
 pub struct Work(pub Box<Job>);
@@ -92,12 +92,12 @@ pub enum Arrival {
 }
 
 /// An IPv4 address that came in by an IPv6 socket, as itself.
-pub fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// `to` as a socket bound like `own` must be told it.
-pub fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
+pub(crate) fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
     match to {
         SocketAddr::V4(v4) if own_is_ipv6 => {
             SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
@@ -108,29 +108,29 @@ pub fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
 
 /// The way to the core, and the source of flow numbers.
 #[derive(Clone)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     pub core: mpsc::Sender<Arrival>,
     next_flow: Arc<AtomicU64>,
 }
 
 impl Inbox {
     /// Shells share one.
-    pub fn new(core: mpsc::Sender<Arrival>) -> Inbox {
+    pub(crate) fn new(core: mpsc::Sender<Arrival>) -> Inbox {
         Inbox { core, next_flow: Arc::new(AtomicU64::new(1)) }
     }
 
     /// A number no flow of this node has had.
-    pub fn flow(&self) -> Flow {
+    pub(crate) fn flow(&self) -> Flow {
         Flow(self.next_flow.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Hands something to the core; waits while it is busy. False: the core has stopped.
-    pub async fn give(&self, arrival: Arrival) -> bool {
+    pub(crate) async fn give(&self, arrival: Arrival) -> bool {
         self.core.send(arrival).await.is_ok()
     }
 
     /// Hands an input to the core.
-    pub async fn input(&self, input: Input) -> bool {
+    pub(crate) async fn input(&self, input: Input) -> bool {
         self.give(Arrival::Input(input)).await
     }
 }

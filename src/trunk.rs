@@ -3,7 +3,7 @@
 //! Not here: sending. The gateway sends what these machines ask for and brings back what came of
 //! it.
 
-pub mod registration;
+pub(crate) mod registration;
 
 use crate::config::{Config, Trunk};
 use crate::errors::Code;
@@ -22,7 +22,7 @@ const DOWN_PROBE: Duration = Duration::from_secs(10);
 
 /// Whether a trunk takes calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Health {
+pub(crate) enum Health {
     /// Never heard of since the start: tried.
     #[default]
     Unknown,
@@ -32,7 +32,7 @@ pub enum Health {
 
 /// Where a trunk registered from, until when.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     pub hop: Hop,
     pub remote: SocketAddr,
     pub contact: String,
@@ -41,7 +41,7 @@ pub struct Bound {
 
 /// One trunk.
 #[derive(Debug, Default)]
-pub struct TrunkState {
+pub(crate) struct TrunkState {
     pub health: Health,
     pub since: Option<Instant>,
     /// An operator has switched it off.
@@ -65,14 +65,14 @@ pub struct TrunkState {
 
 /// Calls in the current second.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     second: Option<Instant>,
     calls: u32,
 }
 
 impl Pace {
     /// Whether one more call may begin; it is counted if so.
-    pub fn take(&mut self, now: Instant, limit: Option<u32>) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, limit: Option<u32>) -> bool {
         if self.second.is_none_or(|s| now.saturating_duration_since(s) >= Duration::from_secs(1)) {
             *self = Pace { second: Some(now), calls: 0 };
         }
@@ -86,7 +86,7 @@ impl Pace {
 
 /// A change worth a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     Up { was_down_for: Option<Duration> },
     Down { why: String },
 }
@@ -106,7 +106,7 @@ impl TrunkState {
     }
 
     /// A probe, or a call's request, was answered.
-    pub fn answered(&mut self, now: Instant) -> Option<Change> {
+    pub(crate) fn answered(&mut self, now: Instant) -> Option<Change> {
         self.misses = 0;
         self.unresponsive_connection = 0;
         if let Some(sent) = self.probe_sent.take() {
@@ -124,7 +124,7 @@ impl TrunkState {
     }
 
     /// A probe was not answered, or answered with a sign of sickness.
-    pub fn missed(&mut self, now: Instant, why: String) -> Option<Change> {
+    pub(crate) fn missed(&mut self, now: Instant, why: String) -> Option<Change> {
         self.answers = 0;
         self.misses += 1;
         self.probes_ended += 1;
@@ -139,7 +139,7 @@ impl TrunkState {
     }
 
     /// A request over a connection timed out; true when the connection must be taken for wedged.
-    pub fn timed_out(&mut self) -> bool {
+    pub(crate) fn timed_out(&mut self) -> bool {
         self.unresponsive_connection += 1;
         self.unresponsive_connection >= 2 && {
             self.unresponsive_connection = 0;
@@ -148,7 +148,7 @@ impl TrunkState {
     }
 
     /// A probe goes out now.
-    pub fn probing(&mut self, now: Instant, interval: Option<Duration>) {
+    pub(crate) fn probing(&mut self, now: Instant, interval: Option<Duration>) {
         self.probe_sent = Some(now);
         let own = if self.health == Health::Down {
             interval.map(|i| i.min(DOWN_PROBE))
@@ -159,17 +159,17 @@ impl TrunkState {
     }
 
     /// A probe is due now.
-    pub fn probe_now(&mut self, now: Instant) {
+    pub(crate) fn probe_now(&mut self, now: Instant) {
         self.next_probe = Some(now);
     }
 
     /// Probes missed in a row.
-    pub fn missed_in_a_row(&self) -> u32 {
+    pub(crate) fn missed_in_a_row(&self) -> u32 {
         self.misses
     }
 
     /// Whether calls may be sent to it now, or why not.
-    pub fn usable(&self, now: Instant) -> Result<(), (Code, String)> {
+    pub(crate) fn usable(&self, now: Instant) -> Result<(), (Code, String)> {
         if self.disabled {
             return Err((Code::TRUNK_DISABLED, "an operator has disabled it".to_owned()));
         }
@@ -215,7 +215,7 @@ const REMEMBERED: usize = 1_024;
 
 impl Trunks {
     /// The trunks of `config`; the first probes and registrations are due at once.
-    pub fn new(now: Instant, config: &Config) -> Trunks {
+    pub(crate) fn new(now: Instant, config: &Config) -> Trunks {
         Trunks {
             states: config
                 .trunks
@@ -227,7 +227,7 @@ impl Trunks {
     }
 
     /// The trunks of another configuration: who stays where it was keeps what is known of it.
-    pub fn reload(&mut self, now: Instant, config: &Config) {
+    pub(crate) fn reload(&mut self, now: Instant, config: &Config) {
         let mut before = std::mem::take(&mut self.states);
         self.public_ips.clear();
         for trunk in config.trunks.values() {
@@ -253,27 +253,27 @@ impl Trunks {
     }
 
     /// One trunk's state.
-    pub fn get(&self, name: &str) -> Option<&TrunkState> {
+    pub(crate) fn get(&self, name: &str) -> Option<&TrunkState> {
         self.states.get(name)
     }
 
     /// One trunk's state, to change.
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut TrunkState> {
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut TrunkState> {
         self.states.get_mut(name)
     }
 
     /// All, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &TrunkState)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &TrunkState)> {
         self.states.iter()
     }
 
     /// Whether one more call to or from this trunk may begin in this second.
-    pub fn take_call(&mut self, now: Instant, name: &str, limit: Option<u32>) -> bool {
+    pub(crate) fn take_call(&mut self, now: Instant, name: &str, limit: Option<u32>) -> bool {
         self.states.get_mut(name).is_none_or(|t| t.pace.take(now, limit))
     }
 
     /// What falls due at `now`; each is said once, the caller acts on it.
-    pub fn due(&mut self, now: Instant) -> Vec<Due> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Due> {
         let mut due = Vec::new();
         for (name, state) in &mut self.states {
             if state.next_probe.is_some_and(|at| at <= now) {
@@ -293,7 +293,7 @@ impl Trunks {
     }
 
     /// The earliest moment something falls due.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let of = |s: &TrunkState| {
             let registrations = s.registrations.iter().filter_map(Registration::next_timeout);
             registrations.chain(s.next_probe).chain(s.bound.as_ref().map(|b| b.expires)).min()
@@ -302,12 +302,12 @@ impl Trunks {
     }
 
     /// The public address that is set for the trunk that was last reached at `remote`.
-    pub fn public_ip_at(&self, remote: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn public_ip_at(&self, remote: IpAddr) -> Option<IpAddr> {
         self.public_ips.get(&remote).copied()
     }
 
     /// A trunk with a public address of its own is at `remote`, as DNS has it.
-    pub fn remember_public_ip(&mut self, remote: IpAddr, ip: IpAddr) {
+    pub(crate) fn remember_public_ip(&mut self, remote: IpAddr, ip: IpAddr) {
         if self.public_ips.len() >= REMEMBERED && !self.public_ips.contains_key(&remote) {
             self.public_ips.clear();
         }
@@ -315,7 +315,7 @@ impl Trunks {
     }
 
     /// The trunk that registered from `remote`.
-    pub fn bound_from(&self, remote: SocketAddr) -> Option<&str> {
+    pub(crate) fn bound_from(&self, remote: SocketAddr) -> Option<&str> {
         let same = |s: &TrunkState| s.bound.as_ref().is_some_and(|b| b.remote == remote);
         self.states.iter().find(|(_, s)| same(s)).map(|(name, _)| name.as_str())
     }

@@ -1,7 +1,7 @@
 //! The web port: the page, liveness, and the door to SIP over WebSocket. All files are in the
 //! binary.
 
-pub mod docs;
+pub(crate) mod docs;
 
 use crate::config::Config;
 use crate::gateway::Gauges;
@@ -44,7 +44,7 @@ const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 's
                    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// What the web port knows of the node.
-pub struct Web {
+pub(crate) struct Web {
     pub inbox: Inbox,
     pub origins: Mutex<Vec<String>>,
     pub domain: String,
@@ -63,7 +63,7 @@ pub struct Web {
 
 impl Web {
     /// A web port with nothing connected.
-    pub fn new(
+    pub(crate) fn new(
         inbox: Inbox,
         config: &Config,
         tls: Option<tokio_rustls::TlsAcceptor>,
@@ -89,7 +89,7 @@ impl Web {
     }
 
     /// Lets pages of these origins in from now on.
-    pub fn set_origins(&self, origins: &[String]) {
+    pub(crate) fn set_origins(&self, origins: &[String]) {
         *self.origins.lock().unwrap_or_else(PoisonError::into_inner) = origins.to_vec();
     }
 }
@@ -101,7 +101,7 @@ struct Visitor {
 }
 
 /// Accepts until the task is dropped.
-pub async fn serve(listener: TcpListener, web: Arc<Web>) {
+pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -5,8 +5,8 @@
 //! not answer is passed over, and one that fails again and again is not asked for a while. Targets
 //! within this network are refused unless allowed.
 
-pub mod client;
-pub mod keys;
+pub(crate) mod client;
+pub(crate) mod keys;
 
 use crate::api::events::LoggedEvent;
 use crate::config::Webhook;
@@ -60,11 +60,11 @@ pub struct Kind {
 }
 
 /// An event is told.
-pub const EVENT: Kind = Kind { kind: "event" };
+pub(crate) const EVENT: Kind = Kind { kind: "event" };
 /// A route is asked for.
-pub const ROUTE: Kind = Kind { kind: "route" };
+pub(crate) const ROUTE: Kind = Kind { kind: "route" };
 /// A user is asked for.
-pub const AUTH: Kind = Kind { kind: "auth" };
+pub(crate) const AUTH: Kind = Kind { kind: "auth" };
 
 impl Default for Counts {
     fn default() -> Counts {
@@ -97,7 +97,7 @@ pub fn signature(secret: &str, id: &str, timestamp: u64, body: &str) -> String {
 }
 
 /// One target.
-pub struct Hook {
+pub(crate) struct Hook {
     settings: Webhook,
     client: Client,
     pub counts: Arc<Counts>,
@@ -110,7 +110,7 @@ impl Hook {
     ///
     /// # Errors
     /// The TLS roots cannot be read.
-    pub fn new(settings: &Webhook, counts: Arc<Counts>) -> anyhow::Result<Hook> {
+    pub(crate) fn new(settings: &Webhook, counts: Arc<Counts>) -> anyhow::Result<Hook> {
         Ok(Hook {
             settings: settings.clone(),
             client: client::client(settings.allow_private)?,
@@ -121,7 +121,7 @@ impl Hook {
     }
 
     /// What it was made of.
-    pub fn settings(&self) -> &Webhook {
+    pub(crate) fn settings(&self) -> &Webhook {
         &self.settings
     }
 
@@ -158,7 +158,7 @@ impl Hook {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn ask_user(
+    pub(crate) async fn ask_user(
         &self,
         id: &str,
         body: &str,
@@ -174,7 +174,12 @@ impl Hook {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn ask(&self, id: &str, body: &str, limit: Duration) -> Result<String, String> {
+    pub(crate) async fn ask(
+        &self,
+        id: &str,
+        body: &str,
+        limit: Duration,
+    ) -> Result<String, String> {
         self.ask_by(ROUTE, id, body, limit, |_| false).await.map_err(|f| f.why)
     }
 
@@ -221,7 +226,7 @@ impl Hook {
 
 /// One event on its way to the web application, or what came of it.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     pub id: String,
     pub event: Arc<LoggedEvent>,
     pub began: SystemTime,
@@ -247,7 +252,7 @@ fn note(log: &Log, id: &str, tries: u32, outcome: Option<&Result<String, Failure
 
 /// Where events are handed over.
 #[derive(Clone)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     events: mpsc::Sender<Arc<LoggedEvent>>,
     log: Log,
     dead: PathBuf,
@@ -256,7 +261,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Hands an event over; what finds no room is kept in the file.
-    pub fn tell(&self, event: &Arc<LoggedEvent>) {
+    pub(crate) fn tell(&self, event: &Arc<LoggedEvent>) {
         if event.kind != "call.quality" && self.events.try_send(event.clone()).is_err() {
             bury(&self.dead, &event.body().to_string(), "too many events wait", &self.counts);
         }
@@ -265,12 +270,12 @@ impl Outbox {
 
 impl Outbox {
     /// The newest deliveries, the newest first.
-    pub fn deliveries(&self) -> Vec<Delivery> {
+    pub(crate) fn deliveries(&self) -> Vec<Delivery> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
     /// Tells an event once more; false where it is not remembered.
-    pub fn again(&self, id: &str) -> bool {
+    pub(crate) fn again(&self, id: &str) -> bool {
         let found = self.deliveries().into_iter().find(|d| d.id == id);
         found.iter().for_each(|d| self.tell(&d.event));
         found.is_some()
@@ -296,7 +301,11 @@ fn bury(file: &PathBuf, body: &str, why: &str, counts: &Counts) {
 
 /// Starts telling `hook` events; `salt` makes their ids this process's own. Dead letters go to
 /// `dead`.
-pub fn start(hook: Arc<Hook>, dead: PathBuf, salt: u64) -> (Outbox, tokio::task::JoinHandle<()>) {
+pub(crate) fn start(
+    hook: Arc<Hook>,
+    dead: PathBuf,
+    salt: u64,
+) -> (Outbox, tokio::task::JoinHandle<()>) {
     let (events, mut inbox) = mpsc::channel::<Arc<LoggedEvent>>(QUEUE);
     let log = Log::default();
     let outbox =

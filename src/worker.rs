@@ -3,10 +3,10 @@
 //! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN
 //! check); each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
-pub mod lateness;
+pub(crate) mod lateness;
 mod load;
 pub mod ports;
-pub mod pulse;
+pub(crate) mod pulse;
 mod running;
 mod sources;
 mod streams;
@@ -269,7 +269,7 @@ impl Worker {
     }
 
     /// Whether its thread has ended by itself, which only a bug makes it do.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
     }
 
@@ -330,7 +330,7 @@ impl Worker {
     }
 
     /// Whether something was handed over that [`wake`](Self::wake) did not wake it for.
-    pub fn is_patient(&self) -> bool {
+    pub(crate) fn is_patient(&self) -> bool {
         self.patient.get()
     }
 
@@ -350,7 +350,7 @@ pub struct Streams(Arc<Mutex<Option<Told>>>);
 
 impl Streams {
     /// Hands a connection over.
-    pub fn give(&self, socket: std::net::TcpStream) {
+    pub(crate) fn give(&self, socket: std::net::TcpStream) {
         let way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((orders, waker)) = way.as_ref()
             && orders.try_send(WorkerMessage::Stream(socket)).is_ok()
@@ -366,12 +366,12 @@ impl Streams {
 
 impl Worker {
     /// Whether it waits for connections that the port at `web` takes.
-    pub fn shares(&self, web: SocketAddr) -> bool {
+    pub(crate) fn shares(&self, web: SocketAddr) -> bool {
         self.tcp && self.browser_address.port() == web.port()
     }
 
     /// The way for connections the web port has taken.
-    pub fn streams(&self) -> Streams {
+    pub(crate) fn streams(&self) -> Streams {
         self.door.clone()
     }
 }

@@ -438,6 +438,7 @@ const IN_THE_PLAN: &[Mistake] = &[
     ("dial = [\"trunk:far\"]", "play = \"Cargo.toml\"", "dialplan::play", 5, "relative"),
     ("dial = [\"trunk:far\"]", "tone = 5", "dialplan::tone", 5, "telephone line"),
     ("dial = [\"trunk:far\"]", "echo = \"11s\"", "dialplan::echo", 5, "echo = true"),
+    ("dial = [\"trunk:far\"]", "echo = false", "dialplan::echo", 5, "echo = true"),
     ("dial = [\"trunk:far\"]", "timeout = \"5s\"", "dialplan::step", 5, "one of dial"),
     ("dial = [\"trunk:far\"]", "webhook = \"https://x\"", "dialplan::webhook", 5, "secret ="),
     ("do = [{ dial = [\"trunk:far\"] }]", "do = []", "dialplan::do", 3, "add do"),

@@ -187,7 +187,7 @@ fn rsip_agrees_wherever_it_can_read() {
         };
         assert_eq!(call_id.ok().as_deref(), Some(ours.call_id()));
         if let rsip::SipMessage::Request(request) = &theirs {
-            assert_eq!(Method::from(&request.method), ours.method());
+            assert_eq!(request.method.to_string(), ours.method().to_string());
         }
     }
     println!("rsip reads {read} of {} real messages", read + refused);

@@ -22,7 +22,7 @@ const MOST: usize = 1_000;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// `live`, `ended`; all where left out.
     pub state: Option<String>,
     pub user: Option<String>,
@@ -33,7 +33,7 @@ pub struct Filter {
 }
 
 /// GET /calls
-pub async fn list(
+pub(crate) async fn list(
     State(api): State<Api>,
     filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<Json<Value>> {
@@ -70,7 +70,7 @@ pub async fn list(
 }
 
 /// GET /calls/{id}
-pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let shown = id.clone();
     let found = api
         .ask(move |gateway, turn| {
@@ -89,7 +89,7 @@ type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
 
 /// Calls begun by POST /calls with an Idempotency-Key, the oldest first.
 #[derive(Debug, Default)]
-pub struct Begun(VecDeque<(Instant, String, String)>);
+pub(crate) struct Begun(VecDeque<(Instant, String, String)>);
 
 impl Begun {
     const MOST: usize = 10_000;
@@ -116,7 +116,7 @@ impl Begun {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// A user, or a number with a context.
     pub from: String,
     pub to: String,
@@ -134,7 +134,7 @@ fn refused(why: &Refusal) -> Problem {
 }
 
 /// POST /calls
-pub async fn originate(
+pub(crate) async fn originate(
     State(api): State<Api>,
     headers: HeaderMap,
     wanted: Body<Wanted>,
@@ -185,7 +185,7 @@ pub async fn originate(
 /// Which side of a call; the callee where left out.
 #[derive(Clone, Copy, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
-pub enum Whom {
+pub(crate) enum Whom {
     Caller,
     #[default]
     Callee,
@@ -202,7 +202,7 @@ impl From<Whom> for PartyRole {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Digits {
+pub(crate) struct Digits {
     pub digits: String,
     #[serde(default)]
     pub side: Whom,
@@ -210,7 +210,7 @@ pub struct Digits {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Handover {
+pub(crate) struct Handover {
     pub to: String,
     #[serde(default)]
     pub side: Whom,
@@ -241,7 +241,7 @@ async fn deed(api: &Api, id: String, deed: CallAction) -> Answer<Json<Value>> {
 }
 
 /// POST /calls/{id}/dtmf
-pub async fn dtmf(
+pub(crate) async fn dtmf(
     State(api): State<Api>,
     Path(id): Path<String>,
     body: Body<Digits>,
@@ -253,7 +253,7 @@ pub async fn dtmf(
 }
 
 /// POST /calls/{id}/transfer
-pub async fn transfer(
+pub(crate) async fn transfer(
     State(api): State<Api>,
     Path(id): Path<String>,
     body: Body<Handover>,
@@ -265,24 +265,24 @@ pub async fn transfer(
 }
 
 /// POST /calls/{id}/hold
-pub async fn hold(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn hold(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     deed(&api, id, CallAction::Part(true)).await
 }
 
 /// DELETE /calls/{id}/hold
-pub async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     deed(&api, id, CallAction::Part(false)).await
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub struct Kick {
+pub(crate) struct Kick {
     pub code: Option<u16>,
     pub reason: Option<String>,
 }
 
 /// DELETE /calls/{id}
-pub async fn hang_up(
+pub(crate) async fn hang_up(
     State(api): State<Api>,
     Path(id): Path<String>,
     Query(kick): Query<Kick>,
@@ -330,7 +330,7 @@ pub async fn hang_up(
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub struct LadderQuery {
+pub(crate) struct LadderQuery {
     /// `text`, `json`, `svg`, `mermaid`; else by Accept.
     pub format: Option<String>,
     /// Whole messages in the text.
@@ -338,7 +338,7 @@ pub struct LadderQuery {
 }
 
 /// GET /calls/{id}/ladder
-pub async fn ladder(
+pub(crate) async fn ladder(
     State(api): State<Api>,
     Path(id): Path<String>,
     Query(query): Query<LadderQuery>,
@@ -395,7 +395,7 @@ pub async fn ladder(
 }
 
 /// GET /calls/{id}/quality
-pub async fn quality(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn quality(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let shown = id.clone();
     let found = api
         .ask(move |gateway, _| {
@@ -411,7 +411,7 @@ pub async fn quality(State(api): State<Api>, Path(id): Path<String>) -> Answer<J
 }
 
 /// GET /calls/{id}/pcap
-pub async fn pcap(State(api): State<Api>, Path(id): Path<String>) -> Answer<Response> {
+pub(crate) async fn pcap(State(api): State<Api>, Path(id): Path<String>) -> Answer<Response> {
     let shown = id.clone();
     let found = api
         .ask(move |gateway, turn| Some((gateway.recorder.find(&id)?.clone(), *turn.clock)))

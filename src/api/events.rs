@@ -26,7 +26,7 @@ const BEHIND: usize = 4_096;
 
 /// One event.
 #[derive(Debug)]
-pub struct LoggedEvent {
+pub(crate) struct LoggedEvent {
     /// Rises by one; begins anew with the process.
     pub id: u64,
     pub kind: &'static str,
@@ -44,7 +44,7 @@ enum Data {
 
 impl LoggedEvent {
     /// `{ type, timestamp, data }`, as in a webhook.
-    pub fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         let data = match &self.data {
             Data::Event(note) => data_of(note, &self.clock),
             Data::Drained { calls } => json!({ "calls": calls }),
@@ -53,7 +53,7 @@ impl LoggedEvent {
     }
 
     /// The call it is about.
-    pub fn call(&self) -> Option<String> {
+    pub(crate) fn call(&self) -> Option<String> {
         match &self.data {
             Data::Event(note) => note.call().map(|call| call.to_string()),
             Data::Drained { .. } => None,
@@ -82,7 +82,7 @@ pub const KINDS: [(&str, &str); 16] = [
 ];
 
 /// Where events go.
-pub struct Feed {
+pub(crate) struct Feed {
     kept: Mutex<(u64, VecDeque<Arc<LoggedEvent>>)>,
     live: broadcast::Sender<Arc<LoggedEvent>>,
     outbox: OnceLock<Outbox>,
@@ -96,7 +96,7 @@ impl Default for Feed {
 
 impl Feed {
     /// Tells what a note says, if it is news.
-    pub fn tell(&self, note: Event, now: Instant, clock: &WallClock) {
+    pub(crate) fn tell(&self, note: Event, now: Instant, clock: &WallClock) {
         // Only who listens wants figures every few seconds.
         if matches!(note, Event::Quality { .. }) && self.live.receiver_count() == 0 {
             return;
@@ -107,7 +107,7 @@ impl Feed {
     }
 
     /// The last call of a drain has ended.
-    pub fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
+    pub(crate) fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
         self.push("drain.finished", Data::Drained { calls: gauges.calls }, now, clock);
     }
 
@@ -132,12 +132,12 @@ impl Feed {
     }
 
     /// The web application's outbox, where there is one.
-    pub fn outbox(&self) -> Option<&Outbox> {
+    pub(crate) fn outbox(&self) -> Option<&Outbox> {
         self.outbox.get()
     }
 
     /// Tells a web application from now on.
-    pub fn tell_too(&self, outbox: Outbox) {
+    pub(crate) fn tell_too(&self, outbox: Outbox) {
         let _ = self.outbox.set(outbox);
     }
 
@@ -247,7 +247,7 @@ fn data_of(note: &Event, clock: &WallClock) -> Value {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Kinds, separated by commas; `call.*` is all of calls.
     pub types: Option<String>,
     pub call: Option<String>,
@@ -266,7 +266,7 @@ impl Wanted {
 }
 
 /// GET /events
-pub async fn stream(
+pub(crate) async fn stream(
     State(api): State<Api>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,

@@ -123,7 +123,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// All at nothing.
-    pub fn new() -> Metrics {
+    pub(crate) fn new() -> Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("webtrunk"),
             calls_total: Family::default(),
@@ -379,7 +379,7 @@ impl Metrics {
     }
 
     /// Counts what a note says.
-    pub fn count(&self, note: &Event, now: Instant) {
+    pub(crate) fn count(&self, note: &Event, now: Instant) {
         match note {
             Event::CallEnded(cdr) => self.ended(cdr, now),
             Event::CallRefused { .. } => drop(
@@ -452,17 +452,17 @@ impl Metrics {
     }
 
     /// Adds ASR, NER, post-dial delay and the last failure to a trunk of the API.
-    pub fn describe(&self, trunk: &mut Value) {
+    pub(crate) fn describe(&self, trunk: &mut Value) {
         self.fates.describe(trunk);
     }
 
     /// The configuration was taken at this moment of the wall clock.
-    pub fn reloaded(&self, since_epoch: Duration) {
+    pub(crate) fn reloaded(&self, since_epoch: Duration) {
         self.reloaded.set(since_epoch.as_secs_f64());
     }
 
     /// Reads what is a state rather than an event; in the core's task, when somebody scrapes.
-    pub fn read(&self, gateway: &Gateway) {
+    pub(crate) fn read(&self, gateway: &Gateway) {
         let gauges: Gauges = gateway.gauges();
         self.calls.set(gauges.calls as i64);
         self.draining.set(i64::from(gauges.draining));
@@ -509,7 +509,7 @@ impl Metrics {
 
     /// Pairs of ports a call has, that are free, and that rest after a call; when the certificate
     /// ends.
-    pub fn read_shell(&self, pairs: [usize; 3], certificate: Option<u64>) {
+    pub(crate) fn read_shell(&self, pairs: [usize; 3], certificate: Option<u64>) {
         for (state, n) in ["used", "free", "draining"].into_iter().zip(pairs) {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
         }

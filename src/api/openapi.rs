@@ -5,7 +5,7 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 /// A route: method, path, summary, scope, and its query parameters.
-pub type Route = (
+pub(crate) type Route = (
     &'static str,
     &'static str,
     &'static str,
@@ -230,6 +230,6 @@ pub fn generate() -> Value {
 }
 
 /// GET /openapi.json
-pub async fn document() -> Json<Value> {
+pub(crate) async fn document() -> Json<Value> {
     Json(generate())
 }

@@ -19,7 +19,7 @@ const US: [u8; 4] = [192, 0, 2, 1];
 ///
 /// # Errors
 /// A message is too long for a datagram.
-pub fn write(flight: &CallTrace, clock: &WallClock) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn write(flight: &CallTrace, clock: &WallClock) -> anyhow::Result<Vec<u8>> {
     let header = PcapHeader { datalink: DataLink::IPV4, ..PcapHeader::default() };
     let mut writer = PcapWriter::with_header(Vec::new(), header)?;
     for entry in &flight.entries {

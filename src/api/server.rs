@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Reads the configuration anew and puts it in force: what changed and what waits for a restart, or
 /// why not.
-pub type Reload =
+pub(crate) type Reload =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Changes, String>> + Send>> + Send + Sync>;
 
 /// What a reload came to.
@@ -36,19 +36,19 @@ pub struct Changes {
 }
 
 /// GET /schemas
-pub async fn schemas() -> Json<Value> {
+pub(crate) async fn schemas() -> Json<Value> {
     Json(NAMES.iter().map(|(name, what)| json!({ "name": name, "of": what })).collect())
 }
 
 /// GET /schemas/{name}
-pub async fn schema(Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn schema(Path(name): Path<String>) -> Answer<Json<Value>> {
     named(&name)
         .map(Json)
         .ok_or_else(|| Problem::missing("schema", &name).fix("GET /api/v1/schemas lists them"))
 }
 
 /// GET /status
-pub async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, turn| {
         let (g, (calls, bytes)) = (gateway.gauges(), gateway.recorder.size());
         Json(json!({
@@ -71,20 +71,20 @@ pub async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
 }
 
 /// POST /drain
-pub async fn drain(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn drain(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, turn| gateway.handle(turn.now, Input::Drain, turn.out)).await?;
     status(State(api)).await
 }
 
 /// DELETE /drain
-pub async fn end_drain(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn end_drain(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, turn| gateway.handle(turn.now, Input::Operate(Command::EndDrain), turn.out))
         .await?;
     status(State(api)).await
 }
 
 /// POST /reload
-pub async fn reload(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn reload(State(api): State<Api>) -> Answer<Json<Value>> {
     let Some(reload) = api.reload else {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -112,7 +112,7 @@ fn secrets(config: &Config) -> Option<(String, Duration, Vec<String>)> {
 }
 
 /// What changed from `before` to `after`, and which of it waits for a restart.
-pub fn compare(before: &Config, after: &Config) -> Changes {
+pub(crate) fn compare(before: &Config, after: &Config) -> Changes {
     let mut changes = Changes::default();
     // Numbers follow the order of names, and are kept apart from what a person wrote.
     let trunk = |t: &crate::config::Trunk| {
@@ -223,7 +223,7 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
 
 /// GET /config: what is in force, without secrets.
 #[allow(clippy::too_many_lines, reason = "one object, a key a line")]
-pub async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, _| {
         let c = gateway.config();
         let users = c.users.values().map(|u| {
@@ -371,7 +371,7 @@ async fn inspected(api: &Api) -> Answer<(Vec<Inspected>, Vec<crate::config::Prob
 }
 
 /// GET /config/dialplans
-pub async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
     let file = |f: &Inspected| {
         json!({
@@ -387,7 +387,7 @@ pub async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>> {
 }
 
 /// POST /config/check
-pub async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
     let all: Vec<&crate::config::Problem> =
         files.iter().flat_map(|f| &f.problems).chain(&elsewhere).collect();
@@ -398,7 +398,7 @@ pub async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
 }
 
 /// GET /dialplan
-pub async fn dialplan(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn dialplan(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, _| {
         let contexts = gateway.config().plan.written().map(|c| {
             json!({
@@ -416,7 +416,7 @@ pub async fn dialplan(State(api): State<Api>) -> Answer<Json<Value>> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Test {
+pub(crate) struct Test {
     pub number: String,
     /// `user:NAME` or `trunk:NAME`; or `context`.
     #[serde(rename = "as")]
@@ -425,7 +425,7 @@ pub struct Test {
 }
 
 /// POST /dialplan/test
-pub async fn dialplan_test(
+pub(crate) async fn dialplan_test(
     State(api): State<Api>,
     test: Result<Json<Test>, axum::extract::rejection::JsonRejection>,
 ) -> Answer<Json<Value>> {
@@ -464,7 +464,7 @@ pub async fn dialplan_test(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CredentialWish {
+pub(crate) struct CredentialWish {
     pub user: String,
     /// Such as `10m`.
     pub ttl: Option<String>,
@@ -492,7 +492,7 @@ fn turn_servers(config: &Config, expires: u64, user: &str) -> Vec<Value> {
 }
 
 /// POST /credentials: for a web application's own server, which hands them to its page.
-pub async fn credentials(
+pub(crate) async fn credentials(
     State(api): State<Api>,
     Extension(scope): Extension<Scope>,
     wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>,
@@ -563,7 +563,7 @@ pub async fn credentials(
 }
 
 /// GET /webhooks: the newest deliveries, the newest first.
-pub async fn webhooks(State(api): State<Api>) -> Json<Value> {
+pub(crate) async fn webhooks(State(api): State<Api>) -> Json<Value> {
     let deliveries = api.feed.outbox().map(crate::webhook::Outbox::deliveries).unwrap_or_default();
     let show = |d: crate::webhook::Delivery| {
         json!({
@@ -577,7 +577,7 @@ pub async fn webhooks(State(api): State<Api>) -> Json<Value> {
 }
 
 /// POST /webhooks/{id}/resend
-pub async fn resend(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn resend(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
     let Some(outbox) = api.feed.outbox() else {
         return Err(Problem::new(StatusCode::CONFLICT, "no webhook is told of events")
             .fix("set [events] webhook = { url = \"…\", secret = … }"));
@@ -600,12 +600,12 @@ fn error_json(code: Code) -> Option<Value> {
 }
 
 /// GET /errors
-pub async fn errors() -> Json<Value> {
+pub(crate) async fn errors() -> Json<Value> {
     Json(Code::all().filter_map(|(code, _)| error_json(code)).collect())
 }
 
 /// GET /errors/{code}
-pub async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
     code.parse()
         .ok()
         .and_then(error_json)
@@ -614,7 +614,10 @@ pub async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
 }
 
 /// GET /cdr: records, the newest first; of the database where there is one, else of the file.
-pub async fn cdr(State(api): State<Api>, Query(query): Query<Wanted>) -> Answer<Json<Value>> {
+pub(crate) async fn cdr(
+    State(api): State<Api>,
+    Query(query): Query<Wanted>,
+) -> Answer<Json<Value>> {
     let Some(place) = api.records else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written")
             .fix("set [events] cdr = { file = \"cdr.jsonl\" }, or { sqlite = \"cdr.db\" }"));

@@ -1,7 +1,7 @@
 //! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own
 //! listener.
 
-use super::{Api, Door};
+use super::{Api, ByControlSocket};
 use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
@@ -34,7 +34,7 @@ pub fn default_path() -> PathBuf {
 ///
 /// # Errors
 /// It cannot be made, or another gateway listens on it.
-pub async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     let show = || format!("the control socket {} cannot be made", path.display());
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty() && !f.exists()) {
         std::fs::create_dir_all(folder).with_context(show)?;
@@ -56,8 +56,8 @@ pub async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Serves the API on the control socket until the task is dropped.
-pub async fn serve(listener: UnixListener, api: Api) {
-    let router = super::router(api).layer(axum::Extension(Door::Local));
+pub(crate) async fn serve(listener: UnixListener, api: Api) {
+    let router = super::router(api).layer(axum::Extension(ByControlSocket));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -68,7 +68,7 @@ pub async fn serve(listener: UnixListener, api: Api) {
 }
 
 /// Serves `/metrics` until the task is dropped.
-pub async fn serve_metrics(listener: TcpListener, api: Api) {
+pub(crate) async fn serve_metrics(listener: TcpListener, api: Api) {
     let router = Router::new().route("/metrics", get(metrics)).with_state(api);
     loop {
         let Ok((stream, _)) = listener.accept().await else {

@@ -12,7 +12,7 @@ use std::time::Duration;
 const PROBE: Duration = Duration::from_secs(4);
 
 /// GET /registrations
-pub async fn registrations(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn registrations(State(api): State<Api>) -> Answer<Json<Value>> {
     api.ask(|gateway, turn| {
         let registrar = gateway.registrar();
         let of = |user: &str| {
@@ -28,7 +28,10 @@ pub async fn registrations(State(api): State<Api>) -> Answer<Json<Value>> {
 }
 
 /// DELETE /registrations/{user}
-pub async fn disconnect(State(api): State<Api>, Path(user): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn disconnect(
+    State(api): State<Api>,
+    Path(user): Path<String>,
+) -> Answer<Json<Value>> {
     let shown = user.clone();
     let bindings = api
         .ask(move |gateway, turn| {
@@ -45,7 +48,7 @@ pub async fn disconnect(State(api): State<Api>, Path(user): Path<String>) -> Ans
 }
 
 /// GET /trunks
-pub async fn trunks(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn trunks(State(api): State<Api>) -> Answer<Json<Value>> {
     let metrics = api.metrics.clone();
     let mut list: Vec<Value> = api
         .ask(|gateway, turn| {
@@ -74,13 +77,13 @@ async fn look(api: &Api, name: &str) -> Answer<Value> {
 }
 
 /// GET /trunks/{name}
-pub async fn trunk(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn trunk(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
     Ok(Json(look(&api, &name).await?))
 }
 
 /// POST /trunks/{name}/probe: OPTIONS now; answers once it was answered, or has not been for a
 /// while.
-pub async fn probe(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn probe(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
     look(&api, &name).await?;
     let trunk = name.clone();
     let seen = api
@@ -119,11 +122,17 @@ async fn switch(api: Api, name: String, enabled: bool) -> Answer<Json<Value>> {
 }
 
 /// POST /trunks/{name}/enable
-pub async fn enable(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn enable(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Answer<Json<Value>> {
     switch(api, name, true).await
 }
 
 /// POST /trunks/{name}/disable
-pub async fn disable(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn disable(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Answer<Json<Value>> {
     switch(api, name, false).await
 }

@@ -39,7 +39,7 @@ fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
 }
 
 /// A call that lives.
-pub fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
+pub(crate) fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
     let state = match call.state() {
         _ if call.cdr().answered.is_some() => "talking",
         State::Opening => "opening",
@@ -52,7 +52,7 @@ pub fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
 }
 
 /// A call that has ended; nothing for one whose record is not there yet.
-pub fn ended(flight: &CallTrace, clock: &WallClock) -> Option<Value> {
+pub(crate) fn ended(flight: &CallTrace, clock: &WallClock) -> Option<Value> {
     let cdr = flight.cdr.as_ref()?;
     let mut value = brief(cdr, "ended", cdr.end.unwrap_or(cdr.start), clock);
     value["outcome"] = json!(cdr.outcome());
@@ -65,7 +65,12 @@ pub fn ended(flight: &CallTrace, clock: &WallClock) -> Option<Value> {
 }
 
 /// Whether a call of a list is one that was asked for.
-pub fn fits(call: &Value, user: Option<&str>, trunk: Option<&str>, number: Option<&str>) -> bool {
+pub(crate) fn fits(
+    call: &Value,
+    user: Option<&str>,
+    trunk: Option<&str>,
+    number: Option<&str>,
+) -> bool {
     let parties = || {
         [&call["from"], &call["with"]]
             .into_iter()
@@ -84,7 +89,7 @@ pub fn fits(call: &Value, user: Option<&str>, trunk: Option<&str>, number: Optio
 }
 
 /// All that is known of a call.
-pub fn detail(
+pub(crate) fn detail(
     flight: &CallTrace,
     live_call: Option<&Call>,
     now: Instant,
@@ -115,7 +120,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 /// `call 7f3a91c2   alice → +12065550123   answered, 38.7 s   MOS 4.3 (estimated)`.
-pub fn headline(detail: &Value) -> String {
+pub(crate) fn headline(detail: &Value) -> String {
     let to = [text(&detail["to"], "number"), text(&detail["to"], "dialled")]
         .into_iter()
         .find(|t| !t.is_empty())
@@ -135,7 +140,7 @@ pub fn headline(detail: &Value) -> String {
 }
 
 /// The verdict under a ladder, with its likely cause and fix.
-pub fn conclusion(detail: &Value) -> String {
+pub(crate) fn conclusion(detail: &Value) -> String {
     let verdict = &detail["verdict"];
     let Some(sentence) = verdict["sentence"].as_str() else { return String::new() };
     match verdict["code"].as_str() {
@@ -151,7 +156,7 @@ pub fn conclusion(detail: &Value) -> String {
 }
 
 /// The ladder as data.
-pub fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
+pub(crate) fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
     let row = |row: &Row| {
         let at = row.at.as_secs_f64();
         match &row.kind {
@@ -195,7 +200,7 @@ pub fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
 }
 
 /// Figures second by second, both legs.
-pub fn quality(call: CallId, cdr: &Cdr) -> Value {
+pub(crate) fn quality(call: CallId, cdr: &Cdr) -> Value {
     let leg = |name: &str, s: &Statistics| {
         let samples = s.series.iter().map(|s| {
             json!({
@@ -226,7 +231,7 @@ pub fn quality(call: CallId, cdr: &Cdr) -> Value {
 }
 
 /// One registration.
-pub fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Instant) -> Value {
+pub(crate) fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Instant) -> Value {
     let flow = gateway.flow(binding.flow);
     json!({
         "user": user, "contact": binding.contact, "remote": flow.map(|f| f.remote.to_string()),
@@ -239,7 +244,7 @@ pub fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Instant) -
 }
 
 /// One trunk.
-pub fn trunk(
+pub(crate) fn trunk(
     name: &str,
     state: &TrunkState,
     calls: usize,

@@ -67,7 +67,7 @@ pub enum BranchState {
 }
 
 /// An early dialog of a branch (RFC 3261 §12.1, §13.2.2.4).
-pub struct EarlyDialog {
+pub(crate) struct EarlyDialog {
     pub dialog: Dialog,
     /// The last reliable provisional response taken (RFC 3262 §4).
     pub rseq: Option<u32>,
@@ -79,9 +79,9 @@ pub struct EarlyDialog {
 }
 
 /// Most early dialogs of one INVITE.
-pub const MAX_EARLY: usize = 16;
+pub(crate) const MAX_EARLY: usize = 16;
 /// Most reliable provisional responses of one early dialog that are acknowledged.
-pub const MAX_RELIABLE: u8 = 100;
+pub(crate) const MAX_RELIABLE: u8 = 100;
 
 /// A branch.
 pub struct Branch {
@@ -152,12 +152,12 @@ impl Branch {
     }
 
     /// The Call-ID of its dialog.
-    pub fn call_id(&self) -> &str {
+    pub(crate) fn call_id(&self) -> &str {
         &self.call_id
     }
 
     /// Gives up on it, in the way its state asks for.
-    pub fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+    pub(crate) fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
         cx.disarm(call, CallTimer::Silent(self.id));
         match self.state {
             BranchState::Opening | BranchState::Resolving => self.over(),
@@ -204,12 +204,12 @@ impl Branch {
     }
 
     /// Whether an INVITE of it may still get a response.
-    pub fn has_transaction(&self) -> bool {
+    pub(crate) fn has_transaction(&self) -> bool {
         self.client.is_some() && self.state != BranchState::Over
     }
 
     /// Whether it still counts for the current step.
-    pub fn is_trying(&self) -> bool {
+    pub(crate) fn is_trying(&self) -> bool {
         matches!(
             self.state,
             BranchState::Opening

@@ -14,7 +14,7 @@ use crate::sip::uri::escape_user;
 
 /// The caller, as one callee may know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     display: String,
     number: String,
     /// The caller asked not to be shown.
@@ -55,7 +55,7 @@ fn user_of(value: &str) -> Option<(String, String)> {
 
 impl Caller {
     /// The caller of `call` as `to` (a trunk), or a user, may know it.
-    pub fn of(call: &Call, config: &Config, to: Option<&Trunk>) -> Caller {
+    pub(crate) fn of(call: &Call, config: &Config, to: Option<&Trunk>) -> Caller {
         let invite = call.uas.invite();
         let mut caller = match &call.caller.party {
             Party::User { name, .. } => Caller::user(call, name, to.is_some()),
@@ -180,7 +180,7 @@ impl Caller {
     }
 
     /// The From value, without its tag.
-    pub fn from(&self, host: &str, trunk: Option<&Trunk>) -> String {
+    pub(crate) fn from(&self, host: &str, trunk: Option<&Trunk>) -> String {
         if self.anonymous {
             // RFC 3323 §4.1.1.3.
             return name_addr("Anonymous", "sip:anonymous@anonymous.invalid");
@@ -193,7 +193,7 @@ impl Caller {
     }
 
     /// P-Asserted-Identity, Privacy, Diversion, History-Info towards a trunk.
-    pub fn assert(&self, invite: &mut Writer, host: &str, trunk: Option<&Trunk>) {
+    pub(crate) fn assert(&self, invite: &mut Writer, host: &str, trunk: Option<&Trunk>) {
         let Some(trunk) = trunk else { return };
         let host = trunk.identity.from_domain.as_deref().unwrap_or(host);
         let address = |number: &str| format!("sip:{}@{host}", escape_user(number));

@@ -22,7 +22,7 @@ pub struct Challenged {
 
 /// The request of `client` again, with an answer to `challenge` by what is configured of `trunk`;
 /// its transaction and CSeq. `None` where the challenge is not to be answered.
-pub fn answer(
+pub(crate) fn answer(
     cx: &mut CallContext<'_>,
     client: ClientId,
     challenge: &Message,
@@ -52,7 +52,7 @@ pub fn answer(
 
 impl Call {
     /// Answers a challenge to a request within the dialog of `end`. False: it is a refusal.
-    pub fn answer_challenge(
+    pub(crate) fn answer_challenge(
         &mut self,
         cx: &mut CallContext<'_>,
         (end, asked): (LegId, Asked),

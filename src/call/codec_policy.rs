@@ -29,13 +29,13 @@ fn prefers_passthrough(config: &Config, a: &Party, b: &Party) -> bool {
 }
 
 /// The codecs to offer `to`, when `from` has offered `known` (empty where it offered nothing yet).
-pub fn offer(config: &Config, from: &Party, to: &Party, known: &[Codec]) -> Vec<Codec> {
+pub(crate) fn offer(config: &Config, from: &Party, to: &Party, known: &[Codec]) -> Vec<Codec> {
     let codecs = allowed(config, to);
     if prefers_passthrough(config, from, to) { first(codecs, known) } else { codecs }
 }
 
 /// The codecs to answer `leg` with, best first, once the other side has `settled` on one.
-pub fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> Vec<Codec> {
+pub(crate) fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> Vec<Codec> {
     let codecs = allowed(config, leg);
     match other {
         // Where the other leg is Opus already, or the policy says so, nothing need be transcoded.
@@ -50,7 +50,7 @@ pub fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> V
 
 /// Samples a second of what `party` hears by the best of `codecs`, those of them it may use;
 /// nothing where it hears all that a browser sends, or where that is not known yet.
-pub fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option<u32> {
+pub(crate) fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option<u32> {
     let used: Vec<Codec> =
         allowed(config, party).into_iter().filter(|c| codecs.contains(c)).collect();
     used.iter().map(|c| Codec::Opus.bridge_rate(*c)).max().filter(|_| !used.contains(&Codec::Opus))

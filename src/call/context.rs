@@ -48,7 +48,7 @@ pub enum CallTimer {
 
 impl CallTimer {
     /// Those that do not belong to one leg.
-    pub const OF_CALL: [CallTimer; 4] =
+    pub(crate) const OF_CALL: [CallTimer; 4] =
         [CallTimer::Ring, CallTimer::MaxDuration, CallTimer::Reliable, CallTimer::Transferred];
 }
 
@@ -100,7 +100,7 @@ pub enum TransactionUser {
 
 /// Keeps the leg opposite to the dropped one in each of two calls, and joins them.
 #[derive(Clone, Debug)]
-pub struct Join {
+pub(crate) struct Join {
     pub here: CallId,
     pub drop_here: Option<LegId>,
     pub there: CallId,
@@ -179,69 +179,69 @@ impl CallContext<'_> {
     }
 
     /// The account of a user who is reached by `hop`: that of its flow, or the configured one.
-    pub fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
+    pub(crate) fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
         let Party::User { name, .. } = party else { return None };
         let flow = if let Hop::Flow(flow) = hop { Some(flow) } else { None };
         account(&self.services.flows, self.config, name, flow)
     }
 
     /// The wall clock, seconds since 1970.
-    pub fn unix(&self) -> u64 {
+    pub(crate) fn unix(&self) -> u64 {
         self.services.unix(self.now)
     }
 
     /// 64 random bits.
-    pub fn random_u64(&mut self) -> u64 {
+    pub(crate) fn random_u64(&mut self) -> u64 {
         self.services.random.next_u64()
     }
 
     /// A token of 128 random bits, for tags, branches and Call-IDs.
-    pub fn token(&mut self) -> String {
+    pub(crate) fn token(&mut self) -> String {
         token::<16>(&mut self.services.random)
     }
 
     /// Arms a timer of a call.
-    pub fn arm(&mut self, call: CallId, timer: CallTimer, after: Duration) {
+    pub(crate) fn arm(&mut self, call: CallId, timer: CallTimer, after: Duration) {
         self.services.timers.set((call, timer), self.now + after);
     }
 
     /// Disarms a timer of a call.
-    pub fn disarm(&mut self, call: CallId, timer: CallTimer) {
+    pub(crate) fn disarm(&mut self, call: CallId, timer: CallTimer) {
         self.services.timers.clear(&(call, timer));
     }
 
     /// A duration between `from` and `to`, in steps of 10 ms.
-    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
+    pub(crate) fn between(&mut self, from: Duration, to: Duration) -> Duration {
         let steps = (to.saturating_sub(from).as_millis() as u64 / 10).max(1);
         from + Duration::from_millis(self.services.random.next_u64() % steps * 10)
     }
 
     /// Commands a media worker.
-    pub fn media(&mut self, worker: usize, command: Command) {
+    pub(crate) fn media(&mut self, worker: usize, command: Command) {
         self.out.push(Output::Media { worker, command });
     }
 
     /// Tells the log and the metrics.
-    pub fn note(&mut self, note: Event) {
+    pub(crate) fn note(&mut self, note: Event) {
         self.out.push(Output::Event(note));
     }
 
     /// Responds through a server transaction.
-    pub fn respond(&mut self, server: ServerId, status: u16, bytes: Bytes) {
+    pub(crate) fn respond(&mut self, server: ServerId, status: u16, bytes: Bytes) {
         let mut sends = Vec::new();
         self.services.transactions.respond(self.now, server, status, bytes, &mut sends);
         self.out.extend(sends.into_iter().map(Output::Send));
     }
 
     /// Refuses a request within a dialog.
-    pub fn refuse(&mut self, server: ServerId, request: &Message, why: &Refusal) {
+    pub(crate) fn refuse(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         let response = Writer::refusal(request, why, "", &self.config.domain);
         self.respond(server, why.status, response.end());
     }
 
     /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028
     /// §6).
-    pub fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
+    pub(crate) fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         let mut response = Writer::refusal(request, why, "", &self.config.domain);
         match why.status {
             415 => response.put(HeaderName::Accept, ACCEPT),
@@ -252,7 +252,13 @@ impl CallContext<'_> {
     }
 
     /// Starts a client transaction.
-    pub fn request(&mut self, method: Method, branch: &str, hop: Hop, bytes: Bytes) -> ClientId {
+    pub(crate) fn request(
+        &mut self,
+        method: Method,
+        branch: &str,
+        hop: Hop,
+        bytes: Bytes,
+    ) -> ClientId {
         let mut sends = Vec::new();
         let id =
             self.services.transactions.request(self.now, method, branch, hop, bytes, &mut sends);
@@ -261,24 +267,24 @@ impl CallContext<'_> {
     }
 
     /// Sends outside a transaction (the ACK for a 2xx).
-    pub fn send(&mut self, hop: Hop, bytes: Bytes) {
+    pub(crate) fn send(&mut self, hop: Hop, bytes: Bytes) {
         self.out.push(Output::Send(Transmit { hop, bytes }));
     }
 
     /// Sends the last response to a request once more.
-    pub fn answer_again(&mut self, server: ServerId) {
+    pub(crate) fn answer_again(&mut self, server: ServerId) {
         let mut sends = Vec::new();
         self.services.transactions.answer_again(self.now, server, &mut sends);
         self.out.extend(sends.into_iter().map(Output::Send));
     }
 
     /// Closes a connection that is of no use any more.
-    pub fn close_flow(&mut self, flow: Flow) {
+    pub(crate) fn close_flow(&mut self, flow: Flow) {
         self.out.push(Output::CloseFlow(flow));
     }
 
     /// A new branch and the Via value that carries it, for `hop`.
-    pub fn via(&mut self, hop: Hop) -> (String, String) {
+    pub(crate) fn via(&mut self, hop: Hop) -> (String, String) {
         let branch = ["z9hG4bK", &self.token()].concat();
         let domain = &self.config.domain;
         let via = match self.kind_of(hop) {
@@ -319,7 +325,7 @@ impl CallContext<'_> {
     }
 
     /// The address of a hop's peer, flows included.
-    pub fn remote_ip(&self, hop: Hop) -> Option<IpAddr> {
+    pub(crate) fn remote_ip(&self, hop: Hop) -> Option<IpAddr> {
         match hop {
             Hop::Flow(flow) => self.services.flows.get(&flow).map(|f| f.remote.ip()),
             _ => hop.address().map(|a| a.ip()),
@@ -329,7 +335,7 @@ impl CallContext<'_> {
     /// The connection to use instead of opening one, where this trunk offered it (RFC 5923). One
     /// over TLS counts only where its certificate was checked too (§9.3): otherwise we verify by
     /// connecting.
-    pub fn alias_of(&self, trunk: &str, hop: Hop) -> Hop {
+    pub(crate) fn alias_of(&self, trunk: &str, hop: Hop) -> Hop {
         let (to, kind) = match hop {
             Hop::Tcp(to) => (to, FlowKind::Tcp),
             Hop::Tls(to, _) if self.config.sip.client_ca.is_some() => (to, FlowKind::Tls),
@@ -345,7 +351,7 @@ impl CallContext<'_> {
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
     /// of it.
-    pub fn locate(&mut self, target: &Target, waiter: DnsWaiter) -> Located {
+    pub(crate) fn locate(&mut self, target: &Target, waiter: DnsWaiter) -> Located {
         let random = &mut self.services.random;
         let found = self.services.locator.locate(self.now, target, &mut || random.next_u64());
         if let Located::Waiting(query) = &found {
@@ -370,7 +376,7 @@ impl CallContext<'_> {
     }
 
     /// Our Contact towards `hop`; `user` names the call.
-    pub fn contact(&self, hop: Hop, user: &str) -> String {
+    pub(crate) fn contact(&self, hop: Hop, user: &str) -> String {
         match self.kind_of(hop) {
             Kind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
             Kind::Server(Transport::Udp, to) => {

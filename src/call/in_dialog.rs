@@ -17,7 +17,7 @@ use std::time::Duration;
 
 impl Call {
     /// The dialog of `end` that `message` names: the leg's own, or an early one of its branch.
-    pub fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
+    pub(crate) fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
         let own = self.dialog_of(end).filter(|d| d.matches(message));
         own.or_else(|| {
             self.branches.of_end(end)?.forks.iter().map(|f| &f.dialog).find(|d| d.matches(message))
@@ -33,7 +33,7 @@ impl Call {
     }
 
     /// A request within one of the call's dialogs.
-    pub fn request(
+    pub(crate) fn request(
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,

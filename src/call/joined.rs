@@ -31,7 +31,7 @@ pub(super) struct JoinedCall {
 impl Call {
     /// Parts with the leg of `drop`, if any, and opens an inner end towards `other`.
     /// `at_once`: the parted leg is hung up now; otherwise it hears of the transfer first.
-    pub fn link(
+    pub(crate) fn link(
         &mut self,
         cx: &mut CallContext<'_>,
         other: CallId,
@@ -67,7 +67,7 @@ impl Call {
     }
 
     /// The other half's inner end is open.
-    pub fn link_port(&mut self, cx: &mut CallContext<'_>, port: u16) {
+    pub(crate) fn link_port(&mut self, cx: &mut CallContext<'_>, port: u16) {
         if let Some(link) = &mut self.joined {
             link.theirs = Some(port);
             self.link_up(cx);
@@ -113,7 +113,7 @@ impl Call {
     }
 
     /// The other half ended.
-    pub fn other_half_over(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
+    pub(crate) fn other_half_over(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
         self.joined = None;
         let by =
             if matches!(by, HangupBy::Caller | HangupBy::Callee) { HangupBy::Callee } else { by };
@@ -121,7 +121,7 @@ impl Call {
     }
 
     /// The codec the party that stays after `drop` leaves speaks.
-    pub fn codec_kept(&self, drop: Option<LegId>) -> Option<Codec> {
+    pub(crate) fn codec_kept(&self, drop: Option<LegId>) -> Option<Codec> {
         let kept = match drop {
             Some(drop) => self.opposite(drop)?,
             None => self.caller.end,

@@ -132,7 +132,7 @@ fn trunk_of<'a>(cx: &CallContext<'a>, party: &Party) -> Option<&'a Trunk> {
 }
 
 /// What a new leg's descriptions say of us; the port is filled in when media has opened.
-pub fn local(cx: &mut CallContext<'_>, side: LegKind, hop: Hop, remote_ip: IpAddr) -> Local {
+pub(crate) fn local(cx: &mut CallContext<'_>, side: LegKind, hop: Hop, remote_ip: IpAddr) -> Local {
     let ice = (side == LegKind::Browser)
         .then(|| Ice { ufrag: cx.token()[..8].to_owned(), pwd: cx.token()[..24].to_owned() });
     let offered = match side {
@@ -159,7 +159,7 @@ pub fn local(cx: &mut CallContext<'_>, side: LegKind, hop: Hop, remote_ip: IpAdd
 }
 
 /// What a 2xx to an INVITE says.
-pub struct Acceptance<'a> {
+pub(crate) struct Acceptance<'a> {
     pub sdp: Option<&'a str>,
     /// The description is an offer, so the ACK brings the answer.
     pub expects_answer: bool,
@@ -169,7 +169,7 @@ pub struct Acceptance<'a> {
 
 impl Leg {
     /// A leg without a dialog.
-    pub fn new(
+    pub(crate) fn new(
         cx: &mut CallContext<'_>,
         party: Party,
         end: LegId,
@@ -214,29 +214,24 @@ impl Leg {
         }
     }
 
-    /// Which world it faces.
-    pub fn side(&self) -> LegKind {
-        self.negotiation.local.side
-    }
-
     /// Whether it is half of two joined calls, with no signalling of its own.
-    pub fn is_internal(&self) -> bool {
+    pub(crate) fn is_internal(&self) -> bool {
         matches!(self.party, Party::Internal(_))
     }
 
     /// The number its user is known by to others; the name of a user without one.
-    pub fn number(&self) -> Option<String> {
+    pub(crate) fn number(&self) -> Option<String> {
         let Party::User { name, .. } = &self.party else { return None };
         Some(self.account.as_ref().and_then(|u| u.did.clone()).unwrap_or_else(|| name.clone()))
     }
 
     /// What its party may call, and the dialplan it calls by.
-    pub fn permits(&self) -> &Permits {
+    pub(crate) fn permits(&self) -> &Permits {
         self.account.as_ref().map_or(Permits::NONE, |u| &u.permits)
     }
 
     /// How media opens its end.
-    pub fn open_kind(&self, cx: &CallContext<'_>) -> OpenKind {
+    pub(crate) fn open_kind(&self, cx: &CallContext<'_>) -> OpenKind {
         match &self.party {
             Party::User { .. } => {
                 OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() }
@@ -249,7 +244,7 @@ impl Leg {
 
     /// The codecs to describe this leg with, best first, once the other side has settled on one;
     /// and how much of its sound that side hears.
-    pub fn codecs_beside(
+    pub(crate) fn codecs_beside(
         &mut self,
         cx: &CallContext<'_>,
         other: Option<(Party, Codec)>,
@@ -261,7 +256,7 @@ impl Leg {
     }
 
     /// Whether its peer is one that texts may be sent to.
-    pub fn takes_messages(&self, cx: &CallContext<'_>) -> bool {
+    pub(crate) fn takes_messages(&self, cx: &CallContext<'_>) -> bool {
         match &self.party {
             Party::Trunk(_) => self.trunk(cx).is_some_and(|t| t.messages),
             Party::User { .. } => true,
@@ -275,12 +270,12 @@ impl Leg {
     }
 
     /// How digits are told to this leg's peer.
-    pub fn dtmf(&self, cx: &CallContext<'_>) -> Digits {
+    pub(crate) fn dtmf(&self, cx: &CallContext<'_>) -> Digits {
         self.trunk(cx).map_or(Digits::Events, |t| t.dtmf)
     }
 
     /// Media is open at this address; its port goes into our descriptions.
-    pub fn opened(&mut self, address: SocketAddr, tcp: bool) {
+    pub(crate) fn opened(&mut self, address: SocketAddr, tcp: bool) {
         let local = &mut self.negotiation.local;
         local.tcp = tcp;
         local.address.set_port(address.port());
@@ -288,7 +283,7 @@ impl Leg {
     }
 
     /// Tells media what was agreed.
-    pub fn configure(
+    pub(crate) fn configure(
         &self,
         cx: &mut CallContext<'_>,
         call: CallId,
@@ -308,7 +303,7 @@ impl Leg {
     }
 
     /// The seconds of the session timer we ask for on this leg.
-    pub fn session_wish(&self, cx: &CallContext<'_>) -> Option<u32> {
+    pub(crate) fn session_wish(&self, cx: &CallContext<'_>) -> Option<u32> {
         match &self.party {
             Party::Trunk(_) => self.trunk(cx).and_then(|t| t.session_timer),
             Party::User { .. } => cx.config.sip.session_timer,
@@ -317,7 +312,7 @@ impl Leg {
     }
 
     /// Starts, or starts again, the session timer.
-    pub fn run_session(
+    pub(crate) fn run_session(
         &mut self,
         cx: &mut CallContext<'_>,
         call: CallId,
@@ -337,7 +332,7 @@ impl Leg {
     }
 
     /// A 2xx to a request within the dialog, with what every one carries.
-    pub fn success(
+    pub(crate) fn success(
         &self,
         cx: &CallContext<'_>,
         request: &Message,
@@ -364,7 +359,7 @@ impl Leg {
     }
 
     /// Sends a 2xx to an INVITE and keeps it until its ACK comes.
-    pub fn accept(
+    pub(crate) fn accept(
         &mut self,
         cx: &mut CallContext<'_>,
         call: CallId,
@@ -391,7 +386,7 @@ impl Leg {
 
     /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there
     /// is no dialog, or no way to send.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         cx: &mut CallContext<'_>,
         method: Method,
@@ -420,7 +415,7 @@ impl Leg {
     }
 
     /// Stops everything that runs for this leg but its dialog.
-    pub fn quiet(&mut self, cx: &mut CallContext<'_>, call: CallId) {
+    pub(crate) fn quiet(&mut self, cx: &mut CallContext<'_>, call: CallId) {
         for timer in [
             CallTimer::Ack(self.end),
             CallTimer::Session(self.end),
@@ -439,7 +434,7 @@ impl Leg {
     }
 
     /// Says goodbye, where there is a dialog and a way to send.
-    pub fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
         self.quiet(cx, call);
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
             self.say_goodbye(cx, bye, &branch, why);
@@ -447,7 +442,7 @@ impl Leg {
     }
 
     /// Remembers its dialog under our tag.
-    pub fn enter(&mut self, cx: &mut CallContext<'_>, call: CallId, dialog: Dialog) {
+    pub(crate) fn enter(&mut self, cx: &mut CallContext<'_>, call: CallId, dialog: Dialog) {
         cx.services.dialogs.insert(dialog.id.local_tag.clone(), (call, self.end));
         self.dialog = Some(dialog);
     }

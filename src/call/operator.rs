@@ -30,7 +30,7 @@ impl Call {
     ///
     /// # Errors
     /// 409 with the reason.
-    pub fn talks(&self, side: PartyRole) -> Result<LegId, Refusal> {
+    pub(crate) fn talks(&self, side: PartyRole) -> Result<LegId, Refusal> {
         let end = self.end_of(side).filter(|_| {
             self.state == State::Talking && !self.transfer.is_under_way() && self.joined.is_none()
         });
@@ -43,7 +43,7 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks, or a character is no digit.
-    pub fn press(
+    pub(crate) fn press(
         &mut self,
         cx: &mut CallContext<'_>,
         side: PartyRole,
@@ -63,7 +63,7 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks, or no route leads there.
-    pub fn hand_over(
+    pub(crate) fn hand_over(
         &mut self,
         cx: &mut CallContext<'_>,
         side: PartyRole,
@@ -86,7 +86,7 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks.
-    pub fn part(&mut self, cx: &mut CallContext<'_>, parted: bool) -> Result<(), Refusal> {
+    pub(crate) fn part(&mut self, cx: &mut CallContext<'_>, parted: bool) -> Result<(), Refusal> {
         let (a, b) = (self.talks(PartyRole::Caller)?, self.talks(PartyRole::Callee)?);
         self.media.hold(cx, (a, b), parted);
         Ok(())

@@ -15,7 +15,7 @@ use crate::sip::status::Refusal;
 
 impl Call {
     /// A response to a branch's INVITE.
-    pub fn response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
+    pub(crate) fn response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
         let routes = self.state == State::Routing;
         let awaits_answer = routes && self.branches.answered().is_none();
         let Some(branch) = self.branches.get_mut(id) else {
@@ -37,7 +37,7 @@ impl Call {
     }
 
     /// The transaction of a branch's INVITE timed out, or its transport failed.
-    pub fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
+    pub(crate) fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let (call, rang) = (self.id, self.cdr.ringing.is_some());
         if let Some(branch) = self.branches.get_mut(id) {
             let outcome = branch.on_timeout(cx, call, rang);

@@ -110,7 +110,7 @@ impl Call {
     }
 
     /// Goes on looking for the trunk's addresses.
-    pub fn locate(&mut self, cx: &mut CallContext<'_>, id: u16) {
+    pub(crate) fn locate(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let Some(branch) = self.branch_mut(id).filter(|b| b.state == BranchState::Resolving) else {
             return;

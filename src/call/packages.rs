@@ -21,13 +21,13 @@ impl Leg {
     }
 
     /// The extensions we serve on this leg, for `Supported`.
-    pub fn supported(&self) -> String {
+    pub(crate) fn supported(&self) -> String {
         if self.trickles() { format!("{SUPPORTED}, {TRICKLE}") } else { SUPPORTED.to_owned() }
     }
 
     /// Tells this leg's peer which packages it may send: those of the other side, and candidates
     /// where ICE ends here.
-    pub fn invite_packages(&self, message: &mut Writer) {
+    pub(crate) fn invite_packages(&self, message: &mut Writer) {
         let own = self.trickles().then_some(TRICKLE);
         let taken: Vec<&str> = self.passes.iter().map(String::as_str).chain(own).collect();
         if !taken.is_empty() {

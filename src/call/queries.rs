@@ -11,7 +11,7 @@ use crate::sip::transaction::Hop;
 
 impl Call {
     /// Whether nothing of it needs to be remembered any longer.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state == State::Over
             && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
     }
@@ -22,12 +22,12 @@ impl Call {
     }
 
     /// Where it stands.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state
     }
 
     /// The party that is connected: the caller, or after a transfer whoever was handed over.
-    pub fn caller(&self) -> &Leg {
+    pub(crate) fn caller(&self) -> &Leg {
         &self.caller
     }
 
@@ -47,7 +47,7 @@ impl Call {
     }
 
     /// Its record, as far as it goes.
-    pub fn cdr(&self) -> &Cdr {
+    pub(crate) fn cdr(&self) -> &Cdr {
         &self.cdr
     }
 
@@ -62,19 +62,19 @@ impl Call {
     }
 
     /// The number that is called.
-    pub fn number(&self) -> &str {
+    pub(crate) fn number(&self) -> &str {
         self.route.number()
     }
 
     /// What both legs speak, where two do.
-    pub fn codecs(&self) -> Option<(Codec, Codec)> {
+    pub(crate) fn codecs(&self) -> Option<(Codec, Codec)> {
         let codec = |leg: &Leg| leg.negotiation.negotiated().map(|a| a.codec);
         let b = self.branches.answered()?;
         Some((codec(&self.caller)?, codec(&b.leg)?))
     }
 
     /// Trunks with a leg of this call that is trying or talking, sorted.
-    pub fn trunks_in_use(&self) -> Vec<String> {
+    pub(crate) fn trunks_in_use(&self) -> Vec<String> {
         if self.state == State::Over {
             return Vec::new();
         }
@@ -95,13 +95,13 @@ impl Call {
     }
 
     /// Our tags and Call-IDs it is known by.
-    pub fn names(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
         let legs = self.legs().map(|l| &l.local_tag);
         legs.chain(self.all_branches().map(|b| &b.call_id)).chain(self.branches.retired())
     }
 
     /// Every timer it may have armed.
-    pub fn timers(&self) -> Vec<CallTimer> {
+    pub(crate) fn timers(&self) -> Vec<CallTimer> {
         let ends = (0..=self.branches.last_id()).map(LegId);
         let of_leg = ends.flat_map(|e| {
             [
@@ -126,19 +126,19 @@ impl Call {
     }
 
     /// The leg of an end.
-    pub fn leg_mut(&mut self, end: LegId) -> Option<&mut Leg> {
+    pub(crate) fn leg_mut(&mut self, end: LegId) -> Option<&mut Leg> {
         let branches = self.branches.iter_mut().chain(self.transfer.transferor_mut());
         let legs = std::iter::once(&mut self.caller).chain(branches.map(|b| &mut b.leg));
         legs.into_iter().find(|l| l.end == end)
     }
 
     /// The leg of an end.
-    pub fn leg_of(&self, end: LegId) -> Option<&Leg> {
+    pub(crate) fn leg_of(&self, end: LegId) -> Option<&Leg> {
         self.legs().find(|l| l.end == end)
     }
 
     /// The trunk a branch tries, and its current hop.
-    pub fn trunk_of_branch(&self, id: u16) -> Option<(String, Hop)> {
+    pub(crate) fn trunk_of_branch(&self, id: u16) -> Option<(String, Hop)> {
         let branch = self.branches.get(id)?;
         match &branch.leg.party {
             Party::Trunk(name) => Some((name.clone(), branch.leg.hop)),
@@ -152,17 +152,17 @@ impl Call {
     }
 
     /// Where an end's messages go.
-    pub fn hop_of(&self, end: LegId) -> Option<Hop> {
+    pub(crate) fn hop_of(&self, end: LegId) -> Option<Hop> {
         self.leg_of(end).map(|l| l.hop)
     }
 
     /// An end's dialog.
-    pub fn dialog_of(&self, end: LegId) -> Option<&Dialog> {
+    pub(crate) fn dialog_of(&self, end: LegId) -> Option<&Dialog> {
         self.leg_of(end).and_then(|l| l.dialog.as_ref())
     }
 
     /// Who is at an end.
-    pub fn party_of(&self, end: LegId) -> Option<&Party> {
+    pub(crate) fn party_of(&self, end: LegId) -> Option<&Party> {
         self.leg_of(end).map(|l| &l.party)
     }
 }

@@ -37,7 +37,7 @@ impl fmt::Debug for Reach {
 impl Reach {
     /// The addresses offered to browsers, the configured or discovered ones first. Who names
     /// loopback alone means this machine alone.
-    pub fn for_browsers(&self, config: &Config) -> Vec<IpAddr> {
+    pub(crate) fn for_browsers(&self, config: &Config) -> Vec<IpAddr> {
         let mut all = config.browser_ips().to_vec();
         if all.iter().all(IpAddr::is_loopback) && !all.is_empty() {
             return all;
@@ -104,7 +104,7 @@ impl CallContext<'_> {
     }
 
     /// Our address as the peer at `remote`, reached by `hop`, reaches it.
-    pub fn local_ip(&self, hop: Hop, remote: IpAddr) -> IpAddr {
+    pub(crate) fn local_ip(&self, hop: Hop, remote: IpAddr) -> IpAddr {
         let remote = remote.to_canonical();
         let known = Known {
             set: self.set_for(remote),
@@ -118,7 +118,7 @@ impl CallContext<'_> {
 
     /// Where the peer at `remote` sends its media: as signalling, unless media has an address of
     /// its own.
-    pub fn media_ip(&self, hop: Hop, remote: IpAddr) -> IpAddr {
+    pub(crate) fn media_ip(&self, hop: Hop, remote: IpAddr) -> IpAddr {
         let told = self.local_ip(hop, remote);
         let chosen = self.services.identity.reach.0.as_ref().and_then(|r| r.towards(remote));
         let own = [chosen, hop.local()].contains(&Some(told));
@@ -127,7 +127,7 @@ impl CallContext<'_> {
 
     /// `hop` with the address of ours that is set for this trunk, where it is one of this machine
     /// that the kernel would not choose.
-    pub fn hop_of_trunk(&mut self, trunk: &str, hop: Hop) -> Hop {
+    pub(crate) fn hop_of_trunk(&mut self, trunk: &str, hop: Hop) -> Hop {
         let set = self.config.trunks.get(trunk).and_then(|t| t.public_ip);
         if let (Some(ip), Some(remote)) = (set, self.remote_ip(hop)) {
             self.services.trunks.remember_public_ip(remote, ip);
@@ -142,7 +142,7 @@ impl CallContext<'_> {
     }
 
     /// Lets media of a trunk behind NAT come from where its signalling does, where that is set.
-    pub fn media_behind_nat(&mut self, place: (usize, u64, LegId), trunk: &str, hop: Hop) {
+    pub(crate) fn media_behind_nat(&mut self, place: (usize, u64, LegId), trunk: &str, hop: Hop) {
         let (worker, session, end) = place;
         let set = self.config.trunks.get(trunk).is_some_and(|t| t.nat_signalling);
         if let Some(signalling) = self.remote_ip(hop).filter(|_| set) {
@@ -151,7 +151,12 @@ impl CallContext<'_> {
     }
 
     /// Has a trunk's media leave by the address its signalling does, which was `before` until now.
-    pub fn media_source(&mut self, place: (usize, u64, LegId), before: Option<IpAddr>, hop: Hop) {
+    pub(crate) fn media_source(
+        &mut self,
+        place: (usize, u64, LegId),
+        before: Option<IpAddr>,
+        hop: Hop,
+    ) {
         let ((worker, session, end), local) = (place, hop.local());
         if local != before {
             self.media(worker, Command::Source { session, end, local });

@@ -96,7 +96,7 @@ impl Call {
 
     /// Asks the peer of `end` whether it still knows the dialog: a browser that came back may have
     /// been reloaded, and then nobody is there.
-    pub fn probe(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+    pub(crate) fn probe(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let call = self.id;
         let answered = end != self.caller.end || self.uas.is_finished();
         let Some(leg) = self.leg_mut(end).filter(|_| answered) else { return };
@@ -113,7 +113,7 @@ impl Call {
 
     /// A response, or none (`message` is missing: time is over), to a request of ours within a
     /// dialog.
-    pub fn asked(
+    pub(crate) fn asked(
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,

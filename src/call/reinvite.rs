@@ -144,7 +144,7 @@ impl Call {
     }
 
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
-    pub fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
+    pub(crate) fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let call = self.id;
         let worker = self.media.worker();
         let Some(leg) = self.leg_mut(end) else { return };
@@ -215,7 +215,7 @@ impl Call {
     ///
     /// # Errors
     /// The refusal to send.
-    pub fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Refusal> {
+    pub(crate) fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Refusal> {
         let Some(body) = description(self.uas.invite())?.map(<[u8]>::to_vec) else {
             self.uas.note_offerless();
             return Ok(());

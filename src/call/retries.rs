@@ -2,7 +2,7 @@
 
 /// Why something is sent again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Retry {
+pub(crate) enum Retry {
     /// 422: the session is too brief for somebody on the way (RFC 4028 §7.4).
     TooBrief,
     /// 491: two requests crossed (RFC 3261 §14.1).
@@ -17,7 +17,7 @@ pub struct Retries([u8; 3]);
 
 impl Retries {
     /// Whether it may be sent once more for this reason; counted.
-    pub fn allow(&mut self, retry: Retry) -> bool {
+    pub(crate) fn allow(&mut self, retry: Retry) -> bool {
         let most = match retry {
             // Each hop may have its own minimum, and tells it only after the one before it.
             Retry::TooBrief => 3,

@@ -98,7 +98,7 @@ impl Call {
 
     /// What it answered: its steps come before what is left of the route; without an answer that
     /// goes on at once.
-    pub fn routed(&mut self, cx: &mut CallContext<'_>, answer: Result<Box<Route>, String>) {
+    pub(crate) fn routed(&mut self, cx: &mut CallContext<'_>, answer: Result<Box<Route>, String>) {
         if !self.route.take_question() || self.state == State::Over {
             return;
         }

@@ -84,7 +84,7 @@ impl Services {
     }
 
     /// Returns the wall clock at `now`, in seconds since 1970.
-    pub fn unix(&self, now: Instant) -> u64 {
+    pub(crate) fn unix(&self, now: Instant) -> u64 {
         self.identity.unix + now.saturating_duration_since(self.started).as_secs()
     }
 }

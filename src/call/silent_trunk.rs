@@ -33,7 +33,7 @@ impl Call {
     }
 
     /// A trunk was found dead: is it, to this call?
-    pub fn on_trunk_down(&mut self, cx: &mut CallContext<'_>, trunk: &str) {
+    pub(crate) fn on_trunk_down(&mut self, cx: &mut CallContext<'_>, trunk: &str) {
         let of_trunk = |p: &Party| matches!(p, Party::Trunk(name) if name == trunk);
         let ends: Vec<LegId> = self.legs().filter(|l| of_trunk(&l.party)).map(|l| l.end).collect();
         ends.into_iter().for_each(|end| self.probe_trunk(cx, end));

@@ -25,7 +25,7 @@ fn same_contact(a: &str, b: &str) -> bool {
 
 impl Call {
     /// Returns the ends whose messages go by `hop`: in a dialog, or while they wait for one.
-    pub fn ends_on(&self, hop: Hop) -> Vec<LegId> {
+    pub(crate) fn ends_on(&self, hop: Hop) -> Vec<LegId> {
         let waits = |l: &Leg| {
             let calls = l.end == self.caller.end && !self.uas.is_finished();
             calls || self.branches.of_end(l.end).is_some_and(Branch::is_trying)
@@ -36,7 +36,7 @@ impl Call {
 
     /// Returns the ends of this browser, known by its instance or else by its Contact, whose flow
     /// is lost (true) or among the `replaced` (false).
-    pub fn legs_of_browser(
+    pub(crate) fn legs_of_browser(
         &self,
         user: &str,
         binding: &Binding,
@@ -76,7 +76,7 @@ impl Call {
 
     /// The flow of an end is about to be forgotten: transactions that its browser can still finish
     /// when it is back outlive it. A phone with another flow is tried there instead.
-    pub fn suspend(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+    pub(crate) fn suspend(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let nowhere = Hop::Flow(Flow::NOWHERE);
         if end == self.caller.end {
             self.uas.suspend(cx, nowhere);
@@ -95,7 +95,7 @@ impl Call {
 
     /// The flow of an end is gone: what is in a dialog waits for its browser for the grace time,
     /// what rings until it has rung long enough.
-    pub fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+    pub(crate) fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let (call, grace) = (self.id, cx.config.sip.flow_grace);
         let rings = self.branches.of_end(end).is_some_and(Branch::is_trying);
         let Some(leg) = self.leg_mut(end) else { return };
@@ -111,7 +111,7 @@ impl Call {
 
     /// Its browser has registered by `flow`, and the leg's own flow is still open: the leg goes
     /// over if nobody answers there.
-    pub fn supersede(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
+    pub(crate) fn supersede(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
         let call = self.id;
         let Some(leg) = self.leg_mut(end).filter(|l| l.hop != Hop::Flow(flow)) else { return };
         (leg.successor, leg.probe) = (Some(flow), None);
@@ -166,7 +166,7 @@ impl Call {
 
     /// The leg goes on by another flow of its account. What waits for its browser is sent there
     /// once more: the INVITE it rings for, the answer to the one it made.
-    pub fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
+    pub(crate) fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
         let (call, hop) = (self.id, Hop::Flow(flow));
         cx.disarm(call, CallTimer::FlowGrace(end));
         let signalling = cx.remote_ip(hop);

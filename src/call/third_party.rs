@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// How far such a call has come.
 #[derive(Debug)]
-pub enum ThirdPartyCall {
+pub(crate) enum ThirdPartyCall {
     /// The first party is rung; then this route is taken, by this number.
     Ringing { route: Box<Route>, number: String },
     /// It has answered, and is the caller.
@@ -34,7 +34,7 @@ impl Call {
     }
 
     /// Begins to ring the first party.
-    pub fn originate(&mut self, cx: &mut CallContext<'_>) {
+    pub(crate) fn originate(&mut self, cx: &mut CallContext<'_>) {
         self.state = State::Routing;
         cx.arm(self.id, super::CallTimer::MaxDuration, cx.config.limits.max_duration);
         self.next_step(cx);

@@ -335,7 +335,7 @@ impl Call {
     }
 
     /// Hands the transfer on to the trunk opposite to the referrer.
-    pub fn pass_refer(
+    pub(crate) fn pass_refer(
         &mut self,
         cx: &mut CallContext<'_>,
         referrer: LegId,
@@ -431,7 +431,7 @@ impl Call {
     }
 
     /// The gateway joined this call with another, or could not.
-    pub fn joined(&mut self, cx: &mut CallContext<'_>, outcome: Result<CallId, Refusal>) {
+    pub(crate) fn joined(&mut self, cx: &mut CallContext<'_>, outcome: Result<CallId, Refusal>) {
         match outcome {
             Ok(other) => {
                 self.cdr.transfers.push(format!("joined with call {other}"));

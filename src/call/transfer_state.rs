@@ -64,16 +64,16 @@ impl Transfer {
 
 /// A dialog as a Replaces header names it (RFC 3891 §6.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Replaces {
-    pub call_id: String,
-    pub to_tag: String,
-    pub from_tag: String,
-    pub early_only: bool,
+pub(crate) struct Replaces {
+    pub(crate) call_id: String,
+    pub(crate) to_tag: String,
+    pub(crate) from_tag: String,
+    pub(crate) early_only: bool,
 }
 
 impl Replaces {
     /// Reads a header value, or the unescaped one of a URI.
-    pub fn parse(text: &str) -> Option<Replaces> {
+    pub(crate) fn parse(text: &str) -> Option<Replaces> {
         let (call_id, params) = text.split_once(';')?;
         let params = Params::parse(params).ok()?;
         Some(Replaces {

@@ -147,7 +147,7 @@ impl Call {
     ///
     /// # Errors
     /// 422.
-    pub fn check_session(&self) -> Result<(), Refusal> {
+    pub(crate) fn check_session(&self) -> Result<(), Refusal> {
         self.uas.check_session()
     }
 

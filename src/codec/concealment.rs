@@ -14,7 +14,7 @@ const COARSE: u32 = 4_000;
 
 /// What is needed to fill gaps of one stream.
 #[derive(Clone, Debug)]
-pub struct Concealment {
+pub(crate) struct Concealment {
     rate: usize,
     /// The newest samples, 48.75 ms.
     history: Vec<i16>,
@@ -34,7 +34,7 @@ struct Gap {
 
 impl Concealment {
     /// For PCM of `rate` samples a second, 8000 or 16,000.
-    pub fn new(rate: u32) -> Concealment {
+    pub(crate) fn new(rate: u32) -> Concealment {
         let rate = rate as usize;
         Concealment { rate, history: vec![0; rate * 39 / 800], gap: None }
     }
@@ -44,7 +44,7 @@ impl Concealment {
     }
 
     /// Takes what was decoded; after a gap its start is blended with the repetition.
-    pub fn heard(&mut self, pcm: &mut [i16]) {
+    pub(crate) fn heard(&mut self, pcm: &mut [i16]) {
         if let Some(gap) = self.gap.take() {
             // Appendix I §I.2.7: a quarter period, and 4 ms more for each further 10 ms lost.
             let more = gap.filled.saturating_sub(self.ms(10)) * 4 / 10;
@@ -59,7 +59,7 @@ impl Concealment {
     }
 
     /// Fills `pcm`.
-    pub fn fill(&mut self, pcm: &mut [i16]) {
+    pub(crate) fn fill(&mut self, pcm: &mut [i16]) {
         let mut gap = self.gap.unwrap_or_else(|| self.begin());
         for (n, sample) in pcm.iter_mut().enumerate() {
             *sample = self.synthesize(gap, gap.filled + n);

@@ -2,13 +2,13 @@
 //! no resampler.
 
 /// The samples of a payload; returns how many. A last odd byte is none.
-pub fn decode(payload: &[u8], pcm: &mut [i16]) -> usize {
+pub(crate) fn decode(payload: &[u8], pcm: &mut [i16]) -> usize {
     let (samples, _) = payload.as_chunks::<2>();
     pcm.iter_mut().zip(samples).map(|(out, bytes)| *out = i16::from_be_bytes(*bytes)).count()
 }
 
 /// The payload of samples; returns its length in bytes.
-pub fn encode(pcm: &[i16], payload: &mut [u8]) -> usize {
+pub(crate) fn encode(pcm: &[i16], payload: &mut [u8]) -> usize {
     let (room, _) = payload.as_chunks_mut::<2>();
     room.iter_mut().zip(pcm).map(|(out, sample)| *out = sample.to_be_bytes()).count() * 2
 }

@@ -6,11 +6,11 @@ use crate::chance::Chance;
 const ORDER: usize = 12;
 /// A level nobody hears as a dead line, and nobody is disturbed by, -dBov: for silence we know
 /// nothing of.
-pub const FAINT: u8 = 70;
+pub(crate) const FAINT: u8 = 70;
 
 /// Noise of one level and spectrum.
 #[derive(Clone, Debug)]
-pub struct Noise {
+pub(crate) struct Noise {
     amplitude: f32,
     /// Reflection coefficients and the lattice's memory.
     reflections: [f32; ORDER],
@@ -21,12 +21,12 @@ pub struct Noise {
 
 impl Noise {
     /// White noise at `level`, 0 to 127 dB below the loudest square wave.
-    pub fn white(level: u8) -> Noise {
+    pub(crate) fn white(level: u8) -> Noise {
         Noise::described(level, &[])
     }
 
     /// What a payload describes; nothing where it is empty.
-    pub fn read(payload: &[u8]) -> Option<Noise> {
+    pub(crate) fn read(payload: &[u8]) -> Option<Noise> {
         payload.split_first().map(|(level, spectrum)| Noise::described(*level, spectrum))
     }
 
@@ -53,13 +53,13 @@ impl Noise {
     }
 
     /// Takes a newer description's level and spectrum without a break in the noise.
-    pub fn become_like(&mut self, other: &Noise) {
+    pub(crate) fn become_like(&mut self, other: &Noise) {
         (self.amplitude, self.reflections, self.order) =
             (other.amplitude, other.reflections, other.order);
     }
 
     /// Fills `pcm`.
-    pub fn fill(&mut self, pcm: &mut [i16]) {
+    pub(crate) fn fill(&mut self, pcm: &mut [i16]) {
         for out in pcm {
             let mut value = (self.chance.share() * 2.0 - 1.0) * self.amplitude;
             for n in (0..self.order).rev() {

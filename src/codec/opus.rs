@@ -78,7 +78,7 @@ impl Decoder {
 }
 
 /// Mono PCM to Opus.
-pub struct Encoder {
+pub(crate) struct Encoder {
     inner: OpusEncoder,
     rate: u32,
     silence: Silence,
@@ -126,7 +126,7 @@ impl Silence {
 
 impl Encoder {
     /// An encoder for speech at `complexity` 0 to 10 with in-band FEC, of [`bits`] a second.
-    pub fn new(rate: u32, complexity: u8) -> Encoder {
+    pub(crate) fn new(rate: u32, complexity: u8) -> Encoder {
         let mut encoder = OpusEncoder::new(sample_rate(rate), Channels::Mono, Application::Voip)
             .expect("a rate it knows, mono");
         // Each setter fails only on values out of range.
@@ -142,14 +142,14 @@ impl Encoder {
     }
 
     /// The peer takes `most` bits a second on average, or any number.
-    pub fn limit_bits(&mut self, most: Option<u32>) {
+    pub(crate) fn limit_bits(&mut self, most: Option<u32>) {
         let ours = bits(self.rate);
         let bits = most.map_or(ours, |most| most.clamp(LEAST_BITS, ours));
         let _ = self.inner.set_bitrate(Bitrate::BitsPerSecond(bits as i32));
     }
 
     /// Encodes one frame; returns bytes, 0 on a frame length Opus has not.
-    pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> usize {
+    pub(crate) fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> usize {
         if let Some(packet) = self.silence.heard(pcm)
             && let Some(out) = payload.get_mut(..packet.len())
         {
@@ -162,12 +162,12 @@ impl Encoder {
     }
 
     /// Sets the loss the encoder protects against, percent.
-    pub fn expect_loss(&mut self, percent: u8) {
+    pub(crate) fn expect_loss(&mut self, percent: u8) {
         let _ = self.inner.set_packet_loss_perc(percent.clamp(*EXPECTED.start(), *EXPECTED.end()));
     }
 
     /// Sets the complexity, 0 to 10.
-    pub fn set_complexity(&mut self, complexity: u8) {
+    pub(crate) fn set_complexity(&mut self, complexity: u8) {
         let _ = self.inner.set_complexity(complexity.min(10));
     }
 }

@@ -89,7 +89,7 @@ impl Detector {
     }
 
     /// Whether a digit is held, or may be beginning: what is heard now is better not passed on.
-    pub fn is_tone(&self) -> bool {
+    pub(crate) fn is_tone(&self) -> bool {
         self.pressed.is_some() || self.candidate.is_some()
     }
 

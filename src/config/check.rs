@@ -1,7 +1,7 @@
 //! From files to settings: every error in every file, with place, cause and fix.
 
 mod around;
-pub mod certificates;
+pub(crate) mod certificates;
 mod hosts;
 mod operators;
 mod rivals;
@@ -64,14 +64,14 @@ pub fn parse_embedded(
 }
 
 /// A file of dialplans as it stands, and what is wrong with it.
-pub struct Inspected {
+pub(crate) struct Inspected {
     pub name: String,
     pub text: String,
     pub problems: Vec<Problem>,
 }
 
 /// The dialplans beside `path` as they are now, checked with it; and what is wrong elsewhere.
-pub fn inspect(path: &Path) -> (Vec<Inspected>, Vec<Problem>) {
+pub(crate) fn inspect(path: &Path) -> (Vec<Inspected>, Vec<Problem>) {
     let mut problems = match load(path) {
         Ok((_, warnings)) => warnings.0,
         Err(problems) => problems.0,

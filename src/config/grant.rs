@@ -47,7 +47,7 @@ impl Grant {
     ///
     /// # Errors
     /// As [`user`](Self::user).
-    pub fn told(
+    pub(crate) fn told(
         &self,
         name: &str,
         password: Secret,
@@ -66,7 +66,7 @@ impl Grant {
     ///
     /// # Errors
     /// Why nobody can be made of it.
-    pub fn user(
+    pub(crate) fn user(
         &self,
         name: &str,
         password: Secret,

@@ -27,7 +27,7 @@ pub struct Problem {
 
 impl Problem {
     /// An error at a place.
-    pub fn at(
+    pub(crate) fn at(
         source: &Source,
         span: Range<usize>,
         code: &'static str,
@@ -45,7 +45,7 @@ impl Problem {
     }
 
     /// An error without a place, such as a file that cannot be read.
-    pub fn plain(code: &'static str, message: impl Into<String>) -> Problem {
+    pub(crate) fn plain(code: &'static str, message: impl Into<String>) -> Problem {
         Problem {
             code,
             message: message.into(),
@@ -58,13 +58,13 @@ impl Problem {
     }
 
     /// Adds the fix.
-    pub fn help(mut self, help: impl Into<String>) -> Problem {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = help.into();
         self
     }
 
     /// What the place shows.
-    pub fn label(mut self, label: impl Into<String>) -> Problem {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Problem {
         if let Some(span) = &mut self.span {
             span.1 = label.into();
         }
@@ -72,13 +72,13 @@ impl Problem {
     }
 
     /// Shows another place of the same file too.
-    pub fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Problem {
+    pub(crate) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Problem {
         self.also = Some((span, label.into()));
         self
     }
 
     /// Makes it a warning: it is printed, nothing stops.
-    pub fn warning(mut self) -> Problem {
+    pub(crate) fn warning(mut self) -> Problem {
         self.warning = true;
         self
     }

@@ -7,9 +7,9 @@ mod dialplan;
 mod peers;
 mod spanned;
 
-pub use dialplan::{Case, Dialplan, Echo, Hours, OneOrMany, Route, RouteAnswer, RouteLimit, Step};
-pub use peers::{Certificate, Nat, Register, Trunk, TrunkTls, User};
-pub use spanned::Spanned;
+pub(crate) use dialplan::{Case, Dialplan, Echo, Hours, OneOrMany, Route, RouteAnswer, Step};
+pub(crate) use peers::{Certificate, Nat, Register, Trunk, TrunkTls, User};
+pub(crate) use spanned::Spanned;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,7 +21,7 @@ type Text = Spanned<String>;
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "webtrunk configuration")]
-pub struct File {
+pub(crate) struct File {
     /// The gateway itself.
     pub server: Server,
     /// The web port: page, API and SIP over WebSocket.
@@ -55,7 +55,7 @@ pub struct File {
 /// The gateway itself.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Server {
+pub(crate) struct Server {
     /// The SIP domain users register in, such as "calls.example.com". The only key without a
     /// default.
     pub domain: Option<Text>,
@@ -73,7 +73,7 @@ pub struct Server {
 /// The web port.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Web {
+pub(crate) struct Web {
     /// The TCP address of the web port, such as ":443". Default: ":8088".
     pub listen: Option<Text>,
     /// "off" (the default), "local" (an authority of its own, made beside this file) or { cert =
@@ -87,7 +87,7 @@ pub struct Web {
 /// How the web port is protected.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "\"off\", \"local\" or { cert = \"…\", key = \"…\" }")]
-pub enum Tls {
+pub(crate) enum Tls {
     /// "off" or "local".
     Word(String),
     /// PEM files, relative to this one.
@@ -102,7 +102,7 @@ pub enum Tls {
 /// SIP on the trunk side, and settings of SIP as a whole.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Sip {
+pub(crate) struct Sip {
     /// The IP address that all trunks are told, in SIP and SDP. Default: server.public_ip, or for
     /// trunks in a private network the address of this machine that leads to them.
     pub public_ip: Option<Text>,
@@ -133,7 +133,7 @@ pub struct Sip {
 /// Codecs, ports and threads of the media.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Media {
+pub(crate) struct Media {
     /// The only local IP address of media, such as "192.0.2.7". Default: all addresses of this
     /// machine; what comes to one is answered from it.
     pub bind: Option<Text>,
@@ -160,7 +160,7 @@ pub struct Media {
 /// Limits on calls. A refusal names the limit it is for.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Calls at once. Default: 500.
     pub calls: Option<Spanned<usize>>,
     /// Calls at once of one user. Default: 4.
@@ -174,7 +174,7 @@ pub struct Limits {
 /// The flight recorder: calls remembered in memory.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     /// Ended calls to keep; 0 turns the recorder off. Default: 1000.
     pub calls: Option<usize>,
     /// Memory for all of them, such as "512kB". Default: "64MB".
@@ -186,7 +186,7 @@ pub struct Recorder {
 /// Access to a running gateway.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Api {
+pub(crate) struct Api {
     /// The path of the local control socket. Default: the system's folder for such files.
     pub control: Option<String>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
@@ -196,7 +196,7 @@ pub struct Api {
 /// A bearer token; only its hash is stored.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Token {
+pub(crate) struct Token {
     /// SHA-256 of the token, 64 hexadecimal digits.
     pub sha256: Text,
     /// "read" (the default), "write" (also starts and ends calls and makes credentials) or "admin"
@@ -207,7 +207,7 @@ pub struct Token {
 /// Logins for users who are not in this file.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Auth {
+pub(crate) struct Auth {
     /// JSON Web Tokens in an Authorization header of the Bearer scheme (RFC 8898).
     pub jwt: Option<Jwt>,
     /// A web application that is asked for users who are not in this file.
@@ -217,7 +217,7 @@ pub struct Auth {
 /// JSON Web Tokens, and who may sign them.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Jwt {
+pub(crate) struct Jwt {
     /// The signing keys (RFC 7517): a file, or an https URL that is read every ten minutes and
     /// whenever a token names an unknown key.
     pub jwks: Text,
@@ -236,7 +236,7 @@ pub struct Jwt {
 /// Short-lived passwords for visitors of a web page.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The key the passwords are made with, at least 16 characters.
     pub secret: Spanned<SecretText>,
     /// The longest time a password may be valid. Default: "1h".
@@ -249,7 +249,7 @@ pub struct Credentials {
 /// A TURN server.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// Its URIs, such as "turn:turn.example.com:3478?transport=udp".
     pub uris: Vec<Text>,
     /// Its static-auth-secret.
@@ -259,7 +259,7 @@ pub struct Turn {
 /// The listener for Prometheus.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// The TCP address of /metrics, such as "127.0.0.1:9090". Default: none.
     pub listen: Option<Text>,
 }
@@ -268,7 +268,7 @@ pub struct Metrics {
 /// feature `otlp`.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     /// The OTLP/HTTP endpoint of a collector, such as "http://127.0.0.1:4318". Default: none.
     pub otlp: Option<Text>,
 }

@@ -21,7 +21,7 @@ const WORD: usize = size_of::<usize>();
 
 /// Has the kernel say of each datagram which of our addresses it came to. A socket on one address
 /// needs nothing of that.
-pub fn tell_local(socket: &impl AsFd, bound: SocketAddr) -> io::Result<()> {
+pub(crate) fn tell_local(socket: &impl AsFd, bound: SocketAddr) -> io::Result<()> {
     match bound.ip() {
         ip if !ip.is_unspecified() => Ok(()),
         IpAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &true).map_err(io::Error::from),
@@ -44,7 +44,7 @@ pub(super) fn named(message: &ControlMessageOwned) -> Option<IpAddr> {
 
 /// An address of ours to send from, as the kernel is told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
+pub(crate) struct Source {
     control: [u8; CONTROL],
     length: usize,
 }
@@ -52,7 +52,7 @@ pub struct Source {
 impl Source {
     /// `local` as the source of what a wildcard socket sends; `ipv6`: the socket is of that family
     /// and serves both.
-    pub fn new(local: IpAddr, ipv6: bool) -> Source {
+    pub(crate) fn new(local: IpAddr, ipv6: bool) -> Source {
         let (level, kind, mut info, size) = match local {
             IpAddr::V4(v4) if !ipv6 => {
                 let mut info = [0; 20];
@@ -81,7 +81,12 @@ impl Source {
     ///
     /// # Errors
     /// As `sendmsg(2)`; also where the address is not ours any more.
-    pub fn send(&self, socket: &impl AsFd, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+    pub(crate) fn send(
+        &self,
+        socket: &impl AsFd,
+        bytes: &[u8],
+        to: SocketAddr,
+    ) -> io::Result<usize> {
         let (to, bytes) = (SockAddr::from(to), [IoSlice::new(bytes)]);
         let message = MsgHdr::new()
             .with_addr(&to)
@@ -92,7 +97,7 @@ impl Source {
 }
 
 /// The address the kernel sends from towards `remote`; no packet is sent to find it.
-pub fn source_towards(remote: IpAddr) -> Option<IpAddr> {
+pub(crate) fn source_towards(remote: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = match remote {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -103,7 +108,7 @@ pub fn source_towards(remote: IpAddr) -> Option<IpAddr> {
 }
 
 /// The addresses of this machine's interfaces that are up, in the order the system lists them.
-pub fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let mut found = Vec::new();
     for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
         if !interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP) {
@@ -121,7 +126,7 @@ const FRESH: Duration = Duration::from_secs(10);
 const REMEMBERED: usize = 1_024;
 
 /// What the kernel would choose, remembered for a while.
-pub struct Routes {
+pub(crate) struct Routes {
     own: Vec<IpAddr>,
     looked: Option<Instant>,
     towards: HashMap<IpAddr, (Option<IpAddr>, Instant), foldhash::quality::RandomState>,
@@ -137,18 +142,21 @@ impl Default for Routes {
 
 impl Routes {
     /// Routes as these functions tell them.
-    pub fn new(addresses: fn() -> Vec<IpAddr>, source: fn(IpAddr) -> Option<IpAddr>) -> Routes {
+    pub(crate) fn new(
+        addresses: fn() -> Vec<IpAddr>,
+        source: fn(IpAddr) -> Option<IpAddr>,
+    ) -> Routes {
         Routes { own: Vec::new(), looked: None, towards: HashMap::default(), addresses, source }
     }
 
     /// The addresses of this machine.
-    pub fn own(&mut self, now: Instant) -> &[IpAddr] {
+    pub(crate) fn own(&mut self, now: Instant) -> &[IpAddr] {
         self.look(now);
         &self.own
     }
 
     /// Whether `ip` is an address of this machine.
-    pub fn is_own(&mut self, now: Instant, ip: IpAddr) -> bool {
+    pub(crate) fn is_own(&mut self, now: Instant, ip: IpAddr) -> bool {
         self.look(now);
         self.own.contains(&ip)
     }
@@ -160,7 +168,7 @@ impl Routes {
     }
 
     /// The address datagrams for `remote` leave by unless they are told otherwise.
-    pub fn towards(&mut self, now: Instant, remote: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn towards(&mut self, now: Instant, remote: IpAddr) -> Option<IpAddr> {
         let known = self.towards.get(&remote);
         if let Some((source, _)) =
             known.filter(|(_, at)| now.saturating_duration_since(*at) < FRESH)
@@ -176,7 +184,12 @@ impl Routes {
     }
 
     /// `local`, where a datagram from there to `remote` must name its source.
-    pub fn exception(&mut self, now: Instant, remote: IpAddr, local: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn exception(
+        &mut self,
+        now: Instant,
+        remote: IpAddr,
+        local: IpAddr,
+    ) -> Option<IpAddr> {
         self.look(now);
         let alike = |ip: &&IpAddr| ip.is_ipv4() == local.is_ipv4() && !ip.is_loopback();
         // With one address there is nothing to choose, and strangers cost no question.

@@ -33,7 +33,7 @@ impl Hours {
     ///
     /// # Errors
     /// The first text that is none, and why.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         zone: TimeZone,
         open: &[String],
@@ -51,7 +51,7 @@ impl Hours {
     }
 
     /// Whether it is open at this moment, seconds since 1970.
-    pub fn is_open(&self, unix: u64) -> bool {
+    pub(crate) fn is_open(&self, unix: u64) -> bool {
         let Ok(moment) = Timestamp::from_second(unix as i64) else { return false };
         let local = moment.to_zoned(self.zone.clone());
         let day = local.weekday().to_monday_zero_offset() as u8;
@@ -75,7 +75,7 @@ impl Hours {
 
     /// Whether somebody among `these` is open whenever `other` is; no hours are always open. Looked
     /// at minute by minute over a week, and on the days any of them is closed.
-    pub fn cover(these: &[Option<&Hours>], other: Option<&Hours>) -> bool {
+    pub(crate) fn cover(these: &[Option<&Hours>], other: Option<&Hours>) -> bool {
         if these.iter().any(Option::is_none) || (other.is_some() && these.contains(&other)) {
             return true;
         }

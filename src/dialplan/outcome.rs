@@ -20,7 +20,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Outcome; 5] = [
+    pub(crate) const ALL: [Outcome; 5] = [
         Outcome::Timeout,
         Outcome::Unregistered,
         Outcome::Busy,
@@ -29,7 +29,7 @@ impl Outcome {
     ];
 
     /// Its word in a dialplan.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Outcome::Timeout => "timeout",
             Outcome::Unregistered => "unregistered",
@@ -40,12 +40,12 @@ impl Outcome {
     }
 
     /// The one with this word.
-    pub fn from_word(word: &str) -> Option<Outcome> {
+    pub(crate) fn from_word(word: &str) -> Option<Outcome> {
         Outcome::ALL.into_iter().find(|o| o.as_str() == word)
     }
 
     /// What a final status of who was called says.
-    pub fn of_status(status: u16) -> Outcome {
+    pub(crate) fn of_status(status: u16) -> Outcome {
         match status {
             486 | 600 => Outcome::Busy,
             403 | 603 | 607 | 608 => Outcome::Declined,
@@ -65,23 +65,23 @@ impl fmt::Display for Outcome {
 
 /// The outcomes of one step: of several phones each may have had its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Outcomes(u8);
+pub(crate) struct Outcomes(u8);
 
 impl Outcomes {
     /// One more.
-    pub fn add(&mut self, outcome: Outcome) {
+    pub(crate) fn add(&mut self, outcome: Outcome) {
         self.0 |= 1 << outcome as u8;
     }
 
     /// Whether this one is among them.
-    pub fn has(self, outcome: Outcome) -> bool {
+    pub(crate) fn has(self, outcome: Outcome) -> bool {
         self.0 & (1 << outcome as u8) != 0
     }
 
     /// Whether a step is there for them. One that names outcomes runs for those, and only once
     /// there are any. Of the others a hangup leaves alone what the person called said: busy stays
     /// busy, and no stays no.
-    pub fn admit(self, step: &Step) -> bool {
+    pub(crate) fn admit(self, step: &Step) -> bool {
         match step {
             Step::On { outcomes, .. } => outcomes.iter().any(|o| self.has(*o)),
             Step::Hangup(_) => !self.has(Outcome::Busy) && !self.has(Outcome::Declined),

@@ -61,7 +61,7 @@ impl Pattern {
     ///
     /// # Errors
     /// A sentence for the author of the dialplan.
-    pub fn parse(text: &str) -> Result<Pattern, String> {
+    pub(crate) fn parse(text: &str) -> Result<Pattern, String> {
         let mut pieces = Vec::new();
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
@@ -87,7 +87,7 @@ impl Pattern {
     }
 
     /// Why `number` does not match, or nothing where it does.
-    pub fn mismatch(&self, number: &str) -> Option<String> {
+    pub(crate) fn mismatch(&self, number: &str) -> Option<String> {
         let chars: Vec<char> = number.chars().collect();
         for (at, piece) in self.pieces.iter().enumerate() {
             match chars.get(at) {
@@ -112,7 +112,7 @@ impl Pattern {
 
     /// A number this one takes and none of `others` does; nothing where together they take all of
     /// them.
-    pub fn escapes(&self, others: &[&Pattern]) -> Option<String> {
+    pub(crate) fn escapes(&self, others: &[&Pattern]) -> Option<String> {
         // One character beyond the longest is as good as any number of them.
         let longest = others.iter().chain([&self]).map(|p| p.pieces.len()).max().unwrap_or(0) + 1;
         let alive = (0..others.len()).collect();
@@ -120,7 +120,7 @@ impl Pattern {
     }
 
     /// Whether any number is taken by both.
-    pub fn meets(&self, other: &Pattern) -> bool {
+    pub(crate) fn meets(&self, other: &Pattern) -> bool {
         let longest = self.pieces.len().max(other.pieces.len());
         let both = |at: usize| match (self.piece_at(at), other.piece_at(at)) {
             (Some(a), Some(b)) => a.characters().into_iter().any(|c| b.takes(c)),

@@ -20,7 +20,7 @@ const MAX_REMEMBERED: usize = 10_000;
 
 /// The outcome for a request from a browser.
 #[derive(Debug)]
-pub enum Admitted {
+pub(crate) enum Admitted {
     User(String),
     /// Ask for credentials.
     Challenge {
@@ -33,7 +33,7 @@ pub enum Admitted {
 
 /// What is known of a name.
 #[derive(Debug)]
-pub enum Known {
+pub(crate) enum Known {
     Password(Secret),
     Nobody,
     /// It must be asked for.
@@ -41,7 +41,7 @@ pub enum Known {
 }
 
 /// Digest, and the brakes on it.
-pub struct Admission {
+pub(crate) struct Admission {
     authenticator: Authenticator,
     started: Instant,
     minute: u64,
@@ -56,7 +56,7 @@ pub struct Admission {
 
 impl Admission {
     /// Fresh brakes round `authenticator`.
-    pub fn new(now: Instant, authenticator: Authenticator) -> Admission {
+    pub(crate) fn new(now: Instant, authenticator: Authenticator) -> Admission {
         Admission {
             authenticator,
             started: now,
@@ -74,13 +74,13 @@ impl Admission {
     }
 
     /// The WWW-Authenticate values of one challenge.
-    pub fn challenges(&self, now: Instant, random: u64, stale: bool) -> Vec<String> {
+    pub(crate) fn challenges(&self, now: Instant, random: u64, stale: bool) -> Vec<String> {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 
     /// Returns the refusal for a source that has guessed too often in this minute, unless `user`
     /// has given the right password there before.
-    pub fn braked(&mut self, now: Instant, source: IpAddr, user: &str) -> Option<Refusal> {
+    pub(crate) fn braked(&mut self, now: Instant, source: IpAddr, user: &str) -> Option<Refusal> {
         let (seconds, source) = (self.seconds(now), network_of(source));
         if seconds / 60 != self.minute {
             self.minute = seconds / 60;
@@ -101,7 +101,7 @@ impl Admission {
     }
 
     /// Somebody at `source` guessed wrong.
-    pub fn wrong(&mut self, source: IpAddr, user: &str) {
+    pub(crate) fn wrong(&mut self, source: IpAddr, user: &str) {
         let source = network_of(source);
         if self.by_source.len() >= MAX_REMEMBERED && !self.by_source.contains_key(&source) {
             let least = self.by_source.values().copied().min().unwrap_or(0);
@@ -124,7 +124,7 @@ impl Admission {
 
     /// Judges a request's credentials; `known` finds the password of a name. `proved`: the
     /// sender's connection has proved to be that name, and is never braked.
-    pub fn judge(
+    pub(crate) fn judge(
         &mut self,
         now: Instant,
         (source, proved): (IpAddr, bool),
@@ -165,7 +165,7 @@ impl Admission {
     }
 
     /// Whether one more call may start this second.
-    pub fn take_call(&mut self, now: Instant, limit: u32) -> bool {
+    pub(crate) fn take_call(&mut self, now: Instant, limit: u32) -> bool {
         let second = self.seconds(now);
         if second != self.second {
             (self.second, self.new_calls) = (second, 0);
@@ -176,7 +176,7 @@ impl Admission {
 }
 
 /// The user a request's credentials claim; cut, because it is a stranger's text.
-pub fn claimed_user(request: &Message) -> String {
+pub(crate) fn claimed_user(request: &Message) -> String {
     let credentials = request.header(crate::sip::HeaderName::Authorization);
     let user = credentials
         .and_then(crate::sip::header::DigestParams::parse)

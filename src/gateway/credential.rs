@@ -26,7 +26,7 @@ const MAX_USER: usize = 64;
 
 impl Credential {
     /// Reads a name; nothing where it is an ordinary one.
-    pub fn parse(name: &str) -> Option<Credential> {
+    pub(crate) fn parse(name: &str) -> Option<Credential> {
         let mut parts = name.split(':');
         let expires = parts
             .next()
@@ -40,7 +40,7 @@ impl Credential {
     }
 
     /// Whether a text may be a user or a context.
-    pub fn is_name(text: &str) -> bool {
+    pub(crate) fn is_name(text: &str) -> bool {
         (1..=MAX_USER).contains(&text.len())
             && text
                 .bytes()
@@ -49,13 +49,13 @@ impl Credential {
 
     /// Whether it leads past every dialplan, straight to a trunk: only we make such, for test
     /// calls.
-    pub fn is_straight(&self) -> bool {
+    pub(crate) fn is_straight(&self) -> bool {
         self.context.as_ref().is_some_and(|c| c.starts_with('@'))
     }
 
     /// What its password is made of: `trunk_test_secret` for those that lead past the dialplans, else what
     /// the web application knows too. Nothing where such are not taken.
-    pub fn secret(
+    pub(crate) fn secret(
         &self,
         trunk_test_secret: &Secret,
         settings: Option<&Credentials>,
@@ -82,7 +82,7 @@ impl fmt::Display for Credential {
 }
 
 /// A TURN server's user name and password (coturn's `use-auth-secret`).
-pub fn turn(secret: &Secret, expires: u64, user: &str) -> (String, String) {
+pub(crate) fn turn(secret: &Secret, expires: u64, user: &str) -> (String, String) {
     let name = format!("{expires}:{user}");
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.reveal().as_bytes());
     let password = STANDARD.encode(hmac::sign(&key, name.as_bytes()));

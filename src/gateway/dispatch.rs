@@ -185,7 +185,7 @@ impl Gateway {
                 TransactionEvent::Ended { id } => {
                     self.services.transaction_users.remove(&id);
                 }
-                TransactionEvent::Stray { .. } => self.dropped += 1,
+                TransactionEvent::Stray => self.dropped += 1,
             }
         }
     }

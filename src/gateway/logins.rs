@@ -38,9 +38,9 @@ const MAX_REMEMBERED: usize = 10_000;
 /// Requests that wait for an answer; more are told to come back.
 const MAX_HELD: usize = 1_000;
 /// Credentials of test calls last at most this long.
-pub const STRAIGHT_LONGEST: Duration = Duration::from_secs(3_600);
+pub(crate) const STRAIGHT_LONGEST: Duration = Duration::from_secs(3_600);
 /// What a web application has for its answer.
-pub const ASK_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(3);
 
 /// The answer of a web application for a user it knows.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]

@@ -115,7 +115,7 @@ impl Gateway {
 
     /// Another configuration from now on. Calls that live go on under what they began with, but for
     /// limits; trunks that stay keep their health and registrations. `changes` is for the log.
-    pub fn reload(
+    pub(crate) fn reload(
         &mut self,
         now: Instant,
         config: Arc<Config>,
@@ -153,39 +153,39 @@ impl Gateway {
     }
 
     /// A call that lives.
-    pub fn live_call(&self, call: CallId) -> Option<&Call> {
+    pub(crate) fn live_call(&self, call: CallId) -> Option<&Call> {
         self.calls.unrecorded(call)
     }
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
-    pub fn goes_on(&self, call: CallId) -> bool {
+    pub(crate) fn goes_on(&self, call: CallId) -> bool {
         self.live_call(call).is_some_and(|call| call.state() != State::Over)
     }
 
     /// Who is registered, and where.
-    pub fn registrar(&self) -> &Registrar {
+    pub(crate) fn registrar(&self) -> &Registrar {
         &self.services.registrar
     }
 
     /// What carries a message on `hop`.
-    pub fn transport(&self, hop: Hop) -> Transport {
+    pub(crate) fn transport(&self, hop: Hop) -> Transport {
         Transport::of(hop, &self.services.flows)
     }
 
     /// The connection behind a flow.
-    pub fn flow(&self, flow: Flow) -> Option<&FlowState> {
+    pub(crate) fn flow(&self, flow: Flow) -> Option<&FlowState> {
         self.services.flows.get(&flow)
     }
 
     /// Trunks by name, with the calls each has.
-    pub fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
+    pub(crate) fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
         self.services.trunks.iter().map(|(name, state)| {
             (name, state, self.services.trunk_calls.get(name).copied().unwrap_or(0))
         })
     }
 
     /// All of trunks' state.
-    pub fn trunks(&self) -> &Trunks {
+    pub(crate) fn trunks(&self) -> &Trunks {
         &self.services.trunks
     }
 
@@ -195,18 +195,18 @@ impl Gateway {
     }
 
     /// The wall clock, seconds since 1970.
-    pub fn unix(&self, now: Instant) -> u64 {
+    pub(crate) fn unix(&self, now: Instant) -> u64 {
         self.services.unix(now)
     }
 
     /// What a credential's password is made of: of those that lead past the dialplans nobody else
     /// knows it. Nothing where such are not taken.
-    pub fn secret_of(&self, credential: &Credential) -> Option<Secret> {
+    pub(crate) fn secret_of(&self, credential: &Credential) -> Option<Secret> {
         credential.secret(&self.trunk_test_secret, self.config.credentials.as_ref())
     }
 
     /// INVITEs that became no call.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 }

@@ -19,7 +19,7 @@ pub struct Keys(Vec<(Option<String>, Vec<Algorithm>, DecodingKey)>);
 
 /// What a token says.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     pub sub: String,
     pub exp: u64,
     pub nbf: Option<u64>,
@@ -30,7 +30,7 @@ pub struct Claims {
 
 /// Why a token is not accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// A newer set may hold the key it names.
     UnknownKey(String),
     Wrong(String),
@@ -60,7 +60,7 @@ impl Keys {
     ///
     /// # Errors
     /// Why not, for its bearer and the log; never any part of it.
-    pub fn verify(
+    pub(crate) fn verify(
         &self,
         token: &str,
         settings: &JwtSettings,

@@ -300,11 +300,6 @@ impl Gateway {
             }
         }
     }
-
-    /// Trunks and what is known of them, one line each.
-    pub fn trunk_lines(&self) -> Vec<String> {
-        self.services.trunks.iter().map(|(name, state)| format!("{name} {state}")).collect()
-    }
 }
 
 /// What we register: our username at the address the carrier reaches us at.

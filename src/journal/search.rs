@@ -14,7 +14,7 @@ const BLOCK: u64 = 1 << 20;
 
 /// Where records are searched.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     Lines(PathBuf),
     Database(PathBuf),
 }
@@ -22,7 +22,7 @@ pub enum Place {
 /// Which records are wanted.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// RFC 3339, or the beginning of it: records that began then or later, and before.
     pub from: Option<String>,
     pub to: Option<String>,
@@ -90,7 +90,7 @@ fn newest_lines(path: &Path, query: &Wanted) -> std::io::Result<Vec<Value>> {
 ///
 /// # Errors
 /// They cannot be read.
-pub fn newest(place: &Place, query: &Wanted) -> anyhow::Result<Vec<Value>> {
+pub(crate) fn newest(place: &Place, query: &Wanted) -> anyhow::Result<Vec<Value>> {
     match place {
         Place::Lines(path) => {
             newest_lines(path, query).with_context(|| format!("{} cannot be read", path.display()))

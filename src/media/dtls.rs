@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
 /// A handshake may take this long altogether.
-pub const BUDGET: Duration = Duration::from_secs(15);
+pub(crate) const BUDGET: Duration = Duration::from_secs(15);
 /// First retransmission; doubles up to one second.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// A finished handshake is kept this long to answer a repeated last flight.
@@ -152,7 +152,7 @@ impl Handshake {
     }
 
     /// The peer's fingerprints, once its description is known. Without any no handshake finishes.
-    pub fn expect(&mut self, fingerprints: &[Fingerprint]) {
+    pub(crate) fn expect(&mut self, fingerprints: &[Fingerprint]) {
         self.fingerprints = fingerprints.to_vec();
     }
 

@@ -78,7 +78,7 @@ pub struct Settings {
 
 impl Settings {
     /// How a digit gets to the peer: as sound where it knows no events.
-    pub fn sends_digits(&self) -> Digits {
+    pub(crate) fn sends_digits(&self) -> Digits {
         if self.digits == Digits::Events && self.negotiated.events.send.is_none() {
             Digits::Tones
         } else {

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Consent: no authentic check for this long and the path is gone (RFC 7675 §5.1).
-pub const CONSENT: Duration = Duration::from_secs(30);
+pub(crate) const CONSENT: Duration = Duration::from_secs(30);
 /// An address that brought media within this time is its session's, whoever else checks from it.
 const LIVE: Duration = Duration::from_secs(3);
 /// Addresses kept per end.
@@ -24,7 +24,7 @@ const MAX_VALIDATED: usize = 8;
 
 /// The responder's state.
 #[derive(Debug)]
-pub struct IceLiteAgent {
+pub(crate) struct IceLiteAgent {
     /// Our credentials, newest first; the older pair serves until the restart has settled.
     local: Vec<Ice>,
     remote: Option<Ice>,
@@ -39,7 +39,7 @@ pub struct IceLiteAgent {
 
 /// What a check led to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Checked {
+pub(crate) enum Checked {
     /// Not for us or not authentic: no reply.
     Drop,
     /// Send this back; `selected` tells whether the media address changed.
@@ -48,7 +48,7 @@ pub enum Checked {
 
 impl IceLiteAgent {
     /// A responder with our credentials.
-    pub fn new(local: Ice) -> IceLiteAgent {
+    pub(crate) fn new(local: Ice) -> IceLiteAgent {
         IceLiteAgent {
             local: vec![local],
             remote: None,
@@ -61,7 +61,7 @@ impl IceLiteAgent {
     }
 
     /// New credentials of ours and the peer's (an answer, or a restart).
-    pub fn set(&mut self, local: &Ice, remote: &Ice) {
+    pub(crate) fn set(&mut self, local: &Ice, remote: &Ice) {
         if self.local.first() != Some(local) {
             self.local.insert(0, local.clone());
             self.local.truncate(2);
@@ -70,12 +70,12 @@ impl IceLiteAgent {
     }
 
     /// All our current ufrags, for the demultiplexer.
-    pub fn ufrags(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn ufrags(&self) -> impl Iterator<Item = &str> {
         self.local.iter().map(|i| i.ufrag.as_str())
     }
 
     /// Takes a binding request; `secured` tells whether there are keys to prove an address by.
-    pub fn check(
+    pub(crate) fn check(
         &mut self,
         now: Instant,
         from: SocketAddr,
@@ -124,7 +124,7 @@ impl IceLiteAgent {
 
     /// Authentic SRTP or SRTCP came from a validated address: if it was nominated last, media goes
     /// there from now on.
-    pub fn on_media(&mut self, now: Instant, from: SocketAddr) {
+    pub(crate) fn on_media(&mut self, now: Instant, from: SocketAddr) {
         if self.nominated == Some(from) {
             (self.selected, self.nominated) = (Some(from), None);
         }
@@ -134,28 +134,28 @@ impl IceLiteAgent {
     }
 
     /// Whether media comes from `address` at this time, so that no other session may have it.
-    pub fn holds(&self, now: Instant, address: SocketAddr) -> bool {
+    pub(crate) fn holds(&self, now: Instant, address: SocketAddr) -> bool {
         let lives = |heard: Instant| now.saturating_duration_since(heard) < LIVE;
         self.selected == Some(address) && self.heard.is_some_and(lives)
     }
 
     /// Whether DTLS and SRTP from `from` may be looked at.
-    pub fn is_validated(&self, from: SocketAddr) -> bool {
+    pub(crate) fn is_validated(&self, from: SocketAddr) -> bool {
         self.validated.iter().any(|(a, _)| *a == from)
     }
 
     /// Where media goes.
-    pub fn selected(&self) -> Option<SocketAddr> {
+    pub(crate) fn selected(&self) -> Option<SocketAddr> {
         self.selected
     }
 
     /// The validated addresses.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.validated.iter().map(|(a, _)| *a)
     }
 
     /// When consent runs out, once any check has come.
-    pub fn consent_ends(&self) -> Option<Instant> {
+    pub(crate) fn consent_ends(&self) -> Option<Instant> {
         self.last_check.map(|at| at + CONSENT)
     }
 }

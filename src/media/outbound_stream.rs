@@ -27,7 +27,7 @@ struct Mapping {
 
 /// Numbering of one outgoing stream.
 #[derive(Debug)]
-pub struct OutboundStream {
+pub(crate) struct OutboundStream {
     pub sent: SenderStats,
     next: u16,
     /// A timestamp of the stream, and when it was.
@@ -43,7 +43,7 @@ pub struct OutboundStream {
 
 /// The numbers one packet leaves with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RtpNumbers {
+pub(crate) struct RtpNumbers {
     pub sequence: u16,
     pub timestamp: u32,
     pub marker: bool,
@@ -51,7 +51,7 @@ pub struct RtpNumbers {
 
 impl OutboundStream {
     /// A stream that starts at `sequence` and `timestamp` (both random, RFC 3550 §5.1).
-    pub fn new(ssrc: u32, sequence: u16, timestamp: u32) -> OutboundStream {
+    pub(crate) fn new(ssrc: u32, sequence: u16, timestamp: u32) -> OutboundStream {
         // The upper half is left free so that SRTP's first rollover does not meet early reordering.
         let next = sequence & 0x7fff;
         OutboundStream {
@@ -74,7 +74,7 @@ impl OutboundStream {
 
     /// Numbers for a relayed packet of `origin`; gaps and reordering pass through. Nothing for a
     /// packet from before the mapping began.
-    pub fn relay(
+    pub(crate) fn relay(
         &mut self,
         now: Instant,
         origin: u64,
@@ -119,7 +119,7 @@ impl OutboundStream {
     }
 
     /// Numbers for a packet of our own making at `timestamp`, which lasts `step`.
-    pub fn generate(
+    pub(crate) fn generate(
         &mut self,
         now: Instant,
         timestamp: u32,
@@ -135,18 +135,18 @@ impl OutboundStream {
     }
 
     /// When something was sent last.
-    pub fn last_at(&self) -> Option<Instant> {
+    pub(crate) fn last_at(&self) -> Option<Instant> {
         self.last_at
     }
 
     /// Leaves out what the source sends meanwhile: the next packet relayed continues the numbers,
     /// without a gap.
-    pub fn restart_mapping(&mut self) {
+    pub(crate) fn restart_mapping(&mut self) {
         self.mapping = None;
     }
 
     /// Where a new source starts so that it continues what was sent before, and no earlier.
-    pub fn resume_timestamp(&self, now: Instant, clock: u32) -> u32 {
+    pub(crate) fn resume_timestamp(&self, now: Instant, clock: u32) -> u32 {
         let at = self.timestamp_at(now, clock);
         let near = NEAR.as_millis() as u32 * clock / 1_000;
         match self.until {
@@ -157,7 +157,7 @@ impl OutboundStream {
 
     /// Where a frame starts that its source's own time, kept without our lead, has at `wanted`: no
     /// earlier than what was sent ends.
-    pub fn resume_at(&mut self, wanted: u32) -> u32 {
+    pub(crate) fn resume_at(&mut self, wanted: u32) -> u32 {
         let wanted = wanted.wrapping_add(self.ahead);
         let start = self.not_before_end(wanted);
         self.note_lead(start, wanted);
@@ -170,7 +170,7 @@ impl OutboundStream {
     }
 
     /// The source's own time where one begins now, for [`resume_at`](Self::resume_at).
-    pub fn source_timestamp(&self, now: Instant, clock: u32) -> u32 {
+    pub(crate) fn source_timestamp(&self, now: Instant, clock: u32) -> u32 {
         self.resume_timestamp(now, clock).wrapping_sub(self.ahead)
     }
 
@@ -180,24 +180,24 @@ impl OutboundStream {
     }
 
     /// How long a silence waits before we fill it, so that what was made too much is given back.
-    pub fn ahead(&self, clock: u32) -> Duration {
+    pub(crate) fn ahead(&self, clock: u32) -> Duration {
         time_of(self.ahead, clock)
     }
 
     /// The start of what fills a silence from `now` on.
-    pub fn begin_filling(&mut self, now: Instant, clock: u32) -> u32 {
+    pub(crate) fn begin_filling(&mut self, now: Instant, clock: u32) -> u32 {
         let at = self.timestamp_at(now, clock).wrapping_sub(std::mem::take(&mut self.ahead));
         self.not_before_end(at)
     }
 
     /// Counts a packet that went out.
-    pub fn count(&mut self, payload: usize) {
+    pub(crate) fn count(&mut self, payload: usize) {
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add(payload as u32);
     }
 
     /// The report's view of the stream at `now`.
-    pub fn report(&self, now: Instant, clock: u32) -> SenderStats {
+    pub(crate) fn report(&self, now: Instant, clock: u32) -> SenderStats {
         SenderStats { timestamp: self.timestamp_at(now, clock), ..self.sent }
     }
 }

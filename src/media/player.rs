@@ -4,7 +4,7 @@ use crate::codec::NARROW;
 use std::sync::Arc;
 
 /// Samples of one frame.
-pub const FRAME: usize = 160;
+pub(crate) const FRAME: usize = 160;
 
 /// What to play.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub enum Source {
 
 /// A source being played.
 #[derive(Clone, Debug)]
-pub struct Player {
+pub(crate) struct Player {
     source: Source,
     at: usize,
 }
@@ -55,12 +55,12 @@ fn sine(hz: u32, at: usize, amplitude: f32) -> i16 {
 
 impl Player {
     /// Starts `source`.
-    pub fn new(source: Source) -> Player {
+    pub(crate) fn new(source: Source) -> Player {
         Player { source, at: 0 }
     }
 
     /// Fills one frame; false when the source has ended.
-    pub fn fill(&mut self, pcm: &mut [i16; FRAME]) -> bool {
+    pub(crate) fn fill(&mut self, pcm: &mut [i16; FRAME]) -> bool {
         for (n, out) in pcm.iter_mut().enumerate() {
             *out = self.sample(self.at + n);
         }
@@ -99,7 +99,7 @@ impl Player {
 }
 
 /// The tune's first four bars, once.
-pub fn chime() -> Arc<[i16]> {
+pub(crate) fn chime() -> Arc<[i16]> {
     let mut player = Player::new(Source::Tune);
     let mut samples = Vec::new();
     let mut frame = [0; FRAME];

@@ -14,7 +14,7 @@ struct Held {
 }
 
 /// What comes out of the window.
-pub enum Ordered<'a> {
+pub(crate) enum Ordered<'a> {
     Packet(Packet, &'a [u8]),
     /// This many packets are missing before the next one.
     Gap(u64),
@@ -22,7 +22,7 @@ pub enum Ordered<'a> {
 
 /// A reorder window.
 #[derive(Default)]
-pub struct Reorder {
+pub(crate) struct Reorder {
     unwrapper: Unwrapper,
     expected: Option<u64>,
     held: Vec<Held>,
@@ -31,7 +31,12 @@ pub struct Reorder {
 
 impl Reorder {
     /// Takes a packet; calls `deliver` for everything that is now in order.
-    pub fn push(&mut self, packet: Packet, bytes: &[u8], mut deliver: impl FnMut(Ordered<'_>)) {
+    pub(crate) fn push(
+        &mut self,
+        packet: Packet,
+        bytes: &[u8],
+        mut deliver: impl FnMut(Ordered<'_>),
+    ) {
         let extended = self.unwrapper.extend(packet.sequence);
         let expected = *self.expected.get_or_insert(extended);
         if extended > expected + RESTART || extended + RESTART < expected {

@@ -26,7 +26,7 @@ pub struct Sample {
 
 /// An end's figures so far, as counted elsewhere.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
+pub(crate) struct Totals {
     pub received: u64,
     pub lost: u64,
     pub sent: u32,
@@ -41,7 +41,7 @@ fn millis(duration: Duration) -> u16 {
 
 /// The samples of one end.
 #[derive(Clone, Debug, Default)]
-pub struct Series {
+pub(crate) struct Series {
     began: Option<Instant>,
     next: Option<Instant>,
     step: Duration,
@@ -51,12 +51,12 @@ pub struct Series {
 
 impl Series {
     /// Whether a sample is to be taken at `now`.
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.next.is_none_or(|next| now >= next)
     }
 
     /// Takes a sample; the first call only notes the beginning.
-    pub fn take(&mut self, now: Instant, totals: Totals) {
+    pub(crate) fn take(&mut self, now: Instant, totals: Totals) {
         let Some(began) = self.began else {
             self.step = STEP;
             (self.began, self.next) = (Some(now), Some(now + STEP));
@@ -97,7 +97,7 @@ impl Series {
     }
 
     /// All samples, the oldest first.
-    pub fn samples(&self) -> &[Sample] {
+    pub(crate) fn samples(&self) -> &[Sample] {
         &self.samples
     }
 }

@@ -81,7 +81,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// One frame of our own audio.
 const TICK: Duration = Duration::from_millis(20);
 /// libopus's highest complexity: no limit.
-pub const COMPLEXITY: u8 = 10;
+pub(crate) const COMPLEXITY: u8 = 10;
 /// Longest datagram we build.
 const MAX_DATAGRAM: usize = 1_500;
 /// Seconds from 1900 to 1970 (RFC 3550 §4).
@@ -121,7 +121,7 @@ impl Session {
     }
 
     /// Limits what encoders may spend, libopus's complexity; a busy worker asks for less.
-    pub fn limit_complexity(&mut self, complexity: u8) {
+    pub(crate) fn limit_complexity(&mut self, complexity: u8) {
         self.complexity = complexity;
         self.ends.iter_mut().for_each(|end| end.limit_complexity(complexity));
     }
@@ -586,7 +586,7 @@ impl Session {
     }
 
     /// Whether media of an end comes from `address` at this time.
-    pub fn holds(&self, now: Instant, id: LegId, address: SocketAddr) -> bool {
+    pub(crate) fn holds(&self, now: Instant, id: LegId, address: SocketAddr) -> bool {
         match self.index(id).map(|at| &self.ends[at].transport) {
             Some(Transport::Browser { ice, .. }) => ice.holds(now, address),
             _ => false,
@@ -594,7 +594,7 @@ impl Session {
     }
 
     /// The ufrags and validated addresses of an end, for the worker's demultiplexer.
-    pub fn routes(&self, id: LegId) -> (Vec<String>, Vec<SocketAddr>) {
+    pub(crate) fn routes(&self, id: LegId) -> (Vec<String>, Vec<SocketAddr>) {
         match self.index(id).map(|at| &self.ends[at].transport) {
             Some(Transport::Browser { ice, .. }) => {
                 (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect())

@@ -75,12 +75,12 @@ impl<'a> BindingRequest<'a> {
     }
 
     /// Our ufrag in the username.
-    pub fn local_ufrag(&self) -> &'a str {
+    pub(crate) fn local_ufrag(&self) -> &'a str {
         self.username.split(':').next().unwrap_or_default()
     }
 
     /// The peer's ufrag in the username.
-    pub fn remote_ufrag(&self) -> &'a str {
+    pub(crate) fn remote_ufrag(&self) -> &'a str {
         self.username.split_once(':').map_or("", |(_, r)| r)
     }
 
@@ -109,7 +109,7 @@ impl<'a> BindingRequest<'a> {
     }
 
     /// 487 Role Conflict: a lite agent is always controlled (RFC 8445 §7.3.1.1).
-    pub fn role_conflict(&self, password: &str) -> Vec<u8> {
+    pub(crate) fn role_conflict(&self, password: &str) -> Vec<u8> {
         let value = [&[0u8, 0, 4, 87][..], b"Role Conflict"].concat();
         self.response(0x0111, ERROR_CODE, &value, password)
     }

@@ -10,7 +10,7 @@ const MAX_CONCEAL: u64 = 10;
 const FEC: usize = 20;
 
 /// Milliseconds of one outgoing frame of about `ptime`: Opus has 10, 20, 40 and 60 only.
-pub fn frame_ms(to: Codec, ptime: u32) -> u32 {
+pub(crate) fn frame_ms(to: Codec, ptime: u32) -> u32 {
     match (to, ptime) {
         (Codec::Opus, 0..=19) => 10,
         (Codec::Opus, 20..=39) => 20,
@@ -21,14 +21,14 @@ pub fn frame_ms(to: Codec, ptime: u32) -> u32 {
 
 /// What a packet's payload turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Said {
+pub(crate) enum Said {
     Speech,
     /// The source is silent from here on and will send little (Opus DTX); the level, -dBov.
     Silence(u8),
 }
 
 /// Takes what a transcoder makes.
-pub trait Frames {
+pub(crate) trait Frames {
     /// A frame of PCM, with the silence before it in samples.
     fn frame(&mut self, silence: u32, pcm: &[i16]);
     /// A digit heard in band.
@@ -36,7 +36,7 @@ pub trait Frames {
 }
 
 /// Packets of one codec to PCM frames for another.
-pub struct Transcoder {
+pub(crate) struct Transcoder {
     from: Codec,
     to: Codec,
     /// Samples a second of the PCM.
@@ -57,7 +57,7 @@ pub struct Transcoder {
 
 impl Transcoder {
     /// `ptime` in milliseconds of outgoing frames; `listen`: digits in band are told apart.
-    pub fn new(from: Codec, to: Codec, ptime: u32, listen: bool) -> Transcoder {
+    pub(crate) fn new(from: Codec, to: Codec, ptime: u32, listen: bool) -> Transcoder {
         let rate = from.bridge_rate(to);
         Transcoder {
             from,
@@ -75,23 +75,23 @@ impl Transcoder {
     }
 
     /// Whether this transcoder serves the given plan.
-    pub fn fits(&self, from: Codec, to: Codec, ptime: u32, listen: bool) -> bool {
+    pub(crate) fn fits(&self, from: Codec, to: Codec, ptime: u32, listen: bool) -> bool {
         let frame = (self.rate / 1_000 * frame_ms(to, ptime)) as usize;
         (self.from, self.to, self.frame, self.detector.is_some()) == (from, to, frame, listen)
     }
 
     /// The source starts again: nothing is missing before its next packet.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.expected, self.gap, self.skipped) = (None, 0, 0);
     }
 
     /// Notes that packets are missing before the next one.
-    pub fn note_gap(&mut self, packets: u64) {
+    pub(crate) fn note_gap(&mut self, packets: u64) {
         self.gap = packets;
     }
 
     /// Takes a packet's payload; `out` gets each frame that is whole.
-    pub fn packet(&mut self, timestamp: u32, payload: &[u8], out: &mut impl Frames) -> Said {
+    pub(crate) fn packet(&mut self, timestamp: u32, payload: &[u8], out: &mut impl Frames) -> Said {
         let (clock, rate) = (u64::from(self.from.clock()), u64::from(self.rate));
         let gap = std::mem::take(&mut self.gap);
         if let Some(expected) = self.expected {

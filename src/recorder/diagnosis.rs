@@ -12,7 +12,7 @@ use crate::errors::Code;
 use std::time::Duration;
 
 /// Judges a call that is over.
-pub fn diagnose(cdr: &Cdr) -> Diagnosis {
+pub(crate) fn diagnose(cdr: &Cdr) -> Diagnosis {
     let found = cause(cdr);
     // These are what a message that was dropped leads to.
     let symptom = matches!(

@@ -4,7 +4,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 
 /// The text of a message, its lines ended by `\n`; what is secret in it is `***`.
-pub fn readable(bytes: &[u8]) -> String {
+pub(crate) fn readable(bytes: &[u8]) -> String {
     let Ok(message) = Message::parse(bytes.to_vec(), Framing::WebSocket) else {
         return format!("({} bytes that cannot be read as SIP)", bytes.len());
     };
@@ -41,7 +41,7 @@ pub fn wire(text: &str) -> String {
 }
 
 /// The first line as it was on the wire.
-pub fn start_line(message: &Message) -> String {
+pub(crate) fn start_line(message: &Message) -> String {
     if message.is_request() {
         format!("{} {} SIP/2.0", shown(message.method_token()), shown(message.request_uri()))
     } else {
@@ -50,7 +50,7 @@ pub fn start_line(message: &Message) -> String {
 }
 
 /// A remote text with control characters made visible: it may end up in a terminal.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -82,7 +82,7 @@ fn body_of(message: &Message) -> String {
 
 /// A body of this type; what is secret in it is `***`. In one of several parts every line is
 /// looked at as any of them might be meant.
-pub fn readable_body(kind: &str, body: &[u8]) -> String {
+pub(crate) fn readable_body(kind: &str, body: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(body) else {
         return format!("({} bytes)", body.len());
     };

@@ -105,7 +105,7 @@ fn why_dropped(key: &str) -> &'static str {
 }
 
 /// The rules by which `sent` was made of `source`, both as readable text.
-pub fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
+pub(crate) fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
     let theirs: Vec<&str> = source.unwrap_or_default().lines().collect();
     let mut taken = vec![false; theirs.len()];
     let ours: Vec<&str> = sent.lines().collect();

@@ -1,11 +1,11 @@
 //! How losses cluster: bursts, and the gaps between them (RFC 3611 §4.7.2).
 
 /// Packets that come between two lost ones where these are not of one burst (Gmin, §4.7.1).
-pub const GMIN: u8 = 16;
+pub(crate) const GMIN: u8 = 16;
 
 /// Counts packets in the order of their numbers, as received or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Bursts {
+pub(crate) struct Bursts {
     /// Bursts that are over, their packets, and those lost of them.
     bursts: u32,
     in_bursts: u32,
@@ -22,7 +22,7 @@ pub struct Bursts {
 
 /// What a report says of it.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Clusters {
+pub(crate) struct Clusters {
     /// Share of packets lost within bursts, and within gaps, 0 to 1.
     pub burst_density: f32,
     pub gap_density: f32,
@@ -33,7 +33,7 @@ pub struct Clusters {
 
 impl Bursts {
     /// A packet came.
-    pub fn received(&mut self) {
+    pub(crate) fn received(&mut self) {
         if self.lost == 0 {
             self.in_gaps = self.in_gaps.saturating_add(1);
             return;
@@ -45,7 +45,7 @@ impl Bursts {
     }
 
     /// `count` packets in a row did not.
-    pub fn lost(&mut self, count: u32) {
+    pub(crate) fn lost(&mut self, count: u32) {
         self.open = self.open.saturating_add(self.since).saturating_add(count);
         self.lost = self.lost.saturating_add(count);
         self.since = 0;
@@ -66,7 +66,7 @@ impl Bursts {
     }
 
     /// So far; what is open counts as over.
-    pub fn clusters(&self) -> Clusters {
+    pub(crate) fn clusters(&self) -> Clusters {
         let mut all = *self;
         if all.lost > 0 {
             all.close();

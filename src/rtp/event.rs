@@ -26,14 +26,15 @@ impl TelephoneEvent {
     }
 
     /// The same event in another clock; a duration that does not fit saturates.
-    pub fn rescaled(self, from: u32, to: u32) -> TelephoneEvent {
+    #[cfg(test)]
+    pub(crate) fn rescaled(self, from: u32, to: u32) -> TelephoneEvent {
         let duration = u64::from(self.duration) * u64::from(to) / u64::from(from.max(1));
         TelephoneEvent { duration: duration.min(0xffff) as u16, ..self }
     }
 }
 
 /// The DTMF character of an event number 0 to 15.
-pub fn digit_of(event: u8) -> Option<char> {
+pub(crate) fn digit_of(event: u8) -> Option<char> {
     b"0123456789*#ABCD".get(usize::from(event)).map(|b| *b as char)
 }
 

@@ -108,11 +108,11 @@ impl Kind {
 
 /// Extends 16-bit sequence numbers to 64 bits, nearest to the highest seen.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unwrapper(Option<u64>);
+pub(crate) struct Unwrapper(Option<u64>);
 
 impl Unwrapper {
     /// The extended number; starts one cycle up so that early reordering cannot go below zero.
-    pub fn extend(&mut self, sequence: u16) -> u64 {
+    pub(crate) fn extend(&mut self, sequence: u16) -> u64 {
         let Some(last) = self.0 else {
             let first = (1 << 16) | u64::from(sequence);
             self.0 = Some(first);

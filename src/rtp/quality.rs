@@ -44,12 +44,12 @@ fn delay_impairment(delay: Duration) -> f32 {
 
 impl Impairment {
     /// One way, from mouth to ear.
-    pub fn delay(&self) -> Duration {
+    pub(crate) fn delay(&self) -> Duration {
         self.round_trip / 2 + 2 * self.jitter + ENDS
     }
 
     /// The transmission rating, 0 to 93.2.
-    pub fn r_factor(&self) -> f32 {
+    pub(crate) fn r_factor(&self) -> f32 {
         let percent = 100.0 * self.loss.clamp(0.0, 1.0);
         // G.107 §7.5.
         let lossy = MOST * percent / (percent / self.burst_ratio.max(1.0) + ROBUSTNESS);

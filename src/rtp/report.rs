@@ -15,11 +15,11 @@ use std::ops::Add;
 use std::time::{Duration, Instant};
 
 /// Packets that may overtake one before it is given up where it is decoded.
-pub const WINDOW: usize = 3;
+pub(crate) const WINDOW: usize = 3;
 
 /// Packets that did not come once, and in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SequenceStats {
+pub(crate) struct SequenceStats {
     pub lost: u64,
     /// Came after a later one.
     pub reordered: u64,
@@ -143,12 +143,12 @@ impl ReceiverStats {
     }
 
     /// Packets lost so far; duplicates never make it negative.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.expected().saturating_sub(self.packets)
     }
 
     /// What did not come once, and in order, so far.
-    pub fn disorder(&self) -> SequenceStats {
+    pub(crate) fn disorder(&self) -> SequenceStats {
         SequenceStats { lost: self.lost(), ..self.disorder }
     }
 

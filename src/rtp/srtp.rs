@@ -26,7 +26,7 @@ pub enum Profile {
 
 impl Profile {
     /// Master key length, bytes.
-    pub fn key_len(self) -> usize {
+    pub(crate) fn key_len(self) -> usize {
         match self {
             Profile::Aes128CmHmacSha1_80
             | Profile::Aes128CmHmacSha1_32
@@ -39,7 +39,7 @@ impl Profile {
     }
 
     /// Master salt length, bytes.
-    pub fn salt_len(self) -> usize {
+    pub(crate) fn salt_len(self) -> usize {
         match self {
             Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => 12,
             _ => 14,
@@ -332,7 +332,7 @@ impl Unprotect {
     }
 
     /// The same for a peer that names its master key in each packet.
-    pub fn with_mki(mut self, mki: &[u8]) -> Unprotect {
+    pub(crate) fn with_mki(mut self, mki: &[u8]) -> Unprotect {
         self.mki = mki.to_vec();
         self
     }
@@ -350,7 +350,8 @@ impl Unprotect {
     }
 
     /// How many sources have state.
-    pub fn sources(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn sources(&self) -> usize {
         self.sources.len()
     }
 

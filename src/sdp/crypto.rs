@@ -19,7 +19,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// Longest master key identifier, bytes.
 const LONGEST_MKI: usize = 128;
 /// Most lines read of one media description.
-pub const MOST: usize = 8;
+pub(crate) const MOST: usize = 8;
 
 /// What of a trunk's media is encrypted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
@@ -81,7 +81,7 @@ pub struct Crypto {
 }
 
 /// What we offer, best first; the others are taken where a peer has no better.
-pub const OFFERED: [Profile; 3] =
+pub(crate) const OFFERED: [Profile; 3] =
     [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
 /// The suites we speak (RFC 4568 §6.2, RFC 6188 §4, RFC 7714 §14.2).
 const KNOWN: [(&str, Profile); 8] = [
@@ -98,7 +98,7 @@ const KNOWN: [(&str, Profile); 8] = [
 impl Crypto {
     /// Reads a line's value; nothing for what we do not speak: other suites, a master key
     /// identifier, several keys, session parameters that change the packets (RFC 4568 §6.3).
-    pub fn read(value: &str) -> Option<Crypto> {
+    pub(crate) fn read(value: &str) -> Option<Crypto> {
         let mut words = value.split_ascii_whitespace();
         let (tag, suite, params) = (words.next()?, words.next()?, words.next()?);
         let (_, profile) = KNOWN.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
@@ -179,7 +179,7 @@ impl LocalKeys {
     }
 
     /// Ours for `profile`.
-    pub fn of(&self, profile: Profile) -> Option<Keys> {
+    pub(crate) fn of(&self, profile: Profile) -> Option<Keys> {
         let at = KNOWN.iter().position(|(_, known)| *known == profile)?;
         self.0.get(at).map(|bytes| Keys::new(profile, bytes))
     }

@@ -6,15 +6,15 @@ use crate::codec::Codec;
 use std::net::{IpAddr, SocketAddr};
 
 /// Longest description, bytes.
-pub const MAX_SDP: usize = 32 * 1024;
+pub(crate) const MAX_SDP: usize = 32 * 1024;
 /// Most lines.
-pub const MAX_LINES: usize = 512;
+pub(crate) const MAX_LINES: usize = 512;
 /// Most media descriptions: a meeting page has one for each who may speak.
-pub const MAX_MEDIA: usize = 64;
+pub(crate) const MAX_MEDIA: usize = 64;
 /// Most payload formats of a media description; the rest are ignored.
-pub const MAX_FORMATS: usize = 64;
+pub(crate) const MAX_FORMATS: usize = 64;
 /// Candidates read per media description; the rest are ignored (SECURITY M10).
-pub const MAX_CANDIDATES: usize = 20;
+pub(crate) const MAX_CANDIDATES: usize = 20;
 
 /// A description we cannot use, with the Warning code a 488 carries (RFC 3261 §20.43).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub enum Direction {
 
 impl Direction {
     /// From the two halves.
-    pub fn new(send: bool, recv: bool) -> Direction {
+    pub(crate) fn new(send: bool, recv: bool) -> Direction {
         match (send, recv) {
             (true, true) => Direction::SendRecv,
             (true, false) => Direction::SendOnly,
@@ -111,7 +111,7 @@ impl Format {
     }
     /// The bits a second the describer takes at most on average (Opus's `maxaveragebitrate`, RFC
     /// 7587 §6.1).
-    pub fn max_average_bitrate(&self) -> Option<u32> {
+    pub(crate) fn max_average_bitrate(&self) -> Option<u32> {
         let values = self.fmtp.split(';').filter_map(|p| p.trim().split_once('='));
         values
             .filter(|(name, _)| name.eq_ignore_ascii_case("maxaveragebitrate"))
@@ -122,7 +122,7 @@ impl Format {
         self.name.eq_ignore_ascii_case("telephone-event")
     }
     /// Whether this is comfort noise (RFC 3389) for codecs with a clock of 8000.
-    pub fn is_comfort_noise(&self) -> bool {
+    pub(crate) fn is_comfort_noise(&self) -> bool {
         self.name.eq_ignore_ascii_case("CN") && self.clock == 8_000
     }
 }

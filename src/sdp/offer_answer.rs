@@ -26,7 +26,7 @@ pub enum LegKind {
 
 /// RFC 8829's signaling states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SignalingState {
+pub(crate) enum SignalingState {
     Stable,
     HaveLocalOffer,
     HaveRemoteOffer,
@@ -97,12 +97,12 @@ impl Negotiation {
     }
 
     /// Where the exchange stands.
-    pub fn state(&self) -> SignalingState {
+    pub(crate) fn state(&self) -> SignalingState {
         self.state
     }
 
     /// What the last completed exchange settled.
-    pub fn negotiated(&self) -> Option<&Negotiated> {
+    pub(crate) fn negotiated(&self) -> Option<&Negotiated> {
         self.negotiated.as_ref()
     }
 
@@ -167,7 +167,7 @@ impl Negotiation {
 
     /// Leaves the keys out of our next offers, where they are only wished for. False: they were not
     /// offered, or a call without them is to fail.
-    pub fn withhold_keys(&mut self) -> bool {
+    pub(crate) fn withhold_keys(&mut self) -> bool {
         self.local.srtp == Policy::Optional && !std::mem::replace(&mut self.keys_withheld, true)
     }
 
@@ -273,7 +273,7 @@ impl Negotiation {
     }
 
     /// The formats of the peer's newest description, its order: `opus/48000`.
-    pub fn peer_formats(&self) -> &[String] {
+    pub(crate) fn peer_formats(&self) -> &[String] {
         &self.peer
     }
 
@@ -283,7 +283,7 @@ impl Negotiation {
     }
 
     /// Codecs of the offer waiting for an answer, the peer's order.
-    pub fn offered_codecs(&self) -> Vec<Codec> {
+    pub(crate) fn offered_codecs(&self) -> Vec<Codec> {
         let audio = self.offered_audio();
         let mut codecs: Vec<Codec> =
             audio.iter().flat_map(|m| m.formats.iter().filter_map(Format::codec)).collect();
@@ -292,7 +292,7 @@ impl Negotiation {
     }
 
     /// Whether the waiting offer restarts ICE (RFC 8839 §4.4.1.1.1).
-    pub fn restarts_ice(&self) -> bool {
+    pub(crate) fn restarts_ice(&self) -> bool {
         let Some(Remote::Dtls { ice, .. }) = self.negotiated.as_ref().map(|a| &a.remote) else {
             return false;
         };

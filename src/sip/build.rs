@@ -72,7 +72,7 @@ impl Writer {
 
     /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33,
     /// §20.43).
-    pub fn refusal(request: &Message, reject: &Refusal, tag: &str, host: &str) -> Writer {
+    pub(crate) fn refusal(request: &Message, reject: &Refusal, tag: &str, host: &str) -> Writer {
         let mut writer = Writer::response(request, reject.status, Some(tag));
         writer.reason(reject);
         if let Some(seconds) = reject.retry_after {
@@ -135,7 +135,7 @@ impl Writer {
 }
 
 /// A quoted string with `"` and `\` escaped (RFC 3261 §25.1).
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars().filter(|c| !c.is_control()) {

@@ -19,7 +19,7 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Takes what `message` says; a header that is missing says nothing.
-    pub fn learn(&mut self, message: &Message) {
+    pub(crate) fn learn(&mut self, message: &Message) {
         let has = |name| message.header(name).is_some();
         if has(HeaderName::Allow) {
             let allows = |method: &str| message.values(HeaderName::Allow).any(|m| m == method);

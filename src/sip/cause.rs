@@ -6,7 +6,7 @@ use super::scan::split_outside_quotes;
 use super::uri::{Params, unquote};
 
 /// The Q.850 cause that says what `status` says.
-pub fn cause_of(status: u16) -> u8 {
+pub(crate) fn cause_of(status: u16) -> u8 {
     match status {
         200..=299 => 16,
         401 | 402 | 403 | 407 | 603 => 21,
@@ -29,7 +29,7 @@ pub fn cause_of(status: u16) -> u8 {
 }
 
 /// The status a call that ended with Q.850 `cause` before its answer is refused with.
-pub fn status_of(cause: u8) -> u16 {
+pub(crate) fn status_of(cause: u8) -> u16 {
     match cause {
         1..=3 => 404,
         17 => 486,
@@ -54,7 +54,7 @@ pub fn status_of(cause: u8) -> u16 {
 }
 
 /// What Q.850 calls `cause`, for a person.
-pub fn name_of(cause: u8) -> &'static str {
+pub(crate) fn name_of(cause: u8) -> &'static str {
     match cause {
         1 => "Unallocated number",
         16 => "Normal call clearing",

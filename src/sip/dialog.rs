@@ -20,7 +20,7 @@ pub struct DialogId {
 
 /// A request within the dialog that may not be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OutOfOrder {
+pub(crate) enum OutOfOrder {
     /// CSeq lower than one already seen: 500 (§12.2.2).
     Stale,
 }
@@ -44,7 +44,12 @@ pub struct Dialog {
 impl Dialog {
     /// The callee's dialog from the INVITE it received (§12.1.1); nothing if the INVITE lacks what
     /// a dialog needs.
-    pub fn uas(invite: &Message, local_tag: &str, hop: Hop, first_cseq: u32) -> Option<Dialog> {
+    pub(crate) fn uas(
+        invite: &Message,
+        local_tag: &str,
+        hop: Hop,
+        first_cseq: u32,
+    ) -> Option<Dialog> {
         let (from, contact) = (invite.from()?, invite.contact()?);
         let local = with_tag(invite.header(HeaderName::To)?, local_tag);
         Some(Dialog {
@@ -64,7 +69,7 @@ impl Dialog {
     }
 
     /// The caller's dialog from a response to the INVITE we sent (§12.1.2).
-    pub fn uac(response: &Message, hop: Hop) -> Option<Dialog> {
+    pub(crate) fn uac(response: &Message, hop: Hop) -> Option<Dialog> {
         let (from, to) = (response.from()?, response.to()?);
         let mut route_set = record_routes(response);
         route_set.reverse();
@@ -87,7 +92,7 @@ impl Dialog {
 
     /// As [`uac`](Self::uac), for a response that does not echo what it must: our own INVITE has
     /// it, and its To stands for one that cannot be read, which counts as one without a tag.
-    pub fn uac_by_invite(invite: &Message, response: &Message, hop: Hop) -> Option<Dialog> {
+    pub(crate) fn uac_by_invite(invite: &Message, response: &Message, hop: Hop) -> Option<Dialog> {
         let mut route_set = record_routes(response);
         route_set.reverse();
         let to = response.to();
@@ -110,7 +115,7 @@ impl Dialog {
     }
 
     /// Whether an in-dialog message from the peer names this dialog.
-    pub fn matches(&self, message: &Message) -> bool {
+    pub(crate) fn matches(&self, message: &Message) -> bool {
         fn tag<'a>(address: Option<NameAddr<'a>>) -> &'a str {
             address.and_then(|a| a.tag()).unwrap_or_default()
         }
@@ -123,7 +128,7 @@ impl Dialog {
     ///
     /// # Errors
     /// The number is lower than one already seen.
-    pub fn accept(&mut self, request: &Message) -> Result<(), OutOfOrder> {
+    pub(crate) fn accept(&mut self, request: &Message) -> Result<(), OutOfOrder> {
         let number = request.cseq().map_or(0, |c| c.number);
         if self.remote_cseq.is_some_and(|seen| number < seen) {
             return Err(OutOfOrder::Stale);
@@ -135,31 +140,20 @@ impl Dialog {
     }
 
     /// Refreshes the target from a request or 2xx that carries a Contact (§12.2.1.2).
-    pub fn refresh_target(&mut self, message: &Message) {
+    pub(crate) fn refresh_target(&mut self, message: &Message) {
         if let Some(contact) = message.contact() {
             self.remote_target = contact.uri.text.to_owned();
         }
     }
 
-    /// The Request-URI of our requests (§12.2.1.1): the target, or a strict router that leads the
-    /// route set.
-    pub fn target(&self) -> String {
-        let strict = self
-            .route_set
-            .first()
-            .and_then(|r| NameAddr::parse(r).ok())
-            .filter(|r| !r.uri.params.has("lr"));
-        strict.map_or(self.remote_target.as_str(), |r| r.uri.text).to_owned()
-    }
-
     /// Starts an in-dialog request with a new CSeq; the caller adds Contact and ends it.
-    pub fn request(&mut self, method: Method, via: &str) -> Writer {
+    pub(crate) fn request(&mut self, method: Method, via: &str) -> Writer {
         self.local_cseq += 1;
         self.request_with(method, self.local_cseq, via)
     }
 
     /// Starts an in-dialog request with the CSeq of an earlier one (ACK for a 2xx).
-    pub fn request_with(&self, method: Method, cseq: u32, via: &str) -> Writer {
+    pub(crate) fn request_with(&self, method: Method, cseq: u32, via: &str) -> Writer {
         // A strict router's URI leads the route set; §12.2.1.1 then swaps it with the target.
         let strict = self
             .route_set

@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 
 /// Hash algorithm of a challenge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     Md5,
     Sha256,
 }
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Secret {
 
 /// Why credentials were not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// No usable credentials for our realm.
     Missing,
     /// The nonce is too old, from another node, or its count was used: ask again, `stale=true`.
@@ -102,7 +102,7 @@ const NONCE_TTL: u64 = 300;
 const MAX_NONCES: usize = 262_144;
 
 /// The challenging side.
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     realm: String,
     node: u32,
     key: hmac::Key,
@@ -117,7 +117,12 @@ pub struct Authenticator {
 impl Authenticator {
     /// `key` signs nonces; `algorithms` are offered in this order, one challenge each (RFC 8760
     /// §2.4).
-    pub fn new(realm: &str, node: u32, key: &[u8; 32], algorithms: &[Algorithm]) -> Authenticator {
+    pub(crate) fn new(
+        realm: &str,
+        node: u32,
+        key: &[u8; 32],
+        algorithms: &[Algorithm],
+    ) -> Authenticator {
         Authenticator {
             realm: realm.to_owned(),
             node,
@@ -152,7 +157,7 @@ impl Authenticator {
     }
 
     /// The WWW-Authenticate values of one 401, strongest first.
-    pub fn challenges(&self, now: u64, random: u64, stale: bool) -> Vec<String> {
+    pub(crate) fn challenges(&self, now: u64, random: u64, stale: bool) -> Vec<String> {
         let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
         let stale = if stale { ", stale=true" } else { "" };
         let one = |a: &Algorithm| {
@@ -176,7 +181,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn verify<'m>(
+    pub(crate) fn verify<'m>(
         &mut self,
         now: u64,
         request: &'m Message,
@@ -373,19 +378,19 @@ pub struct Answering {
 
 impl Answering {
     /// Answers challenges for `realm` only, or for any.
-    pub fn for_realm(realm: Option<&str>) -> Answering {
+    pub(crate) fn for_realm(realm: Option<&str>) -> Answering {
         Answering { realms: realm.map(|r| vec![r.to_owned()]), ..Answering::default() }
     }
 
     /// Answers challenges for these realms only.
-    pub fn for_realms(realms: &[String]) -> Answering {
+    pub(crate) fn for_realms(realms: &[String]) -> Answering {
         Answering { realms: Some(realms.to_vec()), ..Answering::default() }
     }
 
     /// Takes the challenges of a response. False: none of them may, or can, be answered (another
     /// realm, no algorithm of ours), or our credentials were refused already. A new nonce marked
     /// stale is no refusal, nor is one of a realm that was content before another asked.
-    pub fn take(&mut self, response: &Message) -> bool {
+    pub(crate) fn take(&mut self, response: &Message) -> bool {
         let asked = Challenge::all_of(response, self.realms.as_deref());
         self.tries += 1;
         if asked.is_empty() || self.tries > MAX_TRIES {
@@ -414,28 +419,28 @@ impl Answering {
     }
 
     /// Whether the peer has seen our credentials for its challenge.
-    pub fn has_answered(&self) -> bool {
+    pub(crate) fn has_answered(&self) -> bool {
         self.taken.iter().any(|t| t.count > 0)
     }
 
     /// The realms whose challenges were taken.
-    pub fn realms(&self) -> Vec<String> {
+    pub(crate) fn realms(&self) -> Vec<String> {
         self.taken.iter().map(|t| t.challenge.realm.clone()).collect()
     }
 
     /// The last request was accepted: the next challenge is a new one.
-    pub fn accepted(&mut self) {
+    pub(crate) fn accepted(&mut self) {
         self.tries = 0;
         self.taken.iter_mut().for_each(|t| t.in_a_row = 0);
     }
 
     /// Starts over.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         *self = Answering { realms: self.realms.take(), ..Answering::default() };
     }
 
     /// The headers for the next request: one for each challenge that is known.
-    pub fn credentials(
+    pub(crate) fn credentials(
         &mut self,
         user: &str,
         password: &str,

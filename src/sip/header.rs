@@ -25,7 +25,7 @@ impl<'a> NameAddr<'a> {
     ///
     /// # Errors
     /// Unbalanced quotes or brackets, a malformed URI.
-    pub fn parse(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
+    pub(crate) fn parse(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
         let (display, uri, params) = NameAddr::split(text)?;
         Ok(NameAddr { display, uri: Uri::parse(uri)?, params })
     }
@@ -84,7 +84,7 @@ impl<'a> NameAddr<'a> {
 }
 
 /// Splits a header value at commas outside quotes and brackets; empty pieces are dropped.
-pub fn comma_list(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn comma_list(text: &str) -> impl Iterator<Item = &str> {
     split_outside_quotes(text, b',').map(str::trim_ascii).filter(|p| !p.is_empty())
 }
 
@@ -104,7 +104,7 @@ impl<'a> Via<'a> {
     ///
     /// # Errors
     /// Not SIP/2.0, no transport, malformed host or parameters.
-    pub fn parse(text: &'a str) -> Result<Via<'a>, ParseError> {
+    pub(crate) fn parse(text: &'a str) -> Result<Via<'a>, ParseError> {
         let (name, rest) = cut(text, b'/').ok_or(err("Via has no protocol"))?;
         let (version, rest) = cut(rest, b'/').ok_or(err("Via has no transport"))?;
         if !name.trim_ascii().eq_ignore_ascii_case("SIP") || version.trim_ascii() != "2.0" {
@@ -149,7 +149,7 @@ impl<'a> CSeq<'a> {
     ///
     /// # Errors
     /// No number, 2^31 or more, or no method.
-    pub fn parse(text: &'a str) -> Result<CSeq<'a>, ParseError> {
+    pub(crate) fn parse(text: &'a str) -> Result<CSeq<'a>, ParseError> {
         let (number, method) = cut_blank(text).ok_or(err("CSeq has no method"))?;
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
         let number = number.parse::<u32>().ok().filter(|&n| digits && n < 1 << 31);
@@ -166,14 +166,14 @@ const MAX_DIGEST: usize = 20;
 
 /// `Digest name=value, …`, read in place, once.
 #[derive(Clone, Copy, Debug)]
-pub struct DigestParams<'a> {
+pub(crate) struct DigestParams<'a> {
     pairs: [(&'a str, &'a str); MAX_DIGEST],
     count: usize,
 }
 
 impl<'a> DigestParams<'a> {
     /// The parameters of a challenge or credentials, if the scheme is Digest.
-    pub fn parse(text: &'a str) -> Option<DigestParams<'a>> {
+    pub(crate) fn parse(text: &'a str) -> Option<DigestParams<'a>> {
         let (scheme, rest) = cut_blank(text)?;
         if !scheme.eq_ignore_ascii_case("Digest") {
             return None;
@@ -189,7 +189,7 @@ impl<'a> DigestParams<'a> {
     }
 
     /// The value of `name` without quotes.
-    pub fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.pairs[..self.count]
             .iter()
             .find(|(n, _)| n.eq_ignore_ascii_case(name))
@@ -198,7 +198,7 @@ impl<'a> DigestParams<'a> {
 }
 
 /// Digits of a seconds value such as Expires; anything above 2^32-1 saturates (RFC 3261 §20.19).
-pub fn delta_seconds(text: &str) -> Option<u32> {
+pub(crate) fn delta_seconds(text: &str) -> Option<u32> {
     let digits = text.split([';', ' ', '(']).next()?.trim();
     let sound = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     sound.then(|| digits.parse().unwrap_or(u32::MAX))

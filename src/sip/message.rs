@@ -92,7 +92,7 @@ impl Message {
     }
 
     /// The Via values of a response: the top one with `received` and `rport` filled in.
-    pub fn response_vias(&self) -> impl Iterator<Item = Cow<'_, str>> {
+    pub(crate) fn response_vias(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let top = self.source.zip(self.via());
         self.values(HeaderName::Via).enumerate().map(move |(n, text)| match &top {
             Some((source, via)) if n == 0 => Cow::Owned(received(text, via, *source)),
@@ -204,7 +204,7 @@ impl Message {
     }
 
     /// Comma-separated values over all lines called `name`.
-    pub fn values(&self, name: HeaderName) -> impl Iterator<Item = &str> {
+    pub(crate) fn values(&self, name: HeaderName) -> impl Iterator<Item = &str> {
         self.all(name).flat_map(comma_list)
     }
 
@@ -254,7 +254,7 @@ impl Message {
     }
 
     /// Content-Type as it may be written again: cut, and without control characters.
-    pub fn content_type(&self) -> Option<String> {
+    pub(crate) fn content_type(&self) -> Option<String> {
         Some(
             self.content_type_line()?
                 .chars()
@@ -279,7 +279,7 @@ impl Message {
     }
 
     /// The type of the body without parameters; empty where it has none that can be read.
-    pub fn media_type(&self) -> &str {
+    pub(crate) fn media_type(&self) -> &str {
         let kind = self.content_type_line().unwrap_or_default();
         kind.split([';', ',']).next().unwrap_or_default().trim()
     }
@@ -290,24 +290,14 @@ impl Message {
     }
 
     /// The parts of a multipart body, those to be preferred first; none of another body.
-    pub fn body_parts(&self) -> &[BodyPart] {
+    pub(crate) fn body_parts(&self) -> &[BodyPart] {
         self.read.body_parts.get_or_init(|| {
             self.content_type_line().map(|kind| parts(kind, self.body())).unwrap_or_default()
         })
     }
 
-    /// Bytes of head and body.
-    pub fn len(&self) -> usize {
-        self.read.head.len() + self.read.body.len()
-    }
-
-    /// Never: a message has at least its first line.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Head and body as received (folded lines unfolded).
-    pub fn parts_of_wire(&self) -> [&[u8]; 2] {
+    pub(crate) fn parts_of_wire(&self) -> [&[u8]; 2] {
         [self.read.head.as_bytes(), &self.read.body]
     }
 
@@ -390,7 +380,7 @@ impl Message {
     }
 
     /// Lines that were left out, or read otherwise than they were written.
-    pub fn ignored(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(crate) fn ignored(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.read.index.ignored.iter().map(|i: &Ignored| (i.what, self.text(i.line)))
     }
 }

@@ -18,7 +18,7 @@ const MAX_LINES: usize = 16;
 
 /// One part, decoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BodyPart {
+pub(crate) struct BodyPart {
     /// Its media type without parameters, in lower case.
     pub kind: String,
     /// It says `handling=required` itself, and is no alternative to another.
@@ -27,12 +27,12 @@ pub struct BodyPart {
 }
 
 /// The media type of a Content-Type without parameters, in lower case.
-pub fn media_type(content_type: &str) -> String {
+pub(crate) fn media_type(content_type: &str) -> String {
     content_type.split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// Whether a Content-Disposition lets its body be left out (RFC 3261 §20.11).
-pub fn is_optional(disposition: &str) -> bool {
+pub(crate) fn is_optional(disposition: &str) -> bool {
     handling(disposition).is_some_and(|h| h.eq_ignore_ascii_case("optional"))
 }
 
@@ -42,7 +42,7 @@ fn handling(disposition: &str) -> Option<&str> {
 }
 
 /// The parts of `body`, those to be preferred first; nothing where it is no multipart body.
-pub fn parts(content_type: &str, body: &[u8]) -> Vec<BodyPart> {
+pub(crate) fn parts(content_type: &str, body: &[u8]) -> Vec<BodyPart> {
     let mut out = Vec::new();
     read(content_type, body, MAX_DEPTH, true, &mut out);
     out

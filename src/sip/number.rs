@@ -10,7 +10,7 @@ use super::uri::{Params, Uri, unescape};
 impl Uri<'_> {
     /// The number, or name, this URI is for: what precedes the first `;` of its user part, without
     /// visual separators where it is a number, and global where a `phone-context` makes it so.
-    pub fn number(&self) -> String {
+    pub(crate) fn number(&self) -> String {
         let user = self.user.unwrap_or_default();
         let (name, params) = cut(user, b';').unwrap_or((user, ""));
         let name = unescape(name);

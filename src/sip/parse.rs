@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use std::fmt;
 
 /// Longest message we read, bytes. Spans are 16-bit because of it.
-pub const MAX_MESSAGE: usize = 65_535;
+pub(crate) const MAX_MESSAGE: usize = 65_535;
 /// Longest start line, bytes.
 pub const MAX_START_LINE: usize = 2_048;
 /// Longest header line after unfolding, bytes.
@@ -54,12 +54,12 @@ macro_rules! header_names {
 
         impl HeaderName {
             /// The full name on the wire.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(HeaderName::$variant => $name),*, HeaderName::Other => "X-Unknown" }
             }
 
             /// The header called `name`, long or compact form, any case (RFC 3261 §7.3.1, §7.3.3).
-            pub fn from_token(name: &[u8]) -> HeaderName {
+            pub(crate) fn from_token(name: &[u8]) -> HeaderName {
                 match (name.len(), name.first().map_or(0, u8::to_ascii_lowercase)) {
                     $((len, first) if len == $name.len()
                         && first == $name.as_bytes()[0].to_ascii_lowercase()
@@ -115,7 +115,7 @@ impl Span {
         Span { start: start as u16, end: end as u16 }
     }
     /// The bytes this span names.
-    pub fn of(self, buf: &[u8]) -> &[u8] {
+    pub(crate) fn of(self, buf: &[u8]) -> &[u8] {
         buf.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
@@ -288,7 +288,11 @@ impl Index {
     ///
     /// # Errors
     /// Content-Length is missing on a stream, or claims more than there is.
-    pub fn body_length(&self, available: usize, framing: Framing) -> Result<usize, ParseError> {
+    pub(crate) fn body_length(
+        &self,
+        available: usize,
+        framing: Framing,
+    ) -> Result<usize, ParseError> {
         if self.length_broken && framing == Framing::Stream {
             return Err(self.defect.unwrap_or(ParseError::new("no usable Content-Length", 0)));
         }

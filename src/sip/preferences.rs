@@ -19,7 +19,7 @@ const MAX_FEATURES: usize = 1_024;
 const NO_FEATURES: [&str; 6] = ["q", "expires", "reg-id", "+sip.instance", "pub-gruu", "temp-gruu"];
 
 /// The feature parameters of a Contact, as a parameter list.
-pub fn features_of(contact: &NameAddr<'_>) -> String {
+pub(crate) fn features_of(contact: &NameAddr<'_>) -> String {
     let mut out = String::new();
     for (name, value) in contact
         .params
@@ -90,14 +90,14 @@ fn matches(wanted: Option<&str>, has: Option<&str>) -> bool {
 }
 
 /// A request's wishes.
-pub struct Preferences<'a> {
+pub(crate) struct Preferences<'a> {
     accept: Vec<Wish<'a>>,
     reject: Vec<Wish<'a>>,
 }
 
 impl<'a> Preferences<'a> {
     /// Reads them; values that cannot be read wish nothing.
-    pub fn of(request: &'a Message) -> Preferences<'a> {
+    pub(crate) fn of(request: &'a Message) -> Preferences<'a> {
         let read = |name| request.values(name).take(MAX_WISHES).filter_map(Wish::parse).collect();
         Preferences {
             accept: read(HeaderName::AcceptContact),
@@ -106,7 +106,7 @@ impl<'a> Preferences<'a> {
     }
 
     /// Whether a phone with these features may be rung.
-    pub fn allow(&self, features: &str) -> bool {
+    pub(crate) fn allow(&self, features: &str) -> bool {
         let phone = Params::parse(features).unwrap_or_default();
         let rejected = |w: &Wish<'_>| w.is_covered(phone) && w.agrees(phone);
         let accepted =

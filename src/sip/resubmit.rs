@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 /// The request `sent` with another Via and CSeq number, and with these credentials instead of those
 /// it had. `None` where `sent` is no request.
-pub fn resubmit(
+pub(crate) fn resubmit(
     sent: &[u8],
     via: &str,
     cseq: u32,

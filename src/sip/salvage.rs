@@ -13,7 +13,7 @@ pub struct Salvaged {
 }
 
 /// Finds the Call-ID of what should have been a message.
-pub fn salvage(bytes: &[u8]) -> Option<Salvaged> {
+pub(crate) fn salvage(bytes: &[u8]) -> Option<Salvaged> {
     let head = &bytes[..bytes.len().min(16_384)];
     let mut lines = head.split(|b| *b == b'\n').skip_while(|l| l.trim_ascii().is_empty());
     let start_line = text(lines.next()?);

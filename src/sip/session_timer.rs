@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The shortest interval we accept, seconds (§5: not below 90).
-pub const MIN_SE: u32 = 90;
+pub(crate) const MIN_SE: u32 = 90;
 
 /// Whose task the refresh is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +29,7 @@ pub struct SessionTimer {
 
 /// A Session-Expires value: seconds, and the refresher's role where it is said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SessionExpires {
+pub(crate) struct SessionExpires {
     pub seconds: u32,
     /// True for `uac`, false for `uas`.
     pub refresher_uac: Option<bool>,
@@ -37,7 +37,7 @@ pub struct SessionExpires {
 
 impl SessionExpires {
     /// The value of a message (§4); a malformed one is none.
-    pub fn of(message: &Message) -> Option<SessionExpires> {
+    pub(crate) fn of(message: &Message) -> Option<SessionExpires> {
         let text = message.header(HeaderName::SessionExpires)?;
         let params = Params::parse(text.split_once(';').map_or("", |(_, p)| p)).ok()?;
         let refresher_uac = params.get("refresher").and_then(|r| match () {
@@ -61,27 +61,27 @@ impl fmt::Display for SessionExpires {
 }
 
 /// Min-SE of a message; 90 where it is missing (§5).
-pub fn min_se(message: &Message) -> u32 {
+pub(crate) fn min_se(message: &Message) -> u32 {
     message.header(HeaderName::MinSe).and_then(delta_seconds).unwrap_or(MIN_SE).max(MIN_SE)
 }
 
 /// What a UAS says to a request: the header of its 2xx, and the timer that runs from then on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Granted {
+pub(crate) struct Granted {
     pub header: SessionExpires,
     pub timer: SessionTimer,
 }
 
 /// The request's interval is below our minimum, and its sender understands a 422 (§6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooBrief;
+pub(crate) struct TooBrief;
 
 /// The UAS's part (§9). `own` is the interval we want, seconds; nothing: only what the peer asks
 /// for. `refreshes`: whether we refresh where the peer leaves that open.
 ///
 /// # Errors
 /// See [`TooBrief`].
-pub fn grant(
+pub(crate) fn grant(
     request: &Message,
     own: Option<u32>,
     refreshes: bool,
@@ -117,7 +117,7 @@ fn granted(seconds: u32, peer_refreshes: bool) -> Option<Granted> {
 impl SessionTimer {
     /// The UAC's part (§7.2): what a 2xx says, and not less than the least there is (§5): the
     /// interval is how often we send. Without Session-Expires there is no timer.
-    pub fn from_response(response: &Message) -> Option<SessionTimer> {
+    pub(crate) fn from_response(response: &Message) -> Option<SessionTimer> {
         let said = SessionExpires::of(response).filter(|s| s.seconds > 0)?;
         let refresher =
             if said.refresher_uac == Some(false) { Refresher::Peer } else { Refresher::Us };
@@ -125,7 +125,7 @@ impl SessionTimer {
     }
 
     /// From the last refresh to our refresh, or to the end of a session the peer forgot (§10).
-    pub fn due(&self) -> Duration {
+    pub(crate) fn due(&self) -> Duration {
         let seconds = match self.refresher {
             Refresher::Us => self.interval / 2,
             Refresher::Peer => self.interval - (self.interval / 3).min(32),
@@ -134,7 +134,7 @@ impl SessionTimer {
     }
 
     /// From the last refresh to the session's end.
-    pub fn expiry(&self) -> Duration {
+    pub(crate) fn expiry(&self) -> Duration {
         Duration::from_secs(u64::from(self.interval - (self.interval / 3).min(32)))
     }
 }

@@ -25,7 +25,7 @@ pub enum Method {
 
 impl Method {
     /// All that have a name.
-    pub const ALL: [Method; 14] = [
+    pub(crate) const ALL: [Method; 14] = [
         Method::Invite,
         Method::Ack,
         Method::Bye,
@@ -64,7 +64,7 @@ impl Method {
     }
 
     /// The method's name on the wire; `Other` has none of its own.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Method::Invite => "INVITE",
             Method::Ack => "ACK",
@@ -92,10 +92,10 @@ impl fmt::Display for Method {
 }
 
 /// The methods we serve, for `Allow`.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY, MESSAGE, SUBSCRIBE, REGISTER";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY, MESSAGE, SUBSCRIBE, REGISTER";
 
 /// The extensions we serve, for `Supported` and `Require`.
-pub const SUPPORTED: &str = "100rel, timer, replaces, norefersub, gruu, outbound, path";
+pub(crate) const SUPPORTED: &str = "100rel, timer, replaces, norefersub, gruu, outbound, path";
 
 /// The bodies read where a description is expected, for `Accept`.
 pub const ACCEPT: &str =
@@ -103,7 +103,7 @@ pub const ACCEPT: &str =
 
 /// The option tag, and the Info package, of candidates sent one by one (RFC 8840): served where ICE
 /// ends.
-pub const TRICKLE: &str = "trickle-ice";
+pub(crate) const TRICKLE: &str = "trickle-ice";
 
 /// The reason phrase of a status (RFC 3261 §21 and later registrations).
 pub fn reason_phrase(status: u16) -> &'static str {
@@ -209,25 +209,25 @@ impl Refusal {
     }
 
     /// Adds Retry-After, in seconds.
-    pub fn retry_after(mut self, seconds: u32) -> Refusal {
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Refusal {
         self.retry_after = Some(seconds);
         self
     }
 
     /// Names what it is in the registry of errors.
-    pub fn code(mut self, code: Code) -> Refusal {
+    pub(crate) fn code(mut self, code: Code) -> Refusal {
         self.code = code;
         self
     }
 
     /// Carries a peer's Q.850 cause.
-    pub fn q850(mut self, cause: Option<u8>) -> Refusal {
+    pub(crate) fn q850(mut self, cause: Option<u8>) -> Refusal {
         self.q850 = cause;
         self
     }
 
     /// Adds a Warning with `code`.
-    pub fn warning(mut self, code: u16, text: impl Into<String>) -> Refusal {
+    pub(crate) fn warning(mut self, code: u16, text: impl Into<String>) -> Refusal {
         self.warning = Some((code, text.into()));
         self
     }

@@ -40,7 +40,7 @@ impl Framer {
     }
 
     /// Whether a message has begun but not ended.
-    pub fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         // A lone CRLF is a whole answer to a ping, or half a ping: either may take its time.
         !self.buf.is_empty() && self.buf != b"\r\n"
     }

@@ -3,10 +3,10 @@
 //! Requests and responses go in, `TransactionEvent`s for the transaction user and bytes to send come out.
 //! Not here: dialogs, the 2xx's retransmission and its ACK (the user owns them, §13.3.1.4).
 
-pub mod client;
-pub mod invite_client;
-pub mod invite_server;
-pub mod server;
+pub(crate) mod client;
+pub(crate) mod invite_client;
+pub(crate) mod invite_server;
+pub(crate) mod server;
 
 use super::message::Message;
 use super::status::Method;
@@ -21,17 +21,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Round-trip estimate (RFC 3261 §17.1.1.1).
-pub const T1: Duration = Duration::from_millis(500);
+pub(crate) const T1: Duration = Duration::from_millis(500);
 /// Longest retransmit interval of non-INVITE requests and INVITE responses.
-pub const T2: Duration = Duration::from_secs(4);
+pub(crate) const T2: Duration = Duration::from_secs(4);
 /// Longest a message stays in the network.
-pub const T4: Duration = Duration::from_secs(5);
+pub(crate) const T4: Duration = Duration::from_secs(5);
 /// 64*T1: timers B, F, H, J, L, M.
-pub const T1X64: Duration = Duration::from_secs(32);
+pub(crate) const T1X64: Duration = Duration::from_secs(32);
 /// Timer D over UDP.
-pub const TIMER_D: Duration = Duration::from_secs(32);
+pub(crate) const TIMER_D: Duration = Duration::from_secs(32);
 /// A client INVITE that has a provisional response but no final one (timer C, §16.6 step 11).
-pub const TIMER_C: Duration = Duration::from_secs(181);
+pub(crate) const TIMER_C: Duration = Duration::from_secs(181);
 
 /// One transport association (RFC 5626): a WebSocket or an accepted TCP connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -39,7 +39,7 @@ pub struct Flow(pub u64);
 
 impl Flow {
     /// No flow at all: where a transaction stands whose flow was lost, until its peer is back.
-    pub const NOWHERE: Flow = Flow(0);
+    pub(crate) const NOWHERE: Flow = Flow(0);
 }
 
 /// Where a message goes to, or came from.
@@ -73,22 +73,22 @@ impl Hop {
     }
 
     /// Whether the transport retransmits for us.
-    pub fn is_reliable(self) -> bool {
+    pub(crate) fn is_reliable(self) -> bool {
         !self.is_udp()
     }
 
     /// Whether messages are datagrams.
-    pub fn is_udp(self) -> bool {
+    pub(crate) fn is_udp(self) -> bool {
         matches!(self, Hop::Udp(_) | Hop::UdpFrom(..))
     }
 
     /// It without the address of ours.
-    pub fn plain(self) -> Hop {
+    pub(crate) fn plain(self) -> Hop {
         if let Hop::UdpFrom(to, _) = self { Hop::Udp(to) } else { self }
     }
 
     /// The address of ours that the peer reached, where it is not the one we would choose.
-    pub fn local(self) -> Option<IpAddr> {
+    pub(crate) fn local(self) -> Option<IpAddr> {
         if let Hop::UdpFrom(_, local) = self { Some(local) } else { None }
     }
 }
@@ -107,7 +107,7 @@ impl fmt::Display for Hop {
 
 /// The RFC's timer letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Timer {
+pub(crate) enum Timer {
     A,
     B,
     C,
@@ -141,7 +141,7 @@ const TIMERS: [Timer; 13] = [
 
 /// What a machine asks of the layer.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     Send(Bytes),
     Set(Timer, Duration),
     Clear(Timer),
@@ -161,7 +161,7 @@ pub struct ServerId(pub u64);
 
 /// What the transaction user learns.
 #[derive(Debug)]
-pub enum TransactionEvent {
+pub(crate) enum TransactionEvent {
     /// A new request. For CANCEL, `target` is the INVITE it is for.
     Request { id: ServerId, hop: Hop, message: Message, target: Option<ServerId> },
     /// An ACK that belongs to a 2xx.
@@ -173,7 +173,7 @@ pub enum TransactionEvent {
     /// A client transaction is forgotten: nothing more comes of it.
     Ended { id: ClientId },
     /// A response that belongs to no transaction.
-    Stray { hop: Hop, message: Message },
+    Stray,
 }
 
 /// Something to put on the wire.
@@ -215,7 +215,7 @@ pub struct Transactions {
 
 impl Transactions {
     /// Starts a client transaction; `bytes` is the whole request and its top branch is `branch`.
-    pub fn request(
+    pub(crate) fn request(
         &mut self,
         now: Instant,
         method: Method,
@@ -250,7 +250,7 @@ impl Transactions {
 
     /// Sends a response through a server transaction. A 2xx to INVITE may be passed again and
     /// again.
-    pub fn respond(
+    pub(crate) fn respond(
         &mut self,
         now: Instant,
         id: ServerId,
@@ -271,7 +271,7 @@ impl Transactions {
     }
 
     /// A request of ours as it was sent, and where to.
-    pub fn sent(&self, id: ClientId) -> Option<(Hop, Bytes)> {
+    pub(crate) fn sent(&self, id: ClientId) -> Option<(Hop, Bytes)> {
         let entry = self.entries.get(&id.0)?;
         let request = match &entry.machine {
             Machine::InviteClient(machine) => machine.request(),
@@ -281,17 +281,8 @@ impl Transactions {
         Some((entry.hop, request))
     }
 
-    /// Whether this server transaction still waits for a final response.
-    pub fn is_pending(&self, id: ServerId) -> bool {
-        self.entries.get(&id.0).is_some_and(|e| match &e.machine {
-            Machine::InviteServer(m) => m.is_pending(),
-            Machine::Server(m) => m.is_pending(),
-            _ => false,
-        })
-    }
-
     /// Takes a message from the wire.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         now: Instant,
         hop: Hop,
@@ -302,14 +293,14 @@ impl Transactions {
         if message.is_request() {
             self.receive_request(now, hop, message, out, events);
         } else {
-            self.receive_response(now, hop, message, out, events);
+            self.receive_response(now, message, out, events);
         }
     }
 
     /// The client transaction a response belongs to (RFC 3261 §17.1.3): by the branch of its top
     /// Via and the method of its CSeq. A branch is of one transaction, its CANCEL aside, so it
     /// suffices where the CSeq cannot be read.
-    pub fn client_of(&self, response: &Message) -> Option<ClientId> {
+    pub(crate) fn client_of(&self, response: &Message) -> Option<ClientId> {
         let via = response.via()?;
         let branch = via.branch()?;
         let find = |method: Method| {
@@ -325,13 +316,12 @@ impl Transactions {
     fn receive_response(
         &mut self,
         now: Instant,
-        hop: Hop,
         message: Message,
         out: &mut Vec<Transmit>,
         events: &mut Vec<TransactionEvent>,
     ) {
         let Some(ClientId(id)) = self.client_of(&message) else {
-            events.push(TransactionEvent::Stray { hop, message });
+            events.push(TransactionEvent::Stray);
             return;
         };
         let Some(entry) = self.entries.get_mut(&id) else { return };
@@ -386,31 +376,31 @@ impl Transactions {
     }
 
     /// Whether a request belongs to a transaction already known, so that admission may let it pass.
-    pub fn knows(&self, message: &Message) -> bool {
+    pub(crate) fn knows(&self, message: &Message) -> bool {
         self.keys.contains_key(&key_of(message))
     }
 
     /// Returns the INVITE a CANCEL means, by the branch they share (RFC 3261 §9.2).
-    pub fn cancelled_by(&self, cancel: &Message) -> Option<ServerId> {
+    pub(crate) fn cancelled_by(&self, cancel: &Message) -> Option<ServerId> {
         self.keys.get(server_key(cancel, "INVITE").as_str()).copied().map(ServerId)
     }
 
     /// The peer of a request of ours is reached by another flow from now on, or by none.
-    pub fn move_client(&mut self, id: ClientId, hop: Hop) {
+    pub(crate) fn move_client(&mut self, id: ClientId, hop: Hop) {
         if let Some(entry) = self.entries.get_mut(&id.0) {
             entry.hop = hop;
         }
     }
 
     /// The sender of a request is reached by another flow from now on, or by none.
-    pub fn move_server(&mut self, id: ServerId, hop: Hop) {
+    pub(crate) fn move_server(&mut self, id: ServerId, hop: Hop) {
         if let Some(entry) = self.entries.get_mut(&id.0) {
             entry.hop = hop;
         }
     }
 
     /// Sends the last response to a request once more, as if the request had come again.
-    pub fn answer_again(&mut self, now: Instant, id: ServerId, out: &mut Vec<Transmit>) {
+    pub(crate) fn answer_again(&mut self, now: Instant, id: ServerId, out: &mut Vec<Transmit>) {
         let mut effects = Vec::new();
         match self.entries.get_mut(&id.0).map(|e| &mut e.machine) {
             Some(Machine::InviteServer(m)) => drop(m.receive_again(&mut effects)),
@@ -422,7 +412,7 @@ impl Transactions {
 
     /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones
     /// end.
-    pub fn hop_failed(&mut self, hop: Hop, events: &mut Vec<TransactionEvent>) {
+    pub(crate) fn hop_failed(&mut self, hop: Hop, events: &mut Vec<TransactionEvent>) {
         let dead: Vec<u64> =
             self.entries.iter().filter(|(_, e)| e.hop == hop).map(|(id, _)| *id).collect();
         for id in dead {
@@ -439,12 +429,12 @@ impl Transactions {
     }
 
     /// Whether this INVITE of ours still waits for a final response.
-    pub fn awaits_final(&self, id: ClientId) -> bool {
+    pub(crate) fn awaits_final(&self, id: ClientId) -> bool {
         matches!(self.entries.get(&id.0).map(|e| &e.machine), Some(Machine::InviteClient(m)) if m.is_pending())
     }
 
     /// CANCEL was sent for this INVITE: its final response is awaited for 64*T1, no longer (§9.1).
-    pub fn cancelled(&mut self, now: Instant, id: ClientId) {
+    pub(crate) fn cancelled(&mut self, now: Instant, id: ClientId) {
         let Some(Machine::InviteClient(machine)) =
             self.entries.get_mut(&id.0).map(|e| &mut e.machine)
         else {
@@ -456,7 +446,7 @@ impl Transactions {
     }
 
     /// Fires the timers due at `now`.
-    pub fn fire(
+    pub(crate) fn fire(
         &mut self,
         now: Instant,
         out: &mut Vec<Transmit>,
@@ -518,12 +508,12 @@ impl Transactions {
     }
 
     /// The earliest deadline of any timer.
-    pub fn next_timeout(&mut self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
         self.timers.next_timeout()
     }
 
     /// The living transactions as text.
-    pub fn snapshot(&self) -> Vec<String> {
+    pub(crate) fn snapshot(&self) -> Vec<String> {
         let kind = |m: &Machine| match m {
             Machine::InviteClient(m) => format!("{m:?}"),
             Machine::Client(m) => format!("{m:?}"),
@@ -537,13 +527,8 @@ impl Transactions {
     }
 
     /// How many transactions live.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether none lives.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest URI we read, bytes.
-pub const MAX_URI: usize = 1_024;
+pub(crate) const MAX_URI: usize = 1_024;
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,14 +28,14 @@ pub enum Transport {
 
 impl Transport {
     /// The transport a URI's parameter names.
-    pub fn from_param(text: &str) -> Option<Transport> {
+    pub(crate) fn from_param(text: &str) -> Option<Transport> {
         [Transport::Udp, Transport::Tcp, Transport::Tls]
             .into_iter()
             .find(|t| t.as_str().eq_ignore_ascii_case(text))
     }
 
     /// Its name in a URI.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
@@ -44,7 +44,7 @@ impl Transport {
     }
 
     /// The port where a URI names none (RFC 3261 §19.1.2).
-    pub fn default_port(self) -> u16 {
+    pub(crate) fn default_port(self) -> u16 {
         if self == Transport::Tls { 5061 } else { 5060 }
     }
 }
@@ -157,20 +157,15 @@ impl<'a> Uri<'a> {
     }
 
     /// The user part with escapes resolved; empty where there is none.
-    pub fn user_unescaped(&self) -> Cow<'a, str> {
+    pub(crate) fn user_unescaped(&self) -> Cow<'a, str> {
         unescape(self.user.unwrap_or_default())
-    }
-
-    /// The host as an address, where it is one.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
     }
 
     /// Whether both name the same resource for our purposes: scheme, user, host, port.
     ///
     /// Deviation from RFC 3261 §19.1.4: parameters are not compared, because registrar and dialog
     /// keys never depend on them.
-    pub fn same_address(&self, other: &Uri<'_>) -> bool {
+    pub(crate) fn same_address(&self, other: &Uri<'_>) -> bool {
         self.scheme == other.scheme
             && self.user_unescaped() == other.user_unescaped()
             && self.host.eq_ignore_ascii_case(other.host)
@@ -179,7 +174,7 @@ impl<'a> Uri<'a> {
 }
 
 /// An address as a URI's host: IPv6 in brackets (RFC 3261 §25.1).
-pub fn host_of(ip: IpAddr) -> String {
+pub(crate) fn host_of(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
@@ -190,7 +185,7 @@ pub fn host_of(ip: IpAddr) -> String {
 ///
 /// # Errors
 /// Empty or malformed host, port not 1 to 65535.
-pub fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
+pub(crate) fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
     let err = |what| ParseError::new(what, 0);
     let (host, port) = if let Some(inner) = text.strip_prefix('[') {
         let (host, rest) = cut(inner, b']').ok_or(err("IPv6 address has no closing bracket"))?;
@@ -225,7 +220,7 @@ fn escapes_sound(text: &str) -> bool {
 }
 
 /// Resolves %-escapes; a text that is not UTF-8 afterwards is returned as it was.
-pub fn unescape(text: &str) -> Cow<'_, str> {
+pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     if memchr::memchr(b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
@@ -249,7 +244,7 @@ pub fn unescape(text: &str) -> Cow<'_, str> {
 }
 
 /// Escapes a text for the user part of a URI (RFC 3261 §25.1 `user`).
-pub fn escape_user(text: &str) -> String {
+pub(crate) fn escape_user(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for b in text.bytes() {
         let plain = b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
@@ -272,7 +267,7 @@ impl<'a> Params<'a> {
     ///
     /// # Errors
     /// A quoted value does not end: nobody knows which parameters stand in it.
-    pub fn parse(text: &'a str) -> Result<Params<'a>, ParseError> {
+    pub(crate) fn parse(text: &'a str) -> Result<Params<'a>, ParseError> {
         let params = Params(text.trim_ascii());
         if memchr::memchr(b'"', text.as_bytes()).is_some()
             && split_outside_quotes(params.0, b';')
@@ -289,7 +284,7 @@ impl<'a> Params<'a> {
     }
 
     /// Name and value pairs; a quoted value is returned without its quotes.
-    pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         let text = self.0;
         split_outside_quotes(text, b';').map(str::trim_ascii).filter(|p| !p.is_empty()).map(
             |piece| match cut(piece, b'=') {
@@ -310,12 +305,12 @@ impl<'a> Params<'a> {
     }
 
     /// The text as it was.
-    pub fn as_str(self) -> &'a str {
+    pub(crate) fn as_str(self) -> &'a str {
         self.0
     }
 }
 
 /// The inside of a quoted string, or the text itself; escapes stay.
-pub fn unquote(text: &str) -> &str {
+pub(crate) fn unquote(text: &str) -> &str {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }

@@ -16,7 +16,7 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    pub fn start(endpoint: &str) -> anyhow::Result<Spans> {
+    pub(crate) fn start(endpoint: &str) -> anyhow::Result<Spans> {
         let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         // Its client blocks, and must be made where no runtime is.
         let exporter = std::thread::spawn(move || {
@@ -41,7 +41,7 @@ impl Spans {
         Ok(Spans { provider, tracer })
     }
 
-    pub fn tell(&self, cdr: &Cdr, clock: &WallClock) {
+    pub(crate) fn tell(&self, cdr: &Cdr, clock: &WallClock) {
         let at = |moment: Instant| SystemTime::UNIX_EPOCH + clock.since_epoch(moment);
         let end = cdr.end.unwrap_or(cdr.start);
         let mut attributes = vec![

@@ -11,14 +11,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The system's resolvers.
 #[derive(Clone)]
-pub struct Dns {
+pub(crate) struct Dns {
     resolver: Option<TokioResolver>,
 }
 
 impl Dns {
     /// As the system's configuration says; where it cannot be read, every question fails with that
     /// reason.
-    pub fn new() -> Dns {
+    pub(crate) fn new() -> Dns {
         let build = || {
             let mut builder = TokioResolver::builder_tokio().ok()?;
             let options = builder.options_mut();
@@ -34,7 +34,7 @@ impl Dns {
     ///
     /// # Errors
     /// The text says which name, and why; a name without such records is an empty answer.
-    pub async fn ask(&self, query: &Query) -> Answer {
+    pub(crate) async fn ask(&self, query: &Query) -> Answer {
         let name = query.name().to_owned();
         match timeout(PATIENCE, self.look_up(query)).await {
             Ok(answer) => answer,

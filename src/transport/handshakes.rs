@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The handshakes of one port.
 #[derive(Debug)]
-pub struct Handshakes {
+pub(crate) struct Handshakes {
     processors: Semaphore,
     sources: Mutex<HashMap<IpAddr, Waiting>>,
 }
@@ -43,7 +43,7 @@ struct Turn<'a> {
 
 impl Handshakes {
     /// As many at once as there are processors.
-    pub fn new() -> Handshakes {
+    pub(crate) fn new() -> Handshakes {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Handshakes { processors: Semaphore::new(processors), sources: Mutex::default() }
     }
@@ -52,7 +52,7 @@ impl Handshakes {
     ///
     /// # Errors
     /// What rustls or the connection says, or that the deadline passed.
-    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         acceptor: &TlsAcceptor,
         stream: S,

@@ -17,7 +17,7 @@ const AGENT: u32 = 2_026;
 const LONGEST: usize = 60_000;
 
 /// A way to a collector.
-pub struct Hep {
+pub(crate) struct Hep {
     socket: UdpSocket,
     own: SocketAddr,
     clock: WallClock,
@@ -28,7 +28,7 @@ impl Hep {
     ///
     /// # Errors
     /// No socket, or no way there.
-    pub fn new(collector: SocketAddr, own: SocketAddr, clock: WallClock) -> io::Result<Hep> {
+    pub(crate) fn new(collector: SocketAddr, own: SocketAddr, clock: WallClock) -> io::Result<Hep> {
         let any: SocketAddr = if collector.is_ipv4() {
             ([0, 0, 0, 0], 0).into()
         } else {
@@ -41,12 +41,12 @@ impl Hep {
     }
 
     /// A message came in.
-    pub fn received(&self, now: Instant, from: SocketAddr, message: &Message) {
+    pub(crate) fn received(&self, now: Instant, from: SocketAddr, message: &Message) {
         self.copy(now, from, self.own, message.call_id(), &wire(&readable_message(message)));
     }
 
     /// A message went out.
-    pub fn sent(&self, now: Instant, to: SocketAddr, bytes: &[u8]) {
+    pub(crate) fn sent(&self, now: Instant, to: SocketAddr, bytes: &[u8]) {
         let text = wire(&readable(bytes));
         let call_id =
             text.lines().find_map(|l| l.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned();

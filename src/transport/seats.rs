@@ -12,7 +12,7 @@ const RESERVED: usize = 256;
 
 /// Why a connection was not let in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Full {
+pub(crate) enum Full {
     /// All places are taken.
     Everywhere,
     /// This source holds as many as one source may.
@@ -21,7 +21,7 @@ pub enum Full {
 
 /// All places of one port.
 #[derive(Debug)]
-pub struct Seats {
+pub(crate) struct Seats {
     most: usize,
     per_source: usize,
     held: Mutex<Held>,
@@ -35,7 +35,7 @@ struct Held {
 
 /// A place; it is given back when the last holder drops it.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct Seat {
     seats: Arc<Seats>,
     source: IpAddr,
 }
@@ -44,7 +44,7 @@ impl Seats {
     /// Places for `most` connections, of which one source (an IPv4 address, an IPv6 /64) may hold
     /// `per_source`. This machine itself has no share of its own: a proxy in front of us is one
     /// address.
-    pub fn new(most: usize, per_source: usize) -> Arc<Seats> {
+    pub(crate) fn new(most: usize, per_source: usize) -> Arc<Seats> {
         Arc::new(Seats { most, per_source, held: Mutex::default() })
     }
 
@@ -52,7 +52,7 @@ impl Seats {
     ///
     /// # Errors
     /// Which bound was reached; nothing is taken then.
-    pub fn take(self: &Arc<Seats>, address: IpAddr) -> Result<Seat, Full> {
+    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr) -> Result<Seat, Full> {
         let source = network_of(address);
         let mut held = self.lock();
         let own = held.by_source.get(&source).copied().unwrap_or(0);
@@ -69,7 +69,8 @@ impl Seats {
     }
 
     /// Connections that hold a place.
-    pub fn taken(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
         self.lock().all
     }
 

@@ -14,14 +14,14 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The verifier.
 #[derive(Debug)]
-pub struct SipVerifier(Arc<WebPkiServerVerifier>);
+pub(crate) struct SipVerifier(Arc<WebPkiServerVerifier>);
 
 impl SipVerifier {
     /// Trusts `roots`.
     ///
     /// # Errors
     /// No authority is among them.
-    pub fn new(roots: RootCertStore) -> anyhow::Result<SipVerifier> {
+    pub(crate) fn new(roots: RootCertStore) -> anyhow::Result<SipVerifier> {
         Ok(SipVerifier(WebPkiServerVerifier::builder(Arc::new(roots)).build()?))
     }
 }

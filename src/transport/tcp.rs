@@ -36,7 +36,7 @@ const MAX_CONNECTIONS: usize = 4_096;
 const MAX_PER_SOURCE: usize = 256;
 
 /// Accepts until the core stops; with `tls`, connections are TLS.
-pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox) {
     let handshakes = Arc::new(Handshakes::new());
     let seats = Seats::new(MAX_CONNECTIONS, MAX_PER_SOURCE);
     loop {
@@ -101,14 +101,14 @@ async fn open(
 
 /// How a TLS connection of ours proves the peer.
 #[derive(Clone)]
-pub struct Secure {
+pub(crate) struct Secure {
     pub connector: TlsConnector,
     /// The name its certificate must have.
     pub name: ServerName<'static>,
 }
 
 /// Opens the connection of `hop`; what waits in `outbox` is sent once it stands.
-pub fn connect(
+pub(crate) fn connect(
     hop: Hop,
     to: SocketAddr,
     secure: Option<Secure>,

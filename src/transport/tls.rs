@@ -14,7 +14,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// Files that cannot be read or do not fit together.
-pub fn acceptor(
+pub(crate) fn acceptor(
     tls: &WebTls,
     domain: &str,
     ips: &[IpAddr],
@@ -38,7 +38,7 @@ pub fn file_ends(path: &Path) -> Option<i64> {
 }
 
 /// When the web port's certificate ends; one of our own authority is made anew at every start.
-pub fn ends(tls: &WebTls) -> Option<u64> {
+pub(crate) fn ends(tls: &WebTls) -> Option<u64> {
     match tls {
         WebTls::Files { cert, .. } => file_ends(cert).and_then(|at| at.try_into().ok()),
         WebTls::Off | WebTls::Local(_) => None,
@@ -59,7 +59,7 @@ fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
 ///
 /// # Errors
 /// Files that cannot be read or do not fit together.
-pub fn sip_acceptor(
+pub(crate) fn sip_acceptor(
     cert: &Path,
     key: &Path,
     client_ca: Option<&Path>,
@@ -98,7 +98,7 @@ fn roots(ca: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
 ///
 /// # Errors
 /// Files that cannot be read, a name that is none.
-pub fn for_trunk(
+pub(crate) fn for_trunk(
     settings: &crate::config::TrunkTls,
     host: &str,
 ) -> anyhow::Result<super::tcp::Secure> {

@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 
 /// Takes up to a batch of datagrams; how many there were. With fewer, the socket is empty, and
 /// `readable` waits again.
-pub fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
+pub(crate) fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
     let mut count = 0;
     // The runtime forgets that the socket was readable where the attempt says that it would block.
     let _ = socket.try_io(Interest::READABLE, || {

@@ -38,7 +38,11 @@ fn config() -> WebSocketConfig {
 }
 
 /// Serves one upgraded connection until it ends.
-pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, remote: SocketAddr, inbox: Inbox) {
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    remote: SocketAddr,
+    inbox: Inbox,
+) {
     let flow = inbox.flow();
     let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
     if !inbox.give(Arrival::Flow { flow, kind: FlowKind::WebSocket, remote, send }).await {

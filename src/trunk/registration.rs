@@ -29,7 +29,7 @@ const MAX_TOO_BRIEF: u8 = 3;
 
 /// Where it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum State {
+pub(crate) enum State {
     Idle,
     Trying,
     Registered { until: Instant },
@@ -38,7 +38,7 @@ pub enum State {
 
 /// One registrar of one trunk.
 #[derive(Debug)]
-pub struct Registration {
+pub(crate) struct Registration {
     pub registrar: TrunkUri,
     pub state: State,
     expires: u32,
@@ -56,7 +56,7 @@ pub struct Registration {
 
 /// What a response asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// Nothing until it falls due again.
     Nothing,
     /// Send again at once: with credentials, or a longer time.
@@ -73,7 +73,7 @@ pub enum Next {
 
 impl Registration {
     /// Due at once.
-    pub fn new(now: Instant, registrar: TrunkUri, expires: u32) -> Registration {
+    pub(crate) fn new(now: Instant, registrar: TrunkUri, expires: u32) -> Registration {
         let answering = Answering::default();
         Registration {
             registrar,
@@ -90,7 +90,7 @@ impl Registration {
     }
 
     /// Whether it must be sent now; said once.
-    pub fn is_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next.is_some_and(|at| at <= now);
         if due {
             self.next = None;
@@ -99,12 +99,12 @@ impl Registration {
     }
 
     /// When it falls due.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.next
     }
 
     /// A REGISTER is about to be sent: its CSeq and the seconds asked for.
-    pub fn sending(&mut self) -> (u32, u32) {
+    pub(crate) fn sending(&mut self) -> (u32, u32) {
         if !matches!(self.state, State::Registered { .. }) {
             self.state = State::Trying;
         }
@@ -113,7 +113,7 @@ impl Registration {
     }
 
     /// The registrar answered. `contact` is what we registered; `chance` (0 to 255) is the jitter.
-    pub fn answered(
+    pub(crate) fn answered(
         &mut self,
         now: Instant,
         response: &Message,
@@ -164,7 +164,7 @@ impl Registration {
     }
 
     /// Nothing came back, or nothing could be sent.
-    pub fn failed(&mut self, now: Instant, why: String, chance: u8) -> Next {
+    pub(crate) fn failed(&mut self, now: Instant, why: String, chance: u8) -> Next {
         let longest = (BACK_OFF * 2u32.saturating_pow(self.failures.min(8))).min(LONGEST_BACK_OFF);
         self.failures += 1;
         // RFC 5626 §4.5: between half and the whole of it, so that a fleet does not come back

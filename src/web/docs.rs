@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 static BOOK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/docs");
 
 /// A page of the book as HTML; `path` is what follows `/docs`. Nothing where there is none.
-pub fn page(path: &str) -> Option<String> {
+pub(crate) fn page(path: &str) -> Option<String> {
     let name = match path.trim_matches('/') {
         "" => "README.md".to_owned(),
         name => format!("{}.md", name.trim_end_matches(".html").trim_end_matches(".md")),

@@ -13,7 +13,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What it answered, where it did.
     pub status: Option<StatusCode>,
     pub why: String,
@@ -57,7 +57,7 @@ impl Resolve for Outside {
 ///
 /// # Errors
 /// The TLS roots cannot be read.
-pub fn client(allow_private: bool) -> anyhow::Result<Client> {
+pub(crate) fn client(allow_private: bool) -> anyhow::Result<Client> {
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())
         .no_proxy()
@@ -72,7 +72,7 @@ pub fn client(allow_private: bool) -> anyhow::Result<Client> {
 ///
 /// # Errors
 /// Why not.
-pub fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
+pub(crate) fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
     let url: Url = url.parse().map_err(|e| Failure::new(format!("{url}: {e}")))?;
     let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
     match literal.filter(|ip| !is_public(*ip) && !allow_private) {
@@ -87,7 +87,7 @@ pub fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
 ///
 /// # Errors
 /// Why there is none.
-pub async fn send(request: RequestBuilder) -> Result<String, Failure> {
+pub(crate) async fn send(request: RequestBuilder) -> Result<String, Failure> {
     // The URL may hold a secret, and is known: only the cause is told.
     let mut response = request.send().await.map_err(|e| Failure::new(cause(&e)))?;
     if !response.status().is_success() {

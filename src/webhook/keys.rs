@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// It is not to be had, or holds nothing usable.
-pub async fn read(settings: &JwtSettings) -> Result<Arc<Keys>, String> {
+pub(crate) async fn read(settings: &JwtSettings) -> Result<Arc<Keys>, String> {
     let text = match &settings.jwks {
         KeySet::File(path) => std::fs::read_to_string(path)
             .map_err(|e| format!("{} cannot be read: {e}", path.display()))?,

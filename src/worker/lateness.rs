@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the buckets, milliseconds; what is later counts in one more.
-pub const BOUNDS_MS: [u64; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
+pub(crate) const BOUNDS_MS: [u64; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
 
 /// Counted by the workers, read by whoever scrapes; no lock between them.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Lateness {
 
 impl Lateness {
     /// A timer fired `late`.
-    pub fn count(&self, late: Duration) {
+    pub(crate) fn count(&self, late: Duration) {
         let ms = late.as_millis() as u64;
         // A bucket holds its bound, so a part of a millisecond more is in the next.
         let exact = late.as_micros().is_multiple_of(1_000);
@@ -29,7 +29,7 @@ impl Lateness {
     }
 
     /// How many fell into each bucket, and the sum of all, seconds.
-    pub fn read(&self) -> ([u64; BOUNDS_MS.len() + 1], f64) {
+    pub(crate) fn read(&self) -> ([u64; BOUNDS_MS.len() + 1], f64) {
         (
             std::array::from_fn(|n| self.counts[n].load(Ordering::Relaxed)),
             self.micros.load(Ordering::Relaxed) as f64 / 1e6,

@@ -96,7 +96,7 @@ impl PortRange {
     }
 
     /// The address media is received at on `port`.
-    pub fn address(&self, port: u16) -> SocketAddr {
+    pub(crate) fn address(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip, port)
     }
 
@@ -106,13 +106,13 @@ impl PortRange {
     }
 
     /// Pairs in all.
-    pub fn all(&self) -> usize {
+    pub(crate) fn all(&self) -> usize {
         self.pairs
     }
 
     /// Pairs that rest after a call: some of them may be ready to be served again, which shows when
     /// one is wanted.
-    pub fn resting(&self) -> usize {
+    pub(crate) fn resting(&self) -> usize {
         self.state().resting.len()
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest a watched thread waits for something to do: then it says that it lives.
-pub const BEAT: Duration = Duration::from_secs(1);
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
 
 /// When a thread last began a round of its loop.
 #[derive(Debug)]
@@ -16,18 +16,18 @@ pub struct Pulse {
 
 impl Pulse {
     /// One that has just beaten.
-    pub fn new(now: Instant) -> Pulse {
+    pub(crate) fn new(now: Instant) -> Pulse {
         Pulse { origin: now, beat: AtomicU64::new(0) }
     }
 
     /// The thread lives.
-    pub fn beat(&self, now: Instant) {
+    pub(crate) fn beat(&self, now: Instant) {
         let at = now.saturating_duration_since(self.origin).as_millis();
         self.beat.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// When it last said so.
-    pub fn last(&self) -> Instant {
+    pub(crate) fn last(&self) -> Instant {
         self.origin + Duration::from_millis(self.beat.load(Ordering::Relaxed))
     }
 }

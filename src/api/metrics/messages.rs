@@ -54,7 +54,7 @@ const OUT: usize = 1;
 
 impl Messages {
     /// Counts a message that came in.
-    pub fn received(&self, message: &Message, transport: Transport) {
+    pub(crate) fn received(&self, message: &Message, transport: Transport) {
         match message.status() {
             0 => self.request(message.method(), transport, IN),
             status => self.response(status, IN),
@@ -62,7 +62,7 @@ impl Messages {
     }
 
     /// Counts a message that goes out.
-    pub fn sent(&self, bytes: &[u8], transport: Transport) {
+    pub(crate) fn sent(&self, bytes: &[u8], transport: Transport) {
         let mut words =
             bytes.split(|b| *b == b' ').map(|w| std::str::from_utf8(w).unwrap_or_default());
         match words.next() {

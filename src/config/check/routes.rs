@@ -667,7 +667,7 @@ impl Check {
 
     fn echo(&mut self, echo: &Spanned<schema::Echo>) -> Option<Step> {
         let delay = match echo.as_ref() {
-            schema::Echo::Now(_) => Some(Duration::ZERO),
+            schema::Echo::Now(immediate) => immediate.then_some(Duration::ZERO),
             schema::Echo::After(text) => {
                 humantime::parse_duration(text).ok().filter(|d| *d <= Duration::from_secs(10))
             }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "webtrunk dialplan")]
-pub struct Dialplan {
+pub(crate) struct Dialplan {
     /// The country whose dialling rules turn numbers into +E.164 before they are matched: "US",
     /// "DE". Default: numbers stay as dialled.
     pub country: Option<Text>,
@@ -28,7 +28,7 @@ pub struct Dialplan {
 /// One pattern or several.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a text or a list of texts")]
-pub enum OneOrMany {
+pub(crate) enum OneOrMany {
     /// One.
     One(String),
     /// Several.
@@ -37,7 +37,7 @@ pub enum OneOrMany {
 
 impl OneOrMany {
     /// As a list.
-    pub fn list(&self) -> &[String] {
+    pub(crate) fn list(&self) -> &[String] {
         match self {
             OneOrMany::One(one) => std::slice::from_ref(one),
             OneOrMany::Many(many) => many,
@@ -48,7 +48,7 @@ impl OneOrMany {
 /// What happens to the calls that match.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Route {
+pub(crate) struct Route {
     /// Its name in logs, traces and records.
     pub name: Text,
     /// Patterns of numbers: X is 0-9, Z 1-9, N 2-9, [1-5] a set, a last "." one or more of
@@ -86,11 +86,13 @@ pub struct Route {
     pub steps: Vec<Spanned<Step>>,
 }
 
-/// The answer of a web application that is asked for a route.
+/// The answer of a web application that is asked for a route; the schema that is published. What
+/// comes is read step by step, so that a mistake names its step.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Answer to call.route")]
-pub struct RouteAnswer {
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct RouteAnswer {
     /// Steps, as in a dialplan, except webhooks and files.
     #[serde(rename = "do")]
     pub steps: Vec<Step>,
@@ -104,7 +106,7 @@ pub struct RouteAnswer {
 /// Opening hours in one time zone.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Hours {
+pub(crate) struct Hours {
     /// The time zone, such as "America/Los_Angeles".
     pub tz: String,
     /// Times of the week, such as ["Mon-Fri 08:00-18:00"].
@@ -117,7 +119,7 @@ pub struct Hours {
 /// A limit on the calls of one user by this route.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RouteLimit {
+pub(crate) struct RouteLimit {
     /// Calls of one user by this route per hour.
     pub per_user_per_hour: Spanned<u32>,
 }
@@ -125,7 +127,7 @@ pub struct RouteLimit {
 /// At once, or after a delay.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "true or a delay such as \"5s\"")]
-pub enum Echo {
+pub(crate) enum Echo {
     /// true: at once.
     Now(bool),
     /// After this delay, at most 10 s.
@@ -135,7 +137,7 @@ pub enum Echo {
 /// One step: exactly one of dial, ring, play, tone, echo, answer, hangup, goto, webhook.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub(crate) struct Step {
     /// Call trunks, one after the other: ["trunk:carrier", "trunk:second"].
     pub dial: Option<Vec<Text>>,
     /// Ring users on all their devices: ["user:alice", "did:{number}"].
@@ -176,7 +178,7 @@ pub struct Step {
 /// A number, and the route expected for it.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Case {
+pub(crate) struct Case {
     /// The number as dialled.
     pub dial: String,
     /// The time of the call, RFC 3339. Default: noon of a working day.

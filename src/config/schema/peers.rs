@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// A certificate and its key, PEM files relative to this one.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// The chain, leaf first.
     pub cert: String,
     /// Its key.
@@ -19,7 +19,7 @@ pub struct Certificate {
 /// always verified.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct TrunkTls {
+pub(crate) struct TrunkTls {
     /// A PEM file of authorities. Default: those of the system.
     pub ca: Option<String>,
     /// The name the certificate must have (RFC 5922). Default: the host of `uri`.
@@ -33,7 +33,7 @@ pub struct TrunkTls {
 /// The registrars to register with.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "true or a list of registrars such as [\"sip:reg.example\"]")]
-pub enum Register {
+pub(crate) enum Register {
     /// true: with the trunk itself.
     Own(bool),
     /// With these registrars.
@@ -43,7 +43,7 @@ pub enum Register {
 /// What is learned of where a trunk's media comes from.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "true, false or \"signalling\"")]
-pub enum Nat {
+pub(crate) enum Nat {
     /// The port.
     Port(bool),
     /// "signalling": the address too.
@@ -53,7 +53,7 @@ pub enum Nat {
 /// A user who registers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct User {
+pub(crate) struct User {
     /// Its password, not empty. It guards your telephone bill: make it long and random.
     pub password: Spanned<SecretText>,
     /// The number that reaches the user, and the caller id of its calls, in +E.164.
@@ -86,7 +86,7 @@ pub struct User {
 /// A trunk: a carrier or a PBX.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Trunk {
+pub(crate) struct Trunk {
     /// The trunk's address, such as "sip:sip.carrier.example". Without a port, NAPTR and SRV are
     /// looked up (RFC 3263); ";transport=tcp", ";transport=tls" or "sips:" fixes the transport.
     pub uri: Option<Text>,

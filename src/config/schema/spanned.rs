@@ -11,22 +11,22 @@ pub struct Spanned<T>(toml::Spanned<T>);
 
 impl<T> Spanned<T> {
     /// A value that stands there.
-    pub fn new(span: Range<usize>, value: T) -> Spanned<T> {
+    pub(crate) fn new(span: Range<usize>, value: T) -> Spanned<T> {
         Spanned(toml::Spanned::new(span, value))
     }
 
     /// Bytes of the file.
-    pub fn span(&self) -> Range<usize> {
+    pub(crate) fn span(&self) -> Range<usize> {
         self.0.span()
     }
 
     /// The value alone.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.0.into_inner()
     }
 
     /// The value.
-    pub fn get_ref(&self) -> &T {
+    pub(crate) fn get_ref(&self) -> &T {
         self.0.get_ref()
     }
 }

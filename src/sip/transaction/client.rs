@@ -19,7 +19,7 @@ enum State {
 
 /// One non-INVITE request of ours.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     state: State,
     request: Bytes,
     reliable: bool,
@@ -28,7 +28,7 @@ pub struct Client {
 
 impl Client {
     /// Sends `request` and enters Trying.
-    pub fn start(request: Bytes, reliable: bool, out: &mut Vec<Effect>) -> Client {
+    pub(crate) fn start(request: Bytes, reliable: bool, out: &mut Vec<Effect>) -> Client {
         out.push(Effect::Send(request.clone()));
         if !reliable {
             out.push(Effect::Set(Timer::E, T1));
@@ -38,17 +38,17 @@ impl Client {
     }
 
     /// The request as it was sent.
-    pub fn request(&self) -> Bytes {
+    pub(crate) fn request(&self) -> Bytes {
         self.request.clone()
     }
 
     /// Whether no final response has come.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.state != State::Completed
     }
 
     /// A response matched to this transaction.
-    pub fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
+    pub(crate) fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
         match (self.state, message.status()) {
             (State::Completed, _) => {}
             (_, 100..=199) => {
@@ -69,7 +69,7 @@ impl Client {
     }
 
     /// A timer fired.
-    pub fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+    pub(crate) fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match (self.state, timer) {
             (State::Trying | State::Proceeding, Timer::E) => {
                 self.interval =

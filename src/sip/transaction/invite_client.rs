@@ -27,7 +27,7 @@ enum State {
 
 /// One INVITE of ours.
 #[derive(Debug)]
-pub struct InviteClient {
+pub(crate) struct InviteClient {
     state: State,
     request: Bytes,
     ack: Option<Bytes>,
@@ -38,7 +38,7 @@ pub struct InviteClient {
 
 impl InviteClient {
     /// Sends `request` and enters Calling.
-    pub fn start(request: Bytes, reliable: bool, out: &mut Vec<Effect>) -> InviteClient {
+    pub(crate) fn start(request: Bytes, reliable: bool, out: &mut Vec<Effect>) -> InviteClient {
         out.push(Effect::Send(request.clone()));
         if !reliable {
             out.push(Effect::Set(Timer::A, T1));
@@ -55,17 +55,17 @@ impl InviteClient {
     }
 
     /// The request as it was sent.
-    pub fn request(&self) -> Bytes {
+    pub(crate) fn request(&self) -> Bytes {
         self.request.clone()
     }
 
     /// Whether no final response has come.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, State::Calling | State::Proceeding)
     }
 
     /// CANCEL was sent: the final response is awaited for 64*T1, no longer (§9.1).
-    pub fn cancel(&mut self, out: &mut Vec<Effect>) {
+    pub(crate) fn cancel(&mut self, out: &mut Vec<Effect>) {
         if self.is_pending() {
             self.cancelled = true;
             out.extend([Effect::Clear(Timer::C), Effect::Set(Timer::M, T1X64)]);
@@ -73,7 +73,7 @@ impl InviteClient {
     }
 
     /// A response matched to this transaction.
-    pub fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
+    pub(crate) fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
         match (self.state, message.status()) {
             (State::Calling | State::Proceeding, 100..=199) => {
                 if self.state == State::Calling {
@@ -134,7 +134,7 @@ impl InviteClient {
     }
 
     /// A timer fired.
-    pub fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+    pub(crate) fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match (self.state, timer) {
             (State::Calling, Timer::A) => {
                 self.interval *= 2;

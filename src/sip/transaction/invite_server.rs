@@ -20,7 +20,7 @@ enum State {
 
 /// One INVITE received.
 #[derive(Debug)]
-pub struct InviteServer {
+pub(crate) struct InviteServer {
     state: State,
     last: Option<Bytes>,
     interval: Duration,
@@ -28,17 +28,18 @@ pub struct InviteServer {
 
 impl InviteServer {
     /// Enters Proceeding; the user sends the 100.
-    pub fn start() -> InviteServer {
+    pub(crate) fn start() -> InviteServer {
         InviteServer { state: State::Proceeding, last: None, interval: T1 }
     }
 
-    /// Whether no final response was sent.
-    pub fn is_pending(&self) -> bool {
-        self.state == State::Proceeding
-    }
-
     /// The user responds.
-    pub fn respond(&mut self, status: u16, bytes: Bytes, reliable: bool, out: &mut Vec<Effect>) {
+    pub(crate) fn respond(
+        &mut self,
+        status: u16,
+        bytes: Bytes,
+        reliable: bool,
+        out: &mut Vec<Effect>,
+    ) {
         match (self.state, status) {
             (State::Proceeding, 100..=199) => {
                 self.last = Some(bytes.clone());
@@ -63,7 +64,7 @@ impl InviteServer {
     }
 
     /// The INVITE came again. Always taken.
-    pub fn receive_again(&mut self, out: &mut Vec<Effect>) -> bool {
+    pub(crate) fn receive_again(&mut self, out: &mut Vec<Effect>) -> bool {
         // RFC 6026 §7.1: in Accepted a retransmitted INVITE is absorbed without a response.
         if matches!(self.state, State::Proceeding | State::Completed) {
             out.extend(self.last.clone().map(Effect::Send));
@@ -72,7 +73,7 @@ impl InviteServer {
     }
 
     /// An ACK with this branch. Not taken in Accepted: it belongs to the 2xx, so to the user.
-    pub fn receive_ack(&mut self, out: &mut Vec<Effect>) -> bool {
+    pub(crate) fn receive_ack(&mut self, out: &mut Vec<Effect>) -> bool {
         if self.state == State::Completed {
             self.state = State::Confirmed;
             out.extend([
@@ -85,7 +86,7 @@ impl InviteServer {
     }
 
     /// A timer fired.
-    pub fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+    pub(crate) fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match (self.state, timer) {
             (State::Completed, Timer::G) => {
                 self.interval = (self.interval * 2).min(T2);

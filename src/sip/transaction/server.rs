@@ -11,23 +11,24 @@ use std::time::Duration;
 
 /// One non-INVITE request received.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     response: Option<Bytes>,
 }
 
 impl Server {
     /// Enters Trying.
-    pub fn start() -> Server {
+    pub(crate) fn start() -> Server {
         Server { response: None }
     }
 
-    /// Whether no final response was sent.
-    pub fn is_pending(&self) -> bool {
-        self.response.is_none()
-    }
-
     /// The user responds; only the first final response counts.
-    pub fn respond(&mut self, status: u16, bytes: Bytes, reliable: bool, out: &mut Vec<Effect>) {
+    pub(crate) fn respond(
+        &mut self,
+        status: u16,
+        bytes: Bytes,
+        reliable: bool,
+        out: &mut Vec<Effect>,
+    ) {
         // RFC 4320 §4.2: a 408 to a non-INVITE is useless by the time it arrives.
         if status < 200 || self.response.is_some() {
             return;
@@ -38,13 +39,13 @@ impl Server {
     }
 
     /// The request came again. Always taken.
-    pub fn receive_again(&mut self, out: &mut Vec<Effect>) -> bool {
+    pub(crate) fn receive_again(&mut self, out: &mut Vec<Effect>) -> bool {
         out.extend(self.response.clone().map(Effect::Send));
         true
     }
 
     /// A timer fired.
-    pub fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+    pub(crate) fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         if timer == Timer::J {
             out.push(Effect::Done);
         }
