@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::challenges::opened;
+use super::turn::Screening;
 use super::{FlowKind, Gateway, Turn};
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
@@ -52,11 +53,17 @@ impl Gateway {
                 }
                 return;
             }
-        } else if let Some(why) = self.screen(turn, hop, remote, &message) {
-            if message.method() != Method::Ack {
-                self.respond_stateless(hop, &message, &why, turn.out);
+        } else {
+            match self.screen(turn, hop, remote, &message) {
+                Screening::Proceed => {}
+                Screening::Handled => return,
+                Screening::Refuse(why) => {
+                    if message.method() != Method::Ack {
+                        self.respond_stateless(hop, &message, &why, turn.out);
+                    }
+                    return;
+                }
             }
-            return;
         }
         let (mut sends, mut events) = (Vec::new(), Vec::new());
         self.services.transactions.receive(turn.now, hop, message, &mut sends, &mut events);
@@ -71,16 +78,16 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
         let stranger =
             !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
-                return Some(Refusal::new(e.status, e.to_string()));
+                return Screening::Refuse(Refusal::new(e.status, e.to_string()));
             }
             return if self.services.transactions.knows(message) {
-                None
+                Screening::Proceed
             } else {
                 self.admit_trunk(turn, hop, remote, message)
             };
@@ -92,13 +99,13 @@ impl Gateway {
                 why: "SIP from an address of no trunk",
                 remote: Some(remote),
             }));
-            return Some(Refusal::new(0, ""));
+            return Screening::Handled;
         }
         if let Err(e) = message.check() {
-            return Some(Refusal::new(e.status, e.to_string()));
+            return Screening::Refuse(Refusal::new(e.status, e.to_string()));
         }
         if message.method() == Method::Ack || self.services.transactions.knows(message) {
-            return None;
+            return Screening::Proceed;
         }
         if message.method() == Method::Cancel {
             return self.screen_cancel(turn.now, hop, remote, message);
@@ -114,15 +121,15 @@ impl Gateway {
                 let response = self.options_response(message);
                 turn.push(Output::Send(Transmit { hop, bytes: response.end() }));
                 self.note_probe(hop, message);
-                return Some(Refusal::new(0, ""));
+                return Screening::Handled;
             }
-            return None;
+            return Screening::Proceed;
         }
-        let Hop::Flow(flow) = hop else { return None };
+        let Hop::Flow(flow) = hop else { return Screening::Proceed };
         self.admit(turn, flow, remote, message)
     }
 
-    /// A response without a transaction. Status 0 stands for silence.
+    /// A response without a transaction.
     pub(super) fn respond_stateless(
         &mut self,
         hop: Hop,
@@ -130,7 +137,7 @@ impl Gateway {
         why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        if why.status == 0 || message.header(HeaderName::Via).is_none() {
+        if message.header(HeaderName::Via).is_none() {
             return;
         }
         let tag = token::<8>(&mut self.services.random);

@@ -3,6 +3,7 @@
 use crate::call::Output;
 use crate::call::context::Followup;
 use crate::sip::message::Message;
+use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, ServerId};
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -25,6 +26,17 @@ impl<'a> Turn<'a> {
     pub(super) fn push(&mut self, output: Output) {
         self.out.push(output);
     }
+}
+
+/// What was decided of a request before it becomes a transaction.
+#[must_use]
+pub(super) enum Screening {
+    /// It becomes one.
+    Proceed,
+    /// It was answered, waits for an answer of somebody else, or gets silence.
+    Handled,
+    /// It is refused without a state.
+    Refuse(Refusal),
 }
 
 /// A request, the transaction it began, and where it came from.
