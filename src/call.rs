@@ -47,6 +47,7 @@ pub(crate) mod transfer_state;
 mod uac;
 mod uas;
 
+pub(crate) use crate::cdr::EndReason;
 pub use crate::cdr::{Cdr, HangupBy, trunk_of};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
@@ -176,7 +177,10 @@ impl Call {
             Notice::OpenFailed { end, why }
                 if end == self.caller.end || self.joined.is_some_and(|l| l.end == end) =>
             {
-                self.finish(cx, HangupBy::Us, Refusal::new(503, why).retry_after(5));
+                self.finish(
+                    cx,
+                    EndReason::refused(HangupBy::Us, Refusal::new(503, why).retry_after(5)),
+                );
             }
             Notice::OpenFailed { end, why } => {
                 if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
@@ -188,8 +192,10 @@ impl Call {
             Notice::Closed { .. } => {}
             Notice::Panicked => self.finish(
                 cx,
-                HangupBy::Us,
-                Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
+                EndReason::refused(
+                    HangupBy::Us,
+                    Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
+                ),
             ),
         }
     }
@@ -238,7 +244,10 @@ impl Call {
                 self.cdr.media_problem = Some(why.clone());
                 let code = if why.contains("fingerprint") { Code::FINGERPRINT } else { Code::DTLS };
                 if Some(end) == self.b_end() || end == self.caller.end {
-                    self.finish(cx, HangupBy::Us, Refusal::new(488, why).code(code));
+                    self.finish(
+                        cx,
+                        EndReason::refused(HangupBy::Us, Refusal::new(488, why).code(code)),
+                    );
                 } else if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
                     self.branch_failed(cx, id, Refusal::new(488, why).code(code));
                 }
@@ -248,20 +257,24 @@ impl Call {
             {
                 self.finish(
                     cx,
-                    HangupBy::Media,
-                    Refusal::new(
-                        480,
-                        "the browser has been unreachable for 30 s (ICE consent lost)",
-                    )
-                    .code(Code::BROWSER_GONE),
+                    EndReason::refused(
+                        HangupBy::Media,
+                        Refusal::new(
+                            480,
+                            "the browser has been unreachable for 30 s (ICE consent lost)",
+                        )
+                        .code(Code::BROWSER_GONE),
+                    ),
                 );
             }
             SessionEvent::NoMedia if self.state == State::Talking && !self.is_held() => {
                 self.finish(
                     cx,
-                    HangupBy::Media,
-                    Refusal::new(480, "no media from either side for 30 s")
-                        .code(Code::MEDIA_STOPPED),
+                    EndReason::refused(
+                        HangupBy::Media,
+                        Refusal::new(480, "no media from either side for 30 s")
+                            .code(Code::MEDIA_STOPPED),
+                    ),
                 );
             }
             SessionEvent::Digit { end, event, length } => self.send_digit(cx, end, event, length),
@@ -305,30 +318,30 @@ impl Call {
     /// The caller sent CANCEL.
     pub(crate) fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         if !self.uas.is_finished() {
-            self.finish(cx, HangupBy::Caller, why);
+            self.finish(cx, EndReason::refused(HangupBy::Caller, why));
         }
     }
 
     /// Ends the call: everything open is cancelled, answered or said goodbye to. `why` goes to a
     /// caller who still waits for a final response, and into Reason headers.
-    pub(crate) fn finish(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
+    pub(crate) fn finish(&mut self, cx: &mut CallContext<'_>, why: EndReason) {
         if self.state == State::Over {
             return;
         }
-        self.unlink(cx, by, &why);
+        self.unlink(cx, &why);
         self.release_transferor(cx);
         self.state = State::Over;
         if !self.uas.is_finished() {
-            self.uas.refuse(cx, self.id, &self.caller, &why);
+            self.uas.refuse(cx, self.id, &self.caller, &why.refusal());
         } else {
             // A leg that said goodbye itself has no dialog any more, and gets none.
-            self.caller.bye(cx, self.id, &why);
+            self.caller.bye(cx, self.id, &why.reason);
         }
         for branch in self.branches.iter_mut() {
             branch.leg.quiet(cx, self.id);
-            branch.abandon(cx, self.id, &why);
+            branch.abandon(cx, self.id, &why.reason);
         }
-        self.cdr.ended(cx.now, by, &why);
+        self.cdr.ended(cx.now, &why);
         self.media.close(cx);
         for timer in CallTimer::OF_CALL {
             cx.disarm(self.id, timer);
@@ -344,8 +357,11 @@ impl Call {
             CallTimer::MaxDuration => {
                 self.finish(
                     cx,
-                    HangupBy::Us,
-                    Refusal::new(480, "the call reached limits.max_duration").code(Code::TOO_LONG),
+                    EndReason::refused(
+                        HangupBy::Us,
+                        Refusal::new(480, "the call reached limits.max_duration")
+                            .code(Code::TOO_LONG),
+                    ),
                 );
             }
             CallTimer::Ack(end) => self.retransmit_2xx(cx, end),
@@ -364,7 +380,7 @@ impl Call {
         if now >= wait.deadline {
             let why = Refusal::new(408, "the 200 was never acknowledged (no ACK for 32 s)")
                 .code(Code::NO_ACK);
-            return self.finish(cx, HangupBy::Us, why);
+            return self.finish(cx, EndReason::refused(HangupBy::Us, why));
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) =

@@ -6,7 +6,7 @@ use crate::media::endpoint::CALLER_LEG;
 use crate::media::{LegId, Statistics};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Reason, Refusal};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -87,6 +87,42 @@ pub struct Tried {
 /// The trunk a party such as `trunk:carrier` is.
 pub fn trunk_of(party: &str) -> Option<&str> {
     party.strip_prefix("trunk:")
+}
+
+/// Why a call ended: who ended it, and what is told of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct EndReason {
+    pub(crate) by: HangupBy,
+    pub(crate) code: Code,
+    pub(crate) reason: Reason,
+    /// What a caller who still waits is sent, if it says more than the reason.
+    refusal: Option<Refusal>,
+}
+
+impl EndReason {
+    /// A side said why it leaves.
+    pub(crate) fn said(by: HangupBy, reason: Reason) -> EndReason {
+        EndReason { by, code: Code::FINE, reason, refusal: None }
+    }
+
+    /// It ends as calls do.
+    pub(crate) fn normal(by: HangupBy, text: &str) -> EndReason {
+        EndReason::said(by, Reason::new(200, text))
+    }
+
+    /// It cannot go on, or never began.
+    pub(crate) fn refused(by: HangupBy, refusal: Refusal) -> EndReason {
+        EndReason { by, code: refusal.code, reason: refusal.reason(), refusal: Some(refusal) }
+    }
+
+    /// What a caller who still waits for a final response is sent.
+    pub(crate) fn refusal(&self) -> Refusal {
+        self.refusal.clone().unwrap_or_else(|| {
+            let Reason { cause, q850, text } = self.reason.clone();
+            let status = if (300..700).contains(&cause) { cause } else { 480 };
+            Refusal::new(status, text).q850(q850).code(self.code)
+        })
+    }
 }
 
 /// The record, in monotonic time; the shell adds the wall clock.
@@ -188,14 +224,14 @@ impl Cdr {
     }
 
     /// The call is over; its first end counts.
-    pub(crate) fn ended(&mut self, now: Instant, by: HangupBy, why: &Refusal) {
+    pub(crate) fn ended(&mut self, now: Instant, why: &EndReason) {
         if self.end.is_none() {
             self.end = Some(now);
-            self.by = Some(by);
+            self.by = Some(why.by);
             // An answered call was a success whatever ended it.
-            self.status = if self.answered.is_some() { 200 } else { why.status };
+            self.status = if self.answered.is_some() { 200 } else { why.reason.cause };
             self.code = why.code;
-            self.why = why.why.clone();
+            self.why.clone_from(&why.reason.text);
         }
     }
 

@@ -23,7 +23,7 @@ mod trunks;
 mod turn;
 
 use crate::call::context::{Identity, Services};
-use crate::call::{Call, CallContext, CallId, HangupBy, Output, State};
+use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output, State};
 use crate::config::Config;
 use crate::dialplan::{Considered, Route};
 use crate::errors::Code;
@@ -215,7 +215,9 @@ impl Gateway {
             Input::HangUpAll => {
                 for id in self.calls.iter().map(|call| call.id()).collect::<Vec<_>>() {
                     let why = Refusal::new(503, "the gateway is shutting down").retry_after(5);
-                    self.with_call(turn, id, |call, cx| call.finish(cx, HangupBy::Us, why));
+                    self.with_call(turn, id, |call, cx| {
+                        call.finish(cx, EndReason::refused(HangupBy::Us, why))
+                    });
                 }
             }
             Input::WorkerLost { worker } => self.worker_lost(turn, worker),
@@ -314,7 +316,7 @@ impl Gateway {
             return;
         }
         let why = Refusal::new(500, "a bug in the gateway ended this call");
-        self.with_call(turn, id, |call, cx| call.finish(cx, HangupBy::Us, why));
+        self.with_call(turn, id, |call, cx| call.finish(cx, EndReason::refused(HangupBy::Us, why)));
     }
 
     fn media(&mut self, turn: &mut Turn<'_>, id: CallId, notice: Notice) {

@@ -19,7 +19,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::digest::Answering;
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Hop};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -157,7 +157,7 @@ impl Branch {
     }
 
     /// Gives up on it, in the way its state asks for.
-    pub(crate) fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+    pub(crate) fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
         cx.disarm(call, CallTimer::Silent(self.id));
         match self.state {
             BranchState::Opening | BranchState::Resolving => self.over(),
@@ -184,7 +184,7 @@ impl Branch {
     }
 
     /// CANCEL carries the INVITE's own branch, route and numbers (RFC 3261 §9.1).
-    pub(super) fn cancel(&self, cx: &mut CallContext<'_>, why: &Refusal) {
+    pub(super) fn cancel(&self, cx: &mut CallContext<'_>, why: &Reason) {
         let Ok(invite) = Message::parse(self.invite.to_vec(), Framing::WebSocket) else { return };
         let mut cancel = Writer::request(Method::Cancel, invite.request_uri());
         let via = invite.values(HeaderName::Via).next().unwrap_or_default();

@@ -8,7 +8,7 @@
 use super::branch::Branch;
 use super::{CallContext, CallId};
 use crate::media::LegId;
-use crate::sip::status::Refusal;
+use crate::sip::status::Reason;
 
 /// A call's branches.
 #[derive(Default)]
@@ -110,7 +110,7 @@ impl Branches {
         cx: &mut CallContext<'_>,
         call: CallId,
         kept: Option<u16>,
-        why: &Refusal,
+        why: &Reason,
     ) -> Vec<&Branch> {
         let gives_up = |b: &&mut Branch| Some(b.id) != kept && b.is_trying();
         let mut given_up = Vec::new();
@@ -161,7 +161,7 @@ mod tests {
         let kept = add(&mut bench, &mut branches, BranchState::Calling);
         let rings = add(&mut bench, &mut branches, BranchState::Calling);
         add(&mut bench, &mut branches, BranchState::Over);
-        let why = Refusal::new(487, "");
+        let why = Reason::new(487, "");
         let lost = branches.abandon_trying(&mut bench.cx(), CALL, Some(kept), &why);
         assert_eq!(lost.iter().map(|b| b.id).collect::<Vec<_>>(), [rings]);
         assert!(branches.is_any_trying(), "the one that is kept");

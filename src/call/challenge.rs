@@ -10,7 +10,7 @@ use crate::sip::digest::Answering;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::resubmit::resubmit;
-use crate::sip::status::Refusal;
+use crate::sip::status::Reason;
 use crate::sip::transaction::ClientId;
 
 /// A request of ours that was challenged once, and goes on under the same user.
@@ -121,7 +121,7 @@ impl Leg {
         cx: &mut CallContext<'_>,
         mut bye: crate::sip::Writer,
         branch: &str,
-        why: &Refusal,
+        why: &Reason,
     ) {
         bye.reason(why);
         let client = cx.request(crate::sip::Method::Bye, branch, self.hop, bye.end());

@@ -1,8 +1,8 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
-use super::CallId;
 use super::leg::Party;
 pub use super::services::{Identity, Services};
+use super::{CallId, EndReason};
 use crate::config::{Config, JwtSettings, User};
 use crate::event::Event;
 use crate::flow::{FlowKind, account};
@@ -117,7 +117,7 @@ pub(crate) enum Followup {
     /// It is to be joined with another.
     Join(Join),
     /// It was half of a joined call: this other half ends with it.
-    EndOther { call: CallId, why: Refusal, by: super::HangupBy },
+    EndOther { call: CallId, why: EndReason },
     /// Its inner end is open at this port: the other half sends there.
     ConnectOther { call: CallId, port: u16 },
 }

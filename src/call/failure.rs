@@ -3,7 +3,7 @@
 
 use super::branch::{BranchState, BranchTarget};
 use super::route_cursor::AfterTrunk;
-use super::{Call, CallContext, CallTimer, HangupBy, State};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, State};
 use crate::cdr::Tried;
 use crate::dialplan::Outcome;
 use crate::errors::Code;
@@ -20,11 +20,11 @@ impl Call {
         let pending = branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c));
         match branch.state {
             BranchState::Answered => {
-                branch.leg.bye(cx, call, &why);
+                branch.leg.bye(cx, call, &why.reason());
                 branch.over();
             }
             // It failed on our side (its media did): the callee must be told to stop ringing.
-            _ if pending => branch.abandon(cx, call, &why),
+            _ if pending => branch.abandon(cx, call, &why.reason()),
             _ => branch.over(),
         }
         if counts {
@@ -96,6 +96,6 @@ impl Call {
         if self.transfer.is_under_way() {
             return self.transfer_failed(cx, why);
         }
-        self.finish(cx, by, why);
+        self.finish(cx, EndReason::refused(by, why));
     }
 }

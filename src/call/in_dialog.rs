@@ -4,14 +4,14 @@ use super::bodies::description;
 use super::branch::BranchState;
 use super::context::Asked;
 use super::leg::Composed;
-use super::{Call, CallContext, State, dtmf_info};
+use super::{Call, CallContext, EndReason, State, dtmf_info};
 use crate::media::{Digits, LegId};
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Reason, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
 use std::time::Duration;
 
@@ -123,22 +123,20 @@ impl Call {
             // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
             return self.finish(
                 cx,
-                by,
-                Refusal::new(487, "the caller hung up before the answer")
-                    .code(crate::errors::Code::CANCELLED),
+                EndReason::refused(
+                    by,
+                    Refusal::new(487, "the caller hung up before the answer")
+                        .code(crate::errors::Code::CANCELLED),
+                ),
             );
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.dialog = None;
         }
         let said = reasons(message);
-        let why = said.text.unwrap_or_else(|| "normal call clearing".into());
-        self.finish(
-            cx,
-            by,
-            Refusal::new(said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200), why)
-                .q850(said.q850),
-        );
+        let cause = said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200);
+        let text = said.text.unwrap_or_else(|| "normal call clearing".into());
+        self.finish(cx, EndReason::said(by, Reason::new(cause, text).q850(said.q850)));
     }
 
     /// UPDATE (RFC 3311): a new offer, a new target, or a session refresh; answered at once.

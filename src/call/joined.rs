@@ -7,12 +7,11 @@
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::Followup;
 use super::leg::{Leg, Party};
-use super::{Call, CallContext, CallId, HangupBy, State};
+use super::{Call, CallContext, CallId, EndReason, HangupBy, State};
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sdp::Direction;
 use crate::sdp::offer_answer::{Events, Negotiated, Remote};
-use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
 use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -106,18 +105,19 @@ impl Call {
     }
 
     /// Tells the other half that this one has ended.
-    pub(super) fn unlink(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: &Refusal) {
+    pub(super) fn unlink(&mut self, cx: &mut CallContext<'_>, why: &EndReason) {
         if let Some(link) = self.joined.take() {
-            cx.follow_up(Followup::EndOther { call: link.other, why: why.clone(), by });
+            cx.follow_up(Followup::EndOther { call: link.other, why: why.clone() });
         }
     }
 
-    /// The other half ended.
-    pub(crate) fn other_half_over(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
+    /// The other half ended: the party there was our callee.
+    pub(crate) fn other_half_over(&mut self, cx: &mut CallContext<'_>, mut why: EndReason) {
         self.joined = None;
-        let by =
-            if matches!(by, HangupBy::Caller | HangupBy::Callee) { HangupBy::Callee } else { by };
-        self.finish(cx, by, why);
+        if matches!(why.by, HangupBy::Caller | HangupBy::Callee) {
+            why.by = HangupBy::Callee;
+        }
+        self.finish(cx, why);
     }
 
     /// The codec the party that stays after `drop` leaves speaks.

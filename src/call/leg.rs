@@ -18,7 +18,7 @@ use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
@@ -434,7 +434,7 @@ impl Leg {
     }
 
     /// Says goodbye, where there is a dialog and a way to send.
-    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
         self.quiet(cx, call);
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
             self.say_goodbye(cx, bye, &branch, why);

@@ -11,7 +11,7 @@ use crate::dialplan::Attempt;
 use crate::event::Event;
 use crate::media::LegId;
 use crate::sip::message::Message;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Reason, Refusal};
 
 impl Call {
     /// A response to a branch's INVITE.
@@ -138,7 +138,7 @@ impl Call {
         cx.disarm(call, CallTimer::Ring);
         self.branches.set_answered(id);
         self.route.answered();
-        let why = Refusal::new(200, "Call completed elsewhere");
+        let why = Reason::new(200, "Call completed elsewhere");
         for lost in self.branches.abandon_trying(cx, call, Some(id), &why) {
             self.media.close_end(cx, lost.leg.end);
         }

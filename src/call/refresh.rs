@@ -4,7 +4,7 @@
 use super::context::Asked;
 use super::leg::{Composed, PendingOffer};
 use super::retries::{Retries, Retry};
-use super::{Call, CallContext, CallTimer, HangupBy, Party, State, media_policy};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State, media_policy};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
@@ -37,8 +37,10 @@ impl Call {
                 format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
             return self.finish(
                 cx,
-                by,
-                Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
+                EndReason::refused(
+                    by,
+                    Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
+                ),
             );
         }
         if timer.refresher == Refresher::Us {
@@ -161,7 +163,7 @@ impl Call {
         if gone && !self.on_transferor_gone(cx, end) {
             let Some(leg) = self.leg_mut(end) else { return };
             let why = format!("{} does not know the call any more ({status})", leg.party);
-            self.finish(cx, by, Refusal::new(481, why));
+            self.finish(cx, EndReason::refused(by, Refusal::new(481, why)));
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::bodies::description;
 use super::leg::Acceptance;
-use super::{Call, CallContext, HangupBy, State, codec_policy, media_policy};
+use super::{Call, CallContext, EndReason, HangupBy, State, codec_policy, media_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
@@ -178,7 +178,7 @@ impl Call {
                 }
                 cx.note(crate::event::Event::EarlyMediaUnusable { call, why: why.why });
             }
-            Err(why) => self.finish(cx, HangupBy::Us, why),
+            Err(why) => self.finish(cx, EndReason::refused(HangupBy::Us, why)),
         }
     }
 }

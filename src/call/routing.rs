@@ -1,7 +1,7 @@
 //! The route's steps, one after the other.
 
 use super::route_cursor::{NextRound, NextStep, rounds};
-use super::{Call, CallContext, CallTimer, HangupBy, Output, Party, Question, State};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Output, Party, Question, State};
 use crate::dialplan::{Attempt, Order, Outcome, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
@@ -252,7 +252,7 @@ impl Call {
         }
         let why = self.out_of_time();
         let call = self.id;
-        for branch in self.branches.abandon_trying(cx, call, None, &why) {
+        for branch in self.branches.abandon_trying(cx, call, None, &why.reason()) {
             self.media.close_end(cx, branch.leg.end);
             self.cdr.tried.push(crate::cdr::Tried {
                 target: branch.target.to_string(),
@@ -308,7 +308,7 @@ impl Call {
             cx.arm(self.id, CallTimer::Ring, EARLY_PROMPT);
             match self.answer_caller_sdp(cx, None) {
                 Ok(sdp) => self.provisional_to_caller(cx, 183, Some(&sdp)),
-                Err(why) => return self.finish(cx, HangupBy::Us, why),
+                Err(why) => return self.finish(cx, EndReason::refused(HangupBy::Us, why)),
             }
         }
         self.media.prompt(cx, self.caller.end, source);

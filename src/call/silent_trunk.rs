@@ -1,7 +1,7 @@
 //! A trunk that dies in mid-call is noticed: when its media stops, or its OPTIONS fail, it is asked
 //! within the dialog whether it still knows the call. A browser proves the same by ICE consent.
 
-use super::{Call, CallContext, CallTimer, Party, State};
+use super::{Call, CallContext, CallTimer, EndReason, Party, State};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::Direction;
@@ -81,7 +81,10 @@ impl Call {
         };
         if !self.on_transferor_gone(cx, end) {
             let status = if status.is_some() { 481 } else { 408 };
-            self.finish(cx, by, Refusal::new(status, why).code(Code::TRUNK_GONE));
+            self.finish(
+                cx,
+                EndReason::refused(by, Refusal::new(status, why).code(Code::TRUNK_GONE)),
+            );
         }
     }
 }

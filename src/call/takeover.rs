@@ -3,12 +3,12 @@
 
 use super::branch::{Branch, BranchState};
 use super::leg::{Leg, Party};
-use super::{Call, CallContext, CallTimer, HangupBy, State};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, State};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::registrar::Binding;
 use crate::sip::session_timer::Refresher;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Reason, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop};
 use crate::sip::uri::Uri;
 use std::time::Duration;
@@ -135,7 +135,10 @@ impl Call {
             None if leg.flow_lost && !self.on_transferor_gone(cx, end) => {
                 let by = if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
                 let why = "the browser's connection was lost and did not come back";
-                self.finish(cx, by, Refusal::new(480, why).code(Code::FLOW_LOST));
+                self.finish(
+                    cx,
+                    EndReason::refused(by, Refusal::new(480, why).code(Code::FLOW_LOST)),
+                );
             }
             None => {}
         }
@@ -210,7 +213,7 @@ impl Call {
                 cx.send(hop, invite);
             }
             BranchState::Cancelling if !branch.cancel_when_possible => {
-                branch.cancel(cx, &Refusal::new(487, "given up before the answer"));
+                branch.cancel(cx, &Reason::new(487, "given up before the answer"));
             }
             _ => {}
         }

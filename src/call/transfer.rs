@@ -14,7 +14,7 @@ use super::branch::{BranchState, BranchTarget};
 use super::context::{Asked, Followup, Join};
 use super::leg::{Composed, Leg, Party};
 use super::transfer_state::{ReferSubscription, Replaces, Transfer};
-use super::{Call, CallContext, CallId, CallTimer, HangupBy, State};
+use super::{Call, CallContext, CallId, CallTimer, EndReason, HangupBy, State};
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
 use crate::event::Event;
@@ -23,7 +23,7 @@ use crate::sip::build::{Writer, name_addr};
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Refusal, reason_phrase};
+use crate::sip::status::{Method, Reason, Refusal, reason_phrase};
 use crate::sip::transaction::ServerId;
 use crate::sip::uri::{Scheme, escape_user, unescape};
 use std::time::Duration;
@@ -254,7 +254,7 @@ impl Call {
     pub(super) fn release_transferor(&mut self, cx: &mut CallContext<'_>) {
         cx.disarm(self.id, CallTimer::Transferred);
         if let Some(mut transferor) = self.transfer.take_transferor() {
-            transferor.leg.bye(cx, self.id, &Refusal::new(200, "the call was transferred"));
+            transferor.leg.bye(cx, self.id, &Reason::new(200, "the call was transferred"));
             self.branches.retire([transferor.leg.local_tag.clone(), transferor.call_id]);
             self.close_end(cx, transferor.leg.end);
         }
@@ -319,7 +319,7 @@ impl Call {
         self.notify_transferor(cx, why.status.max(400));
         let by_caller = self.transfer.end();
         let Some(mut transferor) = self.transfer.bring_back() else {
-            return self.finish(cx, HangupBy::Us, why);
+            return self.finish(cx, EndReason::refused(HangupBy::Us, why));
         };
         cx.note(Event::TransferFailed { call: self.id, status: why.status, why: why.why });
         if by_caller {
@@ -424,7 +424,7 @@ impl Call {
         if (200..300).contains(&status) {
             self.transfer.end();
             self.cdr.transfers.push("by the trunk".into());
-            self.finish(cx, HangupBy::Us, Refusal::new(200, "the trunk has taken the call over"));
+            self.finish(cx, EndReason::normal(HangupBy::Us, "the trunk has taken the call over"));
         } else if status >= 300 {
             self.transfer.end();
         }

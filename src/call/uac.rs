@@ -21,7 +21,7 @@ use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{Method, Reason, Refusal};
 use std::time::Duration;
 
 /// Most targets of one redirection that are looked at.
@@ -148,7 +148,7 @@ impl Branch {
     }
 
     fn give_up(&mut self, cx: &mut CallContext<'_>, call: CallId, why: Refusal) -> BranchOutcome {
-        self.abandon(cx, call, &why);
+        self.abandon(cx, call, &why.reason());
         BranchOutcome::GivenUp(why)
     }
 
@@ -159,7 +159,7 @@ impl Branch {
         // Even a 100, a sign of life from the next hop only, stops the clock.
         cx.disarm(call, CallTimer::Silent(self.id));
         if self.state == BranchState::Cancelling && std::mem::take(&mut self.cancel_when_possible) {
-            self.cancel(cx, &Refusal::new(487, "given up before the answer"));
+            self.cancel(cx, &Reason::new(487, "given up before the answer"));
         }
     }
 
@@ -379,7 +379,7 @@ impl Branch {
     ) -> BranchOutcome {
         let (via_branch, via) = cx.via(self.leg.hop);
         let bye = dialog.request(Method::Bye, &via);
-        let why = Refusal::new(200, "answered elsewhere, or given up before the answer");
+        let why = Reason::new(200, "answered elsewhere, or given up before the answer");
         self.leg.say_goodbye(cx, bye, &via_branch, &why);
         if !first {
             return BranchOutcome::Pending;

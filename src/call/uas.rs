@@ -7,7 +7,7 @@
 use super::bodies::description;
 use super::invite_server::Description;
 use super::leg::{Acceptance, Party};
-use super::{Call, CallContext, HangupBy, State, media_policy};
+use super::{Call, CallContext, EndReason, HangupBy, State, media_policy};
 use crate::codec::Codec;
 use crate::errors::Code;
 use crate::event::Event;
@@ -38,7 +38,7 @@ impl Call {
     /// A reliable response was not acknowledged: again, or the call has failed.
     pub(super) fn on_prack_missing(&mut self, cx: &mut CallContext<'_>) {
         if let Err(why) = self.uas.reliable_timeout(cx, self.id) {
-            self.finish(cx, HangupBy::Us, why);
+            self.finish(cx, EndReason::refused(HangupBy::Us, why));
         }
     }
 
@@ -175,7 +175,7 @@ impl Call {
         };
         let sdp = match sdp {
             Ok(sdp) => sdp,
-            Err(why) => return self.finish(cx, HangupBy::Us, why),
+            Err(why) => return self.finish(cx, EndReason::refused(HangupBy::Us, why)),
         };
         self.uas.enter_dialog(cx, self.id, &mut self.caller);
         self.uas.finish(cx, self.id);

@@ -9,7 +9,7 @@ use crate::call::invite_server::InviteServer;
 use crate::call::leg::{Leg, Party};
 use crate::call::route_cursor::RouteCursor;
 use crate::call::transfer_state::Replaces;
-use crate::call::{CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH};
+use crate::call::{CALLER_LEG, Call, CallId, EndReason, HangupBy, MAX_BREADTH};
 use crate::cdr::Cdr;
 use crate::config::User;
 use crate::dialplan::{Attempt, Permits, Route};
@@ -429,7 +429,7 @@ fn dialled_user(message: &Message) -> String {
 fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Refusal) -> Cdr {
     let mut cdr = Cdr::new(id, now, message);
     (cdr.from, cdr.dialled) = (from, dialled_user(message));
-    cdr.ended(now, HangupBy::Us, why);
+    cdr.ended(now, &EndReason::refused(HangupBy::Us, why.clone()));
     cdr.verdict = Some(diagnose(&cdr));
     cdr
 }

@@ -4,7 +4,7 @@ use super::{Gateway, Turn};
 use crate::call::context::{Followup, Join};
 use crate::call::leg::Party;
 use crate::call::transfer_state::Replaces;
-use crate::call::{HangupBy, State};
+use crate::call::{EndReason, HangupBy, State};
 use crate::codec::Codec;
 use crate::config::Refer;
 use crate::media::LegId;
@@ -34,8 +34,8 @@ impl Gateway {
                 Followup::ConnectOther { call, port } => {
                     self.with_call(turn, call, |call, cx| call.link_port(cx, port));
                 }
-                Followup::EndOther { call, why, by } => {
-                    self.with_call(turn, call, |call, cx| call.other_half_over(cx, by, why));
+                Followup::EndOther { call, why } => {
+                    self.with_call(turn, call, |call, cx| call.other_half_over(cx, why));
                 }
             }
         }
@@ -48,7 +48,7 @@ impl Gateway {
                 self.with_call(turn, here, |call, cx| {
                     call.joined(cx, Err(why.clone()));
                     if drop_here.is_none() {
-                        call.finish(cx, HangupBy::Us, why);
+                        call.finish(cx, EndReason::refused(HangupBy::Us, why));
                     }
                 });
             }

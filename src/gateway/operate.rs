@@ -3,7 +3,7 @@
 use super::credential::Credential;
 use super::{Gateway, Turn};
 use crate::call::operator::PartyRole;
-use crate::call::{Call, CallId, HangupBy, Output, State};
+use crate::call::{Call, CallId, EndReason, HangupBy, Output, State};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
@@ -77,7 +77,9 @@ impl Gateway {
                 }
                 turn.push(Output::Event(Event::Kicked { call }));
                 let why = Refusal::new(status, why).code(Code::KICKED);
-                self.with_call(turn, call, |call, cx| call.finish(cx, HangupBy::Us, why));
+                self.with_call(turn, call, |call, cx| {
+                    call.finish(cx, EndReason::refused(HangupBy::Us, why))
+                });
             }
             Command::Disconnect { user } => {
                 let flows =

@@ -6,7 +6,7 @@ use super::parse::HeaderName;
 
 /// One peer's abilities, as far as it told them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     pub update: bool,
     pub refer: bool,
     pub message: bool,

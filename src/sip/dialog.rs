@@ -12,7 +12,7 @@ use std::fmt;
 
 /// Call-ID and both tags, ours first.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct DialogId {
+pub(crate) struct DialogId {
     pub call_id: String,
     pub local_tag: String,
     pub remote_tag: String,
@@ -27,7 +27,7 @@ pub(crate) enum OutOfOrder {
 
 /// One dialog, early or confirmed.
 #[derive(Clone, Debug)]
-pub struct Dialog {
+pub(crate) struct Dialog {
     pub id: DialogId,
     /// Our address header value, tag included.
     pub local: String,

@@ -14,7 +14,7 @@ pub(crate) const MIN_SE: u32 = 90;
 
 /// Whose task the refresh is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refresher {
+pub(crate) enum Refresher {
     Us,
     Peer,
 }
