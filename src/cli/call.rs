@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod media;
 mod phone;
 mod report;
+mod sip;
 mod speech;
 
 use super::client::{Client, Stream, encrypt};

@@ -1,19 +1,18 @@
 //! The SIP half of a test call: its INVITE, what comes back, and the goodbye.
 
 use super::media::{FRAME, Media};
+use super::sip::{self, Received};
 use super::{Call, Login, token};
 use crate::cli::client::{Stream, escape};
 use crate::cli::print;
 use anyhow::{Context, anyhow};
 use futures_util::{SinkExt, StreamExt};
+use rsip::{Header, Headers, Method};
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use webtrunk::codec::Codec;
-use webtrunk::sip::build::Writer;
-use webtrunk::sip::parse::{Framing, HeaderName};
-use webtrunk::sip::{Message, Method, digest};
 
 /// What a call came to.
 #[derive(Default)]
@@ -94,44 +93,43 @@ impl<'a> Phone<'a> {
         }
     }
 
-    fn request(&self, method: Method, cseq: u32) -> anyhow::Result<Writer> {
+    fn headers(&self, method: Method, cseq: u32) -> anyhow::Result<Headers> {
+        let Login { user, domain, .. } = &self.login;
+        let to = self.to.clone().unwrap_or_else(|| format!("<{}>", self.uri()));
+        let via = format!("SIP/2.0/WS call.invalid;branch=z9hG4bK{}", token()?);
+        let agent = concat!("webtrunk-call/", env!("CARGO_PKG_VERSION"));
+        Ok(vec![
+            Header::Via(via.into()),
+            Header::MaxForwards(70.into()),
+            Header::From(format!("<sip:{user}@{domain}>;tag={}", self.tag).into()),
+            Header::To(to.into()),
+            Header::CallId(self.call_id.clone().into()),
+            Header::CSeq(format!("{cseq} {method}").into()),
+            Header::Contact(format!("<sip:{user}@call.invalid;transport=ws>").into()),
+            Header::UserAgent(agent.into()),
+        ]
+        .into())
+    }
+
+    /// A request without a body.
+    fn request(&self, method: Method, cseq: u32) -> anyhow::Result<String> {
         let uri = self.target.clone().unwrap_or_else(|| self.uri());
-        let mut request = Writer::request(method, &uri);
-        let own = format!("sip:{}@{}", self.login.user, self.login.domain);
-        request.put(
-            HeaderName::Via,
-            format_args!("SIP/2.0/WS call.invalid;branch=z9hG4bK{}", token()?),
-        );
-        request.put(HeaderName::MaxForwards, 70);
-        request.put(HeaderName::From, format_args!("<{own}>;tag={}", self.tag));
-        request.put(HeaderName::To, self.to.clone().unwrap_or_else(|| format!("<{}>", self.uri())));
-        request.put(HeaderName::CallId, &self.call_id);
-        request.put(HeaderName::CSeq, format_args!("{cseq} {method}"));
-        request.put(
-            HeaderName::Contact,
-            format_args!("<sip:{}@call.invalid;transport=ws>", self.login.user),
-        );
-        request.put(HeaderName::UserAgent, concat!("webtrunk-call/", env!("CARGO_PKG_VERSION")));
-        Ok(request)
+        sip::request(method, &uri, self.headers(method, cseq)?, None)
     }
 
-    async fn send(&mut self, bytes: bytes::Bytes) -> anyhow::Result<()> {
-        self.socket
-            .send(Frame::text(String::from_utf8(bytes.to_vec())?))
-            .await
-            .context("the gateway has closed the connection")
+    async fn send(&mut self, text: String) -> anyhow::Result<()> {
+        let sent = self.socket.send(Frame::text(text)).await;
+        sent.context("the gateway has closed the connection")
     }
 
-    fn invite(&self, credentials: Option<(HeaderName, String)>) -> anyhow::Result<bytes::Bytes> {
-        let mut invite = self.request(Method::Invite, self.cseq)?;
-        if let Some((name, value)) = credentials {
-            invite.put(name, value);
-        }
+    fn invite(&self, credentials: Option<Header>) -> anyhow::Result<String> {
+        let mut headers = self.headers(Method::Invite, self.cseq)?;
+        headers.extend(credentials.into_iter().collect());
         if let Some(jwt) = &self.login.jwt {
-            invite.put(HeaderName::Authorization, format_args!("Bearer {jwt}"));
+            headers.push(Header::Authorization(format!("Bearer {jwt}").into()));
         }
         let codec = self.args.codec.as_deref().and_then(Codec::from_name);
-        Ok(invite.end_with("application/sdp", self.media.offer(codec).as_bytes()))
+        sip::request(Method::Invite, &self.uri(), headers, Some(self.media.offer(codec)))
     }
 
     /// Makes the call, speaks and listens, and hangs up when it is time.
@@ -219,23 +217,20 @@ impl<'a> Phone<'a> {
     }
 
     /// A message of the gateway; true: the call is over.
-    async fn heard(&mut self, message: &Message, outcome: &mut Outcome) -> anyhow::Result<bool> {
-        if message.is_request() {
-            let ok = Writer::response(message, 200, None).end();
-            self.send(ok).await?;
-            if message.method() == Method::Bye {
-                (outcome.ended_by, outcome.why) = ("them", reason(message));
+    async fn heard(&mut self, message: &Received, outcome: &mut Outcome) -> anyhow::Result<bool> {
+        if let Some(method) = message.method() {
+            self.send(message.ok()).await?;
+            if method == Method::Bye {
+                (outcome.ended_by, outcome.why) = ("them", message.reason());
                 return Ok(true);
             }
             return Ok(false);
         }
-        if message.method() != Method::Invite
-            || message.cseq().is_none_or(|c| c.number != self.cseq)
-        {
+        if !message.answers(Method::Invite, self.cseq) {
             return Ok(false);
         }
-        if let Some(sdp) = message.body_of("application/sdp") {
-            self.media.answer(&String::from_utf8_lossy(sdp))?;
+        if let Some(sdp) = message.sdp() {
+            self.media.answer(&sdp)?;
         }
         let after = self.began.elapsed();
         match message.status() {
@@ -249,7 +244,7 @@ impl<'a> Phone<'a> {
             401 | 407 => self.log_in(message).await?,
             status => {
                 self.acknowledge_refusal(message).await?;
-                (outcome.status, outcome.why) = (status, reason(message));
+                (outcome.status, outcome.why) = (status, message.reason());
                 self.told_after("✗ refused ", status, after, &format!(": {}", outcome.why));
                 return Ok(true);
             }
@@ -263,13 +258,13 @@ impl<'a> Phone<'a> {
 
     async fn answered(
         &mut self,
-        ok: &Message,
+        ok: &Received,
         outcome: &mut Outcome,
         after: Duration,
     ) -> anyhow::Result<()> {
-        self.to = ok.header(HeaderName::To).map(str::to_owned);
-        self.target = ok.contact().map(|c| c.uri.text.to_owned());
-        let ack = self.request(Method::Ack, self.cseq)?.end();
+        self.to = ok.to();
+        self.target = ok.contact();
+        let ack = self.request(Method::Ack, self.cseq)?;
         self.send(ack).await?;
         if outcome.answered.replace(after).is_none() {
             outcome.status = ok.status();
@@ -279,33 +274,25 @@ impl<'a> Phone<'a> {
     }
 
     /// Answers the challenge, once.
-    async fn log_in(&mut self, challenge: &Message) -> anyhow::Result<()> {
+    async fn log_in(&mut self, challenge: &Received) -> anyhow::Result<()> {
         self.acknowledge_refusal(challenge).await?;
         let Login { name, password, .. } = &self.login;
-        let cnonce = token()?;
-        let uri = self.uri();
-        let credentials =
-            digest::answer(challenge, None, name, password, &uri, Method::Invite, &cnonce)
-                .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
-                .ok_or_else(|| anyhow!("the gateway does not accept the credentials"))?;
+        let credentials = challenge
+            .credentials((name, password), &self.uri(), &token()?)
+            .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
+            .ok_or_else(|| anyhow!("the gateway does not accept the credentials"))?;
         self.cseq += 1;
         let again = self.invite(Some(credentials))?;
         self.send(again).await
     }
 
-    /// ACK of a final refusal: the INVITE's own Via and numbers (RFC 3261 §17.1.1.3).
-    async fn acknowledge_refusal(&mut self, refusal: &Message) -> anyhow::Result<()> {
-        let mut ack = Writer::request(Method::Ack, &self.uri());
-        for name in [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId] {
-            ack.put(name, refusal.header(name).unwrap_or_default());
-        }
-        ack.put(HeaderName::MaxForwards, 70);
-        ack.put(HeaderName::CSeq, format_args!("{} ACK", self.cseq));
-        self.send(ack.end()).await
+    async fn acknowledge_refusal(&mut self, refusal: &Received) -> anyhow::Result<()> {
+        let ack = refusal.ack(&self.uri(), self.cseq)?;
+        self.send(ack).await
     }
 
     async fn hang_up(&mut self) -> anyhow::Result<()> {
-        let bye = self.request(Method::Bye, self.cseq + 1)?.end();
+        let bye = self.request(Method::Bye, self.cseq + 1)?;
         self.send(bye).await?;
         let answered = timeout(Duration::from_secs(5), async {
             while let Some(Ok(frame)) = self.socket.next().await {
@@ -334,19 +321,11 @@ impl<'a> Phone<'a> {
 }
 
 /// The SIP message in a frame; none where it holds something else.
-fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<Message>> {
+fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<Received>> {
     let text = match frame {
         Some(Ok(Frame::Text(text))) => text,
         Some(Ok(_)) => return Ok(None),
         _ => return Err(anyhow!("the gateway has closed the connection")),
     };
-    Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
-        .map(Some)
-        .map_err(|e| anyhow!("the gateway sent a message that cannot be read: {e}"))
-}
-
-/// The sentence in a Reason header.
-fn reason(message: &Message) -> String {
-    let said = webtrunk::sip::cause::reasons(message).text;
-    said.unwrap_or_else(|| message.reason_phrase().to_owned())
+    Received::parse(&text).map(Some)
 }
