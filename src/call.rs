@@ -24,6 +24,7 @@ mod invite;
 pub(crate) mod invite_server;
 mod joined;
 pub(crate) mod leg;
+mod leg_snapshot;
 mod media_policy;
 pub mod operator;
 mod outcome;

@@ -28,7 +28,7 @@ use std::time::Instant;
 
 /// Whom a branch tries.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum BranchTarget {
+pub(crate) enum BranchTarget {
     Trunk {
         name: String,
         number: String,
@@ -55,7 +55,7 @@ impl fmt::Display for BranchTarget {
 
 /// Where a branch stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BranchState {
+pub(crate) enum BranchState {
     Opening,
     Resolving,
     Calling,
@@ -84,7 +84,7 @@ pub(crate) const MAX_EARLY: usize = 16;
 pub(crate) const MAX_RELIABLE: u8 = 100;
 
 /// A branch.
-pub struct Branch {
+pub(crate) struct Branch {
     pub id: u16,
     pub target: BranchTarget,
     pub state: BranchState,

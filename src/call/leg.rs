@@ -22,6 +22,7 @@ use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -29,8 +30,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Who is at the other end of a leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Party {
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Party {
     User {
         name: String,
         instance: Option<String>,
@@ -52,7 +53,7 @@ impl fmt::Display for Party {
 
 /// A 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
-pub struct AckWait {
+pub(crate) struct AckWait {
     pub server: ServerId,
     pub bytes: Bytes,
     pub cseq: u32,
@@ -73,7 +74,7 @@ pub(super) struct Composed<'a> {
 
 /// A re-INVITE or UPDATE of ours that is open.
 #[derive(Clone, Copy, Debug)]
-pub struct PendingOffer {
+pub(crate) struct PendingOffer {
     pub method: Method,
     pub cseq: u32,
     /// It carries an offer.
@@ -82,7 +83,7 @@ pub struct PendingOffer {
 }
 
 /// A leg.
-pub struct Leg {
+pub(crate) struct Leg {
     pub party: Party,
     /// What a user of it may do, as it was when the leg began.
     pub account: Option<Arc<User>>,

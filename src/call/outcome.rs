@@ -2,7 +2,7 @@
 
 use super::branch::BranchTarget;
 use super::leg::Party;
-use super::route_cursor::{Diversion, PlannedStep};
+use super::route_cursor::{Diversion, PlannedStep, UNCONDITIONAL, UNKNOWN};
 use super::uac::{BranchOutcome, CallSide};
 use super::{Call, CallContext, CallTimer, State};
 use crate::cdr::Tried;
@@ -182,7 +182,7 @@ impl Call {
             steps.extend(route.steps.into_iter().map(|s| (s, Some(number.clone()))));
         }
         let branch = self.branches.get(id).filter(|_| !steps.is_empty())?;
-        let reason = if status == 302 { "unconditional" } else { "unknown" };
+        let reason = if status == 302 { UNCONDITIONAL } else { UNKNOWN };
         let number = match &branch.target {
             BranchTarget::Trunk { number, .. } => number.clone(),
             BranchTarget::User { name, .. } => branch.leg.number().unwrap_or_else(|| name.clone()),

@@ -12,6 +12,7 @@ use crate::registrar::Binding;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ const MAX_GOTOS: u8 = 8;
 const MAX_REDIRECTS: usize = 5;
 /// Most phones that ring at once.
 const MAX_FORKS: usize = 10;
+
+/// Why a number diverts, if it always does (RFC 5806 §4).
+pub(super) const UNCONDITIONAL: &str = "unconditional";
+/// Why it diverts otherwise: nobody said.
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// A phone to ring: its user, and its ways, the best first.
 pub(crate) type Phone = (String, Vec<Binding>);
@@ -101,7 +107,47 @@ pub(crate) struct RouteCursor {
     max_breadth: u32,
 }
 
+/// What is kept of the cursor of an answered call. Its route is taken: what is left of one that a
+/// transfer is taking is not kept, nor what came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct RouteCursorSnapshot {
+    number: String,
+    gotos: u8,
+    /// Numbers that redirected the call, and whether unconditionally.
+    diversions: Vec<(String, bool)>,
+    max_forwards: u32,
+    max_breadth: u32,
+}
+
 impl RouteCursor {
+    /// The cursor of an answered call as a value.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
+    pub(crate) fn snapshot(&self) -> RouteCursorSnapshot {
+        let diversions = self.diversions.iter();
+        RouteCursorSnapshot {
+            number: self.number.clone(),
+            gotos: self.gotos,
+            diversions: diversions.map(|d| (d.number.clone(), d.reason == UNCONDITIONAL)).collect(),
+            max_forwards: self.max_forwards,
+            max_breadth: self.max_breadth,
+        }
+    }
+
+    /// The cursor of a value: what bounds a call's walk goes on counting.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
+    pub(crate) fn restore(snapshot: RouteCursorSnapshot) -> RouteCursor {
+        let diversion = |(number, unconditional): (String, bool)| Diversion {
+            number,
+            reason: if unconditional { UNCONDITIONAL } else { UNKNOWN },
+        };
+        RouteCursor {
+            number: snapshot.number,
+            gotos: snapshot.gotos,
+            diversions: snapshot.diversions.into_iter().map(diversion).collect(),
+            ..RouteCursor::new(snapshot.max_forwards, snapshot.max_breadth)
+        }
+    }
+
     /// A cursor without a route, for requests that may go this far and fork this wide.
     pub(crate) fn new(max_forwards: u32, max_breadth: u32) -> RouteCursor {
         RouteCursor { max_forwards, max_breadth, ..RouteCursor::default() }
@@ -561,5 +607,18 @@ mod tests {
         assert!(cursor.is_redirected(302) && !cursor.is_redirected(404));
         assert_eq!(cursor.next_step(), NextStep::Run(Step::Answer));
         assert_eq!(cursor.number(), "7");
+    }
+
+    #[test]
+    fn what_bounds_a_walk_outlives_the_process() {
+        let mut cursor = cursor(vec![dial()]);
+        let by = Diversion { number: "1".into(), reason: UNCONDITIONAL };
+        cursor.redirect(by, Vec::new());
+        assert!(cursor.count_goto().is_ok());
+        let text = serde_json::to_string(&cursor.snapshot()).expect("a value");
+        let again = RouteCursor::restore(serde_json::from_str(&text).expect("the value"));
+        assert_eq!(again.snapshot(), cursor.snapshot());
+        assert_eq!((again.diversions(), again.number()), (cursor.diversions(), "100"));
+        assert_eq!((again.gotos, again.steps.len()), (1, 0));
     }
 }

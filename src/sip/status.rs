@@ -181,7 +181,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
 
 /// Why something ends, as a Reason header says it (RFC 3326).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Reason {
+pub struct Reason {
     /// A SIP status; 200 for what is no failure.
     pub(crate) cause: u16,
     /// A Q.850 cause; otherwise the status is mapped (RFC 3398).
@@ -241,7 +241,7 @@ impl Refusal {
     }
 
     /// What its Reason header says.
-    pub(crate) fn reason(&self) -> Reason {
+    pub fn reason(&self) -> Reason {
         Reason { cause: self.status, q850: self.q850, text: self.why.clone() }
     }
 
