@@ -268,16 +268,7 @@ impl Call {
                     ),
                 );
             }
-            SessionEvent::NoMedia if self.state == State::Talking && !self.is_held() => {
-                self.finish(
-                    cx,
-                    EndReason::refused(
-                        HangupBy::Media,
-                        Refusal::new(480, "no media from either side for 30 s")
-                            .code(Code::MEDIA_STOPPED),
-                    ),
-                );
-            }
+            SessionEvent::NoMedia { since } => self.on_no_media(cx, since),
             SessionEvent::Digit { end, event, length } => self.send_digit(cx, end, event, length),
             SessionEvent::Quality { end, figures } => {
                 let leg = if end == self.cdr.a_end { "a" } else { "b" };
@@ -288,12 +279,7 @@ impl Call {
             SessionEvent::Resumed { end } | SessionEvent::Flowing { end } => {
                 self.on_media_resumed(cx, end);
             }
-            SessionEvent::Silent { end } if self.state == State::Talking && !self.is_held() => {
-                self.on_media_stopped(cx, end);
-                if let Some(who) = self.party_of(end).map(ToString::to_string) {
-                    cx.note(Event::OneWay { call: self.id, who });
-                }
-            }
+            SessionEvent::Silent { end } => self.on_unheard(cx, end),
             _ => {}
         }
     }
@@ -339,6 +325,9 @@ impl Call {
             self.caller.bye(cx, self.id, &why.reason);
         }
         for branch in self.branches.iter_mut() {
+            if branch.is_trying() {
+                self.cdr.tried.push(branch.tried(cx.now, 487));
+            }
             branch.leg.quiet(cx, self.id);
             branch.abandon(cx, self.id, &why.reason);
         }

@@ -77,12 +77,30 @@ impl HangupBy {
 }
 
 /// One try at a trunk or a user's flow.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Tried {
     pub target: String,
     /// Final status, 0 where it was given up.
     pub status: u16,
     pub ms: u64,
+    /// How long until it rang; `None` where it did not.
+    pub rang: Option<Duration>,
+    /// The status is its own word, and not ours for its silence.
+    pub refused: bool,
+}
+
+impl Tried {
+    /// Whether the network did its part, whatever the people called did (RFC 6076 §4.6, NER of
+    /// ITU-T E.425): answered, busy, declined or no such number by the peer's own word, or it rang
+    /// until somebody gave up.
+    pub fn is_effective(&self) -> bool {
+        match self.status {
+            200 => true,
+            404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604 if self.refused => true,
+            0 | 408 | 480 | 487 => self.rang.is_some(),
+            _ => false,
+        }
+    }
 }
 
 /// The trunk a party such as `trunk:carrier` is.
@@ -361,6 +379,17 @@ impl Cdr {
         self.answered.zip(self.end).map(|(answered, end)| end.saturating_duration_since(answered))
     }
 
+    /// The estimated score of the call: the worst of what its parties heard of each other. There is
+    /// none where one of two was not heard at all, or was not any more when it ended.
+    pub fn score(&self) -> Option<f32> {
+        let legs = || [&self.a, &self.b].into_iter().flatten();
+        let unheard = |s: &Statistics| s.mos.0.is_none() || s.fell_silent(self.end).is_some();
+        if legs().count() > 1 && legs().any(unheard) {
+            return None;
+        }
+        legs().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp)
+    }
+
     /// Its verdict, where that is a fault.
     pub(crate) fn fault(&self) -> Option<&Diagnosis> {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
@@ -400,7 +429,7 @@ mod tests {
         let (began, second) = (Instant::now(), Duration::from_secs(1));
         let mut cdr = Cdr::new(CallId(7), began, &invite);
         cdr.answered = Some(began + 3 * second);
-        cdr.tried.push(Tried { target: "trunk:a".into(), status: 503, ms: 9 });
+        cdr.tried.push(Tried { target: "trunk:a".into(), status: 503, ms: 9, ..Tried::default() });
         let text = serde_json::to_string(&cdr.snapshot(began + 5 * second)).expect("a value");
         let later = began + 60 * second;
         let again = Cdr::restore(serde_json::from_str(&text).expect("the value"), later);

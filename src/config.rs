@@ -17,7 +17,7 @@ pub use problem::{Problem, Problems};
 use crate::codec::Codec;
 pub(crate) use crate::dialplan::Webhook;
 use crate::dialplan::{Permits, Plan};
-use crate::media::Digits;
+use crate::media::{Digits, Watch};
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
@@ -196,6 +196,10 @@ pub struct Trunk {
     pub comfort_noise: bool,
     /// It gets packets without a pause.
     pub continuous: bool,
+    /// When its media has stopped; nothing: never.
+    pub stopped_after: Option<Duration>,
+    /// It is told where its callers are.
+    pub location: bool,
     pub refer: Refer,
     pub messages: bool,
     pub username: Option<String>,
@@ -256,6 +260,12 @@ pub struct Media {
     pub workers: usize,
     pub codecs: Vec<Codec>,
     pub complexity: u8,
+    /// How long silence lasts before something is done about it.
+    pub watch: Watch,
+    /// How long a trunk may take to answer whether it still knows a call.
+    pub answer_within: Duration,
+    /// How long a held call may be without a sign of either side.
+    pub hold_timeout: Option<Duration>,
 }
 
 /// How much of past calls is kept in memory.

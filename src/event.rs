@@ -333,7 +333,7 @@ impl Event {
             }
             Event::OneWay { who, .. } => write!(
                 f,
-                "one-way audio: nothing from {} for 5 s, though the other side sends",
+                "one-way audio: nothing has come from {}, though the other side sends",
                 printable(who)
             ),
             Event::Kicked { .. } => write!(f, "ended by an operator"),
@@ -513,15 +513,13 @@ fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
 
 /// The worst of both legs and directions: what the people on the call had to live with.
 fn quality(cdr: &Cdr) -> String {
-    let legs = [&cdr.a, &cdr.b];
-    let known = legs.iter().copied().flatten();
-    let worst = known.clone().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp);
-    let loss =
-        known.map(|s| s.lost as f32 / (s.lost + s.received).max(1) as f32).max_by(f32::total_cmp);
-    let words = |mos: f32| {
-        format!("MOS {mos:.1} (estimated)  loss {:.1} %  ", 100.0 * loss.unwrap_or_default())
-    };
-    worst.map(words).unwrap_or_default()
+    let known = [&cdr.a, &cdr.b].into_iter().flatten();
+    let loss = known
+        .filter_map(|s| Some(s.packets_lost()? as f32 / (s.lost + s.received) as f32))
+        .max_by(f32::total_cmp);
+    let mos = cdr.score().map(|mos| format!("MOS {mos:.1} (estimated)  "));
+    let loss = loss.map(|loss| format!("loss {:.1} %  ", 100.0 * loss));
+    [mos, loss].into_iter().flatten().collect()
 }
 
 /// A remote text, cut and with control characters shown.

@@ -79,8 +79,8 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({
             "leg": name, "sip_call_id": call_id, "codec": s.and_then(|s| s.codec), "peer_formats": formats,
-            "packets_in": s.map(|s| s.received), "packets_out": s.map(|s| s.sent), "packets_lost": s.map(|s| s.lost),
-            "jitter_ms": s.map(|s| s.jitter.as_millis() as u64), "rtt_ms": s.and_then(|s| s.round_trip).map(|r| r.as_millis() as u64),
+            "packets_in": s.map(|s| s.received), "packets_out": s.map(|s| s.sent), "packets_lost": s.and_then(Statistics::packets_lost),
+            "jitter_ms": s.and_then(|s| s.jitter).map(|j| j.as_millis() as u64), "rtt_ms": s.and_then(|s| s.round_trip).map(|r| r.as_millis() as u64),
             "loss_reported": s.and_then(|s| s.reported_loss),
             "mos_in_estimated": s.and_then(|s| s.mos.0).map(hundredths), "mos_out_estimated": s.and_then(|s| s.mos.1).map(hundredths),
             "ice_ms": s.and_then(|s| s.ice).map(|t| t.as_millis() as u64), "dtls_ms": s.and_then(|s| s.dtls).map(|t| t.as_millis() as u64),

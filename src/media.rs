@@ -15,5 +15,5 @@ pub mod session;
 pub mod stun;
 pub mod transcoder;
 
-pub use endpoint::{Digits, LegId, Port, Settings, Statistics};
+pub use endpoint::{Digits, LegId, Port, Settings, Statistics, Watch};
 pub use session::{Session, SessionEvent, Sink};

@@ -205,6 +205,12 @@ const IN_THE_FILE: &[Mistake] = &[
     ("\":5060\"", "\"192.0.2.77:5060\"", "config::address", 4, "every address"),
     ("\":5060\"", "\":5060\"\nsession_timer = \"x\"", "config::duration", 5, "30s"),
     ("\":5060\"", "\":5060\"\nflow_grace = \"soon\"", "config::duration", 5, "30s"),
+    ("[sip]", "[media]\ntimeout = \"4s\"\n[sip]", "config::duration", 4, "5s"),
+    ("[sip]", "[media]\ntimeout = \"never\"\n[sip]", "config::duration", 4, "30s"),
+    ("[sip]", "[media]\nhold_timeout = \"2d\"\n[sip]", "config::duration", 4, "1day"),
+    ("[sip]", "[media]\nstopped_after = \"0s\"\n[sip]", "config::duration", 4, "1s"),
+    ("[sip]", "[media]\nask_every = \"off\"\n[sip]", "config::duration", 4, "30s"),
+    ("[sip]", "[media]\nanswer_within = \"33s\"\n[sip]", "config::duration", 4, "32s"),
     (
         "\":5060\"",
         "\":5060\"\ncertificate = { cert = \"a\", key = \"b\" }",
@@ -246,6 +252,13 @@ const IN_THE_FILE: &[Mistake] = &[
         "config::password",
         7,
         "openssl rand",
+    ),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\nstopped_after = \"6m\"",
+        "config::duration",
+        10,
+        "5m",
     ),
     (
         "\"sip:192.0.2.1\"",

@@ -11,6 +11,7 @@ use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::operate::Command;
 use crate::journal::search::{self, Wanted};
+use crate::media::Watch;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -184,9 +185,15 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("web.origins", before.origins != after.origins),
         ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
+        ("media.timeout", times(before) != times(after)),
         ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace),
         ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
     ]
+}
+
+/// What is done about silence, and when.
+fn times(c: &Config) -> (Watch, Duration, Option<Duration>) {
+    (c.media.watch, c.media.answer_within, c.media.hold_timeout)
 }
 
 /// Keys whose new value needs a restart, and whether it is another.
@@ -283,7 +290,12 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "browser_port": c.media.browser_port,
                 "workers": c.media.workers,
                 "codecs": c.media.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(),
-                "complexity": c.media.complexity
+                "complexity": c.media.complexity,
+                "timeout_s": c.media.watch.silent.map(|t| t.as_secs()),
+                "hold_timeout_s": c.media.hold_timeout.map(|t| t.as_secs()),
+                "stopped_after_s": c.media.watch.stopped.map(|t| t.as_secs()),
+                "ask_every_s": c.media.watch.again.as_secs(),
+                "answer_within_s": c.media.answer_within.as_secs()
             },
             "limits": {
                 "calls": c.limits.calls,

@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 fn mos(cdr: &Cdr) -> Option<f64> {
-    let scores = [&cdr.a, &cdr.b].into_iter().flatten().flat_map(|s| [s.mos.0, s.mos.1]).flatten();
-    scores.min_by(f32::total_cmp).map(|m| f64::from((m * 10.0).round()) / 10.0)
+    cdr.score().map(|m| f64::from((m * 10.0).round()) / 10.0)
 }
 
 fn codecs(cdr: &Cdr) -> Vec<&'static str> {
@@ -218,7 +217,7 @@ pub(crate) fn quality(call: CallId, cdr: &Cdr) -> Value {
             "codec": s.codec,
             "packets_in": s.received,
             "packets_out": s.sent,
-            "packets_lost": s.lost,
+            "packets_lost": s.packets_lost(),
             "mos_in_estimated": s.mos.0,
             "mos_out_estimated": s.mos.1,
             "series": samples.collect::<Vec<_>>(),

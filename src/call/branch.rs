@@ -12,6 +12,7 @@
 use super::leg::Leg;
 use super::retries::Retries;
 use super::{CallContext, CallId, CallTimer};
+use crate::cdr::Tried;
 use crate::registrar::Binding;
 use crate::sip::build::Writer;
 use crate::sip::capabilities::Capabilities;
@@ -108,6 +109,9 @@ pub(crate) struct Branch {
     pub(super) moved_to_tcp: bool,
     pub(super) cancel_when_possible: bool,
     pub(super) started: Instant,
+    /// When it first rang, and whether the newest INVITE had a final response.
+    pub(super) rang: Option<Instant>,
+    pub(super) refused: bool,
     pub(super) forks: Vec<EarlyDialog>,
     /// ACKs by the To tag of the 2xx they answer, sent again when it comes again.
     pub(super) acks: HashMap<String, Bytes>,
@@ -144,6 +148,8 @@ impl Branch {
             moved_to_tcp: false,
             cancel_when_possible: false,
             started: now,
+            rang: None,
+            refused: false,
             forks: Vec::new(),
             acks: HashMap::new(),
             alternates: Vec::new(),
@@ -175,6 +181,18 @@ impl Branch {
                 self.over();
             }
             BranchState::Cancelling | BranchState::Over => {}
+        }
+    }
+
+    /// What became of it, for the record.
+    pub(super) fn tried(&self, now: Instant, status: u16) -> Tried {
+        let since = |at: Instant| at.saturating_duration_since(self.started);
+        Tried {
+            target: self.target.to_string(),
+            status,
+            ms: since(now).as_millis() as u64,
+            rang: self.rang.map(since),
+            refused: self.refused,
         }
     }
 

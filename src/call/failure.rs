@@ -4,7 +4,6 @@
 use super::branch::{BranchState, BranchTarget};
 use super::route_cursor::AfterTrunk;
 use super::{Call, CallContext, CallTimer, EndReason, HangupBy, State};
-use crate::cdr::Tried;
 use crate::dialplan::Outcome;
 use crate::errors::Code;
 use crate::event::Event;
@@ -36,9 +35,8 @@ impl Call {
         let call = self.id;
         cx.disarm(call, CallTimer::Silent(id));
         let Some(branch) = self.branches.get(id) else { return };
-        let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
-        let target = branch.target.clone();
-        self.cdr.tried.push(Tried { target: target.to_string(), status: why.status, ms });
+        let (target, tried) = (branch.target.clone(), branch.tried(cx.now, why.status));
+        self.cdr.tried.push(tried);
         self.media.unhear(id);
         self.close_branch_end(cx, id);
         if self.state == State::Routing {

@@ -8,11 +8,19 @@ use super::packages::passed;
 use super::{Call, CallContext};
 use crate::config::{Reliable, Trunk};
 use crate::sip::build::{Writer, name_addr};
+use crate::sip::message::Message;
+use crate::sip::multipart::mixed;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::MIN_SE;
 use crate::sip::status::{ALLOW, Method, TRICKLE};
 use crate::sip::transaction::Hop;
 use crate::sip::uri::{escape_user, host_of};
+use bytes::Bytes;
+
+/// A location (RFC 4119).
+const PIDF: &str = "application/pidf+xml";
+/// Longest location that is carried.
+const MAX_LOCATION: usize = 4_096;
 
 impl Call {
     /// Sends the branch's INVITE to its current hop; with credentials once a challenge was taken.
@@ -20,6 +28,7 @@ impl Call {
         let call = self.id;
         let Some(branch) = self.branches.get_mut(id) else { return };
         branch.cseq += 1;
+        branch.refused = false;
         let hop = branch.leg.hop;
         let (via, bytes) = self.compose_invite(cx, id, hop);
         let trunk = self.branches.get(id).and_then(|b| match &b.target {
@@ -121,13 +130,37 @@ impl Call {
                 .into_iter()
                 .for_each(|(name, value)| invite.put(name, value));
         }
-        let bytes = if branch.offer.is_empty() {
-            invite.end()
-        } else {
-            invite.end_with("application/sdp", branch.offer.as_bytes())
+        let offer = branch.offer.as_bytes();
+        let location = location(self.uas.invite())
+            .filter(|_| !self.transfer.is_under_way() && trunk.is_some_and(|trunk| trunk.location));
+        let bytes = match location {
+            Some(location) => with_location(invite, offer, location, &cx.config.domain),
+            None if offer.is_empty() => invite.end(),
+            None => invite.end_with("application/sdp", offer),
         };
         (via_branch, bytes)
     }
+}
+
+/// Where a caller says it is; `None` if it does not, or at length.
+fn location(invite: &Message) -> Option<&[u8]> {
+    invite.body_of(PIDF).filter(|document| document.len() <= MAX_LOCATION)
+}
+
+/// Ends an INVITE with the offer, if any, and the caller's location (RFC 6442 §4.1). No other part
+/// of a caller's body crosses: what ISUP and session metadata say is of another call than ours.
+fn with_location(mut invite: Writer, offer: &[u8], location: &[u8], domain: &str) -> Bytes {
+    let id = format!("location@{domain}");
+    invite.put(HeaderName::Geolocation, format_args!("<cid:{id}>"));
+    let of_location =
+        format!("Content-ID: <{id}>\r\nContent-Disposition: render;handling=optional");
+    let parts = [
+        ("application/sdp", "Content-Disposition: session", offer),
+        (PIDF, &*of_location, location),
+    ];
+    let (kind, body) = mixed(parts.into_iter().filter(|(.., bytes)| !bytes.is_empty()));
+    invite.put(HeaderName::MimeVersion, "1.0");
+    invite.end_with(&kind, &body)
 }
 
 /// Request-URI and To of a branch.

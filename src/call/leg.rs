@@ -7,8 +7,8 @@ use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
-use crate::media::LegId;
 use crate::media::endpoint::{Digits, Settings};
+use crate::media::{LegId, Watch};
 use crate::sdp::crypto::{LocalKeys, Policy};
 use crate::sdp::offer_answer::{Ice, LegKind, Local, Negotiated, Negotiation};
 use crate::sip::build::Writer;
@@ -104,6 +104,8 @@ pub(crate) struct Leg {
     pub probe: Option<ClientId>,
     /// Its media has stopped, or never began, though it is not on hold.
     pub silent: bool,
+    /// It was told that nobody hears it.
+    pub unheard: bool,
     pub peer: Capabilities,
     /// Info packages the other side takes.
     pub passes: Vec<String>,
@@ -201,6 +203,7 @@ impl Leg {
             successor: None,
             probe: None,
             silent: false,
+            unheard: false,
             peer: Capabilities::default(),
             passes: Vec::new(),
             session: None,
@@ -296,11 +299,23 @@ impl Leg {
             complexity: cx.config.media.complexity,
             digits: self.dtmf(cx),
             continuous: self.trunk(cx).is_some_and(|t| t.continuous),
+            watch: self.watch(cx),
         };
         cx.media(
             worker,
             Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) },
         );
+    }
+
+    /// How long its media may be silent; a trunk may have a time of its own.
+    fn watch(&self, cx: &CallContext<'_>) -> Watch {
+        let media = &cx.config.media;
+        Watch {
+            stopped: self.trunk(cx).map_or(media.watch.stopped, |t| t.stopped_after),
+            again: media.watch.again,
+            // Told as soon as one of the two may matter; which one does is the call's to know.
+            silent: [media.watch.silent, media.hold_timeout].into_iter().flatten().min(),
+        }
     }
 
     /// The seconds of the session timer we ask for on this leg.

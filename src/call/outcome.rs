@@ -5,7 +5,6 @@ use super::leg::Party;
 use super::route_cursor::{Diversion, PlannedStep, UNCONDITIONAL, UNKNOWN};
 use super::uac::{BranchOutcome, CallSide};
 use super::{Call, CallContext, CallTimer, State};
-use crate::cdr::Tried;
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
 use crate::event::Event;
@@ -146,8 +145,7 @@ impl Call {
             return;
         }
         if let Some(branch) = self.branches.get(id) {
-            let ms = cx.now.saturating_duration_since(branch.started).as_millis() as u64;
-            self.cdr.tried.push(Tried { target: branch.target.to_string(), status: 200, ms });
+            self.cdr.tried.push(branch.tried(cx.now, 200));
             self.cdr.answered_by = Some(branch.target.to_string());
             self.cdr.b_call_id = Some(branch.call_id.clone());
             self.cdr.b_end = Some(branch.leg.end);

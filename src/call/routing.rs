@@ -254,11 +254,7 @@ impl Call {
         let call = self.id;
         for branch in self.branches.abandon_trying(cx, call, None, &why.reason()) {
             self.media.close_end(cx, branch.leg.end);
-            self.cdr.tried.push(crate::cdr::Tried {
-                target: branch.target.to_string(),
-                status: 0,
-                ms: 0,
-            });
+            self.cdr.tried.push(branch.tried(cx.now, 0));
         }
         self.media.step_over();
         self.route.missed(Outcome::Timeout, why);

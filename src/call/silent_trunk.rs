@@ -1,16 +1,17 @@
 //! A trunk that dies in mid-call is noticed: when its media stops, or its OPTIONS fail, it is asked
 //! within the dialog whether it still knows the call. A browser proves the same by ICE consent.
 
-use super::{Call, CallContext, CallTimer, EndReason, Party, State};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State};
 use crate::errors::Code;
+use crate::event::Event;
 use crate::media::LegId;
 use crate::sdp::Direction;
 use crate::sip::status::Refusal;
 use std::time::Duration;
 
-/// How long the answer is waited for: five copies go out by UDP in this time, and Timer F, 32 s, is
-/// long for one who talks to nobody.
-const ANSWERS: Duration = Duration::from_secs(8);
+/// A party is told to be unheard no sooner than this after the answer: what came before was
+/// ringing.
+const HEARD_BY: Duration = Duration::from_secs(5);
 
 impl Call {
     /// Nothing comes from this end any more.
@@ -19,6 +20,39 @@ impl Call {
             leg.silent = true;
         }
         self.probe_trunk(cx, end);
+    }
+
+    /// Nothing has ever come from this end of a call that talks, though the other one sends.
+    pub(super) fn on_unheard(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        let talked = self.cdr.answered.map(|at| cx.now.saturating_duration_since(at));
+        let judged = talked.is_some_and(|talked| talked >= HEARD_BY) && !self.is_held();
+        if self.state != State::Talking || !judged {
+            return;
+        }
+        let Some(leg) = self.leg_mut(end) else { return };
+        if std::mem::replace(&mut leg.unheard, true) {
+            return;
+        }
+        let who = leg.party.to_string();
+        self.on_media_stopped(cx, end);
+        cx.note(Event::OneWay { call: self.id, who });
+    }
+
+    /// There has been no sign of either side for `since`.
+    pub(super) fn on_no_media(&mut self, cx: &mut CallContext<'_>, since: Duration) {
+        let media = &cx.config.media;
+        let (held, seconds) = (self.is_held(), since.as_secs());
+        let most = if held { media.hold_timeout } else { media.watch.silent };
+        if self.state != State::Talking || most.is_none_or(|most| since < most) {
+            return;
+        }
+        let why = if held {
+            format!("on hold, and no sign of either side for {seconds} s")
+        } else {
+            format!("no media from either side for {seconds} s")
+        };
+        let why = Refusal::new(480, why).code(Code::MEDIA_STOPPED);
+        self.finish(cx, EndReason::refused(HangupBy::Media, why));
     }
 
     /// The end is heard: whatever was asked of it, it lives.
@@ -50,7 +84,7 @@ impl Call {
         }
         self.probe(cx, end);
         if self.leg_of(end).is_some_and(|l| l.probe.is_some()) {
-            cx.arm(self.id, CallTimer::Probe(end), ANSWERS);
+            cx.arm(self.id, CallTimer::Probe(end), cx.config.media.answer_within);
         }
     }
 
@@ -81,10 +115,8 @@ impl Call {
         };
         if !self.on_transferor_gone(cx, end) {
             let status = if status.is_some() { 481 } else { 408 };
-            self.finish(
-                cx,
-                EndReason::refused(by, Refusal::new(status, why).code(Code::TRUNK_GONE)),
-            );
+            let why = Refusal::new(status, why).code(Code::TRUNK_GONE);
+            self.finish(cx, EndReason::refused(by, why));
         }
     }
 }

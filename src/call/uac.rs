@@ -84,6 +84,10 @@ impl Branch {
     ) -> BranchOutcome {
         // Any response is a sign that its hop lives.
         cx.services.locator.alive(self.leg.hop);
+        if (180..200).contains(&message.status()) {
+            self.rang.get_or_insert(cx.now);
+        }
+        self.refused |= message.status() >= 300;
         match message.status() {
             100 => {
                 self.on_alive(cx, side.call);

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod media;
 mod phone;
 mod report;
+mod sdp;
 mod sip;
 mod speech;
 

@@ -6,6 +6,7 @@ mod hosts;
 mod operators;
 mod rivals;
 mod routes;
+mod times;
 mod trunks;
 
 use super::problem::{Problem, Problems, Source};
@@ -14,6 +15,7 @@ use super::{Config, Limits, Media, Trunk, User, WebTls};
 use crate::codec::{Codec, opus};
 use crate::config::schema::Spanned;
 use crate::dialplan::{Context, Permits, Plan, Route};
+use crate::media::Watch;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
@@ -23,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use times::{ANSWER, ASK_EVERY, HOLD, TIMEOUT};
 
 /// Reads `path` and the `dialplans` folder beside it. Warnings come back with a sound
 /// configuration.
@@ -229,7 +232,7 @@ impl Check {
         let trunks: BTreeMap<_, _> = f
             .trunk
             .into_iter()
-            .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan)?)))
+            .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan, media.watch.stopped)?)))
             .collect();
         let trunks = number(trunks);
         plan.contexts.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
@@ -406,6 +409,13 @@ impl Check {
             workers: m.workers.map_or(cores.min(8), Spanned::into_inner).clamp(1, 64),
             codecs: self.codecs(&m.codecs, &Codec::BROWSERS),
             complexity: m.complexity.map_or(opus::COMPLEXITY, Spanned::into_inner),
+            watch: Watch {
+                stopped: self.stopped_after(m.stopped_after.as_ref(), "media.stopped_after"),
+                again: self.time(m.ask_every.as_ref(), "media.ask_every", ASK_EVERY),
+                silent: self.time_or_off(m.timeout.as_ref(), "media.timeout", TIMEOUT),
+            },
+            answer_within: self.time(m.answer_within.as_ref(), "media.answer_within", ANSWER),
+            hold_timeout: self.time_or_off(m.hold_timeout.as_ref(), "media.hold_timeout", HOLD),
         }
     }
 

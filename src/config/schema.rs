@@ -155,6 +155,19 @@ pub(crate) struct Media {
     /// Complexity of the Opus encoder, 0 to 10. Default: 1; more is hardly audible and costs two to
     /// five times the CPU. Under load it is lowered automatically.
     pub complexity: Option<Spanned<u8>>,
+    /// How long a call may be without a sign of either side, RTCP and ICE checks included, before it
+    /// is ended: 5s to 1h, or "off". Default: "30s".
+    pub timeout: Option<Text>,
+    /// The same for a call on hold: 30s to 1d, or "off". Default: "off".
+    pub hold_timeout: Option<Text>,
+    /// How long a trunk's media may stop, RTCP included, before it is asked by OPTIONS within the
+    /// dialog whether it still knows the call: 1s to 5m, or "off". Default: "5s".
+    pub stopped_after: Option<Text>,
+    /// How often it is asked for as long as that lasts: 5s to 1h. Default: "30s".
+    pub ask_every: Option<Text>,
+    /// How long its answer is waited for before the call is ended: 1s to 32s. Default: "8s", time
+    /// for five copies over UDP.
+    pub answer_within: Option<Text>,
 }
 
 /// Limits on calls. A refusal names the limit it is for.

@@ -105,15 +105,16 @@ impl Gateway {
         if counts { Screening::Proceed } else { none() }
     }
 
-    /// Whether a flow proved to be the account of a leg: the same user, with the same rights.
+    /// Whether a flow proved to be the account of a leg. Tokens and credentials may give one name to
+    /// several people: the dialplan and the number must be the same too.
     fn is_account_of(&self, now: Instant, (id, end): (CallId, LegId), flow: Flow) -> bool {
         let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
         let Some((leg, state)) = leg.zip(self.identity_of(now, flow)) else { return false };
         let Party::User { name, .. } = &leg.party else { return false };
-        let context = |user: &crate::config::User| user.context.clone();
+        let place = |user: &crate::config::User| (user.context.clone(), user.did.clone());
         let own = self.user(name, flow);
         state.user.as_ref() == Some(name)
-            && own.as_deref().map(context) == leg.account.as_deref().map(context)
+            && own.as_deref().map(place) == leg.account.as_deref().map(place)
     }
 
     /// The leg goes on by `flow`, which must have proved to be its account.
@@ -166,6 +167,7 @@ impl Gateway {
                 let legs = call.legs_of_browser(user, binding, replaced).into_iter();
                 legs.map(move |(end, lost)| (call.id(), end, lost))
             })
+            .filter(|(id, end, _)| self.is_account_of(turn.now, (*id, *end), flow))
             .collect();
         for (id, end, lost) in legs {
             self.with_call(turn, id, |call, cx| {

@@ -127,6 +127,8 @@ pub struct Handshake {
     interval: Duration,
     deadline: Option<Instant>,
     done: bool,
+    /// The fingerprint of the certificate that the peer showed last.
+    shown: Option<Fingerprint>,
 }
 
 /// The crate keys associations by address; ours is found by ICE, so it sees one constant.
@@ -148,12 +150,31 @@ impl Handshake {
             interval: FIRST_RETRY,
             deadline: None,
             done: false,
+            shown: None,
         }
     }
 
-    /// The peer's fingerprints, once its description is known. Without any no handshake finishes.
-    pub(crate) fn expect(&mut self, fingerprints: &[Fingerprint]) {
+    /// A description names the peer's fingerprints, and whether it asks for another association
+    /// than the one there is (`other`). That begins anew where it does, or where its certificates
+    /// are not those of this one (RFC 8842 §5.5); keys that were handed out serve until then. As
+    /// client we begin only where the certificate that was shown does not serve.
+    pub(crate) fn describe(&mut self, fingerprints: &[Fingerprint], active: bool, other: bool) {
+        let begun = !matches!(self.state, State::Listening(_));
+        let among = |f: &Fingerprint| fingerprints.contains(f);
+        let same = fingerprints.len() == self.fingerprints.len()
+            && self.fingerprints.iter().all(among)
+            || active && self.shown.as_ref().is_some_and(among);
+        if begun && (other || !same) {
+            let shown = self.shown.take();
+            *self = Handshake { shown, ..Handshake::new(self.identity.clone(), Vec::new()) };
+        }
         self.fingerprints = fingerprints.to_vec();
+    }
+
+    /// Whether the keys of an association before this one may go on to serve: the certificate that
+    /// was shown then is still the peer's.
+    pub(crate) fn is_dispensable(&self) -> bool {
+        self.shown.is_some_and(|shown| self.fingerprints.contains(&shown))
     }
 
     /// Starts as client.
@@ -274,6 +295,7 @@ impl Handshake {
         if !self.fingerprints.iter().any(|f| bool::from(f.ct_eq(hash.as_ref()))) {
             return self.fail(Failed::Fingerprint);
         }
+        let shown = Fingerprint::try_from(hash.as_ref()).ok();
         let chosen = state.srtp_protection_profile();
         let Some((_, _, profile)) = PROFILES.into_iter().find(|(_, name, _)| *name == chosen)
         else {
@@ -290,6 +312,7 @@ impl Handshake {
         let (ours, theirs) =
             if state.is_client() { (side(0), side(1)) } else { (side(1), side(0)) };
         self.done = true;
+        self.shown = shown;
         self.retry_at = None;
         self.deadline = Some(now + LINGER);
         Ok(Some(Keys {

@@ -2,7 +2,7 @@
 
 use super::budget::PacketBudget;
 use super::continuity::Continuity;
-use super::dtls::{Handshake, Identity};
+use super::dtls::{Handshake, Identity, Keys};
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
 use super::outbound_stream::OutboundStream;
@@ -15,9 +15,9 @@ use crate::chance::Chance;
 use crate::codec::noise::Noise;
 use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
-use crate::rtp::quality::Impairment;
+use crate::rtp::quality::{ENOUGH, Impairment};
 use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
-use crate::rtp::srtp::{Profile, Protect, Unprotect};
+use crate::rtp::srtp::{Profile, Protect, Refused, Unprotect};
 use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,26 @@ pub struct Settings {
     pub digits: Digits,
     /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
     pub continuous: bool,
+    pub watch: Watch,
+}
+
+/// How long silence lasts before the call is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// Of an end that sent. Senders that pause send RTCP meanwhile, every 5 s on average (RFC 3550
+    /// §6.2), and a question too many costs one OPTIONS.
+    pub stopped: Option<Duration>,
+    /// While that lasts, until it is told again: a peer that lived then may have died since.
+    pub again: Duration,
+    /// Of all ends; of an end that never sent.
+    pub silent: Option<Duration>,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        let (stopped, again) = (Duration::from_secs(5), Duration::from_secs(30));
+        Watch { stopped: Some(stopped), again, silent: Some(again) }
+    }
 }
 
 impl Settings {
@@ -96,6 +116,47 @@ pub(super) struct ComfortNoise {
     pub begun: bool,
 }
 
+/// Packets under the keys of an association that was replaced are taken for so long: the peer
+/// changes its own once our last flight has reached it.
+const OVERLAP: Duration = Duration::from_secs(5);
+
+/// What opens a packet.
+type Open = fn(&mut Unprotect, &mut [u8]) -> Result<usize, Refused>;
+
+/// Opens a packet that came under the keys there are, or for a while under those before.
+pub(super) fn open(
+    now: Instant,
+    srtp: &mut Srtp,
+    before: &mut Option<(Box<Srtp>, Instant)>,
+    packet: &mut [u8],
+    opens: Open,
+) -> Result<usize, Refused> {
+    if before.as_ref().is_some_and(|(_, until)| now >= *until) {
+        *before = None;
+    }
+    let Some((before, _)) = before else { return opens(&mut srtp.unprotect, packet) };
+    let mut copy = packet.to_vec();
+    match opens(&mut srtp.unprotect, packet) {
+        Err(why @ Refused::BadTag) => {
+            let len = opens(&mut before.unprotect, &mut copy).map_err(|_| why)?;
+            packet.copy_from_slice(&copy);
+            Ok(len)
+        }
+        opened => opened,
+    }
+}
+
+impl Transport {
+    /// DTLS gave keys: they serve from now on, and those before for a while.
+    pub(super) fn secured(&mut self, now: Instant, keys: Keys) {
+        if let Transport::Browser { srtp, before, .. } = self {
+            let Keys { profile, protect, unprotect } = keys;
+            let old = srtp.replace(Box::new(Srtp { profile, protect, unprotect }));
+            *before = old.map(|old| (old, now + OVERLAP));
+        }
+    }
+}
+
 /// Keys of a browser's finished handshake.
 pub(super) struct Srtp {
     pub profile: Profile,
@@ -108,6 +169,8 @@ pub(super) enum Transport {
         ice: Box<IceLiteAgent>,
         dtls: Box<Handshake>,
         srtp: Option<Box<Srtp>>,
+        /// The keys before those, and until when packets may still come under them.
+        before: Option<(Box<Srtp>, Instant)>,
     },
     Trunk {
         rtp: Option<SocketAddr>,
@@ -299,7 +362,8 @@ pub struct Statistics {
     pub late: u64,
     pub duplicate: u64,
     pub sent: u32,
-    pub jitter: Duration,
+    /// `None` where no sound came.
+    pub jitter: Option<Duration>,
     pub round_trip: Option<Duration>,
     /// Loss the peer reports of what we send, 0 to 1.
     pub reported_loss: Option<f32>,
@@ -311,6 +375,8 @@ pub struct Statistics {
     /// A browser's end, and the authentic ICE checks it sent.
     pub browser: bool,
     pub checks: u64,
+    /// RTCP that came of its peer.
+    pub reports: u64,
     /// Where a trunk's RTP is expected from, and where else some came from.
     pub announced: Option<SocketAddr>,
     pub unexpected_source: Option<SocketAddr>,
@@ -327,6 +393,23 @@ pub struct Statistics {
     /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41
     /// (G.107).
     pub mos: (Option<f32>, Option<f32>),
+}
+
+/// A party that may speak and sends nothing for so long at the end of a call has stopped.
+const FELL_SILENT: Duration = Duration::from_secs(10);
+
+impl Statistics {
+    /// How long nothing had come when the call was `over`, where the peer had stopped sending and
+    /// was not on hold; `None` where it had not, or was never heard.
+    pub fn fell_silent(&self, over: Option<Instant>) -> Option<Duration> {
+        let silent = over?.saturating_duration_since(self.last_received?);
+        (self.may_speak && silent >= FELL_SILENT).then_some(silent)
+    }
+
+    /// Packets that did not come, of those that should have; `None` where none came.
+    pub fn packets_lost(&self) -> Option<u64> {
+        (self.received > 0).then_some(self.lost)
+    }
 }
 
 /// Packets not used, by reason.
@@ -353,6 +436,15 @@ pub(super) struct Transcoding {
     pub transcoder: Transcoder,
     /// The next frame's timestamp on the way out, by the source's time.
     pub next: Option<u32>,
+}
+
+impl Transcoding {
+    /// What follows is not of the sound before it.
+    pub(super) fn restart(&mut self) {
+        self.reorder = Reorder::default();
+        self.transcoder.restart();
+        self.next = None;
+    }
 }
 
 /// One end.
@@ -390,6 +482,7 @@ pub struct Endpoint {
     pub(super) chance: Chance,
     pub(super) flowing: bool,
     pub(super) checks: u64,
+    pub(super) reports: u64,
     pub(super) unexpected_source: Option<SocketAddr>,
     pub(super) non_silent_packets: u64,
     pub(super) unexpected_payload_type: Option<u8>,
@@ -455,21 +548,32 @@ impl Endpoint {
         let first = self.continuity.replace(Continuity::new(now, packet, codec)).is_none();
         let disorder = self.reception.map(|r| r.disorder()).unwrap_or_default();
         self.disorder_before = self.disorder_before + disorder;
-        self.reception = Some(ReceiverStats::new(packet.ssrc));
+        let mut reception = ReceiverStats::new(packet.ssrc);
+        reception.pause(self.settings.as_ref().is_some_and(|s| !s.negotiated.direction.receives()));
+        self.reception = Some(reception);
         if first {
             return;
         }
         self.restarts = self.restarts.wrapping_add(1);
         if let Path::Transcode(path) = &mut self.path {
-            path.reorder = Reorder::default();
-            path.transcoder.restart();
-            path.next = None;
+            path.restart();
         }
     }
 
     /// Whether what was agreed lets us send.
     pub(super) fn may_send(&self) -> bool {
         self.settings.as_ref().is_some_and(|s| s.negotiated.direction.sends())
+    }
+
+    /// Whether something can go out now. What cannot is given no number: its peer would count it as
+    /// lost, and SRTP could not follow a long gap (RFC 3711 §3.3.1).
+    pub(super) fn reaches_peer(&self) -> bool {
+        self.may_send() && self.rtp_target().is_some()
+    }
+
+    /// What tells this end's packets, while its source goes on, from those of any other.
+    pub(super) fn origin(&self) -> u64 {
+        u64::from(self.id.0) << 32 | u64::from(self.restarts)
     }
 
     /// Takes new settings; the transport's part of them too.
@@ -483,10 +587,16 @@ impl Endpoint {
         match (&mut self.transport, &settings.negotiated.remote) {
             (
                 Transport::Browser { ice, dtls, .. },
-                Remote::Dtls { ice: remote, local_ice, fingerprints, active },
+                Remote::Dtls { ice: remote, local_ice, fingerprints, active, tls_id },
             ) => {
                 ice.set(local_ice, remote);
-                dtls.expect(fingerprints);
+                let other = match self.settings.as_ref().map(|s| &s.negotiated.remote) {
+                    Some(Remote::Dtls { active: role, tls_id: name, .. }) => {
+                        role != active || name != tls_id
+                    }
+                    _ => false,
+                };
+                dtls.describe(fingerprints, *active, other);
                 if *active && ice.selected().is_some() {
                     dtls.start(now, send);
                 }
@@ -515,6 +625,9 @@ impl Endpoint {
             encoder.limit_bits(settings.negotiated.max_average_bitrate);
         }
         let received = |s: &Settings| s.negotiated.direction.receives();
+        if let Some(reception) = &mut self.reception {
+            reception.pause(!received(&settings));
+        }
         if received(&settings) && self.settings.as_ref().is_some_and(|old| !received(old)) {
             // A hold is no silence.
             self.last_received = self.last_received.map(|_| now);
@@ -528,12 +641,13 @@ impl Endpoint {
         REPORT / 2 + REPORT.mul_f32(self.chance.share())
     }
 
-    /// What the network did to what the peer sends; nothing before it has sent.
+    /// What the network did to what the peer sends; nothing before it has sent enough.
     pub(super) fn heard(&self) -> Option<Impairment> {
-        let reception = self.reception.as_ref().filter(|r| r.packets > 0)?;
+        let reception = self.reception.as_ref().filter(|_| self.received >= ENOUGH)?;
         let codec = self.settings.as_ref()?.negotiated.codec;
+        let lost = self.disorder().lost;
         Some(Impairment {
-            loss: reception.loss(),
+            loss: lost as f32 / (lost + self.received) as f32,
             burst_ratio: reception.burst_ratio(),
             jitter: reception.jitter(codec.clock()),
             round_trip: self.feedback.and_then(|f| f.round_trip).unwrap_or_default(),
@@ -544,8 +658,11 @@ impl Endpoint {
     fn spoken(&self) -> Option<Impairment> {
         let feedback = self.feedback.as_ref()?;
         let codec = self.settings.as_ref()?.negotiated.codec;
+        if u64::from(self.outbound.sent.packets) < ENOUGH {
+            return None;
+        }
         Some(Impairment {
-            loss: feedback.total_lost as f32 / self.outbound.sent.packets.max(1) as f32,
+            loss: feedback.total_lost as f32 / self.outbound.sent.packets as f32,
             burst_ratio: 1.0,
             jitter: time_of(feedback.jitter, codec.clock()),
             round_trip: feedback.round_trip.unwrap_or_default(),
@@ -598,7 +715,7 @@ impl Endpoint {
             // What SRTP has seen already never gets as far as the statistics.
             duplicate: disorder.duplicate + self.dropped.replayed,
             sent: self.outbound.sent.packets,
-            jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
+            jitter: self.reception.map(|r| r.jitter(clock)),
             round_trip: self.feedback.and_then(|f| f.round_trip),
             reported_loss: self.feedback.map(|f| f.fraction_lost),
             srtp: match &self.transport {
@@ -611,6 +728,7 @@ impl Endpoint {
             dropped: self.dropped,
             browser: matches!(self.transport, Transport::Browser { .. }),
             checks: self.checks,
+            reports: self.reports,
             announced: match &self.transport {
                 Transport::Trunk { rtp, .. } => *rtp,
                 Transport::Browser { .. } => None,

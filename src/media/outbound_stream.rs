@@ -145,6 +145,18 @@ impl OutboundStream {
         self.mapping = None;
     }
 
+    /// Leaves out one packet of the source, which is no sound: what follows it is numbered as if it
+    /// had not been there, so that the peer counts no loss.
+    pub(crate) fn leave_out(&mut self, origin: u64, packet: &Packet) {
+        let known = |m: &&mut Mapping| m.origin == origin && m.ssrc == packet.ssrc;
+        let Some(mapping) = self.mapping.as_mut().filter(known) else { return };
+        if packet.sequence.wrapping_sub(mapping.newest) as i16 > 0 {
+            mapping.newest = packet.sequence;
+            mapping.first = Some(packet.sequence.wrapping_add(1));
+            mapping.sequence_offset = mapping.sequence_offset.wrapping_sub(1);
+        }
+    }
+
     /// Where a new source starts so that it continues what was sent before, and no earlier.
     pub(crate) fn resume_timestamp(&self, now: Instant, clock: u32) -> u32 {
         let at = self.timestamp_at(now, clock);

@@ -18,7 +18,7 @@ use super::budget::PacketBudget;
 use super::dtls::Handshake;
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Natted, Path, Port, Settings,
-    Srtp, Statistics, Transcoding, Transport,
+    Statistics, Transcoding, Transport, open,
 };
 use super::ice::{Checked, IceLiteAgent};
 use super::outbound_stream::OutboundStream;
@@ -31,7 +31,7 @@ use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
 use crate::rtp::report::{SequenceStats, read};
-use crate::rtp::srtp::{Profile, Refused};
+use crate::rtp::srtp::{Profile, Refused, Unprotect};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -47,10 +47,11 @@ pub enum SessionEvent {
     DtlsFailed { end: LegId, why: String },
     /// The first media packet came from this end's peer.
     Flowing { end: LegId },
-    /// Nothing came from this end for 5 s while the other one sent.
+    /// Nothing has ever come from this end, RTCP included, though the other one has sent for 5 s.
+    /// Told again after 5 s more, 10, 20, ….
     Silent { end: LegId },
-    /// This end sent, and nothing of it has come for 5 s, RTCP included, though it is not on hold.
-    /// Told again every 30 s for as long as that lasts.
+    /// Nothing has come from this end for so long as is set, RTCP included, though it is not on
+    /// hold. Told again for as long as that lasts.
     Stopped { end: LegId },
     /// An end that had stopped is heard again.
     Resumed { end: LegId },
@@ -62,8 +63,9 @@ pub enum SessionEvent {
     ConsentLost { end: LegId },
     /// An end's figures, every few seconds.
     Quality { end: LegId, figures: Box<Statistics> },
-    /// Nothing has come from any end for 30 s, RTCP included.
-    NoMedia,
+    /// There has been no sign of any end for so long as is set and a multiple of it, RTCP and
+    /// authentic ICE checks included.
+    NoMedia { since: Duration },
 }
 
 /// Where a session's packets and events go. Packets are borrowed: nothing is allocated for them.
@@ -76,8 +78,6 @@ pub trait Sink {
 
 /// An end that says nothing for this long after the other began is reported.
 const ONE_WAY: Duration = Duration::from_secs(5);
-/// No media from anyone for this long is reported.
-const SILENCE: Duration = Duration::from_secs(30);
 /// One frame of our own audio.
 const TICK: Duration = Duration::from_millis(20);
 /// libopus's highest complexity: no limit.
@@ -100,8 +100,12 @@ pub struct Session {
     /// NTP time of `started`; only differences matter to peers.
     ntp: u64,
     silent_since: Instant,
-    /// When it is looked whether the end joined to one that sends is heard too.
+    /// When the call was last told of that.
+    silence_told: Option<Instant>,
+    /// When it is looked whether the end joined to one that sends is heard too, and how long after
+    /// that again.
     one_way_due: Option<Instant>,
+    one_way_again: Duration,
     complexity: u8,
 }
 
@@ -115,7 +119,9 @@ impl Session {
             started: now,
             ntp,
             silent_since: now,
+            silence_told: None,
             one_way_due: None,
+            one_way_again: ONE_WAY,
             complexity: COMPLEXITY,
         }
     }
@@ -142,6 +148,7 @@ impl Session {
                 ice: Box::new(IceLiteAgent::new(ice)),
                 dtls: Box::new(Handshake::new(identity, Vec::new())),
                 srtp: None,
+                before: None,
             },
             Kind::Trunk { nat } => {
                 let open = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
@@ -178,6 +185,7 @@ impl Session {
             chance: Chance::new(seed),
             flowing: false,
             checks: 0,
+            reports: 0,
             unexpected_source: None,
             non_silent_packets: 0,
             unexpected_payload_type: None,
@@ -231,7 +239,7 @@ impl Session {
         });
         let first = self.ends[at].report_interval();
         self.ends[at].next_report.get_or_insert(now + first);
-        self.silent_since = now;
+        self.alive(now);
         (self.ends[at].last_sign, self.ends[at].stopped) = (Some(now), None);
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
@@ -244,10 +252,11 @@ impl Session {
     }
 
     /// Joins two ends, both ways.
-    pub fn bridge(&mut self, a: LegId, b: LegId) {
+    pub fn bridge(&mut self, now: Instant, a: LegId, b: LegId) {
         for (from, to) in [(a, b), (b, a)] {
             self.join(from, AudioSource::Bridge(to));
         }
+        self.watch_silence(now);
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
 
@@ -264,6 +273,7 @@ impl Session {
     fn join(&mut self, id: LegId, join: AudioSource) {
         if let Some(at) = self.index(id) {
             (self.ends[at].join, self.ends[at].quiet) = (join, None);
+            self.ends[at].outbound.restart_mapping();
         }
     }
 
@@ -356,7 +366,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, dtls, srtp } = &mut end.transport else { return };
+        let Transport::Browser { ice, srtp, .. } = &mut end.transport else { return };
         let Some(request) = BindingRequest::parse(datagram) else {
             end.dropped.malformed += 1;
             return;
@@ -368,6 +378,9 @@ impl Session {
         };
         end.checks += 1;
         sink.send(Port::Browser, from, &bytes);
+        self.alive(now);
+        let end = &mut self.ends[at];
+        let Transport::Browser { dtls, .. } = &mut end.transport else { return };
         if !selected {
             return;
         }
@@ -394,7 +407,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, dtls, srtp } = &mut end.transport else { return };
+        let Transport::Browser { ice, dtls, srtp, before } = &mut end.transport else { return };
         if !ice.is_validated(from) {
             end.dropped.unknown_source += 1;
             return;
@@ -404,13 +417,10 @@ impl Session {
                 .receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes))
             {
                 Ok(Some(keys)) => {
-                    *srtp = Some(Box::new(Srtp {
-                        profile: keys.profile,
-                        protect: keys.protect,
-                        unprotect: keys.unprotect,
-                    }));
+                    let profile = keys.profile;
+                    end.transport.secured(now, keys);
                     end.path_times[2].get_or_insert(now);
-                    sink.event(SessionEvent::Secured { end: end.id, profile: keys.profile });
+                    sink.event(SessionEvent::Secured { end: end.id, profile });
                 }
                 Ok(None) => {}
                 Err(why) => {
@@ -419,7 +429,7 @@ impl Session {
             },
             PacketKind::Rtp => {
                 let Some(srtp) = srtp else { return };
-                match srtp.unprotect.rtp(datagram) {
+                match open(now, srtp, before, datagram, Unprotect::rtp) {
                     Ok(len) => {
                         ice.on_media(now, from);
                         self.rtp(now, at, &datagram[..len], sink);
@@ -429,7 +439,7 @@ impl Session {
             }
             PacketKind::Rtcp => {
                 let Some(srtp) = srtp else { return };
-                match srtp.unprotect.rtcp(datagram) {
+                match open(now, srtp, before, datagram, Unprotect::rtcp) {
                     Ok(len) => {
                         ice.on_media(now, from);
                         self.rtcp(now, at, &datagram[..len], sink);
@@ -512,6 +522,7 @@ impl Session {
         self.sign_of_life(now, at, sink);
         let ntp = self.ntp(now);
         let end = &mut self.ends[at];
+        end.reports += 1;
         let Some(feedback) =
             read(now, ntp, datagram, end.outbound.sent.ssrc, end.reception.as_mut())
         else {
@@ -545,12 +556,14 @@ impl Session {
         };
         end.follow(now, &packet, content);
         let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
-        let clock = negotiated.codec.clock();
-        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
-            * u64::from(clock)
-            / 1_000_000) as u32;
+        let clock = match content {
+            Content::Audio(codec) => Some(codec.clock()),
+            Content::Noise => Some(negotiated.codec.clock()),
+            Content::Event(_) => None,
+        };
+        let running = now.saturating_duration_since(self.started);
         if let Some(reception) = &mut end.reception {
-            reception.receive(&packet, arrival);
+            reception.receive(&packet, clock.map(|clock| (units_of(running, clock), clock)));
         }
         end.received += 1;
         end.last_received = Some(now);
@@ -568,10 +581,10 @@ impl Session {
         }
         if !std::mem::replace(&mut end.flowing, true) {
             sink.event(SessionEvent::Flowing { end: end.id });
-            self.watch_silence(now, at);
+            self.watch_silence(now);
         }
         if !receives {
-            return;
+            return self.break_off(at);
         }
         match content {
             Content::Audio(codec) => {
@@ -602,6 +615,11 @@ impl Session {
             _ => (Vec::new(), Vec::new()),
         }
     }
+}
+
+/// A time in units of `clock`, as timestamps count it.
+fn units_of(time: Duration, clock: u32) -> u32 {
+    (time.as_micros() as u64 * u64::from(clock) / 1_000_000) as u32
 }
 
 /// Milliseconds of sound in a packet, where that shows: G.711 has eight bytes of them (other lengths

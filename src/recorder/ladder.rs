@@ -280,16 +280,18 @@ fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<
         }
         SessionEvent::Flowing { end } => format!("{}: first packet of media", name(*end)),
         SessionEvent::Silent { end } => {
-            format!("{}: no media from it for 5 s, though the other side sends", name(*end))
+            format!("{}: nothing from it yet, though the other side sends", name(*end))
         }
         SessionEvent::Stopped { end } => {
-            format!("nothing has come from the {} for 5 s", name(*end))
+            format!("nothing comes from the {} any more", name(*end))
         }
         SessionEvent::Resumed { end } => format!("{}: media again", name(*end)),
         SessionEvent::ConsentLost { end } => {
             format!("{}: no answer to consent checks for 30 s", name(*end))
         }
-        SessionEvent::NoMedia => "no media from either side for 30 s".to_owned(),
+        SessionEvent::NoMedia { since } => {
+            format!("no sign of either side for {} s", since.as_secs())
+        }
         SessionEvent::Digit { end, .. } => format!("a digit for the {} by signalling", name(*end)),
         SessionEvent::Played { .. } | SessionEvent::Quality { .. } => return None,
     })

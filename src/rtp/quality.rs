@@ -11,6 +11,9 @@ const BEST: f32 = 93.2;
 /// What a packet and the least jitter buffer take, beside the network.
 const ENDS: Duration = Duration::from_millis(40);
 
+/// Packets before a direction has a score, about a second of sound: less says nothing of it.
+pub const ENOUGH: u64 = 50;
+
 /// What the network did to one direction.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Impairment {

@@ -61,6 +61,9 @@ pub struct ReceiverStats {
     /// Timestamp units, scaled by 16.
     jitter: u32,
     transit: Option<i32>,
+    /// The peer is not to send now; and it was not until its next packet.
+    paused: bool,
+    resuming: bool,
     /// Runs of packets that were missing when the next one came.
     runs: u64,
     expected_prior: u64,
@@ -75,15 +78,26 @@ impl ReceiverStats {
         ReceiverStats { ssrc, ..ReceiverStats::default() }
     }
 
-    /// Takes one packet; `arrival` is its arrival in timestamp units. Returns the extended sequence
-    /// number.
-    pub fn receive(&mut self, packet: &Packet, arrival: u32) -> u64 {
+    /// The peer is not to send for now, or may again: what it numbers in a pause is not lost.
+    pub fn pause(&mut self, paused: bool) {
+        self.resuming |= self.paused && !paused;
+        self.paused = paused;
+    }
+
+    /// Takes one packet; `arrived` is when, by the clock of what it holds, and that clock's rate.
+    /// There is none for a packet whose timestamp does not say when it was sent, as those of one
+    /// press share theirs (RFC 4733 §2.2). Returns the extended sequence number.
+    pub fn receive(&mut self, packet: &Packet, arrived: Option<(u32, u32)>) -> u64 {
         let extended = self.unwrapper.extend(packet.sequence);
         if self.packets == 0 {
             self.first = extended;
         }
+        let resumes = std::mem::take(&mut self.resuming) || self.paused;
+        if resumes && self.packets > 0 {
+            self.resume(extended);
+        }
         self.runs += u64::from(self.packets > 0 && extended > self.highest + 1);
-        if self.packets > 0 && extended == self.highest + 1 {
+        if arrived.is_some() && self.packets > 0 && extended == self.highest + 1 {
             self.step = packet.timestamp.wrapping_sub(self.timestamp);
         }
         self.note_order(extended);
@@ -92,12 +106,30 @@ impl ReceiverStats {
         }
         self.packets += 1;
         self.highest = self.highest.max(extended);
-        let transit = arrival.wrapping_sub(packet.timestamp) as i32;
-        if let Some(last) = self.transit.replace(transit) {
-            let d = transit.wrapping_sub(last).unsigned_abs().min(1 << 24);
-            self.jitter = self.jitter.wrapping_add(d).wrapping_sub((self.jitter + 8) >> 4);
+        if let Some((arrival, clock)) = arrived {
+            self.note_transit(packet, arrival, clock);
         }
         extended
+    }
+
+    fn note_transit(&mut self, packet: &Packet, arrival: u32, clock: u32) {
+        let transit = arrival.wrapping_sub(packet.timestamp) as i32;
+        let Some(last) = self.transit.replace(transit) else { return };
+        let d = transit.wrapping_sub(last).unsigned_abs();
+        // A sender whose timestamps stand still in a pause, or jump, has not been late by it.
+        let most = if packet.marker { LONGEST_PACKET } else { LONGEST_DELAY };
+        if time_of(d, clock) <= most {
+            self.jitter = self.jitter.wrapping_add(d).wrapping_sub((self.jitter + 8) >> 4);
+        }
+    }
+
+    /// Packets between the highest and `extended` are of a pause: nobody waited for them.
+    fn resume(&mut self, extended: u64) {
+        let gap = extended.saturating_sub(self.highest + 1);
+        // Numbers before the pause move up to those after it, and so does what is known of them.
+        self.first += gap;
+        self.highest += gap;
+        self.transit = None;
     }
 
     fn note_order(&mut self, extended: u64) {
@@ -218,6 +250,9 @@ pub struct RemoteReport {
 /// No packet of sound is longer (RFC 7587 §4.2 has the longest): a step beyond is a pause.
 const LONGEST_PACKET: Duration = Duration::from_millis(120);
 
+/// A packet is no later than this by what the network does: a longer difference is the sender's.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+
 /// What we say of how a peer's stream sounds here, to peers that want it (RFC 3611 §4.7).
 fn voip_metrics(
     reception: &ReceiverStats,
@@ -324,7 +359,7 @@ pub fn read(
                 .then(|| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
             feedback = Some(RemoteReport {
                 fraction_lost: f32::from(r.fraction_lost) / 256.0,
-                total_lost: r.total_lost,
+                total_lost: not_below_nought(r.total_lost),
                 jitter: r.jitter,
                 round_trip,
             });
@@ -338,6 +373,11 @@ pub fn read(
     feedback
 }
 
+/// The count of lost packets is 24 bits with a sign: doubles make it negative (RFC 3550 §6.4.1).
+fn not_below_nought(total_lost: u32) -> u32 {
+    if total_lost < 1 << 23 { total_lost } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,7 +387,8 @@ mod tests {
         for (n, sequence) in sequence.iter().enumerate() {
             let mut bytes = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
             bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
-            reception.receive(&Packet::parse(&bytes, false).expect("a packet"), 160 * n as u32);
+            let packet = Packet::parse(&bytes, false).expect("a packet");
+            reception.receive(&packet, Some((160 * n as u32, 8_000)));
         }
         reception.disorder()
     }

@@ -77,6 +77,8 @@ pub struct Sdes {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Crypto {
     pub tag: u32,
+    /// The suite's name: an answer repeats the one that was offered.
+    pub suite: &'static str,
     pub keys: Keys,
 }
 
@@ -84,7 +86,7 @@ pub struct Crypto {
 pub(crate) const OFFERED: [Profile; 3] =
     [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
 /// The suites we speak (RFC 4568 §6.2, RFC 6188 §4, RFC 7714 §14.2).
-const KNOWN: [(&str, Profile); 8] = [
+const SUITES: [(&str, Profile); 8] = [
     ("AEAD_AES_128_GCM", Profile::AeadAes128Gcm),
     ("AEAD_AES_256_GCM", Profile::AeadAes256Gcm),
     ("AES_CM_128_HMAC_SHA1_80", Profile::Aes128CmHmacSha1_80),
@@ -94,6 +96,13 @@ const KNOWN: [(&str, Profile); 8] = [
     ("AES_256_CM_HMAC_SHA1_80", Profile::Aes256CmHmacSha1_80),
     ("AES_256_CM_HMAC_SHA1_32", Profile::Aes256CmHmacSha1_32),
 ];
+/// Their names in the drafts of RFC 6188, which many devices went on writing.
+const DRAFT_SUITES: [(&str, Profile); 4] = [
+    ("AES_CM_192_HMAC_SHA1_80", Profile::Aes192CmHmacSha1_80),
+    ("AES_CM_192_HMAC_SHA1_32", Profile::Aes192CmHmacSha1_32),
+    ("AES_CM_256_HMAC_SHA1_80", Profile::Aes256CmHmacSha1_80),
+    ("AES_CM_256_HMAC_SHA1_32", Profile::Aes256CmHmacSha1_32),
+];
 
 impl Crypto {
     /// Reads a line's value; nothing for what we do not speak: other suites, a master key
@@ -101,7 +110,10 @@ impl Crypto {
     pub(crate) fn read(value: &str) -> Option<Crypto> {
         let mut words = value.split_ascii_whitespace();
         let (tag, suite, params) = (words.next()?, words.next()?, words.next()?);
-        let (_, profile) = KNOWN.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
+        let (suite, profile) = SUITES
+            .into_iter()
+            .chain(DRAFT_SUITES)
+            .find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
         if words.any(changes_packets) || params.contains(';') {
             return None;
         }
@@ -118,7 +130,7 @@ impl Crypto {
         }
         let mut bytes = [0; LONGEST];
         bytes[..decoded.len()].copy_from_slice(&decoded);
-        Some(Crypto { tag: tag.parse().ok()?, keys: Keys { profile, bytes, mki } })
+        Some(Crypto { tag: tag.parse().ok()?, suite, keys: Keys { profile, bytes, mki } })
     }
 }
 
@@ -146,13 +158,14 @@ fn changes_packets(parameter: &str) -> bool {
 
 impl fmt::Display for Crypto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = KNOWN
-            .iter()
-            .find(|(_, profile)| *profile == self.keys.profile)
-            .map_or("", |(name, _)| name);
-        let len = self.keys.profile.key_len() + self.keys.profile.salt_len();
-        write!(f, "{} {name} inline:{}", self.tag, STANDARD.encode(&self.keys.bytes[..len]))
+        let (tag, suite, keys) = (self.tag, self.suite, &self.keys);
+        let len = keys.profile.key_len() + keys.profile.salt_len();
+        write!(f, "{tag} {suite} inline:{}", STANDARD.encode(&keys.bytes[..len]))
     }
+}
+
+fn place(profile: Profile) -> Option<usize> {
+    SUITES.iter().position(|(_, known)| *known == profile)
 }
 
 /// Our keys for a leg: random bytes of their own for each suite, so that no key serves two.
@@ -175,19 +188,19 @@ impl LocalKeys {
                 .for_each(|chunk| chunk.copy_from_slice(&random().to_be_bytes()[..chunk.len()]));
             bytes
         };
-        LocalKeys(KNOWN.iter().map(|_| key()).collect())
+        LocalKeys(SUITES.iter().map(|_| key()).collect())
     }
 
     /// Ours for `profile`.
     pub(crate) fn of(&self, profile: Profile) -> Option<Keys> {
-        let at = KNOWN.iter().position(|(_, known)| *known == profile)?;
-        self.0.get(at).map(|bytes| Keys::new(profile, bytes))
+        self.0.get(place(profile)?).map(|bytes| Keys::new(profile, bytes))
     }
 
     /// The lines of our offer.
     pub fn offer(&self) -> Vec<Crypto> {
         let with_tag = |(n, profile): (usize, &Profile)| {
-            Some(Crypto { tag: n as u32 + 1, keys: self.of(*profile)? })
+            let (suite, _) = SUITES[place(*profile)?];
+            Some(Crypto { tag: n as u32 + 1, suite, keys: self.of(*profile)? })
         };
         OFFERED.iter().enumerate().filter_map(with_tag).collect()
     }
@@ -221,9 +234,10 @@ mod tests {
             let crypto = Crypto::read(&line).expect("with padding or without");
             assert_eq!((crypto.keys.key()[15], crypto.keys.salt()[11]), (15, 27));
         }
-        for (suite, key) in [("192", 38), ("256", 46)]
-            .map(|(bits, n)| (format!("AES_{bits}_CM_HMAC_SHA1_80"), STANDARD.encode(vec![7; n])))
-        {
+        for (suite, key) in [("192", 38), ("256", 46)].into_iter().flat_map(|(bits, n)| {
+            [format!("AES_{bits}_CM_HMAC_SHA1_80"), format!("AES_CM_{bits}_HMAC_SHA1_80")]
+                .map(|suite| (suite, STANDARD.encode(vec![7; n])))
+        }) {
             let line = format!("3 {suite} inline:{key}");
             assert_eq!(Crypto::read(&line).map(|c| c.to_string()), Some(line));
         }

@@ -152,6 +152,8 @@ pub struct MediaDescription {
     /// Whether any fingerprint line stood here, even one of a hash we do not take.
     pub has_fingerprint: bool,
     pub setup: Option<Setup>,
+    /// The DTLS association's name (RFC 8842 §4).
+    pub tls_id: Option<String>,
     pub rtcp_mux: bool,
     pub rtcp: Option<SocketAddr>,
     /// Milliseconds a packet is to last, by `ptime` and `maxptime`.

@@ -19,7 +19,14 @@ pub enum Remote {
     /// 5761).
     Rtp { rtp: SocketAddr, rtcp: SocketAddr, sdes: Option<Box<Sdes>> },
     /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
-    Dtls { ice: Ice, local_ice: Ice, fingerprints: Vec<Fingerprint>, active: bool },
+    Dtls {
+        ice: Ice,
+        local_ice: Ice,
+        fingerprints: Vec<Fingerprint>,
+        active: bool,
+        /// The peer's name for the association; another one asks for another (RFC 8842 §5.5).
+        tls_id: Option<String>,
+    },
 }
 
 /// One payload type of telephone-events (RFC 4733), which have a clock of their own.

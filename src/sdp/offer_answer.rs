@@ -379,8 +379,9 @@ impl Negotiation {
         let m = &offer.media[at];
         let crypto: Vec<Crypto> = match &negotiated.remote {
             Remote::Rtp { sdes: Some(sdes), .. } => {
-                let taken = m.crypto.iter().find(|c| c.keys == sdes.theirs).map(|c| c.tag);
-                taken.map(|tag| Crypto { tag, keys: sdes.ours.clone() }).into_iter().collect()
+                let taken = m.crypto.iter().find(|c| c.keys == sdes.theirs);
+                let answer = |c: &Crypto| Crypto { keys: sdes.ours.clone(), ..c.clone() };
+                taken.map(answer).into_iter().collect()
             }
             _ => Vec::new(),
         };
@@ -412,7 +413,8 @@ impl Negotiation {
 
     /// Our key beside one that was offered.
     fn answering(&self, theirs: &Crypto) -> Option<Crypto> {
-        self.local.srtp_keys.of(theirs.keys.profile).map(|keys| Crypto { tag: theirs.tag, keys })
+        let keys = self.local.srtp_keys.of(theirs.keys.profile)?;
+        Some(Crypto { keys, ..theirs.clone() })
     }
 
     /// The describer's direction, with the old hold (`c=0.0.0.0`, RFC 3264 §8.4) read as not

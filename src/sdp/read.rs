@@ -120,6 +120,9 @@ fn origin(line: &str) -> (String, String) {
     }
 }
 
+/// Longest name of a DTLS association (RFC 8842 §4).
+const MAX_TLS_ID: usize = 255;
+
 fn section(own: Lines<'_>, session: Lines<'_>) -> MediaDescription {
     let mut words = own.of(b'm').next().unwrap_or_default().split_ascii_whitespace();
     let kind = words.next().unwrap_or_default().to_owned();
@@ -148,6 +151,7 @@ fn section(own: Lines<'_>, session: Lines<'_>) -> MediaDescription {
         fingerprints: prints.all("fingerprint").filter_map(fingerprint).collect(),
         has_fingerprint: prints.first("fingerprint").is_some(),
         setup: either("setup").and_then(setup),
+        tls_id: either("tls-id").filter(|id| id.len() <= MAX_TLS_ID).map(str::to_owned),
         rtcp_mux: own.first("rtcp-mux").is_some(),
         rtcp: own.first("rtcp").and_then(|r| rtcp(r, address)),
         voip_metrics: own

@@ -94,7 +94,7 @@ impl Negotiation {
                 .is_some_and(|(.., active)| active),
         };
         let local_ice = self.local.ice.clone().unwrap_or_default();
-        Ok(Remote::Dtls { ice, local_ice, fingerprints, active })
+        Ok(Remote::Dtls { ice, local_ice, fingerprints, active, tls_id: audio.tls_id.clone() })
     }
 
     fn rtp(

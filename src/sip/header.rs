@@ -30,12 +30,23 @@ impl<'a> NameAddr<'a> {
         Ok(NameAddr { display, uri: Uri::parse(uri)?, params })
     }
 
-    /// Reads a From or To: their tag counts, and their URI only where somebody asks for it.
+    /// Reads a value whose quotes may not be balanced, as devices write that pass a name on as
+    /// somebody typed it: the last address in brackets counts (RFC 4475 §3.1.2.6).
     ///
     /// # Errors
-    /// Unbalanced quotes or brackets.
+    /// Unbalanced brackets, a malformed URI.
+    pub(super) fn parse_lenient(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
+        let (display, uri, params) = NameAddr::split_lenient(text)?;
+        Ok(NameAddr { display, uri: Uri::parse(uri)?, params })
+    }
+
+    /// Reads a From or To, as leniently: their tag counts, and their URI only where somebody asks
+    /// for it.
+    ///
+    /// # Errors
+    /// Unbalanced brackets, no address.
     pub(super) fn parse_tagged(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
-        let (display, uri, params) = NameAddr::split(text)?;
+        let (display, uri, params) = NameAddr::split_lenient(text)?;
         if uri.is_empty() {
             return Err(err("no address"));
         }
@@ -48,19 +59,38 @@ impl<'a> NameAddr<'a> {
         let text = text.trim_ascii();
         let open =
             find_outside_quotes(text, b'<').map_err(|()| err("quoted string does not end"))?;
+        let (display, uri, params) = NameAddr::cut_at(text, open)?;
+        Ok((display, uri, Params::parse(params)?))
+    }
+
+    /// As [`split`](Self::split), where quoted strings need not end.
+    fn split_lenient(text: &'a str) -> Result<(&'a str, &'a str, Params<'a>), ParseError> {
+        let text = text.trim_ascii();
+        let open = match find_outside_quotes(text, b'<') {
+            Ok(open) => open,
+            Err(()) => Some(text.rfind('<').ok_or(err("quoted string does not end"))?),
+        };
+        let (display, uri, params) = NameAddr::cut_at(text, open)?;
+        Ok((display, uri, Params::readable(params)))
+    }
+
+    /// The parts of a value whose bracket stands at `open`, or that has none.
+    fn cut_at(
+        text: &'a str,
+        open: Option<usize>,
+    ) -> Result<(&'a str, &'a str, &'a str), ParseError> {
         let Some(open) = open else {
             let (uri, params) = cut(text, b';').unwrap_or((text, ""));
             if memchr::memchr2(b'?', b',', uri.as_bytes()).is_some() {
                 return Err(err("a URI with ? or , needs angle brackets"));
             }
-            return Ok(("", uri.trim_end(), Params::parse(params)?));
+            return Ok(("", uri.trim_end(), params));
         };
         let close = memchr::memchr(b'>', &text.as_bytes()[open..])
             .map(|n| n + open)
             .ok_or(err("angle bracket is not closed"))?;
         let params = cut(&text[close + 1..], b';').map_or("", |(_, params)| params);
-        let uri = text[open + 1..close].trim_ascii();
-        Ok((text[..open].trim_ascii(), uri, Params::parse(params)?))
+        Ok((text[..open].trim_ascii(), text[open + 1..close].trim_ascii(), params))
     }
 
     /// The tag parameter.
@@ -70,7 +100,11 @@ impl<'a> NameAddr<'a> {
 
     /// The display name without quotes and escapes.
     pub fn display_name(&self) -> Cow<'a, str> {
-        let inner = super::uri::unquote(self.display);
+        let mut inner = super::uri::unquote(self.display);
+        if inner.len() == self.display.len() {
+            // A quote that stands alone is none of the name.
+            inner = inner.trim_matches('"').trim_ascii();
+        }
         if !inner.contains('\\') {
             return Cow::Borrowed(inner);
         }
@@ -103,7 +137,7 @@ impl<'a> Via<'a> {
     /// LWS).
     ///
     /// # Errors
-    /// Not SIP/2.0, no transport, malformed host or parameters.
+    /// Not SIP/2.0, no transport, malformed host.
     pub(crate) fn parse(text: &'a str) -> Result<Via<'a>, ParseError> {
         let (name, rest) = cut(text, b'/').ok_or(err("Via has no protocol"))?;
         let (version, rest) = cut(rest, b'/').ok_or(err("Via has no transport"))?;
@@ -126,9 +160,16 @@ impl<'a> Via<'a> {
                 let (host, _) = host_port(h.trim())?;
                 (host, Some(p.trim().parse::<u16>().map_err(|_| err("Via port is malformed"))?))
             }
-            _ => host_port(sent_by)?,
+            _ => match (host_port(sent_by), sent_by.rsplit_once(':')) {
+                (Ok(found), _) => found,
+                // A port that is none: responses go where the request came from.
+                (Err(_), Some((host, port))) if port.bytes().all(|b| b.is_ascii_digit()) => {
+                    (host_port(host)?.0, None)
+                }
+                (Err(e), _) => return Err(e),
+            },
         };
-        Ok(Via { transport, host, port, params: Params::parse(params)? })
+        Ok(Via { transport, host, port, params: Params::readable(params) })
     }
 
     /// The branch parameter.

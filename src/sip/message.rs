@@ -146,7 +146,8 @@ impl Message {
         match self.read.index.start {
             StartLine::Request { method, .. } => method,
             StartLine::Response { .. } => {
-                self.cseq().map_or(Method::Other, |c| Method::from_token(c.method))
+                // Some write it small, who mean what we sent.
+                self.cseq().map_or(Method::Other, |c| Method::from_any_case(c.method))
             }
         }
     }
@@ -353,7 +354,7 @@ impl Message {
     /// What a request needs beyond what every message does, and nothing else (RFC 3261 §8.2.2).
     fn check_request(&self) -> Result<(), ParseError> {
         let err = |what| Err(ParseError::new(what, 0));
-        if self.cseq().is_some_and(|c| c.method != self.method_token()) {
+        if self.cseq().is_some_and(|c| !c.method.eq_ignore_ascii_case(self.method_token())) {
             return err("CSeq method differs from the request's");
         }
         if self.request_uri().starts_with('<') {

@@ -1,7 +1,7 @@
 //! Bodies of several parts (RFC 2046 §5.1, RFC 5621): the one that is looked for is found in them.
 //!
-//! Parts that nobody here reads (ISUP, PIDF-LO, rs-metadata) are left out; whether one may be is
-//! its own `handling` to say. The scan is linear and bounded in depth and parts (SECURITY P3).
+//! Parts that nobody here reads (ISUP, rs-metadata, and PIDF-LO but towards trunks that are told)
+//! are left out; whether one may be is its own `handling` to say. The scan is linear and bounded in depth and parts (SECURITY P3).
 
 use super::uri::Params;
 use base64::Engine as _;
@@ -39,6 +39,29 @@ pub(crate) fn is_optional(disposition: &str) -> bool {
 fn handling(disposition: &str) -> Option<&str> {
     let (_, params) = disposition.split_once(';')?;
     Params::parse(params).ok()?.get("handling")
+}
+
+/// A body of these parts, each with its type, further header lines and bytes, and its Content-Type.
+pub(crate) fn mixed<'a>(
+    parts: impl Iterator<Item = (&'a str, &'a str, &'a [u8])> + Clone,
+) -> (String, Vec<u8>) {
+    let holds = |boundary: &str| {
+        parts.clone().any(|(.., bytes)| memchr::memmem::find(bytes, boundary.as_bytes()).is_some())
+    };
+    // A text of so many bytes cannot hold all of the boundaries that are tried.
+    let boundary = (0u32..)
+        .map(|n| format!("webtrunk-{n}"))
+        .find(|boundary| !holds(boundary))
+        .unwrap_or_default();
+    let mut body = Vec::new();
+    for (kind, lines, bytes) in parts {
+        let head = format!("--{boundary}\r\nContent-Type: {kind}\r\n{lines}\r\n\r\n");
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    (format!("multipart/mixed;boundary={boundary}"), body)
 }
 
 /// The parts of `body`, those to be preferred first; nothing where it is no multipart body.
@@ -189,6 +212,18 @@ mod tests {
         assert_eq!(
             kinds("Multipart/Mixed; boundary=\"b 7\"", body),
             [part("application/sdp", false, "v=0\r\n"), part("application/isup", true, "I")]
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_whatever_the_parts_hold() {
+        let evil = "x\r\n--webtrunk-0--\r\nwebtrunk-1";
+        let parts =
+            [("application/sdp", "X: y", "v=0\r\n"), ("application/pidf+xml", "X: y", evil)];
+        let (kind, body) = mixed(parts.iter().map(|(k, l, b)| (*k, *l, b.as_bytes())));
+        assert_eq!(
+            kinds(&kind, &String::from_utf8(body).expect("text")),
+            [part("application/sdp", false, "v=0\r\n"), part("application/pidf+xml", false, evil)]
         );
     }
 

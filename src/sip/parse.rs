@@ -101,6 +101,7 @@ header_names! {
     SubscriptionState = "Subscription-State", RequestDisposition = "Request-Disposition" / b'd',
     AcceptContact = "Accept-Contact" / b'a', RejectContact = "Reject-Contact" / b'j', TargetDialog = "Target-Dialog",
     InReplyTo = "In-Reply-To", SipEtag = "SIP-ETag", SipIfMatch = "SIP-If-Match",
+    Geolocation = "Geolocation",
 }
 
 /// A byte range of the message.

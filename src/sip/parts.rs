@@ -84,8 +84,9 @@ pub(super) struct AddressAt {
 }
 
 impl AddressAt {
+    /// A Contact, or another address whose URI counts.
     pub(super) fn read(head: &str, text: &str) -> Result<AddressAt, ParseError> {
-        Ok(AddressAt::place(head, &NameAddr::parse(text)?))
+        Ok(AddressAt::place(head, &NameAddr::parse_lenient(text)?))
     }
 
     /// A From or To.

@@ -9,6 +9,9 @@ const MAX_REMARKS: usize = 8;
 /// Characters of a line that are named.
 const SHOWN: usize = 40;
 
+/// Headers that are used however they are written.
+const NEEDED: [HeaderName; 2] = [HeaderName::From, HeaderName::To];
+
 /// One sentence for each thing of `message` that could not be read.
 pub fn remarks(message: &Message) -> Vec<String> {
     let mut all: Vec<String> = message
@@ -16,8 +19,12 @@ pub fn remarks(message: &Message) -> Vec<String> {
         .map(|(what, line)| if line.is_empty() { what.into() } else { quoting(what, line) })
         .collect();
     for (name, raw, value) in message.headers() {
-        if let Some(what) = unreadable(name, value) {
-            all.push(format!("{raw} is read past: {what}"));
+        match unreadable(name, value) {
+            Some(what) if NEEDED.contains(&name) => {
+                all.push(format!("{raw} is read as far as it goes: {what}"));
+            }
+            Some(what) => all.push(format!("{raw} is read past: {what}")),
+            None => {}
         }
     }
     if let Err(e) = message.check() {
@@ -39,6 +46,7 @@ fn quoting(what: &str, line: &str) -> String {
 fn unreadable(name: HeaderName, value: &str) -> Option<&'static str> {
     use HeaderName as H;
     match name {
+        H::From | H::To => NameAddr::parse(value).err().map(|e| e.what),
         H::Contact
         | H::Route
         | H::RecordRoute

@@ -63,6 +63,14 @@ impl Method {
         }
     }
 
+    /// As [`from_token`](Self::from_token), in any case.
+    pub(crate) fn from_any_case(text: &str) -> Method {
+        match Method::from_token(text) {
+            Method::Other => Method::from_token(&text.to_ascii_uppercase()),
+            known => known,
+        }
+    }
+
     /// The method's name on the wire; `Other` has none of its own.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

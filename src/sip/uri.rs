@@ -189,6 +189,8 @@ pub(crate) fn host_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
     let err = |what| ParseError::new(what, 0);
     let (host, port) = if let Some(inner) = text.strip_prefix('[') {
         let (host, rest) = cut(inner, b']').ok_or(err("IPv6 address has no closing bracket"))?;
+        // A zone (RFC 4007 §11, RFC 6874) means something to its own host only.
+        let host = cut(host, b'%').map_or(host, |(host, _)| host);
         host.parse::<Ipv6Addr>().map_err(|_| err("IPv6 address is malformed"))?;
         match rest.strip_prefix(':') {
             Some(port) => (host, Some(port)),
@@ -276,6 +278,23 @@ impl<'a> Params<'a> {
             return Err(ParseError::new("quoted value does not end", 0));
         }
         Ok(params)
+    }
+
+    /// As [`parse`](Self::parse), as far as the list can be read: it ends before a piece whose
+    /// quoted value does not end.
+    pub(super) fn readable(text: &'a str) -> Params<'a> {
+        let text = text.trim_ascii();
+        if Params::parse(text).is_ok() {
+            return Params(text);
+        }
+        let mut end = 0;
+        for piece in split_outside_quotes(text, b';') {
+            if Params::parse(piece).is_err() {
+                break;
+            }
+            end += piece.len() + 1;
+        }
+        Params(&text[..end.min(text.len())])
     }
 
     /// Wraps a list that was checked before.

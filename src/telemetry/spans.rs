@@ -160,7 +160,12 @@ mod tests {
             &Message::parse(invite.as_bytes().to_vec(), Framing::WebSocket).expect("a message"),
         );
         cdr.context = "us-outbound".into();
-        cdr.tried.push(crate::cdr::Tried { target: "trunk:carrier".into(), status: 503, ms: 40 });
+        cdr.tried.push(crate::cdr::Tried {
+            target: "trunk:carrier".into(),
+            status: 503,
+            ms: 40,
+            ..Default::default()
+        });
         cdr.ringing = Some(now + Duration::from_millis(300));
         cdr.answered = Some(now + Duration::from_secs(2));
         cdr.end = Some(now + Duration::from_secs(9));

@@ -305,7 +305,7 @@ impl Running {
                 self.refresh_routes(now, session, end);
             }
             Command::Bridge { session, a, b } => {
-                self.on_session(session, now, |s, _, _| s.bridge(a, b))
+                self.on_session(session, now, |s, now, _| s.bridge(now, a, b))
             }
             #[cfg(test)]
             Command::Panic => panic!("a bug outside any session"),

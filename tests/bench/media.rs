@@ -13,7 +13,7 @@ use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::media::endpoint::Kind;
 use webtrunk::media::session::SessionEvent;
-use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink};
+use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink, Watch};
 use webtrunk::rtp::packet::write_header;
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::offer_answer::{Negotiated, Remote};
@@ -71,7 +71,13 @@ fn settings(codec: Codec, n: u8) -> Settings {
         ptime_asked: false,
         max_ptime: None,
     };
-    Settings { negotiated, complexity: COMPLEXITY, digits: Digits::Events, continuous: false }
+    Settings {
+        negotiated,
+        complexity: COMPLEXITY,
+        digits: Digits::Events,
+        continuous: false,
+        watch: Watch::default(),
+    }
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.
@@ -83,7 +89,7 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
         session.open(LegId(n), Kind::Trunk { nat: false }, u32::from(n), "c", 1);
         session.configure(now, LegId(n), settings(codec, n as u8), &mut sink);
     }
-    session.bridge(LegId(1), LegId(2));
+    session.bridge(now, LegId(1), LegId(2));
     let mut encoder = Encoder::new(from, NARROW, COMPLEXITY);
     let frames: Vec<Vec<u8>> = (0..250usize)
         .map(|f| {

@@ -141,3 +141,117 @@ fn the_calls_of_a_trunk_that_is_marked_down_are_asked_and_flowing_media_is_the_b
         assert!(lab.got(T1, "BYE"));
     }
 }
+
+fn media_says(lab: &mut Lab, event: SessionEvent) {
+    let (session, _) = lab.ends[0];
+    lab.handle(Input::Media { session, notice: Notice::Media(event) });
+}
+
+#[test]
+fn how_long_an_answer_is_waited_for_and_silence_borne_are_settings() {
+    let mut lab = Lab::changed(
+        &[("[limits]", "[media]\nanswer_within = \"3s\"\ntimeout = \"1m\"\n[limits]")],
+        "",
+    );
+    lab.talk("+12065550123");
+    media_says(&mut lab, SessionEvent::NoMedia { since: secs(59) });
+    assert!(!lab.got(ALICE, "BYE"));
+    tell(&mut lab, true, true);
+    lab.advance(secs(2));
+    assert!(!lab.got(ALICE, "BYE"));
+    lab.advance(secs(2));
+    alice_is_told(&mut lab);
+    trunk_is_told(&mut lab);
+
+    let off = "[media]\ntimeout = \"off\"\n[limits]";
+    let mut lab = Lab::changed(&[("[limits]", off)], "");
+    lab.talk("+12065550123");
+    media_says(&mut lab, SessionEvent::NoMedia { since: secs(7_200) });
+    assert!(!lab.got(ALICE, "BYE"));
+}
+
+#[test]
+fn a_call_on_hold_ends_after_the_time_for_it_and_no_sooner() {
+    for (limit, since, ends) in [
+        (None, 80_000, false),
+        (Some("10m"), 599, false),
+        (Some("10m"), 600, true),
+        (Some("off"), 80_000, false),
+    ] {
+        let setting = limit.map(|l| format!("[media]\nhold_timeout = \"{l}\"\n[limits]"));
+        let mut lab = Lab::changed(&[("[limits]", setting.as_deref().unwrap_or("[limits]"))], "");
+        let (ok, _) = lab.talk("+12065550123");
+        let held = OFFER.replace("a=sendrecv", "a=sendonly");
+        let text = lab.in_dialog(ALICE, &ok, "INVITE", 80, "", &held);
+        lab.says(ALICE, &text);
+        let answered = lab.take(ALICE, "200");
+        lab.ack(ALICE, &answered);
+        media_says(&mut lab, SessionEvent::NoMedia { since: secs(since) });
+        assert_eq!(lab.got(ALICE, "BYE"), ends, "{limit:?} {since}");
+        if ends {
+            let why = &lab.ended()[0].why;
+            assert!(why.contains("on hold, and no sign of either side for 600 s"), "{why}");
+        }
+    }
+}
+
+#[test]
+fn media_is_told_of_the_times_that_are_set() {
+    let set = |text: &str, trunk: &str| {
+        let media = format!("[media]\n{text}\n[limits]");
+        let trunk = format!("realm = \"carrier\"\n{trunk}");
+        let changes = [("[limits]", media.as_str()), ("realm = \"carrier\"", trunk.as_str())];
+        let mut lab = Lab::changed(&changes, "");
+        lab.talk("+12065550123");
+        let of = |c: &webtrunk::worker::Command| match c {
+            webtrunk::worker::Command::Configure { end, settings, .. } => {
+                Some((*end, settings.watch))
+            }
+            _ => None,
+        };
+        let ends = [lab.ends[0].1, lab.ends[1].1];
+        ends.map(|end| {
+            let mut all = lab.media.iter().filter_map(of);
+            all.find(|(of, _)| *of == end).expect("it was settled").1
+        })
+    };
+    let [browser, trunk] = set("timeout = \"off\"\nhold_timeout = \"10m\"\nask_every = \"9s\"", "");
+    assert_eq!(browser, trunk);
+    assert_eq!((trunk.silent, trunk.again), (Some(secs(600)), secs(9)), "holds are watched too");
+    assert_eq!(trunk.stopped, Some(secs(5)));
+    let [browser, trunk] = set("stopped_after = \"7s\"", "stopped_after = \"off\"");
+    assert_eq!((browser.stopped, trunk.stopped), (Some(secs(7)), None));
+    let [_, trunk] = set("stopped_after = \"7s\"\ntimeout = \"off\"", "");
+    assert_eq!((trunk.stopped, trunk.silent), (Some(secs(7)), None));
+}
+
+/// Who says nothing because it rings, is on hold, or was answered a moment ago is no fault.
+#[test]
+fn one_way_audio_is_warned_of_once_and_only_where_somebody_should_be_heard() {
+    let warned = |lab: &Lab| {
+        lab.notes.iter().filter(|n| matches!(n, webtrunk::event::Event::OneWay { .. })).count()
+    };
+    let unheard = |lab: &mut Lab| {
+        let (session, end) = lab.ends[1];
+        let notice = Notice::Media(SessionEvent::Silent { end });
+        lab.handle(Input::Media { session, notice });
+    };
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 183, TRUNK_SDP);
+    lab.advance(secs(8));
+    unheard(&mut lab);
+    assert_eq!(warned(&lab), 0, "it rings");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    lab.advance(secs(3));
+    unheard(&mut lab);
+    assert_eq!(warned(&lab), 0, "it was answered 3 s ago");
+    assert!(!lab.got(T1, "OPTIONS"));
+    lab.advance(secs(5));
+    unheard(&mut lab);
+    assert_eq!(warned(&lab), 1);
+    assert!(lab.got(T1, "OPTIONS"), "and it is asked");
+    unheard(&mut lab);
+    assert_eq!(warned(&lab), 1, "once a call");
+}

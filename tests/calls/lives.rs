@@ -269,7 +269,7 @@ impl Life {
         let event = match self.chance.below(5) {
             0 => SessionEvent::DtlsFailed { end, why: "x".into() },
             1 => SessionEvent::ConsentLost { end },
-            2 => SessionEvent::NoMedia,
+            2 => SessionEvent::NoMedia { since: Duration::from_secs(30) },
             _ => SessionEvent::Played { end },
         };
         self.lab.handle(Input::Media { session, notice: Notice::Media(event) });

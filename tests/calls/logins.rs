@@ -1,6 +1,7 @@
 //! Users who are not written in the configuration: tokens, and a web application that is asked.
 
 use crate::lab::*;
+use crate::recovery::{close, open};
 use crate::visitors::log_in;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
@@ -361,4 +362,38 @@ fn whom_it_does_not_know_is_refused_and_when_it_is_silent_all_are_told_so() {
         answer: answered(json!({ "password": "guess", "grant": { "context": "phones" } })),
     });
     assert!(!lab.got(Peer::Browser("fourth", 10), "200"), "who has left is told nothing");
+}
+
+/// A token's call is its subject's, with the dialplan and number the token gives.
+#[test]
+fn a_call_is_taken_up_by_a_token_of_the_same_account_and_by_no_other() {
+    let grant = |context: &str, did: &str, jti: &str| {
+        ours(&json!({ "webtrunk": { "context": context, "did": did }, "jti": jti }))
+    };
+    let mine = grant("phones", "+12065550100", "1");
+    for (token, taken) in [
+        (mine.clone(), true),
+        (grant("phones", "+12065550100", "2"), true),
+        (grant("phones", "+12065550177", "3"), false),
+        (grant("incoming", "+12065550100", "4"), false),
+        (ours(&json!({ "sub": "bob" })), false),
+    ] {
+        let mut lab = with_tokens();
+        let (first, again) = (Peer::Browser("visitor-8c1", 30), Peer::Browser("visitor-8c1", 31));
+        connect(&mut lab, first);
+        register(&mut lab, first, &mine);
+        lab.take(first, "200 REGISTER");
+        lab.invite(first, "+12065550123", OFFER);
+        let invite = lab.take(T1, "INVITE");
+        lab.reply(T1, &invite, 200, TRUNK_SDP);
+        let ok = lab.take(first, "200 INVITE");
+        lab.ack(first, &ok);
+        close(&mut lab, first);
+        open(&mut lab, again);
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        let bye = lab.in_dialog_with(again, &ok, "BYE", 700, &bearer, "");
+        lab.says(again, &bye);
+        assert_eq!(lab.got(again, "200"), taken, "{}", lab.picture());
+        assert_eq!(lab.got(T1, "BYE"), taken, "{}", lab.picture());
+    }
 }

@@ -8,19 +8,24 @@ use webtrunk::sip::{HeaderName, Message};
 
 const BACK: Peer = Peer::Browser("alice", 7);
 
-fn open(lab: &mut Lab, peer: Peer) {
+pub(crate) fn open(lab: &mut Lab, peer: Peer) {
     let Peer::Browser(_, flow) = peer else { panic!("only browsers have flows") };
     let remote = std::net::SocketAddr::from(([127, 0, 0, 20], 40_000));
     lab.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote });
 }
 
-fn close(lab: &mut Lab, peer: Peer) {
+pub(crate) fn close(lab: &mut Lab, peer: Peer) {
     let Peer::Browser(_, flow) = peer else { panic!("only browsers have flows") };
     lab.handle(Input::FlowClosed { flow: Flow(flow) });
 }
 
 /// Sends a request, and again with credentials where it is challenged; the response.
-fn prove(lab: &mut Lab, peer: Peer, text: &str, (user, password): (&str, &str)) -> Message {
+pub(crate) fn prove(
+    lab: &mut Lab,
+    peer: Peer,
+    text: &str,
+    (user, password): (&str, &str),
+) -> Message {
     lab.says(peer, text);
     if lab.got(peer, "401") {
         let before = lab.gateway.gauges().transactions;

@@ -3,6 +3,7 @@
 use crate::lab::*;
 use std::time::Duration;
 use webtrunk::sdp::Direction;
+use webtrunk::sdp::offer_answer::Remote;
 use webtrunk::worker::Command;
 
 fn body(message: &webtrunk::sip::Message) -> String {
@@ -239,6 +240,48 @@ fn an_ice_restart_gets_new_credentials() {
     assert_ne!(value(&body(&again), "a=ice-ufrag:"), old);
     lab.ack(ALICE, &again);
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+    lab.says(ALICE, &bye);
+    lab.expect_idle();
+}
+
+/// A certificate that was rolled is a new association for media (RFC 8842 §5.5), and the same call.
+#[test]
+fn a_reoffer_with_another_certificate_or_tls_id_reaches_media_and_no_other_leg() {
+    let agreed = |lab: &Lab| {
+        let of = |c: &Command| match c {
+            Command::Configure { settings, .. } => Some(settings.negotiated.remote.clone()),
+            _ => None,
+        };
+        lab.media.iter().rev().find_map(of).expect("it was settled")
+    };
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    for (n, (from, to)) in [
+        ("sha-256 37:E5", "sha-256 38:E5"),
+        ("a=setup:actpass", "a=tls-id:abcdefghijklmnopqrstuvwxyz\r\na=setup:actpass"),
+        ("a=setup:actpass", "a=setup:passive"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        lab.media.clear();
+        let version = format!(" {} IN IP4", n + 3);
+        let offer = OFFER.replacen(" 2 IN IP4", &version, 1).replace(from, to);
+        let text = lab.in_dialog(ALICE, &ok, "INVITE", 91 + n as u32, "", &offer);
+        lab.says(ALICE, &text);
+        let again = lab.take(ALICE, "200");
+        lab.ack(ALICE, &again);
+        let Remote::Dtls { fingerprints, active, tls_id, .. } = agreed(&lab) else {
+            panic!("a browser's")
+        };
+        assert_eq!(fingerprints.len(), 1);
+        assert_eq!(fingerprints[0][0], if n == 0 { 0x38 } else { 0x37 });
+        assert_eq!((tls_id.is_some(), active), (n == 1, n == 2));
+        let setup = if active { "a=setup:active" } else { "a=setup:passive" };
+        assert!(body(&again).contains(setup), "{}", body(&again));
+        assert!(!lab.got(T1, "INVITE") && !lab.got(T1, "UPDATE"));
+    }
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 99, "", "");
     lab.says(ALICE, &bye);
     lab.expect_idle();
 }

@@ -64,6 +64,62 @@ fn all_trunks_silent_gives_the_caller_480() {
     lab.expect_idle();
 }
 
+/// What of a call is held against whom (RFC 6076): the try's own word, and whether it rang.
+#[test]
+fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence() {
+    type Script = fn(&mut Lab, &webtrunk::sip::Message);
+    let cases: [(Script, u16, bool, bool); 6] = [
+        (|lab, _| lab.advance(Duration::from_secs(21)), 408, false, false),
+        (|lab, invite| lab.reply(T1, invite, 486, ""), 486, false, true),
+        (
+            |lab, invite| {
+                lab.advance(Duration::from_secs(1));
+                lab.reply(T1, invite, 180, "");
+                lab.advance(Duration::from_secs(21));
+                lab.take(T1, "CANCEL");
+                lab.reply(T1, invite, 487, "");
+            },
+            0,
+            true,
+            true,
+        ),
+        (
+            |lab, invite| {
+                lab.reply(T1, invite, 100, "");
+                lab.advance(Duration::from_secs(21));
+                lab.take(T1, "CANCEL");
+                lab.reply(T1, invite, 487, "");
+            },
+            0,
+            false,
+            false,
+        ),
+        (
+            |lab, invite| {
+                lab.reply(T1, invite, 180, "");
+                lab.handle(webtrunk::gateway::Input::HangUpAll);
+                lab.take(T1, "CANCEL");
+                lab.reply(T1, invite, 487, "");
+            },
+            487,
+            true,
+            true,
+        ),
+        (|lab, invite| lab.reply(T1, invite, 500, ""), 500, false, false),
+    ];
+    for (n, (script, status, rang, effective)) in cases.into_iter().enumerate() {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let invite = lab.take(T1, "INVITE");
+        script(&mut lab, &invite);
+        let cdr = lab.ended()[0];
+        let [tried] = &cdr.tried[..] else { panic!("{n}: {:?}", cdr.tried) };
+        assert_eq!((tried.status, tried.rang.is_some()), (status, rang), "{n}");
+        assert_eq!(tried.is_effective(), effective, "{n}");
+        assert_eq!(tried.target, "trunk:t1", "{n}");
+    }
+}
+
 #[test]
 fn busy_never_moves_on() {
     let mut lab = Lab::with_phones();

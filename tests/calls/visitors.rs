@@ -1,6 +1,7 @@
 //! Visitors: credentials with a time in them, and what they let in.
 
 use crate::lab::*;
+use crate::recovery::{close, open, prove};
 use std::time::Duration;
 use webtrunk::event::Event;
 use webtrunk::gateway::credential::Credential;
@@ -130,4 +131,74 @@ fn without_a_secret_such_names_are_nobody() {
     let mut lab = Lab::with_phones();
     let (name, password) = credential(NOW + 600, "alice", None);
     assert_eq!(log_in(&mut lab, Peer::Browser("alice", 20), &name, &password), 403);
+}
+
+const AGAIN: Peer = Peer::Browser("visitor-8c1", 8);
+
+/// A visitor's call to the trunk, whose WebSocket is gone.
+fn lost(lab: &mut Lab, (name, password): &(String, String)) -> webtrunk::sip::Message {
+    assert_eq!(log_in(lab, VISITOR, name, password), 200);
+    lab.invite(VISITOR, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    let ok = lab.take(VISITOR, "200 INVITE");
+    lab.ack(VISITOR, &ok);
+    lab.take(T1, "ACK");
+    close(lab, VISITOR);
+    ok
+}
+
+#[test]
+fn a_visitor_takes_its_call_up_by_its_credential_or_a_newer_one() {
+    for expires in [NOW + 600, NOW + 900] {
+        let mut lab = lab();
+        let ok = lost(&mut lab, &credential(NOW + 600, "visitor-8c1", Some("phones")));
+        lab.advance(Duration::from_secs(5));
+        open(&mut lab, AGAIN);
+        let (name, password) = credential(expires, "visitor-8c1", Some("phones"));
+        let contact = "Contact: <sip:v@y.invalid;transport=ws>\r\n";
+        let text = lab.in_dialog_with(AGAIN, &ok, "INVITE", 700, contact, OFFER);
+        let answer = prove(&mut lab, AGAIN, &text, (&name, &password));
+        assert_eq!(answer.status(), 200, "{}", lab.picture());
+        lab.ack(AGAIN, &answer);
+        lab.advance(Duration::from_secs(60));
+        assert_eq!(lab.gateway.gauges().calls, 1, "the grace timer was stopped");
+        let bye = lab.in_dialog(AGAIN, &answer, "BYE", 710, "", "");
+        lab.says(AGAIN, &bye);
+        let bye = lab.take(T1, "BYE");
+        lab.reply(T1, &bye, 200, "");
+        lab.expect_idle();
+    }
+}
+
+/// Credentials give a name to whom the web application pleases, also to two.
+#[test]
+fn another_visitor_of_the_same_name_takes_no_call_up() {
+    let mine = credential(NOW + 600, "visitor-8c1", Some("phones"));
+    for (theirs, status) in [
+        // Of another dialplan, and so not the same.
+        (credential(NOW + 600, "visitor-8c1", Some("incoming")), 481),
+        // Of a name that is configured, of another name, and of no time.
+        (credential(NOW + 600, "alice", None), 403),
+        (credential(NOW + 600, "visitor-9d2", Some("phones")), 403),
+        (credential(NOW - 10, "visitor-8c1", Some("phones")), 403),
+    ] {
+        let mut lab = lab();
+        let ok = lost(&mut lab, &mine);
+        open(&mut lab, AGAIN);
+        let bye = lab.in_dialog(AGAIN, &ok, "BYE", 700, "", "");
+        let answer = prove(&mut lab, AGAIN, &bye, (&theirs.0, &theirs.1));
+        assert_eq!(answer.status(), status, "{theirs:?}\n{}", lab.picture());
+        assert!(!lab.got(T1, "BYE"), "{theirs:?}");
+        // Nor by a REGISTER, with the Contact and instance of the first.
+        log_in(&mut lab, Peer::Browser("visitor-8c1", 9), &theirs.0, &theirs.1);
+        let bye = lab.in_dialog(Peer::Browser("visitor-8c1", 9), &ok, "BYE", 701, "", "");
+        lab.says(Peer::Browser("visitor-8c1", 9), &bye);
+        assert!(!lab.got(T1, "BYE"), "{theirs:?}");
+        assert_eq!(lab.gateway.gauges().calls, 1);
+        lab.advance(Duration::from_secs(40));
+        let bye = lab.take(T1, "BYE");
+        lab.reply(T1, &bye, 200, "");
+        lab.expect_idle();
+    }
 }

@@ -60,6 +60,8 @@ fn an_answer_with_what_nobody_needs_is_an_answer() {
         ("CSeq", b"X-CSeq"),
         ("From:", b"X-From:"),
         ("From: ", b"From: \"unbalanced "),
+        ("To: ", b"To: \"unbalanced "),
+        ("Contact: ", b"Contact: 24\" screen "),
     ] {
         let mut lab = Lab::with_phones();
         lab.invite(ALICE, "+12065550123", OFFER);
@@ -86,7 +88,7 @@ fn an_answer_with_what_nobody_needs_is_an_answer() {
 
 #[test]
 fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
-    for (from, to) in [("To: ", &b"To: \"unbalanced "[..]), ("To: ", b"X-To: ")] {
+    for (from, to) in [("To: <", &b"To: \"unbalanced "[..]), ("To: ", b"X-To: ")] {
         let mut lab = Lab::with_phones();
         lab.invite(ALICE, "+12065550123", OFFER);
         let invite = lab.take(T1, "INVITE");
@@ -277,6 +279,102 @@ fn a_part_that_is_required_and_not_read_is_415_and_others_are_left_out() {
         } else {
             lab.gateway_hangs_up();
         }
+        lab.expect_idle();
+    }
+}
+
+/// Puts a description into a multipart body beside ISUP and a location, whatever the request.
+fn in_parts(text: &str) -> String {
+    let (head, sdp) = text.split_once("\r\n\r\n").expect("a body");
+    let body = multipart(&[
+        ("application/isup", "Content-Disposition: signal;handling=optional\r\n", "\u{1}\u{2}"),
+        ("application/sdp", "", sdp),
+        ("application/pidf+xml", "Content-ID: <here@a>\r\n", PLACE),
+    ]);
+    let kept = |l: &&str| !l.starts_with("Content-Type") && !l.starts_with("Content-Length");
+    let head: Vec<&str> = head.split("\r\n").filter(kept).collect();
+    format!(
+        "{}\r\nContent-Type: {MIXED}\r\nContent-Length: {}\r\n\r\n{body}",
+        head.join("\r\n"),
+        body.len()
+    )
+}
+
+const PLACE: &str = "<presence>47.6 -122.3</presence>";
+
+#[test]
+fn a_location_goes_to_trunks_that_are_told_and_no_other_part_crosses() {
+    for (setting, told) in [("location = true", true), ("location = false", false)] {
+        let mut lab = Lab::changed(&[(REALM, &format!("{REALM}\n{setting}"))], "");
+        let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "", OFFER);
+        lab.says(ALICE, &in_parts(&text));
+        let invite = lab.take(T1, "INVITE");
+        lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
+        // With credentials it is too long for a datagram where the place is in it.
+        let again = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE");
+        let again = again.expect("the challenge is answered").1.clone();
+        for invite in [invite, again] {
+            assert!(invite.body_of("application/sdp").is_some_and(|b| b.starts_with(b"v=0")));
+            let place = told.then_some(PLACE.as_bytes());
+            assert_eq!(invite.body_of("application/pidf+xml"), place);
+            assert!(invite.body_of("application/isup").is_none());
+            let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
+            assert_eq!(text.contains("Geolocation: <cid:location@wt.test>"), told, "{text}");
+            assert_eq!(text.contains("Content-ID: <location@wt.test>"), told, "{text}");
+            assert!(!text.contains("here@a"), "nothing of theirs is copied: {text}");
+        }
+        lab.gateway_hangs_up();
+    }
+}
+
+/// A location alone is not carried for somebody who is handed over, nor from a trunk to a browser.
+#[test]
+fn a_location_reaches_no_browser() {
+    let mut lab = Lab::with_phones();
+    let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
+    lab.says(T1, &in_parts(&text));
+    let invite = lab.take(ALICE, "INVITE");
+    assert_eq!(invite.header(HeaderName::ContentType), Some("application/sdp"));
+    lab.gateway_hangs_up();
+}
+
+#[test]
+fn multipart_is_read_in_the_prack_the_ack_and_the_info() {
+    // An offerless caller: our offer in a reliable 183, its answer in the PRACK; or in the ACK.
+    for reliable in [true, false] {
+        let mut lab = Lab::with_phones();
+        let extra = if reliable { "Supported: 100rel\r\n" } else { "" };
+        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", extra, "");
+        lab.says(T1, &text);
+        let ringing = lab.take(ALICE, "INVITE");
+        let bridged = |lab: &Lab| lab.media.iter().any(|c| matches!(c, Command::Bridge { .. }));
+        if reliable {
+            lab.reply(ALICE, &ringing, 183, ANSWER);
+            let r183 = lab.take(T1, "183");
+            let rseq = Lab::header(&r183, HeaderName::RSeq).to_owned();
+            let rack = format!("RAck: {rseq} {}\r\n", Lab::header(&r183, HeaderName::CSeq));
+            let prack = lab.in_dialog_with(T1, &r183, "PRACK", 900, &rack, TRUNK_SDP);
+            lab.says(T1, &in_parts(&prack));
+            lab.take(T1, "200 PRACK");
+            assert!(bridged(&lab), "by the answer in the PRACK");
+        }
+        lab.reply(ALICE, &ringing, 200, ANSWER);
+        let ok = lab.take(T1, "200 INVITE");
+        let number = ok.cseq().map_or(0, |c| c.number);
+        let body = if reliable { "" } else { TRUNK_SDP };
+        let ack = lab.in_dialog(T1, &ok, "ACK", number, "", body);
+        lab.says(T1, &if reliable { ack } else { in_parts(&ack) });
+        assert!(bridged(&lab), "by the answer in the ACK");
+        // A digit in one part of several.
+        let info = lab.in_dialog(T1, &ok, "INFO", 930, "", "Signal=5\r\nDuration=160\r\n");
+        let info = in_parts(&info).replace("application/sdp", "application/dtmf-relay");
+        lab.media.clear();
+        lab.says(T1, &info);
+        lab.take(T1, "200 INFO");
+        let digit = |c: &Command| matches!(c, Command::Digit { event: 5, .. });
+        assert!(lab.media.iter().any(digit), "{:?}", lab.media);
+        let bye = lab.in_dialog(T1, &ok, "BYE", 950, "", "");
+        lab.says(T1, &bye);
         lab.expect_idle();
     }
 }
@@ -481,6 +579,112 @@ fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
     lab.reply_with(T1, &bye, 407, "", "far", &digest("Proxy", "carrier", "n5"));
     assert!(!lab.got(T1, "BYE"));
     lab.expect_idle();
+}
+
+/// A proxy's challenge and then the server's: both are answered on every request of ours.
+#[test]
+fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
+    let twice = |lab: &mut Lab, method: &str, nonce: &str| {
+        let first = lab.take(T1, method);
+        let (proxy, server) = (format!("{nonce}p"), format!("{nonce}s"));
+        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", &proxy));
+        let second = lab.take(T1, method);
+        assert_eq!(
+            answered(&second),
+            [(HeaderName::ProxyAuthorization, proxy.clone())],
+            "{method}"
+        );
+        lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", &server));
+        let third = lab.take(T1, method);
+        let mut both = answered(&third);
+        both.sort_by(|a, b| a.1.cmp(&b.1));
+        let wanted = [(HeaderName::ProxyAuthorization, proxy), (HeaderName::Authorization, server)];
+        assert_eq!(both, wanted, "{method}");
+        assert_eq!(third.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 2), "{method}");
+        assert_eq!(third.body(), first.body(), "{method}");
+        for name in [HeaderName::RAck, HeaderName::ReferTo, HeaderName::Event] {
+            assert_eq!(third.header(name), first.header(name), "{method}");
+        }
+        third
+    };
+    let settings =
+        "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true\nrefer = \"pass\"\nprobe = \"1h\"";
+    let mut lab = Lab::changed(&[(REALM, settings)], "");
+    let probe = twice(&mut lab, "OPTIONS", "o");
+    lab.reply(T1, &probe, 200, "");
+    let text = lab
+        .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
+        .replace("application/sdp", "text/plain");
+    lab.says(ALICE, &text);
+    let sent = twice(&mut lab, "MESSAGE", "m");
+    lab.reply(T1, &sent, 202, "");
+    lab.take(ALICE, "200 MESSAGE");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    // With both answers an INVITE of a browser's call is too long for a datagram.
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "i"));
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
+    let prack = twice(&mut lab, "PRACK", "k");
+    lab.reply_as(T1, &prack, 200, "", "far");
+    lab.reply_with(
+        T1,
+        &invite,
+        200,
+        TRUNK_SDP,
+        "far",
+        "Allow: UPDATE, INFO, REFER\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n",
+    );
+    let ok = lab.take(ALICE, "200 INVITE");
+    lab.ack(ALICE, &ok);
+    let digit = lab
+        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
+        .replace("application/sdp", "application/dtmf-relay");
+    lab.says(ALICE, &digit);
+    let info = twice(&mut lab, "INFO", "f");
+    lab.reply_as(T1, &info, 200, "", "far");
+    lab.advance(Duration::from_secs(90));
+    let update = twice(&mut lab, "UPDATE", "u");
+    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
+    let refer = "Refer-To: <sip:+12065550177@wt.test>\r\n";
+    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 150, refer, "");
+    lab.says(ALICE, &refer);
+    let passed = twice(&mut lab, "REFER", "r");
+    lab.reply_as(T1, &passed, 603, "", "far");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
+    lab.says(ALICE, &bye);
+    let bye = twice(&mut lab, "BYE", "b");
+    lab.reply_as(T1, &bye, 200, "", "far");
+}
+
+/// What we say of a transfer the trunk asked for.
+#[test]
+fn a_notify_to_a_trunk_answers_both_challenges() {
+    let settings = "realm = \"carrier\"\nrefer = \"execute\"";
+    let mut lab = Lab::changed(&[(REALM, settings)], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_as(T1, &invite, 200, TRUNK_SDP, "far");
+    let ok = lab.take(ALICE, "200 INVITE");
+    lab.ack(ALICE, &ok);
+    let refer = "Refer-To: <sip:+12065550112@wt.test>\r\n";
+    let refer = lab.in_dialog(T1, &invite, "REFER", 150, "far", "").replacen(
+        "Max-Forwards",
+        &format!("{refer}Max-Forwards"),
+        1,
+    );
+    lab.says(T1, &refer);
+    lab.take(T1, "202");
+    let first = lab.take(T1, "NOTIFY");
+    lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", "p"));
+    let second = lab.take(T1, "NOTIFY");
+    lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", "s"));
+    let third = lab.inbox.iter().rev().find(|(_, m)| answered(m).len() == 2);
+    let third = third.expect("both are answered").1.clone();
+    assert_eq!((third.method_token(), third.body()), ("NOTIFY", first.body()));
+    lab.gateway_hangs_up();
 }
 
 #[test]

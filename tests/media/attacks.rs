@@ -211,7 +211,7 @@ fn a_peer_behind_nat_is_heard_from_its_signallings_address_and_no_other() {
         let mut settings = line.settings[0].clone();
         settings.negotiated.remote = Remote::Rtp { rtp: inner, rtcp: inner, sdes: None };
         line.session.configure(line.now, SIDES[0], settings.clone(), &mut line.log);
-        line.session.bridge(SIDES[0], SIDES[1]);
+        line.session.bridge(line.now, SIDES[0], SIDES[1]);
         (line, settings)
     };
     let from = |line: &mut Line, from: SocketAddr, n: u16| {

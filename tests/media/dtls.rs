@@ -1,10 +1,14 @@
 //! DTLS alone: its pitfalls, loss, and certificates that are not the described ones.
 
 use crate::lab::*;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use webtrunk::media::dtls::{Failed, Handshake, Keys};
+use webtrunk::codec::Codec;
+use webtrunk::media::dtls::{Failed, Handshake, Identity, Keys};
+use webtrunk::media::{Port, SessionEvent, Settings};
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::Profile;
+use webtrunk::sdp::offer_answer::Remote;
 
 struct Wire {
     datagrams: Vec<(bool, Vec<u8>)>,
@@ -209,4 +213,130 @@ fn dtls_junk_changes_nothing() {
         shake(&mut client, &mut server, || false).1.is_some(),
         "the real peer still gets through"
     );
+}
+
+/// What a browser that rolled its certificate announces, and its own side of the handshake.
+fn rolled(active: bool, tls_id: Option<&str>, certificate: &Identity) -> Settings {
+    let mut settings = settings(Codec::Pcmu, dtls_remote());
+    let Remote::Dtls { fingerprints, active: role, tls_id: name, .. } =
+        &mut settings.negotiated.remote
+    else {
+        panic!("a browser's")
+    };
+    (*fingerprints, *role) = (vec![fingerprint(certificate)], active);
+    *name = tls_id.map(str::to_owned);
+    settings
+}
+
+fn hears(call: &mut Call, sequence: u16) -> bool {
+    let (last, port) = TRUNK_ADDRESS;
+    call.trunk_sends(addr(last, port), sequence, &[sequence as u8; 160]);
+    call.browser_gets().iter().any(|(_, payload)| payload == &[sequence as u8; 160])
+}
+
+fn is_heard(call: &mut Call, n: u32) -> bool {
+    call.browser_sends(0, n * 160, &[n as u8; 160]);
+    call.trunk_gets().iter().any(|(.., payload)| payload == &[n as u8; 160])
+}
+
+/// RFC 8842 §5.5: another certificate, role or tls-id asks for another association. The old keys
+/// serve until the new ones are there, and those of packets on the way for a while.
+#[test]
+fn a_new_certificate_begins_a_new_association_and_the_old_keys_serve_until_it_is_there() {
+    let newer = Arc::new(Identity::generate().expect("a certificate"));
+    let same = identities().1.clone();
+    for (certificate, tls_id) in [(&newer, None), (&same, Some("another-association-1"))] {
+        let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+        assert!(hears(&mut call, 1) && is_heard(&mut call, 1));
+        let settings = rolled(false, tls_id, certificate);
+        call.session.configure(call.now, BROWSER, settings, &mut call.log);
+        assert!(hears(&mut call, 2) && is_heard(&mut call, 2), "under the old keys");
+        call.client = Handshake::new(certificate.clone(), vec![fingerprint(&identities().0)]);
+        let mut old = call.sealed(0, 3 * 160, &[3; 160]);
+        call.secure();
+        let (now, from) = (call.now, call.browser);
+        call.session.receive(now, Port::Browser, BROWSER, from, &mut old, &mut call.log);
+        assert_eq!(call.trunk_gets().len(), 1, "it was on the way");
+        assert!(hears(&mut call, 4) && is_heard(&mut call, 4), "under the new keys");
+        call.pass(Duration::from_secs(6));
+        assert!(hears(&mut call, 5) && is_heard(&mut call, 5));
+    }
+}
+
+#[test]
+fn keys_of_an_association_that_was_replaced_open_nothing_after_a_while() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let newer = Arc::new(Identity::generate().expect("a certificate"));
+    let settings = rolled(false, None, &newer);
+    call.session.configure(call.now, BROWSER, settings, &mut call.log);
+    call.client = Handshake::new(newer, vec![fingerprint(&identities().0)]);
+    let mut old = call.sealed(0, 160, &[1; 160]);
+    call.secure();
+    call.pass(Duration::from_secs(5));
+    let (now, from) = (call.now, call.browser);
+    call.session.receive(now, Port::Browser, BROWSER, from, &mut old, &mut call.log);
+    assert!(call.trunk_gets().is_empty());
+    assert_eq!(call.session.ends()[0].statistics().dropped.bad_tag, 1);
+}
+
+/// The new association is judged by the new description, and one that was not asked for is none.
+#[test]
+fn another_certificate_without_a_description_of_it_gets_no_keys() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let (newer, other) = (
+        Arc::new(Identity::generate().expect("a certificate")),
+        Arc::new(Identity::generate().expect("a certificate")),
+    );
+    let attempt = |call: &mut Call, certificate: &Arc<Identity>| {
+        let mut client = Handshake::new(certificate.clone(), vec![fingerprint(&identities().0)]);
+        let (mut up, mut done) = (Vec::new(), false);
+        client.start(call.now, &mut |d| up.push(d.to_vec()));
+        for _ in 0..10 {
+            for mut d in std::mem::take(&mut up) {
+                let (now, from) = (call.now, call.browser);
+                call.session.receive(now, Port::Browser, BROWSER, from, &mut d, &mut call.log);
+            }
+            for (_, _, d) in std::mem::take(&mut call.log.sent) {
+                let more = client.receive(call.now, &d, &mut |d| up.push(d.to_vec()));
+                done |= matches!(more, Ok(Some(_)));
+            }
+        }
+        done
+    };
+    assert!(!attempt(&mut call, &newer), "nobody described it");
+    assert!(hears(&mut call, 1) && is_heard(&mut call, 1));
+    call.log.events.clear();
+    let settings = rolled(false, None, &newer);
+    call.session.configure(call.now, BROWSER, settings, &mut call.log);
+    attempt(&mut call, &other);
+    let failed = |e: &SessionEvent| matches!(e, SessionEvent::DtlsFailed { end: BROWSER, .. });
+    assert!(call.log.events.iter().any(failed), "{:?}", call.log.events);
+    assert!(!call.log.events.iter().any(|e| matches!(e, SessionEvent::Secured { .. })));
+}
+
+/// A re-offer that changes nothing of the association leaves it, whatever else it changes; and a
+/// role that changed alone costs no call where the peer does not begin anew.
+#[test]
+fn an_unchanged_certificate_keeps_its_association() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let same = identities().1.clone();
+    let settings = rolled(false, None, &same);
+    call.session.configure(call.now, BROWSER, settings, &mut call.log);
+    call.check(call.browser, true);
+    assert!(call.log.sent.iter().all(|(_, _, d)| !(20..64).contains(&d[0])), "no handshake");
+    assert!(hears(&mut call, 1) && is_heard(&mut call, 1));
+    let settings = rolled(true, None, &same);
+    call.session.configure(call.now, BROWSER, settings, &mut call.log);
+    let begun = call.log.sent.iter().any(|(_, _, d)| (20..64).contains(&d[0]));
+    assert!(begun, "we begin as client");
+    call.log.sent.clear();
+    for _ in 0..20 {
+        call.pass(Duration::from_secs(1));
+        call.check(call.browser, false);
+    }
+    let failed = |e: &SessionEvent| matches!(e, SessionEvent::DtlsFailed { .. });
+    assert!(!call.log.events.iter().any(failed), "{:?}", call.log.events);
+    assert!(is_heard(&mut call, 2));
+    call.log.sent.clear();
+    assert!(hears(&mut call, 3));
 }

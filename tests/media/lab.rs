@@ -10,7 +10,7 @@ use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::endpoint::Kind;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink};
+use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink, Watch};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::sdp::Direction;
@@ -82,6 +82,7 @@ pub(crate) fn settings(codec: Codec, remote: Remote) -> Settings {
         complexity: COMPLEXITY,
         digits: Digits::Events,
         continuous: false,
+        watch: Watch::default(),
     }
 }
 
@@ -119,6 +120,7 @@ pub(crate) fn dtls_remote() -> Remote {
         local_ice: ice("ours"),
         fingerprints: vec![fingerprint(&identities().1)],
         active: false,
+        tls_id: None,
     }
 }
 
@@ -138,7 +140,7 @@ impl Call {
         session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", 9);
         session.configure(now, BROWSER, settings(browser_codec, dtls_remote()), &mut log);
         session.configure(now, TRUNK, settings(trunk_codec, trunk_remote()), &mut log);
-        session.bridge(BROWSER, TRUNK);
+        session.bridge(now, BROWSER, TRUNK);
         let client = Handshake::new(theirs.clone(), vec![fingerprint(ours)]);
         Call { session, log, now, browser: addr(20, 5_000), keys: None, client, sequence: 100 }
     }
@@ -366,6 +368,7 @@ impl Line {
                 complexity: 0,
                 digits,
                 continuous: false,
+                watch: Watch::default(),
             }
         });
         Line::with(settings)
@@ -379,7 +382,7 @@ impl Line {
             session.open(id, Kind::Trunk { nat: false }, u32::from(id.0), "us", 77);
             session.configure(now, id, settings, &mut log);
         }
-        session.bridge(SIDES[0], SIDES[1]);
+        session.bridge(now, SIDES[0], SIDES[1]);
         Line { session, log, now, start: now, sequence: [100, 200], settings }
     }
 
@@ -388,7 +391,7 @@ impl Line {
         self.session.close_end(SIDES[side]);
         self.session.open(SIDES[side], kind, 7, "us", 78);
         self.session.configure(self.now, SIDES[side], self.settings[side].clone(), &mut self.log);
-        self.session.bridge(SIDES[0], SIDES[1]);
+        self.session.bridge(self.now, SIDES[0], SIDES[1]);
     }
 
     /// Time passes.

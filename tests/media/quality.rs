@@ -8,6 +8,7 @@ use rtc_rtcp::reception_report::ReceptionReport;
 use std::time::Duration;
 use webtrunk::codec::Codec;
 use webtrunk::media::{Digits, Port};
+use webtrunk::sdp::Direction;
 
 const FRAME: Duration = Duration::from_millis(20);
 
@@ -108,4 +109,175 @@ fn both_directions_of_an_end_have_an_estimate_of_their_own() {
     );
     let spoken = line.session.ends()[1].statistics().mos;
     assert!(spoken.0.is_none() && spoken.1.is_some_and(|m| m < 2.5), "{spoken:?}");
+}
+
+fn numbers(got: &[Got]) -> Vec<u16> {
+    got.iter().map(|(packet, _)| packet.sequence).collect()
+}
+
+fn without_gap(numbers: &[u16]) -> bool {
+    numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1))
+}
+
+impl Line {
+    fn direct(&mut self, side: usize, direction: Direction) {
+        let mut settings = self.settings(side);
+        settings.negotiated.direction = direction;
+        self.session.configure(self.now, SIDES[side], settings, &mut self.log);
+    }
+
+    /// A second of sound from a side, from packet `from` on.
+    fn second(&mut self, side: usize, from: u32) {
+        let payload = if self.settings[side].negotiated.codec == Codec::Opus {
+            vec![0xfc, 0xff, 0xfe]
+        } else {
+            vec![0x55; 160]
+        };
+        let negotiated = &self.settings[side].negotiated;
+        let (payload_type, step) = (negotiated.send, negotiated.codec.clock() / 50);
+        for n in from..from + 50 {
+            self.send(side, payload_type, false, n * step, &payload, false);
+            self.pass(FRAME);
+        }
+    }
+}
+
+#[test]
+fn who_is_held_by_either_side_counts_no_packet_as_lost_afterwards() {
+    for codecs in [[Codec::Pcmu; 2], [Codec::Pcmu, Codec::Pcma], [Codec::Opus, Codec::Opus]] {
+        // Nothing goes to side 1 while it is held; or nothing is taken of side 0.
+        for (side, direction) in
+            [(1, Direction::RecvOnly), (1, Direction::Inactive), (0, Direction::SendOnly)]
+        {
+            let mut line = Line::new(codecs.map(|codec| (codec, Digits::Events)));
+            line.second(0, 0);
+            line.direct(side, direction);
+            for second in 1..10 {
+                line.second(0, second * 50);
+            }
+            line.session.digit(SIDES[1], 5, Duration::from_millis(160));
+            line.direct(side, Direction::SendRecv);
+            line.second(0, 500);
+            line.session.digit(SIDES[1], 5, Duration::from_millis(160));
+            line.second(0, 550);
+            line.second(0, 600);
+            let got = line.got(1);
+            assert!((180..=260).contains(&got.len()), "{codecs:?} {direction:?}: {}", got.len());
+            assert!(without_gap(&numbers(&got)), "{codecs:?} {direction:?}: {:?}", numbers(&got));
+            assert_eq!(line.session.ends()[0].statistics().lost, 0);
+        }
+    }
+}
+
+/// RFC 3711 §3.3.1: whoever missed 2^15 numbers guesses the rollover wrong, and hears nothing more.
+#[test]
+fn a_browser_held_for_a_quarter_of_an_hour_is_heard_and_hears_again() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    let direct = |call: &mut Call, direction| {
+        let mut held = settings(Codec::Pcmu, dtls_remote());
+        held.negotiated.direction = direction;
+        call.session.configure(call.now, BROWSER, held, &mut call.log);
+    };
+    let (last, port) = TRUNK_ADDRESS;
+    call.trunk_sends(addr(last, port), 0, &[1; 160]);
+    assert_eq!(call.browser_gets().len(), 1);
+    direct(&mut call, Direction::RecvOnly);
+    for n in 1..45_000u32 {
+        call.now += FRAME;
+        call.trunk_sends(addr(last, port), n as u16, &[2; 160]);
+    }
+    assert!(call.browser_gets().is_empty());
+    direct(&mut call, Direction::SendRecv);
+    for n in 45_000..45_010u32 {
+        call.now += FRAME;
+        call.trunk_sends(addr(last, port), n as u16, &[3; 160]);
+    }
+    let got = call.browser_gets();
+    assert_eq!(got.len(), 10);
+    assert!(without_gap(&numbers(&got)));
+}
+
+#[test]
+fn digits_that_go_another_way_leave_no_gap_in_what_is_relayed_or_echoed() {
+    let event =
+        |n: u16| [5, if n > 7 { 0x8a } else { 10 }, ((n * 160) >> 8) as u8, (n * 160) as u8];
+    for echoed in [None, Some(Duration::ZERO), Some(Duration::from_millis(200))] {
+        let mut line = Line::new([(Codec::Pcmu, Digits::Events), (Codec::Pcmu, Digits::Signalled)]);
+        if let Some(delay) = echoed {
+            line.session.echo(SIDES[0], delay);
+        }
+        line.second(0, 0);
+        for n in 1..=10 {
+            line.send(0, 101, n == 1, 50 * 160, &event(n), false);
+            line.pass(FRAME);
+        }
+        line.second(0, 60);
+        line.pass(Duration::from_secs(1));
+        let got = line.got(if echoed.is_some() { 0 } else { 1 });
+        // An echo has the press of its own too.
+        assert!((90..=111).contains(&got.len()), "{echoed:?}: {}", got.len());
+        assert!(without_gap(&numbers(&got)), "{echoed:?}: {:?}", numbers(&got));
+        // And they say nothing of the time packets take.
+        let figures = line.session.ends()[0].statistics();
+        assert_eq!((figures.lost, figures.jitter), (0, Some(Duration::ZERO)), "{echoed:?}");
+        assert!(figures.mos.0.is_some_and(|m| m > 4.35), "{:?}", figures.mos);
+    }
+}
+
+#[test]
+fn what_a_peer_numbers_while_it_is_held_is_not_lost_and_its_clock_may_stand_still() {
+    let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+    line.second(0, 0);
+    line.direct(0, Direction::SendOnly);
+    // One that was on its way, then nothing; numbers go on meanwhile.
+    line.send(0, 0, false, 50 * 160, &[0x55; 160], false);
+    (0..400).for_each(|n| line.send(0, 0, false, n, &[], true));
+    line.pass(Duration::from_secs(8));
+    line.direct(0, Direction::SendRecv);
+    line.second(0, 51);
+    let held = line.session.ends()[0].statistics();
+    assert_eq!((held.lost, held.received), (0, 101));
+    assert_eq!(held.jitter, Some(Duration::ZERO), "its timestamps stood still for 8 s");
+    assert!(held.mos.0.is_some_and(|m| m > 4.35), "{:?}", held.mos);
+    // What is missing while it may send is lost, as ever.
+    (0..10).for_each(|n| line.send(0, 0, false, n, &[], true));
+    line.second(0, 111);
+    assert_eq!(line.session.ends()[0].statistics().lost, 10);
+}
+
+#[test]
+fn a_source_that_starts_again_keeps_the_losses_it_had() {
+    let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+    speak(&mut line, 500, |n| n % 5 == 2);
+    line.sequence[0] = line.sequence[0].wrapping_add(30_000);
+    speak(&mut line, 20, |_| false);
+    let figures = line.session.ends()[0].statistics();
+    assert_eq!(figures.lost, 100);
+    assert!(figures.mos.0.is_some_and(|m| m < 3.0), "{:?}", figures.mos);
+}
+
+#[test]
+fn what_was_hardly_heard_has_no_score_and_more_came_than_was_sent_is_no_loss() {
+    let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+    let figures = |line: &Line, side: usize| line.session.ends()[side].statistics();
+    assert_eq!(figures(&line, 0).jitter, None);
+    assert_eq!(figures(&line, 0).packets_lost(), None);
+    speak(&mut line, 40, |_| false);
+    assert_eq!(figures(&line, 0).mos, (None, None));
+    assert_eq!(figures(&line, 0).packets_lost(), Some(0));
+    // 24 bits with a sign: the network doubled two packets (RFC 3550 §6.4.1).
+    speak(&mut line, 60, |_| false);
+    let report = ReceiverReport {
+        ssrc: 501,
+        reports: vec![ReceptionReport { ssrc: 2, total_lost: 0xff_fffe, ..Default::default() }],
+        ..ReceiverReport::default()
+    };
+    let mut bytes =
+        rtc_rtcp::packet::marshal(&[Box::new(report) as Box<dyn rtc_rtcp::packet::Packet>])
+            .expect("RTCP")
+            .to_vec();
+    let (port, from) = (Port::Rtcp(SIDES[1]), addr(41, 6_001));
+    line.session.receive(line.now, port, SIDES[1], from, &mut bytes, &mut line.log);
+    let spoken = figures(&line, 1).mos.1;
+    assert!(spoken.is_some_and(|m| m > 4.35), "{spoken:?}");
 }

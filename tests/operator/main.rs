@@ -319,7 +319,9 @@ fn a_silent_far_end_and_a_full_disk_are_counted() {
         "webtrunk_flows 0",
         "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1",
         "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1",
-        "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 1",
+        "webtrunk_rtp_jitter_seconds_count{leg=\"a\"} 2",
+        // Of who sent nothing there is none.
+        "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 0",
         "webtrunk_rtp_round_trip_seconds_count{leg=\"a\"} 1",
         "webtrunk_recorder_memory_bytes ",
         "webtrunk_sip_transactions ",

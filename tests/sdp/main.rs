@@ -321,6 +321,29 @@ fn keys_are_agreed_by_each_policy_or_the_call_fails_and_says_why() {
     }
 }
 
+/// RFC 4568 §5.1.2: the suite of the answer is the offered one, which a peer looks for by name.
+#[test]
+fn a_suite_is_answered_by_the_name_it_was_offered_by() {
+    for (bits, bytes) in [(192, 38), (256, 46)] {
+        for name in [format!("AES_{bits}_CM_HMAC_SHA1_80"), format!("AES_CM_{bits}_HMAC_SHA1_32")] {
+            let key = "A".repeat((bytes * 4usize).div_ceil(3));
+            let offer = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\n\
+                 m=audio 4000 RTP/SAVP 0\r\na=crypto:3 {name} inline:{key}\r\n"
+            );
+            let mut leg = with_keys(Policy::Optional);
+            leg.receive_offer(offer.as_bytes()).expect("sound");
+            let (text, negotiated) =
+                leg.answer(&[Codec::Pcmu], Direction::SendRecv).expect("an answer");
+            assert!(text.contains(&format!("a=crypto:3 {name} inline:")), "{text}");
+            let Remote::Rtp { sdes: Some(sdes), .. } = negotiated.remote else {
+                panic!("{name}: keys")
+            };
+            assert_eq!((sdes.ours.key().len(), sdes.theirs.key().len()), (bits / 8, bits / 8));
+        }
+    }
+}
+
 #[test]
 fn one_port_for_rtp_and_rtcp_and_voip_metrics_are_agreed_where_a_trunk_asks() {
     let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";

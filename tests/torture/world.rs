@@ -56,6 +56,27 @@ const UNNEEDED: &[Kind] = &[
     Kind("a folded blank line", b"X-Folded: a\r\n \r\n", false),
     Kind("a From that says the same again", b"From: <sip:a@b>;tag=1\r\n", false),
     Kind("a Call-ID that says the same again", b"i: world\r\n", false),
+    Kind(
+        "a Record-Route of odd parameters",
+        b"Record-Route: <sip:p;lr=on;ftag=1;x=>;;y=;\r\n",
+        false,
+    ),
+    Kind(
+        "routes joined by commas",
+        b"Record-Route: <sip:p;lr>,<sip:q;lr> ,\t<sip:r;lr>,\r\n",
+        false,
+    ),
+    Kind("an empty Record-Route", b"Record-Route:\r\n", false),
+    Kind("a Route of an IPv6 zone", b"Route: <sip:[fe80::1%eth0]:5060;lr>\r\n", false),
+    Kind("an asterisk beside a Contact", b"Contact: *\r\n", false),
+    Kind("a second Contact by telephone", b"Contact: <tel:+12065550100>\r\n", false),
+    Kind("a Require of commas", b"Require: ,\t,\r\n", false),
+    Kind("a Supported of noise", b"Supported: \"a, b;c=<d>\r\nk: \xff\xfe\r\n", true),
+    Kind("a Server of noise", b"Server: ((((/1.0 <>\";;\r\n", false),
+    Kind("an empty User-Agent", b"User-Agent:\r\n", false),
+    Kind("a Warning of many words", b"Warning: 399 x \"a, b, c\r\n", false),
+    Kind("an Allow in small letters", b"Allow: invite, ack; bye\r\n", false),
+    Kind("an Accept of noise", b"Accept: */*;q=2;;, ,text\r\n", false),
     Kind("bare LF", b"X-Lf: 1\nX-Lf2: 2\r\n", false),
 ];
 
@@ -70,6 +91,18 @@ const WRITTEN: &[(&str, &str, &str)] = &[
     ("a comma in a display name", "From: <", "From: Bell, Alexander <"),
     ("brackets in a display name", "From: <", "From: (Büro) [2. Stock] #7 <"),
     ("a colon in a display name", "To: <", "To: Tel: 7 <"),
+    ("a quote that does not end in From", "From: <", "From: \"Bell <"),
+    ("a quote that does not end in To", "To: <", "To: Bell\" <"),
+    ("a quote that ends escaped", "From: <", "From: \"C:\\\" <"),
+    ("a quote within a name that is quoted", "From: <", "From: \"24\" screen\" <"),
+    ("brackets within a quote that does not end", "From: <", "From: \"Bell <x> <"),
+    ("a quote that does not end in Contact", "Contact: <", "Contact: \"Bell <"),
+    ("a quote that does not end behind a tag", ">;tag=1", ">;tag=1;x=\"y"),
+    (
+        "a quote that does not end behind a branch",
+        "branch=z9hG4bKworld",
+        "branch=z9hG4bKworld;x=\"y",
+    ),
     ("a control character in a display name", "From: <", "From: \"a\u{1b}[31mb\" <"),
     ("blanks in a To URI", "<sip:x@b>", "< sip:+1 206 555 0100@b >"),
     ("a To URI of a foreign scheme", "<sip:x@b>", "<urn:service:sos>"),
@@ -83,6 +116,22 @@ const WRITTEN: &[(&str, &str, &str)] = &[
     ("a second Via of noise", "\r\nFrom", ", nonsense\r\nFrom"),
     ("tabs in CSeq", "CSeq: 1 ", "CSeq:\t1\t "),
     ("blanks before a colon", "CSeq:", "CSeq \t:"),
+    ("an IPv6 zone in Via", "UDP 127.0.0.10", "UDP [fe80::1%25eth0]:5060"),
+    ("an IPv6 zone in From", "<sip:a@b>", "<sip:a@[fe80::1%eth0]>"),
+    ("port 0 in Via", "127.0.0.10;", "127.0.0.10:0;"),
+    ("a port of six digits in Via", "127.0.0.10;", "127.0.0.10:506000;"),
+    ("empty Via parameters", ";branch", ";received=;rport=;ttl;branch"),
+    ("a branch in capitals", ";branch=", ";BRANCH="),
+    ("a method in small letters in CSeq", "1 INVITE", "1 invite"),
+    ("leading zeros in CSeq", "CSeq: 1 ", "CSeq: 0001 "),
+    ("headers in a From URI", "<sip:a@b>", "<sip:a@b?Replaces=x%3Bto-tag%3D1&y>"),
+    ("an empty user in To", "<sip:x@b>", "<sip:@b>"),
+    ("a password in To", "<sip:x@b>", "<sip:x:secret@b>"),
+    ("an empty display name", "From: <", "From: \"\" <"),
+    ("compact forms", "\r\nFrom: <sip:a@b>;tag=1\r\nTo:", "\r\nf:<sip:a@b>;tag=1\r\nT :"),
+    ("a Contact without brackets", "<sip:a@127.0.0.10>", "sip:a@127.0.0.10 ;expires=60"),
+    ("two Contacts joined", "<sip:a@127.0.0.10>", "<sip:a@127.0.0.10>,<sip:z@y>;q=0.1"),
+    ("a folded Contact", "Contact: <", "Contact:\r\n\t<"),
     ("a padded Content-Length", "Content-Length: ", "Content-Length:    "),
 ];
 
@@ -186,6 +235,8 @@ fn what_is_needed_is_read_as_real_peers_write_it() {
     let reason = [&b"SIP/2.0 200 D'accord \xe9\x01"[..], &with(RESPONSE, b"")[14..]].concat();
     holds("Latin-1 and a control character in a reason phrase", &reason, Some(true));
     let bare = with(RESPONSE, b"");
+    let long = ["SIP/2.0 200 ", &"x".repeat(3_000), &RESPONSE.replace("@@", "")[14..]].concat();
+    holds("a reason phrase of 3 kB", long.as_bytes(), None);
     holds("no reason phrase", &[&b"SIP/2.0 200"[..], &bare[14..]].concat(), Some(false));
     holds("two spaces", &[&b"SIP/2.0  200 OK"[..], &bare[14..]].concat(), Some(false));
 }
@@ -197,7 +248,8 @@ fn what_is_needed_and_broken_is_refused_and_the_stream_goes_on() {
         ("a Via without host", "UDP 127.0.0.10", "UDP"),
         ("a Via with a control character", "127.0.0.10;", "127.0.0.10\u{1};"),
         ("no From", "From:", "X-From:"),
-        ("a From without end", "From: <sip:a@b>", "From: \"a <sip:a@b>"),
+        ("a From without end", "From: <sip:a@b>", "From: \"a <sip:a@b"),
+        ("a From of a name that does not end", "From: <sip:a@b>", "From: \"a sip:a@b"),
         ("two Froms", "To: <", "From: <sip:other@b>;tag=7\r\nTo: <"),
         ("a From name with a control character", "From:", "Fr\u{1}om: <sip:c@d>\r\nFrom:"),
         ("no To", "To:", "X-To:"),

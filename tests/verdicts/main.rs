@@ -17,6 +17,7 @@ use std::time::Duration;
 use webtrunk::call::HangupBy;
 use webtrunk::cdr::{Blame, Diagnosis};
 use webtrunk::errors::Code;
+use webtrunk::event::Event;
 use webtrunk::gateway::Input;
 use webtrunk::sip::parse::HeaderName;
 use webtrunk::sip::transaction::{Flow, Hop};
@@ -213,11 +214,16 @@ fn gone_on_hold() -> Diagnosis {
 }
 
 fn media_stopped() -> Diagnosis {
-    let mut world = World::usual(Behaviour::default());
+    let lab = Lab::changed(&[("[limits]", "[media]\ntimeout = \"10s\"\n[limits]")], "");
+    let mut world = World::new(lab, ALICE, Behaviour::default());
     world.talk();
     world.pass(secs(5));
-    world.behaviour =
-        Behaviour { browser: Audio::Nothing, trunk: Audio::Nothing, ..world.behaviour };
+    world.behaviour = Behaviour {
+        checks: false,
+        browser: Audio::Nothing,
+        trunk: Audio::Nothing,
+        ..world.behaviour
+    };
     world.pass(secs(60));
     said(&world.lab)
 }
@@ -753,6 +759,50 @@ const FAULTS: &[Fault] = &[
         run: kicked,
     },
 ];
+
+#[test]
+fn two_muted_parties_are_not_hung_up_while_they_live() {
+    let mut world = World::usual(Behaviour::default());
+    let (ok, _) = world.talk();
+    world.pass(secs(5));
+    world.behaviour =
+        Behaviour { browser: Audio::Nothing, trunk: Audio::Nothing, ..world.behaviour };
+    world.pass(secs(120));
+    assert_eq!(world.lab.gateway.gauges().calls, 1, "{}", world.lab.picture());
+    world.hang_up(&ok);
+    world.pump();
+    assert_eq!(said(&world.lab).code, Code::ONE_STOPPED, "and it is not told to be fine");
+}
+
+/// An opinion of a call is one of both directions, or none is given (a figure that is wrong is worse
+/// than none).
+#[test]
+fn a_call_on_which_somebody_was_not_heard_has_no_score() {
+    let quiet = Behaviour { trunk: Audio::Nothing, ..Behaviour::default() };
+    let mute = Behaviour { browser: Audio::Nothing, ..Behaviour::default() };
+    let scored = |first: Behaviour, then: Option<Behaviour>| {
+        let mut world = World::usual(first);
+        let (ok, _) = world.talk();
+        world.pass(secs(8));
+        world.behaviour = then.unwrap_or(world.behaviour);
+        world.pass(secs(20));
+        world.hang_up(&ok);
+        world.pump();
+        let ended = world.lab.notes.iter().rev().find_map(|note| match note {
+            Event::CallEnded(cdr) => Some((cdr.score(), note.to_string())),
+            _ => None,
+        });
+        ended.expect("it has ended")
+    };
+    let (score, text) = scored(Behaviour::default(), None);
+    assert!(score.is_some_and(|score| score > 4.0) && text.contains("MOS 4."), "{text}");
+    for behaviour in [quiet, mute] {
+        for (first, then) in [(behaviour, None), (Behaviour::default(), Some(behaviour))] {
+            let (score, text) = scored(first, then);
+            assert!(score.is_none() && !text.contains("MOS"), "{score:?}: {text}");
+        }
+    }
+}
 
 #[test]
 fn every_seeded_fault_is_named_and_none_is_blamed_on_another() {

@@ -183,7 +183,7 @@ impl World {
             Command::Configure { end, settings, .. } => {
                 session.configure(now, end, *settings, &mut out)
             }
-            Command::Bridge { a, b, .. } => session.bridge(a, b),
+            Command::Bridge { a, b, .. } => session.bridge(now, a, b),
             Command::Part { end, .. } => session.part(end),
             // The lab's packets have no source of ours.
             Command::Source { .. } => {}

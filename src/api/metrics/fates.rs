@@ -10,7 +10,7 @@ use std::time::Instant;
 struct Fate {
     attempts: u64,
     answered: u64,
-    /// Answered, busy, not answered, declined: the network did its part (RFC 6076, NER).
+    /// The network did its part ([`Tried::is_effective`]).
     effective: u64,
     /// The newest times to ring, milliseconds, as a ring.
     delays: Vec<u32>,
@@ -20,6 +20,17 @@ struct Fate {
 }
 
 const DELAYS: usize = 256;
+
+impl Fate {
+    fn note_delay(&mut self, ms: u32) {
+        if self.delays.len() < DELAYS {
+            self.delays.push(ms);
+        } else {
+            self.delays[self.next % DELAYS] = ms;
+        }
+        self.next += 1;
+    }
+}
 
 /// By trunk.
 #[derive(Debug, Default)]
@@ -35,27 +46,18 @@ impl Fates {
             fate.attempts += 1;
             let answered = tried.status == 200;
             fate.answered += u64::from(answered);
-            fate.effective += u64::from(
-                answered
-                    || matches!(
-                        tried.status,
-                        404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604
-                    ),
-            );
+            fate.effective += u64::from(tried.is_effective());
+            let rang = tried.rang.map(|rang| rang.as_millis() as u64);
+            if let Some(delay) = rang.or(answered.then_some(tried.ms)) {
+                fate.note_delay(delay.min(u64::from(u32::MAX)) as u32);
+            }
             if !answered {
-                fate.last_failure = Some((tried.status, now));
+                // Who hung up before the answer has not been failed.
+                if tried.status != 487 || tried.refused {
+                    fate.last_failure = Some((tried.status, now));
+                }
                 continue;
             }
-            let rang = cdr
-                .ringing
-                .or(cdr.answered)
-                .map_or(0, |r| r.saturating_duration_since(cdr.start).as_millis() as u32);
-            if fate.delays.len() < DELAYS {
-                fate.delays.push(rang);
-            } else {
-                fate.delays[fate.next % DELAYS] = rang;
-            }
-            fate.next += 1;
             if let Some(mos) = cdr.b.as_ref().and_then(|b| b.mos.0) {
                 fate.mos = if fate.mos == 0.0 { mos } else { fate.mos * 0.9 + mos * 0.1 };
             }
@@ -83,5 +85,72 @@ impl Fates {
             fate.last_failure
                 .map(|(status, at)| json!({ "sip_code": status, "ago_s": at.elapsed().as_secs() }))
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::CallId;
+    use crate::cdr::Tried;
+    use crate::media::Statistics;
+    use crate::sip::message::Message;
+    use crate::sip::parse::Framing;
+    use std::time::Duration;
+
+    fn told(tries: &[(u16, Option<u64>, bool)], mos: Option<f32>) -> Value {
+        let invite = "INVITE sip:1@b SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+                      To: <sip:1@b>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n\r\n";
+        let invite = Message::parse(invite.into(), Framing::Datagram).expect("read");
+        let (fates, now) = (Fates::default(), Instant::now());
+        for &(status, rang, refused) in tries {
+            let mut cdr = Cdr::new(CallId(1), now, &invite);
+            cdr.tried.push(Tried {
+                target: "trunk:t".into(),
+                status,
+                ms: 5_000,
+                rang: rang.map(Duration::from_millis),
+                refused,
+            });
+            cdr.b = Some(Statistics { mos: (mos, Some(4.4)), ..Statistics::default() });
+            fates.count(&cdr, now);
+        }
+        let mut trunk = json!({ "trunk": "t" });
+        fates.describe(&mut trunk);
+        trunk
+    }
+
+    #[test]
+    fn a_trunk_that_never_answers_has_a_ratio_of_nought_and_no_delay() {
+        // Silence, silence until the ring time, and a caller who gave up in it.
+        let trunk = told(&[(408, None, false), (0, None, false), (487, None, false)], None);
+        assert_eq!((&trunk["asr"], &trunk["ner"]), (&json!(0.0), &json!(0.0)));
+        assert_eq!((&trunk["pdd_ms_p50"], &trunk["mos_estimated"]), (&json!(null), &json!(null)));
+        assert_eq!(trunk["last_call_failure"]["sip_code"], 0, "who hung up failed nobody");
+    }
+
+    #[test]
+    fn what_people_do_is_no_fault_of_the_network() {
+        for people in [
+            (200, Some(10), false),
+            (486, None, true),
+            (603, Some(10), true),
+            (404, None, true),
+            (487, Some(10), false),
+            (0, Some(10), false),
+        ] {
+            assert_eq!(told(&[people], None)["ner"], 1.0, "{people:?}");
+        }
+        for network in [(503, None, true), (500, Some(10), true), (488, Some(10), false)] {
+            assert_eq!(told(&[network], None)["ner"], 0.0, "{network:?}");
+        }
+    }
+
+    #[test]
+    fn the_delay_is_the_trunks_own_and_the_score_that_of_what_it_said() {
+        let trunk = told(&[(200, Some(700), false), (200, None, false)], None);
+        assert_eq!((&trunk["pdd_ms_p50"], &trunk["pdd_ms_p95"]), (&json!(5_000), &json!(5_000)));
+        assert_eq!(trunk["mos_estimated"], json!(null), "nobody was heard");
+        assert_eq!(told(&[(200, None, false)], Some(3.9))["mos_estimated"], 3.9);
     }
 }

@@ -127,7 +127,7 @@ impl Leg {
         for (counter, n) in order {
             counter.inc_by(n);
         }
-        self.jitter.observe(figures.jitter.as_secs_f64());
+        figures.jitter.iter().for_each(|jitter| self.jitter.observe(jitter.as_secs_f64()));
         figures
             .round_trip
             .iter()

@@ -1,6 +1,7 @@
 //! The media of a test call: a controlling ICE agent with one candidate, DTLS-SRTP, and a sound
 //! both ways.
 
+use super::sdp::{Answer, Format, Offered};
 use super::speech;
 use crate::cli::{hex, random};
 use anyhow::{Context, anyhow};
@@ -17,9 +18,8 @@ use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::stun::binding_request;
 use webtrunk::rtp::event::{TelephoneEvent, event_of};
 use webtrunk::rtp::packet::{Kind, Packet, write_header};
-use webtrunk::rtp::quality::Impairment;
+use webtrunk::rtp::quality::{ENOUGH, Impairment};
 use webtrunk::rtp::report::{ReceiverStats, RemoteReport, SenderStats, compose, read};
-use webtrunk::sdp::{Description, Format, MediaDescription};
 
 pub(super) const FRAME: Duration = Duration::from_millis(20);
 /// Samples of a frame at 8 kHz, the rate all sound here has.
@@ -214,37 +214,30 @@ impl Media {
     pub(super) fn offer(&self, codec: Option<Codec>) -> String {
         let chosen: Vec<Codec> =
             Codec::BROWSERS.into_iter().filter(|c| codec.is_none_or(|only| *c == only)).collect();
-        let events: Vec<(u8, u32)> = EVENTS
+        let events = EVENTS
             .into_iter()
-            .filter(|(_, clock)| *clock == 8_000 || chosen.iter().any(|c| c.clock() == *clock))
-            .collect();
-        let types = chosen.iter().map(|c| c.default_payload_type());
-        let types: String =
-            types.chain(events.iter().map(|e| e.0)).map(|pt| format!(" {pt}")).collect();
-        let digits: String = events
-            .iter()
-            .map(|(pt, clock)| format!("a=rtpmap:{pt} telephone-event/{clock}\r\n"))
-            .collect();
-        let maps: String = chosen
-            .iter()
-            .map(|c| {
-                let channels = if c.channels() > 1 { "/2" } else { "" };
-                format!(
-                    "a=rtpmap:{} {}/{}{channels}\r\n",
-                    c.default_payload_type(),
-                    c.name(),
-                    c.clock()
-                )
-            })
-            .collect();
-        let (ip, port, family) =
-            (self.local.ip(), self.local.port(), if self.local.is_ipv4() { "IP4" } else { "IP6" });
-        format!(
-            "v=0\r\no=- {} 2 IN {family} {ip}\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=audio {port} UDP/TLS/RTP/SAVPF{types}\r\nc=IN {family} {ip}\r\n\
-             a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:actpass\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n{maps}\
-             {digits}a=ssrc:{} cname:webtrunk-call\r\na=candidate:1 1 udp 2130706431 {ip} {port} typ host\r\n",
-            self.sent.ssrc, self.ufrag, self.password, self.identity.fingerprint, self.sent.ssrc
-        )
+            .filter(|(_, clock)| *clock == 8_000 || chosen.iter().any(|c| c.clock() == *clock));
+        let codecs = chosen.iter().map(|c| Format {
+            payload_type: c.default_payload_type(),
+            name: c.name().to_owned(),
+            clock: c.clock(),
+            channels: c.channels() as u16,
+        });
+        let events = events.map(|(payload_type, clock)| Format {
+            payload_type,
+            name: "telephone-event".to_owned(),
+            clock,
+            channels: 1,
+        });
+        Offered {
+            address: self.local,
+            ssrc: self.sent.ssrc,
+            ufrag: &self.ufrag,
+            password: &self.password,
+            fingerprint: &self.identity.fingerprint,
+            formats: codecs.chain(events).collect(),
+        }
+        .compose()
     }
 
     /// Takes an answer, early media included; a newer one changes what is said, and nothing of how
@@ -253,36 +246,32 @@ impl Media {
     /// # Errors
     /// What it lacks.
     pub(super) fn answer(&mut self, sdp: &str) -> anyhow::Result<()> {
-        let answer = Description::parse(sdp.as_bytes())?;
-        let (_, audio) =
-            answer.audio().next().ok_or_else(|| anyhow!("the answer refuses audio"))?;
+        let answer = Answer::parse(sdp)?;
         let ours = |f: &Format| {
-            let codec = f.codec().filter(|c| Codec::BROWSERS.contains(c))?;
-            Some((f.payload_type, codec))
+            let codec = Codec::from_name(&f.name).filter(|c| c.clock() == f.clock);
+            Some((f.payload_type, codec.filter(|c| Codec::BROWSERS.contains(c))?))
         };
-        let (payload_type, codec) = audio
+        let (payload_type, codec) = answer
             .formats
             .iter()
             .find_map(ours)
             .ok_or_else(|| anyhow!("the answer has no codec of ours"))?;
-        let events = audio.formats.iter().filter(|f| f.is_telephone_event() && f.clock > 0);
-        // RFC 4733 §2.1: of the clock of the sound, where there is one.
+        let is_events = |f: &&Format| f.name.eq_ignore_ascii_case("telephone-event") && f.clock > 0;
+        let events = answer.formats.iter().filter(is_events);
+        // RFC 4733 §2.1: of the clock of the sound, if there is one.
         let events =
             events.min_by_key(|f| f.clock != codec.clock()).map(|f| (f.payload_type, f.clock));
         if let Some(peer) = &mut self.peer {
             (peer.codec, peer.payload_type, peer.events) = (codec, payload_type, events);
             return Ok(());
         }
-        let address = self.address_of(audio)?;
-        let need = |value: &Option<String>, name: &str| {
-            value.clone().ok_or_else(|| anyhow!("the answer has no {name}"))
-        };
-        let ufrag = need(&audio.ice_ufrag, "a=ice-ufrag:")?;
-        let password = need(&audio.ice_pwd, "a=ice-pwd:")?;
-        if audio.fingerprints.is_empty() {
+        let address = self.address_of(&answer.candidates)?;
+        let ufrag = answer.ufrag.context("the answer has no a=ice-ufrag:")?;
+        let password = answer.password.context("the answer has no a=ice-pwd:")?;
+        if answer.fingerprints.is_empty() {
             anyhow::bail!("the answer has no fingerprint of SHA-256");
         }
-        self.handshake = Some(Handshake::new(self.identity.clone(), audio.fingerprints.clone()));
+        self.handshake = Some(Handshake::new(self.identity.clone(), answer.fingerprints));
         let username = format!("{ufrag}:{}", self.ufrag);
         self.peer = Some(Peer { address, username, password, codec, payload_type, events });
         self.next_check = Instant::now();
@@ -290,12 +279,12 @@ impl Media {
     }
 
     /// The candidate to send to. One socket, one family; loopback reaches loopback only.
-    fn address_of(&self, audio: &MediaDescription) -> anyhow::Result<SocketAddr> {
+    fn address_of(&self, candidates: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
         let reachable = |a: &&SocketAddr| {
             a.is_ipv4() == self.local.is_ipv4()
                 && a.ip().is_loopback() == self.local.ip().is_loopback()
         };
-        let mut all = audio.candidates.iter();
+        let mut all = candidates.iter();
         let address = all.clone().find(reachable).or(all.next());
         address.copied().ok_or_else(|| anyhow!("the answer has no UDP candidate"))
     }
@@ -396,17 +385,18 @@ impl Media {
         let Some(peer) = &self.peer else { return };
         let Some(packet) = Packet::parse(datagram, true) else { return };
         let (codec, clock) = (peer.codec, peer.codec.clock());
-        let arrival = (now.saturating_duration_since(self.started).as_micros() as u64
+        let sound = packet.payload_type == peer.payload_type;
+        let arrived = (now.saturating_duration_since(self.started).as_micros() as u64
             * u64::from(clock)
             / 1_000_000) as u32;
         if self.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
             self.reception = Some(ReceiverStats::new(packet.ssrc));
         }
         if let Some(reception) = &mut self.reception {
-            reception.receive(&packet, arrival);
+            reception.receive(&packet, sound.then_some((arrived, clock)));
         }
         // Digits that are echoed are packets, but no sound.
-        if packet.payload_type != peer.payload_type {
+        if !sound {
             return;
         }
         if self.decoder.as_ref().is_none_or(|(c, _)| *c != codec) {
@@ -568,7 +558,7 @@ impl Media {
         let clock = self.codec().map_or(8_000, |c| c.clock());
         let round_trip = self.feedback.and_then(|f| f.round_trip);
         let heard = self.reception.filter(|r| r.packets > 0);
-        let mos_in = heard.map(|r| {
+        let mos_in = heard.filter(|r| r.packets >= ENOUGH).map(|r| {
             Impairment {
                 loss: r.loss(),
                 burst_ratio: r.burst_ratio(),
@@ -593,7 +583,7 @@ impl Media {
             round_trip,
             reported_loss: out.map(|o| o.loss),
             mos_in,
-            mos_out: out.map(|o| o.mos()),
+            mos_out: out.filter(|_| u64::from(self.sent.packets) >= ENOUGH).map(|o| o.mos()),
             level: (self.samples > 0 && rms > 0.0)
                 .then(|| (20.0 * (rms / 32_768.0).log10()) as f32),
             silence: self.silent as f32 / self.frames.max(1) as f32,

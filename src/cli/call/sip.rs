@@ -120,7 +120,7 @@ impl Received {
         });
         headers.push(Header::MaxForwards(70.into()));
         headers.push(Header::CSeq(format!("{number} ACK").into()));
-        Ok(request(Method::Ack, uri, headers, None)?)
+        request(Method::Ack, uri, headers, None)
     }
 
     /// The headers that `wanted` names, and an empty body's length.

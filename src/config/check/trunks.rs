@@ -121,6 +121,7 @@ impl Check {
         name: String,
         trunk: Spanned<schema::Trunk>,
         plan: &Plan,
+        default_stopped_after: Option<Duration>,
     ) -> Option<Trunk> {
         let start = trunk.span().start;
         let here = Spanned::new(start..start + 1, ());
@@ -167,8 +168,13 @@ impl Check {
             srtp: self.srtp(t.srtp.as_ref(), uri.as_ref()),
             comfort_noise: t.comfort_noise,
             continuous: t.continuous,
+            stopped_after: match &t.stopped_after {
+                Some(_) => self.stopped_after(t.stopped_after.as_ref(), "stopped_after"),
+                None => default_stopped_after,
+            },
             refer,
             messages: t.messages,
+            location: t.location,
             codecs: self.codecs(&t.codecs, &[Codec::Pcmu, Codec::Pcma]),
             media: self.nets(&t.media),
             name,

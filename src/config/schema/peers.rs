@@ -136,9 +136,17 @@ pub(crate) struct Trunk {
     /// Send packets without a pause: faint noise while the browser sends none. Default: false.
     #[serde(default)]
     pub continuous: bool,
+    /// How long the trunk's media may stop before it is asked whether it still knows the call, 1s
+    /// to 5m, or "off" for a trunk that sends nothing, RTCP included, while nobody speaks. Default:
+    /// media.stopped_after.
+    pub stopped_after: Option<Text>,
     /// REFERs from the trunk: "refuse" (the default), "execute" (carried out here) or "pass" (and
     /// REFERs from browsers are passed to it).
     pub refer: Option<Text>,
+    /// Tell the trunk where a caller is, if the caller's INVITE says so (PIDF-LO, RFC 6442): for
+    /// emergency calls. It is personal data. Default: false.
+    #[serde(default)]
+    pub location: bool,
     /// Exchange texts (MESSAGE) with the trunk. Default: false.
     #[serde(default)]
     pub messages: bool,

@@ -42,6 +42,9 @@ impl Session {
         let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let (payload_type, clock) = (negotiated.noise, negotiated.codec.clock());
         let Some(noise) = Noise::read(described).filter(|_| !end.is_dialling()) else { return };
+        if !end.reaches_peer() {
+            return end.outbound.restart_mapping();
+        }
         if let Some(payload_type) = payload_type {
             let timestamp = end.outbound.resume_timestamp(now, clock);
             let numbers = end.outbound.generate(now, timestamp, 0, false);

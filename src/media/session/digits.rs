@@ -4,7 +4,7 @@
 //! the other side, so what is lost on one leg is not lost on the other, and each side has its own
 //! clock.
 
-use super::{Session, SessionEvent, Sink, TICK, following};
+use super::{Session, SessionEvent, Sink, TICK, following, units_of};
 use crate::codec::tones::{self, Heard};
 use crate::media::endpoint::{AudioSource, Digits, OutboundEvent, Started};
 use crate::media::inbound_event::{InboundEvent, Relation, SEGMENT};
@@ -226,8 +226,10 @@ impl Session {
         // What follows counts in the clock of the codec, as the timestamps of the stream do.
         let step =
             (u64::from(units.min(SEGMENT)) * u64::from(audio) / u64::from(format.clock)) as u32;
-        let numbers = self.ends[at].outbound.generate(now, started.timestamp, step, first);
-        self.send(at, format.payload_type, numbers, &report.to_bytes(), sink);
+        if self.ends[at].reaches_peer() {
+            let numbers = self.ends[at].outbound.generate(now, started.timestamp, step, first);
+            self.send(at, format.payload_type, numbers, &report.to_bytes(), sink);
+        }
         let after = started.after + u8::from(report.end);
         let next = if full {
             // What is more goes into the next segment, at once.
@@ -281,9 +283,4 @@ impl Session {
 /// begin at a time the stream does not have.
 fn longest_event(clock: u32, audio: u32) -> Duration {
     if clock == audio { LONGEST } else { time_of(SEGMENT, clock).min(LONGEST) }
-}
-
-/// How many units of `clock` a duration has.
-fn units_of(duration: Duration, clock: u32) -> u32 {
-    (duration.as_micros() as u64 * u64::from(clock) / 1_000_000) as u32
 }

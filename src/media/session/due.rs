@@ -1,11 +1,13 @@
 //! What time brings: handshakes repeated, consent lost, reports, played frames, echoes, digits.
 
-use super::{ONE_WAY, SILENCE, Session, SessionEvent, Sink, TICK, following};
+use super::{Session, SessionEvent, Sink, TICK, following};
 use crate::codec::NARROW;
+use crate::media::dtls::Failed;
 use crate::media::endpoint::{AudioSource, Endpoint, Port, Transport, is_usable};
 use crate::media::player::FRAME;
 use crate::rtp::packet::Packet;
 use crate::rtp::report::compose;
+use crate::sdp::offer_answer::Content;
 use std::time::Instant;
 
 impl Session {
@@ -22,21 +24,37 @@ impl Session {
             self.fire_stopped(now, at, sink);
         }
         self.fire_one_way(now, sink);
-        let talking = self.ends.iter().any(|e| e.settings.is_some());
-        if talking && now >= self.silent_since + SILENCE {
-            self.silent_since = now;
-            sink.event(SessionEvent::NoMedia);
+        if self.silence_due().is_some_and(|due| now >= due) {
+            self.silence_told = Some(now);
+            let since = now.saturating_duration_since(self.silent_since);
+            sink.event(SessionEvent::NoMedia { since });
         }
     }
 
-    /// An end that began to send is joined to one that does not yet: somebody will look at that in
-    /// a while.
-    pub(super) fn watch_silence(&mut self, now: Instant, at: usize) {
-        if let AudioSource::Bridge(peer) = self.ends[at].join
-            && self.ends.iter().any(|e| e.id == peer && !e.flowing)
-        {
-            self.one_way_due.get_or_insert(now + ONE_WAY);
+    /// When the call is told that there is no sign of anybody.
+    fn silence_due(&self) -> Option<Instant> {
+        let watches = self.ends.iter().filter_map(|e| e.settings.as_ref()?.watch.silent);
+        Some(self.silence_told.unwrap_or(self.silent_since) + watches.min()?)
+    }
+
+    /// An end that sends is joined to one that does not yet: somebody will look at that in a while.
+    pub(super) fn watch_silence(&mut self, now: Instant) {
+        if self.ends.iter().any(|end| self.unheard_peer(end).is_some()) {
+            self.one_way_due.get_or_insert(now + self.one_way_again);
         }
+    }
+
+    /// The end joined to one that sends, of which no sign has ever come though it may send.
+    fn unheard_peer(&self, end: &Endpoint) -> Option<&Endpoint> {
+        let AudioSource::Bridge(peer) = end.join else { return None };
+        let silent = |e: &&Endpoint| {
+            let watched = e
+                .settings
+                .as_ref()
+                .is_some_and(|s| s.negotiated.direction.receives() && s.watch.stopped.is_some());
+            e.id == peer && watched && !e.flowing && e.reports == 0
+        };
+        self.ends.iter().find(silent).filter(|_| end.flowing)
     }
 
     fn fire_one_way(&mut self, now: Instant, sink: &mut impl Sink) {
@@ -45,16 +63,12 @@ impl Session {
         }
         self.one_way_due = None;
         for end in &self.ends {
-            let AudioSource::Bridge(peer) = end.join else { continue };
-            let silent = self.ends.iter().find(|e| {
-                e.id == peer
-                    && !e.flowing
-                    && e.settings.as_ref().is_some_and(|s| s.negotiated.direction.receives())
-            });
-            if let Some(silent) = silent.filter(|_| end.flowing) {
+            if let Some(silent) = self.unheard_peer(end) {
                 sink.event(SessionEvent::Silent { end: silent.id });
             }
         }
+        self.watch_silence(now);
+        self.one_way_again *= 2;
     }
 
     fn fire_handshake(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
@@ -67,6 +81,9 @@ impl Session {
             }
         });
         if let Err(why) = result {
+            if why == Failed::TimedOut && dtls.is_dispensable() {
+                return;
+            }
             sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() });
         }
     }
@@ -132,8 +149,13 @@ impl Session {
                     if line.front().is_some_and(|(due, _)| now >= *due) =>
                 {
                     let Some((_, bytes)) = line.pop_front() else { return };
-                    if let Some(packet) = Packet::parse(&bytes, true) {
+                    let Some(packet) = Packet::parse(&bytes, true) else { continue };
+                    let settings = self.ends[at].settings.as_ref();
+                    let content = settings.and_then(|s| s.negotiated.content(packet.payload_type));
+                    if matches!(content, Some(Content::Audio(_))) {
                         self.relay(now, at, at, packet, &bytes, sink);
+                    } else {
+                        self.leave_out(at, at, &packet);
                     }
                 }
                 AudioSource::Play { next, .. } if now >= *next => {
@@ -185,8 +207,7 @@ impl Session {
                 .flatten()
                 .min()
         };
-        let silence =
-            self.ends.iter().any(|e| e.settings.is_some()).then(|| self.silent_since + SILENCE);
-        self.ends.iter().filter_map(of_end).chain(silence).chain(self.one_way_due).min()
+        let of_all = [self.silence_due(), self.one_way_due].into_iter().flatten();
+        self.ends.iter().filter_map(of_end).chain(of_all).min()
     }
 }

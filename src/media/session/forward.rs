@@ -80,20 +80,43 @@ impl Session {
                 // Packets of other content have no gap behind them either.
                 Path::Transcode(_) => self.transcode(now, at, to, packet, datagram, sink),
                 Path::Relay if audio => self.relay(now, at, to, packet, datagram, sink),
-                Path::Relay => {}
+                Path::Relay => self.leave_out(at, to, &packet),
             };
         }
         match &mut self.ends[at].join {
-            AudioSource::Echo { delay, line } if audio && !delay.is_zero() => {
+            AudioSource::Echo { delay, line } if !delay.is_zero() => {
                 if line.len() < ECHO_LINE {
                     line.push_back((now + *delay, datagram.to_vec()));
                 }
             }
             AudioSource::Echo { .. } if audio => self.relay(now, at, at, packet, datagram, sink),
-            AudioSource::Echo { .. }
-            | AudioSource::Nothing
-            | AudioSource::Bridge(_)
-            | AudioSource::Play { .. } => {}
+            AudioSource::Echo { .. } => self.leave_out(at, at, &packet),
+            AudioSource::Nothing | AudioSource::Bridge(_) | AudioSource::Play { .. } => {}
+        }
+    }
+
+    /// A packet of end `from` that is no sound leaves no gap in what end `to` is sent.
+    pub(super) fn leave_out(&mut self, from: usize, to: usize, packet: &Packet) {
+        let origin = self.ends[from].origin();
+        self.ends[to].outbound.leave_out(origin, packet);
+    }
+
+    /// Nothing of end `at` is passed on for now: what follows has no gap before it either.
+    pub(super) fn break_off(&mut self, at: usize) {
+        let end = &mut self.ends[at];
+        if let Path::Transcode(path) = &mut end.path
+            && path.next.is_some()
+        {
+            path.restart();
+        }
+        match end.join {
+            AudioSource::Bridge(peer) => {
+                if let Some(to) = self.index(peer) {
+                    self.ends[to].outbound.restart_mapping();
+                }
+            }
+            AudioSource::Echo { .. } => end.outbound.restart_mapping(),
+            AudioSource::Nothing | AudioSource::Play { .. } => {}
         }
     }
 
@@ -106,13 +129,12 @@ impl Session {
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
-        let source = &self.ends[from];
-        let origin = u64::from(source.id.0) << 32 | u64::from(source.restarts);
+        let origin = self.ends[from].origin();
         let end = &mut self.ends[to];
         let Some(target) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let (clock, payload_type) = (target.codec.clock(), target.send);
         end.quiet = None;
-        if end.is_dialling() {
+        if end.is_dialling() || !end.reaches_peer() {
             return end.outbound.restart_mapping();
         }
         if let Some(numbers) = end.outbound.relay(now, origin, &packet, clock) {
@@ -166,6 +188,9 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[to];
+        if !end.reaches_peer() {
+            return;
+        }
         let Some(payload_type) = end.settings.as_ref().map(|s| s.negotiated.send) else { return };
         let Some(encoder) = end.encoder(None) else { return };
         let mut payload = [0u8; MAX_PAYLOAD];

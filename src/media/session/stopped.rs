@@ -3,18 +3,17 @@
 use super::{Session, SessionEvent, Sink};
 use crate::media::endpoint::Endpoint;
 use crate::sdp::Direction;
-use std::time::{Duration, Instant};
-
-/// An end that sent and of which nothing comes for this long has stopped. Senders that pause send
-/// RTCP meanwhile, every 5 s on average (RFC 3550 §6.2), and a question too many costs one OPTIONS.
-const STOPPED: Duration = Duration::from_secs(5);
-/// While it lasts, the call is told again this often: a peer that lived then may have died since.
-const AGAIN: Duration = Duration::from_secs(30);
+use std::time::Instant;
 
 impl Session {
+    /// There is a sign of somebody, or something was settled anew.
+    pub(super) fn alive(&mut self, now: Instant) {
+        (self.silent_since, self.silence_told) = (now, None);
+    }
+
     /// Something authentic came from the peer of end `at`, RTCP included.
     pub(super) fn sign_of_life(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
-        self.silent_since = now;
+        self.alive(now);
         let end = &mut self.ends[at];
         end.last_sign = Some(now);
         if end.stopped.take().is_some() {
@@ -31,15 +30,19 @@ impl Session {
         }
     }
 
-    /// When an end is to be reported as stopped; `None` for one that never sent, or is on hold.
+    /// When an end is to be reported as stopped; `None` for one that is on hold, or not watched. One
+    /// that never sent is given as long as a whole call may be silent.
     pub(super) fn stopped_due(end: &Endpoint) -> Option<Instant> {
-        let direction = end.settings.as_ref()?.negotiated.direction;
-        if !end.flowing || direction != Direction::SendRecv {
+        let settings = end.settings.as_ref()?;
+        let (watch, last) = (settings.watch, end.last_sign?);
+        let stopped = watch.stopped?;
+        if settings.negotiated.direction != Direction::SendRecv {
             return None;
         }
         match end.stopped {
-            Some(told) => Some(told + AGAIN),
-            None => end.last_sign.map(|sign| sign + STOPPED),
+            Some(told) => Some(told + watch.again),
+            None if end.flowing => Some(last + stopped),
+            None => Some(last + watch.silent?.max(stopped)),
         }
     }
 }

@@ -18,8 +18,6 @@ const TOO_SHORT: Duration = Duration::from_secs(3);
 const ENOUGH: u64 = 100;
 /// Packets of a peer that are worth something to the other, however short the call.
 const A_FEW: u64 = 10;
-/// A party that may speak and sends nothing for so long at the end of a call has stopped.
-const STOPPED: Duration = Duration::from_secs(10);
 
 /// One end of a call that was answered.
 struct Heard<'a> {
@@ -171,10 +169,17 @@ fn silence(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
         );
         return Some(Diagnosis::new(Code::PRIVATE_MEDIA, side, sentence));
     }
-    let sentence = format!(
-        "one-way audio: {} packets went to {who} at {announced}, none came back for {seconds} s",
-        s.sent
-    );
+    let sent = s.sent;
+    let sentence = if s.reports > 0 {
+        format!(
+            "one-way audio: {who} sent no sound for {seconds} s, though its RTCP came: it listened"
+        )
+    } else {
+        format!(
+            "one-way audio: {sent} packets went to {who} at {announced}, none came back for \
+             {seconds} s"
+        )
+    };
     Some(Diagnosis::new(Code::TRUNK_SILENT, side, sentence))
 }
 
@@ -216,10 +221,7 @@ fn not_passed_on(ends: &[Heard<'_>]) -> Option<Diagnosis> {
 /// A party that was heard stopped sending, and was not on hold.
 fn stopped(end: &Heard<'_>, over: Option<Instant>) -> Option<Diagnosis> {
     let Heard { figures: s, side, who, .. } = *end;
-    let silent = over?.saturating_duration_since(s.last_received?);
-    if !s.may_speak || silent < STOPPED {
-        return None;
-    }
+    let silent = s.fell_silent(over)?;
     let sentence = format!(
         "{who} stopped sending: {} packets came, and none in the last {} s of the call",
         s.received,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{Handshake, Identity, Keys};
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, LegId, Settings};
+use webtrunk::media::{Digits, LegId, Settings, Watch};
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::description::Fingerprint;
 use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
@@ -51,7 +51,13 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
         .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
-    Box::new(Settings { negotiated, complexity, digits: Digits::Events, continuous: false })
+    Box::new(Settings {
+        negotiated,
+        complexity,
+        digits: Digits::Events,
+        continuous: false,
+        watch: Watch::default(),
+    })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`
@@ -88,6 +94,7 @@ pub(crate) fn serve() {
             local_ice: ours,
             fingerprints: vec![fingerprint(theirs)],
             active: false,
+            tls_id: None,
         };
         let codec = if *transcoded == "1" { Codec::Opus } else { Codec::Pcmu };
         let commands = [
