@@ -40,7 +40,6 @@ mod routing;
 pub(crate) mod services;
 mod silent_trunk;
 mod takeover;
-#[cfg(test)]
 mod testing;
 pub(crate) mod third_party;
 mod transfer;

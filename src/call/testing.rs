@@ -1,5 +1,7 @@
 //! What a unit test of the parts of a call works with: a node's services without a node.
 
+#![cfg(test)]
+
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::leg::{Leg, Party};
 use super::services::{Identity, Services};

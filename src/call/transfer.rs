@@ -516,7 +516,10 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_escaped() {
-        assert_eq!(unescape(&escape_header("a@b;to-tag=1&x=\"")), "a@b;to-tag=1&x=\"");
+    fn replaces_is_read_and_escaped() {
+        let text = "a@b;to-tag=1&x=\";from-tag=2;early-only";
+        let read = unescape(&escape_header(text)).into_owned();
+        assert_eq!((read.as_str(), Replaces::parse(&read)), (text, Replaces::parse(text)));
+        assert!(Replaces::parse("a@b;to-tag=1;from-tag=2").is_some_and(|r| r.to_tag == "1"));
     }
 }
