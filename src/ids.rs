@@ -1,6 +1,7 @@
 //! Numbers we gave out ourselves, and maps by them: no peer chooses a key, so the hash need not
 //! resist one.
 
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -8,7 +9,7 @@ use std::fmt;
 pub(crate) type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// A call of this node; shown as 8 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct CallId(pub u64);
 
 impl fmt::Display for CallId {

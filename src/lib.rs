@@ -87,12 +87,15 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "media_policy",
                 "reach",
                 "retries",
+                "route_cursor",
             ],
             // Legs, branches, what they wait for and what they are given: they name each other.
-            &["branch", "challenge", "context", "leg", "services", "transfer"],
-            &["failure", "outgoing", "packages"],
+            &["branch", "challenge", "context", "leg", "services", "transfer_state"],
+            &["branches", "call_media", "invite_server", "leg_snapshot", "packages", "testing"],
+            &["failure", "outgoing", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
             &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
+            &["outcome"],
         ],
     ),
     (

@@ -57,7 +57,7 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
             "domain": gateway.config().domain,
             "draining": g.draining,
             "calls": g.calls,
-            "longest_call_s": gateway.live_calls().map(|c| turn.now.saturating_duration_since(c.cdr.start).as_secs()).max(),
+            "longest_call_s": gateway.live_calls().map(|c| turn.now.saturating_duration_since(c.cdr().start).as_secs()).max(),
             "registrations": g.bindings,
             "flows": g.flows,
             "transactions": g.transactions,

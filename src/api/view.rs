@@ -39,15 +39,15 @@ fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
 
 /// A call that lives.
 pub(crate) fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
-    let state = match call.state {
-        _ if call.cdr.answered.is_some() => "talking",
+    let state = match call.state() {
+        _ if call.cdr().answered.is_some() => "talking",
         State::Opening => "opening",
-        State::Routing if call.cdr.ringing.is_some() => "ringing",
+        State::Routing if call.cdr().ringing.is_some() => "ringing",
         State::Routing => "dialling",
         State::Talking => "talking",
         State::Over => "ending",
     };
-    brief(&call.cdr, state, now, clock)
+    brief(call.cdr(), state, now, clock)
 }
 
 /// A call that has ended; nothing for one whose record is not there yet.
@@ -94,7 +94,7 @@ pub(crate) fn detail(
     now: Instant,
     clock: &WallClock,
 ) -> Option<Value> {
-    let cdr = flight.cdr.as_deref().or_else(|| live_call.map(|c| &c.cdr))?;
+    let cdr = flight.cdr.as_deref().or_else(|| live_call.map(|c| c.cdr()))?;
     let mut value = to_json(cdr, clock);
     let summary = match live_call {
         Some(call) => live(call, now, clock),

@@ -2,7 +2,7 @@
 
 use super::context::{Asked, TransactionUser};
 use super::retries::Retries;
-use super::transfer::ReferSubscription;
+use super::transfer_state::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::cdr::Party;
 use crate::codec::Codec;
@@ -19,7 +19,7 @@ use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// A 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
-pub struct AckWait {
+pub(crate) struct AckWait {
     pub server: ServerId,
     pub bytes: Bytes,
     pub cseq: u32,
@@ -51,7 +51,7 @@ pub(super) struct Composed<'a> {
 
 /// A re-INVITE or UPDATE of ours that is open.
 #[derive(Clone, Copy, Debug)]
-pub struct PendingOffer {
+pub(crate) struct PendingOffer {
     pub method: Method,
     pub cseq: u32,
     /// It carries an offer.
@@ -60,7 +60,7 @@ pub struct PendingOffer {
 }
 
 /// A leg.
-pub struct Leg {
+pub(crate) struct Leg {
     pub party: Party,
     /// What a user of it may do, as it was when the leg began.
     pub account: Option<Arc<User>>,
@@ -98,7 +98,7 @@ pub struct Leg {
     pub proved_realms: Vec<String>,
     /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
     /// order.
-    pub to_tell: VecDeque<(ReferSubscription, u16)>,
+    pub(super) to_tell: VecDeque<(ReferSubscription, u16)>,
     pub notifying: bool,
     /// The ACK of our last re-INVITE's 2xx, repeated when that is.
     pub last_ack: Option<(u32, Bytes)>,
@@ -362,10 +362,7 @@ impl Leg {
     ) {
         let Acceptance { sdp, expects_answer, granted } = with;
         let response = self.success(cx, request, granted.as_ref());
-        let bytes = match sdp {
-            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
-            None => response.end(),
-        };
+        let bytes = response.end_described(sdp);
         cx.respond(server, 200, bytes.clone());
         let cseq = request.cseq().map_or(0, |c| c.number);
         self.ack_wait = Some(AckWait {
@@ -430,7 +427,7 @@ impl Leg {
     }
 
     /// Says goodbye, where there is a dialog and a way to send.
-    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
         self.quiet(cx, call);
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
             self.say_goodbye(cx, bye, &branch, why);

@@ -5,9 +5,11 @@ use super::turn::Incoming;
 use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::call::context::Output;
+use crate::call::invite_server::InviteServer;
 use crate::call::leg::Leg;
-use crate::call::transfer::Replaces;
-use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
+use crate::call::route_cursor::RouteCursor;
+use crate::call::transfer_state::Replaces;
+use crate::call::{CALLER_LEG, Call, CallId, EndReason, HangupBy, MAX_BREADTH};
 use crate::cdr::Cdr;
 use crate::cdr::Party;
 use crate::config::User;
@@ -24,7 +26,6 @@ use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,14 +54,14 @@ impl Gateway {
         let incoming = Incoming { id, hop, message: &message };
         match self.place(turn.now, call_id, &incoming, &sender, &party) {
             Ok((call, route)) => {
-                let number = call.number.clone();
+                let number = call.number().to_owned();
                 turn.push(Output::Event(Event::CallStarted {
                     call: call_id,
                     from: party,
                     number,
                     route,
                 }));
-                let user = match &call.caller.party {
+                let user = match &call.caller().party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
                 };
@@ -173,23 +174,25 @@ impl Gateway {
             route.as_ref().is_some_and(|r| r.ignore_limits),
         )?;
         self.within_route(now, party, route.as_ref())?;
-        let mut call = self.new_call(now, id, incoming, party.clone());
+        let uas = InviteServer::new(message.clone(), incoming.id);
+        let mut call = self.new_call(now, id, uas, incoming.hop, party.clone());
         call.take_offer(&self.config)?;
-        call.grant_first()?;
+        call.check_session()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
-        call.cdr.context = context;
-        call.cdr.route = Some(name.clone());
-        call.cdr.dialled = dialled;
-        call.cdr.number.clone_from(&number);
-        call.cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
-        call.cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
-        call.number = number;
-        call.max_forwards = max_forwards - 1;
-        call.max_breadth = max_breadth;
-        call.wanted_instance = wanted_instance;
-        call.replaces = replaces;
-        call.steps = route.iter().flat_map(|r| &r.steps).map(|s| (s.clone(), None)).collect();
-        call.route = route;
+        let cdr = call.cdr_mut();
+        cdr.context = context;
+        cdr.route = Some(name.clone());
+        cdr.dialled = dialled;
+        cdr.number.clone_from(&number);
+        cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
+        cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
+        let mut cursor = RouteCursor::new(max_forwards - 1, max_breadth);
+        cursor.want_instance(wanted_instance);
+        match route {
+            Some(route) => cursor.begin(route, number),
+            None => cursor.call_number(number),
+        }
+        call.take_route(cursor, replaces);
         Ok((call, name))
     }
 
@@ -400,63 +403,22 @@ impl Gateway {
         &mut self,
         now: Instant,
         id: CallId,
-        incoming: &Incoming<'_>,
+        uas: InviteServer,
+        hop: Hop,
         party: Party,
     ) -> Call {
-        let Incoming { id: server, hop, message } = *incoming;
         let worker = self.pick_worker();
         let remote = self.remote_of(hop);
-        let mut cdr = Cdr::new(id, now, party.clone(), message);
+        let mut cdr = Cdr::new(id, now, party.clone(), uas.invite());
         cdr.inbound = matches!(party, Party::Trunk(_));
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
-        let turn = &mut Turn { now, out: &mut unused };
+        let turn = &mut Turn::new(now, &mut unused);
         let mut cx = self.context(turn);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
-        let a = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
-        Call {
-            id,
-            state: State::Opening,
-            caller: a,
-            invite: message.clone(),
-            server,
-            final_response_sent: false,
-            offerless: false,
-            reliable: Default::default(),
-            branches: Vec::<Branch>::new(),
-            callee: None,
-            heard: None,
-            ringback: false,
-            next_branch: 0,
-            steps: VecDeque::new(),
-            outcomes: Default::default(),
-            route: None,
-            number: String::new(),
-            trunks_left: VecDeque::new(),
-            dial_to: None,
-            step_timeout: None,
-            asking: false,
-            gotos: 0,
-            ring_queue: VecDeque::new(),
-            wanted_instance: None,
-            diversions: Vec::new(),
-            playing: false,
-            refusal: None,
-            worker,
-            max_forwards: 70,
-            max_breadth: MAX_BREADTH,
-            transfer: None,
-            transferor: None,
-            referred_by: None,
-            presented_number: None,
-            link: None,
-            origin: None,
-            held_by_operator: false,
-            retired_dialog_keys: Vec::new(),
-            replaces: None,
-            cdr,
-        }
+        let caller = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
+        Call::new(id, worker, uas, caller, cdr)
     }
 }
 
@@ -470,7 +432,7 @@ fn dialled_user(message: &Message) -> String {
 fn refused_record(id: CallId, now: Instant, message: &Message, from: Party, why: &Refusal) -> Cdr {
     let mut cdr = Cdr::new(id, now, from, message);
     cdr.dialled = dialled_user(message);
-    cdr.ended(now, HangupBy::Us, why);
+    cdr.ended(now, &EndReason::refused(HangupBy::Us, why.clone()));
     cdr.verdict = Some(diagnose(&cdr));
     cdr
 }

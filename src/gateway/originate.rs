@@ -1,20 +1,20 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
-use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
-use crate::call::third_party::Origin;
+use crate::call::invite_server::InviteServer;
+use crate::call::third_party::ThirdPartyCall;
 use crate::cdr::Party;
 use crate::config::User;
-use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
+use crate::dialplan::{Attempt, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::hex::token;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Hop, ServerId};
+use crate::sip::transaction::Hop;
 use crate::sip::uri::escape_user;
 use rand_core::RngCore;
 use std::collections::BTreeMap;
@@ -127,27 +127,20 @@ impl Gateway {
         let call_id = plan.call;
         let invite = self.as_if_dialled(&plan);
         self.recorder.open(turn.now, call_id, &plan.from, &plan.number, invite.call_id());
-        // Nobody's transaction: what is answered to it goes nowhere.
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let nobody = Incoming { id: ServerId(u64::MAX), hop, message: &invite };
-        let mut call = self.new_call(turn.now, call_id, &nobody, Party::Internal(call_id));
-        call.cdr.from = plan.party.clone();
-        call.final_response_sent = true;
-        call.cdr.context = plan.context;
-        call.cdr.route = Some(plan.second.name.clone());
-        call.cdr.dialled = plan.dialled;
-        call.cdr.number.clone_from(&plan.number);
-        call.cdr.tags = plan.tags;
-        call.number = plan.from.clone();
-        call.referred_by.clone_from(&plan.user);
-        // Towards a trunk the first party is known by its number; it itself sees who it is
-        // connected with.
-        call.presented_number = plan.user.is_none().then(|| plan.from.clone());
-        call.steps = plan.first.steps.iter().map(|s| (s.clone(), None)).collect();
+        let (party, uas) = (Party::Internal(call_id), InviteServer::of_nobody(invite));
+        let mut call = self.new_call(turn.now, call_id, uas, hop, party);
+        let cdr = call.cdr_mut();
+        cdr.from = plan.party.clone();
+        cdr.context = plan.context;
+        cdr.route = Some(plan.second.name.clone());
+        cdr.dialled = plan.dialled;
+        cdr.number.clone_from(&plan.number);
+        cdr.tags = plan.tags;
         let route = plan.second.name.clone();
-        call.origin =
-            Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
-        call.route = Some(plan.first);
+        let connecting =
+            ThirdPartyCall::Ringing { route: Box::new(plan.second), number: plan.number.clone() };
+        call.ring_first((plan.first, plan.from.clone()), plan.user.clone(), connecting);
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
             from: plan.party,
@@ -179,19 +172,5 @@ fn ring(user: &str) -> Route {
         timeout: Some(RING_FIRST),
         order: Order::Together,
     };
-    Route {
-        name: format!("first {user}"),
-        patterns: Vec::new(),
-        caller_id: None,
-        timeout: None,
-        next_on: Vec::<NextOn>::new(),
-        ignore_limits: false,
-        redirect: false,
-        regions: Vec::new(),
-        when: None,
-        requires: Vec::new(),
-        per_user_per_hour: None,
-        tags: BTreeMap::new(),
-        steps: vec![step],
-    }
+    Route::of_steps(format!("first {user}"), vec![step])
 }

@@ -1,6 +1,7 @@
 //! REGISTER: browsers over their flows, and trunks that come to us from addresses we cannot know.
 
 use super::admission::{Admitted, Known};
+use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::errors::Code;
@@ -129,7 +130,7 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let config = self.config.clone();
         let secret = |name: &str| {
             let trunk = config
@@ -142,14 +143,15 @@ impl Gateway {
         match self.admission.judge(turn.now, remote.ip(), false, message, |name: &str| {
             secret(name).map_or(Known::Nobody, Known::Password)
         }) {
-            Admitted::User(user) if user == claimed => None,
-            Admitted::User(user) => {
-                Some(Refusal::new(403, format!("{user} may not register another name")))
-            }
+            Admitted::User(user) if user == claimed => Screening::Proceed,
+            Admitted::User(user) => Screening::Refuse(Refusal::new(
+                403,
+                format!("{user} may not register another name"),
+            )),
             // Trunks are all written here.
-            Admitted::Unasked(_) => {
-                Some(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
-            }
+            Admitted::Unasked(_) => Screening::Refuse(
+                Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED),
+            ),
             Admitted::Refused(why) => {
                 turn.push(Output::Event(Event::LoginRefused {
                     user: super::admission::claimed_user(message),
@@ -157,12 +159,12 @@ impl Gateway {
                     code: why.code,
                     why: why.why.clone(),
                 }));
-                Some(why)
+                Screening::Refuse(why)
             }
             Admitted::Challenge { stale } => {
                 let bytes = self.challenge(turn.now, message, stale);
                 turn.push(Output::Send(Transmit { hop, bytes }));
-                Some(Refusal::new(0, ""))
+                Screening::Handled
             }
         }
     }

@@ -5,6 +5,7 @@
 //! account, whether it registers or not. Nobody else learns that there is such a dialog.
 
 use super::dispatch::same_source;
+use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::cdr::Party;
@@ -65,18 +66,18 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         match (self.owner_of(hop, message), hop) {
-            (Owner::Here(..), _) => None,
+            (Owner::Here(..), _) => Screening::Proceed,
             (Owner::Account(_, _, user), Hop::Flow(flow)) => {
                 let other = |f: &FlowState| f.user.as_ref() != Some(&user);
                 if self.identity_of(turn.now, flow).is_some_and(other) {
-                    return Some(no_such_call());
+                    return Screening::Refuse(no_such_call());
                 }
                 self.admit_as(turn, flow, remote, message, &user)
             }
-            _ if self.is_subscription(hop, message) => None,
-            _ => Some(no_such_call()),
+            _ if self.is_subscription(hop, message) => Screening::Proceed,
+            _ => Screening::Refuse(no_such_call()),
         }
     }
 
@@ -88,19 +89,20 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
-        let none = || Some(Refusal::new(481, "there is no INVITE to cancel"));
+    ) -> Screening {
+        let none = || Screening::Refuse(Refusal::new(481, "there is no INVITE to cancel"));
         let Some(target) = self.services.transactions.cancelled_by(message) else { return none() };
-        let call = self.calls.of_transaction(target).and_then(|id| self.calls.get(id))?;
-        let counts = match (hop, &call.caller.party) {
-            _ if same_source(call.caller.hop, hop, remote) => true,
+        let call = self.calls.of_transaction(target).and_then(|id| self.calls.get(id));
+        let Some(call) = call else { return Screening::Proceed };
+        let counts = match (hop, &call.caller().party) {
+            _ if same_source(call.caller().hop, hop, remote) => true,
             (Hop::Flow(flow), Party::User { .. }) => {
-                self.is_account_of(now, call.id, call.caller.end, flow)
+                self.is_account_of(now, call.id(), call.caller().end, flow)
             }
             (_, Party::Trunk(name)) => self.trunk_of(remote).as_ref() == Some(name),
             _ => false,
         };
-        if counts { None } else { none() }
+        if counts { Screening::Proceed } else { none() }
     }
 
     /// Whether a flow proved to be the account of a leg. Tokens and credentials may give one name to
@@ -163,7 +165,7 @@ impl Gateway {
             .iter()
             .flat_map(|call| {
                 let legs = call.legs_of_browser(user, binding, replaced).into_iter();
-                legs.map(move |(end, lost)| (call.id, end, lost))
+                legs.map(move |(end, lost)| (call.id(), end, lost))
             })
             .filter(|(id, end, _)| self.is_account_of(turn.now, *id, *end, flow))
             .collect();

@@ -86,7 +86,7 @@ impl Identity {
 }
 
 /// A handshake that ended without keys.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum Failed {
     #[error("the DTLS certificate does not match the fingerprint in the SDP")]
     Fingerprint,

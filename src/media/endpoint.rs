@@ -20,6 +20,7 @@ use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
 use crate::rtp::srtp::{Profile, Protect, Refused, Unprotect};
 use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An end within its session.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct LegId(pub u16);
 
 /// The first caller's end of the media session.

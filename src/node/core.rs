@@ -296,7 +296,6 @@ impl Core {
                 self.metrics.count(&note, now);
                 self.feed.tell(note, now, &self.clock);
             }
-            Output::CallOver(_) | Output::JoinRequest(_) => {}
         }
         None
     }

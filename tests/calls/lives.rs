@@ -294,7 +294,7 @@ impl Life {
             }
             return;
         }
-        let calls: Vec<_> = self.lab.gateway.live_calls().map(|c| c.id).collect();
+        let calls: Vec<_> = self.lab.gateway.live_calls().map(|c| c.id()).collect();
         if calls.is_empty() {
             return;
         }
