@@ -6,6 +6,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod events;
+pub(crate) mod guesses;
 pub mod metrics;
 pub mod openapi;
 pub(crate) mod pcap;
@@ -30,7 +31,9 @@ use calls::Begun;
 use events::Feed;
 use metrics::Metrics;
 use serde_json::json;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// What handlers share.
@@ -40,6 +43,7 @@ pub(crate) struct Api {
     pub feed: Arc<Feed>,
     pub metrics: Arc<Metrics>,
     pub tokens: Arc<Mutex<Vec<ApiToken>>>,
+    pub guesses: Arc<Mutex<guesses::Guesses>>,
     pub reload: Option<server::Reload>,
     /// The configuration file, where there is one.
     pub file: Option<std::path::PathBuf>,
@@ -124,6 +128,21 @@ impl Api {
         *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = config.api.tokens.clone();
     }
 
+    /// The seconds a source must wait that has guessed too many tokens.
+    fn braked(&self, source: IpAddr) -> Option<u64> {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        guesses.braked(Instant::now(), source)
+    }
+
+    fn note_token(&self, source: IpAddr, right: bool) {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        if right {
+            guesses.right(Instant::now(), source);
+        } else if guesses.wrong(source) {
+            tracing::warn!(%source, "a wrong API token; after 20 in a minute the source must wait");
+        }
+    }
+
     /// What the bearer of `token` may do. Every known token is compared, each in constant time.
     fn scope_of(&self, token: &str) -> Option<Scope> {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
@@ -157,7 +176,22 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
             .and_then(|v| v.to_str().ok())
             .and_then(|v| v.strip_prefix("Bearer "));
         let needed = needed(request.method(), request.uri().path());
-        match bearer.and_then(|token| api.scope_of(token.trim())) {
+        let source = request.extensions().get::<guesses::Source>().map(|from| from.0);
+        if let Some(seconds) = source.filter(|_| bearer.is_some()).and_then(|s| api.braked(s)) {
+            let mut response = Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("too many wrong tokens from this address: wait {seconds} s"),
+            )
+            .fix("use the right token; `webtrunk api-token NAME` makes one")
+            .into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            return response;
+        }
+        let scope = bearer.map(|token| api.scope_of(token.trim()));
+        if let (Some(source), Some(scope)) = (source, scope) {
+            api.note_token(source, scope.is_some());
+        }
+        match scope.flatten() {
             Some(scope) if scope >= needed => granted = scope,
             Some(scope) => {
                 let detail =

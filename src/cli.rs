@@ -3,7 +3,9 @@
 pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod dialplan;
+pub(crate) mod doctor;
 pub(crate) mod local;
+pub(crate) mod log;
 pub(crate) mod look;
 pub(crate) mod peers;
 pub(crate) mod print;

@@ -9,6 +9,7 @@ mod table;
 use crate::cdr::Cdr;
 use crate::errors::Code;
 use crate::ids::CallId;
+pub(crate) use crate::log_limit::Level;
 use serde_json::Value;
 use std::fmt::{self, Display, Formatter};
 pub use table::Event;
@@ -34,15 +35,6 @@ impl UnregisterReason {
             UnregisterReason::Asked => "it asked for it",
         }
     }
-}
-
-/// How loud a line is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
 }
 
 /// Makes the kinds from their names and what each says.
@@ -89,7 +81,8 @@ kinds! {
     RegistrationRemoved "registration.removed"
         "A registration has ended.",
     LoginRefused "login.refused"
-        "A login was refused: a wrong password, or expired credentials.",
+        "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
+         source is told of once in 10 s; `more` counts its refusals since the last event.",
     TrunkUp "trunk.up"
         "A trunk is up.",
     TrunkDown "trunk.down"
@@ -148,11 +141,15 @@ impl Event {
     /// Writes its line to the log; nothing is formatted that is not written.
     pub(crate) fn log(&self) {
         let call = OfCall(self.call());
-        let code = Some(self.code()).filter(|c| c.is_fault()).map(|c| c.to_string());
+        let code = Some(self.code()).filter(|c| c.is_fault());
+        // Who caused it cannot be asked, so the line itself says what helps.
+        let fix = code.filter(|_| matches!(self, Event::LoginRefused { .. }));
+        let fix = fix.and_then(|c| Some(c.entry()?.fix.as_str()));
+        let code = code.map(|c| c.to_string());
         match self.level() {
             Level::Debug => debug!("{call}{self}"),
             Level::Info => info!(code, "{call}{self}"),
-            Level::Warn => warn!(code, "{call}{self}"),
+            Level::Warn => warn!(code, fix, "{call}{self}"),
             Level::Error => error!(code, "{call}{self}"),
         }
     }

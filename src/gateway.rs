@@ -21,6 +21,7 @@ mod takeover;
 pub mod token;
 mod trunks;
 mod turn;
+mod unproved;
 
 use crate::call::context::{Identity, Services};
 use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output, State};

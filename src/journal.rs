@@ -6,13 +6,15 @@ mod sqlite;
 
 use crate::cdr::Diagnosis;
 use crate::cdr::{Cdr, HangupBy, Party};
+use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
 use crate::media::Statistics;
+use crate::private;
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -154,7 +156,10 @@ impl Journal {
             && let Err(e) = lines.write(&format!("{}\n", to_json(cdr, clock)))
         {
             (self.dropped)("file", 1);
-            tracing::error!(code = "WT-5001", "a call record cannot be written: {e}");
+            let class = Class::new("call records not written", Code::RECORDS);
+            log_limit::tell(Level::Error, class, || {
+                format!("a call record cannot be written: {e}")
+            });
         }
         if let Some(records) = self.database.as_ref().and_then(|d| d.records.as_ref()) {
             let _ = records.send((cdr.clone(), *clock));
@@ -177,7 +182,7 @@ struct LinesState {
 
 impl Lines {
     fn open(path: &Path) -> std::io::Result<Lines> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
+        let file = private::append(path)?;
         let (synced, state) = (file.try_clone()?, Arc::new(LinesState::default()));
         let shared = state.clone();
         let thread = std::thread::Builder::new().name("cdr-sync".into()).spawn(move || {
@@ -186,7 +191,9 @@ impl Lines {
                 if shared.written.swap(false, Ordering::AcqRel)
                     && let Err(e) = synced.sync_data()
                 {
-                    tracing::error!(code = "WT-5001", "the disk does not keep call records: {e}");
+                    let class = Class::new("call records not kept", Code::RECORDS);
+                    let line = || format!("the disk does not keep call records: {e}");
+                    log_limit::tell(Level::Error, class, line);
                 }
                 if over {
                     return;
@@ -252,11 +259,11 @@ impl Database {
                     .or_else(|_| sqlite::write(&mut connection, &records))
                 {
                     dropped("sqlite", records.len());
-                    tracing::error!(
-                        code = "WT-5001",
-                        "{} call record(s) cannot be written to the database: {e:#}",
-                        records.len()
-                    );
+                    let class = Class::new("batches of call records not written", Code::RECORDS);
+                    let n = records.len();
+                    log_limit::tell(Level::Error, class, || {
+                        format!("{n} call record(s) cannot be written to the database: {e:#}")
+                    });
                 }
             }
         })?;

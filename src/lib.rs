@@ -7,10 +7,16 @@ pub mod address;
 pub mod chance;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it asks the system")]
 pub mod datagrams;
+pub(crate) mod egress;
 pub mod errors;
 pub mod hex;
 pub mod ids;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it is the log's clock")]
+pub(crate) mod log_limit;
 pub(crate) mod pace;
+pub mod printable;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
+pub mod private;
 pub mod timers;
 
 pub mod codec;
@@ -59,7 +65,20 @@ pub mod node;
 /// The layers, from the ground up: a module uses those of its own layer and of earlier ones only.
 /// `tests/layers.rs` holds that, and that each module is in one.
 pub const LAYERS: &[&[&str]] = &[
-    &["address", "chance", "datagrams", "errors", "hex", "ids", "pace", "timers"],
+    &[
+        "address",
+        "chance",
+        "datagrams",
+        "egress",
+        "errors",
+        "hex",
+        "ids",
+        "log_limit",
+        "pace",
+        "printable",
+        "private",
+        "timers",
+    ],
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
@@ -101,7 +120,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
     (
         "gateway",
         &[
-            &["admission", "call_table", "challenges", "credential", "token", "turn"],
+            &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
             &["logins", "out_of_dialog", "record", "registering"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["invite", "originate", "takeover"],

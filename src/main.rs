@@ -1,14 +1,15 @@
 //! The command line, and nothing else.
 
 #![forbid(unsafe_code)]
+// What is printed is made safe in `cli::print`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
 use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{call, dialplan, local, look, peers, print, steer, top};
-use std::io::IsTerminal;
+use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -263,11 +264,11 @@ enum Dialplan {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to(&cli.log, &cli.log_level);
+    log::start(&cli.log, &cli.log_level);
     match run(cli.command, &cli.reach) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("webtrunk: {e:#}");
+            print::note(&format!("webtrunk: {e:#}"));
             match e.downcast_ref::<NotReachable>() {
                 Some(_) => ExitCode::from(EXIT_NOT_REACHABLE),
                 None if e
@@ -279,28 +280,6 @@ fn main() -> ExitCode {
                 None => ExitCode::FAILURE,
             }
         }
-    }
-}
-
-fn log_to(format: &str, level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // The crates below us speak of their own matters; only their warnings are ours to show.
-    let quiet = ["rtc_dtls=error", "rtc_rtcp=error", "rtc_sdp=error"];
-    let filter = quiet
-        .iter()
-        .filter_map(|d| d.parse().ok())
-        .fold(filter, tracing_subscriber::EnvFilter::add_directive);
-    let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(terminal);
-    if format == "json" || (format == "auto" && !terminal) {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.init();
     }
 }
 
@@ -322,11 +301,11 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
                 let routes: usize = c.plan.written().map(|x| x.routes.len()).sum();
                 let (users, trunks, contexts) =
                     (c.users.len(), c.trunks.len(), c.plan.written().count());
-                println!(
+                print::line(&format!(
                     "{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes",
                     config.display()
-                );
-                if online { doctor(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
+                ));
+                if online { examine(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
             }
             None => ExitCode::from(EXIT_CONFIG),
         }),
@@ -341,7 +320,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args)))
         }
         Command::Doctor { config, stun } => match load(&config) {
-            Some(config) => doctor(&config, reach, stun.as_deref()),
+            Some(config) => examine(&config, reach, stun.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Init(args) => peers::init(&args),
@@ -368,10 +347,10 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn doctor(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {
+fn examine(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let running = Client::new(reach).get("/status").await.is_ok();
-        Ok(local::doctor(config, running, stun).await)
+        Ok(doctor::doctor(config, running, stun).await)
     })
 }
 
@@ -415,11 +394,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn load(path: &std::path::Path) -> Option<Config> {
     match config::load(path) {
         Ok((config, warnings)) => {
-            eprint!("{warnings}");
+            print::problems(&warnings);
             Some(config)
         }
         Err(problems) => {
-            eprint!("{problems}");
+            print::problems(&problems);
             None
         }
     }
@@ -466,7 +445,7 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
         "reachable from the network: anybody there can use it"
     };
     let port = demo.phone.web.port();
-    eprintln!(
+    print::note(&format!(
         "\n  webtrunk {}   demo mode: {shown}, nothing is saved\n\n  \
          ➜  Phone page   http://localhost:{port}\n  \
          ➜  Dial 9196    hear yourself (echo)\n          \
@@ -475,7 +454,7 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
          +1 206 555 0123, or any number         out over a real SIP trunk on this machine, and back\n\n  \
          Ctrl+C stops it.\n",
         env!("CARGO_PKG_VERSION")
-    );
+    ));
     let code = until_stopped(demo.phone, Duration::from_secs(2)).await;
     demo.far_end.stop().await;
     code

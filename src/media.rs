@@ -7,6 +7,7 @@ pub mod dtls;
 pub mod endpoint;
 pub(crate) mod ice;
 mod inbound_event;
+mod latching;
 pub(crate) mod outbound_stream;
 pub mod player;
 pub(crate) mod reorder;

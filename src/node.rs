@@ -352,7 +352,7 @@ fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHa
         || PathBuf::from("webhook-dead.jsonl"),
         |f| f.with_file_name("webhook-dead.jsonl"),
     );
-    let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?));
+    let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?))?;
     api.feed.tell_too(outbox);
     Ok(Some(task))
 }
@@ -364,6 +364,7 @@ fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<Port
         feed: Arc::default(),
         metrics,
         tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
+        guesses: Arc::default(),
         reload: None,
         file: None,
         begun: Arc::default(),
@@ -382,8 +383,19 @@ async fn control(
     let named = config.api.control.clone().or_else(|| path.clone());
     // Two gateways on one machine are fine; only a place somebody chose must be had.
     let must = named.is_some() && matches!(wanted, Control::Wanted(_));
-    let path = named.unwrap_or_else(socket::default_path);
-    match (socket::bind(&path).await, must) {
+    let (path, ours) = match named {
+        Some(path) => (path, Ok(())),
+        None => {
+            let path = socket::default_path();
+            let ours = socket::trusted(&path);
+            (path, ours)
+        }
+    };
+    let bound = match ours {
+        Ok(()) => socket::bind(&path).await,
+        Err(e) => Err(e),
+    };
+    match (bound, must) {
         (Ok(listener), _) => Ok(Some((listener, path))),
         (Err(e), false) => {
             tracing::warn!(

@@ -4,10 +4,12 @@
 //! [`Query`]. So a lookup is `locate` again after each answer, and many waiters share one query.
 //! Not here: DNS itself, and who waits.
 
-use crate::config::TrunkUri;
+use crate::config::{Trunk, TrunkUri};
+use crate::egress::EgressPolicy;
 use crate::errors::Code;
 use crate::sip::transaction::{Hop, TrunkNumber};
 use crate::sip::uri::Transport;
+use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -69,17 +71,20 @@ pub(crate) struct Target {
     pub secure: bool,
     /// Whose certificate a TLS connection must show.
     pub trunk: TrunkNumber,
+    /// Networks in which DNS may say that it is, whatever they are.
+    pub listed: Vec<IpNet>,
 }
 
 impl Target {
-    /// The target a trunk's URI, or a registrar's, names.
-    pub(crate) fn of(uri: &TrunkUri, trunk: TrunkNumber) -> Target {
+    /// The target a trunk's URI, or its registrar's, names.
+    pub(crate) fn of(uri: &TrunkUri, trunk: &Trunk) -> Target {
         Target {
             host: uri.host.clone(),
             port: uri.port,
             transport: uri.transport,
             secure: uri.secure,
-            trunk,
+            trunk: trunk.number,
+            listed: trunk.allow.clone(),
         }
     }
 }
@@ -307,8 +312,22 @@ impl Resolver {
             return Ok(Vec::new());
         };
         // RFC 7984 §3: both families are candidates, where we can speak both.
-        let usable = ips.iter().take(MAX_RECORDS).filter(|ip| ip.is_ipv4() || self.ipv6);
-        Ok(usable.map(|ip| hop(SocketAddr::new(*ip, port), transport, target)).collect())
+        let spoken = || ips.iter().take(MAX_RECORDS).filter(|ip| ip.is_ipv4() || self.ipv6);
+        // A name of the hosts file may be this machine; DNS elsewhere has no business saying so.
+        let loopback = !host.contains('.') || host.to_ascii_lowercase().ends_with(".localhost");
+        let listed = [&target.listed[..], &[]];
+        let policy = EgressPolicy { listed, signalling: None, private: true, loopback };
+        let hops: Vec<Hop> = spoken()
+            .filter(|ip| policy.admits(**ip))
+            .map(|ip| hop(SocketAddr::new(*ip, port), transport, target))
+            .collect();
+        match spoken().next().filter(|_| hops.is_empty()) {
+            Some(ip) => Err(Located::Failed(format!(
+                "DNS leads {host} to {ip}, where no peer can be: allow = [\"{ip}\"] of the trunk \
+                 overrules that"
+            ))),
+            None => Ok(hops),
+        }
     }
 
     /// Names remembered and hops held dead, for bounds in tests.
@@ -368,6 +387,7 @@ mod tests {
             transport: None,
             secure: false,
             trunk: TrunkNumber(3),
+            listed: Vec::new(),
         }
     }
     /// Answers every query from `zone` and returns the end of the walk.
@@ -439,7 +459,7 @@ mod tests {
             Query::Srv(_) => Ok((Records::Srv(vec![srv(1, 0, 5060, "a.x")]), 60)),
             Query::Address(name) => Ok((
                 Records::Address(vec![
-                    if name == "a.x" { "192.0.2.1" } else { "192.0.2.2" }.parse().unwrap(),
+                    if name == "a.x" { "100.128.0.1" } else { "100.128.0.2" }.parse().unwrap(),
                 ]),
                 60,
             )),
@@ -449,9 +469,9 @@ mod tests {
         assert_eq!(
             found,
             Located::Ready(vec![
-                tls("192.0.2.1:5061"),
-                tls("192.0.2.2:5071"),
-                Hop::Udp(address("192.0.2.1:5060"))
+                tls("100.128.0.1:5061"),
+                tls("100.128.0.2:5071"),
+                Hop::Udp(address("100.128.0.1:5060"))
             ])
         );
     }
@@ -462,8 +482,8 @@ mod tests {
         let zone = |q: &Query| match q {
             Query::Address(_) => Ok((
                 Records::Address(vec![
-                    "192.0.2.7".parse().unwrap(),
-                    "2001:db8::7".parse().unwrap(),
+                    "100.128.0.7".parse().unwrap(),
+                    "2620:1::7".parse().unwrap(),
                 ]),
                 60,
             )),
@@ -473,29 +493,29 @@ mod tests {
         let (found, asked) = run(&mut Resolver::default(), now, &with_port, &zone);
         assert_eq!(
             (found, asked.len()),
-            (Located::Ready(vec![Hop::Udp(address("192.0.2.7:5080"))]), 1)
+            (Located::Ready(vec![Hop::Udp(address("100.128.0.7:5080"))]), 1)
         );
         let mut both = Resolver { ipv6: true, ..Resolver::default() };
         let (found, _) = run(&mut both, now, &with_port, &zone);
         assert_eq!(
             found,
             Located::Ready(vec![
-                Hop::Udp(address("192.0.2.7:5080")),
-                Hop::Udp(address("[2001:db8::7]:5080"))
+                Hop::Udp(address("100.128.0.7:5080")),
+                Hop::Udp(address("[2620:1::7]:5080"))
             ])
         );
         let number =
-            Target { secure: true, transport: Some(Transport::Tls), ..target("2001:db8::1") };
+            Target { secure: true, transport: Some(Transport::Tls), ..target("2620:1::1") };
         let (found, asked) = run(&mut Resolver::default(), now, &number, &zone);
         assert_eq!(
             (found, asked),
-            (Located::Ready(vec![Hop::Tls(address("[2001:db8::1]:5061"), TrunkNumber(3))]), vec![])
+            (Located::Ready(vec![Hop::Tls(address("[2620:1::1]:5061"), TrunkNumber(3))]), vec![])
         );
         // Nothing but an address: UDP at 5060, after NAPTR and the three SRV names.
         let (found, asked) = run(&mut Resolver::default(), now, &target("x"), &zone);
         assert_eq!(
             (found, asked.len()),
-            (Located::Ready(vec![Hop::Udp(address("192.0.2.7:5060"))]), 5)
+            (Located::Ready(vec![Hop::Udp(address("100.128.0.7:5060"))]), 5)
         );
     }
 
@@ -540,12 +560,16 @@ mod tests {
         let t = Target { port: Some(5060), ..target("x") };
         let zone = |q: &Query| match q {
             Query::Address(_) => Ok((
-                Records::Address(vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()]),
+                Records::Address(vec![
+                    "100.128.0.1".parse().unwrap(),
+                    "100.128.0.2".parse().unwrap(),
+                ]),
                 0,
             )),
             q => none(q),
         };
-        let (one, two) = (Hop::Udp(address("192.0.2.1:5060")), Hop::Udp(address("192.0.2.2:5060")));
+        let (one, two) =
+            (Hop::Udp(address("100.128.0.1:5060")), Hop::Udp(address("100.128.0.2:5060")));
         assert_eq!(run(&mut locator, start, &t, &zone).1.len(), 1);
         assert_eq!(
             run(&mut locator, start, &t, &zone).1.len(),
@@ -602,5 +626,32 @@ mod tests {
             }
         }
         assert!(asked <= 1 + MAX_RECORDS, "{asked}");
+    }
+
+    #[test]
+    fn dns_leads_nowhere_it_has_no_business() {
+        let denied = include_str!("../tests/corpus/addresses.txt").split_whitespace();
+        let now = Instant::now();
+        let private = |ip: &str| crate::address::is_private(ip.parse().unwrap());
+        let found = |host: &str, ip: &str, listed: &[&str]| {
+            let ip: IpAddr = ip.parse().unwrap();
+            let listed = listed.iter().map(|net| net.parse().unwrap()).collect();
+            let wanted = Target { port: Some(5060), listed, ..target(host) };
+            let mut locator = Resolver::new(true);
+            let zone = |_: &Query| Ok((Records::Address(vec![ip]), 60));
+            run(&mut locator, now, &wanted, &zone).0
+        };
+        for ip in denied.filter(|ip| !private(ip)) {
+            let Located::Failed(why) = found("sip.carrier.example", ip, &[]) else {
+                panic!("{ip} is a hop");
+            };
+            assert!(why.contains("allow"), "{why}");
+        }
+        // A PBX in the same network, this machine by the hosts file, and what was written down.
+        assert!(matches!(found("pbx.example", "10.1.2.3", &[]), Located::Ready(_)));
+        assert!(matches!(found("localhost", "127.0.0.1", &[]), Located::Ready(_)));
+        assert!(matches!(found("asterisk", "127.0.0.1", &[]), Located::Ready(_)));
+        let listed = found("lab.example", "192.0.2.1", &["192.0.2.0/24"]);
+        assert!(matches!(listed, Located::Ready(_)));
     }
 }

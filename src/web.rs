@@ -3,8 +3,12 @@
 
 pub(crate) mod docs;
 
+use crate::api::guesses::Source;
 use crate::config::Config;
+use crate::errors::Code;
 use crate::gateway::Gauges;
+use crate::log_limit::{self, Class, Level};
+use crate::printable::brief;
 use crate::transport::handshakes::Handshakes;
 use crate::transport::seats::{Seat, Seats};
 use crate::transport::{Inbox, WRITE_STALL, ws};
@@ -107,7 +111,7 @@ pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(seat) = web.seats.take(remote.ip()) else { continue };
+        let Some(seat) = web.seats.take_or_tell(remote.ip(), "web port") else { continue };
         let visitor = Arc::new(Visitor { web: web.clone(), _seat: seat });
         crate::transport::tune(&stream);
         tokio::spawn(visit(stream, remote, visitor));
@@ -147,11 +151,14 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     let service = service_fn(move |request| {
         let visitor = visitor.clone();
         async move {
+            if let Some(refused) = misdirected(&request, &visitor.web) {
+                return Ok::<_, Infallible>(refused.map(Body::new));
+            }
             // The API has its own guard; everything else is a file or the WebSocket's door.
             if request.uri().path().starts_with("/api/") {
-                return ask_api(request, &visitor.web).await;
+                return ask_api(request, remote, &visitor.web).await;
             }
-            Ok::<_, Infallible>(respond(request, remote, &visitor).map(Body::new))
+            Ok(respond(request, remote, &visitor).map(Body::new))
         }
     });
     // A client that does not read its answer keeps neither the answer nor the place.
@@ -170,9 +177,11 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
 /// Hands a request to the API once its body is whole.
 async fn ask_api(
     request: Request<hyper::body::Incoming>,
+    remote: SocketAddr,
     web: &Web,
 ) -> Result<Response<Body>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(Source(remote.ip()));
     let whole = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
     let body = match whole {
         Ok(Ok(body)) => Body::from(body.to_bytes()),
@@ -302,15 +311,49 @@ fn settings(
     file(StatusCode::OK, "application/json", body.to_string())
 }
 
-fn host_of(request: &Request<hyper::body::Incoming>) -> Option<String> {
+fn host_of<T>(request: &Request<T>) -> Option<String> {
     request.headers().get(header::HOST)?.to_str().ok().map(str::to_ascii_lowercase)
+}
+
+/// The refusal of a request to a name that is not served. A page elsewhere whose name was led to
+/// this address would otherwise be a page of ours (DNS rebinding); only names with a dot can be.
+fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes>>> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (first, more) = (hosts.next()?, hosts.next());
+    let Some(host) = first.to_str().ok().filter(|_| more.is_none()) else {
+        return Some(text(StatusCode::BAD_REQUEST, "one Host, and a readable one\n"));
+    };
+    let host = host.to_ascii_lowercase();
+    let literal = host.parse::<SocketAddr>().is_ok()
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+    let domain = web.domain.to_ascii_lowercase();
+    let below = name.strip_suffix(domain.as_str());
+    let served = below.is_some_and(|below| below.is_empty() || below.ends_with('.'));
+    let local = !name.contains('.') || name.ends_with(".localhost");
+    let listed = || {
+        let origins = web.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let exact = |o: &String| {
+            let at = o.split_once("://").map_or("", |(_, at)| at);
+            at.rsplit_once(':').map_or(at, |(name, _)| name).eq_ignore_ascii_case(name)
+        };
+        origins.iter().any(exact)
+    };
+    (!literal && !served && !local && !listed()).then(|| {
+        let why = format!(
+            "{name} is not served here: the names of [server] domain and below it are, and those \
+             of web.origins\n"
+        );
+        text(StatusCode::MISDIRECTED_REQUEST, why)
+    })
 }
 
 /// Exact scheme, host and port: the page's own, or one on the list. A client without Origin is no
 /// browser.
 fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
-    let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
+    let mut all = request.headers().get_all(header::ORIGIN).iter();
+    let Some(origin) = all.next() else { return true };
+    let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else { return false };
     let scheme = if web.tls.is_some() { "https" } else { "http" };
     let own =
         host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
@@ -352,6 +395,11 @@ fn upgrade(
         );
     }
     if !origin_allowed(&request, web) {
+        let origin = request.headers().get(header::ORIGIN).map(|o| o.as_bytes());
+        log_limit::tell(Level::Warn, Class::new("origins refused", Code::ORIGIN), || {
+            let origin = String::from_utf8_lossy(origin.unwrap_or_default());
+            format!("the page of {} may not connect from {remote}", brief(&origin))
+        });
         return text(StatusCode::FORBIDDEN, "this origin is not in web.origins\n");
     }
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {

@@ -1,26 +1,30 @@
 //! Webhooks: events told to a web application, and routes asked of one.
 //!
 //! Signed by the Standard Webhooks scheme. Events are told at least once, in order of their trying:
-//! five tries over an hour, then a file keeps them. A route is asked once, quickly; whoever does
+//! five tries over an hour, then a file keeps them. What waits is bounded in each place. A route is asked once, quickly; whoever does
 //! not answer is passed over, and one that fails again and again is not asked for a while. Targets
 //! within this network are refused unless allowed.
 
 pub(crate) mod client;
+mod dead_letters;
 pub(crate) mod keys;
 
 use crate::api::events::LoggedEvent;
 use crate::config::Webhook;
+use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
+use crate::printable::brief;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::Failure;
+use dead_letters::DeadLetters;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use reqwest::Client;
 use std::collections::VecDeque;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +35,8 @@ use tokio::sync::{Semaphore, mpsc};
 const QUEUE: usize = 10_000;
 /// Deliveries at once.
 const PARALLEL: usize = 16;
+/// Events that wait to be told again; more become dead letters after their first try.
+const MAX_WAITING: usize = 1_000;
 /// Between tries: an hour in all.
 const PAUSES: [Duration; 4] = [
     Duration::from_secs(5),
@@ -50,6 +56,8 @@ pub struct Counts {
     /// By what they were for.
     pub failed: Family<Kind, Counter>,
     pub dead: Counter,
+    /// Neither told nor kept.
+    pub lost: Counter,
     pub took: Family<Kind, Histogram, fn() -> Histogram>,
 }
 
@@ -76,6 +84,7 @@ impl Default for Counts {
             delivered: Counter::default(),
             failed: Family::default(),
             dead: Counter::default(),
+            lost: Counter::default(),
             took,
         }
     }
@@ -255,22 +264,19 @@ fn note(log: &Log, id: &str, tries: u32, outcome: Option<&Result<String, Failure
 pub(crate) struct Outbox {
     events: mpsc::Sender<Arc<LoggedEvent>>,
     log: Log,
-    dead: PathBuf,
-    counts: Arc<Counts>,
+    dead: DeadLetters,
 }
 
 impl Outbox {
-    /// Hands an event over; what finds no room is kept in the file.
+    /// Hands an event over; what finds no room is kept in the file. Neither waits for anything.
     pub(crate) fn tell(&self, event: &Arc<LoggedEvent>) {
         if event.kind != crate::event::Kind::CallQuality
             && self.events.try_send(event.clone()).is_err()
         {
-            bury(&self.dead, &event.body().to_string(), "too many events wait", &self.counts);
+            self.dead.keep(event, "too many events wait");
         }
     }
-}
 
-impl Outbox {
     /// The newest deliveries, the newest first.
     pub(crate) fn deliveries(&self) -> Vec<Delivery> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
@@ -284,21 +290,13 @@ impl Outbox {
     }
 }
 
-fn bury(file: &PathBuf, body: &str, why: &str, counts: &Counts) {
-    counts.dead.inc();
-    let line = serde_json::json!({ "why": why, "event": serde_json::from_str::<serde_json::Value>(body).unwrap_or_default() });
-    let written = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(file)
-        .and_then(|mut f| writeln!(f, "{line}"));
-    if let Err(e) = written {
-        tracing::warn!(
-            code = "WT-5002",
-            "an event could not be told and could not be kept in {}: {e}",
-            file.display()
-        );
-    }
+/// What deliveries have in common.
+struct Teller {
+    hook: Arc<Hook>,
+    dead: DeadLetters,
+    log: Log,
+    /// Places for events that are told again later.
+    waiting: Arc<Semaphore>,
 }
 
 /// Starts telling `hook` events; `salt` makes their ids this process's own. Dead letters go to
@@ -307,30 +305,77 @@ pub(crate) fn start(
     hook: Arc<Hook>,
     dead: PathBuf,
     salt: u64,
-) -> (Outbox, tokio::task::JoinHandle<()>) {
+) -> std::io::Result<(Outbox, tokio::task::JoinHandle<()>)> {
     let (events, mut inbox) = mpsc::channel::<Arc<LoggedEvent>>(QUEUE);
     let log = Log::default();
-    let outbox =
-        Outbox { events, log: log.clone(), dead: dead.clone(), counts: hook.counts.clone() };
+    let dead = DeadLetters::start(dead, hook.counts.clone())?;
+    let waiting = Arc::new(Semaphore::new(MAX_WAITING));
+    let outbox = Outbox { events, log: log.clone(), dead: dead.clone() };
+    let teller = Arc::new(Teller { hook, dead, log, waiting });
     let task = tokio::spawn(async move {
         let room = Arc::new(Semaphore::new(PARALLEL));
         while let Some(event) = inbox.recv().await {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let (hook, dead, log) = (hook.clone(), dead.clone(), log.clone());
             let id = format!("msg_{salt:016x}{:08x}", event.id);
-            remember(&log, &id, &event);
+            remember(&teller.log, &id, &event);
+            let teller = teller.clone();
             tokio::spawn(async move {
-                let body = event.body().to_string();
-                let first = hook.post(EVENT, &id, &body, EVENT_TIMEOUT).await;
-                note(&log, &id, 1, first.is_ok().then_some(&first));
+                let first = teller.tell(&id, &event).await;
                 // A slow target must not keep the others' first tries waiting.
                 drop(permit);
-                let told = deliver(&hook, &id, &body, first, &dead, &log).await;
-                note(&log, &id, 0, Some(&told));
+                let told = teller.insist(&id, &event, first).await;
+                note(&teller.log, &id, 0, Some(&told));
             });
         }
     });
-    (outbox, task)
+    Ok((outbox, task))
+}
+
+impl Teller {
+    /// One try. The event is made JSON for each: between them it is kept as it is, which is small.
+    async fn tell(&self, id: &str, event: &LoggedEvent) -> Result<String, Failure> {
+        let told = self.hook.post(EVENT, id, &event.body().to_string(), EVENT_TIMEOUT).await;
+        note(&self.log, id, 1, told.is_ok().then_some(&told));
+        if told.is_err() {
+            self.hook.counts.failed.get_or_create(&EVENT).inc();
+        }
+        told
+    }
+
+    /// The tries after the first, and the file after the last.
+    async fn insist(
+        &self,
+        id: &str,
+        event: &Arc<LoggedEvent>,
+        first: Result<String, Failure>,
+    ) -> Result<String, Failure> {
+        let mut told = first;
+        let place = if told.is_err() { self.waiting.try_acquire().ok() } else { None };
+        if told.is_err() && place.is_none() {
+            self.dead.keep(event, "too many events wait to be told again");
+            return told;
+        }
+        for pause in PAUSES {
+            let Err(why) = &told else { break };
+            let class = Class::new("events that could not be told", Code::FINE);
+            log_limit::tell(Level::Info, class, || {
+                format!("webhook {id} is tried again in {} s: {}", pause.as_secs(), brief(&why.why))
+            });
+            tokio::time::sleep(pause).await;
+            told = self.tell(id, event).await;
+        }
+        match &told {
+            Ok(_) => drop(self.hook.counts.delivered.inc()),
+            Err(why) => {
+                let class = Class::new("events kept as dead letters", Code::WEBHOOK);
+                log_limit::tell(Level::Warn, class, || {
+                    format!("webhook {id} could not be told in an hour: {}", brief(&why.why))
+                });
+                self.dead.keep(event, &why.why);
+            }
+        }
+        told
+    }
 }
 
 /// A new line in the log; one that is told again keeps its id, so that its receiver can tell.
@@ -349,39 +394,6 @@ fn remember(log: &Log, id: &str, event: &Arc<LoggedEvent>) {
     });
 }
 
-async fn deliver(
-    hook: &Hook,
-    id: &str,
-    body: &str,
-    first: Result<String, Failure>,
-    dead: &PathBuf,
-    log: &Log,
-) -> Result<String, Failure> {
-    let mut tried = first;
-    for pause in PAUSES {
-        let Err(why) = &tried else { break };
-        hook.counts.failed.get_or_create(&EVENT).inc();
-        tracing::info!("webhook {id} is tried again in {} s: {why}", pause.as_secs());
-        tokio::time::sleep(pause).await;
-        tried = hook.post(EVENT, id, body, EVENT_TIMEOUT).await;
-        note(log, id, 1, None);
-    }
-    match &tried {
-        Ok(_) => {
-            hook.counts.delivered.inc();
-        }
-        Err(why) => {
-            tracing::warn!(
-                code = "WT-5002",
-                "webhook {id} could not be told in an hour and is kept in {}: {why}",
-                dead.display()
-            );
-            bury(dead, body, &why.why, &hook.counts);
-        }
-    }
-    tried
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,48 +409,93 @@ mod tests {
         );
     }
 
-    /// An hour of tries in virtual time, then the file.
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_told_in_an_hour_is_kept() {
+    fn settings() -> Webhook {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let settings = Webhook {
+        Webhook {
             url: "http://127.0.0.1:1/x".into(),
             secret: crate::sip::digest::Secret::new("0123456789abcdef"),
             allow_private: true,
-        };
+        }
+    }
+
+    /// An event, and a place for its dead letter.
+    fn event(id: u64) -> Arc<LoggedEvent> {
+        Arc::new(LoggedEvent::for_test(id))
+    }
+
+    fn dead_letters(name: &str) -> PathBuf {
+        let file =
+            std::env::temp_dir().join(format!("webtrunk-{name}-{}.jsonl", std::process::id()));
+        let _ = std::fs::remove_file(&file);
+        file
+    }
+
+    /// An hour of tries in virtual time, then the file.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_told_in_an_hour_is_kept() {
         let counts = Arc::new(Counts::default());
-        let hook = Hook::new(&settings, counts.clone()).expect("a client");
-        let dead = std::env::temp_dir().join(format!("webtrunk-dead-{}.jsonl", std::process::id()));
-        let _ = std::fs::remove_file(&dead);
+        let hook = Arc::new(Hook::new(&settings(), counts.clone()).expect("a client"));
+        let file = dead_letters("dead");
+        let dead = DeadLetters::start(file.clone(), counts.clone()).expect("a thread");
+        let waiting = Arc::new(Semaphore::new(1));
+        let teller = Teller { hook, dead, log: Log::default(), waiting };
         let began = tokio::time::Instant::now();
-        let first = hook.post(EVENT, "msg_1", "{\"type\":\"call.ended\"}", EVENT_TIMEOUT).await;
-        let told =
-            deliver(&hook, "msg_1", "{\"type\":\"call.ended\"}", first, &dead, &Log::default())
-                .await;
-        assert!(told.is_err());
+        let (one, other) = (event(1), event(2));
+        let first = teller.tell("msg_1", &one).await;
+        let refused = teller.hook.post(EVENT, "msg_2", "{}", EVENT_TIMEOUT).await;
+        let (told, other) = tokio::join!(
+            teller.insist("msg_1", &one, first),
+            teller.insist("msg_2", &other, refused)
+        );
+        assert!(told.is_err() && other.is_err());
         assert!(
             (Duration::from_secs(3_500)..Duration::from_secs(3_700)).contains(&began.elapsed()),
             "{:?}",
             began.elapsed()
         );
-        let kept = std::fs::read_to_string(&dead).expect("it is kept");
-        assert!(
-            kept.lines().count() == 1 && kept.contains("call.ended") && kept.contains("refused"),
-            "{kept}"
-        );
-        assert_eq!((counts.failed.get_or_create(&EVENT).get(), counts.dead.get()), (4, 1));
-        let _ = std::fs::remove_file(&dead);
+        drop(teller);
+        let kept = std::fs::read_to_string(&file).expect("it is kept");
+        let lines: Vec<&str> = kept.lines().collect();
+        assert!(lines.len() == 2 && lines[1].contains("refused"), "{kept}");
+        assert!(lines[0].contains("too many events wait to be told again"), "no place for two");
+        assert_eq!((counts.failed.get_or_create(&EVENT).get(), counts.dead.get()), (5, 2));
+        let _ = std::fs::remove_file(&file);
+    }
+
+    /// More events than there is room for, at a target that is down: what waits is bounded, the
+    /// rest is in the file, and after the last try nothing is kept.
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_is_down_costs_bounded_memory_which_goes_back() {
+        const EVENTS: usize = 12_000;
+        let counts = Arc::new(Counts::default());
+        let hook = Arc::new(Hook::new(&settings(), counts.clone()).expect("a client"));
+        let file = dead_letters("down");
+        let (outbox, task) = start(hook, file.clone(), 1).expect("a thread");
+        let events: Vec<_> = (0..EVENTS).map(|n| event(n as u64)).collect();
+        events.iter().for_each(|event| outbox.tell(event));
+        let weak: Vec<_> = events.iter().map(Arc::downgrade).collect();
+        drop(events);
+        let held = || weak.iter().filter(|e| e.strong_count() > 0).count();
+        assert!(held() <= QUEUE + DeadLetters::QUEUE, "{} are held", held());
+        // Until each was tried once: then only so many wait for another try.
+        while counts.failed.get_or_create(&EVENT).get() < QUEUE as u64 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(held() <= MAX_WAITING + REMEMBERED + PARALLEL + DeadLetters::QUEUE);
+        tokio::time::sleep(Duration::from_secs(7_200)).await;
+        assert!(outbox.deliveries().iter().all(|d| d.outcome.is_some()));
+        task.abort();
+        let _ = task.await;
+        drop(outbox);
+        assert_eq!(held(), 0, "nothing is kept when all is over");
+        let kept = std::fs::read_to_string(&file).expect("it is kept").lines().count() as u64;
+        assert_eq!((kept + counts.lost.get(), counts.dead.get()), (EVENTS as u64, kept));
+        let _ = std::fs::remove_file(&file);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_fails_again_and_again_is_left_alone_for_a_while() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let settings = Webhook {
-            url: "http://127.0.0.1:1/x".into(),
-            secret: crate::sip::digest::Secret::new("0123456789abcdef"),
-            allow_private: true,
-        };
-        let hook = Hook::new(&settings, Arc::default()).expect("a client");
+        let hook = Hook::new(&settings(), Arc::default()).expect("a client");
         for _ in 0..BREAKS_AFTER {
             assert!(
                 hook.ask("route_1", "{}", Duration::from_millis(800))

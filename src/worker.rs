@@ -84,6 +84,11 @@ pub enum Command {
         end: LegId,
         signalling: IpAddr,
     },
+    /// A trunk's peer has answered, or was answered.
+    Answered {
+        session: u64,
+        end: LegId,
+    },
     /// What a trunk's end sends leaves by this address of ours; nothing: the kernel's choice.
     Source {
         session: u64,
@@ -413,7 +418,7 @@ impl Drop for Worker {
 /// Bytes the kernel may keep of a socket while the thread does not run: of a thousand browsers on
 /// one port some 100 ms, more than the stalls of a busy host. The kernel caps it at its own limit
 /// (`net.core.rmem_max`).
-const RECEIVE_BUFFER: usize = 4 << 20;
+pub const RECEIVE_BUFFER: usize = 4 << 20;
 
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket =

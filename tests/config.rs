@@ -460,6 +460,175 @@ const IN_THE_PLAN: &[Mistake] = &[
     ("do = ", "require = \"user.\"\ndo = ", "dialplan::require", 5, "claims ="),
 ];
 
+/// Values of the right kind that nothing works with.
+const OUT_OF_RANGE: &[Mistake] = &[
+    ("\"x\"", "\"x\"\ndrain_timeout = \"100000years\"", "config::range", 3, "7days"),
+    ("\":5060\"", "\":5060\"\nflow_grace = \"0s\"", "config::range", 5, "1s"),
+    ("\":5060\"", "\":5060\"\nsession_timer = \"200years\"", "config::range", 5, "1day"),
+    ("[sip]", "[limits]\nmax_duration = \"0s\"\n[sip]", "config::range", 4, "30days"),
+    ("[sip]", "[limits]\ncalls = 0\n[sip]", "config::range", 4, "1 to"),
+    ("[sip]", "[limits]\ncalls_per_user = 0\n[sip]", "config::range", 4, "1 to"),
+    ("[sip]", "[limits]\nnew_calls_per_second = 0\n[sip]", "config::range", 4, "1 to"),
+    ("[sip]", "[recorder]\ncalls = 99999999999\n[sip]", "config::range", 4, "0 to"),
+    ("[sip]", "[recorder]\nmemory = \"1kB\"\n[sip]", "config::size", 4, "64MB"),
+    ("[sip]", "[media]\nbrowser_port = 65535\nworkers = 4\n[sip]", "config::range", 4, "65532"),
+    ("[sip]", "[media]\nworkers = 4\nbrowser_port = 5058\n[sip]", "config::port", 7, "another"),
+    ("[sip]", "[media]\ncodecs = [\"l16\"]\n[sip]", "config::codec", 4, "opus"),
+    ("[sip]", "[media]\ncodecs = [\"opus\", \"opus\"]\n[sip]", "config::codec", 4, "once"),
+    (
+        "[sip]",
+        "[credentials]\nsecret = \"0123456789abcdef\"\nlongest = \"0s\"\n[sip]",
+        "config::range",
+        5,
+        "10s",
+    ),
+    (
+        "[sip]",
+        "[credentials]\nsecret = \"0123456789abcdef\"\nturn = { uris = [\"turn:t.test\"], \
+        secret = \"\" }\n[sip]",
+        "config::secret",
+        5,
+        "openssl rand",
+    ),
+    (
+        "[sip]",
+        "[credentials]\nsecret = \"0123456789abcdef\"\nturn = { uris = [\"turn:\"], \
+        secret = \"s\" }\n[sip]",
+        "config::turn",
+        5,
+        "turn.example.com",
+    ),
+    (
+        "[sip]",
+        "[credentials]\nsecret = \"0123456789abcdef\"\nturn = { uris = [], secret = \"s\" }\n[sip]",
+        "config::turn",
+        3,
+        "add uris",
+    ),
+    (
+        "[sip]",
+        "[events]\nwebhook = { url = \"https://x.test\", secret = \"\" }\n[sip]",
+        "config::secret",
+        4,
+        "openssl rand",
+    ),
+    (
+        "[sip]",
+        "[events]\nwebhook = { url = \"https://a b\", secret = \"0123456789abcdef\" }\n[sip]",
+        "config::webhook",
+        4,
+        "https://",
+    ),
+    (
+        "[sip]",
+        "[events]\ncdr = { file = \"a\", sqlite = \"a\" }\n[sip]",
+        "config::cdr",
+        4,
+        "a file of its own",
+    ),
+    ("[sip]", "[events]\nhep = \"udp:0.0.0.0:9060\"\n[sip]", "config::hep", 4, "10.0.0.9"),
+    ("[sip]", "[events]\nhep = \"udp:10.0.0.9:0\"\n[sip]", "config::hep", 4, "10.0.0.9"),
+    ("[sip]", "[telemetry]\notlp = \"http://\"\n[sip]", "config::otlp", 4, "127.0.0.1"),
+    ("[sip]", "[api]\ncontrol = \"src\"\n[sip]", "config::control", 4, "not there yet"),
+    (
+        "[sip]",
+        "[api.token.x]\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\
+        \"\n[sip]",
+        "config::token",
+        4,
+        "webtrunk api-token x",
+    ),
+    (
+        "[sip]",
+        "[auth.jwt]\njwks = \"https://x/jwks\"\naudience = \"\"\n[sip]",
+        "config::jwt",
+        5,
+        "`aud`",
+    ),
+    (
+        "[sip]",
+        "[auth.jwt]\njwks = \"Cargo.toml\"\naudience = \"w\"\n[sip]",
+        "config::jwks",
+        4,
+        "JWK set",
+    ),
+    ("[user.alice]", "[user.\"al ice\"]", "config::name", 5, "without spaces"),
+    ("[trunk.far]", "[trunk.\"a/b\"]", "config::name", 8, "without spaces"),
+    ("\"phones\"", "\"phones\"\nmax_calls = 0", "config::range", 8, "1 to"),
+    ("\"phones\"", "\"phones\"\ncalls_per_second = 0", "config::range", 8, "1 to"),
+    ("\"phones\"", "\"phones\"\ndisplay_name = \"a\\u202eb\"", "config::text", 8, "letters"),
+    (
+        "[trunk",
+        "did = \"+12065550123\"\n[user.12065550123]\npassword = \"a long one\"\ncontext = \
+        \"phones\"\n[trunk",
+        "config::did",
+        8,
+        "rename the user",
+    ),
+    ("sip:192.0.2.1", "sip:192.0.2.1:0", "config::uri", 9, "5060"),
+    ("sip:192.0.2.1", "sip:0.0.0.0", "config::uri", 9, "5060"),
+    ("sip:192.0.2.1", "sip:127.0.0.1:5060", "config::uri", 9, "the trunk's host"),
+    ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nmax_calls = 0", "config::range", 10, "1 to"),
+    ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nprobe = \"1ms\"", "config::range", 10, "1s"),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\nusername = \"u\"\npassword = \"\"",
+        "config::secret",
+        11,
+        "openssl rand",
+    ),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\nusername = \"\"\npassword = \"p\"",
+        "config::digest",
+        10,
+        "leave it out",
+    ),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\nregister_expires = \"5s\"",
+        "config::range",
+        10,
+        "1m",
+    ),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\nfrom_domain = \"sip:x\"",
+        "config::domain",
+        10,
+        "no scheme",
+    ),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\nfrom_user = \"a@b\"",
+        "config::from",
+        10,
+        "without its domain",
+    ),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\ntls = { name = \"a b\" }",
+        "config::tls",
+        10,
+        "sip.example.com",
+    ),
+];
+
+/// As [`OUT_OF_RANGE`], in a dialplan.
+const OUT_OF_RANGE_IN_THE_PLAN: &[Mistake] = &[
+    ("do = ", "timeout = \"0s\"\ndo = ", "config::range", 5, "1s"),
+    ("do = ", "timeout = \"9000years\"\ndo = ", "config::range", 5, "1h"),
+    (
+        "dial = [\"trunk:far\"]",
+        "dial = [\"trunk:far\"], timeout = \"0s\"",
+        "config::range",
+        5,
+        "1s",
+    ),
+    ("do = ", "limit = { per_user_per_hour = 0 }\ndo = ", "config::range", 5, "1 to"),
+    ("do = ", "next_on = [\"silent:0s\"]\ndo = ", "dialplan::next_on", 5, "silent:6s"),
+];
+
 /// Those with this code; the line 0 is that of a problem without a place.
 fn check_mistake(found: &[Problem], &(_, to, code, line, fix): &Mistake) {
     let hit = found
@@ -476,12 +645,13 @@ fn check_mistake(found: &[Problem], &(_, to, code, line, fix): &Mistake) {
 fn each_mistake_names_its_line_its_cause_and_its_fix() {
     assert!(problems(GOOD, PLAN).is_empty(), "{:?}", problems(GOOD, PLAN));
     assert!(IN_THE_FILE.len() + IN_THE_PLAN.len() >= 100);
-    for mistake in IN_THE_FILE {
+    assert!(OUT_OF_RANGE.len() + OUT_OF_RANGE_IN_THE_PLAN.len() >= 25);
+    for mistake in IN_THE_FILE.iter().chain(OUT_OF_RANGE) {
         assert!(GOOD.contains(mistake.0), "{mistake:?}");
         let bad = GOOD.replacen(mistake.0, &mistake.1.replace("HEX", &"ab".repeat(32)), 1);
         check_mistake(&problems(&bad, PLAN), mistake);
     }
-    for mistake in IN_THE_PLAN {
+    for mistake in IN_THE_PLAN.iter().chain(OUT_OF_RANGE_IN_THE_PLAN) {
         assert!(PLAN.contains(mistake.0), "{mistake:?}");
         check_mistake(&problems(GOOD, &PLAN.replacen(mistake.0, mistake.1, 1)), mistake);
     }
@@ -700,7 +870,7 @@ fn the_examples_in_the_documents_and_in_the_folders_are_sound() {
         |name: &str| fs::read_to_string(root.join("dialplans").join(name)).expect("an example");
     let around = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"long enough\"\ncontext = \"us-outbound\"\n[user.bob]\npassword = \"long enough\"\ncontext = \"us-outbound\"\n\
                   [user.demo]\npassword = \"long enough\"\ncontext = \"demo\"\n[trunk.carrier]\nuri = \"sip:192.0.2.1\"\ncontext = \"from-carrier\"\n[trunk.fallback]\nuri = \"sip:192.0.2.2\"\n\
-                  [trunk.loopback]\nuri = \"sip:127.0.0.1\"\ncontext = \"far-end\"\n";
+                  [trunk.loopback]\nuri = \"sip:127.0.0.1:5070\"\ncontext = \"far-end\"\n";
     let names = ["us-outbound", "from-carrier", "demo", "far-end"];
     let texts: Vec<String> = names.iter().map(|n| example(&format!("{n}.toml"))).collect();
     let all: Vec<(&str, &str)> =

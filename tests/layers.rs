@@ -9,9 +9,10 @@ use webtrunk::{LAYERS, LAYERS_WITHIN};
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 22] = [
+const PURE: [&str; 23] = [
     "address",
     "chance",
+    "egress",
     "errors",
     "hex",
     "recorder",

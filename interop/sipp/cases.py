@@ -991,8 +991,8 @@ case(
 )
 case("two-max-forwards-are-400", [outside("OPTIONS", "Max-Forwards: 3"), response(400, rrs=False)])
 case(
-    "a-method-we-do-not-know-is-405",
-    [outside("DANCE"), response(405, ("Allow", "INVITE"), rrs=False)],
+    "a-method-we-do-not-know-is-501",
+    [outside("DANCE"), response(501, ("Allow", "INVITE"), rrs=False)],
 )
 case(
     "bye-for-no-call-is-481",

@@ -1,9 +1,11 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
 use super::{Answer, Api, Problem};
+use crate::address::network_of;
 use crate::event::{Data, Event, Kind};
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
+use crate::log_limit::{Class, LogLimit};
 use crate::webhook::Outbox;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -39,33 +41,62 @@ pub(crate) struct LoggedEvent {
 #[derive(Debug)]
 enum Told {
     Event(Event),
-    Drained { calls: usize },
+    /// A login refused, and how many more of its source since the last that was told.
+    Refused {
+        event: Event,
+        more: u64,
+    },
+    Drained {
+        calls: usize,
+    },
 }
 
 impl LoggedEvent {
     /// `{ type, timestamp, data }`, as in a webhook.
     pub(crate) fn body(&self) -> Value {
         let data = match &self.data {
-            Told::Event(event) => match event.data() {
-                Some(Data::Json(data)) => data,
-                Some(Data::Record(cdr)) => to_json(cdr, &self.clock),
-                Some(Data::Warning) => json!({
-                    "call": self.call(),
-                    "code": event.code().to_string(),
-                    "text": event.to_string()
-                }),
-                None => Value::Null,
-            },
+            Told::Event(event) => self.data_of(event),
+            Told::Refused { event, more } => {
+                let mut data = self.data_of(event);
+                data["more"] = json!(more);
+                data
+            }
             Told::Drained { calls } => json!({ "calls": calls }),
         };
         json!({ "type": self.kind.as_str(), "timestamp": self.clock.format(self.at), "data": data })
+    }
+
+    fn data_of(&self, event: &Event) -> Value {
+        match event.data() {
+            Some(Data::Json(data)) => data,
+            Some(Data::Record(cdr)) => to_json(cdr, &self.clock),
+            Some(Data::Warning) => json!({
+                "call": self.call(),
+                "code": event.code().to_string(),
+                "text": event.to_string()
+            }),
+            None => Value::Null,
+        }
+    }
+
+    /// One that says little.
+    #[cfg(test)]
+    pub(crate) fn for_test(id: u64) -> LoggedEvent {
+        let data = Told::Drained { calls: 0 };
+        LoggedEvent {
+            id,
+            kind: Kind::DrainFinished,
+            at: Instant::now(),
+            clock: WallClock::now(),
+            data,
+        }
     }
 
     /// The call it is about.
     pub(crate) fn call(&self) -> Option<String> {
         match &self.data {
             Told::Event(event) => event.call().map(|call| call.to_string()),
-            Told::Drained { .. } => None,
+            Told::Refused { .. } | Told::Drained { .. } => None,
         }
     }
 }
@@ -75,11 +106,19 @@ pub(crate) struct Feed {
     kept: Mutex<(u64, VecDeque<Arc<LoggedEvent>>)>,
     live: broadcast::Sender<Arc<LoggedEvent>>,
     outbox: OnceLock<Outbox>,
+    /// Guesses are told once in ten seconds for each source: who guesses must not fill what is
+    /// kept, or a web application's queue.
+    refusals: Mutex<LogLimit>,
 }
 
 impl Default for Feed {
     fn default() -> Feed {
-        Feed { kept: Mutex::default(), live: broadcast::channel(BEHIND).0, outbox: OnceLock::new() }
+        Feed {
+            kept: Mutex::default(),
+            live: broadcast::channel(BEHIND).0,
+            outbox: OnceLock::new(),
+            refusals: Mutex::default(),
+        }
     }
 }
 
@@ -88,9 +127,20 @@ impl Feed {
     pub(crate) fn tell(&self, event: Event, now: Instant, clock: &WallClock) {
         let Some(kind) = event.kind() else { return };
         // Only who listens wants figures every few seconds.
-        if kind != Kind::CallQuality || self.live.receiver_count() > 0 {
-            self.push(kind, Told::Event(event), now, clock);
+        if kind == Kind::CallQuality && self.live.receiver_count() == 0 {
+            return;
         }
+        let told = match &event {
+            Event::LoginRefused { remote, code, .. } => {
+                let network = network_of(remote.ip()).to_string();
+                let class = Class::of("logins refused", *code, &network);
+                let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(more) = refusals.admit_with_count(now, class) else { return };
+                Told::Refused { event, more }
+            }
+            _ => Told::Event(event),
+        };
+        self.push(kind, told, now, clock);
     }
 
     /// The last call of a drain has ended.
@@ -192,6 +242,26 @@ pub(crate) async fn stream(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guesses_fill_neither_the_memory_nor_the_feed() {
+        let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
+        let guess = |n: u32, at: u64| {
+            let remote = std::net::SocketAddr::from(([198, 51, (n >> 8) as u8, n as u8], 5060));
+            let (user, code) = ("x".to_owned(), crate::errors::Code::LOCKED_OUT);
+            let note = Event::LoginRefused { user, remote, code, why: String::new() };
+            feed.tell(note, now + Duration::from_secs(at), &clock);
+        };
+        (0..60_000).for_each(|n| guess(n % 3, 0));
+        guess(0, 11);
+        let told = feed.from(Some(0)).0;
+        let more: Vec<_> = told.iter().map(|e| e.body()["data"]["more"].as_u64()).collect();
+        assert_eq!(more, [Some(0), Some(0), Some(0), Some(19_999)]);
+        // A thousand sources are told apart, further ones are one.
+        (0..30_000).for_each(|n| guess(n, 30));
+        assert!(feed.refusals.lock().expect("no panic").len() <= 1_001);
+        assert!(feed.from(Some(0)).0.len() <= KEPT);
+    }
 
     #[test]
     fn who_comes_back_gets_what_it_missed_and_nothing_twice() {

@@ -338,6 +338,11 @@ impl Metrics {
             "Events not delivered within an hour, now in the dead-letter file",
             webhooks.dead.clone(),
         );
+        r.register(
+            "webhook_lost",
+            "Events neither delivered nor kept in the dead-letter file",
+            webhooks.lost.clone(),
+        );
     }
 
     fn register_sip(&mut self) {

@@ -170,6 +170,7 @@ const EVENTS: &[(&str, Fields)] = &[
             ("remote", "string", "the address it came from"),
             ("code", "string", "WT-nnnn"),
             ("why", "string", "the reason in words"),
+            ("more", "integer", "refusals of this source since the last event that told of it"),
         ],
     ),
     (

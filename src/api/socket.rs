@@ -2,6 +2,7 @@
 //! listener.
 
 use super::{Api, ByControlSocket};
+use crate::private;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
@@ -15,10 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
+/// The folder of the system's own gateway, which only root can make.
+const SYSTEM: &str = "/run/webtrunk";
+
 /// Where the control socket is, unless the configuration says: the system's place where there is
 /// one for us, else the user's own.
 pub fn default_path() -> PathBuf {
-    let system = Path::new("/run/webtrunk");
+    let system = Path::new(SYSTEM);
     if system.is_dir() {
         return system.join("control.sock");
     }
@@ -30,17 +34,31 @@ pub fn default_path() -> PathBuf {
     }
 }
 
+/// Checks the folder of a socket that nobody named: anybody can make one of its name in the
+/// temporary directory, and listen there in our place.
+///
+/// # Errors
+/// It is not this user's own.
+pub fn trusted(path: &Path) -> anyhow::Result<()> {
+    let Some(folder) = path.parent().filter(|f| *f != Path::new(SYSTEM)) else { return Ok(()) };
+    match private::fault_of(folder) {
+        None => Ok(()),
+        Some(why) => anyhow::bail!(
+            "{} is not used, for {why}: remove it, or name the socket with --control or \
+             api.control",
+            folder.display()
+        ),
+    }
+}
+
 /// The socket, open to its owner and group only. One that a dead process left behind is taken over.
 ///
 /// # Errors
 /// It cannot be made, or another gateway listens on it.
 pub(crate) async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     let show = || format!("the control socket {} cannot be made", path.display());
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty() && !f.exists()) {
-        std::fs::create_dir_all(folder).with_context(show)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-            .with_context(show)?;
-    }
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    private::folder(folder).with_context(show)?;
     if path.exists() {
         if tokio::net::UnixStream::connect(path).await.is_ok() {
             anyhow::bail!(
@@ -50,9 +68,19 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         }
         std::fs::remove_file(path).with_context(show)?;
     }
-    let listener = UnixListener::bind(path).with_context(show)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(show)?;
-    Ok(listener)
+    // Nobody gets in before its rights are set: it is made where only we can go.
+    let closed = folder.join(format!(".{}", std::process::id()));
+    private::folder(&closed).with_context(show)?;
+    let made = closed.join("s");
+    let listener = UnixListener::bind(&made)
+        .and_then(|listener| {
+            std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o660))?;
+            std::fs::rename(&made, path)?;
+            Ok(listener)
+        })
+        .with_context(show);
+    let _ = std::fs::remove_dir_all(&closed);
+    listener
 }
 
 /// Serves the API on the control socket until the task is dropped.

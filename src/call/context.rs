@@ -1,5 +1,6 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
+use super::media_policy::MediaPolicy;
 pub use super::services::{Identity, Services};
 use super::{CallId, EndReason};
 use crate::cdr::Party;
@@ -323,6 +324,11 @@ impl CallContext<'_> {
                 _ => Kind::WebSocket,
             },
         }
+    }
+
+    /// Which media addresses peers may name.
+    pub(super) fn media_policy(&self) -> MediaPolicy<'_> {
+        MediaPolicy { config: self.config, reach: &self.services.identity.reach }
     }
 
     /// The address of a hop's peer, flows included.

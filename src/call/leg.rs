@@ -272,7 +272,7 @@ impl Leg {
         negotiated: &Negotiated,
     ) {
         let settings = Settings {
-            negotiated: negotiated.clone(),
+            negotiated: cx.media_policy().with_checked_rtcp(self, negotiated.clone()),
             complexity: cx.config.media.complexity,
             digits: self.dtmf(cx),
             continuous: self.trunk(cx).is_some_and(|t| t.continuous),
@@ -282,6 +282,13 @@ impl Leg {
             worker,
             Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) },
         );
+    }
+
+    /// Tells media that the leg is answered, where it may be learned where its peer sends from.
+    pub(super) fn answered(&self, cx: &mut CallContext<'_>, call: CallId, worker: usize) {
+        if self.trunk(cx).is_some_and(|t| t.nat || t.nat_signalling) {
+            cx.media(worker, Command::Answered { session: call.0, end: self.end });
+        }
     }
 
     /// How long its media may be silent; a trunk may have a time of its own.

@@ -129,7 +129,7 @@ impl Call {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, None) => Located::Failed(format!("trunk {name} is not registered")),
             (None, Some(uri)) => {
-                let target = Target::of(uri, trunk.number);
+                let target = Target::of(uri, trunk);
                 cx.locate(&target, DnsWaiter::Branch(call, id))
             }
         };

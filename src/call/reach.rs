@@ -20,6 +20,8 @@ pub trait Routing: Send + Sync {
     fn towards(&self, remote: IpAddr) -> Option<IpAddr>;
     /// Whether `ip` is an address of this machine, and trunks' sockets may send from it.
     fn is_own(&self, ip: IpAddr) -> bool;
+    /// Whether `ip` is an address of this machine.
+    fn has(&self, ip: IpAddr) -> bool;
     /// Addresses of this machine that browsers may be offered besides the public ones.
     fn candidates(&self) -> Vec<IpAddr>;
 }
@@ -35,6 +37,11 @@ impl fmt::Debug for Reach {
 }
 
 impl Reach {
+    /// Whether `ip` is known to be an address of this machine.
+    pub(crate) fn has(&self, ip: IpAddr) -> bool {
+        self.0.as_ref().is_some_and(|r| r.has(ip))
+    }
+
     /// The addresses offered to browsers, the configured or discovered ones first. Who names
     /// loopback alone means this machine alone.
     pub(crate) fn for_browsers(&self, config: &Config) -> Vec<IpAddr> {

@@ -4,7 +4,7 @@
 use super::context::Asked;
 use super::leg::{Composed, PendingOffer};
 use super::retries::{Retries, Retry};
-use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State, media_policy};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
@@ -288,9 +288,7 @@ impl Call {
             let negotiated = leg.negotiation.receive_answer(&body).cloned();
             match negotiated {
                 Ok(negotiated) if before.negotiated() == Some(&negotiated) => {}
-                Ok(negotiated)
-                    if media_policy::check_media_address(cx.config, leg, &negotiated).is_ok() =>
-                {
+                Ok(negotiated) if cx.media_policy().check(leg, &negotiated).is_ok() => {
                     leg.configure(cx, call, worker, &negotiated);
                 }
                 // What was agreed before stays, as the media does.

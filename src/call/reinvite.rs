@@ -5,7 +5,8 @@
 
 use super::bodies::description;
 use super::leg::Acceptance;
-use super::{Call, CallContext, EndReason, HangupBy, State, codec_policy, media_policy};
+use super::media_policy::MediaPolicy;
+use super::{Call, CallContext, EndReason, HangupBy, State, codec_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
@@ -160,9 +161,9 @@ impl Call {
         let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
         let before = leg.negotiation.negotiated().cloned();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);
-        match settled.and_then(|negotiated| {
-            media_policy::check_media_address(cx.config, leg, &negotiated).map(|()| negotiated)
-        }) {
+        match settled
+            .and_then(|negotiated| cx.media_policy().check(leg, &negotiated).map(|()| negotiated))
+        {
             Ok(negotiated) => {
                 if before.as_ref() != Some(&negotiated) {
                     leg.configure(cx, call, worker, &negotiated);
@@ -205,7 +206,7 @@ impl super::Leg {
         let refresh = self.negotiation.is_refresh();
         let (sdp, negotiated) =
             self.negotiation.answer(codecs, Direction::SendRecv).map_err(not_acceptable)?;
-        media_policy::check_media_address(cx.config, self, &negotiated)?;
+        cx.media_policy().check(self, &negotiated)?;
         Ok((sdp, negotiated, refresh))
     }
 }
@@ -215,7 +216,11 @@ impl Call {
     ///
     /// # Errors
     /// The refusal to send.
-    pub(crate) fn take_offer(&mut self, config: &crate::config::Config) -> Result<(), Refusal> {
+    pub(crate) fn take_offer(
+        &mut self,
+        config: &crate::config::Config,
+        reach: &super::reach::Reach,
+    ) -> Result<(), Refusal> {
         let Some(body) = description(self.uas.invite())?.map(<[u8]>::to_vec) else {
             self.uas.note_offerless();
             return Ok(());
@@ -229,6 +234,6 @@ impl Call {
             .clone()
             .answer(&codecs, Direction::SendRecv)
             .map_err(not_acceptable)?;
-        media_policy::check_media_address(config, &self.caller, &negotiated)
+        MediaPolicy { config, reach }.check(&self.caller, &negotiated)
     }
 }

@@ -10,7 +10,7 @@ use super::context::{Asked, TransactionUser};
 use super::leg::Leg;
 use super::packages::passed;
 use super::retries::Retry;
-use super::{CallContext, CallId, CallTimer, codec_policy, media_policy};
+use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::errors::Code;
 use crate::sdp::Direction;
 use crate::sdp::offer_answer::Negotiated;
@@ -296,7 +296,7 @@ impl Branch {
         } else {
             self.leg.negotiation.receive_answer(body).map_err(why)?.clone()
         };
-        media_policy::check_media_address(cx.config, &self.leg, &negotiated)?;
+        cx.media_policy().check(&self.leg, &negotiated)?;
         Ok(negotiated)
     }
 
@@ -342,6 +342,7 @@ impl Branch {
         let answer = self.late_answer.clone().filter(|_| !in_prack);
         self.acknowledge(cx, &dialog, &tag, answer.as_deref());
         self.leg.enter(cx, call, dialog);
+        self.leg.answered(cx, call, side.media.worker());
         self.state = BranchState::Answered;
         self.forks.clear();
         self.leg.run_session(cx, call, SessionTimer::from_response(message));

@@ -7,7 +7,7 @@
 use super::bodies::description;
 use super::invite_server::Description;
 use super::leg::Acceptance;
-use super::{Call, CallContext, EndReason, HangupBy, State, media_policy};
+use super::{Call, CallContext, EndReason, HangupBy, State};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::errors::Code;
@@ -88,7 +88,7 @@ impl Call {
             self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
                 Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
             })?;
-        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
+        cx.media_policy().check(&self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.media.worker(), &negotiated);
         Ok(sdp)
     }
@@ -114,7 +114,7 @@ impl Call {
             Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
         };
         let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
-        media_policy::check_media_address(cx.config, &self.caller, &negotiated)?;
+        cx.media_policy().check(&self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.media.worker(), &negotiated);
         self.uas.note_settled();
         if let Some(branch) = self.media.early_branch() {
@@ -179,6 +179,7 @@ impl Call {
             Err(why) => return self.finish(cx, EndReason::refused(HangupBy::Us, why)),
         };
         self.uas.enter_dialog(cx, self.id, &mut self.caller);
+        self.caller.answered(cx, self.id, self.media.worker());
         self.uas.finish(cx, self.id);
         let Some(server) = self.uas.transaction() else { return };
         let (invite, call) = (self.uas.invite().clone(), self.id);

@@ -257,15 +257,16 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     Ok((socket, gateway))
 }
 
-fn write_wav(path: &PathBuf, sides: &(Vec<i16>, Vec<i16>)) -> anyhow::Result<()> {
+fn write_wav(path: &std::path::Path, sides: &(Vec<i16>, Vec<i16>)) -> anyhow::Result<()> {
     let spec = hound::WavSpec {
         channels: 2,
         sample_rate: 8_000,
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
-    let mut writer = hound::WavWriter::create(path, spec)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
+    let shown = || format!("{} cannot be written", path.display());
+    let file = std::io::BufWriter::new(webtrunk::private::create(path).with_context(shown)?);
+    let mut writer = hound::WavWriter::new(file, spec).with_context(shown)?;
     for n in 0..sides.0.len().max(sides.1.len()) {
         writer.write_sample(sides.0.get(n).copied().unwrap_or(0))?;
         writer.write_sample(sides.1.get(n).copied().unwrap_or(0))?;

@@ -99,7 +99,14 @@ impl Client {
 
     async fn connect(&self) -> anyhow::Result<(Box<dyn Stream>, String)> {
         let Some(url) = &self.reach.api else {
-            let path = self.reach.control.clone().unwrap_or_else(socket::default_path);
+            let path = match &self.reach.control {
+                Some(path) => path.clone(),
+                None => {
+                    let path = socket::default_path();
+                    socket::trusted(&path)?;
+                    path
+                }
+            };
             let stream = tokio::net::UnixStream::connect(&path).await.map_err(|e| {
                 NotReachable(format!("no gateway answers on {}: {e}\n  fix: start one with `webtrunk serve`, name its socket with --control, or the API of another machine with --api", path.display()))
             })?;

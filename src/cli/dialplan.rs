@@ -1,5 +1,6 @@
 //! `webtrunk dialplan test`: every route considered and why, what would be sent, and the caller id.
 
+use super::print;
 use anyhow::anyhow;
 use std::process::ExitCode;
 use webtrunk::config::Config;
@@ -62,32 +63,34 @@ pub(crate) fn test(
     let region = webtrunk::dialplan::region_of(&verdict.number)
         .map(|r| format!("   ({r})"))
         .unwrap_or_default();
-    println!(
+    print::line(&format!(
         "dialled   {number}\nnumber    {}{region}\ncaller    {caller}\ncontext   {context}\n",
         verdict.number
-    );
+    ));
     for considered in &verdict.trace {
-        match &considered.why_not {
-            Some(why) => println!("  ✗ {:<18} {:<16} {why}", considered.route, considered.pattern),
-            None => println!("  ✓ {:<18} {}", considered.route, considered.pattern),
-        }
+        let (route, pattern) = (&considered.route, &considered.pattern);
+        print::line(&match &considered.why_not {
+            Some(why) => format!("  ✗ {route:<18} {pattern:<16} {why}"),
+            None => format!("  ✓ {route:<18} {pattern}"),
+        });
     }
     let Some(route) = verdict.route else {
-        match verdict.barred {
-            Some((_, why)) => println!("\nno route: the caller gets 403: {why}"),
-            None => println!("\nno route: the caller gets 404"),
-        }
+        print::line(&match verdict.barred {
+            Some((_, why)) => format!("\nno route: the caller gets 403: {why}"),
+            None => "\nno route: the caller gets 404".to_owned(),
+        });
         return Ok(ExitCode::FAILURE);
     };
     for (n, step) in route.steps.iter().enumerate() {
-        println!("      {}. {step}", n + 1);
-        sent(config, step, &verdict.number).iter().for_each(|line| println!("         {line}"));
+        print::line(&format!("      {}. {step}", n + 1));
+        let lines = sent(config, step, &verdict.number);
+        lines.iter().for_each(|line| print::line(&format!("         {line}")));
     }
     let shown = route
         .caller_id
         .as_deref()
         .unwrap_or("{user.did}")
         .replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
-    println!("\ncaller id {shown}");
+    print::line(&format!("\ncaller id {shown}"));
     Ok(ExitCode::SUCCESS)
 }

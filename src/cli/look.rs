@@ -6,6 +6,8 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use webtrunk::printable::cell;
+use webtrunk::private;
 
 fn share(item: &Value, key: &str) -> String {
     item[key].as_f64().map_or("-".to_owned(), |s| format!("{:.0} %", s * 100.0))
@@ -59,7 +61,7 @@ pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitC
     loop {
         let calls = client.get(&query).await?;
         if args.watch {
-            print::line("\x1b[2J\x1b[H");
+            print::clear();
         }
         print::list(
             &calls,
@@ -221,9 +223,9 @@ pub(crate) async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitC
     {
         if let Some(file) = file {
             let bytes = client.bytes(&format!("/calls/{call}/{format}")).await?;
-            std::fs::write(file, &bytes)
+            private::write(file, &bytes)
                 .map_err(|e| anyhow::anyhow!("{} cannot be written: {e}", file.display()))?;
-            eprintln!("wrote {}", file.display());
+            print::note(&format!("wrote {}", file.display()));
         }
     }
     if args.pcap.is_some() || args.svg.is_some() {
@@ -309,7 +311,7 @@ pub(crate) async fn events(client: &Client, args: &Events) -> anyhow::Result<Exi
     );
     client
         .events(&query, |event| {
-            print::line(&event.to_string());
+            print::json(&event.to_string());
             true
         })
         .await?;
@@ -389,38 +391,14 @@ pub(crate) async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode>
             } else {
                 print::line(&RECORD.iter().map(|c| c.0).collect::<Vec<_>>().join(","));
                 for record in records.as_array().into_iter().flatten() {
-                    let cells = RECORD.iter().map(|(_, show)| csv(&show(record)));
+                    let cells = RECORD.iter().map(|(_, show)| match show(record).as_str() {
+                        "-" => String::new(),
+                        text => cell(text),
+                    });
                     print::line(&cells.collect::<Vec<_>>().join(","));
                 }
             }
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// RFC 4180; what a spreadsheet would run as a formula is quoted with an apostrophe.
-fn csv(cell: &str) -> String {
-    let cell = if cell == "-" { "" } else { cell };
-    let number = cell.strip_prefix(['+', '-']).unwrap_or(cell);
-    let formula = cell.starts_with(['=', '@', '+', '-'])
-        && !number.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let cell = if formula { format!("'{cell}") } else { cell.to_owned() };
-    if cell.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", cell.replace('"', "\"\""))
-    } else {
-        cell
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_is_no_formula_and_numbers_stay_numbers() {
-        assert_eq!(csv("=cmd()"), "'=cmd()");
-        assert_eq!(csv("+12065550123"), "+12065550123");
-        assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");
-        assert_eq!(csv("-"), "");
-    }
 }

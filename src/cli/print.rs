@@ -1,8 +1,11 @@
-//! What lists look like: a table for people, JSON for programs.
+//! What goes to the terminal: a table for people, JSON for programs. Everything printed passes
+//! here, and nothing from outside gets through that a terminal would obey.
+#![allow(clippy::print_stderr, reason = "the one place for it")]
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 use std::io::Write;
+use webtrunk::printable;
 
 /// How a list is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -21,9 +24,9 @@ pub(crate) fn list(items: &Value, output: Output, columns: &[Column], empty: &st
     let none = Vec::new();
     let all = items.as_array().unwrap_or(&none);
     match output {
-        Output::Json => line(&serde_json::to_string_pretty(items).unwrap_or_default()),
-        Output::Jsonl => all.iter().for_each(|item| line(&item.to_string())),
-        Output::Table if all.is_empty() => eprintln!("{empty}"),
+        Output::Json => object(items),
+        Output::Jsonl => all.iter().for_each(|item| json(&item.to_string())),
+        Output::Table if all.is_empty() => note(empty),
         Output::Table => line(&table(all, columns)),
     }
 }
@@ -45,12 +48,42 @@ pub(crate) fn table(items: &[Value], columns: &[Column]) -> String {
 
 /// One object, as JSON.
 pub(crate) fn object(value: &Value) {
-    line(&serde_json::to_string_pretty(value).unwrap_or_default());
+    json(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
-/// A line of output; a reader that has gone away (`| head`) is no error.
+/// JSON, as a line or as several.
+pub(crate) fn json(text: &str) {
+    raw(&format!("{}\n", printable::json(text)));
+}
+
+/// A line of output, or several.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    raw(&format!("{}\n", printable::lines(text)));
+}
+
+/// Empties the screen.
+pub(crate) fn clear() {
+    raw("\x1b[2J\x1b[H");
+}
+
+/// What our own programs made for a terminal. A reader that has gone away (`| head`) is no error.
+fn raw(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// A line for the person, not for a program that reads the output.
+pub(crate) fn note(text: &str) {
+    eprintln!("{}", printable::lines(text));
+}
+
+/// As [`note`], in place of the note before it.
+pub(crate) fn progress(text: &str) {
+    eprint!("\r\x1b[K{}", printable::line(text));
+}
+
+/// Problems with a file, drawn with its lines; they may be in colours.
+pub(crate) fn problems(problems: &webtrunk::config::Problems) {
+    eprint!("{problems}");
 }
 
 /// A text of an item, or a dash.

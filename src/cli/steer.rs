@@ -67,7 +67,7 @@ pub(crate) async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitC
         most = most.max(calls);
         if calls == 0 || args.no_wait || Instant::now() >= deadline {
             if bar {
-                eprint!("\r\x1b[K");
+                print::progress("");
             }
             print::line(&match calls {
                 0 => "drained: no call is left".to_owned(),
@@ -82,11 +82,11 @@ pub(crate) async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitC
         if bar {
             let done = ((most - calls) * 30 / most) as usize;
             let longest = clock(status["longest_call_s"].as_u64().unwrap_or(0));
-            eprint!(
-                "\r\x1b[K[{}{}] {calls} calls left, longest {longest}",
+            print::progress(&format!(
+                "[{}{}] {calls} calls left, longest {longest}",
                 "█".repeat(done),
                 "·".repeat(30 - done)
-            );
+            ));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -104,7 +104,9 @@ pub(crate) async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
             .collect::<Vec<_>>()
     };
     let (changed, restart) = (list("changed"), list("needs_restart"));
-    eprint!("{}", changes["warnings"].as_str().unwrap_or_default());
+    if let Some(warnings) = changes["warnings"].as_str().filter(|w| !w.is_empty()) {
+        print::note(warnings.trim_end());
+    }
     match changed.as_slice() {
         [] if restart.is_empty() => print::line("reloaded: nothing has changed"),
         [] => {}

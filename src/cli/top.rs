@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::Instant;
+use webtrunk::printable;
 
 /// How often the gateway is asked.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ enum Wish {
 
 fn text(value: &Value, key: &str) -> String {
     match &value[key] {
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable::line(text).into_owned(),
         Value::Number(number) => number.to_string(),
         _ => "-".to_owned(),
     }
@@ -181,7 +182,7 @@ impl View {
                 "↑↓ choose   Enter ladder   / filter{}   x hang up   q quit",
                 if self.filter.is_empty() { String::new() } else { format!(" ({})", self.filter) }
             ),
-            (false, told) => told.to_owned(),
+            (false, told) => printable::line(told).into_owned(),
         };
         frame.render_widget(Line::raw(help).dim(), foot);
     }
@@ -219,7 +220,7 @@ fn call_table<'a>(calls: &[&'a Value]) -> Table<'a> {
     let rows = calls.iter().map(|c| {
         let seconds = c["talked_s"].as_u64().or(c["seconds"].as_u64()).unwrap_or(0);
         let fate = match (c["code"].as_str(), c["verdict"].as_str()) {
-            (Some(code), Some(verdict)) => format!("{code} {verdict}"),
+            (Some(_), Some(_)) => format!("{} {}", text(c, "code"), text(c, "verdict")),
             _ => String::new(),
         };
         let row = Row::new([
@@ -258,7 +259,12 @@ async fn refresh(client: &Client, view: &mut View) -> anyhow::Result<()> {
 
 async fn ladder(client: &Client, call: String, full: bool) -> anyhow::Result<Ladder> {
     let drawn = client.bytes(&format!("/calls/{call}/ladder?format=text&full={full}")).await?;
-    Ok(Ladder { call, text: String::from_utf8_lossy(&drawn).into_owned(), full, scroll: 0 })
+    Ok(Ladder {
+        call,
+        text: printable::lines(&String::from_utf8_lossy(&drawn)).into_owned(),
+        full,
+        scroll: 0,
+    })
 }
 
 /// Runs until it is quit.

@@ -1,13 +1,14 @@
 //! From files to settings: every error in every file, with place, cause and fix.
 
 mod around;
-pub(crate) mod certificates;
+pub mod certificates;
 mod hosts;
 mod operators;
 mod rivals;
 mod routes;
 mod times;
 mod trunks;
+mod values;
 
 use super::problem::{Problem, Problems, Source};
 use super::schema;
@@ -404,7 +405,7 @@ impl Check {
             bind: self.bound(m.bind.as_ref(), "media.bind"),
             public_ips: self.told(m.public_ip.as_ref(), "media.public_ip").into_iter().collect(),
             ports,
-            browser_port: m.browser_port.unwrap_or(8_088),
+            browser_port: m.browser_port.map_or(8_088, Spanned::into_inner),
             ice_tcp: m.ice_tcp.unwrap_or(true),
             workers: m.workers.map_or(cores.min(8), Spanned::into_inner).clamp(1, 64),
             codecs: self.codecs(&m.codecs, &Codec::BROWSERS),
@@ -452,8 +453,8 @@ impl Check {
         }
         Limits {
             calls: l.calls.map_or(500, Spanned::into_inner),
-            calls_per_user: l.calls_per_user.unwrap_or(4),
-            new_calls_per_second: l.new_calls_per_second.unwrap_or(20),
+            calls_per_user: l.calls_per_user.map_or(4, Spanned::into_inner),
+            new_calls_per_second: l.new_calls_per_second.map_or(20, Spanned::into_inner),
             max_duration: self
                 .duration(l.max_duration.as_ref())
                 .unwrap_or(Duration::from_secs(4 * 3600)),
@@ -495,6 +496,10 @@ impl Check {
             );
             String::new()
         });
+        if text.is_empty() && !self.problems.last().is_some_and(|p| p.is_at(&at.span())) {
+            let help = "make one: `openssl rand -base64 24`; it guards your telephone bill";
+            self.error(at, "config::secret", "this secret is empty", help);
+        }
         Secret::new(text)
     }
 
@@ -520,23 +525,15 @@ impl Check {
             );
         }
         let password = self.secret(&user.password);
-        if password.reveal().is_empty() {
-            self.error(
-                &user.password,
-                "config::secret",
-                format!("user {name} has an empty password"),
-                "choose a long random one: it guards your telephone bill",
-            );
-        }
         User {
             name,
             password,
             did: user.did.map(Spanned::into_inner),
             numbers: user.numbers.into_iter().map(Spanned::into_inner).collect(),
-            display_name: user.display_name,
+            display_name: user.display_name.map(Spanned::into_inner),
             context,
-            max_calls: user.max_calls,
-            calls_per_second: user.calls_per_second,
+            max_calls: user.max_calls.map(Spanned::into_inner),
+            calls_per_second: user.calls_per_second.map(Spanned::into_inner),
             refer: user.refer.unwrap_or(true),
             tags: user.tags,
             permits: Permits {

@@ -26,6 +26,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whether it is about this place.
+    pub(super) fn is_at(&self, place: &Range<usize>) -> bool {
+        self.span.as_ref().is_some_and(|(span, _)| span == place)
+    }
+
     /// An error at a place.
     pub(crate) fn at(
         source: &Source,

@@ -63,7 +63,7 @@ pub(crate) struct Server {
     /// browsers the addresses of this machine and the one that `stun` finds, for a trunk the
     /// address that leads to it.
     pub public_ip: Option<Text>,
-    /// A STUN server that is asked for the public address every five minutes, such as
+    /// A STUN server that is asked for the public address every 30 s, such as
     /// "stun.example.com:3478"; needs `public_ip = "auto"`. Default: none.
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
@@ -79,8 +79,9 @@ pub(crate) struct Web {
     /// "off" (the default), "local" (an authority of its own, made beside this file) or { cert =
     /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
-    /// Origins of other pages that may connect, such as "https://shop.example.com". Default: only
-    /// the gateway's own page.
+    /// Origins of other pages that may connect, such as "https://shop.example.com". Their names are
+    /// served too, besides `domain`, names below it, and IP addresses. Default: only the gateway's
+    /// own page.
     pub origins: Vec<Text>,
 }
 
@@ -143,7 +144,7 @@ pub(crate) struct Media {
     /// UDP ports of the trunk side, from 1024 to 65535; a call uses two. Default: "20000-29999".
     pub ports: Option<Text>,
     /// The UDP port of all browsers; each further worker uses the next port. Default: 8088.
-    pub browser_port: Option<u16>,
+    pub browser_port: Option<Spanned<u16>>,
     /// Accept browsers whose network blocks UDP on the same port numbers over TCP (RFC 6544).
     /// Default: true.
     pub ice_tcp: Option<bool>,
@@ -177,9 +178,9 @@ pub(crate) struct Limits {
     /// Calls at once. Default: 500.
     pub calls: Option<Spanned<usize>>,
     /// Calls at once of one user. Default: 4.
-    pub calls_per_user: Option<usize>,
+    pub calls_per_user: Option<Spanned<usize>>,
     /// New calls per second. Default: 20.
-    pub new_calls_per_second: Option<u32>,
+    pub new_calls_per_second: Option<Spanned<u32>>,
     /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
 }
@@ -189,7 +190,7 @@ pub(crate) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Recorder {
     /// Ended calls to keep; 0 turns the recorder off. Default: 1000.
-    pub calls: Option<usize>,
+    pub calls: Option<Spanned<usize>>,
     /// Memory for all of them, such as "512kB". Default: "64MB".
     pub memory: Option<Text>,
     /// Keep whole messages; false keeps only their first lines. Default: true.
@@ -201,7 +202,7 @@ pub(crate) struct Recorder {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Api {
     /// The path of the local control socket. Default: the system's folder for such files.
-    pub control: Option<String>,
+    pub control: Option<Text>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
     pub token: BTreeMap<String, Spanned<Token>>,
 }
@@ -235,7 +236,7 @@ pub(crate) struct Jwt {
     /// whenever a token names an unknown key.
     pub jwks: Text,
     /// The value that the token's `aud` must contain.
-    pub audience: String,
+    pub audience: Text,
     /// The value that the token's `iss` must have. Default: any.
     pub issuer: Option<String>,
     /// The dialplan of users who are not in this file and whose token names none. Default: such a

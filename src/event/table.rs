@@ -4,7 +4,9 @@ use super::{Counted, Data, Kind, Level, LostBy, UnregisterReason};
 use crate::cdr::{Cdr, HangupBy, Party};
 use crate::errors::Code;
 use crate::ids::CallId;
+use crate::log_limit::Class;
 use crate::media::Statistics;
+use crate::printable::brief;
 use serde_json::json;
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +16,7 @@ use std::time::Duration;
 /// Makes the type and its questions from the rows. A row gives an event's fields, then
 ///  - `call`: the call it is about,
 ///  - `level` of its line, and `code` in the registry of errors, `FINE` if nothing is wrong,
+///  - `class`: what it is one of, if somebody outside can cause it again and again,
 ///  - `api`: what the API calls it, and the data it sends; empty if it is for the log alone,
 ///  - `counted`: what the metrics make of it,
 ///  - `text`: its line.
@@ -24,6 +27,7 @@ macro_rules! events {
         $(#[$doc:meta])*
         $name:ident { $( $(#[$field_doc:meta])* $field:ident: $type:ty ),* $(,)? } {
             call: $call:expr, level: $level:ident, code: $code:expr,
+            class: $class:expr,
             api: { $($kind:expr => $data:expr)? },
             counted: $counted:expr,
             text($f:ident): $text:expr $(,)?
@@ -50,6 +54,12 @@ macro_rules! events {
             /// Returns its code in the registry of errors, `FINE` if nothing is wrong.
             pub fn code(&self) -> Code {
                 match self { $( Event::$name { $($field),* } => $code, )* }
+            }
+
+            /// Returns what it is one of, where somebody outside can cause it again and again: such
+            /// a line is written once in ten seconds. `None` for what is told each time.
+            pub(crate) fn class(&self) -> Option<Class> {
+                match self { $( Event::$name { $($field),* } => $class, )* }
             }
 
             /// Returns what the API calls it, or `None` if it is for the log alone.
@@ -90,17 +100,19 @@ macro_rules! events {
 events! {
     Registered { user: String, flows: usize, user_agent: String } {
         call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("registered", Code::FINE, user)),
         api: {
             Kind::RegistrationAdded => Data::Json(json!({
                 "user": user, "flows": flows, "user_agent": user_agent
             }))
         },
         counted: Counted::Nothing,
-        text(f): write!(f, "{user} registered, {flows} flow(s), {}", printable(user_agent)),
+        text(f): write!(f, "{user} registered, {flows} flow(s), {}", brief(user_agent)),
     }
 
     Unregistered { user: String, why: UnregisterReason } {
         call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("unregistered", Code::FINE, user)),
         api: {
             Kind::RegistrationRemoved => Data::Json(json!({ "user": user, "why": why.as_str() }))
         },
@@ -115,13 +127,15 @@ events! {
     /// Nobody could say whether a login is right.
     LoginUnchecked { what: &'static str, why: String } {
         call: None, level: Warn, code: Code::LOGIN_UNCHECKED,
+        class: Some(Class::new("logins not checked", Code::LOGIN_UNCHECKED)),
         api: {},
         counted: Counted::Nothing,
-        text(f): write!(f, "logins cannot be checked: {what}: {}", printable(why)),
+        text(f): write!(f, "logins cannot be checked: {what}: {}", brief(why)),
     }
 
     LoginRefused { user: String, remote: SocketAddr, code: Code, why: String } {
         call: None, level: Warn, code: *code,
+        class: Some(Class::new("logins refused", *code)),
         api: {
             Kind::LoginRefused => Data::Json(json!({
                 "user": user, "remote": remote.to_string(), "code": code.to_string(), "why": why
@@ -129,12 +143,13 @@ events! {
         },
         counted: Counted::LoginRefused,
         text(f): write!(
-            f, "login refused for {} from {remote}: {}", printable(user), printable(why)
+            f, "login refused for {} from {remote}: {}", brief(user), brief(why)
         ),
     }
 
     CallStarted { call: CallId, from: Party, number: String, route: String } {
         call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
         api: {
             Kind::CallStarted => Data::Json(json!({
                 "call": call.to_string(), "from": from.to_string(), "to": number, "route": route
@@ -142,13 +157,14 @@ events! {
         },
         counted: Counted::Nothing,
         text(f): write!(
-            f, "{} → {}  route {route:?}", printable(&from.to_string()), printable(number)
+            f, "{} → {}  route {route:?}", brief(&from.to_string()), brief(number)
         ),
     }
 
     /// An INVITE became no call; `status` is that of its response.
     CallRefused { call: CallId, from: Party, to: String, status: u16, code: Code, why: String } {
         call: Some(*call), level: Warn, code: code.or(Code::REFUSED),
+        class: Some(Class::of("calls refused", code.or(Code::REFUSED), &from.as_caller())),
         api: {
             Kind::CallRefused => Data::Json(json!({
                 "call": call.to_string(), "from": from.to_string(), "to": to, "sip_code": status,
@@ -158,12 +174,13 @@ events! {
         counted: Counted::CallRefused(code.or(Code::REFUSED)),
         text(f): write!(
             f, "{} → {} refused {status}: {}",
-            printable(&from.to_string()), printable(to), printable(why)
+            brief(&from.to_string()), brief(to), brief(why)
         ),
     }
 
     CallRinging { call: CallId } {
         call: Some(*call), level: Debug, code: Code::FINE,
+        class: None,
         api: { Kind::CallRinging => Data::Json(json!({ "call": call.to_string() })) },
         counted: Counted::Nothing,
         text(f): write!(f, "rings"),
@@ -172,6 +189,7 @@ events! {
     /// An end's figures, every few seconds; `leg` is "a" or "b".
     Quality { call: CallId, leg: &'static str, figures: Box<Statistics> } {
         call: Some(*call), level: Debug, code: Code::FINE,
+        class: None,
         api: {
             Kind::CallQuality => Data::Json(json!({
                 "call": call.to_string(),
@@ -201,6 +219,7 @@ events! {
         codecs: (&'static str, &'static str),
     } {
         call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
         api: {
             Kind::CallAnswered => Data::Json(json!({
                 "call": call.to_string(), "by": answerer(by.as_ref()),
@@ -217,6 +236,7 @@ events! {
     CallEnded { cdr: Arc<Cdr> } {
         call: Some(cdr.call), level: Info,
         code: cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
+        class: None,
         api: { Kind::CallEnded => Data::Record(cdr) },
         counted: Counted::CallEnded(cdr),
         text(f): ended(cdr, f),
@@ -225,39 +245,44 @@ events! {
     /// A try led nowhere; `status` is that of the peer, or ours if it gave none.
     BranchFailed { call: CallId, target: Party, status: u16, code: Code, why: String } {
         call: Some(*call), level: Info, code: code.or(Code::TARGET_FAILED),
+        class: None,
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(
-            f, "{} failed with {status}: {}", target.as_callee(), printable(why)
+            f, "{} failed with {status}: {}", target.as_callee(), brief(why)
         ),
     }
 
     Redirected { call: CallId, by: Party, to: String } {
         call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
         api: {},
         counted: Counted::Nothing,
-        text(f): write!(f, "{} redirected it to {}", by.as_callee(), printable(to)),
+        text(f): write!(f, "{} redirected it to {}", by.as_callee(), brief(to)),
     }
 
     Transferring { call: CallId, by: Party, to: String } {
         call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
         api: {},
         counted: Counted::Nothing,
-        text(f): write!(f, "{by} transfers it to {}", printable(to)),
+        text(f): write!(f, "{by} transfers it to {}", brief(to)),
     }
 
     TransferFailed { call: CallId, status: u16, why: String } {
         call: Some(*call), level: Info, code: Code::TRANSFER_FAILED,
+        class: None,
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(
-            f, "transfer failed with {status}, the call goes on: {}", printable(why)
+            f, "transfer failed with {status}, the call goes on: {}", brief(why)
         ),
     }
 
     /// `after` it was down; `None` if it is up for the first time.
     TrunkUp { trunk: String, after: Option<Duration> } {
         call: None, level: Info, code: Code::FINE,
+        class: None,
         api: { Kind::TrunkUp => Data::Json(json!({ "trunk": trunk })) },
         counted: Counted::Nothing,
         text(f): match after {
@@ -268,17 +293,19 @@ events! {
 
     TrunkDown { trunk: String, why: String } {
         call: None, level: Warn, code: Code::TRUNK_DOWN,
+        class: None,
         api: {
             Kind::TrunkDown => Data::Json(json!({
                 "trunk": trunk, "why": why, "code": Code::TRUNK_DOWN.to_string()
             }))
         },
         counted: Counted::Nothing,
-        text(f): write!(f, "trunk {trunk} down, its calls go to the next: {}", printable(why)),
+        text(f): write!(f, "trunk {trunk} down, its calls go to the next: {}", brief(why)),
     }
 
     TrunkSwitched { trunk: String, enabled: bool } {
         call: None, level: Info, code: Code::FINE,
+        class: None,
         api: {
             if *enabled { Kind::TrunkUp } else { Kind::TrunkDown } => Data::Json(json!({
                 "trunk": trunk, "by": "operator"
@@ -294,6 +321,7 @@ events! {
     /// `expires` is in seconds.
     TrunkRegistered { trunk: String, registrar: String, expires: u32 } {
         call: None, level: Info, code: Code::FINE,
+        class: None,
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "trunk {trunk} registered with {registrar} for {expires} s"),
@@ -301,17 +329,19 @@ events! {
 
     TrunkNotRegistered { trunk: String, why: String, again_in: Duration } {
         call: None, level: Warn, code: Code::NOT_REGISTERED_WITH,
+        class: None,
         api: {},
         counted: Counted::Nothing,
         text(f): write!(
             f, "trunk {trunk} is not registered, next try in {} s: {}",
-            again_in.as_secs(), printable(why)
+            again_in.as_secs(), brief(why)
         ),
     }
 
     /// A trunk registered here; `expires` is in seconds.
     TrunkArrived { trunk: String, remote: SocketAddr, expires: u32 } {
         call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("registered", Code::FINE, trunk)),
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "trunk {trunk} registered here from {remote} for {expires} s"),
@@ -320,6 +350,7 @@ events! {
     /// The registration of a trunk here ended.
     TrunkGone { trunk: String } {
         call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("unregistered", Code::FINE, trunk)),
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "trunk {trunk} unregistered"),
@@ -328,6 +359,7 @@ events! {
     /// A connection to a trunk is open and answers nothing.
     Wedged { trunk: String, hop: String } {
         call: None, level: Warn, code: Code::WEDGED,
+        class: None,
         api: {},
         counted: Counted::Nothing,
         text(f): write!(
@@ -339,6 +371,7 @@ events! {
     /// `limit` is the trunk's `max_calls`.
     TrunkFull { call: CallId, trunk: String, limit: usize } {
         call: Some(*call), level: Warn, code: Code::TRUNK_FULL,
+        class: None,
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(f, "skips trunk {trunk}: it has its {limit} calls"),
@@ -347,29 +380,33 @@ events! {
     /// A `ring` step found no phone to ring.
     NobodyThere { call: CallId, why: String } {
         call: Some(*call), level: Info, code: Code::NOT_REGISTERED,
+        class: None,
         api: {},
         counted: Counted::Nothing,
-        text(f): write!(f, "ring: {}", printable(why)),
+        text(f): write!(f, "ring: {}", brief(why)),
     }
 
     /// A message of a peer that was not used.
     Unreadable { call: CallId, why: String } {
         call: Some(*call), level: Warn, code: Code::UNREADABLE,
+        class: Some(Class::new("messages dropped", Code::UNREADABLE)),
         api: {},
         counted: Counted::Nothing,
-        text(f): write!(f, "dropped: {}", printable(why)),
+        text(f): write!(f, "dropped: {}", brief(why)),
     }
 
     EarlyMediaUnusable { call: CallId, why: String } {
         call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
         api: {},
         counted: Counted::Nothing,
-        text(f): write!(f, "early media cannot be used: {}", printable(why)),
+        text(f): write!(f, "early media cannot be used: {}", brief(why)),
     }
 
     /// A step of the route is not for what came of the one before.
     StepSkipped { call: CallId, step: String, outcomes: String } {
         call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
         api: {},
         counted: Counted::Nothing,
         text(f): if outcomes.is_empty() {
@@ -381,27 +418,30 @@ events! {
 
     WebhookFailed { call: CallId, why: String } {
         call: Some(*call), level: Warn, code: Code::WEBHOOK,
+        class: None,
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(
-            f, "the webhook did not route it, the next step does: {}", printable(why)
+            f, "the webhook did not route it, the next step does: {}", brief(why)
         ),
     }
 
     /// Nothing comes from `who`, though the other side sends.
     OneWay { call: CallId, who: Party } {
         call: Some(*call), level: Warn, code: Code::TRUNK_SILENT,
+        class: None,
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::OneWay { trunk: who.trunk().is_some() },
         text(f): write!(
             f, "one-way audio: nothing has come from {}, though the other side sends",
-            printable(&who.to_string())
+            brief(&who.to_string())
         ),
     }
 
     /// An operator ended it.
     Kicked { call: CallId } {
         call: Some(*call), level: Info, code: Code::KICKED,
+        class: None,
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "ended by an operator"),
@@ -409,6 +449,7 @@ events! {
 
     MediaPanicked { call: CallId } {
         call: Some(*call), level: Error, code: Code::MEDIA_BUG,
+        class: None,
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(f, "lost its media to a bug; other calls go on"),
@@ -416,6 +457,7 @@ events! {
 
     CallPanicked { call: CallId } {
         call: Some(*call), level: Error, code: Code::CALL_BUG,
+        class: None,
         api: { Kind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(f, "was ended by a bug; other calls go on"),
@@ -424,6 +466,7 @@ events! {
     /// `calls` are in progress.
     Draining { calls: usize } {
         call: None, level: Info, code: Code::FINE,
+        class: None,
         api: { Kind::DrainStarted => Data::Json(json!({ "calls": calls })) },
         counted: Counted::Nothing,
         text(f): write!(f, "draining: no new calls, {calls} in progress"),
@@ -432,6 +475,7 @@ events! {
     /// An operator ended a drain.
     DrainEnded {} {
         call: None, level: Info, code: Code::FINE,
+        class: None,
         api: { Kind::DrainFinished => Data::Json(json!({ "cancelled": true })) },
         counted: Counted::Nothing,
         text(f): write!(f, "draining is over: new calls are taken again"),
@@ -439,6 +483,7 @@ events! {
 
     Reloaded { changes: String } {
         call: None, level: Info, code: Code::FINE,
+        class: None,
         api: { Kind::ConfigReloaded => Data::Json(json!({ "changes": changes })) },
         counted: Counted::Nothing,
         text(f): write!(f, "configuration reloaded: {changes}"),
@@ -447,6 +492,7 @@ events! {
     /// The public addresses have changed; new calls use those of `now`.
     AddressesChanged { before: Vec<IpAddr>, now: Vec<IpAddr>, why: &'static str } {
         call: None, level: Info, code: Code::FINE,
+        class: None,
         api: {
             Kind::AddressesChanged => Data::Json(json!({
                 "before": before, "now": now, "found_by": why
@@ -462,6 +508,7 @@ events! {
     /// A message was dropped without an answer.
     Dropped { why: &'static str, remote: Option<SocketAddr> } {
         call: None, level: Debug, code: Code::FINE,
+        class: None,
         api: {},
         counted: Counted::Nothing,
         text(f): match remote {
@@ -483,18 +530,12 @@ fn answerer(by: Option<&Party>) -> String {
 /// What a record says in one line.
 fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
     let Some(talked) = cdr.talked() else {
-        return write!(f, "not answered ({}): {}", cdr.status, printable(&cdr.why));
+        return write!(f, "not answered ({}): {}", cdr.status, brief(&cdr.why));
     };
     let by = cdr.by.map_or("?", HangupBy::as_str);
-    write!(
-        f,
-        "ended by {by}  {:.1} s  {}{}",
-        talked.as_secs_f32(),
-        quality(cdr),
-        printable(&cdr.why)
-    )?;
+    write!(f, "ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), brief(&cdr.why))?;
     match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
-        Some(verdict) => write!(f, "  {}", printable(&verdict.sentence)),
+        Some(verdict) => write!(f, "  {}", brief(&verdict.sentence)),
         None => Ok(()),
     }
 }
@@ -508,20 +549,4 @@ fn quality(cdr: &Cdr) -> String {
     let mos = cdr.score().map(|mos| format!("MOS {mos:.1} (estimated)  "));
     let loss = loss.map(|loss| format!("loss {:.1} %  ", 100.0 * loss));
     [mos, loss].into_iter().flatten().collect()
-}
-
-/// A remote text, cut and with control characters shown.
-fn printable(text: &str) -> Printable<'_> {
-    Printable(text)
-}
-
-struct Printable<'a>(&'a str);
-
-impl Display for Printable<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let end = self.0.char_indices().nth(120).map_or(self.0.len(), |(at, _)| at);
-        let mut pieces = self.0[..end].split(char::is_control);
-        f.write_str(pieces.next().unwrap_or_default())?;
-        pieces.try_for_each(|piece| write!(f, "\u{fffd}{piece}"))
-    }
 }

@@ -79,6 +79,11 @@ impl Admission {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 
+    /// As [`challenges`](Self::challenges), in as few bytes as can be.
+    pub(crate) fn short_challenge(&self, now: Instant, random: u64, stale: bool) -> String {
+        self.authenticator.short_challenge(self.seconds(now), random, stale)
+    }
+
     /// Returns the refusal for a source that has guessed too often in this minute, unless `user`
     /// has given the right password there before.
     pub(crate) fn braked(&mut self, now: Instant, source: IpAddr, user: &str) -> Option<Refusal> {
@@ -157,6 +162,10 @@ impl Admission {
             Err(Refused::Stale) => Admitted::Challenge { stale: true },
             // The nonce is ours and fresh, so this is somebody who listens to us.
             Err(Refused::Wrong) if unasked.get() => Admitted::Unasked(user),
+            Err(Refused::OtherUri) => Admitted::Refused(
+                Refusal::new(400, "the uri of the credentials is not the Request-URI")
+                    .code(Code::LOGIN_REFUSED),
+            ),
             Err(Refused::Wrong) => {
                 self.wrong(source, &user);
                 Admitted::Refused(

@@ -133,6 +133,9 @@ impl Gateway {
         if message.header(HeaderName::Via).is_none() {
             return;
         }
+        if self.is_unproved(hop) {
+            return self.refuse_unproved(hop, message, why, out);
+        }
         let tag = token::<8>(&mut self.services.random);
         let response = Writer::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
@@ -415,7 +418,8 @@ fn understood(option: &str) -> bool {
 /// Refusals that need no state (RFC 3261 §8.2.1 to §8.2.3).
 fn validate(message: &Message) -> Option<Refusal> {
     if message.method() == Method::Other {
-        return Some(Refusal::new(405, format!("{} is not served here", message.method_token())));
+        // RFC 3261 §21.5.2; a method that is known, and not served, is 405.
+        return Some(Refusal::new(501, format!("{} is not known here", message.method_token())));
     }
     let missing: Vec<&str> =
         message.values(HeaderName::Require).filter(|o| !understood(o)).collect();

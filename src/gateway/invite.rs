@@ -176,7 +176,7 @@ impl Gateway {
         self.within_route(now, party, route.as_ref())?;
         let uas = InviteServer::new(message.clone(), incoming.id);
         let mut call = self.new_call(now, id, uas, incoming.hop, party.clone());
-        call.take_offer(&self.config)?;
+        call.take_offer(&self.config, &self.services.identity.reach)?;
         call.check_session()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
         let cdr = call.cdr_mut();

@@ -259,11 +259,7 @@ impl Gateway {
             self.services.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let located = trunk.uri.as_ref().map(|uri| {
-            self.services.locator.locate(
-                now,
-                &crate::resolver::Target::of(uri, trunk.number),
-                &mut || 0,
-            )
+            self.services.locator.locate(now, &crate::resolver::Target::of(uri, trunk), &mut || 0)
         });
         let hop = match (bound, located) {
             (Some(hop), _) => hop,

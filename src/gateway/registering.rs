@@ -162,8 +162,12 @@ impl Gateway {
                 Screening::Refuse(why)
             }
             Admitted::Challenge { stale } => {
-                let bytes = self.challenge(turn.now, message, stale);
-                turn.push(Output::Send(Transmit { hop, bytes }));
+                let challenge = self.challenge(turn.now, message, stale);
+                if self.is_unproved(hop) {
+                    self.challenge_unproved(turn, hop, message, stale, challenge);
+                } else {
+                    turn.push(Output::Send(Transmit { hop, bytes: challenge }));
+                }
                 Screening::Handled
             }
         }

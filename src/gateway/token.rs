@@ -3,6 +3,8 @@
 
 use crate::config::JwtSettings;
 use crate::config::grant::Grant;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -68,6 +70,9 @@ impl Keys {
     ) -> Result<Claims, Refused> {
         let wrong = |why: &str| Refused::Wrong(why.to_owned());
         let header = decode_header(token).map_err(|_| wrong("it is no JSON Web Token"))?;
+        if is_critical(token) {
+            return Err(wrong("its header names extensions (crit), and none is known here"));
+        }
         let named = |kid: &Option<String>| header.kid.is_none() || *kid == header.kid;
         let candidates: Vec<_> = self
             .0
@@ -107,6 +112,13 @@ impl Keys {
         }
         Err(why)
     }
+}
+
+/// Whether the header names what must be understood (RFC 7515 §4.1.11).
+fn is_critical(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|head| URL_SAFE_NO_PAD.decode(head).ok());
+    let header = header.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    header.is_none_or(|header| header.get("crit").is_some())
 }
 
 fn timely(claims: Claims, unix: u64) -> Result<Claims, Refused> {

@@ -51,7 +51,7 @@ impl Gateway {
         let found = match (bound, uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
-                let target = Target::of(&uri, trunk.number);
+                let target = Target::of(&uri, &trunk);
                 self.context(turn).locate(&target, DnsWaiter::Trunk(due.clone()))
             }
             // It has not registered: nothing to probe yet.

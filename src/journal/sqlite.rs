@@ -1,6 +1,7 @@
 //! Records in a SQLite database: the record as JSON, and beside it what is searched for.
 
 use super::search::Wanted;
+use crate::private;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use serde_json::Value;
 use std::path::Path;
@@ -23,6 +24,9 @@ CREATE INDEX IF NOT EXISTS cdr_number ON cdr (number, start);
 /// # Errors
 /// It cannot be opened, or is something else.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    // SQLite would make it for everybody to read; the files beside it get its rights. What is wrong
+    // with the place, SQLite itself says.
+    let _ = private::touch(path);
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     // Readers do not wait for the writer; a commit is on the disk when it returns.

@@ -10,6 +10,7 @@ use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::description::Fingerprint;
 use aws_lc_rs::digest;
 use bytes::BytesMut;
+use rtc_dtls::cipher_suite::CipherSuiteId;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::crypto::Certificate;
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
@@ -36,6 +37,14 @@ const PROFILES: [(u16, SrtpProtectionProfile, Profile); 4] = [
     (8, SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm, Profile::AeadAes256Gcm),
     (1, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80, Profile::Aes128CmHmacSha1_80),
     (2, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32, Profile::Aes128CmHmacSha1_32),
+];
+
+/// AEAD with forward secrecy only: no CBC (RFC 9325 §4.2). RSA is for the certificates of peers.
+const SUITES: [CipherSuiteId; 4] = [
+    CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Rsa_With_Aes_128_Gcm_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Ecdsa_With_ChaCha20_Poly1305_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Rsa_With_ChaCha20_Poly1305_Sha256,
 ];
 
 /// The node's certificate and configurations, shared by all handshakes.
@@ -71,6 +80,7 @@ impl Identity {
             ConfigBuilder::default()
                 .with_crypto_provider(provider.clone())
                 .with_certificates(vec![certificate.clone()])
+                .with_cipher_suites(SUITES.to_vec())
                 .with_srtp_protection_profiles(profiles)
                 .with_client_auth(ClientAuthType::RequireAnyClientCert)
                 .with_extended_master_secret(ExtendedMasterSecretType::Request)
@@ -141,7 +151,10 @@ pub struct Handshake {
     retry_at: Option<Instant>,
     interval: Duration,
     deadline: Option<Instant>,
+    is_client: bool,
     done: bool,
+    /// When the last flight of a finished handshake was last sent again.
+    repeated: Option<Instant>,
     /// The fingerprint of the certificate that the peer showed last.
     shown: Option<Fingerprint>,
 }
@@ -164,7 +177,9 @@ impl Handshake {
             retry_at: None,
             interval: FIRST_RETRY,
             deadline: None,
+            is_client: false,
             done: false,
+            repeated: None,
             shown: None,
         }
     }
@@ -201,6 +216,7 @@ impl Handshake {
         let started = endpoint.connect(now, peer(), self.identity.client.clone(), None);
         debug_assert!(started.is_ok());
         self.deadline = Some(now + BUDGET);
+        self.is_client = true;
         self.state = State::Running(Box::new(endpoint));
         self.transmit(now, send);
     }
@@ -243,8 +259,13 @@ impl Handshake {
         }
         if self.done {
             // The peer repeats its last flight: ours was lost. The crate would drop a repeat with
-            // the same record numbers as a replay, and then never answer (RFC 6347 §4.2.4).
-            if matches!(datagram.first(), Some(20 | 22)) && !self.is_freed() {
+            // the same record numbers as a replay, and then never answer (RFC 6347 §4.2.4). Only the
+            // server's flight is the last one, and one answer is for the whole of the peer's
+            // flight: else two ends that are done would answer each other's datagrams for ever.
+            let due = self.repeated.is_none_or(|at| now >= at + FIRST_RETRY);
+            let repeats = matches!(datagram.first(), Some(20 | 22)) && !self.is_freed();
+            if repeats && due && !self.is_client {
+                self.repeated = Some(now);
                 self.flight.iter().for_each(|d| send(d));
             }
             return Ok(None);

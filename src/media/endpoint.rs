@@ -5,12 +5,12 @@ use super::continuity::Continuity;
 use super::dtls::{Handshake, Identity, Keys};
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
+use super::latching::Latching;
 use super::outbound_stream::OutboundStream;
 use super::player::Player;
 use super::reorder::Reorder;
 use super::series::{Sample, Series, Totals};
 use super::transcoder::Transcoder;
-use crate::address::is_public;
 use crate::chance::Chance;
 use crate::codec::noise::Noise;
 use crate::codec::{Encoder, NARROW};
@@ -23,7 +23,7 @@ use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -177,7 +177,6 @@ pub(super) enum Transport {
         rtcp: Option<SocketAddr>,
         latching: Latching,
         sdes: Option<Box<SdesSrtp>>,
-        natted: Option<Natted>,
     },
 }
 
@@ -187,6 +186,13 @@ impl Transport {
         match self {
             Transport::Browser { .. } => Port::Browser,
             Transport::Trunk { .. } => Port::Rtp(id),
+        }
+    }
+
+    /// A packet was sent to its peer.
+    pub(super) fn sent(&mut self) {
+        if let Transport::Trunk { latching, .. } = self {
+            latching.sent();
         }
     }
 
@@ -228,89 +234,6 @@ impl SdesSrtp {
             }),
         };
         Box::new(SdesSrtp { keys: keys.clone(), srtp })
-    }
-}
-
-/// Address learning on a trunk end (media rule 5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Latching {
-    /// The default: the announced address and nothing else.
-    Strict,
-    /// From within the announced IP; `run` packets in a row came from `from`.
-    Open {
-        from: Option<SocketAddr>,
-        ssrc: u32,
-        sequence: u16,
-        run: u8,
-    },
-    Locked,
-}
-
-/// A peer behind NAT, whose media may come from where its signalling does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Natted {
-    pub signalling: IpAddr,
-    /// Nothing of there is learned after this.
-    pub until: Option<Instant>,
-    /// The announced address is of the peer's own network, so nothing is sent until something came.
-    pub waits: bool,
-}
-
-/// How long after an exchange of descriptions an address of a peer behind NAT may be learned.
-const NAT_WINDOW: Duration = Duration::from_secs(3);
-
-impl Natted {
-    pub(super) fn new(signalling: IpAddr) -> Natted {
-        Natted { signalling, until: None, waits: false }
-    }
-
-    /// A description names `announced`.
-    fn described(&mut self, now: Instant, announced: SocketAddr) {
-        self.until = Some(now + NAT_WINDOW);
-        let ip = announced.ip().to_canonical();
-        self.waits = ip != self.signalling && !is_public(ip);
-    }
-
-    /// Whether media from `from` may be learned now.
-    pub(super) fn admits(&self, now: Instant, from: SocketAddr) -> bool {
-        from.ip() == self.signalling && self.until.is_some_and(|until| now < until)
-    }
-}
-
-/// Packets in a row that settle a learned address; at most 5 by the rule.
-const LEARN_AFTER: u8 = 3;
-
-impl Latching {
-    /// Whether packets from `from` could move media there; `natted`: a peer behind NAT may send
-    /// from there.
-    pub(super) fn may_learn(&self, announced: SocketAddr, from: SocketAddr, natted: bool) -> bool {
-        matches!(self, Latching::Open { .. }) && (natted || from.ip() == announced.ip())
-    }
-
-    /// Takes a packet from `from`, which may be learned, while `announced` is where media goes.
-    /// True: `from` is the address now.
-    pub(super) fn observe(
-        &mut self,
-        announced: SocketAddr,
-        from: SocketAddr,
-        ssrc: u32,
-        sequence: u16,
-    ) -> bool {
-        let Latching::Open { from: candidate, ssrc: last_ssrc, sequence: last, run } = self else {
-            return false;
-        };
-        if from == announced {
-            *self = Latching::Locked;
-            return false;
-        }
-        let rising = (sequence.wrapping_sub(*last) as i16) > 0;
-        *run = if *candidate == Some(from) && *last_ssrc == ssrc && rising { *run + 1 } else { 1 };
-        (*candidate, *last_ssrc, *last) = (Some(from), ssrc, sequence);
-        if *run >= LEARN_AFTER {
-            *self = Latching::Locked;
-            return true;
-        }
-        false
     }
 }
 
@@ -499,8 +422,8 @@ impl Endpoint {
         match &self.transport {
             Transport::Browser { ice, srtp: Some(_), .. } => ice.selected(),
             Transport::Browser { .. } => None,
-            Transport::Trunk { rtp, natted, .. } => {
-                rtp.filter(is_usable).filter(|_| !natted.is_some_and(|n| n.waits))
+            Transport::Trunk { rtp, latching, .. } => {
+                rtp.filter(is_usable).filter(|_| latching.may_send())
             }
         }
     }
@@ -602,7 +525,7 @@ impl Endpoint {
                 }
             }
             (
-                Transport::Trunk { rtp, rtcp, latching, sdes, natted },
+                Transport::Trunk { rtp, rtcp, latching, sdes },
                 Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp, sdes: keys },
             ) => {
                 // Only signalling moves or unlocks a trunk's address.
@@ -611,12 +534,7 @@ impl Endpoint {
                 if moved {
                     (*rtp, *rtcp) = (Some(*new_rtp), Some(*new_rtcp));
                     *sdes = keys.as_ref().map(|keys| SdesSrtp::renew(sdes.take(), keys));
-                }
-                if let Some(natted) = natted.as_mut().filter(|_| moved) {
-                    natted.described(now, *new_rtp);
-                }
-                if moved && *latching != Latching::Strict {
-                    *latching = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+                    latching.described(now, *new_rtp);
                 }
             }
             _ => {}

@@ -6,7 +6,8 @@
 //! 3. No packet from an unverified source ends a call, gets an answer, or moves an address.
 //! 4. The DTLS fingerprint is always checked, in both roles.
 //! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP, or within
-//!    the IP of signalling where that is allowed for the trunk, and locks; RTCP never teaches.
+//!    the IP of signalling where that is allowed for the trunk, for 3 s, and locks; RTCP never
+//!    teaches. The announced address wins, and gets 5 packets before it has sent anything.
 
 mod comfort_noise;
 mod digits;
@@ -17,10 +18,11 @@ mod stopped;
 use super::budget::PacketBudget;
 use super::dtls::{self, Handshake};
 use super::endpoint::{
-    AudioSource, Digits, Dropped, Endpoint, Kind, Latching, LegId, Natted, Path, Port, Settings,
-    Statistics, Transcoding, Transport, open,
+    AudioSource, Digits, Dropped, Endpoint, Kind, LegId, Path, Port, Settings, Statistics,
+    Transcoding, Transport, open,
 };
 use super::ice::{Checked, IceLiteAgent};
+use super::latching::Latching;
 use super::outbound_stream::OutboundStream;
 use super::player::{Player, Source};
 use super::reorder::Reorder;
@@ -151,14 +153,7 @@ impl Session {
                 before: None,
             },
             Kind::Trunk { nat } => {
-                let open = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
-                Transport::Trunk {
-                    rtp: None,
-                    rtcp: None,
-                    latching: if nat { open } else { Latching::Strict },
-                    sdes: None,
-                    natted: None,
-                }
+                Transport::Trunk { rtp: None, rtcp: None, latching: Latching::new(nat), sdes: None }
             }
         };
         self.ends.push(Endpoint {
@@ -199,15 +194,21 @@ impl Session {
         });
     }
 
-    /// A trunk's peer is behind NAT: within 3 s of an exchange of descriptions its media may come
-    /// from `signalling` too, and stays there. The announced address wins while it sends.
+    /// A trunk's peer is behind NAT: within 3 s of an exchange of descriptions, or of the answer,
+    /// its media may come from `signalling` too, and stays there. The announced address wins while
+    /// it sends.
     pub fn natted(&mut self, id: LegId, signalling: IpAddr) {
         let Some(at) = self.index(id) else { return };
-        if let Transport::Trunk { latching, natted, .. } = &mut self.ends[at].transport {
-            *natted = Some(Natted::new(signalling.to_canonical()));
-            if *latching == Latching::Strict {
-                *latching = Latching::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
-            }
+        if let Transport::Trunk { latching, .. } = &mut self.ends[at].transport {
+            latching.behind_nat(signalling);
+        }
+    }
+
+    /// A trunk's peer has answered, or was answered: what it sends from shows now.
+    pub fn answered(&mut self, now: Instant, id: LegId) {
+        let Some(at) = self.index(id) else { return };
+        if let Transport::Trunk { latching, .. } = &mut self.ends[at].transport {
+            latching.answered(now);
         }
     }
 
@@ -458,13 +459,8 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Trunk { rtp, rtcp, latching, sdes, natted } = &mut end.transport else {
-            return;
-        };
-        let admitted = natted.is_some_and(|n| n.admits(now, from));
-        let known =
-            |known: &SocketAddr| from == *known || latching.may_learn(*known, from, admitted);
-        let Some(announced) = rtp.filter(known) else {
+        let Transport::Trunk { rtp, rtcp, latching, sdes } = &mut end.transport else { return };
+        let Some(target) = rtp.filter(|target| latching.admits(now, *target, from)) else {
             end.dropped.unknown_source += 1;
             end.unexpected_source = Some(from);
             return;
@@ -478,21 +474,15 @@ impl Session {
             end.dropped.malformed += 1;
             return;
         };
-        if from != announced && !latching.observe(announced, from, packet.ssrc, packet.sequence) {
+        if !latching.observe(target, from, &packet) {
             end.dropped.unknown_source += 1;
             return;
         }
-        if from == announced && *latching != Latching::Strict {
-            *latching = Latching::Locked;
-        }
-        if from.ip() != announced.ip() {
+        if from.ip() != target.ip() {
             // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
-            *rtcp = rtcp.filter(|rtcp| *rtcp == announced).map(|_| from);
+            *rtcp = rtcp.filter(|rtcp| *rtcp == target).map(|_| from);
         }
         *rtp = Some(from);
-        if let Some(natted) = natted {
-            natted.waits = false;
-        }
         self.rtp(now, at, datagram, sink);
     }
 
@@ -505,13 +495,18 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Trunk { rtp, rtcp, sdes, .. } = &mut end.transport else { return };
+        let Transport::Trunk { rtp, rtcp, sdes, latching } = &mut end.transport else { return };
         if ![*rtp, *rtcp].into_iter().flatten().any(|a| a.ip() == from.ip()) {
             end.dropped.unknown_source += 1;
             return;
         }
         match sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtcp(datagram)) {
-            Ok(len) => self.rtcp(now, at, &datagram[..len], sink),
+            Ok(len) => {
+                if [*rtp, *rtcp].contains(&Some(from)) {
+                    latching.prove();
+                }
+                self.rtcp(now, at, &datagram[..len], sink);
+            }
             Err(why) => count(&mut end.dropped, why),
         }
     }

@@ -15,6 +15,7 @@ use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
+use crate::log_limit::{self, Class, Level};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
@@ -91,6 +92,7 @@ impl Core {
             self.pulse.beat(began);
             if began.saturating_duration_since(looked) >= BEAT {
                 looked = began;
+                log_limit::tell_held_back();
                 self.replace_dead_workers(&mut out);
             }
             let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
@@ -248,7 +250,10 @@ impl Core {
                 match self.workers.get(worker).map(|w| w.command(command)) {
                     Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
                     Some(Err(QueueFull)) => {
-                        tracing::error!(code = "WT-9003", "media worker {worker} does not keep up");
+                        let class =
+                            Class::new("commands to a media worker lost", Code::WORKER_BEHIND);
+                        let line = || format!("media worker {worker} does not keep up");
+                        log_limit::tell(Level::Error, class, line);
                         return opens.map(|(session, end)| {
                             (
                                 session,
@@ -284,7 +289,9 @@ impl Core {
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Event(note) => {
-                note.log();
+                if note.class().is_none_or(log_limit::admit) {
+                    note.log();
+                }
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
                 if let (Event::CallEnded { cdr }, Some(journal)) = (&note, &mut self.journal) {

@@ -16,8 +16,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 /// How often the default route's address is looked at, and the STUN server asked; sooner where it
 /// did not answer.
 const LOOK: Duration = Duration::from_secs(10);
-const ASK: Duration = Duration::from_secs(300);
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+const ASK: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The system's routing, as media's sockets see it.
 pub(super) struct System {
@@ -64,6 +64,10 @@ impl Routing for System {
         (self.sip, self.bind) == (None, None) && self.routes().is_own(Instant::now(), ip)
     }
 
+    fn has(&self, ip: IpAddr) -> bool {
+        self.routes().is_own(Instant::now(), ip)
+    }
+
     fn candidates(&self) -> Vec<IpAddr> {
         if let Some(bind) = self.bind {
             return vec![bind];
@@ -94,10 +98,15 @@ pub(super) async fn watch(stun: Option<String>, inbox: Inbox) {
 async fn discover(server: String, inbox: Inbox) {
     let mut failing = false;
     loop {
-        let wait = match stun::seen_from(&server, 0).await {
-            Ok((seen, _)) => {
+        let seen = stun::seen_from(&server, 0).await.and_then(|(seen, _)| {
+            let ip = seen.ip().to_canonical();
+            anyhow::ensure!(is_offered(ip), "{server} says it is {ip}, which nobody can reach");
+            Ok(ip)
+        });
+        let wait = match seen {
+            Ok(ip) => {
                 failing = false;
-                let found = vec![seen.ip().to_canonical()];
+                let found = vec![ip];
                 if !inbox.input(Input::PublicAddresses { found, why: "STUN" }).await {
                     return;
                 }

@@ -3,6 +3,7 @@
 
 use super::ladder::{Row, RowKind};
 use super::sdp_rules::Rule;
+use crate::printable::{self, markup};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
             }
         }
     }
-    out
+    printable::lines(&out).into_owned()
 }
 
 /// A message's text, with the rule behind each line of a description we made.
@@ -150,8 +151,9 @@ fn arrow(columns: usize, column: usize, sent: bool, label: &str) -> String {
 /// Mermaid's sequence diagram.
 pub fn mermaid(lanes: &[String], rows: &[Row]) -> String {
     let safe = |text: &str| -> String {
+        let text = printable::line(text);
         text.chars()
-            .map(|c| if matches!(c, ';' | '#' | ':' | '<' | '>' | '\n') { ' ' } else { c })
+            .map(|c| if matches!(c, ';' | '#' | ':' | '<' | '>') { ' ' } else { c })
             .collect()
     };
     let mut out = "sequenceDiagram\n".to_owned();
@@ -176,20 +178,6 @@ pub fn mermaid(lanes: &[String], rows: &[Row]) -> String {
         }
     }
     out
-}
-
-fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-        out
-    })
 }
 
 /// Units between two lines of the picture, and between two rows.
@@ -232,7 +220,7 @@ pub fn svg(lanes: &[String], rows: &[Row]) -> String {
              <line x1=\"{0}\" y1=\"36\" x2=\"{0}\" y2=\"{height}\" stroke=\"currentColor\" \
              stroke-opacity=\".3\"/>",
             x(n),
-            escape(head)
+            markup(head)
         );
     }
     // The dialplan's reasons are words, and read beside the picture; `n` is the row's place among
@@ -260,7 +248,7 @@ fn svg_row(out: &mut String, n: usize, y: usize, row: &Row) {
                 if *sent { (x(1), x(column(*lane))) } else { (x(column(*lane)), x(1)) };
             let base = if to > from { to - 8 } else { to + 8 };
             let label =
-                escape(&if *repeated { format!("{summary} (again)") } else { summary.clone() });
+                markup(&if *repeated { format!("{summary} (again)") } else { summary.clone() });
             let (left, length, middle, top, above, over, under) =
                 (from.min(to), from.abs_diff(to), (from + to) / 2, y - 20, y - 6, y - 4, y + 4);
             let _ = writeln!(
@@ -281,8 +269,8 @@ fn svg_row(out: &mut String, n: usize, y: usize, row: &Row) {
                  fill-opacity=\".85\">{}{}</text>",
                 x(0) + 8,
                 y + 4,
-                escape(text),
-                escape(&code)
+                markup(text),
+                markup(&code)
             );
         }
     }

@@ -1,5 +1,6 @@
 //! A message as a person may read it: without credentials, keys and digits.
 
+use crate::printable;
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 
@@ -49,9 +50,9 @@ pub(crate) fn start_line(message: &Message) -> String {
     }
 }
 
-/// A remote text with control characters made visible: it may end up in a terminal.
+/// A remote text, safe to print.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    printable::line(text).into_owned()
 }
 
 fn masked(name: HeaderName, value: &str) -> String {

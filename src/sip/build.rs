@@ -81,7 +81,7 @@ impl Writer {
         if let Some((code, text)) = &reject.warning {
             writer.put(HeaderName::Warning, format_args!("{code} {host} {}", quoted(text)));
         }
-        if reject.status == 405 {
+        if matches!(reject.status, 405 | 501) {
             writer.put(HeaderName::Allow, super::status::ALLOW);
         }
         writer
@@ -100,12 +100,51 @@ impl Writer {
         );
     }
 
+    /// Starts the shortest response to `request` that RFC 3261 allows: compact names (§7.3.3) and
+    /// no reason phrase.
+    pub(crate) fn terse(request: &Message, status: u16, tag: &str) -> Writer {
+        let mut writer = Writer { buf: format!("SIP/2.0 {status} \r\n") };
+        for via in request.response_vias() {
+            writer.line("v:", via);
+        }
+        for (name, short) in [
+            (HeaderName::From, "f:"),
+            (HeaderName::To, "t:"),
+            (HeaderName::CallId, "i:"),
+            (HeaderName::CSeq, "CSeq:"),
+        ] {
+            let Some(value) = request.header(name) else { continue };
+            if name == HeaderName::To && request.to().is_some_and(|t| t.tag().is_none()) {
+                writer.line(short, format_args!("{value};tag={tag}"));
+            } else {
+                writer.line(short, value);
+            }
+        }
+        writer
+    }
+
+    /// Adds one header line, without the blank after its name.
+    pub(crate) fn put_tight(&mut self, name: HeaderName, value: impl Display) {
+        self.buf.push_str(name.as_str());
+        self.line(":", value);
+    }
+
+    /// Ends a response to a datagram, which says itself where it ends (RFC 3261 §18.3).
+    pub(crate) fn end_datagram(mut self) -> Bytes {
+        self.buf.push_str("\r\n");
+        Bytes::from(self.buf)
+    }
+
+    fn line(&mut self, name: &str, value: impl Display) {
+        self.buf.push_str(name);
+        let _ = write!(Sieve(&mut self.buf), "{value}");
+        self.buf.push_str("\r\n");
+    }
+
     /// Adds one header line.
     pub fn put(&mut self, name: HeaderName, value: impl Display) {
         self.buf.push_str(name.as_str());
-        self.buf.push_str(": ");
-        let _ = write!(Sieve(&mut self.buf), "{value}");
-        self.buf.push_str("\r\n");
+        self.line(": ", value);
     }
 
     /// Ends the message, without a body.

@@ -5,10 +5,13 @@
 
 use super::header::DigestParams;
 use super::parse::HeaderName;
+use super::uri::Uri;
 use super::{Message, build::quoted};
 use crate::hex::hex;
 use crate::ids::IdMap;
 use aws_lc_rs::{digest, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use md5::{Digest as _, Md5};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -94,12 +97,19 @@ pub(crate) enum Refused {
     Stale,
     /// Wrong user or password.
     Wrong,
+    /// Right, but for another request: its `uri` is not the Request-URI (RFC 7616 §3.4.6).
+    OtherUri,
 }
 
 /// Lifetime of a nonce, seconds.
 const NONCE_TTL: u64 = 300;
 /// Nonces whose counts are remembered; the oldest go first and then count as stale.
 const MAX_NONCES: usize = 262_144;
+
+/// Bytes of a nonce, and of what in it is signed: when it was issued, and a number. It is short:
+/// an answer to a stranger's datagram has no room.
+const NONCE: usize = NONCE_HEAD + 7;
+const NONCE_HEAD: usize = 8;
 
 /// The challenging side.
 pub(crate) struct Authenticator {
@@ -135,25 +145,31 @@ impl Authenticator {
     }
 
     fn sign(&self, now: u64, random: u64) -> String {
-        let mut nonce = format!("{now:010x}{:08x}{random:016x}", self.node);
-        nonce.push_str(&self.tag(&nonce));
-        nonce
+        let mut nonce = [0; NONCE];
+        let (head, tag) = nonce.split_at_mut(NONCE_HEAD);
+        head[..4].copy_from_slice(&(now as u32).to_be_bytes());
+        head[4..].copy_from_slice(&(random as u32).to_be_bytes());
+        tag.copy_from_slice(&self.tag(head));
+        URL_SAFE_NO_PAD.encode(nonce)
     }
 
-    /// What proves that `head` was written here.
-    fn tag(&self, head: &str) -> String {
+    /// What proves that `head` was written here, on this node.
+    fn tag(&self, head: &[u8]) -> [u8; NONCE - NONCE_HEAD] {
         let mut tag = hmac::Context::with_key(&self.key);
-        [head, ":", &self.realm].iter().for_each(|piece| tag.update(piece.as_bytes()));
-        hex(&tag.sign().as_ref()[..16])
+        [head, &self.node.to_be_bytes(), self.realm.as_bytes()]
+            .iter()
+            .for_each(|piece| tag.update(piece));
+        *tag.sign().as_ref().first_chunk().expect("SHA-256 is longer")
     }
 
     /// When a nonce was issued, and its random part; none where it is not ours.
     fn issued(&self, nonce: &str) -> Option<(u64, u64)> {
-        let (head, tag) = nonce.split_at_checked(34)?;
-        let node = u32::from_str_radix(head.get(10..18)?, 16).ok()?;
-        let same: bool = self.tag(head).as_bytes().ct_eq(tag.as_bytes()).into();
-        let number = |range| u64::from_str_radix(head.get(range)?, 16).ok();
-        if same && node == self.node { number(0..10).zip(number(18..34)) } else { None }
+        let nonce: [u8; NONCE] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
+        let (head, tag) = nonce.split_at(NONCE_HEAD);
+        let (now, random) = head.split_first_chunk()?;
+        let ours: bool = self.tag(head).ct_eq(tag).into();
+        let number = |bytes: [u8; 4]| u64::from(u32::from_be_bytes(bytes));
+        ours.then_some((number(*now), number(random.try_into().ok()?)))
     }
 
     /// The WWW-Authenticate values of one 401, each with its algorithm, strongest first.
@@ -180,6 +196,23 @@ impl Authenticator {
             (*a, value)
         };
         self.algorithms.iter().map(one).collect()
+    }
+
+    /// The shortest WWW-Authenticate value that a client can answer: one algorithm, which is MD5
+    /// where it is offered at all.
+    pub(crate) fn short_challenge(&self, now: u64, random: u64, stale: bool) -> String {
+        let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
+        let stale = if stale { ",stale=true" } else { "" };
+        // MD5 is what a challenge without an algorithm means (RFC 8760 §2.3).
+        let algorithm = match self.algorithms.contains(&Algorithm::Md5) {
+            true => String::new(),
+            false => self
+                .algorithms
+                .first()
+                .map(|a| format!(",algorithm={}", a.as_str()))
+                .unwrap_or_default(),
+        };
+        format!("Digest realm={realm},nonce=\"{nonce}\"{algorithm},qop=\"auth\"{stale}")
     }
 
     /// Checks a request's Authorization for our realm; `secret_of` finds a user's password.
@@ -221,6 +254,9 @@ impl Authenticator {
         let same: bool = expected.as_bytes().ct_eq(given.as_bytes()).into();
         if !same || secret.is_none() {
             return Err(Refused::Wrong);
+        }
+        if !d.get("uri").is_some_and(|uri| is_same_uri(uri, request.request_uri())) {
+            return Err(Refused::OtherUri);
         }
         if !self.count_is_new(random, issued, count, now) {
             return Err(Refused::Stale);
@@ -461,6 +497,17 @@ impl Answering {
         };
         self.taken.iter_mut().map(one).collect()
     }
+}
+
+/// Whether two URIs name the same: as text, or by user, host and port where a client leaves
+/// parameters out.
+fn is_same_uri(given: &str, asked: &str) -> bool {
+    let named = |text| {
+        let uri = Uri::parse(text).ok()?;
+        let user = uri.user_unescaped().into_owned();
+        Some((uri.scheme, user, uri.host.to_ascii_lowercase(), uri.port))
+    };
+    given == asked || named(given).is_some_and(|given| Some(given) == named(asked))
 }
 
 /// Our answer to a trunk's challenge.

@@ -206,7 +206,7 @@ impl Message {
 
     /// Comma-separated values over all lines called `name`.
     pub(crate) fn values(&self, name: HeaderName) -> impl Iterator<Item = &str> {
-        self.all(name).flat_map(comma_list)
+        self.all(name).flat_map(comma_list).take(MAX_READ)
     }
 
     /// Whether a comma list such as Supported holds `token`.
@@ -364,6 +364,11 @@ impl Message {
         if self.values(HeaderName::Via).nth(MAX_VIAS).is_some() {
             return err("more than 64 Via values");
         }
+        for name in LISTS {
+            if self.values(name).nth(MAX_VALUES).is_some() {
+                return Err(ParseError::status("more than 64 values in one header", 0, 513));
+            }
+        }
         match self.method() {
             // What a dialog, or a binding, is made of.
             Method::Invite | Method::Subscribe => drop(self.parts().contact.transpose()?),
@@ -385,6 +390,12 @@ impl Message {
         self.read.index.ignored.iter().map(|i: &Ignored| (i.what, self.text(i.line)))
     }
 }
+
+/// Most values of a list that is obeyed or kept.
+const MAX_VALUES: usize = 64;
+const LISTS: [HeaderName; 2] = [HeaderName::Require, HeaderName::RecordRoute];
+/// Values of any list that are looked at.
+const MAX_READ: usize = 256;
 
 const SINGLE: [(HeaderName, &str); 5] = [
     (HeaderName::From, "more than one From"),

@@ -2,6 +2,8 @@
 //! another's outage.
 
 use crate::address::network_of;
+use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +68,30 @@ impl Seats {
         held.by_source.insert(source, own + 1);
         held.all += 1;
         Ok(Seat { seats: self.clone(), source })
+    }
+
+    /// As [`take`](Self::take); a refusal is told in the log, as one to `port`.
+    pub(crate) fn take_or_tell(
+        self: &Arc<Seats>,
+        address: IpAddr,
+        port: &'static str,
+    ) -> Option<Seat> {
+        let refused = match self.take(address) {
+            Ok(seat) => return Some(seat),
+            Err(refused) => refused,
+        };
+        let class = Class::new("connections refused", Code::CONNECTIONS);
+        log_limit::tell(Level::Warn, class, || match refused {
+            Full::Everywhere => format!(
+                "{port}: a connection from {address} is refused, for all {} places are taken",
+                self.most
+            ),
+            Full::OfSource => format!(
+                "{port}: a connection from {address} is refused, for it holds {} already",
+                self.per_source
+            ),
+        });
+        None
     }
 
     /// Connections that hold a place.

@@ -7,6 +7,7 @@ use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL, tune};
 use crate::errors::Code;
 use crate::flow::FlowKind;
 use crate::gateway::Input;
+use crate::log_limit::{self, Class, Level};
 use crate::sip::build::Writer;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
@@ -46,7 +47,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox
             continue;
         };
         let remote = super::canonical(remote);
-        let Ok(seat) = seats.take(remote.ip()) else { continue };
+        let Some(seat) = seats.take_or_tell(remote.ip(), "SIP over TCP or TLS") else { continue };
         tune(&stream);
         let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {
@@ -144,7 +145,8 @@ pub(crate) fn connect(
             (Err(_), _) => Some((Code::UNREACHABLE, format!("no connection to {to} within 5 s"))),
         };
         if let Some((code, why)) = &failed {
-            tracing::warn!(code = %code, "{why}");
+            let class = Class::new("connections to trunks that failed", *code);
+            log_limit::tell(Level::Warn, class, || why.clone());
         }
         let (code, why) = failed.unwrap_or_default();
         inbox.give(Arrival::Disconnected { hop }).await;

@@ -1,6 +1,7 @@
 //! TLS for the web port: certificate files, or an own certificate authority for a laboratory.
 
 use crate::config::WebTls;
+use crate::private;
 use anyhow::{Context, anyhow};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
@@ -134,9 +135,9 @@ fn local(
     let key = if key_file.exists() {
         KeyPair::from_pem(&std::fs::read_to_string(&key_file)?)?
     } else {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        private::folder(folder).with_context(|| folder.display().to_string())?;
         let key = KeyPair::generate()?;
-        write_private(&key_file, &key.serialize_pem())?;
+        private::write(&key_file, key.serialize_pem().as_bytes())?;
         std::fs::write(&ca_file, params.self_signed(&key)?.pem())?;
         key
     };
@@ -148,17 +149,4 @@ fn local(
     let leaf = CertificateParams::new(names)?.signed_by(&leaf_key, &issuer)?;
     let key = PrivateKeyDer::try_from(leaf_key.serialize_der()).map_err(|e| anyhow!("{e}"))?;
     Ok((vec![leaf.der().clone()], key))
-}
-
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    Ok(())
 }

@@ -235,12 +235,7 @@ function start(settings, user, password) {
     show();
   });
   ua.on("registrationFailed", (event) => {
-    line(
-      "offline",
-      event.response && event.response.status_code === 403
-        ? "Wrong user or password"
-        : `Not registered: ${event.cause}`,
-    );
+    line("offline", whyRefused(event));
     if (!settings.login) {
       ua.stop();
       ua = null;
@@ -253,6 +248,14 @@ function start(settings, user, password) {
     follow(event.session);
   });
   ua.start();
+}
+
+// A right password is refused too while its address is locked out: that is not a wrong one.
+function whyRefused({ response, cause }) {
+  if (!response || response.status_code !== 403) return `Not registered: ${cause}`;
+  const seconds = response.getHeader("Retry-After");
+  if (!seconds) return "Wrong user or password";
+  return `Too many wrong passwords from this network: locked out for ${seconds} s`;
 }
 
 // ---- handing a call over

@@ -1,7 +1,7 @@
 //! Requests to web applications: targets within this network are refused unless allowed, answers
 //! are bounded.
 
-use crate::address::is_public;
+use crate::egress::EgressPolicy;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
 use std::fmt;
@@ -39,7 +39,7 @@ impl Resolve for Outside {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
                 .await?
-                .filter(|a| is_public(a.ip()))
+                .filter(|a| EgressPolicy::default().admits(a.ip()))
                 .collect();
             if found.is_empty() {
                 return Err(format!(
@@ -75,7 +75,7 @@ pub(crate) fn client(allow_private: bool) -> anyhow::Result<Client> {
 pub(crate) fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
     let url: Url = url.parse().map_err(|e| Failure::new(format!("{url}: {e}")))?;
     let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-    match literal.filter(|ip| !is_public(*ip) && !allow_private) {
+    match literal.filter(|ip| !allow_private && !EgressPolicy::default().admits(*ip)) {
         Some(ip) => Err(Failure::new(format!(
             "{ip} is within this network: allow_private = true allows it"
         ))),
@@ -116,4 +116,29 @@ fn cause(error: &reqwest::Error) -> String {
         inner = next;
     }
     inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_url_leads_into_this_network_in_any_spelling() {
+        let table = include_str!("../../tests/corpus/addresses.txt").split_whitespace();
+        let literal = |ip: &str| if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let spelled = ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0", "[::ffff:7f00:1]"];
+        for host in table.map(literal).chain(spelled.map(str::to_owned)) {
+            let url = format!("https://{host}:8443/hook");
+            assert!(allowed(&url, false).is_err(), "{url}");
+            assert!(allowed(&url, true).is_ok(), "{url}");
+        }
+        assert!(allowed("https://8.8.8.8/hook", false).is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_name_leads_into_this_network() {
+        let name: Name = "localhost".parse().expect("a name");
+        let Err(why) = Outside.resolve(name).await else { panic!("it resolved") };
+        assert!(why.to_string().contains("allow_private"), "{why}");
+    }
 }

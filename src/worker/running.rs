@@ -10,7 +10,9 @@ use super::streams::{self, Streams};
 use super::{Command, Notice, OpenedSockets, Parts, WorkerMessage};
 use crate::datagrams::local::{Routes as LocalRoutes, Source};
 use crate::datagrams::{self, BATCH, Inbound};
+use crate::errors::Code;
 use crate::ids::IdMap;
+use crate::log_limit::{self, Class, Level};
 use crate::media::dtls::Identity;
 use crate::media::endpoint::Kind;
 use crate::media::session::SessionEvent;
@@ -322,6 +324,9 @@ impl Running {
             Command::Natted { session, end, signalling } => {
                 self.on_session(session, now, |s, _, _| s.natted(end, signalling))
             }
+            Command::Answered { session, end } => {
+                self.on_session(session, now, |s, now, _| s.answered(now, end))
+            }
             Command::Source { session, end, local } => self.source(session, end, local),
             Command::CloseEnd { session, end } => self.close_end(session, end),
             Command::Close { session } => self.close(session),
@@ -356,10 +361,10 @@ impl Running {
                     [Port::Rtp(end), Port::Rtcp(end)].map(|port| self.tokens.insert((id, port)));
                 for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
                     if let Err(e) = listen(self.poll.registry(), socket, Token(token)) {
-                        tracing::error!(
-                            code = "WT-9002",
-                            "media worker cannot poll a port of its own: {e}"
-                        );
+                        let class = Class::new("ports of media not polled", Code::SESSION_BUG);
+                        log_limit::tell(Level::Error, class, || {
+                            format!("media worker cannot poll a port of its own: {e}")
+                        });
                     }
                 }
                 live.lines.push(TrunkSockets { end, pair, tokens, source: None });

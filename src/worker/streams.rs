@@ -6,6 +6,8 @@
 //! nothing is queued for it.
 
 use crate::address::network_of;
+use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
 use crate::timers::Timers;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -79,7 +81,10 @@ impl Streams {
         let refused =
             share.is_some_and(|s| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE);
         if refused || self.all.len() >= MOST {
-            return;
+            let class = Class::new("connections refused", Code::CONNECTIONS);
+            return log_limit::tell(Level::Warn, class, || {
+                format!("media over TCP: a connection from {remote} is refused, no place is left")
+            });
         }
         if self.unproved_now >= MOST_UNPROVED {
             self.close_oldest_unproved(registry);

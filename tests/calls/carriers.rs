@@ -281,7 +281,7 @@ fn zone(query: &Query) -> Answer {
 }
 
 const BY_NAME: (&str, &str) =
-    ("uri = \"sip:127.0.0.10\"", "uri = \"sip:carrier.example\"\nallow = [\"127.0.0.10\"]");
+    ("uri = \"sip:127.0.0.10\"", "uri = \"sip:carrier.example\"\nallow = [\"127.0.0.0/28\"]");
 const T3: Peer = Peer::Trunk("t3", 12);
 
 #[test]

@@ -4,6 +4,8 @@ use crate::lab::*;
 use crate::recovery::{close, open};
 use crate::visitors::log_in;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -56,6 +58,41 @@ fn token(kid: &str, key: &EncodingKey, changes: &Value) -> String {
 
 fn ours(changes: &Value) -> String {
     token("k1", &OURS, changes)
+}
+
+/// `token` with these members added to its header, signed by a key that may.
+fn with_header(add: &Value) -> String {
+    let text = ours(&json!({}));
+    let mut parts = text.split('.');
+    let head = URL_SAFE_NO_PAD.decode(parts.next().expect("a header")).expect("base64");
+    let mut head: Value = serde_json::from_slice(&head).expect("JSON");
+    add.as_object().into_iter().flatten().for_each(|(k, v)| head[k] = v.clone());
+    let said =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(head.to_string()), parts.next().expect("claims"));
+    let signature = jsonwebtoken::crypto::sign(said.as_bytes(), &OURS, Algorithm::ES256);
+    format!("{said}.{}", signature.expect("signed"))
+}
+
+#[test]
+fn a_token_whose_header_names_critical_extensions_is_refused() {
+    for (header, taken) in [
+        (json!({ "x": 1 }), true),
+        (json!({ "crit": ["b64"], "b64": false }), false),
+        (json!({ "crit": ["exp"] }), false),
+        (json!({ "crit": [] }), false),
+    ] {
+        let mut lab = with_tokens();
+        lab.handle(Input::FlowOpened {
+            flow: Flow(9),
+            kind: FlowKind::WebSocket,
+            remote: ([127, 0, 0, 20], 40_000).into(),
+        });
+        let peer = Peer::Browser("visitor-8c1", 9);
+        let extra = format!("Authorization: Bearer {}\r\n", with_header(&header));
+        let text = lab.request(peer, "REGISTER", "sip:wt.test", &extra, "");
+        lab.says(peer, &text.replace("To: <sip:wt.test>", "To: <sip:visitor-8c1@wt.test>"));
+        assert_eq!(lab.got(peer, "200"), taken, "{header}\n{}", lab.picture());
+    }
 }
 
 fn lab(changes: &[(&str, &str)], routes: &str) -> Lab {

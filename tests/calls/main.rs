@@ -1,5 +1,6 @@
 //! Call flows as ladders in virtual time. `→` is said to the gateway, `←` by it.
 
+mod addresses;
 mod basic;
 mod carriers;
 mod descriptions;
@@ -11,6 +12,7 @@ mod logins;
 mod originate;
 mod outside;
 mod recovery;
+mod reflection;
 mod refusals;
 mod registration;
 mod reliable;

@@ -75,10 +75,10 @@ fn an_offer_we_cannot_use_is_488_with_a_warning_that_says_why() {
 }
 
 #[test]
-fn methods_we_do_not_serve_are_405_with_allow_and_strangers_dialogs_481() {
+fn methods_we_do_not_know_are_501_with_allow_and_strangers_dialogs_481() {
     let mut lab = Lab::with_phones();
     let text = lab.request(ALICE, "NEWMETHOD", "sip:bob@wt.test", "", "");
-    let response = refused(&mut lab, ALICE, &text, "405");
+    let response = refused(&mut lab, ALICE, &text, "501");
     assert!(response.header(HeaderName::Allow).unwrap().contains("INVITE"));
     for (method, status) in [
         ("SUBSCRIBE", "489"),
@@ -173,6 +173,52 @@ fn a_call_beyond_a_limit_is_refused_with_a_reason_and_the_drain_with_retry_after
         lab.reply(ALICE, &bye, 200, "");
     }
     lab.expect_idle();
+}
+
+#[test]
+fn credentials_for_another_request_uri_are_400() {
+    for (uri, status) in [
+        ("sip:wt.test", "200"),
+        ("sip:WT.test", "200"),
+        ("sip:wt.test;transport=ws", "200"),
+        ("sip:bob@wt.test", "400"),
+        ("sips:wt.test", "400"),
+        ("sip:other.test", "400"),
+        ("sip:wt.test:5070", "400"),
+        ("", "400"),
+    ] {
+        let mut lab = Lab::with_phones();
+        let peer = Peer::Browser("alice", 9);
+        lab.handle(Input::FlowOpened {
+            flow: webtrunk::sip::transaction::Flow(9),
+            kind: webtrunk::gateway::FlowKind::WebSocket,
+            remote: ([127, 0, 0, 20], 40_000).into(),
+        });
+        let text = lab.request(peer, "REGISTER", "sip:wt.test", "", "");
+        let text = text.replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+        lab.says(peer, &text);
+        let challenge = lab.take(peer, "401");
+        // As a client would that computes for `uri`, and asks for another.
+        let other = text.replacen("REGISTER sip:wt.test ", &format!("REGISTER {uri} "), 1);
+        let answer = lab.answer_challenge(&challenge, &other, "alice", "secret-a");
+        let asked = format!("REGISTER {uri} ");
+        lab.says(peer, &answer.replacen(&asked, "REGISTER sip:wt.test ", 1));
+        lab.take(peer, status);
+    }
+}
+
+#[test]
+fn a_list_of_more_values_than_anybody_needs_is_513_where_it_must_be_obeyed() {
+    for (name, bounded) in
+        [("Require", true), ("Record-Route", true), ("Route", false), ("Accept", false)]
+    {
+        let mut lab = Lab::with_phones();
+        let value = if name == "Require" || name == "Accept" { "a" } else { "<sip:a@b;lr>" };
+        let many = vec![value; 100].join(",");
+        let text = lab.request(ALICE, "OPTIONS", "sip:wt.test", &format!("{name}: {many}\r\n"), "");
+        lab.says(ALICE, &text);
+        lab.take(ALICE, if bounded { "513" } else { "200" });
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The book: every file in it is written and checked, every block of commands is run, and the
 //! reference is what the program says of itself.
 
+mod bounds;
 mod reference;
 
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};

@@ -274,6 +274,7 @@ fn the_reference_is_what_the_program_says_of_itself() {
         ("events", events()),
         ("metrics", metrics()),
         ("errors", errors()),
+        ("bounds", crate::bounds::page(MADE)),
     ] {
         let path = book().join(format!("reference/{name}.md"));
         if bless {

@@ -1,6 +1,8 @@
 //! Hosts as they are: a gateway with two addresses on two interfaces, in network namespaces of the
 //! test's own. That needs root; elsewhere each test says that it was skipped.
 
+mod compose;
+mod discovery;
 mod pasted;
 mod world;
 

@@ -69,3 +69,41 @@ fn the_firewall_commands_open_every_port() {
         }
     });
 }
+
+/// The words of a command of the unit after the program, which is this build's.
+fn words<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    let head = format!("{key}=/usr/bin/webtrunk ");
+    let command = unit.lines().find_map(|l| l.strip_prefix(head.as_str()));
+    command.unwrap_or_else(|| panic!("{key} in\n{unit}")).split(' ').collect()
+}
+
+#[test]
+fn the_systemd_unit_is_sound_and_its_commands_run() {
+    let unit = include_str!("../../interop/systemd/webtrunk.service");
+    let folder = std::env::temp_dir().join(format!("webtrunk-unit-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("made");
+    let file = folder.join("webtrunk.service");
+    fs::write(&file, unit.replace("/usr/bin/webtrunk", BINARY)).expect("written");
+    match Command::new("systemd-analyze").arg("verify").arg(&file).output() {
+        Ok(done) => {
+            let said = String::from_utf8_lossy(&done.stderr);
+            let ours = said.lines().filter(|l| l.contains("webtrunk")).collect::<Vec<_>>();
+            assert!(ours.is_empty(), "{ours:#?}");
+        }
+        Err(_) => eprintln!("skipped: systemd-analyze is not installed"),
+    }
+    let _ = fs::remove_dir_all(&folder);
+    in_namespace("pasted::the_systemd_unit_is_sound_and_its_commands_run", || {
+        let world = World::new("");
+        let mut start = words(unit, "ExecStart");
+        let config = start.iter_mut().find(|w| **w == "/etc/webtrunk/webtrunk.toml");
+        *config.expect("the configuration") = "webtrunk.toml";
+        let mut gateway = world.serve_as(&start, "10.9.1.1:8088");
+        let reload = world.command(&words(unit, "ExecReload")).output().expect("it runs");
+        assert!(reload.status.success(), "{}", String::from_utf8_lossy(&reload.stderr));
+        let stop = world.command(&words(unit, "ExecStop")).output().expect("it runs");
+        assert!(stop.status.success(), "{}", String::from_utf8_lossy(&stop.stderr));
+        // What systemd does once that has ended.
+        gateway.terminate();
+    });
+}

@@ -2,9 +2,10 @@
 //! addresses in the other.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
@@ -32,7 +33,7 @@ pub(crate) fn in_namespace(name: &str, work: impl FnOnce()) {
     assert!(done.status.success(), "{}{}", said(&done.stdout), said(&done.stderr));
 }
 
-fn run(words: &str) {
+pub(crate) fn run(words: &str) {
     let mut words = words.split(' ');
     let mut command = Command::new(words.next().expect("a program"));
     let done = command.args(words).output().expect("it runs");
@@ -105,12 +106,33 @@ impl World {
         command
     }
 
+    /// The program with these words, in the gateway's namespace and folder.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.inside();
+        command.args(words);
+        command
+    }
+
+    /// Runs a command in the gateway's namespace.
+    pub(crate) fn run(&self, words: &str) {
+        run(&format!("nsenter -t {} -n {words}", self.holder.id()));
+    }
+
     /// Starts the gateway.
     pub(crate) fn serve(&self) -> Gateway {
-        let mut command = self.inside();
-        command.args(["serve", "-c", "webtrunk.toml"]);
+        self.serve_at("10.9.1.1:8088")
+    }
+
+    /// As [`serve`](Self::serve), with the page at `web`.
+    pub(crate) fn serve_at(&self, web: &str) -> Gateway {
+        self.serve_as(&["serve", "-c", "webtrunk.toml"], web)
+    }
+
+    /// As [`serve_at`](Self::serve_at), by these words.
+    pub(crate) fn serve_as(&self, words: &[&str], web: &str) -> Gateway {
+        let command = self.command(words);
         let gateway = Gateway::start(command);
-        gateway.until(|| TcpStream::connect("10.9.1.1:8088").is_ok());
+        gateway.until(|| TcpStream::connect(web).is_ok());
         gateway
     }
 
@@ -121,6 +143,15 @@ impl World {
         let demo = Gateway::start(command);
         demo.until(|| demo.sockets().len() >= 6);
         demo
+    }
+
+    /// Starts `webtrunk events`.
+    pub(crate) fn events(&self) -> Gateway {
+        let mut command = self.inside();
+        command.args(["events"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("it starts");
+        let lines = child.stdout.take().map(BufReader::new);
+        Gateway(child, lines)
     }
 
     /// A test call to the echo over the page at `host`, from the peer's namespace or the
@@ -146,11 +177,12 @@ impl Drop for World {
 }
 
 /// A running gateway; ends with its value.
-pub(crate) struct Gateway(Child);
+pub(crate) struct Gateway(Child, Option<BufReader<ChildStdout>>);
 
 impl Gateway {
     fn start(mut command: Command) -> Gateway {
-        Gateway(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("it starts"))
+        let command = command.stdout(Stdio::null()).stderr(Stdio::inherit());
+        Gateway(command.spawn().expect("it starts"), None)
     }
 
     fn until(&self, ready: impl Fn() -> bool) {
@@ -159,6 +191,27 @@ impl Gateway {
             assert!(begun.elapsed() < Duration::from_secs(30), "it does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sends SIGTERM, and expects a good end.
+    pub(crate) fn terminate(&mut self) {
+        run(&format!("kill -TERM {}", self.0.id()));
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.0.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "it goes on");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{status}");
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn next_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.1.as_mut()?.read_line(&mut line);
+        read.ok().filter(|n| *n > 0).map(|_| line)
     }
 
     /// The local addresses of all that is bound in its namespace.

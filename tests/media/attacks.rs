@@ -251,11 +251,101 @@ fn a_peer_behind_nat_is_heard_from_its_signallings_address_and_no_other() {
     line.pass(std::time::Duration::from_secs(3));
     (0..50).for_each(|n| from(&mut line, outside, n));
     assert!(sent_to(&mut line).is_empty());
+    // Unless the answer comes later than its description did.
+    line.session.answered(line.now, SIDES[0]);
+    (50..60).for_each(|n| from(&mut line, outside, n));
+    assert!(sent_to(&mut line).ends_with(&[outside]));
     // Who is at the announced address wins.
     let (mut line, _) = begin();
     from(&mut line, inner, 0);
     (1..50).for_each(|n| from(&mut line, outside, n));
     assert!(sent_to(&mut line).iter().all(|to| *to == inner));
+}
+
+/// A side with `nat = true`, its announced address, and all that was sent to it.
+struct Behind {
+    line: Line,
+    announced: SocketAddr,
+}
+
+impl Behind {
+    fn new() -> Behind {
+        let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+        line.reopen(0, Kind::Trunk { nat: true });
+        Behind { line, announced: addr(40, 6_000) }
+    }
+
+    /// A packet comes from there, if from anywhere, and one goes; where it goes.
+    fn round(&mut self, from: Option<SocketAddr>, n: u16) -> Vec<SocketAddr> {
+        let line = &mut self.line;
+        if let Some(from) = from {
+            let (now, side) = (line.now, SIDES[0]);
+            let mut packet = frame(n, u32::from(from.port()), 0x31);
+            line.session.receive(now, Port::Rtp(side), side, from, &mut packet, &mut line.log);
+        }
+        line.send(1, 0, false, u32::from(n) * 160, &[0x32; 160], false);
+        line.pass(FRAME);
+        let sent = std::mem::take(&mut line.log.sent).into_iter();
+        sent.filter(|(port, ..)| matches!(port, Port::Rtp(s) | Port::Rtcp(s) if *s == SIDES[0]))
+            .map(|(_, to, _)| to)
+            .collect()
+    }
+}
+
+#[test]
+fn an_announced_address_that_never_sends_gets_five_packets_of_a_side_behind_nat() {
+    let mut side = Behind::new();
+    let sent: usize = (0..2_000).map(|n| side.round(None, n).len()).sum();
+    assert_eq!(sent, 5, "RTP and RTCP in 40 s");
+    // A side that is not behind NAT needs no proof.
+    let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+    for n in 0..100u32 {
+        line.send(1, 0, false, n * 160, &[0x32; 160], false);
+        line.pass(FRAME);
+    }
+    let sent = line.log.sent.iter().filter(|(port, ..)| *port == Port::Rtp(SIDES[0])).count();
+    assert!(sent >= 100, "{sent}");
+    // A listener that sends no sound has reports to prove itself by.
+    let mut side = Behind::new();
+    (0..10).for_each(|n| drop(side.round(None, n)));
+    let reports = SocketAddr::new(side.announced.ip(), side.announced.port() + 1);
+    let mut report = vec![0x80, 201, 0, 1, 0, 0, 0, 9];
+    let (now, port) = (side.line.now, Port::Rtcp(SIDES[0]));
+    let (session, log) = (&mut side.line.session, &mut side.line.log);
+    session.receive(now, port, SIDES[0], reports, &mut report, log);
+    let sent: usize = (10..60).map(|n| side.round(None, n).len()).sum();
+    assert!(sent >= 50, "{sent}");
+}
+
+#[test]
+fn who_is_first_at_the_same_address_does_not_keep_it_from_the_announced_one() {
+    let mut side = Behind::new();
+    let (announced, thief) = (side.announced, addr(40, 6_777));
+    let stolen: Vec<SocketAddr> = (0..20).flat_map(|n| side.round(Some(thief), n)).collect();
+    assert!(stolen.ends_with(&[thief]), "a port within the address may be learned");
+    assert!(side.round(Some(announced), 0).ends_with(&[announced]), "with its first packet");
+    for n in 1..200 {
+        assert!(!side.round(Some(announced), n).contains(&thief), "{n}");
+        assert!(!side.round(Some(thief), 20 + n).contains(&thief), "{n}");
+    }
+}
+
+#[test]
+fn nothing_is_learned_after_three_seconds() {
+    let other = addr(40, 6_777);
+    for (waited, learned) in [(2_900, true), (3_000, false)] {
+        let mut side = Behind::new();
+        side.line.pass(Duration::from_millis(waited));
+        let sent: Vec<SocketAddr> = (0..4).flat_map(|n| side.round(Some(other), n)).collect();
+        assert_eq!(sent.contains(&other), learned, "after {waited} ms: {sent:?}");
+        // Many send nothing before the answer.
+        let mut side = Behind::new();
+        side.line.pass(Duration::from_secs(20));
+        side.line.session.answered(side.line.now, SIDES[0]);
+        side.line.pass(Duration::from_millis(waited));
+        let sent: Vec<SocketAddr> = (0..4).flat_map(|n| side.round(Some(other), n)).collect();
+        assert_eq!(sent.contains(&other), learned, "{waited} ms after the answer: {sent:?}");
+    }
 }
 
 #[test]

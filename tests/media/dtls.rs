@@ -1,6 +1,7 @@
 //! DTLS alone: its pitfalls, loss, and certificates that are not the described ones.
 
 use crate::lab::*;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
@@ -90,6 +91,69 @@ fn gcm_is_chosen_and_both_sides_derive_the_same_keys() {
     write_header(buf.first_chunk_mut().expect("room"), true, 0, 1, 2, 3);
     let len = client.protect.rtp(&mut buf, 32).expect("protected");
     assert_eq!(server.unprotect.rtp(&mut buf[..len]), Ok(32));
+}
+
+#[test]
+fn no_suite_without_authenticated_encryption_is_offered_or_taken() {
+    let (mut client, mut server) = pair();
+    let now = Instant::now();
+    let mut hello = Vec::new();
+    client.start(now, &mut |d| hello.extend_from_slice(d));
+    let session = 13 + 12 + 2 + 32;
+    let cookie = session + 1 + usize::from(hello[session]);
+    let at = cookie + 1 + usize::from(hello[cookie]);
+    let length = usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    let suites: Vec<u16> = hello[at + 2..at + 2 + length]
+        .chunks(2)
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        .collect();
+    assert!(!suites.is_empty());
+    for suite in &suites {
+        assert!([0xc02b, 0xc02f, 0xcca8, 0xcca9, 0x00ff].contains(suite), "{suite:#06x}");
+    }
+    // The same hello with CBC in every place is refused.
+    for n in 0..length / 2 {
+        hello[at + 2 + 2 * n..at + 4 + 2 * n].copy_from_slice(&0xc00a_u16.to_be_bytes());
+    }
+    let mut answers = Vec::new();
+    let mut now = now;
+    let mut ended = server.receive(now, &hello, &mut |d| answers.push(d.to_vec())).is_err();
+    while let Some(due) = server.next_timeout().filter(|_| !ended) {
+        now = due;
+        ended = server.fire(now, &mut |d| answers.push(d.to_vec())).is_err();
+    }
+    assert!(ended, "no handshake without a suite in common");
+    let certificate = answers.iter().any(|d| d.get(13) == Some(&11));
+    assert!(!certificate, "its flight never begins");
+}
+
+/// Both ends repeat their last flight when the other repeats its own: that ends.
+#[test]
+fn two_ends_of_this_code_do_not_answer_each_other_for_ever() {
+    let (mut client, mut server) = pair();
+    let mut now = Instant::now();
+    let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+    client.start(now, &mut |d| to_server.push(d.to_vec()));
+    let mut sent = 0;
+    for round in 0..20_000 {
+        let (for_server, for_client) = (take(&mut to_server), take(&mut to_client));
+        sent += for_server.len() + for_client.len();
+        // Each datagram comes twice.
+        for datagram in for_server.iter().flat_map(|d| [d, d]) {
+            let _ = server.receive(now, datagram, &mut |d| to_client.push(d.to_vec()));
+        }
+        for datagram in for_client.iter().flat_map(|d| [d, d]) {
+            let _ = client.receive(now, datagram, &mut |d| to_server.push(d.to_vec()));
+        }
+        if to_server.is_empty() && to_client.is_empty() {
+            let due = [server.next_timeout(), client.next_timeout()].into_iter().flatten().min();
+            let Some(due) = due else { break };
+            now = due;
+            let _ = server.fire(now, &mut |d| to_client.push(d.to_vec()));
+            let _ = client.fire(now, &mut |d| to_server.push(d.to_vec()));
+        }
+        assert!(sent < 200, "a storm: {sent} datagrams by round {round}");
+    }
 }
 
 #[test]

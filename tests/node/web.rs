@@ -43,6 +43,11 @@ async fn the_door_opens_for_sip_from_allowed_origins_only() {
         (vec![(own.as_str(), "Origin: https://shop.example")], "101"),
         (vec![(own.as_str(), "Origin: https://evil.example")], "403"),
         (vec![(own.as_str(), "Origin: null")], "403"),
+        (vec![(own.as_str(), &format!("{own}\r\nOrigin: https://shop.example"))], "403"),
+        (
+            vec![(own.as_str(), "Origin: https://shop.example\r\nOrigin: https://evil.example")],
+            "403",
+        ),
         (vec![(own.as_str(), "Origin: http://shop.example")], "403"),
         (vec![(own.as_str(), "Origin: https://shop.example.evil")], "403"),
         (vec![(own.as_str(), "X-None: 1")], "101"),
@@ -64,6 +69,71 @@ async fn the_door_opens_for_sip_from_allowed_origins_only() {
             );
         }
     }
+    node.stop().await;
+    far.stop().await;
+}
+
+/// A page elsewhere leads its own name to this address: neither its origin nor its Host is ours.
+#[tokio::test]
+async fn no_other_name_is_served() {
+    let far = far_end().await;
+    let node = phone(far.udp.expect("UDP")).await;
+    let web = node.web;
+    for (host, status) in [
+        (web.to_string(), "200"),
+        ("localhost".into(), "200"),
+        ("gateway:8088".into(), "200"),
+        ("[::1]:8088".into(), "200"),
+        ("203.0.113.7".into(), "200"),
+        ("shop.example".into(), "200"),
+        ("evil.example".into(), "421"),
+        (format!("evil.example:{}", web.port()), "421"),
+        ("127.0.0.1.evil.example".into(), "421"),
+        ("localhost.evil.example".into(), "421"),
+        ("evilshop.example".into(), "421"),
+        ("a\r\nHost: b".into(), "400"),
+    ] {
+        for path in ["/", "/livez"] {
+            let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let answer = ask(web, &text).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+        }
+    }
+    let rebound = [
+        (format!("Host: {web}"), "Host: evil.example".to_owned()),
+        (format!("Origin: http://{web}"), "Origin: http://evil.example".to_owned()),
+    ];
+    let change: Vec<(&str, &str)> = rebound.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let answer = ask(web, &upgrade(web, &change)).await;
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    node.stop().await;
+    far.stop().await;
+}
+
+#[tokio::test]
+async fn guesses_at_the_apis_tokens_are_braked() {
+    let far = far_end().await;
+    let node = phone(far.udp.expect("UDP")).await;
+    let web = node.web;
+    let guess = |n: u32| {
+        format!(
+            "GET /api/v1/calls HTTP/1.1\r\nHost: {web}\r\nAuthorization: Bearer guess-{n}\r\n\
+             Connection: close\r\n\r\n"
+        )
+    };
+    let mut refused = 0;
+    for n in 0..40 {
+        let answer = ask(web, &guess(n)).await;
+        let braked = answer.starts_with("HTTP/1.1 429");
+        assert!(braked || answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(!braked || answer.to_ascii_lowercase().contains("retry-after: "), "{answer}");
+        refused += u32::from(braked);
+    }
+    // A minute may have begun anew meanwhile.
+    assert!((1..=20).contains(&refused), "{refused}");
+    // Who has no token is told so, and counts for nothing.
+    let answer = ask(web, &guess(0).replace("Authorization", "X-Nothing")).await;
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     node.stop().await;
     far.stop().await;
 }

@@ -1,6 +1,8 @@
 //! A real `webtrunk serve`, and everything an operator does with it: every subcommand, route, event
 //! and metric.
 
+mod floods;
+mod hostile;
 mod logins;
 mod phone;
 mod records;

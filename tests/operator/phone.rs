@@ -15,8 +15,8 @@ pub(crate) struct Phone {
 }
 
 impl Phone {
-    /// Connects to the web port and registers `user`.
-    pub(crate) fn register(web: u16, domain: &str, user: &str, password: &str) -> Phone {
+    /// Connects to the web port.
+    pub(crate) fn connect(web: u16) -> Phone {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let socket = runtime.block_on(async {
@@ -26,33 +26,64 @@ impl Phone {
             let stream = TcpStream::connect(("127.0.0.1", web)).await.expect("it listens");
             tokio_tungstenite::client_async(request, stream).await.expect("it takes SIP").0
         });
-        let mut phone = Phone { runtime, socket };
+        Phone { runtime, socket }
+    }
+
+    /// Connects to the web port and registers `user`.
+    pub(crate) fn register(web: u16, domain: &str, user: &str, password: &str) -> Phone {
+        let mut phone = Phone::connect(web);
         let uri = format!("sip:{domain}");
-        let register = |cseq: u32, credentials: Option<(HeaderName, String)>| {
-            let mut request = Writer::request(Method::Register, &uri);
-            request.put(
-                HeaderName::Via,
-                format_args!("SIP/2.0/WS phone.invalid;branch=z9hG4bK{cseq}{user}"),
-            );
-            request.put(HeaderName::MaxForwards, 70);
-            request.put(HeaderName::From, format_args!("<sip:{user}@{domain}>;tag=phone"));
-            request.put(HeaderName::To, format_args!("<sip:{user}@{domain}>"));
-            request.put(HeaderName::CallId, format_args!("phone-{user}"));
-            request.put(HeaderName::CSeq, format_args!("{cseq} REGISTER"));
-            request.put(
-                HeaderName::Contact,
-                format_args!("<sip:{user}@phone.invalid;transport=ws>;expires=300"),
-            );
-            credentials.into_iter().for_each(|(name, value)| request.put(name, value));
-            request.end()
-        };
-        phone.say(&register(1, None));
+        phone.say(&register(domain, user, 1, None));
         let challenge = phone.hear("401");
         let credentials =
             digest::answer(&challenge, None, user, password, &uri, Method::Register, "c0ffee");
-        phone.say(&register(2, credentials));
+        phone.say(&register(domain, user, 2, credentials));
         phone.hear("200");
         phone
+    }
+
+    /// Gives a wrong password so many times.
+    pub(crate) fn guess(&mut self, domain: &str, user: &str, times: u32) {
+        let uri = format!("sip:{domain}");
+        for n in 0..times {
+            self.say(&register(domain, user, 2 * n + 1, None));
+            let challenge = self.hear("401");
+            let wrong =
+                digest::answer(&challenge, None, user, "wrong", &uri, Method::Register, "c0ffee");
+            self.say(&register(domain, user, 2 * n + 2, wrong));
+            self.hear("403");
+        }
+    }
+
+    /// Sends so many logins, the next ones when the ones before are answered; the number of
+    /// refusals.
+    pub(crate) fn flood(&mut self, domain: &str, user: &str, logins: u64) -> u64 {
+        const AT_ONCE: u64 = 50;
+        let value = format!(
+            "Digest username=\"{user}\", realm=\"{domain}\", nonce=\"x\", \
+             uri=\"sip:{domain}\", response=\"{}\"",
+            "0".repeat(32)
+        );
+        let socket = &mut self.socket;
+        self.runtime.block_on(async {
+            let (mut sent, mut refused) = (0, 0);
+            while sent < logins {
+                let now = AT_ONCE.min(logins - sent);
+                for n in sent..sent + now {
+                    let credentials = Some((HeaderName::Authorization, value.clone()));
+                    let bytes = register(domain, user, n as u32 + 1_000, credentials);
+                    let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+                    socket.feed(Frame::text(text)).await.expect("sent");
+                }
+                socket.flush().await.expect("sent");
+                sent += now;
+                for _ in 0..now {
+                    let frame = socket.next().await.expect("open").expect("a frame");
+                    refused += u64::from(frame.into_data().starts_with(b"SIP/2.0 403"));
+                }
+            }
+            refused
+        })
     }
 
     fn say(&mut self, bytes: &[u8]) {
@@ -105,4 +136,25 @@ impl Phone {
         let response = Writer::response(request, status, Some("phone")).end();
         self.say(&response);
     }
+}
+
+/// A REGISTER of one connection of `user`.
+fn register(
+    domain: &str,
+    user: &str,
+    cseq: u32,
+    credentials: Option<(HeaderName, String)>,
+) -> bytes::Bytes {
+    let mut request = Writer::request(Method::Register, &format!("sip:{domain}"));
+    let branch = format_args!("SIP/2.0/WS phone.invalid;branch=z9hG4bK{cseq}{user}");
+    request.put(HeaderName::Via, branch);
+    request.put(HeaderName::MaxForwards, 70);
+    request.put(HeaderName::From, format_args!("<sip:{user}@{domain}>;tag=phone"));
+    request.put(HeaderName::To, format_args!("<sip:{user}@{domain}>"));
+    request.put(HeaderName::CallId, format_args!("phone-{user}"));
+    request.put(HeaderName::CSeq, format_args!("{cseq} REGISTER"));
+    let contact = format_args!("<sip:{user}@phone.invalid;transport=ws>;expires=300");
+    request.put(HeaderName::Contact, contact);
+    credentials.into_iter().for_each(|(name, value)| request.put(name, value));
+    request.end()
 }

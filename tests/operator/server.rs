@@ -93,6 +93,11 @@ impl Server {
         Server::started("", "", routes, &[], &[])
     }
 
+    /// As [`start`](Self::start), with more routes, logging at the lowest level.
+    pub(crate) fn start_tracing(more: &str, routes: &str) -> Server {
+        Server::started(more, "", routes, &[("WEBTRUNK_LOG_LEVEL", "trace".as_ref())], &[])
+    }
+
     /// As [`start`](Self::start), with more routes and `silence.wav`, four seconds of nothing.
     pub(crate) fn start_with_silence(routes: &str) -> Server {
         Server::started("", "", routes, &[], &[])
@@ -249,6 +254,13 @@ impl Server {
         Server::offline(&all)
     }
 
+    /// As [`run`](Self::run), in this environment.
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
+        let control = self.socket();
+        let control = ["--control", control.to_str().expect("UTF-8")];
+        Server::offline_with(&[args, &control].concat(), env)
+    }
+
     /// Runs a command that needs none.
     pub(crate) fn offline(args: &[&str]) -> Said {
         Server::offline_with(args, &[])
@@ -348,6 +360,22 @@ impl Server {
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// GET with more headers, over this connection.
+    pub(crate) fn get_with(stream: TcpStream, path: &str, headers: &str) -> String {
+        Server::exchange(
+            stream,
+            &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"),
+        )
+    }
+
+    /// Bytes of memory that it has now.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("it runs");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 
     fn request(method: &str, path: &str, token: &str, body: &str) -> String {
@@ -526,6 +554,7 @@ pub(crate) struct Trunk {
     own: SocketAddr,
     call: String,
     to: String,
+    from: String,
 }
 
 impl Trunk {
@@ -538,10 +567,11 @@ impl Trunk {
             own: server.trunk,
             call: String::new(),
             to: String::new(),
+            from: String::new(),
         }
     }
 
-    fn send(&self, text: &str) {
+    pub(crate) fn send(&self, text: &str) {
         self.socket.send_to(text.as_bytes(), self.sip).expect("sent");
     }
 
@@ -565,18 +595,26 @@ impl Trunk {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let branch = format!("z9hG4bK{}{method}{cseq}", self.call);
         format!(
-            "{method} sip:{number}@{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};branch={branch}\r\nMax-Forwards: 70\r\nFrom: <sip:+4930@{1}>;tag=f\r\nTo: <sip:{number}@{0}>{2}\r\n\
+            "{method} sip:{number}@{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};branch={branch}\r\nMax-Forwards: 70\r\nFrom: {5};tag=f\r\nTo: <sip:{number}@{0}>{2}\r\n\
              Call-ID: {3}\r\nCSeq: {cseq} {method}\r\nContact: <sip:peer@{1}>\r\n{kind}Content-Length: {4}\r\n\r\n{body}",
             self.sip,
             self.own,
             self.to,
             self.call,
-            body.len()
+            body.len(),
+            self.from
         )
     }
 
     /// Sends an INVITE; its final status.
     pub(crate) fn invite(&mut self, number: &str) -> u16 {
+        let from = format!("<sip:+4930@{}>", self.own);
+        self.invite_as(number, &from)
+    }
+
+    /// Sends an INVITE from somebody; its final status.
+    pub(crate) fn invite_as(&mut self, number: &str, from: &str) -> u16 {
+        self.from = from.to_owned();
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         self.call = format!("op-{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         self.to.clear();
@@ -606,8 +644,15 @@ impl Trunk {
         assert_eq!(self.invite(number), 200);
     }
 
+    /// Sends an INFO with this body.
+    pub(crate) fn inform(&mut self, kind: &str, body: &str) {
+        let info = self.request("INFO", "x", 2, body).replace("application/sdp", kind);
+        self.send(&info);
+        self.expect("SIP/2.0 200");
+    }
+
     pub(crate) fn hang_up(&mut self) {
-        self.send(&self.request("BYE", "x", 2, ""));
+        self.send(&self.request("BYE", "x", 3, ""));
         self.expect("SIP/2.0 200");
     }
 

@@ -152,6 +152,7 @@ impl World {
             | Command::Part { session, .. }
             | Command::Source { session, .. }
             | Command::Natted { session, .. }
+            | Command::Answered { session, .. }
             | Command::Play { session, .. }
             | Command::Echo { session, .. }
             | Command::Digit { session, .. }
@@ -187,6 +188,7 @@ impl World {
             Command::Part { end, .. } => session.part(end),
             // The lab's packets have no source of ours.
             Command::Source { .. } => {}
+            Command::Answered { end, .. } => session.answered(now, end),
             Command::Natted { end, signalling, .. } => session.natted(end, signalling),
             Command::Play { end, source, .. } => session.play(now, end, source),
             Command::Echo { end, delay, .. } => session.echo(end, delay),

@@ -52,7 +52,7 @@ impl Served {
     async fn start(name: &str, config: &str, dialplan: &str) -> anyhow::Result<Served> {
         let folder =
             std::env::temp_dir().join(format!("webtrunk-bench-{name}-{}", hex(&random::<6>()?)));
-        std::fs::create_dir_all(folder.join("dialplans"))
+        webtrunk::private::folder(&folder.join("dialplans"))
             .with_context(|| folder.display().to_string())?;
         std::fs::write(folder.join("webtrunk.toml"), config)?;
         std::fs::write(folder.join("dialplans/in.toml"), dialplan)?;

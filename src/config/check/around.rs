@@ -4,6 +4,7 @@ use super::Check;
 use crate::config::problem::Problem;
 use crate::config::schema::{self, Spanned};
 use ipnet::IpNet;
+use nix::unistd::AccessFlags;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
@@ -20,6 +21,14 @@ struct Listener {
     ip: IpAddr,
     ports: (u16, u16),
     at: Option<Range<usize>>,
+}
+
+/// The name of a host, or an address as it stands in a URI.
+pub(super) fn is_domain(text: &str) -> bool {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let ipv6 = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    ipv6.is_some_and(|t| t.parse::<std::net::Ipv6Addr>().is_ok())
+        || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name))
 }
 
 impl Listener {
@@ -51,9 +60,10 @@ impl Check {
             }
         }
         self.all_certificates(f);
+        self.values(f);
     }
 
-    fn warn(
+    pub(super) fn warn(
         &mut self,
         at: Range<usize>,
         code: &'static str,
@@ -66,11 +76,7 @@ impl Check {
 
     fn domain(&mut self, at: &Spanned<String>) {
         let text = at.as_ref();
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let ipv6 = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-        let sound = ipv6.is_some_and(|t| t.parse::<std::net::Ipv6Addr>().is_ok())
-            || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name));
-        if !sound {
+        if !is_domain(text) {
             let message = format!("server.domain = {text:?} is not a domain");
             let help = "write the name alone, such as \"calls.example.com\": no scheme, no port, \
                         no path";
@@ -120,7 +126,16 @@ impl Check {
         let web_default =
             Listener { key: "web.listen", udp: false, ip: any, ports: (8_088, 8_088), at: None };
         let media = |key, udp, ports, at| Listener { key, udp, ip: any, ports, at };
-        let browser = f.media.browser_port.unwrap_or(8_088);
+        let browser = f.media.browser_port.as_ref().map_or(8_088, |at| *at.as_ref());
+        let workers = f.media.workers.as_ref().map_or(1, |at| *at.as_ref()).clamp(1, 64);
+        let last = browser.saturating_add(workers as u16 - 1);
+        if let Some(at) = &f.media.browser_port
+            && usize::from(browser) + workers - 1 > usize::from(u16::MAX)
+        {
+            let message = format!("{workers} workers from port {browser} on need more ports");
+            let help = format!("set media.browser_port = {}", 65_536 - workers);
+            self.error(at, "config::range", message, help);
+        }
         let range = f.media.ports.as_ref().map_or(Some((20_000, 29_999)), |at| {
             let (a, b) = at.as_ref().split_once('-')?;
             Some((a.trim().parse().ok()?, b.trim().parse().ok()?))
@@ -138,10 +153,9 @@ impl Check {
             self.listener("sip.tls", false, f.sip.tls.as_ref()),
             web,
             self.listener("metrics.listen", false, f.metrics.listen.as_ref()),
-            (browser > 0).then(|| media("media.browser_port", true, (browser, browser), None)),
-            (browser > 0 && over_tcp).then(|| {
-                media("media.browser_port (ICE over TCP)", false, (browser, browser), None)
-            }),
+            (browser > 0).then(|| media("media.browser_port", true, (browser, last), None)),
+            (browser > 0 && over_tcp)
+                .then(|| media("media.browser_port (ICE over TCP)", false, (browser, last), None)),
             range.map(|ports| {
                 media("media.ports", true, ports, f.media.ports.as_ref().map(Spanned::span))
             }),
@@ -270,7 +284,7 @@ impl Check {
     }
 
     /// A file is there and may be written, or its folder is there.
-    fn writable<T>(&mut self, at: &Spanned<T>, key: &str, path: &Path) {
+    pub(super) fn writable<T>(&mut self, at: &Spanned<T>, key: &str, path: &Path) {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let why = if path.exists() {
             std::fs::OpenOptions::new().append(true).open(path).err().map(|e| e.to_string())
@@ -280,10 +294,10 @@ impl Check {
                 Ok(found) if !found.is_dir() => {
                     Some(format!("{} is not a folder", folder.display()))
                 }
-                Ok(found) if found.permissions().readonly() => {
-                    Some(format!("{} may not be written", folder.display()))
-                }
-                Ok(_) => None,
+                // What this user may, whatever the mode says.
+                Ok(_) => nix::unistd::access(folder, AccessFlags::W_OK | AccessFlags::X_OK)
+                    .err()
+                    .map(|e| format!("{}: {}", folder.display(), e.desc())),
             }
         };
         if let Some(why) = why {

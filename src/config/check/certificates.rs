@@ -147,8 +147,17 @@ fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
     names.collect()
 }
 
-/// RFC 6125 §6.4.3: a star stands for the leftmost label.
-fn is_named(name: &str, domain: &str) -> bool {
+/// The names of the leaf of this PEM file; none where it cannot be read.
+pub fn names_in(file: &std::path::Path) -> Vec<String> {
+    let pem = std::fs::read(file).unwrap_or_default();
+    let chain = chain_of(&pem);
+    let leaf = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+    leaf.map_or_else(Vec::new, |(_, leaf)| names_of(&leaf))
+}
+
+/// Whether a certificate's name is that of a host (RFC 6125 §6.4.3): a star stands for the leftmost
+/// label.
+pub fn is_named(name: &str, domain: &str) -> bool {
     let rest = name.strip_prefix("*.").zip(domain.split_once('.'));
     name.eq_ignore_ascii_case(domain)
         || rest.is_some_and(|(name, (_, parent))| name.eq_ignore_ascii_case(parent))

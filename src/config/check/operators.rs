@@ -18,19 +18,22 @@ impl Check {
     pub(super) fn recorder(&mut self, r: &schema::Recorder) -> RecorderLimits {
         let default = RecorderLimits::default();
         let memory = r.memory.as_ref().and_then(|at| {
-            let size = size(at.as_ref());
+            let size = size(at.as_ref()).filter(|size| (64_000..=64_000_000_000).contains(size));
             if size.is_none() {
                 self.error(
                     at,
                     "config::size",
-                    format!("{:?} is not a size", at.as_ref()),
+                    format!(
+                        "recorder.memory = {:?} is not a size from 64 kB to 64 GB",
+                        at.as_ref()
+                    ),
                     "write \"64MB\" or \"512kB\"",
                 );
             }
             size
         });
         RecorderLimits {
-            calls: r.calls.unwrap_or(default.calls),
+            calls: r.calls.as_ref().map_or(default.calls, |c| *c.as_ref()),
             memory: memory.unwrap_or(default.memory),
             messages: r.messages.unwrap_or(true),
         }
@@ -78,7 +81,7 @@ impl Check {
             }
             JwtSettings {
                 jwks: self.key_set(&j.jwks, j.allow_private),
-                audience: j.audience,
+                audience: j.audience.into_inner(),
                 issuer: j.issuer,
                 context: j.context.map(Spanned::into_inner),
                 allow_private: j.allow_private,
@@ -89,7 +92,7 @@ impl Check {
 
     fn key_set(&mut self, at: &Spanned<String>, allow_private: bool) -> KeySet {
         let text = at.as_ref();
-        if text.starts_with("https://") || (text.starts_with("http://") && allow_private) {
+        if is_url(text) && (text.starts_with("https://") || allow_private) {
             return KeySet::Url(text.clone());
         }
         let file = self.folder.join(text);
@@ -98,6 +101,10 @@ impl Check {
         } else {
             std::fs::read_to_string(&file)
                 .map_err(|e| format!("{} cannot be read: {e}", file.display()))
+                .and_then(|text| match serde_json::from_str::<serde_json::Value>(&text) {
+                    Ok(set) if set["keys"].as_array().is_some_and(|k| !k.is_empty()) => Ok(()),
+                    _ => Err(format!("{} holds no set of keys", file.display())),
+                })
         };
         if let Err(why) = read {
             self.error(
@@ -112,7 +119,7 @@ impl Check {
 
     pub(super) fn otlp(&mut self, at: Option<&Spanned<String>>) -> Option<String> {
         let at = at?;
-        if !at.as_ref().starts_with("http://") && !at.as_ref().starts_with("https://") {
+        if !is_url(at.as_ref()) {
             self.error(
                 at,
                 "config::otlp",
@@ -142,11 +149,11 @@ impl Check {
         let host = text.split_once("://").filter(|(scheme, rest)| {
             (*scheme == "https" || (*scheme == "http" && allow_private)) && !rest.is_empty()
         });
-        if host.is_none() {
+        if host.is_none() || !is_url(text) {
             self.error(url, "config::webhook", format!("{text:?} is not an https URL"), "write \"https://shop.example.com/voice\"; http is allowed with allow_private = true");
         }
         let key = self.secret(secret);
-        if key.reveal().len() < SHORTEST_SECRET {
+        if (1..SHORTEST_SECRET).contains(&key.reveal().len()) {
             self.error(
                 secret,
                 "config::secret",
@@ -159,7 +166,7 @@ impl Check {
 
     pub(super) fn credentials(&mut self, c: schema::Credentials) -> Credentials {
         let secret = self.secret(&c.secret);
-        if secret.reveal().len() < SHORTEST_SECRET {
+        if (1..SHORTEST_SECRET).contains(&secret.reveal().len()) {
             let message = format!("credentials.secret has fewer than {SHORTEST_SECRET} characters");
             self.error(
                 &c.secret,
@@ -223,8 +230,14 @@ impl Check {
             tokens.push(ApiToken { name, sha256, scope });
         }
         let metrics: Option<SocketAddr> = self.listen(metrics, "metrics.listen");
-        Api { control: api.control.map(|c| self.folder.join(c)), tokens, metrics }
+        Api { control: api.control.map(|c| self.folder.join(c.as_ref())), tokens, metrics }
     }
+}
+
+/// An http or https URL with a host.
+fn is_url(text: &str) -> bool {
+    let url = reqwest::Url::parse(text).ok().filter(|url| url.has_host());
+    url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) && !text.contains(' ')
 }
 
 fn hash(text: &str) -> Option<[u8; 32]> {

@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// A working day's noon in Europe and morning in America: when cases without a time are asked.
 const NOON: u64 = 1_763_654_400;
+/// How long a trunk may say nothing before the next is tried.
+const SILENCE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(600);
 
 /// Those of `rivals` that leave `pattern` nothing whenever `route` is one; none where something is
 /// left.
@@ -413,6 +416,9 @@ impl Check {
                 "add do = [{ dial = [\"trunk:…\"] }]",
             );
         }
+        self.time_within(r.timeout.as_ref(), "timeout", 1..=3_600);
+        let hourly = r.limit.as_ref().map(|l| &l.per_user_per_hour);
+        self.within(hourly, "per_user_per_hour", 1..=1_000_000);
         Some(Route {
             timeout: self.duration(r.timeout.as_ref()),
             steps: self.steps(r.steps, r.name.as_ref(), names),
@@ -478,7 +484,10 @@ impl Check {
         let parsed = match text {
             "4xx" | "5xx" | "6xx" => text[..1].parse().ok().map(NextOn::Class),
             _ => match text.strip_prefix("silent:") {
-                Some(after) => humantime::parse_duration(after).ok().map(NextOn::Silent),
+                Some(after) => humantime::parse_duration(after)
+                    .ok()
+                    .filter(|d| SILENCE.contains(d))
+                    .map(NextOn::Silent),
                 None => text.parse().ok().filter(|s| (300..700).contains(s)).map(NextOn::Status),
             },
         };
@@ -575,6 +584,9 @@ impl Check {
             self.template(at, "ring", &["{number}"]);
         }
         let timeout = self.duration(s.timeout.as_ref());
+        if s.webhook.is_none() {
+            self.time_within(s.timeout.as_ref(), "timeout", 1..=3_600);
+        }
         let order = self.order(s.order.as_ref());
         if let Some(list) = s.dial {
             let trunks = list

@@ -63,13 +63,13 @@ pub(crate) struct User {
     #[serde(default)]
     pub numbers: Vec<Text>,
     /// The name shown to the callee.
-    pub display_name: Option<String>,
+    pub display_name: Option<Text>,
     /// The dialplan of its calls. Default: "default".
     pub context: Option<Text>,
     /// Calls at once. Default: limits.calls_per_user.
-    pub max_calls: Option<usize>,
+    pub max_calls: Option<Spanned<usize>>,
     /// New calls per second. Default: no limit of its own.
-    pub calls_per_second: Option<u32>,
+    pub calls_per_second: Option<Spanned<u32>>,
     /// May transfer calls. Default: true.
     pub refer: Option<bool>,
     /// Claims that the `require` of a route may ask for, such as ["international"].
@@ -94,7 +94,9 @@ pub(crate) struct Trunk {
     pub register: Option<Spanned<Register>>,
     /// The requested lifetime of a registration, at least "1m". Default: "10m".
     pub register_expires: Option<Text>,
-    /// The trunk registers here with its username and password, from any address. Default: false.
+    /// The trunk registers here with its username and password, from any address. Over UDP no
+    /// answer to a stranger is longer than its REGISTER: one too short for a challenge gets none.
+    /// Default: false.
     #[serde(default)]
     pub accepts_registration: bool,
     /// How the trunk's TLS certificate is verified.
@@ -103,7 +105,7 @@ pub(crate) struct Trunk {
     /// bring it back. Default: no probes.
     pub probe: Option<Text>,
     /// New calls per second, in each direction. Default: no limit of its own.
-    pub calls_per_second: Option<u32>,
+    pub calls_per_second: Option<Spanned<u32>>,
     /// Believe the trunk's P-Asserted-Identity, Diversion and History-Info, and send it the
     /// gateway's (RFC 3324). Default: false.
     #[serde(default)]
@@ -111,11 +113,11 @@ pub(crate) struct Trunk {
     /// Write P-Asserted-Identity (RFC 3325). Default: true.
     pub asserted_identity: Option<bool>,
     /// The user part of From. Default: the caller's number.
-    pub from_user: Option<String>,
+    pub from_user: Option<Text>,
     /// The domain of From. Default: server.domain.
-    pub from_domain: Option<String>,
+    pub from_domain: Option<Text>,
     /// The display name in From; "" sends none. Default: the caller's.
-    pub display_name: Option<String>,
+    pub display_name: Option<Text>,
     /// The session timer requested (RFC 4028), at least "90s", or "off". Default: "30m".
     pub session_timer: Option<Text>,
     /// Reliable provisional responses (RFC 3262): "supported" (the default), "off" or "required".
@@ -151,11 +153,11 @@ pub(crate) struct Trunk {
     #[serde(default)]
     pub messages: bool,
     /// The user name for digest challenges of this trunk, and no other.
-    pub username: Option<String>,
+    pub username: Option<Text>,
     /// The password for `username`.
     pub password: Option<Spanned<SecretText>>,
     /// The only realm whose challenges are answered. Default: any realm of this trunk.
-    pub realm: Option<String>,
+    pub realm: Option<Text>,
     /// Codecs in order of preference: "pcmu", "pcma", "g722", "opus", "l16" (8 kHz, uncompressed).
     /// Default: ["pcmu", "pcma"].
     #[serde(default)]
@@ -164,18 +166,19 @@ pub(crate) struct Trunk {
     /// browser speaks the trunk's codec.
     pub prefer: Option<Text>,
     /// Calls at once. Default: no limit of its own.
-    pub max_calls: Option<usize>,
+    pub max_calls: Option<Spanned<usize>>,
     /// Networks its calls come from, such as "192.0.2.12/32". Default: the address in `uri`, if it
     /// is one.
     #[serde(default)]
     pub allow: Vec<Text>,
     /// The dialplan of its calls. Default: its calls are refused.
     pub context: Option<Text>,
-    /// true: learn the port of its media once, within the announced address. "signalling": for a
-    /// PBX behind NAT that registers here or has `srtp = "required"`; within 3 s of an offer and
-    /// answer its media may also come from the address its signalling comes from, and stays there.
-    /// The announced address wins if it sends. The risk: without SRTP, whoever shares that address
-    /// (the network behind the same NAT) can take the media over if it sends first. Default: false.
+    /// true: learn the port of its media, within the announced IP address. "signalling": for a PBX
+    /// behind NAT that registers here or has `srtp = "required"`; its media may also come from the
+    /// address its signalling comes from. Both learn within 3 s of an offer and answer, or of the
+    /// 200, and then keep the address. The announced address wins whenever it sends; until it has,
+    /// at most 5 packets go to it. The risk: without SRTP, whoever shares that IP address (the
+    /// network behind the same NAT) can take the media over if it sends first. Default: false.
     pub nat: Option<Spanned<Nat>>,
     /// The IP address that this trunk is told, in SIP and SDP; if it is an address of this machine,
     /// SIP over UDP and media are sent from it. Default: sip.public_ip.

@@ -126,9 +126,9 @@ impl Session {
                 }
             }
             Transport::Browser { .. } => {}
-            Transport::Trunk { rtp, rtcp, sdes, natted, .. } => {
-                let waits = natted.is_some_and(|n| n.waits);
-                if let Some(to) = rtcp.filter(is_usable).filter(|_| !waits) {
+            Transport::Trunk { rtp, rtcp, sdes, latching } => {
+                if let Some(to) = rtcp.filter(is_usable).filter(|_| latching.may_send()) {
+                    latching.sent();
                     let bytes = match sdes {
                         Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
                         None => bytes,

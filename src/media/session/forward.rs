@@ -235,6 +235,7 @@ impl Session {
             return;
         };
         end.outbound.count(payload.len());
+        end.transport.sent();
         sink.send(port, target, &buf[..len]);
     }
 }

@@ -1,0 +1,416 @@
+//! `webtrunk doctor`: everything around a gateway that usually goes wrong, each finding with its code
+//! and what mends it.
+
+use super::local::ports_of;
+use super::print;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime};
+use webtrunk::address::is_public;
+use webtrunk::config::{Config, WebTls};
+use webtrunk::private;
+use webtrunk::transport::stun;
+
+/// One finding of `doctor`.
+#[derive(Debug)]
+struct Finding {
+    good: bool,
+    /// What it is about; `doctor::ports` and such.
+    code: &'static str,
+    what: String,
+    fix: String,
+}
+
+fn fine(what: impl Into<String>) -> Finding {
+    Finding { good: true, code: "", what: what.into(), fix: String::new() }
+}
+
+fn bad(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { good: false, code, what: what.into(), fix: fix.into() }
+}
+
+/// Looks at everything around a gateway that usually goes wrong; `running` where one answers
+/// already, so that its ports are its own.
+pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
+    let mut found = vec![addresses(config)];
+    if let Some(server) = stun {
+        found.extend(from_outside(config, server, running).await);
+    }
+    if running {
+        found.push(fine("a gateway runs here, and its ports are its own"));
+    } else {
+        for (protocol, first, last, what) in ports_of(config) {
+            // Those of trunks are many, and bound as calls need them.
+            if (first, last) != config.media.ports {
+                found.extend((first..=last).map(|p| bindable(config, protocol, p, what)));
+            }
+        }
+    }
+    found.push(outgoing_ports(&proc("net/ipv4/ip_local_port_range"), config.media.ports));
+    found.push(receive_buffer(&proc("net/core/rmem_max")));
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    found.push(files(&limits));
+    found.push(clock(synchronised().as_deref()));
+    found.push(fine(format!("Opus: {}", webtrunk::codec::opus::library_version())));
+    found.extend(certificates(config));
+    for trunk in config.trunks.values() {
+        found.push(resolve(trunk).await);
+    }
+    found.push(match config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()) {
+        Some(path) => writable(path),
+        None => bad(
+            "doctor::records",
+            "call records are not written",
+            "set [events] cdr = { file = \"cdr.jsonl\" }",
+        ),
+    });
+    for finding in &found {
+        print::line(&if finding.good {
+            format!("  ok   {}", finding.what)
+        } else {
+            format!("  FIX  {}  {}\n       {}", finding.code, finding.what, finding.fix)
+        });
+    }
+    if found.iter().all(|f| f.good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn addresses(config: &Config) -> Finding {
+    let list = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let own = config.public_ips.iter().any(|ip| UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok());
+    let private = !config.public_ips.iter().any(|ip| is_public(*ip));
+    match (private, own) {
+        (true, _) => bad(
+            "doctor::address",
+            format!(
+                "media is offered at {list}, which is private: browsers elsewhere cannot reach it"
+            ),
+            "set server.public_ip to the address at which people reach this machine, unless all of them are in this network",
+        ),
+        (false, true) => fine(format!("media is offered at {list}, an address of this machine")),
+        (false, false) => fine(format!(
+            "media is offered at {list}; this machine is behind 1:1 NAT, which must forward the UDP ports of `webtrunk ports`"
+        )),
+    }
+}
+
+/// What a STUN server sees of us: our address, whether UDP comes back, and whether a NAT keeps port
+/// numbers.
+async fn from_outside(config: &Config, server: &str, running: bool) -> Vec<Finding> {
+    // A gateway that runs has the port; another is as good for the address.
+    let port = if running { 0 } else { config.media.browser_port };
+    let (seen, asked_from) = match stun::seen_from(server, port).await {
+        Ok(found) => found,
+        Err(e) => {
+            return vec![bad(
+                "doctor::nat",
+                format!("{e:#}"),
+                "allow UDP out, and its answers in: media needs it",
+            )];
+        }
+    };
+    let address = if config.public_ips.contains(&seen.ip()) {
+        fine(format!("{server} sees this machine at {}, as public_ip says", seen.ip()))
+    } else {
+        let ours = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        bad(
+            "doctor::nat",
+            format!("{server} sees this machine at {}, but browsers are offered {ours}", seen.ip()),
+            format!("set server.public_ip = \"{}\"", seen.ip()),
+        )
+    };
+    let port = if seen.port() == asked_from {
+        fine(format!("a NAT, if there is one, keeps UDP port {asked_from}"))
+    } else {
+        bad(
+            "doctor::nat",
+            format!("UDP port {asked_from} is seen as {}: a NAT changes port numbers", seen.port()),
+            "forward the UDP ports of `webtrunk ports` one to one to this machine",
+        )
+    };
+    vec![address, port]
+}
+
+fn bindable(config: &Config, protocol: &str, port: u16, what: &str) -> Finding {
+    let any = IpAddr::from([0, 0, 0, 0]);
+    let ip = match what {
+        page if page.starts_with("page") => config.web_listen.ip(),
+        media if media.starts_with("media") => config.media.bind.unwrap_or(any),
+        _ => any,
+    };
+    let at = SocketAddr::new(ip, port);
+    let result = if protocol == "udp" {
+        UdpSocket::bind(at).map(drop)
+    } else {
+        TcpListener::bind(at).map(drop)
+    };
+    match result {
+        Ok(()) => fine(format!(
+            "{protocol} {port} is free ({what}); a firewall opens it by `ufw allow {port}/{protocol}`"
+        )),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => bad(
+            "doctor::port",
+            format!("{protocol} {port} may not be bound ({what}): {e}"),
+            "run it from systemd with AmbientCapabilities=CAP_NET_BIND_SERVICE, or choose a port from 1024 up",
+        ),
+        Err(e) => bad(
+            "doctor::port",
+            format!("{protocol} {port} cannot be bound ({what}): {e}"),
+            format!("find the program that uses it: ss -lp 'sport = :{port}'"),
+        ),
+    }
+}
+
+/// A setting of the kernel; empty where it has none.
+fn proc(name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default()
+}
+
+/// The system takes ports for connections of its own: one of ours among them may be taken.
+fn outgoing_ports(range: &str, (first, last): (u16, u16)) -> Finding {
+    let mut bounds = range.split_whitespace().filter_map(|n| n.parse::<u16>().ok());
+    match (bounds.next(), bounds.next()) {
+        (Some(low), Some(high)) if low <= last && first <= high => bad(
+            "doctor::outgoing_ports",
+            format!("the system gives connections ports {low}-{high}, some of media.ports"),
+            format!("sysctl -w net.ipv4.ip_local_reserved_ports={first}-{last}"),
+        ),
+        _ => fine(format!("media.ports {first}-{last} are not given to other connections")),
+    }
+}
+
+/// The kernel's bound on what a worker may let wait while it does not run.
+fn receive_buffer(rmem_max: &str) -> Finding {
+    let wanted = webtrunk::worker::RECEIVE_BUFFER;
+    match rmem_max.trim().parse::<usize>() {
+        Ok(most) if most < wanted => bad(
+            "doctor::rmem_max",
+            format!(
+                "net.core.rmem_max is {most} bytes: a busy moment loses media of browsers, for \
+                 whose port {wanted} are asked"
+            ),
+            format!("sysctl -w net.core.rmem_max={wanted}, and the same line in /etc/sysctl.d"),
+        ),
+        Ok(most) => fine(format!("net.core.rmem_max is {most}, enough for the workers")),
+        Err(_) => fine("net.core.rmem_max is unknown on this system"),
+    }
+}
+
+fn files(limits: &str) -> Finding {
+    let soft = limits
+        .lines()
+        .find(|l| l.starts_with("Max open files"))
+        .and_then(|l| l.split_whitespace().nth(3)?.parse::<u64>().ok());
+    match soft {
+        Some(n) if n < 16_384 => bad(
+            "doctor::files",
+            format!("{n} open files are allowed; each call needs two, each browser one"),
+            "LimitNOFILE=1048576 in the systemd unit, or `ulimit -n 1048576`",
+        ),
+        Some(n) => fine(format!("{n} open files are allowed")),
+        None => fine("the limit of open files is unknown on this system"),
+    }
+}
+
+/// What timedatectl says of the clock.
+fn synchronised() -> Option<String> {
+    let arguments = ["show", "-p", "NTPSynchronized", "--value"];
+    let said = Command::new("timedatectl").args(arguments).output().ok()?;
+    Some(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+}
+
+fn clock(synchronised: Option<&str>) -> Finding {
+    match synchronised {
+        Some("yes") => fine("the clock is synchronised"),
+        Some("no") => bad(
+            "doctor::clock",
+            "the clock is not synchronised: short-lived credentials will be refused",
+            "timedatectl set-ntp true",
+        ),
+        _ if SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
+            < Duration::from_secs(1_750_000_000) =>
+        {
+            bad(
+                "doctor::clock",
+                "the clock is in the past",
+                "set it; short-lived credentials need it",
+            )
+        }
+        _ => fine("whether the clock is synchronised is unknown (no timedatectl)"),
+    }
+}
+
+/// The certificates browsers and trunks are shown. That key and certificate fit and are valid now
+/// was checked with the configuration.
+fn certificates(config: &Config) -> Vec<Finding> {
+    let mut files = Vec::new();
+    if let WebTls::Files { cert, .. } = &config.web_tls {
+        files.push(("web.tls", cert.clone()));
+    }
+    files
+        .extend(config.sip.certificate.as_ref().map(|(cert, _)| ("sip.certificate", cert.clone())));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut found = Vec::new();
+    for (key, path) in files {
+        let ends = webtrunk::transport::tls::file_ends(&path);
+        found.push(certificate(key, &path, ends.map(|until| until - now.as_secs() as i64)));
+        let names = webtrunk::config::check::certificates::names_in(&path);
+        found.push(names_of(key, &names, config));
+    }
+    found
+}
+
+/// `left`: seconds until it ends.
+fn certificate(key: &str, path: &Path, left: Option<i64>) -> Finding {
+    let code = "doctor::certificate";
+    match left.map(|left| left.div_euclid(86_400)) {
+        None => bad(
+            code,
+            format!("{key}: {} is not a certificate that can be read", path.display()),
+            "give a PEM file",
+        ),
+        Some(days) if days < 0 => bad(
+            code,
+            format!("{key}: the certificate expired {} days ago", -days),
+            "renew it and reload",
+        ),
+        Some(days) if days < 14 => bad(
+            code,
+            format!("{key}: the certificate expires in {days} days"),
+            "renew it and restart",
+        ),
+        Some(days) => fine(format!("{key}: the certificate is valid for {days} days")),
+    }
+}
+
+/// Whether the certificate is for this gateway, by its domain or an address it is reached at.
+fn names_of(key: &str, names: &[String], config: &Config) -> Finding {
+    let ours = config.public_ips.iter().map(ToString::to_string);
+    let mut ours = std::iter::once(config.domain.clone()).chain(ours);
+    let fits = |host: String| {
+        names.iter().any(|n| webtrunk::config::check::certificates::is_named(n, &host))
+    };
+    if ours.any(fits) {
+        fine(format!("{key}: the certificate names {}", config.domain))
+    } else {
+        bad(
+            "doctor::certificate",
+            format!(
+                "{key}: the certificate is for {}, not for {}",
+                names.join(", "),
+                config.domain
+            ),
+            format!("get one for {}: browsers and trunks refuse this one", config.domain),
+        )
+    }
+}
+
+async fn resolve(trunk: &webtrunk::config::Trunk) -> Finding {
+    let Some(uri) = &trunk.uri else {
+        return fine(format!("trunk {} registers here, so its address is known then", trunk.name));
+    };
+    if uri.host.parse::<IpAddr>().is_ok() {
+        return fine(format!("trunk {} is at {}", trunk.name, uri.address()));
+    }
+    match tokio::time::timeout(
+        Duration::from_secs(5),
+        tokio::net::lookup_host((uri.host.as_str(), uri.port.unwrap_or(5060))),
+    )
+    .await
+    {
+        Ok(Ok(mut found)) => match found.next() {
+            Some(at) => fine(format!("trunk {}: {} is {}", trunk.name, uri.host, at.ip())),
+            None => bad(
+                "doctor::dns",
+                format!("trunk {}: {} has no address", trunk.name, uri.host),
+                "correct its uri, unless the name has only SRV records",
+            ),
+        },
+        Ok(Err(e)) => bad(
+            "doctor::dns",
+            format!("trunk {}: {} cannot be resolved: {e}", trunk.name, uri.host),
+            "correct its uri or the resolver of this machine, unless the name has only SRV records",
+        ),
+        Err(_) => bad(
+            "doctor::dns",
+            format!("trunk {}: DNS did not answer for {} within 5 s", trunk.name, uri.host),
+            "check /etc/resolv.conf",
+        ),
+    }
+}
+
+fn writable(path: &Path) -> Finding {
+    match private::append(path) {
+        Ok(_) => fine(format!("call records go to {}", path.display())),
+        Err(e) => bad(
+            "doctor::records",
+            format!("call records cannot go to {}: {e}", path.display()),
+            "create its folder, and allow this user to write there",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> Config {
+        let text = format!("[server]\ndomain = \"calls.test\"\npublic_ip = \"192.0.2.7\"\n{more}");
+        let read = webtrunk::config::check::parse_embedded(&text, &[]);
+        read.unwrap_or_else(|problems| panic!("{problems}")).0
+    }
+
+    fn expect(finding: &Finding, code: &str, what: &str, fix: &str) {
+        assert!(!finding.good && finding.code == code, "{finding:?}");
+        assert!(finding.what.contains(what) && finding.fix.contains(fix), "{finding:?}");
+    }
+
+    #[test]
+    fn what_the_kernel_allows_is_compared_with_what_is_needed() {
+        let rmem = "doctor::rmem_max";
+        expect(&receive_buffer("212992\n"), rmem, "212992", "sysctl -w net.core.rmem_max=4194304");
+        assert!(receive_buffer("8388608\n").good && receive_buffer("").good);
+        let limits = |n: u32| format!("Max open files            {n}      4096     files\n");
+        expect(&files(&limits(1_024)), "doctor::files", "1024 open files", "LimitNOFILE");
+        assert!(files(&limits(1_048_576)).good);
+        let ports = outgoing_ports("32768\t60999\n", (30_000, 39_999));
+        let reserve = "ip_local_reserved_ports=30000-39999";
+        expect(&ports, "doctor::outgoing_ports", "32768-60999", reserve);
+        assert!(outgoing_ports("32768\t60999\n", (20_000, 29_999)).good);
+    }
+
+    #[test]
+    fn the_clock_is_looked_at() {
+        expect(&clock(Some("no")), "doctor::clock", "not synchronised", "set-ntp true");
+        assert!(clock(Some("yes")).good);
+    }
+
+    #[test]
+    fn a_certificate_is_valid_and_for_us() {
+        let left = |days: i64| certificate("web.tls", Path::new("x.pem"), Some(days * 86_400));
+        expect(&left(-3), "doctor::certificate", "expired 3 days ago", "renew");
+        expect(&left(5), "doctor::certificate", "expires in 5 days", "renew");
+        assert!(left(60).good);
+        let none = certificate("web.tls", Path::new("x.pem"), None);
+        expect(&none, "doctor::certificate", "not a certificate", "PEM");
+        let named = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            names_of("web.tls", &names, &config(""))
+        };
+        let code = "doctor::certificate";
+        expect(&named(&["other.test"]), code, "other.test, not for calls.test", "calls.test");
+        assert!(named(&["*.test"]).good && named(&["192.0.2.7"]).good);
+    }
+
+    #[test]
+    fn a_port_of_browsers_media_that_is_taken_is_told() {
+        let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+        let config = config("[media]\nbind = \"127.0.0.1\"\n");
+        let finding = bindable(&config, "udp", port, "media of browsers");
+        expect(&finding, "doctor::port", "cannot be bound (media of browsers)", "ss -lp");
+        drop(taken);
+        let free = bindable(&config, "udp", port, "media of browsers");
+        assert!(free.good && free.what.contains(&format!("ufw allow {port}/udp")), "{free:?}");
+    }
+}

@@ -1,0 +1,174 @@
+//! The page of bounds: src/bounds.toml with the values of the source. A bound that is in one and
+//! not in the other fails here, and so does a test that is named and does not exist.
+
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bounds that no test of their own holds yet: this number only goes down.
+const WITHOUT_A_TEST: usize = 49;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    bound: Vec<Bound>,
+    not_a_bound: Vec<Other>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bound {
+    group: String,
+    /// `file.rs NAME`, below src.
+    #[serde(rename = "const")]
+    name: Option<String>,
+    setting: Option<String>,
+    what: String,
+    at: String,
+    test: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Other {
+    #[serde(rename = "const")]
+    name: String,
+    why: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("readable").map(|e| e.expect("an entry").path()) {
+        if entry.is_dir() && !entry.ends_with("node_modules") {
+            rust_files(&entry, out);
+        } else if entry.extension().is_some_and(|e| e == "rs") {
+            out.push(entry);
+        }
+    }
+}
+
+/// Whether a constant of this name is a bound by its name.
+fn is_bound(name: &str) -> bool {
+    let ends = ["_LIMIT", "QUEUE", "DEADLINE", "_STALL", "_PER_SOURCE", "_OF_SOURCE"];
+    ["MAX_", "MOST", "LONGEST"].iter().any(|start| name.starts_with(start))
+        || ends.iter().any(|end| name.ends_with(end))
+}
+
+/// Every constant with its value as it is written: `file.rs NAME` to `64 * 1024`.
+fn constants() -> BTreeMap<String, String> {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    let mut found = BTreeMap::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("readable");
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let short = file.strip_prefix(&src).expect("within src").display().to_string();
+        for line in text.lines().filter(|l| !l.trim_start().starts_with("//")) {
+            let Some((_, rest)) = line.split_once("const ") else { continue };
+            let Some((name, rest)) = rest.split_once(": ") else { continue };
+            let Some((_, value)) = rest.split_once(" = ") else { continue };
+            let is_name =
+                name.chars().all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit());
+            if is_name {
+                found.insert(format!("{short} {name}"), value.trim_end_matches(';').to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// `12,000`, `2,097,152`, `10 s`, of a product, a shift or a duration.
+fn shown(value: &str) -> String {
+    let number = |text: &str| text.trim().replace('_', "").parse::<u64>().ok();
+    let product = |text: &str| match text.split_once("<<") {
+        Some((a, b)) => Some(number(a)? << number(b)?),
+        None => text.split('*').try_fold(1, |all, n| Some(all * number(n)?)),
+    };
+    let grouped = |n: u64| {
+        let digits = n.to_string();
+        let mut out = String::new();
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                out.push(',');
+            }
+            out.push(digit);
+        }
+        out
+    };
+    if let Some((_, rest)) = value.split_once("from_secs(") {
+        return format!("{} s", grouped(product(rest.trim_end_matches(')')).expect("a number")));
+    }
+    product(value).map_or_else(|| panic!("{value} is no number"), grouped)
+}
+
+fn table() -> Table {
+    toml::from_str(&fs::read_to_string(root().join("src/bounds.toml")).expect("it is there"))
+        .expect("as described")
+}
+
+/// The page.
+pub(crate) fn page(made: &str) -> String {
+    let (table, values) = (table(), constants());
+    let mut out = format!(
+        "# Bounds\n\n{made}Whatever one source, connection, user or trunk does, the gateway keeps no more than this, and waits no longer. A source is an IPv4 address, or the /64 of an IPv6 address. The last column names the test that holds the bound.\n"
+    );
+    let mut group = "";
+    for bound in &table.bound {
+        if bound.group != group {
+            group = &bound.group;
+            let _ = writeln!(
+                out,
+                "\n## {group}\n\n| Bound | Value | What happens at it | Test |\n| --- | ---: | --- | --- |"
+            );
+        }
+        let value = match (&bound.name, &bound.setting) {
+            (Some(name), None) => {
+                shown(values.get(name).unwrap_or_else(|| panic!("{name} is not in the source")))
+            }
+            (None, Some(setting)) => format!("[`{setting}`](config.md)"),
+            _ => panic!("{}: a const or a setting", bound.what),
+        };
+        let test = bound.test.as_ref().map_or("-".to_owned(), |t| format!("`{t}`"));
+        let mut what = bound.what.clone();
+        what[..1].make_ascii_uppercase();
+        let _ = writeln!(out, "| {what} | {value} | {} | {test} |", bound.at);
+    }
+    out
+}
+
+#[test]
+fn every_bound_of_the_source_is_in_the_table_and_every_test_exists() {
+    let (table, values) = (table(), constants());
+    let named: BTreeSet<&str> = table
+        .bound
+        .iter()
+        .filter_map(|b| b.name.as_deref())
+        .chain(table.not_a_bound.iter().map(|o| o.name.as_str()))
+        .collect();
+    let missing: Vec<&str> = values
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !name.starts_with("cli/") && !named.contains(name))
+        .filter(|name| is_bound(name.rsplit(' ').next().unwrap_or_default()))
+        .collect();
+    assert!(missing.is_empty(), "add these to src/bounds.toml: {missing:#?}");
+    let gone: Vec<_> = named.iter().filter(|name| !values.contains_key(**name)).collect();
+    assert!(gone.is_empty(), "these are no longer in the source: {gone:#?}");
+    assert!(table.not_a_bound.iter().all(|o| !o.why.is_empty()));
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    rust_files(&root().join("tests"), &mut files);
+    let all: String =
+        files.iter().map(|f| fs::read_to_string(f).expect("readable")).collect::<Vec<_>>().join("");
+    for test in table.bound.iter().filter_map(|b| b.test.as_ref()) {
+        assert!(all.contains(&format!("fn {test}()")), "there is no test {test}");
+    }
+    let without = table.bound.iter().filter(|b| b.test.is_none()).count();
+    assert!(without <= WITHOUT_A_TEST, "{without} bounds have no test: write one for the new one");
+}
