@@ -9,7 +9,7 @@ find tests/corpus -name '*.sip' -exec sh -c 'cp "$1" "$2/$(basename "$(dirname "
 find tests/corpus -name '*.sdp' -exec cp {} "$seeds" \;
 # The sanitizer's flags are nightly's; the stable compiler takes them when told that we know.
 export RUSTC_BOOTSTRAP=1
-for target in sip sdp stun rtp rtcp; do
+for target in sip sdp stun rtp rtcp snapshot; do
   mkdir -p "tests/fuzz/corpus/$target"
   cargo fuzz run --fuzz-dir tests/fuzz "$target" "tests/fuzz/corpus/$target" "$seeds" -- \
     -max_total_time="${FUZZ_SECONDS:-60}" -max_len=4096 -timeout=1 -print_final_stats=1

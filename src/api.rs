@@ -7,6 +7,7 @@
 pub(crate) mod calls;
 pub(crate) mod events;
 pub(crate) mod guesses;
+pub(crate) mod listing;
 pub mod metrics;
 pub mod openapi;
 pub(crate) mod pcap;
@@ -51,6 +52,8 @@ pub(crate) struct Api {
     pub begun: Arc<Mutex<Begun>>,
     /// Where records are searched.
     pub records: Option<crate::journal::search::Place>,
+    /// How far their writing has come.
+    pub written: Option<Arc<crate::journal::keeper::Progress>>,
     /// The trunk side's ports.
     pub ports: Arc<PortRange>,
     /// When the web port's certificate ends, seconds since 1970.

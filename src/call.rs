@@ -197,6 +197,14 @@ impl Call {
                     Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
                 ),
             ),
+            Notice::NotRestored(why) => self.finish(
+                cx,
+                EndReason::refused(
+                    HangupBy::Us,
+                    Refusal::new(500, why.to_string()).code(Code::MEDIA_BUG),
+                ),
+            ),
+            Notice::Restored { .. } | Notice::Snapshot(_) => {}
         }
     }
 

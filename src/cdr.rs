@@ -1,5 +1,7 @@
 //! One record per call, whatever way it ended.
 
+pub mod search;
+
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::media::endpoint::CALLER_LEG;
@@ -193,6 +195,11 @@ impl EndReason {
     }
 }
 
+/// As much of a remote text as a record keeps.
+pub(crate) fn kept(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 /// The record, in monotonic time; the shell adds the wall clock.
 #[derive(Clone, Debug)]
 pub struct Cdr {
@@ -205,6 +212,10 @@ pub struct Cdr {
     pub context: String,
     pub route: Option<String>,
     pub from: Party,
+    /// The caller's number and name, as its account or its trunk has them.
+    pub from_number: String,
+    pub from_name: String,
+    /// The number it claims in From.
     pub from_shown: String,
     pub user_agent: String,
     pub dialled: String,
@@ -257,6 +268,8 @@ pub(crate) struct CdrSnapshot {
     context: String,
     route: Option<String>,
     from: Party,
+    from_number: String,
+    from_name: String,
     from_shown: String,
     user_agent: String,
     dialled: String,
@@ -292,6 +305,8 @@ impl Cdr {
             context: self.context.clone(),
             route: self.route.clone(),
             from: self.from.clone(),
+            from_number: self.from_number.clone(),
+            from_name: self.from_name.clone(),
             from_shown: self.from_shown.clone(),
             user_agent: self.user_agent.clone(),
             dialled: self.dialled.clone(),
@@ -335,6 +350,8 @@ impl Cdr {
             context: snapshot.context,
             route: snapshot.route,
             from: snapshot.from,
+            from_number: snapshot.from_number,
+            from_name: snapshot.from_name,
             from_shown: snapshot.from_shown,
             user_agent: snapshot.user_agent,
             dialled: snapshot.dialled,
@@ -369,13 +386,10 @@ impl Cdr {
             context: String::new(),
             route: None,
             from,
+            from_number: invite.from().map(|f| kept(&f.uri.number())).unwrap_or_default(),
+            from_name: invite.from().map(|f| kept(&f.display_name())).unwrap_or_default(),
             from_shown: invite.from().map(|f| f.uri.number()).unwrap_or_default(),
-            user_agent: invite
-                .header(HeaderName::UserAgent)
-                .unwrap_or_default()
-                .chars()
-                .take(80)
-                .collect(),
+            user_agent: kept(invite.header(HeaderName::UserAgent).unwrap_or_default()),
             dialled: String::new(),
             number: String::new(),
             status: 0,
@@ -443,6 +457,12 @@ impl Cdr {
     /// Its verdict, where that is a fault.
     pub(crate) fn fault(&self) -> Option<&Diagnosis> {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
+    }
+
+    /// Its code: of its verdict, or else of what ended it; `None` where nothing was wrong.
+    pub(crate) fn error_code(&self) -> Option<Code> {
+        let code = self.fault().map_or(self.code, |verdict| verdict.code);
+        code.is_fault().then_some(code)
     }
 
     /// The trunk the call came from or went to, the one that answered before those that were tried.

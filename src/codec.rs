@@ -13,6 +13,7 @@ pub mod opus;
 pub mod tones;
 
 use concealment::Concealment;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Samples a second of narrowband PCM.
@@ -23,7 +24,7 @@ pub const WIDE: u32 = 16_000;
 pub const MAX_FRAME: usize = 1_920;
 
 /// A codec we speak.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Codec {
     Opus,
     G722,

@@ -384,6 +384,8 @@ pub struct Config {
     pub stun: Option<String>,
     pub web_listen: SocketAddr,
     pub web_tls: WebTls,
+    /// Where browsers reach it, without a slash at the end.
+    pub public_url: Option<String>,
     /// Empty: only the page's own origin.
     pub origins: Vec<String>,
     pub udp: Option<SocketAddr>,
@@ -413,6 +415,8 @@ pub struct Config {
     /// Credentials with a time in them; nothing: none are taken.
     pub credentials: Option<Credentials>,
     pub drain_timeout: Duration,
+    /// Where what outlives the process is kept; `None` in the demo.
+    pub state_dir: Option<PathBuf>,
     /// What the page is told to log in with by itself; the demo alone sets it.
     pub page_login: Option<(String, String)>,
     /// MD5 challenges are offered too: JsSIP knows nothing else.

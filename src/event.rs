@@ -6,10 +6,10 @@
 
 mod table;
 
-use crate::cdr::Cdr;
+use crate::cdr::{Cdr, Party};
 use crate::errors::Code;
-use crate::ids::CallId;
 pub(crate) use crate::log_limit::Level;
+use crate::printable::brief;
 use serde_json::Value;
 use std::fmt::{self, Display, Formatter};
 pub use table::Event;
@@ -33,6 +33,45 @@ impl UnregisterReason {
             UnregisterReason::Closed => "its connection closed",
             UnregisterReason::Expired => "its registration ran out",
             UnregisterReason::Asked => "it asked for it",
+        }
+    }
+}
+
+/// The number and the name of a caller; either may be empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CallerIdentity {
+    pub number: String,
+    pub name: String,
+}
+
+impl CallerIdentity {
+    /// Those of a record.
+    pub(crate) fn recorded(cdr: &Cdr) -> CallerIdentity {
+        CallerIdentity { number: cdr.from_number.clone(), name: cdr.from_name.clone() }
+    }
+
+    /// `alice (+12065550100 "Alice")`: who calls, and what is known of them beyond that.
+    fn of<'a>(&'a self, from: &'a Party) -> Named<'a> {
+        Named { from, number: &self.number, name: &self.name }
+    }
+}
+
+struct Named<'a> {
+    from: &'a Party,
+    number: &'a str,
+    name: &'a str,
+}
+
+impl Display for Named<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let from = self.from.to_string();
+        write!(f, "{}", brief(&from))?;
+        let number = Some(self.number).filter(|n| !n.is_empty() && *n != from);
+        match (number, self.name) {
+            (None, "") => Ok(()),
+            (None, name) => write!(f, " (\"{}\")", brief(name)),
+            (Some(number), "") => write!(f, " ({})", brief(number)),
+            (Some(number), name) => write!(f, " ({} \"{}\")", brief(number), brief(name)),
         }
     }
 }
@@ -128,19 +167,25 @@ pub(crate) enum Counted<'a> {
     LoginRefused,
 }
 
-/// `call 7f3a91c2 ` before the text of a line about one.
-struct OfCall(Option<CallId>);
+/// `call 7f3a91c2 ` before the text of a line about one; at its end with who called whom, which the
+/// ladder need not repeat.
+struct OfCall<'a>(&'a Event);
 
-impl Display for OfCall {
+impl Display for OfCall<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |call| write!(f, "call {call} "))
+        let Some(call) = self.0.call() else { return Ok(()) };
+        write!(f, "call {call} ")?;
+        let Event::CallEnded { cdr } = self.0 else { return Ok(()) };
+        let from = Named { from: &cdr.from, number: &cdr.from_number, name: &cdr.from_name };
+        let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };
+        write!(f, "{from} → {}  ", brief(to))
     }
 }
 
 impl Event {
     /// Writes its line to the log; nothing is formatted that is not written.
     pub(crate) fn log(&self) {
-        let call = OfCall(self.call());
+        let call = OfCall(self);
         let code = Some(self.code()).filter(|c| c.is_fault());
         // Who caused it cannot be asked, so the line itself says what helps.
         let fix = code.filter(|_| matches!(self, Event::LoginRefused { .. }));
@@ -158,7 +203,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cdr::Party;
+    use crate::ids::CallId;
 
     #[test]
     fn a_silent_user_named_like_a_trunk_is_a_browser() {

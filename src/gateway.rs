@@ -24,7 +24,7 @@ mod turn;
 mod unproved;
 
 use crate::call::context::{Identity, Services};
-use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output, State};
+use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output};
 use crate::config::Config;
 use crate::dialplan::{Considered, Route};
 use crate::errors::Code;
@@ -113,10 +113,6 @@ pub enum Input {
     Drain,
     /// End every call with BYE.
     HangUpAll,
-    /// The thread of a media worker died, and all its sessions with it.
-    WorkerLost {
-        worker: usize,
-    },
     Operate(operate::Command),
     /// A call nobody dialled, found fit to begin.
     Originate(Box<originate::PlannedCall>),
@@ -224,7 +220,6 @@ impl Gateway {
                     });
                 }
             }
-            Input::WorkerLost { worker } => self.worker_lost(turn, worker),
             Input::Operate(command) => self.operate(turn, command),
             Input::Originate(plan) => self.begin_call(turn, *plan),
             Input::Tick => {}
@@ -337,14 +332,6 @@ impl Gateway {
         self.with_call(turn, id, |call, cx| call.media(cx, notice));
     }
 
-    fn worker_lost(&mut self, turn: &mut Turn<'_>, worker: usize) {
-        let of_worker = |call: &&Call| call.worker() == worker && call.state() != State::Over;
-        let lost: Vec<CallId> = self.calls.iter().filter(of_worker).map(|call| call.id()).collect();
-        for id in lost {
-            self.media(turn, id, Notice::Panicked);
-        }
-    }
-
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring
     /// anything more.
     fn sweep(&mut self, out: &mut Vec<Output>) {
@@ -428,6 +415,7 @@ impl Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::State;
     use crate::config::check::parse_embedded;
     use crate::sip::parse::Framing;
 

@@ -1,24 +1,24 @@
-//! Records on disk: a JSON line per call, a row of a database, or both; the lines by the core, the
-//! rows by a thread.
+//! Records on disk: a JSON line per call, a row of a database, or both, each written by a thread of
+//! its own.
 
+pub(crate) mod keeper;
+mod lines;
 pub(crate) mod search;
 mod sqlite;
 
+use self::keeper::{Counts, Handed, Keeper, Progress};
+use self::lines::Lines;
+use self::sqlite::Rows;
+use crate::api::metrics::Metrics;
 use crate::cdr::Diagnosis;
 use crate::cdr::{Cdr, HangupBy, Party};
-use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
 use crate::media::Statistics;
-use crate::private;
-use anyhow::Context;
+use crate::state::checkpoints::Slot;
+use crate::state::spool::Spool;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The wall clock at one monotonic moment; records are dated from it, so a stepped clock cannot
@@ -45,6 +45,15 @@ impl WallClock {
     /// RFC 3339 with milliseconds, UTC.
     pub(crate) fn format(&self, at: Instant) -> String {
         Timestamp::try_from(self.wall(at)).map(|t| format!("{t:.3}")).unwrap_or_default()
+    }
+
+    /// The moment this long after 1970, UTC; `None` where this machine's clock does not reach.
+    pub(crate) fn instant(&self, since_epoch: Duration) -> Option<Instant> {
+        let own = self.wall.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        match since_epoch.checked_sub(own) {
+            Some(later) => self.at.checked_add(later),
+            None => self.at.checked_sub(own - since_epoch),
+        }
     }
 
     /// Since 1970, UTC.
@@ -98,184 +107,90 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "setup_ms": ms(cdr.start, cdr.answered), "pdd_ms": ms(cdr.start, cdr.ringing.or(cdr.answered)),
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
         "context": cdr.context, "route": cdr.route, "outcome": cdr.outcome(), "sip_code": cdr.status,
-        "why": cdr.why, "code": cdr.code.is_fault().then(|| cdr.code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by.as_ref().map(Party::as_callee),
-        "from": { "user": cdr.from.as_caller(), "shown": cdr.from_shown, "ua": cdr.user_agent },
+        "why": cdr.why, "code": cdr.error_code().map(|code| code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by.as_ref().map(Party::as_callee),
+        "from": { "user": cdr.from.as_caller(), "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
         "attempts": tried, "transfers": cdr.transfers, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
         "legs": [leg("a", Some(&cdr.a_call_id), &cdr.formats[0], cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), &cdr.formats[1], cdr.b.as_ref())],
     })
 }
 
-/// Where records go. Dropping it waits until everything is on disk.
+/// Where records go. Dropping it waits until everything is on disk, or spooled.
 pub(crate) struct Journal {
-    lines: Option<Lines>,
-    database: Option<Database>,
-    dropped: Box<dyn Fn(&'static str, usize) + Send>,
+    places: Vec<Keeper>,
 }
 
-/// Records that may wait for the database.
-const QUEUE: usize = 10_000;
-/// Records of one transaction.
-const BATCH: usize = 512;
-/// Lines are on the disk itself at most this much later; a process that is killed loses none of
-/// them.
-const SYNC: Duration = Duration::from_millis(100);
+/// A record on its way. The checkpoint of its call goes with it, once it is written or spooled
+/// everywhere.
+struct Record {
+    cdr: Arc<Cdr>,
+    clock: WallClock,
+    until_written: Option<Slot>,
+}
+
+impl Handed for Record {
+    fn id(&self) -> String {
+        self.cdr.call.to_string()
+    }
+    fn text(&self) -> String {
+        to_json(&self.cdr, &self.clock).to_string()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.until_written.iter().for_each(Slot::remove);
+    }
+}
 
 impl Journal {
-    /// Opens a file of lines for appending, a database, or both. `dropped` is told what did not
-    /// reach a place.
+    /// Begins to write to a file of lines, a database, or both. What cannot be written is kept, in
+    /// `spool` where there is one, and written as soon as it can be.
     ///
     /// # Errors
-    /// One of them cannot be opened.
+    /// The system gives no thread.
     pub(crate) fn open(
         file: Option<&Path>,
         database: Option<&Path>,
-        dropped: impl Fn(&'static str, usize) + Clone + Send + 'static,
+        spool: Option<&Arc<Spool>>,
+        metrics: &Metrics,
     ) -> anyhow::Result<Journal> {
-        let lines = file
-            .map(|path| {
-                Lines::open(path)
-                    .with_context(|| format!("events.cdr file {} cannot be opened", path.display()))
-            })
-            .transpose()?;
-        let lost = dropped.clone();
-        let database = database
-            .map(|path| {
-                Database::open(path, lost).with_context(|| {
-                    format!("events.cdr sqlite {} cannot be opened", path.display())
-                })
-            })
-            .transpose()?;
-        Ok(Journal { lines, database, dropped: Box::new(dropped) })
-    }
-
-    /// Hands a record over. Its line is the kernel's when this returns; the database's queue, once
-    /// full, makes the core wait: nothing is dropped.
-    pub(crate) fn record(&mut self, cdr: &Arc<Cdr>, clock: &WallClock) {
-        if let Some(lines) = &mut self.lines
-            && let Err(e) = lines.write(&format!("{}\n", to_json(cdr, clock)))
-        {
-            (self.dropped)("file", 1);
-            let class = Class::new("call records not written", Code::RECORDS);
-            log_limit::tell(Level::Error, class, || {
-                format!("a call record cannot be written: {e}")
-            });
-        }
-        if let Some(records) = self.database.as_ref().and_then(|d| d.records.as_ref()) {
-            let _ = records.send((cdr.clone(), *clock));
-        }
-    }
-}
-
-/// The file, and the thread that has the disk keep what was written.
-struct Lines {
-    file: File,
-    state: Arc<LinesState>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct LinesState {
-    written: AtomicBool,
-    over: AtomicBool,
-}
-
-impl Lines {
-    fn open(path: &Path) -> std::io::Result<Lines> {
-        let file = private::append(path)?;
-        let (synced, state) = (file.try_clone()?, Arc::new(LinesState::default()));
-        let shared = state.clone();
-        let thread = std::thread::Builder::new().name("cdr-sync".into()).spawn(move || {
-            loop {
-                let over = shared.over.load(Ordering::Acquire);
-                if shared.written.swap(false, Ordering::AcqRel)
-                    && let Err(e) = synced.sync_data()
-                {
-                    let class = Class::new("call records not kept", Code::RECORDS);
-                    let line = || format!("the disk does not keep call records: {e}");
-                    log_limit::tell(Level::Error, class, line);
-                }
-                if over {
-                    return;
-                }
-                // Who has written nothing wakes nobody; who has is not waited for at once.
-                std::thread::park();
-                if !shared.over.load(Ordering::Acquire) {
-                    std::thread::park_timeout(SYNC);
-                }
+        let mut places = Vec::new();
+        let counts = |sink: &'static str| {
+            let label = vec![("sink", sink.to_owned())];
+            Counts {
+                waiting: metrics.cdr_waiting.get_or_create(&label).clone(),
+                dropped: metrics.cdr_dropped.get_or_create(&label).clone(),
             }
-        })?;
-        Ok(Lines { file, state, thread: Some(thread) })
-    }
-
-    /// Writes a line; once more where the disk is full for a moment. Half a line would spoil the
-    /// next one too.
-    fn write(&mut self, line: &str) -> std::io::Result<()> {
-        let before = self.file.metadata()?.len();
-        let mut once = || {
-            self.file.write_all(line.as_bytes()).inspect_err(|_| drop(self.file.set_len(before)))
         };
-        once().or_else(|_| once())?;
-        if !self.state.written.swap(true, Ordering::AcqRel)
-            && let Some(thread) = &self.thread
-        {
-            thread.thread().unpark();
+        if let Some(path) = file {
+            let (place, sink) = (path.display().to_string(), Lines::new(path));
+            places.push(Keeper::start("file", place, sink, spool.cloned(), counts("file"))?);
         }
-        Ok(())
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        self.state.over.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
+        if let Some(path) = database {
+            let (place, sink) = (path.display().to_string(), Rows::new(path));
+            places.push(Keeper::start("sqlite", place, sink, spool.cloned(), counts("sqlite"))?);
         }
+        Ok(Journal { places })
+    }
+
+    /// Hands a record over; nothing waits for it. `until_written` is removed once every place has
+    /// it, or the spool.
+    pub(crate) fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock, until_written: Option<Slot>) {
+        let record = Arc::new(Record { cdr: cdr.clone(), clock: *clock, until_written });
+        self.places.iter().for_each(|place| place.take(record.clone()));
+    }
+
+    /// How far the place has come where records are searched: the database, if there is one.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        self.places.last().map(Keeper::progress)
+    }
+
+    /// Opens the files anew: they may have been renamed.
+    pub(crate) fn reopen(&self) {
+        self.places.iter().for_each(Keeper::reopen);
     }
 }
 
-/// The database, written by a thread of its own: a commit waits for the disk.
-struct Database {
-    records: Option<SyncSender<(Arc<Cdr>, WallClock)>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Database {
-    fn open(
-        path: &Path,
-        dropped: impl Fn(&'static str, usize) + Send + 'static,
-    ) -> anyhow::Result<Database> {
-        let mut connection = sqlite::open(path)?;
-        let (records, inbox) = sync_channel::<(Arc<Cdr>, WallClock)>(QUEUE);
-        let thread = std::thread::Builder::new().name("cdr-sqlite".into()).spawn(move || {
-            while let Ok(first) = inbox.recv() {
-                let batch = std::iter::once(first)
-                    .chain(std::iter::from_fn(|| inbox.try_recv().ok()))
-                    .take(BATCH);
-                let records: Vec<Value> = batch.map(|(cdr, clock)| to_json(&cdr, &clock)).collect();
-                // Somebody else holds it: once more before it is lost.
-                if let Err(e) = sqlite::write(&mut connection, &records)
-                    .or_else(|_| sqlite::write(&mut connection, &records))
-                {
-                    dropped("sqlite", records.len());
-                    let class = Class::new("batches of call records not written", Code::RECORDS);
-                    let n = records.len();
-                    log_limit::tell(Level::Error, class, || {
-                        format!("{n} call record(s) cannot be written to the database: {e:#}")
-                    });
-                }
-            }
-        })?;
-        Ok(Database { records: Some(records), thread: Some(thread) })
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        self.records.take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

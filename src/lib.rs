@@ -51,6 +51,8 @@ pub mod api;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod journal;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
+pub mod state;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod telemetry;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod transport;
@@ -88,7 +90,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["call"],
     &["recorder"],
     &["gateway"],
-    &["api", "journal", "telemetry", "transport", "web", "webhook"],
+    &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
     &["node"],
 ];
 

@@ -64,13 +64,8 @@ pub(crate) struct LogLimit {
 
 impl LogLimit {
     /// Returns whether a line of this class may be written now; if not, it is counted.
-    pub(crate) fn admit(&mut self, now: Instant, mut class: Class) -> bool {
-        if self.windows.len() >= MAX_CLASSES && !self.windows.contains_key(&class) {
-            self.windows.retain(|_, w| w.until > now || w.held_back > 0);
-            if self.windows.len() >= MAX_CLASSES {
-                class.of = None;
-            }
-        }
+    pub(crate) fn admit(&mut self, now: Instant, class: Class) -> bool {
+        let class = self.class_with_room(class, |w| w.until > now || w.held_back > 0);
         let next = Window { until: now + EVERY, held_back: 0 };
         match self.windows.get_mut(&class) {
             // What was held back comes first, in a line of its own.
@@ -97,13 +92,8 @@ impl LogLimit {
 
     /// As [`admit`](Self::admit), where nobody asks what is due: what is admitted takes the count
     /// of what was held back before it along.
-    pub(crate) fn admit_with_count(&mut self, now: Instant, mut class: Class) -> Option<u64> {
-        if self.windows.len() >= MAX_CLASSES && !self.windows.contains_key(&class) {
-            self.windows.retain(|_, w| w.until > now);
-            if self.windows.len() >= MAX_CLASSES {
-                class.of = None;
-            }
-        }
+    pub(crate) fn admit_with_count(&mut self, now: Instant, class: Class) -> Option<u64> {
+        let class = self.class_with_room(class, |w| w.until > now);
         let window = self.windows.entry(class).or_insert(Window { until: now, held_back: 0 });
         if window.until > now {
             window.held_back += 1;
@@ -111,6 +101,16 @@ impl LogLimit {
         }
         window.until = now + EVERY;
         Some(std::mem::take(&mut window.held_back))
+    }
+
+    /// Makes room for a new class in a full table, by dropping what need not be kept; returns the
+    /// class without whom it is of if there is none.
+    fn class_with_room(&mut self, class: Class, keep: impl Fn(&Window) -> bool) -> Class {
+        if self.windows.len() < MAX_CLASSES || self.windows.contains_key(&class) {
+            return class;
+        }
+        self.windows.retain(|_, window| keep(window));
+        if self.windows.len() < MAX_CLASSES { class } else { Class { of: None, ..class } }
     }
 
     /// Returns what was held back and is to be told now; each is a line of its class.

@@ -296,14 +296,22 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             cdr_file: cdr,
             control: reach.control.clone(),
         })),
-        Command::CheckConfig { config, online, stun } => Ok(match load(&config) {
-            Some(c) => {
+        Command::CheckConfig { config, online, stun } => Ok(match load_counting(&config) {
+            Some((c, warnings)) => {
                 let routes: usize = c.plan.written().map(|x| x.routes.len()).sum();
                 let (users, trunks, contexts) =
                     (c.users.len(), c.trunks.len(), c.plan.written().count());
+                let judged = match warnings {
+                    0 => "fine".to_owned(),
+                    n => format!("usable, with {}", counted(n, "warning")),
+                };
                 print::line(&format!(
-                    "{}: fine. {users} users, {trunks} trunks, {contexts} dialplans with {routes} routes",
-                    config.display()
+                    "{}: {judged}. {}, {}, {} with {}",
+                    config.display(),
+                    counted(users, "user"),
+                    counted(trunks, "trunk"),
+                    counted(contexts, "dialplan"),
+                    counted(routes, "route")
                 ));
                 if online { examine(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
             }
@@ -391,11 +399,21 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().build()?)
 }
 
+/// `1 user`, `2 users`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 fn load(path: &std::path::Path) -> Option<Config> {
+    load_counting(path).map(|(config, _)| config)
+}
+
+/// The configuration, and how many warnings were printed of it.
+fn load_counting(path: &std::path::Path) -> Option<(Config, usize)> {
     match config::load(path) {
         Ok((config, warnings)) => {
             print::problems(&warnings);
-            Some(config)
+            Some((config, warnings.0.len()))
         }
         Err(problems) => {
             print::problems(&problems);
@@ -446,7 +464,7 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
     };
     let port = demo.phone.web.port();
     print::note(&format!(
-        "\n  webtrunk {}   demo mode: {shown}, nothing is saved\n\n  \
+        "\n  webtrunk {}   demo mode: {shown}, nothing is saved: a restart ends calls\n\n  \
          ➜  Phone page   http://localhost:{port}\n  \
          ➜  Dial 9196    hear yourself (echo)\n          \
          9195    hear yourself 5 s later        9197   1 kHz tone\n          \

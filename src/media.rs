@@ -13,8 +13,10 @@ pub mod player;
 pub(crate) mod reorder;
 pub(crate) mod series;
 pub mod session;
+pub mod snapshot;
 pub mod stun;
 pub mod transcoder;
 
 pub use endpoint::{Digits, LegId, Port, Settings, Statistics, Watch};
 pub use session::{Session, SessionEvent, Sink};
+pub use snapshot::{Clocks, NotRestored, SessionSnapshot};

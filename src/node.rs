@@ -23,6 +23,7 @@ use crate::journal::{Journal, WallClock};
 use crate::media::dtls;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
+use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
@@ -47,6 +48,9 @@ pub(crate) use watchdog::Watchdog;
 /// Inputs that may wait for the core; shells wait when it is full.
 const CORE_QUEUE: usize = 8_192;
 
+/// The version of the checkpoints of calls.
+const RECORDS: u16 = 1;
+
 /// A running node.
 pub struct Node {
     watched: watchdog::Watched,
@@ -54,6 +58,7 @@ pub struct Node {
     gauges: watch::Receiver<Gauges>,
     api: Api,
     core: tokio::task::JoinHandle<()>,
+    telling: Option<webhook::Telling>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     pub web: SocketAddr,
     pub udp: Option<SocketAddr>,
@@ -124,18 +129,19 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (core, arrivals) = mpsc::channel(CORE_QUEUE);
         let inbox = Inbox::new(core);
-        let dtls =
-            Arc::new(dtls::Identity::generate().context("no DTLS certificate could be made")?);
+        let metrics = Arc::new(Metrics::new());
+        let failed = metrics.checkpoints_failed.clone();
+        let state = State::open(config.state_dir.as_deref(), RECORDS, failed);
+        let dtls = Arc::new(state.certificate()?);
         let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
         let bound = Bound::bind(&config).await?;
         let tls_trunks = tls_trunks(&config)?;
-        let metrics = Arc::new(Metrics::new());
         let starter = Starter::new(&config, &dtls, &inbox, &metrics)?;
         let workers = starter.start_all()?;
         let pulse = Arc::new(Pulse::new(Instant::now()));
         let mut watched = vec![("core".to_owned(), pulse.clone())];
         watched.extend(starter.setups.iter().map(|s| (s.name.clone(), s.pulse.clone())));
-        let journal = journal(&config, &metrics)?;
+        let journal = journal(&config, &state, &metrics)?;
         let identity = Identity {
             fingerprint: dtls.fingerprint.clone(),
             workers: workers.len(),
@@ -149,8 +155,9 @@ impl Node {
         let ports = starter.setups[0].ports.clone();
         let mut api = api_of(&config, &inbox, metrics, ports);
         api.file = origin.file.clone();
+        api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
-        let told = told(&config, &api)?;
+        let telling = told(&config, &api, &state)?;
         let origins = Arc::new(OnceLock::new());
         api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let control = control(&config, &origin.control).await?;
@@ -180,6 +187,7 @@ impl Node {
             tls_trunks,
             dns: Dns::new(),
             journal,
+            _state: state,
             clock,
             feed: api.feed.clone(),
             metrics: api.metrics.clone(),
@@ -195,7 +203,6 @@ impl Node {
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         let mut tasks = bound.serve(web_port, &api);
         tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
-        tasks.extend(told);
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
         let core = tokio::spawn(core.run(arrivals));
         Ok(Node {
@@ -204,6 +211,7 @@ impl Node {
             gauges,
             api,
             core,
+            telling,
             tasks,
             web: at.web,
             udp: at.udp,
@@ -258,12 +266,16 @@ impl Node {
         self.inbox.input(Input::HangUpAll).await;
     }
 
-    /// Stops at once; records already handed over are on disk when this returns.
+    /// Stops at once; records and events already handed over are on disk, or told, when this
+    /// returns.
     pub async fn stop(self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         if !self.core.is_finished() {
             self.core.abort();
             let _ = self.core.await;
+        }
+        if let Some(telling) = self.telling {
+            telling.stop().await;
         }
         if let Some(path) = &self.control {
             let _ = std::fs::remove_file(path);
@@ -345,16 +357,17 @@ impl Bound {
 }
 
 /// Starts telling the events' web application.
-fn told(config: &Config, api: &Api) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+fn told(config: &Config, api: &Api, state: &State) -> anyhow::Result<Option<webhook::Telling>> {
     let Some(settings) = &config.webhook else { return Ok(None) };
     let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
     let dead = config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()).map_or_else(
         || PathBuf::from("webhook-dead.jsonl"),
         |f| f.with_file_name("webhook-dead.jsonl"),
     );
-    let (outbox, task) = webhook::start(hook, dead, u64::from_le_bytes(random()?))?;
+    let (salt, spool) = (u64::from_le_bytes(random()?), state.spool.clone());
+    let (outbox, telling) = webhook::start(hook, dead, salt, spool)?;
     api.feed.tell_too(outbox);
-    Ok(Some(task))
+    Ok(Some(telling))
 }
 
 /// What the API's handlers share; nothing can be reloaded yet.
@@ -369,6 +382,7 @@ fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<Port
         file: None,
         begun: Arc::default(),
         records: records(config),
+        written: None,
         ports,
         certificate_ends: tls::ends(&config.web_tls),
     }
@@ -407,15 +421,12 @@ async fn control(
     }
 }
 
-fn journal(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Journal>> {
+fn journal(config: &Config, state: &State, metrics: &Metrics) -> anyhow::Result<Option<Journal>> {
     if config.cdr_file.is_none() && config.cdr_sqlite.is_none() {
         return Ok(None);
     }
-    let counted = metrics.clone();
-    let dropped = move |place: &'static str, n: usize| {
-        counted.cdr_dropped.get_or_create(&vec![("sink", place.to_owned())]).inc_by(n as u64);
-    };
-    Journal::open(config.cdr_file.as_deref(), config.cdr_sqlite.as_deref(), dropped).map(Some)
+    let (file, database) = (config.cdr_file.as_deref(), config.cdr_sqlite.as_deref());
+    Journal::open(file, database, state.spool.as_ref(), metrics).map(Some)
 }
 
 /// Where records are searched: the database, which has indices, or the file.

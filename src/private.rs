@@ -18,6 +18,14 @@ pub fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(SHARED).open(path)
 }
 
+/// As [`append`]; what is in it can be read too.
+///
+/// # Errors
+/// As for any file.
+pub(crate) fn append_and_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).read(true).append(true).mode(SHARED).open(path)
+}
+
 /// Makes a file that may be read by the owner's group, unless there is one.
 ///
 /// # Errors

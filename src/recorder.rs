@@ -19,13 +19,13 @@ pub(crate) use crate::config::RecorderLimits as Limits;
 use crate::dialplan::Considered;
 use crate::errors::Code;
 use crate::event::Event;
-use crate::ids::IdMap;
+use crate::ids::{CallKey, IdMap, before};
 use crate::media::session::SessionEvent;
 use crate::sip::message::Message;
 use crate::sip::transaction::Hop;
 use mask::start_line;
 use smallvec::SmallVec;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -213,6 +213,11 @@ pub struct Recorder {
     names: HashMap<Arc<str>, CallId, foldhash::fast::RandomState>,
     /// Those that have ended, the oldest first.
     ended: VecDeque<CallId>,
+    /// All by number, and those that have ended by when they began: nobody who looks for one walks
+    /// through all.
+    by_id: BTreeSet<CallId>,
+    by_start: BTreeSet<CallKey>,
+    ended_by_start: BTreeSet<CallKey>,
     bytes: usize,
 }
 
@@ -242,6 +247,8 @@ impl Recorder {
             return;
         }
         self.flights.insert(call, CallTrace::new(call, now, from, to));
+        self.by_id.insert(call);
+        self.by_start.insert((now, call));
         self.name(call, sip_call_id);
     }
 
@@ -345,6 +352,7 @@ impl Recorder {
         if flight.cdr.replace(cdr).is_none() {
             flight.text.shrink_to_fit();
             self.ended.push_back(call);
+            self.ended_by_start.insert((flight.started, call));
         }
         self.shrink();
     }
@@ -359,6 +367,9 @@ impl Recorder {
                 continue;
             };
             self.bytes = self.bytes.saturating_sub(flight.bytes);
+            self.by_id.remove(&flight.call);
+            self.by_start.remove(&(flight.started, flight.call));
+            self.ended_by_start.remove(&(flight.started, flight.call));
             for (name, _) in flight.names {
                 self.names.remove(&name);
             }
@@ -373,18 +384,17 @@ impl Recorder {
     /// The call whose number, as shown, begins with `text`; the newest where several do. `last` is
     /// the newest of all that are kept.
     pub fn find(&self, text: &str) -> Option<&CallTrace> {
-        let text = text.to_ascii_lowercase();
-        let fits = |f: &&CallTrace| {
-            text == "last" || (text.len() >= 4 && f.call.to_string().starts_with(&text))
-        };
-        self.flights.values().filter(fits).max_by_key(|f| f.started)
+        if text == "last" {
+            return self.flights.get(&self.by_start.last()?.1);
+        }
+        let known = self.by_id.range(CallId::beginning_with(text)?);
+        known.filter_map(|id| self.flights.get(id)).max_by_key(|f| f.started)
     }
 
-    /// All calls that are kept, the newest first.
-    pub(crate) fn newest(&self) -> Vec<&CallTrace> {
-        let mut all: Vec<&CallTrace> = self.flights.values().collect();
-        all.sort_by_key(|f| std::cmp::Reverse(f.started));
-        all
+    /// The calls that have ended and began before `key`, or all of them, the newest first.
+    pub(crate) fn ended_before(&self, key: Option<CallKey>) -> impl Iterator<Item = &CallTrace> {
+        let older = self.ended_by_start.range(before(key)).rev();
+        older.filter_map(|(_, id)| self.flights.get(id))
     }
 
     /// Calls kept, and their bytes.

@@ -6,6 +6,7 @@ pub mod event;
 pub mod packet;
 pub mod quality;
 pub mod report;
+pub mod reserve;
 pub mod srtp;
 
 pub use packet::Packet;

@@ -8,17 +8,20 @@
 pub(crate) mod client;
 mod dead_letters;
 pub(crate) mod keys;
+mod outstanding;
 
 use crate::api::events::LoggedEvent;
 use crate::config::Webhook;
 use crate::errors::Code;
 use crate::log_limit::{self, Class, Level};
 use crate::printable::brief;
+use crate::state::spool::Spool;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::Failure;
 use dead_letters::DeadLetters;
+use outstanding::Outstanding;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,7 +32,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 /// Events that may wait; beyond it the newest are written to the dead-letter file at once.
 const QUEUE: usize = 10_000;
@@ -273,7 +277,7 @@ impl Outbox {
         if event.kind != crate::event::Kind::CallQuality
             && self.events.try_send(event.clone()).is_err()
         {
-            self.dead.keep(event, "too many events wait");
+            self.dead.keep(Told::Event(event.clone()), "too many events wait");
         }
     }
 
@@ -290,51 +294,142 @@ impl Outbox {
     }
 }
 
-/// What deliveries have in common.
+/// What is told: an event, or the text of one that an earlier process left.
+#[derive(Clone)]
+enum Told {
+    Event(Arc<LoggedEvent>),
+    Text(Arc<str>),
+}
+
+impl Told {
+    fn text(&self) -> String {
+        match self {
+            Told::Event(event) => event.body().to_string(),
+            Told::Text(text) => text.to_string(),
+        }
+    }
+
+    fn body(&self) -> serde_json::Value {
+        match self {
+            Told::Event(event) => event.body(),
+            Told::Text(text) => serde_json::from_str(text).unwrap_or_default(),
+        }
+    }
+}
+
+/// What deliveries have in common: it tells events one by one, several at once.
+#[derive(Clone)]
 struct Teller {
     hook: Arc<Hook>,
     dead: DeadLetters,
     log: Log,
+    outstanding: Arc<Outstanding>,
     /// Places for events that are told again later.
     waiting: Arc<Semaphore>,
 }
 
-/// Starts telling `hook` events; `salt` makes their ids this process's own. Dead letters go to
-/// `dead`.
+/// The task that tells events.
+pub(crate) struct Telling {
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Telling {
+    /// Tells what waits, for a moment; the rest is kept for the next start.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// Starts telling `hook` events, first those an earlier process left in `spool`; `salt` makes their
+/// ids this process's own. Dead letters go to `dead`.
 pub(crate) fn start(
     hook: Arc<Hook>,
     dead: PathBuf,
     salt: u64,
-) -> std::io::Result<(Outbox, tokio::task::JoinHandle<()>)> {
-    let (events, mut inbox) = mpsc::channel::<Arc<LoggedEvent>>(QUEUE);
+    spool: Option<Arc<Spool>>,
+) -> std::io::Result<(Outbox, Telling)> {
+    let (events, inbox) = mpsc::channel::<Arc<LoggedEvent>>(QUEUE);
+    let (stop, stopped) = oneshot::channel();
     let log = Log::default();
     let dead = DeadLetters::start(dead, hook.counts.clone())?;
-    let waiting = Arc::new(Semaphore::new(MAX_WAITING));
     let outbox = Outbox { events, log: log.clone(), dead: dead.clone() };
-    let teller = Arc::new(Teller { hook, dead, log, waiting });
-    let task = tokio::spawn(async move {
-        let room = Arc::new(Semaphore::new(PARALLEL));
-        while let Some(event) = inbox.recv().await {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let id = format!("msg_{salt:016x}{:08x}", event.id);
-            remember(&teller.log, &id, &event);
-            let teller = teller.clone();
-            tokio::spawn(async move {
-                let first = teller.tell(&id, &event).await;
-                // A slow target must not keep the others' first tries waiting.
-                drop(permit);
-                let told = teller.insist(&id, &event, first).await;
-                note(&teller.log, &id, 0, Some(&told));
-            });
-        }
-    });
-    Ok((outbox, task))
+    let (outstanding, waiting) = (Outstanding::new(spool), Arc::new(Semaphore::new(MAX_WAITING)));
+    let teller = Teller { hook, dead, log, outstanding, waiting };
+    let task = tokio::spawn(teller.run(inbox, salt, stopped));
+    Ok((outbox, Telling { stop, task }))
 }
 
 impl Teller {
+    async fn run(
+        self,
+        mut inbox: mpsc::Receiver<Arc<LoggedEvent>>,
+        salt: u64,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
+        let room = Arc::new(Semaphore::new(PARALLEL));
+        // What is under way ends with this.
+        let mut under_way = JoinSet::new();
+        for (number, id, event) in self.outstanding.left().await {
+            let (teller, room) = (self.clone(), room.clone());
+            under_way.spawn(async move {
+                let permit = room.acquire_owned().await.ok();
+                teller.deliver(number, id, event, permit).await;
+            });
+        }
+        let begin = |event: Arc<LoggedEvent>| {
+            let id = format!("msg_{salt:016x}{:08x}", event.id);
+            remember(&self.log, &id, &event);
+            let event = Told::Event(event);
+            (self.outstanding.begin(&id, &event), id, event)
+        };
+        loop {
+            let permit = tokio::select! {
+                permit = room.clone().acquire_owned() => permit.ok(),
+                _ = &mut stopped => break,
+            };
+            let event = tokio::select! {
+                event = inbox.recv() => event,
+                _ = &mut stopped => break,
+            };
+            let Some(event) = event else { break };
+            let (number, id, event) = begin(event);
+            let teller = self.clone();
+            under_way.spawn(async move { teller.deliver(number, id, event, permit).await });
+            while under_way.try_join_next().is_some() {}
+        }
+        inbox.close();
+        while let Ok(event) = inbox.try_recv() {
+            let (number, id, event) = begin(event);
+            let (teller, room) = (self.clone(), room.clone());
+            under_way.spawn(async move {
+                let permit = room.acquire_owned().await.ok();
+                teller.deliver(number, id, event, permit).await;
+            });
+        }
+        self.outstanding.stop(&self.dead).await;
+        under_way.shutdown().await;
+    }
+
+    async fn deliver(
+        &self,
+        number: u64,
+        id: String,
+        event: Told,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        let first = self.tell(&id, &event).await;
+        // A slow target must not keep the others' first tries waiting.
+        drop(permit);
+        let told = self.insist(number, &id, &event, first).await;
+        note(&self.log, &id, 0, Some(&told));
+        self.outstanding.end(number).await;
+    }
+
     /// One try. The event is made JSON for each: between them it is kept as it is, which is small.
-    async fn tell(&self, id: &str, event: &LoggedEvent) -> Result<String, Failure> {
-        let told = self.hook.post(EVENT, id, &event.body().to_string(), EVENT_TIMEOUT).await;
+    async fn tell(&self, id: &str, event: &Told) -> Result<String, Failure> {
+        let told = self.hook.post(EVENT, id, &event.text(), EVENT_TIMEOUT).await;
         note(&self.log, id, 1, told.is_ok().then_some(&told));
         if told.is_err() {
             self.hook.counts.failed.get_or_create(&EVENT).inc();
@@ -345,15 +440,20 @@ impl Teller {
     /// The tries after the first, and the file after the last.
     async fn insist(
         &self,
+        number: u64,
         id: &str,
-        event: &Arc<LoggedEvent>,
+        event: &Told,
         first: Result<String, Failure>,
     ) -> Result<String, Failure> {
         let mut told = first;
         let place = if told.is_err() { self.waiting.try_acquire().ok() } else { None };
         if told.is_err() && place.is_none() {
-            self.dead.keep(event, "too many events wait to be told again");
+            self.dead.keep(event.clone(), "too many events wait to be told again");
             return told;
+        }
+        if told.is_err() {
+            // It will take a while, and the process may not live that long.
+            self.outstanding.keep(number).await;
         }
         for pause in PAUSES {
             let Err(why) = &told else { break };
@@ -371,7 +471,7 @@ impl Teller {
                 log_limit::tell(Level::Warn, class, || {
                     format!("webhook {id} could not be told in an hour: {}", brief(&why.why))
                 });
-                self.dead.keep(event, &why.why);
+                self.dead.keep(event.clone(), &why.why);
             }
         }
         told
@@ -409,6 +509,47 @@ mod tests {
         );
     }
 
+    /// A target that does not listen, a stop at once, and a target that listens after the start.
+    #[tokio::test]
+    async fn what_a_stop_interrupts_is_told_after_the_next_start() {
+        use crate::state::{Directory, tests::Scratch};
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let scratch = Scratch::new("webhook");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        drop(listener);
+        let settings = Webhook {
+            url: format!("http://{at}/x"),
+            secret: crate::sip::digest::Secret::new("0123456789abcdef"),
+            allow_private: true,
+        };
+        let dead = scratch.0.join("dead.jsonl");
+        let begin = || {
+            let spool = Spool::new(Arc::new(Directory::open(&scratch.0).expect("a directory")));
+            let hook = Hook::new(&settings, Arc::default()).expect("a client");
+            start(Arc::new(hook), dead.clone(), 7, Some(Arc::new(spool))).expect("a thread")
+        };
+        let (outbox, telling) = begin();
+        let event = crate::api::events::LoggedEvent::for_test(5);
+        outbox.tell(&Arc::new(event));
+        telling.stop().await;
+        drop(outbox);
+        assert!(!dead.exists(), "it is no dead letter yet");
+        let listener = tokio::net::TcpListener::bind(at).await.expect("the port again");
+        let (_outbox, telling) = begin();
+        let (mut stream, _) = listener.accept().await.expect("it is told");
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut request = vec![0; 4_096];
+        let n = stream.read(&mut request).await.expect("a request");
+        let text = String::from_utf8_lossy(&request[..n]).into_owned();
+        assert!(text.contains("msg_000000000000000700000005"), "under its id of before: {text}");
+        let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        stream.write_all(answer).await.expect("answered");
+        telling.stop().await;
+        let spool = Spool::new(Arc::new(Directory::open(&scratch.0).expect("a directory")));
+        assert_eq!(spool.waiting("webhook").expect("read").0, 0);
+    }
+
     fn settings() -> Webhook {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Webhook {
@@ -438,14 +579,20 @@ mod tests {
         let file = dead_letters("dead");
         let dead = DeadLetters::start(file.clone(), counts.clone()).expect("a thread");
         let waiting = Arc::new(Semaphore::new(1));
-        let teller = Teller { hook, dead, log: Log::default(), waiting };
+        let teller = Teller {
+            hook,
+            dead,
+            log: Log::default(),
+            outstanding: Outstanding::new(None),
+            waiting,
+        };
         let began = tokio::time::Instant::now();
-        let (one, other) = (event(1), event(2));
+        let (one, other) = (Told::Event(event(1)), Told::Event(event(2)));
         let first = teller.tell("msg_1", &one).await;
         let refused = teller.hook.post(EVENT, "msg_2", "{}", EVENT_TIMEOUT).await;
         let (told, other) = tokio::join!(
-            teller.insist("msg_1", &one, first),
-            teller.insist("msg_2", &other, refused)
+            teller.insist(1, "msg_1", &one, first),
+            teller.insist(2, "msg_2", &other, refused)
         );
         assert!(told.is_err() && other.is_err());
         assert!(
@@ -470,7 +617,7 @@ mod tests {
         let counts = Arc::new(Counts::default());
         let hook = Arc::new(Hook::new(&settings(), counts.clone()).expect("a client"));
         let file = dead_letters("down");
-        let (outbox, task) = start(hook, file.clone(), 1).expect("a thread");
+        let (outbox, telling) = start(hook, file.clone(), 1, None).expect("a thread");
         let events: Vec<_> = (0..EVENTS).map(|n| event(n as u64)).collect();
         events.iter().for_each(|event| outbox.tell(event));
         let weak: Vec<_> = events.iter().map(Arc::downgrade).collect();
@@ -484,8 +631,7 @@ mod tests {
         assert!(held() <= MAX_WAITING + REMEMBERED + PARALLEL + DeadLetters::QUEUE);
         tokio::time::sleep(Duration::from_secs(7_200)).await;
         assert!(outbox.deliveries().iter().all(|d| d.outcome.is_some()));
-        task.abort();
-        let _ = task.await;
+        telling.stop().await;
         drop(outbox);
         assert_eq!(held(), 0, "nothing is kept when all is over");
         let kept = std::fs::read_to_string(&file).expect("it is kept").lines().count() as u64;

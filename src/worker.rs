@@ -3,11 +3,13 @@
 //! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN
 //! check); each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
+mod kept;
 pub(crate) mod lateness;
 mod load;
 pub mod ports;
 pub(crate) mod pulse;
 mod running;
+mod snapshot;
 mod sources;
 mod streams;
 
@@ -17,11 +19,13 @@ use crate::media::player::Source;
 use crate::media::session::SessionEvent;
 use crate::media::{LegId, Settings, Statistics};
 use crate::sdp::offer_answer::Ice;
+pub use kept::Kept;
 use lateness::Lateness;
 use mio::{Poll, Waker};
 use ports::{Pair, PortRange};
 use pulse::Pulse;
 use running::Running;
+pub use snapshot::{MediaSnapshot, NotResumed, TrunkPorts};
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -102,6 +106,20 @@ pub enum Command {
     Close {
         session: u64,
     },
+    /// The session's snapshots are told from now on, the first at once: a process that comes after
+    /// this one goes on with the newest it finds.
+    Journal {
+        session: u64,
+    },
+    /// The snapshot of this number is on record, so no older one will be found.
+    Confirm {
+        session: u64,
+        number: u64,
+    },
+    /// No snapshot of the session is on record any more.
+    Forgotten {
+        session: u64,
+    },
     /// A bug outside any session.
     #[cfg(test)]
     Panic,
@@ -118,6 +136,7 @@ enum WorkerMessage {
         cname: String,
         seed: u64,
     },
+    Restore(Box<Restored>),
     /// A browser's connection, taken by the web port.
     Stream(std::net::TcpStream),
     Stop,
@@ -131,6 +150,14 @@ pub enum Streamed {
     Own,
     /// The web port has that number, and hands over who speaks no HTTP.
     ByWeb,
+}
+
+/// A session to go on with, and its trunks' sockets.
+struct Restored {
+    id: u64,
+    snapshot: Arc<MediaSnapshot>,
+    pairs: Vec<Pair>,
+    journalled: bool,
 }
 
 enum OpenedSockets {
@@ -165,6 +192,14 @@ pub enum Notice {
         statistics: Vec<(LegId, Statistics)>,
     },
     Panicked,
+    /// What another process would go on with, after [`Command::Journal`]. To be kept, and
+    /// [confirmed](Command::Confirm) by `session.number`.
+    Snapshot(Arc<MediaSnapshot>),
+    /// The session goes on, from a snapshot of this age.
+    Restored {
+        age: Duration,
+    },
+    NotRestored(NotResumed),
 }
 
 /// The way to a running worker.
@@ -195,6 +230,8 @@ pub struct Setup {
     pub pulse: Arc<Pulse>,
     /// The way for browsers' connections; it leads to the newest thread.
     pub door: Streams,
+    /// What goes from a thread that died to the next.
+    pub kept: Kept,
 }
 
 impl Setup {
@@ -215,6 +252,7 @@ impl Setup {
             late: Arc::default(),
             pulse: Arc::new(Pulse::new(Instant::now())),
             door: Streams::default(),
+            kept: Kept::default(),
         }
     }
 }
@@ -224,6 +262,7 @@ struct Parts {
     identity: Arc<Identity>,
     late: Arc<Lateness>,
     pulse: Arc<Pulse>,
+    kept: Kept,
 }
 
 /// Commands that may wait for a worker.
@@ -231,15 +270,19 @@ const QUEUE: usize = 4_096;
 
 impl Worker {
     /// Binds the browsers' port and starts the thread; `tell` takes its notices and must not block
-    /// for long.
+    /// for long. After a thread that died it goes on with its sessions, its port and its queue.
     ///
     /// # Errors
     /// The port cannot be bound.
     pub fn start(setup: Setup, tell: impl Fn(u64, Notice) + Send + 'static) -> io::Result<Worker> {
-        let Setup { name, browser, streamed, ports, identity, late, pulse, door } = setup;
+        let Setup { name, browser, streamed, ports, identity, late, pulse, door, kept } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
-        let socket = bind(browser)?;
+        let socket = match kept.browsers() {
+            Some(socket) => socket,
+            None => bind(browser)?,
+        };
+        kept.keep_browsers(&socket);
         running::listen(poll.registry(), &socket, running::BROWSER)?;
         let browser_address = socket.local_addr()?;
         tell_local(&socket, browser_address)?;
@@ -253,10 +296,11 @@ impl Worker {
                     .map(|()| l)
             })
             .transpose()?;
-        let (orders, inbox) = sync_channel(QUEUE);
+        let (orders, inbox) = kept.orders().unwrap_or_else(|| sync_channel(QUEUE));
         door.open(orders.clone(), waker.clone());
         let range = ports.clone();
-        let parts = Parts { identity, late, pulse };
+        let parts = Parts { identity, late, pulse, kept };
+        let inbox = (orders.clone(), inbox);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             Running::new(poll, inbox, (socket, listener), range, parts, Box::new(tell)).run()
         })?;
@@ -313,15 +357,53 @@ impl Worker {
         Ok(Some(Notice::Opened { end, address, tcp: self.tcp && address == self.browser_address }))
     }
 
+    /// Goes on with a session of a process before this one, at the ports it had; the notice comes
+    /// from the thread, or as the result. `journalled`: as after [`Command::Journal`].
+    ///
+    /// # Errors
+    /// The worker is so far behind that it cannot take it.
+    pub fn restore(
+        &self,
+        session: u64,
+        snapshot: MediaSnapshot,
+        journalled: bool,
+    ) -> Result<Option<Notice>, QueueFull> {
+        let restored = self.claim(session, Arc::new(snapshot), journalled);
+        match restored {
+            Ok(restored) => {
+                self.order(WorkerMessage::Restore(Box::new(restored)))?;
+                self.behind.set(true);
+                Ok(None)
+            }
+            Err(why) => Ok(Some(Notice::NotRestored(why))),
+        }
+    }
+
+    fn claim(
+        &self,
+        id: u64,
+        snapshot: Arc<MediaSnapshot>,
+        journalled: bool,
+    ) -> Result<Restored, NotResumed> {
+        let (was, is) = (snapshot.browser_port, self.browser_address.port());
+        if was != is && snapshot.session.browsers().next().is_some() {
+            return Err(NotResumed::BrowserPort { was, is });
+        }
+        let pairs = snapshot.claim(&self.ports)?;
+        Ok(Restored { id, snapshot, pairs, journalled })
+    }
+
     fn order(&self, order: WorkerMessage) -> Result<(), QueueFull> {
         self.orders.try_send(order).map_err(|refused| {
-            if let TrySendError::Full(WorkerMessage::Open {
-                kind: OpenedSockets::Trunk { pair, .. },
-                ..
-            }) = refused
-            {
-                self.ports.give_back(pair, Instant::now());
-            }
+            let pairs = match refused {
+                TrySendError::Full(WorkerMessage::Open {
+                    kind: OpenedSockets::Trunk { pair, .. },
+                    ..
+                }) => vec![pair],
+                TrySendError::Full(WorkerMessage::Restore(restored)) => restored.pairs,
+                _ => Vec::new(),
+            };
+            pairs.into_iter().for_each(|pair| self.ports.give_back(pair, Instant::now()));
             QueueFull
         })
     }
@@ -407,7 +489,13 @@ fn listener(
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.orders.send(WorkerMessage::Stop);
+        // The queue of a thread that died is its successor's.
+        while !self.is_dead() {
+            match self.orders.try_send(WorkerMessage::Stop) {
+                Err(TrySendError::Full(_)) => std::thread::sleep(Duration::from_millis(1)),
+                Ok(()) | Err(TrySendError::Disconnected(_)) => break,
+            }
+        }
         let _ = self.waker.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -7,6 +7,13 @@ use webtrunk::config::check::{load, parse_embedded};
 use webtrunk::config::{Config, Problem, Problems};
 
 const GOOD: &str = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"long enough\"\ncontext = \"phones\"\n[trunk.far]\nuri = \"sip:192.0.2.1\"\n";
+/// What is given as text has no folder, so nothing is kept.
+#[test]
+fn the_demo_keeps_no_state() {
+    let (config, _) = parse_embedded(GOOD, &[("phones", PLAN)]).expect("sound");
+    assert_eq!(config.state_dir, None);
+}
+
 const PLAN: &str = "country = \"US\"\n[[route]]\nname = \"A\"\nmatch = [\"+1555X.\", \"911\"]\ndo = [{ dial = [\"trunk:far\"] }]\n";
 
 fn problems(config: &str, plan: &str) -> Vec<Problem> {
@@ -352,6 +359,20 @@ const IN_THE_FILE: &[Mistake] = &[
         4,
         "make the folder",
     ),
+    (
+        "domain = \"x\"",
+        "domain = \"x\"\nstate_dir = \"no/such/state\"",
+        "config::state_dir",
+        3,
+        "name another folder",
+    ),
+    (
+        "domain = \"x\"",
+        "domain = \"x\"\nstate_dir = \"Cargo.toml\"",
+        "config::state_dir",
+        3,
+        "name another folder",
+    ),
     ("[sip]", "[events]\ncdr = { file = \"src\" }\n[sip]", "config::folder", 4, "make the folder"),
     ("[sip]", "[credentials]\nsecret = \"\"\n[sip]", "config::secret", 4, "openssl rand"),
     ("[sip]", "[limits]\ncalls = 5001\n[sip]", "config::ports", 4, "set media.ports"),
@@ -467,7 +488,7 @@ const OUT_OF_RANGE: &[Mistake] = &[
     ("\":5060\"", "\":5060\"\nsession_timer = \"200years\"", "config::range", 5, "1day"),
     ("[sip]", "[limits]\nmax_duration = \"0s\"\n[sip]", "config::range", 4, "30days"),
     ("[sip]", "[limits]\ncalls = 0\n[sip]", "config::range", 4, "1 to"),
-    ("[sip]", "[limits]\ncalls_per_user = 0\n[sip]", "config::range", 4, "1 to"),
+    ("[sip]", "[limits]\ncalls_per_user = 20000\n[sip]", "config::range", 4, "0 to"),
     ("[sip]", "[limits]\nnew_calls_per_second = 0\n[sip]", "config::range", 4, "1 to"),
     ("[sip]", "[recorder]\ncalls = 99999999999\n[sip]", "config::range", 4, "0 to"),
     ("[sip]", "[recorder]\nmemory = \"1kB\"\n[sip]", "config::size", 4, "64MB"),
@@ -554,7 +575,7 @@ const OUT_OF_RANGE: &[Mistake] = &[
     ),
     ("[user.alice]", "[user.\"al ice\"]", "config::name", 5, "without spaces"),
     ("[trunk.far]", "[trunk.\"a/b\"]", "config::name", 8, "without spaces"),
-    ("\"phones\"", "\"phones\"\nmax_calls = 0", "config::range", 8, "1 to"),
+    ("\"phones\"", "\"phones\"\nmax_calls = 20000", "config::range", 8, "0 to"),
     ("\"phones\"", "\"phones\"\ncalls_per_second = 0", "config::range", 8, "1 to"),
     ("\"phones\"", "\"phones\"\ndisplay_name = \"a\\u202eb\"", "config::text", 8, "letters"),
     (
@@ -568,7 +589,7 @@ const OUT_OF_RANGE: &[Mistake] = &[
     ("sip:192.0.2.1", "sip:192.0.2.1:0", "config::uri", 9, "5060"),
     ("sip:192.0.2.1", "sip:0.0.0.0", "config::uri", 9, "5060"),
     ("sip:192.0.2.1", "sip:127.0.0.1:5060", "config::uri", 9, "the trunk's host"),
-    ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nmax_calls = 0", "config::range", 10, "1 to"),
+    ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nmax_calls = 200000", "config::range", 10, "0 to"),
     ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nprobe = \"1ms\"", "config::range", 10, "1s"),
     (
         "\"sip:192.0.2.1\"",

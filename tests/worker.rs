@@ -5,12 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use webtrunk::media::LegId;
+use webtrunk::codec::Codec;
 use webtrunk::media::dtls::Identity;
 use webtrunk::media::stun::binding_request;
-use webtrunk::sdp::offer_answer::Ice;
+use webtrunk::media::{Digits, LegId, SessionSnapshot, Settings, Watch};
+use webtrunk::rtp::Packet;
+use webtrunk::rtp::packet::write_header;
+use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
+use webtrunk::sdp::Direction;
+use webtrunk::sdp::crypto::{Keys, LONGEST, Sdes};
+use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
 use webtrunk::worker::ports::{PortRange, QUARANTINE};
-use webtrunk::worker::{Command, Notice, OpenKind, Setup, Streamed, Worker};
+use webtrunk::worker::{
+    Command, MediaSnapshot, NotResumed, Notice, OpenKind, Setup, Streamed, Worker,
+};
 
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -209,4 +217,175 @@ fn a_check_is_answered_from_the_address_it_was_sent_to() {
         worker.wake_for_all();
         while !matches!(next(&told), (_, Notice::Closed { .. })) {}
     }
+}
+
+fn keys(of: u8) -> Keys {
+    Keys::new(Profile::AeadAes128Gcm, &[of; LONGEST])
+}
+
+/// A trunk's end with keys, that hears itself.
+fn echoes(worker: &Worker, peer: SocketAddr) -> u16 {
+    let port = match worker.command(open(7)) {
+        Ok(Some(Notice::Opened { address, .. })) => address.port(),
+        other => panic!("{other:?}"),
+    };
+    let sdes = Some(Box::new(Sdes { ours: keys(1), theirs: keys(2) }));
+    let negotiated = Negotiated {
+        codec: Codec::Pcmu,
+        send: 0,
+        receive: vec![(0, Codec::Pcmu)],
+        events: Default::default(),
+        noise: None,
+        direction: Direction::SendRecv,
+        remote: Remote::Rtp { rtp: peer, rtcp: peer, sdes },
+        max_average_bitrate: None,
+        voip_metrics: false,
+        ptime: 20,
+        ptime_asked: false,
+        max_ptime: None,
+    };
+    let settings = Settings {
+        negotiated,
+        complexity: 0,
+        digits: Digits::Events,
+        continuous: false,
+        watch: Watch::default(),
+    };
+    for command in [
+        Command::Configure { session: 7, end: LegId(1), settings: Box::new(settings) },
+        Command::Echo { session: 7, end: LegId(1), delay: Duration::ZERO },
+        Command::Journal { session: 7 },
+    ] {
+        worker.command(command).expect("it keeps up");
+    }
+    worker.wake();
+    port
+}
+
+/// The newest snapshot, confirmed.
+fn snapshot(worker: &Worker, told: &Receiver<(u64, Notice)>) -> MediaSnapshot {
+    let mut newest = loop {
+        if let (7, Notice::Snapshot(snapshot)) = next(told) {
+            break snapshot;
+        }
+    };
+    while let Ok((_, notice)) = told.recv_timeout(Duration::from_millis(100)) {
+        if let Notice::Snapshot(snapshot) = notice {
+            newest = snapshot;
+        }
+    }
+    let number = newest.session.number;
+    worker.command(Command::Confirm { session: 7, number }).expect("it keeps up");
+    worker.wake();
+    newest.as_ref().clone()
+}
+
+/// A peer with keys.
+struct Peer {
+    socket: UdpSocket,
+    protect: Protect,
+    unprotect: Unprotect,
+    sequence: u16,
+}
+
+impl Peer {
+    fn new() -> Peer {
+        let socket = UdpSocket::bind((ANY, 0)).expect("a port");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
+        let (ours, theirs, profile) = (keys(1), keys(2), Profile::AeadAes128Gcm);
+        Peer {
+            socket,
+            protect: Protect::new(profile, theirs.key(), theirs.salt()),
+            unprotect: Unprotect::new(profile, ours.key(), ours.salt()),
+            sequence: 0,
+        }
+    }
+
+    fn send(&mut self, to: SocketAddr) {
+        let mut packet = [0u8; 200];
+        let head = packet.first_chunk_mut().expect("room");
+        write_header(head, false, 0, self.sequence, u32::from(self.sequence) * 160, 9);
+        self.sequence += 1;
+        let len = self.protect.rtp(&mut packet, 172).expect("room");
+        self.socket.send_to(&packet[..len], to).expect("sent");
+    }
+
+    /// The next packet of ours that is heard, or that none is: its SSRC and sequence number.
+    fn hears(&mut self) -> Option<(u32, u16)> {
+        let mut buf = [0; 1_500];
+        loop {
+            let n = self.socket.recv(&mut buf).ok()?;
+            // Reports come too.
+            if buf[1] & 0x7f == 0 {
+                let len = self.unprotect.rtp(&mut buf[..n]).expect("new, and authentic");
+                let packet = Packet::parse(&buf[..len], true).expect("RTP");
+                return Some((packet.ssrc, packet.sequence));
+            }
+        }
+    }
+
+    /// Speaks until it hears itself.
+    fn is_echoed(&mut self, to: SocketAddr) -> (u32, u16) {
+        let mut tries = (0..200).filter_map(|_| {
+            self.send(to);
+            self.hears()
+        });
+        tries.next().expect("it hears itself")
+    }
+}
+
+#[test]
+fn a_session_goes_on_in_another_process_at_its_port_once_that_has_a_record_of_its_own() {
+    let mut peer = Peer::new();
+    let (range, address) = (24_200..=24_203, peer.socket.local_addr().expect("bound"));
+    let ports = Arc::new(PortRange::new(ANY, range.clone(), 7));
+    let (worker, told) = start(&ports);
+    let at = SocketAddr::new(ANY, echoes(&worker, address));
+    let (ssrc, _) = peer.is_echoed(at);
+    let kept = snapshot(&worker, &told);
+    let (_, last) = peer.is_echoed(at);
+    drop((worker, ports));
+    let bytes = kept.session.to_bytes();
+    let session = SessionSnapshot::from_bytes(&bytes).expect("whole");
+    let ports = Arc::new(PortRange::new(ANY, range, 8));
+    let (worker, told) = start(&ports);
+    let restored = worker.restore(7, MediaSnapshot { session, ..kept.clone() }, true);
+    assert!(matches!(restored, Ok(None)), "{restored:?}");
+    worker.wake();
+    assert!(matches!(next(&told), (7, Notice::Restored { age }) if age < Duration::from_secs(5)));
+    assert_eq!(ports.free(), 1, "at its own port");
+    for _ in 0..5 {
+        peer.send(at);
+    }
+    assert_eq!(peer.hears(), None, "the next process could still find the old record");
+    snapshot(&worker, &told);
+    let (same, first) = peer.is_echoed(at);
+    let jump = first.wrapping_sub(last);
+    assert!(same == ssrc && 0 < jump && jump < 3_000, "{last}, and then {first}");
+    // Its port is its own.
+    assert!(matches!(
+        worker.restore(8, kept.clone(), true),
+        Ok(Some(Notice::NotRestored(NotResumed::TrunkPort { .. })))
+    ));
+    worker.command(Command::Close { session: 7 }).expect("it keeps up");
+    worker.wake_for_all();
+    while !matches!(next(&told), (7, Notice::Closed { .. })) {}
+    assert_eq!(ports.free(), 2);
+}
+
+#[test]
+fn sockets_of_another_process_are_its_calls_for_a_while() {
+    let ports = PortRange::new(ANY, 24_300..=24_303, 7);
+    let elsewhere = PortRange::new(ANY, 24_300..=24_301, 7);
+    let now = Instant::now();
+    let pair = elsewhere.claim(24_300).expect("free");
+    let socket = pair.rtp.try_clone().expect("cloned");
+    assert!(ports.claim(24_300).is_err(), "bound by somebody else");
+    ports.adopt(pair, now);
+    assert_eq!(ports.free(), 2);
+    assert!(ports.take(now).is_ok_and(|pair| pair.port == 24_302), "the other one");
+    let claimed = ports.claim(24_300).expect("adopted");
+    assert_eq!(claimed.rtp.local_addr().expect("bound"), socket.local_addr().expect("bound"));
+    assert!(ports.claim(24_300).is_err(), "once");
+    assert!(ports.claim(9).is_err() && ports.claim(24_301).is_err(), "not of the range");
 }

@@ -79,6 +79,18 @@ export function consoleCases(chrome) {
     await until("the call is listed as it goes on", async () =>
       /talking/.test(await page.textContent("#calls-list")),
     );
+    if (!(await page.locator("#calls-list time[datetime]").count()))
+      throw new Error("a call has no start");
+    await page.fill('#calls-filter [name="search"]', "555-01");
+    await until("a call is found by part of its number", async () =>
+      /talking/.test(await page.textContent("#calls-list")),
+    );
+    await page.fill('#calls-filter [name="search"]', "nobody");
+    await until("and by nothing else", async () =>
+      /No call that is remembered fits/.test(await page.textContent("#calls-list")),
+    );
+    await page.fill('#calls-filter [name="search"]', "");
+    await page.waitForSelector("#calls-list button.link");
     await page.click("#calls-list button.link");
     await page.waitForSelector("#call-view svg [data-row]");
     await page.focus("#call-view svg [data-row]");

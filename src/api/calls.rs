@@ -1,6 +1,6 @@
 //! `/calls`: what goes on, what went on, and ending it.
 
-use super::{Answer, Api, Problem, pcap, view};
+use super::{Answer, Api, Problem, listing, pcap, view};
 use crate::call::operator::PartyRole;
 use crate::gateway::Input;
 use crate::gateway::operate::{CallAction, Command};
@@ -9,7 +9,7 @@ use crate::recorder::{draw, ladder};
 use crate::sip::status::Refusal;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,56 +17,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-/// Most calls of one answer.
-const MOST: usize = 1_000;
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Filter {
-    /// `live`, `ended`; all where left out.
-    pub state: Option<String>,
-    pub user: Option<String>,
-    pub trunk: Option<String>,
-    /// Part of a number.
-    pub number: Option<String>,
-    pub limit: Option<usize>,
-}
+/// What may be wrong with a query string.
+pub(crate) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
 /// GET /calls
 pub(crate) async fn list(
     State(api): State<Api>,
-    filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
-) -> Answer<Json<Value>> {
-    let Query(filter) = filter.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
-    if let Some(state) = filter.state.as_deref().filter(|s| !matches!(*s, "live" | "ended" | "all"))
-    {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("state={state} is not known"))
-            .fix("use live, ended or all"));
-    }
-    api.ask(move |gateway, turn| {
-        let wanted = |state: &str| filter.state.as_deref().is_none_or(|s| s == "all" || s == state);
-        let mut calls = Vec::new();
-        if wanted("live") {
-            calls.extend(gateway.live_calls().map(|c| view::live(c, turn.now, turn.clock)));
-        }
-        if wanted("ended") {
-            calls.extend(
-                gateway
-                    .recorder
-                    .newest()
-                    .into_iter()
-                    .filter(|f| gateway.live_call(f.call).is_none())
-                    .filter_map(|f| view::ended(f, turn.clock)),
-            );
-        }
-        calls.retain(|c| {
-            view::fits(c, filter.user.as_deref(), filter.trunk.as_deref(), filter.number.as_deref())
-        });
-        calls.sort_by(|a, b| b["start"].as_str().cmp(&a["start"].as_str()));
-        calls.truncate(filter.limit.unwrap_or(100).min(MOST));
-        Json(Value::Array(calls))
-    })
-    .await
+    uri: Uri,
+    query: Asked<listing::Query>,
+) -> Answer<Response> {
+    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    let (calls, cursor) = listing::calls(&api, query).await?;
+    Ok(listing::page(&uri, calls, cursor.as_deref()))
 }
 
 /// GET /calls/{id}
@@ -275,7 +237,7 @@ pub(crate) async fn resume(State(api): State<Api>, Path(id): Path<String>) -> An
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Kick {
     pub code: Option<u16>,
     pub reason: Option<String>,
@@ -285,8 +247,9 @@ pub(crate) struct Kick {
 pub(crate) async fn hang_up(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Query(kick): Query<Kick>,
+    kick: Asked<Kick>,
 ) -> Answer<Json<Value>> {
+    let Query(kick) = kick.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     let status = kick.code.unwrap_or(480);
     if !(400..700).contains(&status) {
         return Err(Problem::new(
@@ -341,9 +304,10 @@ pub(crate) struct LadderQuery {
 pub(crate) async fn ladder(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Query(query): Query<LadderQuery>,
+    query: Asked<LadderQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let format = match query.format.as_deref() {
         Some(known @ ("text" | "json" | "svg" | "mermaid")) => known.to_owned(),

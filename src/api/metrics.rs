@@ -7,6 +7,7 @@ mod fates;
 mod late;
 mod legs;
 mod messages;
+pub mod plain;
 
 use crate::call::{Call, Cdr};
 use crate::errors::Code;
@@ -86,6 +87,10 @@ pub struct Metrics {
     certificate: Gauge<f64, AtomicU64>,
     /// Records that did not reach a place they were meant for.
     pub cdr_dropped: Family<Label, Counter>,
+    /// By place.
+    pub cdr_waiting: Family<Label, Gauge>,
+    /// Batches of checkpoints.
+    pub checkpoints_failed: Counter,
     /// Counted by the workers.
     pub late: Arc<Lateness>,
     legs: Legs,
@@ -140,6 +145,8 @@ impl Metrics {
             ports: Family::default(),
             certificate: Gauge::default(),
             cdr_dropped: Family::default(),
+            cdr_waiting: Family::default(),
+            checkpoints_failed: Counter::default(),
             late: Arc::default(),
             legs: Legs::default(),
             silent: Counter::default(),
@@ -194,7 +201,8 @@ impl Metrics {
 
     fn register_calls(&mut self) {
         let r = &mut self.registry;
-        r.register("calls", "Active calls", self.calls.clone());
+        // `calls` is the family of `calls_total`: no family may have two types.
+        r.register("active_calls", "Active calls", self.calls.clone());
         r.register(
             "calls",
             "Ended calls, by direction, trunk and outcome",
@@ -276,6 +284,16 @@ impl Metrics {
             "cdr_dropped",
             "Call records that could not be written, by place",
             self.cdr_dropped.clone(),
+        );
+        r.register(
+            "cdr_waiting",
+            "Call records that wait to be written, by place",
+            self.cdr_waiting.clone(),
+        );
+        r.register(
+            "checkpoints_failed",
+            "Attempts to write checkpoints of calls that failed",
+            self.checkpoints_failed.clone(),
         );
         r.register(
             "certificate_expiry_timestamp_seconds",
@@ -547,6 +565,7 @@ impl Metrics {
             &metrics.transcodes,
             &metrics.ports,
             &metrics.registrations,
+            &metrics.cdr_waiting,
         ]
         .into_iter()
         .for_each(|f| drop(f.get_or_create(&label)));
@@ -558,7 +577,7 @@ impl Metrics {
         metrics
     }
 
-    /// The exposition.
+    /// The exposition, as OpenMetrics.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let _ = encode(&mut text, &self.registry);

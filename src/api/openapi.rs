@@ -1,33 +1,46 @@
 //! The API described by itself: OpenAPI 3.1, from one table of routes.
 
+use super::schemas::{kind, responses};
 use crate::event::Kind;
 use axum::Json;
+use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 /// A route: method, path, summary, scope, and its query parameters.
-pub(crate) type Route = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-);
+pub(crate) type Route = (&'static str, &'static str, &'static str, &'static str, Parameters);
+
+/// Query parameters: name, and what it is.
+type Parameters = &'static [(&'static str, &'static str)];
+
+const CALLS: Parameters = &LISTED;
+/// Those of calls without `state`.
+const RECORDS: Parameters = LISTED.split_at(1).1;
+
+/// What lists of calls and of records are asked for by.
+const LISTED: [(&str, &str); 12] = [
+    ("state", "live, ended or all"),
+    ("since", "began at this time or later: 2h ago, 09:30 (UTC), RFC 3339 or its beginning"),
+    ("until", "began before this time"),
+    (
+        "number",
+        "part of a number of the caller or the callee; spaces, -, /, . and brackets do not matter",
+    ),
+    ("name", "part of the caller's or a user's name"),
+    ("user", "this user called, was tried or answered"),
+    ("trunk", "it came from this trunk, or tried it"),
+    ("outcome", "success, busy, no_answer, cancelled, refused or server_error"),
+    ("code", "WT-nnnn"),
+    ("search", "part of a number, name, user, trunk or code, or the beginning of the id"),
+    ("limit", "at most this many on a page, 1 to 1000; default 100"),
+    (
+        "cursor",
+        "the next page: follow the Link header (rel=next) of the one before; a page may have fewer than the limit",
+    ),
+];
 
 /// Every route there is; a test asks each of them.
 pub const ROUTES: &[Route] = &[
-    (
-        "get",
-        "/calls",
-        "List active and remembered calls",
-        "read",
-        &[
-            ("state", "live, ended or all"),
-            ("user", "only calls of this user"),
-            ("trunk", "only calls over this trunk"),
-            ("number", "only calls whose number contains this"),
-            ("limit", "at most this many; default 100"),
-        ],
-    ),
+    ("get", "/calls", "List active and remembered calls", "read", CALLS),
     (
         "post",
         "/calls",
@@ -123,20 +136,7 @@ pub const ROUTES: &[Route] = &[
     ),
     ("get", "/errors", "List the codes, with likely cause and fix", "read", &[]),
     ("get", "/errors/{code}", "Show one code", "read", &[]),
-    (
-        "get",
-        "/cdr",
-        "List call records, the newest first",
-        "read",
-        &[
-            ("from", "from this time on, RFC 3339 or its beginning"),
-            ("to", "before this time"),
-            ("number", "only records whose number contains this"),
-            ("user", "only records of calls this user made or answered"),
-            ("outcome", "success, busy, no_answer, cancelled, refused or server_error"),
-            ("limit", "at most this many"),
-        ],
-    ),
+    ("get", "/cdr", "List call records, the newest first", "read", RECORDS),
     ("get", "/webhooks", "List the newest deliveries of the webhook for events", "read", &[]),
     ("post", "/webhooks/{id}/resend", "Send an event again", "write", &[]),
     (
@@ -160,60 +160,123 @@ pub const ROUTES: &[Route] = &[
     ("get", "/openapi.json", "Show this document", "read", &[]),
 ];
 
+/// The name of a shape as a component: `CallDetail` of `CALL_DETAIL`.
+fn component(shape: &str) -> String {
+    let word = |w: &str| {
+        let (first, rest) = w.split_at(w.len().min(1));
+        first.to_owned() + &rest.to_lowercase()
+    };
+    shape.split('_').map(word).collect()
+}
+
+/// What an answer holds: a component, an array of it, or anything a type may be.
+fn held(word: &str) -> Value {
+    let named =
+        |shape: &str| json!({ "$ref": format!("#/components/schemas/{}", component(shape)) });
+    match word.strip_suffix('*') {
+        Some(shape) => json!({ "type": "array", "items": named(shape) }),
+        None if word.chars().all(|c| c.is_ascii_uppercase() || c == '_') => named(word),
+        None => kind(word),
+    }
+}
+
+fn responses(method: &str, path: &str, paged: bool) -> Value {
+    let problem = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
+    let mut all = Map::new();
+    let Some(answers) = responses::of(method, path) else { return Value::Object(all) };
+    let content: Map<String, Value> = answers
+        .content
+        .iter()
+        .map(|(media, word)| {
+            let schema = word.map_or_else(|| json!({}), |w| json!({ "schema": held(w) }));
+            ((*media).to_owned(), schema)
+        })
+        .collect();
+    let mut fine = json!({ "description": "done", "content": content });
+    if paged {
+        fine["headers"] = json!({ "Link": {
+            "description": "<?…>; rel=\"next\" leads to the next page; the last has none (RFC 8288)",
+            "schema": { "type": "string" }
+        } });
+    }
+    all.insert(answers.status.to_string(), fine);
+    for status in responses::ALWAYS.iter().chain(answers.refusals) {
+        let name = StatusCode::from_u16(*status).ok().and_then(|s| s.canonical_reason());
+        let description = name.unwrap_or("refused, with the status of SIP");
+        all.insert(status.to_string(), json!({ "description": description, "content": problem }));
+    }
+    Value::Object(all)
+}
+
+/// The body of a request: what must be in it, and its properties.
+fn request(method: &str, path: &str) -> Option<Value> {
+    let text = json!({ "type": "string" });
+    let side = json!({ "enum": ["caller", "callee"] });
+    let (required, properties) = match path {
+        "/dialplan/test" => (["number"], json!({ "number": text, "as": text, "context": text })),
+        "/calls" if method == "post" => (
+            ["from"],
+            json!({
+                "from": text,
+                "to": text,
+                "context": text,
+                "tags": { "type": "object", "additionalProperties": text }
+            }),
+        ),
+        "/calls/{id}/dtmf" => (["digits"], json!({ "digits": text, "side": side })),
+        "/calls/{id}/transfer" => (["to"], json!({ "to": text, "side": side })),
+        "/credentials" => (["user"], json!({ "user": text, "ttl": text, "context": text })),
+        _ => return None,
+    };
+    let schema = json!({ "type": "object", "required": required, "properties": properties });
+    Some(json!({ "required": true, "content": { "application/json": { "schema": schema } } }))
+}
+
+fn operation(&(method, path, summary, scope, query): &Route) -> Value {
+    let text = json!({ "type": "string" });
+    let in_path = path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}'));
+    let in_path =
+        in_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
+    let in_query = query.iter().map(
+        |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": text }),
+    );
+    let paged = query.iter().any(|(name, _)| *name == "cursor");
+    let mut operation = json!({
+        "summary": summary,
+        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "security": [{ "bearer": [scope] }],
+        "responses": responses(method, path, paged),
+    });
+    if path == "/events" {
+        let kinds: Vec<String> =
+            Kind::ALL.iter().map(|k| format!("{}: {}", k.as_str(), k.when())).collect();
+        operation["description"] = json!(format!(
+            "Each is {{type, timestamp, data}}, as in a webhook. {}",
+            kinds.join("; ")
+        ));
+    }
+    if let Some(body) = request(method, path) {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
 /// The document.
 pub fn generate() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for (method, path, summary, scope, query) in ROUTES {
-        let in_path = path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}'));
-        let parameters: Vec<Value> = in_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-            .chain(query.iter().map(|(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "string" } }))).collect();
-        let kind = match *path {
-            "/events" => "text/event-stream",
-            "/calls/{id}/pcap" => "application/vnd.tcpdump.pcap",
-            _ => "application/json",
-        };
-        let mut operation = json!({
-            "summary": summary, "parameters": parameters, "security": [{ "bearer": [scope] }],
-            "responses": {
-                "200": { "description": "fine", "content": { kind: {} } },
-                "default": { "description": "why not", "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } },
-            },
-        });
-        if *path == "/events" {
-            let kinds: Vec<String> =
-                Kind::ALL.iter().map(|k| format!("{}: {}", k.as_str(), k.when())).collect();
-            operation["description"] = json!(format!(
-                "Each is {{type, timestamp, data}}, as in a webhook. {}",
-                kinds.join("; ")
-            ));
-        }
-        let text = json!({ "type": "string" });
-        let body = match *path {
-            "/dialplan/test" => {
-                Some((["number"], json!({ "number": text, "as": text, "context": text })))
-            }
-            "/calls" if *method == "post" => Some((
-                ["from"],
-                json!({ "from": text, "to": text, "context": text, "tags": { "type": "object", "additionalProperties": text } }),
-            )),
-            "/calls/{id}/dtmf" => Some((
-                ["digits"],
-                json!({ "digits": text, "side": { "enum": ["caller", "callee"] } }),
-            )),
-            "/calls/{id}/transfer" => {
-                Some((["to"], json!({ "to": text, "side": { "enum": ["caller", "callee"] } })))
-            }
-            "/credentials" => {
-                Some((["user"], json!({ "user": text, "ttl": text, "context": text })))
-            }
-            _ => None,
-        };
-        if let Some((required, properties)) = body {
-            operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": { "type": "object", "required": required, "properties": properties } } } });
-        }
-        let entry = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
-        entry[*method] = operation;
+    for route in ROUTES {
+        let entry = paths.entry(route.1.to_owned()).or_insert_with(|| json!({}));
+        entry[route.0] = operation(route);
     }
+    let words = responses::ANSWERS.iter().flat_map(|(.., answers)| answers.content);
+    let shapes = words.filter_map(|(_, word)| Some(word.as_ref()?.trim_end_matches('*')));
+    let shapes = shapes.filter(|s| s.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+    let mut schemas: Map<String, Value> = shapes.map(|s| (component(s), kind(s))).collect();
+    let problem = json!({ "type": "object", "description": "RFC 9457", "required": ["type", "title", "status", "detail"], "properties": {
+        "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
+        "code": { "type": ["string", "null"], "description": "WT-nnnn" }, "fix": { "type": ["string", "null"] },
+    } });
+    schemas.insert("Problem".to_owned(), problem);
     json!({
         "openapi": "3.1.0",
         "info": { "title": "webtrunk", "version": env!("CARGO_PKG_VERSION"), "description": "Scopes: read looks, write ends calls, admin steers. The control socket needs no token.", "license": { "name": "MIT OR Apache-2.0" } },
@@ -221,10 +284,7 @@ pub fn generate() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer" } },
-            "schemas": { "Problem": { "type": "object", "description": "RFC 9457", "properties": {
-                "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
-                "code": { "type": ["string", "null"], "description": "WT-nnnn" }, "fix": { "type": ["string", "null"] },
-            } } },
+            "schemas": schemas,
         },
     })
 }

@@ -1,6 +1,9 @@
 //! JSON Schemas of all we read and write: configuration and dialplans from their own shapes, events
 //! and records from the tables here, which the tests hold against what is really said.
 
+mod config;
+pub(crate) mod responses;
+
 use crate::config::schema::{Dialplan, File, RouteAnswer};
 use crate::event::Kind;
 use crate::gateway::logins::Answered;
@@ -19,12 +22,14 @@ pub const NAMES: [(&str, &str); 8] = [
     ("auth-answer", "its answer"),
 ];
 
-/// Fields: name, type, what it is. A type ends with "?" where the value may be null, "-" where it
-/// may be missing.
+/// Fields: name, type, what it is. A type ends with "*" for an array of it, "#" for an object of it
+/// by name, "?" where the value may be null, "-" where it may be missing, in this order.
 type Fields = &'static [(&'static str, &'static str, &'static str)];
 
 const FROM: Fields = &[
     ("user", "string", "name of the user, or trunk:NAME"),
+    ("number", "string", "its number: of its account, or as its trunk asserts it"),
+    ("name", "string", "its display name; may be empty"),
     ("shown", "string", "the caller id it presented"),
     ("ua", "string", "its User-Agent"),
 ];
@@ -83,7 +88,7 @@ const CDR: Fields = &[
     ("outcome", "string", "success, busy, no_answer, cancelled, refused, server_error"),
     ("sip_code", "integer", "the final SIP status the caller received"),
     ("why", "string", "what ended it"),
-    ("code", "string?", "the code for it, WT-nnnn"),
+    ("code", "string?", "the code of the verdict, or else of what ended it, WT-nnnn"),
     ("verdict", "VERDICT?", "the diagnosis"),
     ("hangup_by", "string?", "caller, callee, webtrunk or media"),
     ("answered_by", "string?", "trunk:NAME or user:NAME"),
@@ -103,6 +108,8 @@ const EVENTS: &[(&str, Fields)] = &[
         &[
             ("call", "string", "the id of the call"),
             ("from", "string", "user or trunk"),
+            ("from_number", "string", "the number of the caller"),
+            ("from_name", "string", "the display name of the caller; may be empty"),
             ("to", "string", "the number"),
             ("route", "string", "the route"),
         ],
@@ -112,6 +119,8 @@ const EVENTS: &[(&str, Fields)] = &[
         &[
             ("call", "string", "the id of the call"),
             ("from", "string", "user or trunk"),
+            ("from_number", "string", "the number of the caller"),
+            ("from_name", "string", "the display name of the caller; may be empty"),
             ("to", "string", "Request-URI"),
             ("sip_code", "integer", "the SIP status"),
             ("code", "string", "WT-nnnn"),
@@ -205,33 +214,52 @@ const EVENTS: &[(&str, Fields)] = &[
     ),
 ];
 
-fn kind(word: &str) -> Value {
-    let named = |name: &str| match name {
-        "FROM" => object(FROM),
-        "TO" => object(TO),
-        "VERDICT" => object(VERDICT),
-        "ATTEMPT" => object(ATTEMPT),
-        "LEG" => object(LEG),
+/// The shapes that a type may name.
+fn shape(name: &str) -> Option<Value> {
+    let events = [("FROM", FROM), ("TO", TO), ("ATTEMPT", ATTEMPT), ("VERDICT", VERDICT)];
+    let all = events.iter().chain(&[("LEG", LEG)]);
+    let all = all.chain(responses::SHAPES).chain(config::SHAPES);
+    let own = all.into_iter().find(|(n, _)| *n == name)?.1;
+    let base = responses::EXTENDED.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, f)| f);
+    let base = base.iter().filter(|(name, ..)| !own.iter().any(|(n, ..)| n == name));
+    Some(object_of(own.iter().chain(base)))
+}
+
+/// The schema of a type as [`Fields`] write it.
+pub(crate) fn kind(word: &str) -> Value {
+    let word = word.trim_end_matches('-');
+    if let Some(item) = word.strip_suffix('?') {
+        return json!({ "anyOf": [kind(item), { "type": "null" }] });
+    }
+    if let Some(item) = word.strip_suffix('*') {
+        return json!({ "type": "array", "items": kind(item) });
+    }
+    if let Some(item) = word.strip_suffix('#') {
+        return json!({ "type": "object", "additionalProperties": kind(item) });
+    }
+    match word {
         "strings" => json!({ "type": "array", "items": { "type": "string" } }),
+        "integers" => json!({ "type": "array", "items": { "type": "integer" } }),
         "tags" => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         "time" => json!({ "type": "string", "format": "date-time" }),
-        plain => json!({ "type": plain }),
-    };
-    match (word.strip_suffix('*'), word.strip_suffix('?')) {
-        (Some(item), _) => json!({ "type": "array", "items": named(item) }),
-        (None, Some(item)) => json!({ "anyOf": [named(item), { "type": "null" }] }),
-        (None, None) => named(word.trim_end_matches('-')),
+        name => shape(name).unwrap_or_else(|| json!({ "type": name })),
     }
 }
 
 fn object(fields: Fields) -> Value {
+    object_of(fields.iter())
+}
+
+fn object_of<'a>(
+    fields: impl Iterator<Item = &'a (&'static str, &'static str, &'static str)> + Clone,
+) -> Value {
     let described = |(name, word, what): &(&str, &str, &str)| {
         let mut value = kind(word);
         value["description"] = json!(what);
         ((*name).to_owned(), value)
     };
-    let properties: Map<String, Value> = fields.iter().map(described).collect();
-    let required: Vec<&str> = fields.iter().filter(|f| !f.1.ends_with('-')).map(|f| f.0).collect();
+    let properties: Map<String, Value> = fields.clone().map(described).collect();
+    let required: Vec<&str> = fields.filter(|f| !f.1.ends_with('-')).map(|f| f.0).collect();
     json!({
         "type": "object",
         "additionalProperties": false,
@@ -316,6 +344,7 @@ pub fn named(name: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::openapi::ROUTES;
     use super::*;
 
     #[test]
@@ -330,5 +359,20 @@ mod tests {
             assert!(jsonschema::meta::is_valid(&schema), "{name}: {schema}");
         }
         assert_eq!(named("nothing"), None);
+    }
+
+    #[test]
+    fn every_operation_has_its_answers_and_every_type_is_known() {
+        let operations: Vec<_> = ROUTES.iter().map(|(method, path, ..)| (*method, *path)).collect();
+        let answered: Vec<_> =
+            responses::ANSWERS.iter().map(|(method, path, _)| (*method, *path)).collect();
+        assert_eq!(answered, operations, "one table for each route, in its order");
+        let shapes = responses::SHAPES.iter().chain(config::SHAPES);
+        let words = shapes.flat_map(|(_, fields)| fields.iter().map(|f| f.1));
+        let content = responses::ANSWERS.iter().flat_map(|(.., a)| a.content);
+        for word in words.chain(content.filter_map(|(_, shape)| *shape)) {
+            let schema = kind(word);
+            assert!(jsonschema::meta::is_valid(&schema), "{word}: {schema}");
+        }
     }
 }

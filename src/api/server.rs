@@ -1,5 +1,7 @@
 //! `/status`, `/drain`, `/reload`, `/config`, `/dialplan`, `/errors`, `/cdr`: the gateway itself.
 
+use super::calls::Asked;
+use super::listing::{self, Listing};
 use super::schemas::{NAMES, named};
 use super::{Answer, Api, Problem};
 use crate::config::check::{Inspected, inspect};
@@ -10,11 +12,13 @@ use crate::gateway::Input;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::operate::Command;
-use crate::journal::search::{self, Wanted};
+use crate::journal::search::{self, BadCursor, Search};
 use crate::media::Watch;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
 use axum::{Extension, Json};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -57,7 +61,7 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
             "domain": gateway.config().domain,
             "draining": g.draining,
             "calls": g.calls,
-            "longest_call_s": gateway.live_calls().map(|c| turn.now.saturating_duration_since(c.cdr().start).as_secs()).max(),
+            "longest_call_s": gateway.oldest_live().map(|start| turn.now.saturating_duration_since(start).as_secs()),
             "registrations": g.bindings,
             "flows": g.flows,
             "transactions": g.transactions,
@@ -183,6 +187,7 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("sip.public_ip", before.sip.public_ip != after.sip.public_ip),
         ("media.public_ip", before.media.public_ips != after.media.public_ips),
         ("web.origins", before.origins != after.origins),
+        ("web.public_url", before.public_url != after.public_url),
         ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("media.timeout", times(before) != times(after)),
@@ -201,6 +206,7 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     vec![
         ("server.domain", before.domain != after.domain),
+        ("server.state_dir", before.state_dir != after.state_dir),
         ("server.stun", before.stun != after.stun),
         ("media.bind", before.media.bind != after.media.bind),
         ("web.listen", before.web_listen != after.web_listen),
@@ -274,6 +280,7 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
             "web": {
                 "listen": c.web_listen,
                 "tls": format!("{:?}", c.web_tls),
+                "public_url": c.public_url,
                 "origins": c.origins
             },
             "sip": {
@@ -486,6 +493,10 @@ pub(crate) struct CredentialWish {
 
 /// Where browsers register.
 fn web_socket_of(config: &Config) -> String {
+    if let Some(url) = &config.public_url {
+        // http becomes ws, and https wss.
+        return format!("ws{}/sip", url.trim_start_matches("http"));
+    }
     let (scheme, usual) = if config.web_tls == WebTls::Off { ("ws", 80) } else { ("wss", 443) };
     match config.web_listen.port() {
         port if port == usual => format!("{scheme}://{}/sip", config.domain),
@@ -625,18 +636,37 @@ pub(crate) async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
         .ok_or_else(|| Problem::missing("error", &code).fix("GET /api/v1/errors lists them"))
 }
 
+/// How long a search waits for the record of a call that has just ended.
+const CATCH_UP: Duration = Duration::from_millis(250);
+
 /// GET /cdr: records, the newest first; of the database where there is one, else of the file.
 pub(crate) async fn cdr(
     State(api): State<Api>,
-    Query(query): Query<Wanted>,
-) -> Answer<Json<Value>> {
+    uri: Uri,
+    query: Asked<listing::Query>,
+) -> Answer<Response> {
+    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    if query.state.is_some() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "records are of calls that have ended")
+            .fix("leave state out; GET /calls takes it"));
+    }
     let Some(place) = api.records else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no call records are written")
             .fix("set [events] cdr = { file = \"cdr.jsonl\" }, or { sqlite = \"cdr.db\" }"));
     };
-    match tokio::task::spawn_blocking(move || search::newest(&place, &query)).await {
-        Ok(Ok(records)) => Ok(Json(Value::Array(records))),
-        Ok(Err(why)) => Err(Problem {
+    let Listing { wanted, since, until, limit, cursor } = query.understood(Timestamp::now())?;
+    let search = Search { wanted, since, until, limit, cursor };
+    let written = api.written;
+    let found = tokio::task::spawn_blocking(move || {
+        written.iter().for_each(|w| w.catch_up(CATCH_UP));
+        (search::page(&place, &search), search)
+    });
+    match found.await {
+        Ok((Ok(page), _)) => Ok(listing::page(&uri, page.records, page.next.as_deref())),
+        Ok((Err(why), search)) if why.downcast_ref::<BadCursor>().is_some() => {
+            Err(listing::bad_cursor(&search.cursor.unwrap_or_default()))
+        }
+        Ok((Err(why), _)) => Err(Problem {
             code: Code::RECORDS,
             ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}"))
         }),

@@ -1,12 +1,13 @@
 //! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own
 //! listener.
 
+use super::metrics::plain::plain;
 use super::{Api, ByControlSocket};
 use crate::private;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -118,7 +119,22 @@ async fn connection<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Se
     let _ = http.serve_connection(stream, TowerToHyperService::new(router)).await;
 }
 
-async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// Whether who asks prefers OpenMetrics to the older text: both are named by what `Accept` says.
+fn wants_open_metrics(accept: &str) -> bool {
+    let quality = |media: &str| {
+        let named = accept.split(',').find(|range| {
+            range.split(';').next().is_some_and(|r| r.trim().eq_ignore_ascii_case(media))
+        })?;
+        let q = named.split(';').find_map(|p| p.trim().strip_prefix("q="));
+        Some(q.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0)))
+    };
+    let open = quality(OPEN_METRICS).unwrap_or(0.0);
+    open > 0.0 && open >= quality("text/plain").unwrap_or(0.0)
+}
+
+async fn metrics(State(api): State<Api>, headers: HeaderMap) -> impl IntoResponse {
     let counted = api.metrics.clone();
     // A core that has stopped leaves the last figures.
     let _ = api.ask(move |gateway, _| counted.read(gateway)).await;
@@ -128,8 +144,11 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         [api.ports.all().saturating_sub(free), free.saturating_sub(resting), resting],
         api.certificate_ends,
     );
-    (
-        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-        api.metrics.text(),
-    )
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let (kind, text) = if wants_open_metrics(accept) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", api.metrics.text())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", plain(&api.metrics.text()))
+    };
+    ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text)
 }

@@ -19,12 +19,15 @@ fn codecs(cdr: &Cdr) -> Vec<&'static str> {
     [&cdr.a, &cdr.b].into_iter().filter_map(|s| s.as_ref()?.codec).collect()
 }
 
-/// A call in a list.
+/// A call in a list; what only an ended one has is null until then.
 fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
+    let ended = cdr.verdict.as_ref();
     json!({
         "call": cdr.call.to_string(),
         "state": state,
         "from": cdr.from.as_caller(),
+        "from_number": cdr.from_number,
+        "from_name": cdr.from_name,
         "to": if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number },
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
         "route": cdr.route,
@@ -34,6 +37,10 @@ fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
         "seconds": end.saturating_duration_since(cdr.start).as_secs(),
         "talked_s": cdr.answered.map(|a| end.saturating_duration_since(a).as_secs()),
         "codecs": codecs(cdr), "mos_estimated": mos(cdr),
+        "outcome": ended.map(|_| cdr.outcome()),
+        "sip_code": ended.map(|_| cdr.status),
+        "code": ended.and_then(|_| cdr.error_code()).map(|code| code.to_string()),
+        "verdict": ended.map(|verdict| &verdict.sentence),
     })
 }
 
@@ -53,38 +60,7 @@ pub(crate) fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
 /// A call that has ended; nothing for one whose record is not there yet.
 pub(crate) fn ended(flight: &CallTrace, clock: &WallClock) -> Option<Value> {
     let cdr = flight.cdr.as_ref()?;
-    let mut value = brief(cdr, "ended", cdr.end.unwrap_or(cdr.start), clock);
-    value["outcome"] = json!(cdr.outcome());
-    value["sip_code"] = json!(cdr.status);
-    if let Some(verdict) = &cdr.verdict {
-        value["code"] = json!(verdict.code.is_fault().then(|| verdict.code.to_string()));
-        value["verdict"] = json!(verdict.sentence);
-    }
-    Some(value)
-}
-
-/// Whether a call of a list is one that was asked for.
-pub(crate) fn fits(
-    call: &Value,
-    user: Option<&str>,
-    trunk: Option<&str>,
-    number: Option<&str>,
-) -> bool {
-    let parties = || {
-        [&call["from"], &call["with"]]
-            .into_iter()
-            .chain(call["tried"].as_array().into_iter().flatten())
-            .filter_map(Value::as_str)
-    };
-    let is = |kind: &str, name: &str| {
-        parties().any(|p| {
-            p == name || p.strip_prefix(kind).and_then(|p| p.strip_prefix(':')) == Some(name)
-        })
-    };
-    let dialled = call["to"].as_str().unwrap_or_default();
-    user.is_none_or(|u| is("user", u))
-        && trunk.is_none_or(|t| is("trunk", t))
-        && number.is_none_or(|n| dialled.contains(n))
+    Some(brief(cdr, "ended", cdr.end.unwrap_or(cdr.start), clock))
 }
 
 /// All that is known of a call.

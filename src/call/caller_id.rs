@@ -92,6 +92,18 @@ impl Caller {
         caller
     }
 
+    /// Number and name of the caller of `call` for its record, whoever may know them.
+    pub(crate) fn recorded(call: &Call, config: &Config) -> (String, String) {
+        let Party::User { name, .. } = &call.caller.party else {
+            let caller = Caller::trunk(call, config);
+            return (caller.number, caller.display);
+        };
+        let caller = Caller::user(call, name, true);
+        let claimed = || call.uas.invite().from().map(|f| f.display_name().into_owned());
+        let display = Some(caller.display).filter(|d| !d.is_empty()).or_else(claimed);
+        (caller.number, display.unwrap_or_default())
+    }
+
     /// A user shows its did, or the one of its numbers it prefers; towards other users its own
     /// name.
     fn user(call: &Call, name: &str, to_trunk: bool) -> Caller {

@@ -188,6 +188,48 @@ impl Client {
         Ok(serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?)
     }
 
+    /// A page of the list at `path`, and the path of the next.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn page(&self, path: &str) -> anyhow::Result<(Vec<Value>, Option<String>)> {
+        let response = self.send(Method::GET, path, "application/json", None).await?;
+        let link = response.headers().get(header::LINK).and_then(|l| l.to_str().ok());
+        // RFC 8288: a reference relative to what was asked for.
+        let query =
+            link.and_then(|l| l.strip_prefix('<')?.split_once(">; rel=\"next\"")).map(|l| l.0);
+        let base = path.split('?').next().unwrap_or_default();
+        let next = query.map(|query| format!("{base}{query}"));
+        let bytes = response.into_body().collect().await?.to_bytes();
+        Ok((serde_json::from_slice(&bytes)?, next))
+    }
+
+    /// Each page of the list at `path`, one after the other; returns whether items were left out
+    /// because there are `most` already.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn pages(
+        &self,
+        path: &str,
+        most: Option<usize>,
+        mut each: impl FnMut(Vec<Value>),
+    ) -> anyhow::Result<bool> {
+        let (mut next, mut left) = (Some(path.to_owned()), most.unwrap_or(usize::MAX));
+        while let Some(path) = next.take() {
+            let (mut items, more) = self.page(&path).await?;
+            let cut = items.len() > left;
+            items.truncate(left);
+            left -= items.len();
+            each(items);
+            if cut || (left == 0 && more.is_some()) {
+                return Ok(true);
+            }
+            next = more;
+        }
+        Ok(false)
+    }
+
     /// What is at `path`, as it comes.
     ///
     /// # Errors

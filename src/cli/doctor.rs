@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 use webtrunk::address::is_public;
+use webtrunk::config::check::{WITHOUT_STATE, unusable};
 use webtrunk::config::{Config, WebTls};
 use webtrunk::private;
 use webtrunk::transport::stun;
@@ -65,6 +66,7 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
             "set [events] cdr = { file = \"cdr.jsonl\" }",
         ),
     });
+    found.extend(config.state_dir.as_deref().map(state));
     for finding in &found {
         print::line(&if finding.good {
             format!("  ok   {}", finding.what)
@@ -335,6 +337,17 @@ async fn resolve(trunk: &webtrunk::config::Trunk) -> Finding {
             "doctor::dns",
             format!("trunk {}: DNS did not answer for {} within 5 s", trunk.name, uri.host),
             "check /etc/resolv.conf",
+        ),
+    }
+}
+
+fn state(path: &Path) -> Finding {
+    match unusable(path) {
+        None => fine(format!("what outlives a restart is kept in {}", path.display())),
+        Some(why) => bad(
+            "doctor::state",
+            format!("{why}: {WITHOUT_STATE}"),
+            "let the user the gateway runs as write there, or set server.state_dir",
         ),
     }
 }

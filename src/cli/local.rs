@@ -54,9 +54,9 @@ pub(crate) fn ports(config: &Config, args: &Ports) -> ExitCode {
             &items,
             args.output,
             &[
-                ("protocol", |i| print::text(i, "protocol")),
-                ("ports", |i| print::text(i, "ports")),
-                ("for", |i| print::text(i, "for")),
+                print::Column::new("protocol", |i| print::text(i, "protocol")),
+                print::Column::new("ports", |i| print::text(i, "ports")),
+                print::Column::new("for", |i| print::text(i, "for")),
             ],
             "",
         );
@@ -100,7 +100,10 @@ pub(crate) fn schema(name: Option<&str>, output: print::Output) -> anyhow::Resul
         print::list(
             &all,
             output,
-            &[("name", |i| print::text(i, "name")), ("of", |i| print::text(i, "of"))],
+            &[
+                print::Column::new("name", |i| print::text(i, "name")),
+                print::Column::new("of", |i| print::text(i, "of")),
+            ],
             "",
         );
         return Ok(ExitCode::SUCCESS);
@@ -120,7 +123,10 @@ pub(crate) fn explain(code: Option<&str>, output: print::Output) -> anyhow::Resu
         print::list(
             &Code::all().map(one).collect(),
             output,
-            &[("code", |i| print::text(i, "code")), ("title", |i| print::text(i, "title"))],
+            &[
+                print::Column::new("code", |i| print::text(i, "code")),
+                print::Column::new("title", |i| print::text(i, "title")),
+            ],
             "",
         );
         return Ok(ExitCode::SUCCESS);

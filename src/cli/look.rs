@@ -13,40 +13,142 @@ fn share(item: &Value, key: &str) -> String {
     item[key].as_f64().map_or("-".to_owned(), |s| format!("{:.0} %", s * 100.0))
 }
 
-const CALLS: [Column; 9] = [
-    ("CALL", |c| text(c, "call")),
-    ("STATE", |c| text(c, "state")),
-    ("FROM", |c| text(c, "from")),
-    ("TO", |c| text(c, "to")),
-    ("WITH", |c| text(c, "with")),
-    ("TIME", |c| clock(c["talked_s"].as_u64().or(c["seconds"].as_u64()).unwrap_or(0))),
-    ("CODECS", |c| {
-        c["codecs"].as_array().filter(|a| !a.is_empty()).map_or("-".into(), |a| {
-            a.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ↔ ")
-        })
-    }),
-    ("MOS", |c| text(c, "mos_estimated")),
-    ("WHAT HAPPENED", |c| match (c["code"].as_str(), c["verdict"].as_str()) {
-        (Some(code), Some(verdict)) => format!("{code} {verdict}"),
+/// Who calls: a user by its name, anybody else by number; and how that is called.
+pub(crate) fn caller(call: &Value) -> String {
+    let (number, name) = (text(call, "from_number"), text(call, "from_name"));
+    let from = text(call, "from");
+    let known = if from.starts_with("trunk:") && number != "-" { number } else { from };
+    if name == "-" || name == known { known } else { format!("{known} {name}") }
+}
+
+/// When it began, UTC: the time of day, and the date if that is not today.
+pub(crate) fn began(start: &str, today: &str) -> String {
+    match start.split_once('T') {
+        Some((date, time)) if date == today => time.chars().take(8).collect(),
+        Some((date, time)) => {
+            format!("{} {}", date.get(5..).unwrap_or(date), time.get(..5).unwrap_or(time))
+        }
+        None => start.to_owned(),
+    }
+}
+
+/// Today's date, UTC, as records begin with it.
+pub(crate) fn today() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
+}
+
+/// What a call does, or how it ended.
+pub(crate) fn state(call: &Value) -> String {
+    match call["outcome"].as_str() {
+        Some("success") => "ended".to_owned(),
+        Some(outcome) => outcome.replace('_', " "),
+        None => text(call, "state"),
+    }
+}
+
+/// The trunk or user the call came from or went to: its other end, as the gateway sees it.
+pub(crate) fn with(call: &Value) -> String {
+    let (from, by) = (text(call, "from"), text(call, "with"));
+    match (from.starts_with("trunk:"), by.strip_prefix("user:").unwrap_or(&by)) {
+        (true, "-") => from,
+        (true, by) => format!("{from} → {by}"),
+        (false, _) => by,
+    }
+}
+
+/// The code and the sentence of a fault.
+pub(crate) fn happened(call: &Value) -> String {
+    match (call["code"].as_str(), call["verdict"].as_str()) {
+        (Some(code), Some(verdict)) => format!("{code} {}", print::printable(verdict)),
         (None, Some(_)) => "fine".to_owned(),
         _ => String::new(),
-    }),
-];
+    }
+}
+
+/// The columns of a list of calls; those that may be left out are the last to be missed.
+fn call_columns() -> Vec<Column> {
+    let today = today();
+    vec![
+        Column::new("CALL", |c| text(c, "call")),
+        Column::new("START UTC", move |c| began(&text(c, "start"), &today)),
+        Column::new("FROM", caller).cut_to(15),
+        Column::new("TO", |c| text(c, "to")).cut_to(12),
+        Column::new("WITH", with).optional(2),
+        Column::new("STATE", state),
+        Column::new("TIME", |c| {
+            clock(c["talked_s"].as_u64().or(c["seconds"].as_u64()).unwrap_or(0))
+        }),
+        Column::new("CODECS", |c| {
+            c["codecs"].as_array().filter(|a| !a.is_empty()).map_or("-".into(), |a| {
+                a.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ↔ ")
+            })
+        })
+        .optional(1),
+        Column::new("MOS", |c| text(c, "mos_estimated")).optional(3),
+        Column::new("WHAT HAPPENED", happened).cut_to(13),
+    ]
+}
+
+/// What lists of calls and records are asked for by.
+#[derive(clap::Args, Default)]
+pub(crate) struct Filter {
+    /// Began at this time or later: 2h (ago), 09:30 (UTC), 2026-11-20, 2026-11-20T09:30:00Z
+    #[arg(long, visible_alias = "from", value_name = "TIME")]
+    since: Option<String>,
+    /// Began before this time
+    #[arg(long, visible_alias = "to", value_name = "TIME")]
+    until: Option<String>,
+    /// Part of the caller's or the callee's number, however it is written
+    #[arg(long)]
+    number: Option<String>,
+    /// Part of the caller's or a user's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Made, taken or missed by this user
+    #[arg(long)]
+    user: Option<String>,
+    /// From this trunk, or tried over it
+    #[arg(long)]
+    trunk: Option<String>,
+    /// How they ended
+    #[arg(long, value_parser = webtrunk::cdr::search::OUTCOMES)]
+    outcome: Option<String>,
+    /// The code of what went wrong, such as WT-1310
+    #[arg(long, value_name = "WT-NNNN")]
+    code: Option<String>,
+}
+
+impl Filter {
+    /// As they follow a path and its first parameter.
+    fn query(&self) -> String {
+        given(&[
+            ("since", &self.since),
+            ("until", &self.until),
+            ("number", &self.number),
+            ("name", &self.name),
+            ("user", &self.user),
+            ("trunk", &self.trunk),
+            ("outcome", &self.outcome),
+            ("code", &self.code),
+        ])
+    }
+
+    /// Whether only a call that has ended can fit.
+    fn wants_an_end(&self) -> bool {
+        self.outcome.is_some() || self.code.is_some()
+    }
+}
 
 #[derive(clap::Args)]
 pub(crate) struct Calls {
-    /// Also list ended calls
+    /// Also list ended calls; implied by --outcome and --code
     #[arg(long, short)]
     all: bool,
-    /// Only calls of this user
-    #[arg(long)]
-    user: Option<String>,
-    /// Only calls over this trunk
-    #[arg(long)]
-    trunk: Option<String>,
-    /// Only calls whose number contains this
-    #[arg(long)]
-    number: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
+    /// List the newest only, at most this many [default: all]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     /// Refresh the list every second
     #[arg(long, short)]
     watch: bool,
@@ -54,21 +156,37 @@ pub(crate) struct Calls {
     output: Output,
 }
 
+const NO_CALL: &str = "no active call fits; `webtrunk calls --all` also lists ended ones";
+const NO_CALL_AT_ALL: &str = "no call that is remembered fits; `webtrunk cdr tail` has the records";
+
 pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
-    let wanted = given(&[("user", &args.user), ("trunk", &args.trunk), ("number", &args.number)]);
-    let query =
-        format!("/calls?limit=1000&state={}{wanted}", if args.all { "all" } else { "live" });
+    let all = args.all || args.filter.wants_an_end();
+    let (state, empty) = if all { ("all", NO_CALL_AT_ALL) } else { ("live", NO_CALL) };
+    let limit = args.limit.map(|n| n as usize);
     loop {
-        let calls = client.get(&query).await?;
+        // What scrolls away cannot be watched.
+        let most = match print::terminal() {
+            Some((_, rows)) if args.watch => Some(limit.unwrap_or(usize::MAX).min(rows.max(4) - 3)),
+            _ => limit,
+        };
+        let page = most.unwrap_or(1_000).clamp(1, 1_000);
+        let query = format!("/calls?limit={page}&state={state}{}", args.filter.query());
+        let mut calls = Vec::new();
+        let cut = client
+            .pages(&query, most, |page| match args.output {
+                Output::Jsonl => page.iter().for_each(|call| print::line(&call.to_string())),
+                Output::Json | Output::Table => calls.extend(page),
+            })
+            .await?;
         if args.watch {
             print::clear();
         }
-        print::list(
-            &calls,
-            args.output,
-            &CALLS,
-            "no active call; `webtrunk calls --all` also lists ended ones",
-        );
+        if args.output != Output::Jsonl {
+            print::list(&Value::Array(calls), args.output, &call_columns(), empty);
+        }
+        if cut {
+            print::note(&print::cut(most));
+        }
         if !args.watch {
             return Ok(ExitCode::SUCCESS);
         }
@@ -77,18 +195,18 @@ pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitC
 }
 
 pub(crate) async fn registrations(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
-    const COLUMNS: [Column; 6] = [
-        ("USER", |r| text(r, "user")),
-        ("REMOTE", |r| text(r, "remote")),
-        ("EXPIRES", |r| r["expires_s"].as_u64().map_or("-".into(), clock)),
-        ("Q", |r| text(r, "q")),
-        ("INSTANCE", |r| text(r, "instance")),
-        ("CONTACT", |r| text(r, "contact")),
+    let columns = [
+        Column::new("USER", |r| text(r, "user")),
+        Column::new("REMOTE", |r| text(r, "remote")),
+        Column::new("EXPIRES", |r| r["expires_s"].as_u64().map_or("-".into(), clock)),
+        Column::new("Q", |r| text(r, "q")),
+        Column::new("INSTANCE", |r| text(r, "instance")).optional(1),
+        Column::new("CONTACT", |r| text(r, "contact")).cut_to(20),
     ];
     print::list(
         &client.get("/registrations").await?,
         output,
-        &COLUMNS,
+        &columns,
         "nobody is registered; open a page and log in",
     );
     Ok(ExitCode::SUCCESS)
@@ -106,31 +224,42 @@ pub(crate) enum Trunks {
     Enable { name: String },
 }
 
-const TRUNKS: [Column; 8] = [
-    ("TRUNK", |t| text(t, "trunk")),
-    ("STATE", |t| match t["state"].as_str() {
-        Some("down") => "DOWN".to_owned(),
-        _ => text(t, "state"),
-    }),
-    ("OPTIONS", |t| t["options_ms"].as_u64().map_or("-".into(), |ms| format!("{ms} ms"))),
-    ("CALLS", |t| format!("{}/{}", t["calls"], text(t, "max_calls"))),
-    ("ASR", |t| share(t, "asr")),
-    ("NER", |t| share(t, "ner")),
-    ("PDD p50/p95", |t| match (t["pdd_ms_p50"].as_f64(), t["pdd_ms_p95"].as_f64()) {
-        (Some(a), Some(b)) => format!("{:.1} / {:.1} s", a / 1e3, b / 1e3),
-        _ => "-".to_owned(),
-    }),
-    ("LAST FAILURE", |t| {
-        match (t["why_not"].as_str(), t["last_call_failure"]["sip_code"].as_u64()) {
-            (Some(why), _) => format!("{} {why}", t["code"].as_str().unwrap_or_default()),
-            (None, Some(status)) => format!(
-                "{status}, {} ago",
-                clock(t["last_call_failure"]["ago_s"].as_u64().unwrap_or(0))
-            ),
-            _ => "-".to_owned(),
+fn trunk_columns() -> [Column; 8] {
+    [
+        Column::new("TRUNK", |t| text(t, "trunk")),
+        Column::new("STATE", |t| match t["state"].as_str() {
+            Some("down") => "DOWN".to_owned(),
+            _ => text(t, "state"),
+        }),
+        Column::new("OPTIONS", |t| {
+            t["options_ms"].as_u64().map_or("-".into(), |ms| format!("{ms} ms"))
+        }),
+        Column::new("CALLS", |t| format!("{}/{}", t["calls"], text(t, "max_calls"))),
+        Column::new("ASR", |t| share(t, "asr")),
+        Column::new("NER", |t| share(t, "ner")),
+        Column::new("PDD p50/p95", |t| {
+            match (t["pdd_ms_p50"].as_f64(), t["pdd_ms_p95"].as_f64()) {
+                (Some(a), Some(b)) => format!("{:.1} / {:.1} s", a / 1e3, b / 1e3),
+                _ => "-".to_owned(),
+            }
+        })
+        .optional(1),
+        Column::new("LAST FAILURE", last_failure).cut_to(20),
+    ]
+}
+
+fn last_failure(trunk: &Value) -> String {
+    let last = &trunk["last_call_failure"];
+    match (trunk["why_not"].as_str(), last["sip_code"].as_u64()) {
+        (Some(why), _) => {
+            format!("{} {}", text(trunk, "code"), print::printable(why))
         }
-    }),
-];
+        (None, Some(status)) => {
+            format!("{status}, {} ago", clock(last["ago_s"].as_u64().unwrap_or(0)))
+        }
+        _ => "-".to_owned(),
+    }
+}
 
 pub(crate) async fn trunks(
     client: &Client,
@@ -142,7 +271,7 @@ pub(crate) async fn trunks(
             print::list(
                 &client.get("/trunks").await?,
                 output,
-                &TRUNKS,
+                &trunk_columns(),
                 "there is no trunk; `webtrunk init --trunk generic` writes an example",
             );
             return Ok(ExitCode::SUCCESS);
@@ -343,61 +472,108 @@ enum CdrWhat {
     /// Show the newest records
     Tail {
         /// How many
-        #[arg(long, short, default_value_t = 10)]
-        n: usize,
+        #[arg(long, short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        n: u32,
+        #[command(flatten)]
+        filter: Filter,
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
-    /// Export records as CSV or JSON lines
+    /// Export records as CSV or JSON lines, the newest first
     Export {
-        /// Only records from this time on, RFC 3339 or its beginning, such as 2026-11-20
-        #[arg(long)]
-        from: Option<String>,
-        /// Only records until this time
-        #[arg(long)]
-        to: Option<String>,
+        #[command(flatten)]
+        filter: Filter,
         #[arg(long, default_value = "csv", value_parser = ["csv", "jsonl"])]
         format: String,
     },
 }
 
-const RECORD: [Column; 10] = [
+/// A field of a record, as a column of a spreadsheet.
+type Field = (&'static str, fn(&Value) -> String);
+
+const FIELDS: [Field; 12] = [
     ("start", |r| text(r, "start")),
     ("call", |r| text(r, "call")),
     ("from", |r| text(&r["from"], "user")),
-    ("to", |r| text(&r["to"], "number")),
+    ("from_number", |r| text(&r["from"], "number")),
+    ("from_name", |r| text(&r["from"], "name")),
+    ("to", number_called),
     ("outcome", |r| text(r, "outcome")),
     ("sip_code", |r| text(r, "sip_code")),
+    ("code", code_of),
     ("billable_s", |r| text(r, "billable_s")),
     ("answered_by", |r| text(r, "answered_by")),
     ("hangup_by", |r| text(r, "hangup_by")),
-    ("code", |r| text(&r["verdict"], "code")),
 ];
+
+fn number_called(record: &Value) -> String {
+    match text(&record["to"], "number") {
+        none if none == "-" => text(&record["to"], "dialled"),
+        number => number,
+    }
+}
+
+/// Records of older versions have the code in their verdict only.
+fn code_of(record: &Value) -> String {
+    match text(record, "code") {
+        none if none == "-" => text(&record["verdict"], "code"),
+        code => code,
+    }
+}
+
+fn record_columns() -> Vec<Column> {
+    let today = today();
+    vec![
+        Column::new("CALL", |r| text(r, "call")),
+        Column::new("START UTC", move |r| began(&text(r, "start"), &today)),
+        Column::new("FROM", |r| {
+            let from = &r["from"];
+            caller(&serde_json::json!({
+                "from": from["user"],
+                "from_number": from["number"],
+                "from_name": from["name"]
+            }))
+        })
+        .cut_to(15),
+        Column::new("TO", number_called).cut_to(12),
+        Column::new("OUTCOME", |r| text(r, "outcome").replace('_', " ")),
+        Column::new("SIP", |r| text(r, "sip_code")).optional(3),
+        Column::new("CODE", code_of),
+        Column::new("TALKED", |r| {
+            clock(r["billable_s"].as_f64().unwrap_or_default().round() as u64)
+        }),
+        Column::new("ANSWERED BY", |r| text(r, "answered_by")).optional(2),
+        Column::new("ENDED BY", |r| text(r, "hangup_by")).optional(1),
+    ]
+}
 
 pub(crate) async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
     match &args.what {
-        CdrWhat::Tail { n, output } => print::list(
-            &client.get(&format!("/cdr?limit={n}")).await?,
-            *output,
-            &RECORD,
-            "no call has ended yet",
-        ),
-        CdrWhat::Export { from, to, format } => {
-            let records = client
-                .get(&format!("/cdr?limit=10000{}", given(&[("from", from), ("to", to)])))
-                .await?;
-            if format == "jsonl" {
-                print::list(&records, Output::Jsonl, &[], "");
-            } else {
-                print::line(&RECORD.iter().map(|c| c.0).collect::<Vec<_>>().join(","));
-                for record in records.as_array().into_iter().flatten() {
-                    let cells = RECORD.iter().map(|(_, show)| match show(record).as_str() {
-                        "-" => String::new(),
-                        text => cell(text),
-                    });
-                    print::line(&cells.collect::<Vec<_>>().join(","));
-                }
+        CdrWhat::Tail { n, filter, output } => {
+            let query = format!("/cdr?limit={}{}", (*n).clamp(1, 1_000), filter.query());
+            let mut records = Vec::new();
+            client.pages(&query, Some(*n as usize), |page| records.extend(page)).await?;
+            let empty = "no record fits; a call has one once it has ended";
+            print::list(&Value::Array(records), *output, &record_columns(), empty);
+        }
+        CdrWhat::Export { filter, format } => {
+            let csv = format == "csv";
+            if csv {
+                print::line(&FIELDS.map(|(name, _)| name).join(","));
             }
+            let query = format!("/cdr?limit=1000{}", filter.query());
+            let line = |record: &Value| match csv {
+                true => FIELDS
+                    .map(|(_, show)| match show(record).as_str() {
+                        "-" => String::new(),
+                        text => cell(text).to_string(),
+                    })
+                    .join(","),
+                false => record.to_string(),
+            };
+            client
+                .pages(&query, None, |page| page.iter().for_each(|r| print::line(&line(r))))
+                .await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,8 +1,9 @@
 //! `webtrunk top`: calls and trunks as they change, in a terminal; Enter on a call draws its
 //! ladder. Keys are sngrep's.
 
-use super::client::Client;
-use super::print::clock;
+use super::client::{Client, given};
+use super::look::{began, caller, happened, state, today, with};
+use super::print::{clock, text};
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
@@ -17,6 +18,8 @@ use webtrunk::printable;
 
 /// How often the gateway is asked.
 const REFRESH: Duration = Duration::from_secs(1);
+/// Calls of the list.
+const SHOWN: usize = 200;
 /// How long a key may wait to be seen.
 const KEYS: Duration = Duration::from_millis(50);
 
@@ -24,10 +27,13 @@ const KEYS: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub(crate) struct View {
     status: Value,
+    /// The newest that the filter lets through, and whether there are more.
     calls: Vec<Value>,
+    more: bool,
     trunks: Vec<Value>,
     chosen: Option<String>,
-    /// Part of a number, user or trunk; while it is typed, keys go there.
+    /// Part of a number, a name, a user, a trunk or a code; the gateway searches for it. While it
+    /// is typed, keys go there.
     filter: String,
     typing: bool,
     ladder: Option<Ladder>,
@@ -51,38 +57,26 @@ enum Wish {
     HangUp(String),
 }
 
-fn text(value: &Value, key: &str) -> String {
-    match &value[key] {
-        Value::String(text) => printable::line(text).into_owned(),
-        Value::Number(number) => number.to_string(),
-        _ => "-".to_owned(),
-    }
-}
-
 impl View {
-    /// The calls the filter lets through.
-    fn shown(&self) -> Vec<&Value> {
-        let fits = |c: &&Value| {
-            ["call", "from", "to", "with", "verdict", "code"]
-                .iter()
-                .any(|k| text(c, k).contains(&self.filter))
-        };
-        self.calls.iter().filter(|c| self.filter.is_empty() || fits(c)).collect()
+    /// What the gateway is asked for.
+    fn path(&self) -> String {
+        let search = Some(self.filter.clone()).filter(|f| !f.is_empty());
+        format!("/calls?limit={SHOWN}{}", given(&[("search", &search)]))
     }
 
     fn position(&self) -> usize {
-        self.shown().iter().position(|c| c["call"].as_str() == self.chosen.as_deref()).unwrap_or(0)
+        self.calls.iter().position(|c| c["call"].as_str() == self.chosen.as_deref()).unwrap_or(0)
     }
 
     fn choose(&mut self, by: isize) {
-        let shown = self.shown();
-        let at = self.position().saturating_add_signed(by).min(shown.len().saturating_sub(1));
-        self.chosen = shown.get(at).map(|c| text(c, "call"));
+        let last = self.calls.len().saturating_sub(1);
+        let at = self.position().saturating_add_signed(by).min(last);
+        self.chosen = self.calls.get(at).map(|c| text(c, "call"));
     }
 
     /// The call the cursor stands on.
     fn current(&self) -> Option<String> {
-        self.shown().get(self.position()).map(|c| text(c, "call"))
+        self.calls.get(self.position()).map(|c| text(c, "call"))
     }
 
     fn key(&mut self, key: KeyEvent) -> Wish {
@@ -172,10 +166,9 @@ impl View {
         );
         frame.render_widget(Line::raw(line).bold(), head);
         frame.render_widget(self.trunk_table(), trunks);
-        let shown = self.shown();
-        let mut state =
-            TableState::default().with_selected((!shown.is_empty()).then(|| self.position()));
-        frame.render_stateful_widget(call_table(&shown), calls, &mut state);
+        let chosen = (!self.calls.is_empty()).then(|| self.position());
+        let mut state = TableState::default().with_selected(chosen);
+        frame.render_stateful_widget(self.call_table(calls.width), calls, &mut state);
         let help = match (self.typing, self.told.as_str()) {
             (true, _) => format!("filter: {}█", self.filter),
             (false, "") => format!(
@@ -216,44 +209,58 @@ impl View {
     }
 }
 
-fn call_table<'a>(calls: &[&'a Value]) -> Table<'a> {
-    let rows = calls.iter().map(|c| {
-        let seconds = c["talked_s"].as_u64().or(c["seconds"].as_u64()).unwrap_or(0);
-        let fate = match (c["code"].as_str(), c["verdict"].as_str()) {
-            (Some(_), Some(_)) => format!("{} {}", text(c, "code"), text(c, "verdict")),
-            _ => String::new(),
+impl View {
+    /// The calls, in a table of this width: a wide one has more columns.
+    fn call_table(&self, width: u16) -> Table<'_> {
+        let today = today();
+        let (from, with_width, mos) = match width {
+            140.. => (26, Some(22), true),
+            110.. => (18, Some(16), false),
+            _ => (15, None, false),
         };
-        let row = Row::new([
-            text(c, "call"),
-            text(c, "state"),
-            text(c, "from"),
-            text(c, "to"),
-            text(c, "with"),
-            clock(seconds),
-            text(c, "mos_estimated"),
-            fate,
-        ]);
-        match (c["state"].as_str(), c["code"].as_str()) {
-            (Some("ended"), Some(_)) => row.red(),
-            (Some("ended"), None) => row.dim(),
-            _ => row,
-        }
-    });
-    let widths =
-        [9, 9, 14, 16, 16, 8, 4].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
-    Table::new(rows, widths)
-        .header(
-            Row::new(["CALL", "STATE", "FROM", "TO", "WITH", "TIME", "MOS", "WHAT HAPPENED"]).dim(),
-        )
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
-        .block(Block::bordered().title("Calls"))
+        let rows = self.calls.iter().map(|c| {
+            let seconds = c["talked_s"].as_u64().or(c["seconds"].as_u64()).unwrap_or(0);
+            let mut cells = vec![
+                text(c, "call"),
+                began(&text(c, "start"), &today),
+                caller(c),
+                text(c, "to"),
+                state(c),
+                clock(seconds),
+            ];
+            cells.extend(with_width.map(|_| with(c)));
+            cells.extend(mos.then(|| text(c, "mos_estimated")));
+            // That a call is fine is seen by its colour.
+            cells.push(c["code"].as_str().map_or(String::new(), |_| happened(c)));
+            match (c["state"].as_str(), c["code"].as_str()) {
+                (Some("ended"), Some(_)) => Row::new(cells).red(),
+                (Some("ended"), None) => Row::new(cells).dim(),
+                _ => Row::new(cells),
+            }
+        });
+        let mut head = vec!["CALL", "START UTC", "FROM", "TO", "STATE", "TIME"];
+        let mut widths = vec![8, 11, from, 13, 9, 7];
+        head.extend(with_width.map(|_| "WITH").into_iter().chain(mos.then_some("MOS")));
+        widths.extend(with_width.into_iter().chain(mos.then_some(3)));
+        head.push("WHAT HAPPENED");
+        let widths = widths.into_iter().map(Constraint::Length).chain([Constraint::Fill(1)]);
+        let title = match self.more {
+            true => format!("Calls: the newest {SHOWN}, / finds others"),
+            false => "Calls".to_owned(),
+        };
+        Table::new(rows, widths)
+            .header(Row::new(head).dim())
+            .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
+            .block(Block::bordered().title(title))
+    }
 }
 
 async fn refresh(client: &Client, view: &mut View) -> anyhow::Result<()> {
     let list = |value: Value| value.as_array().cloned().unwrap_or_default();
     view.status = client.get("/status").await?;
     view.trunks = list(client.get("/trunks").await?);
-    view.calls = list(client.get("/calls?limit=500").await?);
+    let (calls, next) = client.page(&view.path()).await?;
+    (view.calls, view.more) = (calls, next.is_some());
     Ok(())
 }
 
@@ -298,7 +305,12 @@ async fn watch(
             key.filter(|e| matches!(e, Event::Key(k) if k.kind == KeyEventKind::Press))
         {
             view.told.clear();
-            match view.key(key) {
+            let before = view.filter.clone();
+            let wish = view.key(key);
+            if view.filter != before {
+                next = Instant::now();
+            }
+            match wish {
                 Wish::Quit => return Ok(()),
                 Wish::Nothing => {}
                 Wish::Draw { call, full } => match ladder(client, call, full).await {
@@ -333,7 +345,11 @@ mod tests {
     }
 
     fn picture(view: &View) -> String {
-        let mut terminal = Terminal::new(TestBackend::new(120, 24)).expect("a terminal");
+        picture_of(view, 120)
+    }
+
+    fn picture_of(view: &View, width: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, 24)).expect("a terminal");
         terminal.draw(|frame| view.draw(frame)).expect("drawn");
         terminal.backend().to_string()
     }
@@ -345,8 +361,8 @@ mod tests {
                 json!({ "trunk": "telnyx", "state": "down", "usable": false, "calls": 0, "max_calls": 10, "asr": 0.61, "why_not": "no answer to OPTIONS" }),
             ],
             calls: vec![
-                json!({ "call": "aaaa1111", "state": "talking", "from": "alice", "to": "+12065550123", "with": "trunk:telnyx", "talked_s": 67, "mos_estimated": 4.3 }),
-                json!({ "call": "bbbb2222", "state": "ended", "from": "bob", "to": "999", "seconds": 0, "code": "WT-1104", "verdict": "no route for 999" }),
+                json!({ "call": "aaaa1111", "state": "talking", "start": "2026-11-20T09:30:15.250Z", "from": "trunk:telnyx", "from_number": "+493012345", "from_name": "Ada", "to": "+12065550123", "with": "trunk:telnyx", "talked_s": 67, "mos_estimated": 4.3 }),
+                json!({ "call": "bbbb2222", "state": "ended", "outcome": "refused", "from": "bob", "to": "999", "seconds": 0, "code": "WT-1104", "verdict": "no route for 999" }),
             ],
             ..View::default()
         }
@@ -381,9 +397,23 @@ mod tests {
         );
         press(&mut view, KeyCode::Char('/'));
         "alice".chars().for_each(|c| drop(press(&mut view, KeyCode::Char(c))));
-        assert!(!picture(&view).contains("bbbb2222") && picture(&view).contains("filter: alice"));
+        assert!(picture(&view).contains("filter: alice"));
+        assert_eq!(view.path(), "/calls?limit=200&search=alice", "the gateway searches");
         press(&mut view, KeyCode::Enter);
         assert_eq!(press(&mut view, KeyCode::Char('q')), Wish::Quit);
+    }
+
+    #[test]
+    fn eighty_columns_say_who_when_whom_and_the_code() {
+        let mut view = view();
+        let shown = picture_of(&view, 80);
+        for wanted in
+            ["aaaa1111 11-20 09:30", "+493012345 Ada", "+12065550123", "talking", "1:07", "WT-1104"]
+        {
+            assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
+        }
+        view.more = true;
+        assert!(picture_of(&view, 80).contains("the newest 200"), "nothing is cut in silence");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod times;
 mod trunks;
 mod values;
 
+pub use self::around::{WITHOUT_STATE, unusable};
 use super::problem::{Problem, Problems, Source};
 use super::schema;
 use super::{Config, Limits, Media, Trunk, User, WebTls};
@@ -228,6 +229,7 @@ impl Check {
         let api = self.api(f.api, f.metrics.listen.as_ref());
         let drain_timeout =
             self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
+        let state_dir = self.state_dir(f.server.state_dir.as_ref());
         let user = |(n, u): (String, _)| (n.clone(), Arc::new(self.user(n, u, &plan)));
         let users: BTreeMap<_, _> = f.user.into_iter().map(user).collect();
         let trunks: BTreeMap<_, _> = f
@@ -247,6 +249,7 @@ impl Check {
             stun,
             web_listen,
             web_tls,
+            public_url: f.web.public_url.map(|u| u.as_ref().trim_end_matches('/').to_owned()),
             origins: f.web.origins.into_iter().map(Spanned::into_inner).collect(),
             udp,
             tcp,
@@ -267,6 +270,7 @@ impl Check {
             api,
             credentials,
             drain_timeout,
+            state_dir,
             page_login: None,
             allow_md5: f.sip.md5.unwrap_or(true),
             allow_sha256: f.sip.sha256.unwrap_or(true),

@@ -68,6 +68,10 @@ pub(crate) struct Server {
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
     pub drain_timeout: Option<Text>,
+    /// The folder of what must outlive the process: checkpoints of calls, the DTLS certificate, and
+    /// records that could not be written yet. Made (mode 0700) where there is none. Default:
+    /// "state" beside this file.
+    pub state_dir: Option<Text>,
 }
 
 /// The web port.
@@ -79,6 +83,9 @@ pub(crate) struct Web {
     /// "off" (the default), "local" (an authority of its own, made beside this file) or { cert =
     /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
+    /// Where browsers reach the page, if not at server.domain and the port of `listen`: behind a
+    /// proxy such as "https://calls.example.com". Credentials name the WebSocket by it.
+    pub public_url: Option<Text>,
     /// Origins of other pages that may connect, such as "https://shop.example.com". Their names are
     /// served too, besides `domain`, names below it, and IP addresses. Default: only the gateway's
     /// own page.

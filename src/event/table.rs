@@ -1,6 +1,6 @@
 //! The table of events: each row is all that is said of one.
 
-use super::{Counted, Data, Kind, Level, LostBy, UnregisterReason};
+use super::{CallerIdentity, Counted, Data, Kind, Level, LostBy, UnregisterReason};
 use crate::cdr::{Cdr, HangupBy, Party};
 use crate::errors::Code;
 use crate::ids::CallId;
@@ -147,34 +147,50 @@ events! {
         ),
     }
 
-    CallStarted { call: CallId, from: Party, number: String, route: String } {
+    CallStarted {
+        call: CallId,
+        from: Party,
+        caller: CallerIdentity,
+        number: String,
+        route: String,
+    } {
         call: Some(*call), level: Info, code: Code::FINE,
         class: None,
         api: {
             Kind::CallStarted => Data::Json(json!({
-                "call": call.to_string(), "from": from.to_string(), "to": number, "route": route
+                "call": call.to_string(), "from": from.to_string(), "from_number": caller.number,
+                "from_name": caller.name, "to": number, "route": route
             }))
         },
         counted: Counted::Nothing,
         text(f): write!(
-            f, "{} → {}  route {route:?}", brief(&from.to_string()), brief(number)
+            f, "{} → {}  route {route:?}", caller.of(from), brief(number)
         ),
     }
 
     /// An INVITE became no call; `status` is that of its response.
-    CallRefused { call: CallId, from: Party, to: String, status: u16, code: Code, why: String } {
+    CallRefused {
+        call: CallId,
+        from: Party,
+        caller: CallerIdentity,
+        to: String,
+        status: u16,
+        code: Code,
+        why: String,
+    } {
         call: Some(*call), level: Warn, code: code.or(Code::REFUSED),
         class: Some(Class::of("calls refused", code.or(Code::REFUSED), &from.as_caller())),
         api: {
             Kind::CallRefused => Data::Json(json!({
-                "call": call.to_string(), "from": from.to_string(), "to": to, "sip_code": status,
+                "call": call.to_string(), "from": from.to_string(), "from_number": caller.number,
+                "from_name": caller.name, "to": to, "sip_code": status,
                 "code": code.or(Code::REFUSED).to_string(), "why": why
             }))
         },
         counted: Counted::CallRefused(code.or(Code::REFUSED)),
         text(f): write!(
             f, "{} → {} refused {status}: {}",
-            brief(&from.to_string()), brief(to), brief(why)
+            caller.of(from), brief(to), brief(why)
         ),
     }
 

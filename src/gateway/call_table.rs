@@ -9,11 +9,12 @@
 
 use crate::call::services::Services;
 use crate::call::{Call, CallId, Cdr, State};
-use crate::ids::IdMap;
+use crate::ids::{CallKey, IdMap, before};
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::transaction::ServerId;
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 /// A call, and how far its end has come.
 pub(super) struct Live {
@@ -33,6 +34,8 @@ pub(super) struct Live {
 pub(super) struct CallTable {
     /// Boxed, for they are large, and maps move what they hold.
     calls: IdMap<CallId, Box<Live>>,
+    /// Those without a record, by when they began.
+    by_start: BTreeSet<CallKey>,
     by_transaction: IdMap<ServerId, CallId>,
     /// Initial INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
     by_invite: HashMap<String, CallId>,
@@ -54,6 +57,7 @@ impl CallTable {
         self.live += 1;
         user.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
         let id = call.id();
+        self.by_start.insert((call.cdr().start, id));
         let live = Live {
             call,
             media_closed: false,
@@ -81,6 +85,16 @@ impl CallTable {
     /// Returns the call of this number while it has no record yet.
     pub(super) fn unrecorded(&self, id: CallId) -> Option<&Call> {
         self.calls.get(&id).filter(|l| !l.recorded).map(|l| &l.call)
+    }
+
+    /// Returns the calls without a record that began before `key`, or all, the newest first.
+    pub(super) fn unrecorded_before(&self, key: Option<CallKey>) -> impl Iterator<Item = &Call> {
+        self.by_start.range(before(key)).rev().filter_map(|(_, id)| self.get(*id))
+    }
+
+    /// Returns when the oldest call without a record began.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.by_start.first().map(|(start, _)| *start)
     }
 
     /// Returns the calls that have no record yet.
@@ -135,7 +149,11 @@ impl CallTable {
 
     /// Returns how many entries lead to calls, for tests that nothing is left.
     pub(super) fn indexed(&self) -> usize {
-        self.by_invite.len() + self.by_transaction.len() + self.per_user.len() + self.live
+        self.by_invite.len()
+            + self.by_transaction.len()
+            + self.by_start.len()
+            + self.per_user.len()
+            + self.live
     }
 
     /// Keeps the number of calls per trunk true: legs that are trying or talking count.
@@ -186,6 +204,7 @@ impl CallTable {
             };
             let (first, done) = (!std::mem::replace(&mut live.recorded, true), live.call.is_done());
             self.recorded += usize::from(first);
+            self.by_start.remove(&(live.call.cdr().start, id));
             // Most calls are forgotten in the same moment; a record is only copied if one is not.
             let cdr = if done {
                 self.remove(id, services).map(|l| l.call.into_cdr())
@@ -203,6 +222,7 @@ impl CallTable {
             self.uncount(id);
         }
         let live = self.calls.remove(&id)?;
+        self.by_start.remove(&(live.call.cdr().start, id));
         self.recorded -= usize::from(live.recorded);
         live.call.uas().transaction().map(|t| self.by_transaction.remove(&t));
         self.by_invite.remove(&invite_key(live.call.uas().invite()));

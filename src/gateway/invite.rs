@@ -4,18 +4,18 @@ use super::registering::TEMPORARY;
 use super::turn::Incoming;
 use super::turn::Sender;
 use super::{Gateway, Turn};
+use crate::call::caller_id::Caller;
 use crate::call::context::Output;
 use crate::call::invite_server::InviteServer;
 use crate::call::leg::Leg;
 use crate::call::route_cursor::RouteCursor;
 use crate::call::transfer_state::Replaces;
 use crate::call::{CALLER_LEG, Call, CallId, EndReason, HangupBy, MAX_BREADTH};
-use crate::cdr::Cdr;
-use crate::cdr::Party;
-use crate::config::User;
+use crate::cdr::{Cdr, Party, kept};
+use crate::config::{Config, User};
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
-use crate::event::Event;
+use crate::event::{CallerIdentity, Event};
 use crate::flow::account;
 use crate::media::LegId;
 use crate::recorder::diagnosis::diagnose;
@@ -53,11 +53,15 @@ impl Gateway {
         );
         let incoming = Incoming { id, hop, message: &message };
         match self.place(turn.now, call_id, &incoming, &sender, &party) {
-            Ok((call, route)) => {
+            Ok((mut call, route)) => {
+                let caller = identity_of(&call, &self.config);
+                let cdr = call.cdr_mut();
+                (cdr.from_number, cdr.from_name) = (caller.number.clone(), caller.name.clone());
                 let number = call.number().to_owned();
                 turn.push(Output::Event(Event::CallStarted {
                     call: call_id,
                     from: party,
+                    caller,
                     number,
                     route,
                 }));
@@ -69,20 +73,18 @@ impl Gateway {
                 self.with_call(turn, call_id, |call, cx| call.start(cx));
             }
             Err(why) => {
-                let to = message.request_uri().to_owned();
+                let record = refused_record(call_id, turn.now, &message, party, &why);
                 turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
-                    from: party.clone(),
-                    to,
+                    from: record.from.clone(),
+                    caller: CallerIdentity::recorded(&record),
+                    to: message.request_uri().to_owned(),
                     status: why.status,
                     code: why.code,
                     why: why.why.clone(),
                 }));
                 self.refused += 1;
-                self.recorder.ended(
-                    call_id,
-                    Arc::new(refused_record(call_id, turn.now, &message, party, &why)),
-                );
+                self.recorder.ended(call_id, Arc::new(record));
                 self.refuse(turn, id, &message, &why);
             }
         }
@@ -428,10 +430,17 @@ fn dialled_user(message: &Message) -> String {
         .map_or_else(|_| "?".to_owned(), |uri| uri.number().chars().take(80).collect())
 }
 
+/// Who calls, as the account or the trunk says.
+fn identity_of(call: &Call, config: &Config) -> CallerIdentity {
+    let (number, name) = Caller::recorded(call, config);
+    CallerIdentity { number: kept(&number), name: kept(&name) }
+}
+
 /// The record of an INVITE that became no call.
 fn refused_record(id: CallId, now: Instant, message: &Message, from: Party, why: &Refusal) -> Cdr {
+    let inbound = from.trunk().is_some();
     let mut cdr = Cdr::new(id, now, from, message);
-    cdr.dialled = dialled_user(message);
+    (cdr.inbound, cdr.dialled) = (inbound, dialled_user(message));
     cdr.ended(now, &EndReason::refused(HangupBy::Us, why.clone()));
     cdr.verdict = Some(diagnose(&cdr));
     cdr

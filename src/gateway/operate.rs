@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::flow::{FlowState, Transport};
+use crate::ids::CallKey;
 use crate::registrar::Registrar;
 use crate::sip::digest::Secret;
 use crate::sip::status::Refusal;
@@ -152,6 +153,16 @@ impl Gateway {
     /// Calls that have no record yet.
     pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
         self.calls.all_unrecorded()
+    }
+
+    /// The calls that live and began before `key`, or all of them, the newest first.
+    pub(crate) fn live_before(&self, key: Option<CallKey>) -> impl Iterator<Item = &Call> {
+        self.calls.unrecorded_before(key)
+    }
+
+    /// When the oldest call that lives began.
+    pub(crate) fn oldest_live(&self) -> Option<Instant> {
+        self.calls.oldest()
     }
 
     /// A call that lives.

@@ -9,7 +9,7 @@ use crate::cdr::Party;
 use crate::config::User;
 use crate::dialplan::{Attempt, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
-use crate::event::Event;
+use crate::event::{CallerIdentity, Event};
 use crate::hex::token;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
@@ -137,6 +137,9 @@ impl Gateway {
         cdr.dialled = plan.dialled;
         cdr.number.clone_from(&plan.number);
         cdr.tags = plan.tags;
+        let account = plan.user.as_deref();
+        cdr.from_number = account.and_then(|u| u.did.clone()).unwrap_or_else(|| plan.from.clone());
+        cdr.from_name = account.and_then(|u| u.display_name.clone()).unwrap_or_default();
         let route = plan.second.name.clone();
         let connecting =
             ThirdPartyCall::Ringing { route: Box::new(plan.second), number: plan.number.clone() };
@@ -144,6 +147,7 @@ impl Gateway {
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
             from: plan.party,
+            caller: CallerIdentity::recorded(call.cdr()),
             number: plan.number,
             route,
         }));

@@ -1,13 +1,17 @@
 //! Records in a SQLite database: the record as JSON, and beside it what is searched for.
 
-use super::search::Wanted;
-use crate::private;
+use super::keeper::Sink;
+use crate::errors::Code;
+use crate::log_limit::{self, Class, Level};
+use crate::state::database::{Database, Settings, is_corrupt};
+use crate::state::move_aside;
+use crate::state::spool::Item;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Others may read meanwhile; a reader that holds the file this long is given up on.
+/// How long a reader waits for a writer that holds the file.
 const BUSY: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = "
@@ -19,37 +23,88 @@ CREATE INDEX IF NOT EXISTS cdr_caller ON cdr (caller, start);
 CREATE INDEX IF NOT EXISTS cdr_number ON cdr (number, start);
 ";
 
-/// Opens the database for writing; makes it where there is none.
-///
-/// # Errors
-/// It cannot be opened, or is something else.
-pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
-    // SQLite would make it for everybody to read; the files beside it get its rights. What is wrong
-    // with the place, SQLite itself says.
-    let _ = private::touch(path);
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    // Readers do not wait for the writer; a commit is on the disk when it returns.
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute_batch(SCHEMA)?;
-    Ok(connection)
+const SETTINGS: Settings = Settings {
+    schema: SCHEMA,
+    synced: true,
+    shared: true,
+    // Not for long: the thread must see that it is over. It tries again.
+    busy: Duration::from_secs(1),
+};
+
+/// A database that may be full, locked, deleted or corrupt.
+pub(super) struct Rows {
+    path: PathBuf,
+    database: Option<Database>,
+}
+
+impl Rows {
+    pub(super) fn new(path: &Path) -> Rows {
+        Rows { path: path.to_owned(), database: None }
+    }
+
+    fn database(&mut self) -> anyhow::Result<&mut Database> {
+        // One that was renamed or deleted would take records where nobody looks for them.
+        let database = match self.database.take().filter(Database::is_in_place) {
+            Some(database) => database,
+            None => {
+                let (database, aside) = Database::open_or_begin(&self.path, &SETTINGS)?;
+                if let Some(aside) = aside {
+                    self.report_corrupt(&aside);
+                }
+                database
+            }
+        };
+        Ok(self.database.insert(database))
+    }
+
+    fn report_corrupt(&self, aside: &Path) {
+        let class = Class::new("databases moved aside", Code::RECORDS_CORRUPT);
+        log_limit::tell(Level::Warn, class, || {
+            let (path, aside) = (self.path.display(), aside.display());
+            format!("{path} is corrupt; it was moved to {aside}, and records go to a new one")
+        });
+    }
+}
+
+impl Sink for Rows {
+    fn write(&mut self, records: &[Item]) -> anyhow::Result<()> {
+        let mut written = insert(&mut self.database()?.connection, records);
+        if written.as_ref().is_err_and(is_corrupt) {
+            self.database = None;
+            let aside = move_aside(&self.path)?;
+            self.report_corrupt(&aside);
+            written = insert(&mut self.database()?.connection, records);
+        }
+        if written.is_err() {
+            self.database = None;
+        }
+        written?;
+        // Deleted while it was written into.
+        anyhow::ensure!(
+            self.database.as_ref().is_some_and(Database::is_in_place),
+            "{} was taken away",
+            self.path.display()
+        );
+        Ok(())
+    }
+
+    fn reopen(&mut self) {
+        self.database = None;
+    }
 }
 
 /// Writes records in one transaction; one that is there already stays as it is.
-///
-/// # Errors
-/// None of them was written.
-pub(super) fn write(connection: &mut Connection, records: &[Value]) -> rusqlite::Result<()> {
+fn insert(connection: &mut Connection, records: &[Item]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     {
         let mut insert = transaction.prepare_cached(
             "INSERT OR IGNORE INTO cdr VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?;
-        for r in records {
+        for item in records {
+            let r: Value = serde_json::from_str(&item.text).unwrap_or_default();
             let text = |value: &Value| value.as_str().map(str::to_owned);
             insert.execute(params![
-                text(&r["call"]).unwrap_or_default(),
+                item.id,
                 text(&r["start"]).unwrap_or_default(),
                 text(&r["direction"]),
                 text(&r["from"]["user"]),
@@ -60,39 +115,61 @@ pub(super) fn write(connection: &mut Connection, records: &[Value]) -> rusqlite:
                 r["sip_code"].as_i64(),
                 text(&r["code"]),
                 r["billable_s"].as_f64(),
-                r.to_string(),
+                item.text,
             ])?;
         }
     }
     transaction.commit()
 }
 
-/// The newest records that are wanted, as JSON, the newest first.
+/// Which records are walked through.
+pub(super) struct Bounds<'a> {
+    /// As times are written in records.
+    pub(super) since: Option<&'a str>,
+    pub(super) until: Option<&'a str>,
+    pub(super) outcome: Option<&'a str>,
+    /// Only what comes after this beginning and call.
+    pub(super) after: Option<(&'a str, &'a str)>,
+}
+
+/// Hands over records, each with its beginning and call, the newest first, until `each` has enough.
 ///
 /// # Errors
 /// The database cannot be read.
-pub(super) fn newest(path: &Path, query: &Wanted, most: usize) -> rusqlite::Result<Vec<String>> {
+pub(super) fn walk(
+    path: &Path,
+    bounds: &Bounds<'_>,
+    mut each: impl FnMut(&str, &str, &str) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(BUSY)?;
-    let user = query.user.as_ref().map(|u| format!("user:{u}"));
-    let wanted: [(&Option<String>, &str); 5] = [
-        (&query.from, "start >= ?"),
-        (&query.to, "start < ?"),
-        (&query.number, "(instr(number, ?) OR instr(dialled, ?))"),
-        (&query.outcome, "outcome = ?"),
-        (&user, "? IN ('user:' || caller, answered_by)"),
+    let (mut conditions, mut values) = (vec!["1"], Vec::new());
+    let given = [
+        ("start >= ?", bounds.since),
+        ("start < ?", bounds.until),
+        ("outcome = ?", bounds.outcome),
     ];
-    let given =
-        || wanted.iter().filter_map(|(value, condition)| Some((value.as_ref()?, *condition)));
-    let conditions: Vec<&str> =
-        std::iter::once("1").chain(given().map(|(_, condition)| condition)).collect();
-    let values = given()
-        .flat_map(|(value, condition)| std::iter::repeat_n(value, condition.matches('?').count()));
+    for (condition, value) in given {
+        if let Some(value) = value {
+            conditions.push(condition);
+            values.push(value);
+        }
+    }
+    if let Some((start, call)) = bounds.after {
+        conditions.push("(start, call) < (?, ?)");
+        values.extend([start, call]);
+    }
     let sql = format!(
-        "SELECT record FROM cdr WHERE {} ORDER BY start DESC, call DESC LIMIT {most}",
+        "SELECT start, call, record FROM cdr WHERE {} ORDER BY start DESC, call DESC",
         conditions.join(" AND ")
     );
     let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| row.get(0))?;
-    rows.collect()
+    let mut rows = statement.query(params_from_iter(values))?;
+    while let Some(row) = rows.next()? {
+        let text = |at: usize| Ok::<_, anyhow::Error>(row.get_ref(at)?.as_str()?);
+        if !each(text(0)?, text(1)?, text(2)?)? {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -39,6 +39,19 @@ const PROFILES: [(u16, SrtpProtectionProfile, Profile); 4] = [
     (2, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32, Profile::Aes128CmHmacSha1_32),
 ];
 
+fn provider() -> Result<Arc<dyn rtc_crypto::RTCCryptoProvider>, rtc_shared::error::Error> {
+    rtc_crypto::default_provider().map_err(|e| rtc_shared::error::Error::Other(e.to_string()))
+}
+
+/// A fresh ECDSA P-256 certificate with its key, as PEM.
+///
+/// # Errors
+/// The crypto library refuses.
+pub fn new_certificate() -> Result<String, rtc_shared::error::Error> {
+    let names = vec!["webtrunk".to_owned()];
+    Certificate::generate_self_signed(names, provider()?.crypto())?.serialize_pem()
+}
+
 /// AEAD with forward secrecy only: no CBC (RFC 9325 §4.2). RSA is for the certificates of peers.
 const SUITES: [CipherSuiteId; 4] = [
     CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
@@ -62,17 +75,24 @@ impl Identity {
     /// # Errors
     /// The crypto library refuses.
     pub fn generate() -> Result<Identity, rtc_shared::error::Error> {
-        Identity::offering(PROFILES.iter().map(|(_, name, _)| *name).collect())
+        Identity::from_pem(&new_certificate()?)
+    }
+
+    /// Of a certificate that [`new_certificate`] made.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn from_pem(pem: &str) -> Result<Identity, rtc_shared::error::Error> {
+        Identity::offering(pem, PROFILES.iter().map(|(_, name, _)| *name).collect())
     }
 
     /// As client it offers `profiles`, best first.
     fn offering(
+        pem: &str,
         profiles: Vec<SrtpProtectionProfile>,
     ) -> Result<Identity, rtc_shared::error::Error> {
-        let provider = rtc_crypto::default_provider()
-            .map_err(|e| rtc_shared::error::Error::Other(e.to_string()))?;
-        let certificate =
-            Certificate::generate_self_signed(vec!["webtrunk".to_owned()], provider.crypto())?;
+        let provider = provider()?;
+        let certificate = Certificate::from_pem(pem, provider.crypto())?;
         let hash = digest::digest(&digest::SHA256, certificate.certificate[0].as_ref());
         let fingerprint =
             hash.as_ref().iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":");
@@ -182,6 +202,23 @@ impl Handshake {
             repeated: None,
             shown: None,
         }
+    }
+
+    /// One that has given its keys to a process before this one: what it said is said, and the
+    /// peer's further datagrams, which nobody can read any more, change nothing.
+    pub(super) fn finished(identity: Arc<Identity>, fingerprints: Vec<Fingerprint>) -> Handshake {
+        Handshake { state: State::Over, done: true, ..Handshake::new(identity, fingerprints) }
+    }
+
+    /// The fingerprint of the certificate that the peer showed last.
+    pub(super) fn shown(&self) -> Option<Fingerprint> {
+        self.shown
+    }
+
+    /// The peer showed that one to a process before this one.
+    pub(super) fn has_shown(mut self, shown: Option<Fingerprint>) -> Handshake {
+        self.shown = shown;
+        self
     }
 
     /// A description names the peer's fingerprints, and whether it asks for another association
@@ -533,7 +570,8 @@ mod tests {
 
     fn served(name: SrtpProtectionProfile, profile: Profile) {
         let server = Arc::new(Identity::generate().expect("a certificate"));
-        let client = Arc::new(Identity::offering(vec![name]).expect("a certificate"));
+        let pem = new_certificate().expect("a certificate");
+        let client = Arc::new(Identity::offering(&pem, vec![name]).expect("a certificate"));
         let print = |i: &Identity| -> Fingerprint {
             let bytes: Vec<u8> =
                 i.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();

@@ -13,6 +13,7 @@ use super::series::{Sample, Series, Totals};
 use super::transcoder::Transcoder;
 use crate::chance::Chance;
 use crate::codec::noise::Noise;
+use crate::codec::opus::COMPLEXITY;
 use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::{ENOUGH, Impairment};
@@ -56,7 +57,7 @@ pub enum Kind {
 }
 
 /// How digits reach an end's peer, and come from it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Digits {
     /// telephone-events in RTP (RFC 4733).
     Events,
@@ -67,7 +68,7 @@ pub enum Digits {
 }
 
 /// What an exchange settled, with what media alone needs.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub negotiated: Negotiated,
     /// libopus complexity for frames we encode towards this end.
@@ -79,7 +80,7 @@ pub struct Settings {
 }
 
 /// How long silence lasts before the call is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Watch {
     /// Of an end that sent. Senders that pause send RTCP meanwhile, every 5 s on average (RFC 3550
     /// §6.2), and a question too many costs one OPTIONS.
@@ -196,6 +197,14 @@ impl Transport {
         }
     }
 
+    /// What is protected with keys on its way out.
+    pub(super) fn sealing(&self) -> Option<&Protect> {
+        match self {
+            Transport::Browser { srtp, .. } => srtp.as_ref().map(|srtp| &srtp.protect),
+            Transport::Trunk { sdes, .. } => sdes.as_ref().map(|keyed| &keyed.srtp.protect),
+        }
+    }
+
     /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys
     /// were exchanged.
     pub(super) fn srtp(&mut self) -> Option<&mut Srtp> {
@@ -220,18 +229,18 @@ pub(super) struct SdesSrtp {
 impl SdesSrtp {
     /// Contexts for `keys`; a direction whose key stays goes on with its counters.
     fn renew(old: Option<Box<SdesSrtp>>, keys: &Sdes) -> Box<SdesSrtp> {
-        let (mut protect, mut unprotect) = (None, None);
-        if let Some(old) = old {
-            protect = (old.keys.ours == keys.ours).then_some(old.srtp.protect);
-            unprotect = (old.keys.theirs == keys.theirs).then_some(old.srtp.unprotect);
-        }
         let (ours, theirs) = (&keys.ours, &keys.theirs);
+        let (mut protect, mut unprotect) = (Protect::of(ours.master.clone()), None);
+        if let Some(old) = old {
+            let before = old.srtp.protect;
+            protect = if old.keys.ours == *ours { before } else { protect.after(&before) };
+            unprotect = (old.keys.theirs == *theirs).then_some(old.srtp.unprotect);
+        }
         let srtp = Srtp {
-            profile: theirs.profile,
-            protect: protect.unwrap_or_else(|| Protect::new(ours.profile, ours.key(), ours.salt())),
-            unprotect: unprotect.unwrap_or_else(|| {
-                Unprotect::new(theirs.profile, theirs.key(), theirs.salt()).with_mki(&theirs.mki)
-            }),
+            profile: theirs.profile(),
+            protect,
+            unprotect: unprotect
+                .unwrap_or_else(|| Unprotect::of(theirs.master.clone()).with_mki(&theirs.mki)),
         };
         Box::new(SdesSrtp { keys: keys.clone(), srtp })
     }
@@ -336,7 +345,7 @@ impl Statistics {
 }
 
 /// Packets not used, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
     pub unknown_source: u64,
     pub bad_tag: u64,
@@ -417,6 +426,57 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// One of which nothing has come and nothing is agreed; `seed` spreads its reports.
+    pub(super) fn new(
+        id: LegId,
+        transport: Transport,
+        outbound: OutboundStream,
+        cname: String,
+        seed: u64,
+    ) -> Endpoint {
+        Endpoint {
+            id,
+            transport,
+            settings: None,
+            outbound,
+            encoder: None,
+            complexity: COMPLEXITY,
+            quiet: None,
+            reception: None,
+            feedback: None,
+            join: AudioSource::Nothing,
+            path: Path::Relay,
+            digits: Default::default(),
+            continuity: None,
+            restarts: 0,
+            pressed: None,
+            dropped: Dropped::default(),
+            budget: PacketBudget::default(),
+            received: 0,
+            disorder_before: SequenceStats::default(),
+            next_report: None,
+            chance: Chance::new(seed),
+            flowing: false,
+            checks: 0,
+            reports: 0,
+            unexpected_source: None,
+            non_silent_packets: 0,
+            unexpected_payload_type: None,
+            last_received: None,
+            last_sign: None,
+            stopped: None,
+            series: Series::default(),
+            connected: false,
+            path_times: [None; 3],
+            cname,
+        }
+    }
+
+    /// The clock of what it is sent, Hz.
+    pub(super) fn clock(&self) -> u32 {
+        self.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock())
+    }
+
     /// Where RTP of this end goes, once known and allowed.
     pub(super) fn rtp_target(&self) -> Option<SocketAddr> {
         match &self.transport {
@@ -592,7 +652,7 @@ impl Endpoint {
         if !self.series.is_due(now) {
             return;
         }
-        let clock = self.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
+        let clock = self.clock();
         let feedback = self.feedback.as_ref();
         let totals = Totals {
             received: self.received,
@@ -610,7 +670,7 @@ impl Endpoint {
         Statistics { series: self.series.samples().to_vec(), ..self.figures() }
     }
 
-    fn disorder(&self) -> SequenceStats {
+    pub(super) fn disorder(&self) -> SequenceStats {
         self.disorder_before + self.reception.map(|r| r.disorder()).unwrap_or_default()
     }
 

@@ -10,6 +10,7 @@
 //! browser roams: a check proves its sender, but not its address, so a forged source would turn
 //! the media against a third host (RFC 8445 §19.5.1).
 
+use super::snapshot::{IceSnapshot, Resumed, offset};
 use super::stun::BindingRequest;
 use crate::sdp::offer_answer::Ice;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 pub(crate) const CONSENT: Duration = Duration::from_secs(30);
 /// An address that brought media within this time is its session's, whoever else checks from it.
 const LIVE: Duration = Duration::from_secs(3);
+/// Pairs of our credentials that serve at a time.
+const GENERATIONS: usize = 2;
 /// Addresses kept per end.
 const MAX_VALIDATED: usize = 8;
 
@@ -60,11 +63,40 @@ impl IceLiteAgent {
         }
     }
 
+    /// As a value, its moments told from `taken`.
+    pub(super) fn snapshot(&self, taken: Instant) -> IceSnapshot {
+        let at = |at: Option<Instant>| at.map(|at| offset(taken, at));
+        IceSnapshot {
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+            validated: self.validated.iter().map(|(a, at)| (*a, offset(taken, *at))).collect(),
+            selected: self.selected,
+            nominated: self.nominated,
+            heard: at(self.heard),
+            last_check: at(self.last_check),
+        }
+    }
+
+    /// From a value.
+    pub(super) fn resume(from: IceSnapshot, times: Resumed) -> IceLiteAgent {
+        let at = |at: Option<i64>| at.map(|at| times.at(at));
+        let validated = from.validated.into_iter().take(MAX_VALIDATED);
+        IceLiteAgent {
+            local: from.local.into_iter().take(GENERATIONS).collect(),
+            remote: from.remote,
+            validated: validated.map(|(a, at)| (a, times.at(at))).collect(),
+            selected: from.selected,
+            nominated: from.nominated,
+            heard: at(from.heard),
+            last_check: at(from.last_check),
+        }
+    }
+
     /// New credentials of ours and the peer's (an answer, or a restart).
     pub(crate) fn set(&mut self, local: &Ice, remote: &Ice) {
         if self.local.first() != Some(local) {
             self.local.insert(0, local.clone());
-            self.local.truncate(2);
+            self.local.truncate(GENERATIONS);
         }
         self.remote = Some(remote.clone());
     }
@@ -123,14 +155,16 @@ impl IceLiteAgent {
     }
 
     /// Authentic SRTP or SRTCP came from a validated address: if it was nominated last, media goes
-    /// there from now on.
-    pub(crate) fn on_media(&mut self, now: Instant, from: SocketAddr) {
-        if self.nominated == Some(from) {
+    /// there from now on. True: it goes elsewhere than before.
+    pub(crate) fn on_media(&mut self, now: Instant, from: SocketAddr) -> bool {
+        let moves = self.nominated == Some(from);
+        if moves {
             (self.selected, self.nominated) = (Some(from), None);
         }
         if self.selected == Some(from) {
             self.heard = Some(now);
         }
+        moves
     }
 
     /// Whether media comes from `address` at this time, so that no other session may have it.

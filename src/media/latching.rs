@@ -6,8 +6,10 @@
 //! address that has not sent anything itself gets 5 packets at most, and one that sends wins, then
 //! and later.
 
+use super::snapshot::{Offset, Resumed, offset};
 use crate::address::is_public;
 use crate::rtp::packet::Packet;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,23 @@ pub(super) struct Latching {
     until: Option<Instant>,
     /// Packets the announced address may still get; `None`: it has proved itself, or need not.
     left: Option<u8>,
+}
+
+/// What a successor keeps of it; packets counted toward another address are not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct LatchingSnapshot {
+    state: StateSnapshot,
+    announced: Option<SocketAddr>,
+    signalling: Option<IpAddr>,
+    until: Option<Offset>,
+    left: Option<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum StateSnapshot {
+    Strict,
+    Open,
+    Locked,
 }
 
 impl Latching {
@@ -133,6 +152,34 @@ impl Latching {
     /// A packet was sent.
     pub(super) fn sent(&mut self) {
         self.left = self.left.map(|left| left.saturating_sub(1));
+    }
+
+    pub(super) fn snapshot(&self, taken: Instant) -> LatchingSnapshot {
+        LatchingSnapshot {
+            state: match self.state {
+                State::Strict => StateSnapshot::Strict,
+                State::Open { .. } => StateSnapshot::Open,
+                State::Locked => StateSnapshot::Locked,
+            },
+            announced: self.announced,
+            signalling: self.signalling,
+            until: self.until.map(|until| offset(taken, until)),
+            left: self.left,
+        }
+    }
+
+    pub(super) fn resume(from: LatchingSnapshot, times: Resumed) -> Latching {
+        Latching {
+            state: match from.state {
+                StateSnapshot::Strict => State::Strict,
+                StateSnapshot::Open => OPEN,
+                StateSnapshot::Locked => State::Locked,
+            },
+            announced: from.announced,
+            signalling: from.signalling,
+            until: from.until.map(|until| times.at(until)),
+            left: from.left,
+        }
     }
 
     fn is_announced(&self, from: SocketAddr) -> bool {

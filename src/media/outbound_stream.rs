@@ -3,12 +3,16 @@
 //! A change of source (hold, restart, prompt, codec change) is smoothed over here, so the far
 //! side's SRTP context and jitter buffer never see a jump backwards.
 
+use super::snapshot::{Resumed, StreamSnapshot};
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::report::SenderStats;
 use std::time::{Duration, Instant};
 
-/// Sequence distance beyond which a source has restarted.
-const RESTART: i16 = 1_000;
+/// Sequence distance beyond which a source has restarted: its gap is not passed on, for that takes
+/// of what is reserved for packets.
+const RESTART: i16 = 250;
+/// How far timestamps may have run ahead of the time that passed when a process ended.
+const LEAD: Duration = Duration::from_millis(100);
 /// A new source that begins this near to where the last one ended continues it: timers are a little
 /// late, and packets a little early.
 const NEAR: Duration = Duration::from_millis(40);
@@ -63,6 +67,38 @@ impl OutboundStream {
             ahead: 0,
             mapping: None,
         }
+    }
+
+    /// As a value; `next` is a successor's first number.
+    pub(super) fn snapshot(&self, taken: Instant, clock: u32, next: u16) -> StreamSnapshot {
+        StreamSnapshot {
+            ssrc: self.sent.ssrc,
+            next,
+            timestamp: self.timestamp_at(taken, clock),
+            begun: self.last_at.is_some(),
+            packets: self.sent.packets,
+            octets: self.sent.octets,
+        }
+    }
+
+    /// From a value: the numbers go on where it says, and time has passed.
+    pub(super) fn resume(from: StreamSnapshot, times: Resumed, clock: u32) -> OutboundStream {
+        let lead = if from.begun { clock / 1_000 * LEAD.as_millis() as u32 } else { 0 };
+        let StreamSnapshot { ssrc, packets, octets, .. } = from;
+        OutboundStream {
+            sent: SenderStats { ssrc, packets, octets, ..SenderStats::default() },
+            next: from.next,
+            timestamp: from.timestamp.wrapping_add(lead),
+            last_at: from.begun.then_some(times.taken),
+            until: None,
+            ahead: 0,
+            mapping: None,
+        }
+    }
+
+    /// The number of the next packet.
+    pub(super) fn next(&self) -> u16 {
+        self.next
     }
 
     /// The timestamp of `now` on this stream.

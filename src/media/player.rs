@@ -59,6 +59,16 @@ impl Player {
         Player { source, at: 0 }
     }
 
+    /// What is played, and the sample it has come to.
+    pub(super) fn position(&self) -> (&Source, usize) {
+        (&self.source, self.at)
+    }
+
+    /// Goes on from a sample.
+    pub(super) fn resume(source: Source, at: usize) -> Player {
+        Player { source, at }
+    }
+
     /// Fills one frame; false when the source has ended.
     pub(crate) fn fill(&mut self, pcm: &mut [i16; FRAME]) -> bool {
         for (n, out) in pcm.iter_mut().enumerate() {

@@ -3,14 +3,17 @@
 //! A fixed number of samples: when they are full, each two become one and the step doubles. Taken
 //! when a packet comes, so that a session needs no timer for it; a silence is one long sample.
 
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// Samples kept.
 const MOST: usize = 120;
+/// Samples of an outline.
+const OUTLINE: usize = 8;
 const STEP: Duration = Duration::from_secs(1);
 
 /// Counts since the sample before.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// When it ended, milliseconds since the end's first packet.
     pub at: u32,
@@ -24,8 +27,23 @@ pub struct Sample {
     pub reported_loss: u8,
 }
 
+impl Sample {
+    /// This and the next as one.
+    fn and(self, next: Sample) -> Sample {
+        Sample {
+            received: self.received.saturating_add(next.received),
+            lost: self.lost.saturating_add(next.lost),
+            sent: self.sent.saturating_add(next.sent),
+            jitter: self.jitter.max(next.jitter),
+            round_trip: self.round_trip.max(next.round_trip),
+            reported_loss: self.reported_loss.max(next.reported_loss),
+            ..next
+        }
+    }
+}
+
 /// An end's figures so far, as counted elsewhere.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub received: u64,
     pub lost: u64,
@@ -65,7 +83,7 @@ impl Series {
         };
         self.samples.push(Sample {
             at: now.saturating_duration_since(began).as_millis() as u32,
-            received: (totals.received - self.before.received) as u32,
+            received: totals.received.saturating_sub(self.before.received) as u32,
             lost: totals.lost.saturating_sub(self.before.lost) as u32,
             sent: totals.sent.wrapping_sub(self.before.sent),
             jitter: millis(totals.jitter),
@@ -81,19 +99,34 @@ impl Series {
 
     fn halve(&mut self) {
         for n in 0..MOST / 2 {
-            let (one, two) = (self.samples[2 * n], self.samples[2 * n + 1]);
-            self.samples[n] = Sample {
-                received: one.received + two.received,
-                lost: one.lost + two.lost,
-                sent: one.sent + two.sent,
-                jitter: one.jitter.max(two.jitter),
-                round_trip: one.round_trip.max(two.round_trip),
-                reported_loss: one.reported_loss.max(two.reported_loss),
-                ..two
-            };
+            self.samples[n] = self.samples[2 * n].and(self.samples[2 * n + 1]);
         }
         self.samples.truncate(MOST / 2);
         self.step *= 2;
+    }
+
+    /// The whole in few samples, with when it began and what was counted before the next.
+    pub(super) fn outline(&self) -> Option<(Instant, Totals, Vec<Sample>)> {
+        let together = self.samples.len().div_ceil(OUTLINE).max(1);
+        let merge = |few: &[Sample]| few.iter().copied().reduce(Sample::and);
+        let samples = self.samples.chunks(together).filter_map(merge).collect();
+        self.began.map(|began| (began, self.before, samples))
+    }
+
+    /// Goes on from an outline, with the step a call of its length has.
+    pub(super) fn resume(
+        now: Instant,
+        began: Instant,
+        before: Totals,
+        outline: Vec<Sample>,
+    ) -> Series {
+        let mut samples = Vec::with_capacity(MOST);
+        samples.extend(outline.into_iter().take(OUTLINE));
+        let seconds = now.saturating_duration_since(began).as_secs();
+        // A week is as good as any longer time.
+        let full = (0..12).find(|n| seconds < (MOST as u64) << n).unwrap_or(12);
+        let step = STEP * (1 << full);
+        Series { began: Some(began), next: Some(now + step), step, before, samples }
     }
 
     /// All samples, the oldest first.

@@ -13,9 +13,9 @@ mod comfort_noise;
 mod digits;
 mod due;
 mod forward;
+mod journal;
 mod stopped;
 
-use super::budget::PacketBudget;
 use super::dtls::{self, Handshake};
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, LegId, Path, Port, Settings, Statistics,
@@ -26,13 +26,11 @@ use super::latching::Latching;
 use super::outbound_stream::OutboundStream;
 use super::player::{Player, Source};
 use super::reorder::Reorder;
-use super::series::Series;
 use super::stun::BindingRequest;
 use super::transcoder::{Transcoder, frame_ms};
-use crate::chance::Chance;
 use crate::codec::Codec;
 use crate::rtp::packet::{Kind as PacketKind, Packet};
-use crate::rtp::report::{SequenceStats, read};
+use crate::rtp::report::read;
 use crate::rtp::srtp::{Profile, Refused, Unprotect};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::{IpAddr, SocketAddr};
@@ -68,6 +66,9 @@ pub enum SessionEvent {
     /// There has been no sign of any end for so long as is set and a multiple of it, RTCP and
     /// authentic ICE checks included.
     NoMedia { since: Duration },
+    /// What a successor must know has changed, or more must be reserved: [`Session::checkpoint`] is
+    /// to be called, and what it gives to be kept.
+    Checkpoint,
 }
 
 /// Where a session's packets and events go. Packets are borrowed: nothing is allocated for them.
@@ -109,6 +110,8 @@ pub struct Session {
     one_way_due: Option<Instant>,
     one_way_again: Duration,
     complexity: u8,
+    /// Snapshots are kept for a successor of this process.
+    journal: Option<journal::Journal>,
 }
 
 impl Session {
@@ -125,6 +128,7 @@ impl Session {
             one_way_due: None,
             one_way_again: ONE_WAY,
             complexity: COMPLEXITY,
+            journal: None,
         }
     }
 
@@ -156,42 +160,10 @@ impl Session {
                 Transport::Trunk { rtp: None, rtcp: None, latching: Latching::new(nat), sdes: None }
             }
         };
-        self.ends.push(Endpoint {
-            id,
-            transport,
-            settings: None,
-            outbound: OutboundStream::new(ssrc, seed as u16, (seed >> 16) as u32),
-            encoder: None,
-            complexity: self.complexity,
-            quiet: None,
-            reception: None,
-            feedback: None,
-            join: AudioSource::Nothing,
-            path: Path::Relay,
-            digits: Default::default(),
-            continuity: None,
-            restarts: 0,
-            pressed: None,
-            dropped: Dropped::default(),
-            budget: PacketBudget::default(),
-            received: 0,
-            disorder_before: SequenceStats::default(),
-            next_report: None,
-            chance: Chance::new(seed),
-            flowing: false,
-            checks: 0,
-            reports: 0,
-            unexpected_source: None,
-            non_silent_packets: 0,
-            unexpected_payload_type: None,
-            last_received: None,
-            last_sign: None,
-            stopped: None,
-            series: Series::default(),
-            connected: false,
-            path_times: [None; 3],
-            cname: cname.to_owned(),
-        });
+        let outbound = OutboundStream::new(ssrc, seed as u16, (seed >> 16) as u32);
+        let end = Endpoint::new(id, transport, outbound, cname.to_owned(), seed);
+        self.ends.push(Endpoint { complexity: self.complexity, ..end });
+        self.changed();
     }
 
     /// A trunk's peer is behind NAT: within 3 s of an exchange of descriptions, or of the answer,
@@ -216,6 +188,7 @@ impl Session {
     pub fn close_end(&mut self, id: LegId) -> Option<Statistics> {
         let at = self.index(id)?;
         let end = self.ends.remove(at);
+        self.changed();
         for other in &mut self.ends {
             if matches!(other.join, AudioSource::Bridge(peer) if peer == id) {
                 (other.join, other.quiet) = (AudioSource::Nothing, None);
@@ -242,6 +215,7 @@ impl Session {
         self.ends[at].next_report.get_or_insert(now + first);
         self.alive(now);
         (self.ends[at].last_sign, self.ends[at].stopped) = (Some(now), None);
+        self.changed();
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
 
@@ -263,6 +237,7 @@ impl Session {
 
     /// Leaves an end alone: nothing is sent to it, and nothing of it goes anywhere.
     pub fn part(&mut self, id: LegId) {
+        self.changed();
         for end in &mut self.ends {
             if end.id == id || matches!(end.join, AudioSource::Bridge(peer) if peer == id) {
                 (end.join, end.quiet) = (AudioSource::Nothing, None);
@@ -272,6 +247,7 @@ impl Session {
 
     /// Joins an end to what it hears from now on; what filled its source's silence is over.
     fn join(&mut self, id: LegId, join: AudioSource) {
+        self.changed();
         if let Some(at) = self.index(id) {
             (self.ends[at].join, self.ends[at].quiet) = (join, None);
             self.ends[at].outbound.restart_mapping();
@@ -396,6 +372,7 @@ impl Session {
         if active {
             dtls.start(now, &mut |bytes| sink.send(Port::Browser, from, bytes));
         }
+        self.changed();
     }
 
     fn browser(
@@ -422,6 +399,7 @@ impl Session {
                     end.transport.secured(now, keys);
                     end.path_times[2].get_or_insert(now);
                     sink.event(SessionEvent::Secured { end: end.id, profile });
+                    self.changed();
                 }
                 Ok(None) => {}
                 Err(why) => sink.event(SessionEvent::DtlsFailed { end: end.id, why }),
@@ -430,7 +408,9 @@ impl Session {
                 let Some(srtp) = srtp else { return };
                 match open(now, srtp, before, datagram, Unprotect::rtp) {
                     Ok(len) => {
-                        ice.on_media(now, from);
+                        if ice.on_media(now, from) {
+                            self.changed();
+                        }
                         self.rtp(now, at, &datagram[..len], sink);
                     }
                     Err(why) => count(&mut end.dropped, why),
@@ -440,7 +420,9 @@ impl Session {
                 let Some(srtp) = srtp else { return };
                 match open(now, srtp, before, datagram, Unprotect::rtcp) {
                     Ok(len) => {
-                        ice.on_media(now, from);
+                        if ice.on_media(now, from) {
+                            self.changed();
+                        }
                         self.rtcp(now, at, &datagram[..len], sink);
                     }
                     Err(why) => count(&mut end.dropped, why),
@@ -482,7 +464,9 @@ impl Session {
             // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
             *rtcp = rtcp.filter(|rtcp| *rtcp == target).map(|_| from);
         }
-        *rtp = Some(from);
+        if rtp.replace(from) != Some(from) {
+            self.changed();
+        }
         self.rtp(now, at, datagram, sink);
     }
 
@@ -574,6 +558,7 @@ impl Session {
         }
         if !std::mem::replace(&mut end.flowing, true) {
             sink.event(SessionEvent::Flowing { end: end.id });
+            self.changed();
             self.watch_silence(now);
         }
         if !receives {

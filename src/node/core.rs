@@ -17,6 +17,7 @@ use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
 use crate::log_limit::{self, Class, Level};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
+use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
@@ -66,6 +67,8 @@ pub(super) struct Core {
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
     pub(super) dns: Dns,
     pub(super) journal: Option<Journal>,
+    /// Held for as long as the core runs: no other process may have the directory meanwhile.
+    pub(super) _state: State,
     pub(super) clock: WallClock,
     pub(super) feed: Arc<Feed>,
     pub(super) metrics: Arc<Metrics>,
@@ -93,7 +96,7 @@ impl Core {
             if began.saturating_duration_since(looked) >= BEAT {
                 looked = began;
                 log_limit::tell_held_back();
-                self.replace_dead_workers(&mut out);
+                self.replace_dead_workers();
             }
             let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
             // A worker learns that much later at most that a session is over.
@@ -130,8 +133,8 @@ impl Core {
         }
     }
 
-    /// Starts a worker again whose thread has died; its calls end, others go on.
-    fn replace_dead_workers(&mut self, out: &mut Vec<Output>) {
+    /// Starts a worker again whose thread has died; it goes on with its calls.
+    fn replace_dead_workers(&mut self) {
         for n in 0..self.workers.len() {
             if !self.workers[n].is_dead() {
                 continue;
@@ -145,10 +148,8 @@ impl Core {
             }
             tracing::error!(
                 code = %Code::WORKER_DIED,
-                "media worker {n} died and was started again; its calls have ended"
+                "media worker {n} died and was started again"
             );
-            self.gateway.handle(Instant::now(), Input::WorkerLost { worker: n }, out);
-            self.perform_all(out);
         }
     }
 
@@ -192,6 +193,7 @@ impl Core {
                     Ok(trunks) => self.tls_trunks = trunks,
                     Err(e) => tracing::warn!("trunks' TLS settings stay as they were: {e:#}"),
                 }
+                self.journal.iter().for_each(Journal::reopen);
                 self.gateway.reload(Instant::now(), Arc::new(*config), changes, out);
                 self.metrics.reloaded(self.clock.since_epoch(Instant::now()));
                 return self.perform_all(out);
@@ -294,8 +296,8 @@ impl Core {
                 }
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Event::CallEnded { cdr }, Some(journal)) = (&note, &mut self.journal) {
-                    journal.record(cdr, &self.clock);
+                if let (Event::CallEnded { cdr }, Some(journal)) = (&note, &self.journal) {
+                    journal.record(cdr, &self.clock, None);
                 }
                 if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
+use crate::state::tests::Scratch;
 use crate::transport::Work;
 use crate::worker::Command;
 use std::time::Duration;
@@ -14,14 +15,42 @@ const BOUND: Duration = Duration::from_secs(10);
 
 /// A node whose trunk is this machine and hears itself.
 async fn echo() -> Node {
+    Node::start(echo_config()).await.expect("it starts")
+}
+
+fn echo_config() -> Config {
     let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n\
                   [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
                   [media]\nbrowser_port = 0\nworkers = 1\nports = \"25000-25099\"\n\
                   [trunk.t]\nuri = \"sip:127.0.0.1:5099\"\nallow = [\"127.0.0.1\"]\n\
                   context = \"in\"\n";
     let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
-    let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-    Node::start(config).await.expect("it starts")
+    parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}")).0
+}
+
+/// What browsers know the gateway by, twice: a node that stops lets go of its state directory.
+#[tokio::test]
+async fn the_next_start_shows_the_same_certificate() {
+    let scratch = Scratch::new("same-certificate");
+    let config = || Config { state_dir: Some(scratch.0.join("state")), ..echo_config() };
+    let kept = || std::fs::read(scratch.0.join("state/dtls")).expect("a certificate");
+    Node::start(config()).await.expect("it starts").stop().await;
+    let first = kept();
+    let node = Node::start(config()).await.expect("it starts");
+    assert!(
+        State::open(config().state_dir.as_deref(), RECORDS, Default::default()).directory.is_none()
+    );
+    node.stop().await;
+    assert!(kept() == first, "it was taken up, not made again");
+}
+
+#[tokio::test]
+async fn a_state_directory_that_cannot_be_used_costs_no_start() {
+    let config = Config { state_dir: Some("/proc/self/state".into()), ..echo_config() };
+    let node = Node::start(config).await.expect("it starts");
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    call(&socket, node.udp.expect("UDP"), 1).await;
+    node.stop().await;
 }
 
 /// Receives until something begins like this.
@@ -36,10 +65,12 @@ async fn until(socket: &UdpSocket, wanted: &str) -> String {
     }
 }
 
-async fn call(socket: &UdpSocket, to: SocketAddr, n: u8) -> String {
+async fn call(socket: &UdpSocket, to: SocketAddr, n: u8, media: u16) -> String {
     let own = socket.local_addr().expect("bound");
-    let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-               m=audio 4000 RTP/AVP 0\r\n";
+    let sdp = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+         m=audio {media} RTP/AVP 0\r\n"
+    );
     let request = |method: &str, body: &str, to: &str| {
         format!(
             "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{method}{n}\r\n\
@@ -49,7 +80,7 @@ async fn call(socket: &UdpSocket, to: SocketAddr, n: u8) -> String {
             body.len()
         )
     };
-    socket.send_to(request("INVITE", sdp, "").as_bytes(), to).await.expect("sent");
+    socket.send_to(request("INVITE", &sdp, "").as_bytes(), to).await.expect("sent");
     let ok = until(socket, "SIP/2.0 200").await;
     let tag = ok.split_once("\r\nTo: <sip:1@x>;tag=").expect("a tag").1;
     let tag = format!(";tag={}", tag.split(['\r', ';']).next().unwrap_or_default());
@@ -57,18 +88,62 @@ async fn call(socket: &UdpSocket, to: SocketAddr, n: u8) -> String {
     ok
 }
 
-#[tokio::test]
-async fn a_worker_that_dies_costs_its_calls_and_serves_the_next() {
-    let node = echo().await;
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    let to = node.udp.expect("UDP");
-    call(&socket, to, 1).await;
+/// Where media of a call goes.
+fn media_of(ok: &str) -> SocketAddr {
+    let port = ok.split_once("m=audio ").and_then(|(_, rest)| rest.split_once(' '));
+    let port = port.and_then(|(port, _)| port.parse().ok()).expect("a port");
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Speaks until it is heard back.
+async fn is_echoed(media: &UdpSocket, to: SocketAddr, sequence: &mut u16) {
+    let mut buf = [0; 2_048];
+    let end = tokio::time::Instant::now() + BOUND;
+    while tokio::time::Instant::now() < end {
+        let mut packet = [0x80u8; 172];
+        packet[1] = 0;
+        packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+        packet[4..8].copy_from_slice(&(u32::from(*sequence) * 160).to_be_bytes());
+        *sequence += 1;
+        media.send_to(&packet, to).await.expect("sent");
+        let wait = timeout(Duration::from_millis(20), media.recv(&mut buf)).await;
+        if wait.is_ok_and(|n| n.is_ok_and(|n| n == 172)) {
+            return;
+        }
+    }
+    panic!("nothing is heard");
+}
+
+async fn kill_worker(node: &Node) {
     let kill = Work(Box::new(|_, turn| {
         turn.out.push(Output::Media { worker: 0, command: Command::Panic });
     }));
     node.inbox.give(Arrival::Work(kill)).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_is_replaced_and_its_calls_go_on() {
+    let node = echo().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let media = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let port = media.local_addr().expect("bound").port();
+    let to = node.udp.expect("UDP");
+    let at = media_of(&call(&socket, to, 1, port).await);
+    let mut sequence = 0;
+    // Longer than it takes until the next thread would know of it.
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(1_500) {
+        is_echoed(&media, at, &mut sequence).await;
+    }
+    kill_worker(&node).await;
+    // What the dead thread had still sent.
+    while timeout(Duration::from_millis(200), media.recv(&mut [0; 172])).await.is_ok() {}
+    is_echoed(&media, at, &mut sequence).await;
+    call(&socket, to, 2, port).await;
+    // Dying again at once, it may be a call that kills it.
+    kill_worker(&node).await;
     until(&socket, "BYE ").await;
-    call(&socket, to, 2).await;
+    call(&socket, to, 3, port).await;
     node.stop().await;
 }
 

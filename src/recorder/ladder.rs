@@ -293,6 +293,8 @@ fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<
             format!("no sign of either side for {} s", since.as_secs())
         }
         SessionEvent::Digit { end, .. } => format!("a digit for the {} by signalling", name(*end)),
-        SessionEvent::Played { .. } | SessionEvent::Quality { .. } => return None,
+        SessionEvent::Played { .. } | SessionEvent::Quality { .. } | SessionEvent::Checkpoint => {
+            return None;
+        }
     })
 }

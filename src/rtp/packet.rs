@@ -111,6 +111,11 @@ impl Kind {
 pub(crate) struct Unwrapper(Option<u64>);
 
 impl Unwrapper {
+    /// One whose highest extended number is `highest`.
+    pub(crate) fn after(highest: u64) -> Unwrapper {
+        Unwrapper(Some(highest))
+    }
+
     /// The extended number; starts one cycle up so that early reordering cannot go below zero.
     pub(crate) fn extend(&mut self, sequence: u16) -> u64 {
         let Some(last) = self.0 else {

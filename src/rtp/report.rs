@@ -11,6 +11,7 @@ use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::source_description::{
     SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
 };
+use serde::{Deserialize, Serialize};
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 pub(crate) const WINDOW: usize = 3;
 
 /// Packets that did not come once, and in order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SequenceStats {
     pub lost: u64,
     /// Came after a later one.
@@ -237,7 +238,7 @@ pub struct SenderStats {
 }
 
 /// What a peer's report says of our stream.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RemoteReport {
     /// 0 to 1.
     pub fraction_lost: f32,

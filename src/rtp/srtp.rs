@@ -3,16 +3,26 @@
 //! Rule: the tag is checked before any state changes, and per-SSRC state exists only for sources
 //! that have authenticated. Tested against rtc-srtp and the RFCs' vectors.
 
+mod master;
+mod window;
+
+pub use master::{LONGEST, MasterKey};
+
+use super::reserve::Reserve;
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey,
 };
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
 use subtle::ConstantTimeEq;
+use window::Window;
+use zeroize::Zeroizing;
 
 /// A protection profile (RFC 5764 §4.1.2, RFC 4568 §6.2, RFC 7714 §14).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub enum Profile {
     Aes128CmHmacSha1_80,
     Aes128CmHmacSha1_32,
@@ -60,39 +70,15 @@ pub enum Refused {
     TooManySources,
 }
 
-/// Packets remembered; the oldest word is cleared whole, so all but 64 of them may still arrive
-/// late.
-const WINDOW: u64 = 1024;
 /// Sources one context keeps: one audio stream, and many that start again with another SSRC, as
 /// each transfer behind a peer may. None is forgotten for another: its packets could be replayed.
 const MAX_SOURCES: usize = 64;
-
-#[derive(Clone)]
-struct Window {
-    highest: u64,
-    bits: [u64; (WINDOW / 64) as usize],
-}
-
-impl Window {
-    fn new() -> Window {
-        Window { highest: 0, bits: [0; (WINDOW / 64) as usize] }
-    }
-    fn is_new(&self, index: u64) -> bool {
-        index > self.highest
-            || (self.highest - index < WINDOW - 64
-                && self.bits[(index / 64 % (WINDOW / 64)) as usize] & (1 << (index % 64)) == 0)
-    }
-    fn record(&mut self, index: u64) {
-        if index > self.highest {
-            let (from, to) = (self.highest / 64 + 1, index / 64);
-            for word in from..=to.min(from + WINDOW / 64 - 1) {
-                self.bits[(word % (WINDOW / 64)) as usize] = 0;
-            }
-            self.highest = index;
-        }
-        self.bits[(index / 64 % (WINDOW / 64)) as usize] |= 1 << (index % 64);
-    }
-}
+/// Indices of one rollover.
+const CYCLE: u64 = 1 << 16;
+/// The last index of a key (RFC 3711 §9.2).
+const LAST: u64 = (1 << 48) - 1;
+/// The last SRTCP index of a key (RFC 3711 §3.4).
+const MAX_RTCP: u32 = 0x7fff_ffff;
 
 // One per leg and direction, boxed with its context: the sizes do not matter.
 #[allow(clippy::large_enum_variant)]
@@ -142,11 +128,12 @@ fn derive(master: &EncryptingKey, salt: &[u8], label: u8, out: &mut [u8]) {
 }
 
 impl Keys {
-    fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Keys {
-        let master = ctr_key(key);
+    fn new(of: &MasterKey) -> Keys {
+        let profile = of.profile();
+        let master = ctr_key(of.key());
         let derived = |label, len: usize| {
-            let mut out = [0u8; 32];
-            derive(&master, salt, label, &mut out[..len]);
+            let mut out = Zeroizing::new([0u8; 32]);
+            derive(&master, of.salt(), label, &mut out[..len]);
             out
         };
         match profile {
@@ -219,37 +206,131 @@ fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*packet.get(4..8)?.first_chunk()?))
 }
 
+/// Where a stream of ours goes on: the first index of RTP and of RTCP that was never used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reserved {
+    pub rtp: u64,
+    pub rtcp: u32,
+}
+
 /// Protects what we send: one RTP source, counted from the first packet.
 pub struct Protect {
+    master: MasterKey,
     keys: Keys,
     rollover: super::packet::Unwrapper,
     /// Indices already used: a nonce never serves twice, whatever the caller numbers.
     window: Window,
     rtcp_index: u32,
+    /// What a successor of this process may use.
+    reserve: Reserve,
+    rtcp_reserve: Reserve,
 }
 
 impl Protect {
     /// A context from the master key and salt, of the profile's lengths.
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Protect {
+        Protect::of(MasterKey::new(profile, key, salt))
+    }
+
+    pub(crate) fn of(master: MasterKey) -> Protect {
         Protect {
-            keys: Keys::new(profile, key, salt),
+            keys: Keys::new(&master),
+            master,
             rollover: Default::default(),
             window: Window::new(),
             rtcp_index: 0,
+            reserve: Reserve::default(),
+            rtcp_reserve: Reserve::default(),
         }
     }
 
+    /// Goes on where `reserved` says: no earlier index is used, and none at all before a record that
+    /// is newer than the one of this number, taken then, is confirmed.
+    pub(crate) fn resume(
+        master: MasterKey,
+        reserved: Reserved,
+        number: u64,
+        taken: Instant,
+    ) -> Protect {
+        let mut context = Protect::of(master);
+        if let Some(last) = reserved.rtp.min(LAST).checked_sub(1) {
+            context.rollover = super::packet::Unwrapper::after(last + CYCLE);
+            context.window = Window::used_up_to(last);
+        }
+        context.rtcp_index = reserved.rtcp.saturating_sub(1);
+        context.reserve = Reserve::resume(number, taken, reserved.rtp);
+        context.rtcp_reserve = Reserve::resume(number, taken, reserved.rtcp.into());
+        context
+    }
+
+    /// The SRTCP index goes on from `before`'s: it is in each packet, and keys may come back.
+    pub(crate) fn after(mut self, before: &Protect) -> Protect {
+        self.rtcp_index = before.rtcp_index;
+        self
+    }
+
+    /// The master key and salt.
+    pub(crate) fn master(&self) -> &MasterKey {
+        &self.master
+    }
+
+    /// Where this context stands; `sequence` is the next packet's.
+    fn position(&self, sequence: u16) -> (u64, u32) {
+        let mut ahead = self.rollover;
+        (ahead.extend(sequence).saturating_sub(CYCLE), self.rtcp_index + 1)
+    }
+
+    /// What a successor may use by a record of this number that is taken now; `sequence` is the
+    /// next packet's.
+    pub(crate) fn reserve(&mut self, now: Instant, number: u64, sequence: u16) -> Reserved {
+        let (rtp, rtcp) = self.position(sequence);
+        Reserved {
+            rtp: self.reserve.record(now, number, rtp),
+            rtcp: self.rtcp_reserve.record(now, number, rtcp.into()).min(MAX_RTCP.into()) as u32,
+        }
+    }
+
+    /// What a successor may use if this context is used no more.
+    pub(crate) fn hand_over(&self, sequence: u16) -> Reserved {
+        let (rtp, rtcp) = self.position(sequence);
+        // Packets may have been numbered and sent out of order.
+        Reserved { rtp: rtp.max(self.window.highest().map_or(0, |h| h + 1)), rtcp }
+    }
+
+    /// A newer record is wanted soon.
+    pub(crate) fn is_low(&self) -> bool {
+        self.reserve.is_low() || self.rtcp_reserve.is_low()
+    }
+
+    /// A successor finds the record of this number or a newer one.
+    pub(crate) fn confirm(&mut self, number: u64) {
+        self.reserve.confirm(number);
+        self.rtcp_reserve.confirm(number);
+    }
+
+    /// Forgets the records that are refused by now.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.reserve.expire(now);
+        self.rtcp_reserve.expire(now);
+    }
+
+    /// When the oldest record is refused from then on.
+    pub(crate) fn lease_ends(&self) -> Option<Instant> {
+        self.reserve.next_timeout().into_iter().chain(self.rtcp_reserve.next_timeout()).min()
+    }
+
     /// Protects the packet in `buf[..len]` in place; returns the new length, or nothing if `buf`
-    /// has no room for the tag, holds no RTP, or its index was used before.
+    /// has no room for the tag, holds no RTP, or its index was used before or is a successor's.
     pub fn rtp(&mut self, buf: &mut [u8], len: usize) -> Option<usize> {
         let (header, sequence, ssrc) = rtp_header(&buf[..len])?;
         // The unwrapper starts one cycle up; SRTP's index starts in cycle 0.
         let index = self
             .rollover
             .extend(sequence)
-            .checked_sub(1 << 16)
-            .filter(|i| self.window.is_new(*i))?;
+            .checked_sub(CYCLE)
+            .filter(|i| self.window.is_new(*i) && self.reserve.allows(*i))?;
         self.window.record(index);
+        self.reserve.used(index);
         let (packet, rest) = buf.split_at_mut(len);
         let (head, body) = packet.split_at_mut(header);
         match &self.keys {
@@ -269,10 +350,16 @@ impl Protect {
         }
     }
 
-    /// Protects a compound RTCP packet (RFC 3711 §3.4, RFC 7714 §9).
-    pub fn rtcp(&mut self, packet: &[u8]) -> Vec<u8> {
-        let Some(ssrc) = rtcp_ssrc(packet) else { return Vec::new() };
-        self.rtcp_index = (self.rtcp_index + 1) & 0x7fff_ffff;
+    /// Protects a compound RTCP packet (RFC 3711 §3.4, RFC 7714 §9); nothing if it is none, or its
+    /// index would be one too many for the key, or is a successor's.
+    pub fn rtcp(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        let ssrc = rtcp_ssrc(packet)?;
+        let next = self.rtcp_index + 1;
+        if next > MAX_RTCP || !self.rtcp_reserve.allows(next.into()) {
+            return None;
+        }
+        self.rtcp_index = next;
+        self.rtcp_reserve.used(next.into());
         let word = (self.rtcp_index | 0x8000_0000).to_be_bytes();
         let mut out = packet.to_vec();
         match &self.keys {
@@ -281,10 +368,8 @@ impl Protect {
                 let mut aad = [0u8; 12];
                 aad[..8].copy_from_slice(&packet[..8]);
                 aad[8..].copy_from_slice(&word);
-                let Ok(tag) = rtcp.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[8..])
-                else {
-                    return Vec::new();
-                };
+                let tag =
+                    rtcp.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[8..]).ok()?;
                 out.extend_from_slice(tag.as_ref());
                 out.extend_from_slice(&word);
             }
@@ -295,7 +380,7 @@ impl Protect {
                 out.extend_from_slice(&tag.as_ref()[..10]);
             }
         }
-        out
+        Some(out)
     }
 }
 
@@ -311,24 +396,68 @@ struct Source {
     window: Window,
 }
 
+/// How far the sources of a peer had come: SSRC and highest index, of RTP and of RTCP.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Received {
+    pub rtp: Vec<(u32, u64)>,
+    pub rtcp: Vec<(u32, u64)>,
+}
+
 /// Checks and decrypts what we receive.
 pub struct Unprotect {
+    master: MasterKey,
     keys: Keys,
     /// The master key identifier in each packet, where the peer sends one (RFC 3711 §3.1).
     mki: Vec<u8>,
     sources: Vec<Source>,
     rtcp: Vec<Source>,
+    /// Packets were missed: a source's rollover counter may be one more than it looks.
+    missed: bool,
 }
 
 impl Unprotect {
     /// A context from the peer's master key and salt.
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Unprotect {
+        Unprotect::of(MasterKey::new(profile, key, salt))
+    }
+
+    pub(crate) fn of(master: MasterKey) -> Unprotect {
         Unprotect {
-            keys: Keys::new(profile, key, salt),
+            keys: Keys::new(&master),
+            master,
             mki: Vec::new(),
             sources: Vec::with_capacity(1),
             rtcp: Vec::new(),
+            missed: false,
         }
+    }
+
+    /// Goes on after `received`, and whatever came since and is not known of.
+    pub(crate) fn resume(master: MasterKey, received: &Received) -> Unprotect {
+        let known = |sources: &[(u32, u64)]| {
+            let source = |&(ssrc, highest)| Source { ssrc, window: Window::used_up_to(highest) };
+            sources.iter().take(MAX_SOURCES).map(source).collect()
+        };
+        Unprotect {
+            sources: known(&received.rtp),
+            rtcp: known(&received.rtcp),
+            missed: true,
+            ..Unprotect::of(master)
+        }
+    }
+
+    /// The master key and salt.
+    pub(crate) fn master(&self) -> &MasterKey {
+        &self.master
+    }
+
+    /// How far its sources have come.
+    pub(crate) fn received(&self) -> Received {
+        let highest = |sources: &[Source]| {
+            let of = |s: &Source| Some((s.ssrc, s.window.highest()?));
+            sources.iter().filter_map(of).collect()
+        };
+        Received { rtp: highest(&self.sources), rtcp: highest(&self.rtcp) }
     }
 
     /// The same for a peer that names its master key in each packet.
@@ -360,7 +489,7 @@ impl Unprotect {
         let Some(at) = self.sources.iter().position(|s| s.ssrc == ssrc) else {
             return (u64::from(sequence), None);
         };
-        let highest = self.sources[at].window.highest;
+        let highest = self.sources[at].window.highest().unwrap_or(u64::from(sequence));
         let delta = sequence.wrapping_sub(highest as u16) as i16;
         // In cycle 0 nothing is older than index 0: such a packet belongs to this cycle's end.
         let guess = highest.checked_add_signed(i64::from(delta)).unwrap_or(u64::from(sequence));
@@ -386,7 +515,34 @@ impl Unprotect {
             None if self.sources.len() >= MAX_SOURCES => return Err(Refused::TooManySources),
             _ => {}
         }
-        let len = match &self.keys {
+        // What cannot be opened is spoilt by trying.
+        let copy = self.missed.then(|| packet.to_vec());
+        let (index, len) = match (self.open(packet, header, ssrc, index), copy) {
+            (Err(Refused::BadTag), Some(copy)) => {
+                packet.copy_from_slice(&copy);
+                let next = index + CYCLE;
+                (next, self.open(packet, header, ssrc, next)?)
+            }
+            (opened, _) => (index, opened?),
+        };
+        let at = known.unwrap_or_else(|| {
+            self.sources.push(Source { ssrc, window: Window::new() });
+            self.sources.len() - 1
+        });
+        self.sources[at].window.record(index);
+        self.missed = false;
+        Ok(len)
+    }
+
+    /// Decrypts a packet of this index in place.
+    fn open(
+        &self,
+        packet: &mut [u8],
+        header: usize,
+        ssrc: u32,
+        index: u64,
+    ) -> Result<usize, Refused> {
+        match &self.keys {
             Keys::Gcm { rtp, rtp_salt, .. } => {
                 let len = packet
                     .len()
@@ -396,7 +552,7 @@ impl Unprotect {
                 let nonce = gcm_rtp_nonce(rtp_salt, ssrc, index);
                 let (head, body) = packet.split_at_mut(header);
                 rtp.open_in_place(nonce, Aad::from(&*head), body).map_err(|_| Refused::BadTag)?;
-                len
+                Ok(len)
             }
             Keys::Cm { rtp, rtp_auth, rtp_salt, tag, .. } => {
                 let len = packet
@@ -409,15 +565,9 @@ impl Unprotect {
                     return Err(Refused::BadTag);
                 }
                 aes_cm(rtp, cm_iv(rtp_salt, ssrc, index), &mut packet[header..len]);
-                len
+                Ok(len)
             }
-        };
-        let at = known.unwrap_or_else(|| {
-            self.sources.push(Source { ssrc, window: Window::new() });
-            self.sources.len() - 1
-        });
-        self.sources[at].window.record(index);
-        Ok(len)
+        }
     }
 
     /// Decrypts a compound RTCP packet in place; returns its length.
@@ -541,7 +691,7 @@ mod tests {
             let len = open.rtp(&mut named).expect("named");
             assert_eq!(&named[..len], &plain[..]);
             let report = [&[0x80u8, 201, 0, 1][..], &0x1234_5678u32.to_be_bytes()].concat();
-            let mut named = with(&ours.rtcp(&report), rtcp_tag, &[0, 0, 5]);
+            let mut named = with(&ours.rtcp(&report).expect("a report"), rtcp_tag, &[0, 0, 5]);
             assert_eq!(open.rtcp(&mut named), Ok(8));
         }
     }
@@ -597,7 +747,7 @@ mod tests {
                 assert_eq!(&back[..len], &plain[..]);
             }
             let report = [&[0x80u8, 201, 0, 1][..], &0x1234_5678u32.to_be_bytes()].concat();
-            let sealed = ours.rtcp(&report);
+            let sealed = ours.rtcp(&report).expect("a report");
             assert_eq!(&theirs.decrypt_rtcp(&sealed).expect("they accept ours")[..], &report[..]);
             let mut back = theirs_back.encrypt_rtcp(&report).expect("they protect").to_vec();
             let len = open.rtcp(&mut back).expect("we accept theirs");
@@ -637,6 +787,65 @@ mod tests {
             let mut flipped = protect(&mut send, &packet(500, b"late")).clone();
             flipped[13] ^= 1;
             assert_eq!(recv.rtp(&mut flipped), Err(Refused::BadTag));
+        }
+    }
+
+    #[test]
+    fn a_context_that_goes_on_is_understood_across_a_rollover_and_repeats_nothing() {
+        for profile in PROFILES {
+            let (key, salt) = (vec![7u8; profile.key_len()], vec![9u8; profile.salt_len()]);
+            let (mut theirs, now) = (oracle(profile, &key, &salt), Instant::now());
+            let mut ours = Protect::new(profile, &key, &salt);
+            let mut sequence = 64_000u16;
+            for life in 0..5u64 {
+                for _ in 0..100 {
+                    let plain = packet(sequence, &[life as u8; 160]);
+                    let sealed = protect(&mut ours, &plain);
+                    assert_eq!(theirs.decrypt_rtp(&sealed).expect("theirs")[..], plain[..]);
+                    sequence = sequence.wrapping_add(1);
+                }
+                let report = [&[0x80u8, 201, 0, 1][..], &0x1234_5678u32.to_be_bytes()].concat();
+                let sealed = ours.rtcp(&report).expect("a report");
+                assert_eq!(theirs.decrypt_rtcp(&sealed).expect("theirs")[..], report[..]);
+                let reserved = ours.reserve(now, 2 * life, sequence);
+                ours = Protect::resume(ours.master().clone(), reserved, 2 * life, now);
+                sequence = reserved.rtp as u16;
+                let mut buf = [0u8; 200];
+                buf[..172].copy_from_slice(&packet(sequence, &[0; 160]));
+                assert_eq!(ours.rtp(&mut buf, 172), None, "no record of its own");
+                assert_eq!(ours.rtcp(&report), None);
+                ours.reserve(now, 2 * life + 1, sequence);
+                ours.confirm(2 * life + 1);
+                let mut buf = [0u8; 200];
+                buf[..172].copy_from_slice(&packet(sequence.wrapping_sub(1), &[0; 160]));
+                assert_eq!(ours.rtp(&mut buf, 172), None, "of the process before");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rollover_that_was_missed_is_found_by_the_tag() {
+        for profile in PROFILES {
+            let (key, salt) = (vec![7u8; profile.key_len()], vec![9u8; profile.salt_len()]);
+            // Known before: by the nearest index. Not known: it may have rolled over since.
+            for known in [true, false] {
+                let mut theirs = Protect::new(profile, &key, &salt);
+                let mut ours = Unprotect::new(profile, &key, &salt);
+                let mut sealed = (0..1_100u16)
+                    .map(|n| protect(&mut theirs, &packet(65_000u16.wrapping_add(n), b"speech")))
+                    .collect::<Vec<_>>();
+                let rest = sealed.split_off(if known { 300 } else { 0 });
+                sealed.iter_mut().for_each(|p| assert!(ours.rtp(p).is_ok()));
+                let received = ours.received();
+                let mut next = Unprotect::resume(ours.master().clone(), &received);
+                let late = rest.into_iter().rev().take(200).rev();
+                for (n, packet) in late.enumerate() {
+                    assert!(next.rtp(&mut packet.clone()).is_ok(), "{profile:?} {known} {n}");
+                    assert_eq!(next.rtp(&mut packet.clone()), Err(Refused::Replayed));
+                }
+                let mut forged = packet(2_000, &[0x55; 40]);
+                assert_eq!(next.rtp(&mut forged), Err(Refused::BadTag));
+            }
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Security descriptions: SRTP keys in the signalling (RFC 4568, RFC 7714 §14.3).
 
-use crate::rtp::srtp::Profile;
+use crate::rtp::srtp::{MasterKey, Profile};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Longest master key and salt, bytes.
-pub const LONGEST: usize = 46;
+pub use crate::rtp::srtp::LONGEST;
 /// Keys are written with padding or without it (RFC 4568 §6.1 has it both ways).
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -33,10 +33,9 @@ pub enum Policy {
 }
 
 /// A master key and salt.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Keys {
-    pub profile: Profile,
-    bytes: [u8; LONGEST],
+    pub master: MasterKey,
     /// The identifier in each packet that is protected with them, if any (RFC 4568 §6.1).
     pub mki: Vec<u8>,
 }
@@ -44,29 +43,24 @@ pub struct Keys {
 impl Keys {
     /// Takes what `profile` needs of `bytes`.
     pub fn new(profile: Profile, bytes: &[u8; LONGEST]) -> Keys {
-        let mut own = [0; LONGEST];
-        let len = profile.key_len() + profile.salt_len();
-        own[..len].copy_from_slice(&bytes[..len]);
-        Keys { profile, bytes: own, mki: Vec::new() }
+        Keys { master: MasterKey::from_bytes(profile, bytes), mki: Vec::new() }
+    }
+    /// What they protect with.
+    pub fn profile(&self) -> Profile {
+        self.master.profile()
     }
     /// The master key.
     pub fn key(&self) -> &[u8] {
-        &self.bytes[..self.profile.key_len()]
+        self.master.key()
     }
     /// The master salt.
     pub fn salt(&self) -> &[u8] {
-        &self.bytes[self.profile.key_len()..][..self.profile.salt_len()]
-    }
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({:?})", self.profile)
+        self.master.salt()
     }
 }
 
 /// Both directions' keys.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sdes {
     /// What we send is protected with.
     pub ours: Keys,
@@ -128,9 +122,9 @@ impl Crypto {
         {
             return None;
         }
-        let mut bytes = [0; LONGEST];
-        bytes[..decoded.len()].copy_from_slice(&decoded);
-        Some(Crypto { tag: tag.parse().ok()?, suite, keys: Keys { profile, bytes, mki } })
+        let (key, salt) = decoded.split_at(profile.key_len());
+        let master = MasterKey::new(profile, key, salt);
+        Some(Crypto { tag: tag.parse().ok()?, suite, keys: Keys { master, mki } })
     }
 }
 
@@ -158,9 +152,8 @@ fn changes_packets(parameter: &str) -> bool {
 
 impl fmt::Display for Crypto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tag, suite, keys) = (self.tag, self.suite, &self.keys);
-        let len = keys.profile.key_len() + keys.profile.salt_len();
-        write!(f, "{tag} {suite} inline:{}", STANDARD.encode(&keys.bytes[..len]))
+        let (tag, suite) = (self.tag, self.suite);
+        write!(f, "{tag} {suite} inline:{}", STANDARD.encode(self.keys.master.bytes()))
     }
 }
 
@@ -270,7 +263,10 @@ mod tests {
             assert_eq!(Crypto::read(bad), None, "{bad:?}");
         }
         let shown = format!("{own:?} {:?}", own.offer());
-        assert_eq!(shown.matches("Keys(").count(), 3, "{shown}");
-        assert!(shown.len() < 250, "keys are not shown: {shown}");
+        assert_eq!(shown.matches("MasterKey(").count(), 3, "{shown}");
+        for bytes in &own.0 {
+            let start = format!("{:?}", &bytes[..4]);
+            assert!(!shown.contains(start.trim_matches(['[', ']'])), "keys are not shown: {shown}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::crypto::Crypto;
 use super::read::read;
 use crate::codec::Codec;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// Longest description, bytes.
@@ -31,7 +32,7 @@ impl SdpError {
 }
 
 /// Which way media may flow, from the describer's point of view (RFC 8866 §6.7).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub enum Direction {
     SendRecv,
     SendOnly,

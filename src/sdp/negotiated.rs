@@ -3,17 +3,18 @@
 use super::crypto::Sdes;
 use super::description::{Direction, Fingerprint};
 use crate::codec::Codec;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// ICE credentials.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Ice {
     pub ufrag: String,
     pub pwd: String,
 }
 
 /// Where RTP goes and how it is protected.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Remote {
     /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC
     /// 5761).
@@ -30,14 +31,14 @@ pub enum Remote {
 }
 
 /// One payload type of telephone-events (RFC 4733), which have a clock of their own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EventFormat {
     pub payload_type: u8,
     pub clock: u32,
 }
 
 /// telephone-events as agreed, each direction on its own.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Events {
     /// What our digits go out as; nothing where the peer knows none.
     pub send: Option<EventFormat>,
@@ -61,7 +62,7 @@ impl Events {
 }
 
 /// What one exchange settled for this leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Negotiated {
     /// The codec we send, and its payload type.
     pub codec: Codec,

@@ -182,7 +182,7 @@ impl Negotiation {
             let offered = self.local.srtp_keys.offer().into_iter();
             offered
                 .filter(|_| !self.keys_withheld)
-                .find(|o| o.tag == theirs.tag && o.keys.profile == theirs.keys.profile)
+                .find(|o| o.tag == theirs.tag && o.keys.profile() == theirs.keys.profile())
         };
         let Chosen { audio, codec, format, remote, .. } = self.choose(
             &answer,
@@ -413,7 +413,7 @@ impl Negotiation {
 
     /// Our key beside one that was offered.
     fn answering(&self, theirs: &Crypto) -> Option<Crypto> {
-        let keys = self.local.srtp_keys.of(theirs.keys.profile)?;
+        let keys = self.local.srtp_keys.of(theirs.keys.profile())?;
         Some(Crypto { keys, ..theirs.clone() })
     }
 

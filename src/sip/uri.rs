@@ -161,6 +161,11 @@ impl<'a> Uri<'a> {
         unescape(self.user.unwrap_or_default())
     }
 
+    /// The host as an address, where it is one.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
     /// Whether both name the same resource for our purposes: scheme, user, host, port.
     ///
     /// Deviation from RFC 3261 §19.1.4: parameters are not compared, because registrar and dialog

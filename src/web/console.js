@@ -28,7 +28,7 @@ class Problem extends Error {
   }
 }
 
-async function api(path, method = "GET", body = null, accept = "application/json") {
+async function ask(path, method = "GET", body = null, accept = "application/json") {
   const headers = { Accept: accept, Authorization: `Bearer ${token}` };
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(`api/v1${path}`, {
@@ -37,7 +37,24 @@ async function api(path, method = "GET", body = null, accept = "application/json
     body: body && JSON.stringify(body),
   });
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
+  return response;
+}
+
+async function api(path, method, body, accept = "application/json") {
+  const response = await ask(path, method, body, accept);
   return accept === "application/json" ? response.json() : response.text();
+}
+
+/** The newest of a list, page after page, and whether there are more. */
+async function listed(path, query, most) {
+  const items = [];
+  for (let next = `?${query}`; next && items.length < most; ) {
+    const response = await ask(`${path}${next}`);
+    items.push(...(await response.json()));
+    next = /<(\?[^>]*)>; rel="next"/.exec(response.headers.get("Link") ?? "")?.[1];
+    if (!next) return { items, more: false };
+  }
+  return { items, more: true };
 }
 
 function tell(text) {
@@ -79,8 +96,36 @@ function fate(call) {
     : "fine";
 }
 
+/** Who calls: a user by its name, anybody else by number, and how that is called. */
+function caller(call) {
+  const known = call.from.startsWith("trunk:") && call.from_number ? call.from_number : call.from;
+  return call.from_name && call.from_name !== known ? `${known} ${call.from_name}` : known;
+}
+
+/** When a call began, by this browser's clock; with the date if that was not today. */
+function began(call) {
+  const start = new Date(call.start);
+  const today = start.toDateString() === new Date().toDateString();
+  return h(
+    "time",
+    { datetime: call.start, title: call.start },
+    today ? start.toLocaleTimeString() : start.toLocaleString(),
+  );
+}
+
+const PAGE = 100;
+let most = PAGE,
+  asked = 0;
+
 async function showCalls() {
-  const calls = await api("/calls?limit=200");
+  const query = new URLSearchParams({ limit: PAGE });
+  for (const [name, value] of new FormData($("calls-filter")))
+    if (value.trim()) query.set(name, value.trim());
+  const mine = ++asked;
+  const { items: calls, more } = await listed("/calls", query, most);
+  // Somebody typed on: the answer to that is the one to show.
+  if (mine !== asked) return;
+  $("calls-more").hidden = !more;
   for (const call of calls) call.attributes = { "aria-selected": String(call.call === chosen) };
   const focus = document.activeElement?.dataset.call;
   $("calls-list").replaceChildren(
@@ -96,14 +141,17 @@ async function showCalls() {
               c.call,
             ),
         ],
-        ["From", (c) => c.from],
+        ["Start", began],
+        ["From", caller],
         ["To", (c) => c.to],
         ["Time", (c) => clock(c.talked_s ?? c.seconds), "num"],
         ["MOS", (c) => c.mos_estimated ?? "–", "num"],
         ["What happened", fate],
       ],
       calls,
-      "No call yet. Open the phone and dial 9196 to hear yourself.",
+      query.size > 1
+        ? "No call that is remembered fits. `webtrunk cdr` searches the records on disk."
+        : "No call yet. Open the phone and dial 9196 to hear yourself.",
     ),
   );
   if (focus) document.querySelector(`[data-call="${CSS.escape(focus)}"]`)?.focus();
@@ -725,9 +773,11 @@ async function show() {
 // ---- what happens, as it happens
 
 let soon = null;
+/** At most four times a second, however much happens: waiting for a pause would wait for ever. */
 function refresh() {
-  clearTimeout(soon);
+  if (soon) return;
   soon = setTimeout(async () => {
+    soon = null;
     if (current() === "calls" && chosen && !picked.length) await choose(chosen).catch(failed);
     else await show();
   }, 250);
@@ -767,6 +817,15 @@ async function begin() {
     $("token").value = "";
     $("token-wrong").textContent = "";
     show().then(() => token && listen());
+  });
+  $("calls-filter").addEventListener("submit", (event) => event.preventDefault());
+  $("calls-filter").addEventListener("input", () => {
+    most = PAGE;
+    refresh();
+  });
+  $("calls-more").addEventListener("click", () => {
+    most += PAGE;
+    showCalls().catch(failed);
   });
   addEventListener("hashchange", () => {
     tell("");

@@ -252,7 +252,7 @@ function start(settings, user, password) {
 
 // A right password is refused too while its address is locked out: that is not a wrong one.
 function whyRefused({ response, cause }) {
-  if (!response || response.status_code !== 403) return `Not registered: ${cause}`;
+  if (response?.status_code !== 403) return `Not registered: ${cause}`;
   const seconds = response.getHeader("Retry-After");
   if (!seconds) return "Wrong user or password";
   return `Too many wrong passwords from this network: locked out for ${seconds} s`;

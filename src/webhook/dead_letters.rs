@@ -1,8 +1,7 @@
 //! Events that could not be told, kept in a file by a thread of its own: who hands one over waits
 //! for no disk.
 
-use super::Counts;
-use crate::api::events::LoggedEvent;
+use super::{Counts, Told};
 use crate::errors::Code;
 use crate::log_limit::{self, Class, Level};
 use crate::private;
@@ -21,14 +20,20 @@ const MAX_FILE: u64 = 32 << 20;
 pub(super) struct DeadLetters(Arc<Inner>);
 
 struct Inner {
-    letters: Option<SyncSender<Letter>>,
+    letters: Option<SyncSender<Message>>,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Counts>,
 }
 
 struct Letter {
     why: String,
-    event: Arc<LoggedEvent>,
+    event: Told,
+}
+
+enum Message {
+    Keep(Letter),
+    /// Answered once everything before it is written.
+    Flush(SyncSender<()>),
 }
 
 impl DeadLetters {
@@ -49,11 +54,25 @@ impl DeadLetters {
     }
 
     /// Hands a letter over.
-    pub(super) fn keep(&self, event: &Arc<LoggedEvent>, why: &str) {
-        let letter = Letter { why: why.to_owned(), event: event.clone() };
+    pub(super) fn keep(&self, event: Told, why: &str) {
+        let letter = Message::Keep(Letter { why: why.to_owned(), event });
         let sent = self.0.letters.as_ref().map(|letters| letters.try_send(letter).is_ok());
         if sent != Some(true) {
             lost(&self.0.counts, "its file is too slow");
+        }
+    }
+
+    /// Hands letters over, and waits until they are written: for the end of the process.
+    pub(super) fn keep_at_the_end(&self, events: Vec<Told>, why: &str) {
+        let Some(letters) = &self.0.letters else { return };
+        for event in events {
+            if letters.send(Message::Keep(Letter { why: why.to_owned(), event })).is_err() {
+                lost(&self.0.counts, "nobody writes its file");
+            }
+        }
+        let (written, done) = sync_channel(1);
+        if letters.send(Message::Flush(written)).is_ok() {
+            let _ = done.recv();
         }
     }
 }
@@ -74,10 +93,17 @@ fn lost(counts: &Counts, why: &str) {
     });
 }
 
-fn write_all(file: &Path, inbox: &Receiver<Letter>, counts: &Counts) {
+fn write_all(file: &Path, inbox: &Receiver<Message>, counts: &Counts) {
     while let Ok(first) = inbox.recv() {
         let batch = std::iter::once(first).chain(inbox.try_iter().take(DeadLetters::QUEUE));
-        for letter in batch {
+        for message in batch {
+            let letter = match message {
+                Message::Keep(letter) => letter,
+                Message::Flush(written) => {
+                    let _ = written.send(());
+                    continue;
+                }
+            };
             let line = json!({ "why": letter.why, "event": letter.event.body() });
             match write(file, &format!("{line}\n")) {
                 Ok(()) => drop(counts.dead.inc()),

@@ -92,6 +92,33 @@ impl PortRange {
         Err(io::Error::new(io::ErrorKind::AddrInUse, "all of media.ports are in use"))
     }
 
+    /// Takes the pair of this port, for a call that had it before: it does not rest first, and what
+    /// waits in it is the call's.
+    ///
+    /// # Errors
+    /// It is not of this range, another call has it, or another program.
+    pub fn claim(&self, port: u16) -> io::Result<Pair> {
+        match self.state().find(port) {
+            Some(Picked::Open(pair)) => return Ok(pair),
+            Some(Picked::Closed(_)) => {}
+            None => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        }
+        let bound = self.bind(port);
+        if bound.is_err() {
+            self.state().closed.push(port);
+        }
+        bound
+    }
+
+    /// Sockets that another process had open for this range: a call of its [claims](Self::claim)
+    /// them within the time a pair rests, or any call has them after that.
+    pub fn adopt(&self, pair: Pair, now: Instant) {
+        let mut state = self.state();
+        if state.find(pair.port).is_some() {
+            state.resting.push_back((now + QUARANTINE, pair));
+        }
+    }
+
     fn bind(&self, port: u16) -> io::Result<Pair> {
         let at = |port| bind(SocketAddr::new(self.ip, port));
         Ok(Pair { port, rtp: at(port)?, rtcp: at(port + 1)? })
@@ -139,6 +166,21 @@ enum Picked {
 }
 
 impl State {
+    /// Takes the pair of this port out, unless a call has it.
+    fn find(&mut self, port: u16) -> Option<Picked> {
+        if let Some(at) = self.open.iter().position(|pair| pair.port == port) {
+            return Some(Picked::Open(self.open.swap_remove(at)));
+        }
+        if let Some(at) = self.resting.iter().position(|(_, pair)| pair.port == port) {
+            return self.resting.remove(at).map(|(_, pair)| Picked::Open(pair));
+        }
+        if let Some(at) = self.shunned.iter().position(|(_, shunned)| *shunned == port) {
+            return self.shunned.remove(at).map(|(_, port)| Picked::Closed(port));
+        }
+        let at = self.closed.iter().position(|closed| *closed == port)?;
+        Some(Picked::Closed(self.closed.swap_remove(at)))
+    }
+
     fn pick(&mut self, now: Instant) -> Option<Picked> {
         self.rested(now);
         if !self.open.is_empty() {

@@ -1,6 +1,9 @@
 //! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders
 //! are taken.
 
+mod survival;
+
+use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
 use super::load::Load;
 use super::ports::{Pair, PortRange};
@@ -32,7 +35,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Orders wait.
@@ -64,6 +66,7 @@ struct TrunkSockets {
     tokens: [usize; 2],
     /// What it sends leaves by this address; nothing: the kernel's choice.
     source: Option<Source>,
+    local: Option<IpAddr>,
 }
 
 /// A session with all that leads to it.
@@ -72,11 +75,14 @@ struct Live {
     lines: Vec<TrunkSockets>,
     ufrags: Vec<(LegId, String)>,
     addresses: Vec<(LegId, SocketAddr)>,
+    /// Its snapshots are told to its call.
+    journalled: bool,
 }
 
 pub(super) struct Running {
     poll: Poll,
-    inbox: Receiver<WorkerMessage>,
+    /// Nothing once it was handed to the next thread.
+    orders: Option<Orders>,
     /// One socket for all browsers.
     browsers: UdpSocket,
     /// The same port over TCP, where it is ours, and who came by it.
@@ -100,6 +106,7 @@ pub(super) struct Running {
     identity: Arc<Identity>,
     late: Arc<Lateness>,
     pulse: Arc<Pulse>,
+    kept: Kept,
     events: Vec<SessionEvent>,
     /// Datagrams of this turn.
     datagrams: u32,
@@ -178,19 +185,50 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(LegId, K)>)
     }
 }
 
+impl Live {
+    fn new(session: Session) -> Live {
+        Live {
+            session,
+            lines: Vec::new(),
+            ufrags: Vec::new(),
+            addresses: Vec::new(),
+            journalled: false,
+        }
+    }
+}
+
+/// Has the poll say when something comes to an end's ports.
+fn hear(
+    registry: &Registry,
+    tokens: &mut Slab<(u64, Port)>,
+    (id, end): (u64, LegId),
+    pair: &Pair,
+) -> [usize; 2] {
+    let tokens = [Port::Rtp(end), Port::Rtcp(end)].map(|port| tokens.insert((id, port)));
+    for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
+        if let Err(e) = listen(registry, socket, Token(token)) {
+            let class = Class::new("ports of media not polled", Code::SESSION_BUG);
+            log_limit::tell(Level::Error, class, || {
+                format!("media worker cannot poll a port of its own: {e}")
+            });
+        }
+    }
+    tokens
+}
+
 impl Running {
     pub(super) fn new(
         poll: Poll,
-        inbox: Receiver<WorkerMessage>,
+        orders: Orders,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        Parts { identity, late, pulse }: Parts,
+        Parts { identity, late, pulse, kept }: Parts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
         Running {
             poll,
-            inbox,
+            orders: Some(orders),
             browsers,
             listener,
             streams: Streams::default(),
@@ -207,6 +245,7 @@ impl Running {
             identity,
             late,
             pulse,
+            kept,
             events: Vec::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
@@ -219,6 +258,7 @@ impl Running {
         let mut browsers_inbound = Inbound::new(datagrams::MEDIA);
         let mut inbound = Inbound::new(datagrams::MEDIA);
         let mut events = Events::with_capacity(1_024);
+        self.resume();
         let (mut more, mut woken) = (false, Instant::now());
         loop {
             let mut now = Instant::now();
@@ -281,9 +321,13 @@ impl Running {
 
     /// True: stop.
     fn orders(&mut self) -> bool {
-        while let Ok(order) = self.inbox.try_recv() {
+        while let Some(order) = self.orders.as_ref().and_then(|(_, inbox)| inbox.try_recv().ok()) {
             match order {
-                WorkerMessage::Stop => return true,
+                WorkerMessage::Restore(restored) => self.restore(*restored),
+                WorkerMessage::Stop => {
+                    self.orders = None;
+                    return true;
+                }
                 WorkerMessage::Stream(socket) => self.streams.open(
                     self.poll.registry(),
                     TcpStream::from_std(socket),
@@ -328,6 +372,18 @@ impl Running {
                 self.on_session(session, now, |s, now, _| s.answered(now, end))
             }
             Command::Source { session, end, local } => self.source(session, end, local),
+            Command::Journal { session } => {
+                if let Some(live) = self.sessions.get_mut(&session) {
+                    live.journalled = true;
+                }
+                self.on_session(session, now, |s, now, _| s.keep(now))
+            }
+            Command::Confirm { session, number } => {
+                self.on_session(session, now, |s, _, _| s.confirm(number))
+            }
+            Command::Forgotten { session } => {
+                self.on_session(session, now, |s, _, _| s.forgotten())
+            }
             Command::CloseEnd { session, end } => self.close_end(session, end),
             Command::Close { session } => self.close(session),
             // Opened by `Worker::command`, which has the sockets.
@@ -350,24 +406,16 @@ impl Running {
         let live = self.sessions.entry(id).or_insert_with(|| {
             let mut session = Session::new(now, unix);
             session.limit_complexity(complexity);
-            Live { session, lines: Vec::new(), ufrags: Vec::new(), addresses: Vec::new() }
+            session.keep_at_leisure(now);
+            Live::new(session)
         });
         let kind = match kind {
             OpenedSockets::Browser { ice } => {
                 Kind::Browser { identity: self.identity.clone(), ice }
             }
             OpenedSockets::Trunk { nat, pair } => {
-                let tokens =
-                    [Port::Rtp(end), Port::Rtcp(end)].map(|port| self.tokens.insert((id, port)));
-                for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
-                    if let Err(e) = listen(self.poll.registry(), socket, Token(token)) {
-                        let class = Class::new("ports of media not polled", Code::SESSION_BUG);
-                        log_limit::tell(Level::Error, class, || {
-                            format!("media worker cannot poll a port of its own: {e}")
-                        });
-                    }
-                }
-                live.lines.push(TrunkSockets { end, pair, tokens, source: None });
+                let tokens = hear(self.poll.registry(), &mut self.tokens, (id, end), &pair);
+                live.lines.push(TrunkSockets { end, pair, tokens, source: None, local: None });
                 Kind::Trunk { nat }
             }
         };
@@ -379,6 +427,7 @@ impl Running {
         let lines = self.sessions.get_mut(&id).into_iter().flat_map(|live| &mut live.lines);
         for line in lines.filter(|l| l.end == end) {
             line.source = local.map(|local| Source::new(local, self.ipv6));
+            line.local = local;
         }
     }
 
@@ -400,21 +449,33 @@ impl Running {
             lines: &live.lines,
             events: &mut self.events,
         };
-        let sound =
-            catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink))).is_ok();
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut live.session, now, &mut sink)));
         self.answered = sink.answered;
-        if !sound {
-            self.forget(id);
-            (self.tell)(id, Notice::Panicked);
-            return (self.tell)(id, Notice::Closed { statistics: Vec::new() });
+        if done.is_err() {
+            return self.lose(id);
         }
-        match live.session.next_timeout() {
+        let mut checkpoint = false;
+        for event in self.events.drain(..) {
+            match event {
+                SessionEvent::Checkpoint => checkpoint = true,
+                event => (self.tell)(id, Notice::Media(event)),
+            }
+        }
+        if checkpoint && catch_unwind(AssertUnwindSafe(|| self.checkpoint(id))).is_err() {
+            return self.lose(id);
+        }
+        match self.sessions.get(&id).and_then(|live| live.session.next_timeout()) {
             Some(at) => self.timers.set_if_earlier(id, at),
             None => self.timers.clear(&id),
         }
-        for event in self.events.drain(..) {
-            (self.tell)(id, Notice::Media(event));
-        }
+    }
+
+    /// A bug ends a session.
+    fn lose(&mut self, id: u64) {
+        self.events.clear();
+        self.forget(id);
+        (self.tell)(id, Notice::Panicked);
+        (self.tell)(id, Notice::Closed { statistics: Vec::new() });
     }
 
     fn refresh_routes(&mut self, now: Instant, id: u64, end: LegId) {
@@ -465,6 +526,7 @@ impl Running {
 
     fn forget(&mut self, id: u64) {
         self.timers.clear(&id);
+        self.kept.forget(id);
         if let Some(live) = self.sessions.remove(&id) {
             self.drop_routes(id, live.lines, live.ufrags, live.addresses);
         }

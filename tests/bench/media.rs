@@ -13,9 +13,11 @@ use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::media::endpoint::Kind;
 use webtrunk::media::session::SessionEvent;
-use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink, Watch};
+use webtrunk::media::{Clocks, Digits, LegId, Port, Session, Settings, Sink, Watch};
 use webtrunk::rtp::packet::write_header;
+use webtrunk::rtp::srtp::{Profile, Protect};
 use webtrunk::sdp::Direction;
+use webtrunk::sdp::crypto::{Keys, LONGEST, Sdes};
 use webtrunk::sdp::offer_answer::{Negotiated, Remote};
 
 struct Counting;
@@ -113,8 +115,9 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
             9,
         );
         datagram[12..12 + payload.len()].copy_from_slice(payload);
+        // In their own time: an end passes on what a call needs, and no more.
         session.receive(
-            now,
+            now + Duration::from_millis(20) * n,
             Port::Rtp(LegId(1)),
             LegId(1),
             addr(1),
@@ -139,6 +142,51 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
     }
 }
 
+/// A call with keys on both legs: what a snapshot of it costs, and how large it is.
+fn checkpoint(rounds: u32) {
+    let now = Instant::now();
+    let mut session = Session::new(now, Duration::from_secs(1));
+    let mut sink = Count::default();
+    let keys = |of| Keys::new(Profile::AeadAes128Gcm, &[of; LONGEST]);
+    for n in [1u8, 2] {
+        let id = LegId(n.into());
+        session.open(id, Kind::Trunk { nat: false }, n.into(), "0123456789abcdef", 1);
+        let mut settings = settings(Codec::Pcmu, n);
+        if let Remote::Rtp { sdes, .. } = &mut settings.negotiated.remote {
+            *sdes = Some(Box::new(Sdes { ours: keys(n), theirs: keys(n + 2) }));
+        }
+        session.configure(now, id, settings, &mut sink);
+    }
+    session.bridge(now, LegId(1), LegId(2));
+    let mut peers = [1u8, 2].map(|n| {
+        let theirs = keys(n + 2);
+        Protect::new(Profile::AeadAes128Gcm, theirs.key(), theirs.salt())
+    });
+    for n in 0..6_000u16 {
+        let at = now + Duration::from_millis(20) * u32::from(n);
+        session.fire(at, &mut sink);
+        for (side, peer) in [1u8, 2].into_iter().zip(&mut peers) {
+            let mut datagram = [0x55u8; 200];
+            let head = datagram.first_chunk_mut().expect("room");
+            write_header(head, false, 0, n, u32::from(n) * 160, 9);
+            let len = peer.rtp(&mut datagram, 172).expect("room");
+            let id = LegId(side.into());
+            session.receive(at, Port::Rtp(id), id, addr(side), &mut datagram[..len], &mut sink);
+        }
+    }
+    let at = now + Duration::from_secs(120);
+    let clocks = Clocks { unix: Duration::from_secs(1), uptime: Duration::from_secs(1) };
+    let (mut bytes, start) = (0, Instant::now());
+    for _ in 0..rounds {
+        let snapshot = session.checkpoint(at, clocks);
+        session.confirm(snapshot.number);
+        bytes = std::hint::black_box(snapshot.to_bytes()).len();
+    }
+    let each = start.elapsed() / rounds;
+    println!("{:<34} {each:>10.2?} a snapshot {bytes:>8} bytes", "snapshot of two legs with keys");
+    assert!(bytes < 1_200, "a call has 2 kB with its signalling");
+}
+
 fn main() {
     // `cargo test` builds benches too and runs them with --test; measuring is for `cargo bench`.
     let packets = if std::env::args().any(|a| a == "--bench") { 1 } else { 50 };
@@ -147,4 +195,5 @@ fn main() {
     run("transcode PCMU to PCMA", Codec::Pcmu, Codec::Pcma, 500_000 / packets);
     run("transcode Opus to PCMU (decode)", Codec::Opus, Codec::Pcmu, 50_000 / packets);
     run("transcode PCMU to Opus (encode)", Codec::Pcmu, Codec::Opus, 50_000 / packets);
+    checkpoint(50_000 / packets);
 }

@@ -126,6 +126,16 @@ pub(crate) fn dtls_remote() -> Remote {
 
 impl Call {
     pub(crate) fn new(browser_codec: Codec, trunk_codec: Codec, nat: bool) -> Call {
+        Call::seeded(browser_codec, trunk_codec, nat, [7, 9])
+    }
+
+    /// Its streams begin where the seeds say.
+    pub(crate) fn seeded(
+        browser_codec: Codec,
+        trunk_codec: Codec,
+        nat: bool,
+        seeds: [u64; 2],
+    ) -> Call {
         let (ours, theirs) = identities();
         let now = Instant::now();
         let mut session = Session::new(now, Duration::from_secs(1_700_000_000));
@@ -135,9 +145,9 @@ impl Call {
             Kind::Browser { identity: ours.clone(), ice: ice("ours") },
             0x1111,
             "us",
-            7,
+            seeds[0],
         );
-        session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", 9);
+        session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", seeds[1]);
         session.configure(now, BROWSER, settings(browser_codec, dtls_remote()), &mut log);
         session.configure(now, TRUNK, settings(trunk_codec, trunk_remote()), &mut log);
         session.bridge(now, BROWSER, TRUNK);

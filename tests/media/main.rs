@@ -11,6 +11,7 @@ mod restarts;
 mod sdes;
 mod silence;
 mod stopped;
+mod survival;
 
 use lab::*;
 use std::time::Duration;

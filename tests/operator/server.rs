@@ -323,6 +323,21 @@ impl Server {
         (screens, left)
     }
 
+    /// What a command prints in a terminal of eighty columns.
+    pub(crate) fn in_narrow_terminal(&self, command: &str) -> String {
+        let socket = self.socket();
+        let line = format!(
+            "stty rows 24 cols 80; exec {BINARY} {command} --control '{}'",
+            socket.display()
+        );
+        let done = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("script runs");
+        String::from_utf8(done.stdout).expect("UTF-8").replace('\r', "")
+    }
+
     /// Starts a command that goes on, and collects its lines.
     pub(crate) fn follow(&self, args: &[&str]) -> Follower {
         let mut child = Command::new(BINARY)
@@ -428,11 +443,32 @@ impl Server {
         self.http("GET", path, "")
     }
 
+    /// The head of an answer that goes on.
+    pub(crate) fn head(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).expect("it listens");
+        stream.write_all(Server::request("GET", path, "", "").as_bytes()).expect("sent");
+        let mut bytes = Vec::new();
+        let mut byte = [0];
+        while !bytes.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
+            bytes.extend_from_slice(&byte);
+        }
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    /// The metrics for who accepts this.
+    pub(crate) fn metrics_as(&self, accept: &str) -> String {
+        let request = Server::request("GET", "/metrics", "", "").replacen(
+            "\r\n",
+            &format!("\r\nAccept: {accept}\r\n"),
+            1,
+        );
+        let stream = TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens");
+        Server::exchange(stream, &request)
+    }
+
+    /// The metrics, as Prometheus asks for them.
     pub(crate) fn metrics(&self) -> String {
-        Server::exchange(
-            TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens"),
-            &Server::request("GET", "/metrics", "", ""),
-        )
+        self.metrics_as("application/openmetrics-text")
     }
 
     /// Waits until each of these is in the metrics.
@@ -608,7 +644,7 @@ impl Trunk {
 
     /// Sends an INVITE; its final status.
     pub(crate) fn invite(&mut self, number: &str) -> u16 {
-        let from = format!("<sip:+4930@{}>", self.own);
+        let from = format!("\"Ada Lovelace\" <sip:+4930@{}>", self.own);
         self.invite_as(number, &from)
     }
 

@@ -157,6 +157,9 @@ impl World {
             | Command::Echo { session, .. }
             | Command::Digit { session, .. }
             | Command::CloseEnd { session, .. }
+            | Command::Confirm { session, .. }
+            | Command::Journal { session }
+            | Command::Forgotten { session }
             | Command::Close { session } => *session,
         };
         let session = self
@@ -193,6 +196,8 @@ impl World {
             Command::Play { end, source, .. } => session.play(now, end, source),
             Command::Echo { end, delay, .. } => session.echo(end, delay),
             Command::Digit { end, event, length, .. } => session.digit(end, event, length),
+            // The lab's process does not end.
+            Command::Journal { .. } | Command::Confirm { .. } | Command::Forgotten { .. } => {}
             Command::CloseEnd { end, .. } => told.extend(
                 session
                     .close_end(end)

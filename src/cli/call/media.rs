@@ -446,10 +446,8 @@ impl Media {
             let (ntp, sent) =
                 (self.ntp(now), SenderStats { timestamp: self.timestamp, ..self.sent });
             let report = compose(now, ntp, sent, "webtrunk-call", self.reception.as_mut(), None);
-            if let Some(keys) = &mut self.keys {
-                let sealed = keys.protect.rtcp(&report);
-                self.put(&sealed);
-            }
+            let sealed = self.keys.as_mut().and_then(|keys| keys.protect.rtcp(&report));
+            sealed.iter().for_each(|sealed| self.put(sealed));
         }
     }
 

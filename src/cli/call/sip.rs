@@ -92,22 +92,19 @@ impl Received {
 
     /// A 200 to this request.
     pub(super) fn ok(&self) -> String {
-        let response = rsip::Response {
-            status_code: 200.into(),
-            version: Version::V2,
-            headers: self.echoed(|h| {
-                matches!(
-                    h,
-                    Header::Via(_)
-                        | Header::From(_)
-                        | Header::To(_)
-                        | Header::CallId(_)
-                        | Header::CSeq(_)
-                )
-            }),
-            body: Vec::new(),
-        };
-        response.to_string()
+        let mut headers = self.echoed(|h| {
+            matches!(
+                h,
+                Header::Via(_)
+                    | Header::From(_)
+                    | Header::To(_)
+                    | Header::CallId(_)
+                    | Header::CSeq(_)
+            )
+        });
+        headers.push(Header::ContentLength(0.into()));
+        let (status_code, version) = (200.into(), Version::V2);
+        rsip::Response { status_code, version, headers, body: Vec::new() }.to_string()
     }
 
     /// ACK of this refusal: the INVITE's own Via and numbers (RFC 3261 §17.1.1.3).
@@ -123,12 +120,9 @@ impl Received {
         request(Method::Ack, uri, headers, None)
     }
 
-    /// The headers that `wanted` names, and an empty body's length.
+    /// The headers that `wanted` names.
     fn echoed(&self, wanted: fn(&Header) -> bool) -> Headers {
-        let mut headers: Vec<Header> =
-            self.headers().iter().filter(|h| wanted(h)).cloned().collect();
-        headers.push(Header::ContentLength(0.into()));
-        headers.into()
+        self.headers().iter().filter(|h| wanted(h)).cloned().collect::<Vec<_>>().into()
     }
 
     /// What answers this challenge; `None` if it holds none that this phone knows.
@@ -198,7 +192,6 @@ pub(super) fn request(
     sdp: Option<String>,
 ) -> anyhow::Result<String> {
     let uri = Uri::try_from(uri).map_err(|e| anyhow!("{e}")).context("not an address to call")?;
-    headers.retain(|h| !matches!(h, Header::ContentLength(_)));
     let body = sdp.unwrap_or_default().into_bytes();
     if !body.is_empty() {
         headers.push(Header::ContentType("application/sdp".into()));

@@ -4,14 +4,32 @@ use super::Check;
 use crate::config::problem::Problem;
 use crate::config::schema::{self, Spanned};
 use ipnet::IpNet;
-use nix::unistd::AccessFlags;
+use nix::unistd::{AccessFlags, eaccess};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A password of fewer characters is guessed.
 const SHORT_PASSWORD: usize = 8;
+
+/// What is lost without a state directory.
+pub const WITHOUT_STATE: &str = "a restart ends active calls, and call records that could not be \
+                                 written yet are lost with the process";
+
+/// Why nothing could be kept in a directory, without making anything; `None` if it can.
+pub fn unusable(path: &Path) -> Option<String> {
+    let (folder, is_there) = match path.metadata() {
+        Ok(found) if found.is_dir() => (path, true),
+        Ok(_) => return Some(format!("{} is not a folder", path.display())),
+        Err(_) => (path.parent().unwrap_or(Path::new("/")), false),
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    // Only the system knows: owners, groups, lists and mounts decide.
+    let why = eaccess(folder, AccessFlags::W_OK | AccessFlags::X_OK).err()?;
+    let what = if is_there { "written" } else { "made" };
+    Some(format!("{} cannot be {what}: {}", path.display(), why.desc()))
+}
 
 /// A place where the gateway listens.
 struct Listener {
@@ -48,6 +66,9 @@ impl Check {
             self.domain(at);
         }
         f.web.origins.iter().for_each(|at| self.origin(at));
+        if let Some(at) = &f.web.public_url {
+            self.public_url(at);
+        }
         self.listeners(f);
         self.numbers_of_users(f);
         self.allow_lists(f);
@@ -72,6 +93,24 @@ impl Check {
     ) {
         let problem = Problem::at(&self.source, at, code, message);
         self.problems.push(problem.help(help).warning());
+    }
+
+    /// The state directory. One that cannot be used costs what it would keep, and no start.
+    pub(super) fn state_dir(&mut self, at: Option<&Spanned<String>>) -> Option<PathBuf> {
+        if at.is_none() && self.embedded.is_some() {
+            return None;
+        }
+        let path = self.folder.join(at.map_or("state", |at| at.as_ref()));
+        if let Some(why) = unusable(&path) {
+            let message = format!("server.state_dir: {why}; {WITHOUT_STATE}");
+            let help = "let the user the gateway runs as write there, or name another folder";
+            let problem = match at {
+                Some(at) => Problem::at(&self.source, at.span(), "config::state_dir", message),
+                None => Problem::plain("config::state_dir", message),
+            };
+            self.problems.push(problem.help(help).warning());
+        }
+        Some(path)
     }
 
     fn domain(&mut self, at: &Spanned<String>) {
@@ -99,6 +138,21 @@ impl Check {
         let message = format!("the origin {text:?} {why}: no browser sends it so");
         let help = "write scheme, host and port only, such as \"https://shop.example.com\"";
         self.error(at, "config::origin", message, help);
+    }
+
+    fn public_url(&mut self, at: &Spanned<String>) {
+        let text = at.as_ref();
+        let url: Option<hyper::Uri> = text.parse().ok();
+        let sound = url.is_some_and(|url| {
+            matches!(url.scheme_str(), Some("http" | "https"))
+                && url.host().is_some_and(|host| !host.is_empty())
+                && url.query().is_none()
+        });
+        if !sound || text.contains(['@', '#']) {
+            let message = format!("web.public_url = {text:?} is not where a page can be");
+            let help = "write it as browsers do, such as \"https://calls.example.com\"";
+            self.error(at, "config::public_url", message, help);
+        }
     }
 
     fn listener(

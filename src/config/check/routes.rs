@@ -83,7 +83,7 @@ fn circle_of<'a>(gotos: impl Iterator<Item = (&'a str, &'a String)>) -> BTreeSet
 impl Check {
     pub(super) fn dialplans(&mut self, names: Option<&Names>) -> Plan {
         let mut plan = Plan::default();
-        if let Some(embedded) = self.embedded.take() {
+        if let Some(embedded) = self.embedded.clone() {
             for (name, text) in embedded {
                 plan.contexts.extend(self.dialplan(
                     &name,

@@ -74,16 +74,16 @@ impl Check {
     fn numbers(&mut self, f: &schema::File) {
         let l = &f.limits;
         self.within(l.calls.as_ref(), "limits.calls", 1..=100_000);
-        self.within(l.calls_per_user.as_ref(), "limits.calls_per_user", 1..=10_000);
+        self.within(l.calls_per_user.as_ref(), "limits.calls_per_user", 0..=10_000);
         let pace = l.new_calls_per_second.as_ref();
         self.within(pace, "limits.new_calls_per_second", 1..=100_000);
         self.within(f.recorder.calls.as_ref(), "recorder.calls", 0..=1_000_000);
         for user in f.user.values().map(Spanned::get_ref) {
-            self.within(user.max_calls.as_ref(), "max_calls", 1..=10_000);
+            self.within(user.max_calls.as_ref(), "max_calls", 0..=10_000);
             self.within(user.calls_per_second.as_ref(), "calls_per_second", 1..=10_000);
         }
         for trunk in f.trunk.values().map(Spanned::get_ref) {
-            self.within(trunk.max_calls.as_ref(), "max_calls", 1..=100_000);
+            self.within(trunk.max_calls.as_ref(), "max_calls", 0..=100_000);
             self.within(trunk.calls_per_second.as_ref(), "calls_per_second", 1..=10_000);
         }
     }

@@ -24,6 +24,7 @@ impl Session {
             self.fire_stopped(now, at, sink);
         }
         self.fire_one_way(now, sink);
+        self.fire_journal(now, sink);
         if self.silence_due().is_some_and(|due| now >= due) {
             self.silence_told = Some(now);
             let since = now.saturating_duration_since(self.silent_since);
@@ -107,7 +108,7 @@ impl Session {
         if end.settings.is_some() {
             sink.event(SessionEvent::Quality { end: end.id, figures: Box::new(end.statistics()) });
         }
-        let clock = end.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
+        let clock = end.clock();
         let metrics = end.settings.as_ref().is_some_and(|s| s.negotiated.voip_metrics);
         let heard = end.heard().filter(|_| metrics).map(|heard| (heard, clock));
         let bytes = compose(
@@ -120,19 +121,19 @@ impl Session {
         );
         match &mut end.transport {
             Transport::Browser { ice, srtp: Some(srtp), .. } => {
-                if let Some(to) = ice.selected() {
-                    let sealed = srtp.protect.rtcp(&bytes);
+                if let Some((to, sealed)) = ice.selected().zip(srtp.protect.rtcp(&bytes)) {
                     sink.send(Port::Browser, to, &sealed);
                 }
             }
             Transport::Browser { .. } => {}
             Transport::Trunk { rtp, rtcp, sdes, latching } => {
                 if let Some(to) = rtcp.filter(is_usable).filter(|_| latching.may_send()) {
-                    latching.sent();
-                    let bytes = match sdes {
+                    let sealed = match sdes {
                         Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
-                        None => bytes,
+                        None => Some(bytes),
                     };
+                    let Some(bytes) = sealed else { return };
+                    latching.sent();
                     // One port for both where the peer wanted that (RFC 5761).
                     let port =
                         if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };
@@ -162,6 +163,7 @@ impl Session {
                     *next = following(now, *next, TICK);
                     if !self.play_frame(now, at, sink) {
                         self.ends[at].join = AudioSource::Nothing;
+                        self.changed();
                         sink.event(SessionEvent::Played { end: self.ends[at].id });
                         return;
                     }
@@ -207,7 +209,7 @@ impl Session {
                 .flatten()
                 .min()
         };
-        let of_all = [self.silence_due(), self.one_way_due].into_iter().flatten();
-        self.ends.iter().filter_map(of_end).chain(of_all).min()
+        let of_all = [self.silence_due(), self.one_way_due, self.journal_due()];
+        self.ends.iter().filter_map(of_end).chain(of_all.into_iter().flatten()).min()
     }
 }

@@ -237,5 +237,6 @@ impl Session {
         end.outbound.count(payload.len());
         end.transport.sent();
         sink.send(port, target, &buf[..len]);
+        self.note_reserve(to);
     }
 }

@@ -1,0 +1,361 @@
+//! What each operation of the API answers: its status, its shape, and how it refuses.
+
+use super::{CDR, Fields};
+
+/// The answers of one operation.
+pub(crate) struct Answers {
+    pub status: u16,
+    /// Media types, and what they hold: a word as in [`Fields`], or nothing for what is not JSON.
+    pub content: &'static [(&'static str, Option<&'static str>)],
+    /// Statuses of its refusals, besides those of [`ALWAYS`].
+    pub refusals: &'static [u16],
+}
+
+/// How any operation may refuse: no token, one that may not, a gateway that stops.
+pub(crate) const ALWAYS: [u16; 3] = [401, 403, 503];
+
+/// The shapes of answers, by the names that types have for them.
+pub(crate) const SHAPES: &[(&str, Fields)] = &[
+    ("CALL", CALL),
+    ("CALL_DETAIL", CALL_DETAIL),
+    ("CDR", CDR),
+    ("BEGUN", BEGUN),
+    ("DONE", DONE),
+    ("ENDED", ENDED),
+    ("LADDER", LADDER),
+    ("ROW", ROW),
+    ("RULE", RULE),
+    ("QUALITY", QUALITY),
+    ("LEG_QUALITY", LEG_QUALITY),
+    ("SECOND", SECOND),
+    ("CREDENTIAL", CREDENTIAL),
+    ("ICE_SERVER", ICE_SERVER),
+    ("BINDING", BINDING),
+    ("CLOSED", CLOSED),
+    ("TRUNK", TRUNK),
+    ("TRUNK_FAILURE", TRUNK_FAILURE),
+    ("TRUNK_REGISTRATION", TRUNK_REGISTRATION),
+    ("PROBED", PROBED),
+    ("STATUS", STATUS),
+    ("CALL_LIMITS", CALL_LIMITS),
+    ("MEMORY", MEMORY),
+    ("CHANGES", CHANGES),
+    ("DIALPLAN_FILES", DIALPLAN_FILES),
+    ("DIALPLAN_FILE", DIALPLAN_FILE),
+    ("MARK", MARK),
+    ("CHECKED", CHECKED),
+    ("CONTEXT", CONTEXT),
+    ("ROUTE", ROUTE),
+    ("ROUTED", ROUTED),
+    ("CONSIDERED", CONSIDERED),
+    ("ERROR", ERROR),
+    ("DELIVERY", DELIVERY),
+    ("RESENT", RESENT),
+    ("SCHEMA_NAME", SCHEMA_NAME),
+];
+
+const CALL: Fields = &[
+    ("call", "string", "the id of the call"),
+    ("state", "string", "opening, dialling, ringing, talking, ending or ended"),
+    ("from", "string", "the user, or trunk:NAME"),
+    ("from_number", "string", "the number of the caller"),
+    ("from_name", "string", "the display name of the caller; may be empty"),
+    ("to", "string", "the number in +E.164, or as dialled"),
+    ("direction", "string", "inbound: from a trunk; outbound: from a user"),
+    ("route", "string?", "the route that took it"),
+    ("with", "string?", "who answered: trunk:NAME or user:NAME"),
+    ("tried", "strings", "targets tried, in order"),
+    ("start", "time", "when the INVITE arrived"),
+    ("seconds", "integer", "start to end, or to now"),
+    ("talked_s", "integer?", "answer to end, or to now"),
+    ("codecs", "strings", "the codecs of the legs"),
+    ("mos_estimated", "number?", "the worst estimated opinion score of both legs (G.107)"),
+    (
+        "outcome",
+        "string?",
+        "success, busy, no_answer, cancelled, refused or server_error; null while it lives",
+    ),
+    ("sip_code", "integer?", "the final SIP status the caller received; null while it lives"),
+    ("code", "string?", "WT-nnnn, or null if nothing was wrong"),
+    ("verdict", "string?", "what happened, in one sentence; null while it lives"),
+];
+/// A record, and what only a call in memory has.
+const CALL_DETAIL: Fields = &[
+    ("state", "string", "opening, dialling, ringing, talking, ending or ended"),
+    ("seconds", "integer", "start to end, or to now"),
+    ("mos_estimated", "number?", "the worst estimated opinion score of both legs (G.107)"),
+    ("end", "time?", "when it ended; null while it lives"),
+];
+const BEGUN: Fields = &[("call", "string", "the id of the call")];
+const DONE: Fields = &[("call", "string", "the id of the call"), ("done", "boolean", "true")];
+const ENDED: Fields = &[("call", "string", "the id of the call"), ("ended", "boolean", "true")];
+const LADDER: Fields = &[
+    ("call", "string", "the id of the call"),
+    ("headline", "string", "the call in one line"),
+    ("verdict", "VERDICT?", "the diagnosis; null while it lives"),
+    ("lanes", "strings", "the peers, in the order of their lanes"),
+    ("rows", "ROW*", "what happened, in order"),
+];
+const ROW: Fields = &[
+    ("at_s", "number", "seconds since the call began"),
+    ("kind", "string", "message, route or event"),
+    ("lane", "integer-", "message: the index of its peer in lanes"),
+    ("sent", "boolean-", "message: whether the gateway sent it"),
+    ("summary", "string-", "message: its first line, shortened"),
+    ("repeated", "boolean-", "message: whether it is the one before once more"),
+    ("text", "string-", "message: all of it, secrets masked; event: what is said"),
+    ("rules", "RULE*-", "message: why its SDP is as it is"),
+    ("route", "string-", "route: its name"),
+    ("pattern", "string-", "route: what it matches"),
+    ("why_not", "string?-", "route: why it does not match"),
+    ("code", "string?-", "event: WT-nnnn"),
+];
+const RULE: Fields = &[
+    ("line", "string?", "the line of the SDP that was made"),
+    ("from", "string?", "the line of the other leg's SDP it was made from"),
+    ("why", "string", "the rule"),
+];
+const QUALITY: Fields =
+    &[("call", "string", "the id of the call"), ("legs", "LEG_QUALITY*", "the legs with media")];
+const LEG_QUALITY: Fields = &[
+    ("leg", "string", "a: the caller, b: the callee"),
+    ("codec", "string?", "the codec"),
+    ("packets_in", "integer", "RTP packets received"),
+    ("packets_out", "integer", "RTP packets sent"),
+    (
+        "packets_lost",
+        "integer?",
+        "RTP packets lost on the way to the gateway; null without any packet",
+    ),
+    ("mos_in_estimated", "number?", "estimated opinion score of the packets received"),
+    ("mos_out_estimated", "number?", "estimated opinion score of the packets sent"),
+    ("series", "SECOND*", "the figures second by second"),
+];
+const SECOND: Fields = &[
+    ("at_ms", "integer", "since the leg's media began, ms"),
+    ("received", "integer", "RTP packets received in that second"),
+    ("lost", "integer", "RTP packets lost in it"),
+    ("sent", "integer", "RTP packets sent in it"),
+    ("jitter_ms", "integer", "interarrival jitter, ms (RFC 3550)"),
+    ("rtt_ms", "integer?", "round trip, ms"),
+    ("reported_loss_percent", "integer", "loss that its RTCP reports, percent"),
+];
+const CREDENTIAL: Fields = &[
+    ("uri", "string", "the SIP URI to register"),
+    ("username", "string", "the user name of the digest"),
+    ("password", "string", "its password"),
+    ("expires", "integer", "when both expire, seconds since 1970"),
+    ("ws", "string", "the URL of the WebSocket"),
+    ("ice_servers", "ICE_SERVER*", "as RTCPeerConnection takes them"),
+];
+const ICE_SERVER: Fields = &[
+    ("urls", "strings", "the URIs of the TURN server"),
+    ("username", "string", "the user name for it"),
+    ("credential", "string", "its password"),
+];
+const BINDING: Fields = &[
+    ("user", "string", "the user"),
+    ("contact", "string", "the address it registered"),
+    ("remote", "string?", "where its connection comes from"),
+    ("instance", "string?", "the id of the device"),
+    ("reg_id", "integer?", "the connection of that device (RFC 5626)"),
+    ("q", "number", "its preference, 0 to 1"),
+    ("path", "strings", "proxies on the way to it (RFC 3327)"),
+    ("expires_s", "integer", "seconds until it expires"),
+];
+const CLOSED: Fields =
+    &[("user", "string", "the user"), ("closed", "integer", "how many connections were closed")];
+const TRUNK: Fields = &[
+    ("trunk", "string", "its name"),
+    ("state", "string", "up, down, unknown or disabled"),
+    ("since_s", "integer?", "for how long, seconds"),
+    ("options_ms", "integer?", "how long it took to answer OPTIONS, ms"),
+    ("calls", "integer", "active calls"),
+    ("max_calls", "integer?", "its limit"),
+    ("uri", "string?", "where its calls go"),
+    ("context", "string?", "the dialplan of its calls"),
+    ("usable", "boolean", "whether calls go to it now"),
+    ("why_not", "string?", "the reason in words"),
+    ("code", "string?", "WT-nnnn"),
+    ("last_failure", "string?", "why a probe or a registration failed last"),
+    ("probes_missed", "integer", "probes without an answer, in a row"),
+    ("registrations", "TRUNK_REGISTRATION*", "its registrations with registrars"),
+    ("registered_from", "string?", "where it registered here from"),
+    ("attempts", "integer-", "calls tried over it lately"),
+    ("asr", "number?-", "answer-seizure ratio, 0 to 1"),
+    ("ner", "number?-", "network effectiveness ratio, 0 to 1 (E.425)"),
+    ("pdd_ms_p50", "integer?-", "post-dial delay, median, ms"),
+    ("pdd_ms_p95", "integer?-", "post-dial delay, 95th percentile, ms"),
+    ("mos_estimated", "number?-", "mean estimated opinion score"),
+    ("last_call_failure", "TRUNK_FAILURE?-", "the last call that failed there"),
+];
+const TRUNK_FAILURE: Fields = &[
+    ("sip_code", "integer", "the final SIP status; 0: given up"),
+    ("ago_s", "integer", "how long ago, seconds"),
+];
+const TRUNK_REGISTRATION: Fields =
+    &[("registrar", "string", "its address"), ("state", "string", "what became of it, in words")];
+const PROBED: Fields = &[("answered", "boolean", "whether OPTIONS was answered within 4 s")];
+const STATUS: Fields = &[
+    ("version", "string", "the version that runs"),
+    ("domain", "string", "server.domain"),
+    ("draining", "boolean", "whether new calls are refused"),
+    ("calls", "integer", "active calls"),
+    ("longest_call_s", "integer?", "the age of the oldest active call, seconds"),
+    ("registrations", "integer", "registered browsers"),
+    ("flows", "integer", "connections of browsers and trunks"),
+    ("transactions", "integer", "live SIP transactions"),
+    ("subscriptions", "integer", "subscriptions of browsers"),
+    ("dropped", "integer", "messages dropped without an answer"),
+    ("refused", "integer", "INVITEs refused before they became a call"),
+    ("limits", "CALL_LIMITS", "limits of the configuration"),
+    ("recorder", "MEMORY", "what the flight recorder remembers"),
+    ("trunks", "boolean#", "whether each trunk is usable"),
+];
+const CALL_LIMITS: Fields = &[("calls", "integer", "limits.calls")];
+const MEMORY: Fields =
+    &[("calls", "integer", "calls it remembers"), ("bytes", "integer", "their size")];
+const CHANGES: Fields = &[
+    ("changed", "strings", "what is in force now"),
+    ("needs_restart", "strings", "keys whose new value waits for a restart"),
+    ("warnings", "string", "what the checker says; may be empty"),
+];
+const DIALPLAN_FILES: Fields = &[
+    ("files", "DIALPLAN_FILE*", "the files of dialplans/"),
+    ("elsewhere", "MARK*", "findings in no file of dialplans/"),
+];
+const DIALPLAN_FILE: Fields = &[
+    ("file", "string", "its path"),
+    ("text", "string", "its text, secrets masked"),
+    ("marks", "MARK*", "the findings of the checker"),
+];
+const MARK: Fields = &[
+    ("file", "string?", "the file"),
+    ("line", "integer?", "the line, from 1"),
+    ("warning", "boolean", "false for an error"),
+    ("code", "string", "the kind of finding"),
+    ("message", "string", "what is wrong"),
+    ("fix", "string", "what to do"),
+];
+const CHECKED: Fields = &[
+    ("sound", "boolean", "whether there is no error"),
+    ("marks", "MARK*", "the findings, warnings included"),
+];
+const CONTEXT: Fields =
+    &[("context", "string", "its name"), ("routes", "ROUTE*", "its routes, in order")];
+const ROUTE: Fields =
+    &[("route", "string", "its name"), ("steps", "strings", "its steps in words")];
+const ROUTED: Fields = &[
+    ("dialled", "string", "the number as dialled"),
+    ("number", "string", "the number in +E.164, or as dialled"),
+    ("context", "string", "the dialplan"),
+    ("considered", "CONSIDERED*", "the routes that were looked at"),
+    ("route", "string?", "the one that takes the call"),
+    ("steps", "strings?", "its steps in words"),
+];
+const CONSIDERED: Fields = &[
+    ("route", "string", "its name"),
+    ("pattern", "string", "what it matches"),
+    ("why_not", "string?", "why it does not match"),
+];
+const ERROR: Fields = &[
+    ("code", "string", "WT-nnnn"),
+    ("title", "string", "what it means"),
+    ("likely", "string", "the likely cause"),
+    ("fix", "string", "what to do"),
+];
+const DELIVERY: Fields = &[
+    ("id", "string", "the id of the delivery"),
+    ("type", "string", "the kind of event"),
+    ("call", "string?", "the call it is about"),
+    ("tries", "integer", "how often it was sent"),
+    ("began", "string", "when it was sent first, RFC 3339"),
+    ("state", "string", "trying, delivered or dead"),
+    ("why", "string?", "why it failed"),
+    ("body", "object", "the event"),
+];
+const RESENT: Fields = &[("id", "string", "the id of the delivery"), ("sent", "boolean", "true")];
+const SCHEMA_NAME: Fields =
+    &[("name", "string", "the name of the schema"), ("of", "string", "what it describes")];
+
+const JSON: &str = "application/json";
+
+/// A `200` with this JSON.
+const fn json(shape: &'static [(&str, Option<&str>)], refusals: &'static [u16]) -> Answers {
+    Answers { status: 200, content: shape, refusals }
+}
+
+macro_rules! json {
+    ($shape:literal $(, $refusal:literal)*) => {
+        json(&[(JSON, Some($shape))], &[$($refusal),*])
+    };
+}
+
+/// Every operation, by method and path.
+pub(crate) const ANSWERS: &[(&str, &str, Answers)] = &[
+    ("get", "/calls", json!("CALL*", 400)),
+    (
+        "post",
+        "/calls",
+        Answers {
+            status: 202,
+            content: &[(JSON, Some("BEGUN"))],
+            refusals: &[400, 404, 409, 413, 415, 480, 488, 500],
+        },
+    ),
+    ("post", "/calls/{id}/dtmf", json!("DONE", 400, 404, 409, 413, 415, 488)),
+    ("post", "/calls/{id}/transfer", json!("DONE", 400, 404, 409, 413, 415, 480, 488)),
+    ("post", "/calls/{id}/hold", json!("DONE", 404, 409, 488)),
+    ("delete", "/calls/{id}/hold", json!("DONE", 404, 409, 488)),
+    ("get", "/calls/{id}", json!("CALL_DETAIL", 404)),
+    ("delete", "/calls/{id}", json!("ENDED", 400, 404, 409)),
+    (
+        "get",
+        "/calls/{id}/ladder",
+        json(
+            &[
+                (JSON, Some("LADDER")),
+                ("text/plain", None),
+                ("image/svg+xml", None),
+                ("text/vnd.mermaid", None),
+            ],
+            &[400, 404],
+        ),
+    ),
+    ("get", "/calls/{id}/quality", json!("QUALITY", 404)),
+    ("get", "/calls/{id}/pcap", json(&[("application/vnd.tcpdump.pcap", None)], &[404, 500])),
+    ("post", "/credentials", json!("CREDENTIAL", 400, 404, 409, 413, 415)),
+    ("get", "/registrations", json!("BINDING*", 400)),
+    ("delete", "/registrations/{user}", json!("CLOSED", 404)),
+    ("get", "/trunks", json!("TRUNK*")),
+    ("get", "/trunks/{name}", json!("TRUNK", 404)),
+    ("post", "/trunks/{name}/probe", json!("PROBED", 404)),
+    ("post", "/trunks/{name}/enable", json!("TRUNK", 404)),
+    ("post", "/trunks/{name}/disable", json!("TRUNK", 404)),
+    ("get", "/status", json!("STATUS")),
+    ("post", "/drain", json!("STATUS")),
+    ("delete", "/drain", json!("STATUS")),
+    ("post", "/reload", json!("CHANGES", 409, 422)),
+    ("get", "/config", json!("CONFIG")),
+    ("get", "/config/dialplans", json!("DIALPLAN_FILES", 409, 500)),
+    ("post", "/config/check", json!("CHECKED", 409, 500)),
+    ("get", "/dialplan", json!("CONTEXT*")),
+    ("post", "/dialplan/test", json!("ROUTED", 400, 404, 413, 415)),
+    ("get", "/errors", json!("ERROR*")),
+    ("get", "/errors/{code}", json!("ERROR", 404)),
+    ("get", "/cdr", json!("CDR*", 400, 404, 500)),
+    ("get", "/webhooks", json!("DELIVERY*")),
+    ("post", "/webhooks/{id}/resend", json!("RESENT", 404, 409)),
+    ("get", "/events", json(&[("text/event-stream", None)], &[400])),
+    ("get", "/schemas", json!("SCHEMA_NAME*")),
+    ("get", "/schemas/{name}", json!("object", 404)),
+    ("get", "/openapi.json", json!("object")),
+];
+
+/// The answers of an operation.
+pub(crate) fn of(method: &str, path: &str) -> Option<&'static Answers> {
+    ANSWERS.iter().find(|(m, p, _)| (*m, *p) == (method, path)).map(|(.., answers)| answers)
+}
+
+/// The shapes that extend another: their own fields count before those of the other.
+pub(crate) const EXTENDED: [(&str, Fields); 2] = [("CALL_DETAIL", CDR), ("PROBED", TRUNK)];

@@ -1,0 +1,192 @@
+//! Which calls somebody asks for: one notion for calls that live, are remembered or are on disk.
+
+use super::Cdr;
+use serde_json::Value;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// The outcomes a record can have.
+pub const OUTCOMES: [&str; 6] =
+    ["success", "busy", "no_answer", "cancelled", "refused", "server_error"];
+
+/// What a call has to be like; what is left out does not matter.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Part of a number of the caller or the callee, as [`normalised`] writes it.
+    pub number: Option<String>,
+    /// Part of the caller's name, in lower case.
+    pub name: Option<String>,
+    /// Who made the call, was tried or answered.
+    pub user: Option<String>,
+    pub trunk: Option<String>,
+    pub outcome: Option<String>,
+    /// `WT-nnnn`.
+    pub code: Option<String>,
+    /// Part of anything of the above or of the call's id, in lower case.
+    pub search: Option<String>,
+}
+
+/// What is looked at of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Facts<'a> {
+    call: String,
+    from: Cow<'a, str>,
+    from_number: &'a str,
+    from_name: &'a str,
+    from_shown: &'a str,
+    dialled: &'a str,
+    number: &'a str,
+    /// Who answered, and who was tried: `user:alice`, `trunk:carrier`.
+    targets: SmallVec<[Cow<'a, str>; 4]>,
+    /// `None` while it lives.
+    outcome: Option<&'a str>,
+    code: Option<String>,
+}
+
+/// A number without what people write for their eyes; `00` is not taken for `+`, which depends on
+/// the country.
+pub(crate) fn normalised(number: &str) -> String {
+    number.chars().filter(|c| !c.is_whitespace() && !"()-./".contains(*c)).collect()
+}
+
+/// The user a party such as `user:alice` or `alice` is.
+fn user_of(party: &str) -> Option<&str> {
+    match party.split_once(':') {
+        Some(("user", name)) => Some(name),
+        Some(_) => None,
+        None => Some(party),
+    }
+}
+
+/// The trunk a party such as `trunk:carrier` is.
+fn trunk_of(party: &str) -> Option<&str> {
+    party.strip_prefix("trunk:")
+}
+
+impl<'a> Facts<'a> {
+    /// Those of a call that lives, or has `ended`.
+    pub(crate) fn of(cdr: &'a Cdr, ended: bool) -> Facts<'a> {
+        let answered = cdr.answered_by.as_ref();
+        let targets = answered.into_iter().chain(cdr.tried.iter().map(|t| &t.target));
+        Facts {
+            call: cdr.call.to_string(),
+            from: cdr.from.as_caller().into(),
+            from_number: &cdr.from_number,
+            from_name: &cdr.from_name,
+            from_shown: &cdr.from_shown,
+            dialled: &cdr.dialled,
+            number: &cdr.number,
+            targets: targets.map(|party| Cow::from(party.as_callee())).collect(),
+            outcome: ended.then(|| cdr.outcome()),
+            code: cdr.error_code().map(|c| c.to_string()),
+        }
+    }
+
+    /// Those of a record as it was written.
+    pub(crate) fn of_record(record: &'a Value) -> Facts<'a> {
+        let text = |value: &'a Value| value.as_str().unwrap_or_default();
+        let (from, to) = (&record["from"], &record["to"]);
+        let answered = record["answered_by"].as_str();
+        let tried = record["attempts"].as_array().into_iter().flatten();
+        let tried = tried.filter_map(|attempt| attempt["target"].as_str());
+        // Records of before had the code of the verdict there only.
+        let code = record["code"].as_str().or_else(|| record["verdict"]["code"].as_str());
+        Facts {
+            call: text(&record["call"]).to_owned(),
+            from: text(&from["user"]).into(),
+            from_number: text(&from["number"]),
+            from_name: text(&from["name"]),
+            from_shown: text(&from["shown"]),
+            dialled: text(&to["dialled"]),
+            number: text(&to["number"]),
+            targets: answered.into_iter().chain(tried).map(Cow::from).collect(),
+            outcome: record["outcome"].as_str(),
+            code: code.map(str::to_owned),
+        }
+    }
+
+    fn parties(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.from).chain(&self.targets).map(AsRef::as_ref)
+    }
+
+    fn numbers(&self) -> [&'a str; 4] {
+        [self.from_number, self.from_shown, self.dialled, self.number]
+    }
+
+    fn has_number(&self, part: &str) -> bool {
+        // Most numbers are written plainly, and plain ones need no copy.
+        self.numbers().into_iter().any(|n| n.contains(part) || normalised(n).contains(part))
+    }
+
+    fn has_name(&self, part: &str) -> bool {
+        self.from_name.to_lowercase().contains(part)
+            || self.parties().filter_map(user_of).any(|user| user.to_lowercase().contains(part))
+    }
+}
+
+impl Wanted {
+    /// Whether a call is one that is asked for.
+    pub(crate) fn fits(&self, call: &Facts<'_>) -> bool {
+        let is = |wanted: &Option<String>, found: &dyn Fn(&str) -> bool| {
+            wanted.as_deref().is_none_or(found)
+        };
+        is(&self.outcome, &|o| call.outcome == Some(o))
+            && is(&self.code, &|c| call.code.as_deref() == Some(c))
+            && is(&self.user, &|u| call.parties().any(|p| p == u || user_of(p) == Some(u)))
+            && is(&self.trunk, &|t| call.parties().any(|p| p == t || trunk_of(p) == Some(t)))
+            && is(&self.number, &|n| call.has_number(n))
+            && is(&self.name, &|n| call.has_name(n))
+            && is(&self.search, &|s| Wanted::found(call, s))
+    }
+
+    fn found(call: &Facts<'_>, part: &str) -> bool {
+        call.call.starts_with(part)
+            || call.has_number(&normalised(part))
+            || call.has_name(part)
+            || call.parties().any(|p| p.to_lowercase().contains(part))
+            || call.code.as_ref().is_some_and(|c| c.to_lowercase().contains(part))
+            || call.outcome.is_some_and(|o| o.contains(part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_call_is_found_by_either_number_by_name_and_by_who_took_part() {
+        let record = json!({
+            "call": "7f3a91c2", "code": "WT-3105", "outcome": "success", "answered_by": "user:bob",
+            "from": { "user": "trunk:carrier", "number": "+493012345", "name": "Ada Müller", "shown": "030 123-45" },
+            "to": { "dialled": "(206) 555-0123", "number": "+12065550123" },
+            "attempts": [{ "target": "user:alice" }, { "target": "trunk:second" }],
+        });
+        let fits = |wanted: Wanted| wanted.fits(&Facts::of_record(&record));
+        let some = |text: &str| Some(text.to_owned());
+        for number in ["+4930", "12345", "55501", "03012345", "2065550123"] {
+            assert!(fits(Wanted { number: some(number), ..Wanted::default() }), "{number}");
+        }
+        for user in ["alice", "bob"] {
+            assert!(fits(Wanted { user: some(user), ..Wanted::default() }), "{user}");
+        }
+        for trunk in ["carrier", "second"] {
+            assert!(fits(Wanted { trunk: some(trunk), ..Wanted::default() }), "{trunk}");
+        }
+        for text in ["7f3a", "müll", "wt-3105", "555-01", "second", "success"] {
+            assert!(fits(Wanted { search: some(text), ..Wanted::default() }), "{text}");
+        }
+        assert!(fits(Wanted { name: some("müller"), code: some("WT-3105"), ..Wanted::default() }));
+        for wrong in [
+            Wanted { number: some("999"), ..Wanted::default() },
+            Wanted { name: some("grace"), ..Wanted::default() },
+            Wanted { user: some("carrier"), ..Wanted::default() },
+            Wanted { trunk: some("alice"), ..Wanted::default() },
+            Wanted { outcome: some("busy"), ..Wanted::default() },
+            Wanted { code: some("WT-1104"), ..Wanted::default() },
+            Wanted { search: some("nobody"), ..Wanted::default() },
+        ] {
+            assert!(!fits(wrong.clone()), "{wrong:?}");
+        }
+    }
+}

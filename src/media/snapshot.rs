@@ -1,0 +1,294 @@
+//! A session as a value: what a successor of the process needs so that the peers notice nothing.
+//!
+//! The browser sees the same ICE credentials, port, keys and SSRC, and DTLS is not spoken again;
+//! the trunk sees the same ports, SSRC and a stream that goes forward. What only lasts a moment is
+//! left out: a jitter buffer, a digit on its way, an echo's delay line.
+//!
+//! A snapshot holds keys. Who stores one seals it.
+
+use super::endpoint::{Dropped, LegId, Settings};
+use super::latching::LatchingSnapshot;
+use super::series::{Sample, Totals};
+use crate::rtp::report::{RemoteReport, SequenceStats};
+use crate::rtp::reserve::LEASE;
+use crate::rtp::srtp::{MasterKey, Received, Reserved};
+use crate::sdp::description::Fingerprint;
+use crate::sdp::offer_answer::Ice;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// The format of [`SessionSnapshot::to_bytes`]; one of another version cannot be read.
+const VERSION: u8 = 1;
+
+/// Clocks that a successor of the process can read too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Time since 1970.
+    pub unix: Duration,
+    /// Time by a clock that nobody sets: the system's monotonic one.
+    pub uptime: Duration,
+}
+
+/// Why a session cannot be gone on with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotRestored {
+    #[error("its record is {} s old: more may have been sent since than was reserved", age.as_secs())]
+    Expired { age: Duration },
+    #[error("its record is from before the system started")]
+    OtherBoot,
+    #[error("its record reserves nothing to send with for end {}", end.0)]
+    NoReserve { end: LegId },
+    #[error("its record contradicts itself: {0}")]
+    Unsound(&'static str),
+}
+
+/// Bytes that hold no snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("a media record of version {0}, which this version does not know")]
+    Version(u8),
+    #[error("no media record: {0}")]
+    Malformed(#[from] postcard::Error),
+    #[error("something follows the media record")]
+    TooLong,
+}
+
+/// A moment, in milliseconds after the snapshot was taken; most are before.
+pub(super) type Offset = i64;
+
+/// A session, as of when it was taken.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SessionSnapshot {
+    /// Counts the snapshots of a session, for [`Session::confirm`](super::Session::confirm).
+    pub number: u64,
+    pub taken: Clocks,
+    /// NTP time of when it was taken.
+    pub(super) ntp: u64,
+    pub(super) legs: Vec<LegSnapshot>,
+}
+
+/// One end.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct LegSnapshot {
+    pub id: LegId,
+    pub cname: String,
+    pub transport: TransportSnapshot,
+    /// Without SDES keys, which are the transport's.
+    pub settings: Option<Settings>,
+    pub outbound: StreamSnapshot,
+    pub join: JoinSnapshot,
+    pub counters: Counters,
+    pub connected: bool,
+    pub flowing: bool,
+    pub last_received: Option<Offset>,
+    pub last_sign: Option<Offset>,
+    pub path_times: [Option<Offset>; 3],
+}
+
+/// How its peer is reached.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) enum TransportSnapshot {
+    Browser {
+        ice: IceSnapshot,
+        /// The handshake is over; else one is to come, for first keys or others.
+        secured: bool,
+        /// The fingerprint of the certificate its peer showed last.
+        shown: Option<Fingerprint>,
+        srtp: Option<SrtpSnapshot>,
+    },
+    Trunk {
+        rtp: Option<SocketAddr>,
+        rtcp: Option<SocketAddr>,
+        latching: LatchingSnapshot,
+        srtp: Option<SrtpSnapshot>,
+    },
+}
+
+/// The ICE agent of a browser's end.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct IceSnapshot {
+    pub local: Vec<Ice>,
+    pub remote: Option<Ice>,
+    pub validated: Vec<(SocketAddr, Offset)>,
+    pub selected: Option<SocketAddr>,
+    pub nominated: Option<SocketAddr>,
+    pub heard: Option<Offset>,
+    pub last_check: Option<Offset>,
+}
+
+/// Keys of both directions, and how far each has come.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct SrtpSnapshot {
+    pub send: MasterKey,
+    /// Nothing: no packet may be sent under that key.
+    pub reserved: Option<Reserved>,
+    pub receive: MasterKey,
+    pub received: Received,
+    /// The peer's key's identifier, and ours (trunk's ends).
+    pub mki: [Vec<u8>; 2],
+}
+
+/// The numbering of what we send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct StreamSnapshot {
+    pub ssrc: u32,
+    /// A successor's first packet.
+    pub next: u16,
+    /// The stream's time when the snapshot was taken, and whether it had begun.
+    pub timestamp: u32,
+    pub begun: bool,
+    pub packets: u32,
+    pub octets: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum JoinSnapshot {
+    Nothing,
+    Bridge(LegId),
+    Echo(Duration),
+    Play(Sound, usize),
+}
+
+/// What is played. A clip is not kept: a successor reports it as played to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Sound {
+    Tone(u32),
+    Tune,
+    Ringback,
+    Silence,
+    Clip,
+}
+
+/// What the record of the call counts.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Counters {
+    pub received: u64,
+    pub disorder: SequenceStats,
+    pub dropped: Dropped,
+    pub checks: u64,
+    pub reports: u64,
+    pub non_silent_packets: u64,
+    pub unexpected_source: Option<SocketAddr>,
+    pub unexpected_payload_type: Option<u8>,
+    pub feedback: Option<RemoteReport>,
+    pub series: Option<(Offset, Totals, Vec<Sample>)>,
+}
+
+impl SessionSnapshot {
+    /// Its ends.
+    pub fn legs(&self) -> impl Iterator<Item = LegId> {
+        self.legs.iter().map(|leg| leg.id)
+    }
+
+    /// Its browsers' ends.
+    pub fn browsers(&self) -> impl Iterator<Item = LegId> {
+        let browser =
+            |leg: &&LegSnapshot| matches!(leg.transport, TransportSnapshot::Browser { .. });
+        self.legs.iter().filter(browser).map(|leg| leg.id)
+    }
+
+    /// How long ago it was taken.
+    ///
+    /// # Errors
+    /// The system was started since.
+    pub fn age(&self, clocks: Clocks) -> Result<Duration, NotRestored> {
+        clocks.uptime.checked_sub(self.taken.uptime).ok_or(NotRestored::OtherBoot)
+    }
+
+    /// Whether a successor may send under its keys. Also judged by the wall clock, which goes on
+    /// while the system is down.
+    pub(super) fn check(&self, clocks: Clocks) -> Result<Duration, NotRestored> {
+        let age = self.age(clocks)?;
+        let longest = age.max(clocks.unix.saturating_sub(self.taken.unix));
+        let keyed = self.legs.iter().filter_map(|leg| Some((leg.id, leg.transport.srtp()?)));
+        for (end, srtp) in keyed {
+            if longest >= LEASE {
+                return Err(NotRestored::Expired { age: longest });
+            }
+            if srtp.reserved.is_none() {
+                return Err(NotRestored::NoReserve { end });
+            }
+        }
+        Ok(age)
+    }
+
+    /// Nothing may be sent under its keys: they are known to somebody who went on with them.
+    pub fn without_reserve(&mut self) {
+        self.legs.iter_mut().filter_map(|leg| leg.transport.srtp_mut()).for_each(|srtp| {
+            srtp.reserved = None;
+        });
+    }
+
+    /// As bytes, unsealed; wiped when dropped.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let bytes = postcard::to_extend(self, vec![VERSION]);
+        debug_assert!(bytes.is_ok());
+        Zeroizing::new(bytes.unwrap_or_default())
+    }
+
+    /// From bytes of [`to_bytes`](Self::to_bytes).
+    ///
+    /// # Errors
+    /// They are something else, or of another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<SessionSnapshot, Unreadable> {
+        let (version, bytes) =
+            bytes.split_first().ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+        if *version != VERSION {
+            return Err(Unreadable::Version(*version));
+        }
+        match postcard::take_from_bytes(bytes)? {
+            (snapshot, []) => Ok(snapshot),
+            _ => Err(Unreadable::TooLong),
+        }
+    }
+}
+
+impl TransportSnapshot {
+    fn srtp_mut(&mut self) -> Option<&mut SrtpSnapshot> {
+        match self {
+            TransportSnapshot::Browser { srtp, .. } | TransportSnapshot::Trunk { srtp, .. } => {
+                srtp.as_mut()
+            }
+        }
+    }
+
+    pub(super) fn srtp(&self) -> Option<&SrtpSnapshot> {
+        match self {
+            TransportSnapshot::Browser { srtp, .. } | TransportSnapshot::Trunk { srtp, .. } => {
+                srtp.as_ref()
+            }
+        }
+    }
+}
+
+/// Milliseconds from `taken` to `at`.
+pub(super) fn offset(taken: Instant, at: Instant) -> Offset {
+    let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+    match at.checked_duration_since(taken) {
+        Some(after) => millis(after),
+        None => -millis(taken.saturating_duration_since(at)),
+    }
+}
+
+/// The moments of a snapshot that is gone on from.
+#[derive(Clone, Copy)]
+pub(super) struct Resumed {
+    pub now: Instant,
+    /// When the snapshot was taken.
+    pub taken: Instant,
+}
+
+impl Resumed {
+    pub(super) fn new(now: Instant, age: Duration) -> Resumed {
+        Resumed { now, taken: now.checked_sub(age).unwrap_or(now) }
+    }
+
+    /// When that was; now, where no clock reaches.
+    pub(super) fn at(&self, offset: Offset) -> Instant {
+        let far = Duration::from_millis(offset.unsigned_abs());
+        let at = if offset < 0 { self.taken.checked_sub(far) } else { self.taken.checked_add(far) };
+        at.unwrap_or(self.now)
+    }
+}

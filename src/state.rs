@@ -1,0 +1,248 @@
+//! What outlives the process: the DTLS certificate, checkpoints of calls, and records
+//! that could not be written yet. All of it is in one directory.
+//!
+//! Nothing here may cost a call, a start or a record: what cannot be kept is reported once, with a
+//! code, and tried again.
+
+pub(crate) mod certificate;
+pub mod checkpoints;
+pub(crate) mod database;
+mod seal;
+pub mod spool;
+
+use crate::config::check::WITHOUT_STATE;
+use crate::errors::Code;
+use crate::media::dtls::Identity;
+use anyhow::Context;
+use checkpoints::{Checkpoints, Entry};
+use prometheus_client::metrics::counter::Counter;
+use rand_core::{OsRng, TryRngCore};
+use spool::Spool;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The file of the key that seals everything else.
+const KEY: &str = "key";
+/// Locked by the process that uses the directory.
+const LOCK: &str = "lock";
+
+/// A state directory that this process has for itself until it is dropped.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    key: [u8; 32],
+    _lock: File,
+}
+
+impl Directory {
+    /// Opens the directory, and makes it (mode 0700) with its key (0600) where there is none.
+    ///
+    /// # Errors
+    /// It cannot be written, or another process uses it.
+    pub fn open(path: &Path) -> anyhow::Result<Directory> {
+        if !path.exists() {
+            DirBuilder::new()
+                .mode(0o700)
+                .create(path)
+                .with_context(|| format!("{} cannot be made", path.display()))?;
+        }
+        let lock = private()
+            .open(path.join(LOCK))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                anyhow::bail!("another process uses {}", path.display())
+            }
+            Err(TryLockError::Error(e)) => {
+                return Err(e).with_context(|| format!("{} cannot be locked", path.display()));
+            }
+        }
+        let key = key(path).with_context(|| format!("no key can be kept in {}", path.display()))?;
+        Ok(Directory { path: path.to_owned(), key, _lock: lock })
+    }
+
+    /// The place of `file` within it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// What a process keeps, and what an earlier one left.
+pub struct State {
+    pub checkpoints: Checkpoints,
+    /// Of calls that were alive when the earlier process ended.
+    pub found: Vec<Entry>,
+    /// What could not be delivered yet.
+    pub spool: Option<Arc<Spool>>,
+    /// Dropped last: what is above writes into it until then.
+    pub directory: Option<Arc<Directory>>,
+}
+
+impl State {
+    /// Opens the state directory. Without one, or if it cannot be used, which is reported,
+    /// everything is kept in memory. `failed` counts checkpoints that could not be written.
+    pub fn open(path: Option<&Path>, version: u16, failed: Counter) -> State {
+        let directory = path.and_then(|path| match Directory::open(path) {
+            Ok(directory) => Some(Arc::new(directory)),
+            Err(e) => {
+                tracing::warn!(code = %Code::STATE, "server.state_dir: {e:#}; {WITHOUT_STATE}");
+                None
+            }
+        });
+        let (checkpoints, found) = match &directory {
+            Some(directory) => Checkpoints::open(directory, version, failed),
+            None => (Checkpoints::in_memory(), Vec::new()),
+        };
+        let spool = directory.clone().map(|directory| Arc::new(Spool::new(directory)));
+        State { checkpoints, found, spool, directory }
+    }
+
+    /// The DTLS certificate: that of the earlier process, where one is kept.
+    ///
+    /// # Errors
+    /// None could be made.
+    pub(crate) fn certificate(&self) -> anyhow::Result<Identity> {
+        match &self.directory {
+            Some(directory) => {
+                certificate::load(directory, !self.found.is_empty(), SystemTime::now())
+            }
+            None => Identity::generate().context("no DTLS certificate could be made"),
+        }
+    }
+}
+
+/// Options for a file of ours, which nobody else may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+/// The key of the directory; a new one where there is none, or none of ours.
+fn key(folder: &Path) -> anyhow::Result<[u8; 32]> {
+    let path = folder.join(KEY);
+    let mut found = Vec::new();
+    let read = File::open(&path).and_then(|f| f.take(64).read_to_end(&mut found));
+    if let (Ok(_), Ok(key)) = (&read, <[u8; 32]>::try_from(found.as_slice())) {
+        return Ok(key);
+    }
+    if path.exists() {
+        let aside = move_aside(&path)?;
+        tracing::warn!(
+            code = %Code::STATE,
+            "{} is no key; it was moved to {}, and what it had sealed is lost",
+            path.display(),
+            aside.display()
+        );
+    }
+    let mut key = [0; 32];
+    OsRng.try_fill_bytes(&mut key).context("the system gives no random bytes")?;
+    replace(&path, &key)?;
+    Ok(key)
+}
+
+/// Puts a file in the place of another in one step, on the disk when this returns.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    let written = private().open(&fresh).and_then(|mut file| {
+        file.set_len(0)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&fresh, path)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&fresh);
+    })
+}
+
+/// Renames what cannot be read, so that a new one can take its place: `cdr.db` becomes
+/// `cdr.db.corrupt-20261127T041500`. Its companions (`-wal`, `-shm`) go with it.
+///
+/// # Errors
+/// It cannot be renamed.
+pub(crate) fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let named = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let date = jiff::Timestamp::now().strftime(".corrupt-%Y%m%dT%H%M%S").to_string();
+    let aside = (0..100)
+        .map(|n| if n == 0 { named(&date) } else { named(&format!("{date}-{n}")) })
+        .find(|aside| !aside.exists())
+        .ok_or_else(|| std::io::Error::other("too many corrupt files"))?;
+    std::fs::rename(path, &aside)?;
+    for companion in ["-wal", "-shm"] {
+        let mut to = aside.clone().into_os_string();
+        to.push(companion);
+        let _ = std::fs::rename(named(companion), to);
+    }
+    Ok(aside)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A folder that goes when this does.
+    pub(crate) struct Scratch(pub(crate) PathBuf);
+
+    impl Scratch {
+        pub(crate) fn new(name: &str) -> Scratch {
+            let name = format!("webtrunk-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir(&path).expect("a folder");
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().expect("it is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_directory_is_private_and_keeps_its_key() {
+        let scratch = Scratch::new("directory");
+        let path = scratch.0.join("state");
+        let first = Directory::open(&path).expect("made");
+        assert_eq!((mode(&path), mode(&path.join(KEY))), (0o700, 0o600));
+        let why = Directory::open(&path).expect_err("it is in use").to_string();
+        assert!(why.contains("another process uses"), "{why}");
+        let key = first.key;
+        drop(first);
+        assert_eq!(Directory::open(&path).expect("again").key, key);
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_moved_aside() {
+        let scratch = Scratch::new("bad-key");
+        std::fs::write(scratch.0.join(KEY), "torn").expect("written");
+        let directory = Directory::open(&scratch.0).expect("it opens all the same");
+        assert_eq!(std::fs::read(scratch.0.join(KEY)).expect("a key"), directory.key);
+        let names = std::fs::read_dir(&scratch.0).expect("a folder");
+        let aside = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().contains(".corrupt-");
+        assert_eq!(names.flatten().filter(aside).count(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_reported() {
+        // Neither may root make anything here.
+        let why = Directory::open(Path::new("/proc/self/state")).expect_err("no place");
+        assert!(format!("{why:#}").contains("cannot be made"), "{why:#}");
+        let file = Scratch::new("file");
+        std::fs::write(file.0.join("f"), "").expect("written");
+        assert!(Directory::open(&file.0.join("f")).is_err());
+    }
+}

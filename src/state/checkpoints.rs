@@ -1,0 +1,522 @@
+//! Checkpoints: the newest value of each name, on disk a moment after it was put.
+//!
+//! Nobody waits. A [`Slot`] holds the newest value of its name; one thread writes what changed, in
+//! batches. A value that is replaced before it was written is never written, so what waits is
+//! bounded by the number of slots, and nothing can overflow.
+//!
+//! Writing is not synced: the kernel keeps it when the process dies. When the host dies, the file
+//! may be older than what was sent under its values, so a value of another boot is never
+//! [`Fresh`](Record::Fresh).
+
+use super::database::{self, Database, Settings};
+use super::seal::Sealer;
+use super::{Directory, move_aside};
+use crate::errors::Code;
+use nix::time::{ClockId, clock_gettime};
+use prometheus_client::metrics::counter::Counter;
+use rusqlite::params;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+const FILE: &str = "checkpoints.db";
+const SETTINGS: Settings = Settings {
+    schema: "CREATE TABLE IF NOT EXISTS checkpoint (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
+    synced: false,
+    shared: false,
+    busy: Duration::from_millis(100),
+};
+/// Between two commits.
+const BATCH: Duration = Duration::from_millis(50);
+/// After a failure; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// How long the end waits for the last batch.
+const LAST: Duration = Duration::from_secs(2);
+/// Version, boot and deadline before each value.
+const HEADER: usize = 2 + 16 + 8;
+
+/// What an earlier process left under a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// Within its time, and of this boot: nothing can have been done since that it does not cover.
+    Fresh(Vec<u8>),
+    /// Older than it was good for, or of another boot.
+    Stale(Vec<u8>),
+    /// Written by a program with another version of records.
+    UnknownVersion(u16),
+}
+
+/// A record with its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub name: String,
+    pub record: Record,
+}
+
+/// The newest value of a name.
+#[derive(Default)]
+struct Value {
+    /// Counts the puts.
+    sequence: u64,
+    /// `None` once removed.
+    bytes: Option<Arc<[u8]>>,
+    good_until: u64,
+    /// The writer has been told of it.
+    queued: bool,
+}
+
+struct Named {
+    name: String,
+    value: Mutex<Value>,
+    written: AtomicU64,
+    written_until: AtomicU64,
+}
+
+struct Shared {
+    slots: Mutex<HashMap<String, Arc<Named>>>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    changed: Vec<Arc<Named>>,
+    over: bool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Sound after every statement, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Milliseconds since the host started, its sleep among them: a clock that goes on across
+/// processes and that nobody sets.
+fn boot_clock() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+    now.as_millis() as u64
+}
+
+/// Tells one boot of the host from another.
+fn boot() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let hex = u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or_default();
+    hex.to_be_bytes()
+}
+
+/// The checkpoints of this process.
+pub struct Checkpoints {
+    shared: Arc<Shared>,
+    done: Option<Receiver<()>>,
+}
+
+/// The place of one name's value. Dropping it leaves the value where it is.
+#[derive(Clone)]
+pub struct Slot {
+    named: Arc<Named>,
+    shared: Arc<Shared>,
+}
+
+impl Checkpoints {
+    /// Values are kept in memory only.
+    pub fn in_memory() -> Checkpoints {
+        let shared = Shared {
+            slots: Mutex::default(),
+            queue: Mutex::new(Queue { over: true, ..Queue::default() }),
+            wake: Condvar::new(),
+        };
+        Checkpoints { shared: Arc::new(shared), done: None }
+    }
+
+    /// Opens the checkpoints of a directory, and returns what an earlier process left. `version` is
+    /// that of the values this program writes and reads; `failed` counts the batches that could not
+    /// be written.
+    ///
+    /// It never fails: what cannot be read is reported and lost, and what cannot be written is
+    /// tried again.
+    pub fn open(directory: &Directory, version: u16, failed: Counter) -> (Checkpoints, Vec<Entry>) {
+        let path = directory.file(FILE);
+        let mut memory = Checkpoints::in_memory();
+        let sealer = match Sealer::new(directory.key) {
+            Ok(sealer) => sealer,
+            Err(e) => {
+                tracing::warn!(code = %Code::STATE, "calls are not kept across a restart: {e:#}");
+                return (memory, Vec::new());
+            }
+        };
+        let mut writer = Writer {
+            path,
+            sealer,
+            version,
+            boot: boot(),
+            database: None,
+            failed,
+            failing: false,
+            pause: FIRST_PAUSE,
+            retry: Instant::now(),
+            shared: memory.shared.clone(),
+        };
+        let entries = writer.load();
+        for Entry { name, record } in &entries {
+            let (Record::Fresh(bytes) | Record::Stale(bytes)) = record else { continue };
+            locked(&locked_slot(&memory.shared, name).value).bytes = Some(bytes.as_slice().into());
+        }
+        locked(&memory.shared.queue).over = false;
+        let (tell, done) = channel();
+        let thread = std::thread::Builder::new().name("checkpoints".into());
+        match thread.spawn(move || writer.run(tell)) {
+            Ok(_) => memory.done = Some(done),
+            Err(e) => {
+                tracing::warn!(code = %Code::STATE, "calls are not kept across a restart: {e}");
+                locked(&memory.shared.queue).over = true;
+            }
+        }
+        (memory, entries)
+    }
+
+    /// The slot of `name`; of an earlier process's value too.
+    pub fn slot(&self, name: &str) -> Slot {
+        Slot { named: locked_slot(&self.shared, name), shared: self.shared.clone() }
+    }
+}
+
+impl Drop for Checkpoints {
+    /// Writes what waits, unless the disk hangs.
+    fn drop(&mut self) {
+        locked(&self.shared.queue).over = true;
+        self.shared.wake.notify_all();
+        if let Some(done) = &self.done {
+            let _ = done.recv_timeout(LAST);
+        }
+    }
+}
+
+fn locked_slot(shared: &Shared, name: &str) -> Arc<Named> {
+    let mut slots = locked(&shared.slots);
+    if let Some(known) = slots.get(name) {
+        return known.clone();
+    }
+    let fresh = Arc::new(Named {
+        name: name.to_owned(),
+        value: Mutex::default(),
+        written: AtomicU64::new(0),
+        written_until: AtomicU64::new(0),
+    });
+    slots.insert(name.to_owned(), fresh.clone());
+    fresh
+}
+
+impl Slot {
+    /// Puts a value in the place of the last; returns its number, from 1. Nothing waits for it.
+    ///
+    /// After `good_for` it is no longer [`Fresh`](Record::Fresh), unless it is put again: what the
+    /// value reserves must last that long.
+    pub fn put(&self, bytes: impl Into<Arc<[u8]>>, good_for: Duration) -> u64 {
+        let until = boot_clock().saturating_add(good_for.as_millis() as u64);
+        self.change(Some(bytes.into()), until)
+    }
+
+    /// Removes the value.
+    pub fn remove(&self) {
+        self.change(None, 0);
+    }
+
+    fn change(&self, bytes: Option<Arc<[u8]>>, good_until: u64) -> u64 {
+        let mut value = locked(&self.named.value);
+        value.sequence += 1;
+        (value.bytes, value.good_until) = (bytes, good_until);
+        let (number, told) = (value.sequence, std::mem::replace(&mut value.queued, true));
+        drop(value);
+        if !told {
+            let mut queue = locked(&self.shared.queue);
+            if !queue.over {
+                queue.changed.push(self.named.clone());
+                drop(queue);
+                self.shared.wake.notify_one();
+            } else {
+                drop(queue);
+                self.forget_if_removed();
+            }
+        }
+        number
+    }
+
+    /// Without a disk nobody else lets go of the name.
+    fn forget_if_removed(&self) {
+        let mut value = locked(&self.named.value);
+        value.queued = false;
+        let removed = value.bytes.is_none();
+        drop(value);
+        if removed {
+            locked(&self.shared.slots).remove(&self.named.name);
+        }
+    }
+
+    /// The number of the newest put that is on disk and still good. 0: a next process would find
+    /// nothing fresh under this name, so nothing done now can contradict it.
+    pub fn written(&self) -> u64 {
+        let number = self.named.written.load(Ordering::Acquire);
+        let until = self.named.written_until.load(Ordering::Acquire);
+        if number == 0 || boot_clock() > until { 0 } else { number }
+    }
+
+    /// The newest value, whether it is on disk or not.
+    pub fn newest(&self) -> Option<Arc<[u8]>> {
+        locked(&self.named.value).bytes.clone()
+    }
+}
+
+/// What is written next of a slot.
+struct Change {
+    named: Arc<Named>,
+    sequence: u64,
+    bytes: Option<Arc<[u8]>>,
+    good_until: u64,
+}
+
+impl Change {
+    fn of(named: Arc<Named>) -> Change {
+        let mut value = locked(&named.value);
+        value.queued = false;
+        let (sequence, good_until) = (value.sequence, value.good_until);
+        let bytes = value.bytes.clone();
+        drop(value);
+        Change { named, sequence, bytes, good_until }
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    path: PathBuf,
+    sealer: Sealer,
+    version: u16,
+    boot: [u8; 16],
+    /// `None` after a failure, until it is tried again.
+    database: Option<Database>,
+    failed: Counter,
+    failing: bool,
+    pause: Duration,
+    retry: Instant,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    /// What is in the file; one that cannot be read is moved aside.
+    fn load(&mut self) -> Vec<Entry> {
+        let read = Database::open_or_begin(&self.path, &SETTINGS).and_then(|(database, aside)| {
+            self.database = Some(database);
+            match (aside, self.read()) {
+                (None, Ok(entries)) => Ok((entries, None)),
+                (Some(aside), _) => Ok((Vec::new(), Some(aside))),
+                (None, Err(e)) if database::is_corrupt(&e) => {
+                    self.database = None;
+                    let aside = move_aside(&self.path)?;
+                    self.database = Some(Database::open(&self.path, &SETTINGS)?);
+                    Ok((Vec::new(), Some(aside)))
+                }
+                (None, Err(e)) => Err(e.into()),
+            }
+        });
+        match read {
+            Ok((entries, aside)) => {
+                if let Some(aside) = aside {
+                    tracing::warn!(
+                        code = %Code::STATE,
+                        "{} cannot be read, so no call is restored; it was moved to {}",
+                        self.path.display(),
+                        aside.display()
+                    );
+                }
+                entries
+            }
+            Err(e) => {
+                self.fail(&format!("{e:#}"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn read(&mut self) -> rusqlite::Result<Vec<Entry>> {
+        let Some(database) = &self.database else { return Ok(Vec::new()) };
+        let mut statement = database.connection.prepare("SELECT name, sealed FROM checkpoint")?;
+        let rows: Vec<(String, Vec<u8>)> = statement
+            .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        drop(statement);
+        let now = boot_clock();
+        let (mut entries, mut lost) = (Vec::new(), Vec::new());
+        for (name, sealed) in rows {
+            let plain = self.sealer.open(&name, &sealed);
+            match plain.and_then(|plain| self.record(&plain, now)) {
+                Some(record) => entries.push(Entry { name, record }),
+                None => lost.push(name),
+            }
+        }
+        if !lost.is_empty() {
+            tracing::warn!(
+                code = %Code::STATE,
+                "{} checkpoint(s) in {} are not intact or sealed under another key, and are lost",
+                lost.len(),
+                self.path.display()
+            );
+            let mut delete =
+                database.connection.prepare("DELETE FROM checkpoint WHERE name = ?1")?;
+            for name in lost {
+                delete.execute([name])?;
+            }
+        }
+        Ok(entries)
+    }
+
+    fn record(&self, plain: &[u8], now: u64) -> Option<Record> {
+        let (version, rest) = plain.split_first_chunk::<2>()?;
+        let (boot, rest) = rest.split_first_chunk::<16>()?;
+        let (until, bytes) = rest.split_first_chunk::<8>()?;
+        let version = u16::from_be_bytes(*version);
+        let fresh = *boot == self.boot && now <= u64::from_be_bytes(*until);
+        Some(match (version == self.version, fresh) {
+            (false, _) => Record::UnknownVersion(version),
+            (true, true) => Record::Fresh(bytes.to_vec()),
+            (true, false) => Record::Stale(bytes.to_vec()),
+        })
+    }
+
+    fn run(mut self, done: Sender<()>) {
+        let mut last = Instant::now();
+        loop {
+            let (changed, over) = self.wait();
+            let failing = self.database.is_none();
+            if failing && Instant::now() >= self.retry {
+                // Everything that is alive: what was written before is gone.
+                let all = locked(&self.shared.slots).values().cloned().collect();
+                self.write(all);
+            } else if failing {
+                changed.into_iter().for_each(|named| self.leave(Change::of(named)));
+            } else if !changed.is_empty() {
+                self.write(changed);
+            }
+            if over {
+                drop(self.database.take());
+                let _ = done.send(());
+                return;
+            }
+            // A batch, rather than a commit for each.
+            let since = last.elapsed();
+            if let Some(rest) = BATCH.checked_sub(since) {
+                let queue = locked(&self.shared.queue);
+                let wait = self.shared.wake.wait_timeout_while(queue, rest, |q| !q.over);
+                drop(wait.unwrap_or_else(PoisonError::into_inner));
+            }
+            last = Instant::now();
+        }
+    }
+
+    /// Waits until something has changed, a retry is due, or it is over.
+    fn wait(&self) -> (Vec<Arc<Named>>, bool) {
+        let queue = locked(&self.shared.queue);
+        let idle = |q: &mut Queue| q.changed.is_empty() && !q.over;
+        let mut queue = if self.database.is_some() {
+            self.shared.wake.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner)
+        } else {
+            let rest = self.retry.saturating_duration_since(Instant::now());
+            let waited = self.shared.wake.wait_timeout_while(queue, rest, idle);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        (std::mem::take(&mut queue.changed), queue.over)
+    }
+
+    fn write(&mut self, changed: Vec<Arc<Named>>) {
+        let changes: Vec<Change> = changed.into_iter().map(Change::of).collect();
+        match self.commit(&changes) {
+            Ok(()) => {
+                for change in changes {
+                    let on_disk = if change.bytes.is_some() { change.sequence } else { 0 };
+                    change.named.written_until.store(change.good_until, Ordering::Release);
+                    change.named.written.store(on_disk, Ordering::Release);
+                    self.leave(change);
+                }
+                self.pause = FIRST_PAUSE;
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("checkpoints of calls can be written again");
+                }
+            }
+            Err(e) => {
+                self.fail(&format!("{e:#}"));
+                changes.into_iter().for_each(|change| self.leave(change));
+            }
+        }
+    }
+
+    /// Lets go of a name whose value was removed, unless it has a new one.
+    fn leave(&self, change: Change) {
+        if change.bytes.is_none() {
+            let mut slots = locked(&self.shared.slots);
+            if locked(&change.named.value).sequence == change.sequence {
+                slots.remove(&change.named.name);
+            }
+        }
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> anyhow::Result<()> {
+        if self.database.is_none() {
+            self.database = Some(Database::open_or_begin(&self.path, &SETTINGS)?.0);
+        }
+        let Some(database) = &mut self.database else { return Ok(()) };
+        let transaction = database.connection.transaction()?;
+        {
+            let mut put =
+                transaction.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2)")?;
+            let mut delete =
+                transaction.prepare_cached("DELETE FROM checkpoint WHERE name = ?1")?;
+            for change in changes {
+                let name = &change.named.name;
+                let Some(bytes) = &change.bytes else {
+                    delete.execute([name])?;
+                    continue;
+                };
+                let mut plain = Vec::with_capacity(HEADER + bytes.len());
+                plain.extend_from_slice(&self.version.to_be_bytes());
+                plain.extend_from_slice(&self.boot);
+                plain.extend_from_slice(&change.good_until.to_be_bytes());
+                plain.extend_from_slice(bytes);
+                let sealed = self.sealer.seal(name, &plain);
+                put.execute(params![
+                    name,
+                    sealed.ok_or_else(|| anyhow::anyhow!("nothing more can be sealed"))?
+                ])?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Reports the first failure of a row of them, and takes away what is on disk: old values must
+    /// not be found where newer ones could not be written.
+    fn fail(&mut self, why: &str) {
+        self.failed.inc();
+        self.database = None;
+        let removed = remove(&self.path);
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(
+                code = %Code::STATE,
+                "checkpoints of calls cannot be written, so a restart would end these calls: {why}"
+            );
+        }
+        if removed {
+            for named in locked(&self.shared.slots).values() {
+                named.written.store(0, Ordering::Release);
+            }
+        }
+        self.retry = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+    }
+}
+
+fn remove(path: &Path) -> bool {
+    database::remove(path).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+use super::*;
+use crate::state::tests::Scratch;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+const LONG: Duration = Duration::from_secs(60);
+/// In the environment of a test that runs in a process of its own.
+const CHILD: &str = "WEBTRUNK_STATE_CHILD";
+
+fn open(folder: &Path) -> (Checkpoints, Vec<Entry>, Counter) {
+    let (directory, failed) = (Directory::open(folder).expect("a directory"), Counter::default());
+    let (checkpoints, mut entries) = Checkpoints::open(&directory, 1, failed.clone());
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    (checkpoints, entries, failed)
+}
+
+/// Waits for another thread.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn fresh(name: &str, bytes: &[u8]) -> Entry {
+    Entry { name: name.into(), record: Record::Fresh(bytes.to_vec()) }
+}
+
+/// Runs a test of this module again in a process with these limits of the shell.
+fn in_child(test: &str, limits: &str) -> bool {
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let exe = std::env::current_exe().expect("a test");
+    let test = format!("state::checkpoints::tests::{test}");
+    let child = Command::new("sh")
+        .args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")])
+        .arg(exe)
+        .args([&test, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .expect("a shell");
+    let told = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && told.contains("1 passed"), "{child:?}");
+    false
+}
+
+#[test]
+fn the_newest_values_are_found_by_the_next_process() {
+    let scratch = Scratch::new("newest");
+    let (checkpoints, entries, _) = open(&scratch.0);
+    assert_eq!(entries, []);
+    let (a, b) = (checkpoints.slot("a"), checkpoints.slot("b"));
+    assert_eq!(a.written(), 0);
+    let first = a.put(*b"one", LONG);
+    until("it is written", || a.written() == first);
+    a.put(*b"two", LONG);
+    b.put(*b"short", LONG);
+    b.remove();
+    checkpoints.slot("c").put(*b"three", LONG);
+    drop(checkpoints);
+    let (checkpoints, entries, failed) = open(&scratch.0);
+    assert_eq!(entries, [fresh("a", b"two"), fresh("c", b"three")]);
+    assert_eq!(checkpoints.slot("c").newest().as_deref(), Some(&b"three"[..]));
+    checkpoints.slot("a").remove();
+    drop(checkpoints);
+    assert_eq!(open(&scratch.0).1, [fresh("c", b"three")]);
+    assert_eq!(failed.get(), 0);
+    let mode =
+        |file: &str| scratch.0.join(file).metadata().expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode(FILE), 0o600);
+}
+
+#[test]
+fn a_process_that_is_killed_has_left_what_was_written() {
+    const FOLDER: &str = "WEBTRUNK_STATE_FOLDER";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let (checkpoints, _, _) = open(Path::new(&folder));
+        let slots: Vec<Slot> = (0..500).map(|n| checkpoints.slot(&format!("{n}"))).collect();
+        let last = slots.iter().map(|s| s.put(vec![7; 1_500], LONG)).max();
+        until("all are written", || slots.iter().all(|s| Some(s.written()) == last));
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).expect("killed");
+    }
+    let scratch = Scratch::new("killed");
+    let test = "a_process_that_is_killed_has_left_what_was_written";
+    let child = Command::new(std::env::current_exe().expect("a test"))
+        .args([&format!("state::checkpoints::tests::{test}"), "--exact"])
+        .env(FOLDER, &scratch.0)
+        .output()
+        .expect("it ran");
+    assert!(!child.status.success());
+    let (_, entries, failed) = open(&scratch.0);
+    assert_eq!((entries.len(), failed.get()), (500, 0));
+    assert!(entries.iter().all(|e| e.record == Record::Fresh(vec![7; 1_500])));
+}
+
+#[test]
+fn a_value_is_good_for_its_time_and_its_boot_only() {
+    let scratch = Scratch::new("stale");
+    let (checkpoints, _, _) = open(&scratch.0);
+    let slot = checkpoints.slot("old");
+    slot.put(*b"x", Duration::ZERO);
+    drop(checkpoints);
+    until("its time is over", || slot.written() == 0);
+    let (checkpoints, entries, _) = open(&scratch.0);
+    assert_eq!(entries[0].record, Record::Stale(b"x".to_vec()));
+    checkpoints.slot("old").put(*b"y", LONG);
+    drop(checkpoints);
+    // What another boot would find.
+    let directory = Directory::open(&scratch.0).expect("a directory");
+    let mut writer = writer_of(&directory, [9; 16]);
+    assert_eq!(writer.load()[0].record, Record::Stale(b"y".to_vec()));
+}
+
+fn writer_of(directory: &Directory, boot: [u8; 16]) -> Writer {
+    Writer {
+        path: directory.file(FILE),
+        sealer: Sealer::new(directory.key).expect("a key"),
+        version: 1,
+        boot,
+        database: None,
+        failed: Counter::default(),
+        failing: false,
+        pause: FIRST_PAUSE,
+        retry: Instant::now(),
+        shared: Checkpoints::in_memory().shared.clone(),
+    }
+}
+
+#[test]
+fn a_value_of_another_version_is_reported_as_such() {
+    let scratch = Scratch::new("version");
+    let directory = Directory::open(&scratch.0).expect("a directory");
+    let (newer, _) = Checkpoints::open(&directory, 2, Counter::default());
+    newer.slot("a").put(*b"x", LONG);
+    drop(newer);
+    let (_older, entries) = Checkpoints::open(&directory, 1, Counter::default());
+    assert_eq!(entries, [Entry { name: "a".into(), record: Record::UnknownVersion(2) }]);
+}
+
+#[test]
+fn files_that_cannot_be_read_cost_checkpoints_only() {
+    type Damage = (&'static str, fn(&Path));
+    let damage: [Damage; 4] = [
+        ("foreign", |f| std::fs::write(f.join(FILE), "not ours".repeat(900)).expect("written")),
+        ("truncated", |f| {
+            let file = std::fs::OpenOptions::new().write(true).open(f.join(FILE)).expect("it");
+            file.set_len(5_000).expect("truncated");
+        }),
+        ("overwritten", |f| {
+            let mut bytes = std::fs::read(f.join(FILE)).expect("it");
+            bytes[4_096..].fill(0xa5);
+            std::fs::write(f.join(FILE), bytes).expect("written");
+        }),
+        ("key", |f| std::fs::write(f.join("key"), [1; 32]).expect("written")),
+    ];
+    for (name, damage) in damage {
+        let scratch = Scratch::new(&format!("damage-{name}"));
+        let (checkpoints, _, _) = open(&scratch.0);
+        for n in 0..100 {
+            checkpoints.slot(&format!("{n}")).put(vec![1; 900], LONG);
+        }
+        drop(checkpoints);
+        damage(&scratch.0);
+        let (checkpoints, entries, _) = open(&scratch.0);
+        assert_eq!(entries, [], "{name}");
+        checkpoints.slot("new").put(*b"x", LONG);
+        drop(checkpoints);
+        assert_eq!(open(&scratch.0).1, [fresh("new", b"x")], "{name}");
+    }
+}
+
+#[test]
+fn a_torn_log_keeps_what_was_committed_before() {
+    let scratch = Scratch::new("torn");
+    let (checkpoints, _, _) = open(&scratch.0);
+    let slot = checkpoints.slot("a");
+    let first = slot.put(*b"first", LONG);
+    until("it is written", || slot.written() == first);
+    let (db, wal) = (scratch.0.join(FILE), scratch.0.join(format!("{FILE}-wal")));
+    let before = wal.metadata().expect("a log").len();
+    let second = slot.put(vec![2; 20_000], LONG);
+    until("it is written", || slot.written() == second);
+    let copy = Scratch::new("torn-copy");
+    for file in ["key", "lock"] {
+        std::fs::copy(scratch.0.join(file), copy.0.join(file)).expect("copied");
+    }
+    std::fs::copy(db, copy.0.join(FILE)).expect("copied");
+    let log = std::fs::read(wal).expect("a log");
+    for end in [before as usize + 1, log.len() - 1] {
+        std::fs::write(copy.0.join(format!("{FILE}-wal")), &log[..end]).expect("written");
+        assert_eq!(open(&copy.0).1, [fresh("a", b"first")], "{end}");
+    }
+}
+
+#[test]
+fn a_full_disk_costs_checkpoints_until_there_is_room() {
+    if !in_child(
+        "a_full_disk_costs_checkpoints_until_there_is_room",
+        "trap '' XFSZ; ulimit -S -f 400",
+    ) {
+        return;
+    }
+    let scratch = Scratch::new("full");
+    let (checkpoints, _, failed) = open(&scratch.0);
+    let slots: Vec<Slot> = (0..300).map(|n| checkpoints.slot(&format!("{n}"))).collect();
+    let first = slots[0].put(*b"small", LONG);
+    until("it fits", || slots[0].written() == first);
+    for slot in &slots {
+        slot.put(vec![3; 2_000], LONG);
+    }
+    until("it is full", || failed.get() > 0);
+    until("nothing old is left to be found", || slots[0].written() == 0);
+    assert!(!scratch.0.join(FILE).exists() || failed.get() > 1);
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE).expect("a limit");
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE, hard, hard)
+        .expect("no limit");
+    until("all are written again", || slots.iter().all(|s| s.written() > 0));
+    drop(checkpoints);
+    let entries = open(&scratch.0).1;
+    assert_eq!(entries.len(), 300);
+    assert!(entries.iter().all(|e| e.record == Record::Fresh(vec![3; 2_000])));
+}
+
+#[test]
+fn without_a_disk_values_are_in_memory_and_nothing_is_on_disk() {
+    let checkpoints = Checkpoints::in_memory();
+    let slot = checkpoints.slot("a");
+    slot.put(*b"x", LONG);
+    assert_eq!((slot.written(), slot.newest().as_deref()), (0, Some(&b"x"[..])));
+    slot.remove();
+    assert_eq!(checkpoints.slot("a").newest(), None);
+    assert!(locked(&checkpoints.shared.slots).len() == 1, "the one just asked for");
+}

@@ -1,0 +1,104 @@
+//! What outlives a worker's thread: its socket, its queue, and the last snapshot of each session. A
+//! thread that died of a bug is replaced by one that goes on with them.
+
+use super::{MediaSnapshot, Notice, WorkerMessage};
+use crate::ids::IdMap;
+use std::net::UdpSocket;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A thread that dies this soon after it went on with sessions may have died of one, so the next
+/// one goes on with none.
+const TOO_SOON: Duration = Duration::from_secs(10);
+
+/// A session's last snapshot.
+pub(super) struct KeptSession {
+    pub snapshot: Arc<MediaSnapshot>,
+    /// Its snapshots are told to its call, too.
+    pub journalled: bool,
+}
+
+/// A thread's queue of orders, both ends.
+pub(super) type Orders = (SyncSender<WorkerMessage>, Receiver<WorkerMessage>);
+
+#[derive(Default)]
+struct State {
+    browsers: Option<UdpSocket>,
+    orders: Option<Orders>,
+    sessions: IdMap<u64, KeptSession>,
+    /// Sessions the dead thread had no snapshot of.
+    lost: Vec<u64>,
+    /// When a thread last went on with sessions.
+    resumed: Option<Instant>,
+}
+
+/// What a worker's next thread goes on with.
+#[derive(Clone, Default)]
+pub struct Kept(Arc<Mutex<State>>);
+
+impl Kept {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is sound after every statement, so a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The browsers' socket of the thread before, if there was one.
+    pub(super) fn browsers(&self) -> Option<UdpSocket> {
+        self.state().browsers.as_ref().and_then(|socket| socket.try_clone().ok())
+    }
+
+    /// Keeps the browsers' port open beyond the thread.
+    pub(super) fn keep_browsers(&self, socket: &UdpSocket) {
+        self.state().browsers = socket.try_clone().ok();
+    }
+
+    /// The queue of the thread before, with what waits in it.
+    pub(super) fn orders(&self) -> Option<Orders> {
+        self.state().orders.take()
+    }
+
+    /// A session's newest snapshot.
+    pub(super) fn keep(&self, id: u64, session: KeptSession) {
+        self.state().sessions.insert(id, session);
+    }
+
+    /// A session has ended.
+    pub(super) fn forget(&self, id: u64) {
+        self.state().sessions.remove(&id);
+    }
+
+    /// A thread dies: what it had goes to the next.
+    pub(super) fn bury(&self, orders: Orders, sessions: impl Iterator<Item = u64>) {
+        let mut state = self.state();
+        state.orders = Some(orders);
+        let without = |id: &u64| !state.sessions.contains_key(id);
+        state.lost = sessions.filter(without).collect();
+    }
+
+    /// The sessions of a dead thread that go on, for the thread that starts now; the others are
+    /// told that they have ended.
+    pub(super) fn resume(
+        &self,
+        now: Instant,
+        tell: &dyn Fn(u64, Notice),
+    ) -> Vec<(u64, KeptSession)> {
+        let mut state = self.state();
+        let mut lost = std::mem::take(&mut state.lost);
+        let mut sessions: Vec<_> = state.sessions.drain().collect();
+        let before = state.resumed.filter(|at| now.saturating_duration_since(*at) < TOO_SOON);
+        let too_soon = before.is_some();
+        if !sessions.is_empty() {
+            state.resumed = Some(now);
+        }
+        drop(state);
+        if too_soon {
+            lost.extend(sessions.drain(..).map(|(id, _)| id));
+        }
+        for id in lost {
+            tell(id, Notice::Panicked);
+            tell(id, Notice::Closed { statistics: Vec::new() });
+        }
+        sessions
+    }
+}

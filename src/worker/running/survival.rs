@@ -1,0 +1,118 @@
+//! Sessions that outlive their thread, and their process.
+
+use super::{Live, Running, TrunkSockets, hear};
+use crate::datagrams::local::Source;
+use crate::media::{LegId, Session};
+use crate::worker::kept::KeptSession;
+use crate::worker::snapshot::clocks;
+use crate::worker::{MediaSnapshot, NotResumed, Notice, Restored, TrunkPorts};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Running {
+    /// Takes a session's snapshot: the next thread goes on with it, and who journals it the next
+    /// process.
+    pub(super) fn checkpoint(&mut self, id: u64) {
+        let Some(live) = self.sessions.get_mut(&id) else { return };
+        // In this order, so that a stall between the two makes the snapshot look older than it is:
+        // nothing is sent beyond its reserve before nobody goes on from it any more.
+        let clocks = clocks();
+        let now = Instant::now();
+        let trunks = live.lines.iter();
+        let snapshot = Arc::new(MediaSnapshot {
+            browser_port: self.browsers.local_addr().map_or(0, |address| address.port()),
+            trunks: trunks
+                .map(|l| TrunkPorts { end: l.end, port: l.pair.port, local: l.local })
+                .collect(),
+            session: live.session.checkpoint(now, clocks),
+        });
+        let journalled = live.journalled;
+        self.kept.keep(id, KeptSession { snapshot: snapshot.clone(), journalled });
+        if journalled {
+            (self.tell)(id, Notice::Snapshot(snapshot));
+        } else {
+            live.session.confirm(snapshot.session.number);
+        }
+    }
+
+    /// Goes on with what the thread before had.
+    pub(super) fn resume(&mut self) {
+        for (id, KeptSession { snapshot, journalled }) in
+            self.kept.resume(Instant::now(), &self.tell)
+        {
+            match snapshot.claim(&self.ports) {
+                Ok(pairs) => self.restore(Restored { id, snapshot, pairs, journalled }),
+                Err(why) => self.refuse(id, why),
+            }
+        }
+    }
+
+    /// Goes on with a session.
+    pub(super) fn restore(&mut self, restored: Restored) {
+        let (id, now) = (restored.id, Instant::now());
+        // A session's name is its call's: whoever has it ends.
+        self.forget(id);
+        match catch_unwind(AssertUnwindSafe(|| self.make(now, &restored))) {
+            Ok(Ok(session)) => self.go_on(now, session, restored),
+            Ok(Err(why)) => self.give_up(restored, why),
+            Err(_) => self.give_up(restored, NotResumed::Panicked),
+        }
+    }
+
+    fn make(&self, now: Instant, restored: &Restored) -> Result<Session, NotResumed> {
+        if let Some(end) = restored.snapshot.unreached() {
+            return Err(NotResumed::NoPorts(end));
+        }
+        let from = restored.snapshot.session.clone();
+        let mut session = Session::restore(from, now, clocks(), &self.identity)?;
+        session.limit_complexity(self.load.complexity());
+        Ok(session)
+    }
+
+    fn go_on(&mut self, now: Instant, session: Session, restored: Restored) {
+        let Restored { id, snapshot, pairs, journalled } = restored;
+        let mut live = Live { journalled, ..Live::new(session) };
+        for (pair, ports) in pairs.into_iter().zip(&snapshot.trunks) {
+            let tokens = hear(self.poll.registry(), &mut self.tokens, (id, ports.end), &pair);
+            let source = ports.local.map(|local| Source::new(local, self.ipv6));
+            let (end, local) = (ports.end, ports.local);
+            live.lines.push(TrunkSockets { end, pair, tokens, source, local });
+        }
+        self.sessions.insert(id, live);
+        let ends: Vec<LegId> = snapshot.session.legs().collect();
+        ends.into_iter().for_each(|end| self.refresh_routes(now, id, end));
+        let age = snapshot.session.age(clocks()).unwrap_or_default();
+        (self.tell)(id, Notice::Restored { age });
+        // Its first snapshot is what lets it send.
+        self.on_session(id, now, |session, now, sink| {
+            session.fire(now, sink);
+            if !journalled {
+                session.keep_at_leisure(now);
+            }
+        });
+    }
+
+    fn give_up(&mut self, restored: Restored, why: NotResumed) {
+        restored.pairs.into_iter().for_each(|pair| self.ports.give_back(pair, Instant::now()));
+        self.refuse(restored.id, why);
+    }
+
+    fn refuse(&self, id: u64, why: NotResumed) {
+        (self.tell)(id, Notice::NotRestored(why));
+        (self.tell)(id, Notice::Closed { statistics: Vec::new() });
+    }
+}
+
+impl Drop for Running {
+    /// A thread that dies leaves its sessions, its queue and its ports to the next.
+    fn drop(&mut self) {
+        // One that was told to stop has none.
+        if let Some(orders) = self.orders.take() {
+            self.kept.bury(orders, self.sessions.keys().copied());
+        }
+        for line in self.sessions.drain().flat_map(|(_, live)| live.lines) {
+            self.ports.give_back(line.pair, Instant::now());
+        }
+    }
+}
