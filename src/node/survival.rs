@@ -49,7 +49,7 @@ async fn a_state_directory_that_cannot_be_used_costs_no_start() {
     let config = Config { state_dir: Some("/proc/self/state".into()), ..echo_config() };
     let node = Node::start(config).await.expect("it starts");
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    call(&socket, node.udp.expect("UDP"), 1).await;
+    call(&socket, node.udp.expect("UDP"), 1, 4_000).await;
     node.stop().await;
 }
 
