@@ -51,22 +51,21 @@ impl CallerIdentity {
     }
 
     /// `alice (+12065550100 "Alice")`: who calls, and what is known of them beyond that.
-    fn of<'a>(&'a self, from: &'a Party) -> Named<'a> {
-        Named { from, number: &self.number, name: &self.name }
+    fn of(&self, from: &Party) -> Named<'_> {
+        Named { from: from.to_string(), number: &self.number, name: &self.name }
     }
 }
 
 struct Named<'a> {
-    from: &'a Party,
+    from: String,
     number: &'a str,
     name: &'a str,
 }
 
 impl Display for Named<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let from = self.from.to_string();
-        write!(f, "{}", brief(&from))?;
-        let number = Some(self.number).filter(|n| !n.is_empty() && *n != from);
+        write!(f, "{}", brief(&self.from))?;
+        let number = Some(self.number).filter(|n| !n.is_empty() && *n != self.from);
         match (number, self.name) {
             (None, "") => Ok(()),
             (None, name) => write!(f, " (\"{}\")", brief(name)),
@@ -176,7 +175,9 @@ impl Display for OfCall<'_> {
         let Some(call) = self.0.call() else { return Ok(()) };
         write!(f, "call {call} ")?;
         let Event::CallEnded { cdr } = self.0 else { return Ok(()) };
-        let from = Named { from: &cdr.from, number: &cdr.from_number, name: &cdr.from_name };
+        // Its end is told in the words of its record.
+        let from = cdr.from.as_caller();
+        let from = Named { from, number: &cdr.from_number, name: &cdr.from_name };
         let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };
         write!(f, "{from} → {}  ", brief(to))
     }

@@ -395,6 +395,15 @@ mod tests {
     }
 
     #[test]
+    fn few_responses_wait_for_a_prack_that_does_not_come() {
+        let (mut bench, mut uas, mut caller) = received("Require: 100rel\r\n");
+        for _ in 0..=2 * MAX_WAITING {
+            says(&mut bench, &mut uas, &mut caller, (183, Some("v=0")));
+        }
+        assert_eq!(std::iter::from_fn(|| uas.take_waiting()).count(), MAX_WAITING);
+    }
+
+    #[test]
     fn the_answer_waits_for_the_prack_of_a_description() {
         let (mut bench, mut uas, mut caller) = received("Supported: 100rel\r\n");
         says(&mut bench, &mut uas, &mut caller, (180, None));

@@ -601,6 +601,16 @@ mod tests {
     }
 
     #[test]
+    fn few_targets_of_one_redirection_are_looked_at() {
+        let mut tried = Tried::new();
+        let contacts: String = (0..100).map(|n| format!("Contact: <sip:{n}@x>\r\n")).collect();
+        let BranchOutcome::Redirected { numbers, .. } = tried.takes(302, &contacts, true) else {
+            panic!("it is a redirection");
+        };
+        assert_eq!(numbers, ["0", "1", "2", "3", "4"]);
+    }
+
+    #[test]
     fn ringing_is_progress_while_the_route_is_taken() {
         let mut tried = Tried::new();
         let tag = "callee".to_owned();
