@@ -187,11 +187,11 @@ export function consoleCases(chrome) {
     await accessible(page, "a question");
     await page.click('dialog button:has-text("Ausschalten")');
     await until("it is disabled", async () =>
-      /disabled/.test(await page.textContent("#view-trunks .subtitle")),
+      /ausgeschaltet/.test(await page.textContent("#view-trunks .subtitle")),
     );
     await page.click('#view-trunks button:has-text("Einschalten")');
-    await until("it is up again", async () =>
-      /up/.test(await page.textContent("#view-trunks .subtitle")),
+    await until("it is enabled again", async () =>
+      /noch nicht geprüft/.test(await page.textContent("#view-trunks .subtitle")),
     );
     await page.goto("http://localhost:8102/#/users");
     await page.waitForSelector("#view-users .row-link");

@@ -103,7 +103,7 @@ function Arrow({
     e.preventDefault();
     press?.();
   };
-  const role = press ? ({ role: "button", tabIndex: 0, "aria-pressed": picked } as const) : {};
+  const role = press ? ({ role: "button", tabindex: 0, "aria-pressed": picked } as const) : {};
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: it has the role of a button where it acts.
     <g

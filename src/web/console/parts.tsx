@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { dismiss, failed, Shared, tell, toasts } from "./store";
+import { dismiss, failed, Shared, tell, tick, toasts } from "./store";
 import { t } from "./texts";
 
 type Tone = "good" | "bad" | "wait" | "calm" | "live";
@@ -61,6 +61,7 @@ export function Deed({
     set(true);
     try {
       await act();
+      tick();
     } catch (error) {
       failed(error);
     } finally {

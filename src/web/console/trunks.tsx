@@ -15,8 +15,10 @@ function trouble(trunk: Trunk) {
   return trunk.why_not ?? trunk.last_failure ?? (call ? `${call.sip_code}` : null);
 }
 
+const named = (state: string) => t.trunks.states[state] ?? state;
+
 function tone(trunk: Trunk) {
-  if (trunk.state === "disabled") return "calm";
+  if (trunk.state === "disabled" || trunk.state === "unknown") return "calm";
   return trunk.usable ? "good" : "bad";
 }
 
@@ -32,7 +34,7 @@ async function turn(trunk: Trunk) {
   if (off && !(await sure(sureDisable(trunk.trunk), disableDetail, disable))) return;
   const verb = off ? "disable" : "enable";
   const now = await send<Trunk>(`${path(trunk.trunk)}/${verb}`, "POST");
-  tell(t.trunks.is(trunk.trunk, now.state));
+  tell(t.trunks.is(trunk.trunk, named(now.state)));
 }
 
 function Deeds({ trunk }: { trunk: Trunk }) {
@@ -68,7 +70,7 @@ export function Trunks() {
                   </a>
                 ),
               },
-              { name: t.trunks.state, show: (x) => <Chip tone={tone(x)}>{x.state}</Chip> },
+              { name: t.trunks.state, show: (x) => <Chip tone={tone(x)}>{named(x.state)}</Chip> },
               { name: t.trunks.answer, kind: "num right", show: (x) => ms(x.options_ms) },
               {
                 name: t.trunks.calls,
@@ -97,7 +99,7 @@ export function TrunkView({ name }: { name: string }) {
     <>
       <Head back={link("trunks")} title={name} side={<Deeds trunk={trunk} />} />
       <p class="subtitle">
-        <Chip tone={tone(trunk)}>{trunk.state}</Chip>
+        <Chip tone={tone(trunk)}>{named(trunk.state)}</Chip>
         {trunk.code && <Chip tone="bad">{trunk.code}</Chip>}
         <span>{trouble(trunk)}</span>
       </p>
