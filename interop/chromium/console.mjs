@@ -298,6 +298,8 @@ export function consoleCases(chrome) {
           `${view} has its content`,
           async () => (await page.locator(`#view-${view}:visible`).textContent()).length > 80,
         );
+        const odd = /NaN|undefined|\[object|\bnull\b/.exec(await page.textContent("main"));
+        if (odd) throw new Error(`${view} shows ${odd}`);
         if (view === "calls") {
           await page.screenshot({ path: join(SHOTS, `console-list-${theme}.png`), fullPage: true });
           await accessible(page, `list of calls, ${theme}`);

@@ -78,7 +78,7 @@ export function CallTable({ calls, empty }: { calls: CallLine[]; empty: string }
         {
           name: t.calls.duration,
           kind: "num right",
-          show: (c) => (c.talked_s === null ? t.none : clock(c.talked_s)),
+          show: (c) => (c.talked_s == null ? t.none : clock(c.talked_s)),
         },
         { name: t.calls.quality, kind: "num right", show: (c) => <Mos value={c.mos_estimated} /> },
         { name: t.calls.what, kind: "wide", show: (c) => <Fate call={c} /> },

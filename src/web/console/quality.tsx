@@ -58,14 +58,14 @@ function Chart({ measure, quality }: { measure: Measure; quality: Quality }) {
           { ...axis, size: 44 },
         ],
         series: [
-          { label: "s", value: (_, s) => (s === null ? "–" : `${s.toFixed(0)} s`) },
+          { label: "s", value: (_, s) => (s == null ? "–" : `${s.toFixed(0)} s`) },
           ...quality.legs.map((leg, n) => ({
             label: `${t.call.heardOf} ${leg.leg}`,
             stroke: colour(`--lane-${n}`),
             width: 2,
             spanGaps: true,
             points: { show: false },
-            value: (_: uPlot, v: number | null) => (v === null ? "–" : v.toFixed(1)),
+            value: (_: uPlot, v: number | null) => (v == null ? "–" : v.toFixed(1)),
           })),
         ],
         hooks: {

@@ -7,8 +7,8 @@ import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
 const path = (name: string) => `/trunks/${encodeURIComponent(name)}`;
-const share = (of: number | null) => (of === null ? t.none : `${Math.round(100 * of)} %`);
-const ms = (of: number | null) => (of === null ? t.none : `${of} ms`);
+const share = (of?: number | null) => (of == null ? t.none : `${Math.round(100 * of)} %`);
+const ms = (of?: number | null) => (of == null ? t.none : `${of} ms`);
 
 function trouble(trunk: Trunk) {
   const call = trunk.last_call_failure;
@@ -107,7 +107,7 @@ export function TrunkView({ name }: { name: string }) {
         <Facts
           rows={[
             [t.trunks.where, trunk.uri ?? trunk.registered_from],
-            [t.trunks.since, trunk.since_s === null ? null : clock(trunk.since_s)],
+            [t.trunks.since, trunk.since_s == null ? null : clock(trunk.since_s)],
             [t.trunks.context, trunk.context],
             [t.trunks.calls, `${trunk.calls} / ${trunk.max_calls ?? "∞"}`],
             [t.trunks.answer, ms(trunk.options_ms)],
