@@ -11,8 +11,10 @@
 
 mod bodies;
 pub(crate) mod branch;
+mod branch_snapshot;
 mod branches;
 mod call_media;
+pub mod call_snapshot;
 pub(crate) mod caller_id;
 pub(crate) mod challenge;
 pub(crate) mod codec_policy;
@@ -70,6 +72,7 @@ use invite_server::InviteServer;
 use joined::JoinedCall;
 use route_cursor::RouteCursor;
 use std::fmt;
+use std::time::Instant;
 use third_party::ThirdPartyCall;
 use transfer_state::{Replaces, TransferState};
 
@@ -106,6 +109,8 @@ pub struct Call {
     third_party: Option<ThirdPartyCall>,
     media: CallMedia,
     cdr: Cdr,
+    /// Of a call of an earlier process: since when nobody had its media, until that goes on.
+    silent_since: Option<Instant>,
 }
 
 impl Call {
@@ -123,6 +128,7 @@ impl Call {
             third_party: None,
             media: CallMedia::new(id, worker),
             cdr,
+            silent_since: None,
         }
     }
 
@@ -197,6 +203,9 @@ impl Call {
                     Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
                 ),
             ),
+            Notice::NotRestored(why) if self.silent_since.is_some() => {
+                self.cut_off(cx, &why.to_string());
+            }
             Notice::NotRestored(why) => self.finish(
                 cx,
                 EndReason::refused(
@@ -204,7 +213,8 @@ impl Call {
                     Refusal::new(500, why.to_string()).code(Code::MEDIA_BUG),
                 ),
             ),
-            Notice::Restored { .. } | Notice::Snapshot(_) => {}
+            Notice::Restored { .. } => self.media_restored(cx),
+            Notice::Snapshot(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ pub mod originate;
 mod out_of_dialog;
 mod record;
 mod registering;
+pub mod restore;
 mod takeover;
 pub mod token;
 mod trunks;
@@ -31,6 +32,7 @@ use crate::errors::Code;
 use crate::event::Event;
 pub use crate::flow::FlowKind;
 use crate::flow::Transport;
+use crate::media::SessionEvent;
 use crate::pace::Pace;
 use crate::recorder::diagnosis::diagnose;
 use crate::recorder::{Recorder, TraceEvent};
@@ -329,7 +331,13 @@ impl Gateway {
         if matches!(notice, Notice::Panicked) {
             turn.push(Output::Event(Event::MediaPanicked { call: id }));
         }
+        // Figures come again and again, and are kept with the media.
+        let figures = matches!(notice, Notice::Media(SessionEvent::Quality { .. }));
+        let unchanged = figures && !self.calls.is_changed(id);
         self.with_call(turn, id, |call, cx| call.media(cx, notice));
+        if unchanged {
+            self.calls.unchanged(id);
+        }
     }
 
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring

@@ -87,6 +87,11 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         .iter()
         .map(|t| json!({ "target": t.target.as_callee(), "code": t.status.unwrap_or(0), "ms": t.ms }))
         .collect();
+    let interruptions: Vec<Value> = cdr
+        .interruptions
+        .iter()
+        .map(|i| json!({ "at": clock.format(i.at), "gap_ms": i.gap.as_millis() as u64 }))
+        .collect();
     let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({
             "leg": name, "sip_call_id": call_id, "codec": s.and_then(|s| s.codec), "peer_formats": formats,
@@ -110,7 +115,7 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "why": cdr.why, "code": cdr.error_code().map(|code| code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by.as_ref().map(Party::as_callee),
         "from": { "user": cdr.from.as_caller(), "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
-        "attempts": tried, "transfers": cdr.transfers, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
+        "attempts": tried, "transfers": cdr.transfers, "interruptions": interruptions, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
         "legs": [leg("a", Some(&cdr.a_call_id), &cdr.formats[0], cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), &cdr.formats[1], cdr.b.as_ref())],
     })
 }
@@ -134,6 +139,28 @@ impl Handed for Record {
     }
     fn text(&self) -> String {
         to_json(&self.cdr, &self.clock).to_string()
+    }
+}
+
+/// A record that an earlier process left.
+struct Left {
+    call: String,
+    text: String,
+    until_written: Slot,
+}
+
+impl Handed for Left {
+    fn id(&self) -> String {
+        self.call.clone()
+    }
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.until_written.remove();
     }
 }
 
@@ -178,6 +205,12 @@ impl Journal {
     /// it, or the spool.
     pub(crate) fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock, until_written: Option<Slot>) {
         let record = Arc::new(Record { cdr: cdr.clone(), clock: *clock, until_written });
+        self.places.iter().for_each(|place| place.take(record.clone()));
+    }
+
+    /// Hands over a record that an earlier process did not get to write, as its text.
+    pub(crate) fn record_again(&self, call: String, text: String, until_written: Slot) {
+        let record = Arc::new(Left { call, text, until_written });
         self.places.iter().for_each(|place| place.take(record.clone()));
     }
 

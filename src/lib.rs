@@ -113,6 +113,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             // Legs, branches, what they wait for and what they are given: they name each other.
             &["branch", "challenge", "context", "leg", "services", "transfer_state"],
             &["branches", "call_media", "invite_server", "leg_snapshot", "packages", "testing"],
+            &["branch_snapshot", "call_snapshot"],
             &["failure", "outgoing", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
             &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
@@ -125,7 +126,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
             &["logins", "out_of_dialog", "record", "registering"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
-            &["invite", "originate", "takeover"],
+            &["invite", "originate", "restore", "takeover"],
         ],
     ),
 ];

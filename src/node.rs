@@ -3,6 +3,7 @@
 mod core;
 pub mod demo;
 mod hosts;
+mod kept;
 mod reload;
 #[cfg(test)]
 mod survival;
@@ -131,7 +132,7 @@ impl Node {
         let inbox = Inbox::new(core);
         let metrics = Arc::new(Metrics::new());
         let failed = metrics.checkpoints_failed.clone();
-        let state = State::open(config.state_dir.as_deref(), RECORDS, failed);
+        let mut state = State::open(config.state_dir.as_deref(), RECORDS, failed);
         let dtls = Arc::new(state.certificate()?);
         let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
         let bound = Bound::bind(&config).await?;
@@ -173,7 +174,8 @@ impl Node {
         web_port.streams = workers.first().filter(|w| w.shares(bound.at.web)).map(Worker::streams);
         let web_port = Arc::new(web_port);
         let _ = origins.set(web_port.clone());
-        let core = Core {
+        let found = std::mem::take(&mut state.found);
+        let mut core = Core {
             gateway,
             inbox: inbox.clone(),
             workers,
@@ -187,7 +189,8 @@ impl Node {
             tls_trunks,
             dns: Dns::new(),
             journal,
-            _state: state,
+            state,
+            kept: kept::KeptCalls::new(),
             clock,
             feed: api.feed.clone(),
             metrics: api.metrics.clone(),
@@ -198,6 +201,7 @@ impl Node {
             tell_gauges,
             malformed: 0,
         };
+        core.take_up(found);
         let at = bound.at;
         let (control, control_at) =
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));

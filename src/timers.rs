@@ -6,7 +6,7 @@ use crate::ids::IdMap;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Timers by key; setting a key again replaces its deadline.
 #[derive(Debug)]
@@ -113,6 +113,11 @@ impl<K: Hash + Eq + Clone> Timers<K> {
             self.heap.pop();
         }
         None
+    }
+
+    /// How long until `key` fires; `None` where it is not armed.
+    pub(crate) fn left(&self, key: &K, now: Instant) -> Option<Duration> {
+        self.armed.get(key).map(|(at, _)| at.saturating_duration_since(now))
     }
 
     /// How many keys are armed.

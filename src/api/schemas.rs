@@ -42,6 +42,10 @@ const ATTEMPT: Fields = &[
     ("code", "integer", "the final SIP status; 0: given up"),
     ("ms", "integer", "how long it took, ms"),
 ];
+const INTERRUPTION: Fields = &[
+    ("at", "time", "since when nobody had the call's media"),
+    ("gap_ms", "integer", "for how long, ms"),
+];
 const VERDICT: Fields = &[
     ("code", "string?", "WT-nnnn, or null if nothing was wrong"),
     ("side", "string", "the side it was on"),
@@ -96,6 +100,7 @@ const CDR: Fields = &[
     ("to", "TO", "the callee"),
     ("attempts", "ATTEMPT*", "targets tried, in order"),
     ("transfers", "strings", "targets of transfers"),
+    ("interruptions", "INTERRUPTION*", "restarts of the gateway that the call outlived"),
     ("tags", "tags", "tags of the route, the token and the webhook"),
     ("media_problem", "string?", "why media could not begin"),
     ("legs", "LEG*", "the legs"),
@@ -217,7 +222,7 @@ const EVENTS: &[(&str, Fields)] = &[
 /// The shapes that a type may name.
 fn shape(name: &str) -> Option<Value> {
     let events = [("FROM", FROM), ("TO", TO), ("ATTEMPT", ATTEMPT), ("VERDICT", VERDICT)];
-    let all = events.iter().chain(&[("LEG", LEG)]);
+    let all = events.iter().chain(&[("LEG", LEG), ("INTERRUPTION", INTERRUPTION)]);
     let all = all.chain(responses::SHAPES).chain(config::SHAPES);
     let own = all.into_iter().find(|(n, _)| *n == name)?.1;
     let base = responses::EXTENDED.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, f)| f);

@@ -23,12 +23,13 @@ use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Hop};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Instant;
 
 /// Whom a branch tries.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum BranchTarget {
     Trunk {
         name: String,

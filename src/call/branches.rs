@@ -23,6 +23,11 @@ pub(crate) struct Branches {
 }
 
 impl Branches {
+    /// None of them; the newest id, and what legs that have left were named by, as they were.
+    pub(super) fn restore(last_id: u16, retired: Vec<String>) -> Branches {
+        Branches { last_id, retired, ..Branches::default() }
+    }
+
     /// The id of the next branch.
     pub(super) fn next_id(&mut self) -> u16 {
         self.last_id += 1;

@@ -38,6 +38,16 @@ impl CallMedia {
         }
     }
 
+    /// The session of a call of an earlier process, whose two an operator may have parted.
+    pub(super) fn restore(call: CallId, worker: usize, parted: bool) -> CallMedia {
+        CallMedia { parted, ..CallMedia::new(call, worker) }
+    }
+
+    /// Whether an operator has parted the two.
+    pub(super) fn is_parted(&self) -> bool {
+        self.parted
+    }
+
     /// The worker that has the session.
     pub(crate) fn worker(&self) -> usize {
         self.worker

@@ -15,11 +15,12 @@ use crate::sip::build::Writer;
 use crate::sip::dialog::Dialog;
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
+use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{MIN_SE, TooBrief, grant};
-use crate::sip::status::{ACCEPT, ALLOW, Refusal};
-use crate::sip::transaction::{Hop, ServerId, T1, T1X64};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal};
+use crate::sip::transaction::{Hop, ServerId, T1, T1X64, TransactionEvent};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,35 @@ pub(super) enum Description {
     Answer,
     /// Nothing: the exchange was done in a reliable response and its PRACK.
     Settled,
+}
+
+/// What is kept of an INVITE: who called, and what a response to it echoes.
+const KEPT: [HeaderName; 14] = [
+    HeaderName::Via,
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::Contact,
+    HeaderName::RecordRoute,
+    HeaderName::PAssertedIdentity,
+    HeaderName::PPreferredIdentity,
+    HeaderName::RemotePartyId,
+    HeaderName::Privacy,
+    HeaderName::Diversion,
+    HeaderName::HistoryInfo,
+    HeaderName::Supported,
+];
+/// What of it only a response needs.
+const UNTIL_FINISHED: [HeaderName; 3] =
+    [HeaderName::Via, HeaderName::RecordRoute, HeaderName::Supported];
+
+/// The server side of an INVITE as a value that outlives the process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct InviteSnapshot {
+    invite: String,
+    offerless: bool,
+    finished: bool,
 }
 
 /// The INVITE that began a call, and its transaction.
@@ -90,6 +120,45 @@ impl InviteServer {
     /// The server side of an INVITE nobody sent: nothing can be said to it.
     pub(crate) fn of_nobody(invite: Message) -> InviteServer {
         InviteServer { transaction: None, finished: true, ..InviteServer::new(invite, ServerId(0)) }
+    }
+
+    /// The server side as a value; what was only said provisionally is not kept.
+    pub(super) fn snapshot(&self) -> InviteSnapshot {
+        let mut text = Writer::request(Method::Invite, self.invite.request_uri());
+        let needed = |name: &&HeaderName| !self.finished || !UNTIL_FINISHED.contains(name);
+        for name in KEPT.iter().filter(needed) {
+            self.invite.all(*name).for_each(|value| text.put(*name, value));
+        }
+        InviteSnapshot {
+            invite: String::from_utf8_lossy(&text.end()).into_owned(),
+            offerless: self.offerless,
+            finished: self.finished,
+        }
+    }
+
+    /// The server side of a value: one without a final response waits for it again, to be sent by
+    /// `hop`. `None` if the INVITE cannot be read.
+    pub(super) fn restore(
+        cx: &mut CallContext<'_>,
+        from: InviteSnapshot,
+        hop: Hop,
+    ) -> Option<InviteServer> {
+        let invite = Message::parse(from.invite.into_bytes(), Framing::WebSocket).ok()?;
+        let mut events = Vec::new();
+        if !from.finished {
+            let copy = invite.clone();
+            cx.services.transactions.receive(cx.now, hop, copy, &mut Vec::new(), &mut events);
+        }
+        let transaction = events.into_iter().find_map(|event| match event {
+            TransactionEvent::Request { id, .. } => Some(id),
+            _ => None,
+        });
+        Some(InviteServer {
+            transaction,
+            offerless: from.offerless,
+            finished: transaction.is_none(),
+            ..InviteServer::new(invite, ServerId(0))
+        })
     }
 
     /// The INVITE.

@@ -121,7 +121,6 @@ pub(crate) struct RouteCursorSnapshot {
 
 impl RouteCursor {
     /// The cursor of an answered call as a value.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
     pub(crate) fn snapshot(&self) -> RouteCursorSnapshot {
         let diversions = self.diversions.iter();
         RouteCursorSnapshot {
@@ -134,7 +133,6 @@ impl RouteCursor {
     }
 
     /// The cursor of a value: what bounds a call's walk goes on counting.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
     pub(crate) fn restore(snapshot: RouteCursorSnapshot) -> RouteCursor {
         let diversion = |(number, unconditional): (String, bool)| Diversion {
             number,

@@ -68,9 +68,9 @@ pub(crate) struct Server {
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
     pub drain_timeout: Option<Text>,
-    /// The folder of what must outlive the process: checkpoints of calls, the DTLS certificate, and
-    /// records that could not be written yet. Made (mode 0700) where there is none. Default:
-    /// "state" beside this file.
+    /// The folder of what must outlive the process: active calls, which go on when it is started
+    /// again within 20 s, the DTLS certificate, and records that could not be written yet. It holds
+    /// keys. Made (mode 0700) where there is none. Default: "state" beside this file.
     pub state_dir: Option<Text>,
 }
 

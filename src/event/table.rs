@@ -479,6 +479,15 @@ events! {
         text(f): write!(f, "was ended by a bug; other calls go on"),
     }
 
+    /// The gateway was started again, and the call goes on after a `gap` without media.
+    CallInterrupted { call: CallId, gap: Duration } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "gateway restarted; {:.1} s without media", gap.as_secs_f32()),
+    }
+
     /// `calls` are in progress.
     Draining { calls: usize } {
         call: None, level: Info, code: Code::FINE,

@@ -49,6 +49,8 @@ pub(super) struct CallTable {
     recorded: usize,
     /// Calls something happened to in this turn.
     touched: Vec<CallId>,
+    /// Likewise since they were last asked for, where somebody keeps calls.
+    changed: Option<BTreeSet<CallId>>,
 }
 
 impl CallTable {
@@ -57,6 +59,7 @@ impl CallTable {
         self.live += 1;
         user.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
         let id = call.id();
+        self.note_change(id);
         self.by_start.insert((call.cdr().start, id));
         let live = Live {
             call,
@@ -110,9 +113,44 @@ impl CallTable {
     /// Returns a call to do something to, with how far its end has come: whether it has come to its
     /// end is looked at when the turn is over.
     pub(super) fn touch(&mut self, id: CallId) -> Option<&mut Live> {
-        let live = self.calls.get_mut(&id)?;
-        self.touched.push(id);
-        Some(live)
+        if self.calls.contains_key(&id) {
+            self.touched.push(id);
+            self.note_change(id);
+        }
+        self.calls.get_mut(&id).map(|live| &mut **live)
+    }
+
+    fn note_change(&mut self, id: CallId) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(id);
+        }
+    }
+
+    /// Notes which calls change from now on.
+    pub(super) fn keep(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// Whether this call has changed.
+    pub(super) fn is_changed(&self, id: CallId) -> bool {
+        self.changed.as_ref().is_some_and(|changed| changed.contains(&id))
+    }
+
+    /// What happened to this call changed nothing that is kept of it.
+    pub(super) fn unchanged(&mut self, id: CallId) {
+        if let Some(changed) = &mut self.changed {
+            changed.remove(&id);
+        }
+    }
+
+    /// Whether a call has changed.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
+    }
+
+    /// Takes the calls that have changed.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<CallId> {
+        self.changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Returns the call whose INVITE is this transaction.

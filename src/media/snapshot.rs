@@ -12,8 +12,9 @@ use super::series::{Sample, Totals};
 use crate::rtp::report::{RemoteReport, SequenceStats};
 use crate::rtp::reserve::LEASE;
 use crate::rtp::srtp::{MasterKey, Received, Reserved};
+use crate::sdp::crypto::{Keys, Sdes};
 use crate::sdp::description::Fingerprint;
-use crate::sdp::offer_answer::Ice;
+use crate::sdp::offer_answer::{Ice, Remote, Settled};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -187,6 +188,25 @@ impl SessionSnapshot {
         let browser =
             |leg: &&LegSnapshot| matches!(leg.transport, TransportSnapshot::Browser { .. });
         self.legs.iter().filter(browser).map(|leg| leg.id)
+    }
+
+    /// What it knows of an end's negotiation.
+    pub(crate) fn settled(&self, end: LegId) -> Option<Settled> {
+        let leg = self.legs.iter().find(|leg| leg.id == end)?;
+        let mut negotiated = leg.settings.as_ref().map(|s| s.negotiated.clone());
+        let mut ice = None;
+        match (negotiated.as_mut().map(|n| &mut n.remote), &leg.transport) {
+            (Some(Remote::Dtls { local_ice, .. }), _) => ice = Some(local_ice.clone()),
+            (Some(Remote::Rtp { sdes, .. }), TransportSnapshot::Trunk { srtp: Some(srtp), .. }) => {
+                let [theirs, ours] = srtp.mki.clone();
+                *sdes = Some(Box::new(Sdes {
+                    ours: Keys { master: srtp.send.clone(), mki: ours },
+                    theirs: Keys { master: srtp.receive.clone(), mki: theirs },
+                }));
+            }
+            _ => {}
+        }
+        Some(Settled { negotiated, ice, ssrc: leg.outbound.ssrc, cname: leg.cname.clone() })
     }
 
     /// How long ago it was taken.

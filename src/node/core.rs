@@ -1,9 +1,11 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
+use super::kept::KeptCalls;
 use super::{Starter, tls_trunks};
 use crate::api::events::Feed;
 use crate::api::metrics::Metrics;
 use crate::call::CallId;
+use crate::call::call_snapshot::SettledOf;
 use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
@@ -12,12 +14,14 @@ use crate::datagrams::{self, Inbound};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
+use crate::gateway::restore::FoundCall;
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
 use crate::log_limit::{self, Class, Level};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use crate::state::State;
+use crate::state::checkpoints::{Entry, Slot};
 use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
@@ -68,7 +72,9 @@ pub(super) struct Core {
     pub(super) dns: Dns,
     pub(super) journal: Option<Journal>,
     /// Held for as long as the core runs: no other process may have the directory meanwhile.
-    pub(super) _state: State,
+    pub(super) state: State,
+    /// Live calls, on disk where there is such a directory.
+    pub(super) kept: KeptCalls,
     pub(super) clock: WallClock,
     pub(super) feed: Arc<Feed>,
     pub(super) metrics: Arc<Metrics>,
@@ -103,6 +109,7 @@ impl Core {
             let patient = self.workers.iter().any(Worker::is_patient);
             patient_since = patient_since.or_else(|| Some(Instant::now())).filter(|_| patient);
             let due = due.into_iter().chain(patient_since.map(|since| since + TIMER_SLACK)).min();
+            let due = due.into_iter().chain(self.kept.due(&self.gateway)).min();
             let due = due.map_or(looked + BEAT, |due| due.min(looked + BEAT));
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
@@ -126,10 +133,43 @@ impl Core {
                 self.take(arrival, &mut out);
             }
             self.take_datagrams(socket.as_deref(), &mut out);
+            self.kept.put(&self.state.checkpoints, &mut self.gateway, &self.workers);
             self.workers.iter().for_each(Worker::wake);
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
+        }
+    }
+
+    /// Takes up the calls an earlier process left, before anything arrives.
+    pub(super) fn take_up(&mut self, found: Vec<Entry>) {
+        if self.state.directory.is_none() {
+            return;
+        }
+        self.gateway.keep_calls();
+        let checkpoints = &self.state.checkpoints;
+        let journal = self.journal.as_ref();
+        let taken_up = self.kept.take_up(checkpoints, found, &self.workers, journal);
+        let now = Instant::now();
+        let died = checkpoints.died().and_then(|ago| now.checked_sub(ago));
+        let (mut out, all) = (Vec::new(), taken_up.len());
+        for (age, call, media) in &taken_up {
+            let since = died.or_else(|| now.checked_sub(*age)).unwrap_or(now);
+            let settled = |end| media.as_ref().ok()?.session.settled(end);
+            let media = media.as_ref().map(|_| &settled as SettledOf<'_>).map_err(String::clone);
+            let found = FoundCall { call: call.clone(), age: *age, silent_since: since, media };
+            let (id, worker) = (call.id(), call.worker());
+            self.gateway.restore(now, found, &mut out);
+            self.perform_all(&mut out);
+            if !self.gateway.knows_call(id) {
+                self.kept.forget(id);
+                let command = Command::Close { session: id.0 };
+                let _ = self.workers.get(worker).map(|w| w.command(command));
+            }
+        }
+        if all > 0 {
+            let goes_on = taken_up.iter().filter(|(.., media)| media.is_ok()).count();
+            tracing::info!("restarted: {goes_on} of {all} calls go on");
         }
     }
 
@@ -180,6 +220,9 @@ impl Core {
 
     fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
         let input = match arrival {
+            Arrival::Input(Input::Media { session, notice: Notice::Snapshot(media) }) => {
+                return self.kept.put_media(CallId(session), &media);
+            }
             Arrival::Input(input) => input,
             Arrival::Work(work) => {
                 work.0(
@@ -296,8 +339,12 @@ impl Core {
                 }
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Event::CallEnded { cdr }, Some(journal)) = (&note, &self.journal) {
-                    journal.record(cdr, &self.clock, None);
+                if let Event::CallEnded { cdr } = &note {
+                    let kept = self.kept.ended(cdr, &self.clock);
+                    match (&self.journal, kept) {
+                        (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
+                        (None, kept) => kept.iter().for_each(Slot::remove),
+                    }
                 }
                 if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);

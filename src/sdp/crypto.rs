@@ -22,7 +22,7 @@ const LONGEST_MKI: usize = 128;
 pub(crate) const MOST: usize = 8;
 
 /// What of a trunk's media is encrypted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default, Serialize, Deserialize)]
 pub enum Policy {
     #[default]
     Off,
@@ -162,8 +162,22 @@ fn place(profile: Profile) -> Option<usize> {
 }
 
 /// Our keys for a leg: random bytes of their own for each suite, so that no key serves two.
-#[derive(Clone, Default)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Vec<u8>>", into = "Vec<Vec<u8>>")]
 pub struct LocalKeys(Vec<[u8; LONGEST]>);
+
+impl From<LocalKeys> for Vec<Vec<u8>> {
+    fn from(keys: LocalKeys) -> Self {
+        keys.0.iter().map(|key| key.to_vec()).collect()
+    }
+}
+
+impl From<Vec<Vec<u8>>> for LocalKeys {
+    /// What is no key is left out: then a suite is not offered.
+    fn from(bytes: Vec<Vec<u8>>) -> LocalKeys {
+        LocalKeys(bytes.iter().map_while(|key| key.as_slice().try_into().ok()).collect())
+    }
+}
 
 impl fmt::Debug for LocalKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -87,7 +87,7 @@ pub struct Negotiated {
 }
 
 /// What the packets of a payload type hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Content {
     Audio(Codec),
     /// Telephone-events, whose durations count in this clock.

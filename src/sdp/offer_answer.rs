@@ -8,6 +8,8 @@
 //! ```
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
+mod snapshot;
+
 use super::crypto::{Crypto, LocalKeys, Policy};
 use super::description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
 pub use super::negotiated::{Content, EventFormat, Events, Ice, Negotiated, Remote};
@@ -15,10 +17,13 @@ use super::payload_types::{PayloadTypes, keep_receiving, received};
 use super::print::{Audio, Section, is_token, print};
 use super::section::{Chosen, named, no_common, preferred};
 use crate::codec::{Codec, opus};
+use serde::{Deserialize, Serialize};
+pub(crate) use snapshot::NegotiationSnapshot;
+pub use snapshot::Settled;
 use std::net::SocketAddr;
 
 /// Which world a leg faces.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum LegKind {
     Browser,
     Trunk,

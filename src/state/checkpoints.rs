@@ -16,6 +16,8 @@ use nix::time::{ClockId, clock_gettime};
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::params;
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,6 +25,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const FILE: &str = "checkpoints.db";
+/// When this process lived last, while it has checkpoints: by the boot, and its clock.
+const ALIVE: &str = "alive";
+/// Between two times that this is written.
+const BEAT: Duration = Duration::from_millis(100);
 const SETTINGS: Settings = Settings {
     schema: "CREATE TABLE IF NOT EXISTS checkpoint (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
     synced: false,
@@ -93,11 +99,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Milliseconds since the host started, its sleep among them: a clock that goes on across
-/// processes and that nobody sets.
-fn boot_clock() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
-    now.as_millis() as u64
+/// Time since the host started, its sleep among it: a clock that goes on across processes and that
+/// nobody sets.
+pub(crate) fn boot_clock() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+fn boot_millis() -> u64 {
+    boot_clock().as_millis() as u64
 }
 
 /// Tells one boot of the host from another.
@@ -111,6 +120,7 @@ fn boot() -> [u8; 16] {
 pub struct Checkpoints {
     shared: Arc<Shared>,
     done: Option<Receiver<()>>,
+    died: Option<Duration>,
 }
 
 /// The place of one name's value. Dropping it leaves the value where it is.
@@ -128,7 +138,7 @@ impl Checkpoints {
             queue: Mutex::new(Queue { over: true, ..Queue::default() }),
             wake: Condvar::new(),
         };
-        Checkpoints { shared: Arc::new(shared), done: None }
+        Checkpoints { shared: Arc::new(shared), done: None, died: None }
     }
 
     /// Opens the checkpoints of a directory, and returns what an earlier process left. `version` is
@@ -149,6 +159,8 @@ impl Checkpoints {
         };
         let mut writer = Writer {
             path,
+            alive: directory.file(ALIVE),
+            beat: None,
             sealer,
             version,
             boot: boot(),
@@ -159,6 +171,7 @@ impl Checkpoints {
             retry: Instant::now(),
             shared: memory.shared.clone(),
         };
+        memory.died = writer.last_beat();
         let entries = writer.load();
         for Entry { name, record } in &entries {
             let (Record::Fresh(bytes) | Record::Stale(bytes)) = record else { continue };
@@ -175,6 +188,11 @@ impl Checkpoints {
             }
         }
         (memory, entries)
+    }
+
+    /// How long ago the earlier process was alive; `None` where it left nothing, or in another boot.
+    pub(crate) fn died(&self) -> Option<Duration> {
+        self.died
     }
 
     /// The slot of `name`; of an earlier process's value too.
@@ -215,7 +233,7 @@ impl Slot {
     /// After `good_for` it is no longer [`Fresh`](Record::Fresh), unless it is put again: what the
     /// value reserves must last that long.
     pub fn put(&self, bytes: impl Into<Arc<[u8]>>, good_for: Duration) -> u64 {
-        let until = boot_clock().saturating_add(good_for.as_millis() as u64);
+        let until = boot_millis().saturating_add(good_for.as_millis() as u64);
         self.change(Some(bytes.into()), until)
     }
 
@@ -260,7 +278,7 @@ impl Slot {
     pub fn written(&self) -> u64 {
         let number = self.named.written.load(Ordering::Acquire);
         let until = self.named.written_until.load(Ordering::Acquire);
-        if number == 0 || boot_clock() > until { 0 } else { number }
+        if number == 0 || boot_millis() > until { 0 } else { number }
     }
 
     /// The newest value, whether it is on disk or not.
@@ -291,6 +309,8 @@ impl Change {
 /// The thread that writes.
 struct Writer {
     path: PathBuf,
+    alive: PathBuf,
+    beat: Option<File>,
     sealer: Sealer,
     version: u16,
     boot: [u8; 16],
@@ -346,7 +366,7 @@ impl Writer {
             .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         drop(statement);
-        let now = boot_clock();
+        let now = boot_millis();
         let (mut entries, mut lost) = (Vec::new(), Vec::new());
         for (name, sealed) in rows {
             let plain = self.sealer.open(&name, &sealed);
@@ -384,10 +404,28 @@ impl Writer {
         })
     }
 
+    fn last_beat(&self) -> Option<Duration> {
+        let bytes = std::fs::read(&self.alive).ok()?;
+        let (boot, at) = bytes.split_first_chunk::<16>()?;
+        let at = Duration::from_millis(u64::from_be_bytes(at.try_into().ok()?));
+        boot_clock().checked_sub(at).filter(|_| *boot == self.boot)
+    }
+
+    /// Notes that this process lives. Where that cannot be, its end looks older than it is.
+    fn note_life(&mut self) {
+        let fresh = || super::private().open(&self.alive).ok();
+        self.beat = self.beat.take().or_else(fresh);
+        let bytes = [&self.boot[..], &boot_millis().to_be_bytes()].concat();
+        if let Some(file) = &self.beat {
+            let _ = file.write_all_at(&bytes, 0);
+        }
+    }
+
     fn run(mut self, done: Sender<()>) {
         let mut last = Instant::now();
         loop {
             let (changed, over) = self.wait();
+            self.note_life();
             let failing = self.database.is_none();
             if failing && Instant::now() >= self.retry {
                 // Everything that is alive: what was written before is gone.
@@ -416,9 +454,13 @@ impl Writer {
 
     /// Waits until something has changed, a retry is due, or it is over.
     fn wait(&self) -> (Vec<Arc<Named>>, bool) {
+        let beats = !locked(&self.shared.slots).is_empty();
         let queue = locked(&self.shared.queue);
         let idle = |q: &mut Queue| q.changed.is_empty() && !q.over;
-        let mut queue = if self.database.is_some() {
+        let mut queue = if self.database.is_some() && beats {
+            let waited = self.shared.wake.wait_timeout_while(queue, BEAT, idle);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        } else if self.database.is_some() {
             self.shared.wake.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner)
         } else {
             let rest = self.retry.saturating_duration_since(Instant::now());

@@ -17,6 +17,7 @@ mod refusals;
 mod registration;
 mod reliable;
 mod renegotiation;
+mod restart;
 mod routes;
 mod sessions;
 mod transfers;

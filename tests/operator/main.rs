@@ -9,6 +9,7 @@ mod logins;
 mod openmetrics;
 mod phone;
 mod records;
+mod restart;
 mod server;
 
 use server::{Server, Trunk};

@@ -2,13 +2,14 @@
 
 use super::media::{FRAME, Media};
 use super::sip::{self, Received};
-use super::{Call, Login, token};
+use super::{Call, Login, open, token};
 use crate::cli::client::{Stream, escape};
 use crate::cli::print;
 use anyhow::{Context, anyhow};
 use futures_util::{SinkExt, StreamExt};
 use rsip::{Header, Headers, Method};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
@@ -25,6 +26,23 @@ pub(super) struct Outcome {
     pub(super) talked: Duration,
 }
 
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// Between two tries to open a connection again that was lost in mid-call.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How long that is tried.
+const TRIED: Duration = Duration::from_secs(60);
+/// How long a goodbye waits for its answer.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Until the connection is open again: `None` if it could not be; for ever where it is not lost.
+async fn reopened(reopening: &mut Option<oneshot::Receiver<Socket>>) -> Option<Socket> {
+    match reopening {
+        Some(reopening) => reopening.await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
 /// Until then; for ever where there is nothing to wait for.
 async fn until(due: Option<Instant>) {
     match due {
@@ -35,7 +53,9 @@ async fn until(due: Option<Instant>) {
 
 /// A call from the other side of the gateway's WebSocket.
 pub(super) struct Phone<'a> {
-    socket: WebSocketStream<Box<dyn Stream>>,
+    socket: Socket,
+    /// The connection is lost; this brings the next one.
+    reopening: Option<oneshot::Receiver<Socket>>,
     pub(super) login: Login,
     pub(super) media: Media,
     pub(super) args: &'a Call,
@@ -55,7 +75,7 @@ pub(super) struct Phone<'a> {
 impl<'a> Phone<'a> {
     /// One that has not dialled yet.
     pub(super) fn new(
-        socket: WebSocketStream<Box<dyn Stream>>,
+        socket: Socket,
         login: Login,
         media: Media,
         args: &'a Call,
@@ -63,6 +83,7 @@ impl<'a> Phone<'a> {
     ) -> anyhow::Result<Phone<'a>> {
         Ok(Phone {
             socket,
+            reopening: None,
             login,
             media,
             args,
@@ -154,7 +175,16 @@ impl<'a> Phone<'a> {
                     }
                     continue;
                 }
-                frame = self.socket.next() => {
+                socket = reopened(&mut self.reopening) => {
+                    self.socket = socket.ok_or_else(closed)?;
+                    self.reopening = None;
+                    continue;
+                }
+                frame = self.socket.next(), if self.reopening.is_none() => {
+                    if since.is_some() && !matches!(frame, Some(Ok(_))) {
+                        self.reopen();
+                        continue;
+                    }
                     let Some(message) = message_of(frame)? else { continue };
                     if self.heard(&message, &mut outcome).await? {
                         outcome.talked = since.map(|s| s.elapsed()).unwrap_or_default();
@@ -196,6 +226,23 @@ impl<'a> Phone<'a> {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Opens the connection again. A call is not its connection: it goes on meanwhile.
+    fn reopen(&mut self) {
+        let (tell, reopening) = oneshot::channel();
+        let ws = self.login.ws.clone();
+        tokio::spawn(async move {
+            let began = Instant::now();
+            while began.elapsed() < TRIED {
+                if let Ok((socket, _)) = open(&ws).await {
+                    let _ = tell.send(socket);
+                    return;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+        self.reopening = Some(reopening);
     }
 
     fn tell_of_media(&mut self) {
@@ -278,7 +325,7 @@ impl<'a> Phone<'a> {
         self.acknowledge_refusal(challenge).await?;
         let Login { name, password, .. } = &self.login;
         let credentials = challenge
-            .credentials((name, password), &self.uri(), &token()?)
+            .credentials(Method::Invite, (name, password), &self.uri(), &token()?)
             .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
             .ok_or_else(|| anyhow!("the gateway does not accept the credentials"))?;
         self.cseq += 1;
@@ -292,24 +339,42 @@ impl<'a> Phone<'a> {
     }
 
     async fn hang_up(&mut self) -> anyhow::Result<()> {
-        let bye = self.request(Method::Bye, self.cseq + 1)?;
-        self.send(bye).await?;
-        let answered = timeout(Duration::from_secs(5), async {
-            while let Some(Ok(frame)) = self.socket.next().await {
-                if let Frame::Text(text) = frame
-                    && text.contains("BYE")
-                {
-                    return;
-                }
-            }
-        });
-        let done = answered.await.is_ok();
+        if self.reopening.is_some()
+            && let Ok(socket) = timeout(GOODBYE, reopened(&mut self.reopening)).await
+        {
+            (self.socket, self.reopening) = (socket.ok_or_else(closed)?, None);
+        }
+        let done = matches!(timeout(GOODBYE, self.say_goodbye()).await, Ok(Ok(())));
         self.say(if done {
             "  ✓ hung up       by this side"
         } else {
             "  ✗ hung up       by this side; the BYE was not answered"
         });
         Ok(())
+    }
+
+    /// BYE until it is answered; by a connection the gateway does not know yet it is challenged.
+    async fn say_goodbye(&mut self) -> anyhow::Result<()> {
+        let bye = self.request(Method::Bye, self.cseq + 1)?;
+        self.send(bye).await?;
+        loop {
+            let Some(message) = message_of(self.socket.next().await)? else { continue };
+            if message.answers(Method::Bye, self.cseq + 2) {
+                return Ok(());
+            }
+            if !message.answers(Method::Bye, self.cseq + 1) {
+                continue;
+            }
+            let uri = self.target.clone().unwrap_or_else(|| self.uri());
+            let Login { name, password, .. } = &self.login;
+            let login = (name.as_str(), password.as_str());
+            let credentials = message.credentials(Method::Bye, login, &uri, &token()?);
+            let Some(credentials) = credentials else { return Ok(()) };
+            let mut headers = self.headers(Method::Bye, self.cseq + 2)?;
+            headers.push(credentials);
+            let again = sip::request(Method::Bye, &uri, headers, None)?;
+            self.send(again).await?;
+        }
     }
 
     /// Closing the connection would do; saying goodbye is better.
@@ -320,12 +385,16 @@ impl<'a> Phone<'a> {
     }
 }
 
+fn closed() -> anyhow::Error {
+    anyhow!("the gateway has closed the connection")
+}
+
 /// The SIP message in a frame; none where it holds something else.
 fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<Received>> {
     let text = match frame {
         Some(Ok(Frame::Text(text))) => text,
         Some(Ok(_)) => return Ok(None),
-        _ => return Err(anyhow!("the gateway has closed the connection")),
+        _ => return Err(closed()),
     };
     Received::parse(&text).map(Some)
 }

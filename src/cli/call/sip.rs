@@ -128,22 +128,32 @@ impl Received {
     /// What answers this challenge; `None` if it holds none that this phone knows.
     pub(super) fn credentials(
         &self,
+        method: Method,
         (user, password): (&str, &str),
         uri: &str,
         cnonce: &str,
     ) -> Option<Header> {
+        let digest = |challenge| digest(challenge, method, (user, password), uri, cnonce);
         self.headers().iter().find_map(|h| match h {
-            Header::WwwAuthenticate(c) => digest(c.value(), user, password, uri, cnonce)
-                .map(|value| Header::Authorization(value.into())),
-            Header::ProxyAuthenticate(c) => digest(c.value(), user, password, uri, cnonce)
-                .map(|value| Header::ProxyAuthorization(value.into())),
+            Header::WwwAuthenticate(c) => {
+                digest(c.value()).map(|value| Header::Authorization(value.into()))
+            }
+            Header::ProxyAuthenticate(c) => {
+                digest(c.value()).map(|value| Header::ProxyAuthorization(value.into()))
+            }
             _ => None,
         })
     }
 }
 
-/// The digest of an INVITE to `uri` (RFC 8760). `rsip` knows SHA-256 by a spelling of its own.
-fn digest(challenge: &str, user: &str, password: &str, uri: &str, cnonce: &str) -> Option<String> {
+/// The digest of a request to `uri` (RFC 8760). `rsip` knows SHA-256 by a spelling of its own.
+fn digest(
+    challenge: &str,
+    method: Method,
+    (user, password): (&str, &str),
+    uri: &str,
+    cnonce: &str,
+) -> Option<String> {
     let spelt = challenge.replace("SHA-256", "SHA256");
     let challenge =
         typed::WwwAuthenticate::try_from(rsip::headers::untyped::WwwAuthenticate::new(spelt))
@@ -160,7 +170,7 @@ fn digest(challenge: &str, user: &str, password: &str, uri: &str, cnonce: &str) 
         nonce: &challenge.nonce,
         uri: &target,
         realm: &challenge.realm,
-        method: &Method::Invite,
+        method: &method,
         qop: qop.as_ref(),
         algorithm,
     }
@@ -217,7 +227,8 @@ mod tests {
         assert_eq!(challenge.status(), 401);
         assert!(challenge.answers(Method::Invite, 1) && !challenge.answers(Method::Invite, 2));
         assert_eq!(challenge.reason(), "no login");
-        let answer = challenge.credentials(("alice", "pa\"ss"), "sip:bob@example.org", "c");
+        let answer =
+            challenge.credentials(Method::Invite, ("alice", "pa\"ss"), "sip:bob@example.org", "c");
         let Some(Header::Authorization(value)) = answer else { panic!("{answer:?}") };
         assert_eq!(
             value.value(),

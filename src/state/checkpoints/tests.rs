@@ -116,6 +116,8 @@ fn a_value_is_good_for_its_time_and_its_boot_only() {
 fn writer_of(directory: &Directory, boot: [u8; 16]) -> Writer {
     Writer {
         path: directory.file(FILE),
+        alive: std::path::PathBuf::from("/dev/null"),
+        beat: None,
         sealer: Sealer::new(directory.key).expect("a key"),
         version: 1,
         boot,
