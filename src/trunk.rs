@@ -73,7 +73,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// Whether one more call may begin; it is counted if so.
     pub(crate) fn take(&mut self, now: Instant, limit: Option<u32>) -> bool {
-        if self.second.is_none_or(|s| now.saturating_duration_since(s) >= Duration::from_secs(1)) {
+        if !self.counts(now) {
             *self = Pace { second: Some(now), calls: 0 };
         }
         if limit.is_some_and(|limit| self.calls >= limit) {
@@ -81,6 +81,11 @@ impl Pace {
         }
         self.calls += 1;
         true
+    }
+
+    /// Whether its second goes on.
+    pub(crate) fn counts(&self, now: Instant) -> bool {
+        self.second.is_some_and(|s| now.saturating_duration_since(s) < Duration::from_secs(1))
     }
 }
 
