@@ -65,7 +65,8 @@ sbom:
 	interop/deny.sh sbom
 
 # Half an hour of calls, registrations and failures on one gateway, which ends as it began.
-soak:
+soak: setup
+	cargo build --release --locked
 	interop/run.sh soak
 
 bench:

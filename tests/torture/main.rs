@@ -1,6 +1,7 @@
 //! Torture messages: the 49 of RFC 4475, byte for byte, and the cases of RFC 5118 after its text,
 //! each with the verdict we reach and why. After each one the gateway must still answer an OPTIONS.
 
+mod bounds;
 mod rfc4475;
 mod rfc5118;
 mod world;
