@@ -3,7 +3,7 @@
 
 pub(crate) mod docs;
 
-use crate::api::guesses::Source;
+use crate::api::access::{Page, Visit};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gauges;
@@ -90,6 +90,15 @@ impl Web {
             handshakes: Handshakes::new(),
             streams: None,
         }
+    }
+
+    /// Which page makes a request, and whether its own connection is encrypted.
+    fn visit<T>(&self, request: &Request<T>, remote: SocketAddr) -> Visit {
+        let page = page_of(request, self);
+        let https = request.headers().get(header::ORIGIN);
+        let https = https.is_some_and(|o| o.as_bytes().starts_with(b"https:"));
+        let secure = self.tls.is_some() || (page == Page::Own && https);
+        Visit { source: remote.ip(), secure, page }
     }
 
     /// Lets pages of these origins in from now on.
@@ -180,8 +189,9 @@ async fn ask_api(
     remote: SocketAddr,
     web: &Web,
 ) -> Result<Response<Body>, Infallible> {
+    let visit = web.visit(&request, remote);
     let (mut head, body) = request.into_parts();
-    head.extensions.insert(Source(remote.ip()));
+    head.extensions.insert(visit);
     let whole = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
     let body = match whole {
         Ok(Ok(body)) => Body::from(body.to_bytes()),
@@ -348,21 +358,29 @@ fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes
     })
 }
 
-/// Exact scheme, host and port: the page's own, or one on the list. A client without Origin is no
-/// browser.
+/// The page that makes a request: exact scheme, host and port are compared. Where something in
+/// front of a port without TLS adds it, the browser says https.
+fn page_of<T>(request: &Request<T>, web: &Web) -> Page {
+    let mut all = request.headers().get_all(header::ORIGIN).iter();
+    let Some(origin) = all.next() else { return Page::Unnamed };
+    let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else {
+        return Page::Other;
+    };
+    let schemes: &[&str] = if web.tls.is_some() { &["https"] } else { &["http", "https"] };
+    let host = host_of(request).unwrap_or_default();
+    let is_own = |scheme: &&str| origin.eq_ignore_ascii_case(&format!("{scheme}://{host}"));
+    if schemes.iter().any(is_own) { Page::Own } else { Page::Other }
+}
+
+/// The page's own origin, or one on the list. A client without Origin is no browser.
 fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
     let mut all = request.headers().get_all(header::ORIGIN).iter();
-    let Some(origin) = all.next() else { return true };
-    let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else { return false };
-    let scheme = if web.tls.is_some() { "https" } else { "http" };
-    let own =
-        host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
-    own || web
-        .origins
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .any(|o| o.eq_ignore_ascii_case(origin))
+    let origin = all.next().filter(|_| all.next().is_none()).and_then(|o| o.to_str().ok());
+    let listed = |origin: &str| {
+        let origins = web.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
+    };
+    page_of(request, web) != Page::Other || origin.is_some_and(listed)
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.

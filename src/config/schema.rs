@@ -212,6 +212,23 @@ pub(crate) struct Api {
     pub control: Option<Text>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
     pub token: BTreeMap<String, Spanned<Token>>,
+    /// People who log in to the page's views of calls, trunks and settings, by name. `webtrunk user
+    /// add NAME` makes one. They have no telephone: that is `[user.…]`.
+    pub user: BTreeMap<String, Spanned<ApiUser>>,
+    /// How long a session of such a user lasts without a request, from 1m to 30d. Default: "1h".
+    pub session_idle: Option<Text>,
+    /// How long it lasts at most, from 1m to 30d. Default: "12h".
+    pub session_longest: Option<Text>,
+}
+
+/// Somebody who logs in to the page; only the hash of the password is stored.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApiUser {
+    /// The argon2id hash of the password, as `webtrunk user` writes it.
+    pub hash: Text,
+    /// As of a token: "read" (the default), "write" or "admin".
+    pub scope: Option<Text>,
 }
 
 /// A bearer token; only its hash is stored.

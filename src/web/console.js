@@ -3,7 +3,9 @@
 
 const $ = (id) => document.getElementById(id);
 const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
+// A program's way in, or a person's: a token, or the name of who is logged in by a cookie.
 let token = null,
+  user = localStorage.getItem("webtrunk-console-user"),
   chosen = null,
   picked = [],
   settings = {};
@@ -28,8 +30,10 @@ class Problem extends Error {
   }
 }
 
+const bearer = () => (token ? { Authorization: `Bearer ${token}` } : {});
+
 async function ask(path, method = "GET", body = null, accept = "application/json") {
-  const headers = { Accept: accept, Authorization: `Bearer ${token}` };
+  const headers = { Accept: accept, ...bearer() };
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(`api/v1${path}`, {
     method,
@@ -354,7 +358,7 @@ function facts(call) {
 
 async function save(id, path, name, accept) {
   const response = await fetch(`api/v1/calls/${id}/${path}`, {
-    headers: { Authorization: `Bearer ${token}`, Accept: accept },
+    headers: { ...bearer(), Accept: accept },
   });
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
   const link = h("a", { href: URL.createObjectURL(await response.blob()), download: name });
@@ -746,11 +750,32 @@ function current() {
   return VIEWS.includes(name) ? name : "phone";
 }
 
+/** Who is logged in from now on; nobody by null. */
+function entered(name) {
+  user = name;
+  if (name) localStorage.setItem("webtrunk-console-user", name);
+  else localStorage.removeItem("webtrunk-console-user");
+}
+
+/** The gateway does not know us any more. */
+function lapsed() {
+  const [field, text] = token
+    ? ["token-wrong", "This token is unknown."]
+    : ["entry-wrong", "The session has ended. Log in again."];
+  token = null;
+  sessionStorage.removeItem("webtrunk-token");
+  entered(null);
+  $(field).textContent = text;
+  return show();
+}
+
 async function show() {
-  const view = current();
-  for (const name of VIEWS)
-    $(`view-${name}`).hidden = name !== view || (!token && name !== "phone");
-  $("token-form").hidden = Boolean(token) || view === "phone";
+  const view = current(),
+    may = Boolean(token || user);
+  for (const name of VIEWS) $(`view-${name}`).hidden = name !== view || (!may && name !== "phone");
+  $("entry").hidden = may || view === "phone";
+  $("entered").hidden = !user || view === "phone";
+  $("entered-as").textContent = user ?? "";
   document
     .querySelectorAll("#tabs a")
     .forEach((a) =>
@@ -758,16 +783,32 @@ async function show() {
         ? a.setAttribute("aria-current", "page")
         : a.removeAttribute("aria-current"),
     );
-  if (!token) return;
-  await SHOW[view]().catch((error) => {
-    failed(error);
-    if (error.status === 401) {
-      token = null;
-      sessionStorage.removeItem("webtrunk-token");
-      $("token-wrong").textContent = "This token is unknown.";
-      return show();
-    }
-  });
+  if (!may) return;
+  await SHOW[view]().catch((error) => (error.status === 401 ? lapsed() : failed(error)));
+}
+
+async function enter(event) {
+  event.preventDefault();
+  const login = { user: $("entry-user").value, password: $("entry-password").value };
+  $("entry-wrong").textContent = "";
+  try {
+    entered((await api("/session", "POST", login)).user);
+  } catch (error) {
+    $("entry-wrong").textContent =
+      error.status === 401 ? "There is no such user, or the password is another." : error.message;
+    return;
+  } finally {
+    $("entry-password").value = "";
+  }
+  await show();
+  listen();
+}
+
+async function leave() {
+  await api("/session", "DELETE").catch(() => {});
+  entered(null);
+  tell("Logged out");
+  await show();
 }
 
 // ---- what happens, as it happens
@@ -783,13 +824,17 @@ function refresh() {
   }, 250);
 }
 
+let listening = 0;
+
 async function listen() {
   let last = "";
-  for (;;) {
+  const mine = ++listening;
+  while (mine === listening && (token || user)) {
     try {
-      const headers = { Authorization: `Bearer ${token}`, ...(last && { "Last-Event-ID": last }) };
+      const headers = { ...bearer(), ...(last && { "Last-Event-ID": last }) };
       const response = await fetch("api/v1/events", { headers });
-      if (response.status === 401 || response.status === 403) return;
+      if (response.status === 401) return await lapsed();
+      if (response.status === 403) return;
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let text = "", part = await reader.read(); !part.done; part = await reader.read()) {
         text += part.value;
@@ -818,6 +863,8 @@ async function begin() {
     $("token-wrong").textContent = "";
     show().then(() => token && listen());
   });
+  $("entry-form").addEventListener("submit", enter);
+  $("leave").addEventListener("click", leave);
   $("calls-filter").addEventListener("submit", (event) => event.preventDefault());
   $("calls-filter").addEventListener("input", () => {
     most = PAGE;
@@ -831,8 +878,9 @@ async function begin() {
     tell("");
     show();
   });
+  if (token) entered(null);
   await show();
-  if (token) listen();
+  if (token || user) listen();
 }
 
 begin();

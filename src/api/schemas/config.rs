@@ -82,6 +82,9 @@ const RECORDER: Fields = &[
 ];
 const API: Fields = &[
     ("tokens", "CONFIG_TOKEN*", "the tokens, by name and scope"),
+    ("users", "CONFIG_TOKEN*", "the users of the console, by name and scope"),
+    ("session_idle_s", "integer", "how long a session lasts without a request, seconds"),
+    ("session_longest_s", "integer", "how long a session lasts at most, seconds"),
     ("metrics", "string?", "the address of /metrics"),
 ];
 const TOKEN: Fields =
