@@ -314,7 +314,16 @@ export function bookCases(chrome) {
     // A call comes: its event draws the list anew, by the session's stream.
     await page.goto("http://localhost:8106/#/calls");
     await page.waitForSelector("#calls-list:visible");
-    execFileSync(binary, ["call", "9196", "--as", "alice", "--for", "1s", "--control", join(own.folder, "c.sock")]);
+    execFileSync(binary, [
+      "call",
+      "9196",
+      "--as",
+      "alice",
+      "--for",
+      "1s",
+      "--control",
+      join(own.folder, "c.sock"),
+    ]);
     await until("the call appears by itself", async () =>
       /9196/.test(await page.textContent("#calls-list")),
     );
