@@ -426,6 +426,10 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Empty: only the page's own origin.
     pub origins: Vec<String>,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
     pub sip: SipSettings,

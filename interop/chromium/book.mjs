@@ -54,6 +54,9 @@ async function serve(name, port, more, dialplans) {
   };
 }
 
+const PEOPLE =
+  '[user.alice]\npassword = "alice-secret"\n[credentials]\nsecret = "a-secret-of-the-gateway"\n';
+
 export function bookCases(chrome) {
   test("the call button logs in by a JSON Web Token, and does what it grants and no more", async () => {
     const own = await serve(
@@ -265,7 +268,7 @@ export function bookCases(chrome) {
   });
 
   test("a person logs in to the page by password, sees events come, and is out when the password changes", async () => {
-    const own = await serve("people", 8106, '[user.alice]\npassword = "alice-secret"\n', {
+    const own = await serve("people", 8106, PEOPLE, {
       "default.toml": '[[route]]\nname = "All"\nmatch = "9X."\ndo = [{ echo = true }]\n',
     });
     const user = (...args) =>

@@ -195,6 +195,8 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("media.public_ip", before.media.public_ips != after.media.public_ips),
         ("web.origins", before.origins != after.origins),
         ("web.public_url", before.public_url != after.public_url),
+        ("web.trusted_proxies", before.trusted_proxies != after.trusted_proxies),
+        ("web.proxy_protocol", before.proxy_protocol != after.proxy_protocol),
         ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("media.timeout", times(before) != times(after)),
@@ -288,7 +290,9 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "listen": c.web_listen,
                 "tls": format!("{:?}", c.web_tls),
                 "public_url": c.public_url,
-                "origins": c.origins
+                "origins": c.origins,
+                "trusted_proxies": c.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "proxy_protocol": c.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>()
             },
             "sip": {
                 "udp": c.udp,

@@ -84,8 +84,16 @@ pub(crate) struct Web {
     /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
     /// Where browsers reach the page, if not at server.domain and the port of `listen`: behind a
-    /// proxy such as "https://calls.example.com". Credentials name the WebSocket by it.
+    /// proxy such as "https://calls.example.com", or "https://example.com/phone" below a path.
+    /// Credentials name the WebSocket by it, and its name is served.
     pub public_url: Option<Text>,
+    /// Addresses and networks of reverse proxies, such as "10.0.0.5", whose `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` are believed: limits, log and events are then of the browser behind
+    /// them. Default: nobody's are.
+    pub trusted_proxies: Vec<Text>,
+    /// Addresses and networks of load balancers, such as "10.0.0.5", whose connections begin with a
+    /// PROXY header of version 2, and must. Default: none do.
+    pub proxy_protocol: Vec<Text>,
     /// Origins of other pages that may connect, such as "https://shop.example.com". Their names are
     /// served too, besides `domain`, names below it, and IP addresses. Default: only the gateway's
     /// own page.

@@ -41,7 +41,7 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
     fresh.media.ice_tcp = before.media.ice_tcp;
     api.access.set(&fresh.api);
     if let Some(web) = web.get() {
-        web.set_origins(&fresh.origins);
+        web.set(&fresh);
     }
     let told = match (changes.changed.is_empty(), changes.restart.is_empty()) {
         (true, true) => "nothing changed".to_owned(),

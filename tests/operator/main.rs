@@ -9,6 +9,7 @@ mod lists;
 mod logins;
 mod openmetrics;
 mod phone;
+mod proxies;
 mod records;
 mod server;
 

@@ -73,6 +73,11 @@ impl Server {
         )
     }
 
+    /// As [`start`](Self::start), with this in the place of that in the configuration.
+    pub(crate) fn start_changed(changes: &[(&str, &str)]) -> Server {
+        Server::started("", "", "", &[], changes)
+    }
+
     /// As [`start`](Self::start), with a database of records beside the file.
     pub(crate) fn start_with_database() -> Server {
         Server::started(

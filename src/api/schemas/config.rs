@@ -47,6 +47,8 @@ const WEB: Fields = &[
     ("tls", "string", "how it is protected"),
     ("public_url", "string?", "where browsers reach it"),
     ("origins", "strings", "origins of other pages"),
+    ("trusted_proxies", "strings", "networks whose X-Forwarded-For is believed"),
+    ("proxy_protocol", "strings", "networks whose connections begin with a PROXY header"),
 ];
 const SIP: Fields = &[
     ("udp", "string?", "the UDP address"),
