@@ -6,7 +6,7 @@
 
 pub(crate) mod access;
 pub(crate) mod calls;
-pub mod events;
+pub(crate) mod events;
 pub(crate) mod guesses;
 mod idempotency;
 pub(crate) mod listing;

@@ -304,8 +304,8 @@ export function bookCases(chrome) {
       /password is another/.test(await page.textContent("#entry-wrong")),
     );
     await enter(password);
-    await page.waitForSelector("#calls-list:visible");
-    equal(await page.textContent("#entered-as"), "anna", "who is logged in");
+    await page.waitForSelector("#view-calls:visible");
+    equal(await page.textContent("#entered-as"), "Logged in as anna", "who is logged in");
     await accessible(page, "calls, logged in");
     // What the cookie lets in, and that no script sees it.
     equal(await page.evaluate(() => document.cookie), "", "cookies that scripts see");
@@ -313,10 +313,10 @@ export function bookCases(chrome) {
     equal(`${cookie.httpOnly} ${cookie.sameSite}`, "true Strict", "the cookie");
     await page.goto("http://localhost:8106/#/settings");
     await page.reload();
-    await page.waitForSelector("#view-settings pre");
+    await page.waitForSelector("#view-settings:visible");
     // A call comes: its event draws the list anew, by the session's stream.
     await page.goto("http://localhost:8106/#/calls");
-    await page.waitForSelector("#calls-list:visible");
+    await page.waitForSelector("#view-calls:visible");
     execFileSync(binary, [
       "call",
       "9196",
@@ -328,7 +328,7 @@ export function bookCases(chrome) {
       join(own.folder, "c.sock"),
     ]);
     await until("the call appears by itself", async () =>
-      /9196/.test(await page.textContent("#calls-list")),
+      /9196/.test(await page.textContent("#view-calls")),
     );
     // A page of another origin gets nothing by it.
     const other = await context.newPage();
@@ -351,7 +351,7 @@ export function bookCases(chrome) {
       /session has ended/.test(await page.textContent("#entry-wrong")),
     );
     await enter(changed);
-    await page.waitForSelector("#calls-list:visible");
+    await page.waitForSelector("#view-calls:visible");
     await page.click("#leave");
     await page.waitForSelector("#entry:visible");
     await page.setViewportSize({ width: 360, height: 740 });
