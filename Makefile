@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-sip \
+.PHONY: install deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-sip \
 	bench-media page
 
 SHELL := /bin/bash
@@ -42,6 +42,18 @@ setup:
 
 page:
 	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && npm run build
+
+# The binary, its manual pages and completions, below PREFIX.
+PREFIX ?= /usr/local
+share = $(DESTDIR)$(PREFIX)/share
+install: setup-build
+	cargo build --release --locked
+	install -Dm755 target/release/webtrunk $(DESTDIR)$(PREFIX)/bin/webtrunk
+	target/release/webtrunk man --dir $(share)/man/man1
+	install -d $(share)/bash-completion/completions $(share)/zsh/site-functions $(share)/fish/vendor_completions.d
+	target/release/webtrunk completions bash > $(share)/bash-completion/completions/webtrunk
+	target/release/webtrunk completions zsh > $(share)/zsh/site-functions/_webtrunk
+	target/release/webtrunk completions fish > $(share)/fish/vendor_completions.d/webtrunk.fish
 
 # A Debian package into target/package: binary, systemd unit, manual page, completions, /etc/webtrunk.
 deb: setup-build

@@ -225,9 +225,15 @@ enum Command {
         after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk"
     )]
     Completions { shell: clap_complete::Shell },
-    /// Print the manual page
-    #[command(after_help = "Examples:\n  webtrunk man > webtrunk.1\n  webtrunk man | man -l -")]
-    Man,
+    /// Print the manual page, or write those of all commands into a folder
+    #[command(
+        after_help = "Examples:\n  webtrunk man | man -l -\n  webtrunk man --dir /usr/local/share/man/man1"
+    )]
+    Man {
+        /// The folder to write webtrunk.1 and a page for each command to
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
     /// Check the configuration and every dialplan, without opening a port
     #[command(
         after_help = "Examples:\n  webtrunk check-config\n  webtrunk check-config -c /etc/webtrunk/webtrunk.toml && systemctl restart webtrunk"
@@ -351,14 +357,22 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             print::line(String::from_utf8_lossy(&text).trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
-            print::line(String::from_utf8_lossy(&text).trim_end());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Man { dir } => manual(dir.as_deref()),
         other => runtime()?.block_on(ask(other, &Client::new(reach))),
     }
+}
+
+/// The manual page; those of the commands it names are written beside it.
+fn manual(dir: Option<&std::path::Path>) -> anyhow::Result<ExitCode> {
+    if let Some(dir) = dir {
+        std::fs::create_dir_all(dir)?;
+        clap_mangen::generate_to(Cli::command(), dir)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+    print::line(String::from_utf8_lossy(&text).trim_end());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn examine(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {

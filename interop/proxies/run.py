@@ -141,7 +141,7 @@ def through(folder):
     equal(anna.ask("POST", "/api/v1/config/check"), 200, "a change from the own page")
 
     called = subprocess.run(
-        [BINARY, "call", "9196", "--ws", f"wss://{NAME}/sip", "--user", "alice", "--for", "2s",
+        [BINARY, "call", "9196", "--ws", f"wss://{NAME}/sip", "--as", "alice", "--for", "2s",
          "--password", "alice-secret", "-o", "json", *control],
         capture_output=True,
         text=True,
