@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-sip bench-media page
+.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-growth bench-sip bench-media page
 
 SHELL := /bin/bash
 
@@ -55,6 +55,10 @@ fuzz:
 
 bench:
 	cargo bench --locked --bench sip --bench media
+
+# What a number costs on one node, at n and at ten times n; minutes long.
+bench-growth: setup-build
+	cargo bench --locked --bench growth
 
 # Signalling beside Kamailio, in one run; minutes long.
 bench-sip: setup-build
