@@ -13,6 +13,7 @@ pub mod openapi;
 pub(crate) mod pcap;
 pub mod schemas;
 pub(crate) mod server;
+pub(crate) mod slices;
 pub mod socket;
 pub(crate) mod trunks;
 pub(crate) mod view;

@@ -66,7 +66,7 @@ impl Call {
         of_leg.chain(of_branch).chain(CallTimer::OF_CALL).collect()
     }
 
-    pub(super) fn legs(&self) -> impl Iterator<Item = &Leg> {
+    pub(crate) fn legs(&self) -> impl Iterator<Item = &Leg> {
         std::iter::once(&self.caller)
             .chain(self.branches.iter().chain(&self.transferor).map(|b| &b.leg))
     }
