@@ -34,7 +34,7 @@ const MAX_PATH: usize = 8;
 const MOST_DUE: usize = 256;
 
 /// One way to reach a user.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Binding {
     pub flow: Flow,
     pub contact: String,

@@ -83,7 +83,7 @@ pub(crate) async fn calls<T: Send + 'static>(
 ) -> Answer<Vec<T>> {
     read(api, move |gateway, _, before: Option<&CallKey>| {
         let calls = gateway.live_before(before.copied());
-        slice(calls, |call| (call.cdr.start, call.id), |call| pick(call))
+        slice(calls, |call| (call.cdr().start, call.id()), &pick)
     })
     .await
 }

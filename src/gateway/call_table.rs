@@ -7,9 +7,10 @@
 //! - A call that is over counts for nobody's limit; it stays until its media has closed and no
 //!   transaction of its can bring anything more.
 
-use crate::call::leg::{Leg, Party};
+use crate::call::leg::Leg;
 use crate::call::services::Services;
 use crate::call::{Call, CallId, Cdr, State};
+use crate::cdr::Party;
 use crate::ids::{CallKey, IdMap, before, looked_at};
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
@@ -90,8 +91,8 @@ impl CallTable {
     pub(super) fn insert(&mut self, call: Call, user: Option<String>) {
         self.live += 1;
         user.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
-        let id = call.id;
-        self.by_start.insert((call.cdr.start, id));
+        let id = call.id();
+        self.by_start.insert((call.cdr().start, id));
         let live = Live {
             call,
             media_closed: false,
@@ -107,8 +108,9 @@ impl CallTable {
 
     /// As [`insert`](Self::insert), and the INVITE that began the call leads to it.
     pub(super) fn insert_received(&mut self, call: Call, user: Option<String>) {
-        self.by_transaction.insert(call.server, call.id);
-        self.by_invite.insert(invite_key(&call.invite), call.id);
+        let transaction = call.uas().transaction();
+        transaction.and_then(|t| self.by_transaction.insert(t, call.id()));
+        self.by_invite.insert(invite_key(call.uas().invite()), call.id());
         self.insert(call, user);
     }
 
@@ -158,7 +160,7 @@ impl CallTable {
     /// Whether this INVITE began a call that goes on: it came by another path before.
     pub(super) fn is_handling(&self, invite: &Message) -> bool {
         let known = self.by_invite.get(&invite_key(invite));
-        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state != State::Over)
+        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state() != State::Over)
     }
 
     /// Returns the calls that count among a trunk's.
@@ -283,12 +285,12 @@ impl CallTable {
             };
             let (first, done) = (!std::mem::replace(&mut live.recorded, true), live.call.is_done());
             self.recorded += usize::from(first);
-            self.by_start.remove(&(live.call.cdr.start, id));
+            self.by_start.remove(&(live.call.cdr().start, id));
             // Most calls are forgotten in the same moment; a record is only copied if one is not.
             let cdr = if done {
-                self.remove(id, services).map(|l| l.call.cdr)
+                self.remove(id, services).map(|l| l.call.into_cdr())
             } else {
-                first.then(|| live.call.cdr.clone())
+                first.then(|| live.call.cdr().clone())
             };
             ended.extend(cdr.filter(|_| first));
         }
@@ -301,10 +303,10 @@ impl CallTable {
             self.uncount(id);
         }
         let live = self.calls.remove(&id)?;
-        self.by_start.remove(&(live.call.cdr.start, id));
+        self.by_start.remove(&(live.call.cdr().start, id));
         self.recorded -= usize::from(live.recorded);
-        self.by_transaction.remove(&live.call.server);
-        self.by_invite.remove(&invite_key(&live.call.invite));
+        live.call.uas().transaction().map(|t| self.by_transaction.remove(&t));
+        self.by_invite.remove(&invite_key(live.call.uas().invite()));
         for name in live.call.names() {
             services.dialogs.remove(name);
             services.own_call_ids.remove(name);

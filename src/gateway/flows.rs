@@ -75,7 +75,7 @@ impl Gateway {
     fn legs_on(&self, flow: Flow) -> Vec<(CallId, LegId)> {
         let ends = |call: &Call| call.ends_on(Hop::Flow(flow));
         let calls = self.calls.on_flow(flow);
-        calls.flat_map(|call| ends(call).into_iter().map(|end| (call.id, end))).collect()
+        calls.flat_map(|call| ends(call).into_iter().map(|end| (call.id(), end))).collect()
     }
 
     pub(super) fn unreachable(&mut self, turn: &mut Turn<'_>, hop: Hop, code: Code, why: String) {
