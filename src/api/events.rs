@@ -1,5 +1,6 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
+use super::access::Standing;
 use super::{Answer, Api, Problem};
 use crate::address::network_of;
 use crate::event::{Data, Event, Kind};
@@ -7,11 +8,13 @@ use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
 use crate::log_limit::{Class, LogLimit};
 use crate::webhook::Outbox;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -253,6 +256,7 @@ impl Listener {
 /// GET /events
 pub(crate) async fn stream(
     State(api): State<Api>,
+    Extension(standing): Extension<Standing>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Answer<impl IntoResponse> {
@@ -274,6 +278,9 @@ pub(crate) async fn stream(
         let frame = listener.next().await?;
         Some((Ok::<_, Infallible>(frame), listener))
     });
+    // Whoever was let in may lose that; so long a request would outlive it.
+    let lost = async move { api.access.lost(&standing).await };
+    let frames = frames.take_until(Box::pin(lost));
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(frames)))
 }
 

@@ -1,9 +1,10 @@
 //! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own
 //! listener.
 
+use super::access::ByControlSocket;
 use super::metrics::TrunkReading;
 use super::metrics::plain::plain;
-use super::{Api, ByControlSocket, slices};
+use super::{Api, slices};
 use crate::call::Call;
 use crate::private;
 use anyhow::Context;

@@ -38,9 +38,9 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
         spawn_blocking(move || prepare(&before, fresh)).await.map_err(|e| e.to_string())?;
     changes.warnings = warnings;
     let config = reloaded.revised.config();
-    api.set_tokens(config);
+    api.access.set(&config.api);
     if let Some(web) = web.get() {
-        web.set_origins(&config.origins);
+        web.set(config);
     }
     api.inbox.give(Arrival::Reload(Box::new(reloaded))).await;
     // In force when this returns: what was handed over before is done before.
