@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: install deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-sip \
-	bench-media page
+.PHONY: install deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-growth \
+	bench-sip bench-media page
 
 SHELL := /bin/bash
 
@@ -83,6 +83,10 @@ soak: setup
 
 bench:
 	cargo bench --locked --bench sip --bench media
+
+# What a number costs on one node, at n and at ten times n; minutes long.
+bench-growth: setup-build
+	cargo bench --locked --bench growth
 
 # Signalling beside Kamailio, in one run; minutes long.
 bench-sip: setup-build

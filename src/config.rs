@@ -10,10 +10,12 @@ pub(crate) mod grant;
 pub mod password;
 pub mod problem;
 pub mod schema;
+pub(crate) mod tables;
 pub mod wav;
 
 pub use check::load;
 pub use problem::{Problem, Problems};
+pub use tables::{TrunkTable, Users};
 
 use crate::codec::Codec;
 pub(crate) use crate::dialplan::Webhook;
@@ -71,7 +73,7 @@ pub enum Refer {
 }
 
 /// A user who registers.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct User {
     pub name: String,
     pub password: Secret,
@@ -167,7 +169,7 @@ pub struct Identity {
 }
 
 /// A trunk.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Trunk {
     pub name: String,
     /// Its place among the trunks, by name.
@@ -372,24 +374,14 @@ impl Config {
     /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had.
     /// Connections are known by these numbers.
     pub(crate) fn renumber(&mut self, before: &Config) {
-        let mut next = before.trunks.values().map(|t| t.number.0 + 1).max().unwrap_or(0);
-        for trunk in self.trunks.values_mut() {
-            trunk.number = before.trunks.get(&trunk.name).map_or_else(
-                || {
-                    next += 1;
-                    TrunkNumber(next - 1)
-                },
-                |t| t.number,
-            );
-        }
+        self.trunks.renumber(&before.trunks);
     }
 
     /// Whether `ip` is an address that peers are told by the settings.
     pub(crate) fn tells(&self, ip: IpAddr) -> bool {
         let sides = self.public_ips.iter().chain(&self.media.public_ips);
-        let sides = sides.chain(&self.sip.public_ip).chain(&self.media.bind);
-        let mut all = sides.chain(self.trunks.values().filter_map(|t| t.public_ip.as_ref()));
-        all.any(|told| *told == ip)
+        sides.chain(&self.sip.public_ip).chain(&self.media.bind).any(|told| *told == ip)
+            || self.trunks.public_ips().contains(&ip)
     }
 
     /// The addresses that are set for browsers.
@@ -399,14 +391,7 @@ impl Config {
 
     /// The user of this name, else the number's owner.
     pub(crate) fn user_called(&self, dialled: &str) -> Option<&Arc<User>> {
-        self.users.get(dialled).or_else(|| self.owner_of(dialled))
-    }
-
-    /// The user whose `did`, or one of whose `numbers`, this is.
-    pub(crate) fn owner_of(&self, number: &str) -> Option<&Arc<User>> {
-        self.users
-            .values()
-            .find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))
+        self.users.get(dialled).or_else(|| self.users.owner_of(dialled))
     }
 }
 
@@ -435,8 +420,8 @@ pub struct Config {
     pub sip: SipSettings,
     pub media: Media,
     pub limits: Limits,
-    pub users: BTreeMap<String, Arc<User>>,
-    pub trunks: BTreeMap<String, Trunk>,
+    pub users: Users,
+    pub trunks: TrunkTable,
     pub plan: Arc<Plan>,
     /// Prompts by the name the dialplan uses, at 8 kHz.
     pub prompts: BTreeMap<String, Arc<[i16]>>,

@@ -9,6 +9,8 @@ mod challenges;
 pub mod credential;
 mod dispatch;
 mod flows;
+#[cfg(test)]
+mod growth;
 mod invite;
 mod joined;
 pub mod logins;

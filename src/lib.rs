@@ -95,7 +95,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["recorder"],
     &["gateway"],
     &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
-    &["node"],
+    &["fuzzing", "node"],
 ];
 
 /// The order within the modules that have one, read like [`LAYERS`]. What the methods of `Call` and

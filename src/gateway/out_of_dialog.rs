@@ -19,7 +19,7 @@ use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED, reason_phras
 use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri, escape_user};
 use crate::timers::Timers;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ struct Subscription {
 pub(super) struct Outside {
     relays: HashMap<u64, Relay>,
     subscriptions: HashMap<u64, Subscription>,
+    /// Subscriptions by user.
+    watching: HashMap<String, BTreeSet<u64>>,
     by_tag: HashMap<String, u64>,
     timers: Timers<u64>,
     next: u64,
@@ -66,6 +68,12 @@ pub(super) struct Outside {
 }
 
 impl Outside {
+    /// The subscriptions of a user.
+    fn of_user(&self, user: &str) -> impl Iterator<Item = (u64, &Subscription)> {
+        let numbers = self.watching.get(user).into_iter().flatten();
+        numbers.filter_map(|n| Some((*n, self.subscriptions.get(n)?)))
+    }
+
     /// Subscriptions that live.
     pub(super) fn subscriptions(&self) -> usize {
         self.subscriptions.len()
@@ -361,6 +369,7 @@ impl Gateway {
             expires: turn.now,
             version: 0,
         };
+        self.outside.watching.entry(user.to_owned()).or_default().insert(number);
         self.outside.subscriptions.insert(number, subscription);
         self.extend(turn, id, number, message, expires);
     }
@@ -380,9 +389,7 @@ impl Gateway {
         if !own {
             return Err(Refusal::new(403, format!("{user} may watch only itself")));
         }
-        if self.outside.subscriptions.values().filter(|s| s.user == user).count()
-            >= MAX_SUBSCRIPTIONS
-        {
+        if self.outside.watching.get(user).map_or(0, BTreeSet::len) >= MAX_SUBSCRIPTIONS {
             return Err(Refusal::new(
                 403,
                 format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
@@ -555,6 +562,12 @@ impl Gateway {
         self.outside.timers.clear(&number);
         if let Some(subscription) = self.outside.subscriptions.remove(&number) {
             self.outside.by_tag.remove(&subscription.dialog.id.local_tag);
+            if let Some(numbers) = self.outside.watching.get_mut(&subscription.user) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.outside.watching.remove(&subscription.user);
+                }
+            }
         }
     }
 
@@ -570,10 +583,8 @@ impl Gateway {
             |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self
             .outside
-            .subscriptions
-            .iter()
-            .filter(|(_, s)| s.user == user)
-            .map(|(n, s)| (*n, alive(s.hop, &self.services.flows), s.package == "reg"))
+            .of_user(user)
+            .map(|(n, s)| (n, alive(s.hop, &self.services.flows), s.package == "reg"))
             .collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {
@@ -610,13 +621,9 @@ impl Gateway {
         self.outside.summaries.insert(user.clone(), clean);
         let tag = token::<8>(&mut self.services.random);
         self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
-        let watching: Vec<u64> = self
-            .outside
-            .subscriptions
-            .iter()
-            .filter(|(_, s)| s.user == user && s.package == "message-summary")
-            .map(|(n, _)| *n)
-            .collect();
+        let all = self.outside.of_user(&user);
+        let watching: Vec<u64> =
+            all.filter(|(_, s)| s.package == "message-summary").map(|(n, _)| n).collect();
         watching.into_iter().for_each(|n| self.notify(turn, n, None));
     }
 }
