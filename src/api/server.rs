@@ -508,6 +508,13 @@ pub(crate) struct CredentialWish {
     pub context: Option<String>,
 }
 
+/// How many of the bodies that are taken here `bytes` can be.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn bodies(bytes: &[u8]) -> usize {
+    usize::from(serde_json::from_slice::<Test>(bytes).is_ok())
+        + usize::from(serde_json::from_slice::<CredentialWish>(bytes).is_ok())
+}
+
 /// Where browsers register.
 fn web_socket_of(config: &Config) -> String {
     if let Some(url) = &config.public_url {

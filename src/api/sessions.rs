@@ -185,8 +185,8 @@ mod tests {
             sessions.begin(later, &all[0], Key::of(&n.to_string())).expect("begun");
         }
         assert!(sessions.find(now, first).is_none() && sessions.open.len() == MAX_PER_USER);
-        for (n, user) in all.iter().enumerate().flat_map(|(n, u)| [(n, u); MAX_PER_USER]) {
-            let key = Key::of(&format!("{n} {}", sessions.open.len()));
+        for (n, user) in all.iter().flat_map(|u| [u; MAX_PER_USER]).enumerate() {
+            let key = Key::of(&format!("later {n}"));
             sessions.begin(now + MINUTE, user, key).expect("begun");
         }
         assert_eq!(sessions.open.len(), MAX_SESSIONS);
