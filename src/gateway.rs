@@ -9,7 +9,6 @@ mod challenges;
 pub mod credential;
 mod dispatch;
 mod flows;
-#[cfg(test)]
 mod growth;
 mod invite;
 mod joined;

@@ -129,7 +129,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
             &["logins", "out_of_dialog", "record", "registering"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
-            &["invite", "originate", "takeover"],
+            &["growth", "invite", "originate", "takeover"],
         ],
     ),
 ];

@@ -1,6 +1,8 @@
 //! What is done for one looks at nobody else: the work for a call, a browser and a lost connection
 //! is the same among n and ten n calls, users and trunks.
 
+#![cfg(test)]
+
 use super::*;
 use crate::config::check::parse_embedded;
 use crate::ids::LOOKED_AT;
