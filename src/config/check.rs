@@ -31,6 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use times::{ANSWER, ASK_EVERY, HOLD, TIMEOUT};
 
+/// The web port's default address.
+const WEB_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8088);
+
 /// Reads `path` and the `dialplans` folder beside it. Warnings come back with a sound
 /// configuration.
 ///
@@ -212,9 +215,7 @@ impl Check {
             f.server.public_ip.as_ref().is_none_or(|ip| ip.as_ref().as_str() == "auto");
         let public_ips = self.public_ip(f.server.public_ip.as_ref());
         let stun = self.stun(f.server.stun.as_ref(), public_auto);
-        let web_listen = self
-            .listen(f.web.listen.as_ref(), "web.listen")
-            .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
+        let web_listen = self.listen(f.web.listen.as_ref(), "web.listen").unwrap_or(WEB_LISTEN);
         let web_tls = self.tls(f.web.tls);
         let proxies = "name the proxies alone: whoever is believed can be anybody";
         let trusted_proxies = self.nets(&f.web.trusted_proxies, proxies);
@@ -235,8 +236,7 @@ impl Check {
         let drain_timeout =
             self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
         let state_dir = self.state_dir(f.server.state_dir.as_ref());
-        let user = |(n, u): (String, _)| (n.clone(), Arc::new(self.user(n, u, &plan)));
-        let users: BTreeMap<_, _> = f.user.into_iter().map(user).collect();
+        let users = self.accounts(f.user, &plan);
         let trunks = self.trunks(f.trunk, &plan, media.watch.stopped);
         plan.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
         let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
@@ -277,6 +277,14 @@ impl Check {
             allow_md5: f.sip.md5.unwrap_or(true),
             allow_sha256: f.sip.sha256.unwrap_or(true),
         })
+    }
+
+    fn accounts(
+        &mut self,
+        users: BTreeMap<String, Spanned<schema::User>>,
+        plan: &Plan,
+    ) -> BTreeMap<String, Arc<User>> {
+        users.into_iter().map(|(n, u)| (n.clone(), Arc::new(self.user(n, u, plan)))).collect()
     }
 
     /// The trunks that can be used, numbered by the order of their names.
