@@ -188,7 +188,7 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, with_host(kind.trunk, host).trim_end());
     let outbound = format!(
         "# Read from the top; the first route that matches takes the call.\n\
-         # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more of anything.\n\
+         # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more digits, +, * or #.\n\
          country = \"US\"                       # 2065550123 and 011 44… become +E.164 before matching\n\n\
          [[route]]\nname  = \"Echo\"\nmatch = \"9196\"\ndo    = [{{ echo = true }}]\n\n\
          [[route]]\nname  = \"Emergency\"\nmatch = [\"911\", \"933\"]                # 933 reads your address back: a safe test\nignore_limits = true\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n\n\

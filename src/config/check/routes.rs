@@ -458,7 +458,7 @@ impl Check {
                     at,
                     "dialplan::pattern",
                     format!("pattern {text:?}: {why}"),
-                    "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything",
+                    "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of 0-9, +, * and #",
                 ),
             }
         }
