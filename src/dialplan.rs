@@ -6,10 +6,12 @@
 pub(crate) mod hours;
 pub(crate) mod outcome;
 pub(crate) mod pattern;
+pub(crate) mod tariff;
 
 pub(crate) use hours::Hours;
 pub(crate) use outcome::{Outcome, Outcomes};
 pub(crate) use pattern::Pattern;
+pub(crate) use tariff::Tariff;
 
 use crate::errors::Code;
 use crate::sip::digest::Secret;
@@ -120,6 +122,8 @@ pub struct Route {
     pub redirect: bool,
     /// Countries the number must lie in; empty: any.
     pub regions: Vec<Region>,
+    /// Dear numbers that may be called all the same.
+    pub allow: Vec<Tariff>,
     /// It is a route only then.
     pub when: Option<Hours>,
     /// Claims the caller must have, all of them.
@@ -159,6 +163,21 @@ impl Route {
                 Some(format!("it lies in no country that is known, and region allows {allowed}"))
             }
         }
+    }
+
+    /// Whether its calls may go to a trunk: by a step, or as a web application answers.
+    pub(crate) fn reaches_trunks(&self) -> bool {
+        let trunk = |s: &Step| matches!(s.inner(), Step::Dial { .. } | Step::Webhook { .. });
+        self.steps.iter().any(trunk)
+    }
+
+    /// Why what the number costs keeps it from this route.
+    fn dear(&self, number: &str, country: Option<&str>) -> Option<String> {
+        if !self.reaches_trunks() {
+            return None;
+        }
+        let tariff = Tariff::of(number, country).filter(|t| !self.allow.contains(t))?;
+        Some(format!("it is a {tariff} number, and the route lacks allow = [\"{tariff}\"]"))
     }
 
     /// Why it is no route at this moment.
@@ -275,6 +294,7 @@ impl Context {
             ignore_limits: false,
             redirect: false,
             regions: Vec::new(),
+            allow: Tariff::ALL.to_vec(),
             when: None,
             requires: Vec::new(),
             per_user_per_hour: None,
@@ -317,7 +337,12 @@ impl Plan {
                 let abroad = || route.abroad(&number).map(|why| (Code::REGION, why));
                 let lacking =
                     || route.lacking(attempt.permits).map(|why| (Code::NOT_PERMITTED, why));
-                let bar = if fits.is_none() { abroad().or_else(lacking) } else { None };
+                let dear = || {
+                    let why = route.dear(&number, context.country.as_deref());
+                    why.map(|why| (Code::DEAR, why))
+                };
+                let bar =
+                    if fits.is_none() { abroad().or_else(lacking).or_else(dear) } else { None };
                 if let Some(bar) = &bar {
                     barred.get_or_insert_with(|| bar.clone());
                 }
@@ -458,6 +483,7 @@ mod tests {
             ignore_limits: false,
             redirect: false,
             regions: vec![],
+            allow: vec![],
             when: None,
             requires: vec![],
             per_user_per_hour: None,

@@ -189,6 +189,8 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let outbound = format!(
         "# Read from the top; the first route that matches takes the call.\n\
          # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more digits, +, * or #.\n\
+         # Premium, shared-cost, personal and satellite numbers are refused, unless the route has\n\
+         # allow = [\"premium\"] or the like: they are what a stolen password is used for.\n\
          country = \"US\"                       # 2065550123 and 011 44… become +E.164 before matching\n\n\
          [[route]]\nname  = \"Echo\"\nmatch = \"9196\"\ndo    = [{{ echo = true }}]\n\n\
          [[route]]\nname  = \"Emergency\"\nmatch = [\"911\", \"933\"]                # 933 reads your address back: a safe test\nignore_limits = true\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n\n\

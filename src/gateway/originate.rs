@@ -197,6 +197,7 @@ fn ring(user: &str) -> Route {
         ignore_limits: false,
         redirect: false,
         regions: Vec::new(),
+        allow: Vec::new(),
         when: None,
         requires: Vec::new(),
         per_user_per_hour: None,

@@ -115,6 +115,8 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         | Code::TOO_LONG
         | Code::CREDENTIALS
         | Code::REGION
+        | Code::NOT_PERMITTED
+        | Code::DEAR
         | Code::LOOP => Blame::Gateway,
         Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Blame::Network,
         Code::FLOW_LOST

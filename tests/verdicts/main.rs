@@ -154,6 +154,12 @@ fn limit() -> Diagnosis {
     said(&lab)
 }
 
+fn dear() -> Diagnosis {
+    let mut lab = Lab::changed(&[], "");
+    lab.invite(ALICE, "+19005550123", OFFER);
+    said(&lab)
+}
+
 fn trunk_full() -> Diagnosis {
     let mut lab = Lab::changed(&[("max_calls = 3", "max_calls = 0")], "");
     lab.invite(ALICE, "+12065550123", OFFER);
@@ -674,6 +680,12 @@ const FAULTS: &[Fault] = &[
         run: dead_flow,
     },
     Fault { name: "no route", expected: Code::NO_ROUTE, side: Blame::Gateway, run: no_route },
+    Fault {
+        name: "a premium number that no route allows",
+        expected: Code::DEAR,
+        side: Blame::Gateway,
+        run: dear,
+    },
     Fault {
         name: "the user's limit is reached",
         expected: Code::LIMIT,

@@ -7,7 +7,7 @@ use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
 use crate::dialplan::{
     Attempt, Context, Hours, NextOn, Order, Outcome, Pattern, Permits, Plan, Route, Step, Target,
-    default_next_on, is_country, region,
+    Tariff, default_next_on, is_country, region,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -276,7 +276,8 @@ impl Check {
             let countries = e.regions.is_empty()
                 || (!route.regions.is_empty()
                     && route.regions.iter().all(|r| e.regions.contains(r)));
-            countries && e.requires.iter().all(|r| route.requires.contains(r))
+            let tariffs = !e.reaches_trunks() || route.allow.iter().all(|t| e.allow.contains(t));
+            countries && tariffs && e.requires.iter().all(|r| route.requires.contains(r))
         };
         for pattern in &route.patterns {
             let alike = rivals.of(pattern);
@@ -397,6 +398,7 @@ impl Check {
                 found
             })
             .collect();
+        let allow = r.allow.iter().filter_map(|at| self.tariff(at)).collect();
         let when = r.when.as_ref().and_then(|at| {
             let found = hours.get(at.as_ref()).cloned();
             if found.is_none() {
@@ -427,11 +429,27 @@ impl Check {
             ignore_limits: r.ignore_limits,
             redirect: r.redirect,
             regions,
+            allow,
             when,
             requires,
             per_user_per_hour: r.limit.map(|l| l.per_user_per_hour.into_inner()),
             tags: r.tags,
         })
+    }
+
+    fn tariff(&mut self, at: &Spanned<String>) -> Option<Tariff> {
+        let found = Tariff::from_word(at.as_ref());
+        if found.is_none() {
+            let known = Tariff::ALL.map(Tariff::as_str);
+            let help = format!("{}known: {}", suggestion(at.as_ref(), &known), known.join(", "));
+            self.error(
+                at,
+                "dialplan::allow",
+                format!("allow: {:?} is no tariff", at.as_ref()),
+                help,
+            );
+        }
+        found
     }
 
     /// A text holds no names in braces but these.

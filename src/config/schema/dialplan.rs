@@ -72,6 +72,10 @@ pub(crate) struct Route {
     /// more. Default: any.
     #[serde(default)]
     pub region: Vec<Text>,
+    /// Dear numbers that a route to a trunk takes all the same: "premium", "shared-cost",
+    /// "personal", "satellite". Default: none of them; they are what stolen passwords are used for.
+    #[serde(default)]
+    pub allow: Vec<Text>,
     /// The name of `hours` in this file, outside which the route does not match. Default: always.
     pub when: Option<Text>,
     /// Claims the caller must have, all of them: "user.international", or a list. Default: none.
