@@ -34,6 +34,7 @@ pub(crate) mod routing;
 pub(crate) mod services;
 mod silent_trunk;
 mod takeover;
+mod texts;
 pub(crate) mod third_party;
 pub mod transfer;
 mod uac;

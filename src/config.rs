@@ -228,6 +228,12 @@ pub struct Limits {
     pub calls_per_user: usize,
     pub new_calls_per_second: u32,
     pub max_duration: Duration,
+    /// Texts of one user in a minute.
+    pub texts_per_minute: u32,
+    /// Texts of one address, or one trunk, in a minute.
+    pub texts_per_minute_of_source: u32,
+    /// Bytes of one text.
+    pub text_size: usize,
 }
 
 /// Signalling's own settings.

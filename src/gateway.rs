@@ -18,11 +18,13 @@ mod out_of_dialog;
 mod record;
 mod registering;
 mod takeover;
+mod texts;
 pub mod token;
 mod trunks;
 mod turn;
 mod unproved;
 
+use crate::brakes::Brakes;
 use crate::call::context::{Identity, Services};
 use crate::call::{Call, CallContext, CallId, HangupBy, Output};
 use crate::config::Config;
@@ -42,7 +44,7 @@ use crate::sip::salvage::Salvaged;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, Transactions};
 use crate::timers::Timers;
-use crate::trunk::{Pace, Trunks};
+use crate::trunk::Trunks;
 use crate::worker::Notice;
 use admission::Admission;
 use call_table::CallTable;
@@ -50,7 +52,7 @@ use out_of_dialog::Outside;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use record::heard;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -132,12 +134,10 @@ pub struct Gateway {
     calls: CallTable,
     admission: Admission,
     outside: Outside,
+    texts: texts::Texts,
     logins: logins::Logins,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
-    user_pace: HashMap<String, Pace>,
-    /// Calls of a user by a route with a limit: when, the oldest first.
-    by_route: HashMap<(String, String), VecDeque<Instant>>,
     unproved: Timers<Flow>,
     next_worker: usize,
     draining: bool,
@@ -169,6 +169,7 @@ impl Gateway {
             transaction_users: IdMap::default(),
             timers: Timers::default(),
             registrar: Registrar::default(),
+            brakes: Brakes::default(),
             trunks: Trunks::new(now, &config),
             trunk_calls: HashMap::new(),
             flows: IdMap::default(),
@@ -184,12 +185,11 @@ impl Gateway {
             calls: CallTable::default(),
             admission: Admission::new(now, authenticator),
             outside: Outside::default(),
+            texts: texts::Texts::default(),
             logins: logins::Logins::new(now, &config),
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             ),
-            user_pace: HashMap::new(),
-            by_route: HashMap::new(),
             unproved: Timers::default(),
             next_worker: 0,
             draining: false,
@@ -387,7 +387,8 @@ impl Gateway {
             flows: self.services.flows.len(),
             indexed: self.calls.indexed()
                 + self.services.transaction_users.len()
-                + self.services.own_call_ids.len(),
+                + self.services.own_call_ids.len()
+                + self.texts.len(),
             pending_queries: self.services.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),
             dropped: self.dropped,

@@ -28,6 +28,7 @@ pub mod media;
 
 pub mod config;
 
+pub mod brakes;
 pub mod flow;
 pub mod registrar;
 pub mod resolver;
@@ -82,7 +83,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["flow", "registrar", "resolver", "trunk", "worker"],
+    &["brakes", "flow", "registrar", "resolver", "trunk", "worker"],
     &["cdr"],
     &["event"],
     &["call"],

@@ -9,8 +9,9 @@ use webtrunk::LAYERS;
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 22] = [
+const PURE: [&str; 23] = [
     "address",
+    "brakes",
     "chance",
     "egress",
     "errors",

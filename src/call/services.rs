@@ -3,6 +3,7 @@
 use super::CallId;
 use super::context::{CallTimer, DnsWaiter, TransactionUser};
 use super::reach::Reach;
+use crate::brakes::Brakes;
 use crate::flow::FlowState;
 use crate::ids::IdMap;
 use crate::media::LegId;
@@ -43,6 +44,8 @@ pub struct Services {
     pub transaction_users: IdMap<ClientId, TransactionUser>,
     pub timers: Timers<(CallId, CallTimer)>,
     pub registrar: Registrar,
+    /// How often each user and source may do what reaches others.
+    pub brakes: Brakes,
     pub trunks: Trunks,
     /// Calls that each trunk carries or is tried for.
     pub trunk_calls: HashMap<String, usize>,

@@ -472,6 +472,11 @@ impl Check {
             max_duration: self
                 .duration(l.max_duration.as_ref())
                 .unwrap_or(Duration::from_secs(4 * 3600)),
+            texts_per_minute: l.texts_per_minute.map_or(30, Spanned::into_inner),
+            texts_per_minute_of_source: l
+                .texts_per_minute_of_source
+                .map_or(600, Spanned::into_inner),
+            text_size: self.text_size(l.text_size.as_ref()).unwrap_or(8_000),
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct File {
     pub sip: Sip,
     /// Codecs, ports and threads of the media.
     pub media: Media,
-    /// Limits on calls. A refusal names the limit it is for.
+    /// Limits on calls and texts. A refusal names the limit it is for.
     pub limits: Limits,
     /// Records, webhooks and captures: what is reported, and to whom.
     pub events: Events,
@@ -178,7 +178,7 @@ pub(crate) struct Media {
     pub answer_within: Option<Text>,
 }
 
-/// Limits on calls. A refusal names the limit it is for.
+/// Limits on calls and texts. A refusal names the limit it is for.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
@@ -190,6 +190,12 @@ pub(crate) struct Limits {
     pub new_calls_per_second: Option<Spanned<u32>>,
     /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
+    /// Texts (MESSAGE) of one user per minute, within calls and outside. Default: 30.
+    pub texts_per_minute: Option<Spanned<u32>>,
+    /// Texts of one address (of IPv6 one /64) or one trunk per minute. Default: 600.
+    pub texts_per_minute_of_source: Option<Spanned<u32>>,
+    /// The longest text, up to "60kB"; over UDP it is 1300 bytes. Default: "8kB".
+    pub text_size: Option<Text>,
 }
 
 /// The flight recorder: calls remembered in memory.

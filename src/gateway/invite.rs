@@ -26,11 +26,7 @@ use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-const HOUR: Duration = Duration::from_secs(3_600);
-/// Users and routes whose calls are counted before old ones are forgotten.
-const MOST_BRAKES: usize = 10_000;
+use std::time::Instant;
 
 impl Gateway {
     pub(super) fn invite(
@@ -91,14 +87,18 @@ impl Gateway {
         account(&self.services.flows, &self.config, user, Some(flow))
     }
 
-    fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
+    pub(super) fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
         match sender {
             Sender::User(user, flow) => self.user(user, *flow),
             Sender::Trunk(_) => None,
         }
     }
 
-    fn context_of(&self, sender: &Sender, account: Option<&Arc<User>>) -> Result<String, Refusal> {
+    pub(super) fn context_of(
+        &self,
+        sender: &Sender,
+        account: Option<&Arc<User>>,
+    ) -> Result<String, Refusal> {
         match sender {
             Sender::User(..) => {
                 let context = account.map(|u| u.context.clone());
@@ -249,32 +249,10 @@ impl Gateway {
         sender: &Sender,
         route: Option<&Route>,
     ) -> Result<(), Refusal> {
-        let (Sender::User(user, _), Some((route, most))) =
-            (sender, route.and_then(|r| Some((r, r.per_user_per_hour?))))
-        else {
-            return Ok(());
-        };
-        if self.by_route.len() > MOST_BRAKES {
-            self.by_route.retain(|_, calls| {
-                calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR)
-            });
+        match (sender, route) {
+            (Sender::User(user, _), Some(route)) => self.services.brakes.route(now, user, route),
+            _ => Ok(()),
         }
-        let calls = self.by_route.entry((route.name.clone(), user.clone())).or_default();
-        while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
-            calls.pop_front();
-        }
-        if calls.len() >= most as usize {
-            let wait = calls
-                .front()
-                .map_or(HOUR, |first| (*first + HOUR).saturating_duration_since(now))
-                .as_secs()
-                + 1;
-            let why =
-                format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
-            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
-        }
-        calls.push_back(now);
-        Ok(())
     }
 
     /// What holds for every new call.
@@ -337,15 +315,8 @@ impl Gateway {
                     )
                     .code(Code::LIMIT));
                 }
-                let pace = user.and_then(|u| u.calls_per_second);
-                if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
-                    return Err(Refusal::new(
-                        503,
-                        format!("{name} has made its {} calls of this second", pace.unwrap_or(0)),
-                    )
-                    .code(Code::LIMIT)
-                    .retry_after(2));
-                }
+                let pace = user.and_then(|u| u.calls_per_second).unwrap_or(u32::MAX);
+                self.services.brakes.call(now, name, pace)?;
             }
             Sender::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);

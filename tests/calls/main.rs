@@ -19,6 +19,7 @@ mod reliable;
 mod renegotiation;
 mod routes;
 mod sessions;
+mod texts;
 mod transfers;
 mod trunks;
 mod visitors;

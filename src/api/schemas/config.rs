@@ -74,6 +74,9 @@ const LIMITS: Fields = &[
     ("calls_per_user", "integer", "active calls of one user"),
     ("new_calls_per_second", "integer", "new calls a second"),
     ("max_duration_s", "integer", "how long a call may last, seconds"),
+    ("texts_per_minute", "integer", "texts of one user per minute"),
+    ("texts_per_minute_of_source", "integer", "texts of one address or trunk per minute"),
+    ("text_size", "integer", "the longest text, bytes"),
 ];
 const RECORDER: Fields = &[
     ("calls", "integer", "ended calls it remembers"),

@@ -80,7 +80,7 @@ pub(crate) struct Route {
     pub when: Option<Text>,
     /// Claims the caller must have, all of them: "user.international", or a list. Default: none.
     pub require: Option<Spanned<OneOrMany>>,
-    /// A limit on the calls of one user by this route.
+    /// A limit on the calls of one user by this route, and on its texts to a trunk.
     pub limit: Option<RouteLimit>,
     /// Values written into the call's record.
     #[serde(default)]
@@ -120,11 +120,11 @@ pub(crate) struct Hours {
     pub closed: Vec<String>,
 }
 
-/// A limit on the calls of one user by this route.
+/// A limit on the calls of one user by this route, and on its texts to a trunk.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteLimit {
-    /// Calls of one user by this route per hour.
+    /// Calls of one user by this route per hour, and texts that it sends to a trunk.
     pub per_user_per_hour: Spanned<u32>,
 }
 
