@@ -16,6 +16,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Entries of one table; beyond them those that were not asked for longest go.
 const MAX_REMEMBERED: usize = 20_000;
+/// Calls in a minute that one user or trunk makes by routes that are exempt from limits.
+const MOST_EMERGENCY: u32 = 10;
 
 /// A table that forgets what nobody has asked for in `life`, and what was asked for longest ago
 /// when it is full. Each step costs the same, however many entries there are.
@@ -87,6 +89,8 @@ pub struct Brakes {
     calls: Recent<String, Window>,
     /// Calls of a user by a route with a limit: when, the oldest first.
     by_route: Recent<(String, String), VecDeque<Instant>>,
+    /// Calls by routes exempt from limits, of a user or trunk in this minute.
+    emergencies: Recent<String, Window>,
     /// Texts of a user in this minute.
     texts: Recent<String, Window>,
     /// Texts of a source in this minute.
@@ -98,6 +102,7 @@ impl Default for Brakes {
         Brakes {
             calls: Recent::new(SECOND),
             by_route: Recent::new(HOUR),
+            emergencies: Recent::new(MINUTE),
             texts: Recent::new(MINUTE),
             texts_of_source: Recent::new(MINUTE),
         }
@@ -114,6 +119,19 @@ impl Brakes {
             Refusal::new(503, format!("{user} has made its {most} calls of this second"))
                 .code(Code::LIMIT)
                 .retry_after(2)
+        })
+    }
+
+    /// Counts one more call of `who` by a route that is exempt from limits.
+    ///
+    /// # Errors
+    /// 503: nobody has so many emergencies.
+    pub(crate) fn emergency(&mut self, now: Instant, who: &str) -> Result<(), Refusal> {
+        let taken = self.emergencies.entry(now, who.to_owned()).take(now, MINUTE, MOST_EMERGENCY);
+        taken.map_err(|wait| {
+            let why = format!("{who} has made {MOST_EMERGENCY} emergency calls in this minute");
+            let wait = wait.as_secs() as u32 + 1;
+            Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
         })
     }
 

@@ -227,6 +227,8 @@ pub struct Limits {
     pub calls: usize,
     pub calls_per_user: usize,
     pub new_calls_per_second: u32,
+    /// Of one user, unless its account says otherwise.
+    pub new_calls_per_second_per_user: u32,
     pub max_duration: Duration,
     /// Texts of one user in a minute.
     pub texts_per_minute: u32,

@@ -308,6 +308,7 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "calls": c.limits.calls,
                 "calls_per_user": c.limits.calls_per_user,
                 "new_calls_per_second": c.limits.new_calls_per_second,
+                "new_calls_per_second_per_user": c.limits.new_calls_per_second_per_user,
                 "max_duration_s": c.limits.max_duration.as_secs(),
                 "texts_per_minute": c.limits.texts_per_minute,
                 "texts_per_minute_of_source": c.limits.texts_per_minute_of_source,

@@ -180,6 +180,8 @@ pub(super) fn translate_refusal(mut why: Refusal) -> Refusal {
         300..=399 => 480,
         401 | 407 => 502,
         408 | 430 => 480,
+        // Of ours, with the time after which it may be tried again.
+        503 if matches!(why.code, Code::PORTS | Code::WORKER_BEHIND) => 503,
         503 => 500,
         s => s,
     };

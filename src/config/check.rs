@@ -465,10 +465,14 @@ impl Check {
                 problem.help(format!("set media.ports = \"{}-{high}\"", media.ports.0)).warning(),
             );
         }
+        let pace = l.new_calls_per_second.map_or(20, Spanned::into_inner);
         Limits {
             calls: l.calls.map_or(500, Spanned::into_inner),
             calls_per_user: l.calls_per_user.map_or(4, Spanned::into_inner),
-            new_calls_per_second: l.new_calls_per_second.map_or(20, Spanned::into_inner),
+            new_calls_per_second: pace,
+            new_calls_per_second_per_user: l
+                .new_calls_per_second_per_user
+                .map_or((pace / 5).max(1), Spanned::into_inner),
             max_duration: self
                 .duration(l.max_duration.as_ref())
                 .unwrap_or(Duration::from_secs(4 * 3600)),

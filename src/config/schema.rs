@@ -188,6 +188,9 @@ pub(crate) struct Limits {
     pub calls_per_user: Option<Spanned<usize>>,
     /// New calls per second. Default: 20.
     pub new_calls_per_second: Option<Spanned<u32>>,
+    /// New calls and transfers per second of one user, unless its calls_per_second says otherwise.
+    /// Default: a fifth of new_calls_per_second.
+    pub new_calls_per_second_per_user: Option<Spanned<u32>>,
     /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
     /// Texts (MESSAGE) of one user per minute, within calls and outside. Default: 30.

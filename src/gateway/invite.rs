@@ -28,6 +28,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Calls of a user beyond its limit, by routes that are exempt from limits.
+const MOST_EMERGENCIES_OF_USER: usize = 4;
+/// The same, of a trunk.
+const MOST_EMERGENCIES_OF_TRUNK: usize = 20;
+
 impl Gateway {
     pub(super) fn invite(
         &mut self,
@@ -294,7 +299,7 @@ impl Gateway {
         ignore: bool,
     ) -> Result<(), Refusal> {
         if ignore {
-            return Ok(());
+            return self.within_emergencies(now, sender, user);
         }
         self.within_all()?;
         let limits = self.config.limits.clone();
@@ -315,7 +320,8 @@ impl Gateway {
                     )
                     .code(Code::LIMIT));
                 }
-                let pace = user.and_then(|u| u.calls_per_second).unwrap_or(u32::MAX);
+                let pace = user.and_then(|u| u.calls_per_second);
+                let pace = pace.unwrap_or(limits.new_calls_per_second_per_user);
                 self.services.brakes.call(now, name, pace)?;
             }
             Sender::Trunk(name) => {
@@ -341,6 +347,34 @@ impl Gateway {
             }
         }
         self.within_pace(now)
+    }
+
+    /// What holds even for calls by routes that are exempt from limits: nobody may use up the trunk
+    /// and the ports with them.
+    fn within_emergencies(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        user: Option<&Arc<User>>,
+    ) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let (who, has, most) = match sender {
+            Sender::User(name, _) => {
+                let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
+                (name.clone(), self.calls.of_user(name), most + MOST_EMERGENCIES_OF_USER)
+            }
+            Sender::Trunk(name) => {
+                let most = self.config.trunks.get(name).and_then(|t| t.max_calls);
+                let has = self.services.trunk_calls.get(name).copied().unwrap_or(0);
+                let most = most.unwrap_or(limits.calls) + MOST_EMERGENCIES_OF_TRUNK;
+                (format!("trunk {name}"), has, most)
+            }
+        };
+        if has >= most {
+            let why = format!("{who} has {has} calls, more than anybody's emergency needs");
+            return Err(Refusal::new(486, why).code(Code::LIMIT));
+        }
+        self.services.brakes.emergency(now, &who)
     }
 
     /// The worker of the next call: each in turn.

@@ -108,6 +108,7 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         Code::NO_ROUTE
         | Code::NOT_ALLOWED
         | Code::LIMIT
+        | Code::PORTS
         | Code::DRAINING
         | Code::TRUNK_FULL
         | Code::TRUNK_DISABLED

@@ -7,6 +7,7 @@ mod descriptions;
 mod dying;
 mod forks;
 mod lab;
+mod limits;
 mod lives;
 mod logins;
 mod originate;

@@ -160,6 +160,13 @@ fn dear() -> Diagnosis {
     said(&lab)
 }
 
+fn no_ports() -> Diagnosis {
+    let mut lab = Lab::changed(&[], "");
+    lab.no_ports = true;
+    lab.invite(ALICE, "+12065550123", OFFER);
+    said(&lab)
+}
+
 fn trunk_full() -> Diagnosis {
     let mut lab = Lab::changed(&[("max_calls = 3", "max_calls = 0")], "");
     lab.invite(ALICE, "+12065550123", OFFER);
@@ -685,6 +692,12 @@ const FAULTS: &[Fault] = &[
         expected: Code::DEAR,
         side: Blame::Gateway,
         run: dear,
+    },
+    Fault {
+        name: "media.ports are used up",
+        expected: Code::PORTS,
+        side: Blame::Gateway,
+        run: no_ports,
     },
     Fault {
         name: "the user's limit is reached",

@@ -73,6 +73,7 @@ const LIMITS: Fields = &[
     ("calls", "integer", "active calls"),
     ("calls_per_user", "integer", "active calls of one user"),
     ("new_calls_per_second", "integer", "new calls a second"),
+    ("new_calls_per_second_per_user", "integer", "new calls of one user per second"),
     ("max_duration_s", "integer", "how long a call may last, seconds"),
     ("texts_per_minute", "integer", "texts of one user per minute"),
     ("texts_per_minute_of_source", "integer", "texts of one address or trunk per minute"),

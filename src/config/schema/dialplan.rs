@@ -62,7 +62,8 @@ pub(crate) struct Route {
     /// Failures after which the next trunk is tried: statuses, classes such as "5xx", "silent:6s".
     /// Default: ["408", "5xx", "silent:6s"].
     pub next_on: Option<Vec<Text>>,
-    /// Exempt these calls from limits and from a drain, for emergency numbers. Default: false.
+    /// Exempt these calls from limits and from a drain, for emergency numbers. A user has at most 4
+    /// calls by such routes beyond its limit, and 10 a minute. Default: false.
     #[serde(default)]
     pub ignore_limits: bool,
     /// Follow a callee's 3xx, as if the caller had dialled its number. Default: false.
