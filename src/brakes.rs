@@ -5,6 +5,7 @@ use crate::address::network_of;
 use crate::config::Limits;
 use crate::dialplan::Route;
 use crate::errors::Code;
+use crate::fraud::FraudBrake;
 use crate::sip::status::Refusal;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -95,6 +96,8 @@ pub struct Brakes {
     texts: Recent<String, Window>,
     /// Texts of a source in this minute.
     texts_of_source: Recent<Source, Window>,
+    /// What calls to trunks come to.
+    pub(crate) fraud: FraudBrake,
 }
 
 impl Default for Brakes {
@@ -105,6 +108,7 @@ impl Default for Brakes {
             emergencies: Recent::new(MINUTE),
             texts: Recent::new(MINUTE),
             texts_of_source: Recent::new(MINUTE),
+            fraud: FraudBrake::default(),
         }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) mod retries;
 pub(crate) mod routing;
 pub(crate) mod services;
 mod silent_trunk;
+mod spending;
 mod takeover;
 mod texts;
 pub(crate) mod third_party;

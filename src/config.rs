@@ -16,7 +16,7 @@ pub use problem::{Problem, Problems};
 
 use crate::codec::Codec;
 pub(crate) use crate::dialplan::Webhook;
-use crate::dialplan::{Permits, Plan};
+use crate::dialplan::{Hours, Permits, Plan};
 use crate::media::{Digits, Watch};
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
@@ -81,6 +81,8 @@ pub struct User {
     pub max_calls: Option<usize>,
     pub calls_per_second: Option<u32>,
     pub refer: bool,
+    /// The limits of `fraud` hold for its calls.
+    pub fraud_brake: bool,
     pub permits: Permits,
     /// Put into the record of each call.
     pub tags: BTreeMap<String, String>,
@@ -236,6 +238,18 @@ pub struct Limits {
     pub texts_per_minute_of_source: u32,
     /// Bytes of one text.
     pub text_size: usize,
+}
+
+/// What the calls of one user to trunks may come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FraudLimits {
+    pub calls_per_hour: u32,
+    pub minutes_per_hour: u32,
+    pub countries_per_hour: u32,
+    /// Countries that are abroad to nobody.
+    pub home: Vec<String>,
+    /// Outside them only usual destinations are called.
+    pub hours: Option<Hours>,
 }
 
 /// Signalling's own settings.
@@ -401,6 +415,7 @@ pub struct Config {
     pub sip: SipSettings,
     pub media: Media,
     pub limits: Limits,
+    pub fraud: FraudLimits,
     pub users: BTreeMap<String, Arc<User>>,
     pub trunks: BTreeMap<String, Trunk>,
     pub plan: Arc<Plan>,

@@ -392,6 +392,14 @@ pub fn region_of(number: &str) -> Option<Region> {
     PhoneNumber::parse(number, None).ok()?.get_region_code()
 }
 
+/// The country of an E.164 number, or `+CC` where its numbering plan does not tell. `None` for what
+/// is no such number.
+pub(crate) fn country_of(number: &str) -> Option<String> {
+    let number = PhoneNumber::parse(number, None).ok()?;
+    let region = number.get_region_code().map(|region| region.to_string());
+    Some(region.unwrap_or_else(|| format!("+{}", number.country_code)))
+}
+
 /// The country of a two-letter code.
 pub(crate) fn region(code: &str) -> Option<Region> {
     code.parse::<Region>().ok().filter(|_| code != "ZZ")

@@ -97,6 +97,11 @@ pub enum Event {
         code: Code,
         why: String,
     },
+    /// The brake on toll fraud holds a user; once an hour.
+    FraudBraked {
+        user: String,
+        why: String,
+    },
     CallStarted {
         call: CallId,
         from: String,
@@ -264,6 +269,9 @@ impl Display for Event {
             Event::LoginUnchecked { what, why } => {
                 write!(f, "logins cannot be checked: {what}: {}", brief(why))
             }
+            Event::FraudBraked { user, why } => {
+                write!(f, "{} may have lost its password: {}", brief(user), brief(why))
+            }
             Event::CallStarted { from, caller, number, route, .. } => {
                 let from = caller.of(from);
                 write!(f, "{from} → {}  route {route:?}", brief(number))
@@ -396,6 +404,7 @@ impl Event {
             | Event::Unregistered { .. }
             | Event::LoginRefused { .. }
             | Event::LoginUnchecked { .. }
+            | Event::FraudBraked { .. }
             | Event::CallStarted { .. }
             | Event::CallRefused { .. }
             | Event::CallRinging { .. }
@@ -452,6 +461,7 @@ impl Event {
             }
             Event::LoginRefused { .. }
             | Event::LoginUnchecked { .. }
+            | Event::FraudBraked { .. }
             | Event::CallRefused { .. }
             | Event::TrunkDown { .. }
             | Event::TrunkNotRegistered { .. } => Level::Warn,
@@ -471,6 +481,7 @@ impl Event {
         match self {
             Event::LoginRefused { code, .. } => *code,
             Event::LoginUnchecked { .. } => Code::LOGIN_UNCHECKED,
+            Event::FraudBraked { .. } => Code::FRAUD,
             Event::CallRefused { code, .. } => known(code, Code::REFUSED),
             Event::BranchFailed { code, .. } => known(code, Code::TARGET_FAILED),
             Event::CallEnded(cdr) => cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
@@ -524,6 +535,7 @@ impl Event {
         Some(match self {
             Event::LoginRefused { .. } => Class::new("logins refused", code),
             Event::LoginUnchecked { .. } => Class::new("logins not checked", code),
+            Event::FraudBraked { user, .. } => Class::of("users braked", code, user),
             Event::Registered { user, .. } => Class::of("registered", code, user),
             Event::Unregistered { user, .. } => Class::of("unregistered", code, user),
             Event::CallRefused { from, .. } => Class::of("calls refused", code, from),
@@ -539,7 +551,8 @@ impl Event {
         let call = OfCall(self);
         let code = Some(self.code()).filter(|c| c.is_fault());
         // Who caused it cannot be asked, so the line itself says what helps.
-        let fix = code.filter(|_| matches!(self, Event::LoginRefused { .. }));
+        let fix =
+            code.filter(|_| matches!(self, Event::LoginRefused { .. } | Event::FraudBraked { .. }));
         let fix = fix.and_then(|c| Some(c.entry()?.fix.as_str()));
         let code = code.map(|c| c.to_string());
         match self.level() {

@@ -334,6 +334,8 @@ impl Gateway {
                 command: crate::worker::Command::Close { session: id.0 },
             });
             self.calls.remove(id, &mut self.services);
+            let unix = self.services.unix(turn.now);
+            self.services.brakes.fraud.ended(id, turn.now, unix);
             return;
         }
         let why = Refusal::new(500, "a bug in the gateway ended this call");
@@ -357,18 +359,30 @@ impl Gateway {
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring
     /// anything more.
     fn sweep(&mut self, out: &mut Vec<Output>) {
-        let mut over = Vec::new();
+        let (mut over, mut answered) = (Vec::new(), Vec::new());
         out.retain(|o| {
             match o {
                 Output::CallOver(id) => over.push(*id),
+                Output::Event(Event::CallAnswered { call, .. }) => {
+                    answered.push(*call);
+                    return true;
+                }
                 // It is sent when its browser is back.
                 Output::Send(send) if send.hop == Hop::Flow(Flow::NOWHERE) => {}
                 _ => return true,
             }
             false
         });
+        for id in answered {
+            let at = self.calls.get(id).and_then(|call| call.cdr.answered);
+            at.into_iter().for_each(|at| self.services.brakes.fraud.answered(id, at));
+        }
         over.into_iter().for_each(|id| self.calls.over(id));
         for mut cdr in self.calls.sweep(&mut self.services) {
+            if let Some(end) = cdr.end {
+                let unix = self.services.unix(end);
+                self.services.brakes.fraud.ended(cdr.call, end, unix);
+            }
             cdr.verdict = Some(diagnose(&cdr));
             out.push(Output::Event(Event::CallEnded(Arc::new(cdr))));
         }
@@ -388,7 +402,8 @@ impl Gateway {
             indexed: self.calls.indexed()
                 + self.services.transaction_users.len()
                 + self.services.own_call_ids.len()
-                + self.texts.len(),
+                + self.texts.len()
+                + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),
             dropped: self.dropped,

@@ -30,6 +30,7 @@ pub mod config;
 
 pub mod brakes;
 pub mod flow;
+pub(crate) mod fraud;
 pub mod registrar;
 pub mod resolver;
 pub mod trunk;
@@ -83,7 +84,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["brakes", "flow", "registrar", "resolver", "trunk", "worker"],
+    &["brakes", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
     &["cdr"],
     &["event"],
     &["call"],

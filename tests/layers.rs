@@ -9,7 +9,7 @@ use webtrunk::LAYERS;
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 23] = [
+const PURE: [&str; 24] = [
     "address",
     "brakes",
     "chance",
@@ -26,6 +26,7 @@ const PURE: [&str; 23] = [
     "dialplan",
     "media",
     "flow",
+    "fraud",
     "resolver",
     "registrar",
     "trunk",

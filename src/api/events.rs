@@ -89,7 +89,7 @@ impl LoggedEvent {
 }
 
 /// Every kind there is, and when it is said.
-pub const KINDS: [(&str, &str); 16] = [
+pub const KINDS: [(&str, &str); 17] = [
     ("call.started", "An INVITE was accepted as a call."),
     ("call.refused", "An INVITE was refused before it became a call."),
     ("call.ringing", "The callee's side is ringing."),
@@ -103,6 +103,11 @@ pub const KINDS: [(&str, &str); 16] = [
         "login.refused",
         "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
          source is told of once in 10 s; `more` counts its refusals since the last event.",
+    ),
+    (
+        "fraud.braked",
+        "The brake on toll fraud holds a user; told once an hour for each user, however many of its \
+         calls are refused.",
     ),
     ("trunk.up", "A trunk is up."),
     ("trunk.down", "A trunk is down or disabled."),
@@ -216,6 +221,7 @@ fn kind_of(note: &Event) -> Option<&'static str> {
         Event::Registered { .. } => "registration.added",
         Event::Unregistered { .. } => "registration.removed",
         Event::LoginRefused { .. } => "login.refused",
+        Event::FraudBraked { .. } => "fraud.braked",
         Event::TrunkUp { .. } | Event::TrunkSwitched { enabled: true, .. } => "trunk.up",
         Event::TrunkDown { .. } | Event::TrunkSwitched { enabled: false, .. } => "trunk.down",
         Event::Reloaded { .. } => "config.reloaded",
@@ -280,6 +286,7 @@ fn data_of(note: &Event, clock: &WallClock) -> Value {
         Event::LoginRefused { user, remote, why, .. } => {
             json!({ "user": user, "remote": remote.to_string(), "code": code, "why": why })
         }
+        Event::FraudBraked { user, why } => json!({ "user": user, "code": code, "why": why }),
         Event::TrunkUp { trunk, .. } => json!({ "trunk": trunk }),
         Event::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),
         Event::TrunkSwitched { trunk, .. } => json!({ "trunk": trunk, "by": "operator" }),

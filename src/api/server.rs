@@ -174,6 +174,7 @@ fn differing<'a>(keys: &'a [(&'static str, bool)]) -> impl Iterator<Item = &'sta
 fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
     vec![
         ("limits", before.limits != after.limits),
+        ("fraud", before.fraud != after.fraud),
         ("recorder", before.recorder != after.recorder),
         ("api.token", before.api.tokens != after.api.tokens),
         ("credentials", secrets(before) != secrets(after)),
@@ -313,6 +314,12 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "texts_per_minute": c.limits.texts_per_minute,
                 "texts_per_minute_of_source": c.limits.texts_per_minute_of_source,
                 "text_size": c.limits.text_size
+            },
+            "fraud": {
+                "calls_per_hour": c.fraud.calls_per_hour,
+                "minutes_per_hour": c.fraud.minutes_per_hour,
+                "countries_per_hour": c.fraud.countries_per_hour,
+                "home": c.fraud.home
             },
             "recorder": {
                 "calls": c.recorder.calls,

@@ -58,6 +58,9 @@ impl Call {
         match step {
             Step::On { step, .. } => self.run_step(cx, *step),
             Step::Dial { trunks, to, timeout } => {
+                if let Err(why) = self.may_spend(cx) {
+                    return self.route_failed(cx, HangupBy::Us, why);
+                }
                 self.trunks_left = trunks.into();
                 self.dial_to = to;
                 self.step_timeout = timeout;
@@ -164,6 +167,11 @@ impl Call {
             Ok(found) => found,
             Err(why) => return self.route_failed(cx, HangupBy::Us, why),
         };
+        if let Party::User { name, .. } = &self.caller.party
+            && let Err(why) = cx.services.brakes.route(cx.now, name, &route)
+        {
+            return self.route_failed(cx, HangupBy::Us, why);
+        }
         self.number = number;
         self.cdr.tags.extend(route.tags.clone());
         self.cdr.route = Some(route.name.clone());

@@ -178,11 +178,14 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         &base64::engine::general_purpose::URL_SAFE_NO_PAD,
         super::random::<9>()?,
     );
+    let zone = jiff::tz::TimeZone::system();
+    let zone = zone.iana_name().unwrap_or("UTC");
     let mut config = format!(
         "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address at which browsers and the trunk reach this machine\n\n\
          [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\
          [sip]\nudp = \":5060\"\n\n[media]\nbrowser_port = {}          # UDP, one for all browsers\nports = \"20000-29999\"       # UDP, for the trunk\n\n\
-         [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
+         [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n\
+         [fraud]                    # a brake on what a stolen password costs; see WT-1113\nhours = {{ tz = \"{zone}\", open = [\"daily 06:00-22:00\"] }}   # outside them: usual countries only\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
         args.domain, args.port, args.port, args.number
     );
     let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, with_host(kind.trunk, host).trim_end());

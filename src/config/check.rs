@@ -13,10 +13,10 @@ mod values;
 pub use self::around::{WITHOUT_STATE, unusable};
 use super::problem::{Problem, Problems, Source};
 use super::schema;
-use super::{Config, Limits, Media, Trunk, User, WebTls};
+use super::{Config, FraudLimits, Limits, Media, Trunk, User, WebTls};
 use crate::codec::{Codec, opus};
 use crate::config::schema::Spanned;
-use crate::dialplan::{Context, Permits, Plan, Route};
+use crate::dialplan::{Context, Permits, Plan, Route, is_country};
 use crate::media::Watch;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
@@ -251,6 +251,7 @@ impl Check {
             sip,
             media,
             limits,
+            fraud: self.fraud(f.fraud),
             users,
             trunks,
             plan: Arc::new(plan),
@@ -484,6 +485,24 @@ impl Check {
         }
     }
 
+    fn fraud(&mut self, f: schema::Fraud) -> FraudLimits {
+        self.within(f.calls_per_hour.as_ref(), "fraud.calls_per_hour", 1..=1_000_000);
+        self.within(f.minutes_per_hour.as_ref(), "fraud.minutes_per_hour", 1..=1_000_000);
+        self.within(f.countries_per_hour.as_ref(), "fraud.countries_per_hour", 0..=30);
+        for at in f.home.iter().filter(|at| !is_country(at.as_ref())) {
+            let message = format!("fraud.home: {:?} is not a country", at.as_ref());
+            let help = "use two-letter codes such as \"US\" or \"DE\"";
+            self.error(at, "config::country", message, help);
+        }
+        FraudLimits {
+            calls_per_hour: f.calls_per_hour.map_or(120, Spanned::into_inner),
+            minutes_per_hour: f.minutes_per_hour.map_or(180, Spanned::into_inner),
+            countries_per_hour: f.countries_per_hour.map_or(5, Spanned::into_inner),
+            home: f.home.into_iter().map(Spanned::into_inner).collect(),
+            hours: f.hours.and_then(|at| self.hours("business", at)),
+        }
+    }
+
     fn duration(&mut self, text: Option<&Spanned<String>>) -> Option<Duration> {
         let at = text?;
         let parsed = humantime::parse_duration(at.as_ref()).ok();
@@ -558,6 +577,7 @@ impl Check {
             max_calls: user.max_calls.map(Spanned::into_inner),
             calls_per_second: user.calls_per_second.map(Spanned::into_inner),
             refer: user.refer.unwrap_or(true),
+            fraud_brake: user.fraud_brake.unwrap_or(true),
             tags: user.tags,
             permits: Permits {
                 claims: user.claims,

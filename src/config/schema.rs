@@ -32,6 +32,8 @@ pub(crate) struct File {
     pub media: Media,
     /// Limits on calls and texts. A refusal names the limit it is for.
     pub limits: Limits,
+    /// The brake on toll fraud: what the calls of one user to trunks may come to.
+    pub fraud: Fraud,
     /// Records, webhooks and captures: what is reported, and to whom.
     pub events: Events,
     /// The flight recorder: calls remembered in memory.
@@ -199,6 +201,29 @@ pub(crate) struct Limits {
     pub texts_per_minute_of_source: Option<Spanned<u32>>,
     /// The longest text, up to "60kB"; over UDP it is 1300 bytes. Default: "8kB".
     pub text_size: Option<Text>,
+}
+
+/// The brake on toll fraud: what the calls of one user to trunks may come to, whatever leads them
+/// there (dialling, transfers, redirections, the API, texts). Beyond it they are refused with 403 and
+/// WT-1113, and the event `fraud.braked` is sent. Emergency routes are exempt, and what a restart
+/// forgets is counted anew.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fraud {
+    /// Calls per hour, and texts. Default: 120.
+    pub calls_per_hour: Option<Spanned<u32>>,
+    /// Minutes talked per hour: those of calls that go on, and of calls that ended within the hour, at
+    /// most 60 of each. Default: 180.
+    pub minutes_per_hour: Option<Spanned<u32>>,
+    /// Countries abroad per hour, 0 to 30. Default: 5.
+    pub countries_per_hour: Option<Spanned<u32>>,
+    /// Countries that are not abroad, such as ["US", "CA"]. The `country` of the user's dialplan and
+    /// that of its `did` never are. Default: none but these.
+    pub home: Vec<Text>,
+    /// Business hours, such as { tz = "America/New_York", open = ["daily 06:00-22:00"] }. Outside them
+    /// a user reaches only those countries abroad that it has called within them in the last 30 days.
+    /// Default: no difference is made.
+    pub hours: Option<Spanned<Hours>>,
 }
 
 /// The flight recorder: calls remembered in memory.

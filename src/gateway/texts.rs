@@ -5,7 +5,7 @@ use super::dispatch::Sender;
 use super::{Gateway, Turn};
 use crate::brakes::Source;
 use crate::call::context::TransactionUser;
-use crate::config::Trunk;
+use crate::config::{Trunk, User};
 use crate::dialplan::{Attempt, Outcome, Outcomes, Permits, Route, Step, Target};
 use crate::errors::Code;
 use crate::hex::token;
@@ -114,7 +114,7 @@ impl Gateway {
         message: Message,
         sender: Sender,
     ) {
-        let targets = match self.text_targets(turn.now, &message, &sender) {
+        let targets = match self.text_targets(turn, &message, &sender) {
             Ok(targets) => targets,
             Err(why) => return self.refuse(turn, id, &message, &why),
         };
@@ -181,7 +181,7 @@ impl Gateway {
     /// Who gets a text: everything that can refuse it before it costs anything.
     fn text_targets(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         message: &Message,
         sender: &Sender,
     ) -> Result<Vec<TextTarget>, Refusal> {
@@ -198,8 +198,6 @@ impl Gateway {
             }
             Sender::Trunk(name) => (None, Source::Trunk(name.clone())),
         };
-        let mut unused = Vec::new();
-        let turn = &mut Turn { now, out: &mut unused };
         self.context(turn).may_text(user, source, message.body().len())?;
         if let Sender::Trunk(name) = sender
             && !self.config.trunks.get(name).is_some_and(|t| t.messages)
@@ -207,8 +205,9 @@ impl Gateway {
             let why = format!("trunk {name} sends no texts: messages = true allows them");
             return Err(Refusal::new(405, why));
         }
-        let (route, number) = self.text_route(now, sender, &uri.number())?;
-        self.targets_of(now, (&route, &number), message, user)
+        let (route, number) = self.text_route(turn.now, sender, &uri.number())?;
+        let account = self.account_of(sender);
+        self.targets_of(turn, (&route, &number), message, account.as_deref())
     }
 
     /// The route a call to `dialled` would take, whatever gotos lead there.
@@ -239,12 +238,12 @@ impl Gateway {
     /// The first step of a route that somebody is reached by decides, as for a call.
     fn targets_of(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         (route, number): (&Route, &str),
         message: &Message,
-        user: Option<&str>,
+        account: Option<&User>,
     ) -> Result<Vec<TextTarget>, Refusal> {
-        let mut outcomes = Outcomes::default();
+        let (now, mut outcomes) = (turn.now, Outcomes::default());
         let mut nobody = None;
         for step in &route.steps {
             if !outcomes.admit(step) {
@@ -270,8 +269,9 @@ impl Gateway {
                             "no trunk of this route takes texts: messages = true allows them",
                         )
                     })?;
-                    if let Some(user) = user {
-                        self.services.brakes.route(now, user, route)?;
+                    if let Some(account) = account {
+                        self.services.brakes.route(now, &account.name, route)?;
+                        self.context(turn).may_spend(None, account, number)?;
                     }
                     let number = to
                         .as_ref()

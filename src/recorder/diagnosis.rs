@@ -109,6 +109,7 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         | Code::NOT_ALLOWED
         | Code::LIMIT
         | Code::PORTS
+        | Code::FRAUD
         | Code::DRAINING
         | Code::TRUNK_FULL
         | Code::TRUNK_DISABLED

@@ -6,6 +6,7 @@ mod carriers;
 mod descriptions;
 mod dying;
 mod forks;
+mod fraud;
 mod lab;
 mod limits;
 mod lives;

@@ -167,6 +167,15 @@ fn no_ports() -> Diagnosis {
     said(&lab)
 }
 
+fn braked() -> Diagnosis {
+    let mut lab = Lab::changed(&[("[limits]", "[fraud]\ncalls_per_hour = 1\n[limits]")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 486, "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    said(&lab)
+}
+
 fn trunk_full() -> Diagnosis {
     let mut lab = Lab::changed(&[("max_calls = 3", "max_calls = 0")], "");
     lab.invite(ALICE, "+12065550123", OFFER);
@@ -698,6 +707,12 @@ const FAULTS: &[Fault] = &[
         expected: Code::PORTS,
         side: Blame::Gateway,
         run: no_ports,
+    },
+    Fault {
+        name: "more calls in an hour than the brake on toll fraud allows",
+        expected: Code::FRAUD,
+        side: Blame::Gateway,
+        run: braked,
     },
     Fault {
         name: "the user's limit is reached",

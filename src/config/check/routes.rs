@@ -157,7 +157,7 @@ impl Check {
         Some(context)
     }
 
-    fn hours(&mut self, name: &str, at: Spanned<schema::Hours>) -> Option<Hours> {
+    pub(super) fn hours(&mut self, name: &str, at: Spanned<schema::Hours>) -> Option<Hours> {
         let h = at.get_ref();
         let Ok(zone) = jiff::tz::TimeZone::get(&h.tz) else {
             let message = format!("{:?} is not a time zone", h.tz);

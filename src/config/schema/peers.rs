@@ -72,6 +72,8 @@ pub(crate) struct User {
     pub calls_per_second: Option<Spanned<u32>>,
     /// May transfer calls. Default: true.
     pub refer: Option<bool>,
+    /// Hold its calls to the limits of [fraud]. Default: true.
+    pub fraud_brake: Option<bool>,
     /// Claims that the `require` of a route may ask for, such as ["international"].
     #[serde(default)]
     pub claims: Vec<String>,
