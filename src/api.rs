@@ -5,7 +5,7 @@
 //! returns. Errors are RFC 9457 problems with the code and the fix of the registry.
 
 pub(crate) mod calls;
-pub mod events;
+pub(crate) mod events;
 pub(crate) mod guesses;
 mod idempotency;
 pub(crate) mod listing;

@@ -251,11 +251,17 @@ fn respond(
             "text/javascript; charset=utf-8",
             include_str!("web/call-button.js"),
         )),
-        "/console.js" => {
-            file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/console.js"))
-        }
+        "/icon.svg" => file(StatusCode::OK, "image/svg+xml", include_str!("web/icon.svg")),
+        "/console.js" => file(
+            StatusCode::OK,
+            "text/javascript; charset=utf-8",
+            include_str!("web/dist/console.js"),
+        ),
         "/console.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console.css"))
+            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/dist/console.css"))
+        }
+        "/tokens.css" => {
+            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console/tokens.css"))
         }
         "/phone.css" => {
             file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css"))

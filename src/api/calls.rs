@@ -336,8 +336,10 @@ pub(crate) async fn quality(State(api): State<Api>, Path(id): Path<String>) -> A
     let found = api
         .ask(move |gateway, _| {
             let flight = gateway.recorder.find(&id)?;
-            let cdr =
-                flight.cdr.as_deref().or_else(|| gateway.live_call(flight.call).map(|c| &c.cdr))?;
+            let cdr = flight
+                .cdr
+                .as_deref()
+                .or_else(|| gateway.live_call(flight.call).map(|c| c.cdr()))?;
             Some(view::quality(flight.call, cdr))
         })
         .await?;

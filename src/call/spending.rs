@@ -11,12 +11,13 @@ impl Call {
     /// Judges where the dial step leads, and counts it for who pays: who transferred the call, or
     /// had it begun, else who dialled.
     pub(super) fn may_spend(&self, cx: &mut CallContext<'_>) -> Result<(), Refusal> {
-        if self.route.as_ref().is_some_and(|r| r.ignore_limits) {
+        if self.route.is_exempt() {
             return Ok(());
         }
-        let dialled = self.caller.account.as_ref().filter(|_| self.transfer.is_none());
-        let Some(account) = self.referred_by.as_ref().or(dialled).cloned() else { return Ok(()) };
-        cx.may_spend(Some(self.id), &account, &self.number)
+        let dialled = self.caller.account.as_ref().filter(|_| !self.transfer.is_under_way());
+        let payer = self.transfer.referred_by().or(dialled).cloned();
+        let Some(account) = payer else { return Ok(()) };
+        cx.may_spend(Some(self.id), &account, self.route.number())
     }
 
     /// Judges a transfer that `account` asks for, as a new call of its.

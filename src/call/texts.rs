@@ -1,9 +1,10 @@
 //! Texts (MESSAGE): how long and how frequent they may be, and how they cross within a call.
 
 use super::context::Asked;
-use super::leg::{Composed, Party};
+use super::leg::Composed;
 use super::{Call, CallContext};
 use crate::brakes::Source;
+use crate::cdr::Party;
 use crate::media::LegId;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
@@ -78,7 +79,7 @@ impl Call {
                 cx.may_text(Some(name), Source::Address(ip), size)
             }
             Party::Trunk(name) => cx.may_text(None, Source::Trunk(name.clone()), size),
-            Party::Internal(_) => Ok(()),
+            Party::Number(_) | Party::Internal(_) => Ok(()),
         }
     }
 }

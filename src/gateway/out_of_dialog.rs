@@ -1,7 +1,7 @@
 //! Requests outside calls: OPTIONS, and subscriptions to one's own registration and voice mail (RFC
 //! 6665, RFC 3680, RFC 3842). Texts are in `texts`.
 
-use super::dispatch::Sender;
+use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
 use crate::hex::token;

@@ -1,7 +1,7 @@
 //! Texts outside calls (RFC 3428): they go where a call of the same sender would go, and no
 //! further.
 
-use super::dispatch::Sender;
+use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::brakes::Source;
 use crate::call::context::TransactionUser;

@@ -172,6 +172,7 @@ fn braked() -> Diagnosis {
     lab.invite(ALICE, "+12065550123", OFFER);
     let invite = lab.take(T1, "INVITE");
     lab.reply(T1, &invite, 486, "");
+    lab.advance(secs(2));
     lab.invite(ALICE, "+12065550123", OFFER);
     said(&lab)
 }
@@ -829,7 +830,7 @@ fn a_call_on_which_somebody_was_not_heard_has_no_score() {
         world.hang_up(&ok);
         world.pump();
         let ended = world.lab.notes.iter().rev().find_map(|note| match note {
-            Event::CallEnded(cdr) => Some((cdr.score(), note.to_string())),
+            Event::CallEnded { cdr } => Some((cdr.score(), note.to_string())),
             _ => None,
         });
         ended.expect("it has ended")
