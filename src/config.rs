@@ -19,7 +19,7 @@ pub use tables::{TrunkTable, Users};
 
 use crate::codec::Codec;
 pub(crate) use crate::dialplan::Webhook;
-use crate::dialplan::{Permits, Plan};
+use crate::dialplan::{Hours, Permits, Plan};
 use crate::media::{Digits, Watch};
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
@@ -85,6 +85,8 @@ pub struct User {
     pub max_calls: Option<usize>,
     pub calls_per_second: Option<u32>,
     pub refer: bool,
+    /// The limits of `fraud` hold for its calls.
+    pub fraud_brake: bool,
     pub permits: Permits,
     /// Put into the record of each call.
     pub tags: BTreeMap<String, String>,
@@ -231,7 +233,27 @@ pub struct Limits {
     pub calls: usize,
     pub calls_per_user: usize,
     pub new_calls_per_second: u32,
+    /// Of one user, unless its account says otherwise.
+    pub new_calls_per_second_per_user: u32,
     pub max_duration: Duration,
+    /// Texts of one user in a minute.
+    pub texts_per_minute: u32,
+    /// Texts of one address, or one trunk, in a minute.
+    pub texts_per_minute_of_source: u32,
+    /// Bytes of one text.
+    pub text_size: usize,
+}
+
+/// What the calls of one user to trunks may come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FraudLimits {
+    pub calls_per_hour: u32,
+    pub minutes_per_hour: u32,
+    pub countries_per_hour: u32,
+    /// Countries that are abroad to nobody.
+    pub home: Vec<String>,
+    /// Outside them only usual destinations are called.
+    pub hours: Option<Hours>,
 }
 
 /// Signalling's own settings.
@@ -420,6 +442,7 @@ pub struct Config {
     pub sip: SipSettings,
     pub media: Media,
     pub limits: Limits,
+    pub fraud: FraudLimits,
     pub users: Users,
     pub trunks: TrunkTable,
     pub plan: Arc<Plan>,

@@ -29,7 +29,9 @@ pub mod media;
 
 pub mod config;
 
+pub mod brakes;
 pub mod flow;
+pub(crate) mod fraud;
 pub mod registrar;
 pub mod resolver;
 pub mod trunk;
@@ -88,7 +90,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["flow", "registrar", "resolver", "trunk", "worker"],
+    &["brakes", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
     &["cdr"],
     &["event"],
     &["call"],
@@ -116,7 +118,16 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             ],
             // Legs, branches, what they wait for and what they are given: they name each other.
             &["branch", "challenge", "context", "leg", "services", "transfer_state"],
-            &["branches", "call_media", "invite_server", "leg_snapshot", "packages", "testing"],
+            &[
+                "branches",
+                "call_media",
+                "invite_server",
+                "leg_snapshot",
+                "packages",
+                "spending",
+                "testing",
+                "texts",
+            ],
             &["failure", "outgoing", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
             &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
@@ -127,7 +138,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
         "gateway",
         &[
             &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
-            &["logins", "out_of_dialog", "record", "registering"],
+            &["logins", "out_of_dialog", "record", "registering", "texts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "takeover"],
         ],

@@ -14,6 +14,7 @@ mod sources;
 pub(crate) mod streams;
 
 use crate::datagrams::local::tell_local;
+use crate::errors::Code;
 use crate::media::dtls::Identity;
 use crate::media::player::Source;
 use crate::media::session::SessionEvent;
@@ -181,6 +182,7 @@ pub enum Notice {
     },
     OpenFailed {
         end: LegId,
+        code: Code,
         why: String,
     },
     Media(SessionEvent),
@@ -346,6 +348,7 @@ impl Worker {
                 Err(e) => {
                     return Ok(Some(Notice::OpenFailed {
                         end,
+                        code: Code::PORTS,
                         why: format!("no media port: {e}"),
                     }));
                 }

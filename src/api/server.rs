@@ -191,6 +191,7 @@ fn differing<'a>(keys: &'a [(&'static str, bool)]) -> impl Iterator<Item = &'sta
 fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
     vec![
         ("limits", before.limits != after.limits),
+        ("fraud", before.fraud != after.fraud),
         ("recorder", before.recorder != after.recorder),
         ("api.token", before.api.tokens != after.api.tokens),
         ("api.session_idle, api.session_longest", before.api.sessions != after.api.sessions),
@@ -330,7 +331,17 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "calls": c.limits.calls,
                 "calls_per_user": c.limits.calls_per_user,
                 "new_calls_per_second": c.limits.new_calls_per_second,
-                "max_duration_s": c.limits.max_duration.as_secs()
+                "new_calls_per_second_per_user": c.limits.new_calls_per_second_per_user,
+                "max_duration_s": c.limits.max_duration.as_secs(),
+                "texts_per_minute": c.limits.texts_per_minute,
+                "texts_per_minute_of_source": c.limits.texts_per_minute_of_source,
+                "text_size": c.limits.text_size
+            },
+            "fraud": {
+                "calls_per_hour": c.fraud.calls_per_hour,
+                "minutes_per_hour": c.fraud.minutes_per_hour,
+                "countries_per_hour": c.fraud.countries_per_hour,
+                "home": c.fraud.home
             },
             "recorder": {
                 "calls": c.recorder.calls,

@@ -14,10 +14,10 @@ mod values;
 pub use self::around::{WITHOUT_STATE, unusable};
 use super::problem::{Problem, Problems, Source};
 use super::schema;
-use super::{Config, Limits, Media, Trunk, TrunkTable, User, Users, WebTls};
+use super::{Config, FraudLimits, Limits, Media, Trunk, TrunkTable, User, Users, WebTls};
 use crate::codec::{Codec, opus};
 use crate::config::schema::Spanned;
-use crate::dialplan::{Context, Permits, Plan, Route};
+use crate::dialplan::{Context, Permits, Plan, Route, is_country};
 use crate::media::Watch;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
@@ -258,6 +258,7 @@ impl Check {
             sip,
             media,
             limits,
+            fraud: self.fraud(f.fraud),
             users: Users::new(users),
             trunks: TrunkTable::new(trunks),
             plan: Arc::new(plan),
@@ -480,13 +481,40 @@ impl Check {
                 problem.help(format!("set media.ports = \"{}-{high}\"", media.ports.0)).warning(),
             );
         }
+        let pace = l.new_calls_per_second.map_or(20, Spanned::into_inner);
         Limits {
             calls: l.calls.map_or(500, Spanned::into_inner),
             calls_per_user: l.calls_per_user.map_or(4, Spanned::into_inner),
-            new_calls_per_second: l.new_calls_per_second.map_or(20, Spanned::into_inner),
+            new_calls_per_second: pace,
+            new_calls_per_second_per_user: l
+                .new_calls_per_second_per_user
+                .map_or((pace / 5).max(1), Spanned::into_inner),
             max_duration: self
                 .duration(l.max_duration.as_ref())
                 .unwrap_or(Duration::from_secs(4 * 3600)),
+            texts_per_minute: l.texts_per_minute.map_or(30, Spanned::into_inner),
+            texts_per_minute_of_source: l
+                .texts_per_minute_of_source
+                .map_or(600, Spanned::into_inner),
+            text_size: self.text_size(l.text_size.as_ref()).unwrap_or(8_000),
+        }
+    }
+
+    fn fraud(&mut self, f: schema::Fraud) -> FraudLimits {
+        self.within(f.calls_per_hour.as_ref(), "fraud.calls_per_hour", 1..=1_000_000);
+        self.within(f.minutes_per_hour.as_ref(), "fraud.minutes_per_hour", 1..=1_000_000);
+        self.within(f.countries_per_hour.as_ref(), "fraud.countries_per_hour", 0..=30);
+        for at in f.home.iter().filter(|at| !is_country(at.as_ref())) {
+            let message = format!("fraud.home: {:?} is not a country", at.as_ref());
+            let help = "use two-letter codes such as \"US\" or \"DE\"";
+            self.error(at, "config::country", message, help);
+        }
+        FraudLimits {
+            calls_per_hour: f.calls_per_hour.map_or(120, Spanned::into_inner),
+            minutes_per_hour: f.minutes_per_hour.map_or(180, Spanned::into_inner),
+            countries_per_hour: f.countries_per_hour.map_or(5, Spanned::into_inner),
+            home: f.home.into_iter().map(Spanned::into_inner).collect(),
+            hours: f.hours.and_then(|at| self.hours("business", at)),
         }
     }
 
@@ -564,6 +592,7 @@ impl Check {
             max_calls: user.max_calls.map(Spanned::into_inner),
             calls_per_second: user.calls_per_second.map(Spanned::into_inner),
             refer: user.refer.unwrap_or(true),
+            fraud_brake: user.fraud_brake.unwrap_or(true),
             tags: user.tags,
             permits: Permits {
                 claims: user.claims,

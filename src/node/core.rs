@@ -261,6 +261,7 @@ impl Core {
                                 session,
                                 Notice::OpenFailed {
                                     end,
+                                    code: Code::WORKER_BEHIND,
                                     why: "the media worker does not keep up".into(),
                                 },
                             )

@@ -8,7 +8,7 @@ use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
 use crate::dialplan::{
     Attempt, Context, Hours, NextOn, Order, Outcome, Pattern, Permits, Plan, Route, Step, Target,
-    default_next_on, is_country, region,
+    Tariff, default_next_on, is_country, region,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -150,7 +150,7 @@ impl Check {
         Some(context)
     }
 
-    fn hours(&mut self, name: &str, at: Spanned<schema::Hours>) -> Option<Hours> {
+    pub(super) fn hours(&mut self, name: &str, at: Spanned<schema::Hours>) -> Option<Hours> {
         let h = at.get_ref();
         let Ok(zone) = jiff::tz::TimeZone::get(&h.tz) else {
             let message = format!("{:?} is not a time zone", h.tz);
@@ -271,7 +271,8 @@ impl Check {
             let countries = e.regions.is_empty()
                 || (!route.regions.is_empty()
                     && route.regions.iter().all(|r| e.regions.contains(r)));
-            countries && e.requires.iter().all(|r| route.requires.contains(r))
+            let tariffs = !e.reaches_trunks() || route.allow.iter().all(|t| e.allow.contains(t));
+            countries && tariffs && e.requires.iter().all(|r| route.requires.contains(r))
         };
         for pattern in &route.patterns {
             let alike = rivals.of(pattern);
@@ -392,6 +393,7 @@ impl Check {
                 found
             })
             .collect();
+        let allow = r.allow.iter().filter_map(|at| self.tariff(at)).collect();
         let when = r.when.as_ref().and_then(|at| {
             let found = hours.get(at.as_ref()).cloned();
             if found.is_none() {
@@ -422,11 +424,27 @@ impl Check {
             ignore_limits: r.ignore_limits,
             redirect: r.redirect,
             regions,
+            allow,
             when,
             requires,
             per_user_per_hour: r.limit.map(|l| l.per_user_per_hour.into_inner()),
             tags: r.tags,
         })
+    }
+
+    fn tariff(&mut self, at: &Spanned<String>) -> Option<Tariff> {
+        let found = Tariff::from_word(at.as_ref());
+        if found.is_none() {
+            let known = Tariff::ALL.map(Tariff::as_str);
+            let help = format!("{}known: {}", suggestion(at.as_ref(), &known), known.join(", "));
+            self.error(
+                at,
+                "dialplan::allow",
+                format!("allow: {:?} is no tariff", at.as_ref()),
+                help,
+            );
+        }
+        found
     }
 
     /// A text holds no names in braces but these.
@@ -453,7 +471,7 @@ impl Check {
                     at,
                     "dialplan::pattern",
                     format!("pattern {text:?}: {why}"),
-                    "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything",
+                    "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of 0-9, +, * and #",
                 ),
             }
         }

@@ -77,6 +77,12 @@ impl Check {
         self.within(l.calls_per_user.as_ref(), "limits.calls_per_user", 0..=10_000);
         let pace = l.new_calls_per_second.as_ref();
         self.within(pace, "limits.new_calls_per_second", 1..=100_000);
+        let pace = l.new_calls_per_second_per_user.as_ref();
+        self.within(pace, "limits.new_calls_per_second_per_user", 1..=100_000);
+        let texts = l.texts_per_minute.as_ref();
+        self.within(texts, "limits.texts_per_minute", 0..=100_000);
+        let texts = l.texts_per_minute_of_source.as_ref();
+        self.within(texts, "limits.texts_per_minute_of_source", 0..=1_000_000);
         self.within(f.recorder.calls.as_ref(), "recorder.calls", 0..=1_000_000);
         for user in f.user.values().map(Spanned::get_ref) {
             self.within(user.max_calls.as_ref(), "max_calls", 0..=10_000);
