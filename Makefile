@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-sip bench-media page
+.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-sip bench-media page packages
 
 SHELL := /bin/bash
 
@@ -40,6 +40,10 @@ setup:
 
 page:
 	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && npm run build
+
+# @webtrunk/phone and @webtrunk/button as npm packages, into target/packages.
+packages:
+	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && node build.mjs packages ../../target/packages
 
 # A Debian package into target/package: binary, systemd unit, manual page, completions, /etc/webtrunk.
 deb: setup-build

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# The committed bundle must be what its sources make, byte for byte.
+# The page's sources are of the types they say, and the committed scripts are what they make, byte
+# for byte.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+web=$here/../src/web
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp "$here"/../src/web/{package.json,package-lock.json,jssip-entry.js} "$work"
+(cd "$web" && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$work")
+rm -rf "$work/dist"
 cd "$work"
 npm ci --no-audit --no-fund --silent
 node node_modules/esbuild/install.js
-npm run --silent build > /dev/null
-cmp dist/jssip.js "$here/../src/web/dist/jssip.js"
-echo "the page's bundle is what its sources make"
+npm run --silent check
+npm run --silent build
+diff -rq dist "$web/dist"
+echo "the page's scripts are what their sources make"

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lint=interop/lint
-mapfile -t page < <(git ls-files '*.js' '*.mjs' '*.css' ':!:*/dist/*')
+mapfile -t page < <(git ls-files '*.js' '*.mjs' '*.ts' '*.tsx' '*.css' ':!:*/dist/*')
 mapfile -t python < <(git ls-files '*.py')
 
 # The versions are pinned: a formatter of another version formats differently.

@@ -249,7 +249,7 @@ fn respond(
         "/call-button.js" => embeddable(file(
             StatusCode::OK,
             "text/javascript; charset=utf-8",
-            include_str!("web/call-button.js"),
+            include_str!("web/dist/call-button.js"),
         )),
         "/console.js" => {
             file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/console.js"))

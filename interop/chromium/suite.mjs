@@ -30,6 +30,7 @@ import { consoleCases } from "./console.mjs";
 import { bookCases } from "./book.mjs";
 import { latency } from "./latency.mjs";
 import { closeFirefox, libraries } from "./libraries.mjs";
+import { packages } from "./packages.mjs";
 import { peers } from "./peers.mjs";
 import { network } from "./network.mjs";
 import { signalling } from "./signalling.mjs";
@@ -453,6 +454,7 @@ libraries({
     return chrome;
   },
 });
+packages(() => chrome);
 network(() => chrome);
 latency(() => chrome);
 
