@@ -39,6 +39,13 @@ async function scripts() {
     entryPoints: ["packages/button/src/served.ts"],
     outfile: "dist/call-button.js",
   });
+  await build({
+    ...served,
+    entryPoints: ["phone/main.tsx"],
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    outfile: "dist/phone.js",
+  });
 }
 
 /** Compiles a package's modules one by one, so that bundlers can leave out what is not used. */

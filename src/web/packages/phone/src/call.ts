@@ -184,15 +184,13 @@ export class Call extends Emitter<CallEvents> {
       this.transferring = true;
       this.#changed();
       const over = (well: boolean, text: string) => {
+        gone();
         this.transferring = false;
         if (well && this.state !== "ended") this.hangUp();
         this.#changed();
         done({ done: well, text });
       };
-      const gone = this.on("ended", () => {
-        gone();
-        over(true, "");
-      });
+      const gone = this.on("ended", () => over(true, ""));
       const eventHandlers = {
         requestFailed: () => over(false, "The transfer was refused; the call continues."),
         failed: () => over(false, `${name} could not be reached; the call continues.`),

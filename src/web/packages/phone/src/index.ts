@@ -7,6 +7,7 @@ export { type Line, lineText } from "./line.js";
 export { dialled } from "./number.js";
 export {
   type CallOptions,
+  callOptions,
   type Credentials,
   fromCredentials,
   Phone,

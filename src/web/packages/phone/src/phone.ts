@@ -29,6 +29,8 @@ export interface PhoneOptions {
   audio?: HTMLAudioElement;
   /** Whether the phone rings, and plays a ring tone while they ring. Default: true. */
   ring?: boolean;
+  /** How calls are made; read whenever one begins. */
+  callOptions?: CallOptions;
 }
 
 /** What `POST /api/v1/credentials` answers, or `{ uri, ws, jwt }` of a server of your own. */
@@ -66,6 +68,15 @@ export interface CallOptions {
   mediaStream?: MediaStream;
 }
 
+/** How calls are made unless told otherwise: one bundle, and sound freed of echo and noise. */
+export const callOptions = (iceServers: RTCIceServer[] = []): CallOptions => ({
+  mediaConstraints: {
+    audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+    video: false,
+  },
+  pcConfig: { iceServers, bundlePolicy: "max-bundle" },
+});
+
 /** A line to a webtrunk gateway, and the calls on it. */
 export class Phone extends Emitter<PhoneEvents> {
   readonly ua: UA;
@@ -86,13 +97,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this.#options = options;
     this.audio = options.audio ?? new Audio();
     this.audio.autoplay = true;
-    this.callOptions = {
-      mediaConstraints: {
-        audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-        video: false,
-      },
-      pcConfig: { iceServers: options.iceServers ?? [], bundlePolicy: "max-bundle" },
-    };
+    this.callOptions = options.callOptions ?? callOptions(options.iceServers);
     this.ua = new UA({
       sockets: [new WebSocketInterface(options.server)],
       uri: options.uri,
@@ -221,8 +226,9 @@ export class Phone extends Emitter<PhoneEvents> {
     const { ua } = this;
     // JsSIP connects again by itself, at the latest after ten seconds.
     if (!ua.isConnected()) return;
-    if (this.#options.register === false) this.#set({ state: "ready" });
-    else ua.register();
+    // What was registered still is; whether the way there has survived, the answer to this tells.
+    if (this.#options.register === false || ua.isRegistered()) this.#set({ state: "ready" });
+    if (this.#options.register !== false) ua.register();
     for (const call of this.calls)
       if (call.state === "connected")
         call.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
