@@ -455,6 +455,13 @@ function truth(chrome) {
         Boolean(await (await caches.open("webtrunk-page")).match("jssip.js")),
       ),
     );
+    const missing = await page.evaluate(async () => {
+      const kept = await caches.open("webtrunk-page");
+      const all = [...document.querySelectorAll("script[src], link[rel=stylesheet], link[rel=icon]")];
+      const found = await Promise.all(all.map((e) => kept.match(e.src || e.href)));
+      return all.filter((_, n) => !found[n]).map((e) => e.outerHTML);
+    });
+    equal(missing.join(), "", "what the page needs and the service worker does not keep");
     await stop(node, "SIGKILL");
     await says(page, "#line-note", /gateway does not answer; trying again/);
     equal(await page.isDisabled("#dial"), true, "the button to call");

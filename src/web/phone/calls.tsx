@@ -44,6 +44,7 @@ function stateText(call: Call): string {
     case "ended":
       return "Ended";
     case "connected":
+      if (call.interrupted) return "Sound is interrupted; connecting again…";
       if (call.held) return "On hold";
       return call.heldByThem ? "They put you on hold" : "Connected";
   }

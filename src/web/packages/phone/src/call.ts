@@ -44,6 +44,9 @@ export interface Transferred {
   text: string;
 }
 
+/** How long a broken way may take to come back by itself, in milliseconds. */
+const RESTART_AFTER = 2000;
+
 /** One call. Made by `Phone.call()`, or told by the phone's event `call`. */
 export class Call extends Emitter<CallEvents> {
   /** JsSIP's session underneath, for what is not here. */
@@ -64,10 +67,13 @@ export class Call extends Emitter<CallEvents> {
   /** Digits sent so far. */
   digits = "";
   quality: Quality | null = null;
+  /** Whether the way of the sound is broken; another one is looked for. */
+  interrupted = false;
   /** Whether a transfer of this call is under way. */
   transferring = false;
   #held = false;
   #timer: ReturnType<typeof setInterval> | undefined;
+  #restart: ReturnType<typeof setTimeout> | undefined;
   #microphone: MicrophoneProblem | null = null;
 
   constructor(session: RTCSession, withIce: boolean) {
@@ -210,11 +216,13 @@ export class Call extends Emitter<CallEvents> {
 
   #follow(): void {
     const { session } = this;
-    const attach = (connection: RTCPeerConnection) =>
+    const attach = (connection: RTCPeerConnection) => {
       connection.addEventListener("track", (event) => {
         this.stream = event.streams[0] ?? new MediaStream([event.track]);
         this.#changed();
       });
+      connection.addEventListener("connectionstatechange", () => this.#onWay(connection));
+    };
     if (session.connection) attach(session.connection);
     session.on("peerconnection", (event) => attach(event.peerconnection));
     session.on("getusermediafailed", (error) => {
@@ -240,6 +248,17 @@ export class Call extends Emitter<CallEvents> {
     session.on("failed", (event) => queueMicrotask(() => this.#over(event, true)));
   }
 
+  /** A way that does not come back by itself is looked for anew, by an ICE restart. */
+  #onWay({ connectionState }: RTCPeerConnection): void {
+    const broken = connectionState === "disconnected" || connectionState === "failed";
+    if (broken === this.interrupted || this.state === "ended") return;
+    this.interrupted = broken;
+    clearTimeout(this.#restart);
+    const restart = () => this.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
+    if (broken) this.#restart = setTimeout(restart, RESTART_AFTER);
+    this.#changed();
+  }
+
   /** Judges the sound every two seconds. */
   #watch(): void {
     let before: Counters | null = null;
@@ -262,6 +281,7 @@ export class Call extends Emitter<CallEvents> {
 
   #over(event: EndEvent, failed: boolean): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#restart);
     const message = event.message as { status_code?: number; getHeader?(n: string): string };
     const code = message?.status_code ?? null;
     const said = reasonText(message).replace(/^normal call clearing$/, "");

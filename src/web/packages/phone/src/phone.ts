@@ -44,7 +44,7 @@ export interface Credentials {
 }
 
 /** The options for what the gateway gave your server. */
-export const fromCredentials = (given: Credentials, server = given.ws ?? ""): PhoneOptions => ({
+export const fromCredentials = (given: Credentials, server = ""): PhoneOptions => ({
   server: given.ws ?? server,
   uri: given.uri,
   username: given.username,
