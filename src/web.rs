@@ -278,10 +278,11 @@ fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
         "/button.html" => (HTML, include_bytes!("web/button.html")),
         "/phone.js" => (SCRIPT, include_bytes!("web/dist/phone.js")),
         "/call-button.js" => (SCRIPT, include_bytes!("web/dist/call-button.js")),
-        "/console.js" => (SCRIPT, include_bytes!("web/console.js")),
+        "/console.js" => (SCRIPT, include_bytes!("web/dist/console.js")),
         "/jssip.js" => (SCRIPT, include_bytes!("web/dist/jssip.js")),
         "/service-worker.js" => (SCRIPT, include_bytes!("web/service-worker.js")),
-        "/console.css" => (STYLE, include_bytes!("web/console.css")),
+        "/console.css" => (STYLE, include_bytes!("web/dist/console.css")),
+        "/tokens.css" => (STYLE, include_bytes!("web/console/tokens.css")),
         "/phone.css" => (STYLE, include_bytes!("web/phone.css")),
         "/docs.css" => (STYLE, include_bytes!("web/docs.css")),
         "/manifest.webmanifest" => {

@@ -457,7 +457,9 @@ function truth(chrome) {
     );
     const missing = await page.evaluate(async () => {
       const kept = await caches.open("webtrunk-page");
-      const all = [...document.querySelectorAll("script[src], link[rel=stylesheet], link[rel=icon]")];
+      const all = [
+        ...document.querySelectorAll("script[src], link[rel=stylesheet], link[rel=icon]"),
+      ];
       const found = await Promise.all(all.map((e) => kept.match(e.src || e.href)));
       return all.filter((_, n) => !found[n]).map((e) => e.outerHTML);
     });

@@ -46,6 +46,15 @@ async function scripts() {
     jsxImportSource: "preact",
     outfile: "dist/phone.js",
   });
+  await build({
+    ...common,
+    entryPoints: ["console/console.tsx", "console/console.css"],
+    format: "esm",
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    outdir: "dist",
+    entryNames: "[name]",
+  });
 }
 
 /** Compiles a package's modules one by one, so that bundlers can leave out what is not used. */

@@ -5,6 +5,7 @@
 const KEPT = "webtrunk-page";
 const FILES = [
   "./",
+  "tokens.css",
   "phone.css",
   "console.css",
   "console.js",

@@ -19,7 +19,7 @@ export function usePhone(options: PhoneOptions | null): UsePhone {
   const [phone, setPhone] = useState<Phone | null>(null);
   const [, render] = useReducer((n: number) => n + 1, 0);
   const key = options && JSON.stringify([options.server, options.uri, secretOf(options)]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the options
+  // The key stands for the options, which are another object at every rendering.
   useEffect(() => {
     if (!options) return;
     const own = new Phone(options);
