@@ -1,5 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-sip bench-media page packages
+.PHONY: deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-sip \
+	bench-media page packages
 
 SHELL := /bin/bash
 
@@ -26,6 +27,7 @@ test-all: setup
 	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh
 	WEBTRUNK_SLOW=1 interop/run.sh
+	FUZZ_SECONDS=30 interop/fuzz.sh
 
 # Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
 lint: setup-build
@@ -54,8 +56,21 @@ deb: setup-build
 static: setup-build
 	interop/package/static.sh
 
+# Every parser of bytes from outside, ten minutes each.
 fuzz:
 	interop/fuzz.sh
+
+# Licences, sources, double crates, and RustSec's advisories, which need a network.
+deny:
+	interop/deny.sh check
+
+# A bill of materials, CycloneDX 1.5, into target/package.
+sbom:
+	interop/deny.sh sbom
+
+# Half an hour of calls, registrations and failures on one gateway, which ends as it began.
+soak:
+	interop/run.sh soak
 
 bench:
 	cargo bench --locked --bench sip --bench media

@@ -9,7 +9,7 @@ mod cli;
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
 use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top};
+use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top, users};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -194,6 +194,11 @@ enum Command {
         #[arg(long, default_value = "read", value_parser = ["read", "write", "admin"])]
         scope: String,
     },
+    /// List and change who may log in to the page's views of calls, trunks and settings
+    #[command(
+        after_help = "Examples:\n  webtrunk user add anna --scope admin\n  webtrunk user list\n  webtrunk user password anna\n\nThe password is kept as an argon2id hash in [api.user.NAME]. Telephones are [user.NAME]."
+    )]
+    User(users::User),
     /// Explain a code such as WT-2107, and what to do
     #[command(after_help = "Examples:\n  webtrunk explain WT-2107\n  webtrunk explain")]
     Explain {
@@ -332,6 +337,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Init(args) => peers::init(&args),
+        Command::User(args) => runtime()?.block_on(users::user(&args, reach)),
         Command::ApiToken { name, scope } => local::api_token(&name, &scope),
         Command::Explain { code, output } => local::explain(code.as_deref(), output),
         Command::Openapi => {

@@ -1,5 +1,6 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
+use super::access::Standing;
 use super::{Answer, Api, Problem};
 use crate::address::network_of;
 use crate::event::{Data, Event, Kind};
@@ -7,6 +8,7 @@ use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
 use crate::log_limit::{Class, LogLimit};
 use crate::webhook::Outbox;
+use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -208,6 +210,7 @@ impl Wanted {
 /// GET /events
 pub(crate) async fn stream(
     State(api): State<Api>,
+    Extension(standing): Extension<Standing>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
@@ -236,6 +239,9 @@ pub(crate) async fn stream(
         // It read too slowly: what it missed is in the calls' records.
         None => Some(Ok(sse::Event::default().comment("some events were missed"))),
     });
+    // Whoever was let in may lose that; so long a request would outlive it.
+    let lost = async move { api.access.lost(&standing).await };
+    let events = futures_util::StreamExt::take_until(events, Box::pin(lost));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 

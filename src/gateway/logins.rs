@@ -103,6 +103,11 @@ impl Logins {
         Logins { keys_due: config.auth.jwt.as_ref().map(|_| now), ..Logins::default() }
     }
 
+    /// Names that were asked for, and requests that wait for the answer.
+    pub(super) fn remembered(&self) -> usize {
+        self.remembered.len() + self.held.values().map(Vec::len).sum::<usize>()
+    }
+
     /// Another configuration: what was said of users is asked again, a key set of another place is
     /// read.
     pub(super) fn reload(&mut self, now: Instant, before: &Config, after: &Config) {

@@ -2,12 +2,14 @@
 //! and metric.
 
 mod api;
+mod console;
 mod floods;
 mod hostile;
 mod lists;
 mod logins;
 mod openmetrics;
 mod phone;
+mod proxies;
 mod records;
 mod server;
 
