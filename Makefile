@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
 .PHONY: install deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-growth \
-	bench-sip bench-media page
+	bench-sip bench-media page packages
 
 SHELL := /bin/bash
 
@@ -54,6 +54,10 @@ install: setup-build
 	target/release/webtrunk completions bash > $(share)/bash-completion/completions/webtrunk
 	target/release/webtrunk completions zsh > $(share)/zsh/site-functions/_webtrunk
 	target/release/webtrunk completions fish > $(share)/fish/vendor_completions.d/webtrunk.fish
+
+# @webtrunk/phone and @webtrunk/button as npm packages, into target/packages.
+packages:
+	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && node build.mjs packages ../../target/packages
 
 # A Debian package into target/package: binary, systemd unit, manual page, completions, /etc/webtrunk.
 deb: setup-build

@@ -4,6 +4,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
+  # Packages are packed and installed where there is a network.
+  case "${1:-all}" in all | browser) "$here/chromium/app/install.sh" ;; esac
   WEBTRUNK_NETNS=1 exec unshare --net --mount --pid --fork --mount-proc --kill-child "$0" "$@"
 fi
 ip link set lo up

@@ -155,6 +155,11 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
         "/call-button.js",
         "/button.html",
         "/jssip.js",
+        "/service-worker.js",
+        "/manifest.webmanifest",
+        "/icon.svg",
+        "/icon-192.png",
+        "/icon-512.png",
         "/livez",
         "/readyz",
     ] {
