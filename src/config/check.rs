@@ -140,6 +140,8 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
     }
 }
 
+const PROXIES: &str = "name the proxies alone: whoever is believed can be anybody";
+
 struct Check {
     embedded: Option<Vec<(String, String)>>,
     folder: PathBuf,
@@ -217,9 +219,8 @@ impl Check {
         let stun = self.stun(f.server.stun.as_ref(), public_auto);
         let web_listen = self.listen(f.web.listen.as_ref(), "web.listen").unwrap_or(WEB_LISTEN);
         let web_tls = self.tls(f.web.tls);
-        let proxies = "name the proxies alone: whoever is believed can be anybody";
-        let trusted_proxies = self.nets(&f.web.trusted_proxies, proxies);
-        let proxy_protocol = self.nets(&f.web.proxy_protocol, proxies);
+        let trusted_proxies = self.nets(&f.web.trusted_proxies, PROXIES);
+        let proxy_protocol = self.nets(&f.web.proxy_protocol, PROXIES);
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
