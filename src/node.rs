@@ -8,7 +8,7 @@ mod reload;
 mod survival;
 mod watchdog;
 
-use self::core::Core;
+use self::core::{Core, Told};
 use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
@@ -197,6 +197,8 @@ impl Node {
             telemetry: config.otlp.as_deref().map(Telemetry::start).transpose()?,
             tell_gauges,
             malformed: 0,
+            standing: None,
+            shed: Told::default(),
         };
         let at = bound.at;
         let (control, control_at) =
@@ -549,9 +551,9 @@ impl Starter {
     /// Its port cannot be bound.
     fn start(&self, n: usize) -> anyhow::Result<Worker> {
         let setup = self.setups[n].clone();
-        let (core, at) = (self.inbox.core.clone(), setup.browser);
+        let (inbox, at) = (self.inbox.clone(), setup.browser);
         let tell = move |session: u64, notice: Notice| {
-            let _ = core.blocking_send(Arrival::Input(Input::Media { session, notice }));
+            inbox.give_blocking(Arrival::Input(Input::Media { session, notice }));
         };
         Worker::start(setup, tell)
             .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))

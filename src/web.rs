@@ -283,7 +283,12 @@ fn respond(
         "/readyz" if web.gauges.borrow().draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         }
-        "/readyz" => text(StatusCode::OK, "ok\n"),
+        // Overload makes nothing unready: where every node is, none would be left.
+        "/readyz" => {
+            let gauges = *web.gauges.borrow();
+            let state = gauges.overloaded.map_or("ok", |_| "overloaded");
+            text(StatusCode::OK, format!("{state}\ncalls left: {}\n", gauges.calls_left))
+        }
         "/sip" => upgrade(request, remote, visitor),
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     }

@@ -13,6 +13,7 @@ use crate::call::{Call, Cdr};
 use crate::errors::Code;
 use crate::event::{Event, UnregisterReason};
 use crate::flow::Transport;
+use crate::gateway::overload::NewWork;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
 use crate::trunk::Health;
@@ -101,6 +102,8 @@ pub struct Metrics {
     login_refused: Counter,
     calls: Gauge,
     draining: Gauge,
+    calls_left: Gauge,
+    overload_refused: Family<Label, Counter>,
     registrations: Family<Label, Gauge>,
     flows: Gauge,
     transactions: Gauge,
@@ -156,6 +159,8 @@ impl Metrics {
             login_refused: Counter::default(),
             calls: Gauge::default(),
             draining: Gauge::default(),
+            calls_left: Gauge::default(),
+            overload_refused: Family::default(),
             registrations: Family::default(),
             flows: Gauge::default(),
             transactions: Gauge::default(),
@@ -197,6 +202,16 @@ impl Metrics {
         up.set(1);
         r.register("up", "1 while the gateway serves", up);
         r.register("draining", "1 while new calls are refused", self.draining.clone());
+        r.register(
+            "calls_left",
+            "Calls that would be taken now, by limits.calls and by what this machine has left",
+            self.calls_left.clone(),
+        );
+        r.register(
+            "overload_refused",
+            "Requests refused for overload: calls, logins and texts",
+            self.overload_refused.clone(),
+        );
     }
 
     fn register_calls(&mut self) {
@@ -489,6 +504,12 @@ impl Metrics {
         let gauges: Gauges = gateway.gauges();
         self.calls.set(gauges.calls as i64);
         self.draining.set(i64::from(gauges.draining));
+        self.calls_left.set(gauges.calls_left as i64);
+        for (what, count) in NewWork::NAMES.into_iter().zip(gateway.shed()) {
+            let counter =
+                self.overload_refused.get_or_create(&vec![("what", what.to_owned())]).clone();
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         self.registrations
             .get_or_create(&vec![("transport", Transport::Ws.to_string())])
             .set(gauges.bindings as i64);
@@ -547,6 +568,7 @@ impl Metrics {
             &metrics.calls_total,
             &metrics.refused_total,
             &metrics.flow_lost,
+            &metrics.overload_refused,
             &metrics.repeated,
             &metrics.messages.requests,
             &metrics.messages.responses,

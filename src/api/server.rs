@@ -12,6 +12,7 @@ use crate::gateway::Input;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::operate::Command;
+use crate::gateway::overload::Overloaded;
 use crate::journal::search::{self, BadCursor, Search};
 use crate::media::Watch;
 use axum::extract::{Path, Query, State};
@@ -61,6 +62,8 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
             "domain": gateway.config().domain,
             "draining": g.draining,
             "calls": g.calls,
+            "calls_left": g.calls_left,
+            "overloaded": g.overloaded.map(Overloaded::as_str),
             "longest_call_s": gateway.oldest_live().map(|start| turn.now.saturating_duration_since(start).as_secs()),
             "registrations": g.bindings,
             "flows": g.flows,

@@ -81,6 +81,8 @@ impl Gateway {
             }
             return if self.services.transactions.knows(message) {
                 None
+            } else if let Some(refused) = self.screen_load(turn, hop, remote, message) {
+                Some(refused)
             } else {
                 self.admit_trunk(turn, hop, remote, message)
             };
@@ -105,6 +107,9 @@ impl Gateway {
         }
         if message.to().is_some_and(|t| t.tag().is_some()) {
             return self.screen_in_dialog(turn, hop, remote, message);
+        }
+        if let Some(refused) = self.screen_load(turn, hop, remote, message) {
+            return Some(refused);
         }
         if !browser {
             if message.method() == Method::Options && message.header(HeaderName::Require).is_none()
@@ -346,7 +351,7 @@ impl Gateway {
         }
     }
 
-    fn sender(&self, hop: Hop) -> Option<Sender> {
+    pub(super) fn sender(&self, hop: Hop) -> Option<Sender> {
         match hop {
             Hop::Flow(flow) => {
                 let state = self.services.flows.get(&flow)?;

@@ -91,14 +91,18 @@ impl Gateway {
         account(&self.services.flows, &self.config, user, Some(flow))
     }
 
-    fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
+    pub(super) fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
         match sender {
             Sender::User(user, flow) => self.user(user, *flow),
             Sender::Trunk(_) => None,
         }
     }
 
-    fn context_of(&self, sender: &Sender, account: Option<&Arc<User>>) -> Result<String, Refusal> {
+    pub(super) fn context_of(
+        &self,
+        sender: &Sender,
+        account: Option<&Arc<User>>,
+    ) -> Result<String, Refusal> {
         match sender {
             Sender::User(..) => {
                 let context = account.map(|u| u.context.clone());
@@ -164,12 +168,11 @@ impl Gateway {
             (Some(_), Err(_)) => None,
             (None, Err(why)) => return Err(why),
         };
-        self.within_limits(
-            now,
-            &sender,
-            account.as_ref(),
-            route.as_ref().is_some_and(|r| r.ignore_limits),
-        )?;
+        let ignore = route.as_ref().is_some_and(|r| r.ignore_limits);
+        if !ignore && replaces.is_none() {
+            self.within_load()?;
+        }
+        self.within_limits(now, &sender, account.as_ref(), ignore)?;
         self.within_route(now, &sender, route.as_ref())?;
         let (party, from) = self.party_of(now, &sender);
         let mut call = self.new_call(now, id, incoming, party, from);
@@ -279,12 +282,12 @@ impl Gateway {
 
     /// What holds for every new call.
     pub(super) fn within_all(&self) -> Result<(), Refusal> {
-        let limits = &self.config.limits;
         if self.draining {
             return Err(Refusal::new(503, "the gateway is draining: it takes no new calls")
                 .code(Code::DRAINING)
                 .retry_after(10));
         }
+        let limits = &self.config.limits;
         if self.calls.live() >= limits.calls {
             return Err(Refusal::new(503, format!("limits.calls = {} is reached", limits.calls))
                 .code(Code::LIMIT)
@@ -372,13 +375,6 @@ impl Gateway {
         self.within_pace(now)
     }
 
-    /// The worker of the next call: each in turn.
-    pub(super) fn pick_worker(&mut self) -> usize {
-        let worker = self.next_worker % self.services.identity.workers.max(1);
-        self.next_worker += 1;
-        worker
-    }
-
     /// Who calls: its party, and the name in the record.
     fn party_of(&self, now: Instant, sender: &Sender) -> (Party, String) {
         match sender {
@@ -404,7 +400,7 @@ impl Gateway {
         from: String,
     ) -> Call {
         let Incoming { id: server, hop, message } = *incoming;
-        let worker = self.pick_worker();
+        let worker = self.overload.units.take(now);
         let remote = self.remote_of(hop);
         let mut cdr = Cdr::new(id, now, message);
         cdr.inbound = matches!(party, Party::Trunk(_));

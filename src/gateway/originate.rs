@@ -71,6 +71,9 @@ impl Gateway {
             None => self.routed(now, &context, name, &permits)?.0,
         };
         // No flow has this number: the account counts, not where it came from.
+        if !second.ignore_limits {
+            self.within_load()?;
+        }
         let sender = user.as_ref().map(|u| Sender::User(u.name.clone(), Flow(u64::MAX)));
         match &sender {
             Some(sender) => {

@@ -8,10 +8,11 @@ use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
 use crate::datagrams::local::{Routes, Source};
-use crate::datagrams::{self, Inbound};
+use crate::datagrams::{self, BATCH, Inbound};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
+use crate::gateway::overload::{NewWork, Overloaded, Queue};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
@@ -22,7 +23,7 @@ use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
-use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, udp};
+use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Queued, Turn, for_socket, tcp, udp};
 use crate::webhook::{Hook, keys};
 use crate::worker::pulse::{BEAT, Pulse};
 use crate::worker::{Command, Notice, QueueFull, Worker};
@@ -80,11 +81,29 @@ pub(super) struct Core {
     pub(super) telemetry: Option<Telemetry>,
     pub(super) tell_gauges: watch::Sender<Gauges>,
     pub(super) malformed: u64,
+    /// Since when the UDP socket has never been empty.
+    pub(super) standing: Option<Instant>,
+    pub(super) shed: Told,
+}
+
+/// What begins a turn.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
+enum First {
+    Arrival(Queued),
+    Datagrams,
+    Timer,
+}
+
+/// What was told of requests refused for overload, and when.
+#[derive(Default)]
+pub(super) struct Told {
+    at: Option<Instant>,
+    of: [u64; NewWork::NAMES.len()],
 }
 
 impl Core {
     /// Runs until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>) {
+    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Queued>) {
         let mut out = Vec::new();
         let socket = self.udp.clone();
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
@@ -97,6 +116,7 @@ impl Core {
                 looked = began;
                 log_limit::tell_held_back();
                 self.replace_dead_workers();
+                self.look_at_load(began);
             }
             let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
             // A worker learns that much later at most that a session is over.
@@ -107,15 +127,22 @@ impl Core {
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
             }
-            tokio::select! {
+            let first = tokio::select! {
                 biased;
                 arrival = arrivals.recv() => match arrival {
-                    Some(arrival) => self.take(arrival, &mut out),
+                    Some(arrival) => First::Arrival(arrival),
                     None => return,
                 },
-                () = readable(socket.as_deref()) => {}
-                () = &mut sleep => {
-                    ticked = Instant::now();
+                () = readable(socket.as_deref()) => First::Datagrams,
+                () = &mut sleep => First::Timer,
+            };
+            let woken = Instant::now();
+            self.gateway.turn_began(woken);
+            match first {
+                First::Arrival(arrival) => self.take_queued(arrival, &mut out),
+                First::Datagrams => {}
+                First::Timer => {
+                    ticked = woken;
                     self.workers.iter().for_each(Worker::wake_for_all);
                     self.take(Arrival::Input(Input::Tick), &mut out);
                 }
@@ -123,10 +150,11 @@ impl Core {
             // What is already there is taken in the same turn; gauges are told once.
             for _ in 0..TURN {
                 let Ok(arrival) = arrivals.try_recv() else { break };
-                self.take(arrival, &mut out);
+                self.take_queued(arrival, &mut out);
             }
             self.take_datagrams(socket.as_deref(), &mut out);
             self.workers.iter().for_each(Worker::wake);
+            self.gateway.turn_ended(Instant::now());
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
@@ -153,6 +181,24 @@ impl Core {
         }
     }
 
+    /// Tells the gateway how its workers do, and the log what was refused.
+    fn look_at_load(&mut self, now: Instant) {
+        for (n, setup) in self.starter.setups.iter().enumerate() {
+            self.gateway.worker_load(now, n, setup.load.read());
+        }
+        let (shed, told) = (self.gateway.shed(), &mut self.shed);
+        if shed == told.of || told.at.is_some_and(|at| now < at + log_limit::EVERY) {
+            return;
+        }
+        let [calls, logins, texts] = std::array::from_fn(|n| shed[n] - told.of[n]);
+        (told.at, told.of) = (Some(now), shed);
+        let class = Class::new("requests refused for overload", Code::OVERLOADED);
+        let why = self.gateway.overloaded().map_or("it is over now", Overloaded::as_str);
+        log_limit::tell(Level::Warn, class, || {
+            format!("overload: {calls} calls, {logins} logins and {texts} texts refused: {why}")
+        });
+    }
+
     fn watch_drain(&mut self, gauges: &Gauges) {
         let drained = !gauges.draining || gauges.calls == 0;
         if !std::mem::replace(&mut self.drained, drained) && drained && gauges.draining {
@@ -166,7 +212,13 @@ impl Core {
         thread_local!(static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY)));
         let Some(socket) = socket else { return };
         INBOUND.with_borrow_mut(|inbound| {
-            for n in 0..udp::receive(socket, inbound) {
+            let count = udp::receive(socket, inbound);
+            let now = Instant::now();
+            self.standing = (count == BATCH).then(|| self.standing.unwrap_or(now));
+            let waited =
+                self.standing.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            self.gateway.waited(now, Queue::Datagrams, waited);
+            for n in 0..count {
                 let local = inbound.local(n);
                 let Some((datagram, remote)) = inbound.datagram(n) else { continue };
                 let local =
@@ -176,6 +228,13 @@ impl Core {
                 }
             }
         });
+    }
+
+    fn take_queued(&mut self, queued: Queued, out: &mut Vec<Output>) {
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(queued.since);
+        self.gateway.waited(now, Queue::Arrivals, waited);
+        self.take(queued.arrival, out);
     }
 
     fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
