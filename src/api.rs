@@ -7,6 +7,7 @@
 pub(crate) mod calls;
 pub mod events;
 pub(crate) mod guesses;
+mod idempotency;
 pub(crate) mod listing;
 pub mod metrics;
 pub mod openapi;
@@ -28,8 +29,8 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use calls::Begun;
 use events::Feed;
+use idempotency::Begun;
 use metrics::Metrics;
 use serde_json::json;
 use std::net::IpAddr;

@@ -371,6 +371,16 @@ mod tests {
     }
 
     #[test]
+    fn a_page_is_as_long_as_asked_within_its_bound() {
+        let limit = |limit| {
+            let query = Query { limit, ..Query::default() };
+            query.understood(Timestamp::UNIX_EPOCH).expect("understood").limit
+        };
+        let wanted = [None, Some(1), Some(MOST), Some(MOST + 1), Some(usize::MAX)];
+        assert_eq!(wanted.map(limit), [USUAL, 1, MOST, MOST, MOST]);
+    }
+
+    #[test]
     fn a_time_is_an_age_a_time_of_day_or_the_beginning_of_a_date() {
         let now: Timestamp = "2026-11-27T04:05:57Z".parse().expect("a time");
         let read = |text: &str| {
