@@ -16,6 +16,7 @@ pub(crate) mod log_limit;
 pub mod printable;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
 pub mod private;
+pub(crate) mod refused;
 pub mod timers;
 
 pub mod codec;
@@ -77,6 +78,7 @@ pub const LAYERS: &[&[&str]] = &[
         "log_limit",
         "printable",
         "private",
+        "refused",
         "timers",
     ],
     &["codec", "rtp", "sdp", "sip"],

@@ -1,5 +1,6 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
+mod budget;
 pub(crate) mod dns;
 pub(crate) mod handshakes;
 pub(crate) mod hep;

@@ -18,6 +18,7 @@ use crate::media::dtls::Identity;
 use crate::media::player::Source;
 use crate::media::session::SessionEvent;
 use crate::media::{LegId, Settings, Statistics};
+use crate::refused::RefusedConnections;
 use crate::sdp::offer_answer::Ice;
 pub use kept::Kept;
 use lateness::Lateness;
@@ -229,6 +230,7 @@ pub struct Setup {
     pub identity: Arc<Identity>,
     pub late: Arc<Lateness>,
     pub load: Arc<LoadGauge>,
+    pub(crate) refused: Arc<RefusedConnections>,
     pub pulse: Arc<Pulse>,
     /// The way for browsers' connections; it leads to the newest thread.
     pub door: Streams,
@@ -253,6 +255,7 @@ impl Setup {
             identity,
             late: Arc::default(),
             load: Arc::default(),
+            refused: Arc::default(),
             pulse: Arc::new(Pulse::new(Instant::now())),
             door: Streams::default(),
             kept: Kept::default(),
@@ -265,6 +268,7 @@ struct Parts {
     identity: Arc<Identity>,
     late: Arc<Lateness>,
     load: Arc<LoadGauge>,
+    refused: Arc<RefusedConnections>,
     pulse: Arc<Pulse>,
     kept: Kept,
 }
@@ -279,8 +283,9 @@ impl Worker {
     /// # Errors
     /// The port cannot be bound.
     pub fn start(setup: Setup, tell: impl Fn(u64, Notice) + Send + 'static) -> io::Result<Worker> {
-        let Setup { name, browser, streamed, ports, identity, late, load, pulse, door, kept } =
-            setup;
+        let Setup { name, browser, streamed, ports, identity, late, load, refused, .. } =
+            setup.clone();
+        let Setup { pulse, door, kept, .. } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
         let socket = match kept.browsers() {
@@ -304,7 +309,7 @@ impl Worker {
         let (orders, inbox) = kept.orders().unwrap_or_else(|| sync_channel(QUEUE));
         door.open(orders.clone(), waker.clone());
         let range = ports.clone();
-        let parts = Parts { identity, late, load, pulse, kept };
+        let parts = Parts { identity, late, load, refused, pulse, kept };
         let inbox = (orders.clone(), inbox);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             Running::new(poll, inbox, (socket, listener), range, parts, Box::new(tell)).run()

@@ -16,6 +16,7 @@ use crate::flow::Transport;
 use crate::gateway::overload::NewWork;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
+use crate::refused::RefusedConnections;
 use crate::trunk::Health;
 use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
@@ -94,6 +95,9 @@ pub struct Metrics {
     pub checkpoints_failed: Counter,
     /// Counted by the workers.
     pub late: Arc<Lateness>,
+    /// Counted where they are refused.
+    pub refused_connections: Arc<RefusedConnections>,
+    connections_refused: Family<Label, Counter>,
     legs: Legs,
     silent: Counter,
     one_way: Family<Label, Counter>,
@@ -151,6 +155,8 @@ impl Metrics {
             cdr_waiting: Family::default(),
             checkpoints_failed: Counter::default(),
             late: Arc::default(),
+            refused_connections: Arc::default(),
+            connections_refused: Family::default(),
             legs: Legs::default(),
             silent: Counter::default(),
             one_way: Family::default(),
@@ -321,6 +327,11 @@ impl Metrics {
     fn register_browsers(&mut self) {
         let r = &mut self.registry;
         r.register("registrations", "Registered browsers", self.registrations.clone());
+        r.register(
+            "connections_refused",
+            "Connections refused for want of a place, by port and by what was used up",
+            self.connections_refused.clone(),
+        );
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
         r.register(
             "flow_lost",
@@ -557,6 +568,11 @@ impl Metrics {
         for (state, n) in ["used", "free", "draining"].into_iter().zip(pairs) {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
         }
+        for (port, why, count) in self.refused_connections.read() {
+            let labels = vec![("port", port.to_owned()), ("why", why.to_owned())];
+            let counter = self.connections_refused.get_or_create(&labels).clone();
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         self.certificate.set(certificate.unwrap_or(0) as f64);
     }
 
@@ -569,6 +585,7 @@ impl Metrics {
             &metrics.refused_total,
             &metrics.flow_lost,
             &metrics.overload_refused,
+            &metrics.connections_refused,
             &metrics.repeated,
             &metrics.messages.requests,
             &metrics.messages.responses,

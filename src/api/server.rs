@@ -311,7 +311,9 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "calls": c.limits.calls,
                 "calls_per_user": c.limits.calls_per_user,
                 "new_calls_per_second": c.limits.new_calls_per_second,
-                "max_duration_s": c.limits.max_duration.as_secs()
+                "max_duration_s": c.limits.max_duration.as_secs(),
+                "connections": c.limits.connections,
+                "connections_per_source": c.limits.connections_per_source
             },
             "recorder": {
                 "calls": c.recorder.calls,

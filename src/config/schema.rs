@@ -30,7 +30,7 @@ pub(crate) struct File {
     pub sip: Sip,
     /// Codecs, ports and threads of the media.
     pub media: Media,
-    /// Limits on calls. A refusal names the limit it is for.
+    /// Limits on calls and connections. A refusal names the limit it is for.
     pub limits: Limits,
     /// Records, webhooks and captures: what is reported, and to whom.
     pub events: Events,
@@ -178,7 +178,7 @@ pub(crate) struct Media {
     pub answer_within: Option<Text>,
 }
 
-/// Limits on calls. A refusal names the limit it is for.
+/// Limits on calls and connections. A refusal names the limit it is for.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
@@ -190,6 +190,11 @@ pub(crate) struct Limits {
     pub new_calls_per_second: Option<Spanned<u32>>,
     /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
+    /// Connections of the web port at once; a registered browser has one. Default: 12000.
+    pub connections: Option<Spanned<usize>>,
+    /// The same, of one address, or of one /64 of IPv6: an office or a provider's NAT is one
+    /// address. Default: 1000.
+    pub connections_per_source: Option<Spanned<usize>>,
 }
 
 /// The flight recorder: calls remembered in memory.

@@ -49,13 +49,13 @@ impl Gateway {
             }));
         }
         self.trunk_flow_closed(flow, turn.out);
-        let user = state.as_ref().and_then(|s| s.user.clone());
+        let who = state.as_ref().and_then(|s| Some((s.user.clone()?, s.remote.ip())));
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
         let legs = self.legs_on(Hop::Flow(flow));
         if trunk.is_none() {
-            self.expect_back(turn.now, user.filter(|_| !legs.is_empty()));
+            self.expect_back(turn.now, who.filter(|_| !legs.is_empty()));
             // What rings, or waits for its answer, waits for its browser to come back.
             for (id, end) in &legs {
                 self.with_call(turn, *id, |call, cx| call.suspend(cx, *end));

@@ -1,9 +1,9 @@
 //! Admission by what is left: beyond a bound new work is refused early and cheaply, so that what
 //! was let in goes on as if nothing had happened (RFC 6357).
 //!
-//! Three things are looked at. The core's time: what was let in may take a share of it, and the
-//! rest is for refusing; a refusal costs a twentieth of a call. The core's queues: nothing waits
-//! longer than a bound for longer than that. The media workers: each has a number of calls left,
+//! Three things are looked at. The core's processor time: what was let in may take a share of it,
+//! and the rest is for refusing; a refusal costs a twentieth of a call. The core's queues: none
+//! stands for longer than a bound. The media workers: each has a number of calls left,
 //! by its load and by what its calls cost.
 
 pub(super) mod units;
@@ -22,6 +22,8 @@ const DEBT: f32 = 0.1;
 const LATE: Duration = Duration::from_millis(100);
 /// A late queue is fine again once an input has waited less than this.
 const CALM: Duration = Duration::from_millis(50);
+/// Inputs that must wait at once for that: one alone waits for the processor, not for others.
+const BACKLOG: usize = 16;
 /// What was said of a queue is believed for this long.
 const FRESH: Duration = Duration::from_secs(1);
 /// Refused calls that are remembered with their messages, in a second; the rest is counted only.
@@ -85,10 +87,10 @@ struct Delay {
 }
 
 impl Delay {
-    fn waited(&mut self, now: Instant, waited: Duration) {
+    fn waited(&mut self, now: Instant, waited: Duration, backlog: usize) {
         self.said = Some(now);
-        self.late &= waited >= CALM;
-        if waited < LATE {
+        self.late &= waited >= CALM && backlog >= BACKLOG;
+        if waited < LATE || backlog < BACKLOG {
             self.since = None;
             return;
         }
@@ -101,16 +103,43 @@ impl Delay {
     }
 }
 
+/// A turn of the core: when it began, and how much of it went to refusals, which are charged to
+/// nobody.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    began: Instant,
+    /// When the input that is being handled was taken.
+    mark: Instant,
+    refusing: bool,
+    refused: Duration,
+}
+
+impl Turn {
+    fn new(now: Instant) -> Turn {
+        Turn { began: now, mark: now, refusing: false, refused: Duration::ZERO }
+    }
+
+    fn next(&mut self, now: Instant) {
+        let took = now.saturating_duration_since(std::mem::replace(&mut self.mark, now));
+        if std::mem::take(&mut self.refusing) {
+            self.refused += took;
+        }
+    }
+
+    /// The part of it that is charged, 0 to 1.
+    fn charged(&self) -> f32 {
+        let all = self.mark.saturating_duration_since(self.began).as_secs_f32();
+        if all > 0.0 { 1.0 - (self.refused.as_secs_f32() / all).min(1.0) } else { 1.0 }
+    }
+}
+
 /// The judge.
 #[derive(Debug)]
 pub(super) struct Overload {
     /// Seconds of work that may be let in now; negative: owed.
     credit: f32,
     now: Instant,
-    /// Where the work that is not charged yet began; nothing between turns.
-    mark: Option<Instant>,
-    /// The input being handled was refused for overload: it is charged to nobody.
-    refusing: bool,
+    turn: Turn,
     queues: [Delay; 2],
     pub(super) units: Units,
     shed: Shed,
@@ -125,8 +154,7 @@ impl Overload {
         Overload {
             credit: BURST,
             now,
-            mark: None,
-            refusing: false,
+            turn: Turn::new(now),
             queues: [Delay::default(); 2],
             units: Units::new(workers),
             shed: Shed::default(),
@@ -138,25 +166,20 @@ impl Overload {
     /// A turn of the core begins.
     pub(super) fn turn_began(&mut self, now: Instant) {
         self.earn(now);
-        self.mark = Some(now);
+        self.turn = Turn::new(now);
     }
 
-    /// It has ended: the core waits for what comes.
-    pub(super) fn turn_ended(&mut self, now: Instant) {
+    /// It has ended, and took `worked` of a processor: the core waits for what comes.
+    pub(super) fn turn_ended(&mut self, now: Instant, worked: Duration) {
         self.input(now);
-        self.mark = None;
+        let charged = worked.as_secs_f32() * self.turn.charged();
+        self.credit = (self.credit - charged).max(-DEBT);
     }
 
-    /// The next input is taken; what was done since the one before is charged.
+    /// The next input is taken.
     pub(super) fn input(&mut self, now: Instant) {
         self.earn(now);
-        if let Some(mark) = &mut self.mark {
-            let worked = now.saturating_duration_since(std::mem::replace(mark, now));
-            if !self.refusing {
-                self.credit = (self.credit - worked.as_secs_f32()).max(-DEBT);
-            }
-        }
-        self.refusing = false;
+        self.turn.next(now);
     }
 
     fn earn(&mut self, now: Instant) {
@@ -165,10 +188,10 @@ impl Overload {
         self.now = self.now.max(now);
     }
 
-    /// An input has waited in a queue.
-    pub(super) fn waited(&mut self, now: Instant, queue: Queue, waited: Duration) {
+    /// An input has waited in a queue, in which so many still wait.
+    pub(super) fn waited(&mut self, now: Instant, queue: Queue, waited: Duration, backlog: usize) {
         let queue = &mut self.queues[queue as usize];
-        queue.waited(now, waited);
+        queue.waited(now, waited, backlog);
         // Who has fallen behind catches up: nothing is let in at once when it is over.
         if queue.late {
             self.credit = self.credit.min(0.0);
@@ -190,7 +213,7 @@ impl Overload {
 
     /// One more request is refused.
     pub(super) fn refused(&mut self, what: NewWork) {
-        self.refusing = true;
+        self.turn.refusing = true;
         self.shed[what as usize] += 1;
     }
 
@@ -268,7 +291,7 @@ mod tests {
         while now < end {
             // What has arrived by now, in order; else the core waits for the next.
             overload.turn_began(now);
-            let mut turn = 0;
+            let (began, mut turn) = (now, 0);
             while turn < TURN {
                 let next = later.front().map_or(invites, |(at, _)| (*at).min(invites));
                 if next > now {
@@ -278,7 +301,7 @@ mod tests {
                     Some((at, left)) if *at == next => Job::Later(*left),
                     _ => Job::Invite,
                 };
-                overload.waited(now, Queue::Arrivals, now - next);
+                overload.waited(now, Queue::Arrivals, now - next, BACKLOG);
                 overload.input(now);
                 turn += 1;
                 match job {
@@ -305,7 +328,7 @@ mod tests {
                     }
                 }
             }
-            overload.turn_ended(now);
+            overload.turn_ended(now, now - began);
             if turn < TURN {
                 let next = later.front().map_or(invites, |(at, _)| (*at).min(invites));
                 now = now.max(next);
@@ -376,7 +399,7 @@ mod tests {
         let (mut overload, start) = fresh();
         let at = |ms| start + Duration::from_millis(ms);
         let waited = |overload: &mut Overload, ms: u64, waited: u64| {
-            overload.waited(at(ms), Queue::Arrivals, Duration::from_millis(waited));
+            overload.waited(at(ms), Queue::Arrivals, Duration::from_millis(waited), BACKLOG);
             overload.input(at(ms));
             overload.of_core()
         };
@@ -392,6 +415,13 @@ mod tests {
         assert_eq!(waited(&mut overload, 400, 200), Some(Overloaded::Queue));
         overload.input(at(400) + FRESH);
         assert_eq!(overload.of_core(), None);
+        // A few that wait long wait for the processor.
+        for ms in [2_000, 2_200, 2_400] {
+            let few = BACKLOG - 1;
+            overload.waited(at(ms), Queue::Arrivals, Duration::from_millis(300), few);
+            overload.input(at(ms));
+            assert_eq!(overload.of_core(), None);
+        }
     }
 
     #[test]
@@ -401,13 +431,17 @@ mod tests {
             overload.turn_began(now);
             overload.input(now);
             now += Duration::from_millis(5);
-            overload.turn_ended(now);
+            overload.turn_ended(now, Duration::from_millis(5));
             now += Duration::from_millis(5);
             assert_eq!(overload.of_core(), None);
         }
         overload.turn_began(now);
         now += Duration::from_secs(4);
-        overload.turn_ended(now);
+        overload.turn_ended(now, Duration::from_millis(10));
+        assert_eq!(overload.of_core(), None, "others had the processor");
+        overload.turn_began(now);
+        now += Duration::from_secs(4);
+        overload.turn_ended(now, Duration::from_secs(4));
         assert_eq!(overload.of_core(), Some(Overloaded::Core));
         overload.input(now + Duration::from_millis(200));
         assert_eq!(overload.of_core(), None, "what is owed is bounded");

@@ -12,7 +12,7 @@ use crate::sip::transaction::Hop;
 use crate::sip::uri::Uri;
 use crate::worker::load::WorkerLoad;
 use rand_core::RngCore;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// When who was refused is to come back, seconds: at random, so that they do not all come at once.
@@ -24,14 +24,14 @@ impl Gateway {
         self.overload.turn_began(now);
     }
 
-    /// The core's turn has ended, and all that came of it is done.
-    pub fn turn_ended(&mut self, now: Instant) {
-        self.overload.turn_ended(now);
+    /// The core's turn has ended, and all that came of it is done; it took `worked` of a processor.
+    pub fn turn_ended(&mut self, now: Instant, worked: Duration) {
+        self.overload.turn_ended(now, worked);
     }
 
-    /// The next input has waited so long for the core.
-    pub fn waited(&mut self, now: Instant, queue: Queue, waited: Duration) {
-        self.overload.waited(now, queue, waited);
+    /// The next input has waited so long for the core, and so many wait behind it.
+    pub fn waited(&mut self, now: Instant, queue: Queue, waited: Duration, backlog: usize) {
+        self.overload.waited(now, queue, waited, backlog);
     }
 
     /// What a media worker did in its last second.
@@ -133,9 +133,16 @@ impl Gateway {
     }
 
     /// A browser's connection was lost while it had calls.
-    pub(super) fn expect_back(&mut self, now: Instant, user: Option<String>) {
+    pub(super) fn expect_back(&mut self, now: Instant, who: Option<(String, IpAddr)>) {
+        let Some((user, remote)) = who else { return };
         let until = now + self.config.sip.flow_grace;
-        user.into_iter().for_each(|user| self.overload.expect(now, user, until));
+        self.overload.expect(now, user, until);
+        self.awaited = Some((remote, until));
+    }
+
+    /// Whom the last input made us wait for: where it was connected from, and until when.
+    pub(crate) fn take_awaited(&mut self) -> Option<(IpAddr, Instant)> {
+        self.awaited.take()
     }
 
     /// A call that is over no longer counts as one that may still be answered.

@@ -24,7 +24,9 @@ use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Queued, Turn, for_socket, tcp, udp};
+use crate::web::{Awaited, Web};
 use crate::webhook::{Hook, keys};
+use crate::worker::load::thread_time;
 use crate::worker::pulse::{BEAT, Pulse};
 use crate::worker::{Command, Notice, QueueFull, Worker};
 use bytes::Bytes;
@@ -43,6 +45,9 @@ const TURN: usize = 64;
 /// Timers fire at most this often: a thousand transactions a second that end one by one must not
 /// each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// Timers of media that fire this late on average: something takes the processor from calls.
+const HARMED: Duration = Duration::from_millis(5);
 
 /// Until the socket has a datagram; for ever where there is none.
 async fn readable(socket: Option<&UdpSocket>) {
@@ -84,6 +89,8 @@ pub(super) struct Core {
     /// Since when the UDP socket has never been empty.
     pub(super) standing: Option<Instant>,
     pub(super) shed: Told,
+    pub(super) web: Arc<Web>,
+    pub(super) awaited: Arc<Awaited>,
 }
 
 /// What begins a turn.
@@ -138,8 +145,9 @@ impl Core {
             };
             let woken = Instant::now();
             self.gateway.turn_began(woken);
+            let spent = thread_time();
             match first {
-                First::Arrival(arrival) => self.take_queued(arrival, &mut out),
+                First::Arrival(arrival) => self.take_queued(arrival, arrivals.len(), &mut out),
                 First::Datagrams => {}
                 First::Timer => {
                     ticked = woken;
@@ -150,11 +158,12 @@ impl Core {
             // What is already there is taken in the same turn; gauges are told once.
             for _ in 0..TURN {
                 let Ok(arrival) = arrivals.try_recv() else { break };
-                self.take_queued(arrival, &mut out);
+                self.take_queued(arrival, arrivals.len(), &mut out);
             }
             self.take_datagrams(socket.as_deref(), &mut out);
             self.workers.iter().for_each(Worker::wake);
-            self.gateway.turn_ended(Instant::now());
+            let worked = thread_time().saturating_sub(spent);
+            self.gateway.turn_ended(Instant::now(), worked);
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
@@ -183,9 +192,14 @@ impl Core {
 
     /// Tells the gateway how its workers do, and the log what was refused.
     fn look_at_load(&mut self, now: Instant) {
+        let mut harmed =
+            matches!(self.gateway.overloaded(), Some(Overloaded::Core | Overloaded::Queue));
         for (n, setup) in self.starter.setups.iter().enumerate() {
-            self.gateway.worker_load(now, n, setup.load.read());
+            let load = setup.load.read();
+            harmed |= load.late >= HARMED;
+            self.gateway.worker_load(now, n, load);
         }
+        self.web.handshakes.judge(harmed);
         let (shed, told) = (self.gateway.shed(), &mut self.shed);
         if shed == told.of || told.at.is_some_and(|at| now < at + log_limit::EVERY) {
             return;
@@ -217,7 +231,7 @@ impl Core {
             self.standing = (count == BATCH).then(|| self.standing.unwrap_or(now));
             let waited =
                 self.standing.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-            self.gateway.waited(now, Queue::Datagrams, waited);
+            self.gateway.waited(now, Queue::Datagrams, waited, count);
             for n in 0..count {
                 let local = inbound.local(n);
                 let Some((datagram, remote)) = inbound.datagram(n) else { continue };
@@ -230,10 +244,10 @@ impl Core {
         });
     }
 
-    fn take_queued(&mut self, queued: Queued, out: &mut Vec<Output>) {
+    fn take_queued(&mut self, queued: Queued, backlog: usize, out: &mut Vec<Output>) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(queued.since);
-        self.gateway.waited(now, Queue::Arrivals, waited);
+        self.gateway.waited(now, Queue::Arrivals, waited, backlog);
         self.take(queued.arrival, out);
     }
 
@@ -283,6 +297,9 @@ impl Core {
             self.hep.iter().for_each(|hep| hep.received(Instant::now(), *remote, message));
         }
         self.gateway.handle(Instant::now(), input, out);
+        if let Some((address, until)) = self.gateway.take_awaited() {
+            self.awaited.expect(address, until);
+        }
         self.perform_all(out);
     }
 

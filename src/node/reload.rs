@@ -42,6 +42,7 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
     api.set_tokens(&fresh);
     if let Some(web) = web.get() {
         web.set_origins(&fresh.origins);
+        web.set_limits(&fresh.limits);
     }
     let told = match (changes.changed.is_empty(), changes.restart.is_empty()) {
         (true, true) => "nothing changed".to_owned(),

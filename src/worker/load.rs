@@ -1,11 +1,14 @@
 //! How busy a worker is, what its encoders may spend for it, and what the core is told of it.
 
 use crate::media::session::COMPLEXITY;
+use nix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the load is looked at.
 const EVERY: Duration = Duration::from_secs(1);
+/// Timers that must have fired in a second for their lateness to count.
+const ENOUGH: u32 = 20;
 /// What encoders may spend, step by step, the share of its time a worker works above which they are
 /// to spend less than that, and the share below which they may spend more again. libopus encodes a
 /// frame of 8 kHz speech in 136 µs at 10, 74 at 5, 34 at 1 and 31 at 0; by PESQ, with 3 % of
@@ -15,7 +18,7 @@ const STEPS: [(u8, f32, f32); 3] = [(COMPLEXITY, 0.6, 0.0), (1, 0.6, 0.4), (0, f
 /// What a worker did in its last second.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct WorkerLoad {
-    /// The part of its time it worked, 0 to 1.
+    /// The part of a processor it used, 0 to 1.
     pub(crate) share: f32,
     /// Datagrams it took.
     pub(crate) datagrams: u32,
@@ -23,6 +26,11 @@ pub(crate) struct WorkerLoad {
     pub(crate) sessions: usize,
     /// How late its timers fired on average.
     pub(crate) late: Duration,
+}
+
+/// What this thread has used of a processor so far. Nothing on a system that does not say.
+pub(crate) fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 /// The newest [`WorkerLoad`], from a worker's thread to whoever asks; no lock between them.
@@ -63,12 +71,22 @@ pub(super) struct Load {
     datagrams: u32,
     /// Timers that fired, and how late all of them together.
     fired: (u32, Duration),
+    /// What the thread had used when this second began.
+    used: Duration,
     step: usize,
 }
 
 impl Load {
     pub(super) fn new(now: Instant) -> Load {
-        Load { since: now, busy: Duration::ZERO, datagrams: 0, fired: (0, Duration::ZERO), step: 0 }
+        let fired = (0, Duration::ZERO);
+        Load {
+            since: now,
+            busy: Duration::ZERO,
+            datagrams: 0,
+            fired,
+            used: Duration::ZERO,
+            step: 0,
+        }
     }
 
     /// A timer fired late.
@@ -88,7 +106,7 @@ impl Load {
         now: Instant,
         (busy, datagrams): (Duration, u32),
         sessions: usize,
-        gauge: &LoadGauge,
+        (gauge, used): (&LoadGauge, impl Fn() -> Duration),
     ) -> bool {
         self.busy += busy;
         self.datagrams += datagrams;
@@ -96,11 +114,17 @@ impl Load {
         if passed < EVERY {
             return false;
         }
+        // Encoders spend less where the worker does not get along, for whatever reason; what is left
+        // for calls depends on what it uses.
         let share = self.busy.as_secs_f32() / passed.as_secs_f32();
+        let used = used();
+        let of_processor = used.saturating_sub(self.used).as_secs_f32() / passed.as_secs_f32();
         let datagrams = (self.datagrams as f32 / passed.as_secs_f32()) as u32;
-        let late = self.fired.1.checked_div(self.fired.0).unwrap_or_default();
-        gauge.publish(WorkerLoad { share, datagrams, sessions, late });
-        *self = Load { step: self.step, ..Load::new(now) };
+        // A few timers say nothing.
+        let enough = self.fired.0 >= ENOUGH;
+        let late = self.fired.1.checked_div(self.fired.0).filter(|_| enough).unwrap_or_default();
+        gauge.publish(WorkerLoad { share: of_processor, datagrams, sessions, late });
+        *self = Load { step: self.step, used, ..Load::new(now) };
         let (_, busy, calm) = STEPS[self.step];
         let step = match share {
             s if s > busy => self.step + 1,
@@ -122,7 +146,8 @@ mod tests {
         let mut second = |load: &mut Load, share: f32| {
             for _ in 0..100 {
                 now += Duration::from_millis(10);
-                load.worked(now, (Duration::from_millis(10).mul_f32(share), 3), 7, &gauge);
+                let busy = Duration::from_millis(10).mul_f32(share);
+                load.worked(now, (busy, 3), 7, (&gauge, || Duration::ZERO));
             }
             load.complexity()
         };
@@ -131,9 +156,11 @@ mod tests {
                 .map(|s| second(&mut load, s)),
             [10, 1, 0, 0, 0, 0, 1, 1, 0, 1, 10, 10]
         );
-        load.late(Duration::from_millis(3));
-        load.late(Duration::from_millis(9));
-        load.worked(now + EVERY, (EVERY / 4, 200), 9, &gauge);
+        for _ in 0..ENOUGH {
+            load.late(Duration::from_millis(3));
+            load.late(Duration::from_millis(9));
+        }
+        load.worked(now + EVERY, (EVERY, 200), 9, (&gauge, || EVERY / 4));
         let last =
             WorkerLoad { share: 0.25, datagrams: 200, sessions: 9, late: Duration::from_millis(6) };
         assert_eq!(gauge.read(), last);

@@ -5,7 +5,7 @@ mod survival;
 
 use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
-use super::load::{Load, LoadGauge};
+use super::load::{Load, LoadGauge, thread_time};
 use super::ports::{Pair, PortRange};
 use super::pulse::{BEAT, Pulse};
 use super::sources::Sources;
@@ -223,7 +223,7 @@ impl Running {
         orders: Orders,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        Parts { identity, late, load, pulse, kept }: Parts,
+        Parts { identity, late, load, refused, pulse, kept }: Parts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -232,7 +232,7 @@ impl Running {
             orders: Some(orders),
             browsers,
             listener,
-            streams: Streams::default(),
+            streams: Streams::new(refused),
             sources: Sources::new(ipv6, LocalRoutes::default()),
             answering: None,
             answered: false,
@@ -267,7 +267,7 @@ impl Running {
             let worked = now.saturating_duration_since(woken);
             let datagrams = std::mem::take(&mut self.datagrams);
             let work = (worked, datagrams);
-            if self.load.worked(now, work, self.sessions.len(), &self.load_gauge) {
+            if self.load.worked(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
                 let complexity = self.load.complexity();
                 self.sessions
                     .values_mut()

@@ -73,6 +73,8 @@ const LIMITS: Fields = &[
     ("calls", "integer", "active calls"),
     ("calls_per_user", "integer", "active calls of one user"),
     ("new_calls_per_second", "integer", "new calls a second"),
+    ("connections", "integer", "connections of the web port"),
+    ("connections_per_source", "integer", "the same, of one address"),
     ("max_duration_s", "integer", "how long a call may last, seconds"),
 ];
 const RECORDER: Fields = &[

@@ -19,7 +19,7 @@ const PACKETS: f32 = 100.0;
 const YOUNG: usize = 20;
 /// A worker whose timers fire this late on average has nothing left, whatever its load: it does
 /// not get the processor.
-const STARVED: Duration = Duration::from_millis(20);
+const STARVED: Duration = Duration::from_millis(50);
 
 /// Calls by the second they began in, for the last [`YOUNG`] seconds.
 #[derive(Clone, Debug, Default)]
