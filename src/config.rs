@@ -7,6 +7,7 @@
 )]
 pub mod check;
 pub(crate) mod grant;
+pub mod password;
 pub mod problem;
 pub mod schema;
 pub mod wav;
@@ -23,6 +24,7 @@ use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
 use ipnet::IpNet;
+use password::PasswordHash;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -288,7 +290,7 @@ impl Default for RecorderLimits {
     }
 }
 
-/// What a bearer of a token may do.
+/// What a bearer of a token, or a user of the console, may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Scope {
     /// Look at calls, trunks and registrations.
@@ -299,12 +301,46 @@ pub enum Scope {
     Admin,
 }
 
+impl Scope {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Read => "read",
+            Scope::Write => "write",
+            Scope::Admin => "admin",
+        }
+    }
+}
+
 /// A token, known by its SHA-256 only.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApiToken {
     pub name: String,
     pub sha256: [u8; 32],
     pub scope: Scope,
+}
+
+/// Somebody who logs in to the console.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiUser {
+    pub name: String,
+    pub hash: PasswordHash,
+    pub scope: Scope,
+}
+
+/// How long a session of the console lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionTimes {
+    /// Without a request.
+    pub idle: Duration,
+    /// At most, whatever is done in it.
+    pub longest: Duration,
+}
+
+impl Default for SessionTimes {
+    fn default() -> SessionTimes {
+        SessionTimes { idle: Duration::from_secs(3_600), longest: Duration::from_secs(12 * 3_600) }
+    }
 }
 
 /// How credentials for visitors are made.
@@ -329,6 +365,8 @@ pub struct Api {
     /// The local control socket; nothing: where the system keeps such.
     pub control: Option<PathBuf>,
     pub tokens: Vec<ApiToken>,
+    pub users: Vec<ApiUser>,
+    pub sessions: SessionTimes,
     /// Where `/metrics` is served; nothing: nowhere.
     pub metrics: Option<SocketAddr>,
 }
@@ -391,6 +429,10 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Empty: only the page's own origin.
     pub origins: Vec<String>,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
     pub sip: SipSettings,

@@ -26,7 +26,7 @@ macro_rules! codes {
 
 codes! {
     LOGIN_REFUSED = 1001, CREDENTIALS_EXPIRED = 1002, LOCKED_OUT = 1003, TOKEN = 1004, LOGIN_UNCHECKED = 1005,
-    ORIGIN = 1006, CONNECTIONS = 1007,
+    ORIGIN = 1006, CONNECTIONS = 1007, PROXY_HEADER = 1008,
     REFUSED = 1100, MALFORMED = 1101, LOOP = 1102, NOT_ALLOWED = 1103, NO_ROUTE = 1104, REGION = 1105, NOT_PERMITTED = 1106,
     LIMIT = 1110, DRAINING = 1111, OVERLOADED = 1112,
     KICKED = 1200, FLOW_LOST = 1201, TOO_LONG = 1202, SESSION_TIMER = 1203, NO_ACK = 1204, NO_PRACK = 1205,
@@ -75,6 +75,11 @@ impl Code {
     /// Whether anything was wrong.
     pub fn is_fault(self) -> bool {
         self != Code::FINE
+    }
+
+    /// Returns itself, or `other` if nothing is wrong.
+    pub fn or(self, other: Code) -> Code {
+        if self.is_fault() { self } else { other }
     }
 }
 

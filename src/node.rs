@@ -9,6 +9,7 @@ mod survival;
 mod watchdog;
 
 use self::core::{Core, Told};
+use crate::api::access::Access;
 use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
@@ -40,7 +41,7 @@ use socket2::SockRef;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -96,11 +97,7 @@ fn page_token(config: &Config, api: &Api) -> anyhow::Result<Option<String>> {
     let token = format!("{:032x}", u128::from_le_bytes(random()?));
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let sha256 = hash.as_ref().try_into().context("a SHA-256 has 32 bytes")?;
-    api.tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ApiToken {
-        name: "page".into(),
-        sha256,
-        scope: Scope::Admin,
-    });
+    api.access.add(ApiToken { name: "page".into(), sha256, scope: Scope::Admin });
     Ok(Some(token))
 }
 
@@ -385,8 +382,8 @@ fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<Port
         inbox: inbox.clone(),
         feed: Arc::default(),
         metrics,
-        tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
-        guesses: Arc::default(),
+        access: Arc::new(Access::new(&config.api)),
+        passwords: Arc::default(),
         reload: None,
         file: None,
         begun: Arc::default(),
@@ -534,7 +531,8 @@ impl Starter {
     ) -> anyhow::Result<Starter> {
         let any = media_ip(config);
         let seed = u64::from_le_bytes(random()?);
-        let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
+        let (first, last) = config.media.ports;
+        let ports = Arc::new(PortRange::new(any, first..=last, seed));
         let setup = |n: usize| {
             // Port 0 asks the system for any; otherwise the workers take consecutive ports.
             let first = config.media.browser_port;

@@ -175,7 +175,7 @@ fn look(
     let mut ended = gateway.recorder.ended_before(at).filter(|_| states.ended).peekable();
     let mut found = Vec::new();
     while *left > 0 && found.len() < room.min(SHOWN) {
-        let next_live = live.peek().map(|c| (c.cdr.start, c.id));
+        let next_live = live.peek().map(|c| (c.cdr().start, c.id()));
         let next_ended = ended.peek().map(|f| (f.started, f.call));
         let key = next_live.max(next_ended);
         if key.is_none_or(|(start, _)| since.is_some_and(|since| start < since)) {
@@ -185,7 +185,7 @@ fn look(
         at = key;
         let shown = if key == next_live {
             live.next().and_then(|call| {
-                let fits = listing.wanted.fits(&Facts::of(&call.cdr, false));
+                let fits = listing.wanted.fits(&Facts::of(call.cdr(), false));
                 fits.then(|| view::live(call, turn.now, turn.clock))
             })
         } else {
@@ -261,6 +261,13 @@ fn begin_of(listing: &Listing, clock: &WallClock) -> Answer<Option<Option<CallKe
 }
 
 /// Why a cursor is not followed.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn listed(query: &str) -> bool {
+    let uri = Uri::builder().path_and_query(format!("/calls?{query}")).build();
+    let read = uri.ok().and_then(|uri| axum::extract::Query::<Query>::try_from_uri(&uri).ok());
+    read.is_some_and(|read| read.0.understood(Timestamp::UNIX_EPOCH).is_ok())
+}
+
 pub(crate) fn bad_cursor(cursor: &str) -> Problem {
     bad(format!("cursor={cursor} is none of this gateway's"), "follow the Link header of a page")
 }
@@ -285,7 +292,7 @@ pub(crate) fn page(uri: &Uri, items: Vec<Value>, cursor: Option<&str>) -> Respon
 mod tests {
     use super::*;
     use crate::call::services::Identity;
-    use crate::cdr::Cdr;
+    use crate::cdr::{Cdr, Party};
     use crate::config::check::parse_embedded;
     use crate::sip::message::Message;
     use crate::sip::parse::Framing;
@@ -313,8 +320,9 @@ mod tests {
         for i in 0..n {
             let (now, id) = (begin + Duration::from_secs(i.into()), CallId(u64::from(i) << 32));
             gateway.recorder.open(now, id, "a", "1", &i.to_string());
-            let mut cdr = Cdr::new(id, now, &invite);
-            cdr.from = if i % 100 == 0 { "ada".into() } else { "bob".into() };
+            let name = if i % 100 == 0 { "ada" } else { "bob" };
+            let from = Party::User { name: name.into(), instance: None };
+            let mut cdr = Cdr::new(id, now, from, &invite);
             cdr.verdict = Some(crate::cdr::Diagnosis::default());
             gateway.recorder.ended(id, Arc::new(cdr));
         }

@@ -1,5 +1,6 @@
 //! `/status`, `/drain`, `/reload`, `/config`, `/dialplan`, `/errors`, `/cdr`: the gateway itself.
 
+use super::access::Standing;
 use super::calls::Asked;
 use super::listing::{self, Listing};
 use super::schemas::{NAMES, named};
@@ -144,6 +145,11 @@ pub(crate) fn compare(before: &Config, after: &Config) -> Changes {
         before.plan.written().map(|c| (&c.name, c)).collect(),
         after.plan.written().map(|c| (&c.name, c)).collect(),
     );
+    changes.named(
+        "console user",
+        before.api.users.iter().map(|u| (&u.name, u)).collect(),
+        after.api.users.iter().map(|u| (&u.name, u)).collect(),
+    );
     changes.changed.extend(differing(&live(before, after)).map(|key| format!("{key} changed")));
     changes.restart.extend(differing(&bound(before, after)).map(str::to_owned));
     changes
@@ -179,6 +185,7 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("limits", before.limits != after.limits),
         ("recorder", before.recorder != after.recorder),
         ("api.token", before.api.tokens != after.api.tokens),
+        ("api.session_idle, api.session_longest", before.api.sessions != after.api.sessions),
         ("credentials", secrets(before) != secrets(after)),
         ("auth.jwt", before.auth.jwt != after.auth.jwt),
         ("auth.webhook", before.auth.webhook != after.auth.webhook),
@@ -191,6 +198,8 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("media.public_ip", before.media.public_ips != after.media.public_ips),
         ("web.origins", before.origins != after.origins),
         ("web.public_url", before.public_url != after.public_url),
+        ("web.trusted_proxies", before.trusted_proxies != after.trusted_proxies),
+        ("web.proxy_protocol", before.proxy_protocol != after.proxy_protocol),
         ("media.codecs", before.media.codecs != after.media.codecs),
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("media.timeout", times(before) != times(after)),
@@ -284,7 +293,9 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "listen": c.web_listen,
                 "tls": format!("{:?}", c.web_tls),
                 "public_url": c.public_url,
-                "origins": c.origins
+                "origins": c.origins,
+                "trusted_proxies": c.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "proxy_protocol": c.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>()
             },
             "sip": {
                 "udp": c.udp,
@@ -323,8 +334,14 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
             "api": {
                 "tokens": c.api.tokens.iter().map(|t| json!({
                     "name": t.name,
-                    "scope": format!("{:?}", t.scope).to_lowercase()
+                    "scope": t.scope.as_str()
                 })).collect::<Vec<_>>(),
+                "users": c.api.users.iter().map(|u| json!({
+                    "name": u.name,
+                    "scope": u.scope.as_str()
+                })).collect::<Vec<_>>(),
+                "session_idle_s": c.api.sessions.idle.as_secs(),
+                "session_longest_s": c.api.sessions.longest.as_secs(),
                 "metrics": c.api.metrics
             },
             "events": {
@@ -496,6 +513,13 @@ pub(crate) struct CredentialWish {
     pub context: Option<String>,
 }
 
+/// How many of the bodies that are taken here `bytes` can be.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn bodies(bytes: &[u8]) -> usize {
+    usize::from(serde_json::from_slice::<Test>(bytes).is_ok())
+        + usize::from(serde_json::from_slice::<CredentialWish>(bytes).is_ok())
+}
+
 /// Where browsers register.
 fn web_socket_of(config: &Config) -> String {
     if let Some(url) = &config.public_url {
@@ -522,7 +546,7 @@ fn turn_servers(config: &Config, expires: u64, user: &str) -> Vec<Value> {
 /// POST /credentials: for a web application's own server, which hands them to its page.
 pub(crate) async fn credentials(
     State(api): State<Api>,
-    Extension(scope): Extension<Scope>,
+    Extension(standing): Extension<Standing>,
     wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>,
 ) -> Answer<Json<Value>> {
     let Json(wanted) = wanted.map_err(|e| {
@@ -541,7 +565,9 @@ pub(crate) async fn credentials(
             .fix("use letters, digits and - _ . + @, at most 64"));
     }
     // Past every dialplan: for those who could write one.
-    if wanted.context.as_ref().is_some_and(|c| c.starts_with('@')) && scope < Scope::Admin {
+    if wanted.context.as_ref().is_some_and(|c| c.starts_with('@'))
+        && standing.scope() != Some(Scope::Admin)
+    {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "straight to a trunk is for the scope admin",
@@ -595,7 +621,7 @@ pub(crate) async fn webhooks(State(api): State<Api>) -> Json<Value> {
     let deliveries = api.feed.outbox().map(crate::webhook::Outbox::deliveries).unwrap_or_default();
     let show = |d: crate::webhook::Delivery| {
         json!({
-            "id": d.id, "type": d.event.kind, "call": d.event.call(), "tries": d.tries,
+            "id": d.id, "type": d.event.kind.as_str(), "call": d.event.call(), "tries": d.tries,
             "began": jiff::Timestamp::try_from(d.began).map(|t| format!("{t:.3}")).unwrap_or_default(),
             "state": match &d.outcome { None => "trying", Some(Ok(())) => "delivered", Some(Err(_)) => "dead" },
             "why": d.outcome.and_then(Result::err), "body": d.event.body(),

@@ -1,8 +1,9 @@
 //! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own
 //! listener.
 
+use super::Api;
+use super::access::ByControlSocket;
 use super::metrics::plain::plain;
-use super::{Api, ByControlSocket};
 use crate::private;
 use anyhow::Context;
 use axum::Router;

@@ -210,10 +210,12 @@ impl Check {
             f.server.public_ip.as_ref().is_none_or(|ip| ip.as_ref().as_str() == "auto");
         let public_ips = self.public_ip(f.server.public_ip.as_ref());
         let stun = self.stun(f.server.stun.as_ref(), public_auto);
-        let web_listen = self
-            .listen(f.web.listen.as_ref(), "web.listen")
-            .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
+        let web_listen = self.listen(f.web.listen.as_ref(), "web.listen");
+        let web_listen = web_listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
         let web_tls = self.tls(f.web.tls);
+        let proxies = "name the proxies alone: whoever is believed can be anybody";
+        let trusted_proxies = self.nets(&f.web.trusted_proxies, proxies);
+        let proxy_protocol = self.nets(&f.web.proxy_protocol, proxies);
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
@@ -246,6 +248,8 @@ impl Check {
             web_tls,
             public_url: f.web.public_url.map(|u| u.as_ref().trim_end_matches('/').to_owned()),
             origins: f.web.origins.into_iter().map(Spanned::into_inner).collect(),
+            trusted_proxies,
+            proxy_protocol,
             udp,
             tcp,
             sip,
@@ -574,7 +578,8 @@ impl Check {
         self.error(at, "config::context", message, help);
     }
 
-    fn nets(&mut self, list: &[Spanned<String>]) -> Vec<IpNet> {
+    /// Addresses and networks; what is wrong with naming every address, `why_not` says.
+    fn nets(&mut self, list: &[Spanned<String>], why_not: &str) -> Vec<IpNet> {
         let mut nets = Vec::new();
         for at in list {
             let text = at.as_ref();
@@ -584,7 +589,7 @@ impl Check {
                         at,
                         "config::allow",
                         format!("{text:?} allows every address"),
-                        "name the trunk's addresses: they are its identity",
+                        why_not,
                     );
                 }
                 Ok(net) => nets.push(net),

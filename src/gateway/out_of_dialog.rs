@@ -1,7 +1,7 @@
 //! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to
 //! one's own registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
 
-use super::dispatch::Sender;
+use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
 use crate::config::Trunk;
@@ -17,7 +17,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
-use crate::sip::uri::{Uri, escape_user};
+use crate::sip::uri::{Scheme, Uri, escape_user};
 use crate::timers::Timers;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -82,6 +82,11 @@ impl Outside {
     }
 }
 
+/// Whether the Request-URI has a scheme that nothing here understands (RFC 3261 §8.2.2.1).
+pub(super) fn is_of_foreign_scheme(message: &Message) -> bool {
+    Uri::parse(message.request_uri()).is_ok_and(|uri| uri.scheme == Scheme::Other)
+}
+
 impl Gateway {
     pub(super) fn outside(
         &mut self,
@@ -91,6 +96,9 @@ impl Gateway {
         sender: Sender,
     ) {
         let refusal = match (message.method(), &sender) {
+            _ if is_of_foreign_scheme(&message) => {
+                Refusal::new(416, "only sip, sips and tel URIs are served")
+            }
             (Method::Options, _) => return self.options(turn, id, &message),
             (Method::Message, _) => return self.text(turn, id, message, sender),
             (Method::Subscribe, Sender::User(user, flow)) => {

@@ -148,7 +148,7 @@ impl Gateway {
     /// A call that is over no longer counts as one that may still be answered.
     pub(super) fn no_longer_young(&mut self, id: CallId) {
         if let Some(call) = self.calls.get(id) {
-            self.overload.units.ended(call.worker, call.cdr.start);
+            self.overload.units.ended(call.worker(), call.cdr().start);
         }
     }
 }

@@ -39,10 +39,9 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
     (fresh.sip.tls, fresh.media.ports, fresh.media.browser_port, fresh.media.workers) =
         (before.sip.tls, before.media.ports, before.media.browser_port, before.media.workers);
     fresh.media.ice_tcp = before.media.ice_tcp;
-    api.set_tokens(&fresh);
+    api.access.set(&fresh.api);
     if let Some(web) = web.get() {
-        web.set_origins(&fresh.origins);
-        web.set_limits(&fresh.limits);
+        web.set(&fresh);
     }
     let told = match (changes.changed.is_empty(), changes.restart.is_empty()) {
         (true, true) => "nothing changed".to_owned(),

@@ -76,29 +76,35 @@ impl Seats {
         self.per_source.store(per_source, Ordering::Relaxed);
     }
 
-    /// Takes a place for a connection from `address`.
+    /// Takes a place for a connection from `address`, whose share does not count if it is shared by
+    /// many (`is_proxy`).
     ///
     /// # Errors
     /// Which bound was reached; nothing is taken then.
-    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr) -> Result<Seat, Full> {
+    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr, is_proxy: bool) -> Result<Seat, Full> {
         let source = network_of(address);
         let own = source.is_loopback();
         let most = self.most.load(Ordering::Relaxed) + if own { RESERVED } else { 0 };
-        let per_source = if own { usize::MAX } else { self.per_source.load(Ordering::Relaxed) };
+        let shared = own || is_proxy;
+        let per_source = if shared { usize::MAX } else { self.per_source.load(Ordering::Relaxed) };
         self.lock(false).take(source, most, per_source)?;
         Ok(Seat { seats: self.clone(), source, stands: None })
     }
 
     /// As [`take`](Self::take); a refusal is told.
     pub(crate) fn take_or_tell(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
-        let taken = self.take(address);
+        let taken = self.take(address, false);
         taken.map_err(|full| self.refused.tell(self.port, full, address)).ok()
     }
 
-    /// As [`take_or_tell`](Self::take_or_tell); whoever is refused may stand at the door for as
-    /// long as it takes to say why, if there is room for that.
-    pub(crate) fn take_or_stand(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
-        let full = match self.take(address) {
+    /// As [`take`](Self::take); a refusal is told, and whoever is refused may stand at the door for
+    /// as long as it takes to say why, if there is room for that.
+    pub(crate) fn take_or_stand(
+        self: &Arc<Seats>,
+        address: IpAddr,
+        is_proxy: bool,
+    ) -> Option<Seat> {
+        let full = match self.take(address, is_proxy) {
             Ok(seat) => return Some(seat),
             Err(full) => full,
         };
@@ -147,10 +153,10 @@ mod tests {
     fn a_source_holds_its_share_and_gives_it_back() {
         let seats = seats(1_000, 100);
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let held: Vec<Seat> = (0..150).filter_map(|_| seats.take(one).ok()).collect();
+        let held: Vec<Seat> = (0..150).filter_map(|_| seats.take(one, false).ok()).collect();
         assert_eq!(held.len(), 100);
-        assert_eq!(seats.take(one).err(), Some(Full::OfSource));
-        assert!(seats.take(other).is_ok());
+        assert_eq!(seats.take(one, false).err(), Some(Full::OfSource));
+        assert!(seats.take(other, false).is_ok());
         drop(held);
         assert_eq!(seats.taken(), 0);
         assert!(seats.lock(false).by_source.is_empty());
@@ -159,32 +165,32 @@ mod tests {
     #[test]
     fn a_64_is_one_source() {
         let seats = seats(1_000, 2);
-        let held: Vec<Seat> = (0..9).filter_map(|n| seats.take(v6(n, 1)).ok()).collect();
+        let held: Vec<Seat> = (0..9).filter_map(|n| seats.take(v6(n, 1), false).ok()).collect();
         assert_eq!(held.len(), 2);
-        assert!(seats.take(v6(0, 2)).is_ok(), "the next network has its own share");
+        assert!(seats.take(v6(0, 2), false).is_ok(), "the next network has its own share");
     }
 
     #[test]
     fn probes_of_this_machine_get_in_when_all_else_is_full() {
         let seats = seats(2, 2);
         let _held: Vec<Seat> =
-            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n])).ok()).collect();
-        assert_eq!(seats.take(IpAddr::from([192, 0, 2, 9])).err(), Some(Full::Everywhere));
+            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n]), false).ok()).collect();
+        assert_eq!(seats.take(IpAddr::from([192, 0, 2, 9]), false).err(), Some(Full::Everywhere));
         let own: Vec<Seat> =
-            (0..500).filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1])).ok()).collect();
+            (0..500).filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1]), false).ok()).collect();
         assert_eq!(own.len(), RESERVED);
     }
     #[test]
     fn who_finds_no_place_may_stand_and_hear_why() {
         let seats = seats(100, 10);
         let one = IpAddr::from([192, 0, 2, 1]);
-        let all: Vec<Seat> = (0..100).filter_map(|_| seats.take_or_stand(one)).collect();
+        let all: Vec<Seat> = (0..100).filter_map(|_| seats.take_or_stand(one, false)).collect();
         let standing = all.iter().filter(|s| s.stands == Some(Full::OfSource)).count();
         assert_eq!((all.len(), standing), (10 + MOST_STANDING_OF_SOURCE, MOST_STANDING_OF_SOURCE));
         let told = seats.refused.read().find(|(port, why, _)| (*port, *why) == ("web", "source"));
         assert_eq!(told, Some(("web", "source", 90)));
         seats.limit(5, 10);
-        let other = seats.take_or_stand([192, 0, 2, 2].into()).expect("it may stand");
+        let other = seats.take_or_stand([192, 0, 2, 2].into(), false).expect("it may stand");
         assert_eq!(other.stands, Some(Full::Everywhere), "a bound holds once it is set");
         drop((all, other));
         assert!(seats.lock(true).by_source.is_empty() && seats.lock(false).by_source.is_empty());
