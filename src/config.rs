@@ -230,6 +230,9 @@ pub struct Trunk {
 /// Limits on calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Connections of the web port, and those of one source.
+    pub connections: usize,
+    pub connections_per_source: usize,
     pub calls: usize,
     pub calls_per_user: usize,
     pub new_calls_per_second: u32,

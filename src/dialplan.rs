@@ -337,6 +337,18 @@ impl Plan {
         self.contexts.get(name)
     }
 
+    /// Whether a number may be one that a route takes beyond all limits, as emergency calls are;
+    /// cheaper than to route it.
+    pub(crate) fn may_ignore_limits(&self, context: &str, dialled: &str) -> bool {
+        let Some(context) = self.context(context) else { return false };
+        let patterns =
+            || context.routes.iter().filter(|route| route.ignore_limits).flat_map(|r| &r.patterns);
+        let matches = |number: &str| patterns().any(|p| p.mismatch(number).is_none());
+        patterns().next().is_some()
+            && (matches(&normalise(dialled, None))
+                || matches(&normalise(dialled, context.country.as_deref())))
+    }
+
     /// Routes an attempt; nothing where the context does not exist.
     pub fn route(&self, attempt: &Attempt<'_>) -> Option<RoutingVerdict> {
         let context = self.context(attempt.context)?;

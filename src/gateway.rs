@@ -16,8 +16,10 @@ pub mod logins;
 pub mod operate;
 pub mod originate;
 mod out_of_dialog;
+pub mod overload;
 mod record;
 mod registering;
+mod shed;
 mod takeover;
 mod texts;
 pub mod token;
@@ -47,6 +49,7 @@ use crate::worker::Notice;
 use admission::Admission;
 use call_table::CallTable;
 use out_of_dialog::Outside;
+use overload::Overload;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use record::heard;
@@ -138,7 +141,8 @@ pub struct Gateway {
     /// Calls of the whole node.
     pace: Pace,
     unproved: Timers<Flow>,
-    next_worker: usize,
+    overload: Overload,
+    awaited: Option<(IpAddr, Instant)>,
     draining: bool,
     dropped: u64,
     refused: u64,
@@ -161,6 +165,7 @@ impl Gateway {
         let algorithms: Vec<Algorithm> =
             allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
         let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
+        let overload = Overload::new(now, identity.workers);
         let services = Services::new(now, &config, identity, random);
         Gateway {
             services,
@@ -174,7 +179,8 @@ impl Gateway {
             ),
             pace: Pace::default(),
             unproved: Timers::default(),
-            next_worker: 0,
+            overload,
+            awaited: None,
             draining: false,
             dropped: 0,
             refused: 0,
@@ -188,6 +194,7 @@ impl Gateway {
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
         let turn = &mut Turn::new(now, out);
 
+        self.overload.input(now);
         let (before, heard) = (turn.out.len(), heard(&input));
         self.fire(turn);
         match input {
@@ -377,6 +384,8 @@ impl Gateway {
             dropped: self.dropped,
             repeated: self.services.transactions.repeated,
             draining: self.draining,
+            calls_left: self.calls_left(),
+            overloaded: self.overloaded(),
         }
     }
 
@@ -413,6 +422,10 @@ pub struct Gauges {
     /// Messages sent once more because nothing came, by transport.
     pub repeated: [u64; 4],
     pub draining: bool,
+    /// Calls that would be taken now.
+    pub calls_left: usize,
+    /// Why none would, if it is for overload.
+    pub overloaded: Option<overload::Overloaded>,
 }
 
 impl Gauges {
@@ -435,6 +448,22 @@ mod tests {
     use crate::call::State;
     use crate::config::check::parse_embedded;
     use crate::sip::parse::Framing;
+    use crate::worker::load::WorkerLoad;
+    use overload::Overloaded;
+
+    /// An INVITE of the trunk, with this number in its names.
+    fn invite(gateway: &mut Gateway, now: Instant, n: u8) -> Vec<Output> {
+        let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
+        let text = format!(
+            "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\n\
+             Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
+        );
+        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
+        let mut out = Vec::new();
+        let hop = Hop::Udp(remote);
+        gateway.handle(now, Input::Received { hop, remote, message }, &mut out);
+        out
+    }
 
     fn with_two_calls() -> (Gateway, Instant, Vec<CallId>) {
         let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
@@ -452,21 +481,25 @@ mod tests {
         };
         let now = Instant::now();
         let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
-        let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
-        for n in 0..2 {
-            let text = format!(
-                "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\n\
-                 Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
-            );
-            let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
-            gateway.handle(
-                now,
-                Input::Received { hop: Hop::Udp(remote), remote, message },
-                &mut Vec::new(),
-            );
-        }
+        (0..2).for_each(|n| drop(invite(&mut gateway, now, n)));
         let ids = gateway.calls.iter().map(|call| call.id()).collect();
         (gateway, now, ids)
+    }
+
+    #[test]
+    fn where_no_worker_has_a_call_left_a_new_one_is_refused() {
+        let (mut gateway, now, _) = with_two_calls();
+        assert!(gateway.calls_left() > 100);
+        let busy = WorkerLoad { share: 0.8, datagrams: 9_000, sessions: 90, ..Default::default() };
+        gateway.worker_load(now, 0, busy);
+        assert_eq!((gateway.calls_left(), gateway.overloaded()), (0, Some(Overloaded::Media)));
+        let out = invite(&mut gateway, now, 7);
+        let told = |o: &Output| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 503"));
+        assert!(out.iter().any(told));
+        assert_eq!(gateway.calls.live(), 2);
+        gateway.worker_load(now, 0, WorkerLoad { share: 0.3, ..busy });
+        let out = invite(&mut gateway, now, 8);
+        assert!(!out.iter().any(told) && gateway.calls.live() == 3);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) mod pace;
 pub mod printable;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
 pub mod private;
+pub(crate) mod refused;
 pub mod timers;
 
 pub mod codec;
@@ -85,6 +86,7 @@ pub const LAYERS: &[&[&str]] = &[
         "pace",
         "printable",
         "private",
+        "refused",
         "timers",
     ],
     &["codec", "rtp", "sdp", "sip"],

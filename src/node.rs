@@ -8,7 +8,7 @@ mod reload;
 mod survival;
 mod watchdog;
 
-use self::core::Core;
+use self::core::{Core, Told};
 use crate::api::access::Access;
 use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
@@ -34,9 +34,10 @@ use crate::web::{self, Web};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
 use crate::worker::pulse::Pulse;
-use crate::worker::{Notice, Setup, Streamed, Worker};
+use crate::worker::{Notice, RECEIVE_BUFFER, Setup, Streamed, Worker};
 use anyhow::Context;
 use rand_core::{OsRng, TryRngCore};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -165,6 +166,7 @@ impl Node {
             gauges.clone(),
             api::router(api.clone()),
             page_token(&config, &api)?,
+            api.metrics.refused_connections.clone(),
         );
         // The first worker has the browsers' port itself; the others count up from it.
         web_port.streams = workers.first().filter(|w| w.shares(bound.at.web)).map(Worker::streams);
@@ -194,6 +196,10 @@ impl Node {
             telemetry: config.otlp.as_deref().map(Telemetry::start).transpose()?,
             tell_gauges,
             malformed: 0,
+            standing: None,
+            shed: Told::default(),
+            awaited: web_port.awaited.clone(),
+            web: web_port.clone(),
         };
         let at = bound.at;
         let (control, control_at) =
@@ -312,6 +318,8 @@ impl Bound {
             None => None,
         };
         if let Some(socket) = &udp {
+            // What belongs to calls must not be lost behind a burst of others.
+            let _ = SockRef::from(&**socket).set_recv_buffer_size(RECEIVE_BUFFER);
             tell_local(&**socket, socket.local_addr()?)?;
         }
         let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
@@ -332,8 +340,9 @@ impl Bound {
         let inbox = || api.inbox.clone();
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
-        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox()))));
-        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox()));
+        let refused = || api.metrics.refused_connections.clone();
+        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused()))));
+        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused()));
         tasks.extend(tls.map(tokio::spawn));
         tasks
     }
@@ -534,8 +543,8 @@ impl Starter {
                 true => Streamed::Own,
             };
             let (name, at) = (format!("media-{n}"), SocketAddr::new(any, port));
-            let late = metrics.late.clone();
-            Setup { late, ..Setup::new(name, at, streamed, ports.clone(), dtls.clone()) }
+            let (late, refused) = (metrics.late.clone(), metrics.refused_connections.clone());
+            Setup { late, refused, ..Setup::new(name, at, streamed, ports.clone(), dtls.clone()) }
         };
         let setups = (0..config.media.workers).map(setup).collect();
         Ok(Starter { setups, inbox: inbox.clone() })
@@ -547,9 +556,9 @@ impl Starter {
     /// Its port cannot be bound.
     fn start(&self, n: usize) -> anyhow::Result<Worker> {
         let setup = self.setups[n].clone();
-        let (core, at) = (self.inbox.core.clone(), setup.browser);
+        let (inbox, at) = (self.inbox.clone(), setup.browser);
         let tell = move |session: u64, notice: Notice| {
-            let _ = core.blocking_send(Arrival::Input(Input::Media { session, notice }));
+            inbox.give_blocking(Arrival::Input(Input::Media { session, notice }));
         };
         Worker::start(setup, tell)
             .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))

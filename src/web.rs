@@ -5,12 +5,15 @@ pub(crate) mod docs;
 mod edge;
 
 use self::edge::{Client, Edge};
+use crate::address::network_of;
 use crate::api::access::{Page, Visit};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gauges;
+use crate::gateway::overload::Overloaded;
 use crate::log_limit::{self, Class, Level};
 use crate::printable::brief;
+use crate::refused::{Full as Used, Port, RefusedConnections};
 use crate::transport::handshakes::Handshakes;
 use crate::transport::seats::{Seat, Seats};
 use crate::transport::{Inbox, WRITE_STALL, ws};
@@ -24,10 +27,12 @@ use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rand_core::{OsRng, TryRngCore};
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -35,11 +40,10 @@ use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
-/// Connections at once; each costs a few kilobytes.
-const MAX_CONNECTIONS: usize = 12_000;
-/// Connections of one address at once. This machine itself is excepted: a proxy in front of us is
-/// one address.
-const MAX_PER_SOURCE: usize = 100;
+/// Addresses that browsers with calls may come back from.
+const MAX_AWAITED: usize = 10_000;
+/// Who stands at the door must have asked, and is answered, within this.
+const STANDING_DEADLINE: Duration = Duration::from_secs(3);
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// A request's body must be whole this long after its head.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -64,6 +68,8 @@ pub(crate) struct Web {
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     pub seats: Arc<Seats>,
     pub handshakes: Handshakes,
+    pub refused: Arc<RefusedConnections>,
+    pub awaited: Arc<Awaited>,
     /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
     pub streams: Option<Streams>,
 }
@@ -77,6 +83,7 @@ impl Web {
         gauges: watch::Receiver<Gauges>,
         api: Router,
         page_token: Option<String>,
+        refused: Arc<RefusedConnections>,
     ) -> Web {
         let (origins, domain, login) =
             (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
@@ -90,8 +97,14 @@ impl Web {
             api,
             page_token,
             tls,
-            seats: Seats::new(MAX_CONNECTIONS, MAX_PER_SOURCE),
-            handshakes: Handshakes::new(),
+            seats: Seats::new(
+                Port::Web,
+                (config.limits.connections, config.limits.connections_per_source),
+                refused.clone(),
+            ),
+            handshakes: Handshakes::new(Port::Web, refused.clone()),
+            refused,
+            awaited: Arc::default(),
             streams: None,
         }
     }
@@ -109,6 +122,8 @@ impl Web {
     /// Lets in those that another configuration names, from now on.
     pub(crate) fn set(&self, config: &Config) {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.origins);
+        let limits = &config.limits;
+        self.seats.limit(limits.connections, limits.connections_per_source);
         let edge = Arc::new(Edge::new(config));
         *self.edge.lock().unwrap_or_else(PoisonError::into_inner) = edge;
     }
@@ -118,30 +133,61 @@ impl Web {
     }
 }
 
+/// Addresses whose browsers lost their connection during a call, and until when they may come back
+/// whatever the load.
+#[derive(Debug, Default)]
+pub(crate) struct Awaited(Mutex<HashMap<IpAddr, Instant>>);
+
+impl Awaited {
+    /// A browser of this address is waited for.
+    pub(crate) fn expect(&self, address: IpAddr, until: Instant) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_AWAITED {
+            let now = Instant::now();
+            all.retain(|_, until| *until > now);
+        }
+        if all.len() < MAX_AWAITED {
+            all.insert(network_of(address), until);
+        }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&network_of(address)).is_some_and(|until| *until > Instant::now())
+    }
+}
+
 /// A connection's place at the web port.
 struct Visitor {
     web: Arc<Web>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// Accepts until the task is dropped.
 pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
     loop {
+        web.handshakes.has_room().await;
         let Ok((stream, remote)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let edge = web.edge();
         // Other people's connections are not the proxy's own.
-        let is_proxy = edge.expects_header(remote.ip()) || edge.trusts(remote.ip());
-        let seat = web.seats.take_or_tell(remote.ip(), is_proxy, "web port");
-        let Some(seat) = seat else { continue };
+        let through = edge.expects_header(remote.ip());
+        let is_proxy = through || edge.trusts(remote.ip());
+        let Some(seat) = web.seats.take_or_stand(remote.ip(), is_proxy) else { continue };
         crate::transport::tune(&stream);
-        if edge.expects_header(remote.ip()) {
-            tokio::spawn(visit_through(stream, remote, seat, web.clone()));
+        let (stands, web) = (seat.stands.is_some(), web.clone());
+        let served = async move {
+            match through {
+                true => visit_through(stream, remote, seat, web).await,
+                false => visit(stream, remote, Arc::new(Visitor { web, seat })).await,
+            }
+        };
+        if stands {
+            tokio::spawn(timeout(STANDING_DEADLINE, served));
         } else {
-            let visitor = Arc::new(Visitor { web: web.clone(), _seat: seat });
-            tokio::spawn(visit(stream, remote, visitor));
+            tokio::spawn(served);
         }
     }
 }
@@ -160,13 +206,19 @@ async fn visit_through(mut stream: TcpStream, proxy: SocketAddr, seat: Seat, web
         }
     };
     let Some(remote) = client else {
-        let visitor = Arc::new(Visitor { web, _seat: seat });
+        let visitor = Arc::new(Visitor { web, seat });
         return secured(stream, proxy, visitor).await;
     };
     drop(seat);
     let is_proxy = web.edge().trusts(remote.ip());
-    let Some(seat) = web.seats.take_or_tell(remote.ip(), is_proxy, "web port") else { return };
-    secured(stream, remote, Arc::new(Visitor { web, _seat: seat })).await;
+    let Some(seat) = web.seats.take_or_stand(remote.ip(), is_proxy) else { return };
+    let stands = seat.stands.is_some();
+    let served = secured(stream, remote, Arc::new(Visitor { web, seat }));
+    if stands {
+        let _ = timeout(STANDING_DEADLINE, served).await;
+    } else {
+        served.await;
+    }
 }
 
 async fn visit(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
@@ -204,13 +256,18 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     remote: SocketAddr,
     visitor: Arc<Visitor>,
 ) {
-    let service = service_fn(move |mut request| {
+    let stands = visitor.seat.stands;
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let visitor = visitor.clone();
         async move {
             let edge = visitor.web.edge();
             let client = edge.client(&request, remote);
             if let Some(moved) = below(&mut request, &edge) {
                 return Ok::<_, Infallible>(moved.map(Body::new));
+            }
+            let probe = matches!(request.uri().path(), "/livez" | "/readyz");
+            if let Some(why) = stands.filter(|_| !probe) {
+                return Ok(come_back(why).map(Body::new));
             }
             if let Some(refused) = misdirected(&request, &visitor.web) {
                 return Ok(refused.map(Body::new));
@@ -228,6 +285,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
+        .keep_alive(stands.is_none())
         .max_headers(64)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(Box::pin(stream)), service)
@@ -302,6 +360,18 @@ fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
+/// Who finds no place, or would log in only to be refused, is told to come back: not all at once.
+fn come_back(why: Used) -> Response<Full<Bytes>> {
+    let mut again = [0];
+    // Without chance all come after the same time, which is still better than at once.
+    let _ = OsRng.try_fill_bytes(&mut again);
+    let again = 5 + u64::from(again[0]) * 26 / 256;
+    let mut response =
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("{}: come back later\n", why.as_str()));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(again));
+    response
+}
+
 /// A script for pages of other origins.
 fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response
@@ -343,7 +413,12 @@ fn respond(
         "/readyz" if web.gauges.borrow().draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         }
-        "/readyz" => text(StatusCode::OK, "ok\n"),
+        // Overload makes nothing unready: where every node is, none would be left.
+        "/readyz" => {
+            let gauges = *web.gauges.borrow();
+            let state = gauges.overloaded.map_or("ok", |_| "overloaded");
+            text(StatusCode::OK, format!("{state}\ncalls left: {}\n", gauges.calls_left))
+        }
         "/sip" => upgrade(request, client, visitor),
         path => match asset(path) {
             Some((kind, body)) => {
@@ -514,11 +589,17 @@ fn upgrade(
         });
         return text(StatusCode::FORBIDDEN, "this origin is not in web.origins\n");
     }
+    // A browser that is let in now would be refused its login, and not all try that again.
+    let overloaded = web.gauges.borrow().overloaded.filter(|why| *why != Overloaded::Media);
+    if overloaded.is_some() && !web.awaited.has(remote.ip()) {
+        web.refused.tell(Port::Web, Used::Overload, remote.ip());
+        return come_back(Used::Overload);
+    }
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {
         return text(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key\n");
     };
     // The proxy's connection has its place; whoever is behind it must have one too.
-    let own = client.is_proxied.then(|| web.seats.take_or_tell(remote.ip(), false, "web port"));
+    let own = client.is_proxied.then(|| web.seats.take_or_tell(remote.ip()));
     if matches!(own, Some(None)) {
         let why = "too many connections come from your address\n";
         return text(StatusCode::TOO_MANY_REQUESTS, why);
@@ -549,4 +630,60 @@ fn accept_key(key: &[u8]) -> String {
     context.update(key);
     context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     base64::engine::general_purpose::STANDARD.encode(context.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::parse_embedded;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    async fn upgrade_at(web: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(web).await.expect("it listens");
+        let ask = format!(
+            "GET /sip HTTP/1.1\r\nHost: {web}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: sip\r\n\r\n"
+        );
+        stream.write_all(ask.as_bytes()).await.expect("sent");
+        let mut answer = vec![0; 1_024];
+        let n = stream.read(&mut answer).await.expect("an answer");
+        String::from_utf8_lossy(&answer[..n]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_browser_that_would_be_refused_its_login_is_not_let_in() {
+        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
+        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
+        let (core, _arrivals) = mpsc::channel(100);
+        let (tell, gauges) = watch::channel(Gauges::default());
+        let refused = Arc::new(RefusedConnections::default());
+        let inbox = Inbox::new(core);
+        let web = Web::new(inbox, &config, None, gauges, Router::new(), None, refused.clone());
+        let web = Arc::new(web);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let serving = tokio::spawn(serve(listener, web.clone()));
+        assert!(upgrade_at(at).await.starts_with("HTTP/1.1 101"));
+        for (why, status) in
+            [(Overloaded::Core, 503), (Overloaded::Queue, 503), (Overloaded::Media, 101)]
+        {
+            tell.send_modify(|gauges| gauges.overloaded = Some(why));
+            let answer = upgrade_at(at).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{why:?}: {answer}");
+            assert_eq!(answer.contains("retry-after: "), status == 503, "{answer}");
+        }
+        tell.send_modify(|gauges| gauges.overloaded = Some(Overloaded::Core));
+        let told = refused.read().find(|(_, why, _)| *why == "overload");
+        assert_eq!(told, Some(("web", "overload", 2)));
+        // Its calls wait for it.
+        let soon = Instant::now() + Duration::from_secs(30);
+        web.awaited.expect([127, 0, 0, 1].into(), soon);
+        assert!(upgrade_at(at).await.starts_with("HTTP/1.1 101"));
+        (0..2 * MAX_AWAITED as u32)
+            .for_each(|n| web.awaited.expect(IpAddr::from(n.to_be_bytes()), soon));
+        assert_eq!(web.awaited.0.lock().expect("sound").len(), MAX_AWAITED);
+        serving.abort();
+    }
 }

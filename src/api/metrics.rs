@@ -14,8 +14,10 @@ use crate::codec::Codec;
 use crate::errors::Code;
 use crate::event::{Counted, Event, LostBy};
 use crate::flow::Transport;
+use crate::gateway::overload::NewWork;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
+use crate::refused::RefusedConnections;
 use crate::trunk::{Health, TrunkState};
 use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
@@ -117,6 +119,9 @@ pub struct Metrics {
     pub checkpoints_failed: Counter,
     /// Counted by the workers.
     pub late: Arc<Lateness>,
+    /// Counted where they are refused.
+    pub refused_connections: Arc<RefusedConnections>,
+    connections_refused: Family<Label, Counter>,
     legs: Legs,
     silent: Counter,
     one_way: Family<Label, Counter>,
@@ -125,6 +130,8 @@ pub struct Metrics {
     login_refused: Counter,
     calls: Gauge,
     draining: Gauge,
+    calls_left: Gauge,
+    overload_refused: Family<Label, Counter>,
     registrations: Family<Label, Gauge>,
     flows: Gauge,
     transactions: Gauge,
@@ -173,6 +180,8 @@ impl Metrics {
             cdr_waiting: Family::default(),
             checkpoints_failed: Counter::default(),
             late: Arc::default(),
+            refused_connections: Arc::default(),
+            connections_refused: Family::default(),
             legs: Legs::default(),
             silent: Counter::default(),
             one_way: Family::default(),
@@ -181,6 +190,8 @@ impl Metrics {
             login_refused: Counter::default(),
             calls: Gauge::default(),
             draining: Gauge::default(),
+            calls_left: Gauge::default(),
+            overload_refused: Family::default(),
             registrations: Family::default(),
             flows: Gauge::default(),
             transactions: Gauge::default(),
@@ -222,6 +233,16 @@ impl Metrics {
         up.set(1);
         r.register("up", "1 while the gateway serves", up);
         r.register("draining", "1 while new calls are refused", self.draining.clone());
+        r.register(
+            "calls_left",
+            "Calls that would be taken now, by limits.calls and by what this machine has left",
+            self.calls_left.clone(),
+        );
+        r.register(
+            "overload_refused",
+            "Requests refused for overload: calls, logins and texts",
+            self.overload_refused.clone(),
+        );
     }
 
     fn register_calls(&mut self) {
@@ -331,6 +352,11 @@ impl Metrics {
     fn register_browsers(&mut self) {
         let r = &mut self.registry;
         r.register("registrations", "Registered browsers", self.registrations.clone());
+        r.register(
+            "connections_refused",
+            "Connections refused for want of a place, by port and by what was used up",
+            self.connections_refused.clone(),
+        );
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
         r.register(
             "flow_lost",
@@ -516,6 +542,12 @@ impl Metrics {
         let gauges: Gauges = gateway.gauges();
         self.calls.set(gauges.calls as i64);
         self.draining.set(i64::from(gauges.draining));
+        self.calls_left.set(gauges.calls_left as i64);
+        for (what, count) in NewWork::NAMES.into_iter().zip(gateway.shed()) {
+            let counter =
+                self.overload_refused.get_or_create(&vec![("what", what.to_owned())]).clone();
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         self.registrations
             .get_or_create(&vec![("transport", Transport::Ws.to_string())])
             .set(gauges.bindings as i64);
@@ -569,6 +601,11 @@ impl Metrics {
         for (state, n) in ["used", "free", "draining"].into_iter().zip(pairs) {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
         }
+        for (port, why, count) in self.refused_connections.read() {
+            let labels = vec![("port", port.to_owned()), ("why", why.to_owned())];
+            let counter = self.connections_refused.get_or_create(&labels).clone();
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         self.certificate.set(certificate.unwrap_or(0) as f64);
     }
 
@@ -580,6 +617,8 @@ impl Metrics {
             &metrics.calls_total,
             &metrics.refused_total,
             &metrics.flow_lost,
+            &metrics.overload_refused,
+            &metrics.connections_refused,
             &metrics.repeated,
             &metrics.messages.requests,
             &metrics.messages.responses,

@@ -13,6 +13,7 @@ use crate::gateway::Input;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::logins::STRAIGHT_LONGEST;
 use crate::gateway::operate::Command;
+use crate::gateway::overload::Overloaded;
 use crate::journal::search::{self, BadCursor, Search};
 use crate::media::Watch;
 use axum::extract::{Path, Query, State};
@@ -68,6 +69,8 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
             "domain": gateway.config().domain,
             "draining": g.draining,
             "calls": g.calls,
+            "calls_left": g.calls_left,
+            "overloaded": g.overloaded.map(Overloaded::as_str),
             "longest_call_s": gateway.oldest_live().map(|start| turn.now.saturating_duration_since(start).as_secs()),
             "registrations": g.bindings,
             "flows": g.flows,
@@ -335,7 +338,9 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "max_duration_s": c.limits.max_duration.as_secs(),
                 "texts_per_minute": c.limits.texts_per_minute,
                 "texts_per_minute_of_source": c.limits.texts_per_minute_of_source,
-                "text_size": c.limits.text_size
+                "text_size": c.limits.text_size,
+                "connections": c.limits.connections,
+                "connections_per_source": c.limits.connections_per_source
             },
             "fraud": {
                 "calls_per_hour": c.fraud.calls_per_hour,

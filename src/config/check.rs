@@ -484,6 +484,8 @@ impl Check {
         }
         let pace = l.new_calls_per_second.map_or(20, Spanned::into_inner);
         Limits {
+            connections: l.connections.map_or(12_000, Spanned::into_inner),
+            connections_per_source: l.connections_per_source.map_or(1_000, Spanned::into_inner),
             calls: l.calls.map_or(500, Spanned::into_inner),
             calls_per_user: l.calls_per_user.map_or(4, Spanned::into_inner),
             new_calls_per_second: pace,

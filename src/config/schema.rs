@@ -30,7 +30,7 @@ pub(crate) struct File {
     pub sip: Sip,
     /// Codecs, ports and threads of the media.
     pub media: Media,
-    /// Limits on calls and texts. A refusal names the limit it is for.
+    /// Limits on calls, texts and connections. A refusal names the limit it is for.
     pub limits: Limits,
     /// The brake on toll fraud: what the calls of one user to trunks may come to.
     pub fraud: Fraud,
@@ -188,7 +188,7 @@ pub(crate) struct Media {
     pub answer_within: Option<Text>,
 }
 
-/// Limits on calls and texts. A refusal names the limit it is for.
+/// Limits on calls, texts and connections. A refusal names the limit it is for.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
@@ -209,6 +209,11 @@ pub(crate) struct Limits {
     pub texts_per_minute_of_source: Option<Spanned<u32>>,
     /// The longest text, up to "60kB"; over UDP it is 1300 bytes. Default: "8kB".
     pub text_size: Option<Text>,
+    /// Connections of the web port at once; a registered browser has one. Default: 12000.
+    pub connections: Option<Spanned<usize>>,
+    /// The same, of one address, or of one /64 of IPv6: an office or a provider's NAT is one
+    /// address. Default: 1000.
+    pub connections_per_source: Option<Spanned<usize>>,
 }
 
 /// The brake on toll fraud: what the calls of one user to trunks may come to, whatever leads them

@@ -82,6 +82,8 @@ impl Gateway {
             }
             return if self.services.transactions.knows(message) {
                 Screening::Proceed
+            } else if let Some(refused) = self.screen_load(turn, hop, remote, message) {
+                Screening::Refuse(refused)
             } else {
                 self.admit_trunk(turn, hop, remote, message)
             };
@@ -106,6 +108,9 @@ impl Gateway {
         }
         if message.to().is_some_and(|t| t.tag().is_some()) {
             return self.screen_in_dialog(turn, hop, remote, message);
+        }
+        if let Some(refused) = self.screen_load(turn, hop, remote, message) {
+            return Screening::Refuse(refused);
         }
         if !browser {
             if message.method() == Method::Options
@@ -344,7 +349,7 @@ impl Gateway {
         }
     }
 
-    fn sender(&self, hop: Hop) -> Option<Sender> {
+    pub(super) fn sender(&self, hop: Hop) -> Option<Sender> {
         match hop {
             Hop::Flow(flow) => {
                 let state = self.services.flows.get(&flow)?;

@@ -47,6 +47,7 @@ impl Gateway {
                 why: crate::event::UnregisterReason::Closed,
             }));
         }
+        let who = state.as_ref().and_then(|s| Some((s.user.clone()?, s.remote.ip())));
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
@@ -56,6 +57,7 @@ impl Gateway {
         }
         let legs = self.legs_on(flow);
         if trunk.is_none() {
+            self.expect_back(turn.now, who.filter(|_| !legs.is_empty()));
             // What rings, or waits for its answer, waits for its browser to come back.
             for (id, end) in &legs {
                 self.with_call(turn, *id, |call, cx| call.suspend(cx, *end));

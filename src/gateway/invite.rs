@@ -174,12 +174,11 @@ impl Gateway {
             (Some(_), Err(_)) => None,
             (None, Err(why)) => return Err(why),
         };
-        self.within_limits(
-            now,
-            party,
-            account.as_ref(),
-            route.as_ref().is_some_and(|r| r.ignore_limits),
-        )?;
+        let ignore = route.as_ref().is_some_and(|r| r.ignore_limits);
+        if !ignore && replaces.is_none() {
+            self.within_load()?;
+        }
+        self.within_limits(now, party, account.as_ref(), ignore)?;
         self.within_route(now, party, route.as_ref())?;
         let uas = InviteServer::new(message.clone(), incoming.id);
         let mut call = self.new_call(now, id, uas, incoming.hop, party.clone());
@@ -268,12 +267,12 @@ impl Gateway {
 
     /// What holds for every new call.
     pub(super) fn within_all(&self) -> Result<(), Refusal> {
-        let limits = &self.config.limits;
         if self.draining {
             return Err(Refusal::new(503, "the gateway is draining: it takes no new calls")
                 .code(Code::DRAINING)
                 .retry_after(10));
         }
+        let limits = &self.config.limits;
         if self.calls.live() >= limits.calls {
             return Err(Refusal::new(503, format!("limits.calls = {} is reached", limits.calls))
                 .code(Code::LIMIT)
@@ -385,13 +384,6 @@ impl Gateway {
         self.services.brakes.emergency(now, &who)
     }
 
-    /// The worker of the next call: each in turn.
-    pub(super) fn pick_worker(&mut self) -> usize {
-        let worker = self.next_worker % self.services.identity.workers.max(1);
-        self.next_worker += 1;
-        worker
-    }
-
     fn party_of(&self, now: Instant, sender: &Sender) -> Party {
         match sender {
             Sender::User(user, flow) => {
@@ -415,7 +407,7 @@ impl Gateway {
         hop: Hop,
         party: Party,
     ) -> Call {
-        let worker = self.pick_worker();
+        let worker = self.overload.units.take(now);
         let remote = self.remote_of(hop);
         let mut cdr = Cdr::new(id, now, party.clone(), uas.invite());
         cdr.inbound = matches!(party, Party::Trunk(_));

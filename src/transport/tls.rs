@@ -30,6 +30,8 @@ pub(crate) fn acceptor(
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
     let mut config = config.context("certificate and key do not fit together")?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Who comes back costs no signature, however many there are.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().context("TLS tickets")?;
     Ok(Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))))
 }
 

@@ -6,8 +6,7 @@
 //! nothing is queued for it.
 
 use crate::address::network_of;
-use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::refused::{Full, Port, RefusedConnections};
 use crate::timers::Timers;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -15,6 +14,7 @@ use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Tokens of streams begin here; those of trunk ends are far below.
@@ -70,21 +70,25 @@ pub(super) struct Streams {
     timers: Timers<usize>,
     /// Those with more to read than a turn takes.
     queue: VecDeque<usize>,
+    refused: Arc<RefusedConnections>,
 }
 
 impl Streams {
+    /// None yet; whoever is refused is counted there.
+    pub(super) fn new(refused: Arc<RefusedConnections>) -> Streams {
+        Streams { refused, ..Streams::default() }
+    }
+
     /// Takes a connection over, unless its source or everybody together holds too many.
     pub(super) fn open(&mut self, registry: &Registry, mut socket: TcpStream, now: Instant) {
         let Ok(remote) = socket.peer_addr() else { return };
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let share = self.by_source.get(&network_of(remote.ip()));
-        let refused =
-            share.is_some_and(|s| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE);
-        if refused || self.all.len() >= MOST {
-            let class = Class::new("connections refused", Code::CONNECTIONS);
-            return log_limit::tell(Level::Warn, class, || {
-                format!("media over TCP: a connection from {remote} is refused, no place is left")
-            });
+        let own = |s: &Share| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE;
+        let of_source = share.is_some_and(own).then_some(Full::OfSource);
+        let full = of_source.or((self.all.len() >= MOST).then_some(Full::Everywhere));
+        if let Some(full) = full {
+            return self.refused.tell(Port::Media, full, remote.ip());
         }
         if self.unproved_now >= MOST_UNPROVED {
             self.close_oldest_unproved(registry);

@@ -13,6 +13,7 @@ mod lives;
 mod logins;
 mod originate;
 mod outside;
+mod overload;
 mod recovery;
 mod reflection;
 mod refusals;

@@ -84,6 +84,8 @@ const LIMITS: Fields = &[
     ("calls_per_user", "integer", "active calls of one user"),
     ("new_calls_per_second", "integer", "new calls a second"),
     ("new_calls_per_second_per_user", "integer", "new calls of one user per second"),
+    ("connections", "integer", "connections of the web port"),
+    ("connections_per_source", "integer", "the same, of one address"),
     ("max_duration_s", "integer", "how long a call may last, seconds"),
     ("texts_per_minute", "integer", "texts of one user per minute"),
     ("texts_per_minute_of_source", "integer", "texts of one address or trunk per minute"),

@@ -210,6 +210,8 @@ const STATUS: Fields = &[
     ("domain", "string", "server.domain"),
     ("draining", "boolean", "whether new calls are refused"),
     ("calls", "integer", "active calls"),
+    ("calls_left", "integer", "calls that would be taken now"),
+    ("overloaded", "string?", "why new calls are refused, where it is for overload"),
     ("longest_call_s", "integer?", "the age of the oldest active call, seconds"),
     ("registrations", "integer", "registered browsers"),
     ("flows", "integer", "connections of browsers and trunks"),

@@ -75,6 +75,9 @@ impl Check {
         let l = &f.limits;
         self.within(l.calls.as_ref(), "limits.calls", 1..=100_000);
         self.within(l.calls_per_user.as_ref(), "limits.calls_per_user", 0..=10_000);
+        self.within(l.connections.as_ref(), "limits.connections", 1..=1_000_000);
+        let per_source = l.connections_per_source.as_ref();
+        self.within(per_source, "limits.connections_per_source", 1..=1_000_000);
         let pace = l.new_calls_per_second.as_ref();
         self.within(pace, "limits.new_calls_per_second", 1..=100_000);
         let pace = l.new_calls_per_second_per_user.as_ref();
