@@ -5,8 +5,9 @@
 //! returns. Errors are RFC 9457 problems with the code and the fix of the registry.
 
 pub(crate) mod calls;
-pub mod events;
+pub(crate) mod events;
 pub(crate) mod guesses;
+mod idempotency;
 pub(crate) mod listing;
 pub mod metrics;
 pub mod openapi;
@@ -28,8 +29,8 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use calls::Begun;
 use events::Feed;
+use idempotency::Begun;
 use metrics::Metrics;
 use serde_json::json;
 use std::net::IpAddr;

@@ -11,6 +11,8 @@
 
 mod bodies;
 pub(crate) mod branch;
+mod branches;
+mod call_media;
 pub(crate) mod caller_id;
 pub(crate) mod challenge;
 pub(crate) mod codec_policy;
@@ -19,10 +21,13 @@ mod dtmf_info;
 mod failure;
 mod in_dialog;
 mod invite;
+pub(crate) mod invite_server;
 mod joined;
 pub(crate) mod leg;
+mod leg_snapshot;
 mod media_policy;
 pub mod operator;
+mod outcome;
 mod outgoing;
 mod packages;
 mod queries;
@@ -30,42 +35,43 @@ pub(crate) mod reach;
 mod refresh;
 pub(crate) mod reinvite;
 pub(crate) mod retries;
-pub(crate) mod routing;
+pub(crate) mod route_cursor;
+mod routing;
 pub(crate) mod services;
 mod silent_trunk;
 mod takeover;
+mod testing;
 pub(crate) mod third_party;
-pub mod transfer;
+mod transfer;
+pub(crate) mod transfer_state;
 mod uac;
 mod uas;
 
-pub use crate::cdr::{Cdr, HangupBy, trunk_of};
+pub(crate) use crate::cdr::EndReason;
+pub use crate::cdr::{Cdr, HangupBy, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub(crate) use branch::Branch;
+use branches::Branches;
+use call_media::CallMedia;
+use context::Followup;
 pub use context::{CallContext, CallTimer, Output, Question};
-pub(crate) use leg::{Leg, Party};
+pub(crate) use leg::Leg;
 
-use crate::config::User;
-use crate::dialplan::{Outcomes, Route, Step};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::flow::Transport;
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
-use crate::sip::build::Writer;
-use crate::sip::message::Message;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Hop, ServerId};
-use crate::worker::{Command, Notice};
-use joined::Link;
-use routing::Phone;
-use std::collections::VecDeque;
+use crate::sip::transaction::Hop;
+use crate::worker::Notice;
+use invite_server::InviteServer;
+use joined::JoinedCall;
+use route_cursor::RouteCursor;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-use transfer::{Replaces, Transfer};
-use uas::Reliable;
+use third_party::ThirdPartyCall;
+use transfer_state::{Replaces, TransferState};
 
 /// Concurrent branches a request without Max-Breadth may be forked to (RFC 5393 §5.3.3.1).
 pub(crate) const MAX_BREADTH: u32 = 60;
@@ -86,114 +92,77 @@ pub enum State {
 
 /// A call.
 pub struct Call {
-    pub id: CallId,
-    pub state: State,
+    id: CallId,
+    state: State,
     /// The party that is connected: the caller, or after a transfer whoever was handed over.
-    pub caller: Leg,
-    /// The INVITE that began it, and its transaction.
-    pub invite: Message,
-    pub server: ServerId,
-    /// Final response to the caller's INVITE was sent.
-    pub final_response_sent: bool,
-    pub offerless: bool,
-    pub reliable: Reliable,
-    pub branches: Vec<Branch>,
-    /// The branch that answered.
-    pub callee: Option<u16>,
-    /// The branch, and the fork of it, whose early media the caller hears.
-    pub heard: Option<(u16, String)>,
-    /// An answered caller is played ringing.
-    pub ringback: bool,
-    pub next_branch: u16,
-    /// Steps to come, with the number each is for where it is not the call's.
-    pub steps: VecDeque<(Step, Option<String>)>,
-    /// What came of the ring or dial step that was last.
-    pub outcomes: Outcomes,
-    pub route: Option<Route>,
-    pub number: String,
-    /// Trunks of the current dial step not yet tried, and the number to send.
-    pub trunks_left: VecDeque<String>,
-    pub dial_to: Option<String>,
-    pub step_timeout: Option<Duration>,
-    /// A web application is asked for the next steps.
-    pub asking: bool,
-    /// `goto` steps taken.
-    pub gotos: u8,
-    /// Groups of phones still to ring in this step.
-    pub ring_queue: VecDeque<Vec<Phone>>,
-    /// The caller asked for one phone by its GRUU.
-    pub wanted_instance: Option<String>,
-    /// Numbers that redirected the call, and why, oldest first.
-    pub diversions: Vec<(String, String)>,
-    /// A prompt or tone is what the caller hears.
-    pub playing: bool,
-    /// The best refusal seen so far (RFC 3261 §16.7 step 6).
-    pub refusal: Option<Refusal>,
-    pub worker: usize,
-    pub max_forwards: u32,
-    pub max_breadth: u32,
-    pub transfer: Option<Transfer>,
-    /// The answered branch whose party handed the call over and has not hung up.
-    pub transferor: Option<Branch>,
-    /// The user a transfer was made for, and the number the party handed over is known by.
-    pub referred_by: Option<Arc<User>>,
-    pub presented_number: Option<String>,
-    pub link: Option<Link>,
+    caller: Leg,
+    /// The INVITE that began it.
+    uas: InviteServer,
+    branches: Branches,
+    route: RouteCursor,
+    transfer: TransferState,
+    joined: Option<JoinedCall>,
     /// A call nobody dialled, and how far it has come.
-    pub origin: Option<third_party::Origin>,
-    /// An operator has parted the two.
-    pub held_by_operator: bool,
-    /// Tags and Call-IDs of legs that have left.
-    pub retired_dialog_keys: Vec<String>,
-    /// The dialog this call takes the place of (RFC 3891).
-    pub replaces: Option<(CallId, LegId, Replaces)>,
-    pub cdr: Cdr,
+    third_party: Option<ThirdPartyCall>,
+    media: CallMedia,
+    cdr: Cdr,
 }
 
 impl Call {
+    /// The call that `uas` began; its media is on this worker.
+    pub(crate) fn new(id: CallId, worker: usize, uas: InviteServer, caller: Leg, cdr: Cdr) -> Call {
+        Call {
+            id,
+            state: State::Opening,
+            caller,
+            uas,
+            branches: Branches::default(),
+            route: RouteCursor::new(70, MAX_BREADTH),
+            transfer: TransferState::default(),
+            joined: None,
+            third_party: None,
+            media: CallMedia::new(id, worker),
+            cdr,
+        }
+    }
+
+    /// Takes its route, or the dialog whose place it takes.
+    pub(crate) fn take_route(
+        &mut self,
+        route: RouteCursor,
+        replaces: Option<(CallId, LegId, Replaces)>,
+    ) {
+        self.route = route;
+        self.transfer.set_replaces(replaces);
+    }
+
     /// Takes the call on: 100 to the caller, its media end opened.
     pub(crate) fn start(&mut self, cx: &mut CallContext<'_>) {
-        let trying = Writer::response(&self.invite, 100, None).end();
-        cx.respond(self.server, 100, trying);
-        self.caller.peer.learn(&self.invite);
-        if let Party::Trunk(name) = &self.caller.party {
-            self.reliable.policy = cx.config.trunks.get(name).map(|t| t.reliable);
-        }
+        let trunk = match &self.caller.party {
+            Party::Trunk(name) => cx.config.trunks.get(name),
+            Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
+        };
+        self.uas.begin(cx, trunk.map(|t| t.reliable));
+        self.caller.peer.learn(self.uas.invite());
         let (kind, local) = (self.caller.open_kind(cx), self.caller.negotiation.local.clone());
-        self.open_end(cx, self.caller.end, kind, &local);
+        self.media.open(cx, self.caller.end, kind, &local);
         if let Party::Trunk(name) = &self.caller.party {
-            let place = (self.worker, self.id.0, self.caller.end);
+            let place = self.media.place(self.caller.end);
             cx.media_behind_nat(place, name, self.caller.hop);
-            let place = (self.worker, self.id.0, self.caller.end);
+            let place = self.media.place(self.caller.end);
             cx.media_source(place, None, self.caller.hop);
         }
         cx.arm(self.id, CallTimer::MaxDuration, cx.config.limits.max_duration);
     }
 
-    /// Opens a media end; its SSRC and CNAME are those its description names.
-    pub(crate) fn open_end(
-        &self,
-        cx: &mut CallContext<'_>,
-        end: LegId,
-        kind: crate::worker::OpenKind,
-        local: &crate::sdp::Local,
-    ) {
-        let seed = cx.random_u64();
-        let (ssrc, cname) = (local.ssrc, local.cname.clone());
-        cx.media(self.worker, Command::Open { session: self.id.0, end, kind, ssrc, cname, seed });
-    }
-
     /// The branch called `id`.
     pub(crate) fn branch_mut(&mut self, id: u16) -> Option<&mut Branch> {
-        self.branches.iter_mut().find(|b| b.id == id)
+        self.branches.get_mut(id)
     }
 
     /// The leg opposite to `end`, once both talk.
     pub(crate) fn opposite(&self, end: LegId) -> Option<LegId> {
-        let b = self
-            .callee
-            .and_then(|id| self.branches.iter().find(|b| b.id == id))
-            .map(|b| b.leg.end)?;
+        let b = self.branches.answered()?.leg.end;
         match end {
             end if end == self.caller.end => Some(b),
             end if end == b => Some(self.caller.end),
@@ -206,12 +175,15 @@ impl Call {
         match notice {
             Notice::Opened { end, address, tcp } => self.opened(cx, end, address, tcp),
             Notice::OpenFailed { end, why }
-                if end == self.caller.end || self.link.is_some_and(|l| l.end == end) =>
+                if end == self.caller.end || self.joined.is_some_and(|l| l.end == end) =>
             {
-                self.finish(cx, HangupBy::Us, Refusal::new(503, why).retry_after(5));
+                self.finish(
+                    cx,
+                    EndReason::refused(HangupBy::Us, Refusal::new(503, why).retry_after(5)),
+                );
             }
             Notice::OpenFailed { end, why } => {
-                if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
+                if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
                     self.branch_failed(cx, id, Refusal::new(503, why));
                 }
             }
@@ -220,13 +192,17 @@ impl Call {
             Notice::Closed { .. } => {}
             Notice::Panicked => self.finish(
                 cx,
-                HangupBy::Us,
-                Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
+                EndReason::refused(
+                    HangupBy::Us,
+                    Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
+                ),
             ),
             Notice::NotRestored(why) => self.finish(
                 cx,
-                HangupBy::Us,
-                Refusal::new(500, why.to_string()).code(Code::MEDIA_BUG),
+                EndReason::refused(
+                    HangupBy::Us,
+                    Refusal::new(500, why.to_string()).code(Code::MEDIA_BUG),
+                ),
             ),
             Notice::Restored { .. } | Notice::Snapshot(_) => {}
         }
@@ -242,14 +218,14 @@ impl Call {
         if let Some(leg) = self.leg_mut(end) {
             leg.opened(address, tcp);
         }
-        if self.link.is_some_and(|l| l.end == end) {
+        if self.joined.is_some_and(|l| l.end == end) {
             self.link_opened(cx, address.port());
         } else if end == self.caller.end {
             if self.state == State::Opening {
                 self.state = State::Routing;
                 self.begin(cx);
             }
-        } else if let Some(id) = self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id) {
+        } else if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
             self.branch_opened(cx, id);
         }
     }
@@ -257,7 +233,7 @@ impl Call {
     /// The first step; or, for an INVITE with Replaces, the answer and the place of the dialog it
     /// names.
     fn begin(&mut self, cx: &mut CallContext<'_>) {
-        let Some((there, drop_there, replaces)) = self.replaces.take() else {
+        let Some((there, drop_there, replaces)) = self.transfer.take_replaces() else {
             return self.next_step(cx);
         };
         self.answer_caller(cx, None);
@@ -265,25 +241,20 @@ impl Call {
             self.state = State::Talking;
             let join =
                 context::Join { here: self.id, drop_here: None, there, drop_there, replaces };
-            cx.out.push(Output::JoinRequest(context::JoinRequest::Join(join)));
+            cx.follow_up(Followup::Join(join));
         }
     }
 
     fn media_event(&mut self, cx: &mut CallContext<'_>, event: SessionEvent) {
         match event {
-            SessionEvent::Played { .. } if self.playing => {
-                self.playing = false;
-                self.next_step(cx);
-            }
+            SessionEvent::Played { .. } if self.media.take_prompt_end() => self.next_step(cx),
             SessionEvent::DtlsFailed { end, why } => {
-                self.cdr.media_problem = Some(why.clone());
-                let code = if why.contains("fingerprint") { Code::FINGERPRINT } else { Code::DTLS };
+                let refusal = Refusal::new(488, why.to_string()).code(why.code());
+                self.cdr.media_problem = Some(why);
                 if Some(end) == self.b_end() || end == self.caller.end {
-                    self.finish(cx, HangupBy::Us, Refusal::new(488, why).code(code));
-                } else if let Some(id) =
-                    self.branches.iter().find(|b| b.leg.end == end).map(|b| b.id)
-                {
-                    self.branch_failed(cx, id, Refusal::new(488, why).code(code));
+                    self.finish(cx, EndReason::refused(HangupBy::Us, refusal));
+                } else if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
+                    self.branch_failed(cx, id, refusal);
                 }
             }
             SessionEvent::ConsentLost { end }
@@ -291,12 +262,14 @@ impl Call {
             {
                 self.finish(
                     cx,
-                    HangupBy::Media,
-                    Refusal::new(
-                        480,
-                        "the browser has been unreachable for 30 s (ICE consent lost)",
-                    )
-                    .code(Code::BROWSER_GONE),
+                    EndReason::refused(
+                        HangupBy::Media,
+                        Refusal::new(
+                            480,
+                            "the browser has been unreachable for 30 s (ICE consent lost)",
+                        )
+                        .code(Code::BROWSER_GONE),
+                    ),
                 );
             }
             SessionEvent::NoMedia { since } => self.on_no_media(cx, since),
@@ -328,46 +301,46 @@ impl Call {
                     .is_none_or(|a| a.direction == crate::sdp::Direction::SendRecv)
         };
         // A joined half is silent for as long as its other half is held.
-        self.link.is_some()
+        self.joined.is_some()
             || !full(&self.caller)
-            || self.branches.iter().any(|b| Some(b.id) == self.callee && !full(&b.leg))
+            || self.branches.answered().is_some_and(|b| !full(&b.leg))
     }
 
     /// The caller sent CANCEL.
     pub(crate) fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
-        if !self.final_response_sent {
-            self.finish(cx, HangupBy::Caller, why);
+        if !self.uas.is_finished() {
+            self.finish(cx, EndReason::refused(HangupBy::Caller, why));
         }
     }
 
     /// Ends the call: everything open is cancelled, answered or said goodbye to. `why` goes to a
     /// caller who still waits for a final response, and into Reason headers.
-    pub(crate) fn finish(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
+    pub(crate) fn finish(&mut self, cx: &mut CallContext<'_>, why: EndReason) {
         if self.state == State::Over {
             return;
         }
-        self.unlink(cx, by, &why);
+        self.unlink(cx, &why);
         self.release_transferor(cx);
         self.state = State::Over;
-        if !self.final_response_sent {
-            self.refuse_caller(cx, &why);
+        if !self.uas.is_finished() {
+            self.uas.refuse(cx, self.id, &self.caller, &why.refusal());
         } else {
             // A leg that said goodbye itself has no dialog any more, and gets none.
-            self.caller.bye(cx, self.id, &why);
+            self.caller.bye(cx, self.id, &why.reason);
         }
-        for branch in &mut self.branches {
+        for branch in self.branches.iter_mut() {
             if branch.is_trying() {
-                self.cdr.tried.push(branch.tried(cx.now, 487));
+                self.cdr.tried.push(branch.tried(cx.now, Some(487)));
             }
             branch.leg.quiet(cx, self.id);
-            branch.abandon(cx, self.id, &why);
+            branch.abandon(cx, self.id, &why.reason);
         }
-        self.cdr.ended(cx.now, by, &why);
-        cx.media(self.worker, Command::Close { session: self.id.0 });
+        self.cdr.ended(cx.now, &why);
+        self.media.close(cx);
         for timer in CallTimer::OF_CALL {
             cx.disarm(self.id, timer);
         }
-        cx.out.push(Output::CallOver(self.id));
+        cx.follow_up(Followup::Over(self.id));
     }
 
     /// A timer of this call fired.
@@ -378,14 +351,17 @@ impl Call {
             CallTimer::MaxDuration => {
                 self.finish(
                     cx,
-                    HangupBy::Us,
-                    Refusal::new(480, "the call reached limits.max_duration").code(Code::TOO_LONG),
+                    EndReason::refused(
+                        HangupBy::Us,
+                        Refusal::new(480, "the call reached limits.max_duration")
+                            .code(Code::TOO_LONG),
+                    ),
                 );
             }
             CallTimer::Ack(end) => self.retransmit_2xx(cx, end),
             CallTimer::Session(end) => self.session_due(cx, end),
             CallTimer::Glare(end) => self.glare_over(cx, end),
-            CallTimer::Reliable => self.reliable_timeout(cx),
+            CallTimer::Reliable => self.on_prack_missing(cx),
             CallTimer::Transferred => self.release_transferor(cx),
             CallTimer::FlowGrace(end) => self.flow_grace_over(cx, end),
             CallTimer::Probe(end) => self.trunk_answered_probe(cx, end, None),
@@ -398,7 +374,7 @@ impl Call {
         if now >= wait.deadline {
             let why = Refusal::new(408, "the 200 was never acknowledged (no ACK for 32 s)")
                 .code(Code::NO_ACK);
-            return self.finish(cx, HangupBy::Us, why);
+            return self.finish(cx, EndReason::refused(HangupBy::Us, why));
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) =
@@ -434,7 +410,14 @@ impl Call {
 /// The snapshot the API and a failing test print.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {} {} → {} {:?}", self.id, self.caller.party, self.number, self.state)?;
+        write!(
+            f,
+            "call {} {} → {} {:?}",
+            self.id,
+            self.caller.party,
+            self.route.number(),
+            self.state
+        )?;
         self.branches.iter().try_for_each(|b| write!(f, "; {b}"))
     }
 }

@@ -5,10 +5,11 @@ pub mod search;
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::media::endpoint::CALLER_LEG;
-use crate::media::{LegId, Statistics};
+use crate::media::{LegId, Statistics, dtls};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Reason, Refusal};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -77,12 +78,66 @@ impl HangupBy {
     }
 }
 
+/// Who calls, is tried, or is at the other end of a leg. `Display` is for sentences; records have
+/// their own words.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Party {
+    User {
+        name: String,
+        /// Its `+sip.instance`.
+        instance: Option<String>,
+    },
+    Trunk(String),
+    /// The first party of a call the API began, a number of no user.
+    Number(String),
+    /// The other half of two joined calls.
+    Internal(CallId),
+}
+
+impl Party {
+    /// Returns how a record writes who called: `alice`, `trunk:carrier`.
+    pub fn as_caller(&self) -> String {
+        match self {
+            Party::User { name, .. } | Party::Number(name) => name.clone(),
+            Party::Trunk(name) => format!("trunk:{name}"),
+            Party::Internal(_) => "another call".to_owned(),
+        }
+    }
+
+    /// Returns how a record writes who was called: `user:alice`, `trunk:carrier`.
+    pub fn as_callee(&self) -> String {
+        match self {
+            Party::User { name, .. } => format!("user:{name}"),
+            Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => self.as_caller(),
+        }
+    }
+
+    /// Returns the name of the trunk it is, or `None` if it is none.
+    pub(crate) fn trunk(&self) -> Option<&str> {
+        match self {
+            Party::Trunk(name) => Some(name),
+            Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Party::User { name, .. } | Party::Number(name) => f.write_str(name),
+            Party::Trunk(name) => write!(f, "trunk {name}"),
+            Party::Internal(call) => write!(f, "call {call}"),
+        }
+    }
+}
+
 /// One try at a trunk or a user's flow.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Tried {
-    pub target: String,
-    /// Final status, 0 where it was given up.
-    pub status: u16,
+    pub target: Party,
+    /// Final status; `None` if it was given up.
+    pub status: Option<u16>,
+    /// How long it took, in milliseconds.
     pub ms: u64,
     /// How long until it rang; `None` where it did not.
     pub rang: Option<Duration>,
@@ -96,22 +151,53 @@ impl Tried {
     /// until somebody gave up.
     pub fn is_effective(&self) -> bool {
         match self.status {
-            200 => true,
-            404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604 if self.refused => true,
-            0 | 408 | 480 | 487 => self.rang.is_some(),
+            Some(200) => true,
+            Some(404 | 408 | 410 | 480 | 484 | 486 | 487 | 600 | 603 | 604) if self.refused => true,
+            None | Some(408 | 480 | 487) => self.rang.is_some(),
             _ => false,
         }
+    }
+}
+
+/// Why a call ended: who ended it, and what is told of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct EndReason {
+    pub(crate) by: HangupBy,
+    pub(crate) code: Code,
+    pub(crate) reason: Reason,
+    /// What a caller who still waits is sent, if it says more than the reason.
+    refusal: Option<Refusal>,
+}
+
+impl EndReason {
+    /// A side said why it leaves.
+    pub(crate) fn said(by: HangupBy, reason: Reason) -> EndReason {
+        EndReason { by, code: Code::FINE, reason, refusal: None }
+    }
+
+    /// It ends as calls do.
+    pub(crate) fn normal(by: HangupBy, text: &str) -> EndReason {
+        EndReason::said(by, Reason::new(200, text))
+    }
+
+    /// It cannot go on, or never began.
+    pub(crate) fn refused(by: HangupBy, refusal: Refusal) -> EndReason {
+        EndReason { by, code: refusal.code, reason: refusal.reason(), refusal: Some(refusal) }
+    }
+
+    /// What a caller who still waits for a final response is sent.
+    pub(crate) fn refusal(&self) -> Refusal {
+        self.refusal.clone().unwrap_or_else(|| {
+            let Reason { cause, q850, text } = self.reason.clone();
+            let status = if (300..700).contains(&cause) { cause } else { 480 };
+            Refusal::new(status, text).q850(q850).code(self.code)
+        })
     }
 }
 
 /// As much of a remote text as a record keeps.
 pub(crate) fn kept(text: &str) -> String {
     text.chars().take(80).collect()
-}
-
-/// The trunk a party such as `trunk:carrier` is.
-pub fn trunk_of(party: &str) -> Option<&str> {
-    party.strip_prefix("trunk:")
 }
 
 /// The record, in monotonic time; the shell adds the wall clock.
@@ -125,7 +211,7 @@ pub struct Cdr {
     pub inbound: bool,
     pub context: String,
     pub route: Option<String>,
-    pub from: String,
+    pub from: Party,
     /// The caller's number and name, as its account or its trunk has them.
     pub from_number: String,
     pub from_name: String,
@@ -140,7 +226,7 @@ pub struct Cdr {
     pub why: String,
     pub by: Option<HangupBy>,
     pub tried: Vec<Tried>,
-    pub answered_by: Option<String>,
+    pub answered_by: Option<Party>,
     pub a_call_id: String,
     pub b_call_id: Option<String>,
     pub b_end: Option<LegId>,
@@ -150,7 +236,8 @@ pub struct Cdr {
     pub b: Option<Statistics>,
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
     pub formats: [Vec<String>; 2],
-    pub media_problem: Option<String>,
+    /// Why the keys of a browser leg were never agreed on.
+    pub media_problem: Option<dtls::Failed>,
     /// Where the SIP of the caller and of who answered came from, and the addresses browsers were
     /// offered.
     pub remotes: [Option<IpAddr>; 2],
@@ -169,9 +256,126 @@ pub struct Cdr {
     pub transfers: Vec<String>,
 }
 
+/// The record of a call that goes on, as a value that outlives the process. Times are how long ago
+/// something was; what media counted begins anew with it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct CdrSnapshot {
+    started: Duration,
+    ringing: Option<Duration>,
+    answered: Option<Duration>,
+    call: CallId,
+    inbound: bool,
+    context: String,
+    route: Option<String>,
+    from: Party,
+    from_number: String,
+    from_name: String,
+    from_shown: String,
+    user_agent: String,
+    dialled: String,
+    number: String,
+    tried: Vec<Tried>,
+    answered_by: Option<Party>,
+    a_call_id: String,
+    b_call_id: Option<String>,
+    b_end: Option<LegId>,
+    a_end: LegId,
+    formats: [Vec<String>; 2],
+    media_problem: Option<dtls::Failed>,
+    remotes: [Option<IpAddr>; 2],
+    offered: Vec<IpAddr>,
+    digits_refused: [u32; 2],
+    nobody_there: Option<String>,
+    unreadable: Option<String>,
+    tags: BTreeMap<String, String>,
+    transfers: Vec<String>,
+}
+
 impl Cdr {
-    /// The record of a call that begins with `invite`.
-    pub(crate) fn new(call: CallId, now: Instant, invite: &Message) -> Cdr {
+    /// The record as a value at `now`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
+    pub(crate) fn snapshot(&self, now: Instant) -> CdrSnapshot {
+        let ago = |at: Instant| now.saturating_duration_since(at);
+        CdrSnapshot {
+            started: ago(self.start),
+            ringing: self.ringing.map(ago),
+            answered: self.answered.map(ago),
+            call: self.call,
+            inbound: self.inbound,
+            context: self.context.clone(),
+            route: self.route.clone(),
+            from: self.from.clone(),
+            from_number: self.from_number.clone(),
+            from_name: self.from_name.clone(),
+            from_shown: self.from_shown.clone(),
+            user_agent: self.user_agent.clone(),
+            dialled: self.dialled.clone(),
+            number: self.number.clone(),
+            tried: self.tried.clone(),
+            answered_by: self.answered_by.clone(),
+            a_call_id: self.a_call_id.clone(),
+            b_call_id: self.b_call_id.clone(),
+            b_end: self.b_end,
+            a_end: self.a_end,
+            formats: self.formats.clone(),
+            media_problem: self.media_problem.clone(),
+            remotes: self.remotes,
+            offered: self.offered.clone(),
+            digits_refused: self.digits_refused,
+            nobody_there: self.nobody_there.clone(),
+            unreadable: self.unreadable.clone(),
+            tags: self.tags.clone(),
+            transfers: self.transfers.clone(),
+        }
+    }
+
+    /// The record of a value. What was longer ago than `now` can tell began with this clock.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
+    pub(crate) fn restore(snapshot: CdrSnapshot, now: Instant) -> Cdr {
+        let at = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
+        Cdr {
+            start: at(snapshot.started),
+            ringing: snapshot.ringing.map(at),
+            answered: snapshot.answered.map(at),
+            end: None,
+            status: 0,
+            code: Code::FINE,
+            why: String::new(),
+            by: None,
+            a: None,
+            b: None,
+            verdict: None,
+            call: snapshot.call,
+            inbound: snapshot.inbound,
+            context: snapshot.context,
+            route: snapshot.route,
+            from: snapshot.from,
+            from_number: snapshot.from_number,
+            from_name: snapshot.from_name,
+            from_shown: snapshot.from_shown,
+            user_agent: snapshot.user_agent,
+            dialled: snapshot.dialled,
+            number: snapshot.number,
+            tried: snapshot.tried,
+            answered_by: snapshot.answered_by,
+            a_call_id: snapshot.a_call_id,
+            b_call_id: snapshot.b_call_id,
+            b_end: snapshot.b_end,
+            a_end: snapshot.a_end,
+            formats: snapshot.formats,
+            media_problem: snapshot.media_problem,
+            remotes: snapshot.remotes,
+            offered: snapshot.offered,
+            digits_refused: snapshot.digits_refused,
+            nobody_there: snapshot.nobody_there,
+            unreadable: snapshot.unreadable,
+            tags: snapshot.tags,
+            transfers: snapshot.transfers,
+        }
+    }
+
+    /// The record of a call of `from` that begins with `invite`.
+    pub(crate) fn new(call: CallId, now: Instant, from: Party, invite: &Message) -> Cdr {
         Cdr {
             call,
             start: now,
@@ -181,7 +385,7 @@ impl Cdr {
             inbound: false,
             context: String::new(),
             route: None,
-            from: String::new(),
+            from,
             from_number: invite.from().map(|f| kept(&f.uri.number())).unwrap_or_default(),
             from_name: invite.from().map(|f| kept(&f.display_name())).unwrap_or_default(),
             from_shown: invite.from().map(|f| f.uri.number()).unwrap_or_default(),
@@ -214,14 +418,14 @@ impl Cdr {
     }
 
     /// The call is over; its first end counts.
-    pub(crate) fn ended(&mut self, now: Instant, by: HangupBy, why: &Refusal) {
+    pub(crate) fn ended(&mut self, now: Instant, why: &EndReason) {
         if self.end.is_none() {
             self.end = Some(now);
-            self.by = Some(by);
+            self.by = Some(why.by);
             // An answered call was a success whatever ended it.
-            self.status = if self.answered.is_some() { 200 } else { why.status };
+            self.status = if self.answered.is_some() { 200 } else { why.reason.cause };
             self.code = why.code;
-            self.why = why.why.clone();
+            self.why.clone_from(&why.reason.text);
         }
     }
 
@@ -264,10 +468,10 @@ impl Cdr {
     /// The trunk the call came from or went to, the one that answered before those that were tried.
     pub(crate) fn trunk(&self) -> Option<&str> {
         self.answered_by
-            .as_deref()
-            .and_then(trunk_of)
-            .or_else(|| trunk_of(&self.from))
-            .or_else(|| trunk_of(&self.tried.last()?.target))
+            .as_ref()
+            .and_then(Party::trunk)
+            .or_else(|| self.from.trunk())
+            .or_else(|| self.tried.last()?.target.trunk())
     }
 
     /// `success`, `client_error`, `server_error`: who is to blame, coarsely.
@@ -280,5 +484,41 @@ impl Cdr {
             500..=599 => "server_error",
             _ => "refused",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::parse::Framing;
+
+    #[test]
+    fn a_user_named_like_a_trunk_is_none() {
+        let user = Party::User { name: "trunk:t1".into(), instance: None };
+        assert_eq!((user.trunk(), user.as_callee().as_str()), (None, "user:trunk:t1"));
+        let trunk = Party::Trunk("t1".into());
+        assert_eq!((trunk.trunk(), trunk.as_caller().as_str()), (Some("t1"), "trunk:t1"));
+    }
+
+    #[test]
+    fn a_record_outlives_the_process_and_its_clock() {
+        let invite = b"INVITE sip:1@x SIP/2.0\r\nCall-ID: c\r\n\r\n".to_vec();
+        let invite = Message::parse(invite, Framing::WebSocket).expect("a message");
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let mut cdr = Cdr::new(CallId(7), began, Party::Number("1".into()), &invite);
+        cdr.answered = Some(began + 3 * second);
+        cdr.tried.push(Tried {
+            target: Party::Trunk("a".into()),
+            status: Some(503),
+            ms: 9,
+            rang: None,
+            refused: true,
+        });
+        let text = serde_json::to_string(&cdr.snapshot(began + 5 * second)).expect("a value");
+        let later = began + 60 * second;
+        let again = Cdr::restore(serde_json::from_str(&text).expect("the value"), later);
+        assert_eq!((again.call, &again.tried, &*again.a_call_id), (cdr.call, &cdr.tried, "c"));
+        let ago = |at: Instant| later - at;
+        assert_eq!((ago(again.start), again.answered.map(ago)), (5 * second, Some(2 * second)));
     }
 }

@@ -137,6 +137,25 @@ pub(crate) fn default_next_on() -> Vec<NextOn> {
 }
 
 impl Route {
+    /// A route for every number that runs `steps` by the default rules.
+    pub fn of_steps(name: impl Into<String>, steps: Vec<Step>) -> Route {
+        Route {
+            name: name.into(),
+            patterns: Vec::new(),
+            caller_id: None,
+            timeout: None,
+            next_on: default_next_on(),
+            ignore_limits: false,
+            redirect: false,
+            regions: Vec::new(),
+            when: None,
+            requires: Vec::new(),
+            per_user_per_hour: None,
+            tags: BTreeMap::new(),
+            steps,
+        }
+    }
+
     /// Whether a final `status` from one trunk lets the next one be tried.
     pub(crate) fn moves_on(&self, status: u16) -> bool {
         self.next_on.iter().any(|n| match n {
@@ -266,21 +285,8 @@ impl Context {
     /// The context `@NAME`, which sends everything to one trunk: test calls use it.
     pub(crate) fn direct_to_trunk(trunk: &str) -> Context {
         let steps = vec![Step::Dial { trunks: vec![trunk.to_owned()], to: None, timeout: None }];
-        let route = Route {
-            name: format!("straight to {trunk}"),
-            patterns: Pattern::parse(".").into_iter().collect(),
-            caller_id: None,
-            timeout: None,
-            next_on: default_next_on(),
-            ignore_limits: false,
-            redirect: false,
-            regions: Vec::new(),
-            when: None,
-            requires: Vec::new(),
-            per_user_per_hour: None,
-            tags: BTreeMap::new(),
-            steps,
-        };
+        let mut route = Route::of_steps(format!("straight to {trunk}"), steps);
+        route.patterns = Pattern::parse(".").into_iter().collect();
         Context { name: format!("@{trunk}"), country: None, routes: vec![route] }
     }
 }
@@ -449,21 +455,7 @@ mod tests {
 
     #[test]
     fn the_default_rules_never_move_on_when_the_person_said_no() {
-        let route = Route {
-            name: "x".into(),
-            patterns: vec![],
-            caller_id: None,
-            timeout: None,
-            next_on: default_next_on(),
-            ignore_limits: false,
-            redirect: false,
-            regions: vec![],
-            when: None,
-            requires: vec![],
-            per_user_per_hour: None,
-            tags: BTreeMap::new(),
-            steps: vec![],
-        };
+        let route = Route::of_steps("x", Vec::new());
         assert!([408, 500, 503, 504].iter().all(|s| route.moves_on(*s)));
         assert!(![404, 480, 486, 487, 488, 600, 603].iter().any(|s| route.moves_on(*s)));
     }

@@ -76,6 +76,11 @@ impl Code {
     pub fn is_fault(self) -> bool {
         self != Code::FINE
     }
+
+    /// Returns itself, or `other` if nothing is wrong.
+    pub fn or(self, other: Code) -> Code {
+        if self.is_fault() { self } else { other }
+    }
 }
 
 impl fmt::Display for Code {

@@ -62,6 +62,7 @@ impl Transport {
             Hop::Udp(_) | Hop::UdpFrom(..) => Transport::Udp,
             Hop::Tcp(_) => Transport::Tcp,
             Hop::Tls(..) => Transport::Tls,
+            Hop::Suspended => Transport::Ws,
             Hop::Flow(flow) => match flows.get(&flow).map(|f| f.kind) {
                 Some(FlowKind::Tcp) => Transport::Tcp,
                 Some(FlowKind::Tls) => Transport::Tls,

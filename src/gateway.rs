@@ -24,25 +24,23 @@ mod turn;
 mod unproved;
 
 use crate::call::context::{Identity, Services};
-use crate::call::{Call, CallContext, CallId, HangupBy, Output};
+use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output};
 use crate::config::Config;
 use crate::dialplan::{Considered, Route};
 use crate::errors::Code;
 use crate::event::Event;
 pub use crate::flow::FlowKind;
 use crate::flow::Transport;
-use crate::ids::IdMap;
+use crate::pace::Pace;
 use crate::recorder::diagnosis::diagnose;
 use crate::recorder::{Recorder, TraceEvent};
-use crate::registrar::Registrar;
-use crate::resolver::{Answer, Query, Resolver};
+use crate::resolver::{Answer, Query};
 use crate::sip::digest::{Algorithm, Authenticator, Secret};
 use crate::sip::message::Message;
 use crate::sip::salvage::Salvaged;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Flow, Hop, Transactions};
+use crate::sip::transaction::{Flow, Hop};
 use crate::timers::Timers;
-use crate::trunk::{Pace, Trunks};
 use crate::worker::Notice;
 use admission::Admission;
 use call_table::CallTable;
@@ -135,6 +133,8 @@ pub struct Gateway {
     logins: logins::Logins,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
+    /// Calls of the whole node.
+    pace: Pace,
     user_pace: HashMap<String, Pace>,
     /// Calls of a user by a route with a limit: when, the oldest first.
     by_route: HashMap<(String, String), VecDeque<Instant>>,
@@ -162,23 +162,7 @@ impl Gateway {
         let algorithms: Vec<Algorithm> =
             allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
         let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
-        let services = Services {
-            identity,
-            started: now,
-            transactions: Transactions::default(),
-            transaction_users: IdMap::default(),
-            timers: Timers::default(),
-            registrar: Registrar::default(),
-            trunks: Trunks::new(now, &config),
-            trunk_calls: HashMap::new(),
-            flows: IdMap::default(),
-            aliases: HashMap::new(),
-            locator: Resolver::new(config.udp.is_some_and(|a| a.is_ipv6())),
-            pending_queries: HashMap::new(),
-            dialogs: HashMap::new(),
-            own_call_ids: HashMap::new(),
-            random,
-        };
+        let services = Services::new(now, &config, identity, random);
         Gateway {
             services,
             calls: CallTable::default(),
@@ -188,6 +172,7 @@ impl Gateway {
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             ),
+            pace: Pace::default(),
             user_pace: HashMap::new(),
             by_route: HashMap::new(),
             unproved: Timers::default(),
@@ -203,7 +188,7 @@ impl Gateway {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
-        let turn = &mut Turn { now, out };
+        let turn = &mut Turn::new(now, out);
 
         let (before, heard) = (turn.out.len(), heard(&input));
         self.fire(turn);
@@ -228,16 +213,18 @@ impl Gateway {
                 turn.push(Output::Event(Event::Draining { calls: self.gauges().calls }));
             }
             Input::HangUpAll => {
-                for id in self.calls.iter().map(|call| call.id).collect::<Vec<_>>() {
+                for id in self.calls.iter().map(|call| call.id()).collect::<Vec<_>>() {
                     let why = Refusal::new(503, "the gateway is shutting down").retry_after(5);
-                    self.with_call(turn, id, |call, cx| call.finish(cx, HangupBy::Us, why));
+                    self.with_call(turn, id, |call, cx| {
+                        call.finish(cx, EndReason::refused(HangupBy::Us, why))
+                    });
                 }
             }
             Input::Operate(command) => self.operate(turn, command),
             Input::Originate(plan) => self.begin_call(turn, *plan),
             Input::Tick => {}
         }
-        self.settle_links(turn);
+        self.follow_up(turn);
         self.sweep(turn.out);
         self.take_down(turn.now, heard, &turn.out[before.min(turn.out.len())..]);
     }
@@ -292,12 +279,7 @@ impl Gateway {
 
     /// What a call works with, for what the gateway itself sends.
     fn context<'a>(&'a mut self, turn: &'a mut Turn<'_>) -> CallContext<'a> {
-        CallContext {
-            now: turn.now,
-            config: &self.config,
-            services: &mut self.services,
-            out: turn.out,
-        }
+        CallContext::new(turn.now, &self.config, &mut self.services, turn.out)
     }
 
     /// Runs `work` on a call with the node's parts. A bug in it costs this call, not the
@@ -309,13 +291,9 @@ impl Gateway {
         work: impl FnOnce(&mut Call, &mut CallContext<'_>) -> R,
     ) -> Option<R> {
         let live = self.calls.touch(id)?;
-        let mut cx = CallContext {
-            now: turn.now,
-            config: &self.config,
-            services: &mut self.services,
-            out: turn.out,
-        };
+        let mut cx = CallContext::new(turn.now, &self.config, &mut self.services, turn.out);
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut live.call, &mut cx)));
+        turn.followups.extend(cx.into_followups());
         let Ok(result) = result else {
             self.lose(turn, id);
             return None;
@@ -330,20 +308,20 @@ impl Gateway {
         let Some(live) = self.calls.touch(id) else { return };
         if std::mem::replace(&mut live.lost, true) {
             turn.push(Output::Media {
-                worker: live.call.worker,
+                worker: live.call.worker(),
                 command: crate::worker::Command::Close { session: id.0 },
             });
             self.calls.remove(id, &mut self.services);
             return;
         }
         let why = Refusal::new(500, "a bug in the gateway ended this call");
-        self.with_call(turn, id, |call, cx| call.finish(cx, HangupBy::Us, why));
+        self.with_call(turn, id, |call, cx| call.finish(cx, EndReason::refused(HangupBy::Us, why)));
     }
 
     fn media(&mut self, turn: &mut Turn<'_>, id: CallId, notice: Notice) {
         if let Notice::Closed { statistics } = notice {
             if let Some(live) = self.calls.touch(id) {
-                statistics.into_iter().for_each(|(end, s)| live.call.cdr.end_closed(end, s));
+                statistics.into_iter().for_each(|(end, s)| live.call.cdr_mut().end_closed(end, s));
                 live.media_closed = true;
             }
             return;
@@ -357,20 +335,11 @@ impl Gateway {
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring
     /// anything more.
     fn sweep(&mut self, out: &mut Vec<Output>) {
-        let mut over = Vec::new();
-        out.retain(|o| {
-            match o {
-                Output::CallOver(id) => over.push(*id),
-                // It is sent when its browser is back.
-                Output::Send(send) if send.hop == Hop::Flow(Flow::NOWHERE) => {}
-                _ => return true,
-            }
-            false
-        });
-        over.into_iter().for_each(|id| self.calls.over(id));
+        // It is sent when its browser is back.
+        out.retain(|o| !matches!(o, Output::Send(send) if send.hop == Hop::Suspended));
         for mut cdr in self.calls.sweep(&mut self.services) {
             cdr.verdict = Some(diagnose(&cdr));
-            out.push(Output::Event(Event::CallEnded(Arc::new(cdr))));
+            out.push(Output::Event(Event::CallEnded { cdr: Arc::new(cdr) }));
         }
     }
 
@@ -479,7 +448,7 @@ mod tests {
                 &mut Vec::new(),
             );
         }
-        let ids = gateway.calls.iter().map(|call| call.id).collect();
+        let ids = gateway.calls.iter().map(|call| call.id()).collect();
         (gateway, now, ids)
     }
 
@@ -487,14 +456,14 @@ mod tests {
     fn a_bug_in_one_call_ends_that_call_and_no_other() {
         let (mut gateway, now, ids) = with_two_calls();
         let mut out = Vec::new();
-        gateway.with_call(&mut Turn { now, out: &mut out }, ids[0], |_, _| panic!("a bug"));
+        gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("a bug"));
         let refused =
             out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
         assert!(refused, "its caller is told");
-        let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state);
+        let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state());
         assert_eq!(state(&gateway, ids[0]), Some(State::Over));
         assert_eq!(state(&gateway, ids[1]), Some(State::Opening));
-        gateway.with_call(&mut Turn { now, out: &mut out }, ids[0], |_, _| panic!("again"));
+        gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("again"));
         assert!(gateway.calls.get(ids[0]).is_none(), "a second one is the end of it");
         assert!(gateway.calls.get(ids[1]).is_some());
     }

@@ -1,6 +1,7 @@
 //! Numbers we gave out ourselves, and maps by them: no peer chooses a key, so the hash need not
 //! resist one.
 
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Bound, RangeInclusive};
@@ -10,7 +11,7 @@ use std::time::Instant;
 pub(crate) type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// A call of this node; shown as 8 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct CallId(pub u64);
 
 /// The place of a call among others: when it began, and its number.

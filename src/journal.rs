@@ -11,7 +11,7 @@ use self::lines::Lines;
 use self::sqlite::Rows;
 use crate::api::metrics::Metrics;
 use crate::cdr::Diagnosis;
-use crate::cdr::{Cdr, HangupBy};
+use crate::cdr::{Cdr, HangupBy, Party};
 use crate::media::Statistics;
 use crate::state::checkpoints::Slot;
 use crate::state::spool::Spool;
@@ -85,7 +85,7 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let tried: Vec<Value> = cdr
         .tried
         .iter()
-        .map(|t| json!({ "target": t.target, "code": t.status, "ms": t.ms }))
+        .map(|t| json!({ "target": t.target.as_callee(), "code": t.status.unwrap_or(0), "ms": t.ms }))
         .collect();
     let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({
@@ -107,10 +107,10 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "setup_ms": ms(cdr.start, cdr.answered), "pdd_ms": ms(cdr.start, cdr.ringing.or(cdr.answered)),
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
         "context": cdr.context, "route": cdr.route, "outcome": cdr.outcome(), "sip_code": cdr.status,
-        "why": cdr.why, "code": cdr.error_code().map(|code| code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by,
-        "from": { "user": cdr.from, "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
+        "why": cdr.why, "code": cdr.error_code().map(|code| code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by.as_ref().map(Party::as_callee),
+        "from": { "user": cdr.from.as_caller(), "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
-        "attempts": tried, "transfers": cdr.transfers, "tags": cdr.tags, "media_problem": cdr.media_problem,
+        "attempts": tried, "transfers": cdr.transfers, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
         "legs": [leg("a", Some(&cdr.a_call_id), &cdr.formats[0], cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), &cdr.formats[1], cdr.b.as_ref())],
     })
 }

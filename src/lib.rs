@@ -13,6 +13,7 @@ pub mod hex;
 pub mod ids;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it is the log's clock")]
 pub(crate) mod log_limit;
+pub(crate) mod pace;
 pub mod printable;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
 pub mod private;
@@ -75,6 +76,7 @@ pub const LAYERS: &[&[&str]] = &[
         "hex",
         "ids",
         "log_limit",
+        "pace",
         "printable",
         "private",
         "timers",
@@ -90,4 +92,40 @@ pub const LAYERS: &[&[&str]] = &[
     &["gateway"],
     &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
     &["node"],
+];
+
+/// The order within the modules that have one, read like [`LAYERS`]. What the methods of `Call` and
+/// of `Gateway` call of each other is not of it: an order of types, not of an `impl`.
+pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
+    (
+        "call",
+        &[
+            &[
+                "bodies",
+                "caller_id",
+                "codec_policy",
+                "dtmf_info",
+                "media_policy",
+                "reach",
+                "retries",
+                "route_cursor",
+            ],
+            // Legs, branches, what they wait for and what they are given: they name each other.
+            &["branch", "challenge", "context", "leg", "services", "transfer_state"],
+            &["branches", "call_media", "invite_server", "leg_snapshot", "packages", "testing"],
+            &["failure", "outgoing", "transfer"],
+            &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
+            &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
+            &["outcome"],
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
+            &["logins", "out_of_dialog", "record", "registering"],
+            &["dispatch", "flows", "joined", "operate", "trunks"],
+            &["invite", "originate", "takeover"],
+        ],
+    ),
 ];

@@ -525,7 +525,8 @@ impl Starter {
     ) -> anyhow::Result<Starter> {
         let any = media_ip(config);
         let seed = u64::from_le_bytes(random()?);
-        let ports = Arc::new(PortRange::new(any, config.media.ports, seed));
+        let (first, last) = config.media.ports;
+        let ports = Arc::new(PortRange::new(any, first..=last, seed));
         let setup = |n: usize| {
             // Port 0 asks the system for any; otherwise the workers take consecutive ports.
             let first = config.media.browser_port;

@@ -417,7 +417,7 @@ mod tests {
         let invite =
             Message::parse(invite.as_bytes().to_vec(), crate::sip::parse::Framing::WebSocket)
                 .expect("sound");
-        Arc::new(Cdr::new(call, now, &invite))
+        Arc::new(Cdr::new(call, now, crate::cdr::Party::Number("a".into()), &invite))
     }
 
     #[test]

@@ -30,7 +30,7 @@ const MAX_TEMPORARY: usize = 8;
 const MAX_PATH: usize = 8;
 
 /// One way to reach a user.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Binding {
     pub flow: Flow,
     pub contact: String,

@@ -7,6 +7,7 @@ pub(crate) mod registration;
 
 use crate::config::{Config, Trunk};
 use crate::errors::Code;
+use crate::pace::Pace;
 use crate::sip::transaction::Hop;
 use registration::Registration;
 use std::collections::{BTreeMap, HashMap};
@@ -61,27 +62,6 @@ pub(crate) struct TrunkState {
     pub registrations: Vec<Registration>,
     pub bound: Option<Bound>,
     pace: Pace,
-}
-
-/// Calls in the current second.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pace {
-    second: Option<Instant>,
-    calls: u32,
-}
-
-impl Pace {
-    /// Whether one more call may begin; it is counted if so.
-    pub(crate) fn take(&mut self, now: Instant, limit: Option<u32>) -> bool {
-        if self.second.is_none_or(|s| now.saturating_duration_since(s) >= Duration::from_secs(1)) {
-            *self = Pace { second: Some(now), calls: 0 };
-        }
-        if limit.is_some_and(|limit| self.calls >= limit) {
-            return false;
-        }
-        self.calls += 1;
-        true
-    }
 }
 
 /// A change worth a line.

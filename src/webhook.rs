@@ -274,7 +274,9 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Hands an event over; what finds no room is kept in the file. Neither waits for anything.
     pub(crate) fn tell(&self, event: &Arc<LoggedEvent>) {
-        if event.kind != "call.quality" && self.events.try_send(event.clone()).is_err() {
+        if event.kind != crate::event::Kind::CallQuality
+            && self.events.try_send(event.clone()).is_err()
+        {
             self.dead.keep(Told::Event(event.clone()), "too many events wait");
         }
     }

@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use webtrunk::LAYERS;
+use webtrunk::{LAYERS, LAYERS_WITHIN};
 
 /// Upward uses that are argued for: what, and why.
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 22] = [
+const PURE: [&str; 23] = [
     "address",
     "chance",
     "egress",
@@ -17,6 +17,7 @@ const PURE: [&str; 22] = [
     "hex",
     "recorder",
     "ids",
+    "pace",
     "timers",
     "codec",
     "rtp",
@@ -79,7 +80,8 @@ fn sources() -> Vec<(String, PathBuf, String)> {
                 .to_owned();
             let text = fs::read_to_string(&path).expect("readable");
             // Unit tests may do what machines may not.
-            let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let text = text.split("#![cfg(test)]").next().unwrap_or_default().to_owned();
             (module, path, text)
         })
         .collect()
@@ -107,6 +109,68 @@ fn no_module_looks_up() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The names a text takes from `super::` or `crate::MODULE::`, those in braces included.
+fn used_within(module: &str, text: &str) -> Vec<String> {
+    let code: Vec<&str> = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let mut used = Vec::new();
+    for start in ["super::".to_owned(), format!("crate::{module}::")] {
+        for (at, _) in code.match_indices(&start) {
+            let rest = &code[at + start.len()..];
+            let name = |t: &str| {
+                t.split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned)
+            };
+            match rest.strip_prefix('{').and_then(|r| r.split_once("};")) {
+                Some((list, _)) => used.extend(list.split(',').filter_map(|n| name(n.trim()))),
+                None => used.extend(name(rest)),
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn no_module_looks_up_within_its_folder() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for (folder, layers) in LAYERS_WITHIN {
+        let layer_of = |name: &str| layers.iter().position(|l| l.contains(&name));
+        let mut seen = 0;
+        for (_, path, text) in sources() {
+            // What lies in a folder of its own belongs to the module it is a part of.
+            if path.parent() != Some(src.join(folder).as_path()) {
+                continue;
+            }
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let Some(own) = layer_of(&name) else {
+                wrong.push(format!("{folder}/{name}.rs has no layer: add it to LAYERS_WITHIN"));
+                continue;
+            };
+            seen += 1;
+            for used in used_within(folder, &text) {
+                if layer_of(&used).is_some_and(|l| l > own) {
+                    wrong.push(format!(
+                        "{folder}/{name}.rs uses `{used}`, which is built on top of it"
+                    ));
+                }
+            }
+        }
+        let listed = layers.iter().map(|l| l.len()).sum::<usize>();
+        assert_eq!(seen, listed, "{folder}: LAYERS_WITHIN names modules that do not exist");
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_names_a_module_takes_are_found() {
+    let text = "use super::{Call, leg::{Leg, X}, branch};\n// super::nothing\nlet a = crate::call::reach::f(super::uac::g());";
+    let used = used_within("call", text);
+    for name in ["Call", "leg", "branch", "reach", "uac"] {
+        assert!(used.iter().any(|u| u == name), "{name}: {used:?}");
+    }
+    assert!(!used.iter().any(|u| u == "nothing"));
 }
 
 #[test]

@@ -88,7 +88,7 @@ proptest! {
         writer.put(HeaderName::Via, "SIP/2.0/UDP a;branch=z9hG4bK1");
         writer.put(HeaderName::From, name_addr(&value, &format!("sip:{value}@x")));
         writer.put(HeaderName::Subject, &value);
-        writer.reason(&webtrunk::sip::Refusal::new(480, value.clone()));
+        writer.reason(&webtrunk::sip::Refusal::new(480, value.clone()).reason());
         let bytes = writer.end_with("text/plain", value.as_bytes());
         if let Ok(message) = Message::parse(bytes.to_vec(), Framing::WebSocket) {
             let names: Vec<String> = message.headers().map(|(_, n, _)| n.to_owned()).collect();

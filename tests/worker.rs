@@ -51,7 +51,7 @@ fn next(told: &Receiver<(u64, Notice)>) -> (u64, Notice) {
 
 #[test]
 fn every_port_comes_back_and_a_full_range_is_told() {
-    let ports = Arc::new(PortRange::new(ANY, (24_000, 24_019), 7));
+    let ports = Arc::new(PortRange::new(ANY, 24_000..=24_019, 7));
     let all = ports.free();
     assert_eq!(all, 10);
     let (worker, told) = start(&ports);
@@ -84,7 +84,7 @@ fn every_port_comes_back_and_a_full_range_is_told() {
 
 #[test]
 fn a_rested_pair_serves_again_and_has_forgotten_its_last_call() {
-    let ports = PortRange::new(ANY, (24_100, 24_101), 7);
+    let ports = PortRange::new(ANY, 24_100..=24_101, 7);
     let pair = ports.take(Instant::now()).expect("free");
     let (port, now) = (pair.port, Instant::now());
     let old_peer = UdpSocket::bind((ANY, 0)).expect("a port");
@@ -100,7 +100,7 @@ fn a_rested_pair_serves_again_and_has_forgotten_its_last_call() {
 
 #[test]
 fn a_pair_whose_old_peer_does_not_stop_is_bound_anew() {
-    let ports = PortRange::new(ANY, (24_200, 24_201), 7);
+    let ports = PortRange::new(ANY, 24_200..=24_201, 7);
     let pair = ports.take(Instant::now()).expect("free");
     let (port, now) = (pair.port, Instant::now());
     let old_peer = UdpSocket::bind((ANY, 0)).expect("a port");
@@ -117,7 +117,7 @@ fn framed(datagram: &[u8]) -> Vec<u8> {
 /// RFC 6544 and RFC 4571: whose network lets no UDP out comes to the same number over TCP.
 #[test]
 fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
-    let ports = Arc::new(PortRange::new(ANY, (24_300, 24_319), 7));
+    let ports = Arc::new(PortRange::new(ANY, 24_300..=24_319, 7));
     let ice = Ice { ufrag: "ours".into(), pwd: "ours-password-of-22-chars".into() };
     // The number is the system's choice for UDP; over TCP somebody may have it.
     let (_worker, address) = std::iter::repeat_with(|| start(&ports).0)
@@ -180,7 +180,7 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
 #[test]
 fn a_check_is_answered_from_the_address_it_was_sent_to() {
     let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let ports = Arc::new(PortRange::new(everywhere, (24_400, 24_419), 7));
+    let ports = Arc::new(PortRange::new(everywhere, 24_400..=24_419, 7));
     let identity = Arc::new(Identity::generate().expect("a certificate"));
     let at = SocketAddr::new(everywhere, 0);
     let setup = Setup::new("test", at, Streamed::No, ports.clone(), identity);
@@ -337,8 +337,8 @@ impl Peer {
 #[test]
 fn a_session_goes_on_in_another_process_at_its_port_once_that_has_a_record_of_its_own() {
     let mut peer = Peer::new();
-    let (range, address) = ((24_200, 24_203), peer.socket.local_addr().expect("bound"));
-    let ports = Arc::new(PortRange::new(ANY, range, 7));
+    let (range, address) = (24_200..=24_203, peer.socket.local_addr().expect("bound"));
+    let ports = Arc::new(PortRange::new(ANY, range.clone(), 7));
     let (worker, told) = start(&ports);
     let at = SocketAddr::new(ANY, echoes(&worker, address));
     let (ssrc, _) = peer.is_echoed(at);
@@ -375,8 +375,8 @@ fn a_session_goes_on_in_another_process_at_its_port_once_that_has_a_record_of_it
 
 #[test]
 fn sockets_of_another_process_are_its_calls_for_a_while() {
-    let ports = PortRange::new(ANY, (24_300, 24_303), 7);
-    let elsewhere = PortRange::new(ANY, (24_300, 24_301), 7);
+    let ports = PortRange::new(ANY, 24_300..=24_303, 7);
+    let elsewhere = PortRange::new(ANY, 24_300..=24_301, 7);
     let now = Instant::now();
     let pair = elsewhere.claim(24_300).expect("free");
     let socket = pair.rtp.try_clone().expect("cloned");

@@ -13,9 +13,8 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
 
 /// What may be wrong with a query string.
 pub(crate) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
@@ -48,33 +47,6 @@ fn missing(id: &str) -> Problem {
 }
 
 type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
-
-/// Calls begun by POST /calls with an Idempotency-Key, the oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Begun(VecDeque<(Instant, String, String)>);
-
-impl Begun {
-    const MOST: usize = 10_000;
-    const KEPT: Duration = Duration::from_secs(86_400);
-
-    fn find(&mut self, now: Instant, key: &str) -> Option<String> {
-        while self
-            .0
-            .front()
-            .is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Begun::KEPT)
-        {
-            self.0.pop_front();
-        }
-        self.0.iter().find(|(_, k, _)| k == key).map(|(.., call)| call.clone())
-    }
-
-    fn keep(&mut self, now: Instant, key: String, call: String) {
-        if self.0.len() >= Begun::MOST {
-            self.0.pop_front();
-        }
-        self.0.push_back((now, key, call));
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -364,8 +336,10 @@ pub(crate) async fn quality(State(api): State<Api>, Path(id): Path<String>) -> A
     let found = api
         .ask(move |gateway, _| {
             let flight = gateway.recorder.find(&id)?;
-            let cdr =
-                flight.cdr.as_deref().or_else(|| gateway.live_call(flight.call).map(|c| &c.cdr))?;
+            let cdr = flight
+                .cdr
+                .as_deref()
+                .or_else(|| gateway.live_call(flight.call).map(|c| c.cdr()))?;
             Some(view::quality(flight.call, cdr))
         })
         .await?;

@@ -2,7 +2,7 @@
 
 use super::{Answer, Api, Problem};
 use crate::address::network_of;
-use crate::event::Event;
+use crate::event::{Data, Event, Kind};
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
 use crate::log_limit::{Class, LogLimit};
@@ -31,19 +31,19 @@ const BEHIND: usize = 4_096;
 pub(crate) struct LoggedEvent {
     /// Rises by one; begins anew with the process.
     pub id: u64,
-    pub kind: &'static str,
+    pub kind: Kind,
     at: Instant,
     clock: WallClock,
-    data: Data,
+    data: Told,
 }
 
 /// What an event tells. It is made JSON when somebody reads it: most are read by nobody.
 #[derive(Debug)]
-enum Data {
+enum Told {
     Event(Event),
     /// A login refused, and how many more of its source since the last that was told.
     Refused {
-        note: Event,
+        event: Event,
         more: u64,
     },
     Drained {
@@ -55,24 +55,37 @@ impl LoggedEvent {
     /// `{ type, timestamp, data }`, as in a webhook.
     pub(crate) fn body(&self) -> Value {
         let data = match &self.data {
-            Data::Event(note) => data_of(note, &self.clock),
-            Data::Refused { note, more } => {
-                let mut data = data_of(note, &self.clock);
+            Told::Event(event) => self.data_of(event),
+            Told::Refused { event, more } => {
+                let mut data = self.data_of(event);
                 data["more"] = json!(more);
                 data
             }
-            Data::Drained { calls } => json!({ "calls": calls }),
+            Told::Drained { calls } => json!({ "calls": calls }),
         };
-        json!({ "type": self.kind, "timestamp": self.clock.format(self.at), "data": data })
+        json!({ "type": self.kind.as_str(), "timestamp": self.clock.format(self.at), "data": data })
+    }
+
+    fn data_of(&self, event: &Event) -> Value {
+        match event.data() {
+            Some(Data::Json(data)) => data,
+            Some(Data::Record(cdr)) => to_json(cdr, &self.clock),
+            Some(Data::Warning) => json!({
+                "call": self.call(),
+                "code": event.code().to_string(),
+                "text": event.to_string()
+            }),
+            None => Value::Null,
+        }
     }
 
     /// One that says little.
     #[cfg(test)]
     pub(crate) fn for_test(id: u64) -> LoggedEvent {
-        let data = Data::Drained { calls: 0 };
+        let data = Told::Drained { calls: 0 };
         LoggedEvent {
             id,
-            kind: "drain.finished",
+            kind: Kind::DrainFinished,
             at: Instant::now(),
             clock: WallClock::now(),
             data,
@@ -82,35 +95,11 @@ impl LoggedEvent {
     /// The call it is about.
     pub(crate) fn call(&self) -> Option<String> {
         match &self.data {
-            Data::Event(note) => note.call().map(|call| call.to_string()),
-            Data::Refused { .. } | Data::Drained { .. } => None,
+            Told::Event(event) => event.call().map(|call| call.to_string()),
+            Told::Refused { .. } | Told::Drained { .. } => None,
         }
     }
 }
-
-/// Every kind there is, and when it is said.
-pub const KINDS: [(&str, &str); 16] = [
-    ("call.started", "An INVITE was accepted as a call."),
-    ("call.refused", "An INVITE was refused before it became a call."),
-    ("call.ringing", "The callee's side is ringing."),
-    ("call.answered", "The call is answered."),
-    ("call.quality", "Figures of one leg, every 2.5 to 7.5 s."),
-    ("call.warning", "Something is wrong with an active call."),
-    ("call.ended", "A call has ended; the data is its record."),
-    ("registration.added", "A browser has registered."),
-    ("registration.removed", "A registration has ended."),
-    (
-        "login.refused",
-        "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
-         source is told of once in 10 s; `more` counts its refusals since the last event.",
-    ),
-    ("trunk.up", "A trunk is up."),
-    ("trunk.down", "A trunk is down or disabled."),
-    ("config.reloaded", "A new configuration is active."),
-    ("addresses.changed", "The public address has changed; new calls use the new one."),
-    ("drain.started", "New calls are refused from now on."),
-    ("drain.finished", "The last call of a drain has ended, or an operator ended the drain."),
-];
 
 /// Where events go.
 pub(crate) struct Feed {
@@ -134,37 +123,36 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Tells what a note says, if it is news.
-    pub(crate) fn tell(&self, note: Event, now: Instant, clock: &WallClock) {
+    /// Tells of an event, if it is news.
+    pub(crate) fn tell(&self, event: Event, now: Instant, clock: &WallClock) {
+        let Some(kind) = event.kind() else { return };
         // Only who listens wants figures every few seconds.
-        if matches!(note, Event::Quality { .. }) && self.live.receiver_count() == 0 {
+        if kind == Kind::CallQuality && self.live.receiver_count() == 0 {
             return;
         }
-        if let Event::LoginRefused { remote, code, .. } = &note {
-            let class = Class::of("logins refused", *code, &network_of(remote.ip()).to_string());
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(more) = refusals.admit_with_count(now, class) else { return };
-            return self.push("login.refused", Data::Refused { note, more }, now, clock);
-        }
-        if let Some(kind) = kind_of(&note) {
-            self.push(kind, Data::Event(note), now, clock);
-        }
+        let told = match &event {
+            Event::LoginRefused { remote, code, .. } => {
+                let network = network_of(remote.ip()).to_string();
+                let class = Class::of("logins refused", *code, &network);
+                let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(more) = refusals.admit_with_count(now, class) else { return };
+                Told::Refused { event, more }
+            }
+            _ => Told::Event(event),
+        };
+        self.push(kind, told, now, clock);
     }
 
     /// The last call of a drain has ended.
     pub(crate) fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
-        self.push("drain.finished", Data::Drained { calls: gauges.calls }, now, clock);
+        self.push(Kind::DrainFinished, Told::Drained { calls: gauges.calls }, now, clock);
     }
 
-    fn push(&self, kind: &'static str, data: Data, now: Instant, clock: &WallClock) {
-        debug_assert!(
-            KINDS.iter().any(|k| k.0 == kind),
-            "{kind} is not among the kinds that are told of"
-        );
+    fn push(&self, kind: Kind, data: Told, now: Instant, clock: &WallClock) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
         let event = Arc::new(LoggedEvent { id: kept.0, kind, at: now, clock: *clock, data });
-        if kind != "call.quality" {
+        if kind != Kind::CallQuality {
             if kept.1.len() == KEPT {
                 kept.1.pop_front();
             }
@@ -197,108 +185,6 @@ impl Feed {
     }
 }
 
-/// The kind of event a note is; nothing for what is for the log alone.
-fn kind_of(note: &Event) -> Option<&'static str> {
-    Some(match note {
-        Event::CallStarted { .. } => "call.started",
-        Event::CallRefused { .. } => "call.refused",
-        Event::CallRinging { .. } => "call.ringing",
-        Event::CallAnswered { .. } => "call.answered",
-        Event::Quality { .. } => "call.quality",
-        Event::CallEnded(_) => "call.ended",
-        Event::BranchFailed { .. }
-        | Event::TransferFailed { .. }
-        | Event::TrunkFull { .. }
-        | Event::OneWay { .. }
-        | Event::WebhookFailed { .. }
-        | Event::MediaPanicked { .. }
-        | Event::CallPanicked { .. } => "call.warning",
-        Event::Registered { .. } => "registration.added",
-        Event::Unregistered { .. } => "registration.removed",
-        Event::LoginRefused { .. } => "login.refused",
-        Event::TrunkUp { .. } | Event::TrunkSwitched { enabled: true, .. } => "trunk.up",
-        Event::TrunkDown { .. } | Event::TrunkSwitched { enabled: false, .. } => "trunk.down",
-        Event::Reloaded { .. } => "config.reloaded",
-        Event::AddressesChanged { .. } => "addresses.changed",
-        Event::Draining { .. } => "drain.started",
-        Event::DrainEnded => "drain.finished",
-        _ => return None,
-    })
-}
-
-fn data_of(note: &Event, clock: &WallClock) -> Value {
-    let code = note.code().to_string();
-    match note {
-        Event::CallStarted { call, from, caller, number, route } => {
-            json!({
-                "call": call.to_string(),
-                "from": from,
-                "from_number": caller.number,
-                "from_name": caller.name,
-                "to": number,
-                "route": route
-            })
-        }
-        Event::CallRefused { call, from, caller, to, status, why, .. } => {
-            json!({
-                "call": call.to_string(),
-                "from": from,
-                "from_number": caller.number,
-                "from_name": caller.name,
-                "to": to,
-                "sip_code": status,
-                "code": code,
-                "why": why
-            })
-        }
-        Event::CallRinging { call } => json!({ "call": call.to_string() }),
-        Event::CallAnswered { call, by, after, codecs } => {
-            json!({
-                "call": call.to_string(),
-                "by": by,
-                "after_ms": after.as_millis() as u64,
-                "codecs": [codecs.0, codecs.1]
-            })
-        }
-        Event::Quality { call, leg, figures } => json!({
-            "call": call.to_string(),
-            "leg": leg,
-            "codec": figures.codec,
-            "mos_estimated": figures.mos.0,
-            "packets_in": figures.received,
-            "packets_lost": figures.packets_lost(),
-            "packets_out": figures.sent,
-            "jitter_ms": figures.jitter.map(|j| j.as_millis() as u64),
-            "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64),
-            "sounding": figures.non_silent_packets,
-        }),
-        Event::CallEnded(cdr) => to_json(cdr, clock),
-        Event::Registered { user, flows, user_agent } => {
-            json!({ "user": user, "flows": flows, "user_agent": user_agent })
-        }
-        Event::Unregistered { user, why } => json!({ "user": user, "why": why.as_str() }),
-        Event::LoginRefused { user, remote, why, .. } => {
-            json!({ "user": user, "remote": remote.to_string(), "code": code, "why": why })
-        }
-        Event::TrunkUp { trunk, .. } => json!({ "trunk": trunk }),
-        Event::TrunkDown { trunk, why } => json!({ "trunk": trunk, "why": why, "code": code }),
-        Event::TrunkSwitched { trunk, .. } => json!({ "trunk": trunk, "by": "operator" }),
-        Event::Reloaded { changes } => json!({ "changes": changes }),
-        Event::AddressesChanged { before, now, why } => {
-            json!({ "before": before, "now": now, "found_by": why })
-        }
-        Event::Draining { calls } => json!({ "calls": calls }),
-        Event::DrainEnded => json!({ "cancelled": true }),
-        warning => {
-            json!({
-                "call": warning.call().map(|c| c.to_string()),
-                "code": code,
-                "text": warning.to_string()
-            })
-        }
-    }
-}
-
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(crate) struct Wanted {
@@ -310,8 +196,8 @@ pub(crate) struct Wanted {
 impl Wanted {
     fn wants(&self, event: &LoggedEvent) -> bool {
         let kind = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(start) => event.kind.starts_with(start),
-            None => event.kind == pattern,
+            Some(start) => event.kind.as_str().starts_with(start),
+            None => event.kind.as_str() == pattern,
         };
         let of_call = |id: &str| event.call().is_some_and(|c| c.starts_with(id));
         self.types.as_deref().is_none_or(|types| types.split(',').any(|t| kind(t.trim())))
@@ -344,7 +230,7 @@ pub(crate) async fn stream(
         Some(event) => wanted.wants(&event).then(|| {
             Ok(sse::Event::default()
                 .id(event.id.to_string())
-                .event(event.kind)
+                .event(event.kind.as_str())
                 .data(event.body().to_string()))
         }),
         // It read too slowly: what it missed is in the calls' records.

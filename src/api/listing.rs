@@ -175,7 +175,7 @@ fn look(
     let mut ended = gateway.recorder.ended_before(at).filter(|_| states.ended).peekable();
     let mut found = Vec::new();
     while *left > 0 && found.len() < room.min(SHOWN) {
-        let next_live = live.peek().map(|c| (c.cdr.start, c.id));
+        let next_live = live.peek().map(|c| (c.cdr().start, c.id()));
         let next_ended = ended.peek().map(|f| (f.started, f.call));
         let key = next_live.max(next_ended);
         if key.is_none_or(|(start, _)| since.is_some_and(|since| start < since)) {
@@ -185,7 +185,7 @@ fn look(
         at = key;
         let shown = if key == next_live {
             live.next().and_then(|call| {
-                let fits = listing.wanted.fits(&Facts::of(&call.cdr, false));
+                let fits = listing.wanted.fits(&Facts::of(call.cdr(), false));
                 fits.then(|| view::live(call, turn.now, turn.clock))
             })
         } else {
@@ -285,7 +285,7 @@ pub(crate) fn page(uri: &Uri, items: Vec<Value>, cursor: Option<&str>) -> Respon
 mod tests {
     use super::*;
     use crate::call::services::Identity;
-    use crate::cdr::Cdr;
+    use crate::cdr::{Cdr, Party};
     use crate::config::check::parse_embedded;
     use crate::sip::message::Message;
     use crate::sip::parse::Framing;
@@ -313,8 +313,9 @@ mod tests {
         for i in 0..n {
             let (now, id) = (begin + Duration::from_secs(i.into()), CallId(u64::from(i) << 32));
             gateway.recorder.open(now, id, "a", "1", &i.to_string());
-            let mut cdr = Cdr::new(id, now, &invite);
-            cdr.from = if i % 100 == 0 { "ada".into() } else { "bob".into() };
+            let name = if i % 100 == 0 { "ada" } else { "bob" };
+            let from = Party::User { name: name.into(), instance: None };
+            let mut cdr = Cdr::new(id, now, from, &invite);
             cdr.verdict = Some(crate::cdr::Diagnosis::default());
             gateway.recorder.ended(id, Arc::new(cdr));
         }
@@ -368,6 +369,16 @@ mod tests {
         let (small, large) = (work(1_000), work(10_000));
         assert_eq!(small, large, "looked at: in all, for one user, within a window");
         assert_eq!(small.0, USUAL, "not one more than is shown");
+    }
+
+    #[test]
+    fn a_page_is_as_long_as_asked_within_its_bound() {
+        let limit = |limit| {
+            let query = Query { limit, ..Query::default() };
+            query.understood(Timestamp::UNIX_EPOCH).expect("understood").limit
+        };
+        let wanted = [None, Some(1), Some(MOST), Some(MOST + 1), Some(usize::MAX)];
+        assert_eq!(wanted.map(limit), [USUAL, 1, MOST, MOST, MOST]);
     }
 
     #[test]

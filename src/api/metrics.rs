@@ -11,7 +11,7 @@ pub mod plain;
 
 use crate::call::{Call, Cdr};
 use crate::errors::Code;
-use crate::event::{Event, UnregisterReason};
+use crate::event::{Counted, Event, LostBy};
 use crate::flow::Transport;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
@@ -401,24 +401,26 @@ impl Metrics {
         );
     }
 
-    /// Counts what a note says.
-    pub(crate) fn count(&self, note: &Event, now: Instant) {
-        match note {
-            Event::CallEnded(cdr) => self.ended(cdr, now),
-            Event::CallRefused { .. } => drop(
-                self.refused_total.get_or_create(&vec![("code", note.code().to_string())]).inc(),
-            ),
-            Event::OneWay { who, .. } => {
-                let side = if who.starts_with("trunk") { "trunk" } else { "browser" };
+    /// Counts an event.
+    pub(crate) fn count(&self, event: &Event, now: Instant) {
+        match event.counted() {
+            Counted::Nothing => {}
+            Counted::CallEnded(cdr) => self.ended(cdr, now),
+            Counted::CallRefused(code) => {
+                self.refused_total.get_or_create(&vec![("code", code.to_string())]).inc();
+            }
+            Counted::OneWay { trunk } => {
+                let side = if trunk { "trunk" } else { "browser" };
                 self.one_way.get_or_create(&vec![("silent_leg", side.to_owned())]).inc();
             }
-            Event::Unregistered { why: UnregisterReason::Asked, .. } => {}
-            Event::Unregistered { why, .. } => {
-                let reason = if *why == UnregisterReason::Expired { "expired" } else { "closed" };
+            Counted::FlowLost(by) => {
+                let reason = match by {
+                    LostBy::Closed => "closed",
+                    LostBy::Expired => "expired",
+                };
                 self.flow_lost.get_or_create(&vec![("reason", reason.to_owned())]).inc();
             }
-            Event::LoginRefused { .. } => drop(self.login_refused.inc()),
-            _ => {}
+            Counted::LoginRefused => drop(self.login_refused.inc()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The API described by itself: OpenAPI 3.1, from one table of routes.
 
-use super::events::KINDS;
 use super::schemas::{kind, responses};
+use crate::event::Kind;
 use axum::Json;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -249,7 +249,7 @@ fn operation(&(method, path, summary, scope, query): &Route) -> Value {
     });
     if path == "/events" {
         let kinds: Vec<String> =
-            KINDS.iter().map(|(kind, when)| format!("{kind}: {when}")).collect();
+            Kind::ALL.iter().map(|k| format!("{}: {}", k.as_str(), k.when())).collect();
         operation["description"] = json!(format!(
             "Each is {{type, timestamp, data}}, as in a webhook. {}",
             kinds.join("; ")

@@ -590,7 +590,7 @@ pub(crate) async fn webhooks(State(api): State<Api>) -> Json<Value> {
     let deliveries = api.feed.outbox().map(crate::webhook::Outbox::deliveries).unwrap_or_default();
     let show = |d: crate::webhook::Delivery| {
         json!({
-            "id": d.id, "type": d.event.kind, "call": d.event.call(), "tries": d.tries,
+            "id": d.id, "type": d.event.kind.as_str(), "call": d.event.call(), "tries": d.tries,
             "began": jiff::Timestamp::try_from(d.began).map(|t| format!("{t:.3}")).unwrap_or_default(),
             "state": match &d.outcome { None => "trying", Some(Ok(())) => "delivered", Some(Err(_)) => "dead" },
             "why": d.outcome.and_then(Result::err), "body": d.event.body(),

@@ -1,6 +1,6 @@
 //! What the API shows, as JSON, and the lines of text a terminal shows around a ladder.
 
-use crate::call::{Call, CallId, Cdr, State};
+use crate::call::{Call, CallId, Cdr, Party, State};
 use crate::gateway::Gateway;
 use crate::journal::{WallClock, to_json, verdict_json};
 use crate::media::Statistics;
@@ -25,14 +25,14 @@ fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
     json!({
         "call": cdr.call.to_string(),
         "state": state,
-        "from": cdr.from,
+        "from": cdr.from.as_caller(),
         "from_number": cdr.from_number,
         "from_name": cdr.from_name,
         "to": if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number },
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
         "route": cdr.route,
-        "with": cdr.answered_by,
-        "tried": cdr.tried.iter().map(|t| &t.target).collect::<Vec<_>>(),
+        "with": cdr.answered_by.as_ref().map(Party::as_callee),
+        "tried": cdr.tried.iter().map(|t| t.target.as_callee()).collect::<Vec<_>>(),
         "start": clock.format(cdr.start),
         "seconds": end.saturating_duration_since(cdr.start).as_secs(),
         "talked_s": cdr.answered.map(|a| end.saturating_duration_since(a).as_secs()),
@@ -46,15 +46,15 @@ fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
 
 /// A call that lives.
 pub(crate) fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
-    let state = match call.state {
-        _ if call.cdr.answered.is_some() => "talking",
+    let state = match call.state() {
+        _ if call.cdr().answered.is_some() => "talking",
         State::Opening => "opening",
-        State::Routing if call.cdr.ringing.is_some() => "ringing",
+        State::Routing if call.cdr().ringing.is_some() => "ringing",
         State::Routing => "dialling",
         State::Talking => "talking",
         State::Over => "ending",
     };
-    brief(&call.cdr, state, now, clock)
+    brief(call.cdr(), state, now, clock)
 }
 
 /// A call that has ended; nothing for one whose record is not there yet.
@@ -70,7 +70,7 @@ pub(crate) fn detail(
     now: Instant,
     clock: &WallClock,
 ) -> Option<Value> {
-    let cdr = flight.cdr.as_deref().or_else(|| live_call.map(|c| &c.cdr))?;
+    let cdr = flight.cdr.as_deref().or_else(|| live_call.map(|c| c.cdr()))?;
     let mut value = to_json(cdr, clock);
     let summary = match live_call {
         Some(call) => live(call, now, clock),

@@ -20,7 +20,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::digest::Answering;
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Hop};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -29,7 +29,7 @@ use std::time::Instant;
 
 /// Whom a branch tries.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum BranchTarget {
+pub(crate) enum BranchTarget {
     Trunk {
         name: String,
         number: String,
@@ -56,7 +56,7 @@ impl fmt::Display for BranchTarget {
 
 /// Where a branch stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BranchState {
+pub(crate) enum BranchState {
     Opening,
     Resolving,
     Calling,
@@ -85,7 +85,7 @@ pub(crate) const MAX_EARLY: usize = 16;
 pub(crate) const MAX_RELIABLE: u8 = 100;
 
 /// A branch.
-pub struct Branch {
+pub(crate) struct Branch {
     pub id: u16,
     pub target: BranchTarget,
     pub state: BranchState,
@@ -127,13 +127,43 @@ impl fmt::Display for Branch {
 }
 
 impl Branch {
+    /// A branch whose media end is being opened.
+    pub(super) fn new(id: u16, target: BranchTarget, leg: Leg, now: Instant) -> Branch {
+        Branch {
+            id,
+            target,
+            state: BranchState::Opening,
+            leg,
+            hops: VecDeque::new(),
+            hops_found: 1,
+            call_id: String::new(),
+            cseq: 0,
+            client: None,
+            invite: Bytes::new(),
+            offer: String::new(),
+            late_answer: None,
+            answering: Answering::default(),
+            session_wish: None,
+            retries: Retries::default(),
+            moved_to_tcp: false,
+            cancel_when_possible: false,
+            started: now,
+            rang: None,
+            refused: false,
+            forks: Vec::new(),
+            acks: HashMap::new(),
+            alternates: Vec::new(),
+            breadth: 1,
+        }
+    }
+
     /// The Call-ID of its dialog.
     pub(crate) fn call_id(&self) -> &str {
         &self.call_id
     }
 
     /// Gives up on it, in the way its state asks for.
-    pub(crate) fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+    pub(crate) fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
         cx.disarm(call, CallTimer::Silent(self.id));
         match self.state {
             BranchState::Opening | BranchState::Resolving => self.over(),
@@ -154,11 +184,11 @@ impl Branch {
         }
     }
 
-    /// What became of it, for the record.
-    pub(super) fn tried(&self, now: Instant, status: u16) -> Tried {
+    /// What became of it, for the record; no `status` if it was given up.
+    pub(super) fn tried(&self, now: Instant, status: Option<u16>) -> Tried {
         let since = |at: Instant| at.saturating_duration_since(self.started);
         Tried {
-            target: self.target.to_string(),
+            target: self.leg.party.clone(),
             status,
             ms: since(now).as_millis() as u64,
             rang: self.rang.map(since),
@@ -172,7 +202,7 @@ impl Branch {
     }
 
     /// CANCEL carries the INVITE's own branch, route and numbers (RFC 3261 §9.1).
-    pub(super) fn cancel(&self, cx: &mut CallContext<'_>, why: &Refusal) {
+    pub(super) fn cancel(&self, cx: &mut CallContext<'_>, why: &Reason) {
         let Ok(invite) = Message::parse(self.invite.to_vec(), Framing::WebSocket) else { return };
         let mut cancel = Writer::request(Method::Cancel, invite.request_uri());
         let via = invite.values(HeaderName::Via).next().unwrap_or_default();

@@ -4,7 +4,7 @@
 //! trusted. Everything is rebuilt from parts: no header of one leg reaches the other as it came.
 
 use super::Call;
-use super::leg::Party;
+use crate::cdr::Party;
 use crate::config::{Config, Trunk};
 use crate::sip::build::{Writer, name_addr};
 use crate::sip::header::NameAddr;
@@ -56,23 +56,22 @@ fn user_of(value: &str) -> Option<(String, String)> {
 impl Caller {
     /// The caller of `call` as `to` (a trunk), or a user, may know it.
     pub(crate) fn of(call: &Call, config: &Config, to: Option<&Trunk>) -> Caller {
-        let invite = &call.invite;
+        let invite = call.uas.invite();
         let mut caller = match &call.caller.party {
             Party::User { name, .. } => Caller::user(call, name, to.is_some()),
             _ => Caller::trunk(call, config),
         };
         if let (Some(presented_number), Party::Trunk(_)) =
-            (&call.presented_number, &call.caller.party)
+            (call.transfer.presented_number(), &call.caller.party)
         {
             // Who was called first is now the caller: known by the number that reached it.
-            (caller.number, caller.display) = (presented_number.clone(), String::new());
+            (caller.number, caller.display) = (presented_number.to_owned(), String::new());
         }
-        let template =
-            call.route.as_ref().and_then(|r| r.caller_id.clone()).filter(|_| to.is_some());
+        let template = call.route.caller_id().map(str::to_owned).filter(|_| to.is_some());
         if let Some(template) = template {
             // A transfer is made in the name of who asked for it: its numbers are the ones the
             // route may show.
-            let user = call.referred_by.as_ref().or(call.caller.account.as_ref());
+            let user = call.transfer.referred_by().or(call.caller.account.as_ref());
             let did = user.and_then(|u| u.did.clone());
             let name = user.map(|u| u.name.clone()).unwrap_or_default();
             let filled = template.replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
@@ -83,7 +82,13 @@ impl Caller {
             caller.number = "anonymous".into();
         }
         caller.anonymous |= wants_privacy(invite) || caller.number == "anonymous";
-        caller.followed = call.diversions.iter().rev().cloned().collect();
+        caller.followed = call
+            .route
+            .diversions()
+            .iter()
+            .rev()
+            .map(|d| (d.number.clone(), d.reason.to_owned()))
+            .collect();
         caller
     }
 
@@ -94,7 +99,7 @@ impl Caller {
             return (caller.number, caller.display);
         };
         let caller = Caller::user(call, name, true);
-        let claimed = || call.invite.from().map(|f| f.display_name().into_owned());
+        let claimed = || call.uas.invite().from().map(|f| f.display_name().into_owned());
         let display = Some(caller.display).filter(|d| !d.is_empty()).or_else(claimed);
         (caller.number, display.unwrap_or_default())
     }
@@ -105,7 +110,8 @@ impl Caller {
         let user = call.caller.account.as_ref();
         let display = user.and_then(|u| u.display_name.clone()).unwrap_or_default();
         let wish = call
-            .invite
+            .uas
+            .invite()
             .values(HeaderName::PPreferredIdentity)
             .find_map(user_of)
             .map(|(_, number)| number);
@@ -127,7 +133,7 @@ impl Caller {
     }
 
     fn trunk(call: &Call, config: &Config) -> Caller {
-        let invite = &call.invite;
+        let invite = call.uas.invite();
         let trusted = matches!(&call.caller.party, Party::Trunk(name) if config.trunks.get(name).is_some_and(|t| t.trusted));
         let from = invite.from();
         let from =

@@ -10,7 +10,7 @@ use crate::sip::digest::Answering;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::resubmit::resubmit;
-use crate::sip::status::Refusal;
+use crate::sip::status::Reason;
 use crate::sip::transaction::ClientId;
 
 /// A request of ours that was challenged once, and goes on under the same user.
@@ -55,7 +55,8 @@ impl Call {
     pub(crate) fn answer_challenge(
         &mut self,
         cx: &mut CallContext<'_>,
-        (end, asked): (LegId, Asked),
+        end: LegId,
+        asked: Asked,
         client: ClientId,
         message: &Message,
         answering: Option<Answering>,
@@ -86,7 +87,7 @@ impl Call {
         let tag = sent.to()?.tag().unwrap_or_default();
         let own = self.dialog_of(end).filter(|d| d.id.remote_tag == tag);
         let early = || {
-            let branch = self.branches.iter().find(|b| b.leg.end == end)?;
+            let branch = self.branches.of_end(end)?;
             branch.forks.iter().map(|f| &f.dialog).find(|d| d.id.remote_tag == tag)
         };
         Some(own.or_else(early)?.local_cseq + 1)
@@ -101,7 +102,7 @@ impl Call {
             return;
         };
         let tag = sent.to().and_then(|t| t.tag()).unwrap_or_default();
-        if let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end)
+        if let Some(branch) = self.branches.of_end_mut(end)
             && let Some(early) = branch.fork_mut(tag)
         {
             early.dialog.local_cseq = cseq;
@@ -121,7 +122,7 @@ impl Leg {
         cx: &mut CallContext<'_>,
         mut bye: crate::sip::Writer,
         branch: &str,
-        why: &Refusal,
+        why: &Reason,
     ) {
         bye.reason(why);
         let client = cx.request(crate::sip::Method::Bye, branch, self.hop, bye.end());

@@ -10,7 +10,7 @@ fn allowed(config: &Config, party: &Party) -> Vec<Codec> {
     match party {
         Party::User { .. } => config.media.codecs.clone(),
         Party::Trunk(name) => config.trunks.get(name).map(|t| t.codecs.clone()).unwrap_or_default(),
-        Party::Internal(_) => Codec::ALL.to_vec(),
+        Party::Number(_) | Party::Internal(_) => Codec::ALL.to_vec(),
     }
 }
 
@@ -24,7 +24,7 @@ fn prefers_passthrough(config: &Config, a: &Party, b: &Party) -> bool {
         Party::Trunk(name) => {
             config.trunks.get(name).is_none_or(|t| t.prefer == Prefer::Passthrough)
         }
-        Party::User { .. } | Party::Internal(_) => true,
+        Party::User { .. } | Party::Number(_) | Party::Internal(_) => true,
     })
 }
 

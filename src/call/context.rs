@@ -1,9 +1,9 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
-use super::CallId;
-use super::leg::Party;
 use super::media_policy::MediaPolicy;
 pub use super::services::{Identity, Services};
+use super::{CallId, EndReason};
+use crate::cdr::Party;
 use crate::config::{Config, JwtSettings, User};
 use crate::event::Event;
 use crate::flow::{FlowKind, account};
@@ -101,29 +101,26 @@ pub enum TransactionUser {
 
 /// Keeps the leg opposite to the dropped one in each of two calls, and joins them.
 #[derive(Clone, Debug)]
-pub struct Join {
+pub(crate) struct Join {
     pub here: CallId,
     pub drop_here: Option<LegId>,
     pub there: CallId,
     pub drop_there: LegId,
-    pub replaces: super::transfer::Replaces,
+    pub replaces: super::transfer_state::Replaces,
 }
 
-/// Two calls a transfer made one.
+/// What a call leaves to be done, once its turn is over, by whoever knows all calls.
+#[must_use]
 #[derive(Clone, Debug)]
-pub enum JoinRequest {
+pub(crate) enum Followup {
+    /// It is over: it can be forgotten once its media has closed.
+    Over(CallId),
+    /// It is to be joined with another.
     Join(Join),
-    /// The other half of a joined call ended.
-    Over {
-        call: CallId,
-        why: Refusal,
-        by: super::HangupBy,
-    },
-    /// The half's internal end is open at this port.
-    Port {
-        call: CallId,
-        port: u16,
-    },
+    /// It was half of a joined call: this other half ends with it.
+    EndOther { call: CallId, why: EndReason },
+    /// Its inner end is open at this port: the other half sends there.
+    ConnectOther { call: CallId, port: u16 },
 }
 
 /// Who waits for DNS.
@@ -145,10 +142,6 @@ pub enum Output {
     },
     Ask(Question),
     Event(Event),
-    /// For the gateway itself: the call can be forgotten once its media has closed.
-    CallOver(CallId),
-    /// For the gateway itself: two calls become one, or end together.
-    JoinRequest(JoinRequest),
     /// The connection of this hop answers nothing: close it, the next request opens another.
     Disconnect(Hop),
 }
@@ -160,9 +153,32 @@ pub struct CallContext<'a> {
     pub config: &'a Config,
     pub services: &'a mut Services,
     pub out: &'a mut Vec<Output>,
+    followups: Vec<Followup>,
+}
+
+impl<'a> CallContext<'a> {
+    /// The context of a turn at `now`.
+    pub(crate) fn new(
+        now: Instant,
+        config: &'a Config,
+        services: &'a mut Services,
+        out: &'a mut Vec<Output>,
+    ) -> CallContext<'a> {
+        CallContext { now, config, services, out, followups: Vec::new() }
+    }
+
+    /// What is left to be done, in this order, now that the turn is over.
+    pub(crate) fn into_followups(self) -> Vec<Followup> {
+        self.followups
+    }
 }
 
 impl CallContext<'_> {
+    /// Leaves something to be done once the turn is over.
+    pub(super) fn follow_up(&mut self, followup: Followup) {
+        self.followups.push(followup);
+    }
+
     /// The account of a user who is reached by `hop`: that of its flow, or the configured one.
     pub(crate) fn account(&self, party: &Party, hop: Hop) -> Option<Arc<User>> {
         let Party::User { name, .. } = party else { return None };
@@ -301,6 +317,7 @@ impl CallContext<'_> {
             Hop::Udp(to) | Hop::UdpFrom(to, _) => Kind::Server(Transport::Udp, to),
             Hop::Tcp(to) => Kind::Server(Transport::Tcp, to),
             Hop::Tls(to, _) => Kind::Server(Transport::Tls, to),
+            Hop::Suspended => Kind::WebSocket,
             Hop::Flow(flow) => match self.services.flows.get(&flow) {
                 Some(f) if f.kind == FlowKind::Tcp => Kind::Server(Transport::Tcp, f.remote),
                 Some(f) if f.kind == FlowKind::Tls => Kind::Server(Transport::Tls, f.remote),

@@ -4,16 +4,15 @@ use super::bodies::description;
 use super::branch::BranchState;
 use super::context::Asked;
 use super::leg::Composed;
-use super::{Call, CallContext, State, dtmf_info};
+use super::{Call, CallContext, EndReason, State, dtmf_info};
 use crate::media::{Digits, LegId};
 use crate::sip::build::Writer;
 use crate::sip::cause::reasons;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Reason, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
-use crate::worker::Command;
 use std::time::Duration;
 
 impl Call {
@@ -21,13 +20,7 @@ impl Call {
     pub(crate) fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
         let own = self.dialog_of(end).filter(|d| d.matches(message));
         own.or_else(|| {
-            self.branches
-                .iter()
-                .find(|b| b.leg.end == end)?
-                .forks
-                .iter()
-                .map(|f| &f.dialog)
-                .find(|d| d.matches(message))
+            self.branches.of_end(end)?.forks.iter().map(|f| &f.dialog).find(|d| d.matches(message))
         })
     }
 
@@ -35,7 +28,7 @@ impl Call {
         if self.dialog_of(end).is_some_and(|d| d.matches(message)) {
             return self.leg_mut(end)?.dialog.as_mut();
         }
-        let branch = self.branches.iter_mut().find(|b| b.leg.end == end)?;
+        let branch = self.branches.of_end_mut(end)?;
         branch.forks.iter_mut().map(|f| &mut f.dialog).find(|d| d.matches(message))
     }
 
@@ -67,7 +60,7 @@ impl Call {
             }
             Method::Invite => self.reinvite(cx, end, server, message),
             Method::Update => self.update(cx, end, server, message),
-            Method::Prack if end == self.caller.end && !self.final_response_sent => {
+            Method::Prack if end == self.caller.end && !self.uas.is_finished() => {
                 self.prack(cx, server, message)
             }
             Method::Prack => cx.refuse(
@@ -126,26 +119,24 @@ impl Call {
             }
             return;
         }
-        if end == self.caller.end && !self.final_response_sent {
+        if end == self.caller.end && !self.uas.is_finished() {
             // RFC 3261 §15.1.2: a BYE on an early dialog also ends the pending INVITE.
             return self.finish(
                 cx,
-                by,
-                Refusal::new(487, "the caller hung up before the answer")
-                    .code(crate::errors::Code::CANCELLED),
+                EndReason::refused(
+                    by,
+                    Refusal::new(487, "the caller hung up before the answer")
+                        .code(crate::errors::Code::CANCELLED),
+                ),
             );
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.dialog = None;
         }
         let said = reasons(message);
-        let why = said.text.unwrap_or_else(|| "normal call clearing".into());
-        self.finish(
-            cx,
-            by,
-            Refusal::new(said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200), why)
-                .q850(said.q850),
-        );
+        let cause = said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200);
+        let text = said.text.unwrap_or_else(|| "normal call clearing".into());
+        self.finish(cx, EndReason::said(by, Reason::new(cause, text).q850(said.q850)));
     }
 
     /// UPDATE (RFC 3311): a new offer, a new target, or a session refresh; answered at once.
@@ -175,11 +166,7 @@ impl Call {
         let call = self.id;
         let Some(leg) = self.leg_mut(end) else { return };
         let response = leg.success(cx, message, granted.as_ref());
-        let response = match sdp {
-            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
-            None => response.end(),
-        };
-        cx.respond(server, 200, response);
+        cx.respond(server, 200, response.end_described(sdp.as_deref()));
         if granted.is_some() && leg.dialog.is_some() {
             leg.run_session(cx, call, granted.map(|g| g.timer));
         }
@@ -225,10 +212,10 @@ impl Call {
         event: u8,
         length: Duration,
     ) {
-        let (call, worker) = (self.id, self.worker);
+        let call = self.id;
         let Some(leg) = self.leg_mut(to) else { return };
         if leg.dtmf(cx) != Digits::Signalled {
-            return cx.media(worker, Command::Digit { session: call.0, end: to, event, length });
+            return self.media.digit(cx, to, (event, length));
         }
         let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
         let bytes = info.end_with(dtmf_info::WRITTEN, dtmf_info::write(event, length).as_bytes());

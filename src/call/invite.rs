@@ -26,16 +26,16 @@ impl Call {
     /// Sends the branch's INVITE to its current hop; with credentials once a challenge was taken.
     pub(super) fn send_invite(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        let Some(branch) = self.branches.get_mut(id) else { return };
         branch.cseq += 1;
         branch.refused = false;
         let hop = branch.leg.hop;
         let (via, bytes) = self.compose_invite(cx, id, hop);
-        let trunk = self.branches.iter().find(|b| b.id == id).and_then(|b| match &b.target {
+        let trunk = self.branches.get(id).and_then(|b| match &b.target {
             BranchTarget::Trunk { name, .. } => Some(name.clone()),
             _ => None,
         });
-        let moved = self.branches.iter().any(|b| b.id == id && b.moved_to_tcp);
+        let moved = self.branches.get(id).is_some_and(|b| b.moved_to_tcp);
         let better = if moved { hop } else { for_length(cx, trunk.as_deref(), hop, bytes.len()) };
         let (hop, via, bytes) = if better == hop {
             (hop, via, bytes)
@@ -43,7 +43,7 @@ impl Call {
             let (via, bytes) = self.compose_invite(cx, id, better);
             (better, via, bytes)
         };
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
+        let Some(branch) = self.branches.get_mut(id) else { return };
         if branch.leg.hop != hop {
             // Where TCP is refused, the datagram is tried after all (§18.1.1).
             branch.hops.push_front(branch.leg.hop);
@@ -67,12 +67,12 @@ impl Call {
         id: u16,
         hop: Hop,
     ) -> (String, bytes::Bytes) {
-        let caller = self.caller(cx, id);
+        let caller = self.identity_for(cx, id);
         let cnonce = cx.token();
         let (via_branch, via) = cx.via(hop);
-        let max_forwards = self.max_forwards;
+        let max_forwards = self.route.max_forwards();
         let domain = cx.config.domain.clone();
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else {
+        let Some(branch) = self.branches.get_mut(id) else {
             return (via_branch, bytes::Bytes::new());
         };
         let trunk = match &branch.target {
@@ -112,7 +112,7 @@ impl Call {
         branch.leg.passes = passed(&self.caller.peer.info_packages);
         branch.leg.invite_packages(&mut invite);
         extensions(&mut invite, trunk, branch.session_wish.or(branch.leg.session_wish(cx)));
-        if let (Some(user), true) = (&self.referred_by, self.transfer.is_some()) {
+        if let (Some(user), true) = (self.transfer.referred_by(), self.transfer.is_under_way()) {
             // RFC 3892: on whose word this call is made.
             let number = user.did.as_ref().unwrap_or(&user.name);
             invite.put(
@@ -131,8 +131,8 @@ impl Call {
                 .for_each(|(name, value)| invite.put(name, value));
         }
         let offer = branch.offer.as_bytes();
-        let location = location(&self.invite)
-            .filter(|_| self.transfer.is_none() && trunk.is_some_and(|trunk| trunk.location));
+        let location = location(self.uas.invite())
+            .filter(|_| !self.transfer.is_under_way() && trunk.is_some_and(|trunk| trunk.location));
         let bytes = match location {
             Some(location) => with_location(invite, offer, location, &cx.config.domain),
             None if offer.is_empty() => invite.end(),
@@ -229,8 +229,8 @@ fn extensions(invite: &mut Writer, trunk: Option<&Trunk>, session: Option<u32>) 
 }
 
 impl Call {
-    pub(super) fn caller(&self, cx: &CallContext<'_>, id: u16) -> Caller {
-        let to_trunk = self.branches.iter().find(|b| b.id == id).and_then(|b| match &b.target {
+    pub(super) fn identity_for(&self, cx: &CallContext<'_>, id: u16) -> Caller {
+        let to_trunk = self.branches.get(id).and_then(|b| match &b.target {
             BranchTarget::Trunk { name, .. } => cx.config.trunks.get(name),
             _ => None,
         });

@@ -5,21 +5,21 @@
 //! workers, for no packet is handed between threads; the price is one more hop on this machine.
 
 use super::branch::{Branch, BranchState, BranchTarget};
-use super::context::JoinRequest;
-use super::leg::{Leg, Party};
-use super::{Call, CallContext, CallId, HangupBy, Output, State};
+use super::context::Followup;
+use super::leg::Leg;
+use super::{Call, CallContext, CallId, EndReason, HangupBy, State};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sdp::Direction;
 use crate::sdp::offer_answer::{Events, Negotiated, Remote};
-use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
-use crate::worker::{Command, OpenKind};
+use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// The inner end of a joined call.
 #[derive(Clone, Copy, Debug)]
-pub struct Link {
+pub(super) struct JoinedCall {
     pub other: CallId,
     pub end: LegId,
     pub codec: Codec,
@@ -45,40 +45,39 @@ impl Call {
                 self.release_transferor(cx);
             }
         }
-        self.next_branch += 1;
-        let id = self.next_branch;
+        let id = self.branches.next_id();
         let (end, loopback) = (LegId(id), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let leg = Leg::new(cx, Party::Internal(other), end, Hop::Udp(loopback), loopback.ip());
         let local = leg.negotiation.local.clone();
-        let mut branch = Branch::inner(id, leg, cx.now);
+        let mut branch = Branch::new(id, BranchTarget::Joined, leg, cx.now);
         branch.state = BranchState::Answered;
-        self.branches.push(branch);
-        self.callee = Some(id);
+        self.branches.push_answered(branch);
         self.state = State::Talking;
-        self.link = Some(Link { other, end, codec, theirs: None, open: false });
-        self.open_end(cx, end, OpenKind::Trunk { nat: false }, &local);
+        self.joined = Some(JoinedCall { other, end, codec, theirs: None, open: false });
+        self.media.open(cx, end, OpenKind::Trunk { nat: false }, &local);
     }
 
     /// Our inner end is open: the other half is told where.
     pub(super) fn link_opened(&mut self, cx: &mut CallContext<'_>, port: u16) {
-        let Some(link) = &mut self.link else { return };
+        let Some(link) = &mut self.joined else { return };
         link.open = true;
         let other = link.other;
-        cx.out.push(Output::JoinRequest(JoinRequest::Port { call: other, port }));
+        cx.follow_up(Followup::ConnectOther { call: other, port });
         self.link_up(cx);
     }
 
     /// The other half's inner end is open.
     pub(crate) fn link_port(&mut self, cx: &mut CallContext<'_>, port: u16) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.joined {
             link.theirs = Some(port);
             self.link_up(cx);
         }
     }
 
     fn link_up(&mut self, cx: &mut CallContext<'_>) {
-        let (call, worker) = (self.id, self.worker);
-        let Some(Link { end, codec, theirs: Some(port), open: true, .. }) = self.link else {
+        let (call, worker) = (self.id, self.media.worker());
+        let Some(JoinedCall { end, codec, theirs: Some(port), open: true, .. }) = self.joined
+        else {
             return;
         };
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -103,27 +102,23 @@ impl Call {
         };
         let Some(leg) = self.leg_of(end) else { return };
         leg.configure(cx, call, worker, &negotiated);
-        let a = self.caller.end;
-        cx.media(worker, Command::Bridge { session: call.0, a, b: end });
+        self.media.bridge(cx, self.caller.end, end);
     }
 
     /// Tells the other half that this one has ended.
-    pub(super) fn unlink(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: &Refusal) {
-        if let Some(link) = self.link.take() {
-            cx.out.push(Output::JoinRequest(JoinRequest::Over {
-                call: link.other,
-                why: why.clone(),
-                by,
-            }));
+    pub(super) fn unlink(&mut self, cx: &mut CallContext<'_>, why: &EndReason) {
+        if let Some(link) = self.joined.take() {
+            cx.follow_up(Followup::EndOther { call: link.other, why: why.clone() });
         }
     }
 
-    /// The other half ended.
-    pub(crate) fn other_half_over(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
-        self.link = None;
-        let by =
-            if matches!(by, HangupBy::Caller | HangupBy::Callee) { HangupBy::Callee } else { by };
-        self.finish(cx, by, why);
+    /// The other half ended: the party there was our callee.
+    pub(crate) fn other_half_over(&mut self, cx: &mut CallContext<'_>, mut why: EndReason) {
+        self.joined = None;
+        if matches!(why.by, HangupBy::Caller | HangupBy::Callee) {
+            why.by = HangupBy::Callee;
+        }
+        self.finish(cx, why);
     }
 
     /// The codec the party that stays after `drop` leaves speaks.
@@ -133,37 +128,5 @@ impl Call {
             None => self.caller.end,
         };
         self.leg_of(kept)?.negotiation.negotiated().map(|a| a.codec)
-    }
-}
-
-impl Branch {
-    /// The branch that stands for the other half.
-    fn inner(id: u16, leg: Leg, now: std::time::Instant) -> Branch {
-        Branch {
-            id,
-            target: BranchTarget::Joined,
-            state: BranchState::Answered,
-            leg,
-            hops: Default::default(),
-            hops_found: 1,
-            call_id: String::new(),
-            cseq: 0,
-            client: None,
-            invite: Default::default(),
-            offer: String::new(),
-            late_answer: None,
-            answering: Default::default(),
-            session_wish: None,
-            retries: Default::default(),
-            moved_to_tcp: false,
-            cancel_when_possible: false,
-            started: now,
-            rang: None,
-            refused: false,
-            forks: Vec::new(),
-            acks: Default::default(),
-            alternates: Vec::new(),
-            breadth: 1,
-        }
     }
 }

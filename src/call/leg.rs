@@ -2,8 +2,9 @@
 
 use super::context::{Asked, TransactionUser};
 use super::retries::Retries;
-use super::transfer::ReferSubscription;
+use super::transfer_state::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
@@ -18,41 +19,18 @@ use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
-use crate::sip::status::{Method, Refusal};
+use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
 use crate::worker::{Command, OpenKind};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Who is at the other end of a leg.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Party {
-    User {
-        name: String,
-        instance: Option<String>,
-    },
-    Trunk(String),
-    /// The other half of two calls joined by a transfer.
-    Internal(CallId),
-}
-
-impl fmt::Display for Party {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Party::User { name, .. } => f.write_str(name),
-            Party::Trunk(name) => write!(f, "trunk {name}"),
-            Party::Internal(call) => write!(f, "call {call}"),
-        }
-    }
-}
-
 /// A 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
-pub struct AckWait {
+pub(crate) struct AckWait {
     pub server: ServerId,
     pub bytes: Bytes,
     pub cseq: u32,
@@ -73,7 +51,7 @@ pub(super) struct Composed<'a> {
 
 /// A re-INVITE or UPDATE of ours that is open.
 #[derive(Clone, Copy, Debug)]
-pub struct PendingOffer {
+pub(crate) struct PendingOffer {
     pub method: Method,
     pub cseq: u32,
     /// It carries an offer.
@@ -82,7 +60,7 @@ pub struct PendingOffer {
 }
 
 /// A leg.
-pub struct Leg {
+pub(crate) struct Leg {
     pub party: Party,
     /// What a user of it may do, as it was when the leg began.
     pub account: Option<Arc<User>>,
@@ -120,7 +98,7 @@ pub struct Leg {
     pub proved_realms: Vec<String>,
     /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
     /// order.
-    pub to_tell: VecDeque<(ReferSubscription, u16)>,
+    pub(super) to_tell: VecDeque<(ReferSubscription, u16)>,
     pub notifying: bool,
     /// The ACK of our last re-INVITE's 2xx, repeated when that is.
     pub last_ack: Option<(u32, Bytes)>,
@@ -129,7 +107,7 @@ pub struct Leg {
 fn trunk_of<'a>(cx: &CallContext<'a>, party: &Party) -> Option<&'a Trunk> {
     match party {
         Party::Trunk(name) => cx.config.trunks.get(name),
-        Party::User { .. } | Party::Internal(_) => None,
+        Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
     }
 }
 
@@ -239,7 +217,7 @@ impl Leg {
             Party::User { .. } => {
                 OpenKind::Browser { ice: self.negotiation.local.ice.clone().unwrap_or_default() }
             }
-            Party::Trunk(_) | Party::Internal(_) => {
+            Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => {
                 OpenKind::Trunk { nat: self.trunk(cx).is_some_and(|t| t.nat) }
             }
         }
@@ -263,7 +241,7 @@ impl Leg {
         match &self.party {
             Party::Trunk(_) => self.trunk(cx).is_some_and(|t| t.messages),
             Party::User { .. } => true,
-            Party::Internal(_) => false,
+            Party::Number(_) | Party::Internal(_) => false,
         }
     }
 
@@ -329,7 +307,7 @@ impl Leg {
         match &self.party {
             Party::Trunk(_) => self.trunk(cx).and_then(|t| t.session_timer),
             Party::User { .. } => cx.config.sip.session_timer,
-            Party::Internal(_) => None,
+            Party::Number(_) | Party::Internal(_) => None,
         }
     }
 
@@ -391,10 +369,7 @@ impl Leg {
     ) {
         let Acceptance { sdp, expects_answer, granted } = with;
         let response = self.success(cx, request, granted.as_ref());
-        let bytes = match sdp {
-            Some(sdp) => response.end_with("application/sdp", sdp.as_bytes()),
-            None => response.end(),
-        };
+        let bytes = response.end_described(sdp);
         cx.respond(server, 200, bytes.clone());
         let cseq = request.cseq().map_or(0, |c| c.number);
         self.ack_wait = Some(AckWait {
@@ -459,7 +434,7 @@ impl Leg {
     }
 
     /// Says goodbye, where there is a dialog and a way to send.
-    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Refusal) {
+    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
         self.quiet(cx, call);
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
             self.say_goodbye(cx, bye, &branch, why);

@@ -1,13 +1,11 @@
 //! What the API does to a call that goes on: digits, handing a party over, parting the two for a
 //! while.
 
-use super::transfer::{ReferSubscription, Transfer};
+use super::transfer_state::{ReferSubscription, Transfer};
 use super::{Call, CallContext, State};
 use crate::media::LegId;
-use crate::media::player::Source;
 use crate::rtp::event::event_of;
 use crate::sip::status::Refusal;
-use crate::worker::Command;
 use std::time::Duration;
 
 /// How long a digit of ours is pressed.
@@ -34,7 +32,7 @@ impl Call {
     /// 409 with the reason.
     pub(crate) fn talks(&self, side: PartyRole) -> Result<LegId, Refusal> {
         let end = self.end_of(side).filter(|_| {
-            self.state == State::Talking && self.transfer.is_none() && self.link.is_none()
+            self.state == State::Talking && !self.transfer.is_under_way() && self.joined.is_none()
         });
         end.ok_or_else(|| {
             Refusal::new(409, "there are no two parties that talk, or a transfer is under way")
@@ -79,8 +77,9 @@ impl Call {
         });
         let leaving =
             leaving.ok_or_else(|| Refusal::new(409, "there is nobody to hand over from"))?;
-        let found = self.route_for(cx, leaving, to)?;
-        self.hand_to(cx, Transfer::unwatched(ReferSubscription::nobody(leaving)), found);
+        let (context, route, number) = self.route_for(cx, leaving, to)?;
+        let transfer = Transfer::new(ReferSubscription::nobody(leaving));
+        self.hand_to(cx, transfer, context, route, number);
         Ok(())
     }
 
@@ -88,23 +87,9 @@ impl Call {
     ///
     /// # Errors
     /// Nobody talks.
-    pub(crate) fn part(
-        &mut self,
-        cx: &mut CallContext<'_>,
-        held_by_operator: bool,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn part(&mut self, cx: &mut CallContext<'_>, parted: bool) -> Result<(), Refusal> {
         let (a, b) = (self.talks(PartyRole::Caller)?, self.talks(PartyRole::Callee)?);
-        if std::mem::replace(&mut self.held_by_operator, held_by_operator) == held_by_operator {
-            return Ok(());
-        }
-        let session = self.id.0;
-        if held_by_operator {
-            [a, b].into_iter().for_each(|end| {
-                cx.media(self.worker, Command::Play { session, end, source: Source::Tune })
-            });
-        } else {
-            cx.media(self.worker, Command::Bridge { session, a, b });
-        }
+        self.media.hold(cx, (a, b), parted);
         Ok(())
     }
 }

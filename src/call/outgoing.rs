@@ -2,8 +2,9 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::DnsWaiter;
-use super::leg::{Leg, Party};
+use super::leg::Leg;
 use super::{Call, CallContext, CallTimer, codec_policy};
+use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::registrar::Binding;
@@ -12,8 +13,6 @@ use crate::sip::digest::Answering;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, T1X64};
 use crate::sip::uri::Transport;
-use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -29,8 +28,7 @@ impl Call {
         hop: Hop,
         ip: IpAddr,
     ) -> u16 {
-        self.next_branch += 1;
-        let id = self.next_branch;
+        let id = self.branches.next_id();
         let mut leg = Leg::new(cx, party, LegId(id), hop, ip);
         leg.owns_call_id = true;
         let (kind, local) = (leg.open_kind(cx), leg.negotiation.local.clone());
@@ -43,33 +41,12 @@ impl Call {
             }
             _ => None,
         };
-        self.branches.push(Branch {
-            id,
-            target,
-            state: BranchState::Opening,
-            leg,
-            hops: VecDeque::new(),
-            hops_found: 1,
-            call_id,
-            cseq,
-            client: None,
-            invite: Bytes::new(),
-            offer: String::new(),
-            late_answer: None,
-            answering: Answering::for_realm(realm.as_deref()),
-            session_wish: None,
-            retries: Default::default(),
-            moved_to_tcp: false,
-            cancel_when_possible: false,
-            started: cx.now,
-            rang: None,
-            refused: false,
-            forks: Vec::new(),
-            acks: HashMap::new(),
-            alternates: Vec::new(),
-            breadth: self.max_breadth,
-        });
-        self.open_end(cx, LegId(id), kind, &local);
+        let mut branch = Branch::new(id, target, leg, cx.now);
+        (branch.call_id, branch.cseq) = (call_id, cseq);
+        branch.answering = Answering::for_realm(realm.as_deref());
+        branch.breadth = self.route.max_breadth();
+        self.branches.push(branch);
+        self.media.open(cx, LegId(id), kind, &local);
         id
     }
 
@@ -177,8 +154,7 @@ impl Call {
     pub(super) fn try_next_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let known = self.caller.negotiation.offered_codecs();
         let caller = self.caller.party.clone();
-        let (worker, session) = (self.worker, self.id.0);
-        let Some(branch) = self.branch_mut(id) else { return };
+        let Some(branch) = self.branches.get_mut(id) else { return };
         let Some(hop) = branch.hops.pop_front() else {
             return self.branch_failed(
                 cx,
@@ -200,7 +176,7 @@ impl Call {
             && let Some(ip) = cx.remote_ip(hop)
         {
             branch.leg.negotiation.local.address.set_ip(cx.media_ip(hop, ip));
-            let place = (worker, session, branch.leg.end);
+            let place = self.media.place(branch.leg.end);
             cx.media_source(place, before, hop);
             if let BranchTarget::Trunk { name, .. } = &branch.target {
                 cx.media_behind_nat(place, name, hop);
@@ -221,7 +197,7 @@ impl Call {
     /// (RFC 3263 §4.3), and what the route says before the next trunk is tried.
     fn watch_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
-        let silent = self.route.as_ref().and_then(|r| r.silent_after());
+        let silent = self.route.silent_after();
         let Some(branch) =
             self.branch_mut(id).filter(|b| matches!(b.target, BranchTarget::Trunk { .. }))
         else {

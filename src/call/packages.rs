@@ -2,8 +2,9 @@
 //! `trickle-ice` (RFC 8840) ends here, as ICE does.
 
 use super::context::Asked;
-use super::leg::{Composed, Party};
+use super::leg::Composed;
 use super::{Call, CallContext, Leg};
+use crate::cdr::Party;
 use crate::media::LegId;
 use crate::sip::build::Writer;
 use crate::sip::message::Message;
@@ -37,13 +38,6 @@ impl Leg {
 }
 
 impl Call {
-    /// The packages each side takes, once both are known, are what the other may send.
-    pub(super) fn exchange_packages(&mut self, answered: u16) {
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == answered) else { return };
-        branch.leg.passes = passed(&self.caller.peer.info_packages);
-        self.caller.passes = passed(&branch.leg.peer.info_packages);
-    }
-
     /// An INFO of `package` from `end`: passed to the other side where that asked for it; 469
     /// otherwise.
     pub(super) fn info_package(

@@ -1,8 +1,10 @@
 //! What others may ask of a call.
 
-use super::branch::BranchState;
-use super::leg::{Leg, Party};
-use super::{Call, CallTimer, State};
+use super::branch::{Branch, BranchState};
+use super::invite_server::InviteServer;
+use super::leg::Leg;
+use super::{Call, CallId, CallTimer, Cdr, State};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
@@ -15,10 +17,60 @@ impl Call {
             && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
     }
 
+    /// Its number.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Where it stands.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The party that is connected: the caller, or after a transfer whoever was handed over.
+    pub(crate) fn caller(&self) -> &Leg {
+        &self.caller
+    }
+
+    /// The INVITE that began it.
+    pub(crate) fn uas(&self) -> &InviteServer {
+        &self.uas
+    }
+
+    /// Whether a party that handed it over is still there.
+    pub(crate) fn has_transferor(&self) -> bool {
+        self.transfer.transferor().is_some()
+    }
+
+    /// The worker that has its media.
+    pub(crate) fn worker(&self) -> usize {
+        self.media.worker()
+    }
+
+    /// Its record, as far as it goes.
+    pub(crate) fn cdr(&self) -> &Cdr {
+        &self.cdr
+    }
+
+    /// Its record, for what others know of it.
+    pub(crate) fn cdr_mut(&mut self) -> &mut Cdr {
+        &mut self.cdr
+    }
+
+    /// Its record, once nothing more is done with it.
+    pub(crate) fn into_cdr(self) -> Cdr {
+        self.cdr
+    }
+
+    /// The number that is called.
+    pub(crate) fn number(&self) -> &str {
+        self.route.number()
+    }
+
     /// What both legs speak, where two do.
     pub(crate) fn codecs(&self) -> Option<(Codec, Codec)> {
         let codec = |leg: &Leg| leg.negotiation.negotiated().map(|a| a.codec);
-        let b = self.callee.and_then(|id| self.branches.iter().find(|b| b.id == id))?;
+        let b = self.branches.answered()?;
         Some((codec(&self.caller)?, codec(&b.leg)?))
     }
 
@@ -30,13 +82,13 @@ impl Call {
         let live = self
             .branches
             .iter()
-            .filter(|b| b.is_trying() || Some(b.id) == self.callee)
+            .filter(|b| b.is_trying() || self.branches.has_answered(b))
             .map(|b| &b.leg.party);
         let mut names: Vec<String> = live
             .chain([&self.caller.party])
             .filter_map(|p| match p {
                 Party::Trunk(name) => Some(name.clone()),
-                Party::User { .. } | Party::Internal(_) => None,
+                Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
             })
             .collect();
         names.sort();
@@ -46,13 +98,12 @@ impl Call {
     /// Our tags and Call-IDs it is known by.
     pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
         let legs = self.legs().map(|l| &l.local_tag);
-        legs.chain(self.branches.iter().chain(&self.transferor).map(|b| &b.call_id))
-            .chain(&self.retired_dialog_keys)
+        legs.chain(self.all_branches().map(|b| &b.call_id)).chain(self.branches.retired())
     }
 
     /// Every timer it may have armed.
     pub(crate) fn timers(&self) -> Vec<CallTimer> {
-        let ends = (0..=self.next_branch).map(LegId);
+        let ends = (0..=self.branches.last_id()).map(LegId);
         let of_leg = ends.flat_map(|e| {
             [
                 CallTimer::Ack(e),
@@ -62,19 +113,23 @@ impl Call {
                 CallTimer::Probe(e),
             ]
         });
-        let of_branch = (1..=self.next_branch).map(CallTimer::Silent);
+        let of_branch = (1..=self.branches.last_id()).map(CallTimer::Silent);
         of_leg.chain(of_branch).chain(CallTimer::OF_CALL).collect()
     }
 
+    /// Its branches, the parked one too.
+    fn all_branches(&self) -> impl Iterator<Item = &Branch> {
+        self.branches.iter().chain(self.transfer.transferor())
+    }
+
     pub(super) fn legs(&self) -> impl Iterator<Item = &Leg> {
-        std::iter::once(&self.caller)
-            .chain(self.branches.iter().chain(&self.transferor).map(|b| &b.leg))
+        std::iter::once(&self.caller).chain(self.all_branches().map(|b| &b.leg))
     }
 
     /// The leg of an end.
     pub(crate) fn leg_mut(&mut self, end: LegId) -> Option<&mut Leg> {
-        let legs = std::iter::once(&mut self.caller)
-            .chain(self.branches.iter_mut().chain(&mut self.transferor).map(|b| &mut b.leg));
+        let branches = self.branches.iter_mut().chain(self.transfer.transferor_mut());
+        let legs = std::iter::once(&mut self.caller).chain(branches.map(|b| &mut b.leg));
         legs.into_iter().find(|l| l.end == end)
     }
 
@@ -85,11 +140,16 @@ impl Call {
 
     /// The trunk a branch tries, and its current hop.
     pub(crate) fn trunk_of_branch(&self, id: u16) -> Option<(String, Hop)> {
-        let branch = self.branches.iter().find(|b| b.id == id)?;
+        let branch = self.branches.get(id)?;
         match &branch.leg.party {
             Party::Trunk(name) => Some((name.clone(), branch.leg.hop)),
             _ => None,
         }
+    }
+
+    /// The branch whose dialog has this Call-ID.
+    pub(crate) fn branch_called(&self, call_id: &str) -> Option<&Branch> {
+        self.branches.iter().find(|b| b.call_id() == call_id)
     }
 
     /// Where an end's messages go.

@@ -4,7 +4,7 @@
 use super::context::Asked;
 use super::leg::{Composed, PendingOffer};
 use super::retries::{Retries, Retry};
-use super::{Call, CallContext, CallTimer, HangupBy, Party, State};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
@@ -37,8 +37,10 @@ impl Call {
                 format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
             return self.finish(
                 cx,
-                by,
-                Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
+                EndReason::refused(
+                    by,
+                    Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
+                ),
             );
         }
         if timer.refresher == Refresher::Us {
@@ -98,7 +100,7 @@ impl Call {
     /// been reloaded, and then nobody is there.
     pub(crate) fn probe(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let call = self.id;
-        let answered = end != self.caller.end || self.final_response_sent;
+        let answered = end != self.caller.end || self.uas.is_finished();
         let Some(leg) = self.leg_mut(end).filter(|_| answered) else { return };
         if let Some((request, branch, _)) = leg.begin(cx, Method::Options) {
             let asked = leg.ask(
@@ -161,7 +163,7 @@ impl Call {
         if gone && !self.on_transferor_gone(cx, end) {
             let Some(leg) = self.leg_mut(end) else { return };
             let why = format!("{} does not know the call any more ({status})", leg.party);
-            self.finish(cx, by, Refusal::new(481, why));
+            self.finish(cx, EndReason::refused(by, Refusal::new(481, why)));
         }
     }
 
@@ -277,7 +279,7 @@ impl Call {
         open: PendingOffer,
         message: &Message,
     ) {
-        let (call, worker) = (self.id, self.worker);
+        let (call, worker) = (self.id, self.media.worker());
         let Some(leg) = self.leg_mut(end) else { return };
         leg.retries = Retries::default();
         if open.offers {

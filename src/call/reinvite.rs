@@ -6,14 +6,13 @@
 use super::bodies::description;
 use super::leg::Acceptance;
 use super::media_policy::MediaPolicy;
-use super::{Call, CallContext, HangupBy, State, codec_policy};
+use super::{Call, CallContext, EndReason, HangupBy, State, codec_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
 use crate::sip::message::Message;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
-use crate::worker::Command;
 
 fn not_acceptable(e: SdpError) -> Refusal {
     Refusal::new(488, e.why.clone()).warning(e.warning, e.why)
@@ -43,7 +42,7 @@ impl Call {
         message: &Message,
     ) -> Result<(), Refusal> {
         let first_open = if end == self.caller.end {
-            !self.final_response_sent
+            !self.uas.is_finished()
         } else {
             self.leg_of(end).is_none_or(|l| l.dialog.is_none())
         };
@@ -107,7 +106,7 @@ impl Call {
         end: LegId,
         body: &[u8],
     ) -> Result<String, Refusal> {
-        let (call, worker) = (self.id, self.worker);
+        let (call, worker) = (self.id, self.media.worker());
         let codecs = self.codecs_for(cx, end);
         let fresh = Ice { ufrag: cx.token()[..8].to_owned(), pwd: cx.token()[..24].to_owned() };
         let Some(leg) = self.leg_mut(end) else {
@@ -148,7 +147,7 @@ impl Call {
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
     pub(crate) fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let call = self.id;
-        let worker = self.worker;
+        let worker = self.media.worker();
         let Some(leg) = self.leg_mut(end) else { return };
         let cseq = message.cseq().map_or(0, |c| c.number);
         if leg.ack_wait.as_ref().is_none_or(|w| w.cseq != cseq) {
@@ -169,9 +168,8 @@ impl Call {
                 if before.as_ref() != Some(&negotiated) {
                     leg.configure(cx, call, worker, &negotiated);
                 }
-                let a = self.caller.end;
-                if let Some(other) = self.opposite(a) {
-                    cx.media(worker, Command::Bridge { session: call.0, a, b: other });
+                if let Some(other) = self.opposite(self.caller.end) {
+                    self.media.bridge(cx, self.caller.end, other);
                 }
             }
             // RFC 6337 §3.1: a bad answer in a mid-call ACK leaves the session as it was.
@@ -181,7 +179,7 @@ impl Call {
                 }
                 cx.note(crate::event::Event::EarlyMediaUnusable { call, why: why.why });
             }
-            Err(why) => self.finish(cx, HangupBy::Us, why),
+            Err(why) => self.finish(cx, EndReason::refused(HangupBy::Us, why)),
         }
     }
 }
@@ -223,8 +221,8 @@ impl Call {
         config: &crate::config::Config,
         reach: &super::reach::Reach,
     ) -> Result<(), Refusal> {
-        let Some(body) = description(&self.invite)?.map(<[u8]>::to_vec) else {
-            self.offerless = true;
+        let Some(body) = description(self.uas.invite())?.map(<[u8]>::to_vec) else {
+            self.uas.note_offerless();
             return Ok(());
         };
         self.caller.negotiation.receive_offer(&body).map_err(not_acceptable)?;

@@ -13,7 +13,7 @@ pub(crate) enum Retry {
 
 /// How often each of them happened in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Retries([u8; 3]);
+pub(crate) struct Retries([u8; 3]);
 
 impl Retries {
     /// Whether it may be sent once more for this reason; counted.

@@ -3,6 +3,7 @@
 use super::CallId;
 use super::context::{CallTimer, DnsWaiter, TransactionUser};
 use super::reach::Reach;
+use crate::config::Config;
 use crate::flow::FlowState;
 use crate::ids::IdMap;
 use crate::media::LegId;
@@ -61,6 +62,27 @@ pub struct Services {
 }
 
 impl Services {
+    /// The parts of a node that begins now, with all the chance it will have.
+    pub fn new(now: Instant, config: &Config, identity: Identity, random: ChaCha20Rng) -> Services {
+        Services {
+            identity,
+            started: now,
+            transactions: Transactions::default(),
+            transaction_users: IdMap::default(),
+            timers: Timers::default(),
+            registrar: Registrar::default(),
+            trunks: Trunks::new(now, config),
+            trunk_calls: HashMap::new(),
+            flows: IdMap::default(),
+            aliases: HashMap::new(),
+            locator: Resolver::new(config.udp.is_some_and(|a| a.is_ipv6())),
+            pending_queries: HashMap::new(),
+            dialogs: HashMap::new(),
+            own_call_ids: HashMap::new(),
+            random,
+        }
+    }
+
     /// Returns the wall clock at `now`, in seconds since 1970.
     pub(crate) fn unix(&self, now: Instant) -> u64 {
         self.identity.unix + now.saturating_duration_since(self.started).as_secs()

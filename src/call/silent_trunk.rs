@@ -1,7 +1,7 @@
 //! A trunk that dies in mid-call is noticed: when its media stops, or its OPTIONS fail, it is asked
 //! within the dialog whether it still knows the call. A browser proves the same by ICE consent.
 
-use super::{Call, CallContext, CallTimer, HangupBy, Party, State};
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::LegId;
@@ -33,7 +33,7 @@ impl Call {
         if std::mem::replace(&mut leg.unheard, true) {
             return;
         }
-        let who = leg.party.to_string();
+        let who = leg.party.clone();
         self.on_media_stopped(cx, end);
         cx.note(Event::OneWay { call: self.id, who });
     }
@@ -51,7 +51,8 @@ impl Call {
         } else {
             format!("no media from either side for {seconds} s")
         };
-        self.finish(cx, HangupBy::Media, Refusal::new(480, why).code(Code::MEDIA_STOPPED));
+        let why = Refusal::new(480, why).code(Code::MEDIA_STOPPED);
+        self.finish(cx, EndReason::refused(HangupBy::Media, why));
     }
 
     /// The end is heard: whatever was asked of it, it lives.
@@ -114,7 +115,8 @@ impl Call {
         };
         if !self.on_transferor_gone(cx, end) {
             let status = if status.is_some() { 481 } else { 408 };
-            self.finish(cx, by, Refusal::new(status, why).code(Code::TRUNK_GONE));
+            let why = Refusal::new(status, why).code(Code::TRUNK_GONE);
+            self.finish(cx, EndReason::refused(by, why));
         }
     }
 }

@@ -1,14 +1,15 @@
 //! A leg whose flow is lost, or whose browser came back by another (RFC 5626 §3.1: a dialog is not
 //! a flow).
 
-use super::branch::BranchState;
-use super::leg::{Leg, Party};
-use super::{Call, CallContext, CallTimer, HangupBy, State};
+use super::branch::{Branch, BranchState};
+use super::leg::Leg;
+use super::{Call, CallContext, CallTimer, EndReason, HangupBy, State};
+use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::registrar::Binding;
 use crate::sip::session_timer::Refresher;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Reason, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop};
 use crate::sip::uri::Uri;
 use std::time::Duration;
@@ -27,8 +28,8 @@ impl Call {
     /// Returns the ends whose messages go by `hop`: in a dialog, or while they wait for one.
     pub(crate) fn ends_on(&self, hop: Hop) -> Vec<LegId> {
         let waits = |l: &Leg| {
-            let calls = l.end == self.caller.end && !self.final_response_sent;
-            calls || self.branches.iter().any(|b| b.leg.end == l.end && b.is_trying())
+            let calls = l.end == self.caller.end && !self.uas.is_finished();
+            calls || self.branches.of_end(l.end).is_some_and(Branch::is_trying)
         };
         let of = |l: &&Leg| l.hop == hop && (l.dialog.is_some() || waits(l));
         self.legs().filter(of).map(|l| l.end).collect()
@@ -65,9 +66,9 @@ impl Call {
             return Some(dialog.remote_target.clone());
         }
         if leg.end == self.caller.end {
-            return self.invite.contact().map(|c| c.uri.text.to_owned());
+            return self.uas.invite().contact().map(|c| c.uri.text.to_owned());
         }
-        let branch = self.branches.iter().find(|b| b.leg.end == leg.end)?;
+        let branch = self.branches.of_end(leg.end)?;
         match &branch.target {
             super::branch::BranchTarget::User { contact, .. } => Some(contact.clone()),
             _ => None,
@@ -77,14 +78,14 @@ impl Call {
     /// The flow of an end is about to be forgotten: transactions that its browser can still finish
     /// when it is back outlive it. A phone with another flow is tried there instead.
     pub(crate) fn suspend(&mut self, cx: &mut CallContext<'_>, end: LegId) {
-        let nowhere = Hop::Flow(Flow::NOWHERE);
-        if end == self.caller.end && !self.final_response_sent {
-            cx.services.transactions.move_server(self.server, nowhere);
+        let nowhere = Hop::Suspended;
+        if end == self.caller.end {
+            self.uas.suspend(cx, nowhere);
         }
         if let Some(wait) = self.leg_of(end).and_then(|l| l.ack_wait.as_ref()) {
             cx.services.transactions.move_server(wait.server, nowhere);
         }
-        let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end) else { return };
+        let Some(branch) = self.branches.of_end_mut(end) else { return };
         if branch.is_trying()
             && branch.alternates.is_empty()
             && let Some(client) = branch.client
@@ -97,7 +98,7 @@ impl Call {
     /// what rings until it has rung long enough.
     pub(crate) fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let (call, grace) = (self.id, cx.config.sip.flow_grace);
-        let rings = self.branches.iter().any(|b| b.leg.end == end && b.is_trying());
+        let rings = self.branches.of_end(end).is_some_and(Branch::is_trying);
         let Some(leg) = self.leg_mut(end) else { return };
         leg.flow_lost = true;
         if let Some(flow) = leg.successor.filter(|f| cx.services.flows.contains_key(f)) {
@@ -135,7 +136,10 @@ impl Call {
             None if leg.flow_lost && !self.on_transferor_gone(cx, end) => {
                 let by = if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
                 let why = "the browser's connection was lost and did not come back";
-                self.finish(cx, by, Refusal::new(480, why).code(Code::FLOW_LOST));
+                self.finish(
+                    cx,
+                    EndReason::refused(by, Refusal::new(480, why).code(Code::FLOW_LOST)),
+                );
             }
             None => {}
         }
@@ -184,14 +188,12 @@ impl Call {
         }
         let Some(leg) = self.leg_mut(end) else { return };
         let accepted = leg.ack_wait.as_ref().map(|w| (w.server, w.bytes.clone()));
-        let waiting = (end == self.caller.end && !self.final_response_sent).then_some(self.server);
         if let Some((server, ok)) = accepted {
             cx.services.transactions.move_server(server, hop);
             cx.respond(server, 200, ok);
         }
-        if let Some(server) = waiting {
-            cx.services.transactions.move_server(server, hop);
-            cx.answer_again(server);
+        if end == self.caller.end {
+            self.uas.move_to(cx, hop);
         }
         self.ring_again(cx, end, hop);
     }
@@ -199,7 +201,7 @@ impl Call {
     /// A browser that rang is back: it rings on, or is told that it need not any more.
     fn ring_again(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
         let over = self.state == State::Over;
-        let Some(branch) = self.branches.iter_mut().find(|b| b.leg.end == end) else { return };
+        let Some(branch) = self.branches.of_end_mut(end) else { return };
         branch.forks.iter_mut().for_each(|f| f.dialog.hop = hop);
         let Some(client) = branch.client.filter(|c| cx.services.transactions.awaits_final(*c))
         else {
@@ -212,7 +214,7 @@ impl Call {
                 cx.send(hop, invite);
             }
             BranchState::Cancelling if !branch.cancel_when_possible => {
-                branch.cancel(cx, &Refusal::new(487, "given up before the answer"));
+                branch.cancel(cx, &Reason::new(487, "given up before the answer"));
             }
             _ => {}
         }

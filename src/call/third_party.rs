@@ -5,12 +5,13 @@
 //! without media.
 
 use super::{Call, CallContext, State};
+use crate::config::User;
 use crate::dialplan::Route;
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// How far such a call has come.
 #[derive(Debug)]
-pub enum Origin {
+pub(crate) enum ThirdPartyCall {
     /// The first party is rung; then this route is taken, by this number.
     Ringing { route: Box<Route>, number: String },
     /// It has answered, and is the caller.
@@ -18,6 +19,20 @@ pub enum Origin {
 }
 
 impl Call {
+    /// The first party is rung by this route and number, on behalf of `user` if it is one. Towards a
+    /// trunk it is known by its number; it itself sees who it is connected with.
+    pub(crate) fn ring_first(
+        &mut self,
+        (route, number): (Route, String),
+        user: Option<Arc<User>>,
+        connecting: ThirdPartyCall,
+    ) {
+        let presented_number = user.is_none().then(|| number.clone());
+        self.transfer.on_behalf_of(user, presented_number);
+        self.route.begin(route, number);
+        self.third_party = Some(connecting);
+    }
+
     /// Begins to ring the first party.
     pub(crate) fn originate(&mut self, cx: &mut CallContext<'_>) {
         self.state = State::Routing;
@@ -26,30 +41,26 @@ impl Call {
     }
 
     /// A branch has answered. True: it is the first party, and its call goes on from here.
-    pub(super) fn first_answered(&mut self, cx: &mut CallContext<'_>, id: u16) -> bool {
-        let Some(Origin::Ringing { route, number }) =
-            self.origin.take_if(|o| matches!(o, Origin::Ringing { .. }))
+    pub(super) fn first_answered(&mut self, cx: &mut CallContext<'_>) -> bool {
+        let Some(ThirdPartyCall::Ringing { route, number }) =
+            self.third_party.take_if(|o| matches!(o, ThirdPartyCall::Ringing { .. }))
         else {
             return false;
         };
-        let Some(at) = self.branches.iter().position(|b| b.id == id) else { return false };
-        let branch = self.branches.remove(at);
-        self.retired_dialog_keys.push(branch.call_id.clone());
+        let Some(branch) = self.branches.take_answered() else { return false };
+        self.branches.retire([branch.call_id.clone()]);
         self.cdr.a_call_id.clone_from(&branch.call_id);
         self.cdr.a_end = branch.leg.end;
         self.cdr.remotes[0] = cx.remote_ip(branch.leg.hop);
         (self.cdr.answered_by, self.cdr.b_call_id, self.cdr.b_end, self.cdr.remotes[1]) =
             (None, None, None, None);
         self.caller = branch.leg;
-        (self.callee, self.heard, self.refusal, self.ringback) = (None, None, None, false);
+        self.media.begin_anew();
         self.cdr.ringing = None;
-        self.origin = Some(Origin::Connecting);
+        self.third_party = Some(ThirdPartyCall::Connecting);
         self.cdr.route = Some(route.name.clone());
         self.cdr.tags.extend(route.tags.clone());
-        self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
-        self.outcomes = Default::default();
-        self.route = Some(*route);
-        self.number = number;
+        self.route.begin(*route, number);
         self.state = State::Routing;
         self.next_step(cx);
         true

@@ -11,9 +11,11 @@
 //! by `joined.rs`.
 
 use super::branch::{BranchState, BranchTarget};
-use super::context::{Asked, Join, JoinRequest};
-use super::leg::{Composed, Leg, Party};
-use super::{Call, CallContext, CallId, CallTimer, HangupBy, Output, State};
+use super::context::{Asked, Followup, Join};
+use super::leg::{Composed, Leg};
+use super::transfer_state::{ReferSubscription, Replaces, Transfer};
+use super::{Call, CallContext, CallId, CallTimer, EndReason, HangupBy, State};
+use crate::cdr::Party;
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
 use crate::event::Event;
@@ -22,74 +24,15 @@ use crate::sip::build::{Writer, name_addr};
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{Method, Refusal, reason_phrase};
+use crate::sip::status::{Method, Reason, Refusal, reason_phrase};
 use crate::sip::transaction::ServerId;
-use crate::sip::uri::{Params, Scheme, escape_user, unescape};
-use crate::worker::Command;
-use std::collections::VecDeque;
+use crate::sip::uri::{Scheme, escape_user, unescape};
 use std::time::Duration;
 
 /// How long who handed a call over may take to hang up.
 const LEAVE: Duration = Duration::from_secs(5);
 /// Transfers of one call.
 const MAX_TRANSFERS: usize = 20;
-
-/// Who is told how a transfer goes (RFC 3515 §2.4.4).
-#[derive(Clone, Copy, Debug)]
-pub struct ReferSubscription {
-    pub end: LegId,
-    /// CSeq of the REFER, named where a dialog has seen more than one (§2.4.6).
-    id: Option<u32>,
-    /// False where the REFER said `Refer-Sub: false` (RFC 4488).
-    wanted: bool,
-}
-
-impl ReferSubscription {
-    /// Nobody is told; `end` is who leaves.
-    pub(crate) fn nobody(end: LegId) -> ReferSubscription {
-        ReferSubscription { end, id: None, wanted: false }
-    }
-}
-
-impl Transfer {
-    /// One an operator asked for.
-    pub(crate) fn unwatched(watcher: ReferSubscription) -> Transfer {
-        Transfer { watcher, passed: false, by_caller: false, told: 0 }
-    }
-}
-
-/// A transfer under way.
-pub struct Transfer {
-    pub watcher: ReferSubscription,
-    /// A trunk does it; we only tell.
-    passed: bool,
-    /// The caller hands over, and the other party stands in its place meanwhile.
-    by_caller: bool,
-    told: u16,
-}
-
-/// A dialog as a Replaces header names it (RFC 3891 §6.1).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Replaces {
-    pub call_id: String,
-    pub to_tag: String,
-    pub from_tag: String,
-    pub early_only: bool,
-}
-
-impl Replaces {
-    /// Reads a header value, or the unescaped one of a URI.
-    pub(crate) fn parse(text: &str) -> Option<Replaces> {
-        let (call_id, params) = text.split_once(';')?;
-        let params = Params::parse(params).ok()?;
-        Some(Replaces {
-            call_id: call_id.trim().to_owned(),
-            to_tag: params.get("to-tag")?.to_owned(),
-            from_tag: params.get("from-tag")?.to_owned(),
-            early_only: params.has("early-only"),
-        })
-    }
-}
 
 impl Call {
     /// A REFER within the call.
@@ -113,7 +56,7 @@ impl Call {
         message: &Message,
     ) -> Result<Wish, Refusal> {
         let other = self.opposite(end).filter(|_| {
-            self.state == State::Talking && self.final_response_sent && self.transfer.is_none()
+            self.state == State::Talking && self.uas.is_finished() && !self.transfer.is_under_way()
         });
         let Some(other) = other else {
             return Err(Refusal::new(
@@ -128,7 +71,7 @@ impl Call {
             Party::Trunk(name) => {
                 cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Execute)
             }
-            Party::Internal(_) => false,
+            Party::Number(_) | Party::Internal(_) => false,
         };
         if !allowed {
             return Err(Refusal::new(
@@ -188,12 +131,8 @@ impl Call {
             .header(HeaderName::ReferSub)
             .is_some_and(|v| v.trim().eq_ignore_ascii_case("false"));
         let id = (!self.cdr.transfers.is_empty()).then(|| message.cseq().map_or(0, |c| c.number));
-        let transfer = Transfer {
-            watcher: ReferSubscription { end, id, wanted },
-            passed: wish.passes,
-            by_caller: false,
-            told: 0,
-        };
+        let watcher = ReferSubscription { end, id, wanted };
+        let transfer = if wish.passes { Transfer::passed(watcher) } else { Transfer::new(watcher) };
         if let Some(replaces) = wish.replaces {
             let ends = [&replaces.to_tag, &replaces.from_tag]
                 .into_iter()
@@ -206,47 +145,43 @@ impl Call {
                 );
             };
             self.accept_refer(cx, server, message, wanted);
-            self.transfer = Some(transfer);
+            self.transfer.begin(transfer);
             let join = Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
-            return cx.out.push(Output::JoinRequest(JoinRequest::Join(join)));
+            return cx.follow_up(Followup::Join(join));
         }
         if wish.passes {
             self.accept_refer(cx, server, message, wanted);
-            self.transfer = Some(transfer);
+            self.transfer.begin(transfer);
             return self.pass_refer(cx, end, &wish.number, None);
         }
-        let route = match self.route_for(cx, end, &wish.number) {
+        let (context, route, number) = match self.route_for(cx, end, &wish.number) {
             Ok(found) => found,
             Err(why) => return cx.refuse_with(server, message, &why),
         };
         self.accept_refer(cx, server, message, wanted);
-        self.hand_to(cx, transfer, route);
+        self.hand_to(cx, transfer, context, route, number);
     }
 
     /// Puts who leaves aside, and takes the route of the new party: context, route and number.
     pub(super) fn hand_to(
         &mut self,
         cx: &mut CallContext<'_>,
-        mut transfer: Transfer,
-        (context, route, number): (String, crate::dialplan::Route, String),
+        transfer: Transfer,
+        context: String,
+        route: crate::dialplan::Route,
+        number: String,
     ) {
-        let end = transfer.watcher.end;
-        self.held_by_operator = false;
-        cx.note(Event::Transferring {
-            call: self.id,
-            by: self.leg_of(end).map(|l| l.party.to_string()).unwrap_or_default(),
-            to: number.clone(),
-        });
+        let end = transfer.by();
+        self.media.forget_hold();
+        if let Some(by) = self.leg_of(end).map(|l| l.party.clone()) {
+            cx.note(Event::Transferring { call: self.id, by, to: number.clone() });
+        }
         self.cdr.transfers.push(number.clone());
-        transfer.by_caller = self.park(cx, end);
-        self.transfer = Some(transfer);
+        let by_caller = self.park(cx, end);
+        self.transfer.begin(transfer.of_caller(by_caller));
         self.notify_transferor(cx, 100);
         self.cdr.context = context;
-        self.steps = route.steps.iter().map(|s| (s.clone(), None)).collect::<VecDeque<_>>();
-        self.outcomes = Default::default();
-        self.route = Some(route);
-        self.number = number;
-        self.max_forwards = self.max_forwards.saturating_sub(1);
+        self.route.forward(route, number);
         self.state = State::Routing;
         self.next_step(cx);
     }
@@ -295,60 +230,48 @@ impl Call {
     /// the caller's, whose place the other party has taken.
     pub(super) fn park(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
         self.release_transferor(cx);
-        let Some(at) = self.branches.iter().position(|b| Some(b.id) == self.callee) else {
-            return false;
-        };
-        let mut branch = self.branches.remove(at);
-        self.referred_by = self.leg_of(end).unwrap_or(&branch.leg).account.clone();
+        let Some(mut branch) = self.branches.take_answered() else { return false };
+        let user = self.leg_of(end).unwrap_or(&branch.leg).account.clone();
         let by_caller = branch.leg.end != end;
+        let mut presented_number = None;
         if by_caller {
             // The caller hands over: its callee is now the party to connect.
             std::mem::swap(&mut self.caller, &mut branch.leg);
-            self.presented_number = Some(match &branch.target {
+            presented_number = Some(match &branch.target {
                 BranchTarget::Trunk { number, .. } => number.clone(),
                 BranchTarget::User { name, .. } => name.clone(),
                 BranchTarget::Joined => String::new(),
             });
         }
-        self.transferor = Some(branch);
-        self.callee = None;
-        self.heard = None;
-        self.refusal = None;
-        self.ringback = false;
-        for end in [Some(self.caller.end), self.transferor.as_ref().map(|p| p.leg.end)]
-            .into_iter()
-            .flatten()
-        {
-            cx.media(self.worker, Command::Part { session: self.id.0, end });
+        self.media.begin_anew();
+        for end in [self.caller.end, branch.leg.end] {
+            self.media.part(cx, end);
         }
+        self.transfer.park(branch, user, presented_number);
         by_caller
     }
 
     /// Says goodbye to whoever is still parked.
     pub(super) fn release_transferor(&mut self, cx: &mut CallContext<'_>) {
         cx.disarm(self.id, CallTimer::Transferred);
-        if let Some(mut transferor) = self.transferor.take() {
-            transferor.leg.bye(cx, self.id, &Refusal::new(200, "the call was transferred"));
-            self.retired_dialog_keys
-                .extend([transferor.leg.local_tag.clone(), transferor.call_id.clone()]);
+        if let Some(mut transferor) = self.transfer.take_transferor() {
+            transferor.leg.bye(cx, self.id, &Reason::new(200, "the call was transferred"));
+            self.branches.retire([transferor.leg.local_tag.clone(), transferor.call_id]);
             self.close_end(cx, transferor.leg.end);
         }
     }
 
     fn close_end(&self, cx: &mut CallContext<'_>, end: LegId) {
         if self.state != State::Over {
-            cx.media(self.worker, Command::CloseEnd { session: self.id.0, end });
+            self.media.close_end(cx, end);
         }
     }
 
     /// A parked leg is gone. False: the end is not a parked one.
     pub(super) fn on_transferor_gone(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
-        let Some(mut transferor) = self.transferor.take_if(|p| p.leg.end == end) else {
-            return false;
-        };
+        let Some(mut transferor) = self.transfer.take_transferor_at(end) else { return false };
         transferor.leg.quiet(cx, self.id);
-        self.retired_dialog_keys
-            .extend([transferor.leg.local_tag.clone(), transferor.call_id.clone()]);
+        self.branches.retire([transferor.leg.local_tag.clone(), transferor.call_id]);
         cx.disarm(self.id, CallTimer::Transferred);
         self.close_end(cx, end);
         true
@@ -358,13 +281,7 @@ impl Call {
     /// the subscription.
     fn notify_transferor(&mut self, cx: &mut CallContext<'_>, status: u16) {
         let call = self.id;
-        let Some(transfer) =
-            self.transfer.as_mut().filter(|t| t.watcher.wanted && t.told != status)
-        else {
-            return;
-        };
-        transfer.told = status;
-        let watcher = transfer.watcher;
+        let Some(watcher) = self.transfer.progress(status) else { return };
         if let Some(leg) = self.leg_mut(watcher.end) {
             leg.to_tell.push_back((watcher, status));
             leg.notify(cx, call);
@@ -387,12 +304,12 @@ impl Call {
 
     /// The new party answered: the referrer is done.
     pub(super) fn transfer_answered(&mut self, cx: &mut CallContext<'_>) {
-        if self.transfer.is_none() || self.state == State::Over {
+        if !self.transfer.is_under_way() || self.state == State::Over {
             return;
         }
         self.notify_transferor(cx, 200);
-        self.transfer = None;
-        if self.transferor.is_some() {
+        self.transfer.end();
+        if self.transfer.transferor().is_some() {
             // RFC 5589 §6.1: the referrer hangs up itself; one that does not is helped.
             cx.arm(self.id, CallTimer::Transferred, LEAVE);
         }
@@ -401,9 +318,9 @@ impl Call {
     /// The new party cannot be had: the old call goes on, if the referrer is still there.
     pub(super) fn transfer_failed(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         self.notify_transferor(cx, why.status.max(400));
-        let by_caller = self.transfer.take().is_some_and(|t| t.by_caller);
-        let Some(mut transferor) = self.transferor.take() else {
-            return self.finish(cx, HangupBy::Us, why);
+        let by_caller = self.transfer.end();
+        let Some(mut transferor) = self.transfer.bring_back() else {
+            return self.finish(cx, EndReason::refused(HangupBy::Us, why));
         };
         cx.note(Event::TransferFailed { call: self.id, status: why.status, why: why.why });
         if by_caller {
@@ -411,13 +328,11 @@ impl Call {
             std::mem::swap(&mut self.caller, &mut transferor.leg);
         }
         transferor.state = BranchState::Answered;
-        let (id, end) = (transferor.id, transferor.leg.end);
-        self.branches.push(transferor);
-        self.callee = Some(id);
+        let end = transferor.leg.end;
+        self.branches.push_answered(transferor);
         self.state = State::Talking;
-        self.playing = false;
-        self.presented_number = None;
-        cx.media(self.worker, Command::Bridge { session: self.id.0, a: self.caller.end, b: end });
+        self.media.step_over();
+        self.media.bridge(cx, self.caller.end, end);
     }
 
     /// Hands the transfer on to the trunk opposite to the referrer.
@@ -476,7 +391,7 @@ impl Call {
     ) {
         if status >= 300 {
             self.notify_transferor(cx, status);
-            self.transfer = None;
+            self.transfer.end();
         }
     }
 
@@ -491,8 +406,7 @@ impl Call {
         let event = message
             .header(HeaderName::Event)
             .map(|e| e.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-        let ours = event.as_deref() == Some("refer")
-            && self.transfer.as_ref().is_some_and(|t| t.passed && t.watcher.end != end);
+        let ours = event.as_deref() == Some("refer") && self.transfer.is_executed_by(end);
         if !ours {
             let status = if event.as_deref() == Some("refer") { 481 } else { 489 };
             return cx.refuse(
@@ -509,11 +423,11 @@ impl Call {
         let Some(status) = said.or(ended.then_some(200)) else { return };
         self.notify_transferor(cx, status);
         if (200..300).contains(&status) {
-            self.transfer = None;
+            self.transfer.end();
             self.cdr.transfers.push("by the trunk".into());
-            self.finish(cx, HangupBy::Us, Refusal::new(200, "the trunk has taken the call over"));
+            self.finish(cx, EndReason::normal(HangupBy::Us, "the trunk has taken the call over"));
         } else if status >= 300 {
-            self.transfer = None;
+            self.transfer.end();
         }
     }
 
@@ -526,8 +440,8 @@ impl Call {
             }
             Err(why) => self.notify_transferor(cx, why.status),
         }
-        self.transfer = None;
-        if self.transferor.is_some() {
+        self.transfer.end();
+        if self.transfer.transferor().is_some() {
             cx.arm(self.id, CallTimer::Transferred, LEAVE);
         }
     }
@@ -604,17 +518,9 @@ mod tests {
 
     #[test]
     fn replaces_is_read_and_escaped() {
-        let replaces = Replaces::parse("a@b;from-tag=1;to-tag=2;early-only").expect("sound");
-        assert_eq!(
-            (
-                replaces.call_id.as_str(),
-                replaces.to_tag.as_str(),
-                replaces.from_tag.as_str(),
-                replaces.early_only
-            ),
-            ("a@b", "2", "1", true)
-        );
-        assert_eq!(Replaces::parse("a@b;from-tag=1"), None);
-        assert_eq!(unescape(&escape_header("a@b;to-tag=1&x=\"")), "a@b;to-tag=1&x=\"");
+        let text = "a@b;to-tag=1&x=\";from-tag=2;early-only";
+        let read = unescape(&escape_header(text)).into_owned();
+        assert_eq!((read.as_str(), Replaces::parse(&read)), (text, Replaces::parse(text)));
+        assert!(Replaces::parse("a@b;to-tag=1;from-tag=2").is_some_and(|r| r.to_tag == "1"));
     }
 }

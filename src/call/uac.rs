@@ -1,17 +1,17 @@
 //! What comes back for a branch's INVITE: ringing, early media, an answer, a challenge, a
-//! redirection.
+//! redirection, or nothing.
+//!
+//! A branch sees to its own dialogs, acknowledgements and negotiation; what is left for its call to
+//! decide is the [`BranchOutcome`].
 
 use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, MAX_RELIABLE};
-use super::context::Asked;
-use super::leg::Party;
+use super::call_media::CallMedia;
+use super::context::{Asked, TransactionUser};
+use super::leg::Leg;
+use super::packages::passed;
 use super::retries::Retry;
-use super::{Call, CallContext, CallTimer, State, codec_policy};
-use crate::codec::Codec;
-use crate::dialplan::Attempt;
+use super::{CallContext, CallId, CallTimer, codec_policy};
 use crate::errors::Code;
-use crate::event::Event;
-use crate::media::LegId;
-use crate::media::player::Source;
 use crate::sdp::Direction;
 use crate::sdp::offer_answer::Negotiated;
 use crate::sip::capabilities::Capabilities;
@@ -21,159 +21,194 @@ use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
-use crate::sip::status::{Method, Refusal};
-use crate::worker::Command;
-use std::collections::VecDeque;
+use crate::sip::status::{Method, Reason, Refusal};
 use std::time::Duration;
 
-/// Redirections followed in one call.
-const MAX_REDIRECTS: usize = 5;
+/// Most targets of one redirection that are looked at.
+const MAX_TARGETS: usize = 5;
+
+/// What a branch sees of its call while it takes a response.
+pub(super) struct CallSide<'a> {
+    pub(super) call: CallId,
+    pub(super) caller: &'a mut Leg,
+    pub(super) media: &'a mut CallMedia,
+    /// The route is being taken, and nobody has answered.
+    pub(super) awaits_answer: bool,
+    /// The route is being taken: who is rung is told of.
+    pub(super) routes: bool,
+    /// The caller can hear something before the answer.
+    pub(super) takes_early_media: bool,
+    /// A redirection would be followed.
+    pub(super) follows: bool,
+    /// Somebody rang.
+    pub(super) rang: bool,
+}
+
+/// What a response, or its absence, means to the call.
+#[must_use]
+#[derive(PartialEq, Debug)]
+pub(super) enum BranchOutcome {
+    /// Nothing yet.
+    Pending,
+    /// The callee is alerted. `early` is there if it has early media for the caller: whether that
+    /// can be used.
+    Progress { status: u16, tag: String, early: Option<Result<(), Refusal>> },
+    /// Both can talk.
+    Answered,
+    /// An answer nobody waits for any more was hung up, and its media end is of no use.
+    Late,
+    /// The INVITE is to be sent again: with credentials, a longer session, or without keys.
+    SendAgain,
+    /// The next address is to be tried.
+    NextHop,
+    /// The callee names others, the best first. `otherwise` is the refusal that is if none of them
+    /// can be called.
+    Redirected { status: u16, numbers: Vec<String>, otherwise: Refusal },
+    /// The callee, or our side of the branch, refused.
+    Failed(Refusal),
+    /// It was given up: its time is over.
+    GivenUp(Refusal),
+}
 
 fn tag_of(message: &Message) -> String {
     message.to().and_then(|t| t.tag()).unwrap_or_default().to_owned()
 }
 
-impl Call {
-    /// A response to a branch's INVITE.
-    pub(crate) fn response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        if self.branch_mut(id).is_none() {
-            // Its leg has moved on in a transfer; a 2xx that comes again still wants its ACK.
-            return self.acknowledge_again(cx, LegId(id), message);
+impl Branch {
+    /// Takes a response to its INVITE.
+    pub(super) fn on_response(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        side: CallSide<'_>,
+        message: &Message,
+    ) -> BranchOutcome {
+        // Any response is a sign that its hop lives.
+        cx.services.locator.alive(self.leg.hop);
+        if (180..200).contains(&message.status()) {
+            self.rang.get_or_insert(cx.now);
         }
-        self.heard_from(cx, id, message.status());
+        self.refused |= message.status() >= 300;
         match message.status() {
-            100 => self.alive(cx, id),
-            101..=199 => self.provisional(cx, id, message),
-            200..=299 => self.accepted(cx, id, message),
-            300..=399 => self.redirected(cx, id, message),
-            401 | 407 => self.challenged(cx, id, message),
-            422 => self.too_brief(cx, id, message),
-            415 | 488 | 606 if self.offer_without_keys(cx, id) => {}
-            _ => self.refused(cx, id, message),
-        }
-    }
-
-    /// Any response is a sign that its hop lives.
-    fn heard_from(&mut self, cx: &mut CallContext<'_>, id: u16, status: u16) {
-        if let Some(branch) = self.branch_mut(id) {
-            cx.services.locator.alive(branch.leg.hop);
-            if (180..200).contains(&status) {
-                branch.rang.get_or_insert(cx.now);
+            100 => {
+                self.on_alive(cx, side.call);
+                BranchOutcome::Pending
             }
-            branch.refused |= status >= 300;
+            101..=199 => self.on_provisional(cx, side, message),
+            200..=299 => self.on_success(cx, side, message),
+            300..=399 if side.follows && self.is_trying() => self.on_redirect(message),
+            401 | 407 if self.take_challenge(cx, message) => BranchOutcome::SendAgain,
+            422 if self.take_longer_session(message) => BranchOutcome::SendAgain,
+            415 | 488 | 606 if self.withhold_keys(cx, side.caller) => BranchOutcome::SendAgain,
+            _ => self.on_refusal(cx, side.rang, message),
         }
     }
 
-    fn alive(&mut self, cx: &mut CallContext<'_>, id: u16) {
-        let call = self.id;
-        let Some(branch) = self.branch_mut(id) else { return };
-        if branch.state == BranchState::Calling {
-            branch.state = BranchState::Early;
+    /// Its INVITE's transaction timed out, or its transport failed.
+    pub(super) fn on_timeout(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        call: CallId,
+        rang: bool,
+    ) -> BranchOutcome {
+        cx.services.locator.failed(cx.now, self.leg.hop);
+        match self.state {
+            BranchState::Calling if !self.hops.is_empty() => BranchOutcome::NextHop,
+            BranchState::Early
+                if self.client.is_some_and(|c| cx.services.transactions.awaits_final(c)) =>
+            {
+                // Timer C: alive but never final.
+                let (code, why) = if rang {
+                    (Code::NO_ANSWER, "the callee never answered")
+                } else {
+                    (Code::NOT_AVAILABLE, "the callee took the call and never rang")
+                };
+                self.give_up(cx, call, Refusal::new(408, why).code(code))
+            }
+            _ => {
+                let dead = match self.target {
+                    BranchTarget::User { .. } => Code::FLOW_DEAD,
+                    BranchTarget::Trunk { .. } | BranchTarget::Joined => Code::UNREACHABLE,
+                };
+                let (code, why) = cx.services.locator.why(self.leg.hop).unwrap_or_else(|| {
+                    (dead, "did not respond: is it reachable from here?".to_owned())
+                });
+                let why = format!("{} {why}", self.target);
+                BranchOutcome::Failed(Refusal::new(408, why).code(code))
+            }
+        }
+    }
+
+    /// Its hop gave no sign of life in the time it had.
+    pub(super) fn on_silence(&mut self, cx: &mut CallContext<'_>, call: CallId) -> BranchOutcome {
+        if self.state != BranchState::Calling {
+            return BranchOutcome::Pending;
+        }
+        cx.services.locator.failed(cx.now, self.leg.hop);
+        if !self.hops.is_empty() {
+            return BranchOutcome::NextHop;
+        }
+        let why = format!("{} gave no sign of life", self.target);
+        self.give_up(cx, call, Refusal::new(408, why).code(Code::UNREACHABLE))
+    }
+
+    fn give_up(&mut self, cx: &mut CallContext<'_>, call: CallId, why: Refusal) -> BranchOutcome {
+        self.abandon(cx, call, &why.reason());
+        BranchOutcome::GivenUp(why)
+    }
+
+    fn on_alive(&mut self, cx: &mut CallContext<'_>, call: CallId) {
+        if self.state == BranchState::Calling {
+            self.state = BranchState::Early;
         }
         // Even a 100, a sign of life from the next hop only, stops the clock.
-        cx.disarm(call, CallTimer::Silent(id));
-        if branch.state == BranchState::Cancelling
-            && std::mem::take(&mut branch.cancel_when_possible)
-        {
-            branch.cancel(cx, &Refusal::new(487, "given up before the answer"));
+        cx.disarm(call, CallTimer::Silent(self.id));
+        if self.state == BranchState::Cancelling && std::mem::take(&mut self.cancel_when_possible) {
+            self.cancel(cx, &Reason::new(487, "given up before the answer"));
         }
     }
 
-    fn provisional(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        self.alive(cx, id);
-        if !self.fork(id, message) {
-            return;
+    fn on_provisional(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        mut side: CallSide<'_>,
+        message: &Message,
+    ) -> BranchOutcome {
+        self.on_alive(cx, side.call);
+        if !self.take_early_dialog(message) {
+            return BranchOutcome::Pending;
         }
-        let wanted = self.state == State::Routing
-            && self.branch_mut(id).is_some_and(|b| b.state == BranchState::Early);
+        let wanted = side.routes && self.state == BranchState::Early;
         let tag = tag_of(message);
-        let body = message.body_of("application/sdp").map(<[u8]>::to_vec);
-        let mut settled = None;
-        if let (true, Some(body)) = (wanted, &body) {
-            // The first fork with media is heard; what others say is kept for their answer (RFC
-            // 3261 §13.2.2.4).
-            if self.heard.as_ref().is_none_or(|h| *h == (id, tag.clone())) && self.can_hear() {
-                settled = Some(self.settle(cx, id, body));
-            }
+        let mut early = None;
+        // The first early dialog with media is heard; what others say is kept for their answer
+        // (RFC 3261 §13.2.2.4).
+        if let Some(body) = message.body_of("application/sdp").map(<[u8]>::to_vec)
+            && wanted
+            && side.takes_early_media
+            && side.media.may_hear(self.id, &tag)
+        {
+            early = Some(self.settle(cx, &mut side, &body));
         }
-        self.acknowledge_reliable(cx, id, message);
+        self.acknowledge_reliable(cx, side.call, message);
         if !wanted {
-            return;
+            return BranchOutcome::Pending;
         }
-        if self.cdr.ringing.is_none() {
-            self.cdr.ringing = Some(cx.now);
-            cx.note(Event::CallRinging { call: self.id });
-        }
-        if self.final_response_sent {
-            self.transfer_progress(cx, message.status());
-            if matches!(settled, Some(Ok(()))) {
-                self.heard = Some((id, tag));
-            }
-            return self.play_ringback(cx);
-        }
-        match settled {
-            None => self.tell_ringing(cx, message.status()),
-            Some(Err(why)) => {
-                cx.note(Event::EarlyMediaUnusable { call: self.id, why: why.why });
-                self.tell_ringing(cx, 180);
-            }
-            Some(Ok(())) => {
-                self.heard = Some((id, tag));
-                self.tell_early_media(cx, id);
-            }
-        }
-    }
-
-    /// Whether the caller can hear anything before the answer: its offer is there, or it may be
-    /// given one.
-    fn can_hear(&self) -> bool {
-        !self.offerless || self.final_response_sent || self.reliable.is_wanted(&self.invite)
-    }
-
-    fn tell_early_media(&mut self, cx: &mut CallContext<'_>, id: u16) {
-        let other = self.settled_with(id);
-        let sdp = if self.offerless {
-            Ok(self.offer_to_caller(cx, other))
-        } else {
-            self.answer_caller_sdp(cx, other)
-        };
-        match sdp {
-            Ok(sdp) => self.provisional_to_caller(cx, 183, Some(&sdp)),
-            Err(why) => cx.note(Event::EarlyMediaUnusable { call: self.id, why: why.why }),
-        }
-    }
-
-    /// A caller who was answered already (by the dialplan, or before a transfer) is played the
-    /// ringing.
-    fn play_ringback(&mut self, cx: &mut CallContext<'_>) {
-        if self.heard.is_none() && !self.ringback {
-            self.ringback = true;
-            cx.media(
-                self.worker,
-                Command::Play {
-                    session: self.id.0,
-                    end: self.caller.end,
-                    source: Source::Ringback,
-                },
-            );
-        }
+        BranchOutcome::Progress { status: message.status(), tag, early }
     }
 
     /// Finds or makes the early dialog of a provisional response. False: it is to be ignored, being
     /// an old or an early reliable one (RFC 3262 §4), or one fork too many.
-    fn fork(&mut self, id: u16, message: &Message) -> bool {
+    fn take_early_dialog(&mut self, message: &Message) -> bool {
         let tag = tag_of(message);
-        let Some(branch) = self.branch_mut(id) else { return false };
         if tag.is_empty() {
             return true;
         }
-        if branch.fork_mut(&tag).is_none() {
-            let Some(dialog) =
-                dialog_of(branch, message).filter(|_| branch.forks.len() < MAX_EARLY)
+        if self.fork_mut(&tag).is_none() {
+            let Some(dialog) = dialog_of(self, message).filter(|_| self.forks.len() < MAX_EARLY)
             else {
                 return false;
             };
-            branch.forks.push(EarlyDialog {
+            self.forks.push(EarlyDialog {
                 dialog,
                 rseq: None,
                 reliable: 0,
@@ -181,7 +216,7 @@ impl Call {
                 peer: Capabilities::default(),
             });
         }
-        let Some(fork) = branch.fork_mut(&tag) else { return false };
+        let Some(fork) = self.fork_mut(&tag) else { return false };
         if let Some(rseq) = reliable_number(message) {
             let expected = fork.rseq.is_none_or(|last| rseq == last.wrapping_add(1));
             if !expected || fork.reliable == MAX_RELIABLE {
@@ -200,147 +235,127 @@ impl Call {
 
     /// PRACK for a reliable provisional response (RFC 3262 §4); it carries our answer to a delayed
     /// offer.
-    fn acknowledge_reliable(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
+    fn acknowledge_reliable(&mut self, cx: &mut CallContext<'_>, call: CallId, message: &Message) {
         let Some(rseq) = reliable_number(message) else { return };
-        let (call, tag) = (self.id, tag_of(message));
-        let Some(branch) = self.branch_mut(id) else { return };
-        let (hop, cseq, end) = (branch.leg.hop, branch.cseq, branch.leg.end);
+        let (hop, cseq, end) = (self.leg.hop, self.cseq, self.leg.end);
         let answer =
-            branch.late_answer.clone().filter(|_| message.body_of("application/sdp").is_some());
+            self.late_answer.clone().filter(|_| message.body_of("application/sdp").is_some());
         let (via_branch, via) = cx.via(hop);
-        let Some(fork) = branch.fork_mut(&tag) else { return };
+        let Some(fork) = self.fork_mut(&tag_of(message)) else { return };
         let mut prack = fork.dialog.request(Method::Prack, &via);
         prack.put(HeaderName::RAck, format_args!("{rseq} {cseq} INVITE"));
-        let bytes = match answer {
-            Some(answer) => prack.end_with("application/sdp", answer.as_bytes()),
-            None => prack.end(),
-        };
+        let bytes = prack.end_described(answer.as_deref());
         let client = cx.request(Method::Prack, &via_branch, hop, bytes);
-        cx.services
-            .transaction_users
-            .insert(client, super::context::TransactionUser::Leg(call, end, Asked::Prack));
+        let user = TransactionUser::Leg(call, end, Asked::Prack);
+        cx.services.transaction_users.insert(client, user);
     }
 
     /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's. What
     /// cannot be used leaves what was settled before.
-    pub(super) fn settle(
+    fn settle(
         &mut self,
         cx: &mut CallContext<'_>,
-        id: u16,
+        side: &mut CallSide<'_>,
         body: &[u8],
     ) -> Result<(), Refusal> {
-        let (call, worker, caller_end) = (self.id, self.worker, self.caller.end);
-        let is_heard = self.heard.as_ref().is_some_and(|(heard, _)| *heard == id);
-        let Some(branch) = self.branch_mut(id) else { return Ok(()) };
-        let before = branch.leg.negotiation.clone();
-        let negotiated = match self.agree(cx, id, body) {
+        let before = self.leg.negotiation.clone();
+        let negotiated = match self.agree(cx, side.caller, body) {
             Ok(negotiated) => negotiated,
             Err(why) => {
-                if let Some(branch) = self.branch_mut(id) {
-                    branch.leg.negotiation = before;
-                }
+                self.leg.negotiation = before;
                 return Err(why);
             }
         };
+        let is_heard = side.media.early_branch() == Some(self.id);
         if is_heard && before.negotiated() == Some(&negotiated) {
             return Ok(());
         }
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return Ok(()) };
-        branch.leg.configure(cx, call, worker, &negotiated);
-        cx.media(worker, Command::Bridge { session: call.0, a: caller_end, b: branch.leg.end });
-        self.ringback = false;
+        self.leg.configure(cx, side.call, side.media.worker(), &negotiated);
+        side.media.bridge(cx, side.caller.end, self.leg.end);
         Ok(())
     }
 
     /// What the callee's SDP settles.
-    fn agree(&mut self, cx: &CallContext<'_>, id: u16, body: &[u8]) -> Result<Negotiated, Refusal> {
-        let caller = (self.caller.party.clone(), self.caller.negotiation.offered_codecs());
-        let branch = self.branches.iter_mut().find(|b| b.id == id);
-        let branch = branch.ok_or_else(|| Refusal::new(481, "there is no such leg"))?;
+    fn agree(
+        &mut self,
+        cx: &CallContext<'_>,
+        caller: &Leg,
+        body: &[u8],
+    ) -> Result<Negotiated, Refusal> {
         let why = |e: crate::sdp::SdpError| {
             Refusal::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC)
         };
-        let negotiated = if branch.offer.is_empty() {
-            branch.leg.negotiation.receive_offer(body).map_err(why)?;
-            let codecs = codec_policy::offer(cx.config, &caller.0, &branch.leg.party, &caller.1);
+        let negotiated = if self.offer.is_empty() {
+            self.leg.negotiation.receive_offer(body).map_err(why)?;
+            let known = caller.negotiation.offered_codecs();
+            let codecs = codec_policy::offer(cx.config, &caller.party, &self.leg.party, &known);
             let (text, negotiated) =
-                branch.leg.negotiation.answer(&codecs, Direction::SendRecv).map_err(why)?;
-            branch.late_answer = Some(text);
+                self.leg.negotiation.answer(&codecs, Direction::SendRecv).map_err(why)?;
+            self.late_answer = Some(text);
             negotiated
         } else {
-            branch.leg.negotiation.receive_answer(body).map_err(why)?.clone()
+            self.leg.negotiation.receive_answer(body).map_err(why)?.clone()
         };
-        cx.media_policy().check(&branch.leg, &negotiated)?;
+        cx.media_policy().check(&self.leg, &negotiated)?;
         Ok(negotiated)
     }
 
-    /// Who a branch reached, and the codec settled with it.
-    pub(super) fn settled_with(&self, id: u16) -> Option<(Party, Codec)> {
-        let branch = self.branches.iter().find(|b| b.id == id)?;
-        Some((branch.leg.party.clone(), branch.leg.negotiation.negotiated()?.codec))
-    }
-
-    fn accepted(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let call = self.id;
-        let tag = tag_of(message);
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
-        cx.disarm(call, CallTimer::Silent(id));
-        branch.answering.accepted();
-        if let Some(ack) = branch.acks.get(&tag) {
-            let (hop, ack) = (branch.leg.hop, ack.clone());
-            return cx.send(hop, ack);
+    fn on_success(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        mut side: CallSide<'_>,
+        message: &Message,
+    ) -> BranchOutcome {
+        let (call, tag) = (side.call, tag_of(message));
+        cx.disarm(call, CallTimer::Silent(self.id));
+        self.answering.accepted();
+        if let Some(ack) = self.acks.get(&tag) {
+            cx.send(self.leg.hop, ack.clone());
+            return BranchOutcome::Pending;
         }
-        let Some(dialog) = confirmed(branch, message, &tag) else { return };
-        let first = branch.leg.dialog.is_none();
-        let wanted = first
-            && matches!(branch.state, BranchState::Calling | BranchState::Early)
-            && self.callee.is_none()
-            && self.state == State::Routing;
-        if !wanted {
-            self.acknowledge(cx, id, &dialog, &tag, None);
-            return self.hang_up_late(cx, id, dialog, first);
+        let Some(dialog) = confirmed(self, message, &tag) else { return BranchOutcome::Pending };
+        let first = self.leg.dialog.is_none();
+        let tries = matches!(self.state, BranchState::Calling | BranchState::Early);
+        if !first || !tries || !side.awaits_answer {
+            self.acknowledge(cx, &dialog, &tag, None);
+            return self.hang_up_late(cx, dialog, first);
         }
+        let early = self.fork_mut(&tag).and_then(|f| f.body.clone());
+        self.leg.peer = self.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
+        self.leg.peer.learn(message);
+        // The packages each side takes, now that both are known, are what the other may send.
+        self.leg.passes = passed(&side.caller.peer.info_packages);
+        side.caller.passes = passed(&self.leg.peer.info_packages);
         let said = message.body_of("application/sdp").map(<[u8]>::to_vec);
-        let early = branch.fork_mut(&tag).and_then(|f| f.body.clone());
-        branch.leg.peer = branch.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
-        branch.leg.peer.learn(message);
-        self.exchange_packages(id);
         // The newest description of the dialog counts: many send another one with the answer.
-        let settled = match (said, early, self.heard == Some((id, tag.clone()))) {
-            _ if message.to().is_none() => Err(self.unusable(id, message)),
-            (Some(body), _, _) | (None, Some(body), false) => self.settle(cx, id, &body),
+        let settled = match (said, early, side.media.hears(self.id, &tag)) {
+            _ if message.to().is_none() => Err(self.unusable(message)),
+            (Some(body), _, _) | (None, Some(body), false) => self.settle(cx, &mut side, &body),
             (None, _, true) => Ok(()),
             (None, None, false) => {
                 Err(Refusal::new(488, "the callee answered without SDP").code(Code::NO_CODEC))
             }
         };
-        let Some(branch) = self.branch_mut(id) else { return };
         // The answer to an offer of a 2xx goes in its ACK; to one of a reliable 183 it went in the
         // PRACK.
-        let answer = branch
-            .late_answer
-            .clone()
-            .filter(|_| branch.fork_mut(&tag).is_none_or(|f| f.rseq.is_none()));
-        self.acknowledge(cx, id, &dialog, &tag, answer.as_deref());
-        let worker = self.worker;
-        let Some(branch) = self.branch_mut(id) else { return };
-        branch.leg.enter(cx, call, dialog);
-        branch.leg.answered(cx, call, worker);
-        branch.state = BranchState::Answered;
-        branch.forks.clear();
-        branch.leg.run_session(cx, call, SessionTimer::from_response(message));
+        let in_prack = self.fork_mut(&tag).is_some_and(|f| f.rseq.is_some());
+        let answer = self.late_answer.clone().filter(|_| !in_prack);
+        self.acknowledge(cx, &dialog, &tag, answer.as_deref());
+        self.leg.enter(cx, call, dialog);
+        self.leg.answered(cx, call, side.media.worker());
+        self.state = BranchState::Answered;
+        self.forks.clear();
+        self.leg.run_session(cx, call, SessionTimer::from_response(message));
         match settled {
-            Ok(()) => self.answered(cx, id),
-            Err(why) => self.branch_failed(cx, id, why),
+            Ok(()) => BranchOutcome::Answered,
+            Err(why) => BranchOutcome::Failed(why),
         }
     }
 
     /// The refusal for an answer in which no dialog can be told: it is acknowledged and hung up.
-    fn unusable(&self, id: u16, message: &Message) -> Refusal {
-        let target = self.branches.iter().find(|b| b.id == id).map(|b| b.target.to_string());
+    fn unusable(&self, message: &Message) -> Refusal {
         let what = message.check().map_or_else(|e| e.what, |()| "it is malformed");
-        let target = target.unwrap_or_default();
-        let status = message.status();
+        let (target, status) = (&self.target, message.status());
         Refusal::new(502, format!("{target} said {status}, which cannot be used: {what}"))
             .code(Code::UNREADABLE)
     }
@@ -348,240 +363,156 @@ impl Call {
     fn acknowledge(
         &mut self,
         cx: &mut CallContext<'_>,
-        id: u16,
         dialog: &Dialog,
         tag: &str,
         answer: Option<&str>,
     ) {
-        let Some(branch) = self.branch_mut(id) else { return };
-        let (_, via) = cx.via(branch.leg.hop);
-        let ack = dialog.request_with(Method::Ack, branch.cseq, &via);
-        let ack = match answer {
-            Some(answer) => ack.end_with("application/sdp", answer.as_bytes()),
-            None => ack.end(),
-        };
-        cx.send(branch.leg.hop, ack.clone());
-        branch.leg.last_ack = Some((branch.cseq, ack.clone()));
-        branch.acks.insert(tag.to_owned(), ack);
+        let (_, via) = cx.via(self.leg.hop);
+        let ack = dialog.request_with(Method::Ack, self.cseq, &via).end_described(answer);
+        cx.send(self.leg.hop, ack.clone());
+        self.leg.last_ack = Some((self.cseq, ack.clone()));
+        self.acks.insert(tag.to_owned(), ack);
     }
 
-    /// A 200 nobody waits for any more, or a second fork's: acknowledged already, now hung up.
-    fn hang_up_late(&mut self, cx: &mut CallContext<'_>, id: u16, mut dialog: Dialog, first: bool) {
-        let Some(branch) = self.branch_mut(id) else { return };
-        let (via_branch, via) = cx.via(branch.leg.hop);
+    /// A 200 nobody waits for any more, or a second early dialog's: acknowledged already, now hung
+    /// up.
+    fn hang_up_late(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        mut dialog: Dialog,
+        first: bool,
+    ) -> BranchOutcome {
+        let (via_branch, via) = cx.via(self.leg.hop);
         let bye = dialog.request(Method::Bye, &via);
-        let why = Refusal::new(200, "answered elsewhere, or given up before the answer");
-        branch.leg.say_goodbye(cx, bye, &via_branch, &why);
-        if first {
-            branch.over();
-            self.close_branch_end(cx, id);
+        let why = Reason::new(200, "answered elsewhere, or given up before the answer");
+        self.leg.say_goodbye(cx, bye, &via_branch, &why);
+        if !first {
+            return BranchOutcome::Pending;
         }
+        self.over();
+        BranchOutcome::Late
     }
 
-    pub(super) fn close_branch_end(&mut self, cx: &mut CallContext<'_>, id: u16) {
-        if self.state != State::Over {
-            let end = self.branches.iter().find(|b| b.id == id).map_or(LegId(id), |b| b.leg.end);
-            cx.media(self.worker, Command::CloseEnd { session: self.id.0, end });
-        }
-    }
-
-    fn answered(&mut self, cx: &mut CallContext<'_>, id: u16) {
-        let call = self.id;
-        cx.disarm(call, CallTimer::Ring);
-        self.callee = Some(id);
-        self.ring_queue.clear();
-        let mut lost = Vec::new();
-        for other in self.branches.iter_mut().filter(|b| b.id != id && b.is_trying()) {
-            other.abandon(cx, call, &Refusal::new(200, "Call completed elsewhere"));
-            lost.push(other.id);
-        }
-        lost.into_iter().for_each(|l| self.close_branch_end(cx, l));
-        if self.first_answered(cx, id) {
-            return;
-        }
-        if let Some(branch) = self.branches.iter().find(|b| b.id == id) {
-            self.cdr.tried.push(branch.tried(cx.now, 200));
-            self.cdr.answered_by = Some(branch.target.to_string());
-            self.cdr.b_call_id = Some(branch.call_id.clone());
-            self.cdr.b_end = Some(branch.leg.end);
-            self.cdr.remotes[1] = cx.remote_ip(branch.leg.hop);
-        }
-        self.answer_caller(cx, Some(id));
-        self.transfer_answered(cx);
-    }
-
-    fn challenged(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let Some(branch) = self.branches.iter_mut().find(|b| b.id == id) else { return };
-        let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
-        // Rule A1: only this trunk's challenge, for its realm, to an INVITE we sent it.
-        let BranchTarget::Trunk { name, .. } = &branch.target else {
-            return self.refused(cx, id, message);
-        };
+    /// Whether an INVITE with an answer to this challenge is to be sent. Rule A1: only this trunk's
+    /// challenge, for its realm, to an INVITE we sent it.
+    fn take_challenge(&mut self, cx: &CallContext<'_>, message: &Message) -> bool {
+        let BranchTarget::Trunk { name, .. } = &self.target else { return false };
         let known = cx
             .config
             .trunks
             .get(name)
             .is_some_and(|t| t.username.is_some() && t.password.is_some());
-        if known && trying && branch.answering.take(message) {
-            branch.leg.proved_realms = branch.answering.realms();
-            branch.forks.clear();
-            return self.send_invite(cx, id);
-        }
-        self.refused(cx, id, message);
-    }
-
-    /// 422: the callee wants a longer session (RFC 4028 §7.4).
-    fn too_brief(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let asked = min_se(message);
-        let Some(branch) = self.branch_mut(id) else { return };
-        let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
-        if trying
-            && message.header(HeaderName::MinSe).is_some()
-            && branch.session_wish.is_none_or(|w| asked > w)
-            && asked <= 86_400
-            && branch.retries.allow(Retry::TooBrief)
-        {
-            branch.session_wish = Some(asked);
-            branch.forks.clear();
-            return self.send_invite(cx, id);
-        }
-        self.refused(cx, id, message);
-    }
-
-    fn redirected(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let follows = self.route.as_ref().is_some_and(|r| r.redirect);
-        let trying = self.branch_mut(id).is_some_and(|b| b.is_trying());
-        if !follows
-            || !trying
-            || self.state != State::Routing
-            || self.diversions.len() >= MAX_REDIRECTS
-        {
-            return self.refused(cx, id, message);
-        }
-        let mut targets: Vec<(u32, String)> = message
-            .values(HeaderName::Contact)
-            .filter_map(|v| NameAddr::parse(v).ok())
-            .map(|c| {
-                (
-                    c.params
-                        .get("q")
-                        .and_then(|q| q.parse::<f32>().ok())
-                        .map_or(1_000, |q| (q.clamp(0.0, 1.0) * 1_000.0) as u32),
-                    c.uri.number(),
-                )
-            })
-            .filter(|(_, number)| !number.is_empty())
-            .take(5)
-            .collect();
-        targets.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
-        let mut steps = VecDeque::new();
-        for (_, number) in &targets {
-            // The number alone is taken, and routed as if the caller had dialled it: never to a
-            // host a callee names.
-            let verdict = cx.config.plan.route(&Attempt {
-                context: &self.cdr.context,
-                dialled: number,
-                unix: cx.unix(),
-                permits: self.caller.permits(),
-            });
-            let Some((route, number)) = verdict.and_then(|v| v.decide(&self.cdr.context).ok())
-            else {
-                continue;
-            };
-            steps.extend(route.steps.into_iter().map(|s| (s, Some(number.clone()))));
-        }
-        let Some(branch) = self.branches.iter().find(|b| b.id == id).filter(|_| !steps.is_empty())
-        else {
-            return self.refused(cx, id, message);
-        };
-        let reason = if message.status() == 302 { "unconditional" } else { "unknown" };
-        let from = match &branch.target {
-            BranchTarget::Trunk { number, .. } => number.clone(),
-            BranchTarget::User { name, .. } => branch.leg.number().unwrap_or_else(|| name.clone()),
-            BranchTarget::Joined => String::new(),
-        };
-        self.diversions.push((from, reason.to_owned()));
-        let to = targets.into_iter().map(|t| t.1).collect::<Vec<_>>().join(", ");
-        cx.note(Event::Redirected { call: self.id, by: branch.target.to_string(), to });
-        self.trunks_left.clear();
-        self.ring_queue.clear();
-        steps.into_iter().rev().for_each(|s| self.steps.push_front(s));
-        let why = Refusal::new(message.status(), format!("{} redirected the call", branch.target));
-        self.branch_failed(cx, id, why);
-    }
-
-    /// A trunk that will have no SRTP keys within AVP is offered plain RTP, where that may be
-    /// (`srtp = "optional"`). False: it was offered none.
-    fn offer_without_keys(&mut self, cx: &mut CallContext<'_>, id: u16) -> bool {
-        let known = self.caller.negotiation.offered_codecs();
-        let caller = self.caller.party.clone();
-        let Some(branch) = self.branch_mut(id) else { return false };
-        let trying = matches!(branch.state, BranchState::Calling | BranchState::Early);
-        if !trying || branch.offer.is_empty() || !branch.leg.negotiation.withhold_keys() {
+        let trying = matches!(self.state, BranchState::Calling | BranchState::Early);
+        if !known || !trying || !self.answering.take(message) {
             return false;
         }
-        let codecs = codec_policy::offer(cx.config, &caller, &branch.leg.party, &known);
-        branch.offer = branch.leg.negotiation.offer(&codecs);
-        branch.forks.clear();
-        self.send_invite(cx, id);
+        self.leg.proved_realms = self.answering.realms();
+        self.forks.clear();
         true
     }
 
-    fn refused(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
+    /// 422: the callee wants a longer session (RFC 4028 §7.4). Whether it gets one.
+    fn take_longer_session(&mut self, message: &Message) -> bool {
+        let asked = min_se(message);
+        let trying = matches!(self.state, BranchState::Calling | BranchState::Early);
+        let may = trying
+            && message.header(HeaderName::MinSe).is_some()
+            && self.session_wish.is_none_or(|w| asked > w)
+            && asked <= 86_400
+            && self.retries.allow(Retry::TooBrief);
+        if may {
+            self.session_wish = Some(asked);
+            self.forks.clear();
+        }
+        may
+    }
+
+    /// A trunk that will have no SRTP keys within AVP is offered plain RTP, if that may be
+    /// (`srtp = "optional"`). False: it was offered none.
+    fn withhold_keys(&mut self, cx: &CallContext<'_>, caller: &Leg) -> bool {
+        let trying = matches!(self.state, BranchState::Calling | BranchState::Early);
+        if !trying || self.offer.is_empty() || !self.leg.negotiation.withhold_keys() {
+            return false;
+        }
+        let known = caller.negotiation.offered_codecs();
+        let codecs = codec_policy::offer(cx.config, &caller.party, &self.leg.party, &known);
+        self.offer = self.leg.negotiation.offer(&codecs);
+        self.forks.clear();
+        true
+    }
+
+    fn on_redirect(&self, message: &Message) -> BranchOutcome {
+        let q = |c: &NameAddr<'_>| {
+            let q = c.params.get("q").and_then(|q| q.parse::<f32>().ok());
+            q.map_or(1_000, |q| (q.clamp(0.0, 1.0) * 1_000.0) as u32)
+        };
+        let mut targets: Vec<(u32, String)> = message
+            .values(HeaderName::Contact)
+            .filter_map(|v| NameAddr::parse(v).ok())
+            .map(|c| (q(&c), c.uri.number()))
+            .filter(|(_, number)| !number.is_empty())
+            .take(MAX_TARGETS)
+            .collect();
+        targets.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
+        let numbers = targets.into_iter().map(|(_, number)| number).collect();
+        let otherwise = self.refusal(message, false);
+        BranchOutcome::Redirected { status: message.status(), numbers, otherwise }
+    }
+
+    fn on_refusal(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        rang: bool,
+        message: &Message,
+    ) -> BranchOutcome {
+        if message.status() == 503 {
+            cx.services.locator.failed(cx.now, self.leg.hop);
+            self.rest(cx, message);
+            if self.is_trying() && !self.hops.is_empty() {
+                return BranchOutcome::NextHop;
+            }
+        }
+        BranchOutcome::Failed(self.refusal(message, rang))
+    }
+
+    /// What a final response says; it says another thing if somebody `rang`.
+    fn refusal(&self, message: &Message, rang: bool) -> Refusal {
         let status = message.status();
         let said = reasons(message);
         let phrase = said.text.clone().unwrap_or_else(|| message.reason_phrase().to_owned());
-        let Some(branch) = self.branch_mut(id) else { return };
-        let hop = branch.leg.hop;
-        let trunk = !matches!(branch.target, BranchTarget::User { .. });
-        let proved = branch.answering.has_answered();
+        let trunk = !matches!(self.target, BranchTarget::User { .. });
+        let proved = self.answering.has_answered();
         let why = match status {
-            401 | 407 => Refusal::new(
-                status,
+            401 | 407 => {
                 format!(
                     "{} wants credentials it did not accept, or that are not configured",
-                    branch.target
-                ),
-            ),
-            403 if proved => {
-                Refusal::new(status, format!("{} said 403 {phrase} after digest", branch.target))
+                    self.target
+                )
             }
-            _ => Refusal::new(status, format!("{} said {status} {phrase}", branch.target)),
+            403 if proved => format!("{} said 403 {phrase} after digest", self.target),
+            _ => format!("{} said {status} {phrase}", self.target),
         };
-        // Many gateways say 500 or 503 where Q.850 says what it was.
-        let why = match said.q850 {
+        // Many gateways say 500 or 503 though Q.850 says what it was.
+        let status = match said.q850 {
             Some(cause) if matches!(status, 480 | 500 | 503) && status_of(cause) != 503 => {
-                Refusal { status: status_of(cause), ..why }
+                status_of(cause)
             }
-            _ => why,
+            _ => status,
         };
-        if status == 503 {
-            cx.services.locator.failed(cx.now, hop);
-            self.rest(cx, id, message);
-            if self.branch_mut(id).is_some_and(|b| b.is_trying() && !b.hops.is_empty()) {
-                return self.try_next_hop(cx, id);
-            }
-        }
-        let code = match code_of(why.status, trunk, proved) {
+        let code = match code_of(status, trunk, proved) {
             // It says so by itself, and has not rung.
-            Code::NO_ANSWER if self.cdr.ringing.is_none() => Code::NOT_AVAILABLE,
+            Code::NO_ANSWER if !rang => Code::NOT_AVAILABLE,
             code => code,
         };
-        self.branch_failed(cx, id, why.q850(said.q850).code(code));
+        Refusal::new(status, why).q850(said.q850).code(code)
     }
 
     /// A trunk that says 503 with Retry-After is left alone for so long (RFC 3261 §21.5.4).
-    fn rest(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let Some(seconds) = message.header(HeaderName::RetryAfter).and_then(delta_seconds) else {
-            return;
-        };
-        let Some(BranchTarget::Trunk { name, .. }) =
-            self.branches.iter().find(|b| b.id == id).map(|b| b.target.clone())
-        else {
-            return;
-        };
-        let until = cx.now + Duration::from_secs(u64::from(seconds.min(300)));
-        if let Some(trunk) = cx.services.trunks.get_mut(&name) {
+    fn rest(&self, cx: &mut CallContext<'_>, message: &Message) {
+        let BranchTarget::Trunk { name, .. } = &self.target else { return };
+        let seconds = message.header(HeaderName::RetryAfter).and_then(delta_seconds);
+        let until = seconds.map(|s| cx.now + Duration::from_secs(u64::from(s.min(300))));
+        if let (Some(until), Some(trunk)) = (until, cx.services.trunks.get_mut(name)) {
             trunk.paused_until = Some(until);
         }
     }
@@ -629,5 +560,136 @@ fn code_of(status: u16, trunk: bool, proved: bool) -> Code {
         403 | 603 => Code::DECLINED,
         500..=599 if trunk => Code::TRUNK_FAILED,
         _ => Code::TARGET_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, CALL, response};
+    use super::*;
+
+    struct Tried {
+        bench: Bench,
+        branch: Branch,
+        caller: Leg,
+        media: CallMedia,
+    }
+
+    impl Tried {
+        /// A branch whose INVITE was sent.
+        fn new() -> Tried {
+            let mut bench = Bench::new();
+            let branch = bench.branch(1, BranchState::Calling);
+            let caller = bench.leg();
+            Tried { bench, branch, caller, media: CallMedia::new(CALL, 0) }
+        }
+
+        fn takes(&mut self, status: u16, headers: &str, awaits_answer: bool) -> BranchOutcome {
+            let side = CallSide {
+                call: CALL,
+                caller: &mut self.caller,
+                media: &mut self.media,
+                awaits_answer,
+                routes: awaits_answer,
+                takes_early_media: true,
+                follows: true,
+                rang: false,
+            };
+            let message = response(status, headers);
+            self.branch.on_response(&mut self.bench.cx(), side, &message)
+        }
+    }
+
+    #[test]
+    fn few_targets_of_one_redirection_are_looked_at() {
+        let mut tried = Tried::new();
+        let contacts: String = (0..100).map(|n| format!("Contact: <sip:{n}@x>\r\n")).collect();
+        let BranchOutcome::Redirected { numbers, .. } = tried.takes(302, &contacts, true) else {
+            panic!("it is a redirection");
+        };
+        assert_eq!(numbers, ["0", "1", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn ringing_is_progress_while_the_route_is_taken() {
+        let mut tried = Tried::new();
+        let tag = "callee".to_owned();
+        assert_eq!(
+            tried.takes(180, "", true),
+            BranchOutcome::Progress { status: 180, tag, early: None }
+        );
+        assert_eq!(tried.takes(100, "", true), BranchOutcome::Pending);
+        assert_eq!(tried.takes(180, "", false), BranchOutcome::Pending);
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_is_acknowledged_and_hung_up_once() {
+        let mut tried = Tried::new();
+        assert_eq!(tried.takes(200, "", false), BranchOutcome::Late);
+        let methods = |bench: &mut Bench| -> Vec<String> {
+            let first = |text: &String| text.split(' ').next().map(str::to_owned);
+            bench.sent().iter().filter_map(first).collect()
+        };
+        assert_eq!(methods(&mut tried.bench), ["ACK", "BYE"]);
+        assert_eq!(tried.takes(200, "", false), BranchOutcome::Pending);
+        assert_eq!(methods(&mut tried.bench), ["ACK"], "its ACK was lost");
+    }
+
+    #[test]
+    fn an_answer_without_a_description_is_a_failure_of_an_answered_branch() {
+        let mut tried = Tried::new();
+        let outcome = tried.takes(200, "", true);
+        assert!(matches!(outcome, BranchOutcome::Failed(why) if why.code == Code::NO_CODEC));
+        assert_eq!(tried.branch.state, BranchState::Answered, "so it is hung up");
+    }
+
+    #[test]
+    fn a_refusal_is_what_it_says_or_what_its_cause_says() {
+        for (status, reason, told, code) in [
+            (486, "", 486, Code::BUSY),
+            (500, "Reason: Q.850;cause=17\r\n", 486, Code::BUSY),
+            (480, "", 480, Code::NOT_AVAILABLE),
+            (407, "", 407, Code::CREDENTIALS),
+            (422, "", 422, Code::TARGET_FAILED),
+        ] {
+            let outcome = Tried::new().takes(status, reason, true);
+            let BranchOutcome::Failed(why) = outcome else { panic!("{status}: {outcome:?}") };
+            assert_eq!((why.status, why.code), (told, code), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_longer_session_is_granted_a_few_times() {
+        let mut tried = Tried::new();
+        let longer =
+            |tried: &mut Tried, n: u32| tried.takes(422, &format!("Min-SE: {n}\r\n"), true);
+        assert_eq!(longer(&mut tried, 100), BranchOutcome::SendAgain);
+        assert!(matches!(longer(&mut tried, 100), BranchOutcome::Failed(_)), "no longer than that");
+        assert!(matches!(longer(&mut tried, 86_401), BranchOutcome::Failed(_)));
+        let again = (200..220).take_while(|n| longer(&mut tried, *n) == BranchOutcome::SendAgain);
+        assert!(again.count() < 4);
+    }
+
+    #[test]
+    fn a_redirection_names_the_best_first() {
+        let contacts = "Contact: <sip:1@a>;q=0.5, <sip:2@a>\r\n";
+        let outcome = Tried::new().takes(302, contacts, true);
+        let BranchOutcome::Redirected { status: 302, numbers, otherwise } = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((numbers, otherwise.status), (vec!["2".to_owned(), "1".to_owned()], 302));
+    }
+
+    #[test]
+    fn who_says_nothing_is_followed_by_the_next_address() {
+        let mut tried = Tried::new();
+        tried.branch.hops.push_back(super::super::testing::hop());
+        let outcome = tried.branch.on_silence(&mut tried.bench.cx(), CALL);
+        assert_eq!(outcome, BranchOutcome::NextHop);
+        assert_eq!(tried.takes(503, "", true), BranchOutcome::NextHop);
+        tried.branch.hops.clear();
+        let outcome = tried.branch.on_silence(&mut tried.bench.cx(), CALL);
+        assert!(matches!(outcome, BranchOutcome::GivenUp(why) if why.code == Code::UNREACHABLE));
+        assert_eq!(tried.branch.state, BranchState::Cancelling);
     }
 }

@@ -1,8 +1,9 @@
 //! Which calls somebody asks for: one notion for calls that live, are remembered or are on disk.
 
-use super::{Cdr, trunk_of};
+use super::Cdr;
 use serde_json::Value;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// The outcomes a record can have.
 pub const OUTCOMES: [&str; 6] =
@@ -29,14 +30,14 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Facts<'a> {
     call: String,
-    from: &'a str,
+    from: Cow<'a, str>,
     from_number: &'a str,
     from_name: &'a str,
     from_shown: &'a str,
     dialled: &'a str,
     number: &'a str,
     /// Who answered, and who was tried: `user:alice`, `trunk:carrier`.
-    targets: SmallVec<[&'a str; 4]>,
+    targets: SmallVec<[Cow<'a, str>; 4]>,
     /// `None` while it lives.
     outcome: Option<&'a str>,
     code: Option<String>,
@@ -57,19 +58,25 @@ fn user_of(party: &str) -> Option<&str> {
     }
 }
 
+/// The trunk a party such as `trunk:carrier` is.
+fn trunk_of(party: &str) -> Option<&str> {
+    party.strip_prefix("trunk:")
+}
+
 impl<'a> Facts<'a> {
     /// Those of a call that lives, or has `ended`.
     pub(crate) fn of(cdr: &'a Cdr, ended: bool) -> Facts<'a> {
-        let tried = cdr.tried.iter().map(|t| t.target.as_str());
+        let answered = cdr.answered_by.as_ref();
+        let targets = answered.into_iter().chain(cdr.tried.iter().map(|t| &t.target));
         Facts {
             call: cdr.call.to_string(),
-            from: &cdr.from,
+            from: cdr.from.as_caller().into(),
             from_number: &cdr.from_number,
             from_name: &cdr.from_name,
             from_shown: &cdr.from_shown,
             dialled: &cdr.dialled,
             number: &cdr.number,
-            targets: cdr.answered_by.as_deref().into_iter().chain(tried).collect(),
+            targets: targets.map(|party| Cow::from(party.as_callee())).collect(),
             outcome: ended.then(|| cdr.outcome()),
             code: cdr.error_code().map(|c| c.to_string()),
         }
@@ -79,26 +86,27 @@ impl<'a> Facts<'a> {
     pub(crate) fn of_record(record: &'a Value) -> Facts<'a> {
         let text = |value: &'a Value| value.as_str().unwrap_or_default();
         let (from, to) = (&record["from"], &record["to"]);
+        let answered = record["answered_by"].as_str();
         let tried = record["attempts"].as_array().into_iter().flatten();
         let tried = tried.filter_map(|attempt| attempt["target"].as_str());
         // Records of before had the code of the verdict there only.
         let code = record["code"].as_str().or_else(|| record["verdict"]["code"].as_str());
         Facts {
             call: text(&record["call"]).to_owned(),
-            from: text(&from["user"]),
+            from: text(&from["user"]).into(),
             from_number: text(&from["number"]),
             from_name: text(&from["name"]),
             from_shown: text(&from["shown"]),
             dialled: text(&to["dialled"]),
             number: text(&to["number"]),
-            targets: record["answered_by"].as_str().into_iter().chain(tried).collect(),
+            targets: answered.into_iter().chain(tried).map(Cow::from).collect(),
             outcome: record["outcome"].as_str(),
             code: code.map(str::to_owned),
         }
     }
 
-    fn parties(&self) -> impl Iterator<Item = &'a str> + '_ {
-        std::iter::once(self.from).chain(self.targets.iter().copied())
+    fn parties(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.from).chain(&self.targets).map(AsRef::as_ref)
     }
 
     fn numbers(&self) -> [&'a str; 4] {

@@ -132,7 +132,7 @@ fn fitted(text: &str, width: usize) -> String {
 
 /// A text that others wrote, without what a terminal would obey.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    printable::line(text).into_owned()
 }
 
 /// One object, as JSON.

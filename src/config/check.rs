@@ -232,12 +232,7 @@ impl Check {
         let state_dir = self.state_dir(f.server.state_dir.as_ref());
         let user = |(n, u): (String, _)| (n.clone(), Arc::new(self.user(n, u, &plan)));
         let users: BTreeMap<_, _> = f.user.into_iter().map(user).collect();
-        let trunks: BTreeMap<_, _> = f
-            .trunk
-            .into_iter()
-            .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, &plan, media.watch.stopped)?)))
-            .collect();
-        let trunks = number(trunks);
+        let trunks = self.trunks(f.trunk, &plan, media.watch.stopped);
         plan.contexts.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
         let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
         self.trunk_listeners(trunks.values(), listeners);
@@ -275,6 +270,21 @@ impl Check {
             allow_md5: f.sip.md5.unwrap_or(true),
             allow_sha256: f.sip.sha256.unwrap_or(true),
         })
+    }
+
+    /// The trunks that can be used, numbered by the order of their names.
+    fn trunks(
+        &mut self,
+        trunks: BTreeMap<String, Spanned<schema::Trunk>>,
+        plan: &Plan,
+        stopped: Option<Duration>,
+    ) -> BTreeMap<String, Trunk> {
+        let checked = trunks
+            .into_iter()
+            .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, plan, stopped)?)));
+        let mut trunks: BTreeMap<_, _> = checked.collect();
+        trunks.values_mut().enumerate().for_each(|(n, t)| t.number = TrunkNumber(n as u16));
+        trunks
     }
 
     fn own_domain(&mut self, domain: Option<Spanned<String>>) -> String {
@@ -600,12 +610,6 @@ impl Names {
             trunks: file.trunk.keys().cloned().collect(),
         }
     }
-}
-
-/// Numbers trunks by their names' order.
-fn number(mut trunks: BTreeMap<String, Trunk>) -> BTreeMap<String, Trunk> {
-    trunks.values_mut().enumerate().for_each(|(n, t)| t.number = TrunkNumber(n as u16));
-    trunks
 }
 
 /// What was probably meant: at most two slips away, and not a wholly different word.

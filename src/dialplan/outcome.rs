@@ -65,7 +65,7 @@ impl fmt::Display for Outcome {
 
 /// The outcomes of one step: of several phones each may have had its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Outcomes(u8);
+pub(crate) struct Outcomes(u8);
 
 impl Outcomes {
     /// One more.

@@ -3,7 +3,7 @@
 
 use crate::address::network_of;
 use crate::errors::Code;
-use crate::sip::digest::{Authenticator, Refused, Secret};
+use crate::sip::digest::{Algorithm, Authenticator, Refused, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Refusal;
 use std::cell::Cell;
@@ -50,8 +50,6 @@ pub(crate) struct Admission {
     /// Names that gave the right password, by source, with the wrong ones of this minute: others
     /// at a shared address cannot lock them out.
     known: HashMap<(IpAddr, String), u32>,
-    second: u64,
-    new_calls: u32,
 }
 
 impl Admission {
@@ -63,8 +61,6 @@ impl Admission {
             minute: 0,
             by_source: HashMap::new(),
             known: HashMap::new(),
-            second: 0,
-            new_calls: 0,
         }
     }
 
@@ -74,7 +70,12 @@ impl Admission {
     }
 
     /// The WWW-Authenticate values of one challenge.
-    pub(crate) fn challenges(&self, now: Instant, random: u64, stale: bool) -> Vec<String> {
+    pub(crate) fn challenges(
+        &self,
+        now: Instant,
+        random: u64,
+        stale: bool,
+    ) -> Vec<(Algorithm, String)> {
         self.authenticator.challenges(self.seconds(now), random, stale)
     }
 
@@ -132,7 +133,8 @@ impl Admission {
     pub(crate) fn judge(
         &mut self,
         now: Instant,
-        (source, proved): (IpAddr, bool),
+        source: IpAddr,
+        proved: bool,
         request: &Message,
         known: impl Fn(&str) -> Known,
     ) -> Admitted {
@@ -171,16 +173,6 @@ impl Admission {
                 )
             }
         }
-    }
-
-    /// Whether one more call may start this second.
-    pub(crate) fn take_call(&mut self, now: Instant, limit: u32) -> bool {
-        let second = self.seconds(now);
-        if second != self.second {
-            (self.second, self.new_calls) = (second, 0);
-        }
-        self.new_calls += 1;
-        self.new_calls <= limit
     }
 }
 

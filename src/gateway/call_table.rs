@@ -56,8 +56,8 @@ impl CallTable {
     pub(super) fn insert(&mut self, call: Call, user: Option<String>) {
         self.live += 1;
         user.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
-        let id = call.id;
-        self.by_start.insert((call.cdr.start, id));
+        let id = call.id();
+        self.by_start.insert((call.cdr().start, id));
         let live = Live {
             call,
             media_closed: false,
@@ -71,8 +71,9 @@ impl CallTable {
 
     /// As [`insert`](Self::insert), and the INVITE that began the call leads to it.
     pub(super) fn insert_received(&mut self, call: Call, user: Option<String>) {
-        self.by_transaction.insert(call.server, call.id);
-        self.by_invite.insert(invite_key(&call.invite), call.id);
+        let transaction = call.uas().transaction();
+        transaction.and_then(|t| self.by_transaction.insert(t, call.id()));
+        self.by_invite.insert(invite_key(call.uas().invite()), call.id());
         self.insert(call, user);
     }
 
@@ -122,13 +123,13 @@ impl CallTable {
     /// Whether this INVITE began a call that goes on: it came by another path before.
     pub(super) fn is_handling(&self, invite: &Message) -> bool {
         let known = self.by_invite.get(&invite_key(invite));
-        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state != State::Over)
+        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state() != State::Over)
     }
 
     /// The calls that count among a trunk's; walks all.
     pub(super) fn of_trunk(&self, trunk: &str) -> Vec<CallId> {
         let counts = |live: &Live| live.counted.iter().any(|name| name == trunk);
-        self.calls.values().filter(|live| counts(live)).map(|live| live.call.id).collect()
+        self.calls.values().filter(|live| counts(live)).map(|live| live.call.id()).collect()
     }
 
     /// Returns how many calls a user has.
@@ -203,12 +204,12 @@ impl CallTable {
             };
             let (first, done) = (!std::mem::replace(&mut live.recorded, true), live.call.is_done());
             self.recorded += usize::from(first);
-            self.by_start.remove(&(live.call.cdr.start, id));
+            self.by_start.remove(&(live.call.cdr().start, id));
             // Most calls are forgotten in the same moment; a record is only copied if one is not.
             let cdr = if done {
-                self.remove(id, services).map(|l| l.call.cdr)
+                self.remove(id, services).map(|l| l.call.into_cdr())
             } else {
-                first.then(|| live.call.cdr.clone())
+                first.then(|| live.call.cdr().clone())
             };
             ended.extend(cdr.filter(|_| first));
         }
@@ -221,10 +222,10 @@ impl CallTable {
             self.uncount(id);
         }
         let live = self.calls.remove(&id)?;
-        self.by_start.remove(&(live.call.cdr.start, id));
+        self.by_start.remove(&(live.call.cdr().start, id));
         self.recorded -= usize::from(live.recorded);
-        self.by_transaction.remove(&live.call.server);
-        self.by_invite.remove(&invite_key(&live.call.invite));
+        live.call.uas().transaction().map(|t| self.by_transaction.remove(&t));
+        self.by_invite.remove(&invite_key(live.call.uas().invite()));
         for name in live.call.names() {
             services.dialogs.remove(name);
             services.own_call_ids.remove(name);

@@ -26,7 +26,8 @@ impl Gateway {
         &mut self,
         turn: &mut Turn<'_>,
         client: ClientId,
-        (user, answering): (&TransactionUser, Option<Answering>),
+        user: &TransactionUser,
+        answering: Option<Answering>,
         message: &Message,
     ) -> bool {
         if !matches!(message.status(), 401 | 407) {
@@ -34,9 +35,9 @@ impl Gateway {
         }
         let (trunk, fresh) = match user {
             TransactionUser::Leg(call, end, asked) => {
-                let leg = (*end, *asked);
+                let (end, asked) = (*end, *asked);
                 let answered = self.with_call(turn, *call, |call, cx| {
-                    call.answer_challenge(cx, leg, client, message, answering)
+                    call.answer_challenge(cx, end, asked, client, message, answering)
                 });
                 return answered == Some(true);
             }

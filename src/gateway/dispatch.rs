@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::challenges::opened;
+use super::turn::{Screening, Sender};
 use super::{FlowKind, Gateway, Turn};
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
@@ -14,18 +15,11 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
 use crate::sip::status::{ACCEPT, Method, Refusal, SUPPORTED, TRICKLE};
-use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, TransactionEvent, Transmit};
+use crate::sip::transaction::{ClientId, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 
 /// Most connections remembered as offered.
 const MAX_ALIASES: usize = 4_096;
-
-/// Who sent a request.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sender {
-    User(String, Flow),
-    Trunk(String),
-}
 
 impl Gateway {
     pub(super) fn received(
@@ -52,11 +46,17 @@ impl Gateway {
                 }
                 return;
             }
-        } else if let Some(why) = self.screen(turn, hop, remote, &message) {
-            if message.method() != Method::Ack {
-                self.respond_stateless(hop, &message, &why, turn.out);
+        } else {
+            match self.screen(turn, hop, remote, &message) {
+                Screening::Proceed => {}
+                Screening::Handled => return,
+                Screening::Refuse(why) => {
+                    if message.method() != Method::Ack {
+                        self.respond_stateless(hop, &message, &why, turn.out);
+                    }
+                    return;
+                }
             }
-            return;
         }
         let (mut sends, mut events) = (Vec::new(), Vec::new());
         self.services.transactions.receive(turn.now, hop, message, &mut sends, &mut events);
@@ -71,16 +71,16 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
         let stranger =
             !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
-                return Some(Refusal::new(e.status, e.to_string()));
+                return Screening::Refuse(Refusal::new(e.status, e.to_string()));
             }
             return if self.services.transactions.knows(message) {
-                None
+                Screening::Proceed
             } else {
                 self.admit_trunk(turn, hop, remote, message)
             };
@@ -92,13 +92,13 @@ impl Gateway {
                 why: "SIP from an address of no trunk",
                 remote: Some(remote),
             }));
-            return Some(Refusal::new(0, ""));
+            return Screening::Handled;
         }
         if let Err(e) = message.check() {
-            return Some(Refusal::new(e.status, e.to_string()));
+            return Screening::Refuse(Refusal::new(e.status, e.to_string()));
         }
         if message.method() == Method::Ack || self.services.transactions.knows(message) {
-            return None;
+            return Screening::Proceed;
         }
         if message.method() == Method::Cancel {
             return self.screen_cancel(turn.now, hop, remote, message);
@@ -114,15 +114,15 @@ impl Gateway {
                 let response = self.options_response(message);
                 turn.push(Output::Send(Transmit { hop, bytes: response.end() }));
                 self.note_probe(hop, message);
-                return Some(Refusal::new(0, ""));
+                return Screening::Handled;
             }
-            return None;
+            return Screening::Proceed;
         }
-        let Hop::Flow(flow) = hop else { return None };
+        let Hop::Flow(flow) = hop else { return Screening::Proceed };
         self.admit(turn, flow, remote, message)
     }
 
-    /// A response without a transaction. Status 0 stands for silence.
+    /// A response without a transaction.
     pub(super) fn respond_stateless(
         &mut self,
         hop: Hop,
@@ -130,7 +130,7 @@ impl Gateway {
         why: &Refusal,
         out: &mut Vec<Output>,
     ) {
-        if why.status == 0 || message.header(HeaderName::Via).is_none() {
+        if message.header(HeaderName::Via).is_none() {
             return;
         }
         if self.is_unproved(hop) {
@@ -199,7 +199,7 @@ impl Gateway {
         let Some(user) = self.services.transaction_users.get(&id).cloned() else { return };
         let (user, answering) = opened(user);
         if let Some(message) = message
-            && self.answer_challenge(turn, id, (&user, answering), message)
+            && self.answer_challenge(turn, id, &user, answering, message)
         {
             return;
         }
@@ -279,7 +279,7 @@ impl Gateway {
         target: Option<ServerId>,
     ) {
         if message.method() == Method::Cancel {
-            return self.cancel(turn, (id, hop), &message, target);
+            return self.cancel(turn, id, hop, &message, target);
         }
         if let Some(why) = validate(&message) {
             return self.refuse(turn, id, &message, &why);
@@ -358,13 +358,15 @@ impl Gateway {
             Hop::Udp(remote) | Hop::UdpFrom(remote, _) | Hop::Tcp(remote) | Hop::Tls(remote, _) => {
                 self.trunk_of(remote).map(Sender::Trunk)
             }
+            Hop::Suspended => None,
         }
     }
 
     fn cancel(
         &mut self,
         turn: &mut Turn<'_>,
-        (id, hop): (ServerId, Hop),
+        id: ServerId,
+        hop: Hop,
         message: &Message,
         target: Option<ServerId>,
     ) {
@@ -378,11 +380,11 @@ impl Gateway {
             );
         };
         if let Hop::Flow(flow) = hop {
-            self.take_up(turn, (call, crate::call::CALLER_LEG), flow);
+            self.take_up(turn, call, crate::call::CALLER_LEG, flow);
         }
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
-            self.calls.get(call).map(|call| call.caller.local_tag.clone()).unwrap_or_default();
+            self.calls.get(call).map(|call| call.caller().local_tag.clone()).unwrap_or_default();
         self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
@@ -433,7 +435,7 @@ fn validate(message: &Message) -> Option<Refusal> {
 /// Whether a message on `hop` came from where `expected` goes.
 pub(super) fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
     match expected {
-        Hop::Flow(_) => expected == hop,
+        Hop::Flow(_) | Hop::Suspended => expected == hop,
         Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),
     }
 }

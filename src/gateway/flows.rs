@@ -73,7 +73,7 @@ impl Gateway {
     fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
         self.calls
             .iter()
-            .flat_map(|call| call.ends_on(hop).into_iter().map(|e| (call.id, e)))
+            .flat_map(|call| call.ends_on(hop).into_iter().map(|e| (call.id(), e)))
             .collect()
     }
 

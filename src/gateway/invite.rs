@@ -1,15 +1,17 @@
 //! Placing a new call: everything that can refuse it before it costs anything.
 
-use super::dispatch::Sender;
 use super::registering::TEMPORARY;
 use super::turn::Incoming;
+use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::call::caller_id::Caller;
 use crate::call::context::Output;
-use crate::call::leg::{Leg, Party};
-use crate::call::transfer::Replaces;
-use crate::call::{Branch, CALLER_LEG, Call, CallId, HangupBy, MAX_BREADTH, State};
-use crate::cdr::{Cdr, kept};
+use crate::call::invite_server::InviteServer;
+use crate::call::leg::Leg;
+use crate::call::route_cursor::RouteCursor;
+use crate::call::transfer_state::Replaces;
+use crate::call::{CALLER_LEG, Call, CallId, EndReason, HangupBy, MAX_BREADTH};
+use crate::cdr::{Cdr, Party, kept};
 use crate::config::{Config, User};
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
@@ -24,7 +26,6 @@ use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,27 +42,30 @@ impl Gateway {
         message: Message,
         sender: Sender,
     ) {
-        let (from, party) = match &sender {
-            Sender::User(user, _) => (user.clone(), user.clone()),
-            Sender::Trunk(name) => (format!("trunk {name}"), format!("trunk:{name}")),
-        };
+        let party = self.party_of(turn.now, &sender);
         let call_id = CallId(self.services.random.next_u64());
-        self.recorder.open(turn.now, call_id, &from, &dialled_user(&message), message.call_id());
+        self.recorder.open(
+            turn.now,
+            call_id,
+            &party.to_string(),
+            &dialled_user(&message),
+            message.call_id(),
+        );
         let incoming = Incoming { id, hop, message: &message };
-        match self.place(turn.now, call_id, &incoming, sender) {
+        match self.place(turn.now, call_id, &incoming, &sender, &party) {
             Ok((mut call, route)) => {
                 let caller = identity_of(&call, &self.config);
-                (call.cdr.from_number, call.cdr.from_name) =
-                    (caller.number.clone(), caller.name.clone());
-                let number = call.number.clone();
+                let cdr = call.cdr_mut();
+                (cdr.from_number, cdr.from_name) = (caller.number.clone(), caller.name.clone());
+                let number = call.number().to_owned();
                 turn.push(Output::Event(Event::CallStarted {
                     call: call_id,
-                    from,
+                    from: party,
                     caller,
                     number,
                     route,
                 }));
-                let user = match &call.caller.party {
+                let user = match &call.caller().party {
                     Party::User { name, .. } => Some(name.clone()),
                     _ => None,
                 };
@@ -72,7 +76,7 @@ impl Gateway {
                 let record = refused_record(call_id, turn.now, &message, party, &why);
                 turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
-                    from,
+                    from: record.from.clone(),
                     caller: CallerIdentity::recorded(&record),
                     to: message.request_uri().to_owned(),
                     status: why.status,
@@ -122,7 +126,8 @@ impl Gateway {
         now: Instant,
         id: CallId,
         incoming: &Incoming<'_>,
-        sender: Sender,
+        sender: &Sender,
+        party: &Party,
     ) -> Result<(Call, String), Refusal> {
         let message = incoming.message;
         let max_forwards = message.max_forwards();
@@ -144,8 +149,8 @@ impl Gateway {
             return Err(Refusal::new(416, "only sip, sips and tel URIs are routed"));
         }
         let replaces = self.replaced(message)?;
-        let account = self.account_of(&sender);
-        let context = self.context_of(&sender, account.as_ref())?;
+        let account = self.account_of(sender);
+        let context = self.context_of(sender, account.as_ref())?;
         let (dialled, wanted_instance) = self.gruu(&uri)?;
         let permits = account.as_ref().map_or(Permits::NONE, |a| &a.permits);
         let verdict = self.config.plan.route(&Attempt {
@@ -166,29 +171,30 @@ impl Gateway {
         };
         self.within_limits(
             now,
-            &sender,
+            party,
             account.as_ref(),
             route.as_ref().is_some_and(|r| r.ignore_limits),
         )?;
-        self.within_route(now, &sender, route.as_ref())?;
-        let (party, from) = self.party_of(now, &sender);
-        let mut call = self.new_call(now, id, incoming, party, from);
+        self.within_route(now, party, route.as_ref())?;
+        let uas = InviteServer::new(message.clone(), incoming.id);
+        let mut call = self.new_call(now, id, uas, incoming.hop, party.clone());
         call.take_offer(&self.config, &self.services.identity.reach)?;
-        call.grant_first()?;
+        call.check_session()?;
         let name = route.as_ref().map_or("Replaces".to_owned(), |r| r.name.clone());
-        call.cdr.context = context;
-        call.cdr.route = Some(name.clone());
-        call.cdr.dialled = dialled;
-        call.cdr.number.clone_from(&number);
-        call.cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
-        call.cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
-        call.number = number;
-        call.max_forwards = max_forwards - 1;
-        call.max_breadth = max_breadth;
-        call.wanted_instance = wanted_instance;
-        call.replaces = replaces;
-        call.steps = route.iter().flat_map(|r| &r.steps).map(|s| (s.clone(), None)).collect();
-        call.route = route;
+        let cdr = call.cdr_mut();
+        cdr.context = context;
+        cdr.route = Some(name.clone());
+        cdr.dialled = dialled;
+        cdr.number.clone_from(&number);
+        cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
+        cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
+        let mut cursor = RouteCursor::new(max_forwards - 1, max_breadth);
+        cursor.want_instance(wanted_instance);
+        match route {
+            Some(route) => cursor.begin(route, number),
+            None => cursor.call_number(number),
+        }
+        call.take_route(cursor, replaces);
         Ok((call, name))
     }
 
@@ -246,11 +252,11 @@ impl Gateway {
     pub(super) fn within_route(
         &mut self,
         now: Instant,
-        sender: &Sender,
+        party: &Party,
         route: Option<&Route>,
     ) -> Result<(), Refusal> {
-        let (Sender::User(user, _), Some((route, most))) =
-            (sender, route.and_then(|r| Some((r, r.per_user_per_hour?))))
+        let (Party::User { name: user, .. }, Some((route, most))) =
+            (party, route.and_then(|r| Some((r, r.per_user_per_hour?))))
         else {
             return Ok(());
         };
@@ -297,7 +303,7 @@ impl Gateway {
     pub(super) fn within_pace(&mut self, now: Instant) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         let limit = limits.new_calls_per_second;
-        if !self.admission.take_call(now, limit) {
+        if !self.pace.take(now, Some(limit)) {
             return Err(Refusal::new(
                 503,
                 format!("limits.new_calls_per_second = {limit} is reached"),
@@ -311,7 +317,7 @@ impl Gateway {
     pub(super) fn within_limits(
         &mut self,
         now: Instant,
-        sender: &Sender,
+        party: &Party,
         user: Option<&Arc<User>>,
         ignore: bool,
     ) -> Result<(), Refusal> {
@@ -320,8 +326,8 @@ impl Gateway {
         }
         self.within_all()?;
         let limits = self.config.limits.clone();
-        match sender {
-            Sender::User(name, _) => {
+        match party {
+            Party::User { name, .. } => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
                 if self.calls.of_user(name) >= most {
                     return Err(Refusal::new(
@@ -347,7 +353,7 @@ impl Gateway {
                     .retry_after(2));
                 }
             }
-            Sender::Trunk(name) => {
+            Party::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
                 let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
                 if self.services.trunk_calls.get(name).copied().unwrap_or(0) >= most {
@@ -368,6 +374,7 @@ impl Gateway {
                     .retry_after(2));
                 }
             }
+            Party::Number(_) | Party::Internal(_) => {}
         }
         self.within_pace(now)
     }
@@ -379,8 +386,7 @@ impl Gateway {
         worker
     }
 
-    /// Who calls: its party, and the name in the record.
-    fn party_of(&self, now: Instant, sender: &Sender) -> (Party, String) {
+    fn party_of(&self, now: Instant, sender: &Sender) -> Party {
         match sender {
             Sender::User(user, flow) => {
                 let bindings = self.services.registrar.bindings(now, user);
@@ -389,9 +395,9 @@ impl Gateway {
                     .find(|b| b.flow == *flow)
                     .and_then(|b| b.instance)
                     .map(|i| i.0);
-                (Party::User { name: user.clone(), instance }, user.clone())
+                Party::User { name: user.clone(), instance }
             }
-            Sender::Trunk(name) => (Party::Trunk(name.clone()), format!("trunk:{name}")),
+            Sender::Trunk(name) => Party::Trunk(name.clone()),
         }
     }
 
@@ -399,65 +405,22 @@ impl Gateway {
         &mut self,
         now: Instant,
         id: CallId,
-        incoming: &Incoming<'_>,
+        uas: InviteServer,
+        hop: Hop,
         party: Party,
-        from: String,
     ) -> Call {
-        let Incoming { id: server, hop, message } = *incoming;
         let worker = self.pick_worker();
         let remote = self.remote_of(hop);
-        let mut cdr = Cdr::new(id, now, message);
+        let mut cdr = Cdr::new(id, now, party.clone(), uas.invite());
         cdr.inbound = matches!(party, Party::Trunk(_));
-        cdr.from = from;
         cdr.remotes[0] = remote.map(|r| r.ip());
         cdr.offered.clone_from(&self.config.public_ips);
         let mut unused = Vec::new();
-        let turn = &mut Turn { now, out: &mut unused };
+        let turn = &mut Turn::new(now, &mut unused);
         let mut cx = self.context(turn);
         let ip = remote.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |r| r.ip());
-        let a = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
-        Call {
-            id,
-            state: State::Opening,
-            caller: a,
-            invite: message.clone(),
-            server,
-            final_response_sent: false,
-            offerless: false,
-            reliable: Default::default(),
-            branches: Vec::<Branch>::new(),
-            callee: None,
-            heard: None,
-            ringback: false,
-            next_branch: 0,
-            steps: VecDeque::new(),
-            outcomes: Default::default(),
-            route: None,
-            number: String::new(),
-            trunks_left: VecDeque::new(),
-            dial_to: None,
-            step_timeout: None,
-            asking: false,
-            gotos: 0,
-            ring_queue: VecDeque::new(),
-            wanted_instance: None,
-            diversions: Vec::new(),
-            playing: false,
-            refusal: None,
-            worker,
-            max_forwards: 70,
-            max_breadth: MAX_BREADTH,
-            transfer: None,
-            transferor: None,
-            referred_by: None,
-            presented_number: None,
-            link: None,
-            origin: None,
-            held_by_operator: false,
-            retired_dialog_keys: Vec::new(),
-            replaces: None,
-            cdr,
-        }
+        let caller = Leg::new(&mut cx, party, CALLER_LEG, hop, ip);
+        Call::new(id, worker, uas, caller, cdr)
     }
 }
 
@@ -474,11 +437,11 @@ fn identity_of(call: &Call, config: &Config) -> CallerIdentity {
 }
 
 /// The record of an INVITE that became no call.
-fn refused_record(id: CallId, now: Instant, message: &Message, from: String, why: &Refusal) -> Cdr {
-    let mut cdr = Cdr::new(id, now, message);
-    cdr.inbound = from.starts_with("trunk:");
-    (cdr.from, cdr.dialled) = (from, dialled_user(message));
-    cdr.ended(now, HangupBy::Us, why);
+fn refused_record(id: CallId, now: Instant, message: &Message, from: Party, why: &Refusal) -> Cdr {
+    let inbound = from.trunk().is_some();
+    let mut cdr = Cdr::new(id, now, from, message);
+    (cdr.inbound, cdr.dialled) = (inbound, dialled_user(message));
+    cdr.ended(now, &EndReason::refused(HangupBy::Us, why.clone()));
     cdr.verdict = Some(diagnose(&cdr));
     cdr
 }

@@ -1,32 +1,41 @@
 //! Two calls that a transfer makes one: found, judged, joined, and ended together.
 
 use super::{Gateway, Turn};
-use crate::call::context::{Join, JoinRequest};
-use crate::call::leg::Party;
-use crate::call::transfer::Replaces;
-use crate::call::{HangupBy, Output, State};
+use crate::call::context::{Followup, Join};
+use crate::call::transfer_state::Replaces;
+use crate::call::{EndReason, HangupBy, State};
+use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::Refer;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
 use crate::sip::status::Refusal;
 
+/// Most that calls may ask of each other in one turn.
+const MOST_ASKED: usize = 16;
+
 impl Gateway {
-    /// Does what calls asked of each other in this turn.
-    pub(super) fn settle_links(&mut self, turn: &mut Turn<'_>) {
-        // Each round may bring more; joined calls ask a few times at most.
-        for _ in 0..16 {
-            let at = turn.out.iter().position(|o| matches!(o, Output::JoinRequest(_)));
-            let Some(Output::JoinRequest(linked)) = at.map(|at| turn.out.remove(at)) else {
-                return;
-            };
-            match linked {
-                JoinRequest::Join(join) => self.join(turn, &join),
-                JoinRequest::Port { call, port } => {
+    /// Does what calls have left to be done in this turn.
+    pub(super) fn follow_up(&mut self, turn: &mut Turn<'_>) {
+        let mut asked = 0;
+        while let Some(followup) = turn.followups.pop_front() {
+            if let Followup::Over(call) = followup {
+                self.calls.over(call);
+                continue;
+            }
+            // Each may bring more; joined calls ask a few times at most.
+            asked += 1;
+            if asked > MOST_ASKED {
+                continue;
+            }
+            match followup {
+                Followup::Over(_) => {}
+                Followup::Join(join) => self.join(turn, &join),
+                Followup::ConnectOther { call, port } => {
                     self.with_call(turn, call, |call, cx| call.link_port(cx, port));
                 }
-                JoinRequest::Over { call, why, by } => {
-                    self.with_call(turn, call, |call, cx| call.other_half_over(cx, by, why));
+                Followup::EndOther { call, why } => {
+                    self.with_call(turn, call, |call, cx| call.other_half_over(cx, why));
                 }
             }
         }
@@ -39,7 +48,7 @@ impl Gateway {
                 self.with_call(turn, here, |call, cx| {
                     call.joined(cx, Err(why.clone()));
                     if drop_here.is_none() {
-                        call.finish(cx, HangupBy::Us, why);
+                        call.finish(cx, EndReason::refused(HangupBy::Us, why));
                     }
                 });
             }
@@ -68,18 +77,18 @@ impl Gateway {
         let (a, b) =
             (self.calls.get(here).ok_or_else(missing)?, self.calls.get(there).ok_or_else(missing)?);
         b.dialog_of(drop_there).filter(|d| names(d, replaces)).ok_or_else(missing)?;
-        if a.state != State::Talking
-            || b.state != State::Talking
-            || !b.final_response_sent
+        if a.state() != State::Talking
+            || b.state() != State::Talking
+            || !b.uas().is_finished()
             || here == there
-            || a.transferor.is_some()
+            || a.has_transferor()
         {
             return Err(missing());
         }
         if replaces.early_only {
             return Err(Refusal::new(486, "the call to be replaced was answered already"));
         }
-        let asking = a.party_of(drop_here.unwrap_or(a.caller.end));
+        let asking = a.party_of(drop_here.unwrap_or(a.caller().end));
         let owner = b.party_of(drop_there);
         if !same_party(asking, owner) {
             return Err(Refusal::new(
@@ -121,7 +130,7 @@ impl Gateway {
             from_tag: id.local_tag.clone(),
             early_only: false,
         };
-        Some(Plan::Pass { number: b.number.clone(), replaces })
+        Some(Plan::Pass { number: b.number().to_owned(), replaces })
     }
 }
 

@@ -5,6 +5,7 @@
 use super::admission::{Admitted, Known, claimed_user};
 use super::credential::Credential;
 use super::token::{CLOCK_SKEW, Keys, Refused};
+use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::context::{Output, Question};
 use crate::config::grant::Grant;
@@ -145,28 +146,28 @@ fn bearer(message: &Message) -> Option<&str> {
 }
 
 impl Gateway {
-    /// Proves the sender of an initial request on a WebSocket to be a user of ours. A refusal with
-    /// status 0: it was answered, or waits.
+    /// Proves the sender of an initial request on a WebSocket to be a user of ours.
     pub(super) fn admit(
         &mut self,
         turn: &mut Turn<'_>,
         flow: Flow,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let claimed =
             message.from().map(|f| f.uri.user_unescaped().into_owned()).unwrap_or_default();
-        self.admit_as(turn, (flow, remote), message, &claimed)
+        self.admit_as(turn, flow, remote, message, &claimed)
     }
 
     /// As [`admit`](Self::admit), for a sender who must be `claimed`.
     pub(super) fn admit_as(
         &mut self,
         turn: &mut Turn<'_>,
-        (flow, remote): (Flow, SocketAddr),
+        flow: Flow,
+        remote: SocketAddr,
         message: &Message,
         claimed: &str,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let unix = self.unix(turn.now);
         let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
         let proved = self
@@ -175,7 +176,7 @@ impl Gateway {
             .get(&flow)
             .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed));
         if proved && message.method() != Method::Register {
-            return None;
+            return Screening::Proceed;
         }
         let config = self.config.clone();
         match (bearer(message), &config.auth.jwt) {
@@ -194,7 +195,7 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
         claimed: &str,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let (config, unix) = (self.config.clone(), self.unix(turn.now));
         let logins = &self.logins;
         let trunk_test_secret = &self.trunk_test_secret;
@@ -225,10 +226,10 @@ impl Gateway {
                 _ => Known::Nobody,
             },
         };
-        match self.admission.judge(turn.now, (remote.ip(), proved && own), message, known) {
+        match self.admission.judge(turn.now, remote.ip(), proved && own, message, known) {
             Admitted::User(name) => match self.proved(turn.now, &name) {
                 Ok(proved) => self.prove(flow, claimed, proved),
-                Err(why) => Some(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
+                Err(why) => Screening::Refuse(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
             Admitted::Unasked(name) => {
                 self.hold_for_user(turn, name, Held { flow, remote, message: message.clone() })
@@ -247,12 +248,12 @@ impl Gateway {
                     code: why.code,
                     why: why.why.clone(),
                 }));
-                Some(why)
+                Screening::Refuse(why)
             }
             Admitted::Challenge { stale } => {
                 let bytes = self.challenge(turn.now, message, stale);
                 turn.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
-                Some(Refusal::new(0, ""))
+                Screening::Handled
             }
         }
     }
@@ -277,9 +278,9 @@ impl Gateway {
     }
 
     /// The flow is this user's from now on, if that is who it claims to be.
-    fn prove(&mut self, flow: Flow, claimed: &str, proved: Proved) -> Option<Refusal> {
+    fn prove(&mut self, flow: Flow, claimed: &str, proved: Proved) -> Screening {
         if proved.user != claimed {
-            return Some(Refusal::new(
+            return Screening::Refuse(Refusal::new(
                 403,
                 format!("{} may not speak for another user", proved.user),
             ));
@@ -288,7 +289,7 @@ impl Gateway {
             (state.user, state.account, state.until) =
                 (Some(proved.user), proved.account, proved.until);
         }
-        None
+        Screening::Proceed
     }
 
     fn admit_token(
@@ -298,7 +299,7 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
         Bearer { claimed, token, settings }: Bearer<'_>,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let named = claimed_user(message);
         if let Some(braked) = self.admission.braked(turn.now, remote.ip(), &named) {
             turn.push(Output::Event(Event::LoginRefused {
@@ -307,12 +308,12 @@ impl Gateway {
                 code: braked.code,
                 why: braked.why.clone(),
             }));
-            return Some(braked);
+            return Screening::Refuse(braked);
         }
         let held = || Held { flow, remote, message: message.clone() };
         let Some(keys) = self.logins.keys.clone() else {
             return if self.logins.keys_due.is_some() && !self.logins.may_ask_keys(turn.now) {
-                Some(unchecked())
+                Screening::Refuse(unchecked())
             } else {
                 self.hold_for_keys(turn, held())
             };
@@ -360,7 +361,7 @@ impl Gateway {
         }));
         let bytes = self.token_challenge(message, &why);
         turn.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
-        Some(Refusal::new(0, ""))
+        Screening::Handled
     }
 
     /// Keeps a request until its question is answered; asks it if nobody has yet.
@@ -370,20 +371,20 @@ impl Gateway {
         question: Option<Question>,
         held: Held,
         out: &mut Vec<Output>,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         if self.logins.held.values().map(Vec::len).sum::<usize>() >= MAX_HELD {
-            return Some(unchecked());
+            return Screening::Refuse(unchecked());
         }
         let waiting = self.logins.held.entry(awaited).or_default();
         if waiting.is_empty() {
             out.extend(question.map(Output::Ask));
         }
         waiting.push(held);
-        Some(Refusal::new(0, ""))
+        Screening::Handled
     }
 
     /// Keeps a request until the web application has said who its user is.
-    fn hold_for_user(&mut self, turn: &mut Turn<'_>, name: String, held: Held) -> Option<Refusal> {
+    fn hold_for_user(&mut self, turn: &mut Turn<'_>, name: String, held: Held) -> Screening {
         let id = self.services.random.next_u64();
         let data = json!({
             "user": name,
@@ -397,7 +398,7 @@ impl Gateway {
         self.hold(Awaited::User(name), question, held, turn.out)
     }
 
-    fn hold_for_keys(&mut self, turn: &mut Turn<'_>, held: Held) -> Option<Refusal> {
+    fn hold_for_keys(&mut self, turn: &mut Turn<'_>, held: Held) -> Screening {
         self.ask_keys(turn);
         self.hold(Awaited::Keys, None, held, turn.out)
     }

@@ -3,7 +3,7 @@
 use super::credential::Credential;
 use super::{Gateway, Turn};
 use crate::call::operator::PartyRole;
-use crate::call::{Call, CallId, HangupBy, Output, State};
+use crate::call::{Call, CallId, EndReason, HangupBy, Output, State};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
@@ -56,14 +56,15 @@ impl Gateway {
         deed: &CallAction,
         out: &mut Vec<Output>,
     ) -> Option<Result<(), Refusal>> {
-        let turn = &mut Turn { now, out };
+        let turn = &mut Turn::new(now, out);
 
         let before = turn.out.len();
         let done = self.with_call(turn, call, |call, cx| match deed {
             CallAction::Press { side, digits } => call.press(cx, *side, digits),
             CallAction::HandOver { side, to } => call.hand_over(cx, *side, to),
-            CallAction::Part(held_by_operator) => call.part(cx, *held_by_operator),
+            CallAction::Part(parted) => call.part(cx, *parted),
         });
+        self.follow_up(turn);
         self.sweep(turn.out);
         self.take_down(turn.now, None, &turn.out[before.min(turn.out.len())..]);
         done
@@ -77,7 +78,9 @@ impl Gateway {
                 }
                 turn.push(Output::Event(Event::Kicked { call }));
                 let why = Refusal::new(status, why).code(Code::KICKED);
-                self.with_call(turn, call, |call, cx| call.finish(cx, HangupBy::Us, why));
+                self.with_call(turn, call, |call, cx| {
+                    call.finish(cx, EndReason::refused(HangupBy::Us, why))
+                });
             }
             Command::Disconnect { user } => {
                 let flows =
@@ -95,7 +98,7 @@ impl Gateway {
             }
             Command::EndDrain => {
                 if std::mem::take(&mut self.draining) {
-                    turn.push(Output::Event(Event::DrainEnded));
+                    turn.push(Output::Event(Event::DrainEnded {}));
                 }
             }
             Command::Switch { trunk, enabled } => {
@@ -122,7 +125,7 @@ impl Gateway {
         changes: String,
         out: &mut Vec<Output>,
     ) {
-        let turn = &mut Turn { now, out };
+        let turn = &mut Turn::new(now, out);
 
         self.services.trunks.reload(turn.now, &config);
         self.recorder.limit(config.recorder);
@@ -169,7 +172,7 @@ impl Gateway {
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
     pub(crate) fn goes_on(&self, call: CallId) -> bool {
-        self.live_call(call).is_some_and(|call| call.state != State::Over)
+        self.live_call(call).is_some_and(|call| call.state() != State::Over)
     }
 
     /// Who is registered, and where.

@@ -1,21 +1,20 @@
 //! Calls a web application asks for: everything that can refuse one before anybody is rung.
 
-use super::dispatch::Sender;
-use super::turn::Incoming;
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
-use crate::call::leg::Party;
-use crate::call::third_party::Origin;
+use crate::call::invite_server::InviteServer;
+use crate::call::third_party::ThirdPartyCall;
+use crate::cdr::Party;
 use crate::config::User;
-use crate::dialplan::{Attempt, NextOn, Order, Permits, Route, Step, Target};
+use crate::dialplan::{Attempt, Order, Permits, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::{CallerIdentity, Event};
 use crate::hex::token;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Flow, Hop, ServerId};
+use crate::sip::transaction::Hop;
 use crate::sip::uri::escape_user;
 use rand_core::RngCore;
 use std::collections::BTreeMap;
@@ -42,6 +41,7 @@ pub struct Wish {
 pub struct PlannedCall {
     pub call: CallId,
     from: String,
+    party: Party,
     user: Option<Arc<User>>,
     context: String,
     dialled: String,
@@ -70,18 +70,13 @@ impl Gateway {
             Some(user) => ring(&user.name),
             None => self.routed(now, &context, name, &permits)?.0,
         };
-        // No flow has this number: the account counts, not where it came from.
-        let sender = user.as_ref().map(|u| Sender::User(u.name.clone(), Flow(u64::MAX)));
-        match &sender {
-            Some(sender) => {
-                self.within_limits(now, sender, user.as_ref(), second.ignore_limits)?;
-                self.within_route(now, sender, Some(&second))?;
-            }
-            None => {
-                self.within_all()?;
-                self.within_pace(now)?;
-            }
-        }
+        // The account counts, not where it came from.
+        let party = match &user {
+            Some(user) => Party::User { name: user.name.clone(), instance: None },
+            None => Party::Number(name.to_owned()),
+        };
+        self.within_limits(now, &party, user.as_ref(), user.is_some() && second.ignore_limits)?;
+        self.within_route(now, &party, Some(&second))?;
         let tags = user
             .as_ref()
             .map(|u| u.tags.clone())
@@ -92,6 +87,7 @@ impl Gateway {
         Ok(PlannedCall {
             call: CallId(self.services.random.next_u64()),
             from: name.to_owned(),
+            party,
             user,
             context,
             dialled: wish.to.clone(),
@@ -131,35 +127,27 @@ impl Gateway {
         let call_id = plan.call;
         let invite = self.as_if_dialled(&plan);
         self.recorder.open(turn.now, call_id, &plan.from, &plan.number, invite.call_id());
-        // Nobody's transaction: what is answered to it goes nowhere.
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let nobody = Incoming { id: ServerId(u64::MAX), hop, message: &invite };
-        let party = Party::Internal(call_id);
-        let mut call = self.new_call(turn.now, call_id, &nobody, party, plan.from.clone());
-        call.final_response_sent = true;
-        call.cdr.context = plan.context;
-        call.cdr.route = Some(plan.second.name.clone());
-        call.cdr.dialled = plan.dialled;
-        call.cdr.number.clone_from(&plan.number);
-        call.cdr.tags = plan.tags;
-        call.number = plan.from.clone();
-        call.referred_by.clone_from(&plan.user);
-        // Towards a trunk the first party is known by its number; it itself sees who it is
-        // connected with.
-        call.presented_number = plan.user.is_none().then(|| plan.from.clone());
-        call.steps = plan.first.steps.iter().map(|s| (s.clone(), None)).collect();
+        let (party, uas) = (Party::Internal(call_id), InviteServer::of_nobody(invite));
+        let mut call = self.new_call(turn.now, call_id, uas, hop, party);
+        let cdr = call.cdr_mut();
+        cdr.from = plan.party.clone();
+        cdr.context = plan.context;
+        cdr.route = Some(plan.second.name.clone());
+        cdr.dialled = plan.dialled;
+        cdr.number.clone_from(&plan.number);
+        cdr.tags = plan.tags;
+        let account = plan.user.as_deref();
+        cdr.from_number = account.and_then(|u| u.did.clone()).unwrap_or_else(|| plan.from.clone());
+        cdr.from_name = account.and_then(|u| u.display_name.clone()).unwrap_or_default();
         let route = plan.second.name.clone();
-        call.origin =
-            Some(Origin::Ringing { route: Box::new(plan.second), number: plan.number.clone() });
-        call.route = Some(plan.first);
-        let (did, name) =
-            plan.user.as_ref().map(|u| (u.did.clone(), u.display_name.clone())).unwrap_or_default();
-        call.cdr.from_number = did.unwrap_or_else(|| plan.from.clone());
-        call.cdr.from_name = name.unwrap_or_default();
+        let connecting =
+            ThirdPartyCall::Ringing { route: Box::new(plan.second), number: plan.number.clone() };
+        call.ring_first((plan.first, plan.from.clone()), plan.user.clone(), connecting);
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,
-            caller: CallerIdentity::recorded(&call.cdr),
-            from: plan.from,
+            from: plan.party,
+            caller: CallerIdentity::recorded(call.cdr()),
             number: plan.number,
             route,
         }));
@@ -188,19 +176,5 @@ fn ring(user: &str) -> Route {
         timeout: Some(RING_FIRST),
         order: Order::Together,
     };
-    Route {
-        name: format!("first {user}"),
-        patterns: Vec::new(),
-        caller_id: None,
-        timeout: None,
-        next_on: Vec::<NextOn>::new(),
-        ignore_limits: false,
-        redirect: false,
-        regions: Vec::new(),
-        when: None,
-        requires: Vec::new(),
-        per_user_per_hour: None,
-        tags: BTreeMap::new(),
-        steps: vec![step],
-    }
+    Route::of_steps(format!("first {user}"), vec![step])
 }

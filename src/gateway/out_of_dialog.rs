@@ -1,7 +1,7 @@
 //! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to
 //! one's own registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
 
-use super::dispatch::Sender;
+use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
 use crate::config::Trunk;

@@ -122,7 +122,7 @@ impl Gateway {
         let Some(peer) = known else { return };
         let why = format!("{peer} sent what cannot be used ({why}): {}", rest.start_line);
         if let Some(live) = self.calls.touch(call) {
-            live.call.cdr.unreadable.get_or_insert_with(|| why.clone());
+            live.call.cdr_mut().unreadable.get_or_insert_with(|| why.clone());
         }
         out.push(Output::Event(Event::Unreadable { call, why }));
     }
@@ -142,7 +142,7 @@ impl Gateway {
     }
 
     fn account_note(&mut self, now: Instant, note: &Event) {
-        if let Event::CallEnded(cdr) = note {
+        if let Event::CallEnded { cdr } = note {
             self.recorder.ended(cdr.call, cdr.clone());
         }
         if matches!(note, Event::Quality { .. } | Event::CallRinging { .. }) {
@@ -183,8 +183,7 @@ impl Gateway {
 
     /// The trunk a leg of ours goes to.
     fn trunk_called(&self, call: CallId, sip_call_id: &str) -> Option<String> {
-        let branches = &self.calls.get(call)?.branches;
-        let branch = branches.iter().find(|b| b.call_id() == sip_call_id)?;
+        let branch = self.calls.get(call)?.branch_called(sip_call_id)?;
         match &branch.target {
             BranchTarget::Trunk { name, .. } => Some(name.clone()),
             BranchTarget::User { .. } | BranchTarget::Joined => None,

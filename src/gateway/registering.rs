@@ -1,6 +1,7 @@
 //! REGISTER: browsers over their flows, and trunks that come to us from addresses we cannot know.
 
 use super::admission::{Admitted, Known};
+use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::errors::Code;
@@ -8,6 +9,7 @@ use crate::event::Event;
 use crate::hex::token;
 use crate::registrar::{Binding, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES, RegisterContext};
 use crate::sip::build::{Writer, quoted};
+use crate::sip::digest::Algorithm;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -128,7 +130,7 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         let config = self.config.clone();
         let secret = |name: &str| {
             let trunk = config
@@ -138,17 +140,18 @@ impl Gateway {
             trunk.and_then(|t| t.password.clone())
         };
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        match self.admission.judge(turn.now, (remote.ip(), false), message, |name: &str| {
+        match self.admission.judge(turn.now, remote.ip(), false, message, |name: &str| {
             secret(name).map_or(Known::Nobody, Known::Password)
         }) {
-            Admitted::User(user) if user == claimed => None,
-            Admitted::User(user) => {
-                Some(Refusal::new(403, format!("{user} may not register another name")))
-            }
+            Admitted::User(user) if user == claimed => Screening::Proceed,
+            Admitted::User(user) => Screening::Refuse(Refusal::new(
+                403,
+                format!("{user} may not register another name"),
+            )),
             // Trunks are all written here.
-            Admitted::Unasked(_) => {
-                Some(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
-            }
+            Admitted::Unasked(_) => Screening::Refuse(
+                Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED),
+            ),
             Admitted::Refused(why) => {
                 turn.push(Output::Event(Event::LoginRefused {
                     user: super::admission::claimed_user(message),
@@ -156,16 +159,16 @@ impl Gateway {
                     code: why.code,
                     why: why.why.clone(),
                 }));
-                Some(why)
+                Screening::Refuse(why)
             }
             Admitted::Challenge { stale } => {
                 let challenge = self.challenge(turn.now, message, stale);
                 if self.is_unproved(hop) {
-                    self.challenge_unproved(turn, hop, message, (stale, challenge));
+                    self.challenge_unproved(turn, hop, message, stale, challenge);
                 } else {
                     turn.push(Output::Send(Transmit { hop, bytes: challenge }));
                 }
-                Some(Refusal::new(0, ""))
+                Screening::Handled
             }
         }
     }
@@ -182,13 +185,10 @@ impl Gateway {
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
         let confused =
             MD5_ONLY.iter().any(|known| agent.starts_with(known)) && self.config.allow_md5;
-        for value in self
-            .admission
-            .challenges(now, random, stale)
-            .iter()
-            .filter(|c| !confused || c.contains("algorithm=MD5"))
-        {
-            response.put(HeaderName::WwwAuthenticate, value);
+        for (algorithm, value) in self.admission.challenges(now, random, stale) {
+            if !confused || algorithm == Algorithm::Md5 {
+                response.put(HeaderName::WwwAuthenticate, &value);
+            }
         }
         if self.config.auth.jwt.is_some() {
             // Last: clients that read one challenge only know Digest.

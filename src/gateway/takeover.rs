@@ -5,9 +5,10 @@
 //! account, whether it registers or not. Nobody else learns that there is such a dialog.
 
 use super::dispatch::same_source;
+use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::CallId;
-use crate::call::leg::Party;
+use crate::cdr::Party;
 use crate::flow::{FlowKind, FlowState};
 use crate::media::LegId;
 use crate::registrar::Binding;
@@ -65,18 +66,18 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
+    ) -> Screening {
         match (self.owner_of(hop, message), hop) {
-            (Owner::Here(..), _) => None,
+            (Owner::Here(..), _) => Screening::Proceed,
             (Owner::Account(_, _, user), Hop::Flow(flow)) => {
                 let other = |f: &FlowState| f.user.as_ref() != Some(&user);
                 if self.identity_of(turn.now, flow).is_some_and(other) {
-                    return Some(no_such_call());
+                    return Screening::Refuse(no_such_call());
                 }
-                self.admit_as(turn, (flow, remote), message, &user)
+                self.admit_as(turn, flow, remote, message, &user)
             }
-            _ if self.is_subscription(hop, message) => None,
-            _ => Some(no_such_call()),
+            _ if self.is_subscription(hop, message) => Screening::Proceed,
+            _ => Screening::Refuse(no_such_call()),
         }
     }
 
@@ -88,24 +89,25 @@ impl Gateway {
         hop: Hop,
         remote: SocketAddr,
         message: &Message,
-    ) -> Option<Refusal> {
-        let none = || Some(Refusal::new(481, "there is no INVITE to cancel"));
+    ) -> Screening {
+        let none = || Screening::Refuse(Refusal::new(481, "there is no INVITE to cancel"));
         let Some(target) = self.services.transactions.cancelled_by(message) else { return none() };
-        let call = self.calls.of_transaction(target).and_then(|id| self.calls.get(id))?;
-        let counts = match (hop, &call.caller.party) {
-            _ if same_source(call.caller.hop, hop, remote) => true,
+        let call = self.calls.of_transaction(target).and_then(|id| self.calls.get(id));
+        let Some(call) = call else { return Screening::Proceed };
+        let counts = match (hop, &call.caller().party) {
+            _ if same_source(call.caller().hop, hop, remote) => true,
             (Hop::Flow(flow), Party::User { .. }) => {
-                self.is_account_of(now, (call.id, call.caller.end), flow)
+                self.is_account_of(now, call.id(), call.caller().end, flow)
             }
             (_, Party::Trunk(name)) => self.trunk_of(remote).as_ref() == Some(name),
             _ => false,
         };
-        if counts { None } else { none() }
+        if counts { Screening::Proceed } else { none() }
     }
 
     /// Whether a flow proved to be the account of a leg. Tokens and credentials may give one name to
     /// several people: the dialplan and the number must be the same too.
-    fn is_account_of(&self, now: Instant, (id, end): (CallId, LegId), flow: Flow) -> bool {
+    fn is_account_of(&self, now: Instant, id: CallId, end: LegId, flow: Flow) -> bool {
         let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
         let Some((leg, state)) = leg.zip(self.identity_of(now, flow)) else { return false };
         let Party::User { name, .. } = &leg.party else { return false };
@@ -119,12 +121,12 @@ impl Gateway {
     pub(super) fn take_up(
         &mut self,
         turn: &mut Turn<'_>,
-        leg: (CallId, LegId),
+        id: CallId,
+        end: LegId,
         flow: Flow,
     ) -> bool {
-        let (id, end) = leg;
         let here = self.calls.get(id).and_then(|call| call.hop_of(end)) == Some(Hop::Flow(flow));
-        if !here && self.is_account_of(turn.now, leg, flow) {
+        if !here && self.is_account_of(turn.now, id, end, flow) {
             self.with_call(turn, id, |call, cx| call.take_up(cx, end, flow));
             return true;
         }
@@ -142,7 +144,7 @@ impl Gateway {
         match (self.owner_of(hop, message), hop) {
             (Owner::Here(call, end), _) => Some((call, end)),
             (Owner::Account(call, end, _), Hop::Flow(flow)) => {
-                self.take_up(turn, (call, end), flow).then_some((call, end))
+                self.take_up(turn, call, end, flow).then_some((call, end))
             }
             _ => None,
         }
@@ -163,9 +165,9 @@ impl Gateway {
             .iter()
             .flat_map(|call| {
                 let legs = call.legs_of_browser(user, binding, replaced).into_iter();
-                legs.map(move |(end, lost)| (call.id, end, lost))
+                legs.map(move |(end, lost)| (call.id(), end, lost))
             })
-            .filter(|(id, end, _)| self.is_account_of(turn.now, (*id, *end), flow))
+            .filter(|(id, end, _)| self.is_account_of(turn.now, *id, *end, flow))
             .collect();
         for (id, end, lost) in legs {
             self.with_call(turn, id, |call, cx| {

@@ -1,21 +1,49 @@
 //! One turn of the core: the moment an input is handled at, and what comes of it.
 
 use crate::call::Output;
+use crate::call::context::Followup;
 use crate::sip::message::Message;
-use crate::sip::transaction::{Hop, ServerId};
+use crate::sip::status::Refusal;
+use crate::sip::transaction::{Flow, Hop, ServerId};
+use std::collections::VecDeque;
 use std::time::Instant;
 
-/// What every step of a turn is given: time, and where outputs go.
+/// What every step of a turn is given: time, where outputs go, and what is left to be done.
 pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     pub(super) out: &'a mut Vec<Output>,
+    /// What calls have left to be done.
+    pub(super) followups: VecDeque<Followup>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    /// The turn at `now`, whose outputs go to `out`.
+    pub(super) fn new(now: Instant, out: &'a mut Vec<Output>) -> Turn<'a> {
+        Turn { now, out, followups: VecDeque::new() }
+    }
+
     /// Adds an output.
     pub(super) fn push(&mut self, output: Output) {
         self.out.push(output);
     }
+}
+
+/// Who sent a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Sender {
+    User(String, Flow),
+    Trunk(String),
+}
+
+/// What was decided of a request before it becomes a transaction.
+#[must_use]
+pub(super) enum Screening {
+    /// It becomes one.
+    Proceed,
+    /// It was answered, waits for an answer of somebody else, or gets silence.
+    Handled,
+    /// It is refused without a state.
+    Refuse(Refusal),
 }
 
 /// A request, the transaction it began, and where it came from.

@@ -27,7 +27,8 @@ impl Gateway {
         turn: &mut Turn<'_>,
         hop: Hop,
         message: &Message,
-        (stale, challenge): (bool, Bytes),
+        stale: bool,
+        challenge: Bytes,
     ) {
         let came = message.to_bytes().len();
         if challenge.len() <= came {

@@ -5,6 +5,7 @@
 //! - Our last flight is kept and sent again on our own timer; the crate loses its own.
 //! - The peer's certificate is compared with the fingerprints of its description, in both roles.
 
+use crate::errors::Code;
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::description::Fingerprint;
 use aws_lc_rs::digest;
@@ -115,7 +116,7 @@ impl Identity {
 }
 
 /// A handshake that ended without keys.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum Failed {
     #[error("the DTLS certificate does not match the fingerprint in the SDP")]
     Fingerprint,
@@ -129,6 +130,20 @@ pub enum Failed {
     Protocol(String),
     #[error("the peer closed DTLS")]
     Closed,
+}
+
+impl Failed {
+    /// Returns what the registry of errors calls it.
+    pub fn code(&self) -> Code {
+        match self {
+            Failed::Fingerprint => Code::FINGERPRINT,
+            Failed::NoCertificate
+            | Failed::TimedOut
+            | Failed::NoProfile
+            | Failed::Protocol(_)
+            | Failed::Closed => Code::DTLS,
+        }
+    }
 }
 
 /// The keys of a finished handshake.

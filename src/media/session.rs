@@ -16,7 +16,7 @@ mod forward;
 mod journal;
 mod stopped;
 
-use super::dtls::Handshake;
+use super::dtls::{self, Handshake};
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, Kind, LegId, Path, Port, Settings, Statistics,
     Transcoding, Transport, open,
@@ -44,7 +44,7 @@ pub enum SessionEvent {
     /// DTLS finished: SRTP keys are in place.
     Secured { end: LegId, profile: Profile },
     /// DTLS ended without keys.
-    DtlsFailed { end: LegId, why: String },
+    DtlsFailed { end: LegId, why: dtls::Failed },
     /// The first media packet came from this end's peer.
     Flowing { end: LegId },
     /// Nothing has ever come from this end, RTCP included, though the other one has sent for 5 s.
@@ -402,9 +402,7 @@ impl Session {
                     self.changed();
                 }
                 Ok(None) => {}
-                Err(why) => {
-                    sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() })
-                }
+                Err(why) => sink.event(SessionEvent::DtlsFailed { end: end.id, why }),
             },
             PacketKind::Rtp => {
                 let Some(srtp) = srtp else { return };
@@ -571,7 +569,7 @@ impl Session {
                 self.plan_from(at, codec, packet_ms(codec, packet.payload(datagram)));
             }
             Content::Event(clock) => {
-                self.on_telephone_event(now, at, (&packet, clock), datagram, sink)
+                self.on_telephone_event(now, at, &packet, clock, datagram, sink)
             }
             Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
         }

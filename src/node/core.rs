@@ -296,16 +296,15 @@ impl Core {
                 }
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Event::CallEnded(cdr), Some(journal)) = (&note, &self.journal) {
+                if let (Event::CallEnded { cdr }, Some(journal)) = (&note, &self.journal) {
                     journal.record(cdr, &self.clock, None);
                 }
-                if let (Event::CallEnded(cdr), Some(telemetry)) = (&note, &self.telemetry) {
+                if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);
                 }
                 self.metrics.count(&note, now);
                 self.feed.tell(note, now, &self.clock);
             }
-            Output::CallOver(_) | Output::JoinRequest(_) => {}
         }
         None
     }
@@ -388,6 +387,8 @@ impl Core {
                 }
             }
             Hop::Tcp(to) => self.send_connected(hop, to, None, bytes),
+            // The gateway keeps those.
+            Hop::Suspended => {}
             Hop::Tls(to, number) => {
                 let secure = self.tls_trunks.get(&number).cloned();
                 self.send_connected(hop, to, secure, bytes);

@@ -7,7 +7,7 @@
 
 mod media;
 
-use crate::cdr::{Blame, Cdr, Diagnosis, HangupBy};
+use crate::cdr::{Blame, Cdr, Diagnosis, HangupBy, Party};
 use crate::errors::Code;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
 }
 
 fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {
-    let with = cdr.answered_by.as_deref().unwrap_or("the gateway itself");
+    let with = cdr.answered_by.as_ref().map_or("the gateway itself".to_owned(), Party::as_callee);
     let by = match cdr.by {
         Some(HangupBy::Caller) => "the caller hung up",
         Some(HangupBy::Callee) => "the callee hung up",
@@ -89,7 +89,11 @@ fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {
     Diagnosis::new(
         Code::FINE,
         Blame::Nobody,
-        format!("{} talked for {:.1} s with {with}; {by}", cdr.from, talked.as_secs_f32()),
+        format!(
+            "{} talked for {:.1} s with {with}; {by}",
+            cdr.from.as_caller(),
+            talked.as_secs_f32()
+        ),
     )
 }
 

@@ -276,7 +276,7 @@ fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<
         }
         SessionEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", name(*end)),
         SessionEvent::DtlsFailed { end, why } => {
-            format!("{}: DTLS failed: {}", name(*end), shown(why))
+            format!("{}: DTLS failed: {}", name(*end), shown(&why.to_string()))
         }
         SessionEvent::Flowing { end } => format!("{}: first packet of media", name(*end)),
         SessionEvent::Silent { end } => {

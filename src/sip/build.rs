@@ -6,7 +6,7 @@
 use super::cause::{cause_of, name_of};
 use super::message::Message;
 use super::parse::HeaderName;
-use super::status::{Method, Refusal, reason_phrase};
+use super::status::{Method, Reason, Refusal, reason_phrase};
 use bytes::Bytes;
 use std::fmt::{self, Display, Write as _};
 
@@ -74,7 +74,7 @@ impl Writer {
     /// §20.43).
     pub(crate) fn refusal(request: &Message, reject: &Refusal, tag: &str, host: &str) -> Writer {
         let mut writer = Writer::response(request, reject.status, Some(tag));
-        writer.reason(reject);
+        writer.reason(&reject.reason());
         if let Some(seconds) = reject.retry_after {
             writer.put(HeaderName::RetryAfter, seconds);
         }
@@ -88,12 +88,12 @@ impl Writer {
     }
 
     /// Why, in SIP's words and in Q.850's (RFC 3326 §2, RFC 6432).
-    pub fn reason(&mut self, why: &Refusal) {
+    pub fn reason(&mut self, why: &Reason) {
         self.put(
             HeaderName::Reason,
-            format_args!("SIP;cause={};text={}", why.status, quoted(&why.why)),
+            format_args!("SIP;cause={};text={}", why.cause, quoted(&why.text)),
         );
-        let cause = why.q850.unwrap_or_else(|| cause_of(why.status));
+        let cause = why.q850.unwrap_or_else(|| cause_of(why.cause));
         self.put(
             HeaderName::Reason,
             format_args!("Q.850;cause={cause};text={}", quoted(name_of(cause))),
@@ -150,6 +150,14 @@ impl Writer {
     /// Ends the message, without a body.
     pub fn end(self) -> Bytes {
         self.end_with("", &[])
+    }
+
+    /// Ends the message with a session description, if there is one.
+    pub fn end_described(self, sdp: Option<&str>) -> Bytes {
+        match sdp {
+            Some(sdp) => self.end_with("application/sdp", sdp.as_bytes()),
+            None => self.end(),
+        }
     }
 
     /// Ends the message with `body` of type `kind`.

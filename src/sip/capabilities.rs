@@ -3,10 +3,11 @@
 
 use super::message::Message;
 use super::parse::HeaderName;
+use serde::{Deserialize, Serialize};
 
 /// One peer's abilities, as far as it told them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Capabilities {
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Capabilities {
     pub update: bool,
     pub refer: bool,
     pub message: bool,

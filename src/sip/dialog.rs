@@ -7,12 +7,14 @@ use super::header::NameAddr;
 use super::message::Message;
 use super::parse::HeaderName;
 use super::status::Method;
-use super::transaction::Hop;
+use super::transaction::{Hop, TrunkNumber};
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 /// Call-ID and both tags, ours first.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct DialogId {
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(crate) struct DialogId {
     pub call_id: String,
     pub local_tag: String,
     pub remote_tag: String,
@@ -27,7 +29,7 @@ pub(crate) enum OutOfOrder {
 
 /// One dialog, early or confirmed.
 #[derive(Clone, Debug)]
-pub struct Dialog {
+pub(crate) struct Dialog {
     pub id: DialogId,
     /// Our address header value, tag included.
     pub local: String,
@@ -41,7 +43,84 @@ pub struct Dialog {
     pub hop: Hop,
 }
 
+/// Where a dialog's requests go, as it outlives the process. A connection does not: what went by one
+/// waits for its peer to come back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum HopSnapshot {
+    Lost,
+    Udp(SocketAddr),
+    UdpFrom(SocketAddr, IpAddr),
+    Tcp(SocketAddr),
+    Tls(SocketAddr),
+}
+
+impl HopSnapshot {
+    /// What is kept of a hop.
+    pub(crate) fn of(hop: Hop) -> HopSnapshot {
+        match hop {
+            Hop::Flow(_) | Hop::Suspended => HopSnapshot::Lost,
+            Hop::Udp(to) => HopSnapshot::Udp(to),
+            Hop::UdpFrom(to, from) => HopSnapshot::UdpFrom(to, from),
+            Hop::Tcp(to) => HopSnapshot::Tcp(to),
+            Hop::Tls(to, _) => HopSnapshot::Tls(to),
+        }
+    }
+
+    /// The hop again. `trunk` is the place the peer has among the trunks now: its certificate is
+    /// checked by it, and without one a TLS hop is lost.
+    pub(crate) fn restore(self, trunk: Option<TrunkNumber>) -> Hop {
+        match (self, trunk) {
+            (HopSnapshot::Udp(to), _) => Hop::Udp(to),
+            (HopSnapshot::UdpFrom(to, from), _) => Hop::UdpFrom(to, from),
+            (HopSnapshot::Tcp(to), _) => Hop::Tcp(to),
+            (HopSnapshot::Tls(to), Some(trunk)) => Hop::Tls(to, trunk),
+            (HopSnapshot::Lost, _) | (HopSnapshot::Tls(_), None) => Hop::Suspended,
+        }
+    }
+}
+
+/// A dialog as a value that outlives the process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct DialogSnapshot {
+    id: DialogId,
+    local: String,
+    remote: String,
+    remote_target: String,
+    route_set: Vec<String>,
+    local_cseq: u32,
+    remote_cseq: Option<u32>,
+    hop: HopSnapshot,
+}
+
 impl Dialog {
+    /// The dialog as a value.
+    pub(crate) fn snapshot(&self) -> DialogSnapshot {
+        DialogSnapshot {
+            id: self.id.clone(),
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+            remote_target: self.remote_target.clone(),
+            route_set: self.route_set.clone(),
+            local_cseq: self.local_cseq,
+            remote_cseq: self.remote_cseq,
+            hop: HopSnapshot::of(self.hop),
+        }
+    }
+
+    /// The dialog of a value; `trunk` is its peer's place among the trunks now.
+    pub(crate) fn restore(snapshot: DialogSnapshot, trunk: Option<TrunkNumber>) -> Dialog {
+        Dialog {
+            id: snapshot.id,
+            local: snapshot.local,
+            remote: snapshot.remote,
+            remote_target: snapshot.remote_target,
+            route_set: snapshot.route_set,
+            local_cseq: snapshot.local_cseq,
+            remote_cseq: snapshot.remote_cseq,
+            hop: snapshot.hop.restore(trunk),
+        }
+    }
+
     /// The callee's dialog from the INVITE it received (§12.1.1); nothing if the INVITE lacks what
     /// a dialog needs.
     pub(crate) fn uas(

@@ -172,12 +172,17 @@ impl Authenticator {
         ours.then_some((number(*now), number(random.try_into().ok()?)))
     }
 
-    /// The WWW-Authenticate values of one 401, strongest first.
-    pub(crate) fn challenges(&self, now: u64, random: u64, stale: bool) -> Vec<String> {
+    /// The WWW-Authenticate values of one 401, each with its algorithm, strongest first.
+    pub(crate) fn challenges(
+        &self,
+        now: u64,
+        random: u64,
+        stale: bool,
+    ) -> Vec<(Algorithm, String)> {
         let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
         let stale = if stale { ", stale=true" } else { "" };
         let one = |a: &Algorithm| {
-            [
+            let value = [
                 "Digest realm=",
                 &realm,
                 ", nonce=\"",
@@ -187,7 +192,8 @@ impl Authenticator {
                 ", qop=\"auth\"",
                 stale,
             ]
-            .concat()
+            .concat();
+            (*a, value)
         };
         self.algorithms.iter().map(one).collect()
     }

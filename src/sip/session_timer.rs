@@ -6,6 +6,7 @@ use super::header::delta_seconds;
 use super::message::Message;
 use super::parse::HeaderName;
 use super::uri::Params;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -13,15 +14,15 @@ use std::time::Duration;
 pub(crate) const MIN_SE: u32 = 90;
 
 /// Whose task the refresh is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refresher {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Refresher {
     Us,
     Peer,
 }
 
 /// The running timer of one dialog.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SessionTimer {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct SessionTimer {
     /// Seconds.
     pub interval: u32,
     pub refresher: Refresher,

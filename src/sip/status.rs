@@ -187,9 +187,34 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
+/// Why something ends, as a Reason header says it (RFC 3326).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reason {
+    /// A SIP status; 200 for what is no failure.
+    pub(crate) cause: u16,
+    /// A Q.850 cause; otherwise the status is mapped (RFC 3398).
+    pub(crate) q850: Option<u8>,
+    /// A sentence for a person.
+    pub(crate) text: String,
+}
+
+impl Reason {
+    /// The reason with this SIP status.
+    pub(crate) fn new(cause: u16, text: impl Into<String>) -> Reason {
+        Reason { cause, q850: None, text: text.into() }
+    }
+
+    /// Carries a peer's Q.850 cause.
+    pub(crate) fn q850(mut self, cause: Option<u8>) -> Reason {
+        self.q850 = cause;
+        self
+    }
+}
+
 /// A refusal: always becomes a response, with its cause in a Reason header (RFC 3326).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
+    /// 300 to 699.
     pub status: u16,
     /// A sentence for a person: what was wrong and, where we know it, the fix.
     pub why: String,
@@ -206,6 +231,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with `status` and a sentence saying why.
     pub fn new(status: u16, why: impl Into<String>) -> Refusal {
+        debug_assert!((300..=699).contains(&status), "{status} refuses nothing");
         Refusal {
             status,
             why: why.into(),
@@ -220,6 +246,11 @@ impl Refusal {
     pub(crate) fn retry_after(mut self, seconds: u32) -> Refusal {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// What its Reason header says.
+    pub fn reason(&self) -> Reason {
+        Reason { cause: self.status, q850: self.q850, text: self.why.clone() }
     }
 
     /// Names what it is in the registry of errors.

@@ -37,11 +37,6 @@ pub(crate) const TIMER_C: Duration = Duration::from_secs(181);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Flow(pub u64);
 
-impl Flow {
-    /// No flow at all: where a transaction stands whose flow was lost, until its peer is back.
-    pub(crate) const NOWHERE: Flow = Flow(0);
-}
-
 /// Where a message goes to, or came from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Hop {
@@ -54,6 +49,9 @@ pub enum Hop {
     /// A TLS connection, likewise; its certificate must be this trunk's (by its place in the
     /// configuration).
     Tls(SocketAddr, TrunkNumber),
+    /// Nowhere: the flow of a transaction was lost. What it would send is sent when its peer is
+    /// back.
+    Suspended,
 }
 
 /// A trunk by its place among the configured ones, in order of names.
@@ -68,7 +66,7 @@ impl Hop {
             | Hop::UdpFrom(address, _)
             | Hop::Tcp(address)
             | Hop::Tls(address, _) => Some(address),
-            Hop::Flow(_) => None,
+            Hop::Flow(_) | Hop::Suspended => None,
         }
     }
 
@@ -101,6 +99,7 @@ impl fmt::Display for Hop {
             Hop::UdpFrom(addr, local) => write!(f, "udp {addr} from {local}"),
             Hop::Tcp(addr) => write!(f, "tcp {addr}"),
             Hop::Tls(addr, _) => write!(f, "tls {addr}"),
+            Hop::Suspended => f.write_str("a lost flow"),
         }
     }
 }

@@ -55,8 +55,9 @@ impl Spans {
             KeyValue::new("webtrunk.outcome", cdr.outcome()),
         ];
         attributes.extend(cdr.route.clone().map(|r| KeyValue::new("webtrunk.route", r)));
-        attributes
-            .extend(cdr.answered_by.clone().map(|a| KeyValue::new("webtrunk.answered_by", a)));
+        attributes.extend(
+            cdr.answered_by.as_ref().map(|a| KeyValue::new("webtrunk.answered_by", a.as_callee())),
+        );
         attributes.extend(cdr.remotes[0].map(|ip| KeyValue::new("client.address", ip.to_string())));
         let mut whole = self
             .tracer
@@ -84,12 +85,12 @@ impl Spans {
         for tried in &cdr.tried {
             let until = from + Duration::from_millis(tried.ms);
             part(
-                format!("try {}", tried.target),
+                format!("try {}", tried.target.as_callee()),
                 at(from),
                 at(until.min(end)),
-                vec![KeyValue::new("sip.code", i64::from(tried.status))],
+                vec![KeyValue::new("sip.code", i64::from(tried.status.unwrap_or(0)))],
             );
-            from = if tried.status == 200 { from } else { until.min(end) };
+            from = if tried.status == Some(200) { from } else { until.min(end) };
         }
         if let Some(ringing) = cdr.ringing {
             part("ringing".to_owned(), at(ringing), at(cdr.answered.unwrap_or(end)), Vec::new());
@@ -157,14 +158,16 @@ mod tests {
         let mut cdr = Cdr::new(
             CallId(7),
             now,
+            Party::Trunk("pbx".into()),
             &Message::parse(invite.as_bytes().to_vec(), Framing::WebSocket).expect("a message"),
         );
         cdr.context = "us-outbound".into();
         cdr.tried.push(crate::cdr::Tried {
-            target: "trunk:carrier".into(),
-            status: 503,
+            target: Party::Trunk("carrier".into()),
+            status: Some(503),
             ms: 40,
-            ..Default::default()
+            rang: None,
+            refused: true,
         });
         cdr.ringing = Some(now + Duration::from_millis(300));
         cdr.answered = Some(now + Duration::from_secs(2));

@@ -54,7 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox
             let _seat = seat;
             match tls {
                 None => accepted(stream, remote, &inbox).await,
-                Some(tls) => secured(stream, remote, &inbox, (&tls, &handshakes)).await,
+                Some(tls) => secured(stream, remote, &inbox, &tls, &handshakes).await,
             }
         });
     }
@@ -72,7 +72,8 @@ async fn secured(
     stream: TcpStream,
     remote: SocketAddr,
     inbox: &Inbox,
-    (tls, handshakes): (&TlsAcceptor, &Handshakes),
+    tls: &TlsAcceptor,
+    handshakes: &Handshakes,
 ) {
     let Some((flow, mut outbox)) = open(FlowKind::Tls, remote, inbox).await else { return };
     let first = tokio::select! {

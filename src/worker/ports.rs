@@ -10,6 +10,7 @@ use crate::chance::Chance;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -49,9 +50,10 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// The pairs within `low..=high`; `seed` orders them.
-    pub fn new(ip: IpAddr, (low, high): (u16, u16), seed: u64) -> PortRange {
-        let closed: Vec<u16> = (low.next_multiple_of(2)..high).step_by(2).collect();
+    /// The pairs within `ports`; `seed` orders them.
+    pub fn new(ip: IpAddr, ports: RangeInclusive<u16>, seed: u64) -> PortRange {
+        let closed: Vec<u16> =
+            (ports.start().next_multiple_of(2)..*ports.end()).step_by(2).collect();
         let pairs = closed.len();
         let state = State {
             closed,

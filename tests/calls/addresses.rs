@@ -42,7 +42,7 @@ fn targets(lab: &Lab) -> Vec<SocketAddr> {
 fn expect_only_peers(lab: &Lab, seen: &[Hop], what: &str) {
     for hop in lab.inbox.iter().map(|(hop, _)| hop).chain(seen) {
         let known = match *hop {
-            Hop::Flow(_) => true,
+            Hop::Flow(_) | Hop::Suspended => true,
             Hop::Udp(to) | Hop::UdpFrom(to, _) => {
                 [T1, T2].iter().any(|peer| peer.hop() == Hop::Udp(to))
             }

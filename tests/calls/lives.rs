@@ -10,6 +10,7 @@ use webtrunk::event::Event;
 use webtrunk::gateway::Input;
 use webtrunk::gateway::operate::CallAction;
 use webtrunk::gateway::originate::Wish;
+use webtrunk::media::dtls;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::sip::Message;
 use webtrunk::sip::transaction::Flow;
@@ -267,7 +268,10 @@ impl Life {
         }
         let (session, end) = self.chance.pick(&sessions);
         let event = match self.chance.below(5) {
-            0 => SessionEvent::DtlsFailed { end, why: "x".into() },
+            0 if self.chance.below(2) == 0 => {
+                SessionEvent::DtlsFailed { end, why: dtls::Failed::Fingerprint }
+            }
+            0 => SessionEvent::DtlsFailed { end, why: dtls::Failed::TimedOut },
             1 => SessionEvent::ConsentLost { end },
             2 => SessionEvent::NoMedia { since: Duration::from_secs(30) },
             _ => SessionEvent::Played { end },
@@ -290,7 +294,7 @@ impl Life {
             }
             return;
         }
-        let calls: Vec<_> = self.lab.gateway.live_calls().map(|c| c.id).collect();
+        let calls: Vec<_> = self.lab.gateway.live_calls().map(|c| c.id()).collect();
         if calls.is_empty() {
             return;
         }

@@ -87,12 +87,12 @@ fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
     lab.take(ALICE, "BYE");
     let cdr = lab.ended()[0].clone();
     assert_eq!(
-        (cdr.call, cdr.from.as_str(), cdr.number.as_str(), cdr.route.as_deref()),
+        (cdr.call, cdr.from.as_caller().as_str(), cdr.number.as_str(), cdr.route.as_deref()),
         (call, "alice", "+12065550123", Some("One"))
     );
     assert!(
         cdr.answered.is_some()
-            && cdr.answered_by.as_deref() == Some("trunk:t1")
+            && cdr.answered_by == Some(webtrunk::cdr::Party::Trunk("t1".into()))
             && cdr.tags["cart"] == "A-1"
     );
     assert_eq!(

@@ -73,7 +73,7 @@ fn a_visitor_calls_what_its_dialplan_allows_and_nothing_else() {
     lab.take(VISITOR, "404");
     let bye = lab.in_dialog(VISITOR, &ok, "BYE", 90, "", "");
     lab.says(VISITOR, &bye);
-    assert_eq!(lab.ended()[0].from, "visitor-8c1");
+    assert_eq!(lab.ended()[0].from.as_caller(), "visitor-8c1");
 }
 
 #[test]

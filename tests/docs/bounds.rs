@@ -118,8 +118,14 @@ pub(crate) fn page(made: &str) -> String {
     let mut out = format!(
         "# Bounds\n\n{made}Whatever one source, connection, user or trunk does, the gateway keeps no more than this, and waits no longer. A source is an IPv4 address, or the /64 of an IPv6 address. The last column names the test that holds the bound.\n"
     );
-    let mut group = "";
+    let mut groups: Vec<&str> = Vec::new();
     for bound in &table.bound {
+        if !groups.contains(&bound.group.as_str()) {
+            groups.push(&bound.group);
+        }
+    }
+    let mut group = "";
+    for bound in groups.iter().flat_map(|g| table.bound.iter().filter(move |b| b.group == **g)) {
         if bound.group != group {
             group = &bound.group;
             let _ = writeln!(

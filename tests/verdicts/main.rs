@@ -789,7 +789,7 @@ fn a_call_on_which_somebody_was_not_heard_has_no_score() {
         world.hang_up(&ok);
         world.pump();
         let ended = world.lab.notes.iter().rev().find_map(|note| match note {
-            Event::CallEnded(cdr) => Some((cdr.score(), note.to_string())),
+            Event::CallEnded { cdr } => Some((cdr.score(), note.to_string())),
             _ => None,
         });
         ended.expect("it has ended")

@@ -1,6 +1,6 @@
 //! What trunks' calls came to, for `webtrunk trunks`: ASR, NER, post-dial delay (RFC 6076).
 
-use crate::call::{Cdr, trunk_of};
+use crate::call::Cdr;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -41,10 +41,10 @@ impl Fates {
     pub(super) fn count(&self, cdr: &Cdr, now: Instant) {
         let mut fates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for tried in &cdr.tried {
-            let Some(name) = trunk_of(&tried.target) else { continue };
+            let Some(name) = tried.target.trunk() else { continue };
             let fate = fates.entry(name.to_owned()).or_default();
             fate.attempts += 1;
-            let answered = tried.status == 200;
+            let answered = tried.status == Some(200);
             fate.answered += u64::from(answered);
             fate.effective += u64::from(tried.is_effective());
             let rang = tried.rang.map(|rang| rang.as_millis() as u64);
@@ -53,8 +53,8 @@ impl Fates {
             }
             if !answered {
                 // Who hung up before the answer has not been failed.
-                if tried.status != 487 || tried.refused {
-                    fate.last_failure = Some((tried.status, now));
+                if tried.status != Some(487) || tried.refused {
+                    fate.last_failure = Some((tried.status.unwrap_or(0), now));
                 }
                 continue;
             }
@@ -92,6 +92,7 @@ impl Fates {
 mod tests {
     use super::*;
     use crate::call::CallId;
+    use crate::cdr::Party;
     use crate::cdr::Tried;
     use crate::media::Statistics;
     use crate::sip::message::Message;
@@ -104,10 +105,10 @@ mod tests {
         let invite = Message::parse(invite.into(), Framing::Datagram).expect("read");
         let (fates, now) = (Fates::default(), Instant::now());
         for &(status, rang, refused) in tries {
-            let mut cdr = Cdr::new(CallId(1), now, &invite);
+            let mut cdr = Cdr::new(CallId(1), now, Party::Number("1".into()), &invite);
             cdr.tried.push(Tried {
-                target: "trunk:t".into(),
-                status,
+                target: Party::Trunk("t".into()),
+                status: (status != 0).then_some(status),
                 ms: 5_000,
                 rang: rang.map(Duration::from_millis),
                 refused,

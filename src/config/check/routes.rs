@@ -145,7 +145,7 @@ impl Check {
         for at in parsed.route {
             let span = at.get_ref().patterns.span();
             if let Some(route) = self.route(at.into_inner(), names, &hours) {
-                self.reachable((&context.routes, &places, &rivals), &route, span.clone());
+                self.reachable(&context.routes, &places, &rivals, &route, span.clone());
                 self.toll_fraud(&route, span.clone());
                 places.push(span);
                 route.patterns.iter().for_each(|p| rivals.file(p, context.routes.len()));
@@ -266,7 +266,9 @@ impl Check {
     /// Says where routes further up, alone or together, leave nothing to this one.
     fn reachable(
         &mut self,
-        (earlier, places, rivals): (&[Route], &[Range<usize>], &Rivals),
+        earlier: &[Route],
+        places: &[Range<usize>],
+        rivals: &Rivals,
         route: &Route,
         span: Range<usize>,
     ) {

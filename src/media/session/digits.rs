@@ -61,7 +61,8 @@ impl Session {
         &mut self,
         now: Instant,
         at: usize,
-        (packet, clock): (&Packet, u32),
+        packet: &Packet,
+        clock: u32,
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {

@@ -85,7 +85,7 @@ impl Session {
             if why == Failed::TimedOut && dtls.is_dispensable() {
                 return;
             }
-            sink.event(SessionEvent::DtlsFailed { end: end.id, why: why.to_string() });
+            sink.event(SessionEvent::DtlsFailed { end: end.id, why });
         }
     }
 

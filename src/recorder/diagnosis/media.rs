@@ -6,9 +6,9 @@
 
 use super::{Blame, Diagnosis, of_end};
 use crate::address::is_public;
-use crate::cdr::Cdr;
+use crate::cdr::{Cdr, Party};
 use crate::errors::Code;
-use crate::media::Statistics;
+use crate::media::{Statistics, dtls};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,11 @@ struct Heard<'a> {
 
 /// What the two ends' figures say of a call that was answered.
 pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
-    let callee = cdr.answered_by.as_deref().unwrap_or_default();
+    let caller = cdr.from.as_caller();
+    let callee = cdr.answered_by.as_ref().map(Party::as_callee).unwrap_or_default();
     let sides = [
-        (&cdr.a, Blame::Caller, cdr.from.as_str(), cdr.remotes[0]),
-        (&cdr.b, Blame::Callee, callee, cdr.remotes[1]),
+        (&cdr.a, Blame::Caller, caller.as_str(), cdr.remotes[0]),
+        (&cdr.b, Blame::Callee, callee.as_str(), cdr.remotes[1]),
     ];
     let ends: Vec<Heard<'_>> = sides
         .into_iter()
@@ -43,7 +44,7 @@ pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
         .collect();
     // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
     let of = |look: &dyn Fn(&Heard<'_>) -> Option<Diagnosis>| ends.iter().find_map(look);
-    let why = cdr.media_problem.as_deref().unwrap_or_default();
+    let why = cdr.media_problem.as_ref();
     let ended_by_media = matches!(cdr.code, Code::BROWSER_GONE | Code::MEDIA_STOPPED);
     of(&|end| path(end, &cdr.offered, talked))
         .or_else(|| of(&|end| keys(end, why, talked)))
@@ -80,18 +81,18 @@ fn path(end: &Heard<'_>, offered: &[IpAddr], talked: Duration) -> Option<Diagnos
 }
 
 /// ICE succeeded, keys did not.
-fn keys(end: &Heard<'_>, why: &str, talked: Duration) -> Option<Diagnosis> {
+fn keys(end: &Heard<'_>, why: Option<&dtls::Failed>, talked: Duration) -> Option<Diagnosis> {
     let Heard { figures: s, side, who, .. } = *end;
     if s.browser && s.srtp.is_none() && s.checks > 0 {
-        if why.contains("fingerprint") {
+        if let Some(why @ dtls::Failed::Fingerprint) = why {
             return Some(Diagnosis::new(
                 Code::FINGERPRINT,
                 side,
                 format!("{who}'s DTLS certificate is not the one its SDP announced: {why}"),
             ));
         }
-        if talked >= TOO_SHORT || !why.is_empty() {
-            let reason = if why.is_empty() { "no answer came" } else { why };
+        if talked >= TOO_SHORT || why.is_some() {
+            let reason = why.map_or("no answer came".to_owned(), ToString::to_string);
             return Some(Diagnosis::new(
                 Code::DTLS,
                 side,
@@ -234,8 +235,11 @@ fn stopped(end: &Heard<'_>, over: Option<Instant>) -> Option<Diagnosis> {
 fn digits(cdr: &Cdr) -> Option<Diagnosis> {
     let (refused, side, who) = match cdr.digits_refused {
         [0, 0] => return None,
-        [0, n] => (n, Blame::Callee, cdr.answered_by.as_deref().unwrap_or("the callee")),
-        [n, _] => (n, Blame::Caller, cdr.from.as_str()),
+        [0, n] => {
+            let callee = cdr.answered_by.as_ref().map(Party::as_callee);
+            (n, Blame::Callee, callee.unwrap_or_else(|| "the callee".to_owned()))
+        }
+        [n, _] => (n, Blame::Caller, cdr.from.as_caller()),
     };
     Some(Diagnosis::new(
         Code::DIGITS,

@@ -129,6 +129,23 @@ fn writer_of(directory: &Directory, boot: [u8; 16]) -> Writer {
 }
 
 #[test]
+fn what_cannot_be_written_is_tried_ever_slower_within_a_bound() {
+    let scratch = Scratch::new("slower");
+    let directory = Directory::open(&scratch.0).expect("a directory");
+    let mut writer = writer_of(&directory, [0; 16]);
+    let pauses: Vec<u64> = (0..10)
+        .map(|_| {
+            let pause = writer.pause;
+            writer.fail("full");
+            assert!(writer.retry <= Instant::now() + pause);
+            pause.as_secs()
+        })
+        .collect();
+    assert!(pauses.windows(2).all(|p| p[1] >= p[0]) && pauses[0] < pauses[3], "{pauses:?}");
+    assert_eq!(pauses.last(), Some(&MAX_PAUSE.as_secs()));
+}
+
+#[test]
 fn a_value_of_another_version_is_reported_as_such() {
     let scratch = Scratch::new("version");
     let directory = Directory::open(&scratch.0).expect("a directory");

@@ -64,7 +64,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
 /// out.
 pub(crate) fn serve() {
     let identity = Arc::new(Identity::generate().expect("a certificate"));
-    let ports = Arc::new(PortRange::new(LOCAL, (40_000, 49_999), 7));
+    let ports = Arc::new(PortRange::new(LOCAL, 40_000..=49_999, 7));
     let browser = SocketAddr::new(LOCAL, 0);
     let setup = Setup::new("media-0", browser, Streamed::No, ports, identity.clone());
     let worker = Worker::start(setup, |_, _| {}).expect("a worker");

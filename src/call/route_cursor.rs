@@ -1,0 +1,624 @@
+//! Where a call stands in its route: the steps to come, what is left of the one under way, and what
+//! came of those before.
+//!
+//! The cursor decides nothing about legs or media; it says what to try next. What holds of it:
+//! - Trunks and rounds are left only of the step under way: whatever replaces the steps drops them.
+//! - Every walk ends: `goto` steps and redirections are counted, and each step is taken once.
+//! - The refusal kept is the best seen since the route began (RFC 3261 §16.7 step 6).
+
+use crate::dialplan::{Outcome, Outcomes, Route, Step};
+use crate::errors::Code;
+use crate::registrar::Binding;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::Refusal;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a step rings unless the dialplan says otherwise.
+const RING: Duration = Duration::from_secs(60);
+/// Most `goto` steps in one call.
+const MAX_GOTOS: u8 = 8;
+/// Most redirections followed in one call.
+const MAX_REDIRECTS: usize = 5;
+/// Most phones that ring at once.
+const MAX_FORKS: usize = 10;
+
+/// Why a number diverts, if it always does (RFC 5806 §4).
+pub(super) const UNCONDITIONAL: &str = "unconditional";
+/// Why it diverts otherwise: nobody said.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// A phone to ring: its user, and its ways, the best first.
+pub(crate) type Phone = (String, Vec<Binding>);
+
+/// A step to come, and the number it is for if that is not the call's.
+pub(crate) type PlannedStep = (Step, Option<String>);
+
+/// A number that redirected the call, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Diversion {
+    pub(crate) number: String,
+    pub(crate) reason: &'static str,
+}
+
+/// What [`RouteCursor::next_step`] found.
+#[derive(PartialEq, Debug)]
+pub(super) enum NextStep {
+    /// This step is to be run.
+    Run(Step),
+    /// This step is not for what came of the one before.
+    Skipped { step: Step, outcomes: Outcomes },
+    /// Nothing is left: the refusal the caller gets.
+    End(Refusal),
+}
+
+/// What follows a trunk that failed.
+#[derive(PartialEq, Debug)]
+pub(super) enum AfterTrunk {
+    /// The next trunk of the step.
+    Trunk,
+    /// Only steps that name this outcome are left.
+    Step,
+    /// Nothing is left: the refusal the caller gets.
+    End(Refusal),
+}
+
+/// What [`RouteCursor::next_round`] found.
+#[derive(PartialEq, Debug)]
+pub(super) enum NextRound {
+    /// These phones ring together, each with this share of Max-Breadth.
+    Ring { phones: Vec<Phone>, share: u32 },
+    /// Max-Breadth is used up (RFC 5393 §5.3.3).
+    TooBroad,
+    /// The step has no phone left.
+    Done,
+}
+
+/// A call's place in its route.
+#[derive(Default)]
+pub(crate) struct RouteCursor {
+    route: Option<Route>,
+    /// The number that is called.
+    number: String,
+    steps: VecDeque<PlannedStep>,
+    /// What came of the last ring or dial step.
+    outcomes: Outcomes,
+    /// The best refusal seen so far.
+    refusal: Option<Refusal>,
+    /// Trunks of the current dial step that were not tried yet.
+    trunks_left: VecDeque<String>,
+    /// The number to dial, as the step writes it.
+    dial_to: Option<String>,
+    /// How long the current step may ring, if it says so itself.
+    step_timeout: Option<Duration>,
+    /// Groups of phones still to ring in this step.
+    rounds: VecDeque<Vec<Phone>>,
+    /// A web application is asked for the next steps.
+    asking: bool,
+    /// `goto` steps taken.
+    gotos: u8,
+    /// Redirections followed, the oldest first.
+    diversions: Vec<Diversion>,
+    /// The caller asked for one phone by its GRUU.
+    wanted_instance: Option<String>,
+    max_forwards: u32,
+    max_breadth: u32,
+}
+
+/// What is kept of the cursor of an answered call. Its route is taken: what is left of one that a
+/// transfer is taking is not kept, nor what came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct RouteCursorSnapshot {
+    number: String,
+    gotos: u8,
+    /// Numbers that redirected the call, and whether unconditionally.
+    diversions: Vec<(String, bool)>,
+    max_forwards: u32,
+    max_breadth: u32,
+}
+
+impl RouteCursor {
+    /// The cursor of an answered call as a value.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
+    pub(crate) fn snapshot(&self) -> RouteCursorSnapshot {
+        let diversions = self.diversions.iter();
+        RouteCursorSnapshot {
+            number: self.number.clone(),
+            gotos: self.gotos,
+            diversions: diversions.map(|d| (d.number.clone(), d.reason == UNCONDITIONAL)).collect(),
+            max_forwards: self.max_forwards,
+            max_breadth: self.max_breadth,
+        }
+    }
+
+    /// The cursor of a value: what bounds a call's walk goes on counting.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
+    pub(crate) fn restore(snapshot: RouteCursorSnapshot) -> RouteCursor {
+        let diversion = |(number, unconditional): (String, bool)| Diversion {
+            number,
+            reason: if unconditional { UNCONDITIONAL } else { UNKNOWN },
+        };
+        RouteCursor {
+            number: snapshot.number,
+            gotos: snapshot.gotos,
+            diversions: snapshot.diversions.into_iter().map(diversion).collect(),
+            ..RouteCursor::new(snapshot.max_forwards, snapshot.max_breadth)
+        }
+    }
+
+    /// A cursor without a route, for requests that may go this far and fork this wide.
+    pub(crate) fn new(max_forwards: u32, max_breadth: u32) -> RouteCursor {
+        RouteCursor { max_forwards, max_breadth, ..RouteCursor::default() }
+    }
+
+    /// Only the phone with this instance is wanted, if one is named (RFC 5627 §6.1).
+    pub(crate) fn want_instance(&mut self, instance: Option<String>) {
+        self.wanted_instance = instance;
+    }
+
+    /// Calls `number` by no route: who takes the place of another call needs none.
+    pub(crate) fn call_number(&mut self, number: String) {
+        self.number = number;
+    }
+
+    /// Begins `route` for `number`; what came of an earlier one is forgotten.
+    pub(crate) fn begin(&mut self, route: Route, number: String) {
+        self.outcomes = Outcomes::default();
+        self.refusal = None;
+        self.go_on(route, number);
+    }
+
+    /// As [`begin`](Self::begin), for a call that was forwarded once more.
+    pub(super) fn forward(&mut self, route: Route, number: String) {
+        self.max_forwards = self.max_forwards.saturating_sub(1);
+        self.begin(route, number);
+    }
+
+    /// Goes on with `route`; what came of the steps so far still counts.
+    pub(super) fn go_on(&mut self, route: Route, number: String) {
+        self.replace_steps(route.steps.iter().cloned());
+        self.number = number;
+        self.route = Some(route);
+    }
+
+    /// Counts a `goto`.
+    ///
+    /// # Errors
+    /// 482 if there were too many.
+    pub(super) fn count_goto(&mut self) -> Result<(), Refusal> {
+        self.gotos = self.gotos.saturating_add(1);
+        if self.gotos > MAX_GOTOS {
+            return Err(Refusal::new(482, "goto leads in a circle").code(Code::LOOP));
+        }
+        Ok(())
+    }
+
+    fn replace_steps(&mut self, steps: impl IntoIterator<Item = Step>) {
+        self.steps = steps.into_iter().map(|step| (step, None)).collect();
+        self.drop_step();
+    }
+
+    /// Nothing more of the step under way is tried.
+    pub(super) fn drop_step(&mut self) {
+        self.trunks_left.clear();
+        self.rounds.clear();
+    }
+
+    /// Takes the next step.
+    pub(super) fn next_step(&mut self) -> NextStep {
+        let Some((step, number)) = self.steps.pop_front() else {
+            let why = self.refusal.take().map(translate_refusal);
+            return NextStep::End(
+                why.unwrap_or_else(|| Refusal::new(480, "the route ended without an answer")),
+            );
+        };
+        if !self.outcomes.admit(&step) {
+            return NextStep::Skipped { step, outcomes: self.outcomes };
+        }
+        if let Some(number) = number {
+            self.number = number;
+        }
+        if matches!(step.inner(), Step::Dial { .. } | Step::Ring { .. }) {
+            self.outcomes = Outcomes::default();
+        }
+        NextStep::Run(step)
+    }
+
+    /// Begins a dial step.
+    pub(super) fn begin_dial(
+        &mut self,
+        trunks: Vec<String>,
+        to: Option<String>,
+        timeout: Option<Duration>,
+    ) {
+        (self.trunks_left, self.dial_to, self.step_timeout) = (trunks.into(), to, timeout);
+    }
+
+    /// Takes the next trunk of the dial step.
+    pub(super) fn next_trunk(&mut self) -> Option<String> {
+        self.trunks_left.pop_front()
+    }
+
+    /// The number to dial by a trunk of the dial step.
+    pub(super) fn dial_number(&self) -> String {
+        self.dial_to
+            .as_ref()
+            .map_or_else(|| self.number.clone(), |to| to.replace("{number}", &self.number))
+    }
+
+    /// A trunk cannot be used now: that is our refusal, which never counts before a callee's.
+    pub(super) fn skip_trunk(&mut self, name: &str, code: Code, why: &str) {
+        self.missed(
+            Outcome::Failed,
+            Refusal::new(503, format!("trunk {name} is skipped: {why}")).retry_after(10).code(code),
+        );
+    }
+
+    /// Nobody could be asked, or nobody answered in time: `why` counts if nothing better is known.
+    pub(super) fn missed(&mut self, outcome: Outcome, why: Refusal) {
+        self.outcomes.add(outcome);
+        self.refusal.get_or_insert(why);
+    }
+
+    /// Somebody refused.
+    pub(super) fn refused(&mut self, outcome: Outcome, why: Refusal) {
+        self.outcomes.add(outcome);
+        if self.refusal.as_ref().is_none_or(|best| rank(why.status) < rank(best.status)) {
+            self.refusal = Some(why);
+        }
+    }
+
+    /// What follows the failure of a trunk with `why`, if none of its step still tries.
+    pub(super) fn after_trunk(&mut self, why: Refusal) -> AfterTrunk {
+        let moves_on = self.route.as_ref().is_some_and(|r| r.moves_on(why.status));
+        if moves_on || matches!(why.status, 401 | 407) {
+            return AfterTrunk::Trunk;
+        }
+        // What follows is for the trunks' own failures, unless it names this outcome.
+        let outcomes = self.outcomes;
+        self.steps.retain(|(step, _)| matches!(step, Step::On { .. }) && outcomes.admit(step));
+        if self.steps.is_empty() {
+            return AfterTrunk::End(translate_refusal(self.refusal.take().unwrap_or(why)));
+        }
+        self.trunks_left.clear();
+        AfterTrunk::Step
+    }
+
+    /// The refusal to give with `status`, which the dialplan chose: its reason is why the steps
+    /// before led nowhere.
+    pub(super) fn chosen_refusal(&mut self, status: u16) -> Refusal {
+        let by = format!("the dialplan hangs up with {status}");
+        match self.refusal.take() {
+            Some(before) => Refusal::new(status, format!("{}; {by}", before.why)).code(before.code),
+            None => Refusal::new(status, by),
+        }
+    }
+
+    /// Begins a ring step with these rounds. False: there is nobody to ring.
+    pub(super) fn begin_ring(
+        &mut self,
+        rounds: Vec<Vec<Phone>>,
+        timeout: Option<Duration>,
+        invite: &Message,
+    ) -> bool {
+        self.rounds = as_wished(rounds, invite).into();
+        if self.rounds.is_empty() {
+            return false;
+        }
+        self.step_timeout = timeout;
+        true
+    }
+
+    /// Takes the next round of the ring step.
+    pub(super) fn next_round(&mut self) -> NextRound {
+        let Some(mut phones) = self.rounds.pop_front() else { return NextRound::Done };
+        let width = MAX_FORKS.min(self.max_breadth as usize);
+        if width == 0 {
+            return NextRound::TooBroad;
+        }
+        if phones.len() > width {
+            self.rounds.push_front(phones.split_off(width));
+        }
+        let share = (self.max_breadth / phones.len() as u32).max(1);
+        NextRound::Ring { phones, share }
+    }
+
+    /// Somebody answered: no other phone of the step is rung.
+    pub(super) fn answered(&mut self) {
+        self.rounds.clear();
+    }
+
+    /// A web application is asked what to do.
+    pub(super) fn ask(&mut self) {
+        self.asking = true;
+    }
+
+    /// Whether an answer of a web application is awaited; it is not any more.
+    pub(super) fn take_question(&mut self) -> bool {
+        std::mem::take(&mut self.asking)
+    }
+
+    /// Takes the steps a web application answered with, in place of those left.
+    pub(super) fn take_answer(&mut self, answer: Route) {
+        if let (Some(route), Some(caller_id)) = (&mut self.route, answer.caller_id) {
+            route.caller_id = Some(caller_id);
+        }
+        // The answer decides alone; the dialplan's own steps are for when there is none.
+        self.replace_steps(answer.steps);
+    }
+
+    /// Whether a callee's redirection would be followed.
+    pub(super) fn may_redirect(&self) -> bool {
+        self.route.as_ref().is_some_and(|r| r.redirect) && self.diversions.len() < MAX_REDIRECTS
+    }
+
+    /// A callee redirected the call: `steps` come next, and those left of the route after them.
+    pub(super) fn redirect(&mut self, by: Diversion, steps: Vec<PlannedStep>) {
+        self.diversions.push(by);
+        self.drop_step();
+        steps.into_iter().rev().for_each(|step| self.steps.push_front(step));
+    }
+
+    /// Whether a failure with `status` was a redirection that is followed.
+    pub(super) fn is_redirected(&self, status: u16) -> bool {
+        (300..400).contains(&status) && !self.steps.is_empty()
+    }
+
+    /// How long the step under way may ring.
+    pub(super) fn step_time(&self) -> Duration {
+        self.step_timeout.or(self.route.as_ref().and_then(|r| r.timeout)).unwrap_or(RING)
+    }
+
+    /// How long a trunk may be silent before the next is tried.
+    pub(super) fn silent_after(&self) -> Option<Duration> {
+        self.route.as_ref().and_then(Route::silent_after)
+    }
+
+    /// The number that is called.
+    pub(crate) fn number(&self) -> &str {
+        &self.number
+    }
+
+    /// The route's template of the number callees see.
+    pub(super) fn caller_id(&self) -> Option<&str> {
+        self.route.as_ref()?.caller_id.as_deref()
+    }
+
+    /// Redirections followed, the oldest first.
+    pub(super) fn diversions(&self) -> &[Diversion] {
+        &self.diversions
+    }
+
+    /// The instance of the one phone that is wanted.
+    pub(super) fn wanted_instance(&self) -> Option<&str> {
+        self.wanted_instance.as_deref()
+    }
+
+    /// Max-Forwards of requests made for the call.
+    pub(super) fn max_forwards(&self) -> u32 {
+        self.max_forwards
+    }
+
+    /// Max-Breadth left for requests made for the call (RFC 5393 §5.3.3).
+    pub(super) fn max_breadth(&self) -> u32 {
+        self.max_breadth
+    }
+}
+
+/// RFC 3261 §16.7 step 6, briefly: 6xx wins, then what says most to the caller.
+fn rank(status: u16) -> u8 {
+    match status {
+        600..=699 => 0,
+        486 => 1,
+        400..=407 | 409..=479 | 481..=499 => 2,
+        480 | 408 => 3,
+        _ => 4,
+    }
+}
+
+/// What the caller is told: a trunk's own troubles are not the caller's (503 would stop its client
+/// for good).
+fn translate_refusal(mut why: Refusal) -> Refusal {
+    why.status = match why.status {
+        300..=399 => 480,
+        401 | 407 => 502,
+        408 | 430 => 480,
+        503 => 500,
+        s => s,
+    };
+    why
+}
+
+/// Phones of one q ring together, the highest q first (RFC 3261 §16.6 step 5).
+pub(super) fn rounds(mut phones: Vec<(u16, Phone)>) -> Vec<Vec<Phone>> {
+    phones.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
+    let mut rounds: Vec<(u16, Vec<Phone>)> = Vec::new();
+    for (q, phone) in phones {
+        match rounds.last_mut() {
+            Some((last, round)) if *last == q => round.push(phone),
+            _ => rounds.push((q, vec![phone])),
+        }
+    }
+    rounds.into_iter().map(|(_, round)| round).collect()
+}
+
+/// The rounds as the caller wishes them forked (RFC 3841 §9.1), as far as that costs nothing.
+fn as_wished(rounds: Vec<Vec<Phone>>, invite: &Message) -> Vec<Vec<Phone>> {
+    let asks = |word: &str| {
+        invite.values(HeaderName::RequestDisposition).any(|d| d.eq_ignore_ascii_case(word))
+    };
+    let (no_fork, sequential, parallel) = (asks("no-fork"), asks("sequential"), asks("parallel"));
+    if !no_fork && !sequential && !parallel {
+        return rounds;
+    }
+    let all: Vec<Phone> = rounds.into_iter().flatten().collect();
+    let rounds: Vec<Vec<Phone>> = match () {
+        () if no_fork => all.into_iter().take(1).map(|p| vec![p]).collect(),
+        () if sequential => all.into_iter().map(|p| vec![p]).collect(),
+        () => vec![all],
+    };
+    rounds.into_iter().filter(|r| !r.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::parse::Framing;
+
+    fn cursor(steps: Vec<Step>) -> RouteCursor {
+        let mut cursor = RouteCursor::new(70, 60);
+        cursor.begin(Route::of_steps("test", steps), "100".into());
+        cursor
+    }
+
+    fn dial() -> Step {
+        Step::Dial { trunks: vec!["a".into(), "b".into()], to: None, timeout: None }
+    }
+
+    fn on(outcome: Outcome, step: Step) -> Step {
+        Step::On { outcomes: vec![outcome], step: Box::new(step) }
+    }
+
+    fn invite(disposition: &str) -> Message {
+        let text = format!("INVITE sip:a SIP/2.0\r\nRequest-Disposition: {disposition}\r\n\r\n");
+        Message::parse(text.into_bytes(), Framing::WebSocket).expect("a message")
+    }
+
+    fn phone(user: &str) -> Phone {
+        (user.into(), Vec::new())
+    }
+
+    fn refusal(status: u16) -> Refusal {
+        Refusal::new(status, "")
+    }
+
+    #[test]
+    fn the_best_refusal_is_kept_and_translated_at_the_end() {
+        for (seen, told) in [
+            (&[503, 486, 404][..], 486),
+            (&[486, 603], 603),
+            (&[480, 404], 404),
+            (&[503], 500),
+            (&[407], 502),
+            (&[302], 480),
+            (&[], 480),
+        ] {
+            let mut cursor = cursor(Vec::new());
+            seen.iter().for_each(|s| cursor.refused(Outcome::of_status(*s), refusal(*s)));
+            let NextStep::End(why) = cursor.next_step() else { panic!("an end") };
+            assert_eq!(why.status, told, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_trunk_we_skip_hides_no_refusal_of_a_callee() {
+        let mut cursor = cursor(vec![dial()]);
+        cursor.refused(Outcome::Busy, refusal(486));
+        cursor.skip_trunk("a", Code::TRUNK_FULL, "it is full");
+        assert!(matches!(cursor.next_step(), NextStep::Run(Step::Dial { .. })));
+        assert!(matches!(cursor.next_step(), NextStep::End(why) if why.status == 486));
+    }
+
+    #[test]
+    fn a_step_is_for_what_came_of_the_last_attempt() {
+        let mut cursor = cursor(vec![dial(), on(Outcome::Busy, Step::Answer), Step::Answer]);
+        assert!(matches!(cursor.next_step(), NextStep::Run(Step::Dial { .. })));
+        cursor.refused(Outcome::Failed, refusal(503));
+        assert!(matches!(cursor.next_step(), NextStep::Skipped { .. }));
+        assert_eq!(cursor.next_step(), NextStep::Run(Step::Answer));
+    }
+
+    #[test]
+    fn a_callees_no_ends_the_dial_step_but_for_steps_that_name_it() {
+        let mut one = cursor(vec![dial(), on(Outcome::Busy, Step::Answer), Step::Tone(440)]);
+        assert!(matches!(one.next_step(), NextStep::Run(_)));
+        one.begin_dial(vec!["a".into(), "b".into()], Some("0{number}".into()), None);
+        assert_eq!((one.next_trunk().as_deref(), one.dial_number().as_str()), (Some("a"), "0100"));
+        one.refused(Outcome::Failed, refusal(503));
+        assert_eq!(one.after_trunk(refusal(503)), AfterTrunk::Trunk);
+        one.refused(Outcome::Busy, refusal(486));
+        assert_eq!(one.after_trunk(refusal(486)), AfterTrunk::Step);
+        assert_eq!(one.next_trunk(), None, "the step is over");
+        assert!(matches!(one.next_step(), NextStep::Run(Step::On { .. })));
+        assert!(matches!(one.after_trunk(refusal(486)), AfterTrunk::End(why) if why.status == 486));
+    }
+
+    #[test]
+    fn a_new_route_forgets_what_was_tried() {
+        let mut cursor = cursor(vec![dial()]);
+        cursor.begin_dial(vec!["a".into()], None, None);
+        assert!(cursor.begin_ring(vec![vec![phone("bob")]], None, &invite("")));
+        cursor.refused(Outcome::Busy, refusal(486));
+        cursor.forward(Route::of_steps("next", Vec::new()), "200".into());
+        assert_eq!((cursor.next_trunk(), cursor.next_round()), (None, NextRound::Done));
+        assert!(matches!(cursor.next_step(), NextStep::End(why) if why.status == 480));
+        assert_eq!((cursor.number(), cursor.max_forwards()), ("200", 69));
+    }
+
+    #[test]
+    fn rounds_are_as_wide_as_max_breadth_and_the_caller_allow() {
+        let phones = || vec![vec![phone("a"), phone("b")], vec![phone("c")]];
+        let widths = |breadth, wish: &str| {
+            let mut cursor = RouteCursor::new(70, breadth);
+            assert!(cursor.begin_ring(phones(), None, &invite(wish)));
+            let mut widths = Vec::new();
+            while let NextRound::Ring { phones, share } = cursor.next_round() {
+                assert_eq!(share, (breadth / phones.len() as u32).max(1));
+                widths.push(phones.len());
+            }
+            widths
+        };
+        assert_eq!(widths(60, ""), [2, 1]);
+        assert_eq!(widths(1, ""), [1, 1, 1]);
+        assert_eq!(widths(60, "sequential"), [1, 1, 1]);
+        assert_eq!(widths(60, "parallel"), [3]);
+        assert_eq!(widths(60, "no-fork"), [1]);
+        let mut none = RouteCursor::new(70, 0);
+        assert!(none.begin_ring(phones(), None, &invite("")));
+        assert_eq!(none.next_round(), NextRound::TooBroad);
+    }
+
+    #[test]
+    fn phones_ring_by_their_q() {
+        let rounds = rounds(vec![(500, phone("b")), (1_000, phone("a")), (500, phone("c"))]);
+        let names: Vec<Vec<String>> =
+            rounds.into_iter().map(|r| r.into_iter().map(|p| p.0).collect()).collect();
+        assert_eq!(names, [vec!["a"], vec!["b", "c"]]);
+    }
+
+    #[test]
+    fn circles_end() {
+        let mut cursor = cursor(Vec::new());
+        let most = (0..20).take_while(|_| cursor.count_goto().is_ok()).count();
+        assert_eq!(most, usize::from(MAX_GOTOS));
+        let mut route = Route::of_steps("redirects", Vec::new());
+        assert!(!cursor.may_redirect(), "only a route that says so follows");
+        route.redirect = true;
+        cursor.begin(route, "100".into());
+        let by = || Diversion { number: "1".into(), reason: "unknown" };
+        let followed = (0..20).take_while(|_| {
+            let may = cursor.may_redirect();
+            cursor.redirect(by(), vec![(Step::Answer, Some("7".into()))]);
+            may
+        });
+        assert_eq!(followed.count(), MAX_REDIRECTS);
+        assert!(cursor.is_redirected(302) && !cursor.is_redirected(404));
+        assert_eq!(cursor.next_step(), NextStep::Run(Step::Answer));
+        assert_eq!(cursor.number(), "7");
+    }
+
+    #[test]
+    fn what_bounds_a_walk_outlives_the_process() {
+        let mut cursor = cursor(vec![dial()]);
+        let by = Diversion { number: "1".into(), reason: UNCONDITIONAL };
+        cursor.redirect(by, Vec::new());
+        assert!(cursor.count_goto().is_ok());
+        let text = serde_json::to_string(&cursor.snapshot()).expect("a value");
+        let again = RouteCursor::restore(serde_json::from_str(&text).expect("the value"));
+        assert_eq!(again.snapshot(), cursor.snapshot());
+        assert_eq!((again.diversions(), again.number()), (cursor.diversions(), "100"));
+        assert_eq!((again.gotos, again.steps.len()), (1, 0));
+    }
+}

@@ -1,0 +1,256 @@
+//! A transfer of a call: who asked for it, who was told what, and whose leg is parked meanwhile.
+//!
+//! What holds of it:
+//! - One transfer is under way at a time.
+//! - One leg is parked at a time; it may stay for a while after its transfer has succeeded.
+//! - A subscriber is told each status once, and nothing after the end (RFC 3515 §2.4.4).
+
+use super::CallId;
+use super::branch::Branch;
+use crate::config::User;
+use crate::media::LegId;
+use crate::sip::uri::Params;
+use std::sync::Arc;
+
+/// Who is told how a transfer goes (RFC 3515 §2.4.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ReferSubscription {
+    pub(super) end: LegId,
+    /// CSeq of the REFER, named if a dialog has seen more than one (§2.4.6).
+    pub(super) id: Option<u32>,
+    /// False if the REFER said `Refer-Sub: false` (RFC 4488).
+    pub(super) wanted: bool,
+}
+
+impl ReferSubscription {
+    /// Nobody is told; `end` is who leaves.
+    pub(super) fn nobody(end: LegId) -> ReferSubscription {
+        ReferSubscription { end, id: None, wanted: false }
+    }
+}
+
+/// A transfer under way.
+pub(super) struct Transfer {
+    watcher: ReferSubscription,
+    /// A trunk does it; we only tell.
+    passed: bool,
+    /// The caller hands over, and the other party stands in its place meanwhile.
+    by_caller: bool,
+    /// The status told last; 0 for none.
+    told: u16,
+}
+
+impl Transfer {
+    /// One we execute.
+    pub(super) fn new(watcher: ReferSubscription) -> Transfer {
+        Transfer { watcher, passed: false, by_caller: false, told: 0 }
+    }
+
+    /// One that a trunk executes.
+    pub(super) fn passed(watcher: ReferSubscription) -> Transfer {
+        Transfer { passed: true, ..Transfer::new(watcher) }
+    }
+
+    /// The same; it is the caller who hands over, or not.
+    pub(super) fn of_caller(self, by_caller: bool) -> Transfer {
+        Transfer { by_caller, ..self }
+    }
+
+    /// Who hands over.
+    pub(super) fn by(&self) -> LegId {
+        self.watcher.end
+    }
+}
+
+/// A dialog as a Replaces header names it (RFC 3891 §6.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Replaces {
+    pub(crate) call_id: String,
+    pub(crate) to_tag: String,
+    pub(crate) from_tag: String,
+    pub(crate) early_only: bool,
+}
+
+impl Replaces {
+    /// Reads a header value, or the unescaped one of a URI.
+    pub(crate) fn parse(text: &str) -> Option<Replaces> {
+        let (call_id, params) = text.split_once(';')?;
+        let params = Params::parse(params).ok()?;
+        Some(Replaces {
+            call_id: call_id.trim().to_owned(),
+            to_tag: params.get("to-tag")?.to_owned(),
+            from_tag: params.get("from-tag")?.to_owned(),
+            early_only: params.has("early-only"),
+        })
+    }
+}
+
+/// A call's transfers.
+#[derive(Default)]
+pub(crate) struct TransferState {
+    current: Option<Transfer>,
+    /// The branch whose party handed the call over and has not hung up.
+    transferor: Option<Branch>,
+    /// The user a transfer was made for.
+    referred_by: Option<Arc<User>>,
+    /// The number the party handed over is known by.
+    presented_number: Option<String>,
+    /// The dialog this call takes the place of (RFC 3891).
+    replaces: Option<(CallId, LegId, Replaces)>,
+}
+
+impl TransferState {
+    /// The call is made for `user`, and its caller is known by this number.
+    pub(crate) fn on_behalf_of(&mut self, user: Option<Arc<User>>, number: Option<String>) {
+        (self.referred_by, self.presented_number) = (user, number);
+    }
+
+    /// The call takes the place of this dialog.
+    pub(crate) fn set_replaces(&mut self, replaces: Option<(CallId, LegId, Replaces)>) {
+        self.replaces = replaces;
+    }
+
+    /// Takes the dialog whose place the call takes.
+    pub(super) fn take_replaces(&mut self) -> Option<(CallId, LegId, Replaces)> {
+        self.replaces.take()
+    }
+
+    /// Whether a transfer is under way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Begins a transfer.
+    pub(super) fn begin(&mut self, transfer: Transfer) {
+        debug_assert!(self.current.is_none());
+        self.current = Some(transfer);
+    }
+
+    /// Ends the transfer. True: it was the caller who handed over.
+    pub(super) fn end(&mut self) -> bool {
+        self.current.take().is_some_and(|t| t.by_caller)
+    }
+
+    /// Whether a trunk at `end` executes the transfer.
+    pub(super) fn is_executed_by(&self, end: LegId) -> bool {
+        self.current.as_ref().is_some_and(|t| t.passed && t.watcher.end != end)
+    }
+
+    /// Whoever must be told that the transfer has come to `status`.
+    pub(super) fn progress(&mut self, status: u16) -> Option<ReferSubscription> {
+        let transfer = self.current.as_mut()?;
+        if !transfer.watcher.wanted || std::mem::replace(&mut transfer.told, status) == status {
+            return None;
+        }
+        Some(transfer.watcher)
+    }
+
+    /// Puts a leg aside, for a transfer by `user`. `presented_number` is given if it was the
+    /// caller's: the other party is known by it.
+    pub(super) fn park(
+        &mut self,
+        transferor: Branch,
+        user: Option<Arc<User>>,
+        presented_number: Option<String>,
+    ) {
+        debug_assert!(self.transferor.is_none());
+        self.referred_by = user;
+        if presented_number.is_some() {
+            self.presented_number = presented_number;
+        }
+        self.transferor = Some(transferor);
+    }
+
+    /// The branch that is parked.
+    pub(crate) fn transferor(&self) -> Option<&Branch> {
+        self.transferor.as_ref()
+    }
+
+    /// The branch that is parked.
+    pub(super) fn transferor_mut(&mut self) -> Option<&mut Branch> {
+        self.transferor.as_mut()
+    }
+
+    /// Takes the branch that is parked, for good: it has left, or is let go.
+    pub(super) fn take_transferor(&mut self) -> Option<Branch> {
+        self.transferor.take()
+    }
+
+    /// As [`take_transferor`](Self::take_transferor), if its leg has this end.
+    pub(super) fn take_transferor_at(&mut self, end: LegId) -> Option<Branch> {
+        self.transferor.take_if(|b| b.leg.end == end)
+    }
+
+    /// Takes the branch that is parked, whose party goes on with the call: all are who they were.
+    pub(super) fn bring_back(&mut self) -> Option<Branch> {
+        let transferor = self.transferor.take()?;
+        self.presented_number = None;
+        Some(transferor)
+    }
+
+    /// The user on whose word requests are made now (RFC 3892).
+    pub(super) fn referred_by(&self) -> Option<&Arc<User>> {
+        self.referred_by.as_ref()
+    }
+
+    /// The number the caller is known by, if it is not its own.
+    pub(super) fn presented_number(&self) -> Option<&str> {
+        self.presented_number.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::branch::BranchState;
+    use super::super::testing::Bench;
+    use super::*;
+
+    fn watcher(wanted: bool) -> ReferSubscription {
+        ReferSubscription { end: LegId(0), id: None, wanted }
+    }
+
+    #[test]
+    fn a_status_is_told_once_and_nothing_after_the_end() {
+        let mut state = TransferState::default();
+        assert_eq!(state.progress(100), None, "there is no transfer");
+        state.begin(Transfer::new(watcher(true)));
+        let told = [100, 180, 180, 200].map(|status| state.progress(status).is_some());
+        assert_eq!(told, [true, true, false, true]);
+        assert!(!state.end());
+        assert_eq!((state.progress(200), state.is_under_way()), (None, false));
+        state.begin(Transfer::new(watcher(false)));
+        assert_eq!(state.progress(100), None, "Refer-Sub: false");
+    }
+
+    #[test]
+    fn a_trunk_executes_what_was_passed_to_it_and_the_referrer_does_not() {
+        let mut state = TransferState::default();
+        state.begin(Transfer::passed(watcher(true)));
+        assert!(state.is_executed_by(LegId(1)) && !state.is_executed_by(LegId(0)));
+        state.end();
+        state.begin(Transfer::new(watcher(true)));
+        assert!(!state.is_executed_by(LegId(1)));
+    }
+
+    #[test]
+    fn who_is_parked_leaves_or_comes_back() {
+        let (mut bench, mut state) = (Bench::new(), TransferState::default());
+        let mut parked = || bench.branch(1, BranchState::Answered);
+        state.park(parked(), None, Some("100".into()));
+        assert!(state.take_transferor_at(LegId(2)).is_none(), "another leg");
+        assert!(state.take_transferor_at(LegId(1)).is_some());
+        assert_eq!(state.presented_number(), Some("100"), "the other party is still who it became");
+        state.park(parked(), None, None);
+        assert_eq!(state.presented_number(), Some("100"));
+        assert!(state.bring_back().is_some() && state.bring_back().is_none());
+        assert_eq!(state.presented_number(), None, "each is again who it was");
+    }
+
+    #[test]
+    fn replaces_is_read() {
+        let replaces = Replaces::parse("a@b;from-tag=1;to-tag=2;early-only").expect("sound");
+        let Replaces { call_id, to_tag, from_tag, early_only } = replaces;
+        assert_eq!((&*call_id, &*to_tag, &*from_tag, early_only), ("a@b", "2", "1", true));
+        assert_eq!(Replaces::parse("a@b;from-tag=1"), None);
+    }
+}

@@ -1,0 +1,568 @@
+//! The table of events: each row is all that is said of one.
+
+use super::{CallerIdentity, Counted, Data, Kind, Level, LostBy, UnregisterReason};
+use crate::cdr::{Cdr, HangupBy, Party};
+use crate::errors::Code;
+use crate::ids::CallId;
+use crate::log_limit::Class;
+use crate::media::Statistics;
+use crate::printable::brief;
+use serde_json::json;
+use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes the type and its questions from the rows. A row gives an event's fields, then
+///  - `call`: the call it is about,
+///  - `level` of its line, and `code` in the registry of errors, `FINE` if nothing is wrong,
+///  - `class`: what it is one of, if somebody outside can cause it again and again,
+///  - `api`: what the API calls it, and the data it sends; empty if it is for the log alone,
+///  - `counted`: what the metrics make of it,
+///  - `text`: its line.
+///
+/// A row without one of them does not compile.
+macro_rules! events {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { $( $(#[$field_doc:meta])* $field:ident: $type:ty ),* $(,)? } {
+            call: $call:expr, level: $level:ident, code: $code:expr,
+            class: $class:expr,
+            api: { $($kind:expr => $data:expr)? },
+            counted: $counted:expr,
+            text($f:ident): $text:expr $(,)?
+        }
+    )*) => {
+        /// Something worth a line.
+        #[derive(Debug)]
+        pub enum Event {
+            $( $(#[$doc])* $name { $( $(#[$field_doc])* $field: $type ),* }, )*
+        }
+
+        #[allow(unused_variables, reason = "most rows need some of their fields only")]
+        impl Event {
+            /// Returns the call it is about, if it is about one.
+            pub(crate) fn call(&self) -> Option<CallId> {
+                match self { $( Event::$name { $($field),* } => $call, )* }
+            }
+
+            /// Returns how loud its line is.
+            pub(crate) fn level(&self) -> Level {
+                match self { $( Event::$name { $($field),* } => Level::$level, )* }
+            }
+
+            /// Returns its code in the registry of errors, `FINE` if nothing is wrong.
+            pub fn code(&self) -> Code {
+                match self { $( Event::$name { $($field),* } => $code, )* }
+            }
+
+            /// Returns what it is one of, where somebody outside can cause it again and again: such
+            /// a line is written once in ten seconds. `None` for what is told each time.
+            pub(crate) fn class(&self) -> Option<Class> {
+                match self { $( Event::$name { $($field),* } => $class, )* }
+            }
+
+            /// Returns what the API calls it, or `None` if it is for the log alone.
+            pub(crate) fn kind(&self) -> Option<Kind> {
+                match self {
+                    $( Event::$name { $($field),* } => [$($kind)?].into_iter().next(), )*
+                }
+            }
+
+            /// Returns what the API and webhooks send of it, or `None` if it is for the log alone.
+            pub(crate) fn data(&self) -> Option<Data<'_>> {
+                match self {
+                    $( Event::$name { $($field),* } => [$($data)?].into_iter().next(), )*
+                }
+            }
+
+            /// Returns what the metrics make of it.
+            pub(crate) fn counted(&self) -> Counted<'_> {
+                match self { $( Event::$name { $($field),* } => $counted, )* }
+            }
+        }
+
+        /// The text of its line.
+        impl Display for Event {
+            #[allow(unused_variables, reason = "most rows need some of their fields only")]
+            fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+                match self {
+                    $( Event::$name { $($field),* } => {
+                        let $f = formatter;
+                        $text
+                    } )*
+                }
+            }
+        }
+    };
+}
+
+events! {
+    Registered { user: String, flows: usize, user_agent: String } {
+        call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("registered", Code::FINE, user)),
+        api: {
+            Kind::RegistrationAdded => Data::Json(json!({
+                "user": user, "flows": flows, "user_agent": user_agent
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(f, "{user} registered, {flows} flow(s), {}", brief(user_agent)),
+    }
+
+    Unregistered { user: String, why: UnregisterReason } {
+        call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("unregistered", Code::FINE, user)),
+        api: {
+            Kind::RegistrationRemoved => Data::Json(json!({ "user": user, "why": why.as_str() }))
+        },
+        counted: match why {
+            UnregisterReason::Closed => Counted::FlowLost(LostBy::Closed),
+            UnregisterReason::Expired => Counted::FlowLost(LostBy::Expired),
+            UnregisterReason::Asked => Counted::Nothing,
+        },
+        text(f): write!(f, "{user} unregistered: {}", why.as_str()),
+    }
+
+    /// Nobody could say whether a login is right.
+    LoginUnchecked { what: &'static str, why: String } {
+        call: None, level: Warn, code: Code::LOGIN_UNCHECKED,
+        class: Some(Class::new("logins not checked", Code::LOGIN_UNCHECKED)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "logins cannot be checked: {what}: {}", brief(why)),
+    }
+
+    LoginRefused { user: String, remote: SocketAddr, code: Code, why: String } {
+        call: None, level: Warn, code: *code,
+        class: Some(Class::new("logins refused", *code)),
+        api: {
+            Kind::LoginRefused => Data::Json(json!({
+                "user": user, "remote": remote.to_string(), "code": code.to_string(), "why": why
+            }))
+        },
+        counted: Counted::LoginRefused,
+        text(f): write!(
+            f, "login refused for {} from {remote}: {}", brief(user), brief(why)
+        ),
+    }
+
+    CallStarted {
+        call: CallId,
+        from: Party,
+        caller: CallerIdentity,
+        number: String,
+        route: String,
+    } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {
+            Kind::CallStarted => Data::Json(json!({
+                "call": call.to_string(), "from": from.to_string(), "from_number": caller.number,
+                "from_name": caller.name, "to": number, "route": route
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "{} → {}  route {route:?}", caller.of(from), brief(number)
+        ),
+    }
+
+    /// An INVITE became no call; `status` is that of its response.
+    CallRefused {
+        call: CallId,
+        from: Party,
+        caller: CallerIdentity,
+        to: String,
+        status: u16,
+        code: Code,
+        why: String,
+    } {
+        call: Some(*call), level: Warn, code: code.or(Code::REFUSED),
+        class: Some(Class::of("calls refused", code.or(Code::REFUSED), &from.as_caller())),
+        api: {
+            Kind::CallRefused => Data::Json(json!({
+                "call": call.to_string(), "from": from.to_string(), "from_number": caller.number,
+                "from_name": caller.name, "to": to, "sip_code": status,
+                "code": code.or(Code::REFUSED).to_string(), "why": why
+            }))
+        },
+        counted: Counted::CallRefused(code.or(Code::REFUSED)),
+        text(f): write!(
+            f, "{} → {} refused {status}: {}",
+            caller.of(from), brief(to), brief(why)
+        ),
+    }
+
+    CallRinging { call: CallId } {
+        call: Some(*call), level: Debug, code: Code::FINE,
+        class: None,
+        api: { Kind::CallRinging => Data::Json(json!({ "call": call.to_string() })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "rings"),
+    }
+
+    /// An end's figures, every few seconds; `leg` is "a" or "b".
+    Quality { call: CallId, leg: &'static str, figures: Box<Statistics> } {
+        call: Some(*call), level: Debug, code: Code::FINE,
+        class: None,
+        api: {
+            Kind::CallQuality => Data::Json(json!({
+                "call": call.to_string(),
+                "leg": leg,
+                "codec": figures.codec,
+                "mos_estimated": figures.mos.0,
+                "packets_in": figures.received,
+                "packets_lost": figures.packets_lost(),
+                "packets_out": figures.sent,
+                "jitter_ms": figures.jitter.map(|j| j.as_millis() as u64),
+                "rtt_ms": figures.round_trip.map(|r| r.as_millis() as u64),
+                "sounding": figures.non_silent_packets,
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "leg {leg}: {} packets in, {} lost, {} out",
+            figures.received, figures.lost, figures.sent
+        ),
+    }
+
+    /// `by` is `None` for a far end of our own; `after` the INVITE.
+    CallAnswered {
+        call: CallId,
+        by: Option<Party>,
+        after: Duration,
+        codecs: (&'static str, &'static str),
+    } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {
+            Kind::CallAnswered => Data::Json(json!({
+                "call": call.to_string(), "by": answerer(by.as_ref()),
+                "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1]
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "answered by {} after {:.1} s  {} ↔ {}",
+            answerer(by.as_ref()), after.as_secs_f32(), codecs.0, codecs.1
+        ),
+    }
+
+    CallEnded { cdr: Arc<Cdr> } {
+        call: Some(cdr.call), level: Info,
+        code: cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
+        class: None,
+        api: { Kind::CallEnded => Data::Record(cdr) },
+        counted: Counted::CallEnded(cdr),
+        text(f): ended(cdr, f),
+    }
+
+    /// A try led nowhere; `status` is that of the peer, or ours if it gave none.
+    BranchFailed { call: CallId, target: Party, status: u16, code: Code, why: String } {
+        call: Some(*call), level: Info, code: code.or(Code::TARGET_FAILED),
+        class: None,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "{} failed with {status}: {}", target.as_callee(), brief(why)
+        ),
+    }
+
+    Redirected { call: CallId, by: Party, to: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "{} redirected it to {}", by.as_callee(), brief(to)),
+    }
+
+    Transferring { call: CallId, by: Party, to: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "{by} transfers it to {}", brief(to)),
+    }
+
+    TransferFailed { call: CallId, status: u16, why: String } {
+        call: Some(*call), level: Info, code: Code::TRANSFER_FAILED,
+        class: None,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "transfer failed with {status}, the call goes on: {}", brief(why)
+        ),
+    }
+
+    /// `after` it was down; `None` if it is up for the first time.
+    TrunkUp { trunk: String, after: Option<Duration> } {
+        call: None, level: Info, code: Code::FINE,
+        class: None,
+        api: { Kind::TrunkUp => Data::Json(json!({ "trunk": trunk })) },
+        counted: Counted::Nothing,
+        text(f): match after {
+            None => write!(f, "trunk {trunk} up"),
+            Some(after) => write!(f, "trunk {trunk} up again after {} s", after.as_secs()),
+        },
+    }
+
+    TrunkDown { trunk: String, why: String } {
+        call: None, level: Warn, code: Code::TRUNK_DOWN,
+        class: None,
+        api: {
+            Kind::TrunkDown => Data::Json(json!({
+                "trunk": trunk, "why": why, "code": Code::TRUNK_DOWN.to_string()
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} down, its calls go to the next: {}", brief(why)),
+    }
+
+    TrunkSwitched { trunk: String, enabled: bool } {
+        call: None, level: Info, code: Code::FINE,
+        class: None,
+        api: {
+            if *enabled { Kind::TrunkUp } else { Kind::TrunkDown } => Data::Json(json!({
+                "trunk": trunk, "by": "operator"
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): {
+            let now = if *enabled { "enabled" } else { "disabled" };
+            write!(f, "trunk {trunk} {now} by an operator")
+        },
+    }
+
+    /// `expires` is in seconds.
+    TrunkRegistered { trunk: String, registrar: String, expires: u32 } {
+        call: None, level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} registered with {registrar} for {expires} s"),
+    }
+
+    TrunkNotRegistered { trunk: String, why: String, again_in: Duration } {
+        call: None, level: Warn, code: Code::NOT_REGISTERED_WITH,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "trunk {trunk} is not registered, next try in {} s: {}",
+            again_in.as_secs(), brief(why)
+        ),
+    }
+
+    /// A trunk registered here; `expires` is in seconds.
+    TrunkArrived { trunk: String, remote: SocketAddr, expires: u32 } {
+        call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("registered", Code::FINE, trunk)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} registered here from {remote} for {expires} s"),
+    }
+
+    /// The registration of a trunk here ended.
+    TrunkGone { trunk: String } {
+        call: None, level: Info, code: Code::FINE,
+        class: Some(Class::of("unregistered", Code::FINE, trunk)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "trunk {trunk} unregistered"),
+    }
+
+    /// A connection to a trunk is open and answers nothing.
+    Wedged { trunk: String, hop: String } {
+        call: None, level: Warn, code: Code::WEDGED,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(
+            f,
+            "trunk {trunk}: the connection {hop} stands but answers nothing, a new one is opened"
+        ),
+    }
+
+    /// `limit` is the trunk's `max_calls`.
+    TrunkFull { call: CallId, trunk: String, limit: usize } {
+        call: Some(*call), level: Warn, code: Code::TRUNK_FULL,
+        class: None,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(f, "skips trunk {trunk}: it has its {limit} calls"),
+    }
+
+    /// A `ring` step found no phone to ring.
+    NobodyThere { call: CallId, why: String } {
+        call: Some(*call), level: Info, code: Code::NOT_REGISTERED,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "ring: {}", brief(why)),
+    }
+
+    /// A message of a peer that was not used.
+    Unreadable { call: CallId, why: String } {
+        call: Some(*call), level: Warn, code: Code::UNREADABLE,
+        class: Some(Class::new("messages dropped", Code::UNREADABLE)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "dropped: {}", brief(why)),
+    }
+
+    EarlyMediaUnusable { call: CallId, why: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "early media cannot be used: {}", brief(why)),
+    }
+
+    /// A step of the route is not for what came of the one before.
+    StepSkipped { call: CallId, step: String, outcomes: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): if outcomes.is_empty() {
+            write!(f, "skips the step \"{step}\": nothing was rung or dialled before it")
+        } else {
+            write!(f, "skips the step \"{step}\", which is not for what came before: {outcomes}")
+        },
+    }
+
+    WebhookFailed { call: CallId, why: String } {
+        call: Some(*call), level: Warn, code: Code::WEBHOOK,
+        class: None,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "the webhook did not route it, the next step does: {}", brief(why)
+        ),
+    }
+
+    /// Nothing comes from `who`, though the other side sends.
+    OneWay { call: CallId, who: Party } {
+        call: Some(*call), level: Warn, code: Code::TRUNK_SILENT,
+        class: None,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::OneWay { trunk: who.trunk().is_some() },
+        text(f): write!(
+            f, "one-way audio: nothing has come from {}, though the other side sends",
+            brief(&who.to_string())
+        ),
+    }
+
+    /// An operator ended it.
+    Kicked { call: CallId } {
+        call: Some(*call), level: Info, code: Code::KICKED,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "ended by an operator"),
+    }
+
+    MediaPanicked { call: CallId } {
+        call: Some(*call), level: Error, code: Code::MEDIA_BUG,
+        class: None,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(f, "lost its media to a bug; other calls go on"),
+    }
+
+    CallPanicked { call: CallId } {
+        call: Some(*call), level: Error, code: Code::CALL_BUG,
+        class: None,
+        api: { Kind::CallWarning => Data::Warning },
+        counted: Counted::Nothing,
+        text(f): write!(f, "was ended by a bug; other calls go on"),
+    }
+
+    /// `calls` are in progress.
+    Draining { calls: usize } {
+        call: None, level: Info, code: Code::FINE,
+        class: None,
+        api: { Kind::DrainStarted => Data::Json(json!({ "calls": calls })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "draining: no new calls, {calls} in progress"),
+    }
+
+    /// An operator ended a drain.
+    DrainEnded {} {
+        call: None, level: Info, code: Code::FINE,
+        class: None,
+        api: { Kind::DrainFinished => Data::Json(json!({ "cancelled": true })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "draining is over: new calls are taken again"),
+    }
+
+    Reloaded { changes: String } {
+        call: None, level: Info, code: Code::FINE,
+        class: None,
+        api: { Kind::ConfigReloaded => Data::Json(json!({ "changes": changes })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "configuration reloaded: {changes}"),
+    }
+
+    /// The public addresses have changed; new calls use those of `now`.
+    AddressesChanged { before: Vec<IpAddr>, now: Vec<IpAddr>, why: &'static str } {
+        call: None, level: Info, code: Code::FINE,
+        class: None,
+        api: {
+            Kind::AddressesChanged => Data::Json(json!({
+                "before": before, "now": now, "found_by": why
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "the public address is {} by {why}, it was {}; new calls use it",
+            listed(now), listed(before)
+        ),
+    }
+
+    /// A message was dropped without an answer.
+    Dropped { why: &'static str, remote: Option<SocketAddr> } {
+        call: None, level: Debug, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): match remote {
+            Some(remote) => write!(f, "dropped from {remote}: {why}"),
+            None => write!(f, "dropped: {why}"),
+        },
+    }
+}
+
+fn listed(ips: &[IpAddr]) -> String {
+    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Who answered, as a record writes it.
+fn answerer(by: Option<&Party>) -> String {
+    by.map_or_else(|| "a built-in far end".to_owned(), Party::as_callee)
+}
+
+/// What a record says in one line.
+fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
+    let Some(talked) = cdr.talked() else {
+        return write!(f, "not answered ({}): {}", cdr.status, brief(&cdr.why));
+    };
+    let by = cdr.by.map_or("?", HangupBy::as_str);
+    write!(f, "ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), brief(&cdr.why))?;
+    match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
+        Some(verdict) => write!(f, "  {}", brief(&verdict.sentence)),
+        None => Ok(()),
+    }
+}
+
+/// The worst of both legs and directions: what the people on the call had to live with.
+fn quality(cdr: &Cdr) -> String {
+    let known = [&cdr.a, &cdr.b].into_iter().flatten();
+    let loss = known
+        .filter_map(|s| Some(s.packets_lost()? as f32 / (s.lost + s.received) as f32))
+        .max_by(f32::total_cmp);
+    let mos = cdr.score().map(|mos| format!("MOS {mos:.1} (estimated)  "));
+    let loss = loss.map(|loss| format!("loss {:.1} %  ", 100.0 * loss));
+    [mos, loss].into_iter().flatten().collect()
+}
