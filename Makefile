@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-sip bench-media page
+.PHONY: deb static demo test test-all hostile lint setup setup-build fuzz bench bench-sip bench-media page
 
 SHELL := /bin/bash
 
@@ -26,6 +26,15 @@ test-all: setup
 	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh
 	WEBTRUNK_SLOW=1 interop/run.sh
+
+# Attacks on a gateway of one's own, and what others notice of them: half an hour, and the
+# scorecard, interop/SCORECARD.md. `make test` has a short form of it.
+hostile: setup-build
+	@interop/setup.sh hostile
+	cargo build --release --locked
+	cargo build --locked --example attacker
+	cargo test --locked --no-run
+	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk interop/run.sh hostile --write interop/SCORECARD.md
 
 # Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
 lint: setup-build
