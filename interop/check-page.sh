@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# The committed bundle must be what its sources make, byte for byte.
+# The committed bundles must be what their sources make, byte for byte, and the sources type-check.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp "$here"/../src/web/{package.json,package-lock.json,jssip-entry.js} "$work"
+cp -r "$here"/../src/web/{package.json,package-lock.json,jssip-entry.js,console} "$work"
 cd "$work"
 npm ci --no-audit --no-fund --silent
 node node_modules/esbuild/install.js
+npm run --silent types
 npm run --silent build > /dev/null
-cmp dist/jssip.js "$here/../src/web/dist/jssip.js"
-echo "the page's bundle is what its sources make"
+for made in dist/*; do
+  cmp "$made" "$here/../src/web/$made"
+done
+echo "the page's bundles are what their sources make"

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lint=interop/lint
-mapfile -t page < <(git ls-files '*.js' '*.mjs' '*.css' ':!:*/dist/*')
+mapfile -t page < <(git ls-files '*.js' '*.mjs' '*.ts' '*.tsx' '*.css' ':!:*/dist/*')
 mapfile -t python < <(git ls-files '*.py')
 
 # The versions are pinned: a formatter of another version formats differently.
@@ -24,6 +24,8 @@ if ! cargo fmt --version > /dev/null 2>&1 || ! cargo clippy --version > /dev/nul
   rustup component add rustfmt clippy
 fi
 
+cargo deny --version > /dev/null 2>&1 || cargo install cargo-deny --version 0.20.2 --locked --debug
+
 if [ "${1:-}" = --fix ]; then
   cargo fmt
   "$biome" check --write --config-path="$lint" "${page[@]}"
@@ -35,4 +37,6 @@ cargo fmt --check
 "$ruff" format --check --config "$lint/ruff.toml" "${python[@]}"
 "$ruff" check --config "$lint/ruff.toml" "${python[@]}"
 cargo clippy --all-targets --locked -- -D warnings
+cargo deny --offline --locked --config "$lint/deny.toml" --log-level error \
+  check --hide-inclusion-graph licenses bans sources
 echo "formatted and linted"

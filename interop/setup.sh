@@ -22,6 +22,9 @@ if [ "$1" = test ]; then
   python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
   have debootstrap || missing+=(debootstrap)
   have ip || missing+=(iproute2)
+  have nginx || missing+=(nginx)
+  have haproxy || missing+=(haproxy)
+  have caddy || missing+=(caddy)
   # Speech in four languages, an hour and more.
   [ -d /usr/share/asterisk/sounds/it_IT_m_Carlo ] || missing+=(asterisk-core-sounds-{en,es,fr,it}-wav)
 fi

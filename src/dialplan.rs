@@ -275,10 +275,24 @@ impl RoutingVerdict {
     }
 }
 
-/// All contexts.
+/// All contexts, by name.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Plan {
-    pub contexts: Vec<Context>,
+    contexts: BTreeMap<String, Context>,
+}
+
+impl Extend<Context> for Plan {
+    fn extend<T: IntoIterator<Item = Context>>(&mut self, contexts: T) {
+        self.contexts.extend(contexts.into_iter().map(|c| (c.name.clone(), c)));
+    }
+}
+
+impl FromIterator<Context> for Plan {
+    fn from_iter<T: IntoIterator<Item = Context>>(contexts: T) -> Plan {
+        let mut plan = Plan::default();
+        plan.extend(contexts);
+        plan
+    }
 }
 
 impl Context {
@@ -294,12 +308,12 @@ impl Context {
 impl Plan {
     /// The contexts somebody wrote.
     pub fn written(&self) -> impl Iterator<Item = &Context> {
-        self.contexts.iter().filter(|c| !c.name.starts_with('@'))
+        self.contexts.values().filter(|c| !c.name.starts_with('@'))
     }
 
     /// The context called `name`.
     pub(crate) fn context(&self, name: &str) -> Option<&Context> {
-        self.contexts.iter().find(|c| c.name == name)
+        self.contexts.get(name)
     }
 
     /// Routes an attempt; nothing where the context does not exist.

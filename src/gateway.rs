@@ -9,6 +9,8 @@ mod challenges;
 pub mod credential;
 mod dispatch;
 mod flows;
+#[cfg(test)]
+mod growth;
 mod invite;
 mod joined;
 pub mod logins;
@@ -359,6 +361,10 @@ impl Gateway {
                 + self.services.own_call_ids.len(),
             pending_queries: self.services.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),
+            remembered: self.admission.remembered()
+                + self.logins.remembered()
+                + self.user_pace.len()
+                + self.by_route.len(),
             dropped: self.dropped,
             repeated: self.services.transactions.repeated,
             draining: self.draining,
@@ -392,6 +398,8 @@ pub struct Gauges {
     /// Questions to DNS that are open.
     pub pending_queries: usize,
     pub subscriptions: usize,
+    /// Sources and users about whom something is known: guesses, answers, what they have spent.
+    pub remembered: usize,
     pub dropped: u64,
     /// Messages sent once more because nothing came, by transport.
     pub repeated: [u64; 4],

@@ -64,6 +64,10 @@ pub mod webhook;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod node;
 
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it measures")]
+pub mod fuzzing;
+
 /// The layers, from the ground up: a module uses those of its own layer and of earlier ones only.
 /// `tests/layers.rs` holds that, and that each module is in one.
 pub const LAYERS: &[&[&str]] = &[
@@ -91,7 +95,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["recorder"],
     &["gateway"],
     &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
-    &["node"],
+    &["fuzzing", "node"],
 ];
 
 /// The order within the modules that have one, read like [`LAYERS`]. What the methods of `Call` and

@@ -9,6 +9,7 @@ mod survival;
 mod watchdog;
 
 use self::core::Core;
+use crate::api::access::Access;
 use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
@@ -39,7 +40,7 @@ use rand_core::{OsRng, TryRngCore};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -95,11 +96,7 @@ fn page_token(config: &Config, api: &Api) -> anyhow::Result<Option<String>> {
     let token = format!("{:032x}", u128::from_le_bytes(random()?));
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let sha256 = hash.as_ref().try_into().context("a SHA-256 has 32 bytes")?;
-    api.tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ApiToken {
-        name: "page".into(),
-        sha256,
-        scope: Scope::Admin,
-    });
+    api.access.add(ApiToken { name: "page".into(), sha256, scope: Scope::Admin });
     Ok(Some(token))
 }
 
@@ -376,8 +373,8 @@ fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<Port
         inbox: inbox.clone(),
         feed: Arc::default(),
         metrics,
-        tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
-        guesses: Arc::default(),
+        access: Arc::new(Access::new(&config.api)),
+        passwords: Arc::default(),
         reload: None,
         file: None,
         begun: Arc::default(),
@@ -475,7 +472,7 @@ async fn listen_tls(
 
 /// What each trunk that may be reached over TLS is verified by.
 fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
-    let mut found = HashMap::new();
+    let (mut found, mut connectors) = (HashMap::new(), tls::TrunkConnectors::default());
     for trunk in config.trunks.values() {
         let uris = trunk.uri.iter().chain(&trunk.registrars);
         let Some(host) = uris
@@ -487,7 +484,7 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
         };
         found.insert(
             trunk.number,
-            tls::for_trunk(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
+            connectors.secure(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
         );
     }
     Ok(found)

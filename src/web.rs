@@ -2,8 +2,10 @@
 //! binary.
 
 pub(crate) mod docs;
+mod edge;
 
-use crate::api::guesses::Source;
+use self::edge::{Client, Edge};
+use crate::api::access::{Page, Visit};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gauges;
@@ -51,6 +53,7 @@ const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 's
 pub(crate) struct Web {
     pub inbox: Inbox,
     pub origins: Mutex<Vec<String>>,
+    edge: Mutex<Arc<Edge>>,
     pub domain: String,
     /// The demo's login, given to pages of this machine only.
     pub login: Option<(String, String)>,
@@ -80,6 +83,7 @@ impl Web {
         Web {
             inbox,
             origins,
+            edge: Mutex::new(Arc::new(Edge::new(config))),
             domain,
             login,
             gauges,
@@ -92,9 +96,25 @@ impl Web {
         }
     }
 
-    /// Lets pages of these origins in from now on.
-    pub(crate) fn set_origins(&self, origins: &[String]) {
-        *self.origins.lock().unwrap_or_else(PoisonError::into_inner) = origins.to_vec();
+    /// Which page makes a request, and whether its own connection is encrypted.
+    fn visit<T>(&self, request: &Request<T>, client: Client) -> Visit {
+        let page = page_of(request, self, client);
+        let https = request.headers().get(header::ORIGIN);
+        let https = https.is_some_and(|o| o.as_bytes().starts_with(b"https:"));
+        let secure = self.tls.is_some() || (page == Page::Own && https);
+        let secure = client.secure.unwrap_or(secure);
+        Visit { source: client.address.ip(), secure, page }
+    }
+
+    /// Lets in those that another configuration names, from now on.
+    pub(crate) fn set(&self, config: &Config) {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.origins);
+        let edge = Arc::new(Edge::new(config));
+        *self.edge.lock().unwrap_or_else(PoisonError::into_inner) = edge;
+    }
+
+    fn edge(&self) -> Arc<Edge> {
+        self.edge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -111,16 +131,52 @@ pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(seat) = web.seats.take_or_tell(remote.ip(), "web port") else { continue };
-        let visitor = Arc::new(Visitor { web: web.clone(), _seat: seat });
+        let edge = web.edge();
+        // Other people's connections are not the proxy's own.
+        let is_proxy = edge.expects_header(remote.ip()) || edge.trusts(remote.ip());
+        let seat = web.seats.take_or_tell(remote.ip(), is_proxy, "web port");
+        let Some(seat) = seat else { continue };
         crate::transport::tune(&stream);
-        tokio::spawn(visit(stream, remote, visitor));
+        if edge.expects_header(remote.ip()) {
+            tokio::spawn(visit_through(stream, remote, seat, web.clone()));
+        } else {
+            let visitor = Arc::new(Visitor { web: web.clone(), _seat: seat });
+            tokio::spawn(visit(stream, remote, visitor));
+        }
     }
 }
 
+/// As [`visit`], of whom the PROXY header names.
+async fn visit_through(mut stream: TcpStream, proxy: SocketAddr, seat: Seat, web: Arc<Web>) {
+    let read = timeout(HEAD_DEADLINE, edge::header(&mut stream)).await;
+    let client = match read.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+        Ok(client) => client,
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return,
+        Err(e) => {
+            let class = Class::new("connections without a PROXY header", Code::PROXY_HEADER);
+            return log_limit::tell(Level::Warn, class, || {
+                format!("web port: a connection of the proxy {proxy} is refused: {e}")
+            });
+        }
+    };
+    let Some(remote) = client else {
+        let visitor = Arc::new(Visitor { web, _seat: seat });
+        return secured(stream, proxy, visitor).await;
+    };
+    drop(seat);
+    let is_proxy = web.edge().trusts(remote.ip());
+    let Some(seat) = web.seats.take_or_tell(remote.ip(), is_proxy, "web port") else { return };
+    secured(stream, remote, Arc::new(Visitor { web, _seat: seat })).await;
+}
+
 async fn visit(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
+    if let Some(stream) = spoken(stream, &visitor.web).await {
+        secured(stream, remote, visitor).await;
+    }
+}
+
+async fn secured(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
     let web = &visitor.web;
-    let Some(stream) = spoken(stream, web).await else { return };
     let Some(tls) = &web.tls else { return connection(stream, remote, visitor).await };
     match web.handshakes.accept(tls, stream, remote.ip()).await {
         Ok(stream) => connection(stream, remote, visitor).await,
@@ -148,17 +204,22 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     remote: SocketAddr,
     visitor: Arc<Visitor>,
 ) {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request| {
         let visitor = visitor.clone();
         async move {
+            let edge = visitor.web.edge();
+            let client = edge.client(&request, remote);
+            if let Some(moved) = below(&mut request, &edge) {
+                return Ok::<_, Infallible>(moved.map(Body::new));
+            }
             if let Some(refused) = misdirected(&request, &visitor.web) {
-                return Ok::<_, Infallible>(refused.map(Body::new));
+                return Ok(refused.map(Body::new));
             }
             // The API has its own guard; everything else is a file or the WebSocket's door.
             if request.uri().path().starts_with("/api/") {
-                return ask_api(request, remote, &visitor.web).await;
+                return ask_api(request, client, &visitor.web).await;
             }
-            Ok(respond(request, remote, &visitor).map(Body::new))
+            Ok(respond(request, client, &visitor).map(Body::new))
         }
     });
     // A client that does not read its answer keeps neither the answer nor the place.
@@ -174,14 +235,38 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     let _ = served.await;
 }
 
+/// Takes the path of `public_url` off a request, where a proxy left it there; returns the way to the
+/// page, which ends with a slash, if a request has none.
+fn below(
+    request: &mut Request<hyper::body::Incoming>,
+    edge: &Edge,
+) -> Option<Response<Full<Bytes>>> {
+    let path = &edge.public.as_ref().filter(|p| !p.path.is_empty())?.path;
+    let rest = request.uri().path().strip_prefix(path.as_str())?;
+    if rest.is_empty() {
+        let mut response = text(StatusCode::PERMANENT_REDIRECT, "it ends with a slash\n");
+        let to = HeaderValue::from_str(&format!("{path}/")).ok()?;
+        response.headers_mut().insert(header::LOCATION, to);
+        return Some(response);
+    }
+    if rest.starts_with('/') {
+        let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+        if let Ok(uri) = format!("{rest}{query}").parse() {
+            *request.uri_mut() = uri;
+        }
+    }
+    None
+}
+
 /// Hands a request to the API once its body is whole.
 async fn ask_api(
     request: Request<hyper::body::Incoming>,
-    remote: SocketAddr,
+    client: Client,
     web: &Web,
 ) -> Result<Response<Body>, Infallible> {
+    let visit = web.visit(&request, client);
     let (mut head, body) = request.into_parts();
-    head.extensions.insert(Source(remote.ip()));
+    head.extensions.insert(visit);
     let whole = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
     let body = match whole {
         Ok(Ok(body)) => Body::from(body.to_bytes()),
@@ -227,7 +312,7 @@ fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 
 fn respond(
     request: Request<hyper::body::Incoming>,
-    remote: SocketAddr,
+    client: Client,
     visitor: &Arc<Visitor>,
 ) -> Response<Full<Bytes>> {
     let web = &visitor.web;
@@ -237,7 +322,7 @@ fn respond(
     let upgrades = request.headers().get(header::UPGRADE).is_some();
     match request.uri().path() {
         // Clients that know no path ask at the root: baresip does.
-        "/" if upgrades => upgrade(request, remote, visitor),
+        "/" if upgrades => upgrade(request, client, visitor),
         "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
         "/phone.js" => {
             file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js"))
@@ -251,11 +336,17 @@ fn respond(
             "text/javascript; charset=utf-8",
             include_str!("web/call-button.js"),
         )),
-        "/console.js" => {
-            file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/console.js"))
-        }
+        "/icon.svg" => file(StatusCode::OK, "image/svg+xml", include_str!("web/icon.svg")),
+        "/console.js" => file(
+            StatusCode::OK,
+            "text/javascript; charset=utf-8",
+            include_str!("web/dist/console.js"),
+        ),
         "/console.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console.css"))
+            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/dist/console.css"))
+        }
+        "/tokens.css" => {
+            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console/tokens.css"))
         }
         "/phone.css" => {
             file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css"))
@@ -269,12 +360,17 @@ fn respond(
             file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/docs.css"))
         }
         path if path == "/docs" || path.starts_with("/docs/") => {
+            let edge = web.edge();
+            let root = edge.public.as_ref().map_or("", |p| p.path.as_str());
             match docs::page(path.trim_start_matches("/docs")) {
-                Some(page) => file(StatusCode::OK, "text/html; charset=utf-8", page),
+                Some(page) => {
+                    let page = page.replace("href=\"/", &format!("href=\"{root}/"));
+                    file(StatusCode::OK, "text/html; charset=utf-8", page)
+                }
                 None => text(StatusCode::NOT_FOUND, "no such page of the book\n"),
             }
         }
-        "/settings.json" => settings(&request, remote, web),
+        "/settings.json" => settings(&request, client.address, web),
         // The core holds the other end of the gauges as long as it lives.
         "/livez" | "/readyz" if web.gauges.has_changed().is_err() => {
             text(StatusCode::SERVICE_UNAVAILABLE, "the core has ended\n")
@@ -284,7 +380,7 @@ fn respond(
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         }
         "/readyz" => text(StatusCode::OK, "ok\n"),
-        "/sip" => upgrade(request, remote, visitor),
+        "/sip" => upgrade(request, client, visitor),
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     }
 }
@@ -343,39 +439,55 @@ fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes
         };
         origins.iter().any(exact)
     };
-    (!literal && !served && !local && !listed()).then(|| {
+    let public = || web.edge().public.as_ref().is_some_and(|p| p.host == name);
+    (!literal && !served && !local && !listed() && !public()).then(|| {
         let why = format!(
             "{name} is not served here: the names of [server] domain and below it are, and those \
-             of web.origins\n"
+             of web.origins and web.public_url\n"
         );
         text(StatusCode::MISDIRECTED_REQUEST, why)
     })
 }
 
-/// Exact scheme, host and port: the page's own, or one on the list. A client without Origin is no
-/// browser.
-fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
+/// The page that makes a request: exact scheme, host and port are compared. Where something in
+/// front of a port without TLS adds it and does not say so, the browser says https.
+fn page_of<T>(request: &Request<T>, web: &Web, client: Client) -> Page {
     let mut all = request.headers().get_all(header::ORIGIN).iter();
-    let Some(origin) = all.next() else { return true };
-    let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else { return false };
-    let scheme = if web.tls.is_some() { "https" } else { "http" };
-    let own =
-        host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
-    own || web
-        .origins
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .any(|o| o.eq_ignore_ascii_case(origin))
+    let Some(origin) = all.next() else { return Page::Unnamed };
+    let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else {
+        return Page::Other;
+    };
+    let schemes: &[&str] = match client.secure {
+        Some(true) => &["https"],
+        Some(false) => &["http"],
+        None if web.tls.is_some() => &["https"],
+        None => &["http", "https"],
+    };
+    let host = host_of(request).unwrap_or_default();
+    let is_own = |scheme: &&str| origin.eq_ignore_ascii_case(&format!("{scheme}://{host}"));
+    let is_public =
+        web.edge().public.as_ref().is_some_and(|p| p.origin.eq_ignore_ascii_case(origin));
+    if is_public || schemes.iter().any(is_own) { Page::Own } else { Page::Other }
+}
+
+/// The page's own origin, or one on the list. A client without Origin is no browser.
+fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web, client: Client) -> bool {
+    let mut all = request.headers().get_all(header::ORIGIN).iter();
+    let origin = all.next().filter(|_| all.next().is_none()).and_then(|o| o.to_str().ok());
+    let listed = |origin: &str| {
+        let origins = web.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
+    };
+    page_of(request, web, client) != Page::Other || origin.is_some_and(listed)
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.
 fn upgrade(
     mut request: Request<hyper::body::Incoming>,
-    remote: SocketAddr,
+    client: Client,
     visitor: &Arc<Visitor>,
 ) -> Response<Full<Bytes>> {
-    let web = &visitor.web;
+    let (web, remote) = (&visitor.web, client.address);
     let lists = |name: header::HeaderName, wanted: &str| {
         let values = request.headers().get_all(name);
         let mut words = values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
@@ -398,7 +510,7 @@ fn upgrade(
             "Sec-WebSocket-Protocol: sip is required (RFC 7118)\n",
         );
     }
-    if !origin_allowed(&request, web) {
+    if !origin_allowed(&request, web, client) {
         let origin = request.headers().get(header::ORIGIN).map(|o| o.as_bytes());
         log_limit::tell(Level::Warn, Class::new("origins refused", Code::ORIGIN), || {
             let origin = String::from_utf8_lossy(origin.unwrap_or_default());
@@ -409,11 +521,17 @@ fn upgrade(
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {
         return text(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key\n");
     };
+    // The proxy's connection has its place; whoever is behind it must have one too.
+    let own = client.is_proxied.then(|| web.seats.take_or_tell(remote.ip(), false, "web port"));
+    if matches!(own, Some(None)) {
+        let why = "too many connections come from your address\n";
+        return text(StatusCode::TOO_MANY_REQUESTS, why);
+    }
     let upgrading = hyper::upgrade::on(&mut request);
     let (inbox, visitor) = (web.inbox.clone(), visitor.clone());
     tokio::spawn(async move {
         // The place is held until the WebSocket ends, not only its handshake.
-        let _visitor = visitor;
+        let (_visitor, _own) = (visitor, own);
         if let Ok(Ok(upgraded)) = timeout(HEAD_DEADLINE, upgrading).await {
             ws::serve(TokioIo::new(upgraded), remote, inbox).await;
         }

@@ -11,7 +11,7 @@ pub(crate) mod pulse;
 mod running;
 mod snapshot;
 mod sources;
-mod streams;
+pub(crate) mod streams;
 
 use crate::datagrams::local::tell_local;
 use crate::media::dtls::Identity;

@@ -200,3 +200,16 @@ fn every_module_has_its_layer_and_no_unsafe_is_written() {
         assert!(!text.contains("unsafe "), "{} writes unsafe", path.display());
     }
 }
+
+/// What a build costs is what it is made of: each dependency says in a word what it is for.
+#[test]
+fn every_dependency_has_a_word_why() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let text = fs::read_to_string(file).expect("readable");
+    let table = text.split("[dependencies]\n").nth(1).and_then(|t| t.split("\n[").next());
+    let lines = table.expect("a table").lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+    for line in lines {
+        let why = line.rsplit_once(" # ").map(|(_, why)| why.trim()).unwrap_or_default();
+        assert!(!why.is_empty() && !why.contains(' '), "{line}");
+    }
+}

@@ -90,9 +90,11 @@ export function consoleCases(chrome) {
       /No call that is remembered fits/.test(await page.textContent("#calls-list")),
     );
     await page.fill('#calls-filter [name="search"]', "");
-    await page.waitForSelector("#calls-list button.link");
-    await page.click("#calls-list button.link");
+    await page.waitForSelector("#calls-list .row-link");
+    await page.click("#calls-list tbody td:nth-child(3)");
     await page.waitForSelector("#call-view svg [data-row]");
+    const permalink = page.url();
+    if (!/#\/calls\/[0-9a-f]{8}$/.test(permalink)) throw new Error(`no permalink: ${permalink}`);
     await page.focus("#call-view svg [data-row]");
     await page.keyboard.press("Enter");
     if (!/INVITE sip:/.test(await page.textContent("#call-view pre")))
@@ -104,17 +106,98 @@ export function consoleCases(chrome) {
     if (!(await page.locator("#call-view pre del").count()))
       throw new Error("two messages are not compared");
     await page.click('#call-view button:has-text("Hang up")');
-    await until("the call is over", async () =>
-      /fine|WT-/.test(await page.textContent("#calls-list")),
+    await page.click('dialog button:has-text("Cancel")');
+    if (!/active/.test(await page.textContent("#call-view .hero")))
+      throw new Error("what was cancelled was done");
+    await page.click('#call-view button:has-text("Hang up")');
+    await page.click('dialog button:has-text("Hang up")');
+    await until("the verdict", async () =>
+      /talked for|hung up|WT-/.test(await page.textContent("#call-view .hero")),
     );
-    await page.click("#calls-list button.link");
-    await until("the verdict", async () => (await page.locator("#call-view .said").count()) > 0);
-    const [download] = await Promise.all([
-      page.waitForEvent("download"),
-      page.click('#call-view button:has-text("Capture")'),
-    ]);
-    if (!readFileSync(await download.path()).includes("INVITE sip:"))
-      throw new Error("the capture holds no INVITE");
+    await until("it is told", async () => /has ended/.test(await page.textContent("#told")));
+    const saved = async (click) => {
+      const [download] = await Promise.all([page.waitForEvent("download"), click()]);
+      return readFileSync(await download.path());
+    };
+    await page.click("#call-view .menu summary");
+    const capture = await saved(() => page.click('#call-view button:has-text("Capture")'));
+    if (!capture.includes("INVITE sip:")) throw new Error("the capture holds no INVITE");
+    const report = (
+      await saved(() => page.click('#call-view button:has-text("Report")'))
+    ).toString();
+    for (const part of ["<svg", "INVITE sip:", "<h1>"])
+      if (!report.includes(part)) throw new Error(`the report has no ${part}`);
+    if (/response=[0-9a-f"]/.test(report)) throw new Error("a credential is in the report");
+    await page.keyboard.press("Escape");
+    await until("Escape leads back", async () => /#\/calls$/.test(page.url()));
+    await page.goto(permalink);
+    await page.waitForSelector("#call-view .hero");
+    await stop(own);
+  });
+
+  test("the console is driven by keys, keeps its filters in the address, and speaks German", async () => {
+    const own = await demo(chrome(), 8102, {
+      viewport: { width: 1280, height: 900 },
+      locale: "de-DE",
+    });
+    const { page } = own;
+    await dial(page, "999");
+    await over(page);
+    await page.click('#numbers button:has-text("9197")');
+    await connected(page);
+    await page.click("#hangup");
+    await over(page);
+    await page.goto("http://localhost:8102/#/calls?outcome=refused");
+    await until(
+      "one call is left",
+      async () => (await page.locator("#calls-list tr.leads").count()) === 1,
+    );
+    equal(await page.locator("#view-calls h2").textContent(), "Anrufe", "the title");
+    equal(
+      await page.locator('[name="outcome"]').inputValue(),
+      "refused",
+      "the filter of the address",
+    );
+    await page.selectOption('[name="outcome"]', "");
+    await until(
+      "both are listed",
+      async () => (await page.locator("#calls-list tr.leads").count()) === 2,
+    );
+    await page.locator("#view-calls h2").click();
+    await page.keyboard.press("j");
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await until("the older call is open", async () =>
+      /WT-1104/.test(await page.textContent("#console")),
+    );
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("?");
+    await page.waitForSelector('dialog:has-text("Tastatur")');
+    await accessible(page, "the list of keys");
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("g");
+    await page.keyboard.press("t");
+    await page.waitForSelector("#view-trunks .row-link");
+    await page.click("#view-trunks .row-link");
+    await until("the trunk's own page", async () =>
+      /Letzte Anrufe/.test(await page.textContent("#view-trunks")),
+    );
+    await page.click('#view-trunks button:has-text("Ausschalten")');
+    await page.waitForSelector("dialog[open]");
+    await accessible(page, "a question");
+    await page.click('dialog button:has-text("Ausschalten")');
+    await until("it is disabled", async () =>
+      /ausgeschaltet/.test(await page.textContent("#view-trunks .subtitle")),
+    );
+    await page.click('#view-trunks button:has-text("Einschalten")');
+    await until("it is enabled again", async () =>
+      /noch nicht geprüft/.test(await page.textContent("#view-trunks .subtitle")),
+    );
+    await page.goto("http://localhost:8102/#/users");
+    await page.waitForSelector("#view-users .row-link");
+    await page.click("#view-users .row-link");
+    await page.waitForSelector('#view-users :text("Geräte")');
+    await until("toasts go away", async () => (await page.locator(".toast").count()) === 0, 15);
     await stop(own);
   });
 
@@ -215,8 +298,12 @@ export function consoleCases(chrome) {
           `${view} has its content`,
           async () => (await page.locator(`#view-${view}:visible`).textContent()).length > 80,
         );
+        const odd = /NaN|undefined|\[object|\bnull\b/.exec(await page.textContent("main"));
+        if (odd) throw new Error(`${view} shows ${odd}`);
         if (view === "calls") {
-          await page.click("#calls-list button.link");
+          await page.screenshot({ path: join(SHOTS, `console-list-${theme}.png`), fullPage: true });
+          await accessible(page, `list of calls, ${theme}`);
+          await page.click("#calls-list .row-link");
           await page.waitForSelector("#call-view .said");
         }
         if (view === "trunks")
@@ -230,7 +317,7 @@ export function consoleCases(chrome) {
         if (view === "dialplan") {
           await page.fill("#test-number", "(206) 555-0123");
           await page.click('#view-dialplan button[type="submit"]');
-          await page.waitForSelector('#view-dialplan li:has-text("✓")');
+          await page.waitForSelector('#view-dialplan li.hit:has-text("✓")');
         }
         await page.screenshot({
           path: join(SHOTS, `console-${view}-${theme}.png`),

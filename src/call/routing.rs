@@ -227,7 +227,7 @@ impl Call {
             Target::User(name) => Some(name.clone()),
             Target::Did(number) => {
                 let number = number.replace("{number}", self.number());
-                cx.config.owner_of(&number).map(|u| u.name.clone())
+                cx.config.users.owner_of(&number).map(|u| u.name.clone())
             }
         }
     }

@@ -178,12 +178,18 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         &base64::engine::general_purpose::URL_SAFE_NO_PAD,
         super::random::<9>()?,
     );
+    let admin = super::users::generated()?;
     let mut config = format!(
         "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address at which browsers and the trunk reach this machine\n\n\
          [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\
          [sip]\nudp = \":5060\"\n\n[media]\nbrowser_port = {}          # UDP, one for all browsers\nports = \"20000-29999\"       # UDP, for the trunk\n\n\
-         [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
-        args.domain, args.port, args.port, args.number
+         [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n\
+         [api.user.admin]           # logs in to the page's views of calls, trunks and settings\nhash  = \"{}\"\nscope = \"admin\"\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
+        args.domain,
+        args.port,
+        args.port,
+        super::users::hash_of(&admin)?,
+        args.number
     );
     let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, with_host(kind.trunk, host).trim_end());
     let outbound = format!(
@@ -223,8 +229,9 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         format!(" -c {}", args.dir.join("webtrunk.toml").display())
     };
     print::line(&format!(
-        "\nNext: {}\n      webtrunk check-config{folder}\n      webtrunk serve{folder}\n      webtrunk trunks probe {}\n      open http://localhost:{} and log in as alice, password {password}",
-        kind.next, kind.name, args.port
+        "\nNext: {}\n      webtrunk check-config{folder}\n      webtrunk serve{folder}\n      webtrunk trunks probe {}\n      open http://localhost:{} and log in as alice, password {password}\n      \
+         open http://localhost:{}/#/calls and log in as admin, password {admin} (shown only once)",
+        kind.next, kind.name, args.port, args.port
     ));
     Ok(ExitCode::SUCCESS)
 }

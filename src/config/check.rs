@@ -3,6 +3,7 @@
 mod around;
 pub mod certificates;
 mod hosts;
+mod names;
 mod operators;
 mod rivals;
 mod routes;
@@ -13,7 +14,7 @@ mod values;
 pub use self::around::{WITHOUT_STATE, unusable};
 use super::problem::{Problem, Problems, Source};
 use super::schema;
-use super::{Config, Limits, Media, Trunk, User, WebTls};
+use super::{Config, Limits, Media, Trunk, TrunkTable, User, Users, WebTls};
 use crate::codec::{Codec, opus};
 use crate::config::schema::Spanned;
 use crate::dialplan::{Context, Permits, Plan, Route};
@@ -22,7 +23,8 @@ use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use names::{Known, Names, suggestion, told};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,8 +124,8 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
     let text = toml::to_string(&document).map_err(|e| format!("its answer: {e}"))?;
     let mut check = Check::new(PathBuf::from("."));
     let names = Names {
-        users: config.users.keys().cloned().collect(),
-        trunks: config.trunks.keys().cloned().collect(),
+        users: Known::Users(config.users.clone()),
+        trunks: Known::Trunks(config.trunks.clone()),
     };
     let context = check.dialplan("webhook", "the answer", &text, Some(&names));
     check.check_gotos(&config.plan);
@@ -214,6 +216,9 @@ impl Check {
             .listen(f.web.listen.as_ref(), "web.listen")
             .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
         let web_tls = self.tls(f.web.tls);
+        let proxies = "name the proxies alone: whoever is believed can be anybody";
+        let trusted_proxies = self.nets(&f.web.trusted_proxies, proxies);
+        let proxy_protocol = self.nets(&f.web.proxy_protocol, proxies);
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
@@ -233,7 +238,7 @@ impl Check {
         let user = |(n, u): (String, _)| (n.clone(), Arc::new(self.user(n, u, &plan)));
         let users: BTreeMap<_, _> = f.user.into_iter().map(user).collect();
         let trunks = self.trunks(f.trunk, &plan, media.watch.stopped);
-        plan.contexts.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
+        plan.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
         let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
         self.trunk_listeners(trunks.values(), listeners);
         self.digests(&f.sip);
@@ -246,13 +251,15 @@ impl Check {
             web_tls,
             public_url: f.web.public_url.map(|u| u.as_ref().trim_end_matches('/').to_owned()),
             origins: f.web.origins.into_iter().map(Spanned::into_inner).collect(),
+            trusted_proxies,
+            proxy_protocol,
             udp,
             tcp,
             sip,
             media,
             limits,
-            users,
-            trunks,
+            users: Users::new(users),
+            trunks: TrunkTable::new(trunks),
             plan: Arc::new(plan),
             prompts: std::mem::take(&mut self.prompts),
             cdr_file: cdr.0,
@@ -283,7 +290,7 @@ impl Check {
             .into_iter()
             .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, plan, stopped)?)));
         let mut trunks: BTreeMap<_, _> = checked.collect();
-        trunks.values_mut().enumerate().for_each(|(n, t)| t.number = TrunkNumber(n as u16));
+        trunks.values_mut().enumerate().for_each(|(n, t)| t.number = TrunkNumber(n as u32));
         trunks
     }
 
@@ -562,17 +569,18 @@ impl Check {
     }
 
     fn no_context(&mut self, at: &Spanned<String>, plan: &Plan) {
-        let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
+        let names: Vec<&str> = plan.written().map(|c| c.name.as_str()).collect();
         let message = format!("there is no dialplan context {:?}", at.as_ref());
         let help = format!(
             "{}contexts are the files in dialplans/: {}",
             suggestion(at.as_ref(), &names),
-            names.join(", ")
+            told(&names)
         );
         self.error(at, "config::context", message, help);
     }
 
-    fn nets(&mut self, list: &[Spanned<String>]) -> Vec<IpNet> {
+    /// Addresses and networks; what is wrong with naming every address, `why_not` says.
+    fn nets(&mut self, list: &[Spanned<String>], why_not: &str) -> Vec<IpNet> {
         let mut nets = Vec::new();
         for at in list {
             let text = at.as_ref();
@@ -582,7 +590,7 @@ impl Check {
                         at,
                         "config::allow",
                         format!("{text:?} allows every address"),
-                        "name the trunk's addresses: they are its identity",
+                        why_not,
                     );
                 }
                 Ok(net) => nets.push(net),
@@ -596,30 +604,6 @@ impl Check {
         }
         nets
     }
-}
-
-struct Names {
-    users: BTreeSet<String>,
-    trunks: BTreeSet<String>,
-}
-
-impl Names {
-    fn of(file: &schema::File) -> Names {
-        Names {
-            users: file.user.keys().cloned().collect(),
-            trunks: file.trunk.keys().cloned().collect(),
-        }
-    }
-}
-
-/// What was probably meant: at most two slips away, and not a wholly different word.
-fn suggestion(name: &str, known: &[&str]) -> String {
-    let slips = |k: &&&str| strsim::osa_distance(k, name);
-    let best = known
-        .iter()
-        .min_by_key(slips)
-        .filter(|k| slips(k) <= 2 && slips(k) < name.len().max(2) - 1);
-    best.map(|b| format!("did you mean {b:?}? ")).unwrap_or_default()
 }
 
 /// serde's words in ours: what is unknown, what was meant, what there is.

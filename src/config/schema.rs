@@ -84,8 +84,16 @@ pub(crate) struct Web {
     /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
     /// Where browsers reach the page, if not at server.domain and the port of `listen`: behind a
-    /// proxy such as "https://calls.example.com". Credentials name the WebSocket by it.
+    /// proxy such as "https://calls.example.com", or "https://example.com/phone" below a path.
+    /// Credentials name the WebSocket by it, and its name is served.
     pub public_url: Option<Text>,
+    /// Addresses and networks of reverse proxies, such as "10.0.0.5", whose `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` are believed: limits, log and events are then of the browser behind
+    /// them. Default: nobody's are.
+    pub trusted_proxies: Vec<Text>,
+    /// Addresses and networks of load balancers, such as "10.0.0.5", whose connections begin with a
+    /// PROXY header of version 2, and must. Default: none do.
+    pub proxy_protocol: Vec<Text>,
     /// Origins of other pages that may connect, such as "https://shop.example.com". Their names are
     /// served too, besides `domain`, names below it, and IP addresses. Default: only the gateway's
     /// own page.
@@ -212,6 +220,23 @@ pub(crate) struct Api {
     pub control: Option<Text>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
     pub token: BTreeMap<String, Spanned<Token>>,
+    /// People who log in to the page's views of calls, trunks and settings, by name. `webtrunk user
+    /// add NAME` makes one. They have no telephone: that is `[user.…]`.
+    pub user: BTreeMap<String, Spanned<ApiUser>>,
+    /// How long a session of such a user lasts without a request, from 1m to 30d. Default: "1h".
+    pub session_idle: Option<Text>,
+    /// How long it lasts at most, from 1m to 30d. Default: "12h".
+    pub session_longest: Option<Text>,
+}
+
+/// Somebody who logs in to the page; only the hash of the password is stored.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApiUser {
+    /// The argon2id hash of the password, as `webtrunk user` writes it.
+    pub hash: Text,
+    /// As of a token: "read" (the default), "write" or "admin".
+    pub scope: Option<Text>,
 }
 
 /// A bearer token; only its hash is stored.

@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::challenges::opened;
+use super::out_of_dialog::is_of_foreign_scheme;
 use super::turn::{Screening, Sender};
 use super::{FlowKind, Gateway, Turn};
 use crate::call::context::Output;
@@ -107,7 +108,9 @@ impl Gateway {
             return self.screen_in_dialog(turn, hop, remote, message);
         }
         if !browser {
-            if message.method() == Method::Options && message.header(HeaderName::Require).is_none()
+            if message.method() == Method::Options
+                && message.header(HeaderName::Require).is_none()
+                && !is_of_foreign_scheme(message)
             {
                 // RFC 3261 §8.2.7: a probe is answered and forgotten; sent again, it is answered
                 // again.
@@ -144,12 +147,7 @@ impl Gateway {
     /// The trunk whose allow-list holds `remote`, or that registered from there.
     pub(super) fn trunk_of(&self, remote: SocketAddr) -> Option<String> {
         let ip = remote.ip().to_canonical();
-        let listed = self
-            .config
-            .trunks
-            .values()
-            .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
-            .map(|t| t.name.as_str());
+        let listed = self.config.trunks.at(ip).map(|t| t.name.as_str());
         listed.or_else(|| self.services.trunks.bound_from(remote)).map(str::to_owned)
     }
 

@@ -283,6 +283,18 @@ impl Gateway {
         Ok(())
     }
 
+    /// Whether `user` may begin one more call in this second; it is counted if so. Visitors bring
+    /// names without end, so a name is known only while its second lasts.
+    fn within_own_pace(&mut self, now: Instant, user: &str, pace: Option<u32>) -> bool {
+        if pace.is_none() {
+            return true;
+        }
+        if self.user_pace.len() >= MOST_BRAKES {
+            self.user_pace.retain(|_, pace| pace.is_current(now));
+        }
+        self.user_pace.entry(user.to_owned()).or_default().take(now, pace)
+    }
+
     /// What holds for every new call.
     pub(super) fn within_all(&self) -> Result<(), Refusal> {
         let limits = &self.config.limits;
@@ -344,7 +356,7 @@ impl Gateway {
                     .code(Code::LIMIT));
                 }
                 let pace = user.and_then(|u| u.calls_per_second);
-                if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
+                if !self.within_own_pace(now, name, pace) {
                     return Err(Refusal::new(
                         503,
                         format!("{name} has made its {} calls of this second", pace.unwrap_or(0)),

@@ -17,9 +17,9 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
-use crate::sip::uri::{Uri, escape_user};
+use crate::sip::uri::{Scheme, Uri, escape_user};
 use crate::timers::Timers;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ struct Subscription {
 pub(super) struct Outside {
     relays: HashMap<u64, Relay>,
     subscriptions: HashMap<u64, Subscription>,
+    /// Subscriptions by user.
+    watching: HashMap<String, BTreeSet<u64>>,
     by_tag: HashMap<String, u64>,
     timers: Timers<u64>,
     next: u64,
@@ -66,6 +68,12 @@ pub(super) struct Outside {
 }
 
 impl Outside {
+    /// The subscriptions of a user.
+    fn of_user(&self, user: &str) -> impl Iterator<Item = (u64, &Subscription)> {
+        let numbers = self.watching.get(user).into_iter().flatten();
+        numbers.filter_map(|n| Some((*n, self.subscriptions.get(n)?)))
+    }
+
     /// Subscriptions that live.
     pub(super) fn subscriptions(&self) -> usize {
         self.subscriptions.len()
@@ -82,6 +90,11 @@ impl Outside {
     }
 }
 
+/// Whether the Request-URI has a scheme that nothing here understands (RFC 3261 §8.2.2.1).
+pub(super) fn is_of_foreign_scheme(message: &Message) -> bool {
+    Uri::parse(message.request_uri()).is_ok_and(|uri| uri.scheme == Scheme::Other)
+}
+
 impl Gateway {
     pub(super) fn outside(
         &mut self,
@@ -91,6 +104,9 @@ impl Gateway {
         sender: Sender,
     ) {
         let refusal = match (message.method(), &sender) {
+            _ if is_of_foreign_scheme(&message) => {
+                Refusal::new(416, "only sip, sips and tel URIs are served")
+            }
             (Method::Options, _) => return self.options(turn, id, &message),
             (Method::Message, _) => return self.text(turn, id, message, sender),
             (Method::Subscribe, Sender::User(user, flow)) => {
@@ -353,6 +369,7 @@ impl Gateway {
             expires: turn.now,
             version: 0,
         };
+        self.outside.watching.entry(user.to_owned()).or_default().insert(number);
         self.outside.subscriptions.insert(number, subscription);
         self.extend(turn, id, number, message, expires);
     }
@@ -372,9 +389,7 @@ impl Gateway {
         if !own {
             return Err(Refusal::new(403, format!("{user} may watch only itself")));
         }
-        if self.outside.subscriptions.values().filter(|s| s.user == user).count()
-            >= MAX_SUBSCRIPTIONS
-        {
+        if self.outside.watching.get(user).map_or(0, BTreeSet::len) >= MAX_SUBSCRIPTIONS {
             return Err(Refusal::new(
                 403,
                 format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
@@ -547,6 +562,12 @@ impl Gateway {
         self.outside.timers.clear(&number);
         if let Some(subscription) = self.outside.subscriptions.remove(&number) {
             self.outside.by_tag.remove(&subscription.dialog.id.local_tag);
+            if let Some(numbers) = self.outside.watching.get_mut(&subscription.user) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.outside.watching.remove(&subscription.user);
+                }
+            }
         }
     }
 
@@ -562,10 +583,8 @@ impl Gateway {
             |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self
             .outside
-            .subscriptions
-            .iter()
-            .filter(|(_, s)| s.user == user)
-            .map(|(n, s)| (*n, alive(s.hop, &self.services.flows), s.package == "reg"))
+            .of_user(user)
+            .map(|(n, s)| (n, alive(s.hop, &self.services.flows), s.package == "reg"))
             .collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {
@@ -602,13 +621,9 @@ impl Gateway {
         self.outside.summaries.insert(user.clone(), clean);
         let tag = token::<8>(&mut self.services.random);
         self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
-        let watching: Vec<u64> = self
-            .outside
-            .subscriptions
-            .iter()
-            .filter(|(_, s)| s.user == user && s.package == "message-summary")
-            .map(|(n, _)| *n)
-            .collect();
+        let all = self.outside.of_user(&user);
+        let watching: Vec<u64> =
+            all.filter(|(_, s)| s.package == "message-summary").map(|(n, _)| n).collect();
         watching.into_iter().for_each(|n| self.notify(turn, n, None));
     }
 }

@@ -50,11 +50,12 @@ impl Seats {
         Arc::new(Seats { most, per_source, held: Mutex::default() })
     }
 
-    /// Takes a place for a connection from `address`.
+    /// Takes a place for a connection from `address`, whose share does not count if it is shared by
+    /// many (`is_proxy`).
     ///
     /// # Errors
     /// Which bound was reached; nothing is taken then.
-    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr) -> Result<Seat, Full> {
+    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr, is_proxy: bool) -> Result<Seat, Full> {
         let source = network_of(address);
         let mut held = self.lock();
         let own = held.by_source.get(&source).copied().unwrap_or(0);
@@ -62,7 +63,7 @@ impl Seats {
         if held.all >= most {
             return Err(Full::Everywhere);
         }
-        if own >= self.per_source && !source.is_loopback() {
+        if own >= self.per_source && !source.is_loopback() && !is_proxy {
             return Err(Full::OfSource);
         }
         held.by_source.insert(source, own + 1);
@@ -74,9 +75,10 @@ impl Seats {
     pub(crate) fn take_or_tell(
         self: &Arc<Seats>,
         address: IpAddr,
+        is_proxy: bool,
         port: &'static str,
     ) -> Option<Seat> {
-        let refused = match self.take(address) {
+        let refused = match self.take(address, is_proxy) {
             Ok(seat) => return Some(seat),
             Err(refused) => refused,
         };
@@ -129,10 +131,10 @@ mod tests {
     fn a_source_holds_its_share_and_gives_it_back() {
         let seats = Seats::new(1_000, 100);
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let held: Vec<Seat> = (0..150).filter_map(|_| seats.take(one).ok()).collect();
+        let held: Vec<Seat> = (0..150).filter_map(|_| seats.take(one, false).ok()).collect();
         assert_eq!(held.len(), 100);
-        assert_eq!(seats.take(one).err(), Some(Full::OfSource));
-        assert!(seats.take(other).is_ok());
+        assert_eq!(seats.take(one, false).err(), Some(Full::OfSource));
+        assert!(seats.take(other, false).is_ok());
         drop(held);
         assert_eq!(seats.taken(), 0);
         assert!(seats.lock().by_source.is_empty());
@@ -141,19 +143,19 @@ mod tests {
     #[test]
     fn a_64_is_one_source() {
         let seats = Seats::new(1_000, 2);
-        let held: Vec<Seat> = (0..9).filter_map(|n| seats.take(v6(n, 1)).ok()).collect();
+        let held: Vec<Seat> = (0..9).filter_map(|n| seats.take(v6(n, 1), false).ok()).collect();
         assert_eq!(held.len(), 2);
-        assert!(seats.take(v6(0, 2)).is_ok(), "the next network has its own share");
+        assert!(seats.take(v6(0, 2), false).is_ok(), "the next network has its own share");
     }
 
     #[test]
     fn probes_of_this_machine_get_in_when_all_else_is_full() {
         let seats = Seats::new(2, 2);
         let _held: Vec<Seat> =
-            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n])).ok()).collect();
-        assert_eq!(seats.take(IpAddr::from([192, 0, 2, 9])).err(), Some(Full::Everywhere));
+            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n]), false).ok()).collect();
+        assert_eq!(seats.take(IpAddr::from([192, 0, 2, 9]), false).err(), Some(Full::Everywhere));
         let own: Vec<Seat> =
-            (0..500).filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1])).ok()).collect();
+            (0..500).filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1]), false).ok()).collect();
         assert_eq!(own.len(), RESERVED);
     }
 }

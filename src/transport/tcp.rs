@@ -47,7 +47,9 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox
             continue;
         };
         let remote = super::canonical(remote);
-        let Some(seat) = seats.take_or_tell(remote.ip(), "SIP over TCP or TLS") else { continue };
+        let Some(seat) = seats.take_or_tell(remote.ip(), false, "SIP over TCP or TLS") else {
+            continue;
+        };
         tune(&stream);
         let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {

@@ -130,6 +130,25 @@ fn code_of(error: &Error) -> Option<CloseCode> {
     }
 }
 
+/// The messages of a connection that brings `bytes` and then ends.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn messages(bytes: &[u8]) -> Vec<Message> {
+    use futures_util::FutureExt;
+    let connection = tokio::io::join(std::io::Cursor::new(bytes.to_vec()), tokio::io::sink());
+    let stream = Metered::new(connection);
+    let all = async {
+        let mut all = Vec::new();
+        let mut socket =
+            WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
+        while let Some(Ok(incoming)) = socket.next().await {
+            socket.get_mut().message_ended();
+            all.extend(Message::parse(incoming.into_data().to_vec(), Framing::WebSocket).ok());
+        }
+        all
+    };
+    all.now_or_never().expect("it waits for nobody")
+}
+
 enum Next {
     Nothing,
     Reply(Frame),

@@ -23,7 +23,7 @@ pub(crate) fn page(path: &str) -> Option<String> {
     let _ = write!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title} - webtrunk</title>\n\
-         <link rel=\"stylesheet\" href=\"/phone.css\">\n<link rel=\"stylesheet\" href=\"/docs.css\">\n</head>\n<body>\n<header><a href=\"/\">webtrunk</a> <a href=\"/docs/\">The book</a></header>\n<div class=\"book\">\n<nav aria-label=\"Contents\">\n"
+         <link rel=\"icon\" href=\"/icon.svg\">\n<link rel=\"stylesheet\" href=\"/tokens.css\">\n<link rel=\"stylesheet\" href=\"/phone.css\">\n<link rel=\"stylesheet\" href=\"/docs.css\">\n</head>\n<body>\n<header><a href=\"/\">webtrunk</a> <a href=\"/docs/\">The book</a></header>\n<div class=\"book\">\n<nav aria-label=\"Contents\">\n"
     );
     html::push_html(&mut out, linked(summary, "", true).into_iter());
     out.push_str("</nav>\n<main>\n");

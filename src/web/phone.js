@@ -210,8 +210,10 @@ function press(digit) {
 }
 
 function start(settings, user, password) {
-  const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/sip`;
-  const socket = new JsSIP.WebSocketInterface(url);
+  // Beside the page, wherever that is.
+  const url = new URL("sip", location.origin + location.pathname);
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new JsSIP.WebSocketInterface(url.href);
   ua = new JsSIP.UA({
     sockets: [socket],
     uri: `sip:${user}@${settings.domain}`,

@@ -307,6 +307,24 @@ fn frame(bytes: &[u8]) -> Option<usize> {
     bytes.first_chunk().map(|head| usize::from(u16::from_be_bytes(*head)))
 }
 
+/// The datagrams of a connection that brings `bytes`, turn by turn, and then ends.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn datagrams(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let remote = SocketAddr::from(([192, 0, 2, 1], 1));
+    let (mut all, mut at) = (Vec::new(), 0);
+    loop {
+        let (bytes, state) = (bytes[at..].to_vec(), State::Empty);
+        let mut turn = Waiting { remote, bytes, at: 0, frames: 0, proved: true, state };
+        while let Some(datagram) = turn.next() {
+            all.push(datagram.to_vec());
+        }
+        at += turn.at;
+        if turn.state != State::More {
+            return all;
+        }
+    }
+}
+
 impl Stream {
     /// Reads a turn's worth. What an earlier turn has left is looked through first.
     fn fill(&mut self) -> State {

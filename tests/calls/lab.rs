@@ -112,7 +112,7 @@ impl Peer {
             Peer::Trunk(_, n) => Hop::Udp(SocketAddr::from(([127, 0, 0, n], 5060))),
         }
     }
-    fn remote(self) -> SocketAddr {
+    pub(crate) fn remote(self) -> SocketAddr {
         match self {
             // A browser out in the world.
             Peer::Browser(_, 100..) => SocketAddr::from(([198, 51, 100, 23], 40_000)),
@@ -150,7 +150,7 @@ pub(crate) struct Lab {
     ports: u16,
     pub ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
-    quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 impl Lab {

@@ -153,6 +153,8 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
         "/",
         "/phone.js",
         "/phone.css",
+        "/tokens.css",
+        "/icon.svg",
         "/console.js",
         "/console.css",
         "/call-button.js",

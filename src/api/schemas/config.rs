@@ -47,6 +47,8 @@ const WEB: Fields = &[
     ("tls", "string", "how it is protected"),
     ("public_url", "string?", "where browsers reach it"),
     ("origins", "strings", "origins of other pages"),
+    ("trusted_proxies", "strings", "networks whose X-Forwarded-For is believed"),
+    ("proxy_protocol", "strings", "networks whose connections begin with a PROXY header"),
 ];
 const SIP: Fields = &[
     ("udp", "string?", "the UDP address"),
@@ -82,6 +84,9 @@ const RECORDER: Fields = &[
 ];
 const API: Fields = &[
     ("tokens", "CONFIG_TOKEN*", "the tokens, by name and scope"),
+    ("users", "CONFIG_TOKEN*", "the users of the console, by name and scope"),
+    ("session_idle_s", "integer", "how long a session lasts without a request, seconds"),
+    ("session_longest_s", "integer", "how long a session lasts at most, seconds"),
     ("metrics", "string?", "the address of /metrics"),
 ];
 const TOKEN: Fields =

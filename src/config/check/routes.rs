@@ -1,7 +1,8 @@
 //! The dialplan files: routes, steps, cases.
 
+use super::Check;
+use super::names::{Known, Names, suggestion, told};
 use super::rivals::Rivals;
-use super::{Check, Names, suggestion};
 use crate::config::problem::{Problem, Source};
 use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
@@ -85,12 +86,7 @@ impl Check {
         let mut plan = Plan::default();
         if let Some(embedded) = self.embedded.clone() {
             for (name, text) in embedded {
-                plan.contexts.extend(self.dialplan(
-                    &name,
-                    &format!("built-in {name}.toml"),
-                    &text,
-                    names,
-                ));
+                plan.extend(self.dialplan(&name, &format!("built-in {name}.toml"), &text, names));
             }
             return plan;
         }
@@ -98,12 +94,9 @@ impl Check {
             let name =
                 path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             match std::fs::read_to_string(&path) {
-                Ok(text) => plan.contexts.extend(self.dialplan(
-                    &name,
-                    &path.display().to_string(),
-                    &text,
-                    names,
-                )),
+                Ok(text) => {
+                    plan.extend(self.dialplan(&name, &path.display().to_string(), &text, names))
+                }
                 Err(e) => self.problems.push(Problem::plain(
                     "dialplan::read",
                     format!("{} cannot be read: {e}", path.display()),
@@ -217,7 +210,7 @@ impl Check {
             _ => return,
         };
         let reached = || {
-            Plan { contexts: vec![context.clone()] }
+            Plan::from_iter([context.clone()])
                 .route(&Attempt {
                     context: &context.name,
                     dialled: help,
@@ -242,8 +235,8 @@ impl Check {
             let to = at.as_ref();
             let place = |message: String| Problem::at(source, at.span(), "dialplan::goto", message);
             let problem = if plan.context(to).is_none() && from != to {
-                let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
-                let known = names.join(", ");
+                let names: Vec<&str> = plan.written().map(|c| c.name.as_str()).collect();
+                let known = told(&names);
                 let help = format!(
                     "{}contexts are the files in dialplans/: {known}",
                     suggestion(to, &names)
@@ -309,7 +302,7 @@ impl Check {
     }
 
     fn cases(&mut self, context: &Context, cases: Vec<Spanned<schema::Case>>) {
-        let plan = Plan { contexts: vec![context.clone()] };
+        let plan = Plan::from_iter([context.clone()]);
         for at in cases {
             let case = at.get_ref();
             let unix = match case.at.as_deref().map(str::parse::<jiff::Timestamp>) {
@@ -714,7 +707,7 @@ impl Check {
         at: &Spanned<String>,
         prefix: &str,
         route: &str,
-        known: Option<&BTreeSet<String>>,
+        known: Option<&Known>,
     ) -> Option<String> {
         let Some(name) = at.as_ref().strip_prefix(prefix) else {
             let message = format!("{:?} is not a {}", at.as_ref(), prefix.trim_end_matches(':'));
@@ -726,7 +719,7 @@ impl Check {
             return Some(name.to_owned());
         }
         let kind = prefix.trim_end_matches(':');
-        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let names = known.first();
         let message = format!("route {route:?} names a {kind} that does not exist");
         let problem = Problem::at(
             &self.source,
@@ -737,7 +730,7 @@ impl Check {
         let all = if names.is_empty() {
             format!("there is no [{kind}.…] yet")
         } else {
-            format!("known: {}", names.join(", "))
+            format!("known: {}", told(&names))
         };
         self.problems.push(
             problem

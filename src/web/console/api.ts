@@ -1,0 +1,308 @@
+// What the console asks of the gateway: /api/v1, its lists page by page, and its events.
+
+export interface Verdict {
+  code: string | null;
+  title: string | null;
+  sentence: string;
+  side: string;
+  likely: string | null;
+  fix: string | null;
+}
+
+/** A line of the list of calls. */
+export interface CallLine {
+  call: string;
+  state: string;
+  start: string;
+  from: string;
+  from_number: string;
+  from_name: string;
+  to: string;
+  with: string | null;
+  direction: string;
+  outcome: string | null;
+  sip_code: number | null;
+  code: string | null;
+  verdict: string | null;
+  talked_s: number | null;
+  seconds: number;
+  mos_estimated: number | null;
+  codecs: string[];
+}
+
+export interface Leg {
+  leg: string;
+  codec: string | null;
+  packets_in: number;
+  packets_lost: number;
+  packets_out: number;
+  jitter_ms: number | null;
+  rtt_ms: number | null;
+  mos_in_estimated: number | null;
+  mos_out_estimated: number | null;
+  srtp: string | null;
+  ice_ms: number | null;
+  dtls_ms: number | null;
+  peer_formats: string[];
+}
+
+/** A call, as its record has it. */
+export interface Call {
+  call: string;
+  state: string;
+  start: string;
+  answer: string | null;
+  end: string | null;
+  from: { user: string; number: string; name: string; shown: string; ua: string };
+  to: { dialled: string; number: string };
+  direction: string;
+  context: string;
+  route: string | null;
+  attempts: { target: string; code: number; ms: number }[];
+  answered_by: string | null;
+  setup_ms: number | null;
+  duration_s: number;
+  billable_s: number;
+  hangup_by: string | null;
+  outcome: string | null;
+  code: string | null;
+  sip_code: number | null;
+  why: string;
+  legs: Leg[];
+  tags: Record<string, string>;
+  verdict: Verdict | null;
+  mos_estimated: number | null;
+}
+
+export interface Sample {
+  at_ms: number;
+  jitter_ms: number | null;
+  lost: number;
+  received: number;
+  sent: number;
+  reported_loss_percent: number | null;
+  rtt_ms: number | null;
+}
+
+export interface Quality {
+  legs: (Leg & { series: Sample[] })[];
+}
+
+export interface Rule {
+  line: string | null;
+  from: string | null;
+  why: string;
+}
+
+export type Row =
+  | {
+      kind: "message";
+      at_s: number;
+      lane: number;
+      sent: boolean;
+      repeated: boolean;
+      summary: string;
+      text: string;
+      rules: Rule[];
+    }
+  | { kind: "route"; at_s: number; route: string; pattern: string; why_not: string | null }
+  | { kind: "event"; at_s: number; text: string; code: string | null };
+
+export interface Ladder {
+  headline: string;
+  lanes: string[];
+  rows: Row[];
+  verdict: Verdict | null;
+}
+
+export interface Trunk {
+  trunk: string;
+  state: string;
+  usable: boolean;
+  since_s: number | null;
+  calls: number;
+  max_calls: number | null;
+  asr: number | null;
+  ner: number | null;
+  attempts: number;
+  options_ms: number | null;
+  pdd_ms_p50: number | null;
+  pdd_ms_p95: number | null;
+  mos_estimated: number | null;
+  probes_missed: number;
+  uri: string | null;
+  registered_from: string | null;
+  registrations: unknown[];
+  context: string | null;
+  code: string | null;
+  why_not: string | null;
+  last_failure: string | null;
+  last_call_failure: { sip_code: number; call?: string; why?: string } | null;
+}
+
+export interface Registration {
+  user: string;
+  remote: string | null;
+  expires_s: number;
+  q: number;
+  instance: string | null;
+  user_agent?: string | null;
+}
+
+export interface Status {
+  version: string;
+  domain: string;
+  calls: number;
+  flows: number;
+  registrations: number;
+  draining: boolean;
+  longest_call_s: number | null;
+  limits: { calls: number };
+  recorder: { calls: number; bytes: number };
+}
+
+export interface Considered {
+  route: string;
+  pattern: string;
+  why_not: string | null;
+}
+
+export interface Tested {
+  dialled: string;
+  number: string;
+  considered: Considered[];
+  route: string | null;
+  steps: string[];
+}
+
+export interface Context {
+  context: string;
+  routes: { route: string; steps: string[] }[];
+}
+
+export interface Mark {
+  file?: string;
+  line?: number;
+  message: string;
+  fix: string;
+  warning: boolean;
+}
+
+export interface Files {
+  files: { file: string; text: string; marks: Mark[] }[];
+  elsewhere: Mark[];
+}
+
+export interface Delivery {
+  id: string;
+  type: string;
+  began: string;
+  call: string | null;
+  tries: number;
+  state: string;
+  why: string | null;
+  body: unknown;
+}
+
+/** What a request was refused with (RFC 9457). */
+export class Problem extends Error {
+  constructor(
+    readonly status: number,
+    body: { detail?: string; fix?: string },
+  ) {
+    super(body.detail ?? `the gateway said ${status}`);
+    this.fix = body.fix;
+  }
+  readonly fix?: string;
+}
+
+let token: string | null = null;
+
+/** The token of whoever has one; a person's session comes by its cookie. */
+export function useToken(text: string | null) {
+  token = text;
+}
+
+const bearer = (): Record<string, string> => (token ? { Authorization: `Bearer ${token}` } : {});
+
+export async function ask(path: string, method = "GET", body?: unknown, accept?: string) {
+  const headers: Record<string, string> = {
+    Accept: accept ?? "application/json",
+    ...bearer(),
+  };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const response = await fetch(`api/v1${path}`, {
+    method,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
+  return response;
+}
+
+export async function get<T>(path: string): Promise<T> {
+  return (await ask(path)).json();
+}
+
+export async function send<T>(path: string, method: string, body?: unknown): Promise<T> {
+  return (await ask(path, method, body)).json();
+}
+
+/** The newest of a list, page after page, and whether there are more. */
+export async function listed<T>(path: string, query: URLSearchParams, most: number) {
+  const items: T[] = [];
+  for (let next: string | undefined = `?${query}`; next && items.length < most; ) {
+    const response: Response = await ask(`${path}${next}`);
+    items.push(...((await response.json()) as T[]));
+    next = /<(\?[^>]*)>; rel="next"/.exec(response.headers.get("Link") ?? "")?.[1];
+    if (!next) return { items, more: false };
+  }
+  return { items, more: true };
+}
+
+/** Calls `heard` with the name of each event, for as long as `stop` has not been raised. */
+export async function follow(
+  heard: (type: string) => void,
+  stop: AbortSignal,
+  refused: (problem: Problem) => void,
+) {
+  let last = "";
+  while (!stop.aborted) {
+    try {
+      const headers = bearer();
+      if (last) headers["Last-Event-ID"] = last;
+      const response = await fetch("api/v1/events", { headers, signal: stop });
+      if (response.status === 401 || response.status === 403)
+        return refused(new Problem(response.status, await response.json()));
+      const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+      if (!reader) return;
+      for (let text = "", part = await reader.read(); !part.done; part = await reader.read()) {
+        text += part.value;
+        const events = text.split("\n\n");
+        text = events.pop() ?? "";
+        for (const event of events) {
+          last = /^id: ?(.*)$/m.exec(event)?.[1] ?? last;
+          const type = /^event: ?(.*)$/m.exec(event)?.[1];
+          if (type) heard(type);
+        }
+      }
+    } catch {
+      // The gateway restarts; it will be back.
+    }
+    await new Promise((done) => setTimeout(done, 2000));
+  }
+}
+
+/** Saves what the API answers as a file. */
+export async function save(path: string, name: string) {
+  const response = await ask(path, "GET", undefined, "*/*");
+  saveBlob(await response.blob(), name);
+}
+
+export function saveBlob(blob: Blob, name: string) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}

@@ -1,0 +1,222 @@
+// The list of calls: found by the gateway, a line a call.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type CallLine, get, listed, type Trunk } from "./api";
+import { Button, Chip, clock, Head, Icon, Table, Wait, When } from "./parts";
+import { link, useLoaded } from "./store";
+import { t } from "./texts";
+
+const PAGE = 100;
+
+/** How a call's end is coloured: what people do every day is no fault. */
+export function tone(call: { state: string; outcome: string | null; code: string | null }) {
+  if (call.state !== "ended") return "live";
+  if (["busy", "no_answer", "cancelled"].includes(call.outcome ?? "")) return "calm";
+  if (call.outcome === "success") return call.code ? "wait" : "good";
+  return "bad";
+}
+
+/** Who calls: a user by its name, anybody else by number, and how that is called. */
+export function Caller({ call }: { call: CallLine }) {
+  const known = call.from.startsWith("trunk:") && call.from_number ? call.from_number : call.from;
+  const name = call.from_name && call.from_name !== known ? call.from_name : null;
+  return (
+    <span class="party">
+      <b>{name ?? known}</b>
+      {name && <small>{known}</small>}
+    </span>
+  );
+}
+
+export function Mos({ value }: { value: number | null }) {
+  if (value === null || value === undefined) return <span class="soft">{t.none}</span>;
+  const tone = value >= 3.6 ? "good" : value >= 3.1 ? "wait" : "bad";
+  return <span class={`mos ${tone}`}>{value.toFixed(1)}</span>;
+}
+
+function Fate({ call }: { call: CallLine }) {
+  const kind = tone(call);
+  if (kind === "live") return <Chip tone="live">{call.state}</Chip>;
+  return (
+    <span class="fate">
+      {call.code && <Chip tone={kind}>{call.code}</Chip>}
+      <span class="sentence">{call.verdict}</span>
+    </span>
+  );
+}
+
+export function CallTable({ calls, empty }: { calls: CallLine[]; empty: string }) {
+  return (
+    <Table
+      caption={t.calls.list}
+      kind="cards"
+      rows={calls}
+      id={(c) => c.call}
+      to={(c) => link("calls", c.call)}
+      empty={empty}
+      columns={[
+        {
+          name: t.calls.start,
+          kind: "num",
+          show: (c) => (
+            <a class="row-link" data-call={c.call} href={link("calls", c.call)}>
+              <span class={`dot ${tone(c)}`} />
+              <When at={c.start} />
+            </a>
+          ),
+        },
+        {
+          name: t.calls.caller,
+          show: (c) => (
+            <span class="way">
+              <Icon name={c.direction === "inbound" ? "in" : "out"} />
+              <Caller call={c} />
+            </span>
+          ),
+        },
+        { name: t.calls.callee, show: (c) => <b class="number">{c.to}</b> },
+        {
+          name: t.calls.duration,
+          kind: "num right",
+          show: (c) => (c.talked_s == null ? t.none : clock(c.talked_s)),
+        },
+        { name: t.calls.quality, kind: "num right", show: (c) => <Mos value={c.mos_estimated} /> },
+        { name: t.calls.what, kind: "wide", show: (c) => <Fate call={c} /> },
+      ]}
+    />
+  );
+}
+
+const OUTCOMES = ["success", "busy", "no_answer", "cancelled", "refused", "server_error"];
+
+function Filters({ query }: { query: URLSearchParams }) {
+  const [trunks, setTrunks] = useState<Trunk[]>([]);
+  useEffect(() => {
+    get<Trunk[]>("/trunks").then(setTrunks, () => {});
+  }, []);
+  const change = (name: string, value: string) => {
+    const next = new URLSearchParams(query);
+    if (value.trim()) next.set(name, value.trim());
+    else next.delete(name);
+    history.replaceState(null, "", link("calls", null, next));
+    dispatchEvent(new HashChangeEvent("hashchange"));
+  };
+  const pick = (name: string, label: string, options: [string, string][]) => (
+    <select
+      name={name}
+      aria-label={label}
+      value={query.get(name) ?? ""}
+      onChange={(e) => change(name, e.currentTarget.value)}
+    >
+      {options.map(([value, text]) => (
+        <option key={value} value={value}>
+          {text}
+        </option>
+      ))}
+    </select>
+  );
+  return (
+    <search class="filters" id="calls-filter">
+      <label class="find">
+        <Icon name="search" />
+        <span class="visually-hidden">{t.search}</span>
+        <input
+          name="search"
+          type="search"
+          autocomplete="off"
+          placeholder={t.calls.find}
+          value={query.get("search") ?? ""}
+          onInput={(e) => change("search", e.currentTarget.value)}
+        />
+      </label>
+      {pick("since", t.calls.since, [
+        ["", t.calls.anyTime],
+        ["1h", t.calls.hour],
+        ["24h", t.calls.day],
+        ["7d", t.calls.week],
+      ])}
+      {pick("state", t.calls.state, [
+        ["", t.calls.allStates],
+        ["live", t.calls.active],
+        ["ended", t.calls.ended],
+      ])}
+      {pick("outcome", t.calls.outcome, [
+        ["", t.calls.anyOutcome],
+        ...OUTCOMES.map((o): [string, string] => [o, t.calls.outcomes[o]]),
+      ])}
+      {trunks.length > 0 &&
+        pick("trunk", t.calls.trunk, [
+          ["", t.calls.anyTrunk],
+          ...trunks.map((x): [string, string] => [x.trunk, x.trunk]),
+        ])}
+    </search>
+  );
+}
+
+const KNOWN = [
+  "search",
+  "since",
+  "until",
+  "state",
+  "outcome",
+  "trunk",
+  "user",
+  "code",
+  "number",
+  "name",
+];
+
+export function Calls({ query }: { query: URLSearchParams }) {
+  const [most, setMost] = useState(PAGE);
+  const asked = new URLSearchParams({ limit: String(PAGE) });
+  for (const name of KNOWN) {
+    const value = query.get(name);
+    if (value) asked.set(name, value);
+  }
+  const about = asked.toString();
+  const before = useRef(about);
+  if (before.current !== about) {
+    before.current = about;
+    if (most !== PAGE) setMost(PAGE);
+  }
+  const { value, error } = useLoaded(() => listed<CallLine>("/calls", asked, most), [about, most]);
+  const last = useRef(value);
+  last.current = value ?? last.current;
+  const shown = value ?? last.current;
+  return (
+    <>
+      <Head title={t.calls.title} />
+      <Filters query={query} />
+      <section class="panel flush" id="calls-list">
+        {error || !shown ? (
+          <Wait error={error} />
+        ) : (
+          <CallTable
+            calls={shown.items}
+            empty={asked.size > 1 ? t.calls.noneFits : t.calls.noneYet}
+          />
+        )}
+      </section>
+      {shown?.more && (
+        <Button id="calls-more" onClick={() => setMost(most + PAGE)}>
+          {t.more}
+        </Button>
+      )}
+    </>
+  );
+}
+
+/** The newest calls of a user or through a trunk. */
+export function RecentCalls({
+  by,
+  of,
+  empty,
+}: {
+  by: "trunk" | "user";
+  of: string;
+  empty: string;
+}) {
+  const query = new URLSearchParams({ [by]: of, limit: "20" });
+  const { value, error } = useLoaded(() => listed<CallLine>("/calls", query, 20), [by, of]);
+  return value ? <CallTable calls={value.items} empty={empty} /> : <Wait error={error} />;
+}

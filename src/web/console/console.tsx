@@ -1,0 +1,270 @@
+// The gateway's side of the page: what goes on, what happened, and why. The phone is phone.js's.
+
+import { render } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ask, type CallLine, follow, get, type Ladder, type Problem, useToken } from "./api";
+import { CallView, Hero } from "./call";
+import { Calls, tone } from "./calls";
+import { Dialplan } from "./dialplan";
+import { LadderPicture } from "./ladder";
+import { Confirm, Toasts } from "./parts";
+import { Settings } from "./settings";
+import { failed, link, type Place, place, tick, ticks, useLoaded, usePlace } from "./store";
+import { t } from "./texts";
+import { Trunks, TrunkView } from "./trunks";
+import { Users, UserView } from "./users";
+import { Webhooks } from "./webhooks";
+
+const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
+const $ = (id: string) => document.getElementById(id) as HTMLElement;
+
+interface PageSettings {
+  token: string | null;
+}
+
+function View({ at, withFiles }: { at: Place; withFiles: boolean }) {
+  if (at.view === "calls")
+    return at.item ? <CallView key={at.item} id={at.item} /> : <Calls query={at.query} />;
+  if (at.view === "trunks")
+    return at.item ? <TrunkView key={at.item} name={at.item} /> : <Trunks />;
+  if (at.view === "users") return at.item ? <UserView key={at.item} name={at.item} /> : <Users />;
+  if (at.view === "dialplan") return <Dialplan withFiles={withFiles} />;
+  if (at.view === "webhooks") return <Webhooks />;
+  return <Settings />;
+}
+
+const KEYS: [string, string][] = [
+  ["?", t.keys.help],
+  ["/", t.keys.search],
+  ["j k", t.keys.next],
+  ["Enter", t.keys.open],
+  ["Esc", t.keys.close],
+  ["g p c t u d w s", t.keys.go],
+];
+
+function step(by: number) {
+  const rows = [...document.querySelectorAll<HTMLElement>("#console .row-link")];
+  const at = rows.indexOf(document.activeElement as HTMLElement);
+  rows[Math.max(0, Math.min(rows.length - 1, at + by))]?.focus();
+}
+
+/** The keys of the console; none while somebody types, and none in the phone, whose keys dial. */
+function useKeys(help: () => void) {
+  const going = useRef(false);
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      const at = place();
+      const typing = (event.target as Element).closest("input, select, textarea, dialog");
+      if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (going.current) {
+        going.current = false;
+        const view = VIEWS.find((v) => v[0] === event.key);
+        if (view) location.hash = link(view);
+        return;
+      }
+      if (at.view === "phone") return;
+      if (event.key === "g") going.current = true;
+      else if (event.key === "?") help();
+      else if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
+      else if (event.key === "/")
+        document.querySelector<HTMLElement>('#console input[type="search"]')?.focus();
+      else if (event.key === "Escape" && at.item) location.hash = link(at.view);
+      else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, []);
+}
+
+function Help({ close }: { close: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current?.showModal(), []);
+  return (
+    <dialog ref={dialog} class="dialog" aria-labelledby="keys" onClose={close}>
+      <h2 id="keys">{t.keys.title}</h2>
+      <dl class="keys">
+        {KEYS.map(([key, does]) => (
+          <div key={key}>
+            <dt>
+              {key.split(" ").map((k) => (
+                <kbd key={k}>{k}</kbd>
+              ))}
+            </dt>
+            <dd>{does}</dd>
+          </div>
+        ))}
+      </dl>
+      <form method="dialog" class="buttons end">
+        <button type="submit" class="button">
+          {t.dismiss}
+        </button>
+      </form>
+    </dialog>
+  );
+}
+
+function Console({ withFiles }: { withFiles: boolean }) {
+  const at = usePlace();
+  const [help, setHelp] = useState(false);
+  useKeys(() => setHelp(true));
+  return (
+    <>
+      {at.view !== "phone" && (
+        <div id={`view-${at.view}`} class="console">
+          <View at={at} withFiles={withFiles} />
+        </div>
+      )}
+      <Toasts />
+      <Confirm />
+      {help && <Help close={() => setHelp(false)} />}
+    </>
+  );
+}
+
+/** The newest call, beside the phone. */
+function Beside() {
+  const load = async () => {
+    const [newest] = await get<CallLine[]>("/calls?limit=1");
+    return newest && { newest, drawn: await get<Ladder>(`/calls/${newest.call}/ladder`) };
+  };
+  const { value } = useLoaded(load, []);
+  if (!value)
+    return (
+      <p class="soft">
+        Dial 9196: every message and every step of the media appears here as it happens.
+      </p>
+    );
+  const { newest, drawn } = value;
+  return (
+    <>
+      <p class="subtitle">{drawn.headline}</p>
+      {newest.state === "ended" && <Hero verdict={drawn.verdict} kind={tone(newest)} />}
+      <LadderPicture drawn={drawn} />
+      <a class="button" href={link("calls", newest.call)}>
+        {t.beside.all}
+      </a>
+    </>
+  );
+}
+
+let token: string | null = null;
+/** Who is logged in by a session, which only its cookie knows. */
+let user: string | null = null;
+let listening: AbortController | null = null;
+const USER = "webtrunk-console-user";
+
+function remember(name: string | null) {
+  user = name;
+  if (name) localStorage.setItem(USER, name);
+  else localStorage.removeItem(USER);
+}
+
+/** Shows what belongs to where we are; the console is there for whoever was let in. */
+function show() {
+  const { view } = place();
+  const known = VIEWS.includes(view) ? view : "phone";
+  $("view-phone").hidden = known !== "phone";
+  const entered = Boolean(token || user);
+  $("console").hidden = !entered;
+  $("entry").hidden = entered || known === "phone";
+  $("entered").hidden = !user || known === "phone";
+  $("entered-as").textContent = user && t.entered(user);
+  for (const tab of document.querySelectorAll<HTMLAnchorElement>("#tabs a")) {
+    if (tab.hash === `#/${known}`) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+}
+
+function refused(problem: Problem) {
+  const [field, unknown] = token ? ["token-wrong", t.unknownToken] : ["entry-wrong", t.sessionOver];
+  $(field).textContent = problem.status === 401 ? unknown : problem.message;
+  out();
+}
+
+/** Nobody is let in any more. */
+function out() {
+  token = null;
+  sessionStorage.removeItem("webtrunk-token");
+  remember(null);
+  listening?.abort();
+  render(null, $("console"));
+  render(null, $("beside-call"));
+  $("beside").hidden = true;
+  $("view-phone").classList.remove("wide");
+  show();
+}
+
+async function logIn(settings: PageSettings) {
+  const field = (id: string) => $(id) as HTMLInputElement;
+  const login = { user: field("entry-user").value, password: field("entry-password").value };
+  $("entry-wrong").textContent = "";
+  try {
+    remember((await (await ask("/session", "POST", login)).json()).user);
+  } catch (error) {
+    const { status, message } = error as Problem;
+    $("entry-wrong").textContent = status === 401 ? t.unknownUser : message;
+    return;
+  } finally {
+    field("entry-password").value = "";
+  }
+  await enter(settings);
+}
+
+async function logOut() {
+  await ask("/session", "DELETE").catch(failed);
+  out();
+}
+
+async function enter(settings: PageSettings) {
+  useToken(token);
+  try {
+    await get("/status");
+  } catch (error) {
+    return refused(error as Problem);
+  }
+  render(<Console withFiles={!settings.token} />, $("console"));
+  $("beside").hidden = false;
+  $("view-phone").classList.add("wide");
+  render(<Beside />, $("beside-call"));
+  show();
+  listening = new AbortController();
+  const heard = (type: string) => {
+    if (type !== "call.quality") tick();
+  };
+  follow(heard, listening.signal, refused);
+}
+
+async function begin() {
+  const settings: PageSettings = await (await fetch("settings.json")).json();
+  token = settings.token ?? sessionStorage.getItem("webtrunk-token");
+  user = token ? null : localStorage.getItem(USER);
+  $("leave").textContent = t.leave;
+  $("leave").addEventListener("click", logOut);
+  $("entry-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    logIn(settings);
+  });
+  $("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const field = $("token") as HTMLInputElement;
+    token = field.value.trim();
+    sessionStorage.setItem("webtrunk-token", token);
+    field.value = "";
+    $("token-wrong").textContent = "";
+    enter(settings);
+  });
+  addEventListener("hashchange", () => {
+    show();
+    ticks.set(ticks.value + 1);
+  });
+  for (const tab of document.querySelectorAll<HTMLAnchorElement>("#tabs a")) {
+    const text = t.nav[tab.hash.slice(2)];
+    if (text) tab.textContent = text;
+  }
+  $("tabs").lang = $("console").lang = $("beside-call").lang = t.language;
+  show();
+  if (token || user) await enter(settings);
+}
+
+begin();

@@ -1,0 +1,302 @@
+// A call's messages as a picture: a lane a party, time downwards, what happened between them.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Ladder as Drawn, Row } from "./api";
+import { t } from "./texts";
+
+const HEIGHT = 34;
+const HEAD = 40;
+const GUTTER = 76;
+
+type Message = Extract<Row, { kind: "message" }>;
+interface Line {
+  row: Exclude<Row, { kind: "route" }>;
+  /** Its place among the rows of the API. */
+  at: number;
+  /** How often it was sent again. */
+  again: number;
+}
+
+/** What is drawn: messages and events, retransmissions counted with their first. */
+function lines(rows: Row[], repeats: boolean): Line[] {
+  const drawn: Line[] = [];
+  rows.forEach((row, at) => {
+    if (row.kind === "route") return;
+    if (row.kind === "message" && row.repeated && !repeats) {
+      const first = drawn.findLast((l) => l.row.kind === "message" && l.row.text === row.text);
+      if (first) {
+        first.again += 1;
+        return;
+      }
+    }
+    drawn.push({ row, at, again: 0 });
+  });
+  return drawn;
+}
+
+/** Whether a response says that something failed: not a challenge, and no answer to CANCEL. */
+function isFailure(row: Message) {
+  const status = Number(/^(\d{3}) /.exec(row.summary)?.[1]);
+  return status >= 400 && ![401, 407, 486, 487, 600, 603].includes(status);
+}
+
+function words(row: Message, lanes: string[]) {
+  return row.sent
+    ? `webtrunk to ${lanes[row.lane]}: ${row.summary}`
+    : `${lanes[row.lane]} to webtrunk: ${row.summary}`;
+}
+
+/** The browser's lane is left of the gateway, the others are right of it. */
+function places(lanes: number, width: number) {
+  const columns = Math.max(2, lanes);
+  const first = GUTTER + 56;
+  const step = Math.max(180, Math.min(360, (width - first - 72) / columns));
+  const of = (lane: number) => first + (lane === 0 ? 0 : lane + 1) * step;
+  return { of, gateway: first + step, width: Math.max(width, of(columns - 1) + 72) };
+}
+
+function delta(line: Line, before: Line | undefined) {
+  const since = line.row.at_s - (before?.row.at_s ?? 0);
+  if (!before) return "0";
+  if (since < 0.0005) return "";
+  return since < 1 ? `+${Math.round(since * 1000)} ms` : `+${since.toFixed(since < 10 ? 2 : 1)} s`;
+}
+
+function useWidth() {
+  const frame = useRef<HTMLElement>(null);
+  const [width, set] = useState(720);
+  useEffect(() => {
+    if (!frame.current) return;
+    const watch = new ResizeObserver(([entry]) => set(entry.contentRect.width));
+    watch.observe(frame.current);
+    return () => watch.disconnect();
+  }, []);
+  return { frame, width };
+}
+
+function Arrow({
+  line,
+  y,
+  from,
+  to,
+  picked,
+  press,
+  label,
+}: {
+  line: Line;
+  y: number;
+  from: number;
+  to: number;
+  picked: boolean;
+  press?: () => void;
+  label: string;
+}) {
+  const row = line.row as Message;
+  const way = to > from ? -1 : 1;
+  const middle = (from + to) / 2;
+  const room = Math.floor((Math.abs(to - from) - 24) / 6.6);
+  const again = line.again ? ` ×${line.again + 1}` : "";
+  const text = row.summary + again;
+  const shown = text.length > room ? `${text.slice(0, room - 1)}…` : text;
+  const keys = (e: KeyboardEvent) => {
+    if (e.key !== "Enter" && e.key !== " ") return;
+    e.preventDefault();
+    press?.();
+  };
+  const role = press ? ({ role: "button", tabindex: 0, "aria-pressed": picked } as const) : {};
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: it has the role of a button where it acts.
+    <g
+      class={`message lane-${row.lane % 4} ${isFailure(row) ? "failure" : ""}`}
+      data-row={line.at}
+      aria-label={label}
+      onClick={press}
+      onKeyDown={keys}
+      {...role}
+    >
+      <rect
+        class="hit"
+        x={Math.min(from, to)}
+        y={y - 22}
+        width={Math.abs(to - from)}
+        height={HEIGHT - 4}
+        rx="4"
+      />
+      <title>{text}</title>
+      <line x1={from} y1={y} x2={to + way * 2} y2={y} />
+      <path d={`M${to} ${y}l${way * 8} -4.5v9z`} />
+      <text x={middle} y={y - 6} text-anchor="middle">
+        {shown}
+      </text>
+    </g>
+  );
+}
+
+export function LadderPicture({
+  drawn,
+  picked,
+  press,
+  repeats = false,
+}: {
+  drawn: Drawn;
+  picked?: number[];
+  press?: (at: number) => void;
+  repeats?: boolean;
+}) {
+  const { frame, width } = useWidth();
+  const all = lines(drawn.rows, repeats);
+  const place = places(drawn.lanes.length, width);
+  const height = HEAD + all.length * HEIGHT + 12;
+  const lanes = drawn.lanes.map((name, n) => ({ name, x: place.of(n), kind: `lane-${n % 4}` }));
+  return (
+    <section class="ladder" ref={frame} aria-label={t.call.ladder} tabIndex={0}>
+      <svg width={place.width} height={height}>
+        <title>{t.call.ladder}</title>
+        {[...lanes, { name: "webtrunk", x: place.gateway, kind: "gateway" }].map((lane) => (
+          <g key={lane.x} class={`lane ${lane.kind}`}>
+            <line x1={lane.x} x2={lane.x} y1={HEAD - 8} y2={height} />
+            <text x={lane.x} y={20} text-anchor="middle">
+              {lane.name.length > 26 ? `${lane.name.slice(0, 25)}…` : lane.name}
+            </text>
+          </g>
+        ))}
+        {all.map((line, n) => {
+          const y = HEAD + n * HEIGHT + 24;
+          const time = (
+            <text class="time" x={GUTTER - 12} y={y} text-anchor="end">
+              {delta(line, all[n - 1])}
+            </text>
+          );
+          if (line.row.kind === "event") {
+            return (
+              <g key={line.at} class={`event ${line.row.code?.startsWith("WT-") ? "marked" : ""}`}>
+                {time}
+                <circle cx={place.gateway} cy={y - 4} r="4" />
+                <foreignObject
+                  x={place.gateway + 12}
+                  y={y - 20}
+                  width={Math.max(200, place.width - place.gateway - 20)}
+                  height={HEIGHT - 4}
+                >
+                  <p class="note" title={line.row.text}>
+                    {line.row.text}
+                  </p>
+                </foreignObject>
+              </g>
+            );
+          }
+          const row = line.row;
+          const ends = [place.gateway, place.of(row.lane)];
+          const [from, to] = row.sent ? ends : ends.reverse();
+          return (
+            <g key={line.at}>
+              {time}
+              <Arrow
+                line={line}
+                y={y}
+                from={from}
+                to={to}
+                picked={picked?.includes(line.at) ?? false}
+                press={press && (() => press(line.at))}
+                label={words(row, drawn.lanes)}
+              />
+            </g>
+          );
+        })}
+      </svg>
+    </section>
+  );
+}
+
+/** A message, and beside each line of a description we made the rule it was made by. */
+function MessageText({ row }: { row: Message }) {
+  const rules = [...(row.rules ?? [])];
+  const texts = row.text.split("\n").map((text) => {
+    const at = rules.findIndex((r) => r.line === text);
+    return { text, rule: at < 0 ? null : rules.splice(at, 1)[0] };
+  });
+  const gone = rules.filter((r) => !r.line);
+  return (
+    <pre class="message-text" tabIndex={0}>
+      {texts.map(({ text, rule }, n) => (
+        <span key={n}>
+          {text}
+          {rule && (
+            <span class="rule">
+              {" ← "}
+              {rule.from ? `${rule.from}: ` : ""}
+              {rule.why}
+            </span>
+          )}
+          {"\n"}
+        </span>
+      ))}
+      {gone.map((rule) => (
+        <span key={rule.from} class="rule">
+          {t.call.leftOut}: {rule.from}: {rule.why}
+          {"\n"}
+        </span>
+      ))}
+    </pre>
+  );
+}
+
+function Difference({ before, after }: { before: string; after: string }) {
+  const [a, b] = [before.split("\n"), after.split("\n")];
+  const gone = a.filter((l) => !b.includes(l));
+  const come = b.filter((l) => !a.includes(l));
+  if (!gone.length && !come.length) return <p class="soft">{t.call.same}</p>;
+  return (
+    <pre class="message-text" tabIndex={0}>
+      {gone.map((l, n) => (
+        <del key={n}>{`- ${l}\n`}</del>
+      ))}
+      {come.map((l, n) => (
+        <ins key={n}>{`+ ${l}\n`}</ins>
+      ))}
+    </pre>
+  );
+}
+
+export function LadderView({ drawn }: { drawn: Drawn }) {
+  const [picked, set] = useState<number[]>([]);
+  const [repeats, setRepeats] = useState(false);
+  const press = (at: number) =>
+    set(picked.includes(at) ? picked.filter((n) => n !== at) : [...picked.slice(-1), at]);
+  const [first, second] = picked.map((n) => drawn.rows[n] as Message);
+  const routes = drawn.rows.filter((r) => r.kind === "route");
+  return (
+    <>
+      {drawn.rows.some((r) => r.kind === "message" && r.repeated) && (
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={repeats}
+            onChange={(e) => setRepeats(e.currentTarget.checked)}
+          />
+          {t.call.showRepeats}
+        </label>
+      )}
+      <LadderPicture drawn={drawn} picked={picked} press={press} repeats={repeats} />
+      <div aria-live="polite">
+        {!first && <p class="soft">{t.call.choose}</p>}
+        {first && !second && <MessageText row={first} />}
+        {first && second && <Difference before={first.text} after={second.text} />}
+      </div>
+      {routes.length > 0 && (
+        <details>
+          <summary>
+            {t.call.routes}: {routes.length}
+          </summary>
+          <ul class="considered">
+            {routes.map((r, n) => (
+              <li key={n} class={r.why_not ? "" : "hit"}>
+                {r.why_not ? "✗" : "✓"} <b>{r.route}</b> <code>{r.pattern}</code> {r.why_not}
+              </li>
+            ))}
+          </ul>
+        </details>
+      )}
+    </>
+  );
+}

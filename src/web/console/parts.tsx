@@ -1,0 +1,307 @@
+// The parts every view is made of.
+
+import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { dismiss, failed, Shared, tell, tick, toasts } from "./store";
+import { t } from "./texts";
+
+type Tone = "good" | "bad" | "wait" | "calm" | "live";
+
+export function Chip({ tone, children }: { tone: Tone; children: ComponentChildren }) {
+  return <span class={`chip ${tone}`}>{children}</span>;
+}
+
+const PATHS: Record<string, string> = {
+  in: "M17 7 7 17M7 9v8h8",
+  out: "M7 17 17 7M9 7h8v8",
+  copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+  check: "m5 12 5 5 9-10",
+  close: "M6 6l12 12M18 6 6 18",
+  search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l5 5",
+  back: "M15 5l-7 7 7 7",
+  down: "M12 4v12m-5-5 5 5 5-5M5 20h14",
+  warn: "M12 4 2.5 20h19zM12 10v5m0 2v.5",
+};
+
+export function Icon({ name }: { name: keyof typeof PATHS | string }) {
+  return (
+    <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+      <path d={PATHS[name]} />
+    </svg>
+  );
+}
+
+export function Button({
+  kind = "",
+  icon,
+  children,
+  ...rest
+}: { kind?: string; icon?: string } & JSX.IntrinsicElements["button"]) {
+  return (
+    <button type="button" class={`button ${kind}`} {...rest}>
+      {icon && <Icon name={icon} />}
+      {children}
+    </button>
+  );
+}
+
+/** A button that does something at the gateway, and cannot be pressed twice meanwhile. */
+export function Deed({
+  act,
+  children,
+  ...rest
+}: {
+  act: () => Promise<unknown>;
+  kind?: string;
+  icon?: string;
+  children: ComponentChildren;
+}) {
+  const [busy, set] = useState(false);
+  const run = async () => {
+    set(true);
+    try {
+      await act();
+      tick();
+    } catch (error) {
+      failed(error);
+    } finally {
+      set(false);
+    }
+  };
+  return (
+    <Button {...rest} disabled={busy} onClick={run}>
+      {children}
+    </Button>
+  );
+}
+
+export function Copy({ text, children }: { text: string; children: ComponentChildren }) {
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    tell(t.copied);
+  };
+  return (
+    <Deed act={copy} kind="quiet" icon="copy">
+      {children}
+    </Deed>
+  );
+}
+
+interface Question {
+  text: string;
+  detail: string;
+  deed: string;
+  answer: (yes: boolean) => void;
+}
+
+const question = new Shared<Question | null>(null);
+
+/** Asks before something that disconnects people. */
+export function sure(text: string, detail: string, deed: string): Promise<boolean> {
+  return new Promise((answer) => question.set({ text, detail, deed, answer }));
+}
+
+export function Confirm() {
+  const asked = question.use();
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    if (asked) dialog.current?.showModal();
+  }, [asked]);
+  const answer = (yes: boolean) => {
+    asked?.answer(yes);
+    question.set(null);
+    dialog.current?.close();
+  };
+  return (
+    <dialog ref={dialog} class="dialog" aria-labelledby="sure" onCancel={() => answer(false)}>
+      {asked && (
+        <>
+          <h2 id="sure">{asked.text}</h2>
+          <p class="soft">{asked.detail}</p>
+          <div class="buttons end">
+            <Button onClick={() => answer(false)}>{t.cancel}</Button>
+            <Button kind="stop" onClick={() => answer(true)}>
+              {asked.deed}
+            </Button>
+          </div>
+        </>
+      )}
+    </dialog>
+  );
+}
+
+export function Toasts() {
+  const all = toasts.use();
+  return (
+    <div id="told" class="toasts" role="status" aria-live="polite">
+      {all.map((toast) => (
+        <div key={toast.id} class={`toast ${toast.wrong ? "wrong" : ""}`}>
+          <span>{toast.text}</span>
+          <button type="button" aria-label={t.dismiss} onClick={() => dismiss(toast.id)}>
+            <Icon name="close" />
+          </button>
+        </div>
+      ))}
+    </div>
+  );
+}
+
+export interface Column<T> {
+  name: string;
+  show: (row: T) => ComponentChildren;
+  kind?: string;
+}
+
+/** A table of things; `to` makes each row lead somewhere. */
+export function Table<T>({
+  caption,
+  columns,
+  rows,
+  id,
+  to,
+  empty,
+  kind = "",
+}: {
+  caption: string;
+  columns: Column<T>[];
+  rows: T[];
+  id: (row: T) => string;
+  to?: (row: T) => string;
+  empty: ComponentChildren;
+  /** How it is laid out where there is no room. */
+  kind?: string;
+}) {
+  if (!rows.length) return <div class="empty">{empty}</div>;
+  const open = (row: T) => (event: MouseEvent) => {
+    const within = (event.target as Element).closest("a, button, summary, pre");
+    if (to && !within && !getSelection()?.toString()) location.hash = to(row);
+  };
+  return (
+    <section class="scroll" aria-label={caption} tabIndex={0}>
+      <table class={`table ${kind}`}>
+        <caption class="visually-hidden">{caption}</caption>
+        <thead>
+          <tr>
+            {columns.map((c) => (
+              <th scope="col" class={c.kind} key={c.name}>
+                {c.name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((row) => (
+            <tr key={id(row)} class={to ? "leads" : ""} onClick={open(row)}>
+              {columns.map((c) => (
+                <td class={c.kind} key={c.name}>
+                  {c.show(row)}
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+export function Facts({ rows }: { rows: [string, ComponentChildren][] }) {
+  return (
+    <dl class="facts">
+      {rows
+        .filter(([, value]) => value !== null && value !== undefined && value !== "")
+        .map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+    </dl>
+  );
+}
+
+/** A moment by this browser's clock; with the date if it was not today. */
+export function When({ at }: { at: string }) {
+  const moment = new Date(at);
+  const today = moment.toDateString() === new Date().toDateString();
+  const time = moment.toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+  });
+  const day = moment.toLocaleDateString([], { day: "numeric", month: "short" });
+  return (
+    <time dateTime={at} title={moment.toLocaleString()}>
+      {today ? time : `${day}, ${time}`}
+    </time>
+  );
+}
+
+/** `0:07`, `12:04`, `1:02:33`. */
+export function clock(seconds: number) {
+  const s = Math.round(seconds);
+  const two = (n: number) => String(n).padStart(2, "0");
+  const minutes = Math.floor(s / 60);
+  return minutes < 60
+    ? `${minutes}:${two(s % 60)}`
+    : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(s % 60)}`;
+}
+
+export function Wait({ error }: { error?: Error }) {
+  if (error) {
+    const { message, fix } = error as Error & { fix?: string };
+    return (
+      <div class="empty" role="alert">
+        <p>{message}</p>
+        {fix && <p class="soft">{fix}</p>}
+      </div>
+    );
+  }
+  return <div class="empty soft">{t.loading}</div>;
+}
+
+export function Card({
+  title,
+  side,
+  children,
+  id,
+}: {
+  title?: ComponentChildren;
+  side?: ComponentChildren;
+  children: ComponentChildren;
+  id?: string;
+}) {
+  return (
+    <section class="panel" id={id}>
+      {title && (
+        <header class="panel-head">
+          <h3>{title}</h3>
+          {side}
+        </header>
+      )}
+      {children}
+    </section>
+  );
+}
+
+export function Head({
+  title,
+  side,
+  back,
+}: {
+  title: ComponentChildren;
+  side?: ComponentChildren;
+  back?: string;
+}) {
+  return (
+    <header class="view-head">
+      {back && (
+        <a class="button quiet" href={back} aria-label={t.back}>
+          <Icon name="back" />
+        </a>
+      )}
+      <h2>{title}</h2>
+      <div class="buttons">{side}</div>
+    </header>
+  );
+}

@@ -1,0 +1,115 @@
+// What the whole console shares: where it is, what was told, and when to look again.
+
+import { useEffect, useState } from "preact/hooks";
+
+export interface Place {
+  view: string;
+  /** What is looked at within the view: a call, a trunk, a user. */
+  item: string | null;
+  query: URLSearchParams;
+}
+
+export function place(): Place {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [view, item] = path.split("/");
+  return {
+    view: view || "phone",
+    item: item ? decodeURIComponent(item) : null,
+    query: new URLSearchParams(query ?? ""),
+  };
+}
+
+export function link(view: string, item?: string | null, query?: URLSearchParams) {
+  const tail = query?.size ? `?${query}` : "";
+  return `#/${view}${item ? `/${encodeURIComponent(item)}` : ""}${tail}`;
+}
+
+export function usePlace() {
+  const [at, set] = useState(place);
+  useEffect(() => {
+    const moved = () => set(place());
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  return at;
+}
+
+/** A value many parts look at. */
+export class Shared<T> {
+  private readonly watchers = new Set<(value: T) => void>();
+  constructor(private current: T) {}
+  get value() {
+    return this.current;
+  }
+  set(value: T) {
+    this.current = value;
+    for (const watcher of this.watchers) watcher(value);
+  }
+  use(): T {
+    const [value, set] = useState(this.current);
+    useEffect(() => {
+      set(this.current);
+      this.watchers.add(set);
+      return () => {
+        this.watchers.delete(set);
+      };
+    }, []);
+    return value;
+  }
+}
+
+export interface Toast {
+  id: number;
+  text: string;
+  wrong: boolean;
+}
+
+export const toasts = new Shared<Toast[]>([]);
+let last = 0;
+
+/** Says something for a while. */
+export function tell(text: string, wrong = false) {
+  const id = ++last;
+  toasts.set([...toasts.value.slice(-3), { id, text, wrong }]);
+  setTimeout(() => dismiss(id), wrong ? 12_000 : 6_000);
+}
+
+export function dismiss(id: number) {
+  toasts.set(toasts.value.filter((t) => t.id !== id));
+}
+
+export function failed(error: unknown) {
+  const { message, fix } = error as { message: string; fix?: string };
+  tell(fix ? `${message}. ${fix}` : message, true);
+}
+
+/** Goes up whenever something happened at the gateway; at most four times a second. */
+export const ticks = new Shared(0);
+let due = false;
+export function tick() {
+  if (due) return;
+  due = true;
+  setTimeout(() => {
+    due = false;
+    ticks.set(ticks.value + 1);
+  }, 250);
+}
+
+/** What loads, again whenever something happened; the last answer stays until the next is there. */
+export function useLoaded<T>(load: () => Promise<T>, about: unknown[], live = true) {
+  const now = ticks.use();
+  const [state, set] = useState<{ value?: T; error?: Error; key?: string }>({});
+  const key = JSON.stringify(about);
+  useEffect(() => {
+    let over = false;
+    load().then(
+      (value) => !over && set({ value, key }),
+      (error) => !over && set((before) => ({ ...before, error, key })),
+    );
+    return () => {
+      over = true;
+    };
+  }, [key, live ? now : 0]);
+  // What was loaded about something else is not shown for this.
+  return state.key === key ? state : {};
+}

@@ -1,0 +1,129 @@
+// Trunks: their health, and how calls through them fare.
+
+import { get, send, type Trunk } from "./api";
+import { Mos, RecentCalls } from "./calls";
+import { Card, Chip, clock, Deed, Facts, Head, sure, Table, Wait } from "./parts";
+import { link, tell, useLoaded } from "./store";
+import { t } from "./texts";
+
+const path = (name: string) => `/trunks/${encodeURIComponent(name)}`;
+const share = (of?: number | null) => (of == null ? t.none : `${Math.round(100 * of)} %`);
+const ms = (of?: number | null) => (of == null ? t.none : `${of} ms`);
+
+function trouble(trunk: Trunk) {
+  const call = trunk.last_call_failure;
+  return trunk.why_not ?? trunk.last_failure ?? (call ? `${call.sip_code}` : null);
+}
+
+const named = (state: string) => t.trunks.states[state] ?? state;
+
+function tone(trunk: Trunk) {
+  if (trunk.state === "disabled" || trunk.state === "unknown") return "calm";
+  return trunk.usable ? "good" : "bad";
+}
+
+async function probe(name: string) {
+  const said = await send<{ answered: boolean; options_ms: number }>(`${path(name)}/probe`, "POST");
+  if (said.answered) tell(t.trunks.answered(name, said.options_ms));
+  else tell(t.trunks.silent(name), true);
+}
+
+async function turn(trunk: Trunk) {
+  const off = trunk.state !== "disabled";
+  const { sureDisable, disableDetail, disable } = t.trunks;
+  if (off && !(await sure(sureDisable(trunk.trunk), disableDetail, disable))) return;
+  const verb = off ? "disable" : "enable";
+  const now = await send<Trunk>(`${path(trunk.trunk)}/${verb}`, "POST");
+  tell(t.trunks.is(trunk.trunk, named(now.state)));
+}
+
+function Deeds({ trunk }: { trunk: Trunk }) {
+  return (
+    <span class="buttons">
+      <Deed act={() => probe(trunk.trunk)}>{t.trunks.probe}</Deed>
+      <Deed act={() => turn(trunk)}>
+        {trunk.state === "disabled" ? t.trunks.enable : t.trunks.disable}
+      </Deed>
+    </span>
+  );
+}
+
+export function Trunks() {
+  const { value, error } = useLoaded(() => get<Trunk[]>("/trunks"), []);
+  return (
+    <>
+      <Head title={t.trunks.title} />
+      <section class="panel flush">
+        {value ? (
+          <Table
+            caption={t.trunks.list}
+            rows={value}
+            id={(x) => x.trunk}
+            to={(x) => link("trunks", x.trunk)}
+            empty={t.trunks.none}
+            columns={[
+              {
+                name: t.trunks.trunk,
+                show: (x) => (
+                  <a class="row-link" href={link("trunks", x.trunk)}>
+                    {x.trunk}
+                  </a>
+                ),
+              },
+              { name: t.trunks.state, show: (x) => <Chip tone={tone(x)}>{named(x.state)}</Chip> },
+              { name: t.trunks.answer, kind: "num right", show: (x) => ms(x.options_ms) },
+              {
+                name: t.trunks.calls,
+                kind: "num right",
+                show: (x) => `${x.calls} / ${x.max_calls ?? "∞"}`,
+              },
+              { name: t.trunks.asr, kind: "num right", show: (x) => share(x.asr) },
+              { name: t.trunks.ner, kind: "num right", show: (x) => share(x.ner) },
+              { name: "MOS", kind: "num right", show: (x) => <Mos value={x.mos_estimated} /> },
+              { name: t.trunks.trouble, kind: "wide", show: (x) => trouble(x) ?? t.none },
+              { name: "", kind: "right", show: (x) => <Deeds trunk={x} /> },
+            ]}
+          />
+        ) : (
+          <Wait error={error} />
+        )}
+      </section>
+    </>
+  );
+}
+
+export function TrunkView({ name }: { name: string }) {
+  const { value: trunk, error } = useLoaded(() => get<Trunk>(path(name)), [name]);
+  if (!trunk) return <Wait error={error} />;
+  return (
+    <>
+      <Head back={link("trunks")} title={name} side={<Deeds trunk={trunk} />} />
+      <p class="subtitle">
+        <Chip tone={tone(trunk)}>{named(trunk.state)}</Chip>
+        {trunk.code && <Chip tone="bad">{trunk.code}</Chip>}
+        <span>{trouble(trunk)}</span>
+      </p>
+      <Card>
+        <Facts
+          rows={[
+            [t.trunks.where, trunk.uri ?? trunk.registered_from],
+            [t.trunks.since, trunk.since_s == null ? null : clock(trunk.since_s)],
+            [t.trunks.context, trunk.context],
+            [t.trunks.calls, `${trunk.calls} / ${trunk.max_calls ?? "∞"}`],
+            [t.trunks.answer, ms(trunk.options_ms)],
+            [t.trunks.asr, share(trunk.asr)],
+            [t.trunks.ner, share(trunk.ner)],
+            [
+              t.trunks.pdd,
+              trunk.pdd_ms_p50 && `${trunk.pdd_ms_p50} ms (p95 ${trunk.pdd_ms_p95} ms)`,
+            ],
+            ["MOS", <Mos key="mos" value={trunk.mos_estimated} />],
+          ]}
+        />
+      </Card>
+      <Card title={t.trunks.recent}>
+        <RecentCalls by="trunk" of={name} empty={t.calls.noneFits} />
+      </Card>
+    </>
+  );
+}
