@@ -140,7 +140,8 @@ def result(process, patience=900):
     """What a program of ours printed."""
     out, err = process.communicate(timeout=patience)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(process.args)}: {err.strip()[-600:]}")
+        # A backtrace says nothing here, and names paths of this machine.
+        raise RuntimeError(err.strip().split("\n\n")[0][:200])
     return json.loads(out)
 
 

@@ -142,6 +142,7 @@ def l11(run):
     count = run.pick(500, 100)
     compare = ["--count", count, "--compare", "--from", "10.66.100.1", "--seed", run.seed]
     found = result(run.attack("guess", *run.web(), *compare))
+    run.card.note(11, "refusals that did not come", found["failed"], count // 50)
     known, unknown = found["known"]["p50"], found["unknown"]["p50"]
     apart = 100 * abs(known - unknown) / max(known, unknown)
     run.card.note(

@@ -1,7 +1,7 @@
 //! Guesses at passwords; and the time that answers take, by which a name might be told.
 
 use crate::dice::Dice;
-use crate::phone::Phone;
+use crate::phone::{Answer, Phone};
 use crate::place::{Place, nth};
 use crate::{spread, texts};
 use anyhow::Context;
@@ -87,16 +87,17 @@ impl Guess {
         let mut dice = Dice::new(self.seed);
         let mut times: [Vec<Duration>; 2] = Default::default();
         let mut answers: [BTreeMap<String, u64>; 2] = Default::default();
+        let mut failed = 0;
         for n in 0..self.count {
             let unknown = n % 2;
             let user = [self.user.as_str(), "nobody"][unknown];
             // Few guesses a source, so that no brake answers.
             let source = nth(self.from, n / 10);
-            let mut phone = Phone::connect(&self.place, source, (user, "wrong"), &mut dice).await?;
-            phone.ask().await?;
-            let began = Instant::now();
-            let answer = phone.ask().await?;
-            times[unknown].push(began.elapsed());
+            let Ok((took, answer)) = self.refused(source, (user, "wrong"), &mut dice).await else {
+                failed += 1;
+                continue;
+            };
+            times[unknown].push(took);
             let shape: Vec<&str> =
                 answer.text.lines().filter_map(|l| l.split_once(':')).map(|(n, _)| n).collect();
             *answers[unknown]
@@ -105,6 +106,23 @@ impl Guess {
         }
         let [known, unknown] = times;
         let same = answers[0].keys().eq(answers[1].keys());
-        Ok(json!({ "known": spread(known), "unknown": spread(unknown), "same_answers": same }))
+        Ok(json!({
+            "known": spread(known), "unknown": spread(unknown),
+            "same_answers": same, "failed": failed,
+        }))
+    }
+
+    /// The refusal of a wrong password, and the time it takes.
+    async fn refused(
+        &self,
+        source: IpAddr,
+        who: (&str, &str),
+        dice: &mut Dice,
+    ) -> anyhow::Result<(Duration, Answer)> {
+        let mut phone = Phone::connect(&self.place, source, who, dice).await?;
+        phone.ask().await?;
+        let began = Instant::now();
+        let answer = phone.ask().await?;
+        Ok((began.elapsed(), answer))
     }
 }
