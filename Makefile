@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: install deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-growth \
+.PHONY: install deb static demo test test-all hostile lint setup setup-build fuzz deny sbom soak bench bench-growth \
 	bench-sip bench-media page packages
 
 SHELL := /bin/bash
@@ -28,6 +28,15 @@ test-all: setup
 	interop/check-page.sh
 	WEBTRUNK_SLOW=1 interop/run.sh
 	FUZZ_SECONDS=30 interop/fuzz.sh
+
+# Attacks on a gateway of one's own, and what others notice of them: half an hour, and the
+# scorecard, interop/SCORECARD.md. `make test` has a short form of it.
+hostile: setup-build
+	@interop/setup.sh hostile
+	cargo build --release --locked
+	cargo build --locked --example attacker
+	cargo test --locked --no-run
+	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk interop/run.sh hostile --write interop/SCORECARD.md
 
 # Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
 lint: setup-build

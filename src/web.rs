@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rand_core::{OsRng, TryRngCore};
 use std::collections::HashMap;
@@ -490,8 +490,12 @@ fn host_of<T>(request: &Request<T>) -> Option<String> {
 /// this address would otherwise be a page of ours (DNS rebinding); only names with a dot can be.
 fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes>>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (first, more) = (hosts.next()?, hosts.next());
-    let Some(host) = first.to_str().ok().filter(|_| more.is_none()) else {
+    let (first, more) = (hosts.next(), hosts.next());
+    // Probes of load balancers speak HTTP/1.0, which asks for none.
+    if first.is_none() && request.version() == Version::HTTP_10 {
+        return None;
+    }
+    let Some(host) = first.and_then(|h| h.to_str().ok()).filter(|_| more.is_none()) else {
         return Some(text(StatusCode::BAD_REQUEST, "one Host, and a readable one\n"));
     };
     let host = host.to_ascii_lowercase();
