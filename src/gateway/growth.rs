@@ -46,7 +46,8 @@ impl World {
             tcp_port: 1,
             tls_port: 1,
             web_secure: false,
-            workers: 1,
+            // Enough for calls that begin all at once.
+            workers: 64,
             reach: Default::default(),
             unix: 1_700_000_000,
         };
